@@ -1,0 +1,65 @@
+"""Every failure that a user can cause, each with the exit code that scripts rely on.
+
+A message is one sentence that says what happened, where, and what to do. Anything else that escapes is a bug and
+leaves with exit code 1.
+"""
+
+
+class VemError(Exception):
+    """Base of all expected failures."""
+
+    exit_code = 1
+
+
+class UsageError(VemError):
+    """The command line asks for something that cannot be (2)."""
+
+    exit_code = 2
+
+
+class RecipeError(VemError):
+    """A recipe that is not valid, or does not fit the teacher (3)."""
+
+    exit_code = 3
+
+
+class InputError(VemError):
+    """Weights or data that are absent, unreadable or unsafe (4)."""
+
+    exit_code = 4
+
+
+class NumericalError(VemError):
+    """NaN or Inf in a loss or a gradient (5)."""
+
+    exit_code = 5
+
+
+class MemoryExhausted(VemError):
+    """The machine or the GPU ran out of memory (6)."""
+
+    exit_code = 6
+
+
+class ExportError(VemError):
+    """An export that failed, or did not agree with PyTorch (7)."""
+
+    exit_code = 7
+
+
+class NetworkError(VemError):
+    """The Hub or a download could not be reached (8)."""
+
+    exit_code = 8
+
+
+class OutputError(VemError):
+    """Cannot write: disk full, no permission, or the run is locked by another process (9)."""
+
+    exit_code = 9
+
+
+class Interrupted(VemError):
+    """Stopped by SIGINT or SIGTERM after saving (130)."""
+
+    exit_code = 130

@@ -1,0 +1,103 @@
+"""What every image generator here is: a frozen `Config` that determines its shape, and named taps."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from vemcompress.networks.cost import Cost, total
+
+Norm = Literal["instance", "instance_affine", "batch"]
+Taps = dict[str, Tensor]
+
+
+class Config(BaseModel):
+    """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    in_channels: int = Field(3, ge=1, le=4096)
+    out_channels: int = Field(3, ge=1, le=4096)
+    norm: Norm = "instance"
+
+    def layers(self, height: int, width: int) -> Iterator[Cost]:
+        """The cost of every layer on one image of this size."""
+        raise NotImplementedError
+
+    def cost(self, height: int, width: int) -> Cost:
+        """Parameters and MACs for one image of `height` x `width` pixels, in microseconds."""
+        return total(self.layers(height, width))
+
+
+class Generator(nn.Module):
+    """An image-to-image generator: B x in_channels x H x W in [-1, 1] to B x out_channels x H x W in [-1, 1].
+
+    RGB on both sides, whatever the published weights use. `multiple` is the number that H and W must be divisible
+    by for an output of the input's size; `min_size` is the smallest H or W that the padding allows.
+    """
+
+    family: ClassVar[str]
+    multiple: int = 1
+    min_size: int = 1
+
+    def __init__(self, config: Config | None):
+        super().__init__()
+        self.config = config
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of the feature maps that can be distilled from, shallow to deep."""
+        return ()
+
+    def tap_channels(self, name: str) -> int:
+        """The number of channels of a tap."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_with_taps(x, ())[0]
+
+    def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        """The image, and the feature maps of the given names."""
+        raise NotImplementedError
+
+
+def norm_layer(kind: Norm, channels: int) -> nn.Module:
+    """Normalisation as published: instance without parameters or running statistics unless `instance_affine`."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.InstanceNorm2d(channels, affine=kind == "instance_affine")
+
+
+def init_weights(network: nn.Module) -> None:
+    """The initialisation of all image-to-image baselines: N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Learnable parameters; buffers are not counted."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def use_image_statistics(network: nn.Module) -> None:
+    """Make every BatchNorm2d normalise each image by its own statistics, in place.
+
+    Pix2Pix generators were published with a test that leaves BatchNorm in training mode at batch 1; normalising each
+    image by itself is exactly that, and does not make an image depend on its neighbours in a batch.
+    """
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            layer = nn.InstanceNorm2d(module.num_features, eps=module.eps, affine=True)
+            with torch.no_grad():
+                layer.weight.copy_(module.weight)
+                layer.bias.copy_(module.bias)
+            network.set_submodule(name, layer.to(module.weight.device).train(module.training))

@@ -1,0 +1,126 @@
+"""The Pix2Pix U-Net (Isola et al., CVPR 2017) of any depth."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vemcompress.networks.base import Config, Generator, Norm, Taps, norm_layer
+from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
+
+
+class UNetConfig(Config):
+    """`down[i]` is the width after the (i+1)-th down convolution, `up[i]` that of the transposed one back to level i+1.
+
+    `up` is one shorter than `down`: the outermost transposed convolution gives `out_channels`. `width = n` and
+    `downs = 8` stand for the published (n, 2n, 4n, 8n, ..., 8n).
+    """
+
+    family: Literal["unet"] = "unet"
+    norm: Norm = "batch"
+    down: tuple[int, ...] = Field(min_length=2, max_length=12)
+    up: tuple[int, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_width(cls, values):
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        width, downs = values.pop("width", None), values.pop("downs", 8)
+        if width is not None and "down" not in values:
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                raise ValueError("width must be a whole number of at least 1")
+            if not isinstance(downs, int) or not 2 <= downs <= 12:
+                raise ValueError("downs must be a whole number from 2 to 12")
+            values["down"] = tuple(width * min(2**i, 8) for i in range(downs))
+        if "down" in values and "up" not in values:
+            values["up"] = tuple(values["down"][:-1])
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if len(self.up) != len(self.down) - 1:
+            raise ValueError("up must be one shorter than down")
+        if min(*self.down, *self.up) < 1:
+            raise ValueError("every width must be at least 1")
+        return self
+
+    def deconv_inputs(self, level: int) -> int:
+        """Channels that enter the transposed convolution of a level (0 is the outermost): the skip and the way up."""
+        innermost = level == len(self.down) - 1
+        return self.down[level] + (0 if innermost else self.up[level])
+
+    def layers(self, height: int, width: int) -> Iterator[Cost]:
+        bias, last = self.norm != "batch", len(self.down) - 1
+        for level in range(last + 1):
+            inputs = self.down[level - 1] if level else self.in_channels
+            height, width = height // 2, width // 2
+            pixels = height * width
+            yield conv(inputs, self.down[level], 4, pixels, bias=bias)
+            if 0 < level < last:
+                yield norm(self.norm, self.down[level], pixels)
+            outputs = self.up[level - 1] if level else self.out_channels
+            yield conv_transposed(self.deconv_inputs(level), outputs, 4, pixels, bias=bias or level == 0)
+            if level:
+                yield norm(self.norm, outputs, 4 * pixels)
+
+
+class UNet(Generator):
+    """4x4 convolutions of stride 2 down to the bottom and back, with skips.
+
+    The published LeakyReLU works in place, so a skip carries the activated map. Taps: `downK`, the activated map
+    after the K-th down-sampling; `upK`, what enters the K-th transposed convolution counted from the outside: the
+    activated concatenation of skip and way up (for the innermost, the activated map alone).
+    """
+
+    family = "unet"
+
+    def __init__(self, config: UNetConfig):
+        super().__init__(config)
+        bias, levels = config.norm != "batch", len(config.down)
+        self.multiple = self.min_size = 2**levels
+        inputs = (config.in_channels, *config.down[:-1])
+        outputs = (config.out_channels, *config.up)
+        self.downs = nn.ModuleList(
+            nn.Conv2d(i, o, 4, stride=2, padding=1, bias=bias) for i, o in zip(inputs, config.down, strict=True)
+        )
+        self.down_norms = nn.ModuleList(
+            norm_layer(config.norm, c) if 0 < level < levels - 1 else nn.Identity() for level, c in enumerate(config.down)
+        )
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(config.deconv_inputs(level), o, 4, stride=2, padding=1, bias=bias or level == 0)
+            for level, o in enumerate(outputs)
+        )
+        self.up_norms = nn.ModuleList(
+            norm_layer(config.norm, c) if level else nn.Identity() for level, c in enumerate(outputs)
+        )
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        levels = len(self.downs)
+        return (*(f"down{i + 1}" for i in range(levels)), *(f"up{i + 1}" for i in reversed(range(levels))))
+
+    def tap_channels(self, name: str) -> int:
+        if name.startswith("down"):
+            return self.config.down[int(name[4:]) - 1]
+        return self.config.deconv_inputs(int(name[2:]) - 1)
+
+    def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        taps, skips, h, last = {}, [], x, len(self.downs) - 1
+        for level, (down, normalise) in enumerate(zip(self.downs, self.down_norms, strict=True)):
+            h = normalise(down(h))
+            h = F.leaky_relu(h, 0.2) if level < last else F.relu(h)
+            skips.append(h)
+            if f"down{level + 1}" in names:
+                taps[f"down{level + 1}"] = h
+        for level in reversed(range(last + 1)):
+            if level < last:
+                h = F.relu(torch.cat((skips[level], h), dim=1))
+            if f"up{level + 1}" in names:
+                taps[f"up{level + 1}"] = h
+            h = self.up_norms[level](self.ups[level](h))
+        return h.tanh(), taps
