@@ -1,0 +1,67 @@
+"""Trained classification trunks whose feature maps compare images: VGG16 and SqueezeNet 1.1 in two input conventions.
+
+Images enter as B x 3 x H x W, RGB, [-1, 1]; each trunk applies its own convention. Weights come from the caller.
+"""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import squeezenet1_1, vgg16
+
+# torchvision's ImageNet statistics, RGB in [0, 1]; Caffe's, BGR in [0, 255].
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CAFFE_MEAN = (103.939, 116.779, 123.68)
+
+
+class FeatureNetwork(nn.Module):
+    """A frozen trunk. `forward` returns the maps of the layers it was built with, in order; no parameter learns.
+
+    `feature` is the index, among these maps, of the one that the feature loss compares.
+    """
+
+    def __init__(self, layers: nn.Sequential, taps: tuple[int, ...], feature: int, scale, shift, bgr: bool = False):
+        super().__init__()
+        self.layers = layers[: max(taps) + 1].eval().requires_grad_(False)
+        self.taps, self.feature, self.bgr = taps, feature, bgr
+        # The convention as one multiplication and one addition on [-1, 1].
+        self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1), persistent=False)
+        for module in self.layers.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # taps before an in-place ReLU would change under the caller
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """RGB in [-1, 1] to what the trunk was trained on."""
+        return (x.flip(1) if self.bgr else x) * self.scale + self.shift
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps, h = [], self.prepare(x)
+        for i, layer in enumerate(self.layers):
+            h = layer(h)
+            if i in self.taps:
+                maps.append(h)
+        return maps
+
+
+def _affine(mean, std, full: float = 1.0):
+    """Scale and shift that turn [-1, 1] into (x in [0, full] - mean) / std."""
+    half = full / 2
+    return [half / s for s in std], [(half - m) / s for m, s in zip(mean, std, strict=True)]
+
+
+def vgg16_features() -> FeatureNetwork:
+    """relu1_2, relu2_2, relu3_3, relu4_3 of VGG16; input (x + 1) / 2 without mean and std, as OMGD's code has it."""
+    return FeatureNetwork(vgg16(weights=None).features, (3, 8, 15, 22), 1, [0.5] * 3, [0.5] * 3)
+
+
+def squeezenet_features(caffe: bool) -> FeatureNetwork:
+    """SqueezeNet 1.1 after layers 1, 4, 7 and 9; `caffe`: BGR in [0, 255] minus a mean, else torchvision's input."""
+    mean, std, full = (CAFFE_MEAN, (1.0,) * 3, 255.0) if caffe else (IMAGENET_MEAN, IMAGENET_STD, 1.0)
+    scale, shift = _affine(mean, std, full)
+    return FeatureNetwork(squeezenet1_1(weights=None).features, (1, 4, 7, 9), 1, scale, shift, bgr=caffe)
+
+
+def squeezenet_embedding(caffe: bool) -> FeatureNetwork:
+    """SqueezeNet 1.1's last feature map (512 channels), for distances between sets of images."""
+    mean, std, full = (CAFFE_MEAN, (1.0,) * 3, 255.0) if caffe else (IMAGENET_MEAN, IMAGENET_STD, 1.0)
+    scale, shift = _affine(mean, std, full)
+    return FeatureNetwork(squeezenet1_1(weights=None).features, (12,), 0, scale, shift, bgr=caffe)
