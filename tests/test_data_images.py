@@ -1,0 +1,141 @@
+"""Reading and writing images: every odd file is converted or named."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vemcompress.data import images
+from vemcompress.data.images import ImageError, list_images, read_image, save_png, to_square
+from vemcompress.errors import InputError, OutputError
+
+
+def halves(height=6, width=8):
+    """Red above, blue below."""
+    array = np.zeros((height, width, 3), np.uint8)
+    array[: height // 2, :, 0] = 255
+    array[height // 2 :, :, 2] = 255
+    return array
+
+
+def test_list_is_in_natural_order_in_any_case_without_hidden_or_other_files(tmp_path):
+    for name in ("10.JPG", "2.jpg", "a.TiFF", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [p.name for p in list_images(tmp_path)] == ["2.jpg", "10.JPG", "a.TiFF"]
+
+
+def test_absent_and_empty_folders_say_so(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        list_images(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no images"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [
+        *((".jpg", mode) for mode in ("RGB", "CMYK", "L")),
+        *((".png", mode) for mode in ("RGB", "P", "RGBA", "L", "1", "LA")),
+        *((".tif", mode) for mode in ("RGB", "CMYK", "P", "RGBA", "L", "1", "LA")),
+        *((".webp", mode) for mode in ("RGB", "RGBA", "L")),
+        *((".bmp", mode) for mode in ("RGB", "P", "L", "1")),
+    ],
+)
+def test_every_mode_a_format_can_hold_becomes_rgb(tmp_path, mode, suffix):
+    path = tmp_path / f"image{suffix}"
+    Image.fromarray(halves(16, 16)).convert(mode).save(path)
+    array = read_image(path)
+    assert array.shape == (16, 16, 3) and array.dtype == np.uint8
+    if mode in ("RGB", "CMYK", "P", "RGBA"):
+        assert np.abs(array.astype(int) - halves(16, 16)).mean() < 12
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored a quarter turn anticlockwise of upright
+    Image.fromarray(halves()).save(tmp_path / "a.png", exif=exif)
+    array = read_image(tmp_path / "a.png")
+    assert array.shape == (8, 6, 3)
+    assert (array == np.rot90(halves(), -1)).all()
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    palette = Image.fromarray(halves(2, 2)[:1]).quantize(4)
+    palette.save(tmp_path / "b.png", transparency=palette.getpixel((0, 0)))
+    assert (read_image(tmp_path / "a.png") == 255).all()
+    assert (read_image(tmp_path / "b.png") == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "suffix", "expected"),
+    [
+        (np.array([[0, 257, 32896, 65535]], np.uint16), ".png", [0, 1, 128, 255]),
+        (np.array([[0, 257, 32896, 65535]], np.uint16), ".tif", [0, 1, 128, 255]),
+        (np.array([[0, 257, 32896, 65535]], np.int32), ".tif", [0, 1, 128, 255]),
+        (np.array([[0, 7, 200]], np.int32), ".tif", [0, 7, 200]),
+        (np.array([[0.0, 0.5, 1.0, np.nan]], np.float32), ".tif", [0, 128, 255, 0]),
+    ],
+)
+def test_wide_greys_are_scaled_not_clipped(tmp_path, values, suffix, expected):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(values).save(path)
+    assert read_image(path)[0, :, 1].tolist() == expected
+
+
+@pytest.mark.parametrize("keep", [0, 1, 20, 400])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
+def test_a_truncated_file_is_named_with_its_reason(tmp_path, suffix, keep):
+    path = tmp_path / f"cut{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ImageError, match=path.name) as caught:
+        read_image(path)
+    assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
+
+
+def test_text_other_formats_and_absent_files_are_refused(tmp_path):
+    (tmp_path / "text.jpg").write_text("not a picture")
+    Image.new("RGB", (4, 4)).save(tmp_path / "really.gif")
+    (tmp_path / "really.gif").rename(tmp_path / "gif.png")
+    for name in ("text.jpg", "gif.png", "absent.png"):
+        with pytest.raises(ImageError, match=name):
+            read_image(tmp_path / name)
+
+
+def test_a_decompression_bomb_is_refused_already_where_pillow_only_warns(tmp_path, monkeypatch):
+    Image.new("1", (40, 40)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError, match="attack"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_a_single_pixel_is_enlarged():
+    assert (to_square(np.full((1, 1, 3), 7, np.uint8), 32) == np.full((32, 32, 3), 7)).all()
+
+
+def test_png_round_trip_leaves_nothing_beside_it(tmp_path):
+    save_png(tmp_path / "new" / "a.png", halves())
+    assert (read_image(tmp_path / "new" / "a.png") == halves()).all()
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.png"]
+
+
+def test_a_full_disk_keeps_the_old_picture_and_says_what_to_do(tmp_path, monkeypatch):
+    save_png(tmp_path / "a.png", halves())
+
+    def full(_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(images.os, "fsync", full)
+    with pytest.raises(OutputError, match="make room"):
+        save_png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    assert (read_image(tmp_path / "a.png") == halves()).all()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_output_below_a_file_is_an_output_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        save_png(tmp_path / "file" / "a.png", halves())

@@ -1,0 +1,5 @@
+"""What `vemcompress quickstart` works on: scenes drawn by code, and a teacher trained on them."""
+
+from pathlib import Path
+
+TEACHER = Path(__file__).parent / "teacher.safetensors"
