@@ -1,0 +1,102 @@
+"""The means of drawing a scene twice: flat shapes with a colour by day and one by night, and lights added on top."""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Colour = tuple[float, float, float]  # RGB in [0, 255]
+SUPERSAMPLING = 3
+
+
+class Shape(NamedTuple):
+    """`points` are x, y in [0, 1] from the upper left: the corners of a polygon or of a box, or a line's points.
+
+    A colour of None leaves the shape out at that time of day.
+    """
+
+    kind: str
+    points: list[tuple[float, float]]
+    day: Colour | None
+    night: Colour | None
+    width: float = 0.0
+
+
+class Light(NamedTuple):
+    """A round glow with a Gaussian profile, added to the picture; `radius` is its standard deviation in [0, 1].
+
+    It is left out where something dark was drawn over its `source`, for then nothing by day would tell of it.
+    """
+
+    x: float
+    y: float
+    radius: float
+    colour: Colour
+    source: tuple[float, float]
+
+
+def darkened(colour: Colour) -> Colour:
+    """How a surface of this colour looks in moonlight: little of its hue, less of its light, more blue."""
+    red, green, blue = colour
+    grey = 0.3 * red + 0.59 * green + 0.11 * blue
+    return (0.13 * (red + grey) + 3, 0.15 * (green + grey) + 6, 0.22 * (blue + grey) + 18)
+
+
+def shaded(colour: Colour, factor: float) -> Colour:
+    """A lighter (`factor` > 1) or darker tone of a colour."""
+    return tuple(min(255.0, c * factor) for c in colour)
+
+
+def surface(kind: str, points, colour: Colour, width: float = 0.0) -> Shape:
+    """A shape that is merely darker by night."""
+    return Shape(kind, points, colour, darkened(colour), width)
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, colour: Colour) -> Shape:
+    return surface("ellipse", [(x - rx, y - ry), (x + rx, y + ry)], colour)
+
+
+def box(x0: float, y0: float, x1: float, y1: float, colour: Colour) -> Shape:
+    return surface("rectangle", [(x0, y0), (x1, y1)], colour)
+
+
+def polygon(points, colour: Colour) -> Shape:
+    return surface("polygon", points, colour)
+
+
+def gradient(top: Colour, bottom: Colour, horizon: float, size: int) -> np.ndarray:
+    """A sky: float64, size x size x 3, from `top` to `bottom` at the horizon and constant below."""
+    t = np.clip((np.arange(size) + 0.5) / size / horizon, 0, 1)[:, None, None]
+    return np.broadcast_to((1 - t) * np.array(top) + t * np.array(bottom), (size, size, 3))
+
+
+def rasterise(sky: np.ndarray, shapes: list[Shape], lights: list[Light], night: bool) -> np.ndarray:
+    """Draw the shapes over the sky (S x S x 3) with antialiasing, then add the lights. float64, S x S x 3."""
+    size = sky.shape[0]
+    large = size * SUPERSAMPLING
+    image = Image.fromarray(sky.round().clip(0, 255).astype(np.uint8)).resize((large, large), Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(image)
+    for shape in shapes:
+        colour = shape.night if night else shape.day
+        if colour is None:
+            continue
+        fill = tuple(round(min(max(c, 0), 255)) for c in colour)
+        points = [(x * large, y * large) for x, y in shape.points]
+        if shape.kind == "line":
+            draw.line(points, fill=fill, width=max(1, round(shape.width * large)))
+        else:
+            getattr(draw, shape.kind)(points, fill=fill)
+    lights = [light for light in lights if _shines(image, light)]
+    picture = np.asarray(image.reduce(SUPERSAMPLING), dtype=np.float64)
+    grid = (np.arange(size) + 0.5) / size
+    for light in lights:
+        across = np.exp(-((grid - light.x) ** 2) / (2 * light.radius**2))
+        down = np.exp(-((grid - light.y) ** 2) / (2 * light.radius**2))
+        picture = picture + (down[:, None] * across)[:, :, None] * np.array(light.colour)
+    return picture
+
+
+def _shines(image: Image.Image, light: Light) -> bool:
+    """Whether the light's source is in the picture and still the brightest thing drawn there."""
+    x, y = (int(c * image.width) for c in light.source)
+    return 0 <= x < image.width and 0 <= y < image.height and max(image.getpixel((x, y))) > 150
