@@ -4,19 +4,18 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.networks.cost import Cost, total
+from vemcompress.settings import BaseSettings
 
 Norm = Literal["instance", "instance_affine", "batch"]
 Taps = dict[str, Tensor]
 
 
-class Config(BaseModel):
+class Config(BaseSettings):
     """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: str
     in_channels: int = Field(3, ge=1, le=4096)

@@ -21,8 +21,8 @@ class ResNetConfig(Config):
     """
 
     family: Literal["resnet"] = "resnet"
-    widths: tuple[int, int, int, int, int]
-    blocks: tuple[int, ...] = Field(min_length=1, max_length=64)
+    widths: tuple[int, int, int, int, int] = Field(strict=False)
+    blocks: tuple[int, ...] = Field(strict=False, min_length=1, max_length=64)
 
     @model_validator(mode="before")
     @classmethod

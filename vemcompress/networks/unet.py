@@ -21,8 +21,8 @@ class UNetConfig(Config):
 
     family: Literal["unet"] = "unet"
     norm: Norm = "batch"
-    down: tuple[int, ...] = Field(min_length=2, max_length=12)
-    up: tuple[int, ...]
+    down: tuple[int, ...] = Field(strict=False, min_length=2, max_length=12)
+    up: tuple[int, ...] = Field(strict=False)
 
     @model_validator(mode="before")
     @classmethod

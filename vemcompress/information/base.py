@@ -1,0 +1,25 @@
+"""The add-on's one place: it may bring one update (it tightens the bound) and one term in the student's loss."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from vemcompress.settings import BaseSettings
+from vemcompress.step import Output, Update
+
+
+class Information(nn.Module):
+    """How the mutual information between teacher and student is maximised. This base does nothing: `none`."""
+
+    class Settings(BaseSettings):
+        """No setting."""
+
+        name: Literal["none"] = "none"
+
+    def update(self) -> Update | None:
+        """The update that tightens the variational bound, before the student's (section 3, step 1)."""
+        return None
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        """The named, weighted term of the student's loss (eq. 10)."""
+        return {}

@@ -1,0 +1,113 @@
+"""VEM: an energy-based variational distribution q(t|s) (Kang et al., NeurIPS 2022, sections 3, 4.1 and 4.2)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vemcompress.settings import BaseSettings
+from vemcompress.information.base import Information
+from vemcompress.information.langevin import langevin
+from vemcompress.losses.energy import contrast, magnitude
+from vemcompress.networks.energy import EnergyConfig, EnergyModel
+from vemcompress.step import Adam, Output, Update
+
+
+class VEM(Information):
+    """One energy network, one run of Langevin dynamics per step, used by the network's loss and by the student's.
+
+    The energy's parameters move once per step, so W / sigma is computed once and held over the Langevin steps, and u
+    moves on by one power iteration after each move. `power_iteration = "forward"` is the authors' own habit: one
+    iteration before every evaluation.
+    """
+
+    class Settings(BaseSettings):
+        """The paper's symbols: `weight` lambda_MI, `channels` C (8 for ResNets, 32 else), `steps` K, `start` q_0."""
+
+        name: Literal["vem"] = "vem"
+        weight: float = Field(0.1, ge=0)
+        channels: int | None = Field(None, ge=1)
+        steps: int = Field(10, ge=1)
+        step_size: float = Field(100.0, gt=0)
+        noise: float = Field(0.005, ge=0)
+        l2: float = Field(0.05, ge=0)
+        lr: float = Field(1e-4, gt=0)
+        betas: tuple[float, float] = Field((0.0, 0.999), strict=False)
+        start: Literal["student", "teacher", "buffer", "noise"] = "student"
+        buffer: int = Field(64, ge=1)
+        power_iteration: Literal["step", "forward"] = "step"
+
+    def __init__(self, settings: Settings, *, image_channels: int, height: int, width: int):
+        super().__init__()
+        self.settings = settings
+        config = EnergyConfig.for_size(settings.channels or 32, height, width, image_channels)
+        self.energy = EnergyModel(config)
+        if settings.start == "buffer":
+            self.register_buffer("memory", torch.rand(settings.buffer, image_channels, height, width) * 2 - 1)
+
+    def _evaluator(self, s: Tensor, frozen: bool):
+        """E(., s), of constants where `frozen`."""
+        if self.settings.power_iteration == "step":
+            return self.energy.given(s, self.energy.effective_weights(frozen))
+
+        def energy(t: Tensor) -> Tensor:
+            self.energy.power_iteration()
+            return self.energy.given(s, self.energy.effective_weights(frozen))(t)
+
+        return energy
+
+    def _both(self, s: Tensor, target: Tensor, samples: Tensor, frozen: bool) -> tuple[Tensor, Tensor]:
+        """E(t, s) and E(t~, s)."""
+        energy = self._evaluator(s, frozen)
+        if self.settings.power_iteration == "forward":
+            return energy(target), energy(samples)
+        return energy(torch.cat((target, samples))).chunk(2)
+
+    def start(self, out: Output) -> tuple[Tensor, Tensor | None]:
+        """t_0 of section 4.1.3, and the memory's slots that it was taken from."""
+        like = out.student
+        match self.settings.start:
+            case "student":
+                return like.detach(), None
+            case "teacher":
+                return out.teacher.detach(), None
+            case "noise":
+                return torch.rand(like.shape, generator=out.random, device=like.device) * 2 - 1, None
+        slots = torch.randperm(len(self.memory), generator=out.random, device=like.device)[: len(like)]
+        return self.memory[slots], slots
+
+    def sample(self, out: Output) -> Tensor:
+        """t~ by Langevin dynamics, given the student's images (eq. 7)."""
+        settings = self.settings
+        start, slots = self.start(out)
+        samples = langevin(
+            self._evaluator(out.student.detach().float(), frozen=True),
+            start,
+            steps=settings.steps,
+            step_size=settings.step_size,
+            noise=settings.noise,
+            random=out.random,
+        )
+        if slots is not None:
+            self.memory[slots] = samples
+        return samples
+
+    def energy_terms(self, out: Output) -> dict[str, Tensor]:
+        """Eq. 5-6: the terms of the energy's own loss. Draws the samples of this step."""
+        out.samples = self.sample(out)
+        positive, negative = self._both(out.student.detach().float(), out.target.float(), out.samples, frozen=False)
+        return {
+            "energy": contrast(positive, negative),
+            "energy_magnitude": self.settings.l2 * magnitude(positive, negative),
+        }
+
+    def update(self) -> Update:
+        optimizer = Adam(self.settings.lr, self.settings.betas, decays=False)
+        after = self.energy.power_iteration if self.settings.power_iteration == "step" else None
+        return Update("energy", {"energy": self.energy}, self.energy_terms, optimizer, after=after)
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        """Eq. 8-10: -lambda_MI I(T; S), with theta moved already in this step; the gradient goes through s alone."""
+        positive, negative = self._both(out.student.float(), out.target.float(), out.samples, frozen=True)
+        return {"information": self.settings.weight * contrast(positive, negative)}

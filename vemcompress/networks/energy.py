@@ -1,0 +1,141 @@
+"""The energy network E(t, s) of the variational distribution q(t|s) (VEM, section 3 and figure 4).
+
+Facts that the figure leaves open follow the first author's published code: every residual block ends in 2x2 average
+pooling and LeakyReLU(0.01), and the second convolution of a block uses a capped spectral normalisation.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from vemcompress.settings import BaseSettings
+
+MAX_BLOCKS = 7
+
+
+class EnergyConfig(BaseSettings):
+    """`channels` is the paper's C (8 for horse2zebra, 32 elsewhere); `image_channels` those of t and of s alike."""
+
+    channels: int = Field(32, ge=1)
+    blocks: int = Field(MAX_BLOCKS, ge=1, le=MAX_BLOCKS)
+    image_channels: int = Field(3, ge=1)
+
+    @classmethod
+    def for_size(cls, channels: int, height: int, width: int, image_channels: int = 3) -> "EnergyConfig":
+        """As many blocks, up to seven, as leave at least one pixel."""
+        blocks = max(1, min(MAX_BLOCKS, int(math.log2(max(2, min(height, width) / 2)))))
+        return cls(channels=channels, blocks=blocks, image_channels=image_channels)
+
+
+class SpectralLayer(nn.Module):
+    """A convolution's or linear layer's weight, divided by its largest singular value sigma.
+
+    sigma = u^T W v with W reshaped to (out, -1), a constant in the gradient. u and v are converged when the layer is
+    made, and `power_iteration` moves them on by one step. `capped` gives W / (sigma + 1e-6) * min(sigma, 1), which
+    only ever shrinks a weight, so that a residual branch can start at zero.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, capped: bool = False):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.capped = capped
+        matrix = weight.detach().flatten(1)
+        self.register_buffer("u", matrix.new_zeros(matrix.shape[0]))
+        self.register_buffer("v", matrix.new_zeros(matrix.shape[1]))
+        self.converge()
+
+    @torch.no_grad()
+    def converge(self) -> None:
+        """Set u and v to the leading singular vectors."""
+        left, _, right = torch.linalg.svd(self.weight.flatten(1), full_matrices=False)
+        self.u.copy_(left[:, 0])
+        self.v.copy_(right[0])
+
+    @torch.no_grad()
+    def power_iteration(self) -> None:
+        matrix = self.weight.flatten(1)
+        self.v.copy_(F.normalize(matrix.t() @ self.u, dim=0, eps=1e-30))
+        self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=1e-30))
+
+    def effective(self) -> Tensor:
+        """The normalised weight, of the weight's shape; the gradient reaches `weight` through it."""
+        with torch.no_grad():
+            sigma = self.u @ (self.weight.flatten(1) @ self.v)
+            factor = sigma.clamp(max=1.0) / (sigma + 1e-6) if self.capped else 1.0 / sigma
+        return self.weight * factor
+
+
+def _conv(inputs: int, outputs: int, std: float = 1.0, capped: bool = False) -> SpectralLayer:
+    return SpectralLayer(torch.randn(outputs, inputs, 3, 3) * std, torch.zeros(outputs), capped)
+
+
+class _Block(nn.Module):
+    """shortcut(x) + conv2(LeakyReLU(conv1(x))), 2x2 average pooling, LeakyReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv1 = _conv(inputs, inputs)
+        self.conv2 = _conv(inputs, outputs, std=1e-10, capped=True)
+        self.shortcut = _conv(inputs, outputs) if inputs != outputs else None
+
+    def forward(self, x: Tensor, weights: dict[SpectralLayer, Tensor]) -> Tensor:
+        h = F.leaky_relu(F.conv2d(x, weights[self.conv1], self.conv1.bias, padding=1))
+        h = F.conv2d(h, weights[self.conv2], self.conv2.bias, padding=1)
+        if self.shortcut is not None:
+            x = F.conv2d(x, weights[self.shortcut], self.shortcut.bias, padding=1)
+        return F.leaky_relu(F.avg_pool2d(h + x, 2))
+
+
+class EnergyModel(nn.Module):
+    """E(t, s): two images B x image_channels x H x W in [-1, 1] to B x 1 energies, unbounded.
+
+    `forward` normalises the weights anew. Where the parameters stand still over many evaluations (Langevin
+    dynamics), take `given(s, model.effective_weights(frozen=True))` once: a function of t alone.
+    """
+
+    def __init__(self, config: EnergyConfig):
+        super().__init__()
+        self.config = config
+        c = config.channels
+        widths = [c, 2 * c, *[4 * c] * 6][: config.blocks + 1]
+        self.stem = _conv(2 * config.image_channels, c)
+        self.blocks = nn.ModuleList(_Block(i, o) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        linear = nn.Linear(widths[-1], 1)
+        self.head = SpectralLayer(linear.weight.detach(), linear.bias.detach())
+
+    def spectral_layers(self) -> list[SpectralLayer]:
+        return [m for m in self.modules() if isinstance(m, SpectralLayer)]
+
+    def power_iteration(self) -> None:
+        """One power iteration of every layer; due once after each change of the parameters."""
+        for layer in self.spectral_layers():
+            layer.power_iteration()
+
+    def effective_weights(self, frozen: bool = False) -> dict[SpectralLayer, Tensor]:
+        """Each layer's W / sigma; `frozen` gives constants without a gradient."""
+        return {m: m.effective().detach() if frozen else m.effective() for m in self.spectral_layers()}
+
+    def given(self, s: Tensor, weights: dict[SpectralLayer, Tensor]) -> Callable[[Tensor], Tensor]:
+        """E(., s): a function of t of n * B images, where E pairs t[i] with s[i mod B].
+
+        The first convolution is linear in (t, s), so the share of s is computed here, once.
+        """
+        images = self.config.image_channels
+        stem = weights[self.stem]
+        condition = F.conv2d(F.avg_pool2d(s, 3, 2, 1), stem[:, images:], self.stem.bias, padding=1)
+
+        def energy(t: Tensor) -> Tensor:
+            h = F.conv2d(F.avg_pool2d(t, 3, 2, 1), stem[:, :images], padding=1)
+            h = F.leaky_relu(h + condition.repeat(len(t) // len(s), 1, 1, 1))
+            for block in self.blocks:
+                h = block(h, weights)
+            return F.linear(F.relu(h).mean((2, 3)), weights[self.head], self.head.bias)
+
+        return energy
+
+    def forward(self, t: Tensor, s: Tensor) -> Tensor:
+        return self.given(s, self.effective_weights())(t)

@@ -1,0 +1,54 @@
+"""What one training step is made of: everything computed once, and the updates that use it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Generator, Tensor, nn
+
+from vemcompress.networks.base import Taps
+
+
+@dataclass
+class Output:
+    """All that the updates of one step share. Images are B x C x H x W in [-1, 1].
+
+    `target` is t of q(t|s): the teacher's image, or the ground truth where data is paired (section 5.3). `random` is
+    this step's own generator of noise. `samples` holds t~, drawn once by the add-on and used by both of its losses.
+    """
+
+    input: Tensor
+    student: Tensor
+    teacher: Tensor
+    target: Tensor
+    student_taps: Taps
+    teacher_taps: Taps
+    random: Generator
+    samples: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Adam:
+    """An update's optimiser. `decays`: follows the recipe's schedule, otherwise the rate is constant."""
+
+    lr: float
+    betas: tuple[float, float]
+    decays: bool = True
+
+
+@dataclass
+class Update:
+    """One optimiser step: `terms` gives the loss as named, weighted terms; `modules` are the ones that learn from it.
+
+    `every`: due at each n-th step. `after` is called once the parameters have moved.
+    """
+
+    name: str
+    modules: dict[str, nn.Module]
+    terms: Callable[[Output], dict[str, Tensor]]
+    optimizer: Adam
+    every: int = 1
+    after: Callable[[], None] | None = None
+
+    def due(self, step: int) -> bool:
+        """Steps count from 1."""
+        return step % self.every == 0
