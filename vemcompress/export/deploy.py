@@ -1,0 +1,106 @@
+"""The copy of a network that leaves the house: inference semantics fixed, nothing in it that only training needs."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from vemcompress.errors import ExportError
+
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What goes into an image-to-image network and comes out: channels, and the sizes it takes.
+
+    H and W must be divisible by `multiple` and at least `min_size` (pixels) for an output of the input's size.
+    """
+
+    in_channels: int
+    out_channels: int
+    multiple: int
+    min_size: int
+
+    @property
+    def unit(self) -> int:
+        """The smallest side, a multiple of `multiple`, that is worth a numerical check (at least 64 px)."""
+        least = max(self.min_size, 64)
+        return -(-least // self.multiple) * self.multiple
+
+
+def deployment_copy(model: nn.Module) -> nn.Module:
+    """A frozen float32 copy on the CPU in eval mode, without dropout, with parametrised weights folded.
+
+    The original is not changed. Raises ExportError (7) for a BatchNorm that would still normalise by the statistics
+    of the batch: the exporter turns that silently into something else, and an image's result must not depend on its
+    neighbours.
+    """
+    model = copy.deepcopy(getattr(model, "_orig_mod", model)).to(device="cpu", dtype=torch.float32)
+    model.eval().requires_grad_(False)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, _DROPOUT):
+            if not name:
+                raise ExportError("the model is a single dropout layer: there is nothing to export.")
+            model.set_submodule(name, nn.Identity())
+        elif isinstance(module, _BATCH_NORM) and (module.training or module.running_mean is None):
+            raise ExportError(
+                f"layer '{name}' is a BatchNorm that uses the statistics of the batch even in eval mode: give it "
+                "running statistics, or replace it with networks.base.use_image_statistics(model)."
+            )
+        if parametrize.is_parametrized(module):  # spectral norm: a fixed weight is exact, faster and exportable
+            for tensor in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
+    return model
+
+
+def contract_of(model: nn.Module) -> Contract:
+    """The contract of a deployment copy, from its attributes and Config; the output channels by one forward.
+
+    A network without a Config says nothing about its sizes, so they are tried: the multiple among powers of two up to
+    256, then the smallest side. Raises ExportError (7) where the network does not map B x C x H x W to B x C' x H x W.
+    """
+    config = getattr(model, "config", None)
+    inputs = getattr(config, "in_channels", None) or getattr(model, "in_channels", None)
+    if inputs is None:
+        inputs = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    multiple, least = int(getattr(model, "multiple", 1)), int(getattr(model, "min_size", 1))
+    if config is None and multiple == 1:
+        powers = [2**i for i in range(9)]
+        multiple = next((k for k in powers if _output(model, inputs, max(64, k) + k)[0] is not None), 1)
+        least = next((k for k in powers if k % multiple == 0 and _output(model, inputs, k)[0] is not None), 64)
+    side = Contract(inputs, inputs, multiple, least).unit
+    outputs, problem = _output(model, inputs, side)
+    if outputs is None:
+        raise ExportError(
+            f"the network does not turn a 1 x {inputs} x {side} x {side} image into one of the same height and width "
+            f"({problem}): only image-to-image networks are exported."
+        )
+    return Contract(inputs, outputs, multiple, least)
+
+
+@torch.no_grad()
+def _output(model: nn.Module, inputs: int, side: int) -> tuple[int | None, str]:
+    """The output's channels, or None and the reason why a square image of this side does not come out as one."""
+    try:
+        image = model(torch.zeros(1, inputs, side, side))
+    except MemoryError:
+        raise
+    except Exception as error:  # a foreign class may fail in any way
+        return None, first_line(error)
+    if not isinstance(image, torch.Tensor):
+        return None, f"a {type(image).__name__} came out"
+    if image.ndim != 4 or image.shape[2:] != (side, side):
+        return None, f"{tuple(image.shape)} came out"
+    return image.shape[1], ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the innermost cause, for an error of one sentence."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]

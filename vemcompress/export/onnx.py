@@ -1,0 +1,150 @@
+"""`export_onnx`: one .onnx file that ONNX Runtime was seen to compute as PyTorch does, or no file at all."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from vemcompress import __version__
+from vemcompress.errors import ExportError, MemoryExhausted, OutputError, UsageError
+from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
+from vemcompress.export.parity import check_float, check_shapes, check_uint8
+from vemcompress.export.trace import trace
+from vemcompress.export.uint8 import wrap_uint8
+from vemcompress.weights.files import write_atomically
+
+OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
+Events = Callable[[dict], None] | None
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written and how it was checked.
+
+    `max_abs_diff` is that of the float network on [-1, 1]; `max_level_diff` that of the uint8 graph in levels of 255.
+    `shapes` are the inputs that were compared, in the graph's layout.
+    """
+
+    path: Path
+    opset: int
+    bytes: int
+    nodes: int
+    max_abs_diff: float
+    max_level_diff: int | None
+    shapes: list[tuple[int, ...]]
+    input: str
+    output: str
+    metadata: dict[str, str]
+
+    def as_dict(self) -> dict:
+        """For --json."""
+        return asdict(self) | {"path": str(self.path), "shapes": [list(shape) for shape in self.shapes]}
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | os.PathLike,
+    *,
+    uint8: bool = False,
+    size: int | tuple[int, int] | None = None,
+    opset: int = 18,
+    tolerance: float = 1e-4,
+    metadata: dict[str, str] | None = None,
+    on_event: Events = None,
+) -> ExportResult:
+    """Write an image-to-image `model` as ONNX with dynamic batch, height and width, after comparing it in ONNX Runtime.
+
+    The graph takes `x`, float32 N x C x H x W in [-1, 1], to `y`; with `uint8`, `image` to `result`, both uint8
+    N x H x W x C of any size. `size` (a side, or height and width, in pixels) is one more size to compare at.
+    `metadata` (source, licence, ...) joins what the file says of itself. The model itself is not changed. An existing
+    file is replaced only on success.
+
+    Raises UsageError (2), ExportError (7: cannot be exported, or differs from PyTorch by more than `tolerance`),
+    OutputError (9), MemoryExhausted (6).
+    """
+    path, tell = Path(path), on_event or (lambda event: None)
+    _check_target(path, opset)
+    try:
+        network = deployment_copy(model)
+        contract = contract_of(network)
+        shapes = check_shapes(contract, _check_size(size, contract))
+        tell({"event": "export", "stage": "trace", "opset": opset})
+        graph = trace(network, contract, opset)
+        tell({"event": "export", "stage": "compare", "shapes": shapes})
+        difference, levels = check_float(network, graph, shapes, tolerance), None
+        if uint8:
+            graph = wrap_uint8(graph, contract)
+            levels, shapes = check_uint8(network, graph, contract)
+        facts = _describe(network, contract, uint8) | (metadata or {})
+        onnx.helper.set_model_props(graph, {key: str(value) for key, value in facts.items()})
+        graph.producer_name, graph.producer_version = "vemcompress", __version__
+        data = _checked_bytes(graph)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise MemoryExhausted(f"{path}: not enough memory to export and compare; compare at a smaller size.") from error
+    write_atomically(path, data)
+    tell({"event": "export", "stage": "written", "path": str(path), "bytes": len(data)})
+    ends, nodes = (facts["input"], facts["output"]), len(graph.graph.node)
+    return ExportResult(path, opset, len(data), nodes, difference, levels, shapes, *ends, facts)
+
+
+def _check_target(path: Path, opset: int) -> None:
+    """Before minutes of work: can the file be written at all?"""
+    if opset not in OPSETS:
+        raise UsageError(f"opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; give the name of a file, such as {path / 'student.onnx'}.")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: its folder does not exist; create {path.parent} first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: no permission to write into {path.parent}; choose another place.")
+
+
+def _check_size(size: int | tuple[int, int] | None, contract: Contract) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    for side in (height, width):
+        if side < contract.min_size or side % contract.multiple:
+            raise UsageError(
+                f"size {height} x {width}: this network takes sides that are multiples of {contract.multiple} and at "
+                f"least {contract.min_size}."
+            )
+    return height, width
+
+
+def _describe(network: nn.Module, contract: Contract, uint8: bool) -> dict[str, str]:
+    """What the file says of itself, so that nobody has to guess."""
+    config = getattr(network, "config", None)
+    inputs, outputs = contract.in_channels, contract.out_channels
+    if uint8:
+        forms = [f"{n}: uint8 N x H x W x {c}, 0..255, any size" for n, c in (("image", inputs), ("result", outputs))]
+    else:
+        rule = f"H and W multiples of {contract.multiple}, at least {contract.min_size}"
+        forms = [f"{n}: float32 N x {c} x H x W, -1..1, {rule}" for n, c in (("x", inputs), ("y", outputs))]
+    return {
+        "family": getattr(network, "family", "custom"),
+        "config": config.model_dump_json() if config is not None else json.dumps(None),
+        "layout": "NHWC" if uint8 else "NCHW",
+        "range": "0..255" if uint8 else "-1..1",
+        "channels": "RGB",
+        "multiple": str(contract.multiple),
+        "min_size": str(contract.min_size),
+        "input": forms[0],
+        "output": forms[1],
+        "version": __version__,
+        "source": "unknown",
+        "licence": "unknown",
+    }
+
+
+def _checked_bytes(graph: onnx.ModelProto) -> bytes:
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+        return graph.SerializeToString()
+    except Exception as error:
+        raise ExportError(f"the exported graph is not valid ONNX: {first_line(error)}") from error

@@ -1,0 +1,20 @@
+"""Photos as networks want them, and back, in NumPy: a device that runs a student needs no torch."""
+
+import numpy as np
+
+
+def pad_to_multiple(images: np.ndarray, multiple: int, least: int) -> np.ndarray:
+    """N x H x W x C with the last row and column repeated until H and W are multiples of `multiple` and >= `least`."""
+    rows, columns = (-(-max(side, least) // multiple) * multiple - side for side in images.shape[1:3])
+    return np.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")
+
+
+def to_float(images: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint8 N x H x W x C to float32 N x H x W x C in [low, high]."""
+    return images.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
+
+
+def to_bytes(images: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Float N x H x W x C in [low, high] to uint8, rounded to the nearest level and clamped."""
+    levels = (images.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.clip(np.round(levels), 0, 255).astype(np.uint8)

@@ -1,0 +1,216 @@
+"""Opening a foreign .onnx file safely, and running photos through it with ONNX Runtime alone (no torch)."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from vemcompress.errors import InputError, MemoryExhausted, UsageError
+from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+
+LIMIT = 2**31  # protobuf's own
+RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
+_TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+_COLOURS = (1, 3)
+
+
+@dataclass
+class OnnxModel:
+    """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3).
+
+    `fixed_size` is the (H, W) of a graph that takes no other; `assumed` says what no metadata told and was taken for
+    granted ("" where the file says it).
+    """
+
+    path: Path
+    session: onnxruntime.InferenceSession
+    dtype: type
+    layout: str
+    channels: int
+    multiple: int
+    min_size: int
+    range: tuple[float, float]
+    one_by_one: bool
+    fixed_size: tuple[int, int] | None
+    assumed: str
+    metadata: dict[str, str]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Pad by repetition, run, crop back. Raises InputError (4) or MemoryExhausted (6)."""
+        if self.one_by_one and len(images) > 1:
+            return np.concatenate([self(image[None]) for image in images])
+        height, width = images.shape[1:3]
+        x = self.prepare(pad_to_multiple(images, self.multiple, self.min_size))
+        sides = x.shape[2:] if self.layout == "NCHW" else x.shape[1:3]
+        y = self.run(x)
+        if y.ndim == 4 and self.layout == "NCHW":
+            y = y.transpose(0, 2, 3, 1)
+        if y.ndim != 4 or y.shape[:3] != (len(images), *sides) or y.shape[3] not in _COLOURS:
+            raise InputError(
+                f"{self.path}: turned {_times(x.shape)} into {_times(y.shape)}; only graphs that give an image of the "
+                "input's size can be used."
+            )
+        if self.dtype != np.uint8:
+            y = to_bytes(y, *self.range)
+        elif y.dtype != np.uint8:
+            raise InputError(f"{self.path}: takes uint8 and gives {y.dtype}; export it with uint8 on both sides.")
+        return y[:, :height, :width]
+
+    def prepare(self, images: np.ndarray) -> np.ndarray:
+        """The graph's own input for uint8 N x H x W x `channels` of a size that it takes."""
+        if self.dtype != np.uint8:
+            images = to_float(images, *self.range).astype(self.dtype)
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.layout == "NCHW" else images
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """The raw graph."""
+        try:
+            return self.session.run(None, {self.session.get_inputs()[0].name: x})[0]
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+            text = str(error)
+            if isinstance(error, MemoryError) or "allocate" in text or "bad_alloc" in text:
+                raise MemoryExhausted(f"{self.path}: not enough memory for {_times(x.shape)}; use --size.") from error
+            raise InputError(
+                f"{self.path}: does not run on {_times(x.shape)} ({_first_line(text)}); choose a size that it takes."
+            ) from error
+
+
+def open_onnx(path: str | os.PathLike, *, device: str = "cpu", threads: int | None = None) -> OnnxModel:
+    """An .onnx file as a callable. Ours says what goes in and out; of others the shapes are read.
+
+    Raises InputError (4) for a file that is absent, no ONNX, not image-to-image, or reaches for data outside its
+    folder; UsageError (2) for a device that ONNX Runtime cannot use here.
+    """
+    path = Path(path)
+    providers = _providers(device)
+    model, contained = _read(path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised
+    if threads is not None:
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    try:
+        session = onnxruntime.InferenceSession(model if contained else str(path), options, providers=providers)
+    except Exception as error:
+        raise InputError(
+            f"{path}: ONNX Runtime cannot load it ({_first_line(str(error))}); export it again."
+        ) from error
+    return _understand(path, session)
+
+
+def _providers(device: str) -> list[str]:
+    name = device.partition(":")[0]
+    wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(name)
+    if wanted not in onnxruntime.get_available_providers():
+        raise UsageError(f"device '{device}': ONNX Runtime cannot use it here; take 'cpu', or install its GPU build.")
+    return [wanted] if name == "cpu" else [wanted, "CPUExecutionProvider"]
+
+
+def _read(path: Path) -> tuple[bytes, bool]:
+    """The file's bytes, and whether they are all there is: then nothing else can be opened while loading."""
+    try:
+        if path.stat().st_size >= LIMIT:
+            raise InputError(f"{path}: larger than 2 GiB, which no ONNX file can be; check the file.")
+        data = path.read_bytes()
+        model = onnx.ModelProto.FromString(data)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: cannot be read ({reason}); check the path.") from error
+    except InputError:
+        raise
+    except Exception as error:  # protobuf's DecodeError lies in different places in its implementations
+        raise InputError(f"{path}: not an ONNX file; give a file made by an ONNX exporter.") from error
+    if not model.ir_version or not model.graph.node:
+        raise InputError(f"{path}: not an ONNX model (no graph in it); give a file made by an ONNX exporter.")
+    folder, contained = path.resolve().parent, True
+    for tensor in _tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        contained = False
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        target = (folder / location).resolve()
+        if not target.is_relative_to(folder):
+            raise InputError(f"{path}: wants to read '{location}', outside its own folder; do not use this file.")
+        if not target.is_file():
+            raise InputError(f"{path}: its weights are in '{location}', which is not there; put it beside the file.")
+    return data, contained
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a model, those in nodes, subgraphs and functions included."""
+    graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            nodes.extend(graph.node)
+        while nodes:
+            for attribute in nodes.pop().attribute:
+                yield from attribute.tensors
+                if attribute.HasField("t"):
+                    yield attribute.t
+                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                    yield from (sparse.values, sparse.indices)
+                graphs.extend((*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])))
+
+
+def _understand(path: Path, session: onnxruntime.InferenceSession) -> OnnxModel:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    seen = f"inputs {_signature(inputs)}, outputs {_signature(outputs)}"
+    shape = inputs[0].shape if inputs else []
+    if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or inputs[0].type not in _TYPES:
+        raise InputError(
+            f"{path}: not an image-to-image model: {seen}; it must take one 4-dimensional float or uint8 image batch "
+            "and give one."
+        )
+    said = session.get_modelmeta().custom_metadata_map
+    ours = {"layout", "range", "multiple", "min_size"} <= set(said)
+    dtype = _TYPES[inputs[0].type]
+    layout = said["layout"] if ours else "NCHW" if shape[1] in _COLOURS else "NHWC"
+    channels = shape[1] if layout == "NCHW" else shape[3]
+    if layout not in ("NCHW", "NHWC") or channels not in _COLOURS:
+        raise InputError(f"{path}: takes no photos: {seen}; it must take images of 3 channels or 1.")
+    sides = shape[2:] if layout == "NCHW" else shape[1:3]
+    fixed = tuple(sides) if all(isinstance(side, int) for side in sides) else None
+    if (fixed is None and any(isinstance(side, int) for side in sides)) or shape[0] == 0 or _is_many(shape[0]):
+        raise InputError(f"{path}: takes a fixed number of images or only one fixed side: {seen}; make them dynamic.")
+    multiple, least, limits, assumed = 32, 32, RANGES["-1..1"], "RGB in [-1, 1], sides that are multiples of 32"
+    if ours:
+        multiple, least, limits, assumed = (*_sizes(path, said), "")
+    if dtype == np.uint8:  # the graph pads by itself
+        multiple, least, assumed = 1, 1, "" if ours else "RGB"
+    if fixed is not None:
+        multiple, least = 1, 1
+    return OnnxModel(
+        path, session, dtype, layout, channels, multiple, least, limits, shape[0] == 1, fixed, assumed, said
+    )
+
+
+def _sizes(path: Path, said: dict[str, str]) -> tuple[int, int, tuple[float, float]]:
+    multiple, least = said["multiple"], said["min_size"]
+    if not all(n.isascii() and n.isdigit() and 0 < int(n[:9]) <= 4096 for n in (multiple, least)):
+        raise InputError(f"{path}: its metadata says multiple '{multiple}', min_size '{least}'; export it again.")
+    if said["range"] not in RANGES:
+        raise InputError(f"{path}: its metadata says range '{said['range']}'; known are {', '.join(RANGES)}.")
+    return int(multiple), int(least), RANGES[said["range"]]
+
+
+def _is_many(dim: int | str | None) -> bool:
+    return isinstance(dim, int) and dim > 1
+
+
+def _signature(values) -> str:
+    return ", ".join(f"{v.name} {v.type} {_times(v.shape)}" for v in values[:4]) or "none"
+
+
+def _times(shape) -> str:
+    return " x ".join("?" if dim is None else str(dim) for dim in shape)
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")[:200]

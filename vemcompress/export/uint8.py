@@ -1,0 +1,102 @@
+"""Pre- and post-processing inside the graph: uint8 N x H x W x C in, the same out, any size of at least 1 x 1.
+
+PyTorch's exporter cannot make paddings of a dynamic amount that ONNX Runtime takes for every size, so both ends are
+written in ONNX itself and joined to the exported network.
+"""
+
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import compose, parser
+from torch import Tensor, nn
+
+from vemcompress.export.deploy import Contract
+
+_BEFORE = """
+<ir_version: {ir}, opset_import: ["": {opset}]>
+before (uint8[N, H, W, {channels}] image) => (float[N, {channels}, PH, PW] padded, int64[2] cropped_size)
+<int64[2] multiple = {{ {multiple}, {multiple} }}, int64[2] rounder = {{ {rounder}, {rounder} }},
+ int64[2] least = {{ {least}, {least} }}, int64[2] none = {{ 0, 0 }}, int64[2] axes = {{ 2, 3 }}>
+{{
+    levels = Cast <to = 1> (image)
+    half = Constant <value = float {{127.5}}> ()
+    one = Constant <value = float {{1.0}}> ()
+    scaled = Div (levels, half)
+    centred = Sub (scaled, one)
+    pixels = Transpose <perm = [0, 3, 1, 2]> (centred)
+    cropped_size = Shape <start = 1, end = 3> (image)
+    raised = Add (cropped_size, rounder)
+    times = Div (raised, multiple)
+    rounded = Mul (times, multiple)
+    whole_size = Max (rounded, least)
+    missing = Sub (whole_size, cropped_size)
+    amounts = Concat <axis = 0> (none, missing)
+    padded = Pad <mode = "edge"> (pixels, amounts, , axes)
+}}
+"""
+
+_AFTER = """
+<ir_version: {ir}, opset_import: ["": {opset}]>
+after (float[N, {channels}, PH, PW] drawn, int64[2] size) => (uint8[N, H, W, {channels}] result)
+<int64[2] none = {{ 0, 0 }}, int64[2] axes = {{ 2, 3 }}>
+{{
+    half = Constant <value = float {{127.5}}> ()
+    low = Constant <value = float {{0.0}}> ()
+    high = Constant <value = float {{255.0}}> ()
+    pixels = Slice (drawn, none, size, axes)
+    scaled = Mul (pixels, half)
+    lifted = Add (scaled, half)
+    limited = Clip (lifted, low, high)
+    levels = Round (limited)
+    bytes = Cast <to = 2> (levels)
+    result = Transpose <perm = [0, 2, 3, 1]> (bytes)
+}}
+"""
+
+
+def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+    """`model` (x: float32 N x C x H x W in [-1, 1] to y) with input `image` and output `result`, both uint8 NHWC.
+
+    Inside: normalise, transpose, repeat the last row and column up to the next permitted size, run, crop, round to
+    the nearest level and clamp. The output has exactly the input's height and width.
+    """
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    least = -(-contract.min_size // contract.multiple) * contract.multiple
+    values = {"ir": model.ir_version, "opset": opset, "multiple": contract.multiple}
+    values |= {"rounder": contract.multiple - 1, "least": least}
+    before = parser.parse_model(_BEFORE.format(channels=contract.in_channels, **values))
+    after = parser.parse_model(_AFTER.format(channels=contract.out_channels, **values))
+    before, after = compose.add_prefix(before, "before_"), compose.add_prefix(after, "after_")
+    # The network's own names for its sizes ("4*h") do not hold for the photo's: H and W are padded first.
+    core = onnx.ModelProto()
+    core.CopyFrom(model)
+    del core.graph.value_info[:]
+    size = "before_cropped_size"
+    joined = compose.merge_models(before, core, io_map=[("before_padded", "x")], outputs=["y", size])
+    joined = compose.merge_models(joined, after, io_map=[("y", "after_drawn"), (size, "after_size")])
+    _rename(joined, {"before_image": "image", "after_result": "result"})
+    for value in (joined.graph.input[0], joined.graph.output[0]):
+        dims = value.type.tensor_type.shape.dim
+        dims[0].dim_param, dims[1].dim_param, dims[2].dim_param = "N", "H", "W"
+    return joined
+
+
+def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = names.get(value.name, value.name)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+
+
+@torch.no_grad()
+def uint8_reference(model: nn.Module, image: Tensor, contract: Contract) -> Tensor:
+    """The same in PyTorch, which `wrap_uint8` is checked against: uint8 N x H x W x C to uint8 N x H x W x C'."""
+    height, width = image.shape[1:3]
+    right, below = (
+        max(-(-side // contract.multiple), -(-contract.min_size // contract.multiple)) * contract.multiple - side
+        for side in (width, height)
+    )
+    x = image.permute(0, 3, 1, 2).float() / 127.5 - 1
+    y = model(F.pad(x, (0, right, 0, below), mode="replicate"))[:, :, :height, :width]
+    return (y * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
