@@ -1,0 +1,193 @@
+"""Training batches as a pure function of (seed, step), so that a resumed run sees what an unbroken one would have.
+
+The augmentation of CycleGAN and OMGD: resize to 286/256 of the size, bicubic; crop at random; flip with p = 0.5.
+"""
+
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vemcompress.data.images import ImageError, read_image, to_square
+from vemcompress.errors import InputError, RecipeError
+
+ORDER, AUGMENTATION = 0, 1  # what a random generator is for, as part of its seed
+Event = Callable[[dict], None]
+
+
+class ImageStream:
+    """Batches of images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB) or 1 (grey).
+
+    Sample k = step * batch + j is number k mod N of epoch k div N, a permutation of the N paths. An image that cannot
+    be read is replaced by the next readable one of that epoch's order, listed in `skipped` with the reason, and
+    reported once as an event {"event": "skipped", "path", "reason"}, from the thread that asks for batches.
+
+    `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
+    `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        size: int,
+        load_size: int | None = None,
+        flip: bool = True,
+        crop: bool = True,
+        batch: int,
+        seed: int,
+        channels: int = 3,
+        cache_bytes: int = 2 << 30,
+        workers: int = 2,
+        on_event: Event | None = None,
+    ):
+        if not paths:
+            raise InputError("no images to train on; name at least one folder of images.")
+        self.paths, self.size, self.flip = [Path(p) for p in paths], size, flip
+        self.load_size = _load_size(size, load_size, crop)
+        self.batch_size, self.seed, self.workers = batch, seed, workers
+        self.channels = _checked(channels)
+        self.skipped: dict[Path, str] = {}
+        self._tell, self._untold = on_event or (lambda event: None), deque()
+        self._cache: dict[int, np.ndarray] = {}
+        self._room, self._lock = cache_bytes, threading.Lock()
+        self._order = functools.lru_cache(maxsize=4)(self._permutation)
+
+    @property
+    def epoch_length(self) -> float:
+        """Steps until every image was seen once, as a fraction."""
+        return len(self.paths) / self.batch_size
+
+    def batch(self, step: int) -> Tensor:
+        """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
+        images = self._batch(step)
+        self._report()
+        return images
+
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
+        pool, ahead = ThreadPoolExecutor(max(1, self.workers), "vemcompress-data"), deque[Future]()
+        try:
+            step = start_step
+            while True:
+                while len(ahead) < 2 * max(1, self.workers):
+                    ahead.append(pool.submit(self._batch, step + len(ahead)))
+                try:
+                    images = ahead.popleft().result()
+                finally:
+                    self._report()
+                yield step, images
+                step += 1
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _batch(self, step: int) -> Tensor:
+        samples = [self._sample(step * self.batch_size + j) for j in range(self.batch_size)]
+        return to_tensor(np.stack(samples))
+
+    def _sample(self, k: int) -> np.ndarray:
+        image = self._readable(*divmod(k, len(self.paths)))
+        rng = np.random.default_rng((self.seed, AUGMENTATION, k))
+        top, left = rng.integers(0, self.load_size - self.size + 1, 2)
+        flipped = self.flip and rng.random() < 0.5
+        image = image[top : top + self.size, left : left + self.size]
+        return image[:, ::-1] if flipped else image
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, ORDER, epoch)).permutation(len(self.paths))
+
+    def _readable(self, epoch: int, position: int) -> np.ndarray:
+        order = self._order(epoch)
+        for shift in range(len(order)):
+            image = self._image(int(order[(position + shift) % len(order)]))
+            if image is not None:
+                return image
+        path, reason = next(iter(self.skipped.items()))
+        raise InputError(f"none of {len(order)} images can be read (the first, {path}: {reason}); give other images.")
+
+    def _image(self, index: int) -> np.ndarray | None:
+        path, image = self.paths[index], self._cache.get(index)
+        if image is not None or path in self.skipped:
+            return image
+        try:
+            image = load_square(path, self.load_size, self.channels)
+        except ImageError as error:
+            with self._lock:
+                if path not in self.skipped:
+                    self.skipped[path] = error.reason
+                    self._untold.append({"event": "skipped", "path": str(path), "reason": error.reason})
+            return None
+        with self._lock:
+            if index not in self._cache and image.nbytes <= self._room:
+                self._cache[index] = image
+                self._room -= image.nbytes
+        return image
+
+    def _report(self) -> None:
+        while self._untold:
+            self._tell(self._untold.popleft())
+
+
+def load_square(path: Path, size: int, channels: int = 3) -> np.ndarray:
+    """An image file as uint8, size x size x channels. Raises ImageError."""
+    image = read_image(path)
+    if channels == 1:
+        image = np.asarray(Image.fromarray(image).convert("L"))
+    return to_square(image, size).reshape(size, size, channels)
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8, B x H x W x C to float32, B x C x H x W in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float().div_(127.5).sub_(1)
+
+
+def test_batch(
+    paths: Sequence[Path], size: int, channels: int = 3, count: int | None = None, on_event: Event | None = None
+) -> Tensor:
+    """The first `count` readable images (None: all) resized to the square, unflipped: B x channels x size x size.
+
+    For pictures of progress, which must show the same images each time. Raises InputError when none can be read.
+    """
+    images, tell = [], on_event or (lambda event: None)
+    for path in paths:
+        if len(images) == count:
+            break
+        try:
+            images.append(load_square(Path(path), size, _checked(channels)))
+        except ImageError as error:
+            tell({"event": "skipped", "path": str(path), "reason": error.reason})
+    if not images:
+        raise InputError(f"none of {len(paths)} images can be read; give other images.")
+    return to_tensor(np.stack(images))
+
+
+test_batch.__test__ = False  # not a test, though pytest would take it for one where it is imported
+
+
+def _checked(channels: int) -> int:
+    if channels not in (1, 3):
+        raise InputError(
+            f"images give 1 or 3 channels, but the network takes {channels}; label maps are not supported as data."
+        )
+    return channels
+
+
+def _load_size(size: int, load_size: int | None, crop: bool) -> int:
+    if load_size is None:
+        return round(size * 286 / 256) if crop else size
+    if load_size < size:
+        raise RecipeError(
+            f"images resized to {load_size} px cannot be cropped to {size} px; lower size or raise load_size."
+        )
+    if load_size > size and not crop:
+        raise RecipeError(
+            f"load_size {load_size} is larger than size {size} but crop is off; turn it on or drop load_size."
+        )
+    return load_size
