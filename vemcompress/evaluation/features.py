@@ -1,0 +1,180 @@
+"""Networks that turn images into the features whose sets are compared: Inception for FID, SqueezeNet where it cannot
+be had."""
+
+import hashlib
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_fid.inception
+import torch
+from torch import Tensor, nn
+
+from vemcompress.errors import InputError, NetworkError, OutputError, UsageError
+from vemcompress.networks.features import squeezenet_embedding
+from vemcompress.weights.safe import read_state
+
+INCEPTION = "inception_pool3"
+SQUEEZENETS = ("squeezenet1_1", "squeezenet1_1_caffe")
+
+# Of the file at pytorch_fid.inception.FID_WEIGHTS_URL, whose name carries the first eight digits.
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+_TIMEOUT_SECONDS = 30.0
+_construction = threading.Lock()
+
+
+class Extractor(nn.Module):
+    """B x 3 x H x W uint8 RGB images to B x `dims` float32 features. `name` goes into statistics, `protocol` says in
+    words what is done; `fingerprint` tells weights apart."""
+
+    name: str
+    dims: int
+    protocol: str
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and values of all weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+class Inception(Extractor):
+    """Pool3 of the TensorFlow Inception of 2015-12-05 as pytorch-fid has it, the features of FID and KID.
+
+    `weights` is a file with pytorch-fid's state dict; None downloads it once into torch.hub's folder and checks its
+    SHA-256. Raises NetworkError where the download fails, InputError for a file that does not fit.
+    """
+
+    name, dims = INCEPTION, 2048
+    protocol = "Inception pool3 features (2048, TensorFlow weights of 2015-12-05 as in pytorch-fid, bilinear to 299 px)"
+
+    def __init__(self, weights: str | Path | None = None):
+        super().__init__()
+        path = _downloaded_inception() if weights is None else Path(weights)
+        self.network = _build_inception(path).eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.float() / 255)[0].flatten(1)
+
+
+class SqueezeNet(Extractor):
+    """The last map of an ImageNet SqueezeNet 1.1, averaged over its places. A distance on it is not FID.
+
+    `name` is the input convention: `squeezenet1_1` (torchvision's) or `squeezenet1_1_caffe`, or `squeezenet` for the
+    one that the file's name tells; `weights` a file with
+    torchvision's state dict, whole or of the trunk alone. Raises UsageError for another name, InputError for a file
+    that does not fit.
+    """
+
+    dims = 512
+
+    def __init__(self, name: str, weights: str | Path):
+        super().__init__()
+        self.name = squeezenet_name(name, weights)
+        self.protocol = f"{self.name} features (512, the last map averaged over its places, at the images' own size)"
+        self.network = squeezenet_embedding(caffe=self.name.endswith("_caffe"))
+        _load_trunk(self.network.layers, Path(weights))
+        self.network.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.float() / 127.5 - 1)[0].mean((2, 3))
+
+
+def load_extractor(name: str, weights: str | Path | None = None) -> Extractor:
+    """The extractor of a name: `inception_pool3` (weights optional), or one of `SQUEEZENETS` (weights needed)."""
+    if name == INCEPTION:
+        return Inception(weights)
+    if weights is None:
+        raise UsageError(f"features {name} need their weights; give the file with --features-weights PATH.")
+    return SqueezeNet(name, weights)
+
+
+def squeezenet_name(features: str, weights: str | Path | None) -> str:
+    """The full name of `--features`: plain `squeezenet` takes the convention that the weights' file name tells."""
+    if features == "squeezenet":
+        return SQUEEZENETS["caffe" in Path(weights or "").name.lower()]
+    if features not in SQUEEZENETS:
+        raise UsageError(f"features {features!r} are not known; give one of squeezenet, {', '.join(SQUEEZENETS)}.")
+    return features
+
+
+def _load_trunk(trunk: nn.Sequential, path: Path) -> None:
+    tensors = read_state(path).tensors
+    if any(key.startswith("features.") for key in tensors):
+        tensors = {k.removeprefix("features."): v for k, v in tensors.items() if k.startswith("features.")}
+    wanted = trunk.state_dict()
+    wrong = sorted(wanted.keys() ^ tensors.keys())
+    wrong += [k for k in wanted if k in tensors and wanted[k].shape != tensors[k].shape]
+    if wrong:
+        raise InputError(
+            f"{path}: not the weights of torchvision's squeezenet1_1 (first difference at {wrong[0]!r}); "
+            "give its state dict, whole or of .features alone."
+        )
+    trunk.load_state_dict(tensors)
+
+
+def _build_inception(path: Path) -> nn.Module:
+    """pytorch-fid's own network with the weights of a file, which its constructor would download unchecked."""
+    tensors = read_state(path).tensors
+    module = pytorch_fid.inception
+    with _construction:
+        original = module.load_state_dict_from_url
+        module.load_state_dict_from_url = lambda *_, **__: tensors
+        try:
+            return module.InceptionV3()
+        except RuntimeError as error:
+            detail = str(error).splitlines()[-1].strip()[:120]
+            raise InputError(
+                f"{path}: not the Inception weights of pytorch-fid ({detail}); give the file that "
+                f"{module.FID_WEIGHTS_URL} serves."
+            ) from error
+        finally:
+            module.load_state_dict_from_url = original
+
+
+def _downloaded_inception() -> Path:
+    url = pytorch_fid.inception.FID_WEIGHTS_URL
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.exists():
+        _download(url, path)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != INCEPTION_SHA256:
+        raise NetworkError(
+            f"{path}: a damaged download (SHA-256 {found[:8]} and not {INCEPTION_SHA256[:8]}); delete it to get it "
+            "again, or give the file with --inception PATH."
+        )
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent}: cannot be made ({error.strerror}); set TORCH_HOME to another place."
+        ) from error
+    try:
+        with _socket_timeout(_TIMEOUT_SECONDS):
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=INCEPTION_SHA256, progress=False)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        raise NetworkError(
+            f"the Inception weights could not be had from {url} ({error}); go online, or give the file with "
+            "--inception PATH."
+        ) from error
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """torch.hub sets no time limit, so that a silent network would hold the evaluation for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

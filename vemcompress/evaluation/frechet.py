@@ -1,0 +1,140 @@
+"""The Frechet distance between two sets of features (Heusel et al., NeurIPS 2017), in double precision.
+
+||mu1 - mu2||^2 + Tr(S1) + Tr(S2) - 2 Tr((S1 S2)^(1/2)). The last trace is that of a symmetric matrix: with any factor
+S1 = F' F, the product S1 S2 has the non-zero eigenvalues of F S2 F', so no matrix square root is needed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vemcompress.errors import InputError, NumericalError
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean (D) and covariance (D x D, divided by N - 1) of the features of a set of images, float64.
+
+    `factor` (N x D, `sigma = factor.T @ factor`) is there when there were no more images than dimensions. What is not
+    known of foreign statistics is None: `images` is N, `features` the extractor's name, `weights` its fingerprint and
+    `size` the images' side in pixels (None also for images of their own sizes).
+    """
+
+    mu: np.ndarray
+    sigma: np.ndarray
+    images: int | None = None
+    features: str | None = None
+    weights: str | None = None
+    size: int | None = None
+    factor: np.ndarray | None = None
+
+
+class Accumulator:
+    """Statistics of features that come in batches, in memory of D x D however many they are."""
+
+    def __init__(self, dims: int, device: torch.device | str = "cpu"):
+        self.dims, self.count, self.device = dims, 0, double_device(device)
+        self._rows: list[Tensor] = []
+        self._shift = self._sum = self._products = None
+
+    def add(self, features: Tensor) -> None:
+        """Take in B x D features of any float type."""
+        rows = features.detach().to(self.device).double()
+        self.count += len(rows)
+        if self._products is not None:
+            self._fold(rows)
+            return
+        self._rows.append(rows)
+        if self.count > self.dims:
+            kept = torch.cat(self._rows)
+            self._rows = []
+            # Sums around a near-mean lose no digits to cancellation.
+            self._shift = kept.mean(0)
+            self._sum, self._products = torch.zeros_like(self._shift), kept.new_zeros(self.dims, self.dims)
+            self._fold(kept)
+
+    def _fold(self, rows: Tensor) -> None:
+        rows = rows - self._shift
+        self._sum += rows.sum(0)
+        self._products.addmm_(rows.T, rows)
+
+    def statistics(self, **provenance) -> Statistics:
+        """What was taken in; keywords are `Statistics`' provenance. Raises InputError for fewer than 2 images."""
+        if self.count < 2:
+            raise InputError(f"{self.count} image gives no covariance; give at least 2 images.")
+        if self._products is None:
+            rows = torch.cat(self._rows)
+            mu = rows.mean(0)
+            factor = (rows - mu) / (self.count - 1) ** 0.5
+            arrays = mu.cpu().numpy(), (factor.T @ factor).cpu().numpy()
+            return Statistics(*arrays, images=self.count, factor=factor.cpu().numpy(), **provenance)
+        offset = self._sum / self.count
+        sigma = (self._products - self.count * torch.outer(offset, offset)) / (self.count - 1)
+        return Statistics((self._shift + offset).cpu().numpy(), sigma.cpu().numpy(), images=self.count, **provenance)
+
+
+def statistics_of(features: np.ndarray | Tensor, **provenance) -> Statistics:
+    """Statistics of an N x D matrix of features; sigma equals `np.cov(features, rowvar=False)`."""
+    features = torch.as_tensor(features)
+    accumulator = Accumulator(features.shape[1])
+    accumulator.add(features)
+    return accumulator.statistics(**provenance)
+
+
+def distance(a: Statistics, b: Statistics, device: torch.device | str = "cpu") -> float:
+    """The squared Frechet distance, at least 0; exact and fastest where a set has no more images than dimensions.
+
+    Raises InputError where the dimensions differ and NumericalError where a value is not finite.
+    """
+    if a.mu.shape != b.mu.shape or a.sigma.shape != b.sigma.shape:
+        raise InputError(
+            f"statistics of {a.mu.size} and of {b.mu.size} dimensions cannot be compared; "
+            "make both with the same feature network."
+        )
+    if not all(np.isfinite(x).all() for x in (a.mu, a.sigma, b.mu, b.sigma)):
+        raise NumericalError("the features' statistics hold NaN or Inf; check the images and the network's outputs.")
+    cross = _trace_root(a, b, double_device(device))
+    difference = a.mu - b.mu
+    return max(0.0, float(difference @ difference + np.trace(a.sigma) + np.trace(b.sigma) - 2 * cross))
+
+
+def frechet_distance(mu1, sigma1, mu2, sigma2, device: torch.device | str = "cpu") -> float:
+    """`distance` of means (D) and covariances (D x D), with pytorch-fid's signature and its value."""
+    first = Statistics(np.atleast_1d(np.asarray(mu1, np.float64)), np.atleast_2d(np.asarray(sigma1, np.float64)))
+    second = Statistics(np.atleast_1d(np.asarray(mu2, np.float64)), np.atleast_2d(np.asarray(sigma2, np.float64)))
+    return distance(first, second, device)
+
+
+def double_device(device: torch.device | str) -> torch.device:
+    """The device itself, or the CPU where it has no float64 (MPS)."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _trace_root(a: Statistics, b: Statistics, device: torch.device) -> float:
+    """Tr((S_a S_b)^(1/2))."""
+    if a.factor is not None and b.factor is not None:
+        product = torch.as_tensor(a.factor, device=device) @ torch.as_tensor(b.factor, device=device).T
+        return float(torch.linalg.svdvals(product).sum())
+    if a.factor is None and b.factor is not None:
+        a, b = b, a
+    sigma = torch.as_tensor(b.sigma, device=device)
+    factor = (
+        _factor(torch.as_tensor(a.sigma, device=device))
+        if a.factor is None
+        else torch.as_tensor(a.factor, device=device)
+    )
+    inner = factor @ sigma @ factor.T
+    # Rounding gives the zero eigenvalues of a singular product either sign.
+    return float(torch.linalg.eigvalsh((inner + inner.T) / 2).clamp(min=0).sqrt().sum())
+
+
+def _factor(sigma: Tensor) -> Tensor:
+    """F with F' F = sigma: Cholesky's where sigma is positive definite, else from its eigenvectors."""
+    lower, failed = torch.linalg.cholesky_ex(sigma)
+    if not failed:
+        return lower.T
+    values, vectors = torch.linalg.eigh(sigma)
+    return values.clamp(min=0).sqrt()[:, None] * vectors.T

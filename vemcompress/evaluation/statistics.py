@@ -1,0 +1,154 @@
+"""Statistics of a folder of images, and their files: .npz with `mu` and `sigma`, which pytorch-fid reads too."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+
+from vemcompress import __version__
+from vemcompress.data.images import ImageError, list_images
+from vemcompress.errors import InputError, NumericalError, OutputError, UsageError
+from vemcompress.evaluation.batches import batches
+from vemcompress.evaluation.features import Extractor
+from vemcompress.evaluation.frechet import Accumulator, Statistics
+
+# Far above any feature network; what a file declares is checked against it before anything is allocated.
+_MAX_DIMS = 16384
+
+OnEvent = Callable[[dict], None]
+
+
+def image_paths(source: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
+    """The images of a folder, or a list of paths as it is; InputError where there is none."""
+    if isinstance(source, str | os.PathLike):
+        return list_images(source)
+    if not source:
+        raise InputError("no image was given; give a folder of images.")
+    return [Path(p) for p in source]
+
+
+@torch.no_grad()
+def compute_statistics(
+    source: str | os.PathLike | Sequence[str | os.PathLike],
+    extractor: Extractor,
+    *,
+    size: int | None = None,
+    batch: int = 8,
+    device: torch.device | str = "cpu",
+    on_event: OnEvent | None = None,
+) -> Statistics:
+    """Statistics of a folder's images (or of a list of paths), in memory of D x D however many they are.
+
+    Images are resized to `size` x `size` pixels as an evaluation's are; None leaves them as they are, as pytorch-fid
+    does. Unreadable images are reported as events and left out. Raises InputError where fewer than 2 remain.
+    """
+    paths, done = image_paths(source), 0
+    report = on_event or (lambda event: None)
+    extractor = extractor.to(device).eval()
+    accumulator = Accumulator(extractor.dims, device)
+
+    def on_bad(error: ImageError) -> None:
+        report({"event": "unreadable", "path": str(error.path), "reason": error.reason})
+
+    for names, images in batches(paths, size, batch, on_bad):
+        accumulator.add(checked_features(extractor, images.to(device)))
+        done += len(names)
+        report({"event": "progress", "stage": "statistics", "done": done, "total": len(paths)})
+    if accumulator.count < 2:
+        raise InputError(f"{accumulator.count} of {len(paths)} images could be read; statistics need at least 2.")
+    return accumulator.statistics(features=extractor.name, weights=extractor.fingerprint(), size=size)
+
+
+def checked_features(extractor: Extractor, images: torch.Tensor) -> torch.Tensor:
+    """Features of B x 3 x H x W uint8 images; NumericalError where one is not finite."""
+    features = extractor(images)
+    if not torch.isfinite(features).all():
+        raise NumericalError(f"{extractor.name} gives NaN or Inf; its weights are damaged, give another file.")
+    return features
+
+
+def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:
+    """Write an .npz; it appears whole or not at all. Raises UsageError for another ending, OutputError."""
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise UsageError(f"{path}: statistics are known by their ending; give a name that ends in .npz.")
+    known = {k: getattr(statistics, k) for k in ("images", "features", "weights", "size")}
+    known = {k: v for k, v in known.items() if v is not None}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.savez(file, mu=statistics.mu, sigma=statistics.sigma, version=__version__, **known)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_statistics(path: str | os.PathLike) -> Statistics:
+    """Read an .npz of ours or of pytorch-fid's kind (`mu`: D, `sigma`: D x D). Raises InputError for all others.
+
+    Nothing is unpickled, and the shapes that the file declares are checked before memory is taken.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(path, archive)
+        with np.load(path, allow_pickle=False) as file:
+            mu, sigma = (file[k].astype(np.float64) for k in ("mu", "sigma"))
+            images, size = (int(file[k]) if k in file else None for k in ("images", "size"))
+            features, weights = (str(file[k]) if k in file else None for k in ("features", "weights"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; make one with `vemcompress stats DIR -o {path.name}`.") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        raise InputError(
+            f"{path}: not readable as statistics ({error}); make it anew with `vemcompress stats`."
+        ) from error
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise InputError(f"{path}: its mu or sigma holds NaN or Inf; make it anew with `vemcompress stats`.")
+    if not np.allclose(sigma, sigma.T, rtol=1e-3, atol=1e-6 * np.abs(sigma).max()):
+        raise InputError(
+            f"{path}: its sigma is not symmetric, so no covariance; make it anew with `vemcompress stats`."
+        )
+    return Statistics(mu, sigma, images, features, weights, size)
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    declared = {}
+    for name in archive.namelist():
+        with archive.open(name) as member:
+            read = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read(member)
+        declared[name.removesuffix(".npy")] = shape, dtype
+    if not {"mu", "sigma"} <= declared.keys():
+        raise InputError(f"{path}: it holds {', '.join(sorted(declared))}; give statistics with mu and sigma.")
+    (mu, mu_type), (sigma, sigma_type) = declared["mu"], declared["sigma"]
+    if len(mu) != 1 or not 1 <= mu[0] <= _MAX_DIMS or sigma != mu * 2 or mu_type.kind + sigma_type.kind != "ff":
+        raise InputError(
+            f"{path}: mu {mu} {mu_type} and sigma {sigma} {sigma_type} are no mean and covariance; "
+            "mu must hold D floats and sigma D x D."
+        )
+    for key in ("images", "size", "features", "weights"):
+        shape, dtype = declared.get(key, ((), np.dtype(int)))
+        if shape != () or dtype.itemsize > 4096:
+            raise InputError(f"{path}: {key} is no single value; make it anew with `vemcompress stats`.")
+
+
+def check_fit(statistics: Statistics, extractor: Extractor, path: str | os.PathLike) -> None:
+    """Raises InputError where statistics come from other features, other weights or of another dimension."""
+    dims = statistics.mu.size
+    if dims != extractor.dims or statistics.features not in (None, extractor.name):
+        raise InputError(
+            f"{path}: statistics of {statistics.features or 'unnamed'} features ({dims}), and not of {extractor.name} "
+            f"({extractor.dims}); make them with these features."
+        )
+    if statistics.weights is not None and statistics.weights != extractor.fingerprint():
+        raise InputError(f"{path}: statistics of {extractor.name} with other weights; make them with these weights.")
