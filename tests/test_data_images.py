@@ -85,6 +85,7 @@ def test_wide_greys_are_scaled_not_clipped(tmp_path, values, suffix, expected):
     assert read_image(path)[0, :, 1].tolist() == expected
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("keep", [0, 1, 20, 400])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
 def test_a_truncated_file_is_named_with_its_reason(tmp_path, suffix, keep):
@@ -105,6 +106,7 @@ def test_text_other_formats_and_absent_files_are_refused(tmp_path):
             read_image(tmp_path / name)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_decompression_bomb_is_refused_already_where_pillow_only_warns(tmp_path, monkeypatch):
     Image.new("1", (40, 40)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

@@ -11,12 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
-from vemcompress.data.images import ImageError, read_image, to_square
+from vemcompress.data.images import ImageError
+from vemcompress.data.squares import checked_channels, load_square, test_batch, to_tensor
 from vemcompress.errors import InputError, RecipeError
+
+__all__ = ["ImageStream", "test_batch"]
 
 ORDER, AUGMENTATION = 0, 1  # what a random generator is for, as part of its seed
 Event = Callable[[dict], None]
@@ -53,7 +54,7 @@ class ImageStream:
         self.paths, self.size, self.flip = [Path(p) for p in paths], size, flip
         self.load_size = _load_size(size, load_size, crop)
         self.batch_size, self.seed, self.workers = batch, seed, workers
-        self.channels = _checked(channels)
+        self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
         self._tell, self._untold = on_event or (lambda event: None), deque()
         self._cache: dict[int, np.ndarray] = {}
@@ -133,50 +134,6 @@ class ImageStream:
     def _report(self) -> None:
         while self._untold:
             self._tell(self._untold.popleft())
-
-
-def load_square(path: Path, size: int, channels: int = 3) -> np.ndarray:
-    """An image file as uint8, size x size x channels. Raises ImageError."""
-    image = read_image(path)
-    if channels == 1:
-        image = np.asarray(Image.fromarray(image).convert("L"))
-    return to_square(image, size).reshape(size, size, channels)
-
-
-def to_tensor(images: np.ndarray) -> Tensor:
-    """uint8, B x H x W x C to float32, B x C x H x W in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float().div_(127.5).sub_(1)
-
-
-def test_batch(
-    paths: Sequence[Path], size: int, channels: int = 3, count: int | None = None, on_event: Event | None = None
-) -> Tensor:
-    """The first `count` readable images (None: all) resized to the square, unflipped: B x channels x size x size.
-
-    For pictures of progress, which must show the same images each time. Raises InputError when none can be read.
-    """
-    images, tell = [], on_event or (lambda event: None)
-    for path in paths:
-        if len(images) == count:
-            break
-        try:
-            images.append(load_square(Path(path), size, _checked(channels)))
-        except ImageError as error:
-            tell({"event": "skipped", "path": str(path), "reason": error.reason})
-    if not images:
-        raise InputError(f"none of {len(paths)} images can be read; give other images.")
-    return to_tensor(np.stack(images))
-
-
-test_batch.__test__ = False  # not a test, though pytest would take it for one where it is imported
-
-
-def _checked(channels: int) -> int:
-    if channels not in (1, 3):
-        raise InputError(
-            f"images give 1 or 3 channels, but the network takes {channels}; label maps are not supported as data."
-        )
-    return channels
 
 
 def _load_size(size: int, load_size: int | None, crop: bool) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from vemcompress.data.images import save_png
-from vemcompress.quickstart import scenery
+from vemcompress.quickstart import scenery, standing
 from vemcompress.quickstart.scenery import Canvas, choose
 from vemcompress.quickstart.shapes import Colour, gradient, rasterise
 
@@ -63,12 +63,12 @@ def _settle(canvas: Canvas, rng: np.random.Generator, horizon: float) -> None:
         x, y = rng.uniform(0.04, 0.96), horizon + 0.02 + (0.96 - horizon) * depth
         scale = 0.1 + 0.2 * depth
         if kind == "house":
-            scenery.house(canvas, rng, x, y, 1.15 * scale)
+            standing.house(canvas, rng, x, y, 1.15 * scale)
         elif kind == "tree":
             tone = choose(rng, [leaf], 0.12)
-            scenery.tree(canvas, rng, x, y, scale * rng.uniform(0.8, 1.4), conifers ^ (rng.random() < 0.15), tone)
+            standing.tree(canvas, rng, x, y, scale * rng.uniform(0.8, 1.4), conifers ^ (rng.random() < 0.15), tone)
         else:
-            scenery.lamp(canvas, x, y, 1.2 * scale)
+            standing.lamp(canvas, x, y, 1.2 * scale)
 
 
 def _grain(rng: np.random.Generator, size: int) -> np.ndarray:

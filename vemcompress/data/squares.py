@@ -1,0 +1,65 @@
+"""Image files as squares of one size: what a network is fed with."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vemcompress.data.images import ImageError, read_image, to_square
+from vemcompress.errors import InputError
+
+
+def load_square(path: Path, size: int, channels: int = 3) -> np.ndarray:
+    """An image file as uint8, size x size x channels. Raises ImageError."""
+    image = read_image(path)
+    if channels == 1:
+        image = np.asarray(Image.fromarray(image).convert("L"))
+    return to_square(image, size).reshape(size, size, channels)
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8, B x H x W x C to float32, B x C x H x W in [-1, 1]."""
+    values = images.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    # In numpy, for torch would start a team of OpenMP threads in every thread that prepares batches.
+    values /= 127.5
+    values -= 1
+    return torch.from_numpy(values)
+
+
+def test_batch(
+    paths: Sequence[Path],
+    size: int,
+    channels: int = 3,
+    count: int | None = None,
+    on_event: Callable[[dict], None] | None = None,
+) -> Tensor:
+    """The first `count` readable images (None: all) resized to the square, unflipped: B x channels x size x size.
+
+    For pictures of progress, which must show the same images each time. Raises InputError when none can be read.
+    """
+    images, tell = [], on_event or (lambda event: None)
+    for path in paths:
+        if len(images) == count:
+            break
+        try:
+            images.append(load_square(Path(path), size, checked_channels(channels)))
+        except ImageError as error:
+            tell({"event": "skipped", "path": str(path), "reason": error.reason})
+    if not images:
+        raise InputError(f"none of {len(paths)} images can be read; give other images.")
+    return to_tensor(np.stack(images))
+
+
+test_batch.__test__ = False  # not a test, though pytest would take it for one where it is imported
+
+
+def checked_channels(channels: int) -> int:
+    """`channels`, if pictures can have that many; else InputError."""
+    if channels not in (1, 3):
+        raise InputError(
+            f"images give 1 or 3 channels, but the network takes {channels}; label maps are not supported as data."
+        )
+    return channels
