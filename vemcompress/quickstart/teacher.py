@@ -23,6 +23,7 @@ from vemcompress.data.images import save_png
 from vemcompress.networks.base import Generator, init_weights
 from vemcompress.networks.resnet import ResNet, ResNetConfig
 from vemcompress.quickstart.scenes import draw_pair
+from vemcompress.weights.artifact import save_generator
 
 CONFIG = ResNetConfig(width=24, blocks=6)
 SIZES = (64, 96)
@@ -95,12 +96,14 @@ def train(
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
             losses = _step(generator, discriminator, optimisers, day, night)
         decay = min(EMA, step / (step + 10))
-        torch._foreach_lerp_(list(averaged.parameters()), list(generator.parameters()), 1 - decay)
+        for mean, weight in zip(averaged.parameters(), generator.parameters(), strict=True):
+            mean.lerp_(weight.detach(), 1 - decay)
         on_step(step, losses, averaged)
     return averaged
 
 
 def _step(generator, discriminator, optimisers, day: Tensor, night: Tensor) -> dict[str, float]:
+    """One update of the generator, then one of the discriminator; the losses by name."""
     fake = generator(day).float()
     discriminator.requires_grad_(False)
     terms = {
@@ -110,10 +113,9 @@ def _step(generator, discriminator, optimisers, day: Tensor, night: Tensor) -> d
     }
     _update(optimisers[0], sum(terms.values()))
     discriminator.requires_grad_(True)
-    real_score, fake_score = (
-        discriminator(torch.cat((torch.cat((day, night), 1), torch.cat((day, fake.detach()), 1)))).float().chunk(2)
-    )
-    terms["discriminator"] = 0.5 * ((real_score - 1).square().mean() + fake_score.square().mean())
+    real_and_fake = torch.cat((torch.cat((day, night), 1), torch.cat((day, fake.detach()), 1)))
+    real, made_up = discriminator(real_and_fake).float().chunk(2)
+    terms["discriminator"] = 0.5 * ((real - 1).square().mean() + made_up.square().mean())
     _update(optimisers[1], terms["discriminator"])
     return {name: float(value.detach()) for name, value in terms.items()}
 
@@ -134,12 +136,13 @@ def preview(generator: Generator, path: Path, count: int = 8, size: int = 96) ->
     return float(F.l1_loss(made, night))
 
 
-def save(generator: Generator, path: Path, steps: int, seed: int) -> None:
-    """Write our artifact in half precision, which halves the package's size and shifts the output by under 0.01."""
-    from vemcompress.weights.artifact import save_generator
+def save(generator: Generator, path: Path, options: str) -> None:
+    """Write our artifact in half precision, which halves the package's size and shifts the output by under 0.01.
 
-    origin = {"trained_by": f"python -m vemcompress.quickstart.teacher --steps {steps} --seed {seed}"}
-    save_generator(path, copy.deepcopy(generator).half(), recipe="", teacher=None, extra=origin)
+    `options` are those of the command that trained it, kept in the file's metadata.
+    """
+    origin = {"made_by": f"python -m vemcompress.quickstart.teacher {options}"}
+    save_generator(path, copy.deepcopy(generator).half(), extra=origin)
 
 
 def main() -> None:
@@ -149,6 +152,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file; a preview goes beside it")
     parser.add_argument("--bf16", action="store_true", help="bfloat16 convolutions, faster on newer CPUs")
     args = parser.parse_args()
+    options = f"--steps {args.steps} --seed {args.seed}" + (" --bf16" if args.bf16 else "")
     started = time.monotonic()
 
     def report(step: int, losses: dict[str, float], averaged: Generator) -> None:
@@ -156,7 +160,7 @@ def main() -> None:
             return
         left = (time.monotonic() - started) / step * (args.steps - step) / 60
         distance = preview(averaged, args.out.with_suffix(".png"))
-        save(averaged, args.out, step, args.seed)
+        save(averaged, args.out, options)
         values = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
         print(f"step {step}/{args.steps}  test L1 {distance:.4f}  {values}  {left:.1f} min left", file=sys.stderr)
 
