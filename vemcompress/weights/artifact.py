@@ -1,0 +1,106 @@
+"""Our own file: one .safetensors whose metadata says all that is needed to rebuild the network."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors.torch import save
+from torch import Tensor, nn
+
+import vemcompress
+from vemcompress.errors import InputError, UsageError
+from vemcompress.networks import GENERATORS, parse_config
+from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.weights.files import write_atomically
+from vemcompress.weights.layouts import Mismatch, assemble
+
+FORMAT = "vemcompress"
+FORMAT_VERSION = 1
+
+
+def save_generator(
+    path: str | Path,
+    generator: Generator,
+    *,
+    recipe: str = "",
+    teacher: dict[str, Any] | None = None,
+    extra: dict[str, str] | None = None,
+) -> None:
+    """Write a generator of a known family as our artifact, atomically; arguments as `artifact_bytes`.
+
+    Raises OutputError (9), and UsageError (2) for a network of the user's own class, which no Config can rebuild.
+    """
+    if generator.config is None:
+        raise UsageError(f"{path}: a network of your own class cannot be saved as an artifact: save its state dict")
+    write_atomically(path, artifact_bytes(generator, recipe=recipe, teacher=teacher, extra=extra))
+
+
+def artifact_bytes(
+    generator: Generator,
+    *,
+    recipe: str = "",
+    teacher: dict[str, Any] | None = None,
+    extra: dict[str, str] | None = None,
+) -> bytes:
+    """The artifact's content. `recipe` is the name of the recipe that made it; `teacher` says where it came from
+    (source, sha256, revision, licence); `extra` is added to the metadata under names that are not taken."""
+    metadata = dict(extra or {})
+    metadata |= {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "vemcompress": vemcompress.__version__,
+        "family": generator.config.family,
+        "config": generator.config.model_dump_json(),
+        "statistics": "image" if _uses_image_statistics(generator) else "stored",
+        "recipe": recipe,
+        "input": json.dumps(input_convention(generator)),
+        "teacher": json.dumps(teacher or {}),
+    }
+    # A copy of each tensor: safetensors refuses to write two names for one memory.
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in generator.state_dict().items()}
+    return save(tensors, metadata)
+
+
+def input_convention(generator: Generator) -> dict[str, Any]:
+    """What the network takes: channel order, value range, axes, and the sizes that it can work on."""
+    return {
+        "order": "RGB",
+        "range": [-1, 1],
+        "layout": "NCHW",
+        "channels": generator.config.in_channels,
+        "multiple": generator.multiple,
+        "min_size": generator.min_size,
+    }
+
+
+def is_artifact(metadata: dict[str, str]) -> bool:
+    """Whether a .safetensors file says that it is ours."""
+    return metadata.get("format") == FORMAT
+
+
+def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -> Generator:
+    """The network of an artifact, in eval mode. Raises InputError (4) where the metadata or the tensors do not fit."""
+    version = metadata.get("format_version", "")
+    if not (version.isascii() and version.isdecimal() and 1 <= int(version[:9]) <= FORMAT_VERSION):
+        raise InputError(
+            f"{source}: artifact of format {version!r:.20}, and this is vemcompress {vemcompress.__version__}, which "
+            f"reads up to {FORMAT_VERSION}: upgrade vemcompress"
+        )
+    prepare = use_image_statistics if metadata.get("statistics") == "image" else None
+    try:
+        config = parse_config(json.loads(metadata["config"]))
+        return assemble(config, tensors, prepare=prepare)
+    except ValidationError as error:
+        known = ", ".join(GENERATORS)
+        reason = f"its config is not valid ({error.errors()[0]['msg']}; families: {known})"
+    except (KeyError, ValueError, RecursionError):
+        reason = "its metadata has no readable config"
+    except Mismatch as error:
+        reason = f"its tensors do not fit its config: {error}"
+    raise InputError(f"{source}: damaged artifact, {reason}: make or download it again")
+
+
+def _uses_image_statistics(generator: Generator) -> bool:
+    """Whether `use_image_statistics` replaced the BatchNorms of a network that its Config builds with them."""
+    return generator.config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in generator.modules())

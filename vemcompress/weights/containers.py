@@ -1,0 +1,98 @@
+"""The containers of torch.save, checked against the file's own size before a byte is allocated for a tensor."""
+
+import io
+import mmap
+import struct
+import zipfile
+from pathlib import Path
+
+from vemcompress.weights.pickles import MAX_BYTES, read_plan
+from vemcompress.weights.plan import DAMAGED, Plan, Refused, check_total
+
+
+def check_zip(path: Path) -> Plan:
+    """Refuse a zip file whose members are compressed, overlap or do not fit, or whose tensors claim more than it has.
+
+    Raises Refused (or Forbidden) with the reason.
+    """
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            members = _members(archive, file, size)
+            records = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
+            if any(name.endswith("/constants.pkl") for name in members):
+                raise Refused("is a TorchScript archive, which carries code: save the module's state dict instead")
+            if len(records) != 1:
+                raise Refused("is a zip archive, but not one that torch.save wrote: give the weight file itself")
+            if members[records[0]] > MAX_BYTES:
+                raise Refused(f"has a pickle of more than {MAX_BYTES >> 20} MB: it is not a weight file")
+            plan = read_plan(io.BytesIO(archive.read(records[0])))
+    except Refused:
+        raise
+    except Exception as error:  # zipfile raises a dozen kinds on damaged archives
+        raise Refused(DAMAGED) from error
+    folder = records[0].removesuffix("data.pkl")
+    for storage in plan.storages.values():
+        held = members.get(f"{folder}data/{storage.key}")
+        if held is None or held != storage.nbytes:
+            raise Refused(f"claims {storage.nbytes} bytes for a tensor and holds {held or 0}: it is damaged or hostile")
+    check_total(plan, size)
+    return plan
+
+
+def _members(archive: zipfile.ZipFile, file, size: int) -> dict[str, int]:
+    """Name to size of every member, all stored, apart from each other, in one folder, and inside the file."""
+    file.seek(max(0, size - 22))
+    # No comment behind the directory, so that every reader finds the same one.
+    if file.read(4) != b"PK\x05\x06":
+        raise Refused(DAMAGED)
+    spans, members = [], {}
+    for info in archive.infolist():
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise Refused("has compressed members, which torch.save never writes: unpack it, or save it again")
+        if info.flag_bits & 1:
+            raise Refused("is encrypted: save it again without a password")
+        begin = _data_offset(file, info)
+        spans.append((info.header_offset, begin + info.file_size))
+        members[info.filename] = info.file_size
+    # torch looks names up without regard to case.
+    if len({name.lower() for name in members}) != len(spans) or len({n.split("/")[0] for n in members}) != 1:
+        raise Refused("is a zip archive, but not one that torch.save wrote: give the weight file itself")
+    spans.sort()
+    ends = [0, *(end for _, end in spans)]
+    if any(begin < end for (begin, _), end in zip(spans, ends, strict=False)) or ends[-1] > archive.start_dir:
+        raise Refused("has overlapping members or claims more bytes than it has: it is damaged or hostile")
+    return members
+
+
+def _data_offset(file, info: zipfile.ZipInfo) -> int:
+    file.seek(info.header_offset)
+    header = file.read(30)
+    signature, _, _, method = struct.unpack_from("<4s3H", header)
+    name, extra = struct.unpack_from("<2H", header, 26)
+    if signature != b"PK\x03\x04" or method != zipfile.ZIP_STORED:
+        raise Refused(DAMAGED)
+    return info.header_offset + 30 + name + extra
+
+
+def check_legacy(path: Path) -> Plan:
+    """The same for the format before torch 1.6: five pickles, then each storage's length and bytes. Raises Refused."""
+    size = path.stat().st_size
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        for _ in range(3):  # magic number, protocol, the writing machine
+            read_plan(view)
+        plan = read_plan(view)
+        keys = read_plan(view).value
+        if type(keys) is not list or not all(type(key) is str for key in keys):
+            raise Refused(DAMAGED)
+        if len(keys) != len(plan.storages) or set(keys) != set(plan.storages):
+            raise Refused("names tensors that it does not hold: it is damaged or hostile")
+        position = view.tell()
+        for key in keys:
+            storage = plan.storages[key]
+            held = struct.unpack("<q", view[position : position + 8])[0] if position + 8 <= size else -1
+            position += 8 + storage.nbytes
+            if held != storage.numel or position > size:
+                raise Refused(f"claims {storage.nbytes} bytes for a tensor and is cut off: download it again")
+    check_total(plan, size)
+    return plan

@@ -1,0 +1,126 @@
+"""From published names to our networks: recognised by their keys, every shape checked, loaded strictly."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from vemcompress.errors import InputError
+from vemcompress.networks import build_generator
+from vemcompress.networks.base import Config, Generator
+
+Tensors = dict[str, Tensor]
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class Mismatch(Exception):
+    """The weights do not fit the layout; the message names the tensor."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one family is published.
+
+    `matches` looks at the names alone. `read` gives the Config and the published name of each of our names; it raises
+    Mismatch. `adapt` turns the renamed tensors into ours, where more than names differ.
+    """
+
+    name: str
+    matches: Callable[[Tensors], bool]
+    read: Callable[[Tensors], tuple[Config, Callable[[str], str]]]
+    adapt: Callable[[Tensors], Tensors] = dict
+
+
+def assemble(config: Config, tensors: Tensors, *, prepare: Callable[[nn.Module], None] | None = None) -> Generator:
+    """A network of this Config that owns these tensors (by our names), in eval mode. Raises Mismatch.
+
+    Shapes are checked before anything is allocated, and no random number is drawn. `prepare` may change the network
+    before it is filled.
+    """
+    network = _skeleton(config)
+    if prepare is not None:
+        prepare(network)
+    expected = network.state_dict()
+    for name in tensors:
+        if name not in expected:
+            raise Mismatch(f"{name!r:.80} is surplus")
+    for name, wanted in expected.items():
+        found = tensors.get(name)
+        if found is None:
+            raise Mismatch(f"{name!r} is missing")
+        if found.shape != wanted.shape or found.is_floating_point() != wanted.is_floating_point():
+            raise Mismatch(f"{name!r} is {_kind(found)} and should be {_kind(wanted)}")
+    network.load_state_dict(tensors, strict=True, assign=True)
+    return network.eval()
+
+
+def norm_of(tensors: Tensors, module: str) -> str:
+    """The kind of the normalisation layer at this published name."""
+    if f"{module}.weight" not in tensors:
+        return "instance"
+    return "batch" if f"{module}.running_mean" in tensors else "instance_affine"
+
+
+def shape(tensors: Tensors, name: str, dimensions: int = 4) -> tuple[int, ...]:
+    """The shape of a tensor that must be there with so many dimensions. Raises Mismatch."""
+    if name not in tensors:
+        raise Mismatch(f"{name!r} is missing")
+    size = tuple(tensors[name].shape)
+    if len(size) != dimensions:
+        raise Mismatch(f"{name!r} has {len(size)} dimensions and should have {dimensions}")
+    return size
+
+
+def convert(layout: Layout, tensors: Tensors, source: str) -> Generator:
+    """Our network with the weights of this published layout. Raises InputError where they do not fit."""
+    try:
+        config, published = layout.read(tensors)
+        names = {ours: published(ours) for ours in _skeleton(config).state_dict()}
+        _check_names(tensors, names)
+        renamed = {}
+        for ours, theirs in names.items():
+            if theirs in tensors:
+                renamed[ours] = tensors[theirs]
+            elif ours.endswith(".num_batches_tracked"):  # not written before torch 0.4.1, and never used here
+                renamed[ours] = torch.zeros((), dtype=torch.int64)
+            else:
+                raise Mismatch(f"{theirs!r} is missing")
+        return assemble(config, layout.adapt(renamed))
+    except Mismatch as error:
+        _unfit(source, layout.name, str(error), error)
+    except ValidationError as error:
+        first = error.errors()[0]
+        _unfit(source, layout.name, f"{first['loc'][-1] if first['loc'] else 'shape'}: {first['msg']}", error)
+
+
+def _check_names(tensors: Tensors, names: dict[str, str]) -> None:
+    """Refuse tensors that would be ignored, besides the statistics that InstanceNorm kept before torch 0.4."""
+    used = set(names.values())
+    for name in tensors:
+        module, _, leaf = name.rpartition(".")
+        # Without a weight it is no BatchNorm; InstanceNorm normalises each image by its own statistics.
+        if name not in used and not (leaf in _STATISTICS and f"{module}.weight" not in tensors):
+            raise Mismatch(f"{name!r:.80} is surplus")
+
+
+def _skeleton(config: Config) -> Generator:
+    try:
+        with torch.device("meta"):
+            return build_generator(config)
+    except (RuntimeError, ValueError) as error:
+        raise Mismatch(f"the widths {re.sub(chr(10), ' ', str(config))[:120]} make no network") from error
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{'x'.join(map(str, tensor.shape)) or 'a single number'} of {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _unfit(source: str, layout: str, reason: str, cause: Exception) -> NoReturn:
+    raise InputError(
+        f"{source}: has the names of a published {layout}, but {reason}: check that the file is complete and holds the "
+        "generator alone, or use --teacher-class module:Class for a network of your own"
+    ) from cause

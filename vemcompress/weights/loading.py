@@ -1,0 +1,92 @@
+"""One door for every generator: our artifact, published weights, a run folder, the Hub, the user's own class."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from vemcompress.errors import InputError, RecipeError
+from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.weights.artifact import is_artifact, rebuild
+from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
+from vemcompress.weights.files import sha256_file
+from vemcompress.weights.hub import fetch, is_hub
+from vemcompress.weights.recognise import recognise
+from vemcompress.weights.safe import State, read_state
+
+STUDENT = "student.safetensors"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A generator in eval mode (float32, CPU) and where it came from.
+
+    `source` is what the caller gave, `sha256` that of the file read. `revision` and `licence` are the Hub's, else
+    empty. `origin` is "artifact", "published:<layout>" or "class"; `norm` is "eval" or "batch".
+    """
+
+    generator: Generator
+    source: str
+    sha256: str
+    origin: str
+    revision: str = ""
+    licence: str = ""
+    norm: str = "eval"
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def provenance(self) -> dict[str, str]:
+        """What an artifact records about its teacher."""
+        return {"source": self.source, "sha256": self.sha256, "revision": self.revision, "licence": self.licence}
+
+
+def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> Loaded:
+    """A generator from a .safetensors, .pth or .pt file, a run folder, or `hf://user/repo[/file][@revision]`.
+
+    `class_path` ("module:Class") builds the user's own class instead of recognising a published layout. `norm` is
+    "eval" for stored statistics, or "batch" where BatchNorm shall normalise each image by itself, as Pix2Pix teachers
+    were used. Raises InputError (4), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for "batch").
+    """
+    if norm not in ("eval", "batch"):
+        raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
+    name = str(source)
+    path, revision, licence = Path(source), "", ""
+    if is_hub(name):
+        file = fetch(name)
+        path, revision, licence = file.path, file.revision, file.licence
+    elif path.is_dir():
+        path = _student(path)
+    digest = sha256_file(path) if path.is_file() else ""  # read_state says what is wrong with it
+    state = read_state(path, source=name)
+    generator, origin = _build(state, name, class_path)
+    if norm == "batch":
+        _normalise_by_image(generator, name)
+    return Loaded(generator, name, digest, origin, revision, licence, norm, state.metadata)
+
+
+def load_generator(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> nn.Module:
+    """The generator alone, in eval mode; arguments and errors as `load`."""
+    return load(source, class_path=class_path, norm=norm).generator
+
+
+def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:
+    if class_path is not None:
+        network = build_custom(class_path)
+        fill_strictly(network, state.tensors, state.prefix, source, class_path)
+        return CustomGenerator(network, class_path).eval(), "class"
+    if is_artifact(state.metadata):
+        return rebuild(state.tensors, state.metadata, source), "artifact"
+    generator, layout = recognise(state.tensors, source)
+    return generator, f"published:{layout}"
+
+
+def _normalise_by_image(generator: Generator, source: str) -> None:
+    if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
+        raise RecipeError(f"{source}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
+    use_image_statistics(generator)
+
+
+def _student(folder: Path) -> Path:
+    path = folder / STUDENT
+    if not path.exists():
+        raise InputError(f"{folder}: has no {STUDENT}: give a run folder that has saved once, or a weight file")
+    return path

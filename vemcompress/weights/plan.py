@@ -1,0 +1,87 @@
+"""Descriptions of what a weight file claims to hold, and the checks of their sizes."""
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+# Bytes per element of the storages that weights come in; others (quantised, complex, float8) are refused by name.
+STORAGES = {
+    "FloatStorage": 4,
+    "DoubleStorage": 8,
+    "HalfStorage": 2,
+    "BFloat16Storage": 2,
+    "LongStorage": 8,
+    "IntStorage": 4,
+    "ShortStorage": 2,
+    "CharStorage": 1,
+    "ByteStorage": 1,
+    "BoolStorage": 1,
+}
+DAMAGED = "is damaged or cut off: download or copy it again"
+
+
+class Refused(Exception):
+    """The pickle is damaged, or would do more than build tensors; the message says which."""
+
+
+class Forbidden(Refused):
+    """The pickle names something that loading weights never needs: running it could execute code."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    key: str
+    kind: str
+    numel: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * STORAGES[self.kind]
+
+
+@dataclass(frozen=True)
+class StridedTensor:
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        return prod(self.size)
+
+
+@dataclass
+class Plan:
+    """What the pickle builds: its value with descriptions in the place of tensors, and all of these."""
+
+    value: Any = None
+    storages: dict[str, Storage] = field(default_factory=dict)
+    tensors: list[StridedTensor] = field(default_factory=list)
+
+
+def check_tensor(tensor: StridedTensor) -> None:
+    """Refuse a tensor that reaches outside its storage, or whose elements overlap (expanded to a size it has not)."""
+    if len(tensor.size) != len(tensor.stride):
+        raise Refused(DAMAGED)
+    if min((tensor.offset, *tensor.size, *tensor.stride)) < 0:
+        raise Refused("has a tensor of negative size: it is damaged or hostile")
+    if tensor.numel == 0:
+        return
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride, tensor.size, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                raise Refused("has a tensor with overlapping strides: save it with .contiguous()")
+            reach += (size - 1) * stride
+    if tensor.offset + reach >= tensor.storage.numel:
+        raise Refused(
+            f"claims {tensor.numel:.6g} elements for a tensor and does not hold them: it is damaged or hostile"
+        )
+
+
+def check_total(plan: Plan, size: int) -> None:
+    """Refuse tensors that together need far more memory than the file has bytes, by sharing one storage."""
+    # Widening from 16 bits doubles; weights that are stored once and used twice (G and its average) double again.
+    if sum(tensor.numel * 4 for tensor in plan.tensors) > 8 * size:
+        raise Refused("claims many times more tensor elements than it has bytes: it is damaged or hostile")

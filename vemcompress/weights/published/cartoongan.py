@@ -1,0 +1,66 @@
+"""CartoonGAN's published PyTorch layout: named layers, scale and shift of the norms, eight blocks, BGR images."""
+
+from collections.abc import Callable
+
+from vemcompress.networks.cartoongan import CartoonGANConfig
+from vemcompress.weights.layouts import Layout, Tensors, shape
+
+_BLOCKS = range(4, 12)  # conv04 to conv11
+_NAMES = {
+    "stem": "conv01_1",
+    "stem_norm": "in01_1",
+    "down1.0": "conv02_1",
+    "down1.1": "conv02_2",
+    "down1_norm": "in02_1",
+    "down2.0": "conv03_1",
+    "down2.1": "conv03_2",
+    "down2_norm": "in03_1",
+    "up1.0": "deconv01_1",
+    "up1.1": "deconv01_2",
+    "up1_norm": "in12_1",
+    "up2.0": "deconv02_1",
+    "up2.1": "deconv02_2",
+    "up2_norm": "in13_1",
+    "head": "deconv03_1",
+}
+for _i, _number in enumerate(_BLOCKS):
+    for _layer in (1, 2):
+        _NAMES[f"blocks.{_i}.conv{_layer}"] = f"conv{_number:02}_{_layer}"
+        _NAMES[f"blocks.{_i}.norm{_layer}"] = f"in{_number:02}_{_layer}"
+_LEAVES = {"weight": "scale", "bias": "shift"}
+
+
+def _is_cartoongan(tensors: Tensors) -> bool:
+    return "conv01_1.weight" in tensors and "deconv03_1.weight" in tensors
+
+
+def _read(tensors: Tensors) -> tuple[CartoonGANConfig, Callable[[str], str]]:
+    widths = [shape(tensors, f"{name}.weight")[0] for name in ("conv01_1", "conv02_2", "conv03_2")]
+    widths += [shape(tensors, f"{name}.weight")[0] for name in ("deconv01_2", "deconv02_2")]
+    config = CartoonGANConfig(
+        in_channels=shape(tensors, "conv01_1.weight")[1],
+        out_channels=shape(tensors, "deconv03_1.weight")[0],
+        widths=tuple(widths),
+        blocks=tuple(shape(tensors, f"conv{number:02}_1.weight")[0] for number in _BLOCKS),
+    )
+    return config, _published
+
+
+def _published(ours: str) -> str:
+    module, _, leaf = ours.rpartition(".")
+    name = _NAMES[module]
+    return f"{name}.{_LEAVES[leaf] if name.startswith('in') else leaf}"
+
+
+def _to_rgb(tensors: Tensors) -> Tensors:
+    """Reverse the image channels of the first and last convolution: BGR to RGB, on both sides."""
+    adapted = dict(tensors)
+    if tensors["stem.weight"].shape[1] == 3:
+        adapted["stem.weight"] = tensors["stem.weight"].flip(1)
+    if tensors["head.weight"].shape[0] == 3:
+        adapted["head.weight"] = tensors["head.weight"].flip(0)
+        adapted["head.bias"] = tensors["head.bias"].flip(0)
+    return adapted
+
+
+CARTOONGAN = Layout("cartoongan", _is_cartoongan, _read, _to_rgb)

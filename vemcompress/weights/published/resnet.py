@@ -1,0 +1,67 @@
+"""The CycleGAN / pix2pix ResNet generator and GAN-Compression's mobile form, as an indexed Sequential `model`.
+
+junyanz/pytorch-CycleGAN-and-pix2pix and mit-han-lab/gan-compression (whose layout OMGD and GCC keep): stem 1, down 4
+and 7, blocks from 10, then two transposed convolutions and the 7x7 at +0, +3 and +7; the norm follows each. A block's
+second convolution is `conv_block.5`, or `.6` where a dropout layer was built in. Any number of blocks; widths are
+read layer by layer, so pruned sub-networks load as they are.
+"""
+
+import re
+from collections.abc import Callable
+
+from vemcompress.networks.resnet import MobileResNetConfig, ResNetConfig
+from vemcompress.weights.layouts import Layout, Mismatch, Tensors, norm_of, shape
+
+_BLOCK = re.compile(r"model\.(\d+)\.conv_block\.")
+# A separable convolution is a Sequential of depthwise, norm and pointwise.
+_PARTS = {".depthwise.": ".conv.0.", ".pointwise.": ".conv.2."}
+
+
+def _is_resnet(tensors: Tensors) -> bool:
+    return "model.1.weight" in tensors and any(_BLOCK.match(name) for name in tensors)
+
+
+def _is_mobile(tensors: Tensors) -> bool:
+    return _is_resnet(tensors) and any(".conv_block.1.conv." in name for name in tensors)
+
+
+def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> tuple[ResNetConfig, Callable[[str], str]]:
+    """`out` is where, below a residual convolution's name, its output width can be read."""
+    indices = sorted({int(match[1]) for name in tensors if (match := _BLOCK.match(name))})
+    if indices != list(range(10, 10 + len(indices))):
+        raise Mismatch(f"its residual blocks are not the layers from model.10 on, but start at model.{indices[0]}")
+    after = 10 + len(indices)
+    layers = {"stem": 1, "down1": 4, "down2": 7, "up1": after, "up2": after + 3, "head": after + 7}
+    names = {name: f"model.{index}" for name, index in layers.items()}
+    names |= {f"{name}_norm": f"model.{index + 1}" for name, index in layers.items()}
+    for i, index in enumerate(indices):
+        second = _second(tensors, f"model.{index}.conv_block", out)
+        for ours, theirs in (("conv1", 1), ("norm1", 2), ("conv2", second), ("norm2", second + 1)):
+            names[f"blocks.{i}.{ours}"] = f"model.{index}.conv_block.{theirs}"
+    widths = [shape(tensors, f"{names[name]}.weight")[0] for name in ("stem", "down1", "down2")]
+    widths += [shape(tensors, f"{names[name]}.weight")[1] for name in ("up1", "up2")]
+    found = config(
+        in_channels=shape(tensors, "model.1.weight")[1],
+        out_channels=shape(tensors, f"{names['head']}.weight")[0],
+        norm=norm_of(tensors, "model.2"),
+        widths=tuple(widths),
+        blocks=tuple(shape(tensors, f"model.{index}.conv_block.1{out}.weight")[0] for index in indices),
+    )
+    return found, lambda ours: _published(ours, names)
+
+
+def _second(tensors: Tensors, block: str, out: str) -> int:
+    """The index of a block's second convolution; without dropout the norm's own weight may be at 6."""
+    weight = tensors.get(f"{block}.6{out}.weight")
+    return 6 if weight is not None and weight.dim() == 4 else 5
+
+
+def _published(ours: str, names: dict[str, str]) -> str:
+    for part, theirs in _PARTS.items():
+        ours = ours.replace(part, theirs)
+    module = next(name for name in names if ours.startswith(f"{name}."))
+    return names[module] + ours[len(module) :]
+
+
+RESNET = Layout("resnet", _is_resnet, lambda tensors: _read(tensors, ResNetConfig, ""))
+MOBILE_RESNET = Layout("mobile_resnet", _is_mobile, lambda tensors: _read(tensors, MobileResNetConfig, ".conv.2"))

@@ -1,0 +1,138 @@
+"""The only place that opens weight files of others: bytes sniffed, sizes checked, nothing executed."""
+
+import argparse
+import json
+import warnings
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from vemcompress.errors import InputError
+from vemcompress.weights.containers import check_legacy, check_zip
+from vemcompress.weights.plan import Forbidden, Refused
+from vemcompress.weights.sniff import CONVERT, sniff
+from vemcompress.weights.unwrap import strip_prefixes, unwrap
+
+# Bits of a weight's element in safetensors; the 8-bit floats and packed kinds are refused by name.
+_SAFETENSORS = {
+    "F64": 64,
+    "F32": 32,
+    "F16": 16,
+    "BF16": 16,
+    "I64": 64,
+    "I32": 32,
+    "I16": 16,
+    "I8": 8,
+    "U8": 8,
+    "BOOL": 8,
+}
+_MAX_HEADER = 32 << 20
+
+
+@dataclass(frozen=True)
+class State:
+    """A generator's tensors by name: float32 (whole numbers keep their kind), contiguous, finite, on the CPU.
+
+    `kind` is "safetensors", "zip" or "legacy"; `taken` names the wrappers that were opened ("g_ema") and `prefix`
+    what was stripped from every name ("module.").
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    kind: str
+    taken: tuple[str, ...] = field(default=())
+    prefix: str = ""
+
+
+def read_state(path: str | Path, *, source: str | None = None) -> State:
+    """The tensors of a .safetensors, .pth or .pt file, unwrapped and with common prefixes stripped.
+
+    `source` is the name used in messages. Raises InputError (4) for whatever is absent, damaged, hostile or not
+    weights; no code in the file is executed, and nothing is allocated for sizes that the file does not have.
+    """
+    path, source = Path(path), source or str(path)
+    kind = sniff(path, source)
+    if kind == "safetensors":
+        tensors, metadata = _read_safetensors(path, source)
+        taken: tuple[str, ...] = ()
+    else:
+        metadata = {}
+        tensors, taken = unwrap(_read_torch(path, source, kind), source)
+    prefix = ""
+    if metadata.get("format") != "vemcompress":  # our own names are never wrapped
+        tensors, prefix = strip_prefixes(tensors)
+    if not tensors:
+        raise InputError(f"{source}: holds no tensors: give the file with the generator's weights")
+    return State({name: _checked(name, t, source) for name, t in tensors.items()}, metadata, kind, taken, prefix)
+
+
+def _read_torch(path: Path, source: str, kind: str) -> Any:
+    try:
+        (check_zip if kind == "zip" else check_legacy)(path)
+        # The extension decides in torch.load, and mapping needs a path: so not for a zip that is named .safetensors.
+        mapped = kind == "zip" and path.suffix != ".safetensors"
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on protocol numbers and storage classes: nothing a user can act on
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                target = str(path) if mapped else file
+                return torch.load(target, map_location="cpu", weights_only=True, mmap=mapped)
+    except Forbidden as error:
+        raise InputError(f"{source}: is refused, its pickle could execute code ({error}): {CONVERT}") from error
+    except Refused as error:
+        raise InputError(f"{source}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror or error}): check the path") from error
+    except Exception as error:  # torch.load raises whatever its C++ side does on damaged files
+        raise InputError(f"{source}: cannot be loaded as weights, it is damaged: download or copy it again") from error
+
+
+def _read_safetensors(path: Path, source: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        _check_header(path)
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except Refused as error:
+        raise InputError(f"{source}: {error}") from error
+    except Exception as error:
+        raise InputError(f"{source}: is a damaged or cut off safetensors file: download or copy it again") from error
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header whose length, offsets or shapes do not agree with the size of the file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(_MAX_HEADER, size - 8):
+            raise Refused(f"has a header that claims {length} bytes: it is cut off or not a safetensors file")
+        header = json.loads(file.read(length))
+    space = size - 8 - length
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        bits = _SAFETENSORS.get(entry["dtype"])
+        if bits is None:
+            raise Refused(
+                f"holds {name!r:.80} of type {entry['dtype']!r:.20}, which is not a kind of weight: use float32"
+            )
+        begin, end = entry["data_offsets"]
+        if not 0 <= begin <= end <= space or end - begin != prod(entry["shape"]) * bits // 8:
+            raise Refused(f"claims bytes for {name!r:.80} that it does not have: it is cut off or damaged")
+
+
+def _checked(name: str, tensor: Tensor, source: str) -> Tensor:
+    """The tensor as contiguous float32 in memory of its own, or InputError."""
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout is not torch.strided or tensor.is_quantized:
+        raise InputError(f"{source}: {name!r:.80} is a sparse, quantised or special tensor: save it as plain float32")
+    if tensor.is_complex():
+        raise InputError(f"{source}: {name!r:.80} is complex: save the weights as float32")
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    # A copy: the file may be mapped, and must be free to change or vanish afterwards.
+    tensor = tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
+    if not torch.isfinite(tensor).all():
+        raise InputError(f"{source}: {name!r:.80} has NaN or infinite weights: use an earlier checkpoint")
+    return tensor

@@ -1,0 +1,64 @@
+"""What a file is, by its first bytes: a name proves nothing."""
+
+from pathlib import Path
+
+from vemcompress.errors import InputError
+
+_LEGACY = b"\x80\x02\x8a\x0a"  # torch.save before 1.6: a pickled magic number of ten bytes
+CONVERT = "load it in an environment that you trust and save the generator's state dict as .safetensors"
+
+
+def sniff(path: Path, source: str) -> str:
+    """ "safetensors", "zip" or "legacy"; raises InputError (4) with what to do for everything else."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{source}: is a folder, not a weight file: name the file in it")
+        if not path.exists():
+            raise InputError(f"{source}: no such file: check the path")
+        if not path.is_file():
+            raise InputError(f"{source}: is not a regular file: give a weight file")
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise InputError(f"{source}: cannot be read ({error}): check the path and its permissions") from error
+    if head.startswith(b"PK\x03\x04"):
+        return "zip"
+    if head.startswith(_LEGACY):
+        return "legacy"
+    if head[8:9] == b"{":
+        return "safetensors"
+    raise InputError(f"{source}: {_why_not(head)}")
+
+
+def _why_not(head: bytes) -> str:
+    if not head:
+        return "is empty: download or copy it again"
+    if head[0] == 0x80 and head[1:2] <= b"\x05":
+        return _pickle(head)
+    start = head.lstrip()[:64].lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the weights: fetch the file itself with `git lfs pull`"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page, not weights: download the file itself again"
+    if b"\0" not in head and _is_text(head):
+        return "is a text file, not weights: give a .safetensors, .pth or .pt file"
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")):
+        return "is a compressed archive, not weights: unpack it first"
+    if (head.startswith(b"\x08") and b"onnx" in head[:64].lower()) or b"pytorch" in head[:64]:
+        return "looks like an ONNX model, which is not a teacher: give the weights that it was exported from"
+    return f"is not a weight file (it begins with {head[:4].hex(' ')}): give a .safetensors, .pth or .pt file"
+
+
+def _pickle(head: bytes) -> str:
+    """Bare pickles are never opened: NVIDIA's run the source code that they carry, by design."""
+    if b"dnnlib" in head or b"torch_utils" in head or b"persistence" in head:
+        return f"is an NVIDIA network pickle, which runs code when it is opened, and is refused: {CONVERT}"
+    return f"is a bare pickle, which can run code when it is opened, and is refused: {CONVERT}"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        head[:1024].decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > 1000  # a character cut at the end
+    return True
