@@ -20,6 +20,7 @@ from vemcompress.networks.base import Generator as ImageGenerator
 from vemcompress.networks.base import init_weights
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.step import Adam, Output, Update
+from vemcompress.timing import Timer
 
 Features = Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe", "none"]
 
@@ -52,6 +53,7 @@ class OMGD(Algorithm):
     ):
         super().__init__()
         self.settings, self.optimizer = settings, optimizer
+        self.timer = Timer(torch.device("cpu"))
         self.teacher = teacher.eval().requires_grad_(False)
         self.student, self.features, self.information = student, features, information
         pairs = paired_taps(teacher, student) if settings.channel else ()
@@ -62,30 +64,38 @@ class OMGD(Algorithm):
         )
         init_weights(self.connectors)
 
+    def train(self, mode: bool = True) -> "OMGD":
+        """The frozen teacher and the features stay in evaluation mode, the connectors in training mode."""
+        self.student.train(mode)
+        return self
+
     def forward(self, batch: Tensor, random: Generator) -> Output:
-        with torch.no_grad():
-            teacher, teacher_taps = self.teacher.forward_with_taps(batch, self.teacher_taps)
-        student, student_taps = self.student.forward_with_taps(batch, self.student_taps)
-        return Output(batch, student, teacher, teacher, student_taps, teacher_taps, random)
+        with self.autocast(batch.device):
+            with self.timer.part("teacher"), torch.no_grad():
+                teacher, teacher_taps = self.teacher.forward_with_taps(batch, self.teacher_taps)
+            with self.timer.part("student_forward"):
+                student, student_taps = self.student.forward_with_taps(batch, self.student_taps)
+        teacher = teacher.float()
+        return Output(batch, student.float(), teacher, teacher, student_taps, teacher_taps, random)
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """Eq. 12: the named, weighted terms of L_algo."""
         settings, teacher, student = self.settings, out.teacher, out.student
         terms = {"ssim": settings.ssim * image_losses.ssim_loss(teacher, student)}
         if self.features is not None:
-            with torch.no_grad():
-                of_teacher = self.features(teacher)
-            of_student, layer = self.features(student), self.features.feature
+            with self.autocast(student.device):
+                with torch.no_grad():
+                    of_teacher = self.features(teacher)
+                of_student, layer = self.features(student), self.features.feature
             terms["style"] = settings.style * feature_losses.style(of_teacher, of_student)
             terms["feature"] = settings.feature * feature_losses.feature(of_teacher[layer], of_student[layer])
         terms["tv"] = settings.tv * image_losses.total_variation(student)
         if settings.recon:
             terms["recon"] = settings.recon * image_losses.reconstruction(teacher, student)
         if self.connectors:
-            connected = {
-                t: f(out.student_taps[s])
-                for t, s, f in zip(self.teacher_taps, self.student_taps, self.connectors, strict=True)
-            }
+            pairs = zip(self.teacher_taps, self.student_taps, self.connectors, strict=True)
+            with self.autocast(student.device):
+                connected = {t: f(out.student_taps[s]) for t, s, f in pairs}
             terms["channel"] = settings.channel * feature_losses.channel_distillation(out.teacher_taps, connected)
         return terms
 
@@ -97,6 +107,12 @@ class OMGD(Algorithm):
 
         tighten = self.information.update()
         return [*([tighten] if tighten else []), Update("student", learned, terms, self.optimizer)]
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        companions = {"connectors": (self.connectors, {})} if len(self.connectors) else {}
+        if self.information.metadata:
+            companions[self.information.file] = (self.information, self.information.metadata)
+        return companions
 
 
 def connector(inputs: int, outputs: int) -> nn.Sequential:

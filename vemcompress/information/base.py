@@ -16,6 +16,13 @@ class Information(nn.Module):
 
         name: Literal["none"] = "none"
 
+    file = "information"  # its name in a checkpoint
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What rebuilds the add-on from its weights; empty where it has none."""
+        return {}
+
     def update(self) -> Update | None:
         """The update that tightens the variational bound, before the student's (section 3, step 1)."""
         return None

@@ -46,6 +46,12 @@ class VEM(Information):
         if settings.start == "buffer":
             self.register_buffer("memory", torch.rand(settings.buffer, image_channels, height, width) * 2 - 1)
 
+    file = "energy"
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"family": "energy", "config": self.energy.config.model_dump_json()}
+
     def _evaluator(self, s: Tensor, frozen: bool):
         """E(., s), of constants where `frozen`."""
         if self.settings.power_iteration == "step":

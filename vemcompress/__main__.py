@@ -1,0 +1,3 @@
+from vemcompress.cli import main
+
+main()

@@ -1,0 +1,73 @@
+"""Scores a run or a model file: which teacher, which images and which size, then `evaluation`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vemcompress import devices, recipe
+from vemcompress.data.sources import find_test_images
+from vemcompress.errors import UsageError
+from vemcompress.evaluation.features import load_extractor, squeezenet_name
+from vemcompress.evaluation.run import Evaluation, evaluate
+from vemcompress.evaluation.statistics import compute_statistics, save_statistics
+from vemcompress.weights.loading import load
+
+
+def assess(
+    model: str | Path,
+    *,
+    data: Sequence[str | Path] | None = None,
+    split: str = "testA",
+    teacher: str | Path | None = None,
+    teacher_class: str | None = None,
+    size: int | None = None,
+    device: str = "auto",
+    on_event: Callable[[dict], None] = lambda event: None,
+    **options,
+) -> Evaluation:
+    """Evaluate `model`, a run folder or a model file, on the test images of `data`.
+
+    A run supplies what is not given: its teacher, its data's roots, its size. `options` are those of
+    `evaluation.run.evaluate`. Raises the classes of `errors`.
+    """
+    where = devices.choose(device)
+    plan = _recipe_of(model)
+    if plan is not None:
+        data = data or plan.data.roots
+        size = size or plan.data.size
+        if teacher is None:
+            teacher, teacher_class = plan.teacher.source, plan.teacher.class_path
+    if not data:
+        raise UsageError("no data: give --data DIR, a folder of test images.")
+    student = load(model).generator
+    norm = plan.teacher.norm if plan is not None else "eval"
+    original = load(teacher, class_path=teacher_class, norm=norm).generator if teacher else None
+    found = find_test_images(data, split)
+    on_event({"event": "data", "images": len(found.paths), "used": list(found.used)})
+    with devices.memory_errors("lower --batch or --size."):
+        return evaluate(student, original, found.paths, size=size, device=where, on_event=on_event, **options)
+
+
+def real_statistics(
+    data: Path,
+    out: Path,
+    *,
+    features: str,
+    weights: Path | None,
+    size: int | None,
+    batch: int,
+    device: str,
+    on_event: Callable[[dict], None],
+) -> dict:
+    """Write the .npz of a folder's statistics; returns what it holds."""
+    where = devices.choose(device)
+    name = features if features == "inception" else squeezenet_name(features, weights)
+    extractor = load_extractor(name, weights)
+    statistics = compute_statistics(data, extractor, size=size, batch=batch, device=where, on_event=on_event)
+    save_statistics(out, statistics)
+    return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}
+
+
+def _recipe_of(model: str | Path):
+    """The resolved recipe of a run folder; None for a file."""
+    path = Path(model) / "recipe.toml"
+    return recipe.read(path) if path.is_file() else None

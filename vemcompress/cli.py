@@ -1,0 +1,342 @@
+"""The command line: parse, call, render. Heavy imports wait for the command, so that --help answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="vemcompress",
+    help="Compress pretrained GAN generators: distil a small student (OMGD + VEM), measure it, export it to ONNX.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+recipes_app = typer.Typer(help="List and show recipes.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(recipes_app, name="recipes")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+TeacherClass = Annotated[
+    str | None, typer.Option(metavar="MODULE:CLASS", help="Your own generator's class, imported from this folder.")
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
+
+GLOBAL_FLAGS = {
+    "--debug": "Show the traceback of an error.",
+    "--quiet": "No progress and no notes, only results and errors.",
+}
+
+
+@app.callback()
+def _globals(
+    debug: Annotated[bool, typer.Option("--debug", help=GLOBAL_FLAGS["--debug"])] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help=GLOBAL_FLAGS["--quiet"])] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        from vemcompress import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def _console():
+    from vemcompress.console import Console
+
+    return Console(quiet="--quiet" in sys.argv)
+
+
+@app.command()
+def distill(
+    teacher: Annotated[str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="A folder of images, or of trainA/. May be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The new run folder.")] = None,
+    recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file.")] = "omgd",
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")] = None,
+    steps: Annotated[int | None, typer.Option(help="train.steps")] = None,
+    epochs: Annotated[float | None, typer.Option(help="train.epochs")] = None,
+    size: Annotated[int | None, typer.Option(help="data.size")] = None,
+    batch: Annotated[int | None, typer.Option(help="train.batch")] = None,
+    lr: Annotated[float | None, typer.Option(help="train.lr")] = None,
+    seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (train.precision)")] = None,
+    width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
+    target_macs: Annotated[str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")] = None,
+    teacher_class: TeacherClass = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Distil a teacher into a small student: a new run, or --resume RUN."""
+    from vemcompress.errors import UsageError
+
+    if resume is not None and out is not None:
+        raise UsageError("--resume goes on in its own folder; leave --out away.")
+    if resume is not None and (teacher or data or teacher_class or recipe != "omgd"):
+        raise UsageError("--resume takes teacher, data and recipe from the run; leave --teacher, --data, --recipe away.")
+    given = {
+        "train.steps": steps,
+        "train.epochs": epochs,
+        "data.size": size,
+        "train.batch": batch,
+        "train.lr": lr,
+        "train.seed": seed,
+        "train.precision": precision,
+        "student.width": width,
+        "student.target_macs": None if target_macs is None else _count(target_macs),
+        "teacher.class_path": teacher_class,
+    }
+    overrides = [f"{key}={value}" for key, value in given.items() if value is not None] + (set_ or [])
+    console = _console()
+    with console.talking() as on_event:
+        from vemcompress.distil import distill as run
+
+        result = run(
+            teacher,
+            data=data or (),
+            out=out,
+            recipe=recipe,
+            overrides=overrides,
+            resume=resume,
+            device=device,
+            on_event=on_event,
+        )
+    console.result(result.as_dict(), json, console.distilled)
+
+
+@app.command("eval")
+def evaluate(
+    model: Model,
+    data: Annotated[list[Path] | None, typer.Option(help="Test images, or a root of testA/. Default: the run's.")] = None,
+    split: Annotated[str, typer.Option(help="Which part of an unpaired set.")] = "testA",
+    teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
+    teacher_class: TeacherClass = None,
+    real: Annotated[Path | None, typer.Option(help="Real images, or .npz statistics, for FID and KID.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Only these metrics. May be repeated.")] = None,
+    inception: Annotated[Path | None, typer.Option(help="Inception's weights, instead of the download.")] = None,
+    features: Annotated[str | None, typer.Option(help="A second feature network: squeezenet1_1[_caffe].")] = None,
+    features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    size: Size = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of KID's subsets.")] = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Score a student beside its teacher: FID, KID, and fidelity to the teacher."""
+    console = _console()
+    with console.talking() as on_event:
+        from vemcompress.assess import assess
+
+        result = assess(
+            model,
+            data=data,
+            split=split,
+            teacher=teacher,
+            teacher_class=teacher_class,
+            size=size,
+            device=device,
+            on_event=on_event,
+            metrics=metric,
+            real=real,
+            inception=inception,
+            features=features,
+            features_weights=features_weights,
+            batch=batch,
+            seed=seed,
+        )
+    console.result(result.as_dict(), json, console.evaluated)
+
+
+@app.command()
+def stats(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of real images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .npz to write.")],
+    inception: Annotated[Path | None, typer.Option(help="Inception's weights, instead of the download.")] = None,
+    features: Annotated[str, typer.Option(help="inception, or squeezenet1_1[_caffe].")] = "inception",
+    features_weights: Annotated[Path | None, typer.Option(help="SqueezeNet's weights.")] = None,
+    size: Size = None,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Compute the statistics (mu, sigma) of real images once, for eval --real."""
+    console = _console()
+    with console.talking() as on_event:
+        from vemcompress.assess import real_statistics
+
+        result = real_statistics(
+            data,
+            out,
+            features=features,
+            weights=features_weights or inception,
+            size=size,
+            batch=batch,
+            device=device,
+            on_event=on_event,
+        )
+    console.result(result, json, console.table)
+
+
+@app.command()
+def export(
+    model: Model,
+    onnx: Annotated[Path, typer.Option(help="The .onnx file to write.")],
+    uint8: Annotated[bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out, any size.")] = False,
+    size: Size = None,
+    opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
+    tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
+    teacher_class: TeacherClass = None,
+    json: Json = False,
+) -> None:
+    """Export to ONNX, checked against PyTorch in ONNX Runtime before it is called done."""
+    console = _console()
+    with console.talking() as on_event:
+        from vemcompress.export.onnx import export_onnx
+        from vemcompress.weights.loading import load
+
+        loaded = load(model, class_path=teacher_class)
+        facts = {"source": loaded.source, "sha256": loaded.sha256, "licence": loaded.licence}
+        result = export_onnx(
+            loaded.generator,
+            onnx,
+            uint8=uint8,
+            size=size,
+            opset=opset,
+            tolerance=tolerance,
+            metadata={k: v for k, v in facts.items() if v},
+            on_event=on_event,
+        )
+    console.result(result.as_dict(), json, console.exported)
+
+
+@app.command()
+def generate(
+    model: Model,
+    input: Annotated[Path, typer.Option("--input", "-i", help="A photo, or a folder of photos, of any size.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the pictures.")],
+    size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Photos of equal size at a time.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Run photos through a model: .onnx needs no torch."""
+    console = _console()
+    with console.talking() as on_event:
+        from vemcompress.generate import generate as run
+
+        result = run(model, input, out, size=size, batch=batch, device=device, on_event=on_event)
+    console.result(result.as_dict(), json, console.generated)
+
+
+@app.command()
+def bench(
+    model: Model,
+    size: Annotated[int, typer.Option(min=1, help="Side of the image, in pixels.")] = 256,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
+    teacher_class: TeacherClass = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Measure latency at batch 1, in PyTorch and in ONNX Runtime: p50 and p95."""
+    console = _console()
+    with console.talking() as on_event:
+        from vemcompress.export.latency import bench as run
+
+        target = model
+        if not model.endswith(".onnx"):
+            from vemcompress.weights.loading import load
+
+            target = load(model, class_path=teacher_class).generator
+        result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)
+    console.result(result, json, console.benched)
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")],
+    size: Annotated[int, typer.Option(min=1, help="Side of the image that MACs are counted for.")] = 256,
+    teacher_class: TeacherClass = None,
+    json: Json = False,
+) -> None:
+    """Say what a checkpoint is: family, parameters, MACs, taps."""
+    console = _console()
+    with console.talking():
+        from vemcompress.weights.inspect import describe
+        from vemcompress.weights.loading import load
+
+        result = describe(load(model, class_path=teacher_class), size, size)
+    console.result(result, json, console.table)
+
+
+@recipes_app.command("list")
+def recipes_list(json: Json = False) -> None:
+    """The shipped recipes."""
+    from vemcompress import recipe
+
+    names = {name: recipe.read(name).description for name in recipe.shipped()}
+    _console().result(names, json, lambda values: _console().table(values))
+
+
+@recipes_app.command("show")
+def recipes_show(
+    name: Annotated[str, typer.Argument(help="A recipe's name or .toml file.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
+    json: Json = False,
+) -> None:
+    """A recipe with every default written out, as TOML."""
+    from vemcompress import recipe
+
+    found = recipe.read(name, set_ or [])
+    _console().result(found.model_dump(mode="json"), json, lambda values: print(found.toml(), end=""))
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for everything it makes.")] = Path("quickstart"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """The whole tool on an embedded teacher and drawn images: no network, no data, a few minutes."""
+    console = _console()
+    with console.talking() as on_event:
+        from vemcompress.quickstart.tour import tour
+
+        result = tour(out, steps=steps, device=device, on_event=on_event)
+    console.result(result, json, console.toured)
+
+
+def _count(text: str) -> int:
+    """1.2G, 350M, 20k or a plain number."""
+    from vemcompress.errors import UsageError
+
+    scale = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}.get(text[-1:].lower(), 1)
+    try:
+        return round(float(text[:-1] if scale > 1 else text) * scale)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--target-macs {text}: write a number, such as 1.2G or 350M.") from None
+
+
+def main() -> None:
+    """Entry point: turns an expected failure into one sentence and its exit code."""
+    flags = [flag for flag in GLOBAL_FLAGS if flag in sys.argv]
+    arguments = flags + [a for a in sys.argv[1:] if a not in GLOBAL_FLAGS]  # global flags may stand anywhere
+    try:
+        app(arguments, prog_name="vemcompress")
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if "--debug" in flags:
+            raise
+        from vemcompress.console import explain
+
+        raise SystemExit(explain(error)) from None
+
+
+if __name__ == "__main__":
+    main()

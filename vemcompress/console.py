@@ -1,0 +1,245 @@
+"""Draws what the library reports: talk and progress on stderr, results on stdout."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console as Rich
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vemcompress.errors import VemError
+
+
+def explain(error: BaseException) -> int:
+    """Print an error as one sentence and return its exit code."""
+    if isinstance(error, VemError):
+        message, code = str(error), error.exit_code
+    elif isinstance(error, KeyboardInterrupt):
+        message, code = "interrupted.", 130
+    else:
+        message, code = f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1
+    if isinstance(error, BrokenPipeError):
+        sys.stderr.close()
+        return 1
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+class Console:
+    """`talking` gives the library a callable for its events; `result` prints what came out."""
+
+    def __init__(self, quiet: bool = False):
+        self.quiet = quiet
+        self.err = Rich(stderr=True, highlight=False, quiet=quiet)
+        self.out = Rich(highlight=False, soft_wrap=not sys.stdout.isatty())
+        self._bar: Progress | None = None
+        self._task = None
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def talking(self) -> Iterator[Callable[[dict], None]]:
+        """While inside, events are drawn; a progress bar only where stderr is a terminal."""
+        try:
+            yield self._on_event
+        finally:
+            self._end_bar()
+
+    def note(self, text: str) -> None:
+        """A line of talk, above the progress bar where there is one."""
+        (self._bar.console if self._bar else self.err).print(text, markup=False, soft_wrap=True)
+
+    def _on_event(self, event: dict) -> None:
+        if not self.quiet:
+            getattr(self, f"_on_{event['event']}", lambda event: None)(event)
+
+    def _on_stage(self, event: dict) -> None:
+        self._end_bar()
+        self.err.print(event["title"], style="bold", markup=False)
+
+    def _on_plan(self, event: dict) -> None:
+        teacher, student = event["teacher"], event["student"]
+        self.note(f"teacher   {teacher['family']}, {_millions(teacher['parameters'])} parameters{_macs(teacher)}")
+        self.note(f"student   {student['family']}, {_millions(student['parameters'])} parameters{_macs(student)}")
+        smaller = teacher["parameters"] / student["parameters"]
+        self.note(f"          {smaller:.1f} times fewer parameters; MACs are the true ones at {event['size']} px")
+        algorithm, information = event["algorithm"], event["information"]
+        add_on = f"VEM, lambda_MI {information['weight']:g}" if information["name"] == "vem" else "no add-on"
+        self.note(f"recipe    {event['recipe']}: {algorithm['name'].upper()}, features {algorithm['features']}, {add_on}")
+        weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
+        self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
+        self.note(
+            f"data      {event['images']} images at {event['size']} px, batch {event['batch']}, {event['steps']} steps "
+            f"on {event['device']} in {event['precision']}"
+        )
+        self.note(f"picture   {event['picture']} (the teacher on your images)")
+        if event["step"] >= event["steps"]:
+            self.note(f"nothing to do: this run has its {event['steps']} steps; ask for more with --steps.")
+        elif event["continued"]:
+            self.note(f"resuming after step {event['step']}")
+
+    def _on_step(self, event: dict) -> None:
+        losses = "  ".join(f"{name} {value:.3g}" for name, value in event["losses"].items())
+        rate = event["seconds_per_step"]
+        if self.err.is_terminal:
+            bar = self._progress("distil", event["total"])
+            bar.update(self._task, completed=event["step"], info=losses)
+        elif rate and event["step"] % max(1, event["total"] // 20) == 0:
+            self.note(
+                f"step {event['step']}/{event['total']}  {rate:.3f} s/step  {_duration(event['remaining'])} left  {losses}"
+            )
+
+    def _on_estimate(self, event: dict) -> None:
+        self.note(
+            f"estimate  {event['seconds_per_step']:.3f} s a step, {_duration(event['seconds'])} to go, "
+            f"{event['memory'] / 2**30:.1f} GiB of memory"
+        )
+
+    def _on_sample(self, event: dict) -> None:
+        if self.err.is_terminal:
+            self.note(f"sample    {event['path']}")
+
+    def _on_skipped(self, event: dict) -> None:
+        self.note(f"skipped   {event['path']}: {event['reason']}")
+
+    def _on_warning(self, event: dict) -> None:
+        self.note(f"warning   {event['message']}")
+
+    def _on_assumed(self, event: dict) -> None:
+        self.note(f"assumed   {event['model']}: {event['assumed']}")
+
+    def _on_data(self, event: dict) -> None:
+        self.note(f"data      {event['images']} images ({', '.join(event['used'])})")
+
+    def _on_eval(self, event: dict) -> None:
+        if event["stage"] == "unreadable":
+            self._on_skipped(event)
+        elif self.err.is_terminal:
+            title = "generating" if event["stage"] == "generate" else "real images"
+            self._progress(title, event["total"]).update(self._task, completed=event["done"], info="")
+
+    def _on_stats(self, event: dict) -> None:
+        if event.get("stage") == "unreadable":
+            self._on_skipped(event)
+        elif self.err.is_terminal and event.get("total"):
+            self._progress("features", event["total"]).update(self._task, completed=event["done"], info="")
+
+    def _progress(self, title: str, total: int) -> Progress:
+        if self._bar is None or self._title != title:
+            self._end_bar()
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[info]}"), console=self.err)
+            self._bar.start()
+            self._task, self._title = self._bar.add_task(title, total=total, info=""), title
+        return self._bar
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def result(self, values: dict, as_json: bool, render: Callable[[dict], None]) -> None:
+        """Print a result: as JSON, or as `render` shows it."""
+        if as_json:
+            print(json.dumps(values, indent=2, default=str))
+        else:
+            render(values)
+
+    def table(self, values: dict) -> None:
+        """Names and values; a table within is a line of its own."""
+        grid = Table.grid(padding=(0, 2))
+        for name, value in values.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+            elif isinstance(value, list | tuple):
+                value = ", ".join(map(str, value))
+            grid.add_row(str(name), _plain(value))
+        self.out.print(grid)
+
+    def distilled(self, values: dict) -> None:
+        rate = values["seconds_per_step"]
+        self.table({
+            "student": values["student"],
+            "parameters": f"{_millions(values['parameters'])}, {values['teacher_parameters'] / values['parameters']:.1f} "
+            "times fewer than the teacher",
+            "steps": f"{values['steps']}" + (f", {rate:.3f} s each" if rate else ""),
+            "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
+            **({"skipped": f"{values['skipped_images']} unreadable images"} if values["skipped_images"] else {}),
+        })  # fmt: skip
+
+    def evaluated(self, values: dict) -> None:
+        table = Table(show_edge=False, pad_edge=False)
+        for title in ("metric", "student", "teacher", "protocol"):
+            table.add_column(title, justify="right" if title in ("student", "teacher") else "left", overflow="fold")
+        for name, value in values["metrics"].items():
+            teacher = values["teacher"].get(name)
+            row = (f"{value:.4f}", "" if teacher is None else f"{teacher:.4f}", values["protocol"].get(name, ""))
+            table.add_row(name, *row)
+        self.out.print(table)
+        real = f", {values['real_images']} real" if values["real_images"] else ""
+        self.out.print(f"{values['images']} images{real} at {values['size']} px; features: {values['features']}")
+        for name, reason in values["skipped"].items():
+            self.err.print(f"left out  {name}: {reason}", markup=False)
+
+    def exported(self, values: dict) -> None:
+        levels = values["max_level_diff"]
+        self.table({
+            "file": f"{values['path']} ({values['bytes'] / 2**20:.2f} MiB, opset {values['opset']})",
+            "input": values["input"],
+            "output": values["output"],
+            "checked": f"largest difference from PyTorch {values['max_abs_diff']:.1e}"
+            + ("" if levels is None else f", of uint8 {levels} levels")
+            + f" at {', '.join('x'.join(map(str, s)) for s in values['shapes'])}",
+        })  # fmt: skip
+
+    def generated(self, values: dict) -> None:
+        for path, reason in values["skipped"].items():
+            self.err.print(f"skipped   {path}: {reason}", markup=False)
+        count, seconds = len(values["written"]), values["seconds"]
+        self.out.print(f"{count} pictures, {seconds / max(1, count):.3f} s of the network each", markup=False)
+
+    def benched(self, values: dict) -> None:
+        table = Table(show_edge=False, pad_edge=False)
+        for title in ("runtime", "p50 ms", "p95 ms", "runs"):
+            table.add_column(title, justify="left" if title == "runtime" else "right")
+        for name, found in values["runtimes"].items():
+            table.add_row(name, f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"]))
+        self.out.print(table)
+        height, width = values["size"]
+        self.out.print(f"batch 1, {height} x {width} px, {values['threads']} threads, {values['device']}")
+
+    def toured(self, values: dict) -> None:
+        table = Table(show_edge=False, pad_edge=False)
+        for title in ("", *values["columns"]):
+            table.add_column(title, justify="right" if title else "left")
+        for name, row in values["rows"].items():
+            table.add_row(name, *(_plain(value) for value in row))
+        self.out.print(table)
+        for line in values["notes"]:
+            self.out.print(line, markup=False)
+
+
+def _plain(value) -> str:
+    if isinstance(value, bool) or value is None:
+        return "-" if value is None else str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"
+
+
+def _macs(network: dict) -> str:
+    return f", {network['macs']['true'] / 1e9:.3f} G MACs" if network["macs"] else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

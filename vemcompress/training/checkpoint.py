@@ -1,0 +1,104 @@
+"""Checkpoints that survive a kill at any moment: written beside, summed, synced, renamed; `latest` is swapped last."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from vemcompress.errors import InputError
+from vemcompress.weights.files import output_error, write_atomically
+
+KEPT = 2
+
+
+def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
+    """Write `folder/step-000123/` with these files and a manifest of their SHA-256 sums; keep the newest two.
+
+    Raises OutputError where it cannot be written; what was there stays.
+    """
+    target = folder / f"step-{step:06d}"
+    beside = target.with_name(f"{target.name}.tmp")
+    files = files | {"manifest.json": _json({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})}
+    try:
+        _write(beside, files)
+        if target.exists():  # left by a run that was killed before `latest` was swapped
+            shutil.rmtree(target)
+        beside.rename(target)
+        _sync(folder)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise output_error(target, error) from error
+    write_atomically(folder / "latest", f"{target.name}\n".encode())
+    for old in _steps(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint, None where there is none. Raises InputError where all are damaged."""
+    candidates = list(reversed(_steps(folder)))
+    for leftover in folder.glob("step-*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    pointer = folder / "latest"
+    if pointer.is_file():
+        named = folder / pointer.read_text().strip()
+        candidates.sort(key=lambda path: path != named)
+    for candidate in candidates:
+        if not damage(candidate):
+            return candidate
+    if candidates:
+        raise InputError(f"{candidates[0]}: {damage(candidates[0])}; no other checkpoint is whole. Start a new run.")
+    return None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, None if it is whole."""
+    try:
+        sums = json.loads((checkpoint / "manifest.json").read_bytes())
+        for name, expected in sums.items():
+            if hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() != expected:
+                return f"{name} does not match its sum in manifest.json"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"manifest.json or a file of it cannot be read ({error})"
+    return None
+
+
+def tensors_to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    return save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
+
+
+def tensors_from(path: Path) -> dict[str, Tensor]:
+    return load_tensors(path.read_bytes())
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        with (folder / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync(folder)
+
+
+def _steps(folder: Path) -> list[Path]:
+    found = (p for p in folder.glob("step-*") if p.is_dir() and p.suffix != ".tmp")
+    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
+
+
+def _json(values) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,92 @@
+"""Applies an algorithm's updates: named terms, guard, backward, optimiser."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vemcompress.errors import NumericalError
+from vemcompress.step import Output, Update
+
+
+def decay(step: int, total: int, constant: float) -> float:
+    """The learning rate's factor at a step from 1 to `total`: 1 for the `constant` share, then linear to zero.
+
+    The published rule by epoch, 1 - max(0, e + 1 - n_constant) / (n_decay + 1) for epochs e from 0, taken by step.
+    """
+    flat = round(total * constant)
+    return 1.0 - max(0, step - flat) / (total - flat + 1)
+
+
+class Runner:
+    """Optimisers of a list of updates, in order."""
+
+    def __init__(self, updates: list[Update], device: torch.device):
+        self.updates = updates
+        self._parameters = {u.name: dict(_parameters(u)) for u in updates}
+        fused = device.type in ("cpu", "cuda")
+        self._optimizers = {
+            u.name: torch.optim.Adam(
+                self._parameters[u.name].values(), lr=u.optimizer.lr, betas=u.optimizer.betas, fused=fused
+            )
+            for u in updates
+        }
+
+    def schedule(self, step: int, total: int, constant: float) -> float:
+        """Set the rates for a step; returns the factor of those that decay."""
+        factor = decay(step, total, constant)
+        for update in self.updates:
+            for group in self._optimizers[update.name].param_groups:
+                group["lr"] = update.optimizer.lr * (factor if update.optimizer.decays else 1.0)
+        return factor
+
+    def apply(self, update: Update, out: Output, step: int) -> dict[str, Tensor]:
+        """One optimiser step. Returns the terms as scalars on the device, detached.
+
+        Raises NumericalError, before the optimiser moves, when a term or a gradient is NaN or infinite.
+        """
+        terms = update.terms(out)
+        values = torch.stack([t.detach().float().reshape(()) for t in terms.values()])
+        parameters = [p for p in self._parameters[update.name].values() if p.requires_grad]
+        optimizer = self._optimizers[update.name]
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(sum(terms.values()), inputs=parameters)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not math.isfinite(torch.cat((values, norm.detach().float().reshape(1))).sum().item()):
+            raise NumericalError(_complaint(update, terms, parameters, step))
+        optimizer.step()
+        if update.after:
+            update.after()
+        return dict(zip(terms, values, strict=True))
+
+    def state(self) -> dict[str, Tensor]:
+        """All optimisers' state as flat tensors: `update/parameter/key`."""
+        return {
+            f"{name}/{parameter}/{key}": value
+            for name, optimizer in self._optimizers.items()
+            for parameter, tensor in self._parameters[name].items()
+            for key, value in optimizer.state[tensor].items()
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take up a state from `state`."""
+        for key, value in state.items():
+            name, parameter, slot = key.split("/")
+            tensor = self._parameters[name][parameter]
+            where = tensor.device if slot != "step" or tensor.device.type == "cuda" else "cpu"
+            self._optimizers[name].state[tensor][slot] = value.to(where)
+
+
+def _parameters(update: Update):
+    for prefix, module in update.modules.items():
+        for name, parameter in module.named_parameters():
+            yield f"{prefix}.{name}", parameter
+
+
+def _complaint(update: Update, terms: dict[str, Tensor], parameters: list[Tensor], step: int) -> str:
+    bad = [name for name, term in terms.items() if not torch.isfinite(term.detach()).all()]
+    what = f"loss term '{bad[0]}'" if bad else "gradient"
+    return (
+        f"step {step}: the {update.name} update's {what} is NaN or infinite; its optimiser was not moved and the last "
+        "checkpoint is kept. Lower train.lr or the term's weight, or use --precision fp32, and resume."
+    )

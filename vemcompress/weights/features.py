@@ -1,0 +1,47 @@
+"""Weights of the perceptual feature networks: torchvision's download, checked, or a file."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.models import VGG16_Weights
+
+from vemcompress.errors import InputError, NetworkError, RecipeError
+from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
+from vemcompress.weights.safe import read_state
+
+
+def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | None:
+    """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`.
+
+    Raises RecipeError where weights are needed and not given, InputError where they do not fit, NetworkError where
+    VGG's cannot be downloaded.
+    """
+    if name == "none":
+        return None
+    if weights is None and name != "vgg16":
+        raise RecipeError(f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights.")
+    network = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
+    tensors = _downloaded_vgg16() if weights is None else read_state(weights).tensors
+    _fill(network, tensors, name, weights)
+    return network
+
+
+def _downloaded_vgg16() -> dict[str, Tensor]:
+    try:
+        return VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise NetworkError(
+            f"VGG16's weights cannot be downloaded ({str(error).splitlines()[0]}); give a file with "
+            "--set algorithm.features_weights=PATH, or use --set algorithm.features=none."
+        ) from error
+
+
+def _fill(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, weights) -> None:
+    """Take the trunk's tensors, with or without torchvision's `features.` before their names; every one must fit."""
+    trunk = {k.removeprefix("features."): v for k, v in tensors.items()}
+    for key, value in network.layers.state_dict().items():
+        if key not in trunk or trunk[key].shape != value.shape:
+            seen = f"{tuple(trunk[key].shape)} instead of {tuple(value.shape)}" if key in trunk else "absent"
+            raise InputError(f"{weights}: not the weights of {name}: '{key}' is {seen}.")
+        value.copy_(trunk[key].to(torch.float32))
