@@ -52,6 +52,9 @@ def deployment_copy(model: nn.Module) -> nn.Module:
                 "running statistics, or replace it with networks.base.use_image_statistics(model)."
             )
         if parametrize.is_parametrized(module):  # spectral norm: a fixed weight is exact, faster and exportable
+            # The copy shares its class with the original, and unfolding edits the class.
+            kind = type(module)
+            module.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
             for tensor in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
     return model
@@ -60,18 +63,20 @@ def deployment_copy(model: nn.Module) -> nn.Module:
 def contract_of(model: nn.Module) -> Contract:
     """The contract of a deployment copy, from its attributes and Config; the output channels by one forward.
 
-    A network without a Config says nothing about its sizes, so they are tried: the multiple among powers of two up to
-    256, then the smallest side. Raises ExportError (7) where the network does not map B x C x H x W to B x C' x H x W.
+    A network without a Config knows little of its sizes, so they are tried: the multiple, where it is not named, among
+    powers of two up to 256, then the smallest side from `min_size` on. Raises ExportError (7) where the network does not map B x C x H x W to B x C' x H x W.
     """
     config = getattr(model, "config", None)
     inputs = getattr(config, "in_channels", None) or getattr(model, "in_channels", None)
     if inputs is None:
         inputs = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
     multiple, least = int(getattr(model, "multiple", 1)), int(getattr(model, "min_size", 1))
-    if config is None and multiple == 1:
+    if config is None:
         powers = [2**i for i in range(9)]
-        multiple = next((k for k in powers if _output(model, inputs, max(64, k) + k)[0] is not None), 1)
-        least = next((k for k in powers if k % multiple == 0 and _output(model, inputs, k)[0] is not None), 64)
+        if multiple == 1:
+            multiple = next((k for k in powers if _output(model, inputs, max(64, k) + k)[0] is not None), 1)
+        sides = [multiple * k for k in powers if multiple * k >= least]
+        least = next((side for side in sides if _output(model, inputs, side)[0] is not None), least)
     side = Contract(inputs, inputs, multiple, least).unit
     outputs, problem = _output(model, inputs, side)
     if outputs is None:

@@ -16,40 +16,40 @@ _BEFORE = """
 <ir_version: {ir}, opset_import: ["": {opset}]>
 before (uint8[N, H, W, {channels}] image) => (float[N, {channels}, PH, PW] padded, int64[2] cropped_size)
 <int64[2] multiple = {{ {multiple}, {multiple} }}, int64[2] rounder = {{ {rounder}, {rounder} }},
- int64[2] least = {{ {least}, {least} }}, int64[2] none = {{ 0, 0 }}, int64[2] axes = {{ 2, 3 }}>
+ int64[2] least = {{ {least}, {least} }}, int64[5] before_none = {{ 0, 0, 0, 0, 0 }}, int64[1] none = {{ 0 }}>
 {{
     levels = Cast <to = 1> (image)
     half = Constant <value = float {{127.5}}> ()
     one = Constant <value = float {{1.0}}> ()
     scaled = Div (levels, half)
     centred = Sub (scaled, one)
-    pixels = Transpose <perm = [0, 3, 1, 2]> (centred)
     cropped_size = Shape <start = 1, end = 3> (image)
     raised = Add (cropped_size, rounder)
     times = Div (raised, multiple)
     rounded = Mul (times, multiple)
     whole_size = Max (rounded, least)
     missing = Sub (whole_size, cropped_size)
-    amounts = Concat <axis = 0> (none, missing)
-    padded = Pad <mode = "edge"> (pixels, amounts, , axes)
+    amounts = Concat <axis = 0> (before_none, missing, none)
+    whole = Pad <mode = "edge"> (centred, amounts)
+    padded = Transpose <perm = [0, 3, 1, 2]> (whole)
 }}
 """
 
 _AFTER = """
 <ir_version: {ir}, opset_import: ["": {opset}]>
 after (float[N, {channels}, PH, PW] drawn, int64[2] size) => (uint8[N, H, W, {channels}] result)
-<int64[2] none = {{ 0, 0 }}, int64[2] axes = {{ 2, 3 }}>
+<int64[2] none = {{ 0, 0 }}, int64[2] axes = {{ 1, 2 }}>
 {{
     half = Constant <value = float {{127.5}}> ()
     low = Constant <value = float {{0.0}}> ()
     high = Constant <value = float {{255.0}}> ()
-    pixels = Slice (drawn, none, size, axes)
+    whole = Transpose <perm = [0, 2, 3, 1]> (drawn)
+    pixels = Slice (whole, none, size, axes)
     scaled = Mul (pixels, half)
     lifted = Add (scaled, half)
     limited = Clip (lifted, low, high)
     levels = Round (limited)
-    bytes = Cast <to = 2> (levels)
-    result = Transpose <perm = [0, 2, 3, 1]> (bytes)
+    result = Cast <to = 2> (levels)
 }}
 """
 
@@ -60,6 +60,8 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     Inside: normalise, transpose, repeat the last row and column up to the next permitted size, run, crop, round to
     the nearest level and clamp. The output has exactly the input's height and width.
     """
+    # Padding comes before the transposition, with all axes named: ONNX Runtime 1.31's optimiser, where it can move a
+    # transposition over a Pad of some axes, breaks it.
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     least = -(-contract.min_size // contract.multiple) * contract.multiple
     values = {"ir": model.ir_version, "opset": opset, "multiple": contract.multiple}

@@ -1,0 +1,36 @@
+"""Toy networks for the tests of exports."""
+
+import torch
+from torch import nn
+
+from vemcompress.networks import build_generator, parse_config
+
+TOYS = {
+    "resnet": {"family": "resnet", "width": 8, "blocks": 1, "norm": "batch"},
+    "mobile_resnet": {"family": "mobile_resnet", "width": 8, "blocks": 1},
+    "unet_batch": {"family": "unet", "width": 8, "downs": 4, "norm": "batch"},
+    "unet_instance": {"family": "unet", "width": 8, "downs": 4, "norm": "instance", "in_channels": 1},
+    "cartoongan": {"family": "cartoongan", "width": 8, "blocks": 1},
+}
+
+
+def toy(name: str) -> nn.Module:
+    """With lively weights and statistics: an output near zero would agree with anything."""
+    torch.manual_seed(0)
+    model = build_generator(parse_config(TOYS[name]))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            nn.init.uniform_(module.running_var, 0.05, 0.3)
+    return model.eval()
+
+
+class Small(nn.Module):
+    """A foreign network: no Config, no contract."""
+
+    def __init__(self, extra: nn.Module | None = None):
+        super().__init__()
+        self.conv, self.extra = nn.Conv2d(3, 3, 3, padding=1), extra or nn.Identity()
+
+    def forward(self, x):
+        return self.extra(self.conv(x))

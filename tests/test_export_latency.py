@@ -1,0 +1,44 @@
+"""Latency: both runtimes, within the time allowed."""
+
+import time
+
+import pytest
+import torch
+from export_toys import toy
+
+from vemcompress.errors import UsageError
+from vemcompress.export.latency import _measure, bench
+from vemcompress.export.onnx import export_onnx
+
+
+def test_bench_measures_both_runtimes_and_leaves_the_threads_as_they_were():
+    before = torch.get_num_threads()
+    result = bench(toy("mobile_resnet"), size=32, threads=1, warmup=1, repeats=4)
+    assert set(result["runtimes"]) == {"torch", "onnxruntime"} and not result["skipped"]
+    for times in result["runtimes"].values():
+        assert 0 < times["p50_ms"] <= times["p95_ms"] and times["runs"] == 4
+    assert (result["size"], result["threads"], result["batch"]) == ([32, 32], 1, 1)
+    assert torch.get_num_threads() == before
+
+
+def test_bench_of_an_onnx_file_says_why_pytorch_is_missing(tmp_path):
+    export_onnx(toy("mobile_resnet"), tmp_path / "x.onnx", uint8=True)
+    result = bench(tmp_path / "x.onnx", size=(33, 20), repeats=3)
+    assert list(result["runtimes"]) == ["onnxruntime"] and "no PyTorch model" in result["skipped"]["torch"]
+
+
+def test_bench_stops_at_its_budget():
+    start = time.perf_counter()
+    result = _measure(lambda: time.sleep(0.01), 1000, 100_000, 0.2)
+    assert time.perf_counter() - start < 2 and 3 <= result["runs"] < 100
+
+
+def test_bench_refuses_what_it_cannot_do(tmp_path):
+    for model, options in (
+        (toy("mobile_resnet"), {"size": 30}),
+        (toy("mobile_resnet"), {"runtimes": ("tensorrt",)}),
+        (toy("mobile_resnet"), {"device": "nonsense"}),
+        (toy("mobile_resnet"), {"repeats": 0}),
+    ):
+        with pytest.raises(UsageError):
+            bench(model, **{"size": 32, **options})
