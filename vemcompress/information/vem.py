@@ -55,11 +55,11 @@ class VEM(Information):
     def _evaluator(self, s: Tensor, frozen: bool):
         """E(., s), of constants where `frozen`."""
         if self.settings.power_iteration == "step":
-            return self.energy.given(s, self.energy.effective_weights(frozen))
+            return self.energy.given(s, frozen)
 
         def energy(t: Tensor) -> Tensor:
             self.energy.power_iteration()
-            return self.energy.given(s, self.energy.effective_weights(frozen))(t)
+            return self.energy.given(s, frozen)(t)
 
         return energy
 

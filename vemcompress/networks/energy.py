@@ -73,8 +73,17 @@ def _conv(inputs: int, outputs: int, std: float = 1.0, capped: bool = False) -> 
     return SpectralLayer(torch.randn(outputs, inputs, 3, 3) * std, torch.zeros(outputs), capped)
 
 
+def _pooled(kernel: Tensor) -> Tensor:
+    """The 4x4 kernel that, at stride 2, is a 3x3 convolution followed by 2x2 average pooling."""
+    pads = ((0, 1, 0, 1), (1, 0, 0, 1), (0, 1, 1, 0), (1, 0, 1, 0))
+    return sum(F.pad(kernel, pad) for pad in pads) / 4
+
+
 class _Block(nn.Module):
-    """shortcut(x) + conv2(LeakyReLU(conv1(x))), 2x2 average pooling, LeakyReLU."""
+    """shortcut(x) + conv2(LeakyReLU(conv1(x))), 2x2 average pooling, LeakyReLU.
+
+    The sum and the pooling are linear, so conv2, shortcut and pooling run as one convolution of stride 2.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -82,19 +91,28 @@ class _Block(nn.Module):
         self.conv2 = _conv(inputs, outputs, std=1e-10, capped=True)
         self.shortcut = _conv(inputs, outputs) if inputs != outputs else None
 
-    def forward(self, x: Tensor, weights: dict[SpectralLayer, Tensor]) -> Tensor:
-        h = F.leaky_relu(F.conv2d(x, weights[self.conv1], self.conv1.bias, padding=1))
-        h = F.conv2d(h, weights[self.conv2], self.conv2.bias, padding=1)
+    def prepare(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Kernel and bias of the first convolution, and of the second one with the rest."""
+        second, bias = _pooled(self.conv2.effective()), self.conv2.bias
         if self.shortcut is not None:
-            x = F.conv2d(x, weights[self.shortcut], self.shortcut.bias, padding=1)
-        return F.leaky_relu(F.avg_pool2d(h + x, 2))
+            second = torch.cat((second, _pooled(self.shortcut.effective())), dim=1)
+            bias = bias + self.shortcut.bias
+        # clone: without a gradient it is a constant, while the parameter itself would still ask for one
+        return self.conv1.effective(), self.conv1.bias.clone(), second, bias.clone()
+
+    def forward(self, x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+        first, first_bias, second, second_bias = weights
+        h = F.leaky_relu(F.conv2d(x, first, first_bias, padding=1))
+        if self.shortcut is not None:
+            return F.leaky_relu(F.conv2d(torch.cat((h, x), dim=1), second, second_bias, stride=2, padding=1))
+        return F.leaky_relu(F.conv2d(h, second, second_bias, stride=2, padding=1) + F.avg_pool2d(x, 2))
 
 
 class EnergyModel(nn.Module):
     """E(t, s): two images B x image_channels x H x W in [-1, 1] to B x 1 energies, unbounded.
 
-    `forward` normalises the weights anew. Where the parameters stand still over many evaluations (Langevin
-    dynamics), take `given(s, model.effective_weights(frozen=True))` once: a function of t alone.
+    `forward` normalises the weights anew. Where the parameters stand still over many evaluations (Langevin dynamics),
+    take `given(s, frozen=True)` once: a function of t alone, in which the parameters are constants.
     """
 
     def __init__(self, config: EnergyConfig):
@@ -107,35 +125,33 @@ class EnergyModel(nn.Module):
         linear = nn.Linear(widths[-1], 1)
         self.head = SpectralLayer(linear.weight.detach(), linear.bias.detach())
 
-    def spectral_layers(self) -> list[SpectralLayer]:
-        return [m for m in self.modules() if isinstance(m, SpectralLayer)]
-
     def power_iteration(self) -> None:
         """One power iteration of every layer; due once after each change of the parameters."""
-        for layer in self.spectral_layers():
-            layer.power_iteration()
+        for module in self.modules():
+            if isinstance(module, SpectralLayer):
+                module.power_iteration()
 
-    def effective_weights(self, frozen: bool = False) -> dict[SpectralLayer, Tensor]:
-        """Each layer's W / sigma; `frozen` gives constants without a gradient."""
-        return {m: m.effective().detach() if frozen else m.effective() for m in self.spectral_layers()}
-
-    def given(self, s: Tensor, weights: dict[SpectralLayer, Tensor]) -> Callable[[Tensor], Tensor]:
+    def given(self, s: Tensor, frozen: bool = False) -> Callable[[Tensor], Tensor]:
         """E(., s): a function of t of n * B images, where E pairs t[i] with s[i mod B].
 
-        The first convolution is linear in (t, s), so the share of s is computed here, once.
+        The first convolution is linear in (t, s), so the share of s is computed here, once, as is each W / sigma.
         """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            stem, stem_bias = self.stem.effective(), self.stem.bias.clone()
+            blocks = [block.prepare() for block in self.blocks]
+            head, head_bias = self.head.effective(), self.head.bias.clone()
         images = self.config.image_channels
-        stem = weights[self.stem]
-        condition = F.conv2d(F.avg_pool2d(s, 3, 2, 1), stem[:, images:], self.stem.bias, padding=1)
+        condition = F.conv2d(F.avg_pool2d(s, 3, 2, 1), stem[:, images:], stem_bias, padding=1)
 
         def energy(t: Tensor) -> Tensor:
+            copies = len(t) // len(s)
             h = F.conv2d(F.avg_pool2d(t, 3, 2, 1), stem[:, :images], padding=1)
-            h = F.leaky_relu(h + condition.repeat(len(t) // len(s), 1, 1, 1))
-            for block in self.blocks:
+            h = F.leaky_relu(h + (condition.repeat(copies, 1, 1, 1) if copies > 1 else condition))
+            for block, weights in zip(self.blocks, blocks, strict=True):
                 h = block(h, weights)
-            return F.linear(F.relu(h).mean((2, 3)), weights[self.head], self.head.bias)
+            return F.linear(F.relu(h).mean((2, 3)), head, head_bias)
 
         return energy
 
     def forward(self, t: Tensor, s: Tensor) -> Tensor:
-        return self.given(s, self.effective_weights())(t)
+        return self.given(s)(t)
