@@ -57,10 +57,10 @@ def evaluate(
     """Score a student on test inputs, beside its teacher.
 
     `images` are files, resized to `size` x `size` (256 by default). `real` is a folder (or files) of real images, or
-    an .npz of their statistics. The generators are moved to the device. `metrics` are names of `plan.METRICS`; None computes what can be had, and puts the
+    an .npz of their statistics. `metrics` are names of `plan.METRICS`; None computes what can be had, and puts the
     reason for the rest into `skipped`. `features` with `features_weights` adds distances on a SqueezeNet;
-    `inception` is a file that replaces the download. Events: {"event": "eval", "stage": "generate" | "real",
-    "done", "total"} and {"event": "eval", "stage": "unreadable", "path", "reason"}.
+    `inception` is a file that replaces the download. The generators are moved to `device`. Events: {"event": "eval",
+    "stage": "generate" | "real", "done", "total"} and {"event": "eval", "stage": "unreadable", "path", "reason"}.
 
     Raises UsageError for a metric that is unknown or lacks its input, NetworkError where weights asked for by name
     cannot be had, InputError for images, weights or statistics that do not serve, NumericalError for NaN or Inf.

@@ -53,12 +53,12 @@ def compute_statistics(
     accumulator = Accumulator(extractor.dims, device)
 
     def on_bad(error: ImageError) -> None:
-        report({"event": "unreadable", "path": str(error.path), "reason": error.reason})
+        report({"event": "stats", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
 
     for names, images in batches(paths, size, batch, on_bad):
         accumulator.add(checked_features(extractor, images.to(device)))
         done += len(names)
-        report({"event": "progress", "stage": "statistics", "done": done, "total": len(paths)})
+        report({"event": "stats", "stage": "features", "done": done, "total": len(paths)})
     if accumulator.count < 2:
         raise InputError(f"{accumulator.count} of {len(paths)} images could be read; statistics need at least 2.")
     return accumulator.statistics(features=extractor.name, weights=extractor.fingerprint(), size=size)
