@@ -11,7 +11,7 @@ import pytest
 from onnx import parser
 from PIL import Image
 
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError, NumericalError, UsageError
 from vemcompress.generate import generate
 
 OURS = {"layout": "NCHW", "range": "-1..1", "multiple": "4", "min_size": "8"}
@@ -152,6 +152,33 @@ def test_absent_and_broken_files_are_input_errors(content, tmp_path):
     with pytest.raises(InputError) as caught:
         generate(tmp_path / "m.onnx", tmp_path / "a.bmp", tmp_path / "out")
     assert caught.value.exit_code == 4 and not (tmp_path / "out").exists()
+
+
+def test_a_file_cut_anywhere_or_with_a_name_that_is_no_text_is_an_input_error(negative, tmp_path):
+    photo(tmp_path / "a.bmp")
+    whole = negative.read_bytes()
+    start = whole.index(b"range")  # a metadata entry: what follows it is metadata and opset
+    for broken in (
+        *(whole[:end] for end in range(0, start, 3)),
+        whole.replace(b"Neg", b"N\xffg"),
+        whole.replace(b"x", b"\xff"),
+    ):
+        (tmp_path / "m.onnx").write_bytes(broken)
+        with pytest.raises(InputError):
+            generate(tmp_path / "m.onnx", tmp_path / "a.bmp", tmp_path / "out")
+
+
+def test_nan_is_a_numerical_error_not_a_black_picture(tmp_path):
+    photo(tmp_path / "a.bmp")
+    with pytest.raises(NumericalError, match="NaN"):
+        generate(graph(tmp_path / "m.onnx", body="y = Sqrt (x)", said=OURS), tmp_path / "a.bmp", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:0:1", "cuda:x"])
+def test_devices_that_are_not_here_are_usage_errors(negative, device, tmp_path):
+    with pytest.raises(UsageError, match="device"):
+        generate(negative, tmp_path, tmp_path / "out", device=device)
 
 
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", ""])

@@ -64,7 +64,8 @@ def contract_of(model: nn.Module) -> Contract:
     """The contract of a deployment copy, from its attributes and Config; the output channels by one forward.
 
     A network without a Config knows little of its sizes, so they are tried: the multiple, where it is not named, among
-    powers of two up to 256, then the smallest side from `min_size` on. Raises ExportError (7) where the network does not map B x C x H x W to B x C' x H x W.
+    powers of two up to 256, then the smallest side from `min_size` on. Raises ExportError (7) where the network does
+    not map B x C x H x W to B x C' x H x W.
     """
     config = getattr(model, "config", None)
     inputs = getattr(config, "in_channels", None) or getattr(model, "in_channels", None)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from vemcompress.errors import NumericalError
+
 
 def pad_to_multiple(images: np.ndarray, multiple: int, least: int) -> np.ndarray:
     """N x H x W x C with the last row and column repeated until H and W are multiples of `multiple` and >= `least`."""
@@ -14,7 +16,14 @@ def to_float(images: np.ndarray, low: float, high: float) -> np.ndarray:
     return images.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
 
 
-def to_bytes(images: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Float N x H x W x C in [low, high] to uint8, rounded to the nearest level and clamped."""
+def to_bytes(images: np.ndarray, low: float, high: float, name: str) -> np.ndarray:
+    """Float N x H x W x C in [low, high] to uint8, rounded to the nearest level and clamped.
+
+    Raises NumericalError (5) for NaN, which no level stands for; `name` is the model's.
+    """
+    if np.isnan(images).any():
+        raise NumericalError(
+            f"{name}: drew NaN instead of pixels; its weights are damaged or overflow, train it again."
+        )
     levels = (images.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
     return np.clip(np.round(levels), 0, 255).astype(np.uint8)

@@ -1,18 +1,16 @@
 """Opening a foreign .onnx file safely, and running photos through it with ONNX Runtime alone (no torch)."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 
 from vemcompress.errors import InputError, MemoryExhausted, UsageError
+from vemcompress.export.foreign import read_onnx
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 
-LIMIT = 2**31  # protobuf's own
 RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
 _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 _COLOURS = (1, 3)
@@ -55,7 +53,7 @@ class OnnxModel:
                 "input's size can be used."
             )
         if self.dtype != np.uint8:
-            y = to_bytes(y, *self.range)
+            y = to_bytes(y, *self.range, str(self.path))
         elif y.dtype != np.uint8:
             raise InputError(f"{self.path}: takes uint8 and gives {y.dtype}; export it with uint8 on both sides.")
         return y[:, :height, :width]
@@ -87,88 +85,47 @@ def open_onnx(path: str | os.PathLike, *, device: str = "cpu", threads: int | No
     """
     path = Path(path)
     providers = _providers(device)
-    model, contained = _read(path)
+    model, contained = read_onnx(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
     if threads is not None:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     try:
-        session = onnxruntime.InferenceSession(model if contained else str(path), options, providers=providers)
+        source = model if contained else str(path)
+        session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=False)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        # Bytes that are no text pass until a name is asked for.
+        seen = f"inputs {_signature(inputs)}, outputs {_signature(outputs)}"
+        said = session.get_modelmeta().custom_metadata_map
     except Exception as error:
         raise InputError(
             f"{path}: ONNX Runtime cannot load it ({_first_line(str(error))}); export it again."
         ) from error
-    return _understand(path, session)
+    if session.get_providers()[0] != (providers[0] if device.startswith("cpu") else providers[0][0]):
+        raise _no_device(device)  # it was built for the GPU, and quietly went on without
+    return _understand(path, session, seen, said)
 
 
-def _providers(device: str) -> list[str]:
-    name = device.partition(":")[0]
+def _providers(device: str) -> list:
+    name, _, number = device.partition(":")
     wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(name)
-    if wanted not in onnxruntime.get_available_providers():
-        raise UsageError(f"device '{device}': ONNX Runtime cannot use it here; take 'cpu', or install its GPU build.")
-    return [wanted] if name == "cpu" else [wanted, "CPUExecutionProvider"]
+    if wanted not in onnxruntime.get_available_providers() or not (number or "0").isdecimal():
+        raise _no_device(device)
+    return [wanted] if name == "cpu" else [(wanted, {"device_id": number or "0"}), "CPUExecutionProvider"]
 
 
-def _read(path: Path) -> tuple[bytes, bool]:
-    """The file's bytes, and whether they are all there is: then nothing else can be opened while loading."""
-    try:
-        if path.stat().st_size >= LIMIT:
-            raise InputError(f"{path}: larger than 2 GiB, which no ONNX file can be; check the file.")
-        data = path.read_bytes()
-        model = onnx.ModelProto.FromString(data)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{path}: cannot be read ({reason}); check the path.") from error
-    except InputError:
-        raise
-    except Exception as error:  # protobuf's DecodeError lies in different places in its implementations
-        raise InputError(f"{path}: not an ONNX file; give a file made by an ONNX exporter.") from error
-    if not model.ir_version or not model.graph.node:
-        raise InputError(f"{path}: not an ONNX model (no graph in it); give a file made by an ONNX exporter.")
-    folder, contained = path.resolve().parent, True
-    for tensor in _tensors(model):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        contained = False
-        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-        target = (folder / location).resolve()
-        if not target.is_relative_to(folder):
-            raise InputError(f"{path}: wants to read '{location}', outside its own folder; do not use this file.")
-        if not target.is_file():
-            raise InputError(f"{path}: its weights are in '{location}', which is not there; put it beside the file.")
-    return data, contained
+def _no_device(device: str) -> UsageError:
+    return UsageError(f"device '{device}': ONNX Runtime cannot use it here; take 'cpu', or install its GPU build.")
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a model, those in nodes, subgraphs and functions included."""
-    graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-            nodes.extend(graph.node)
-        while nodes:
-            for attribute in nodes.pop().attribute:
-                yield from attribute.tensors
-                if attribute.HasField("t"):
-                    yield attribute.t
-                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                    yield from (sparse.values, sparse.indices)
-                graphs.extend((*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])))
-
-
-def _understand(path: Path, session: onnxruntime.InferenceSession) -> OnnxModel:
+def _understand(path: Path, session: onnxruntime.InferenceSession, seen: str, said: dict[str, str]) -> OnnxModel:
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    seen = f"inputs {_signature(inputs)}, outputs {_signature(outputs)}"
     shape = inputs[0].shape if inputs else []
     if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or inputs[0].type not in _TYPES:
         raise InputError(
             f"{path}: not an image-to-image model: {seen}; it must take one 4-dimensional float or uint8 image batch "
             "and give one."
         )
-    said = session.get_modelmeta().custom_metadata_map
     ours = {"layout", "range", "multiple", "min_size"} <= set(said)
     dtype = _TYPES[inputs[0].type]
     layout = said["layout"] if ours else "NCHW" if shape[1] in _COLOURS else "NHWC"

@@ -17,6 +17,7 @@ from vemcompress.weights.loading import load
 class TorchModel:
     """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), by padding and cropping."""
 
+    name: str
     network: nn.Module
     channels: int
     multiple: int
@@ -33,8 +34,10 @@ class TorchModel:
         try:
             y = self.network(torch.from_numpy(x).permute(0, 3, 1, 2).contiguous().to(self.device))
         except (MemoryError, torch.OutOfMemoryError) as error:
-            raise MemoryExhausted(f"not enough memory for a photo of {width} x {height} pixels; use --size.") from error
-        return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0)[:, :height, :width]
+            raise MemoryExhausted(
+                f"{self.name}: not enough memory for a photo of {width} x {height} pixels; use --size."
+            ) from error
+        return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
 
 
 def open_torch(source: str | os.PathLike, *, device: str = "cpu") -> TorchModel:
@@ -68,4 +71,4 @@ def wrap(network: nn.Module, name: str, device: torch.device) -> TorchModel:
             f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "
             "pictures; give a model with 3 or 1 on both sides."
         )
-    return TorchModel(network.to(device), contract.in_channels, contract.multiple, contract.min_size, device)
+    return TorchModel(name, network.to(device), contract.in_channels, contract.multiple, contract.min_size, device)
