@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vemcompress.data.images import EXTENSIONS, ImageError, list_images, read_image, save_png
-from vemcompress.errors import InputError, OutputError, UsageError
+from vemcompress.errors import InputError, MemoryExhausted, OutputError, UsageError
 from vemcompress.export.session import open_onnx
 
 
@@ -65,34 +65,50 @@ def generate(
     result = GenerateResult(assumed=model.assumed)
     if model.assumed:
         tell({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
-    waiting: list[tuple[Path, np.ndarray]] = []
-
-    def flush() -> None:
-        if waiting:
+    try:
+        for group in _groups(_photos(plan, size, model.channels, result, tell), batch):
             start = time.perf_counter()
-            pictures = _apply(model, np.stack([photo for _, photo in waiting]))
+            pictures = _apply(model, np.stack([photo for _, photo in group]))
             result.seconds += time.perf_counter() - start
-            for (target, _), picture in zip(waiting, pictures, strict=True):
+            for (target, _), picture in zip(group, pictures, strict=True):
                 save_png(target, picture[:, :, 0] if picture.shape[2] == 1 else picture)
                 result.written.append(target)
-            tell({"event": "generated", "done": len(result.written), "total": len(plan), "path": str(waiting[-1][0])})
-            waiting.clear()
-
-    for source, target in plan:
-        try:
-            photo = _colours(_resized(read_image(source), size), model.channels)
-        except ImageError as error:
-            result.skipped[source] = error.reason
-            tell({"event": "skipped", "path": str(source), "reason": error.reason})
-            continue
-        if waiting and (len(waiting) == batch or waiting[0][1].shape != photo.shape):
-            flush()
-        waiting.append((target, photo))
-    flush()
+                tell({"event": "generated", "done": len(result.written), "total": len(plan), "path": str(target)})
+    except MemoryError as error:
+        raise MemoryExhausted(
+            f"{input}: not enough memory for these photos; use a smaller --size or --batch."
+        ) from error
     if not result.written:
         source, reason = next(iter(result.skipped.items()))
         raise InputError(f"{input}: none of the {len(plan)} images can be read; the first, {source.name}: {reason}.")
     return result
+
+
+Named = tuple[Path, np.ndarray]
+
+
+def _photos(plan: list[tuple[Path, Path]], size, channels: int, result: GenerateResult, tell) -> Iterator[Named]:
+    """Each readable photo, resized, in the model's colours, with its target; the others are put down as skipped."""
+    for source, target in plan:
+        try:
+            photo = read_image(source)
+        except ImageError as error:
+            result.skipped[source] = error.reason
+            tell({"event": "skipped", "path": str(source), "reason": error.reason})
+            continue
+        yield target, _colours(_resized(photo, size), channels)
+
+
+def _groups(photos: Iterator[Named], batch: int) -> Iterator[list[Named]]:
+    """Neighbours of equal size, at most `batch` of them."""
+    group: list[Named] = []
+    for target, photo in photos:
+        if group and (len(group) == batch or group[0][1].shape != photo.shape):
+            yield group
+            group = []
+        group.append((target, photo))
+    if group:
+        yield group
 
 
 def _check_numbers(batch: int, size: int | tuple[int, int] | None) -> None:

@@ -14,6 +14,7 @@ from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
 _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 _COLOURS = (1, 3)
+LARGEST = 2**14  # pixels of a side
 
 
 @dataclass
@@ -134,7 +135,9 @@ def _understand(path: Path, session: onnxruntime.InferenceSession, seen: str, sa
         raise InputError(f"{path}: takes no photos: {seen}; it must take images of 3 channels or 1.")
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
     fixed = tuple(sides) if all(isinstance(side, int) for side in sides) else None
-    if (fixed is None and any(isinstance(side, int) for side in sides)) or shape[0] == 0 or _is_many(shape[0]):
+    if fixed is not None and not all(0 < side <= LARGEST for side in fixed):
+        raise InputError(f"{path}: takes images of an impossible size: {seen}; export it again.")
+    if (fixed is None and any(isinstance(side, int) for side in sides)) or shape[0] not in (1, None, str(shape[0])):
         raise InputError(f"{path}: takes a fixed number of images or only one fixed side: {seen}; make them dynamic.")
     multiple, least, limits, assumed = 32, 32, RANGES["-1..1"], "RGB in [-1, 1], sides that are multiples of 32"
     if ours:
@@ -155,10 +158,6 @@ def _sizes(path: Path, said: dict[str, str]) -> tuple[int, int, tuple[float, flo
     if said["range"] not in RANGES:
         raise InputError(f"{path}: its metadata says range '{said['range']}'; known are {', '.join(RANGES)}.")
     return int(multiple), int(least), RANGES[said["range"]]
-
-
-def _is_many(dim: int | str | None) -> bool:
-    return isinstance(dim, int) and dim > 1
 
 
 def _signature(values) -> str:
