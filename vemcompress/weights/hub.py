@@ -109,7 +109,6 @@ def choose(names: list[str], source: str) -> str:
 
 
 def _from_cache(address: Address, source: str, cause: Exception) -> HubFile:
-    offline = "no network (or HF_HUB_OFFLINE is set)"
     try:
         repos = scan_cache_dir().repos
     except CacheNotFound:
@@ -118,10 +117,13 @@ def _from_cache(address: Address, source: str, cause: Exception) -> HubFile:
         for revision in repo.revisions if (repo.repo_type, repo.repo_id) == ("model", address.repo) else ():
             if address.revision in revision.refs or address.revision == revision.commit_hash:
                 held = {f.file_path.relative_to(revision.snapshot_path).as_posix(): f.file_path for f in revision.files}
-                file = address.file or choose(list(held), source)
+                weights = any(name.endswith(_SUFFIXES) for name in held)
+                file = address.file or (choose(list(held), source) if weights else "")
                 if file in held:
                     return _found(held[file], file, address)
-    raise NetworkError(f"{source}: {offline}, and it is not in the cache: connect and try again") from cause
+    raise NetworkError(
+        f"{source}: the Hub cannot be reached, and it is not in the cache: connect, or unset HF_HUB_OFFLINE"
+    ) from cause
 
 
 def _found(path: Path, file: str, address: Address) -> HubFile:
@@ -160,6 +162,9 @@ def _explained(error: Exception, address: Address, source: str) -> VemError:
     if isinstance(error, HfHubHTTPError):
         code = error.response.status_code
         return NetworkError(f"{source}: the Hub refused with HTTP status {code}: check your login, or try again later")
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:  # without a number it is a download that broke off
         return output_error(getattr(error, "filename", None) or "the Hub's cache", error)
-    return NetworkError(f"{source}: the Hub's answer was not understood ({type(error).__name__}): check HF_ENDPOINT")
+    kind = type(error).__name__
+    return NetworkError(
+        f"{source}: the Hub's answer broke off or makes no sense ({kind}): check HF_ENDPOINT, try again"
+    )

@@ -43,7 +43,8 @@ def assemble(config: Config, tensors: Tensors, *, prepare: Callable[[nn.Module],
     """
     network = _skeleton(config)
     if prepare is not None:
-        prepare(network)
+        with torch.device("meta"):
+            prepare(network)
     expected = network.state_dict()
     for name in tensors:
         if name not in expected:

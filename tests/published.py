@@ -1,0 +1,172 @@
+"""The published generators, written from their descriptions with their published state-dict names.
+
+They are references for the loader: our networks must give the same images from the same files. Nothing here imports
+vemcompress.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INSTANCE, BATCH = nn.InstanceNorm2d, nn.BatchNorm2d
+
+
+class Separable(nn.Module):
+    """GAN-Compression's separable convolution: depthwise, instance norm whatever the network's norm is, pointwise."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(inputs, inputs, 3, groups=inputs), nn.InstanceNorm2d(inputs), nn.Conv2d(inputs, outputs, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, inner: int, norm, dropout: bool, mobile: bool):
+        super().__init__()
+        bias = norm is not BATCH
+
+        def conv(inputs: int, outputs: int) -> nn.Module:
+            return Separable(inputs, outputs) if mobile else nn.Conv2d(inputs, outputs, 3, bias=bias)
+
+        middle = [nn.Dropout(0.5)] if dropout else []
+        self.conv_block = nn.Sequential(
+            *(nn.ReflectionPad2d(1), conv(width, inner), norm(inner), nn.ReLU(True)),
+            *middle,
+            *(nn.ReflectionPad2d(1), conv(inner, width), norm(width)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)
+
+
+class ResnetGenerator(nn.Module):
+    """CycleGAN's generator; `widths` are those of stem, down, down, up, up and `inner` those of the blocks."""
+
+    def __init__(self, widths, inner, *, channels=(3, 3), norm=INSTANCE, dropout=False, mobile=False):
+        super().__init__()
+        stem, down, trunk, up, last = widths
+        bias = norm is not BATCH
+
+        def upsample(inputs: int, outputs: int) -> nn.Module:
+            return nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=1, bias=bias)
+
+        self.model = nn.Sequential(
+            *(nn.ReflectionPad2d(3), nn.Conv2d(channels[0], stem, 7, bias=bias), norm(stem), nn.ReLU(True)),
+            *(nn.Conv2d(stem, down, 3, 2, 1, bias=bias), norm(down), nn.ReLU(True)),
+            *(nn.Conv2d(down, trunk, 3, 2, 1, bias=bias), norm(trunk), nn.ReLU(True)),
+            *(Block(trunk, width, norm, dropout, mobile) for width in inner),
+            *(upsample(trunk, up), norm(up), nn.ReLU(True)),
+            *(upsample(up, last), norm(last), nn.ReLU(True)),
+            *(nn.ReflectionPad2d(3), nn.Conv2d(last, channels[1], 7), nn.Tanh()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+class Skip(nn.Module):
+    """One level of the pix2pix U-Net. Its LeakyReLU works in place, so the skip carries the activated map."""
+
+    def __init__(
+        self, outer: int, inner: int, inputs: int, sub: nn.Module | None, norm, dropout: bool, outermost: bool
+    ):
+        super().__init__()
+        self.outermost, bias = outermost, norm is not BATCH
+        down = nn.Conv2d(inputs, inner, 4, 2, 1, bias=bias)
+        leaky, relu = nn.LeakyReLU(0.2, True), nn.ReLU(True)
+        if outermost:
+            parts = [down, sub, relu, nn.ConvTranspose2d(inner * 2, outer, 4, 2, 1), nn.Tanh()]
+        elif sub is None:
+            parts = [leaky, down, relu, nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=bias), norm(outer)]
+        else:
+            up = nn.ConvTranspose2d(inner * 2, outer, 4, 2, 1, bias=bias)
+            parts = [leaky, down, norm(inner), sub, relu, up, norm(outer), *([nn.Dropout(0.5)] if dropout else [])]
+        self.model = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
+
+
+class UnetGenerator(nn.Module):
+    """The pix2pix U-Net of `downs` levels (at least 2), widths n, 2n, 4n, 8n, 8n, ..."""
+
+    def __init__(self, width: int, downs: int, *, channels=(3, 3), norm=BATCH, dropout=False):
+        super().__init__()
+        widths = [width * min(2**level, 8) for level in range(downs)]
+        block = None
+        for level in reversed(range(1, downs)):
+            block = Skip(widths[level - 1], widths[level], widths[level - 1], block, norm, dropout, False)
+        self.model = Skip(channels[1], widths[0], channels[0], block, norm, False, True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+class ScaleShift(nn.Module):
+    """CartoonGAN's instance norm: population variance, eps 1e-9, a scale and a shift."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.rand(channels) + 0.5), nn.Parameter(torch.randn(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+        normal = (x - mean) / torch.sqrt(variance + 1e-9)
+        return normal * self.scale.view(1, -1, 1, 1) + self.shift.view(1, -1, 1, 1)
+
+
+class CartoonGenerator(nn.Module):
+    """CartoonGAN as published: BGR in, BGR out."""
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        n, m, k = width, 2 * width, 4 * width
+        self.conv01_1, self.in01_1 = nn.Conv2d(3, n, 7), ScaleShift(n)
+        for stage, inputs, outputs in (("02", n, m), ("03", m, k)):
+            self.add_module(f"conv{stage}_1", nn.Conv2d(inputs, outputs, 3, 2, 1))
+            self.add_module(f"conv{stage}_2", nn.Conv2d(outputs, outputs, 3, 1, 1))
+            self.add_module(f"in{stage}_1", ScaleShift(outputs))
+        for number in range(4, 12):
+            for layer in (1, 2):
+                self.add_module(f"conv{number:02}_{layer}", nn.Conv2d(k, k, 3))
+                self.add_module(f"in{number:02}_{layer}", ScaleShift(k))
+        for stage, norm, inputs, outputs in (("01", "12", k, m), ("02", "13", m, n)):
+            self.add_module(f"deconv{stage}_1", nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=1))
+            self.add_module(f"deconv{stage}_2", nn.Conv2d(outputs, outputs, 3, 1, 1))
+            self.add_module(f"in{norm}_1", ScaleShift(outputs))
+        self.deconv03_1 = nn.Conv2d(n, 3, 7)
+
+    def _padded(self, x: Tensor, name: str, padding: int) -> Tensor:
+        return getattr(self, name)(F.pad(x, (padding,) * 4, mode="reflect"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.in01_1(self._padded(x, "conv01_1", 3)))
+        for stage, norm in (("conv02", "in02_1"), ("conv03", "in03_1")):
+            h = getattr(self, f"{stage}_2")(getattr(self, f"{stage}_1")(h))
+            h = F.relu(getattr(self, norm)(h))
+        for n in range(4, 12):
+            r = F.relu(getattr(self, f"in{n:02}_1")(self._padded(h, f"conv{n:02}_1", 1)))
+            h = h + getattr(self, f"in{n:02}_2")(self._padded(r, f"conv{n:02}_2", 1))
+        for stage, norm in (("deconv01", "in12_1"), ("deconv02", "in13_1")):
+            h = getattr(self, f"{stage}_2")(getattr(self, f"{stage}_1")(h))
+            h = F.relu(getattr(self, norm)(h))
+        return self._padded(h, "deconv03_1", 3).tanh()
+
+
+def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights and BatchNorm statistics that make every layer matter, in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            fan_in = parameter.numel() / parameter.shape[0] if parameter.dim() == 4 else 25
+            parameter.normal_(0.0, fan_in**-0.5, generator=generator)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(generator=generator)
+                module.running_var.uniform_(0.5, 2.0, generator=generator)
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+    return network.eval()
