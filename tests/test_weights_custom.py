@@ -6,7 +6,7 @@ import textwrap
 import pytest
 import torch
 
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.weights.custom import macs_by_hooks
 from vemcompress.weights.inspect import describe
@@ -79,6 +79,8 @@ def test_own_class_gives_its_own_image(own):
     assert torch.equal(torch.get_rng_state(), before)
     x = torch.rand(2, 1, 32, 32)
     assert torch.equal(loaded.generator(x), reference(x))
+    with pytest.raises(RecipeError, match="no taps"):
+        loaded.generator.forward_with_taps(x, ("down1",))
     assert (loaded.origin, loaded.generator.family, loaded.generator.taps) == ("class", "custom", ())
 
 

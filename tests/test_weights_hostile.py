@@ -18,6 +18,7 @@ from safetensors.torch import save
 
 from vemcompress.errors import InputError
 from vemcompress.weights.loading import load
+from vemcompress.weights.pickles import read_plan
 from vemcompress.weights.safe import read_state
 
 GIB = 1 << 30
@@ -205,6 +206,11 @@ def test_training_arguments_are_dropped_and_the_weights_kept(tmp_path):
     state = read_state(tmp_path / "g.pt")
     assert set(state.tensors) == set(tensors()) and state.taken == ("g_ema",)
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
+
+
+def test_ordered_dicts_of_python_2_are_understood():
+    body = b"\x80\x02ccollections\nOrderedDict\n](](U\x01aK\x01e](U\x01bK\x02ee\x85R."
+    assert read_plan(io.BytesIO(body)).value == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("what", ["absent", "folder", "fifo", "nul", "run without a student"])

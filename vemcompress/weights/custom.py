@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vemcompress.errors import InputError, UsageError, VemError
+from vemcompress.errors import InputError, RecipeError, UsageError, VemError
 from vemcompress.networks.base import Generator, Taps, count_parameters
 from vemcompress.networks.cost import Cost
 
@@ -37,6 +37,8 @@ class CustomGenerator(Generator):
         self.multiple = self.min_size = next((m for m in (1, 2, 4, 8, 16, 32) if self._works(_PROBE + m)), _PROBE)
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        if names:
+            raise RecipeError(f"{self.name}: a network of your own class has no taps: use --set algorithm.channel=0")
         return self.module(x), {}
 
     def _works(self, size: int) -> bool:
