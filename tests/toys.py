@@ -1,0 +1,68 @@
+"""Small things that tests share: a teacher, images, a plan, a run."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vemcompress import recipe as recipes
+from vemcompress.algorithms.omgd import OMGD
+from vemcompress.distil import build_algorithm
+from vemcompress.networks import build_generator, parse_config
+from vemcompress.networks.base import Generator, init_weights
+from vemcompress.recipe import Recipe
+from vemcompress.resolve import resolve
+from vemcompress.weights.artifact import save_generator
+
+# No features, few and small images: a step takes milliseconds.
+TOY = (
+    "data.size=32",
+    "student.width=4",
+    "algorithm.features=none",
+    "information.channels=2",
+    "information.steps=2",
+    "train.steps=6",
+    "train.log_every=1",
+    "train.sample_every=100",
+    "train.checkpoint_every=3",
+)
+
+
+def toy_teacher(family: str = "resnet", seed: int = 0, **shape) -> Generator:
+    torch.manual_seed(seed)
+    shape = {"width": 4, **({"blocks": 3} if family != "unet" else {"downs": 5}), **shape}
+    network = build_generator(parse_config({"family": family, **shape}))
+    init_weights(network)
+    return network.eval()
+
+
+def toy_images(folder: Path, count: int = 3, size: int = 40) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def toy_teacher_file(path: Path, **options) -> Path:
+    save_generator(path, toy_teacher(**options))
+    return path
+
+
+def toy_plan(teacher: Generator, *overrides: str) -> Recipe:
+    """A resolved recipe for a toy teacher."""
+    plan = recipes.read("omgd", [*TOY, *overrides])
+    shape = teacher.config
+    return resolve(plan, teacher, (shape.in_channels, shape.out_channels), 3)
+
+
+def toy_algorithm(*overrides: str, family: str = "resnet", features=None) -> OMGD:
+    teacher = toy_teacher(family)
+    algorithm = build_algorithm(toy_plan(teacher, *overrides), teacher, features)
+    algorithm.train()
+    return algorithm
+
+
+def random(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
