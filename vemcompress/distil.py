@@ -30,6 +30,7 @@ from vemcompress.training.loop import Trainer
 from vemcompress.training.run import RunFolder
 from vemcompress.weights.features import load_features
 from vemcompress.weights.files import write_atomically
+from vemcompress.weights.inspect import in_channels, out_channels
 from vemcompress.weights.loading import Loaded, load
 
 SAMPLES, CALIBRATION_IMAGES = 4, 8
@@ -129,10 +130,16 @@ def _run(
         channels=channels_of(loaded.generator)[0],
         on_event=on_event,
     )
-    provenance = {"source": loaded.source, "sha256": loaded.sha256, "revision": loaded.revision, "licence": loaded.licence}
     trainer = Trainer(
-        plan, algorithm, stream, run, samples=images[:SAMPLES], provenance=provenance, device=device, on_event=on_event
-    )  # fmt: skip
+        plan,
+        algorithm,
+        stream,
+        run,
+        samples=images[:SAMPLES],
+        provenance=loaded.provenance(),
+        device=device,
+        on_event=on_event,
+    )
     if resumed:
         _check_same_teacher(run, loaded)
     continued = trainer.restore() if resumed else False
@@ -177,8 +184,7 @@ def build_algorithm(plan: Recipe, teacher: Generator, features: FeatureNetwork |
 
 def channels_of(generator: Generator) -> tuple[int, int]:
     """Input and output channels of a generator, one of the user's own included."""
-    shape = generator.config if generator.config is not None else generator
-    return shape.in_channels, shape.out_channels
+    return in_channels(generator), out_channels(generator)
 
 
 def _with_teacher(plan: Recipe, teacher: str | Path) -> Recipe:
@@ -222,10 +228,7 @@ def _environment(plan: Recipe, loaded: Loaded, student: Generator, device: torch
         "threads": torch.get_num_threads(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "teacher": {
-            "source": loaded.source,
-            "sha256": loaded.sha256,
-            "revision": loaded.revision,
-            "licence": loaded.licence,
+            **loaded.provenance(),
             "family": loaded.generator.family,
             "parameters": count_parameters(loaded.generator),
         },

@@ -1,0 +1,127 @@
+"""Recipes: what is written, what is inherited, and errors that name line and nearest key."""
+
+import tomllib
+
+import pytest
+import torch
+from toys import TOY, toy_plan, toy_teacher
+
+from vemcompress import recipe as recipes
+from vemcompress.errors import RecipeError
+from vemcompress.losses import features
+from vemcompress.networks.features import squeezenet_features
+from vemcompress.resolve import calibrate, resolve
+
+
+def write(tmp_path, text: str):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+@pytest.mark.parametrize("family", ["resnet", "unet"])
+def test_every_shipped_recipe_parses_and_resolves(name, family):
+    teacher = toy_teacher(family)
+    plan = resolve(recipes.read(name), teacher, (3, 3), 10)
+    assert plan.train.steps > 0
+    assert plan.student.cost(64, 64).parameters > 0
+
+
+def test_a_resolved_recipe_reads_back_as_itself(tmp_path):
+    plan = toy_plan(toy_teacher("unet"))
+    assert recipes.read(write(tmp_path, plan.toml())) == plan
+
+
+def test_extends_merges_tables_and_a_new_name_starts_one_anew(tmp_path):
+    plan = recipes.read(write(tmp_path, 'extends = "omgd"\n[information]\nname = "none"\n[train]\nlr = 1e-3\n'))
+    assert plan.information.name == "none"
+    assert (plan.train.lr, plan.train.steps, plan.algorithm.features) == (1e-3, 20000, "vgg16")
+
+
+def test_set_overrides_and_the_later_of_two_rivals_wins():
+    plan = recipes.read("omgd", ["train.batch=8", "train.epochs=3", "algorithm.features=none"])
+    assert (plan.train.batch, plan.train.epochs, plan.train.steps) == (8, 3, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "omgd"\n\n[information]\nwieght = 1\n', "unknown key 'wieght' in [information] (line 4). Did you mean 'weight'?"),
+        ('[train]\nbatch = "8"\n', "batch in [train] (line 2): should be a valid integer"),
+        ("[trian]\nbatch = 8\n", "unknown key 'trian' (line 1). Did you mean 'train'?"),
+        ('[information]\nname = "vme"\n', "'vme' is not possible for information"),
+        ('[algorithm]\nfeatures = "vgg19"\n', "use one of 'vgg16'"),
+        ("[train]\nsteps = 3\nepochs = 2\n", "steps and epochs exclude each other"),
+        ("[data]\nsize = 64\nload_size = 32\n", "load_size 32 is smaller than size 64"),
+        ("[train\n", "not valid TOML"),
+        ('extends = "nope"\n', "'nope' is not known"),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_sentence_with_line_and_nearest_key(tmp_path, text, message):
+    with pytest.raises(RecipeError) as caught:
+        recipes.read(write(tmp_path, text))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../pyproject", "/etc/passwd", "omgd/../omgd", "nope.toml"])
+def test_names_cannot_leave_the_recipes_folder(name):
+    with pytest.raises(RecipeError):
+        recipes.read(name)
+
+
+@pytest.mark.parametrize("override", ["train", "train.batch", "=3", "train.batch.x=3", "train.betas=[1]"])
+def test_a_bad_override_is_refused(override):
+    with pytest.raises(RecipeError):
+        recipes.read("omgd", [override])
+
+
+def test_the_student_follows_the_teachers_family():
+    resnet = resolve(recipes.read("omgd"), toy_teacher("cartoongan", blocks=8), (3, 3), 10).student
+    unet = resolve(recipes.read("omgd", ["data.size=32"]), toy_teacher("unet"), (3, 3), 10).student
+    assert (resnet.family, resnet.widths[0], len(resnet.blocks)) == ("mobile_resnet", 16, 8)
+    assert (unet.family, unet.down) == ("unet", (16, 32, 64, 128, 128))
+
+
+def test_target_macs_gives_the_widest_student_that_fits():
+    plan = recipes.read("omgd", ["data.size=64", "student.target_macs=20000000"])
+    student = resolve(plan, toy_teacher(), (3, 3), 10).student
+    wider = student.__class__(width=student.widths[0] + 1, blocks=len(student.blocks))
+    assert student.cost(64, 64).true <= 20_000_000 < wider.cost(64, 64).true
+    with pytest.raises(RecipeError, match="even width 1"):
+        resolve(recipes.read("omgd", ["student.target_macs=10"]), toy_teacher(), (3, 3), 10)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["student.family=unet", "student.width=4"], "cannot follow the feature maps"),
+        (["data.size=50"], "multiples of 4"),
+        (["student.family=resnet", "student.width=4", "student.in_channels=1"], "input"),
+    ],
+)
+def test_a_recipe_for_another_teacher_is_refused(override, message):
+    with pytest.raises(RecipeError, match=message):
+        resolve(recipes.read("omgd", [*TOY[:1], *override]), toy_teacher(), (3, 3), 10)
+
+
+def test_epochs_become_steps_of_the_users_images():
+    plan = recipes.read("omgd", ["train.epochs=2.5", "train.batch=2"])
+    assert resolve(plan, toy_teacher(), (3, 3), 40).train.steps == 50
+
+
+def test_weights_of_other_features_keep_a_blank_students_terms_in_proportion():
+    plan = toy_plan(toy_teacher(), "algorithm.features=squeezenet1_1_caffe")
+    network, images = squeezenet_features(caffe=True), torch.rand(2, 3, 32, 32) * 2 - 1
+    settings = calibrate(plan, network, images).algorithm
+    maps = network(images)
+    assert settings.style * sum(features.gram(m).abs().mean() for m in maps).item() == pytest.approx(17, rel=1e-3)
+    assert settings.feature * maps[1].abs().mean().item() == pytest.approx(6, rel=1e-3)
+    given = toy_plan(toy_teacher(), "algorithm.features=squeezenet1_1_caffe", "algorithm.style=2.0")
+    assert calibrate(given, network, images).algorithm.style == 2.0
+
+
+def test_the_run_is_described_without_nulls():
+    text = toy_plan(toy_teacher()).toml()
+    assert tomllib.loads(text)["train"]["steps"] == 6
