@@ -48,7 +48,9 @@ def test_parameters_are_the_published_ones(channels, parameters):
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-@pytest.mark.parametrize(("size", "blocks"), [((256, 256), 7), ((64, 64), 5), ((128, 64), 5), ((512, 512), 7), ((8, 8), 2)])
+@pytest.mark.parametrize(
+    ("size", "blocks"), [((256, 256), 7), ((64, 64), 5), ((128, 64), 5), ((512, 512), 7), ((8, 8), 2)]
+)
 def test_as_many_blocks_as_leave_a_pixel(size, blocks):
     config = EnergyConfig.for_size(2, *size)
     assert config.blocks == blocks

@@ -61,7 +61,10 @@ def test_only_the_face_imports_typer_and_rich():
 
 
 def test_help_imports_no_torch():
-    code = "import sys; sys.argv = ['vemcompress', '--help']\nfrom vemcompress.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    code = (
+        "import sys; sys.argv = ['vemcompress', '--help']\n"
+        "from vemcompress.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "distill" in done.stdout
     loaded = set(done.stdout.splitlines()[-1].split())

@@ -47,7 +47,7 @@ def test_set_overrides_and_the_later_of_two_rivals_wins():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('extends = "omgd"\n\n[information]\nwieght = 1\n', "unknown key 'wieght' in [information] (line 4). Did you mean 'weight'?"),
+        ('[information]\nwieght = 1\n', "unknown key 'wieght' in [information] (line 2). Did you mean 'weight'?"),
         ('[train]\nbatch = "8"\n', "batch in [train] (line 2): should be a valid integer"),
         ("[trian]\nbatch = 8\n", "unknown key 'trian' (line 1). Did you mean 'train'?"),
         ('[information]\nname = "vme"\n', "'vme' is not possible for information"),

@@ -58,7 +58,14 @@ def test_a_run_leaves_what_the_design_names(inputs, tmp_path):
     events = []
     result = run(inputs, tmp_path / "run", on_event=events.append)
     names = {p.name for p in (tmp_path / "run").iterdir()}
-    assert {"recipe.toml", "student.safetensors", "metrics.jsonl", "samples", "checkpoints", "environment.json"} <= names
+    assert {
+        "recipe.toml",
+        "student.safetensors",
+        "metrics.jsonl",
+        "samples",
+        "checkpoints",
+        "environment.json",
+    } <= names
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert len(environment["teacher"]["sha256"]) == 64
     assert environment["student"]["parameters"] == result.parameters < result.teacher_parameters
@@ -224,7 +231,7 @@ def test_checks_come_in_the_order_recipe_teacher_data_output(inputs, tmp_path):
     expected = [RecipeError, InputError, InputError, UsageError]
     for i, error in enumerate(expected):
         given = right | dict(list(wrong.items())[i:])
-        with pytest.raises(error, match="omgdd|no.pth|none|there"):
+        with pytest.raises(error, match=r"omgdd|no\.pth|none|there"):
             distill(given.pop("teacher"), overrides=TOY, device="cpu", **given)
     assert not (tmp_path / "new").exists()
 

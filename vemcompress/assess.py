@@ -6,7 +6,7 @@ from pathlib import Path
 from vemcompress import devices, recipe
 from vemcompress.data.sources import find_test_images
 from vemcompress.errors import UsageError
-from vemcompress.evaluation.features import load_extractor, squeezenet_name
+from vemcompress.evaluation.features import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.run import Evaluation, evaluate
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
 from vemcompress.weights.loading import load
@@ -60,7 +60,7 @@ def real_statistics(
 ) -> dict:
     """Write the .npz of a folder's statistics; returns what it holds."""
     where = devices.choose(device)
-    name = features if features == "inception" else squeezenet_name(features, weights)
+    name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
     extractor = load_extractor(name, weights)
     statistics = compute_statistics(data, extractor, size=size, batch=batch, device=where, on_event=on_event)
     save_statistics(out, statistics)

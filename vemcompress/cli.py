@@ -52,7 +52,9 @@ def _console():
 
 @app.command()
 def distill(
-    teacher: Annotated[str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")
+    ] = None,
     data: Annotated[list[Path] | None, typer.Option(help="A folder of images, or of trainA/. May be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="The new run folder.")] = None,
     recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file.")] = "omgd",
@@ -66,7 +68,9 @@ def distill(
     seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (train.precision)")] = None,
     width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
-    target_macs: Annotated[str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")] = None,
+    target_macs: Annotated[
+        str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")
+    ] = None,
     teacher_class: TeacherClass = None,
     device: Device = "auto",
     json: Json = False,
@@ -77,7 +81,9 @@ def distill(
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in its own folder; leave --out away.")
     if resume is not None and (teacher or data or teacher_class or recipe != "omgd"):
-        raise UsageError("--resume takes teacher, data and recipe from the run; leave --teacher, --data, --recipe away.")
+        raise UsageError(
+            "--resume takes teacher, data and recipe from the run; leave --teacher, --data, --recipe away."
+        )
     given = {
         "train.steps": steps,
         "train.epochs": epochs,
@@ -111,7 +117,9 @@ def distill(
 @app.command("eval")
 def evaluate(
     model: Model,
-    data: Annotated[list[Path] | None, typer.Option(help="Test images, or a root of testA/. Default: the run's.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Test images, or a root of testA/. Default: the run's.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which part of an unpaired set.")] = "testA",
     teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
     teacher_class: TeacherClass = None,

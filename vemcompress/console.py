@@ -67,7 +67,9 @@ class Console:
         self.note(f"          {smaller:.1f} times fewer parameters; MACs are the true ones at {event['size']} px")
         algorithm, information = event["algorithm"], event["information"]
         add_on = f"VEM, lambda_MI {information['weight']:g}" if information["name"] == "vem" else "no add-on"
-        self.note(f"recipe    {event['recipe']}: {algorithm['name'].upper()}, features {algorithm['features']}, {add_on}")
+        self.note(
+            f"recipe    {event['recipe']}: {algorithm['name'].upper()}, features {algorithm['features']}, {add_on}"
+        )
         weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
         self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
         self.note(
@@ -88,7 +90,8 @@ class Console:
             bar.update(self._task, completed=event["step"], info=losses)
         elif rate and event["step"] % max(1, event["total"] // 20) == 0:
             self.note(
-                f"step {event['step']}/{event['total']}  {rate:.3f} s/step  {_duration(event['remaining'])} left  {losses}"
+                f"step {event['step']}/{event['total']}  {rate:.3f} s/step  "
+                f"{_duration(event['remaining'])} left  {losses}"
             )
 
     def _on_estimate(self, event: dict) -> None:
@@ -161,15 +164,16 @@ class Console:
         self.out.print(grid)
 
     def distilled(self, values: dict) -> None:
-        rate = values["seconds_per_step"]
-        self.table({
+        rate, smaller = values["seconds_per_step"], values["teacher_parameters"] / values["parameters"]
+        shown = {
             "student": values["student"],
-            "parameters": f"{_millions(values['parameters'])}, {values['teacher_parameters'] / values['parameters']:.1f} "
-            "times fewer than the teacher",
+            "parameters": f"{_millions(values['parameters'])}, {smaller:.1f} times fewer than the teacher",
             "steps": f"{values['steps']}" + (f", {rate:.3f} s each" if rate else ""),
             "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
-            **({"skipped": f"{values['skipped_images']} unreadable images"} if values["skipped_images"] else {}),
-        })  # fmt: skip
+        }
+        if values["skipped_images"]:
+            shown["skipped"] = f"{values['skipped_images']} unreadable images"
+        self.table(shown)
 
     def evaluated(self, values: dict) -> None:
         table = Table(show_edge=False, pad_edge=False)

@@ -24,7 +24,6 @@ from vemcompress.information.vem import VEM
 from vemcompress.networks import CartoonGANConfig, MobileResNetConfig, ResNetConfig, UNetConfig
 from vemcompress.settings import BaseSettings
 
-
 # The later of two that exclude each other wins.
 EXCLUSIVE = {"steps": "epochs", "epochs": "steps", "width": "target_macs", "target_macs": "width"}
 
@@ -105,7 +104,7 @@ class Recipe(BaseSettings):
     algorithm: AnyAlgorithm = AnyAlgorithm()
     information: AnyInformation = VEM.Settings()
     train: TrainSettings = TrainSettings()
-    paper: dict[str, str | int | float] = {}
+    paper: dict[str, str | int | float] = Field(default_factory=dict)
 
     def toml(self) -> str:
         """The recipe as TOML; settings that are open (None) are left out."""
@@ -200,7 +199,9 @@ def _validate(values: dict, name: str, text: str, overrides=()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a typing error explains the rest
+        errors = sorted(
+            error.errors(), key=lambda e: e["type"] != "extra_forbidden"
+        )  # a typing error explains the rest
         raise RecipeError(f"recipe {name}: {_sentence(errors[0], values, text, overrides)}") from error
 
 
@@ -217,7 +218,9 @@ def _sentence(error: dict, values: dict, text: str, overrides) -> str:
         return f"unknown key '{key}'{place}{_nearest(key, _known(path[:-1], values))}"
     if error["type"] in ("union_tag_invalid", "literal_error"):
         expected = error["ctx"].get("expected_tags") or error["ctx"].get("expected")
-        found = error["input"].get(error["ctx"]["discriminator"].strip("'")) if "tag" in error["ctx"] else error["input"]
+        found = (
+            error["input"].get(error["ctx"]["discriminator"].strip("'")) if "tag" in error["ctx"] else error["input"]
+        )
         return f"'{found}' is not possible for {key or 'it'}{place}; use one of {expected}."
     if error["type"] in ("value_error", "missing"):
         return f"{key or 'recipe'}{place}: {error['msg'].removeprefix('Value error, ')}."

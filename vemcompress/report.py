@@ -18,9 +18,7 @@ def image_grid(columns: list[Tensor], titles: list[str]) -> np.ndarray:
     """Columns of B images each (C x H x W in [-1, 1]) under their titles, as one H x W x 3 uint8 picture."""
     pictures = [to_uint8(column) for column in columns]
     rows, height, width = pictures[0].shape[:3]
-    canvas = Image.new(
-        "RGB", (len(columns) * (width + GAP) + GAP, HEADER + rows * (height + GAP)), (255, 255, 255)
-    )
+    canvas = Image.new("RGB", (len(columns) * (width + GAP) + GAP, HEADER + rows * (height + GAP)), (255, 255, 255))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
     for i, (images, title) in enumerate(zip(pictures, titles, strict=True)):
         left = GAP + i * (width + GAP)

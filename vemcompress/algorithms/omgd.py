@@ -11,7 +11,6 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from vemcompress.settings import BaseSettings
 from vemcompress.algorithms.base import Algorithm
 from vemcompress.information.base import Information
 from vemcompress.losses import features as feature_losses
@@ -19,6 +18,7 @@ from vemcompress.losses import image as image_losses
 from vemcompress.networks.base import Generator as ImageGenerator
 from vemcompress.networks.base import init_weights
 from vemcompress.networks.features import FeatureNetwork
+from vemcompress.settings import BaseSettings
 from vemcompress.step import Adam, Output, Update
 from vemcompress.timing import Timer
 
@@ -59,9 +59,7 @@ class OMGD(Algorithm):
         pairs = paired_taps(teacher, student) if settings.channel else ()
         self.teacher_taps = tuple(t for t, _ in pairs)
         self.student_taps = tuple(s for _, s in pairs)
-        self.connectors = nn.ModuleList(
-            connector(student.tap_channels(s), teacher.tap_channels(t)) for t, s in pairs
-        )
+        self.connectors = nn.ModuleList(connector(student.tap_channels(s), teacher.tap_channels(t)) for t, s in pairs)
         init_weights(self.connectors)
 
     def train(self, mode: bool = True) -> "OMGD":
@@ -126,6 +124,7 @@ def paired_taps(teacher: ImageGenerator, student: ImageGenerator) -> tuple[tuple
     ResNets: after the second down-sampling and each third of the residual blocks. U-Nets: after the second
     down-sampling and half-way down, and where the way up passes these again. Empty where there are no common taps.
     """
+
     def places(network: ImageGenerator) -> tuple[str, ...]:
         blocks = sum(name.startswith("block") for name in network.taps)
         downs = sum(name.startswith("down") for name in network.taps)

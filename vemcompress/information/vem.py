@@ -6,11 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vemcompress.settings import BaseSettings
 from vemcompress.information.base import Information
 from vemcompress.information.langevin import langevin
 from vemcompress.losses.energy import contrast, magnitude
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
+from vemcompress.settings import BaseSettings
 from vemcompress.step import Adam, Output, Update
 
 

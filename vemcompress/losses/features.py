@@ -8,7 +8,7 @@ from torch import Tensor
 
 def gram(x: Tensor) -> Tensor:
     """F F^T / (C H W) of each image: B x C x C."""
-    b, c, h, w = x.shape
+    c, h, w = x.shape[1:]
     f = x.float().flatten(2)
     return f @ f.transpose(1, 2) / (c * h * w)
 

@@ -13,7 +13,7 @@ EPS = 1e-9  # published: population variance with this eps
 
 
 class CartoonGANConfig(ResNetConfig):
-    """As `ResNetConfig`; each down and up stage has a second 3x3 convolution, and every norm is affine instance norm."""
+    """As `ResNetConfig`; each down and up stage has a second 3x3 convolution; norms are affine instance norms."""
 
     family: Literal["cartoongan"] = "cartoongan"
     norm: Norm = "instance_affine"

@@ -40,7 +40,9 @@ def conv(inputs: int, outputs: int, kernel: int, out_pixels: int, *, groups: int
     return Cost(weights * out_pixels, weights * out_pixels, 0, weights + (outputs if bias else 0))
 
 
-def conv_transposed(inputs: int, outputs: int, kernel: int, in_pixels: int, *, stride: int = 2, bias: bool = True) -> Cost:
+def conv_transposed(
+    inputs: int, outputs: int, kernel: int, in_pixels: int, *, stride: int = 2, bias: bool = True
+) -> Cost:
     """A transposed convolution from `in_pixels` positions to stride^2 times as many."""
     weights = inputs * outputs * kernel * kernel
     return Cost(weights * in_pixels, weights * in_pixels * stride**2, 0, weights + (outputs if bias else 0))

@@ -6,6 +6,7 @@ pooling and LeakyReLU(0.01), and the second convolution of a block uses a capped
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +122,7 @@ class EnergyModel(nn.Module):
         c = config.channels
         widths = [c, 2 * c, *[4 * c] * 6][: config.blocks + 1]
         self.stem = _conv(2 * config.image_channels, c)
-        self.blocks = nn.ModuleList(_Block(i, o) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.blocks = nn.ModuleList(_Block(i, o) for i, o in pairwise(widths))
         linear = nn.Linear(widths[-1], 1)
         self.head = SpectralLayer(linear.weight.detach(), linear.bias.detach())
 

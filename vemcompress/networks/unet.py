@@ -89,7 +89,8 @@ class UNet(Generator):
             nn.Conv2d(i, o, 4, stride=2, padding=1, bias=bias) for i, o in zip(inputs, config.down, strict=True)
         )
         self.down_norms = nn.ModuleList(
-            norm_layer(config.norm, c) if 0 < level < levels - 1 else nn.Identity() for level, c in enumerate(config.down)
+            norm_layer(config.norm, c) if 0 < level < levels - 1 else nn.Identity()
+            for level, c in enumerate(config.down)
         )
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(config.deconv_inputs(level), o, 4, stride=2, padding=1, bias=bias or level == 0)

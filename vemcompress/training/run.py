@@ -31,7 +31,9 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path}: is a file; give another folder to --out.")
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise UsageError(f"{self.path}: is there already; continue it with --resume {self.path}, or give another --out.")
+            raise UsageError(
+                f"{self.path}: is there already; continue it with --resume {self.path}, or give another --out."
+            )
 
     def check_existing(self) -> None:
         """Raises InputError (4) where there is no run to continue."""
@@ -58,7 +60,9 @@ class RunFolder:
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise output_error(self.path, error) from error
-                raise OutputError(f"{self.path}: another process is writing to this run; wait for it or stop it.") from error
+                raise OutputError(
+                    f"{self.path}: another process is writing to this run; wait for it or stop it."
+                ) from error
             yield
         finally:
             os.close(descriptor)

@@ -1,0 +1,261 @@
+"""The command-line contract: exit codes, one sentence on stderr, JSON alone on stdout, and the tool from end to end."""
+
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toys import TOY, toy_images, toy_teacher_file
+
+from vemcompress.cli import main
+
+SETTINGS = [f"--set={o}" for o in TOY]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vemcompress", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+            raise SystemExit(0)
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    return toy_teacher_file(folder / "teacher.safetensors"), toy_images(folder / "images", count=4)
+
+
+@pytest.fixture(scope="module")
+def run_folder(inputs):
+    from vemcompress.distil import distill
+
+    out = inputs[0].parent / "run"
+    distill(inputs[0], data=[inputs[1]], out=out, overrides=TOY, device="cpu")
+    return out
+
+
+def test_distil_inspect_eval_export_generate_bench(call, inputs, tmp_path):
+    teacher, data = inputs
+    run, onnx = tmp_path / "run", tmp_path / "s.onnx"
+    code, out, err = call("distill", "--teacher", teacher, "--data", data, "--out", run, *SETTINGS, "--json")
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 6
+    assert "teacher   resnet" in err
+
+    code, out, _ = call("inspect", run, "--size", 32, "--json")
+    seen = json.loads(out)
+    assert seen["family"] == "mobile_resnet"
+    assert {"config", "parameters", "macs", "input", "taps"} <= seen.keys()
+    assert set(seen["macs"]) == {"true", "paper", "paper_norm"}
+    assert seen["input"] == {"kind": "image", "shape": [3, 32, 32]}
+
+    code, out, err = call("eval", run, "--data", data, "--json")
+    scores = json.loads(out)
+    assert code == 0
+    assert {"ssim_teacher", "psnr_teacher"} <= scores["metrics"].keys()
+    assert (scores["images"], scores["size"]) == (4, 32)
+
+    code, out, err = call("export", run, "--onnx", onnx, "--uint8", "--json")
+    assert code == 0, err
+    assert json.loads(out)["max_abs_diff"] <= 1e-4
+    code, out, _ = call("generate", onnx, "--input", data, "--out", tmp_path / "made", "--json")
+    assert len(json.loads(out)["written"]) == len(list((tmp_path / "made").iterdir())) == 4
+    code, out, _ = call("bench", run, "--size", 32, "--repeats", 3, "--json")
+    assert set(json.loads(out)["runtimes"]) == {"torch", "onnxruntime"}
+
+
+def test_the_same_results_are_shown_to_people(call, run_folder, inputs):
+    for command in (["inspect", run_folder, "--size", 32], ["eval", run_folder, "--data", inputs[1]]):
+        code, out, _ = call(*command)
+        assert code == 0
+        assert not out.lstrip().startswith("{")
+    assert "omgd" in call("recipes", "list")[1]
+    assert 'features = "vgg16"' in call("recipes", "show", "omgd")[1]
+    assert json.loads(call("recipes", "show", "omgd", "--json")[1])["algorithm"]["ssim"] == 10
+
+
+def test_quiet_and_debug_stand_anywhere(call, run_folder, tmp_path):
+    code, _, err = call("distill", "--resume", run_folder, "--quiet")
+    assert (code, err) == (0, "")
+    with pytest.raises(Exception, match="no such file"):
+        call("inspect", tmp_path / "none.pth", "--debug")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, (f"touch {os.environ['EVIL']}",)
+
+
+def hostile(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.pth"
+    if kind == "pickle":
+        torch.save({"state_dict": {"w": Evil()}}, path)
+    elif kind == "bare":
+        path.write_bytes(pickle.dumps(Evil()))
+    elif kind == "truncated":
+        torch.save({"w": torch.zeros(1000)}, path)
+        path.write_bytes(path.read_bytes()[:700])
+    elif kind == "compressed":
+        torch.save({"w": torch.zeros(1000)}, folder / "plain.pth")
+        with zipfile.ZipFile(folder / "plain.pth") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+    elif kind == "huge":
+        header = json.dumps({"w": {"dtype": "F32", "shape": [2**34], "data_offsets": [0, 2**36]}}).encode()
+        path = path.with_suffix(".safetensors")
+        path.write_bytes(struct.pack("<Q", len(header)) + header)
+    elif kind == "foreign":
+        torch.save({"encoder.0.weight": torch.zeros(3, 3)}, path)
+    elif kind == "text":
+        path.write_text("not weights")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["pickle", "bare", "truncated", "compressed", "huge", "foreign", "text", "absent"])
+def test_bad_weights_are_4_and_nothing_runs(call, tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("EVIL", str(tmp_path / "executed"))
+    code, out, err = call("inspect", hostile(tmp_path, kind))
+    assert code == 4
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"--recipe": "omgdd"}, 3),
+        ({"--set": "train.bach=3"}, 3),
+        ({"--set": "data.size=50"}, 3),
+        ({"--teacher": "none.pth"}, 4),
+        ({"--data": "nowhere"}, 4),
+        ({"--data": "empty"}, 4),
+        ({"--data": "text"}, 4),
+        ({"--out": "there"}, 2),
+        ({"--out": "/proc/run"}, 9),
+        ({"--device": "gpu"}, 2),
+        ({"--target-macs": "lots"}, 2),
+        ({"--teacher": "hf://../x"}, 2),
+    ],
+)
+def test_bad_input_has_its_exit_code_and_leaves_nothing(call, inputs, tmp_path, monkeypatch, change, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.jpg").write_text("no image")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_text("kept")
+    given = {"--teacher": inputs[0], "--data": inputs[1], "--out": "run"}
+    arguments = [part for pair in (given | change).items() for part in pair]
+    code, out, err = call("distill", *SETTINGS, *arguments)
+    assert code == expected, err
+    assert out == ""
+    assert err.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "run").exists()
+    assert [p.name for p in (tmp_path / "there").iterdir()] == ["file"]
+
+
+def test_images_of_every_kind_train_and_bad_ones_are_named(call, inputs, tmp_path):
+    data = tmp_path / "images"
+    data.mkdir()
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8))
+    photo.convert("CMYK").save(data / "cmyk.jpg")
+    photo.convert("P").save(data / "palette.png")
+    Image.fromarray(rng.integers(0, 65536, (20, 20), dtype=np.uint16)).save(data / "sixteen.png")
+    photo.resize((1, 1)).save(data / "tiny.png")
+    photo.save(data / "whole.png")
+    (data / "cut.png").write_bytes((data / "whole.png").read_bytes()[:900])
+    (data / "text.jpg").write_text("no image")
+    code, out, err = call(
+        "distill", "--teacher", inputs[0], "--data", data, "--out", tmp_path / "run", *SETTINGS, "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["skipped_images"] == 2
+    assert "cut.png" in err
+    assert "text.jpg" in err
+
+
+def test_usage_errors_are_2(call, tmp_path):
+    assert call("distill")[0] == 2
+    assert call("distill", "--no-such-option")[0] == 2
+    assert call("distill", "--resume", tmp_path, "--out", tmp_path)[0] == 2
+    assert call("distill", "--resume", tmp_path)[0] == 4
+
+
+def test_the_users_own_generator_can_teach(call, inputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mynet.py").write_text(
+        "import torch\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.c = torch.nn.Conv2d(3, 3, 3, padding=1)\n"
+        "    def forward(self, x):\n        return self.c(x).tanh()\n"
+    )
+    torch.save({"c.weight": torch.randn(3, 3, 3, 3), "c.bias": torch.zeros(3)}, "net.pth")
+    code, _, err = call("inspect", "net.pth")
+    assert code == 4
+    assert "--teacher-class module:Class" in err
+    command = ["distill", "--teacher", "net.pth", "--teacher-class", "mynet:Net", "--data", inputs[1], "--out", "run"]
+    code, _, err = call(*command, *SETTINGS)
+    assert code == 0, err
+    assert call("eval", "run", "--data", inputs[1], "--json")[0] == 0
+    assert call("distill", "--resume", "run", "--steps", 8)[0] == 0
+
+
+def test_a_nan_in_training_is_5_and_keeps_the_run(call, inputs, tmp_path):
+    command = ["--teacher", inputs[0], "--data", inputs[1], "--out", tmp_path / "run", *SETTINGS]
+    code, _, err = call("distill", *command, "--set", "train.lr=1e30")
+    assert code == 5
+    assert "NaN or infinite" in err
+    assert (tmp_path / "run" / "recipe.toml").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_is_9_and_keeps_the_last_checkpoint(call, inputs, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)], capture_output=True).returncode:
+        pytest.skip("this machine does not let tests mount a small file system")
+    try:
+        command = ["distill", "--teacher", inputs[0], "--data", inputs[1], "--out", small / "run", *SETTINGS]
+        assert call(*command)[0] == 0
+        before = (small / "run" / "checkpoints" / "latest").read_text()
+        with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        code, _, err = call("distill", "--resume", small / "run", "--steps", 9)
+        assert code == 9
+        assert "disk is full" in err
+        assert (small / "run" / "checkpoints" / "latest").read_text() == before
+        assert not list((small / "run" / "checkpoints").glob("*.tmp"))
+        (small / "filler").unlink()
+        assert call("distill", "--resume", small / "run", "--steps", 9)[0] == 0
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_the_quickstart_command_is_whole_in_a_few_steps(call, tmp_path):
+    code, out, err = call("quickstart", "--out", tmp_path / "q", "--steps", 3, "--device", "cpu", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert Path(result["picture"]).exists()
+    assert {"parameters", "MACs, true", "torch p50, ms", "SSIM to the teacher"} <= result["rows"].keys()
+    assert (tmp_path / "q" / "student_uint8.onnx").exists()
+    assert call("quickstart", "--out", tmp_path / "q")[0] == 2
