@@ -75,7 +75,10 @@ def distill(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Distil a teacher into a small student: a new run, or --resume RUN."""
+    """Distil a teacher into a small student.
+
+    A new run takes --teacher, --data and --out; --resume RUN goes on with one. Any recipe key can be set with --set.
+    """
     from vemcompress.errors import UsageError
 
     if resume is not None and out is not None:
@@ -134,7 +137,10 @@ def evaluate(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Score a student beside its teacher: FID, KID, and fidelity to the teacher."""
+    """Score a student beside its teacher.
+
+    Fidelity to the teacher (SSIM, PSNR, L1) always; FID and KID where real images and Inception's weights are given.
+    """
     console = _console()
     with console.talking() as on_event:
         from vemcompress.assess import assess
@@ -171,7 +177,7 @@ def stats(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Compute the statistics (mu, sigma) of real images once, for eval --real."""
+    """Save real images' statistics for eval --real."""
     console = _console()
     with console.talking() as on_event:
         from vemcompress.assess import real_statistics
@@ -200,7 +206,10 @@ def export(
     teacher_class: TeacherClass = None,
     json: Json = False,
 ) -> None:
-    """Export to ONNX, checked against PyTorch in ONNX Runtime before it is called done."""
+    """Export to ONNX, checked against PyTorch.
+
+    The file is compared in ONNX Runtime at two batch sizes and two image sizes before it is written.
+    """
     console = _console()
     with console.talking() as on_event:
         from vemcompress.export.onnx import export_onnx
@@ -231,7 +240,10 @@ def generate(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     json: Json = False,
 ) -> None:
-    """Run photos through a model: .onnx needs no torch."""
+    """Run photos through a model.
+
+    Photos of any size; an .onnx file needs no PyTorch.
+    """
     console = _console()
     with console.talking() as on_event:
         from vemcompress.generate import generate as run
@@ -250,7 +262,7 @@ def bench(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     json: Json = False,
 ) -> None:
-    """Measure latency at batch 1, in PyTorch and in ONNX Runtime: p50 and p95."""
+    """Measure latency at batch 1: p50 and p95."""
     console = _console()
     with console.talking() as on_event:
         from vemcompress.export.latency import bench as run
@@ -271,7 +283,7 @@ def inspect(
     teacher_class: TeacherClass = None,
     json: Json = False,
 ) -> None:
-    """Say what a checkpoint is: family, parameters, MACs, taps."""
+    """Say what a checkpoint is: family, MACs, taps."""
     console = _console()
     with console.talking():
         from vemcompress.weights.inspect import describe
@@ -310,7 +322,10 @@ def quickstart(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """The whole tool on an embedded teacher and drawn images: no network, no data, a few minutes."""
+    """The whole tool once, in a few minutes.
+
+    On an embedded teacher and drawn images: no network and no data needed.
+    """
     console = _console()
     with console.talking() as on_event:
         from vemcompress.quickstart.tour import tour

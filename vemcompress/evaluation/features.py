@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation.download import downloaded_inception
 from vemcompress.networks.features import squeezenet_embedding
+from vemcompress.weights.features import fill_trunk
 from vemcompress.weights.safe import read_state
 
 INCEPTION = "inception_pool3"
@@ -73,7 +74,7 @@ class SqueezeNet(Extractor):
         self.name = squeezenet_name(name, weights)
         self.protocol = f"{self.name} features (512, the last map averaged over its places, at the images' own size)"
         network = squeezenet_embedding(caffe=self.name.endswith("_caffe"))
-        _load_trunk(network.layers, Path(weights))
+        fill_trunk(network, read_state(weights).tensors, self.name, weights)
         self.network = _frozen(network)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -105,21 +106,6 @@ def squeezenet_name(features: str, weights: str | Path | None) -> str:
     if features not in SQUEEZENETS:
         raise UsageError(f"features {features!r} are not known; give one of squeezenet, {', '.join(SQUEEZENETS)}.")
     return features
-
-
-def _load_trunk(trunk: nn.Sequential, path: Path) -> None:
-    tensors = read_state(path).tensors
-    if any(key.startswith("features.") for key in tensors):
-        tensors = {k.removeprefix("features."): v for k, v in tensors.items() if k.startswith("features.")}
-    wanted = trunk.state_dict()
-    wrong = sorted(wanted.keys() ^ tensors.keys())
-    wrong += [k for k in wanted if k in tensors and wanted[k].shape != tensors[k].shape]
-    if wrong:
-        raise InputError(
-            f"{path}: not the weights of torchvision's squeezenet1_1 (first difference at {wrong[0]!r}); "
-            "give its state dict, whole or of .features alone."
-        )
-    trunk.load_state_dict(tensors)
 
 
 def _build_inception(path: Path) -> nn.Module:

@@ -14,11 +14,11 @@ def _gaussian(like: Tensor) -> Tensor:
     return g / g.sum()
 
 
-def _blur(x: Tensor) -> Tensor:
+def blur(x: Tensor, padding: int = WINDOW // 2) -> Tensor:
     """The 11x11 Gaussian as its two one-dimensional factors, on every channel, padded with zeros."""
     g, channels = _gaussian(x), x.shape[1]
-    x = F.conv2d(x, g.view(1, 1, -1, 1).expand(channels, 1, -1, 1), padding=(WINDOW // 2, 0), groups=channels)
-    return F.conv2d(x, g.view(1, 1, 1, -1).expand(channels, 1, 1, -1), padding=(0, WINDOW // 2), groups=channels)
+    x = F.conv2d(x, g.view(1, 1, -1, 1).expand(channels, 1, -1, 1), padding=(padding, 0), groups=channels)
+    return F.conv2d(x, g.view(1, 1, 1, -1).expand(channels, 1, 1, -1), padding=(0, padding), groups=channels)
 
 
 def ssim(teacher: Tensor, student: Tensor) -> Tensor:
@@ -28,8 +28,8 @@ def ssim(teacher: Tensor, student: Tensor) -> Tensor:
     the images are in [-1, 1].
     """
     t, s = teacher.detach().float(), student.float()
-    mu_t, tt = _blur(torch.cat((t, t * t), dim=1)).chunk(2, dim=1)
-    mu_s, ss, st = _blur(torch.cat((s, s * s, s * t), dim=1)).chunk(3, dim=1)
+    mu_t, tt = blur(torch.cat((t, t * t), dim=1)).chunk(2, dim=1)
+    mu_s, ss, st = blur(torch.cat((s, s * s, s * t), dim=1)).chunk(3, dim=1)
     means, product = mu_s * mu_s + mu_t * mu_t, mu_s * mu_t
     numerator = (2 * product + C1) * (2 * (st - product) + C2)
     return (numerator / ((means + C1) * (ss + tt - means + C2))).mean()

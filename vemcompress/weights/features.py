@@ -23,7 +23,7 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | Non
         raise RecipeError(f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights.")
     network = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
     tensors = _downloaded_vgg16() if weights is None else read_state(weights).tensors
-    _fill(network, tensors, name, weights)
+    fill_trunk(network, tensors, name, weights)
     return network
 
 
@@ -37,11 +37,14 @@ def _downloaded_vgg16() -> dict[str, Tensor]:
         ) from error
 
 
-def _fill(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, weights) -> None:
-    """Take the trunk's tensors, with or without torchvision's `features.` before their names; every one must fit."""
+def fill_trunk(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, weights: str | Path | None) -> None:
+    """Take the trunk's tensors, with or without torchvision's `features.` before their names; every one must fit.
+
+    Raises InputError naming the first that does not; `weights` is the file's name.
+    """
     trunk = {k.removeprefix("features."): v for k, v in tensors.items()}
     for key, value in network.layers.state_dict().items():
         if key not in trunk or trunk[key].shape != value.shape:
             seen = f"{tuple(trunk[key].shape)} instead of {tuple(value.shape)}" if key in trunk else "absent"
-            raise InputError(f"{weights}: not the weights of {name}: '{key}' is {seen}.")
+            raise InputError(f"{weights}: not the weights of {name}: '{key}' is {seen}; give its state dict.")
         value.copy_(trunk[key].to(torch.float32))
