@@ -9,6 +9,7 @@ import os
 import re
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -68,18 +69,28 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     EXIF rotation is applied; transparency is laid over white; CMYK, palette, 1-bit and grey are converted; 16-bit,
     32-bit and float greys are scaled to 8 bits instead of clipped. Of several frames the first. Raises ImageError.
     """
+    with open_image(path) as image:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextlib.contextmanager
+def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """An image file, opened but not yet decoded; whatever fails inside the block leaves as ImageError.
+
+    An error of ours (InputError) and MemoryError pass.
+    """
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_size(image)
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except UnidentifiedImageError as error:
         raise ImageError(path, _why_unidentified(path)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(path, f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be an attack") from error
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ImageError(path, (error.strerror or "cannot be opened").lower()) from error
-    except MemoryError:
+    except (MemoryError, InputError):
         raise
     except Exception as error:  # decoders meet hostile bytes, and answer them with nearly every class there is
         raise ImageError(path, _one_line(error)) from error

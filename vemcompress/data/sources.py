@@ -53,7 +53,7 @@ def _in_root(root: Path, splits: tuple[str, ...]) -> tuple[list[Path], str]:
     try:
         return list_images(root), FLAT
     except InputError:
-        present = _splits_of(root)
+        present = splits_of(root)
         if not present:
             raise
         wanted = " or ".join(f"{split}/" for split in splits)
@@ -63,7 +63,8 @@ def _in_root(root: Path, splits: tuple[str, ...]) -> tuple[list[Path], str]:
         ) from None
 
 
-def _splits_of(root: Path) -> list[str]:
+def splits_of(root: Path) -> list[str]:
+    """The folders of a root whose names are splits (`trainA/`, `test/`, ...), sorted; none if it is no folder."""
     if not root.is_dir():
         return []
     return sorted(f"{p.name}/" for p in root.iterdir() if _SPLIT.fullmatch(p.name) and p.is_dir())

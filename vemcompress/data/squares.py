@@ -14,7 +14,11 @@ from vemcompress.errors import InputError
 
 def load_square(path: Path, size: int, channels: int = 3) -> np.ndarray:
     """An image file as uint8, size x size x channels. Raises ImageError."""
-    image = read_image(path)
+    return square_of(read_image(path), size, channels)
+
+
+def square_of(image: np.ndarray, size: int, channels: int = 3) -> np.ndarray:
+    """A picture, uint8, H x W x 3, as size x size x channels; one channel is its luma."""
     if channels == 1:
         image = np.asarray(Image.fromarray(image).convert("L"))
     return to_square(image, size).reshape(size, size, channels)
@@ -60,6 +64,6 @@ def checked_channels(channels: int) -> int:
     """`channels`, if pictures can have that many; else InputError."""
     if channels not in (1, 3):
         raise InputError(
-            f"images give 1 or 3 channels, but the network takes {channels}; label maps are not supported as data."
+            f"pictures have 1 or 3 channels, not the {channels} of this network; for label maps set data.kind=labels."
         )
     return channels

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +22,7 @@ __all__ = ["ImageStream", "test_batch"]
 
 ORDER, AUGMENTATION = 0, 1  # what a random generator is for, as part of its seed
 Event = Callable[[dict], None]
+Batch = TypeVar("Batch")
 
 
 class ImageStream:
@@ -33,6 +35,8 @@ class ImageStream:
     `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
     `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once.
     """
+
+    noun, augmentation = "images", AUGMENTATION
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class ImageStream:
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
         self._tell, self._untold = on_event or (lambda event: None), deque()
+        self._bad: set[int] = set()
         self._cache: dict[int, np.ndarray] = {}
         self._room, self._lock = cache_bytes, threading.Lock()
         self._order = functools.lru_cache(maxsize=4)(self._permutation)
@@ -74,28 +79,18 @@ class ImageStream:
 
     def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
-        pool, ahead = ThreadPoolExecutor(max(1, self.workers), "vemcompress-data"), deque[Future]()
-        try:
-            step = start_step
-            while True:
-                while len(ahead) < 2 * max(1, self.workers):
-                    ahead.append(pool.submit(self._batch, step + len(ahead)))
-                try:
-                    images = ahead.popleft().result()
-                finally:
-                    self._report()
-                yield step, images
-                step += 1
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        return prefetched(self._batch, self._report, start_step, self.workers)
 
     def _batch(self, step: int) -> Tensor:
         samples = [self._sample(step * self.batch_size + j) for j in range(self.batch_size)]
-        return to_tensor(np.stack(samples))
+        return self._collate(np.stack(samples))
+
+    def _collate(self, samples: np.ndarray) -> Tensor:
+        return to_tensor(samples)
 
     def _sample(self, k: int) -> np.ndarray:
-        image = self._readable(*divmod(k, len(self.paths)))
-        rng = np.random.default_rng((self.seed, AUGMENTATION, k))
+        image = self._readable(k)
+        rng = np.random.default_rng((self.seed, self.augmentation, k))
         top, left = rng.integers(0, self.load_size - self.size + 1, 2)
         flipped = self.flip and rng.random() < 0.5
         image = image[top : top + self.size, left : left + self.size]
@@ -104,26 +99,37 @@ class ImageStream:
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, ORDER, epoch)).permutation(len(self.paths))
 
-    def _readable(self, epoch: int, position: int) -> np.ndarray:
+    def _candidates(self, k: int) -> Iterator[int]:
+        """Which image sample k is, and which ones replace it, in turn, where it cannot be read."""
+        epoch, position = divmod(k, len(self.paths))
         order = self._order(epoch)
-        for shift in range(len(order)):
-            image = self._image(int(order[(position + shift) % len(order)]))
+        return (int(order[(position + shift) % len(order)]) for shift in range(len(order)))
+
+    def _readable(self, k: int) -> np.ndarray:
+        for index in self._candidates(k):
+            image = self._image(index)
             if image is not None:
                 return image
         path, reason = next(iter(self.skipped.items()))
-        raise InputError(f"none of {len(order)} images can be read (the first, {path}: {reason}); give other images.")
+        raise InputError(
+            f"none of {len(self.paths)} {self.noun} can be read (the first, {path}: {reason}); give other images."
+        )
+
+    def _load(self, index: int) -> np.ndarray:
+        return load_square(self.paths[index], self.load_size, self.channels)
 
     def _image(self, index: int) -> np.ndarray | None:
-        path, image = self.paths[index], self._cache.get(index)
-        if image is not None or path in self.skipped:
+        image = self._cache.get(index)
+        if image is not None or index in self._bad:
             return image
         try:
-            image = load_square(path, self.load_size, self.channels)
+            image = self._load(index)
         except ImageError as error:
             with self._lock:
-                if path not in self.skipped:
-                    self.skipped[path] = error.reason
-                    self._untold.append({"event": "skipped", "path": str(path), "reason": error.reason})
+                self._bad.add(index)
+                if error.path not in self.skipped:
+                    self.skipped[error.path] = error.reason
+                    self._untold.append({"event": "skipped", "path": str(error.path), "reason": error.reason})
             return None
         with self._lock:
             if index not in self._cache and image.nbytes <= self._room:
@@ -134,6 +140,26 @@ class ImageStream:
     def _report(self) -> None:
         while self._untold:
             self._tell(self._untold.popleft())
+
+
+def prefetched(
+    batch: Callable[[int], Batch], report: Callable[[], None], start_step: int, workers: int
+) -> Iterator[tuple[int, Batch]]:
+    """Endless (step, batch(step)), prepared ahead in threads; `report` runs in the caller's thread before each."""
+    pool, ahead = ThreadPoolExecutor(max(1, workers), "vemcompress-data"), deque[Future]()
+    try:
+        step = start_step
+        while True:
+            while len(ahead) < 2 * max(1, workers):
+                ahead.append(pool.submit(batch, step + len(ahead)))
+            try:
+                ready = ahead.popleft().result()
+            finally:
+                report()
+            yield step, ready
+            step += 1
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _load_size(size: int, load_size: int | None, crop: bool) -> int:
