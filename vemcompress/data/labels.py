@@ -1,0 +1,151 @@
+"""Label maps: images whose pixels are class numbers, as what a network is fed with, and as ground truth.
+
+Inside, a label map is uint8, H x W, of 0..classes-1 and VOID for what belongs to no class.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vemcompress.data import cityscapes
+from vemcompress.data.indices import VOID, read_indices
+from vemcompress.errors import InputError, RecipeError
+
+Ids = Literal["index", "cityscapes", "cityscapes_train"]
+LabelInput = Literal["onehot", "colour"]
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """How the label maps of a data set are read, and how a network sees them.
+
+    `classes`: 1..255. `void`: the file's value for pixels of no class; one below `classes` is a class like any other,
+    with a channel of its own. `input`: "onehot", classes channels of 0 and 1, all 0 at void, as pix2pixHD has it; or
+    "colour", an RGB picture in [-1, 1]. `ids`: "index", the file's values are the classes; "cityscapes", they are
+    Cityscapes' label ids, to become its 19 train ids; "cityscapes_train", they are its train ids.
+    """
+
+    classes: int
+    void: int | None = None
+    input: LabelInput = "onehot"
+    ids: Ids = "index"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input that a network gets."""
+        return self.classes if self.input == "onehot" else 3
+
+    def read(self, path: Path) -> np.ndarray:
+        """A PNG, BMP or TIFF of one channel or a palette as uint8, H x W, of 0..classes-1 and VOID.
+
+        Raises ImageError for a file that cannot be read, and InputError for one that is no label map, or has values
+        outside the classes.
+        """
+        values = read_indices(path)[0]
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 255:
+            raise self._outside(path, low if low < 0 else high)
+        values = values.astype(np.uint8)
+        allowed, classes = self._tables
+        if not allowed[values].all():
+            raise self._outside(path, int(values[~allowed[values]].min()))
+        return classes[values]
+
+    def one_hot(self, maps: np.ndarray) -> Tensor:
+        """uint8, B x H x W to float32, B x classes x H x W of 0 and 1; void is 0 in every channel."""
+        classes = np.arange(self.classes, dtype=np.uint8)[None, :, None, None]
+        return torch.from_numpy((maps[:, None] == classes).astype(np.float32))
+
+    def colours(self, maps: np.ndarray) -> np.ndarray:
+        """Label maps of any shape as RGB, uint8, ... x 3; void is black."""
+        return self.palette[maps]
+
+    def of_colours(self, picture: np.ndarray) -> np.ndarray:
+        """The label map that a picture shows, uint8, H x W x 3 to H x W: every pixel takes its nearest colour's class.
+
+        For colour label maps that went through JPEG. Cityscapes' untrained labels are told apart before they are void.
+        """
+        if self.ids == "index":
+            known = [(self.palette[i], i) for i in (*range(self.classes), VOID)]
+        else:
+            known = [(label.colour, label.train_id) for label in cityscapes.LABELS]
+            known.sort(key=lambda pair: pair[1])  # poles before groups of poles, which have the same colour
+        packed = picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+        shades, where = np.unique(packed, return_inverse=True)  # far fewer than pixels, even after JPEG
+        pixels = np.stack([shades >> 16, shades >> 8 & 255, shades & 255], axis=1)
+        best, nearest = np.full(len(shades), VOID, np.uint8), np.full(len(shades), 1 << 30, np.int32)
+        for colour, number in known:
+            distance = ((pixels - np.asarray(colour, np.int32)) ** 2).sum(1)
+            closer = distance < nearest
+            best[closer], nearest[closer] = number, distance[closer]
+        return best[where].reshape(packed.shape)
+
+    @cached_property
+    def palette(self) -> np.ndarray:
+        """Colours by class, uint8, 256 x 3: Cityscapes' own, or PASCAL VOC's bit pattern shifted by one, so that no
+        class is black."""
+        colours = np.zeros((256, 3), np.uint8)
+        if self.ids == "index":
+            for number in range(min(self.classes, VOID)):
+                colours[number] = _voc_colour(number + 1)
+        else:
+            colours[: len(cityscapes.TRAIN_COLOURS)] = cityscapes.TRAIN_COLOURS
+        return colours
+
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """By value in the file, 0..255: whether it may be there, and its class or VOID."""
+        allowed, classes = np.zeros(256, bool), np.full(256, VOID, np.uint8)
+        if self.ids == "cityscapes":
+            numbers = [label.train_id for label in cityscapes.LABELS]
+        else:
+            numbers = list(range(self.classes))
+        classes[: len(numbers)] = numbers
+        allowed[: len(numbers)] = True
+        if self.void is not None:
+            allowed[self.void] = True
+        return allowed, classes
+
+    def _outside(self, path: Path, value: int) -> InputError:
+        if self.ids == "cityscapes":
+            return InputError(
+                f"{path}: label value {value} is none of Cityscapes' label ids (0 to 33); check the file."
+            )
+        void = "no void value" if self.void is None else f"void {self.void}"
+        return InputError(
+            f"{path}: label value {value} is outside the {self.classes} classes (0 to {self.classes - 1}, {void}); "
+            "set data.classes and data.void, or mend the file."
+        )
+
+
+def label_maps(
+    classes: int | None = None,
+    void: int | None = None,
+    input: LabelInput = "onehot",
+    ids: Ids = "index",
+) -> LabelMaps:
+    """LabelMaps from a recipe's settings; Cityscapes' have 19 classes and void 255 of their own. Raises RecipeError."""
+    if ids != "index":
+        if classes not in (None, len(cityscapes.CLASSES)) or void not in (None, cityscapes.IGNORED):
+            raise RecipeError(
+                "data.classes and data.void: Cityscapes' train ids have 19 classes and void 255; leave both out, or "
+                "set data.ids=index to use the file's values as they are."
+            )
+        classes, void = len(cityscapes.CLASSES), cityscapes.IGNORED
+    if classes is None:
+        raise RecipeError("data.classes is not set; say how many classes the label maps have.")
+    if not 1 <= classes <= 255:
+        raise RecipeError(f"data.classes {classes} is not possible; label maps have 1 to 255 classes.")
+    if void is not None and not 0 <= void <= 255:
+        raise RecipeError(f"data.void {void} is not possible; it is a value of a label map, 0 to 255.")
+    return LabelMaps(classes, void, input, ids)
+
+
+def _voc_colour(number: int) -> tuple[int, int, int]:
+    """PASCAL VOC's colour of a class: its bits, three at a time, from the top bit of R, G and B down."""
+    return tuple(sum(((number >> (3 * j + c)) & 1) << (7 - j) for j in range(8)) for c in range(3))

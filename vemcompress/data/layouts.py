@@ -1,0 +1,155 @@
+"""How folders say which two images belong together: the layouts of pix2pix, CycleGAN, SegNet and Cityscapes."""
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from vemcompress.data.images import ImageError, list_images, open_image
+from vemcompress.data.sources import FILE, FLAT, splits_of
+from vemcompress.errors import InputError
+
+# Cityscapes keeps several files per photo; of the label maps the first kind that is there.
+PHOTO_SUFFIX, LABEL_SUFFIXES, COLOUR_SUFFIX = "_leftImg8bit", ("_labelIds", "_labelTrainIds"), "_color"
+
+
+class Sides(NamedTuple):
+    """Two folders (or one, where the pictures lie side by side) that a split of a data set consists of."""
+
+    a: Path
+    b: Path
+    used: str
+    cityscapes: bool = False
+    domains: bool = False  # trainA + trainB, which need not be partners
+
+
+def locate(roots: Sequence[Path], split: str, single: bool = True) -> list[Sides]:
+    """What every root stands for; two roots that are plain folders are the sides A and B of one set.
+
+    `single`: whether folders of single images will do. `test` falls back to `val`. Raises InputError.
+    """
+    for root in roots:
+        if not root.exists():
+            raise InputError(f"{root}: no such file or folder; check the path.")
+    if len(roots) == 2 and all(_is_flat(root) for root in roots):
+        return [Sides(roots[0], roots[1], FLAT)]
+    return [_in_root(root, base_split(split), single) for root in roots]
+
+
+def _is_flat(root: Path) -> bool:
+    return root.is_dir() and not splits_of(root) and not (root / "leftImg8bit").is_dir()
+
+
+def _in_root(root: Path, split: str, single: bool) -> Sides:
+    splits = (split, "val") if split == "test" else (split,)
+    for name in splits if root.is_dir() else ():
+        if sides := two_folders(root, name):
+            return sides
+        if single and (root / name).is_dir():
+            return Sides(root / name, root / name, name)
+    if present := splits_of(root):
+        folders = "{0}/" if single else "{0}A/ + {0}B/ or {0}/ + {0}_label/"
+        wanted = " or ".join(folders.format(name) for name in splits)
+        raise InputError(
+            f"{root}: no {wanted} in this folder, which has {', '.join(present)}; name another split, or set data.kind."
+        )
+    if not single:
+        raise InputError(
+            f"{root}: one folder of single images, where two are needed; give its parent, or both folders."
+        )
+    return Sides(root, root, FLAT if root.is_dir() else FILE)
+
+
+def base_split(split: str) -> str:
+    """`train` for `train`, `trainA` and `trainB`."""
+    return re.sub(r"(?<=[a-z])[AB]$", "", split)
+
+
+def two_folders(root: Path, split: str) -> Sides | None:
+    """The two folders of a split: trainA + trainB, train + train_label, A/train + B/train, or Cityscapes' own."""
+    if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
+        split = "val" if split == "test" else split  # Cityscapes' test labels are not published
+        return _if_both(root / "leftImg8bit" / split, root / "gtFine" / split, split, cityscapes=True)
+    return (
+        _if_both(root / f"{split}A", root / f"{split}B", f"{split}A + {split}B", domains=True)
+        or _if_both(root / split, root / f"{split}_label", f"{split} + {split}_label")
+        or _if_both(root / "A" / split, root / "B" / split, f"A/{split} + B/{split}")
+    )
+
+
+def _if_both(a: Path, b: Path, used: str, **what: bool) -> Sides | None:
+    return Sides(a, b, used, **what) if a.is_dir() and b.is_dir() else None
+
+
+def match(sides: Sides, colours: bool = False) -> tuple[list[Path], list[Path]]:
+    """The images of two folders, partners at equal places: those whose names are equal up to the extension.
+
+    `colours`: of Cityscapes' labels the colour pictures, not the maps of numbers. Raises InputError for an image
+    without a partner.
+    """
+    a = list_images(sides.a, recursive=sides.cityscapes)
+    b = list_images(sides.b, recursive=sides.cityscapes)
+    if sides.cityscapes:
+        ends = (COLOUR_SUFFIX,) if colours else LABEL_SUFFIXES
+        kept = next((found for end in ends if (found := [p for p in b if p.stem.endswith(end)])), None)
+        if kept is None:
+            raise InputError(f"{sides.b}: no *{' or *'.join(ends)} images here; put Cityscapes' gtFine there.")
+        b = kept
+    left, right = _by_name(sides.a, a), _by_name(sides.b, b)
+    lonely = [left[name] for name in left if name not in right] + [right[name] for name in right if name not in left]
+    if lonely:
+        alone = len(left.keys() - right.keys()), len(right.keys() - left.keys())
+        shown = ", ".join(f"{p.parent.name}/{p.name}" for p in lonely[:3]) + (", ..." if len(lonely) > 3 else "")
+        raise InputError(
+            f"{sides.a} and {sides.b}: {alone[0]} of {len(a)} and {alone[1]} of {len(b)} images have no partner of the "
+            f"same name ({shown}); add the partners, take these images out, or set data.kind=unpaired."
+        )
+    return list(left.values()), [right[name] for name in left]
+
+
+def _by_name(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = re.sub(rf"({PHOTO_SUFFIX}|_gtFine_[A-Za-z]+)$", "", name)
+        if name in named:
+            raise InputError(f"{folder}: {named[name].name} and {path.name} have the same name; keep one of them.")
+        named[name] = path
+    return named
+
+
+def check_widths(paths: Sequence[Path]) -> None:
+    """Raises InputError for the first image whose width is odd, by its header; one without a header is passed over."""
+    with ThreadPoolExecutor(4) as pool:
+        for path, odd in zip(paths, pool.map(_is_odd, paths), strict=True):
+            if odd:
+                raise odd_width(path, odd)
+
+
+def odd_width(path: Path, width: int) -> InputError:
+    """What is wrong with a picture that cannot be cut into two halves."""
+    return InputError(
+        f"{path}: {width} px wide, so it cannot be two images of equal width side by side; crop it, or set data.kind "
+        "if the folder holds no pairs."
+    )
+
+
+def _is_odd(path: Path) -> int | None:
+    try:
+        with open_image(path) as image:
+            # A picture that says that it lies on its side is judged when it is read, upright.
+            return image.width if image.width % 2 and "exif" not in image.info else None
+    except ImageError:
+        return None
+
+
+def is_twice_as_wide(paths: Sequence[Path]) -> bool:
+    """Whether the first readable image is exactly two squares side by side, as published pairs are."""
+    for path in paths:
+        try:
+            with open_image(path) as image:
+                return image.width == 2 * image.height
+        except ImageError:
+            continue
+    return False

@@ -1,0 +1,156 @@
+"""Training batches of pairs, and of two unpaired domains: as `stream.py`, pure functions of (seed, step)."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from torch import Tensor
+
+from vemcompress.data.images import ImageError
+from vemcompress.data.indices import nearest_square
+from vemcompress.data.pairs import Pairs, Unpaired
+from vemcompress.data.squares import checked_channels, square_of, to_tensor
+from vemcompress.data.stream import ImageStream, prefetched
+from vemcompress.errors import InputError, RecipeError
+
+DRAW, AUGMENTATION_B = 2, 3  # beside stream.py's purposes of a random generator
+
+
+class PairStream(ImageStream):
+    """Batches (input, target), float32: B x Cin x size x size and B x Cout x size x size.
+
+    Pictures are in [-1, 1]; one-hot label maps are 0 and 1; label maps as targets are colour pictures. Both sides of
+    a pair share one crop and one flip, after their resizing: pictures bicubic, label maps to the nearest pixel. A
+    pair of which one side cannot be read is replaced as a whole. `channels`: what the network takes and gives, by
+    default as the pairs have them. Options and events are ImageStream's.
+    """
+
+    noun = "pairs"
+
+    def __init__(self, pairs: Pairs, *, channels: tuple[int, int] | None = None, **options):
+        super().__init__(pairs.inputs, **options)
+        self.pairs, self.pair_channels = pairs, checked_pair_channels(pairs, channels)
+
+    def _load(self, index: int) -> np.ndarray:
+        return np.concatenate(square_pair(self.pairs, index, self.load_size, self.pair_channels), axis=2)
+
+    def _collate(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+        depth = samples.shape[3] - self.pair_channels[1]
+        return to_tensors(self.pairs, samples[..., :depth], samples[..., depth:])
+
+
+class UnpairedStream:
+    """Batches (A, B) of two domains, each as ImageStream's and augmented on its own; A is the input's.
+
+    A goes through its images in the order of its epochs; B is drawn at random for every sample, as in CycleGAN, by
+    the same seed. `epoch_length` counts the larger domain.
+    """
+
+    def __init__(self, domains: Unpaired, *, channels: tuple[int, int] = (3, 3), cache_bytes: int = 2 << 30, **options):
+        share = {"cache_bytes": cache_bytes // 2, **options}
+        self.a = ImageStream(domains.inputs, channels=channels[0], **share)
+        self.b = _DrawnStream(domains.targets, channels=channels[1], **share)
+        self.batch_size, self.workers = self.a.batch_size, self.a.workers
+        self.epoch_length = domains.count / self.batch_size
+
+    @property
+    def skipped(self) -> dict:
+        return self.a.skipped | self.b.skipped
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step, counted from 0. Raises InputError when a domain has no readable image."""
+        images = self._batch(step)
+        self._report()
+        return images
+
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
+        return prefetched(self._batch, self._report, start_step, self.workers)
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        return self.a._batch(step), self.b._batch(step)
+
+    def _report(self) -> None:
+        self.a._report()
+        self.b._report()
+
+
+class _DrawnStream(ImageStream):
+    """Sample k is any image, drawn by the seed and k; one that cannot be read is replaced by the next of the list."""
+
+    augmentation = AUGMENTATION_B
+
+    def _candidates(self, k: int) -> Iterator[int]:
+        count = len(self.paths)
+        drawn = int(np.random.default_rng((self.seed, DRAW, k)).integers(count))
+        return ((drawn + shift) % count for shift in range(count))
+
+
+def test_pairs(
+    pairs: Pairs,
+    size: int,
+    channels: tuple[int, int] | None = None,
+    count: int | None = None,
+    on_event: Callable[[dict], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The first `count` readable pairs (None: all) at size x size, neither cropped nor flipped: (input, target).
+
+    Raises InputError when none can be read.
+    """
+    channels = checked_pair_channels(pairs, channels)
+    read, tell = [], on_event or (lambda event: None)
+    for index in range(pairs.count):
+        if len(read) == count:
+            break
+        try:
+            read.append(square_pair(pairs, index, size, channels))
+        except ImageError as error:
+            tell({"event": "skipped", "path": str(error.path), "reason": error.reason})
+    if not read:
+        raise InputError(f"none of {pairs.count} pairs can be read; give other images.")
+    inputs, targets = zip(*read, strict=True)
+    return to_tensors(pairs, np.stack(inputs), np.stack(targets))
+
+
+test_pairs.__test__ = False  # not a test, though pytest would take it for one where it is imported
+
+
+def square_pair(pairs: Pairs, index: int, size: int, channels: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Input and target of a pair, uint8, size x size x C; a label map that becomes one-hot keeps one channel."""
+    sides = []
+    for side, wanted in zip(pairs.read(index), channels, strict=True):
+        if side.ndim == 3:
+            sides.append(square_of(side, size, wanted))
+        else:
+            labels = nearest_square(side, size)
+            one_hot = not sides and pairs.labels.input == "onehot" and pairs.labels_are_input
+            sides.append(labels[:, :, None] if one_hot else pairs.labels.colours(labels))
+    return sides[0], sides[1]
+
+
+def to_tensors(pairs: Pairs, inputs: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Stacks of `square_pair` as float32, B x C x H x W."""
+    one_hot = pairs.labels_are_input and pairs.labels.input == "onehot"
+    return pairs.labels.one_hot(inputs[..., 0]) if one_hot else to_tensor(inputs), to_tensor(targets)
+
+
+def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tuple[int, int]:
+    """`channels` of the network's input and output, if the pairs can have them; pictures have 1 or 3.
+
+    Raises RecipeError for label maps that do not fit the network, InputError for pictures.
+    """
+    if channels is None:
+        return pairs.channels
+    if pairs.labels_are_input and channels[0] != pairs.channels[0]:
+        hint = "data.classes" if pairs.labels.input == "onehot" else "data.label_input"
+        raise RecipeError(
+            f"label maps as {pairs.labels.input} have {pairs.channels[0]} channels, the network takes {channels[0]}; "
+            f"set {hint}, or give another network."
+        )
+    if pairs.labels and not pairs.labels_are_input and channels[1] != 3:
+        raise RecipeError(
+            f"label maps as targets are RGB pictures, the network gives {channels[1]} channels; set data.direction."
+        )
+    for side, labelled in zip(channels, (pairs.labels_are_input, False), strict=True):
+        if not labelled:
+            checked_channels(side)
+    return channels
