@@ -32,6 +32,8 @@ def locate(roots: Sequence[Path], split: str, single: bool = True) -> list[Sides
     for root in roots:
         if not root.exists():
             raise InputError(f"{root}: no such file or folder; check the path.")
+    if len({root.resolve() for root in roots}) < len(roots):
+        raise InputError(f"{roots[-1]}: given more than once; name every folder once.")
     if len(roots) == 2 and all(_is_flat(root) for root in roots):
         return [Sides(roots[0], roots[1], FLAT)]
     return [_in_root(root, base_split(split), single) for root in roots]
