@@ -1,0 +1,150 @@
+"""Mean intersection over union: what a segmentation network sees in generated images, against the label maps they
+were drawn from.
+
+One confusion matrix over all pixels of all images, rows the truth, columns the prediction; predictions are brought to
+the label maps' size. With DRN-D-105 and Cityscapes' 2048x1024 train ids this is the protocol of GAN-Compression, OMGD
+and VEM, which print 100 times the figure.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vemcompress.data.indices import VOID
+from vemcompress.data.labels import Ids, LabelMaps
+from vemcompress.errors import InputError, UsageError
+from vemcompress.evaluation.segmenters import Segmenter, class_map
+
+IGNORE = 255
+_MAX_CLASSES = 255
+
+
+def confusion(truth: Tensor, prediction: Tensor, classes: int, ignore: int = IGNORE) -> Tensor:
+    """How often a pixel of class i was taken for j: classes x classes int64 on the CPU.
+
+    `truth` and `prediction` are integers of one shape; pixels whose truth is `ignore` do not count. All others must
+    be within the classes.
+    """
+    counted = truth != ignore
+    pairs = truth[counted].long() * classes + prediction[counted].long()
+    return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
+
+
+def iou_per_class(matrix: Tensor, ignore: int = IGNORE) -> Tensor:
+    """Intersection over union of each class, float64 in [0, 1]; NaN for a class in neither truth nor prediction, and
+    for `ignore` where it is one of the classes."""
+    matrix = matrix.double()
+    both = matrix.diagonal()
+    values = both / (matrix.sum(0) + matrix.sum(1) - both)
+    values[ignore : ignore + 1] = torch.nan
+    return values
+
+
+def mean_iou(matrix: Tensor, ignore: int = IGNORE) -> float:
+    """The mean over the classes that appear, in [0, 1]; NaN for an empty matrix."""
+    return float(iou_per_class(matrix, ignore).nanmean())
+
+
+def pixel_accuracy(matrix: Tensor) -> float:
+    """The share of pixels whose class is right, in [0, 1]; NaN for an empty matrix."""
+    matrix = matrix.double()
+    return float(matrix.trace() / matrix.sum())
+
+
+class Miou:
+    """mIoU of images that come in batches.
+
+    `classes` is the number of classes, or their names; `ignore` the label value that does not count (255 in
+    Cityscapes' train ids); `ids` how label files are to be read (`data.labels.LabelMaps`). Raises UsageError for an
+    impossible number of classes, InputError for a segmenter with another one.
+    """
+
+    def __init__(self, segmenter: Segmenter, classes: int | Sequence[str], ignore: int = IGNORE, ids: Ids = "index"):
+        names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
+        if not 2 <= len(names) <= _MAX_CLASSES or len(set(names)) < len(names):
+            raise UsageError(f"mIoU needs 2 to {_MAX_CLASSES} classes of different names, and was given {len(names)}.")
+        self.names, self.ignore, self.segmenter = names, ignore, segmenter
+        if segmenter.classes is not None and segmenter.classes != len(names):
+            raise self._unfit(f"tells {segmenter.classes} classes apart")
+        self.images, self.matrix = 0, torch.zeros(len(names), len(names), dtype=torch.int64)
+        self._labels, self._sizes = LabelMaps(len(names), ignore, ids=ids), set[tuple[int, int]]()
+
+    @torch.no_grad()
+    def add(self, images: Tensor, labels: Sequence[str | os.PathLike]) -> None:
+        """Take in B x 3 x H x W images (uint8, or floats in [0, 1]) and the files of their label maps.
+
+        Raises InputError for a label map that cannot be read or has values outside the classes.
+        """
+        if len(images) != len(labels):
+            raise UsageError(f"mIoU needs a label map for every image, and was given {len(labels)} for {len(images)}.")
+        for scores, path in zip(self.segmenter(images), labels, strict=True):
+            if scores.is_floating_point() and len(scores) != len(self.names):
+                raise self._unfit(f"tells {len(scores)} classes apart")
+            truth = self._truth(Path(path))
+            prediction = class_map(scores, *truth.shape).cpu()
+            if prediction.max() >= len(self.names) or prediction.min() < 0:
+                raise self._unfit(f"gives classes {int(prediction.min())} to {int(prediction.max())}")
+            self.matrix += confusion(truth, prediction, len(self.names), VOID)
+            self._sizes.add(tuple(truth.shape))
+            self.images += 1
+
+    def result(self) -> dict:
+        """`miou` and `pixel_accuracy` in [0, 1], `iou` by class (None for a class that never appears).
+
+        Raises InputError where no pixel counted.
+        """
+        if not self.matrix.any():
+            raise InputError(
+                f"mIoU: not one labelled pixel in {self.images} label maps (label {self.ignore} is ignored); give "
+                "other label maps."
+            )
+        values = iou_per_class(self.matrix, self.ignore).tolist()
+        iou = {name: None if value != value else value for name, value in zip(self.names, values, strict=True)}
+        return {"miou": mean_iou(self.matrix, self.ignore), "pixel_accuracy": pixel_accuracy(self.matrix), "iou": iou}
+
+    @property
+    def protocol(self) -> str:
+        """How the figure was made, in one sentence."""
+        sizes = sorted(self._sizes)
+        size = f"{sizes[0][1]}x{sizes[0][0]}" if len(sizes) == 1 else f"{len(sizes)} different sizes"
+        return (
+            f"mean IoU over the classes that appear, of {len(self.names)} (label {self.ignore} ignored), from one "
+            f"confusion matrix; {self.segmenter.protocol}, its scores resized bilinearly to the label maps' {size}; "
+            f"{self.images} images."
+        )
+
+    def _truth(self, path: Path) -> Tensor:
+        """The label map, int64 with VOID where a pixel does not count."""
+        truth = torch.from_numpy(self._labels.read(path)).long()
+        # A label that is ignored and yet a class of the network's (a trained void) is no class of the figure's.
+        return truth.masked_fill_(truth == self.ignore, VOID)
+
+    def _unfit(self, what: str) -> InputError:
+        return InputError(
+            f"{self.segmenter.name}: {what}, but the label maps have {len(self.names)}; give a segmenter that was "
+            "trained on these labels."
+        )
+
+
+def evaluate_miou(
+    images: Iterable[Tensor],
+    labels: Sequence[str | os.PathLike],
+    segmenter: Segmenter,
+    classes: int | Sequence[str],
+    ignore: int = IGNORE,
+    ids: Ids = "index",
+) -> dict:
+    """`Miou` of batches whose images follow each other as `labels` do; returns `Miou.result()`.
+
+    Raises what `Miou` raises, and UsageError where there are more images than labels or fewer.
+    """
+    meter, rest = Miou(segmenter, classes, ignore, ids), iter(labels)
+    for batch in images:
+        meter.add(batch, list(islice(rest, len(batch))))
+    if surplus := sum(1 for _ in rest):
+        raise UsageError(f"mIoU was given {meter.images} images and {meter.images + surplus} label maps; pair them.")
+    return meter.result()

@@ -1,0 +1,122 @@
+"""Segmentation networks that read what a generator drew; `export.segmenter` adds those in ONNX files."""
+
+import os
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vemcompress.errors import InputError, UsageError
+from vemcompress.networks.drn import CLASSES, DRN, bilinear_kernel
+from vemcompress.weights.safe import read_state
+
+# Of Cityscapes' training photos, RGB in [0, 1], as published with the weights.
+CITYSCAPES_MEAN = (0.29010095242892997, 0.32808144844279574, 0.28696394422942517)
+CITYSCAPES_STD = (0.1829540508368939, 0.18656561047509476, 0.18447508988480435)
+
+
+class Segmenter:
+    """Images to class maps. `name` is for messages, `protocol` says in words what is done; `classes` is the number of
+    classes, None where the network does not tell before it ran."""
+
+    name: str
+    classes: int | None
+    protocol: str
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """B x 3 x H x W, RGB, uint8 or floats in [0, 1], to scores B x classes x h x w (float32) or class numbers
+        B x h x w (int64)."""
+        raise NotImplementedError
+
+
+class DRNSegmenter(Segmenter):
+    """DRN with the published protocol: the images are fed at their own size, normalised by Cityscapes' statistics."""
+
+    def __init__(self, network: DRN, name: str = "DRN-D-105", device: torch.device | str = "cpu"):
+        self.network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        self.name, self.classes, self._device = name, network.classes, device
+        self.protocol = "DRN-D-105 (Cityscapes), fed the images at their own size"
+        self._mean, self._std = (
+            torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (CITYSCAPES_MEAN, CITYSCAPES_STD)
+        )
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        x = (to_unit(images).to(self._device) - self._mean) / self._std
+        height, width = images.shape[-2:]
+        # Sides that 8 does not divide come out longer than they went in.
+        return self.network(x.contiguous(memory_format=torch.channels_last))[..., :height, :width]
+
+
+def load_drn(path: str | os.PathLike, device: torch.device | str = "cpu") -> DRNSegmenter:
+    """DRN-D-105 with the weights of a file such as `drn-d-105_ms_cityscapes.pth`.
+
+    Raises InputError (4) where the file cannot be read safely or holds another network's weights.
+    """
+    with torch.device("meta"):
+        network = DRN()
+    fill_drn(network, read_state(path).tensors, str(path))
+    return DRNSegmenter(network, str(path), device)
+
+
+def fill_drn(network: DRN, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Give a network on the meta device the published tensors; every key and shape must fit, else InputError (4)."""
+    expected, tensors = network.state_dict(), dict(tensors)
+    # It never learns, and a network that was trained with PyTorch's own upsampling has none.
+    tensors.setdefault("up.weight", bilinear_kernel().expand(expected["up.weight"].shape).clone())
+    for key, wanted in expected.items():
+        if key.endswith(".num_batches_tracked"):  # not written before torch 0.4.1, and never used here
+            tensors.setdefault(key, torch.zeros((), dtype=torch.int64))
+        elif key not in tensors or tensors[key].shape != wanted.shape:
+            seen = f"is {_times(tensors[key].shape)}, not {_times(wanted.shape)}" if key in tensors else "is missing"
+            raise _unfit(source, key, seen)
+    if surplus := next((key for key in tensors if key not in expected), None):
+        raise _unfit(source, surplus, "is surplus")
+    network.load_state_dict(tensors, assign=True)
+
+
+def _unfit(source: str, key: str, what: str) -> InputError:
+    return InputError(
+        f"{source}: not the weights of DRN-D-105 for {CLASSES} classes: '{key:.80}' {what}; give "
+        "drn-d-105_ms_cityscapes.pth, or another segmentation network as an .onnx file."
+    )
+
+
+def _times(shape) -> str:
+    return "x".join(map(str, shape)) or "a single number"
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8, or floats in [0, 1], to float32 in [0, 1]. Raises UsageError for floats of another range."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise UsageError(
+            f"a segmenter takes images of 3 channels, B x 3 x H x W, and was given {_times(images.shape)}."
+        )
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise UsageError(f"a segmenter takes uint8, or floats in [0, 1], and was given {low:.3g} to {high:.3g}.")
+    return images.float()
+
+
+def class_map(scores: Tensor, height: int, width: int) -> Tensor:
+    """What one image's scores (classes x h x w, floats) or class numbers (h x w, integers) say at another size:
+    height x width int64.
+
+    Scores are interpolated linearly (with antialiasing where they shrink, as Pillow does), then the largest wins, the
+    first of equal ones; class numbers take their nearest.
+    """
+    if not scores.is_floating_point():
+        return F.interpolate(scores[None, None].double(), (height, width), mode="nearest-exact")[0, 0].long()
+    best = winner = None
+    # One class at a time: 19 maps of Cityscapes' size would take 160 MB, and argmax over them is slow.
+    for number, plane in enumerate(scores.float().contiguous()):
+        plane = F.interpolate(plane[None, None], (height, width), mode="bilinear", antialias=True)[0, 0]
+        if best is None:
+            best, winner = plane, torch.zeros_like(plane, dtype=torch.int64)
+        else:
+            winner[plane > best] = number
+            best = torch.maximum(best, plane)
+    return winner

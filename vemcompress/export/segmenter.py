@@ -1,0 +1,122 @@
+"""Any segmentation network as an .onnx file (`--segmenter model.onnx`), run by ONNX Runtime.
+
+The graph takes one batch of RGB images and gives scores N x classes x h x w (float) or class numbers
+N x h x w or N x 1 x h x w (integers). A uint8 input (N x H x W x 3 or N x 3 x H x W) gets the pixels as they are. What
+a float input wants is read from the file's metadata (`onnx.helper.set_model_props`), every key optional:
+
+    scale   what 255 becomes: "1" (default) for pixels in [0, 1], "255" for pixels as they are
+    mean    three numbers for R, G and B, separated by commas, subtracted after scaling; default "0,0,0"
+    std     three numbers likewise, to divide by; default "1,1,1"
+"""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vemcompress.errors import InputError
+from vemcompress.evaluation.segmenters import Segmenter, load_drn, to_unit
+from vemcompress.export.session import open_onnx
+
+
+class OnnxSegmenter(Segmenter):
+    """A graph as a segmenter. Images are resized (bilinear) only for a graph that takes no other size.
+
+    Raises InputError (4) where the file is no segmentation network, UsageError (2) for a device that cannot be used.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, device: str = "cpu", threads: int | None = None):
+        self._model = model = open_onnx(path, device=device, threads=threads)
+        self.name, said = str(path), model.metadata
+        output = model.session.get_outputs()[0]
+        self._gives_scores, shape = "float" in output.type, output.shape
+        if "family" in said:
+            raise self._unfit(f"it is a generator ({said['family']:.40})")
+        if model.channels != 3 or len(shape) not in ((4,) if self._gives_scores else (3, 4)):
+            raise self._unfit(f"it takes {model.channels} channels and gives {output.type} {_times(shape)}")
+        self.classes = shape[1] if self._gives_scores and isinstance(shape[1], int) else None
+        if self.classes == 1:
+            raise self._unfit("it gives one score a pixel")
+        self._scale, self._mean, self._std = (
+            self._numbers("scale", 1),
+            self._numbers("mean", 3),
+            self._numbers("std", 3),
+        )
+        if 0 in self._std or 0 in self._scale:
+            raise InputError(f"{path}: its metadata says std or scale 0; write the numbers that it was trained with.")
+        self.protocol = f"{Path(path).name} ({self._convention()})"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Raises InputError (4) where the graph does not run on this size, or its result is no class map."""
+        x = to_unit(images).cpu()
+        if self._model.fixed_size and tuple(x.shape[2:]) != self._model.fixed_size:
+            x = F.interpolate(x, self._model.fixed_size, mode="bilinear", antialias=True)
+        parts = x.split(1) if self._model.one_by_one else (x,)
+        y = np.concatenate([self._model.run(self._fed(part)) for part in parts])
+        if self._gives_scores:
+            return torch.from_numpy(self._checked(y, len(x), 4)).float()
+        y = y[:, 0] if y.ndim == 4 and y.shape[1] == 1 else y
+        return torch.from_numpy(self._checked(y, len(x), 3).astype(np.int64))
+
+    def _checked(self, y: np.ndarray, images: int, dimensions: int) -> np.ndarray:
+        if y.ndim != dimensions or len(y) != images or 0 in y.shape:
+            raise self._unfit(f"for {images} images it gave {_times(y.shape)}")
+        if np.isnan(y).any():
+            raise InputError(f"{self.name}: gives NaN instead of scores; its weights are damaged, export it again.")
+        return y
+
+    def _fed(self, x: Tensor) -> np.ndarray:
+        """N x 3 x H x W in [0, 1] as the graph wants it."""
+        if self._model.dtype == np.uint8:
+            x = (x * 255).round().to(torch.uint8)
+        else:
+            mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self._mean, self._std))
+            x = (x * self._scale[0] - mean) / std
+        if self._model.layout == "NHWC":
+            x = x.permute(0, 2, 3, 1)
+        return np.ascontiguousarray(x.numpy().astype(self._model.dtype, copy=False))
+
+    def _numbers(self, key: str, count: int) -> tuple[float, ...]:
+        text = self._model.metadata.get(key)
+        if text is None:
+            return (float(key != "mean"),) * count
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count or not all(math.isfinite(v) for v in values):
+            raise InputError(f"{self.name}: its metadata says {key} '{text:.60}'; it must be {count} number(s).")
+        return values
+
+    def _convention(self) -> str:
+        size = "{}x{}".format(*self._model.fixed_size[::-1]) if self._model.fixed_size else "the images' own size"
+        if self._model.dtype == np.uint8:
+            return f"ONNX, uint8 RGB at {size}"
+        told = {"scale", "mean", "std"} & set(self._model.metadata)
+        numbers = (" ".join(f"{v:.6g}" for v in values) for values in (self._scale, self._mean, self._std))
+        words = "scale {}, mean {}, std {}".format(*numbers)
+        return f"ONNX, RGB at {size}, {words}{'' if told else ' assumed, for its metadata has none of them'}"
+
+    def _unfit(self, what: str) -> InputError:
+        return InputError(
+            f"{self.name}: not a segmentation network: {what}; it must take N x 3 x H x W and give scores "
+            "N x classes x h x w, or class numbers N x h x w."
+        )
+
+
+def open_segmenter(path: str | os.PathLike, *, device: str = "cpu", threads: int | None = None) -> Segmenter:
+    """A segmenter of a file: an .onnx graph, or else the weights of DRN-D-105 for Cityscapes.
+
+    Raises InputError (4) for a file that is absent or neither, UsageError (2) for a device that cannot be used.
+    """
+    if Path(path).suffix.lower() == ".onnx":
+        return OnnxSegmenter(path, device=device, threads=threads)
+    return load_drn(path, device)
+
+
+def _times(shape) -> str:
+    return " x ".join("?" if dim is None else str(dim) for dim in shape)
