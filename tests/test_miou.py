@@ -131,7 +131,8 @@ def test_weights_load_as_data_parallel_and_old_torch_saved_them(toy_drn, tmp_pat
     ("change", "said"),
     [
         (lambda s: s.pop("base.3.0.conv1.weight"), "'base.3.0.conv1.weight' is missing"),
-        (lambda s: s.update({"seg.bias": torch.zeros(19)}), "'seg.bias' is 19, not 5"),
+        (lambda s: s.update({"seg.bias": torch.zeros(19)}), "'seg.bias' is 19 of float32, not 5 of float32"),
+        (lambda s: s.update({"seg.bias": torch.ones(5, dtype=torch.int64)}), "'seg.bias' is 5 of int64"),
         (lambda s: s.update({"fc.weight": torch.zeros(1)}), "'fc.weight' is surplus"),
     ],
 )

@@ -67,10 +67,12 @@ def fill_drn(network: DRN, tensors: Mapping[str, Tensor], source: str) -> None:
     tensors.setdefault("up.weight", bilinear_kernel().expand(expected["up.weight"].shape).clone())
     for key, wanted in expected.items():
         if key.endswith(".num_batches_tracked"):  # not written before torch 0.4.1, and never used here
-            tensors.setdefault(key, torch.zeros((), dtype=torch.int64))
-        elif key not in tensors or tensors[key].shape != wanted.shape:
-            seen = f"is {_times(tensors[key].shape)}, not {_times(wanted.shape)}" if key in tensors else "is missing"
-            raise _unfit(source, key, seen)
+            tensors[key] = torch.zeros((), dtype=torch.int64)
+        found = tensors.get(key)
+        if found is None:
+            raise _unfit(source, key, "is missing")
+        if found.shape != wanted.shape or found.is_floating_point() != wanted.is_floating_point():
+            raise _unfit(source, key, f"is {_kind(found)}, not {_kind(wanted)}")
     if surplus := next((key for key in tensors if key not in expected), None):
         raise _unfit(source, surplus, "is surplus")
     network.load_state_dict(tensors, assign=True)
@@ -81,6 +83,10 @@ def _unfit(source: str, key: str, what: str) -> InputError:
         f"{source}: not the weights of DRN-D-105 for {CLASSES} classes: '{key:.80}' {what}; give "
         "drn-d-105_ms_cityscapes.pth, or another segmentation network as an .onnx file."
     )
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{_times(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _times(shape) -> str:
