@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from toys import random, toy_algorithm, toy_teacher
 
+from vemcompress import recipe as recipes
 from vemcompress.algorithms.omgd import connector, paired_taps
 from vemcompress.errors import NumericalError
 from vemcompress.losses import features, image
 from vemcompress.networks.features import squeezenet_features, vgg16_features
+from vemcompress.resolve import resolve
 from vemcompress.training.runner import Runner, decay
 
 
@@ -59,12 +61,14 @@ def test_vgg_has_no_pixel_term_and_the_published_weights():
     assert (plan.ssim, plan.style, plan.feature, plan.tv, plan.recon) == (10, 1e4, 10, 1e-5, 0)
 
 
-@pytest.mark.parametrize(("family", "channel", "batch"), [("resnet", 500, 1), ("unet", 10, 4)])
-def test_defaults_follow_the_teachers_family(family, channel, batch):
-    from toys import toy_plan
-
-    plan = toy_plan(toy_teacher(family))
-    assert (plan.algorithm.channel, plan.train.batch) == (channel, batch)
+@pytest.mark.parametrize(
+    ("family", "features", "channel", "batch", "width"),
+    [("resnet", "vgg16", 500, 1, 8), ("unet", "vgg16", 10, 4, 32), ("resnet", "none", 10, 1, 8)],
+)
+def test_defaults_follow_the_teachers_family_and_the_features(family, features, channel, batch, width):
+    teacher = toy_teacher(family)
+    plan = resolve(recipes.read("omgd", ["data.size=32", f"algorithm.features={features}"]), teacher, (3, 3), 10)
+    assert (plan.algorithm.channel, plan.train.batch, plan.information.channels) == (channel, batch, width)
 
 
 def test_perceptual_networks_see_their_own_input_convention():
