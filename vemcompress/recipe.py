@@ -21,7 +21,14 @@ from vemcompress.algorithms import AnyAlgorithm
 from vemcompress.errors import RecipeError
 from vemcompress.information import AnyInformation
 from vemcompress.information.vem import VEM
-from vemcompress.networks import CartoonGANConfig, MobileResNetConfig, ResNetConfig, UNetConfig
+from vemcompress.networks import (
+    CartoonGANConfig,
+    DeepMobileResNetConfig,
+    DeepUNetConfig,
+    MobileResNetConfig,
+    ResNetConfig,
+    UNetConfig,
+)
 from vemcompress.settings import BaseSettings
 
 # The later of two that exclude each other wins.
@@ -51,7 +58,14 @@ class AutoStudent(BaseSettings):
 
 
 AnyStudent = Annotated[
-    AutoStudent | ResNetConfig | MobileResNetConfig | UNetConfig | CartoonGANConfig, Field(discriminator="family")
+    AutoStudent
+    | ResNetConfig
+    | MobileResNetConfig
+    | UNetConfig
+    | CartoonGANConfig
+    | DeepUNetConfig
+    | DeepMobileResNetConfig,
+    Field(discriminator="family"),
 ]
 
 

@@ -6,6 +6,8 @@ from pydantic import Field, TypeAdapter
 
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.cartoongan import CartoonGAN, CartoonGANConfig
+from vemcompress.networks.deep_mobile_resnet import DeepMobileResNet, DeepMobileResNetConfig
+from vemcompress.networks.deep_unet import DeepUNet, DeepUNetConfig
 from vemcompress.networks.resnet import MobileResNet, MobileResNetConfig, ResNet, ResNetConfig
 from vemcompress.networks.unet import UNet, UNetConfig
 
@@ -14,9 +16,14 @@ GENERATORS: dict[str, tuple[type[Generator], type[Config]]] = {
     "mobile_resnet": (MobileResNet, MobileResNetConfig),
     "unet": (UNet, UNetConfig),
     "cartoongan": (CartoonGAN, CartoonGANConfig),
+    "deep_unet": (DeepUNet, DeepUNetConfig),
+    "deep_mobile_resnet": (DeepMobileResNet, DeepMobileResNetConfig),
 }
 
-AnyConfig = Annotated[ResNetConfig | MobileResNetConfig | UNetConfig | CartoonGANConfig, Field(discriminator="family")]
+AnyConfig = Annotated[
+    ResNetConfig | MobileResNetConfig | UNetConfig | CartoonGANConfig | DeepUNetConfig | DeepMobileResNetConfig,
+    Field(discriminator="family"),
+]
 _ANY_CONFIG = TypeAdapter(AnyConfig)
 
 

@@ -1,0 +1,241 @@
+"""Discriminators that judge patches: PatchGAN (Isola et al., CVPR 2017), its 1x1 form, and OMGD's for two teachers.
+
+They take B x in_channels x H x W in [-1, 1] (behind its condition, where there is one: cat(A, B)) and give
+B x 1 x h x w raw scores. Initial weights are PyTorch's; the published ones are `base.init_weights`.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
+
+import torch.nn.functional as F
+from pydantic import Field, TypeAdapter
+from torch import Tensor, nn
+
+from vemcompress.networks.base import Norm, Taps, norm_layer
+from vemcompress.networks.cost import Cost, conv, norm, total
+from vemcompress.settings import BaseSettings
+
+TeacherName = Literal["wide", "deep"]
+STAGES = 5  # of the discriminator for two teachers
+
+
+class DiscriminatorConfig(BaseSettings):
+    """The shape of a discriminator. `width` is that of its first convolution (ndf in the published options)."""
+
+    family: str
+    in_channels: int = Field(3, ge=1, le=4096)
+    width: int = Field(64, ge=1, le=4096)
+    norm: Norm = "instance"
+
+    @property
+    def min_size(self) -> int:
+        """The smallest H or W that it can judge, in pixels."""
+        raise NotImplementedError
+
+    def costs(self, height: int, width: int) -> Iterator[Cost]:
+        """The cost of every layer on one image of this size."""
+        raise NotImplementedError
+
+    def cost(self, height: int, width: int) -> Cost:
+        """Parameters and MACs for one image of `height` x `width` pixels, without building the network."""
+        return total(self.costs(height, width))
+
+
+class PatchGANConfig(DiscriminatorConfig):
+    """`n_layers`: so many convolutions of stride 2, then two of stride 1; `layers = 3` judges patches of 70 pixels."""
+
+    family: Literal["patchgan"] = "patchgan"
+    layers: int = Field(3, ge=1, le=8)
+
+    @property
+    def min_size(self) -> int:
+        return 3 * 2**self.layers
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels between the convolutions: of the input, n, 2n, 4n, 8n, 8n, ..., and the one of the scores."""
+        return (self.in_channels, *(self.width * min(2**i, 8) for i in range(self.layers + 1)), 1)
+
+    def costs(self, height: int, width: int) -> Iterator[Cost]:
+        last = self.layers + 1
+        for i, (inputs, outputs) in enumerate(pairwise(self.channels)):
+            height, width = (height // 2, width // 2) if i < self.layers else (height - 1, width - 1)
+            edge = i in (0, last)
+            yield conv(inputs, outputs, 4, height * width, bias=edge or self.norm != "batch")
+            yield norm("none" if edge else self.norm, outputs, height * width)
+
+
+class PixelGANConfig(DiscriminatorConfig):
+    """`pixel`: three 1x1 convolutions, which judge each pixel by itself."""
+
+    family: Literal["pixelgan"] = "pixelgan"
+
+    @property
+    def min_size(self) -> int:
+        return 2  # instance norm needs more than one pixel
+
+    def costs(self, height: int, width: int) -> Iterator[Cost]:
+        pixels, bias = height * width, self.norm != "batch"
+        yield conv(self.in_channels, self.width, 1, pixels)
+        yield conv(self.width, 2 * self.width, 1, pixels, bias=bias)
+        yield norm(self.norm, 2 * self.width, pixels)
+        yield conv(2 * self.width, 1, 1, pixels, bias=bias)
+
+
+class SharedPatchGANConfig(PatchGANConfig):
+    """`multi_n_layers`, OMGD's for two teachers: two copies of each of PatchGAN's five stages.
+
+    The first `n_share` stages are one for both teachers. Parameters count both copies, as published; MACs are those
+    of judging for one teacher.
+    """
+
+    family: Literal["shared_patchgan"] = "shared_patchgan"
+    in_channels: int = Field(6, ge=1, le=4096)
+    width: int = Field(128, ge=1, le=4096)
+    layers: Literal[3] = 3
+    n_share: int = Field(5, ge=0, le=STAGES)
+
+    def costs(self, height: int, width: int) -> Iterator[Cost]:
+        for cost in super().costs(height, width):
+            yield cost._replace(parameters=2 * cost.parameters)
+
+
+AnyDiscriminator = Annotated[PatchGANConfig | PixelGANConfig | SharedPatchGANConfig, Field(discriminator="family")]
+_ANY_DISCRIMINATOR = TypeAdapter(AnyDiscriminator)
+
+
+class Stage(nn.Module):
+    """Convolution, norm, LeakyReLU 0.2; the last stage of a discriminator is its convolution alone."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None, last: bool = False):
+        super().__init__()
+        self.conv, self.norm, self.last = conv, norm, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        if self.norm is not None:
+            h = self.norm(h)
+        return h if self.last else F.leaky_relu(h, 0.2, inplace=True)
+
+
+class Discriminator(nn.Module):
+    """B x in_channels x H x W to B x 1 x h x w raw scores. `taps` names the activated maps, shallow to deep."""
+
+    family: ClassVar[str]
+
+    def __init__(self, config: DiscriminatorConfig):
+        super().__init__()
+        self.config = config
+
+    def path(self) -> Iterable[Stage]:
+        """The stages that an image passes, in order."""
+        return self.stages
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        return tuple(f"layer{i + 1}" for i in range(len(self.stages) - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_with_taps(x, ())[0]
+
+    def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        """The scores, and the activated maps of the given names."""
+        return _judge(self.path(), x, names)
+
+
+class PatchGAN(Discriminator):
+    """4x4 convolutions with padding 1; no norm after the first and the last, and biases there whatever the norm is.
+
+    Taps: `layer1` to `layerN`, N = layers + 1, after LeakyReLU. In the published Sequential `model` that is module 1
+    for `layer1` and 3K - 2 for `layerK`; since its LeakyReLU works in place, the module before it gives the same map
+    to a hook (GCC's "layers 3 and 9" are `layer2` and `layer4`).
+    """
+
+    family = "patchgan"
+
+    def __init__(self, config: PatchGANConfig):
+        super().__init__(config)
+        self.stages = nn.ModuleList(patch_stages(config))
+
+
+class PixelGAN(Discriminator):
+    """1x1 convolutions: n (no norm), 2n, 1. Taps: `layer1`, `layer2`. Under batch norm only the first has a bias."""
+
+    family = "pixelgan"
+
+    def __init__(self, config: PixelGANConfig):
+        super().__init__(config)
+        n, bias = config.width, config.norm != "batch"
+        self.stages = nn.ModuleList(
+            (
+                Stage(nn.Conv2d(config.in_channels, n, 1), None),
+                Stage(nn.Conv2d(n, 2 * n, 1, bias=bias), norm_layer(config.norm, 2 * n)),
+                Stage(nn.Conv2d(2 * n, 1, 1, bias=bias), None, last=True),
+            )
+        )
+
+
+class SharedPatchGAN(Discriminator):
+    """PatchGAN for the images of two teachers, `stages[i][copy]` (OMGD, Ren et al., ICCV 2021).
+
+    Of a shared stage (the first `n_share`) both use copy 1, and copy 0 is dead: kept as published, without gradients
+    ever. Of the others the wide teacher uses copy 0, the deep one copy 1.
+    """
+
+    family = "shared_patchgan"
+
+    def __init__(self, config: SharedPatchGANConfig):
+        super().__init__(config)
+        copies = zip(patch_stages(config), patch_stages(config), strict=True)
+        self.stages = nn.ModuleList(nn.ModuleList(pair) for pair in copies)
+
+    def path(self, teacher: TeacherName = "wide") -> Iterable[Stage]:
+        if teacher not in ("wide", "deep"):
+            raise ValueError(f"teacher {teacher!r}: must be 'wide' or 'deep'")
+        own = 0 if teacher == "wide" else 1
+        return [pair[1 if i < self.config.n_share else own] for i, pair in enumerate(self.stages)]
+
+    def forward(self, x: Tensor, teacher: TeacherName = "wide") -> Tensor:
+        return self.forward_with_taps(x, (), teacher)[0]
+
+    def forward_with_taps(
+        self, x: Tensor, names: tuple[str, ...], teacher: TeacherName = "wide"
+    ) -> tuple[Tensor, Taps]:
+        return _judge(self.path(teacher), x, names)
+
+
+DISCRIMINATORS: dict[str, tuple[type[Discriminator], type[DiscriminatorConfig]]] = {
+    "patchgan": (PatchGAN, PatchGANConfig),
+    "pixelgan": (PixelGAN, PixelGANConfig),
+    "shared_patchgan": (SharedPatchGAN, SharedPatchGANConfig),
+}
+
+
+def parse_discriminator_config(values: dict) -> DiscriminatorConfig:
+    """A Config from plain values with a `family` key; raises pydantic's ValidationError."""
+    return _ANY_DISCRIMINATOR.validate_python(values)
+
+
+def build_discriminator(config: DiscriminatorConfig) -> Discriminator:
+    """A discriminator of this Config, with PyTorch's initial weights."""
+    return DISCRIMINATORS[config.family][0](config)
+
+
+def patch_stages(config: PatchGANConfig) -> Iterator[Stage]:
+    """PatchGAN's stages, with fresh weights."""
+    last = config.layers + 1
+    for i, (inputs, outputs) in enumerate(pairwise(config.channels)):
+        edge = i in (0, last)
+        bias, stride = edge or config.norm != "batch", 2 if i < config.layers else 1
+        layer = nn.Conv2d(inputs, outputs, 4, stride, padding=1, bias=bias)
+        yield Stage(layer, None if edge else norm_layer(config.norm, outputs), last=i == last)
+
+
+def _judge(stages: Iterable[Stage], x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+    taps = {}
+    for i, stage in enumerate(stages, start=1):
+        x = stage(x)
+        if f"layer{i}" in names and not stage.last:
+            taps[f"layer{i}"] = x
+    return x, taps
