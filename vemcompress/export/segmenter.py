@@ -41,11 +41,8 @@ class OnnxSegmenter(Segmenter):
         self.classes = shape[1] if self._gives_scores and isinstance(shape[1], int) else None
         if self.classes == 1:
             raise self._unfit("it gives one score a pixel")
-        self._scale, self._mean, self._std = (
-            self._numbers("scale", 1),
-            self._numbers("mean", 3),
-            self._numbers("std", 3),
-        )
+        self._scale = self._numbers("scale", 1)
+        self._mean, self._std = self._numbers("mean", 3), self._numbers("std", 3)
         if 0 in self._std or 0 in self._scale:
             raise InputError(f"{path}: its metadata says std or scale 0; write the numbers that it was trained with.")
         self.protocol = f"{Path(path).name} ({self._convention()})"
