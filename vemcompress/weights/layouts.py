@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vemcompress.errors import InputError
 from vemcompress.networks import build_generator
-from vemcompress.networks.base import Config, Generator
+from vemcompress.settings import BaseSettings
 
 Tensors = dict[str, Tensor]
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -26,22 +26,31 @@ class Layout:
     """How one family is published.
 
     `matches` looks at the names alone. `read` gives the Config and the published name of each of our names; it raises
-    Mismatch. `adapt` turns the renamed tensors into ours, where more than names differ.
+    Mismatch. `adapt` turns the renamed tensors into ours, where more than names differ. `build` makes the network of
+    a Config, and `advice` ends the message for a file that does not fit.
     """
 
     name: str
     matches: Callable[[Tensors], bool]
-    read: Callable[[Tensors], tuple[Config, Callable[[str], str]]]
+    read: Callable[[Tensors], tuple[BaseSettings, Callable[[str], str]]]
     adapt: Callable[[Tensors], Tensors] = dict
+    build: Callable[[BaseSettings], nn.Module] = build_generator
+    advice: str = "generator alone, or use --teacher-class module:Class for a network of your own"
 
 
-def assemble(config: Config, tensors: Tensors, *, prepare: Callable[[nn.Module], None] | None = None) -> Generator:
+def assemble(
+    config: BaseSettings,
+    tensors: Tensors,
+    *,
+    prepare: Callable[[nn.Module], None] | None = None,
+    build: Callable[[BaseSettings], nn.Module] = build_generator,
+) -> nn.Module:
     """A network of this Config that owns these tensors (by our names), in eval mode. Raises Mismatch.
 
     Shapes are checked before anything is allocated, and no random number is drawn. `prepare` may change the network
-    before it is filled.
+    before it is filled; `build` makes it.
     """
-    network = _skeleton(config)
+    network = _skeleton(config, build)
     if prepare is not None:
         with torch.device("meta"):
             prepare(network)
@@ -76,11 +85,11 @@ def shape(tensors: Tensors, name: str, dimensions: int = 4) -> tuple[int, ...]:
     return size
 
 
-def convert(layout: Layout, tensors: Tensors, source: str) -> Generator:
+def convert(layout: Layout, tensors: Tensors, source: str) -> nn.Module:
     """Our network with the weights of this published layout. Raises InputError where they do not fit."""
     try:
         config, published = layout.read(tensors)
-        names = {ours: published(ours) for ours in _skeleton(config).state_dict()}
+        names = {ours: published(ours) for ours in _skeleton(config, layout.build).state_dict()}
         _check_names(tensors, names)
         renamed = {}
         for ours, theirs in names.items():
@@ -90,12 +99,12 @@ def convert(layout: Layout, tensors: Tensors, source: str) -> Generator:
                 renamed[ours] = torch.zeros((), dtype=torch.int64)
             else:
                 raise Mismatch(f"{theirs!r} is missing")
-        return assemble(config, layout.adapt(renamed))
+        return assemble(config, layout.adapt(renamed), build=layout.build)
     except Mismatch as error:
-        _unfit(source, layout.name, str(error), error)
+        _unfit(source, layout, str(error), error)
     except ValidationError as error:
         first = error.errors()[0]
-        _unfit(source, layout.name, f"{first['loc'][-1] if first['loc'] else 'shape'}: {first['msg']}", error)
+        _unfit(source, layout, f"{first['loc'][-1] if first['loc'] else 'shape'}: {first['msg']}", error)
 
 
 def _check_names(tensors: Tensors, names: dict[str, str]) -> None:
@@ -108,10 +117,10 @@ def _check_names(tensors: Tensors, names: dict[str, str]) -> None:
             raise Mismatch(f"{name!r:.80} is surplus")
 
 
-def _skeleton(config: Config) -> Generator:
+def _skeleton(config: BaseSettings, build: Callable[[BaseSettings], nn.Module]) -> nn.Module:
     try:
         with torch.device("meta"):
-            return build_generator(config)
+            return build(config)
     except (RuntimeError, ValueError) as error:
         raise Mismatch(f"the widths {re.sub(chr(10), ' ', str(config))[:120]} make no network") from error
 
@@ -120,8 +129,8 @@ def _kind(tensor: Tensor) -> str:
     return f"{'x'.join(map(str, tensor.shape)) or 'a single number'} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _unfit(source: str, layout: str, reason: str, cause: Exception) -> NoReturn:
+def _unfit(source: str, layout: Layout, reason: str, cause: Exception) -> NoReturn:
     raise InputError(
-        f"{source}: has the names of a published {layout}, but {reason}: check that the file is complete and holds the "
-        "generator alone, or use --teacher-class module:Class for a network of your own"
+        f"{source}: has the names of a published {layout.name}, but {reason}: check that the file is complete and "
+        f"holds the {layout.advice}"
     ) from cause

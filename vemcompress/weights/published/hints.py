@@ -10,6 +10,9 @@ _SIGNS = (
     ("weight_bar", "SAGAN with hand-written spectral norm, which makes images from noise"),
     ("to_rgb", "a StyleGAN, which makes images from noise"),
     (".filt", "a generator with anti-aliased sampling (CUT)"),
+    ("block1s.0.block.0.weight", "OMGD's discriminator for two teachers"),
+    ("stages.0.conv.weight", "a discriminator of vemcompress"),
+    ("stages.0.0.conv.weight", "a discriminator of vemcompress for two teachers"),
 )
 
 
