@@ -105,3 +105,14 @@ def test_nan_in_a_loss_stops_before_the_optimizer_moves():
 def test_the_learning_rate_is_constant_for_half_then_linear_to_zero():
     assert [decay(step, 10, 0.5) for step in (1, 5)] == [1, 1]
     assert [decay(step, 10, 0.5) for step in (6, 10)] == pytest.approx([5 / 6, 1 / 6])
+
+
+def test_every_pair_of_taps_counts_when_a_shallow_teacher_gives_one_twice():
+    algorithm = toy_algorithm("student.family=mobile_resnet", "student.width=4", "student.blocks=9", blocks=2)
+    assert algorithm.teacher_taps == ("down2", "block1", "block1", "block2")
+    out = algorithm(torch.rand(1, 3, 32, 32) * 2 - 1, random())
+    expected = sum(
+        (f(out.student_taps[s]).mean((2, 3)) - out.teacher_taps[t].mean((2, 3))).square().mean()
+        for f, s, t in zip(algorithm.connectors, algorithm.student_taps, algorithm.teacher_taps, strict=True)
+    )
+    assert algorithm.student_terms(out)["channel"].item() == pytest.approx(10 * expected.item(), rel=1e-4)

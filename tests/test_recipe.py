@@ -125,3 +125,51 @@ def test_weights_of_other_features_keep_a_blank_students_terms_in_proportion():
 def test_the_run_is_described_without_nulls():
     text = toy_plan(toy_teacher()).toml()
     assert tomllib.loads(text)["train"]["steps"] == 6
+
+
+def test_a_new_width_reshapes_a_resolved_student_and_keeps_its_depth(tmp_path):
+    for family, depth in (("resnet", "blocks"), ("unet", "down")):
+        before = toy_plan(toy_teacher(family))
+        after = recipes.read(write(tmp_path, before.toml()), ["student.width=6"])
+        assert (after.student.widths if family == "resnet" else after.student.down)[0] == 6
+        assert len(getattr(after.student, depth)) == len(getattr(before.student, depth))
+
+
+def test_what_was_chosen_for_other_features_or_another_size_is_forgotten(tmp_path):
+    path = write(tmp_path, toy_plan(toy_teacher()).toml())
+    plan = recipes.read(path, ["algorithm.features=vgg16", "data.size=64"])
+    assert (plan.algorithm.style, plan.algorithm.channel, plan.data.load_size) == (None, None, None)
+    assert recipes.read(path, ["algorithm.features=none"]).algorithm.channel == 10
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.steps=3", "train.epochs=2"],
+        ["student.width=6", "student.target_macs=3000000"],
+        ["train.lr=inf"],
+        ["information.betas=[1.5, 0.9]"],
+        ["information.name=none", "information.weight=0.3"],
+        ["student.family=mobile_resnet", "student.width=4", "student.widths=[1,2,3,2,1]"],
+    ],
+)
+def test_what_cannot_be_together_is_refused(overrides):
+    with pytest.raises(RecipeError):
+        recipes.read("omgd", overrides)
+
+
+def test_the_order_of_overrides_does_not_matter():
+    one = ["student.width=4", "student.family=mobile_resnet", "student.blocks=3"]
+    assert recipes.read("omgd", one) == recipes.read("omgd", one[::-1])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["algorithm.features=none", "algorithm.style=5.0"], "without meaning"),
+        (["information.start=buffer", "information.buffer=2", "train.batch=4"], "smaller than the batch"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        resolve(recipes.read("omgd", [*TOY[:2], *overrides]), toy_teacher(), (3, 3), 10)

@@ -249,3 +249,34 @@ def test_sigint_saves_and_leaves_with_130(inputs, tmp_path):
     last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["step"] == state["step"]
     assert "--resume" in err
+
+
+@pytest.mark.parametrize(
+    "override", ["data.size=64", "information.channels=4", "information.name=none", "student.width=8", "train.batch=2"]
+)
+def test_resuming_does_not_change_what_is_learnt(inputs, tmp_path, override):
+    run(inputs, tmp_path / "run")
+    with pytest.raises(UsageError, match="cannot change within a run"):
+        distill(resume=tmp_path / "run", overrides=[override], device="cpu")
+
+
+def test_a_run_killed_before_it_had_a_recipe_leaves_its_folder_free(inputs, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / ".lock").touch()
+    assert run(inputs, tmp_path / "run").steps == 6
+
+
+def test_equal_students_are_equal_files(inputs, tmp_path):
+    for name in ("a", "b"):
+        run(inputs, tmp_path / name)
+    assert (tmp_path / "a" / "student.safetensors").read_bytes() == (
+        tmp_path / "b" / "student.safetensors"
+    ).read_bytes()
+
+
+def test_a_run_can_be_resumed_from_another_folder(inputs, tmp_path, monkeypatch):
+    teacher, data = inputs
+    monkeypatch.chdir(data.parent)
+    run((teacher.name, data.name), tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert distill(resume="run", overrides=["train.steps=7"], device="cpu").steps == 7

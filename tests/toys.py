@@ -51,14 +51,16 @@ def toy_teacher_file(path: Path, **options) -> Path:
 
 
 def toy_plan(teacher: Generator, *overrides: str) -> Recipe:
-    """A resolved recipe for a toy teacher."""
-    plan = recipes.read("omgd", [*TOY, *overrides])
+    """A resolved recipe for a toy teacher; another add-on than VEM does without VEM's settings."""
+    other = any(o.startswith("information.name=") for o in overrides)
+    toy = [o for o in TOY if not (other and o.startswith("information."))]
+    plan = recipes.read("omgd", [*toy, *overrides])
     shape = teacher.config
     return resolve(plan, teacher, (shape.in_channels, shape.out_channels), 3)
 
 
-def toy_algorithm(*overrides: str, family: str = "resnet", features=None) -> OMGD:
-    teacher = toy_teacher(family)
+def toy_algorithm(*overrides: str, family: str = "resnet", features=None, **shape) -> OMGD:
+    teacher = toy_teacher(family, **shape)
     algorithm = build_algorithm(toy_plan(teacher, *overrides), teacher, features)
     algorithm.train()
     return algorithm

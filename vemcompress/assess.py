@@ -19,6 +19,7 @@ def assess(
     split: str = "testA",
     teacher: str | Path | None = None,
     teacher_class: str | None = None,
+    teacher_norm: str | None = None,
     size: int | None = None,
     device: str = "auto",
     on_event: Callable[[dict], None] = lambda event: None,
@@ -35,11 +36,14 @@ def assess(
         data = data or plan.data.roots
         size = size or plan.data.size
         if teacher is None:
-            teacher, teacher_class = plan.teacher.source, plan.teacher.class_path
+            teacher, teacher_class = plan.teacher.source, teacher_class or plan.teacher.class_path
+            teacher_norm = teacher_norm or plan.teacher.norm
+    if teacher is None and teacher_class is not None:
+        raise UsageError("--teacher-class needs --teacher, the file with its weights.")
     if not data:
         raise UsageError("no data: give --data DIR, a folder of test images.")
     student = load(model).generator
-    norm = plan.teacher.norm if plan is not None else "eval"
+    norm = teacher_norm or "eval"
     original = load(teacher, class_path=teacher_class, norm=norm).generator if teacher else None
     found = find_test_images(data, split)
     on_event({"event": "data", "images": len(found.paths), "used": list(found.used)})

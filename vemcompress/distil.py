@@ -15,7 +15,7 @@ from vemcompress import __version__, devices
 from vemcompress import recipe as recipes
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.data.images import save_png
-from vemcompress.data.sources import find_images
+from vemcompress.data.sources import locate
 from vemcompress.data.stream import ImageStream, test_batch
 from vemcompress.errors import InputError, UsageError
 from vemcompress.information import build_information
@@ -76,20 +76,21 @@ def distill(
         run = RunFolder(resume)
         run.check_existing()
         plan = recipes.read(run.recipe, overrides)
+        _check_same_run(recipes.read(run.recipe), plan)
         teacher, data = plan.teacher.source, plan.data.roots
     else:
         plan = recipes.read(recipe, overrides)
     teacher = teacher or plan.teacher.source
     if teacher is None:
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
-    plan = _with_teacher(plan, teacher)
+    plan = _located(plan, teacher, data or plan.data.roots)
     loaded = load(plan.teacher.source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
-    roots = [str(Path(root).resolve()) for root in data] or list(plan.data.roots)
-    if not roots:
+    if not plan.data.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
-    plan = plan.model_copy(update={"data": plan.data.model_copy(update={"roots": tuple(roots)})})
     channels = channels_of(loaded.generator)
-    paths = find_images(roots, plan.data.split)
+    found = locate(plan.data.roots, plan.data.split)
+    paths = found.paths
+    on_event({"event": "data", "images": len(paths), "used": list(found.used)})
     plan = resolve(plan, loaded.generator, channels, len(paths))
     images = test_batch(paths, plan.data.size, channels[0], CALIBRATION_IMAGES, on_event)
     with devices.memory_errors(_advice(plan)):
@@ -104,6 +105,8 @@ def distill(
             run.check_new()
         run.create()
         with run.locked():
+            if resume is None:
+                write_atomically(run.recipe, plan.toml().encode())  # from here on the run can be resumed
             return _run(plan, loaded, paths, features, images, teacher_images, run, resume is not None, where, on_event)
 
 
@@ -187,11 +190,39 @@ def channels_of(generator: Generator) -> tuple[int, int]:
     return in_channels(generator), out_channels(generator)
 
 
-def _with_teacher(plan: Recipe, teacher: str | Path) -> Recipe:
-    source = str(teacher)
+# What may change when a run goes on: how long and how fast, not what it learns.
+_CHANGEABLE = {"steps", "epochs", "lr", "constant", "precision", "checkpoint_every", "sample_every", "log_every"}
+
+
+def _check_same_run(before: Recipe, after: Recipe) -> None:
+    old, new = before.model_dump(), after.model_dump()
+    for table in new:
+        if isinstance(new[table], dict) and table != "train":
+            changed = [f"{table}.{key}" for key in new[table] if new[table][key] != old[table].get(key)]
+        elif table == "train":
+            changed = [f"train.{k}" for k in new[table] if k not in _CHANGEABLE and new[table][k] != old[table][k]]
+        else:
+            changed = [table] if new[table] != old[table] else []
+        if changed:
+            raise UsageError(
+                f"{changed[0]} cannot change within a run; leave it away to resume, or start a new run with "
+                "--recipe RUN/recipe.toml."
+            )
+
+
+def _located(plan: Recipe, teacher: str | Path, roots: Sequence[str | Path]) -> Recipe:
+    """With absolute paths, so that the run can be resumed from any folder."""
+    source, features = str(teacher), plan.algorithm.features_weights
     if not source.startswith("hf://"):
         source = str(Path(source).resolve())
-    return plan.model_copy(update={"teacher": plan.teacher.model_copy(update={"source": source})})
+    changes = {
+        "teacher": plan.teacher.model_copy(update={"source": source}),
+        "data": plan.data.model_copy(update={"roots": tuple(str(Path(root).resolve()) for root in roots)}),
+    }
+    if features is not None:
+        features = str(Path(features).resolve())
+        changes["algorithm"] = plan.algorithm.model_copy(update={"features_weights": features})
+    return plan.model_copy(update=changes)
 
 
 @torch.no_grad()

@@ -39,6 +39,10 @@ def resolve(recipe: Recipe, teacher: Generator, channels: tuple[int, int], image
     steps = max(1, round(train.epochs * images / batch)) if train.epochs else train.steps or DEFAULT_STEPS
     if isinstance(information, VEM.Settings):
         information = _with(information, channels=information.channels or (32 if unet else 8))
+        if information.start == "buffer" and information.buffer < batch:
+            raise RecipeError(
+                f"information.buffer {information.buffer}: is smaller than the batch of {batch}; make it larger."
+            )
     size = recipe.data.size
     return _with(
         recipe,
@@ -82,14 +86,21 @@ def _algorithm(settings: OMGD.Settings, teacher: Generator, unet: bool) -> OMGD.
     vgg, none = settings.features == "vgg16", settings.features == "none"
     channel = settings.channel if settings.channel is not None else (500.0 if vgg and not unet else OTHER_CHANNEL)
     if not teacher.taps:
-        channel = 0.0  # a network of the user's own has no feature maps that we could name
+        if settings.channel:
+            raise RecipeError("algorithm.channel: a network of your own class has no named feature maps; set it to 0.")
+        channel = 0.0
+    if none and (settings.style or settings.feature or settings.features_weights):
+        raise RecipeError(
+            "algorithm.features = 'none' leaves style, feature and features_weights without meaning; remove them, or "
+            "choose features."
+        )
     style = 1e4 if vgg else 0.0 if none else None
     feature = 10.0 if vgg else 0.0 if none else None
     return _with(
         settings,
         channel=channel,
-        style=style if settings.style is None or none else settings.style,
-        feature=feature if settings.feature is None or none else settings.feature,
+        style=style if settings.style is None else settings.style,
+        feature=feature if settings.feature is None else settings.feature,
         recon=settings.recon if settings.recon is not None else (0.0 if vgg else 10.0),
     )
 

@@ -1,9 +1,13 @@
 """The base of everything that a recipe can say."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 
 
 class BaseSettings(BaseModel):
-    """Frozen; unknown keys and silent conversions (the string "8" for 8) are errors."""
+    """Frozen; unknown keys, silent conversions (the string "8" for 8) and infinite numbers are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -91,10 +91,10 @@ class OMGD(Algorithm):
         if settings.recon:
             terms["recon"] = settings.recon * image_losses.reconstruction(teacher, student)
         if self.connectors:
-            pairs = zip(self.teacher_taps, self.student_taps, self.connectors, strict=True)
             with self.autocast(student.device):
-                connected = {t: f(out.student_taps[s]) for t, s, f in pairs}
-            terms["channel"] = settings.channel * feature_losses.channel_distillation(out.teacher_taps, connected)
+                connected = [f(out.student_taps[s]) for s, f in zip(self.student_taps, self.connectors, strict=True)]
+            of_teacher = [out.teacher_taps[t] for t in self.teacher_taps]
+            terms["channel"] = settings.channel * feature_losses.channel_distillation(of_teacher, connected)
         return terms
 
     def updates(self) -> list[Update]:

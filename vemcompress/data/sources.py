@@ -26,7 +26,12 @@ def find_images(roots: Sequence[str | os.PathLike], split: str = "trainA") -> li
     A root is an image file, a flat folder, or the root of an unpaired set, whose `split` folder is then taken. Raises
     InputError for a root that is absent, has no images, or has splits but not this one.
     """
-    return _find(roots, (split,)).paths
+    return locate(roots, split).paths
+
+
+def locate(roots: Sequence[str | os.PathLike], split: str = "trainA") -> Found:
+    """As `find_images`, with the part of each root that was taken."""
+    return _find(roots, (split,))
 
 
 def find_test_images(roots: Sequence[str | os.PathLike], split: str = "testA") -> Found:

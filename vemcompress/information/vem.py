@@ -10,7 +10,7 @@ from vemcompress.information.base import Information
 from vemcompress.information.langevin import langevin
 from vemcompress.losses.energy import contrast, magnitude
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
-from vemcompress.settings import BaseSettings
+from vemcompress.settings import BaseSettings, Betas
 from vemcompress.step import Adam, Output, Update
 
 
@@ -33,7 +33,7 @@ class VEM(Information):
         noise: float = Field(0.005, ge=0)
         l2: float = Field(0.05, ge=0)
         lr: float = Field(1e-4, gt=0)
-        betas: tuple[float, float] = Field((0.0, 0.999), strict=False)
+        betas: Betas = Field((0.0, 0.999), strict=False)
         start: Literal["student", "teacher", "buffer", "noise"] = "student"
         buffer: int = Field(64, ge=1)
         power_iteration: Literal["step", "forward"] = "step"

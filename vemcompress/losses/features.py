@@ -1,6 +1,6 @@
 """Losses between feature maps, B x C x H x W."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,11 +23,12 @@ def feature(teacher: Tensor, student: Tensor) -> Tensor:
     return F.l1_loss(student.float(), teacher.detach().float())
 
 
-def channel_distillation(teacher: Mapping[str, Tensor], student: Mapping[str, Tensor]) -> Tensor:
+def channel_distillation(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
     """Eq. 13-14: squared distance of the channels' spatial means, averaged over batch and channels, summed over taps.
 
-    Both map the same names to maps of equal C; the teacher's side is a constant. Returns a scalar.
+    The n-th maps of both have equal C; the teacher's side is a constant. Returns a scalar.
     """
     return sum(
-        F.mse_loss(student[name].float().mean((2, 3)), teacher[name].detach().float().mean((2, 3))) for name in teacher
+        F.mse_loss(s.float().mean((2, 3)), t.detach().float().mean((2, 3)))
+        for t, s in zip(teacher, student, strict=True)
     )

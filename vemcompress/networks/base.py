@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -95,8 +94,7 @@ def use_image_statistics(network: nn.Module) -> None:
     """
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
-            layer = nn.InstanceNorm2d(module.num_features, eps=module.eps, affine=True)
-            with torch.no_grad():
-                layer.weight.copy_(module.weight)
-                layer.bias.copy_(module.bias)
-            network.set_submodule(name, layer.to(module.weight.device).train(module.training))
+            layer = nn.InstanceNorm2d(module.num_features, eps=module.eps, affine=module.affine)
+            if module.affine:
+                layer.weight, layer.bias = module.weight, module.bias
+            network.set_submodule(name, layer.train(module.training))

@@ -31,7 +31,9 @@ class ResNetConfig(Config):
             return values
         values = dict(values)
         width = values.pop("width", None)
-        if width is not None and "widths" not in values:
+        if width is not None:
+            if "widths" in values:
+                raise ValueError("width and widths exclude each other; give one")
             if isinstance(width, bool) or not isinstance(width, int) or width < 1:
                 raise ValueError("width must be a whole number of at least 1")
             values["widths"] = (width, 2 * width, 4 * width, 2 * width, width)

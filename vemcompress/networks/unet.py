@@ -30,8 +30,10 @@ class UNetConfig(Config):
         if not isinstance(values, dict):
             return values
         values = dict(values)
+        if "down" in values and not {"width", "downs"}.isdisjoint(values):
+            raise ValueError("down excludes width and downs; give the one or the other")
         width, downs = values.pop("width", None), values.pop("downs", 8)
-        if width is not None and "down" not in values:
+        if width is not None:
             if isinstance(width, bool) or not isinstance(width, int) or width < 1:
                 raise ValueError("width must be a whole number of at least 1")
             if not isinstance(downs, int) or not 2 <= downs <= 12:

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from vemcompress.errors import InputError
@@ -66,10 +65,6 @@ def damage(checkpoint: Path) -> str | None:
     except (OSError, ValueError, AttributeError) as error:
         return f"manifest.json or a file of it cannot be read ({error})"
     return None
-
-
-def tensors_to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    return save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
 
 
 def tensors_from(path: Path) -> dict[str, Tensor]:

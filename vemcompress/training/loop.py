@@ -24,6 +24,7 @@ from vemcompress.training.run import Log, RunFolder
 from vemcompress.training.runner import Runner
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.files import write_atomically
+from vemcompress.weights.tensors import safetensors_bytes
 
 ESTIMATE_AFTER, WARM_UP = 20, 3
 
@@ -66,11 +67,11 @@ class Trainer:
         state = {"step": self.step, "teacher_sha256": self.provenance.get("sha256")}
         files = {
             "student.safetensors": student,
-            "optimizers.safetensors": checkpoint.tensors_to_bytes(self.runner.state()),
+            "optimizers.safetensors": safetensors_bytes(self.runner.state()),
             "state.json": json.dumps(state).encode(),
         }
         for name, (module, metadata) in self.algorithm.companions().items():
-            files[f"{name}.safetensors"] = checkpoint.tensors_to_bytes(module.state_dict(), metadata)
+            files[f"{name}.safetensors"] = safetensors_bytes(module.state_dict(), metadata)
         checkpoint.save(self.run.checkpoints, self.step, files)
         write_atomically(self.run.student, student)
         self.on_event({"event": "checkpoint", "step": self.step, "path": str(self.run.checkpoints)})

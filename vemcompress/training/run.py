@@ -30,7 +30,8 @@ class RunFolder:
         """Raises UsageError (2) where something is there already."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path}: is a file; give another folder to --out.")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        begun = {".lock", self.samples.name, self.checkpoints.name}  # of a run that was killed before it had a recipe
+        if self.path.is_dir() and not {p.name for p in self.path.iterdir()} <= begun:
             raise UsageError(
                 f"{self.path}: is there already; continue it with --resume {self.path}, or give another --out."
             )

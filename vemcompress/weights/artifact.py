@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from safetensors.torch import save
 from torch import Tensor, nn
 
 import vemcompress
@@ -14,6 +13,7 @@ from vemcompress.networks import GENERATORS, parse_config
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.weights.files import write_atomically
 from vemcompress.weights.layouts import Mismatch, assemble
+from vemcompress.weights.tensors import safetensors_bytes
 
 FORMAT = "vemcompress"
 FORMAT_VERSION = 1
@@ -57,9 +57,7 @@ def artifact_bytes(
         "input": json.dumps(input_convention(generator)),
         "teacher": json.dumps(teacher or {}),
     }
-    # A copy of each tensor: safetensors refuses to write two names for one memory.
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in generator.state_dict().items()}
-    return save(tensors, metadata)
+    return safetensors_bytes(generator.state_dict(), metadata)
 
 
 def input_convention(generator: Generator) -> dict[str, Any]:
