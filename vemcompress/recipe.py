@@ -29,10 +29,19 @@ from vemcompress.networks import (
     ResNetConfig,
     UNetConfig,
 )
-from vemcompress.settings import BaseSettings
+from vemcompress.settings import BaseSettings, Betas
 
-# The later of two that exclude each other wins.
-EXCLUSIVE = {"steps": "epochs", "epochs": "steps", "width": "target_macs", "target_macs": "width"}
+TAGS = {"algorithm": ("name", "omgd"), "information": ("name", "vem"), "student": ("family", "auto")}
+
+# The layer on top wins: what it sets removes what it excludes, or what was chosen to fit the old value, from below.
+REPLACES = {
+    "steps": ("epochs",),
+    "epochs": ("steps",),
+    "width": ("target_macs", "widths", "down", "up"),
+    "target_macs": ("width",),
+    "features": ("features_weights", "style", "feature", "channel", "recon"),
+    "size": ("load_size",),
+}
 
 
 class TeacherSettings(BaseSettings):
@@ -44,7 +53,7 @@ class TeacherSettings(BaseSettings):
 
 
 class AutoStudent(BaseSettings):
-    """A student that follows the teacher: its family, channels, norm and depth. `target_macs` counts true MACs."""
+    """A student of the teacher's kind, channels and depth, and of a U-Net's norm. `target_macs` are true MACs."""
 
     family: Literal["auto"] = "auto"
     width: int | None = Field(None, ge=1)
@@ -92,7 +101,7 @@ class TrainSettings(BaseSettings):
     epochs: float | None = Field(None, gt=0)
     batch: int | None = Field(None, ge=1)
     lr: float = Field(2e-4, gt=0)
-    betas: tuple[float, float] = Field((0.5, 0.999), strict=False)
+    betas: Betas = Field((0.5, 0.999), strict=False)
     constant: float = Field(0.5, ge=0, le=1)
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -161,9 +170,10 @@ def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
             raise RecipeError(f"recipe {path.stem}: extends '{parent}', which extends another; one level is allowed.")
         values = _merge(base, values)
     values.setdefault("name", path.stem)
+    chosen: dict = {}
     for override in overrides:
-        values = _merge(values, _override(override))
-    return _validate(values, path.stem, text, overrides)
+        chosen = _join(chosen, _override(override))
+    return _validate(_merge(values, chosen), path.stem, text, overrides)
 
 
 def _parse(path: Path) -> tuple[dict, str]:
@@ -190,32 +200,54 @@ def _override(text: str) -> dict:
     return parsed
 
 
-def _merge(base: dict, over: dict) -> dict:
-    """Tables are merged; a table that changes its `name` or `family`, and so its keys, starts anew."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            changed = any(tag in value and value[tag] != old.get(tag, value[tag]) for tag in ("name", "family"))
-            merged[key] = value if changed else _merge(old, value)
-        else:
-            merged.pop(EXCLUSIVE.get(key), None)
-            merged[key] = value
+def _join(tables: dict, more: dict) -> dict:
+    """Nested tables side by side; the later value of one key wins."""
+    joined = dict(tables)
+    for key, value in more.items():
+        both = isinstance(joined.get(key), dict) and isinstance(value, dict)
+        joined[key] = _join(joined[key], value) if both else value
+    return joined
+
+
+def _merge(below: dict, above: dict) -> dict:
+    """One layer of tables on another. A table that changes its `name` or `family`, and so its keys, starts anew."""
+    merged = dict(below)
+    for table, values in above.items():
+        old = merged.get(table)
+        if not (isinstance(old, dict) and isinstance(values, dict)):
+            merged[table] = values
+            continue
+        tag, default = TAGS.get(table, ("", ""))
+        resized = table == "student" and "target_macs" in values and "family" not in values
+        if resized or (tag in values and values[tag] != old.get(tag, default)):
+            merged[table] = values
+            continue
+        outdated = {gone for key in values if values[key] != old.get(key) for gone in REPLACES.get(key, ())}
+        kept = {key: value for key, value in old.items() if key not in outdated}
+        if "widths" in outdated:
+            kept = _same_depth(old, kept)
+        merged[table] = kept | values
     return merged
 
 
+def _same_depth(old: dict, kept: dict) -> dict:
+    """A student that gets another width keeps its number of blocks or levels."""
+    if isinstance(old.get("blocks"), list):
+        kept["blocks"] = len(old["blocks"])
+    if isinstance(old.get("down"), list):
+        kept["downs"] = len(old["down"])
+    return kept
+
+
 def _validate(values: dict, name: str, text: str, overrides=()) -> Recipe:
-    for table, default in (("algorithm", "omgd"), ("information", "vem")):
+    for table, (tag, default) in TAGS.items():
         if isinstance(values.get(table), dict):
-            values[table].setdefault("name", default)
-    if isinstance(values.get("student"), dict):
-        values["student"].setdefault("family", "auto")
+            values[table] = {tag: default} | values[table]
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        errors = sorted(
-            error.errors(), key=lambda e: e["type"] != "extra_forbidden"
-        )  # a typing error explains the rest
+        # A typing error explains the rest, so it is told first.
+        errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         raise RecipeError(f"recipe {name}: {_sentence(errors[0], values, text, overrides)}") from error
 
 
