@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 from pydantic import ValidationError
-from safetensors.torch import save
 
 import vemcompress
 from vemcompress.errors import InputError
@@ -22,6 +21,7 @@ from vemcompress.weights.layouts import Mismatch, assemble, convert
 from vemcompress.weights.published.discriminators import PATCHGAN, PIXELGAN, is_shared_patchgan, shared_patchgan
 from vemcompress.weights.published.hints import hint
 from vemcompress.weights.safe import State, read_state
+from vemcompress.weights.tensors import safetensors_bytes
 
 # Not a generator's "vemcompress", so that a discriminator given as a teacher is said to be one.
 FORMAT = "vemcompress-discriminator"
@@ -43,8 +43,8 @@ def save_discriminator(path: str | Path, discriminator: Discriminator, extra: di
 
     Raises OutputError (9).
     """
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in discriminator.state_dict().items()}
-    write_atomically(path, save(tensors, (extra or {}) | discriminator_metadata(discriminator)))
+    metadata = (extra or {}) | discriminator_metadata(discriminator)
+    write_atomically(path, safetensors_bytes(discriminator.state_dict(), metadata))
 
 
 def load_discriminator(path: str | Path, expected: DiscriminatorConfig | None = None) -> Discriminator:
