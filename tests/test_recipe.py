@@ -78,6 +78,8 @@ def test_a_bad_override_is_refused(override):
 
 
 def test_the_student_follows_the_teachers_family():
+    deep = resolve(recipes.read("omgd", ["data.size=32"]), toy_teacher("deep_unet", downs=5), (3, 3), 10).student
+    assert deep.family == "unet"
     resnet = resolve(recipes.read("omgd"), toy_teacher("cartoongan", blocks=8), (3, 3), 10).student
     unet = resolve(recipes.read("omgd", ["data.size=32"]), toy_teacher("unet"), (3, 3), 10).student
     assert (resnet.family, resnet.widths[0], len(resnet.blocks)) == ("mobile_resnet", 16, 8)

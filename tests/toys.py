@@ -31,7 +31,7 @@ TOY = (
 
 def toy_teacher(family: str = "resnet", seed: int = 0, **shape) -> Generator:
     torch.manual_seed(seed)
-    shape = {"width": 4, **({"blocks": 3} if family != "unet" else {"downs": 5}), **shape}
+    shape = {"width": 4, **({"downs": 5} if "unet" in family else {"blocks": 3}), **shape}
     network = build_generator(parse_config({"family": family, **shape}))
     init_weights(network)
     return network.eval()

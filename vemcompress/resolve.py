@@ -31,7 +31,7 @@ def resolve(recipe: Recipe, teacher: Generator, channels: tuple[int, int], image
 
     Weights of features other than VGG stay open until `calibrate`. Raises RecipeError where it does not fit.
     """
-    unet = teacher.family == "unet"
+    unet = isinstance(teacher.config, UNetConfig)
     student = _student(recipe, teacher, channels)
     _check(recipe, teacher, student, channels)
     train, algorithm, information = recipe.train, recipe.algorithm, recipe.information
@@ -111,7 +111,7 @@ def _student(recipe: Recipe, teacher: Generator, channels: tuple[int, int]) -> C
     shape = {"in_channels": channels[0], "out_channels": channels[1]}
 
     def of_width(width: int) -> Config:
-        if teacher.family == "unet":
+        if isinstance(teacher.config, UNetConfig):
             return UNetConfig(width=width, downs=len(teacher.config.down), norm=teacher.config.norm, **shape)
         blocks = len(teacher.config.blocks) if teacher.config is not None else 9
         return MobileResNetConfig(width=width, blocks=blocks, **shape)
