@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vemcompress.algorithms.omgd import OMGD, paired_taps
 from vemcompress.errors import RecipeError
+from vemcompress.information import check as check_information
 from vemcompress.information.vem import VEM
 from vemcompress.losses.features import gram
 from vemcompress.networks import Config, MobileResNetConfig, UNetConfig, build_generator
@@ -39,10 +40,7 @@ def resolve(recipe: Recipe, teacher: Generator, channels: tuple[int, int], image
     steps = max(1, round(train.epochs * images / batch)) if train.epochs else train.steps or DEFAULT_STEPS
     if isinstance(information, VEM.Settings):
         information = _with(information, channels=information.channels or (32 if unet else 8))
-        if information.start == "buffer" and information.buffer < batch:
-            raise RecipeError(
-                f"information.buffer {information.buffer}: is smaller than the batch of {batch}; make it larger."
-            )
+    check_information(information, batch)
     size = recipe.data.size
     return _with(
         recipe,

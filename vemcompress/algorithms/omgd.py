@@ -98,7 +98,7 @@ class OMGD(Algorithm):
         return terms
 
     def updates(self) -> list[Update]:
-        learned = {"student": self.student, "connectors": self.connectors}
+        learned = {"student": self.student, "connectors": self.connectors} | self.information.student_modules()
 
         def terms(out: Output) -> dict[str, Tensor]:
             return self.student_terms(out) | self.information.student_terms(out)

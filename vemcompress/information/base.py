@@ -18,6 +18,10 @@ class Information(nn.Module):
 
     file = "information"  # its name in a checkpoint
 
+    @staticmethod
+    def check(settings: BaseSettings, batch: int) -> None:
+        """Raises RecipeError (3) where these settings cannot work on batches of this size."""
+
     @property
     def metadata(self) -> dict[str, str]:
         """What rebuilds the add-on from its weights; empty where it has none."""
@@ -26,6 +30,10 @@ class Information(nn.Module):
     def update(self) -> Update | None:
         """The update that tightens the variational bound, before the student's (section 3, step 1)."""
         return None
+
+    def student_modules(self) -> dict[str, nn.Module]:
+        """What learns with the student, by the student's optimiser, because one loss moves both."""
+        return {}
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """The named, weighted term of the student's loss (eq. 10)."""

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.information.langevin import langevin
 from vemcompress.losses.energy import contrast, magnitude
@@ -47,6 +48,13 @@ class VEM(Information):
             self.register_buffer("memory", torch.rand(settings.buffer, image_channels, height, width) * 2 - 1)
 
     file = "energy"
+
+    @staticmethod
+    def check(settings: Settings, batch: int) -> None:
+        if settings.start == "buffer" and settings.buffer < batch:
+            raise RecipeError(
+                f"information.buffer {settings.buffer}: is smaller than the batch of {batch}; make it larger."
+            )
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -1,0 +1,68 @@
+"""VID: a factorised Gaussian as the variational distribution q(t|s) (Ahn et al., CVPR 2019), as a rival of VEM."""
+
+import json
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from vemcompress.information.base import Information
+from vemcompress.losses.information import gaussian
+from vemcompress.settings import BaseSettings
+from vemcompress.step import Output
+
+INITIAL_VARIANCE, LEAST_VARIANCE = 5.0, 1e-5
+
+
+class VID(Information):
+    """q(t|s) = N(mu(s), diag(var_c)), one variance per colour channel: pixels are independent of one another.
+
+    mu(s) = s, as in the public code of VEM's authors. VID itself, which distils feature maps of unequal width, maps
+    s by 1x1 convolutions with ReLUs between and no bias; `regressor` gives that form. What is learnt here moves with
+    the student, by the student's optimiser.
+    """
+
+    class Settings(BaseSettings):
+        """`weight`: beta of VID. `regressor`: channels between mu's convolutions (VID has as many as t, so 3 for RGB);
+        0 for mu(s) = s."""
+
+        name: Literal["vid"] = "vid"
+        weight: float = Field(1.0, ge=0)
+        regressor: int = Field(0, ge=0)
+
+    file = "vid"
+
+    def __init__(self, settings: Settings, *, image_channels: int, height: int, width: int):
+        super().__init__()
+        self.settings = settings
+        start = math.log(math.expm1(INITIAL_VARIANCE - LEAST_VARIANCE))  # the inverse of softplus
+        self.a = nn.Parameter(torch.full((image_channels,), start))
+        self.mu = _regressor(image_channels, settings.regressor) if settings.regressor else nn.Identity()
+
+    @property
+    def variance(self) -> Tensor:
+        """var_c = softplus(a_c) + 1e-5."""
+        return F.softplus(self.a.float()) + LEAST_VARIANCE
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        config = {"image_channels": len(self.a), "regressor": self.settings.regressor}
+        return {"family": "vid", "config": json.dumps(config)}
+
+    def student_modules(self) -> dict[str, nn.Module]:
+        return {"vid": self}
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        """-log q(t|s): its gradient raises the bound through s, and tightens it through var and mu."""
+        nll = gaussian(out.target.detach().float(), self.mu(out.student.float()), self.variance)
+        return {"information": self.settings.weight * nll}
+
+
+def _regressor(channels: int, middle: int) -> nn.Sequential:
+    """1x1 convolution, ReLU, 1x1, ReLU, 1x1, without biases."""
+    widths = [(channels, middle), (middle, middle), (middle, channels)]
+    first, second, last = (nn.Conv2d(i, o, 1, bias=False) for i, o in widths)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)

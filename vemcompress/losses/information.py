@@ -1,0 +1,24 @@
+"""Bounds of the mutual information I(T; S) that VEM's rivals raise (Kang et al., section 5.5), on float32 tensors."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def gaussian(target: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """VID: -log q(t|s) of a factorised Gaussian without its constant, mean of ((mu(s) - t)^2 / var_c + log var_c) / 2.
+
+    `target` and `mean` are B x C x H x W, `variance` C positive numbers. Returns a scalar. Ahn et al., CVPR 2019.
+    """
+    variance = variance.view(-1, 1, 1)
+    return (0.5 * ((mean - target).square() / variance + variance.log())).mean()
+
+
+def info_nce(anchors: Tensor, positives: Tensor, memory: Tensor, temperature: float) -> Tensor:
+    """CRD: mean -log of the share that each anchor gives to its own positive, among all positives and the memory.
+
+    `anchors` and `positives` are B x D and `memory` is M x D, of unit length. The bound is I(T; S) >= log(B + M) minus
+    this scalar. van den Oord et al., 2018; Tian et al., ICLR 2020.
+    """
+    likeness = anchors @ torch.cat((positives, memory)).T / temperature
+    return F.cross_entropy(likeness, torch.arange(len(anchors), device=anchors.device))
