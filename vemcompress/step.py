@@ -13,7 +13,8 @@ class Output:
     """All that the updates of one step share. Images are B x C x H x W in [-1, 1].
 
     `target` is t of q(t|s): the teacher's image, or the ground truth where data is paired (section 5.3). `random` is
-    this step's own generator of noise. `samples` holds t~, drawn once by the add-on and used by both of its losses.
+    this step's own generator of noise. `samples` holds t~, drawn once by the add-on and used by both of its losses;
+    `start` is t_0, where its dynamics began, and `energies` are E(t, s) and E(t~, s), B x 1, before theta moved.
     """
 
     input: Tensor
@@ -24,6 +25,8 @@ class Output:
     teacher_taps: Taps
     random: Generator
     samples: Tensor | None = None
+    start: Tensor | None = None
+    energies: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Adam:
 class Update:
     """One optimiser step: `terms` gives the loss as named, weighted terms; `modules` are the ones that learn from it.
 
-    `every`: due at each n-th step. `after` is called once the parameters have moved.
+    `every`: due at each n-th step. `after` is called once the parameters have moved. `monitor` gives detached scalars
+    to log that are no part of the loss; `watch` is told the values of each logged step, and returns a warning or None.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Update:
     optimizer: Adam
     every: int = 1
     after: Callable[[], None] | None = None
+    monitor: Callable[[Output], dict[str, Tensor]] | None = None
+    watch: Callable[[dict[str, float]], str | None] | None = None
 
     def due(self, step: int) -> bool:
         """Steps count from 1."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
+from vemcompress.information.divergence import Divergence
 from vemcompress.information.langevin import langevin
 from vemcompress.losses.energy import contrast, magnitude
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
@@ -94,10 +95,10 @@ class VEM(Information):
     def sample(self, out: Output) -> Tensor:
         """t~ by Langevin dynamics, given the student's images (eq. 7)."""
         settings = self.settings
-        start, slots = self.start(out)
+        out.start, slots = self.start(out)
         samples = langevin(
             self._evaluator(out.student.detach().float(), frozen=True),
-            start,
+            out.start,
             steps=settings.steps,
             step_size=settings.step_size,
             noise=settings.noise,
@@ -111,15 +112,36 @@ class VEM(Information):
         """Eq. 5-6: the terms of the energy's own loss. Draws the samples of this step."""
         out.samples = self.sample(out)
         positive, negative = self._both(out.student.detach().float(), out.target.float(), out.samples, frozen=False)
+        out.energies = positive.detach(), negative.detach()
         return {
             "energy": contrast(positive, negative),
             "energy_magnitude": self.settings.l2 * magnitude(positive, negative),
         }
 
+    def monitor(self, out: Output) -> dict[str, Tensor]:
+        """For the log: mean E(t, s) - E(t~, s), mean |E| of both, and mean |t~ - t_0|, from what is computed already.
+
+        The energies are those before theta moves in this step.
+        """
+        positive, negative = out.energies
+        return {
+            "energy_gap": contrast(positive, negative),
+            "energy_scale": torch.cat((positive, negative)).abs().mean(),
+            "langevin_move": (out.samples - out.start.float()).abs().mean(),
+        }
+
     def update(self) -> Update:
         optimizer = Adam(self.settings.lr, self.settings.betas, decays=False)
         after = self.energy.power_iteration if self.settings.power_iteration == "step" else None
-        return Update("energy", {"energy": self.energy}, self.energy_terms, optimizer, after=after)
+        return Update(
+            "energy",
+            {"energy": self.energy},
+            self.energy_terms,
+            optimizer,
+            after=after,
+            monitor=self.monitor,
+            watch=Divergence(self.settings.l2),
+        )
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """Eq. 8-10: -lambda_MI I(T; S), with theta moved already in this step; the gradient goes through s alone."""

@@ -135,6 +135,9 @@ class Trainer:
             values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
             self._metrics.write({"step": step, "lr": settings.lr * factor, **values})
             self.losses = values
+            for update in self.runner.updates:
+                if update.watch and (warning := update.watch(values)):
+                    self.on_event({"event": "warning", "message": f"step {step}: {warning}"})
 
     def _random(self, step: int) -> torch.Generator:
         """The step's own noise: a function of the seed and the step alone, so that resuming needs no state."""

@@ -41,7 +41,7 @@ class Runner:
         return factor
 
     def apply(self, update: Update, out: Output, step: int) -> dict[str, Tensor]:
-        """One optimiser step. Returns the terms as scalars on the device, detached.
+        """One optimiser step. Returns the terms, and what the update monitors, as scalars on the device, detached.
 
         Raises NumericalError, before the optimiser moves, when a term or a gradient is NaN or infinite.
         """
@@ -57,7 +57,7 @@ class Runner:
         optimizer.step()
         if update.after:
             update.after()
-        return dict(zip(terms, values, strict=True))
+        return dict(zip(terms, values, strict=True)) | (update.monitor(out) if update.monitor else {})
 
     def state(self) -> dict[str, Tensor]:
         """All optimisers' state as flat tensors: `update/parameter/key`."""
