@@ -66,7 +66,8 @@ class Console:
         smaller = teacher["parameters"] / student["parameters"]
         self.note(f"          {smaller:.1f} times fewer parameters; MACs are the true ones at {event['size']} px")
         algorithm, information = event["algorithm"], event["information"]
-        add_on = f"VEM, lambda_MI {information['weight']:g}" if information["name"] == "vem" else "no add-on"
+        name = information["name"].upper()
+        add_on = "no add-on" if name == "NONE" else f"{name}, lambda_MI {information['weight']:g}"
         self.note(
             f"recipe    {event['recipe']}: {algorithm['name'].upper()}, features {algorithm['features']}, {add_on}"
         )

@@ -85,6 +85,9 @@ def distill(
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     plan = _located(plan, teacher, data or plan.data.roots)
     loaded = load(plan.teacher.source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
+    if loaded.revision and "@" not in plan.teacher.source:  # the Hub may move on before the run is resumed
+        pinned = f"{plan.teacher.source}@{loaded.revision}"
+        plan = plan.model_copy(update={"teacher": plan.teacher.model_copy(update={"source": pinned})})
     if not plan.data.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
     channels = channels_of(loaded.generator)
