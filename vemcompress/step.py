@@ -44,6 +44,7 @@ class Update:
 
     `every`: due at each n-th step. `after` is called once the parameters have moved. `monitor` gives detached scalars
     to log that are no part of the loss; `watch` is told the values of each logged step, and returns a warning or None.
+    Due updates of one label `together` that follow one another all learn before the first of them moves.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Update:
     after: Callable[[], None] | None = None
     monitor: Callable[[Output], dict[str, Tensor]] | None = None
     watch: Callable[[dict[str, float]], str | None] | None = None
+    together: str | None = None
 
     def due(self, step: int) -> bool:
         """Steps count from 1."""

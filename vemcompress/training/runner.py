@@ -23,6 +23,7 @@ class Runner:
 
     def __init__(self, updates: list[Update], device: torch.device):
         self.updates = updates
+        self._held: list[Update] = []  # have their gradients, and wait for others that move together with them
         self._parameters = {u.name: dict(_parameters(u)) for u in updates}
         fused = device.type in ("cpu", "cuda")
         self._optimizers = {
@@ -43,7 +44,8 @@ class Runner:
     def apply(self, update: Update, out: Output, step: int) -> dict[str, Tensor]:
         """One optimiser step. Returns the terms, and what the update monitors, as scalars on the device, detached.
 
-        Raises NumericalError, before the optimiser moves, when a term or a gradient is NaN or infinite.
+        Of updates `together`, the last that is due at this step moves them all. Raises NumericalError, before any of
+        their optimisers moves, when a term or a gradient is NaN or infinite.
         """
         terms = update.terms(out)
         values = torch.stack([t.detach().float().reshape(()) for t in terms.values()])
@@ -53,11 +55,28 @@ class Runner:
         torch.autograd.backward(sum(terms.values()), inputs=parameters)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not math.isfinite(torch.cat((values, norm.detach().float().reshape(1))).sum().item()):
+            self._held.clear()
             raise NumericalError(_complaint(update, terms, parameters, step))
-        optimizer.step()
-        if update.after:
-            update.after()
+        self._held.append(update)
+        if not self._waits(update, step):
+            self._move()
         return dict(zip(terms, values, strict=True)) | (update.monitor(out) if update.monitor else {})
+
+    def _waits(self, update: Update, step: int) -> bool:
+        """Whether the next update that is due at this step moves together with this one."""
+        if update.together is None:
+            return False
+        names = [u.name for u in self.updates]
+        following = (u for u in self.updates[names.index(update.name) + 1 :] if u.due(step))
+        return getattr(next(following, None), "together", None) == update.together
+
+    def _move(self) -> None:
+        held, self._held = self._held, []
+        for update in held:
+            self._optimizers[update.name].step()
+        for update in held:
+            if update.after:
+                update.after()
 
     def state(self) -> dict[str, Tensor]:
         """All optimisers' state as flat tensors: `update/parameter/key`."""

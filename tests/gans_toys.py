@@ -1,0 +1,58 @@
+"""Whole training steps of teachers, driven from given weights and batches.
+
+In double precision: Adam makes a full step of a gradient that is zero but for rounding (a bias before instance norm),
+so that in float32 two equal programs part as soon as they add in another order.
+"""
+
+from copy import deepcopy
+
+import torch
+from toys import random, toy_teacher
+
+from vemcompress.gans.base import GAN
+from vemcompress.networks.base import Generator
+from vemcompress.training.runner import Runner
+
+SIZE = 32
+CPU = torch.device("cpu")
+
+
+def toy_unet(seed: int, family: str = "unet") -> Generator:
+    return toy_teacher(family, seed, norm="batch").train().double()
+
+
+def batches(count: int, size: int = SIZE, batch: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = random(7)
+    shape = (2, batch, 3, size, size)
+    return [tuple(torch.rand(shape, generator=generator, dtype=torch.double) * 2 - 1) for _ in range(count)]
+
+
+def steps(gan: GAN, given, runner: Runner | None = None) -> list[dict[str, float]]:
+    """Train on these batches, as the loop does; the losses of each step."""
+    runner, log = runner or Runner(gan.train().double().updates(), CPU), []
+    for step, batch in enumerate(given, start=1):
+        out, losses = gan(batch, random(step)), {}
+        for update in runner.updates:
+            if update.due(step):
+                losses |= runner.apply(update, out, step)
+        log.append({name: value.item() for name, value in losses.items()})
+    return log
+
+
+def copies(*networks):
+    return [deepcopy(network).train().double() for network in networks]
+
+
+def adam(*networks) -> torch.optim.Adam:
+    """As the original: one optimiser for a group of networks."""
+    return torch.optim.Adam([p for network in networks for p in network.parameters()], lr=2e-4, betas=(0.5, 0.999))
+
+
+def assert_same_weights(found: torch.nn.Module, expected: torch.nn.Module) -> None:
+    """Parameters and running statistics."""
+    for (name, value), wanted in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
+        assert torch.allclose(value, wanted, rtol=1e-7, atol=1e-9), name
+
+
+def statistics(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in network.named_buffers()}

@@ -1,0 +1,125 @@
+"""CycleGAN: teachers A -> B and B -> A that learn without pairs (Zhu et al., ICCV 2017)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Generator as Random
+from torch import Tensor
+
+from vemcompress.gans.base import GAN, Companions, companion, discriminator_for
+from vemcompress.gans.pool import ImagePool
+from vemcompress.losses.adversarial import discriminator_loss, generator_loss
+from vemcompress.networks.base import Generator
+from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
+from vemcompress.settings import BaseSettings, Betas
+from vemcompress.step import Adam, Update
+from vemcompress.weights.inspect import out_channels
+
+
+@dataclass
+class Cycle:
+    """One step's images of both domains, their translations, and these translated back."""
+
+    real_a: Tensor
+    real_b: Tensor
+    fake_b: Tensor
+    fake_a: Tensor
+    back_a: Tensor
+    back_b: Tensor
+    random: Random
+
+
+class CycleGAN(GAN):
+    """`generator_a` translates A to B and `discriminator_a` judges images of B, as in the published files; b back.
+
+    Both generators move first, by one loss; then both discriminators, on images of B and A and on pooled fakes.
+    """
+
+    class Settings(BaseSettings):
+        """The paper's symbols. `identity` is the share of lambda_A and lambda_B; 0 leaves that term out."""
+
+        name: Literal["cyclegan"] = "cyclegan"
+        mode: Literal["hinge", "lsgan", "vanilla"] = "lsgan"
+        lambda_a: float = Field(10.0, ge=0)
+        lambda_b: float = Field(10.0, ge=0)
+        identity: float = Field(0.5, ge=0)
+        lambda_gan: float = Field(1.0, ge=0)
+        pool: int = Field(50, ge=0)
+        lr: float = Field(2e-4, gt=0)
+        betas: Betas = Field((0.5, 0.999), strict=False)
+        every: int = Field(1, ge=1)
+        discriminator: AnyDiscriminator = PatchGANConfig(width=64)
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        generator_a: Generator,
+        generator_b: Generator,
+        discriminator_a: Discriminator | None = None,
+        discriminator_b: Discriminator | None = None,
+    ):
+        super().__init__()
+        self.settings, self.generator_a, self.generator_b = settings, generator_a, generator_b
+        self.discriminator_a, self.discriminator_b = (
+            discriminator_for(settings.discriminator, given, out_channels(generator), generator, shared=False)
+            for given, generator in ((discriminator_a, generator_a), (discriminator_b, generator_b))
+        )
+        self.pool_a, self.pool_b = ImagePool(settings.pool), ImagePool(settings.pool)  # of fake A and fake B
+
+    def forward(self, batch: tuple[Tensor, Tensor], random: Random) -> Cycle:
+        """B x C x H x W of each domain, in [-1, 1]."""
+        real_a, real_b = batch
+        fake_b = self.generate(self.generator_a, real_a)
+        back_a = self.generate(self.generator_b, fake_b)
+        fake_a = self.generate(self.generator_b, real_b)
+        back_b = self.generate(self.generator_a, fake_a)
+        return Cycle(real_a, real_b, fake_b, fake_a, back_a, back_b, random)
+
+    def generator_terms(self, out: Cycle) -> dict[str, Tensor]:
+        """Identity (G_A on B should change nothing), adversarial and cycle terms of both directions."""
+        settings, terms = self.settings, {}
+        if settings.identity:
+            same_b = self.generate(self.generator_a, out.real_b)
+            same_a = self.generate(self.generator_b, out.real_a)
+            terms["a_identity"] = settings.identity * settings.lambda_b * F.l1_loss(same_b, out.real_b)
+            terms["b_identity"] = settings.identity * settings.lambda_a * F.l1_loss(same_a, out.real_a)
+        for side, judge, fake in (
+            ("a", self.discriminator_a, out.fake_b),
+            ("b", self.discriminator_b, out.fake_a),
+        ):
+            terms[f"{side}_gan"] = settings.lambda_gan * generator_loss(settings.mode, self.judge(judge, fake))
+        terms["a_cycle"] = settings.lambda_a * F.l1_loss(out.back_a, out.real_a)
+        terms["b_cycle"] = settings.lambda_b * F.l1_loss(out.back_b, out.real_b)
+        return terms
+
+    def discriminator_terms(self, out: Cycle) -> dict[str, Tensor]:
+        """Real, then fake, for B and then for A: the published order, also of the pools' draws."""
+        terms = {}
+        for side, judge, pool, real, fake in (
+            ("a", self.discriminator_a, self.pool_b, out.real_b, out.fake_b),
+            ("b", self.discriminator_b, self.pool_a, out.real_a, out.fake_a),
+        ):
+            earlier = pool.query(fake, out.random)
+            scores = self.judge(judge, real), self.judge(judge, earlier)
+            halves = discriminator_loss(self.settings.mode, *scores)
+            terms |= {f"{side}_d_{half}": value for half, value in halves.items()}
+        return terms
+
+    def updates(self) -> list[Update]:
+        adam, every = Adam(self.settings.lr, self.settings.betas), self.settings.every
+        judges = {"a": self.discriminator_a, "b": self.discriminator_b}
+        makers = {"a": self.generator_a, "b": self.generator_b}
+        return [
+            Update("generators", makers, self.generator_terms, adam, every),
+            Update("discriminators", judges, self.discriminator_terms, adam, every),
+        ]
+
+    def generators(self) -> dict[str, Generator]:
+        return {"generator_a": self.generator_a, "generator_b": self.generator_b}
+
+    def companions(self) -> Companions:
+        judges = {name: companion(getattr(self, name)) for name in ("discriminator_a", "discriminator_b")}
+        return judges | {"pool_a": (self.pool_a, {}), "pool_b": (self.pool_b, {})}

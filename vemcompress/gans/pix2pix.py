@@ -1,0 +1,159 @@
+"""Pix2Pix: a teacher that learns from pairs (Isola et al., CVPR 2017), and OMGD's two (Ren et al., ICCV 2021)."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Generator as Random
+from torch import Tensor, cat
+
+from vemcompress.gans.base import GAN, Companions, companion, discriminator_for
+from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
+from vemcompress.networks.base import Generator, Taps
+from vemcompress.networks.discriminators import (
+    AnyDiscriminator,
+    Discriminator,
+    PatchGANConfig,
+    SharedPatchGANConfig,
+    TeacherName,
+)
+from vemcompress.settings import BaseSettings, Betas
+from vemcompress.step import Adam, Update
+from vemcompress.weights.inspect import in_channels, out_channels
+
+
+@dataclass
+class Pairs:
+    """One step's A and B, the teachers' images of A by name, and feature maps of the first of them, as constants."""
+
+    input: Tensor
+    target: Tensor
+    images: dict[str, Tensor]
+    taps: Taps = field(default_factory=dict)
+
+
+class Conditional(GAN):
+    """Teachers G: A -> B, and a discriminator of cat(A, B).
+
+    G minimises lambda_gan L_G(D(A, G(A))) + lambda_recon |G(A) - B|, D 0.5 (L_fake + L_real) (`losses.adversarial`).
+    """
+
+    class Settings(BaseSettings):
+        """`every`: teachers and discriminator learn at each n-th step (n_dis)."""
+
+        name: str
+        mode: Literal["hinge", "lsgan", "vanilla"] = "hinge"
+        lambda_recon: float = Field(100.0, ge=0)
+        lambda_gan: float = Field(1.0, ge=0)
+        lr: float = Field(2e-4, gt=0)
+        betas: Betas = Field((0.5, 0.999), strict=False)
+        every: int = Field(1, ge=1)
+
+    discriminator: Discriminator
+
+    def forward(self, batch: tuple[Tensor, Tensor], random: Random, taps: tuple[str, ...] = ()) -> Pairs:
+        """`taps` of the first teacher. Each B x C x H x W in [-1, 1]; condition maps as the network takes them."""
+        condition, target = batch
+        images, maps = {}, {}
+        with self.autocast(condition.device):
+            for i, (name, generator) in enumerate(self.generators().items()):
+                image, found = generator.forward_with_taps(condition, () if i else taps)
+                images[name] = precise(image)
+                maps |= {tap: value.detach() for tap, value in found.items()}
+        return Pairs(condition, target, images, maps)
+
+    def scores(self, teacher: str, condition: Tensor, image: Tensor) -> Tensor:
+        """The discriminator's raw scores of an image as that teacher's."""
+        return self.judge(self.discriminator, cat((condition, image), dim=1))
+
+    def discriminator_terms(self, out: Pairs) -> dict[str, Tensor]:
+        """Fake, then real, teacher after teacher: the order in which BatchNorm's statistics see them as published."""
+        terms = {}
+        for teacher, image in out.images.items():
+            fake = self.scores(teacher, out.input, image.detach())
+            real = self.scores(teacher, out.input, out.target)
+            halves = discriminator_loss(self.settings.mode, real, fake)
+            terms |= {f"{teacher}_d_{half}": value for half, value in halves.items()}
+        return terms
+
+    def generator_terms(self, teacher: str, out: Pairs) -> dict[str, Tensor]:
+        """Eq. 11, against the discriminator as it is now."""
+        settings, image = self.settings, out.images[teacher]
+        terms = {
+            f"{teacher}_gan": settings.lambda_gan
+            * generator_loss(settings.mode, self.scores(teacher, out.input, image))
+        }
+        return terms | {f"{teacher}_recon": settings.lambda_recon * F.l1_loss(image, out.target)}
+
+    def _discriminator_update(self, together: str | None) -> Update:
+        learns = {"discriminator": self.discriminator}
+        adam, every = Adam(self.settings.lr, self.settings.betas), self.settings.every
+        return Update("discriminator", learns, self.discriminator_terms, adam, every, together=together)
+
+    def _generator_update(self, teacher: str, together: str | None) -> Update:
+        learns = {"generator": self.generators()[teacher]}
+        adam, every = Adam(self.settings.lr, self.settings.betas), self.settings.every
+
+        def terms(out: Pairs) -> dict[str, Tensor]:
+            return self.generator_terms(teacher, out)
+
+        return Update(teacher, learns, terms, adam, every, together=together)
+
+    def companions(self) -> Companions:
+        return {"discriminator": companion(self.discriminator)}
+
+
+class Pix2Pix(Conditional):
+    """One teacher. As published the discriminator moves first, and the teacher learns from the moved one."""
+
+    class Settings(Conditional.Settings):
+        """What `discriminator` leaves out follows the generator: channels and norm. Published: 64, GANs' own 128."""
+
+        name: Literal["pix2pix"] = "pix2pix"
+        discriminator: AnyDiscriminator = PatchGANConfig(width=128)
+
+    def __init__(self, settings: Settings, *, generator: Generator, discriminator: Discriminator | None = None):
+        super().__init__()
+        self.settings, self.generator = settings, generator
+        channels = in_channels(generator) + out_channels(generator)
+        self.discriminator = discriminator_for(settings.discriminator, discriminator, channels, generator, shared=False)
+
+    def generators(self) -> dict[str, Generator]:
+        return {"teacher": self.generator}
+
+    def updates(self) -> list[Update]:
+        return [self._discriminator_update(None), self._generator_update("teacher", None)]
+
+
+class Pix2PixTeachers(Conditional):
+    """OMGD's wide and deep teacher, which share a discriminator by stages.
+
+    The deep one's gradients come before the wide one's, both through the discriminator that has not moved yet; then
+    all three move.
+    """
+
+    class Settings(Conditional.Settings):
+        """As Pix2Pix's; the discriminator is a `shared_patchgan` with its `n_share`."""
+
+        name: Literal["pix2pix_teachers"] = "pix2pix_teachers"
+        discriminator: AnyDiscriminator = SharedPatchGANConfig()
+
+    def __init__(
+        self, settings: Settings, *, wide: Generator, deep: Generator, discriminator: Discriminator | None = None
+    ):
+        super().__init__()
+        self.settings, self.wide, self.deep = settings, wide, deep
+        channels = in_channels(wide) + out_channels(wide)
+        self.discriminator = discriminator_for(settings.discriminator, discriminator, channels, wide, shared=True)
+
+    def generators(self) -> dict[str, Generator]:
+        return {"wide": self.wide, "deep": self.deep}
+
+    def scores(self, teacher: TeacherName, condition: Tensor, image: Tensor) -> Tensor:
+        return self.judge(self.discriminator, cat((condition, image), dim=1), teacher)
+
+    def updates(self) -> list[Update]:
+        group = "teachers"
+        discriminator = self._discriminator_update(group)
+        return [discriminator, self._generator_update("deep", group), self._generator_update("wide", group)]

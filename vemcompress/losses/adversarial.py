@@ -1,0 +1,58 @@
+"""Adversarial losses on raw scores of any shape, as the published image-to-image code has them; means of all scores.
+
+`hinge` (Lim and Ye 2017), `lsgan` (Mao et al. 2017: squared distance to 1 or 0), `vanilla` (Goodfellow et al. 2014:
+binary cross-entropy of logits), `wgangp` (Gulrajani et al. 2017: the critic's means alone, without their penalty).
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Mode = Literal["hinge", "lsgan", "vanilla", "wgangp"]
+
+
+def discriminator_loss(mode: Mode, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """The two halves, `fake` and `real`, of 0.5 (L_fake + L_real), the loss of every image-to-image discriminator."""
+    return {"fake": 0.5 * on_fake(mode, fake), "real": 0.5 * on_real(mode, real)}
+
+
+def generator_loss(mode: Mode, fake: Tensor) -> Tensor:
+    """How far a generator's images are from passing for real: minus their score, or `on_real` of them."""
+    return -precise(fake).mean() if mode == "hinge" else on_real(mode, fake)
+
+
+def on_real(mode: Mode, scores: Tensor) -> Tensor:
+    """The discriminator's loss on scores that should say real."""
+    scores = precise(scores)
+    match mode:
+        case "hinge":
+            return F.relu(1 - scores).mean()
+        case "lsgan":
+            return F.mse_loss(scores, torch.ones_like(scores))
+        case "vanilla":
+            return F.binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
+        case "wgangp":
+            return -scores.mean()
+    raise ValueError(f"mode {mode!r}: must be hinge, lsgan, vanilla or wgangp")
+
+
+def on_fake(mode: Mode, scores: Tensor) -> Tensor:
+    """The discriminator's loss on scores that should say fake."""
+    scores = precise(scores)
+    match mode:
+        case "hinge":
+            return F.relu(1 + scores).mean()
+        case "lsgan":
+            return F.mse_loss(scores, torch.zeros_like(scores))
+        case "vanilla":
+            return F.binary_cross_entropy_with_logits(scores, torch.zeros_like(scores))
+        case "wgangp":
+            return scores.mean()
+    raise ValueError(f"mode {mode!r}: must be hinge, lsgan, vanilla or wgangp")
+
+
+def precise(x: Tensor) -> Tensor:
+    """float32 or better; bfloat16 and float16 are too coarse for losses."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
