@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from gans_toys import adam, assert_same_weights, batches, copies, steps
 from toys import random, toy_teacher
 
+from vemcompress.errors import RecipeError
 from vemcompress.gans import CycleGAN
 from vemcompress.gans.pool import ImagePool
 from vemcompress.networks.discriminators import PatchGANConfig
@@ -83,6 +84,21 @@ def test_the_generators_move_by_nothing_of_the_discriminators_update():
     terms = discriminators.terms(out)
     found = torch.autograd.grad(sum(terms.values()), list(gan.generator_a.parameters()), allow_unused=True)
     assert all(gradient is None for gradient in found)
+
+
+def test_generators_that_do_not_lead_back_are_refused():
+    there, back = toy_teacher("mobile_resnet", out_channels=1), toy_teacher("mobile_resnet")
+    with pytest.raises(RecipeError, match=r"the second generator takes 3 and gives 3 .* must take 1 and give 3"):
+        CycleGAN(CycleGAN.Settings(), generator_a=there, generator_b=back)
+
+
+def test_domains_may_differ_in_channels():
+    there, back = toy_teacher("mobile_resnet", out_channels=1), toy_teacher("mobile_resnet", in_channels=1)
+    settings = CycleGAN.Settings(identity=0, discriminator=PatchGANConfig(width=4))
+    gan = CycleGAN(settings, generator_a=there, generator_b=back)
+    assert (gan.discriminator_a.config.in_channels, gan.discriminator_b.config.in_channels) == (1, 3)
+    with pytest.raises(RecipeError, match=r"gan\.identity 0\.5: needs two domains of equal channels"):
+        CycleGAN(CycleGAN.Settings(), generator_a=there, generator_b=back)
 
 
 def test_a_checkpoint_of_cyclegan_holds_what_its_next_step_needs():

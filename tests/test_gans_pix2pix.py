@@ -4,11 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gans_toys import CPU, adam, assert_same_weights, batches, copies, statistics, steps, toy_unet
+from toys import toy_teacher
 
 from vemcompress.errors import NumericalError, RecipeError
 from vemcompress.gans import Pix2Pix, Pix2PixTeachers
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig, build_discriminator
 from vemcompress.training.runner import Runner
+from vemcompress.weights.discriminator import load_discriminator
+from vemcompress.weights.tensors import safetensors_bytes
 
 
 def one_teacher(**settings) -> Pix2Pix:
@@ -165,6 +168,25 @@ def test_taps_are_constants_of_the_wide_teacher():
     assert out.images["deep"].requires_grad
 
 
+def test_bf16_networks_have_float32_images_scores_and_gradients():
+    gan, (batch,) = one_teacher().float(), batches(1)
+    gan.bf16 = True
+    out = gan([x.float() for x in batch], None)
+    assert out.images["teacher"].dtype == torch.float32
+    terms = gan.generator_terms("teacher", out)
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+    sum(terms.values()).backward()
+    assert gan.generator.downs[0].weight.grad.dtype == torch.float32
+
+
+def test_a_discriminator_in_a_checkpoint_is_one_that_can_be_loaded(tmp_path):
+    gan = two_teachers(n_share=3).float()
+    module, metadata = gan.companions()["discriminator"]
+    path = tmp_path / "discriminator.safetensors"
+    path.write_bytes(safetensors_bytes(module.state_dict(), metadata))
+    assert load_discriminator(path).config == gan.discriminator.config
+
+
 def test_a_discriminator_takes_channels_and_norm_from_the_teacher_unless_they_are_stated():
     assert one_teacher().discriminator.config == PatchGANConfig(width=4, in_channels=6, norm="batch")
     stated = one_teacher(discriminator=PatchGANConfig(width=4, in_channels=6, norm="instance"))
@@ -183,8 +205,15 @@ def test_a_discriminator_takes_channels_and_norm_from_the_teacher_unless_they_ar
             ),
             "takes 3 channels",
         ),
+        (
+            lambda: Pix2PixTeachers(
+                Pix2PixTeachers.Settings(), wide=toy_unet(0), deep=toy_teacher("deep_unet", 1, in_channels=1)
+            ),
+            "the deep generator takes 1 and gives 3 channels",
+        ),
+        (lambda: one_teacher().check_size(16), "data.size 16: is too small .* at least 24 px"),
     ],
 )
-def test_a_discriminator_that_does_not_fit_is_refused(make, message):
+def test_networks_that_do_not_fit_are_refused(make, message):
     with pytest.raises(RecipeError, match=message):
         make()

@@ -1,9 +1,11 @@
 """CycleGAN's image pool: what it returns, what it keeps, and what a checkpoint holds of it."""
 
 import torch
+from safetensors.torch import load
 from toys import random
 
 from vemcompress.gans.pool import ImagePool
+from vemcompress.weights.tensors import safetensors_bytes
 
 
 def numbered(*numbers: int) -> torch.Tensor:
@@ -68,7 +70,7 @@ def test_a_restored_pool_goes_on_as_the_saved_one():
     for count in (0, 2, 1):
         if count:
             saved.query(numbered(*range(count)), random())
-        restored.load_state_dict(saved.state_dict())
+        restored.load_state_dict(load(safetensors_bytes(saved.state_dict())))
         assert torch.equal(restored.images, saved.images)
     a, b = (pool.query(numbered(*range(10, 20)), random(1)) for pool in (saved, restored))
     assert torch.equal(a, b)

@@ -8,14 +8,15 @@ from pydantic import Field
 from torch import Generator as Random
 from torch import Tensor
 
-from vemcompress.gans.base import GAN, Companions, companion, discriminator_for
+from vemcompress.errors import RecipeError
+from vemcompress.gans.base import GAN, Companions, check_channels, companion, discriminator_for
 from vemcompress.gans.pool import ImagePool
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss
 from vemcompress.networks.base import Generator
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
 from vemcompress.settings import BaseSettings, Betas
 from vemcompress.step import Adam, Update
-from vemcompress.weights.inspect import out_channels
+from vemcompress.weights.inspect import in_channels, out_channels
 
 
 @dataclass
@@ -63,6 +64,13 @@ class CycleGAN(GAN):
     ):
         super().__init__()
         self.settings, self.generator_a, self.generator_b = settings, generator_a, generator_b
+        channels = in_channels(generator_a), out_channels(generator_a)
+        check_channels(channels[::-1], "second", generator_b)
+        if settings.identity and channels[0] != channels[1]:
+            raise RecipeError(
+                f"gan.identity {settings.identity}: needs two domains of equal channels, and these have {channels[0]} "
+                f"and {channels[1]}; set it to 0."
+            )
         self.discriminator_a, self.discriminator_b = (
             discriminator_for(settings.discriminator, given, out_channels(generator), generator, shared=False)
             for given, generator in ((discriminator_a, generator_a), (discriminator_b, generator_b))

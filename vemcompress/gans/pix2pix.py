@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Generator as Random
 from torch import Tensor, cat
 
-from vemcompress.gans.base import GAN, Companions, companion, discriminator_for
+from vemcompress.gans.base import GAN, Companions, check_channels, companion, discriminator_for
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import (
@@ -144,8 +144,9 @@ class Pix2PixTeachers(Conditional):
     ):
         super().__init__()
         self.settings, self.wide, self.deep = settings, wide, deep
-        channels = in_channels(wide) + out_channels(wide)
-        self.discriminator = discriminator_for(settings.discriminator, discriminator, channels, wide, shared=True)
+        channels = in_channels(wide), out_channels(wide)
+        check_channels(channels, "deep", deep)
+        self.discriminator = discriminator_for(settings.discriminator, discriminator, sum(channels), wide, shared=True)
 
     def generators(self) -> dict[str, Generator]:
         return {"wide": self.wide, "deep": self.deep}
