@@ -56,6 +56,8 @@ class Trainer:
         algorithm.bf16 = recipe.train.precision == "bf16"
         self.runner = Runner(algorithm.updates(), device)
         self._stop: str | None = None
+        self._teacher_samples: Tensor | None = None
+        self._timed = 0  # the last step that the timing log covers
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -172,8 +174,6 @@ class Trainer:
         if self.step % settings.sample_every == 0 or self.step == settings.steps:
             self.sample()
 
-    _timed = 0
-
     def _memory(self) -> int:
         """Peak bytes: of the GPU's allocator, or of the process."""
         if self.device.type == "cuda":
@@ -185,12 +185,12 @@ class Trainer:
         """Write samples/step-N.png: input | teacher | student, a row for each fixed image."""
         self.algorithm.eval()
         inputs = self.samples.to(self.device)
-        if not hasattr(self, "_teachers"):
-            self._teachers = torch.cat([self.algorithm.teacher(x[None]) for x in inputs])
+        if self._teacher_samples is None:
+            self._teacher_samples = torch.cat([self.algorithm.teacher(x[None]) for x in inputs])
         students = torch.cat([self.algorithm.student(x[None]) for x in inputs])
         self.algorithm.train()
         path = self.run.samples / f"step-{self.step:06d}.png"
-        save_png(path, image_grid([inputs, self._teachers, students], ["input", "teacher", "student"]))
+        save_png(path, image_grid([inputs, self._teacher_samples, students], ["input", "teacher", "student"]))
         self.on_event({"event": "sample", "step": self.step, "path": str(path)})
 
     @contextmanager
