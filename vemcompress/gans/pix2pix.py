@@ -108,7 +108,10 @@ class Pix2Pix(Conditional):
     """One teacher. As published the discriminator moves first, and the teacher learns from the moved one."""
 
     class Settings(Conditional.Settings):
-        """What `discriminator` leaves out follows the generator: channels and norm. Published: 64, GANs' own 128."""
+        """What `discriminator` leaves out, channels and norm, follows the generator.
+
+        Hinge and a width of 128 are the defaults of GAN-Compression and OMGD; Pix2Pix began with vanilla and 64.
+        """
 
         name: Literal["pix2pix"] = "pix2pix"
         discriminator: AnyDiscriminator = PatchGANConfig(width=128)
