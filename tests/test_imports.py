@@ -19,7 +19,7 @@ ROWS = [
     ("resolve",),
     ("recipe",),
     ("evaluation",),
-    ("algorithms", "information", "data", "report", "devices"),
+    ("algorithms", "gans", "information", "data", "report", "devices"),
     ("step", "timing", "losses", "weights"),
     ("networks",),
     ("settings", "errors"),
