@@ -15,6 +15,8 @@ from vemcompress.losses.information import info_nce
 from vemcompress.settings import BaseSettings
 from vemcompress.step import Output
 
+SIDE, SLOPE = 64, 0.2
+
 
 class CRD(Information):
     """InfoNCE between the student's images and t, at the level of instances: negatives are other images.
@@ -23,18 +25,23 @@ class CRD(Information):
     layer of a generator gives the image itself, so here a small convolutional encoder comes before the linear layer:
     one for s and one for t, learnt with the student by its optimiser, since both tighten and raise one bound.
 
-    The memory holds the latest embeddings of s and of t, each as negatives of the other side's anchors (CRD keeps two
-    as well), and begins with random directions. It is first in, first out, and knows no indices: once it is longer
-    than the data set, an image of an earlier epoch is its own negative, so keep it shorter.
+    Negatives of the student's anchors are the batch's other t and a memory of earlier t; those of the anchors t are the
+    batch's other s alone, so at batch 1 only the student's anchor is left. CRD's memory holds embeddings of both sides.
+    At batch 1, where all negatives would be of older encoders, these learn to move away from what they were and not to
+    tell images apart (600 steps on horses: InfoNCE of 33 images 2.3 with embeddings, 0.4 with images, 3.5 by chance),
+    and earlier s teach the student to look unlike its earlier self. So the memory holds images, and of t alone.
+
+    It is first in, first out and begins empty. It knows no indices: where it is as long as the data set, an image of
+    the epoch before is its own negative.
     """
 
     class Settings(BaseSettings):
-        """`memory`: embeddings kept per side; `channels`: width of the encoders, `dimension`: of the embeddings."""
+        """`memory`: images kept; `channels`: width of the encoders, `dimension`: of the embeddings."""
 
         name: Literal["crd"] = "crd"
         weight: float = Field(0.8, ge=0)
         temperature: float = Field(0.07, gt=0)
-        memory: int = Field(256, ge=0)
+        memory: int = Field(32, ge=0)
         dimension: int = Field(128, ge=1)
         channels: int = Field(32, ge=1)
 
@@ -42,24 +49,25 @@ class CRD(Information):
 
     def __init__(self, settings: Settings, *, image_channels: int, height: int, width: int):
         super().__init__()
-        self.settings, self.image_channels = settings, image_channels
+        self.settings, self.shape = settings, {"image_channels": image_channels, "height": height, "width": width}
         self.of_student = Encoder(image_channels, settings.channels, settings.dimension)
         self.of_target = Encoder(image_channels, settings.channels, settings.dimension)
         if settings.memory:
-            for side in ("students", "targets"):
-                self.register_buffer(side, F.normalize(torch.randn(settings.memory, settings.dimension), dim=1))
+            images = torch.empty(settings.memory, image_channels, height, width, device="meta")
+            self.register_buffer("memory", torch.zeros(pooled(images).shape))
+            self.register_buffer("filled", torch.tensor(0))
 
     @staticmethod
     def check(settings: Settings, batch: int) -> None:
         if batch == 1 and not settings.memory:
             raise RecipeError(
                 "information.memory 0: with train.batch 1 CRD has no other image to compare with; give it a memory, "
-                "as information.memory=256, or a larger batch."
+                "as information.memory=32, or a larger batch."
             )
 
     @property
     def metadata(self) -> dict[str, str]:
-        config = {"image_channels": self.image_channels} | self.settings.model_dump(exclude={"name", "weight"})
+        config = self.shape | self.settings.model_dump(exclude={"name", "weight"})
         return {"family": "crd", "config": json.dumps(config)}
 
     def student_modules(self) -> dict[str, nn.Module]:
@@ -67,14 +75,23 @@ class CRD(Information):
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """Both anchors, summed as in CRD: student against t, and t against student. Then the memory moves on."""
-        s, t = self.of_student(out.student.float()), self.of_target(out.target.detach().float())
-        students, targets = (self.students, self.targets) if self.settings.memory else (s[:0], t[:0])
+        s, t = self.of_student(pooled(out.student.float())), pooled(out.target.detach().float())
+        t, earlier = self._targets(t)
         temperature = self.settings.temperature
-        loss = info_nce(s, t, targets, temperature) + info_nce(t, s, students, temperature)
-        if self.settings.memory:  # new tensors: the old ones are still needed for the gradient
-            self.students = _newest(s, students)
-            self.targets = _newest(t, targets)
+        loss = info_nce(s, t, earlier, temperature) + info_nce(t, s, s[:0], temperature)
         return {"information": self.settings.weight * loss}
+
+    def _targets(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of t and of the memory's images, rows of zeros for its empty places; t joins the memory."""
+        if not self.settings.memory:
+            return self.of_target(t), t.new_zeros(0, self.settings.dimension)
+        count, size = len(t), len(self.memory)
+        images = torch.cat((t, self.memory))
+        present = torch.arange(size, device=t.device) < self.filled
+        embeddings = self.of_target(images)
+        # new tensors: the old memory is still needed for the gradient
+        self.memory, self.filled = images[:size].clone(), (self.filled + count).clamp(max=size)
+        return embeddings[:count], embeddings[count:] * present[:, None]
 
 
 class Encoder(nn.Module):
@@ -82,6 +99,7 @@ class Encoder(nn.Module):
 
     Four 3x3 convolutions of stride 2 with LeakyReLU, the mean over pixels, a linear layer. No normalisation: that of
     instances would remove colour and contrast, that of batches would let images see one another.
+    Kaiming's initial weights without biases, since PyTorch's own map all images to nearly one direction.
     """
 
     def __init__(self, image_channels: int, channels: int, dimension: int):
@@ -89,13 +107,19 @@ class Encoder(nn.Module):
         widths = [image_channels, channels, 2 * channels, 4 * channels, 4 * channels]
         self.convolutions = nn.ModuleList(nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in pairwise(widths))
         self.linear = nn.Linear(widths[-1], dimension)
+        for layer in (*self.convolutions, self.linear):
+            nn.init.kaiming_normal_(layer.weight, SLOPE)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         for convolution in self.convolutions:
-            x = F.leaky_relu(convolution(x), 0.2)
+            x = F.leaky_relu(convolution(x), SLOPE)
         return F.normalize(self.linear(x.mean((2, 3))), dim=1)
 
 
-def _newest(embeddings: Tensor, memory: Tensor) -> Tensor:
-    """First in, first out."""
-    return torch.cat((embeddings.detach(), memory))[: len(memory)]
+def pooled(images: Tensor) -> Tensor:
+    """Means over squares of pixels that leave 64 to 127 along the shorter side: what the encoders see of large images.
+
+    It keeps the memory and the cost of encoding it small beside a teacher's step.
+    """
+    return F.avg_pool2d(images, max(1, min(images.shape[-2:]) // SIDE))

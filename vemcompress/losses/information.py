@@ -17,8 +17,10 @@ def gaussian(target: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 def info_nce(anchors: Tensor, positives: Tensor, memory: Tensor, temperature: float) -> Tensor:
     """CRD: mean -log of the share that each anchor gives to its own positive, among all positives and the memory.
 
-    `anchors` and `positives` are B x D and `memory` is M x D, of unit length. The bound is I(T; S) >= log(B + M) minus
-    this scalar. van den Oord et al., 2018; Tian et al., ICLR 2020.
+    `anchors` and `positives` are B x D and `memory` is M x D, of unit length; rows of zeros are places of the memory
+    that are empty still, and count for nothing. The bound is I(T; S) >= log(B + M) minus this scalar. van den Oord et
+    al., 2018; Tian et al., ICLR 2020.
     """
-    likeness = anchors @ torch.cat((positives, memory)).T / temperature
+    candidates = torch.cat((positives, memory))
+    likeness = (anchors @ candidates.T / temperature).masked_fill(~candidates.any(1), -torch.inf)
     return F.cross_entropy(likeness, torch.arange(len(anchors), device=anchors.device))
