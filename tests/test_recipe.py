@@ -40,8 +40,8 @@ def test_extends_merges_tables_and_a_new_name_starts_one_anew(tmp_path):
 
 
 def test_set_overrides_and_the_later_of_two_rivals_wins():
-    plan = recipes.read("omgd", ["train.batch=8", "train.epochs=3", "algorithm.features=none"])
-    assert (plan.train.batch, plan.train.epochs, plan.train.steps) == (8, 3, None)
+    plan = recipes.read("omgd", ["train.batch=8", "train.epochs=3", "information.l2=0.1"])
+    assert (plan.train.batch, plan.train.epochs, plan.train.steps, plan.information.l2) == (8, 3, None, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def _parse(path: Path) -> tuple[dict, str]:
 def _override(text: str) -> dict:
     """`train.batch=8` as nested tables; a value that is not TOML is taken as text."""
     key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"\s*[A-Za-z_]+(\.[A-Za-z_]+)*\s*", key):
+    if not equals or not re.fullmatch(r"\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\s*", key):
         raise RecipeError(f"--set {text}: write it as table.key=value, for example --set train.batch=8.")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
