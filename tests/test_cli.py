@@ -3,9 +3,11 @@
 import json
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -259,3 +261,46 @@ def test_the_quickstart_command_is_whole_in_a_few_steps(call, tmp_path):
     assert {"parameters", "MACs, true", "torch p50, ms", "SSIM to the teacher"} <= result["rows"].keys()
     assert (tmp_path / "q" / "student_uint8.onnx").exists()
     assert call("quickstart", "--out", tmp_path / "q")[0] == 2
+
+
+def test_names_with_brackets_are_printed_as_they_are(call, inputs, tmp_path):
+    out = tmp_path / "r[v2][/z]"
+    code, shown, err = call("distill", "--teacher", inputs[0], "--data", inputs[1], "--out", out, *SETTINGS)
+    assert code == 0, err
+    assert str(out) in shown
+
+
+def test_an_existing_folder_is_refused_before_features_are_fetched(call, inputs, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    command = ["distill", "--teacher", inputs[0], "--data", inputs[1], "--size", 32]  # with VGG16, to be downloaded
+    assert call(*command, "--out", tmp_path / "full")[0] == 2
+    assert call(*command)[0] == 2
+
+
+def test_an_export_says_where_its_teacher_came_from(call, run_folder, tmp_path):
+    _, out, _ = call("export", run_folder, "--onnx", tmp_path / "s.onnx", "--json")
+    assert json.loads(out)["metadata"]["teacher_source"].endswith("teacher.safetensors")
+
+
+def test_the_library_takes_what_the_commands_take(run_folder, inputs, tmp_path):
+    import vemcompress
+
+    assert vemcompress.evaluate(run_folder, data=inputs[1]).images == 4
+    assert vemcompress.export_onnx(run_folder, tmp_path / "s.onnx").max_abs_diff <= 1e-4
+    assert not vemcompress.load_generator(run_folder).training
+    assert vemcompress.load_energy_model(run_folder)(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)).shape == (
+        1,
+        1,
+    )
+
+
+def test_interrupting_an_import_leaves_with_130(inputs):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vemcompress", "inspect", inputs[0]], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.count(b"\n") == 1

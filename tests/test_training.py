@@ -15,7 +15,7 @@ import torch
 from toys import TOY, toy_images, toy_teacher_file
 
 from vemcompress.distil import distill
-from vemcompress.errors import InputError, Interrupted, OutputError, RecipeError, UsageError
+from vemcompress.errors import InputError, Interrupted, NumericalError, OutputError, RecipeError, UsageError
 from vemcompress.training import checkpoint
 from vemcompress.training.run import Log, RunFolder
 
@@ -161,7 +161,7 @@ def test_kill_during_save_keeps_the_previous_checkpoint(tmp_path):
     half = tmp_path / "step-000010.tmp"
     half.mkdir()
     (half / "a").write_bytes(b"te")
-    assert checkpoint.latest(tmp_path).name == "step-000005"
+    assert checkpoint.latest(tmp_path, needed=()).name == "step-000005"
     assert not half.exists()
 
 
@@ -170,10 +170,39 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
         checkpoint.save(tmp_path, step, {"a": str(step).encode()})
     assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000010", "step-000015"]
     (tmp_path / "step-000015" / "a").write_bytes(b"xx")
-    assert checkpoint.latest(tmp_path).name == "step-000010"
+    assert checkpoint.latest(tmp_path, needed=()).name == "step-000010"
     (tmp_path / "step-000010" / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="no other checkpoint is whole"):
-        checkpoint.latest(tmp_path)
+        checkpoint.latest(tmp_path, needed=())
+
+
+def test_a_pointer_that_is_no_text_is_passed_over(tmp_path):
+    checkpoint.save(tmp_path, 5, {"a": b"five"})
+    (tmp_path / "latest").write_bytes(b"\xff\xfe")
+    assert checkpoint.latest(tmp_path, needed=()).name == "step-000005"
+
+
+WHOLE = {"student.safetensors": b"s", "optimizers.safetensors": b"o", "state.json": b'{"step": 5}'}
+
+
+@pytest.mark.parametrize("absent", WHOLE)
+def test_a_checkpoint_without_what_a_run_needs_is_damaged(absent, tmp_path):
+    checkpoint.save(tmp_path, 5, WHOLE)
+    checkpoint.save(tmp_path, 10, {name: data for name, data in WHOLE.items() if name != absent})
+    assert checkpoint.latest(tmp_path).name == "step-000005"
+
+
+@pytest.mark.parametrize("manifest", ["{}", "[]", "null", "[" * 100_000])
+def test_a_manifest_that_names_nothing_is_damage(manifest, tmp_path):
+    target = checkpoint.save(tmp_path, 5, WHOLE)
+    assert checkpoint.damage(target) is None
+    (target / "manifest.json").write_text(manifest)
+    assert "manifest.json" in checkpoint.damage(target)
+
+
+@pytest.mark.parametrize("state", [b"{", b"\xff\xfe", b"[]", b"{}", b'{"step": "5"}', b'{"step": true}'])
+def test_a_state_without_a_step_is_damage(state, tmp_path):
+    assert checkpoint.damage(checkpoint.save(tmp_path, 5, WHOLE | {"state.json": state}))
 
 
 def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
@@ -186,7 +215,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="disk is full"):
         checkpoint.save(tmp_path, 10, {"a": b"ten"})
     monkeypatch.undo()
-    assert checkpoint.latest(tmp_path).name == "step-000005"
+    assert checkpoint.latest(tmp_path, needed=()).name == "step-000005"
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -212,6 +241,16 @@ def test_an_existing_folder_is_not_touched(inputs, tmp_path):
     with pytest.raises(UsageError, match="--resume"):
         run(inputs, tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(("method", "call"), [("iterdir", "check_new"), ("is_file", "check_existing"), ("mkdir", "create")])
+def test_a_run_folder_that_one_may_not_enter_is_an_output_error(method, call, tmp_path, monkeypatch):
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, method, forbidden)
+    with pytest.raises(OutputError, match="no permission"):
+        getattr(RunFolder(tmp_path), call)()
 
 
 def test_a_teacher_that_changed_is_refused_on_resume(tmp_path):
@@ -280,3 +319,28 @@ def test_a_run_can_be_resumed_from_another_folder(inputs, tmp_path, monkeypatch)
     run((teacher.name, data.name), tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     assert distill(resume="run", overrides=["train.steps=7"], device="cpu").steps == 7
+
+
+def test_a_run_goes_on_where_its_files_have_moved(inputs, tmp_path):
+    teacher, data = toy_teacher_file(tmp_path / "t.safetensors"), toy_images(tmp_path / "images")
+    run((teacher, data), tmp_path / "run")
+    moved = teacher.rename(tmp_path / "moved.safetensors"), data.rename(tmp_path / "moved")
+    done = distill(moved[0], data=moved[1], resume=tmp_path / "run", overrides=["train.steps=7"], device="cpu")
+    assert done.steps == 7
+
+
+def test_other_images_and_fewer_steps_are_told(inputs, tmp_path):
+    teacher, data = inputs[0], toy_images(tmp_path / "images", count=3)
+    run((teacher, data), tmp_path / "run")
+    toy_images(data, count=4)
+    events = []
+    distill(resume=tmp_path / "run", overrides=["train.steps=3"], device="cpu", on_event=events.append)
+    assert any("not those that this run began with" in e.get("message", "") for e in events)
+    assert "steps = 6" in (tmp_path / "run" / "recipe.toml").read_text()
+
+
+def test_a_run_without_a_checkpoint_may_still_change(inputs, tmp_path):
+    with pytest.raises(NumericalError):
+        run(inputs, tmp_path / "run", "train.lr=1e30")
+    overrides = ["train.lr=1e-4", "student.width=3"]
+    assert distill(resume=tmp_path / "run", overrides=overrides, device="cpu").steps == 6

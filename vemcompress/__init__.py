@@ -1,7 +1,8 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
-The library's face: `load_generator`, `load_energy_model`, `distill`, `evaluate`, `export_onnx`, `generate` take the
-same arguments as the commands and return typed results. They are imported when first used.
+The library's face: `load_generator`, `load_energy_model`, `distill`, `evaluate` and `export_onnx` take what the
+commands take (recipe keys through `overrides`) and return typed results; `vemcompress.generate.generate` runs photos
+through a model. They are imported when first used.
 """
 
 from importlib import import_module
@@ -12,8 +13,7 @@ _FACE = {
     "load_generator": "vemcompress.weights.loading",
     "load_energy_model": "vemcompress.weights.energy",
     "distill": "vemcompress.distil",
-    "evaluate": "vemcompress.evaluation.run",
-    "assess": "vemcompress.assess",
+    "evaluate": "vemcompress.assess",
     "export_onnx": "vemcompress.export.onnx",
 }
 __all__ = [*_FACE, "__version__"]

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vemcompress import devices, recipe
-from vemcompress.data.sources import find_test_images
+from vemcompress.data.sources import FLAT, find_test_images
 from vemcompress.errors import UsageError
+from vemcompress.evaluation import run as evaluation
 from vemcompress.evaluation.features import INCEPTION, load_extractor, squeezenet_name
-from vemcompress.evaluation.run import Evaluation, evaluate
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
 from vemcompress.weights.loading import load
 
 
-def assess(
+def evaluate(
     model: str | Path,
     *,
-    data: Sequence[str | Path] | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     split: str = "testA",
     teacher: str | Path | None = None,
     teacher_class: str | None = None,
@@ -24,7 +24,7 @@ def assess(
     device: str = "auto",
     on_event: Callable[[dict], None] = lambda event: None,
     **options,
-) -> Evaluation:
+) -> evaluation.Evaluation:
     """Evaluate `model`, a run folder or a model file, on the test images of `data`.
 
     A run supplies what is not given: its teacher, its data's roots, its size. `options` are those of
@@ -32,6 +32,7 @@ def assess(
     """
     where = devices.choose(device)
     plan = _recipe_of(model)
+    data, given = [data] if isinstance(data, str | Path) else data, bool(data)
     if plan is not None:
         data = data or plan.data.roots
         size = size or plan.data.size
@@ -47,8 +48,13 @@ def assess(
     original = load(teacher, class_path=teacher_class, norm=norm).generator if teacher else None
     found = find_test_images(data, split)
     on_event({"event": "data", "images": len(found.paths), "used": list(found.used)})
+    if not given and FLAT in found.used:
+        message = "these are the images that the run was trained on; give test images with --data."
+        on_event({"event": "warning", "message": message})
     with devices.memory_errors("lower --batch or --size."):
-        return evaluate(student, original, found.paths, size=size, device=where, on_event=on_event, **options)
+        return evaluation.evaluate(
+            student, original, found.paths, size=size, device=where, on_event=on_event, **options
+        )
 
 
 def real_statistics(

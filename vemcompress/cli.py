@@ -1,5 +1,7 @@
 """The command line: parse, call, render. Heavy imports wait for the command, so that --help answers at once."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +24,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 TeacherClass = Annotated[
     str | None, typer.Option(metavar="MODULE:CLASS", help="Your own generator's class, imported from this folder.")
 ]
+Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
 
@@ -55,10 +58,12 @@ def distill(
     teacher: Annotated[
         str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")
     ] = None,
-    data: Annotated[list[Path] | None, typer.Option(help="A folder of images, or of trainA/. May be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The new run folder.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(readable=False, help="A folder of images, or of trainA/. May be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(readable=False, help="The new run folder.")] = None,
     recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file.")] = "omgd",
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
+    resume: Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Go on with this run.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")] = None,
     steps: Annotated[int | None, typer.Option(help="train.steps")] = None,
     epochs: Annotated[float | None, typer.Option(help="train.epochs")] = None,
@@ -119,7 +124,7 @@ def distill(
 
 @app.command("eval")
 def evaluate(
-    model: Model,
+    model: Weights,
     data: Annotated[
         list[Path] | None, typer.Option(help="Test images, or a root of testA/. Default: the run's.")
     ] = None,
@@ -127,11 +132,15 @@ def evaluate(
     teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
     teacher_class: TeacherClass = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
-    real: Annotated[Path | None, typer.Option(help="Real images, or .npz statistics, for FID and KID.")] = None,
+    real: Annotated[
+        Path | None, typer.Option(readable=False, help="Real images, or .npz statistics, for FID and KID.")
+    ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Only these metrics. May be repeated.")] = None,
-    inception: Annotated[Path | None, typer.Option(help="Inception's weights, instead of the download.")] = None,
+    inception: Annotated[
+        Path | None, typer.Option(readable=False, help="Inception's weights, instead of the download.")
+    ] = None,
     features: Annotated[str | None, typer.Option(help="A second feature network: squeezenet1_1[_caffe].")] = None,
-    features_weights: Annotated[Path | None, typer.Option(help="Its weights.")] = None,
+    features_weights: Annotated[Path | None, typer.Option(readable=False, help="Its weights.")] = None,
     size: Size = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
     seed: Annotated[int, typer.Option(help="Of KID's subsets.")] = 0,
@@ -143,10 +152,11 @@ def evaluate(
     Fidelity to the teacher (SSIM, PSNR, L1) always; FID and KID where real images and Inception's weights are given.
     """
     console = _console()
+    _weights_only(model)
     with console.talking() as on_event:
-        from vemcompress.assess import assess
+        from vemcompress.assess import evaluate as run
 
-        result = assess(
+        result = run(
             model,
             data=data,
             split=split,
@@ -169,11 +179,13 @@ def evaluate(
 
 @app.command()
 def stats(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of real images.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .npz to write.")],
-    inception: Annotated[Path | None, typer.Option(help="Inception's weights, instead of the download.")] = None,
+    data: Annotated[Path, typer.Argument(readable=False, metavar="DIR", help="A folder of real images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .npz to write.")],
+    inception: Annotated[
+        Path | None, typer.Option(readable=False, help="Inception's weights, instead of the download.")
+    ] = None,
     features: Annotated[str, typer.Option(help="inception, or squeezenet1_1[_caffe].")] = "inception",
-    features_weights: Annotated[Path | None, typer.Option(help="SqueezeNet's weights.")] = None,
+    features_weights: Annotated[Path | None, typer.Option(readable=False, help="SqueezeNet's weights.")] = None,
     size: Size = None,
     batch: Annotated[int, typer.Option(min=1)] = 8,
     device: Device = "auto",
@@ -199,8 +211,8 @@ def stats(
 
 @app.command()
 def export(
-    model: Model,
-    onnx: Annotated[Path, typer.Option(help="The .onnx file to write.")],
+    model: Weights,
+    onnx: Annotated[Path, typer.Option(readable=False, help="The .onnx file to write.")],
     uint8: Annotated[bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out, any size.")] = False,
     size: Size = None,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
@@ -213,12 +225,12 @@ def export(
     The file is compared in ONNX Runtime at two batch sizes and two image sizes before it is written.
     """
     console = _console()
+    _weights_only(model)
     with console.talking() as on_event:
-        from vemcompress.export.onnx import export_onnx
+        from vemcompress.export.onnx import export_onnx, origin
         from vemcompress.weights.loading import load
 
         loaded = load(model, class_path=teacher_class)
-        facts = {"source": loaded.source, "sha256": loaded.sha256, "licence": loaded.licence}
         result = export_onnx(
             loaded.generator,
             onnx,
@@ -226,7 +238,7 @@ def export(
             size=size,
             opset=opset,
             tolerance=tolerance,
-            metadata={k: v for k, v in facts.items() if v},
+            metadata=origin(loaded),
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.exported)
@@ -235,8 +247,10 @@ def export(
 @app.command()
 def generate(
     model: Model,
-    input: Annotated[Path, typer.Option("--input", "-i", help="A photo, or a folder of photos, of any size.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the pictures.")],
+    input: Annotated[
+        Path, typer.Option("--input", "-i", readable=False, help="A photo, or a folder of photos, of any size.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The folder for the pictures.")],
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Photos of equal size at a time.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
@@ -270,7 +284,7 @@ def bench(
         from vemcompress.export.latency import bench as run
 
         target = model
-        if not model.endswith(".onnx"):
+        if not model.lower().endswith(".onnx"):
             from vemcompress.weights.loading import load
 
             target = load(model, class_path=teacher_class).generator
@@ -280,13 +294,14 @@ def bench(
 
 @app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")],
+    model: Weights,
     size: Annotated[int, typer.Option(min=1, help="Side of the image that MACs are counted for.")] = 256,
     teacher_class: TeacherClass = None,
     json: Json = False,
 ) -> None:
     """Say what a checkpoint is: family, MACs, taps."""
     console = _console()
+    _weights_only(model)
     with console.talking():
         from vemcompress.weights.inspect import describe
         from vemcompress.weights.loading import load
@@ -319,7 +334,9 @@ def recipes_show(
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for everything it makes.")] = Path("quickstart"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", readable=False, help="The folder for everything it makes.")
+    ] = Path("quickstart"),
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     device: Device = "auto",
     json: Json = False,
@@ -336,6 +353,13 @@ def quickstart(
     console.result(result, json, console.toured)
 
 
+def _weights_only(model: str) -> None:
+    from vemcompress.errors import InputError
+
+    if model.lower().endswith(".onnx"):
+        raise InputError(f"{model}: an ONNX file cannot be used here; give the run or the weights that it came from.")
+
+
 def _count(text: str) -> int:
     """1.2G, 350M, 20k or a plain number."""
     from vemcompress.errors import UsageError
@@ -347,8 +371,17 @@ def _count(text: str) -> int:
         raise UsageError(f"--target-macs {text}: write a number, such as 1.2G or 350M.") from None
 
 
+def _leave(number: int, frame) -> None:
+    """Interrupted outside training, which saves first: say so and leave at once, even in the middle of an import."""
+    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
+    os.write(2, f"{cursor}error: interrupted.\n".encode())
+    os._exit(130)
+
+
 def main() -> None:
     """Entry point: turns an expected failure into one sentence and its exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     flags = [flag for flag in GLOBAL_FLAGS if flag in sys.argv]
     arguments = flags + [a for a in sys.argv[1:] if a not in GLOBAL_FLAGS]  # global flags may stand anywhere
     try:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console as Rich
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from vemcompress.errors import VemError
 
@@ -27,14 +28,25 @@ def explain(error: BaseException) -> int:
     return code
 
 
+class Bar(Progress):
+    """A progress bar with a line of its own, as wide as the terminal, for what does not fit beside it."""
+
+    line = ""
+
+    def get_renderables(self):
+        yield self.make_tasks_table(self.tasks)
+        if self.line:
+            yield Text(self.line, style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class Console:
     """`talking` gives the library a callable for its events; `result` prints what came out."""
 
     def __init__(self, quiet: bool = False):
         self.quiet = quiet
         self.err = Rich(stderr=True, highlight=False, quiet=quiet)
-        self.out = Rich(highlight=False, soft_wrap=not sys.stdout.isatty())
-        self._bar: Progress | None = None
+        self.out = Rich(highlight=False, width=None if sys.stdout.isatty() else 1000)
+        self._bar: Bar | None = None
         self._task = None
 
     # -- events --------------------------------------------------------------------------------------------------
@@ -64,7 +76,7 @@ class Console:
         self.note(f"teacher   {teacher['family']}, {_millions(teacher['parameters'])} parameters{_macs(teacher)}")
         self.note(f"student   {student['family']}, {_millions(student['parameters'])} parameters{_macs(student)}")
         smaller = teacher["parameters"] / student["parameters"]
-        self.note(f"          {smaller:.1f} times fewer parameters; MACs are the true ones at {event['size']} px")
+        self.note(f"          {_times_fewer(smaller)} parameters; MACs are the true ones at {event['size']} px")
         algorithm, information = event["algorithm"], event["information"]
         name = information["name"].upper()
         add_on = "no add-on" if name == "NONE" else f"{name}, lambda_MI {information['weight']:g}"
@@ -79,7 +91,7 @@ class Console:
         )
         self.note(f"picture   {event['picture']} (the teacher on your images)")
         if event["step"] >= event["steps"]:
-            self.note(f"nothing to do: this run has its {event['steps']} steps; ask for more with --steps.")
+            self.note(f"nothing to do: this run has done {event['step']} steps; ask for more with --steps.")
         elif event["continued"]:
             self.note(f"resuming after step {event['step']}")
 
@@ -88,7 +100,8 @@ class Console:
         rate = event["seconds_per_step"]
         if self.err.is_terminal:
             bar = self._progress("distil", event["total"])
-            bar.update(self._task, completed=event["step"], info=losses)
+            bar.line = losses
+            bar.update(self._task, completed=event["step"], info=f"{rate:.3f} s/step" if rate else "")
         elif rate and event["step"] % max(1, event["total"] // 20) == 0:
             self.note(
                 f"step {event['step']}/{event['total']}  {rate:.3f} s/step  "
@@ -130,11 +143,19 @@ class Console:
         elif self.err.is_terminal and event.get("total"):
             self._progress("features", event["total"]).update(self._task, completed=event["done"], info="")
 
-    def _progress(self, title: str, total: int) -> Progress:
+    def _on_generated(self, event: dict) -> None:
+        if self.err.is_terminal:
+            self._progress("generating", event["total"]).update(self._task, completed=event["done"], info="")
+
+    def _on_export(self, event: dict) -> None:
+        if self.err.is_terminal:
+            self.note(f"export    {event['stage']}")
+
+    def _progress(self, title: str, total: int) -> Bar:
         if self._bar is None or self._title != title:
             self._end_bar()
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[info]}"), console=self.err)
+            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Bar(*columns, TextColumn("{task.fields[info]}"), console=self.err)
             self._bar.start()
             self._task, self._title = self._bar.add_task(title, total=total, info=""), title
         return self._bar
@@ -161,14 +182,23 @@ class Console:
                 value = ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
             elif isinstance(value, list | tuple):
                 value = ", ".join(map(str, value))
-            grid.add_row(str(name), _plain(value))
-        self.out.print(grid)
+            grid.add_row(Text(str(name)), Text(_plain(value)))
+        self._show(grid)
+
+    def _show(self, what) -> None:
+        """Print on stdout; where that is no terminal, as wide as it needs and without blanks at the end of lines."""
+        if self.out.is_terminal:
+            self.out.print(what, markup=False)
+            return
+        with self.out.capture() as captured:
+            self.out.print(what, markup=False)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
     def distilled(self, values: dict) -> None:
         rate, smaller = values["seconds_per_step"], values["teacher_parameters"] / values["parameters"]
         shown = {
             "student": values["student"],
-            "parameters": f"{_millions(values['parameters'])}, {smaller:.1f} times fewer than the teacher",
+            "parameters": f"{_millions(values['parameters'])}, {_times_fewer(smaller)} than the teacher",
             "steps": f"{values['steps']}" + (f", {rate:.3f} s each" if rate else ""),
             "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
         }
@@ -178,15 +208,16 @@ class Console:
 
     def evaluated(self, values: dict) -> None:
         table = Table(show_edge=False, pad_edge=False)
-        for title in ("metric", "student", "teacher", "protocol"):
-            table.add_column(title, justify="right" if title in ("student", "teacher") else "left", overflow="fold")
+        for title in ("metric", "student", "teacher"):
+            table.add_column(title, justify="left" if title == "metric" else "right", overflow="fold")
         for name, value in values["metrics"].items():
             teacher = values["teacher"].get(name)
-            row = (f"{value:.4f}", "" if teacher is None else f"{teacher:.4f}", values["protocol"].get(name, ""))
-            table.add_row(name, *row)
-        self.out.print(table)
+            table.add_row(name, f"{value:.4f}", "" if teacher is None else f"{teacher:.4f}")
+        self._show(table)
         real = f", {values['real_images']} real" if values["real_images"] else ""
-        self.out.print(f"{values['images']} images{real} at {values['size']} px; features: {values['features']}")
+        self._show(f"{values['images']} images{real} at {values['size']} px; features: {values['features']}")
+        for name in values["metrics"]:
+            self._show(f"{name}: {values['protocol'].get(name, '')}")
         for name, reason in values["skipped"].items():
             self.err.print(f"left out  {name}: {reason}", markup=False)
 
@@ -202,10 +233,8 @@ class Console:
         })  # fmt: skip
 
     def generated(self, values: dict) -> None:
-        for path, reason in values["skipped"].items():
-            self.err.print(f"skipped   {path}: {reason}", markup=False)
         count, seconds = len(values["written"]), values["seconds"]
-        self.out.print(f"{count} pictures, {seconds / max(1, count):.3f} s of the network each", markup=False)
+        self._show(f"{count} pictures, {seconds / max(1, count):.3f} s of the network each")
 
     def benched(self, values: dict) -> None:
         table = Table(show_edge=False, pad_edge=False)
@@ -213,9 +242,9 @@ class Console:
             table.add_column(title, justify="left" if title == "runtime" else "right")
         for name, found in values["runtimes"].items():
             table.add_row(name, f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"]))
-        self.out.print(table)
+        self._show(table)
         height, width = values["size"]
-        self.out.print(f"batch 1, {height} x {width} px, {values['threads']} threads, {values['device']}")
+        self._show(f"batch 1, {height} x {width} px, {values['threads']} threads, {values['device']}")
 
     def toured(self, values: dict) -> None:
         table = Table(show_edge=False, pad_edge=False)
@@ -223,9 +252,9 @@ class Console:
             table.add_column(title, justify="right" if title else "left")
         for name, row in values["rows"].items():
             table.add_row(name, *(_plain(value) for value in row))
-        self.out.print(table)
+        self._show(table)
         for line in values["notes"]:
-            self.out.print(line, markup=False)
+            self._show(line)
 
 
 def _plain(value) -> str:
@@ -238,6 +267,10 @@ def _plain(value) -> str:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.3f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"
+
+
+def _times_fewer(ratio: float) -> str:
+    return f"{ratio:.1f} times fewer" if ratio >= 1 else f"{1 / ratio:.1f} times more"
 
 
 def _macs(network: dict) -> str:

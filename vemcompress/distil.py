@@ -26,6 +26,7 @@ from vemcompress.recipe import Recipe
 from vemcompress.report import image_grid
 from vemcompress.resolve import calibrate, resolve
 from vemcompress.step import Adam
+from vemcompress.training import checkpoint
 from vemcompress.training.loop import Trainer
 from vemcompress.training.run import RunFolder
 from vemcompress.weights.features import load_features
@@ -58,7 +59,7 @@ class DistillResult:
 def distill(
     teacher: str | Path | None = None,
     *,
-    data: Sequence[str | Path] = (),
+    data: str | Path | Sequence[str | Path] = (),
     out: str | Path | None = None,
     recipe: str | Path = "omgd",
     overrides: Sequence[str] = (),
@@ -68,7 +69,8 @@ def distill(
 ) -> DistillResult:
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
-    `overrides` are `key=value` as with --set. Checks come in this order: recipe, teacher, data, output. Raises the
+    A resumed run takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set.
+    Checks come in this order: recipe, teacher, data, output. Raises the
     classes of `errors`; a run that raised keeps its last checkpoint and can be resumed.
     """
     where = devices.choose(device)
@@ -76,13 +78,14 @@ def distill(
         run = RunFolder(resume)
         run.check_existing()
         plan = recipes.read(run.recipe, overrides)
-        _check_same_run(recipes.read(run.recipe), plan)
-        teacher, data = plan.teacher.source, plan.data.roots
+        if checkpoint.latest(run.checkpoints) is not None:
+            _check_same_run(recipes.read(run.recipe), plan)
     else:
         plan = recipes.read(recipe, overrides)
     teacher = teacher or plan.teacher.source
     if teacher is None:
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
+    data = [data] if isinstance(data, str | Path) else data
     plan = _located(plan, teacher, data or plan.data.roots)
     loaded = load(plan.teacher.source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
     if loaded.revision and "@" not in plan.teacher.source:  # the Hub may move on before the run is resumed
@@ -96,16 +99,16 @@ def distill(
     on_event({"event": "data", "images": len(paths), "used": list(found.used)})
     plan = resolve(plan, loaded.generator, channels, len(paths))
     images = test_batch(paths, plan.data.size, channels[0], CALIBRATION_IMAGES, on_event)
+    if resume is None:
+        if out is None:
+            raise UsageError("no output: give --out RUN, a new folder for the run.")
+        run = RunFolder(out)
+        run.check_new()
     with devices.memory_errors(_advice(plan)):
         features = load_features(plan.algorithm.features, plan.algorithm.features_weights)
         teacher_images = _teacher_at_work(loaded.generator, images, where)
         if features is not None:
             plan = calibrate(plan, features.to(where), teacher_images)
-        if resume is None:
-            if out is None:
-                raise UsageError("no output: give --out RUN, a new folder for the run.")
-            run = RunFolder(out)
-            run.check_new()
         run.create()
         with run.locked():
             if resume is None:
@@ -149,11 +152,15 @@ def _run(
     if resumed:
         _check_same_teacher(run, loaded)
     continued = trainer.restore() if resumed else False
-    write_atomically(run.recipe, plan.toml().encode())
+    if trainer.step < plan.train.steps:
+        write_atomically(run.recipe, plan.toml().encode())
     run.write_json(run.environment, _environment(plan, loaded, algorithm.student, device))
     picture = run.samples / "teacher.png"
     save_png(picture, image_grid([images[:SAMPLES], teacher_images[:SAMPLES]], ["input", "teacher"]))
     on_event(_announcement(plan, loaded, algorithm.student, len(paths), picture, trainer.step, device, continued))
+    if count_parameters(algorithm.student) >= count_parameters(loaded.generator):
+        message = "the student is not smaller than its teacher; choose --width or --target-macs."
+        on_event({"event": "warning", "message": message})
     if trainer.step < plan.train.steps:
         trainer.train()
     return DistillResult(
@@ -196,12 +203,16 @@ def channels_of(generator: Generator) -> tuple[int, int]:
 # What may change when a run goes on: how long and how fast, not what it learns.
 _CHANGEABLE = {"steps", "epochs", "lr", "constant", "precision", "checkpoint_every", "sample_every", "log_every"}
 
+# Files may have moved: the teacher is known by its hash, and other images are warned of.
+_MOVABLE = {"teacher": {"source"}, "data": {"roots"}, "algorithm": {"features_weights"}}
+
 
 def _check_same_run(before: Recipe, after: Recipe) -> None:
     old, new = before.model_dump(), after.model_dump()
     for table in new:
         if isinstance(new[table], dict) and table != "train":
-            changed = [f"{table}.{key}" for key in new[table] if new[table][key] != old[table].get(key)]
+            keys = new[table].keys() - _MOVABLE.get(table, set())
+            changed = sorted(f"{table}.{key}" for key in keys if new[table][key] != old[table].get(key))
         elif table == "train":
             changed = [f"train.{k}" for k in new[table] if k not in _CHANGEABLE and new[table][k] != old[table][k]]
         else:
@@ -247,7 +258,7 @@ def _check_same_teacher(run: RunFolder, loaded: Loaded) -> None:
 
 
 def _advice(plan: Recipe) -> str:
-    return f"lower train.batch ({plan.train.batch}) or data.size ({plan.data.size}), and resume."
+    return f"lower train.batch ({plan.train.batch}) or data.size ({plan.data.size}) in a new run."
 
 
 def _environment(plan: Recipe, loaded: Loaded, student: Generator, device: torch.device) -> dict:

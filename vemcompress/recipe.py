@@ -160,20 +160,21 @@ def find(name: str | Path) -> Path:
 def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe by name or path, with its `extends` and `key=value` overrides. Raises RecipeError (3)."""
     path = find(name)
+    label = str(name) if str(name).endswith(".toml") else path.stem
     values, text = _parse(path)
+    values.setdefault("name", path.stem)
     if "extends" in values:
         parent = values.pop("extends")
         if not isinstance(parent, str):
-            raise RecipeError(f"recipe {path.stem}: extends must be the name of one recipe, in quotes.")
+            raise RecipeError(f"recipe {label}: extends must be the name of one recipe, in quotes.")
         base, _ = _parse(find(parent))
         if "extends" in base:
-            raise RecipeError(f"recipe {path.stem}: extends '{parent}', which extends another; one level is allowed.")
+            raise RecipeError(f"recipe {label}: extends '{parent}', which extends another; one level is allowed.")
         values = _merge(base, values)
-    values.setdefault("name", path.stem)
     chosen: dict = {}
     for override in overrides:
         chosen = _join(chosen, _override(override))
-    return _validate(_merge(values, chosen), path.stem, text, overrides)
+    return _validate(_merge(values, chosen), label, text, overrides)
 
 
 def _parse(path: Path) -> tuple[dict, str]:

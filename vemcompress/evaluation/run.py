@@ -69,6 +69,13 @@ def evaluate(
         raise UsageError(f"a batch of {batch} images cannot be; give at least 1.")
     device, size = torch.device(device), DEFAULT_SIZE if size is None else size
     setup = prepare(metrics, teacher, real, features, features_weights, inception, device)
+    made_at = setup.real.statistics.size if setup.real.statistics is not None else size
+    if made_at != size and on_event:
+        other = f"{made_at} px" if made_at else "their own size"
+        message = (
+            f"the statistics of {real} were made at {other}, the images here are {size} px; use stats --size {size}."
+        )
+        on_event({"event": "warning", "message": message})
     check_size(size, setup.plan.fidelity, *(m for m in (student, teacher) if m is not None))
     reading = Pass(size, batch, device, on_event or (lambda event: None))
     extractors = list(setup.extractors.values())

@@ -17,6 +17,7 @@ from vemcompress.export.parity import check_float, check_shapes, check_uint8
 from vemcompress.export.trace import trace
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.weights.files import write_atomically
+from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
 Events = Callable[[dict], None] | None
@@ -47,7 +48,7 @@ class ExportResult:
 
 
 def export_onnx(
-    model: nn.Module,
+    model: nn.Module | str | os.PathLike,
     path: str | os.PathLike,
     *,
     uint8: bool = False,
@@ -59,7 +60,8 @@ def export_onnx(
 ) -> ExportResult:
     """Write an image-to-image `model` as ONNX with dynamic batch, height and width, after comparing it in ONNX Runtime.
 
-    The graph takes `x`, float32 N x C x H x W in [-1, 1], to `y`; with `uint8`, `image` to `result`, both uint8
+    `model` is a network, or what `weights.loading.load` takes. The graph takes `x`, float32 N x C x H x W in [-1, 1],
+    to `y`; with `uint8`, `image` to `result`, both uint8
     N x H x W x C of any size. `size` (a side, or height and width, in pixels) is one more size to compare at.
     `metadata` (source, licence, ...) joins what the file says of itself. The model itself is not changed. An existing
     file is replaced only on success.
@@ -68,6 +70,9 @@ def export_onnx(
     OutputError (9), MemoryExhausted (6).
     """
     path, tell = Path(path), on_event or (lambda event: None)
+    if not isinstance(model, nn.Module):
+        loaded = load(model)
+        model, metadata = loaded.generator, origin(loaded) | (metadata or {})
     _check_target(path, opset)
     try:
         network = deployment_copy(model)
@@ -90,6 +95,15 @@ def export_onnx(
     tell({"event": "export", "stage": "written", "path": str(path), "bytes": len(data)})
     ends, nodes = (facts["input"], facts["output"]), len(graph.graph.node)
     return ExportResult(path, opset, len(data), nodes, difference, levels, shapes, *ends, facts)
+
+
+def origin(loaded: Loaded) -> dict[str, str]:
+    """Where a model comes from, for the file's metadata; of a student, also where its teacher came from."""
+    facts = loaded.provenance()
+    teacher = json.loads(loaded.metadata.get("teacher", "{}"))
+    facts |= {f"teacher_{name}": teacher.get(name, "") for name in ("source", "sha256", "revision")}
+    facts["licence"] = loaded.licence or teacher.get("licence", "")
+    return {name: value for name, value in facts.items() if value}
 
 
 def _check_target(path: Path, opset: int) -> None:

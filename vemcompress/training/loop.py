@@ -1,5 +1,6 @@
 """The training loop (paper, section 3): for every batch, each update that is due, in the algorithm's order."""
 
+import hashlib
 import json
 import resource
 import signal
@@ -66,7 +67,7 @@ class Trainer:
         for log in (self._metrics, self._timing):
             log.sync()
         student = artifact_bytes(self.algorithm.student, recipe=self.recipe.name, teacher=self.provenance)
-        state = {"step": self.step, "teacher_sha256": self.provenance.get("sha256")}
+        state = {"step": self.step, "teacher_sha256": self.provenance.get("sha256"), "images": self._images()}
         files = {
             "student.safetensors": student,
             "optimizers.safetensors": safetensors_bytes(self.runner.state()),
@@ -87,10 +88,18 @@ class Trainer:
         for name, (module, _) in self.algorithm.companions().items():
             module.load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
         self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
-        self.step = json.loads((folder / "state.json").read_text())["step"]
+        state = json.loads((folder / "state.json").read_text())
+        self.step = state["step"]
+        if state.get("images", self._images()) != self._images():
+            message = "the images are not those that this run began with, so it will not end as an unbroken one would."
+            self.on_event({"event": "warning", "message": message})
         # A kill may have come between the checkpoint and the run's own copy of the student.
         write_atomically(self.run.student, (folder / "student.safetensors").read_bytes())
         return True
+
+    def _images(self) -> str:
+        """What the training images are called, in their order, as one hash."""
+        return hashlib.sha256("\n".join(path.name for path in self.stream.paths).encode()).hexdigest()
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
