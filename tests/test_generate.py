@@ -11,7 +11,7 @@ import pytest
 from onnx import parser
 from PIL import Image
 
-from vemcompress.errors import InputError, NumericalError, UsageError
+from vemcompress.errors import InputError, NumericalError, OutputError, UsageError
 from vemcompress.generate import generate
 
 OURS = {"layout": "NCHW", "range": "-1..1", "multiple": "4", "min_size": "8"}
@@ -71,9 +71,27 @@ def test_unreadable_photos_are_skipped_and_named(negative, tmp_path):
     result = generate(negative, tmp_path / "in", tmp_path / "out", on_event=events.append)
     assert [path.name for path in result.skipped] == ["bad.jpg"] and len(result.written) == 1
     assert [event["event"] for event in events] == ["skipped", "generated"]
-    (tmp_path / "in" / "good.png").unlink()
+
+
+def test_where_no_photo_can_be_read_no_folder_is_left(negative, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.jpg").write_text("not a picture")
     with pytest.raises(InputError, match="none of the 1 images"):
-        generate(negative, tmp_path / "in", tmp_path / "out")
+        generate(negative, tmp_path / "in", tmp_path / "out" / "deep")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(negative, tmp_path, monkeypatch):
+    photo(tmp_path / "a.bmp")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        generate(negative, tmp_path / "a.bmp", tmp_path / "file")
+    with pytest.raises(OutputError, match="cannot be made"):
+        generate(negative, tmp_path / "a.bmp", tmp_path / "file" / "out")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as for those who are not root
+    with pytest.raises(OutputError, match="no permission"):
+        generate(negative, tmp_path / "a.bmp", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_photos_with_one_stem_get_pictures_of_their_own(negative, tmp_path):
@@ -172,7 +190,7 @@ def test_nan_is_a_numerical_error_not_a_black_picture(tmp_path):
     photo(tmp_path / "a.bmp")
     with pytest.raises(NumericalError, match="NaN"):
         generate(graph(tmp_path / "m.onnx", body="y = Sqrt (x)", said=OURS), tmp_path / "a.bmp", tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu:0:1", "cuda:x"])
@@ -252,7 +270,7 @@ def test_real_photos_through_an_export(tmp_path):
     (tmp_path / "in").mkdir()
     for folder in ("horse2zebra/testA", "facades/test", "camvid/test"):
         for source in sorted((Path(data) / folder).iterdir())[:2]:
-            (tmp_path / "in" / f"{folder.partition('/')[0]}_{source.name}").symlink_to(source)
+            (tmp_path / "in" / f"{folder.partition('/')[0]}_{source.name}").symlink_to(source.resolve())
     result = generate(tmp_path / "m.onnx", tmp_path / "in", tmp_path / "out", batch=4)
     assert len(result.written) == 6 and not result.skipped
     for source in (tmp_path / "in").iterdir():

@@ -243,7 +243,9 @@ def test_an_existing_folder_is_not_touched(inputs, tmp_path):
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize(("method", "call"), [("iterdir", "check_new"), ("is_file", "check_existing"), ("mkdir", "create")])
+@pytest.mark.parametrize(
+    ("method", "call"), [("iterdir", "check_new"), ("is_file", "check_existing"), ("mkdir", "create")]
+)
 def test_a_run_folder_that_one_may_not_enter_is_an_output_error(method, call, tmp_path, monkeypatch):
     def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied")

@@ -226,6 +226,19 @@ def test_what_is_not_a_file_is_named(what, tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize("method", ["is_dir", "exists", "open"])
+def test_what_one_may_not_read_is_an_input_error(method, tmp_path, monkeypatch):
+    (tmp_path / "g.safetensors").write_bytes(save(tensors()))
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, method, forbidden)
+    for path in (tmp_path, tmp_path / "g.safetensors"):
+        with pytest.raises(InputError, match=r"Permission denied\): check|has no student"):
+            load(path)
+
+
 def test_weights_survive_a_change_of_the_file(tmp_path):
     path = tmp_path / "g.pt"
     torch.save(tensors(), path)

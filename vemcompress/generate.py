@@ -120,9 +120,12 @@ def _check_numbers(batch: int, size: int | tuple[int, int] | None) -> None:
 
 def _plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
     """Each photo with the file it becomes; every check that needs no pixel."""
-    if not source.exists():
-        raise InputError(f"{source}: no such file or folder; check the path.")
-    to_file = output.suffix.lower() in EXTENSIONS and not output.is_dir()
+    try:
+        if not source.exists():
+            raise InputError(f"{source}: no such file or folder; check the path.")
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}); check its permissions.") from error
+    to_file = output.suffix.lower() in EXTENSIONS and not _is_folder(output)
     if source.is_dir():
         photos, folder = list_images(source), output
         if to_file:
@@ -138,16 +141,30 @@ def _plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
     for _, target in plan:
         if target.resolve() in inputs or (folder.resolve() == home and target.exists()):
             raise UsageError(f"{target}: exists beside the photos and would be overwritten; give another folder.")
+    _check_writable(folder)
+    return plan
+
+
+def _is_folder(path: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise UsageError(f"{folder}: is a file; give a folder for the pictures.") from error
+        return path.is_dir()
+    except OSError:  # where one may not look, `_check_writable` says so
+        return False
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse before any network runs; the folder itself is made with the first picture, by `save_png`."""
+    try:
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OutputError(f"{folder}: cannot be made ({reason}); choose another place.") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if nearest == folder and not nearest.is_dir():
+        raise UsageError(f"{folder}: is a file; give a folder for the pictures.")
+    if not nearest.is_dir():
+        raise OutputError(f"{folder}: cannot be made ({nearest} is a file); choose another place.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: no permission to write there; choose another place.")
-    return plan
 
 
 def _names(photos: list[Path]) -> list[str]:

@@ -54,7 +54,7 @@ def _in_root(root: Path, split: str, single: bool) -> Sides:
         folders = "{0}/" if single else "{0}A/ + {0}B/ or {0}/ + {0}_label/"
         wanted = " or ".join(folders.format(name) for name in splits)
         raise InputError(
-            f"{root}: no {wanted} in this folder, which has {', '.join(present)}; name another split, or set data.kind."
+            f"{root}: no {wanted} in this folder, which has {', '.join(present)}; name another split or folder."
         )
     if not single:
         raise InputError(
@@ -105,7 +105,7 @@ def match(sides: Sides, colours: bool = False) -> tuple[list[Path], list[Path]]:
         shown = ", ".join(f"{p.parent.name}/{p.name}" for p in lonely[:3]) + (", ..." if len(lonely) > 3 else "")
         raise InputError(
             f"{sides.a} and {sides.b}: {alone[0]} of {len(a)} and {alone[1]} of {len(b)} images have no partner of the "
-            f"same name ({shown}); add the partners, take these images out, or set data.kind=unpaired."
+            f"same name ({shown}); add the partners, or take these images out."
         )
     return list(left.values()), [right[name] for name in left]
 
@@ -132,8 +132,7 @@ def check_widths(paths: Sequence[Path]) -> None:
 def odd_width(path: Path, width: int) -> InputError:
     """What is wrong with a picture that cannot be cut into two halves."""
     return InputError(
-        f"{path}: {width} px wide, so it cannot be two images of equal width side by side; crop it, or set data.kind "
-        "if the folder holds no pairs."
+        f"{path}: {width} px wide, so it cannot be two images of equal width side by side; crop it, or take it out."
     )
 
 

@@ -63,7 +63,5 @@ test_batch.__test__ = False  # not a test, though pytest would take it for one w
 def checked_channels(channels: int) -> int:
     """`channels`, if pictures can have that many; else InputError."""
     if channels not in (1, 3):
-        raise InputError(
-            f"pictures have 1 or 3 channels, not the {channels} of this network; for label maps set data.kind=labels."
-        )
+        raise InputError(f"pictures have 1 or 3 channels, not the {channels} of this network; give another network.")
     return channels

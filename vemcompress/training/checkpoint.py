@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from safetensors.torch import load as load_tensors
@@ -13,6 +14,7 @@ from vemcompress.errors import InputError
 from vemcompress.weights.files import output_error, write_atomically
 
 KEPT = 2
+NEEDED = ("student.safetensors", "optimizers.safetensors", "state.json")  # of every run, whatever its algorithm
 
 
 def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
@@ -38,33 +40,50 @@ def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
     return target
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint, None where there is none. Raises InputError where all are damaged."""
+def latest(folder: Path, needed: Collection[str] = NEEDED) -> Path | None:
+    """The newest complete checkpoint, None where there is none. Raises InputError where all are damaged.
+
+    One without a file of the names `needed` is not complete.
+    """
     candidates = list(reversed(_steps(folder)))
     for leftover in folder.glob("step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
     pointer = folder / "latest"
     if pointer.is_file():
-        named = folder / pointer.read_text().strip()
+        named = folder / pointer.read_text(errors="replace").strip()
         candidates.sort(key=lambda path: path != named)
     for candidate in candidates:
-        if not damage(candidate):
+        if not damage(candidate, needed):
             return candidate
     if candidates:
-        raise InputError(f"{candidates[0]}: {damage(candidates[0])}; no other checkpoint is whole. Start a new run.")
+        found = damage(candidates[0], needed)
+        raise InputError(f"{candidates[0]}: {found}; no other checkpoint is whole. Start a new run.")
     return None
 
 
-def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, None if it is whole."""
+def damage(checkpoint: Path, needed: Collection[str] = ()) -> str | None:
+    """What is wrong with a checkpoint, None if it is whole: it has the files `needed`, and all agree with their sums.
+
+    A state.json must hold a whole number, `step`.
+    """
     try:
         sums = json.loads((checkpoint / "manifest.json").read_bytes())
+        if not isinstance(sums, dict) or not sums:
+            return "manifest.json names no files"
+        if absent := [name for name in needed if name not in sums]:
+            return f"manifest.json does not name {absent[0]}"
         for name, expected in sums.items():
             if hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() != expected:
                 return f"{name} does not match its sum in manifest.json"
-    except (OSError, ValueError, AttributeError) as error:
+        if "state.json" in sums and not _has_step(json.loads((checkpoint / "state.json").read_bytes())):
+            return "state.json does not tell the step"
+    except (OSError, ValueError, RecursionError) as error:
         return f"manifest.json or a file of it cannot be read ({error})"
     return None
+
+
+def _has_step(state) -> bool:
+    return isinstance(state, dict) and type(state.get("step")) is int
 
 
 def tensors_from(path: Path) -> dict[str, Tensor]:

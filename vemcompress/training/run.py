@@ -27,18 +27,26 @@ class RunFolder:
         self.environment = self.path / "environment.json"
 
     def check_new(self) -> None:
-        """Raises UsageError (2) where something is there already."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path}: is a file; give another folder to --out.")
+        """Raises UsageError (2) where something is there already, OutputError (9) where one may not look."""
         begun = {".lock", self.samples.name, self.checkpoints.name}  # of a run that was killed before it had a recipe
-        if self.path.is_dir() and not {p.name for p in self.path.iterdir()} <= begun:
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise UsageError(f"{self.path}: is a file; give another folder to --out.")
+            present = {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        if not present <= begun:
             raise UsageError(
                 f"{self.path}: is there already; continue it with --resume {self.path}, or give another --out."
             )
 
     def check_existing(self) -> None:
-        """Raises InputError (4) where there is no run to continue."""
-        if not self.recipe.is_file():
+        """Raises InputError (4) where there is no run to continue, OutputError (9) where one may not look."""
+        try:
+            there = self.recipe.is_file()
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        if not there:
             raise InputError(f"{self.path}: no run to resume here (no recipe.toml); check the folder's name.")
 
     def create(self) -> None:
@@ -77,10 +85,10 @@ class Log:
 
     def __init__(self, path: Path, step: int):
         self.path = path
-        if path.exists():
-            kept = [line for line in path.read_bytes().splitlines(keepends=True) if _step_of(line) <= step]
-            write_atomically(path, b"".join(kept))
         try:
+            if path.exists():
+                kept = [line for line in path.read_bytes().splitlines(keepends=True) if _step_of(line) <= step]
+                write_atomically(path, b"".join(kept))
             self._file = path.open("ab")
         except OSError as error:
             raise output_error(path, error) from error

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 from torchvision.models import VGG16_Weights
 
-from vemcompress.errors import InputError, NetworkError, RecipeError
+from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
+from vemcompress.weights.download import downloaded
 from vemcompress.weights.safe import read_state
+
+VGG16_URL = VGG16_Weights.IMAGENET1K_V1.url
+VGG16_SHA256 = "397923af"  # how it begins, as the file's name says
 
 
 def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | None:
@@ -22,19 +26,18 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | Non
     if weights is None and name != "vgg16":
         raise RecipeError(f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights.")
     network = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
-    tensors = _downloaded_vgg16() if weights is None else read_state(weights).tensors
-    fill_trunk(network, tensors, name, weights)
+    weights = _downloaded_vgg16() if weights is None else weights
+    fill_trunk(network, read_state(weights).tensors, name, weights)
     return network
 
 
-def _downloaded_vgg16() -> dict[str, Tensor]:
-    try:
-        return VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise NetworkError(
-            f"VGG16's weights cannot be downloaded ({str(error).splitlines()[0]}); give a file with "
-            "--set algorithm.features_weights=PATH, or use --set algorithm.features=none."
-        ) from error
+def _downloaded_vgg16() -> Path:
+    return downloaded(
+        VGG16_URL,
+        VGG16_SHA256,
+        failed="VGG16's weights cannot be downloaded",
+        remedy="give a file with --set algorithm.features_weights=PATH, or use --set algorithm.features=none",
+    )
 
 
 def fill_trunk(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, weights: str | Path | None) -> None:

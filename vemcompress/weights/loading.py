@@ -53,10 +53,10 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
     if is_hub(name):
         file = fetch(name)
         path, revision, licence = file.path, file.revision, file.licence
-    elif path.is_dir():
-        path = _student(path)
-    digest = sha256_file(path) if path.is_file() else ""  # read_state says what is wrong with it
+    else:
+        path = _weights_of(path)
     state = read_state(path, source=name)
+    digest = sha256_file(path)
     generator, origin = _build(state, name, class_path)
     if norm == "batch":
         _normalise_by_image(generator, name)
@@ -85,8 +85,14 @@ def _normalise_by_image(generator: Generator, source: str) -> None:
     use_image_statistics(generator)
 
 
-def _student(folder: Path) -> Path:
-    path = folder / STUDENT
-    if not path.exists():
-        raise InputError(f"{folder}: has no {STUDENT}: give a run folder that has saved once, or a weight file")
-    return path
+def _weights_of(path: Path) -> Path:
+    """A run folder's student; every other path as it is, for `read_state` to judge."""
+    student = path / STUDENT
+    try:
+        if not path.is_dir():
+            return path
+        if student.exists():
+            return student
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): check its permissions") from error
+    raise InputError(f"{path}: has no {STUDENT}: give a run folder that has saved once, or a weight file")

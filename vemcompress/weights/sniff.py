@@ -20,7 +20,8 @@ def sniff(path: Path, source: str) -> str:
         with path.open("rb") as file:
             head = file.read(4096)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise InputError(f"{source}: cannot be read ({error}): check the path and its permissions") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{source}: cannot be read ({reason}): check the path and its permissions") from error
     if head.startswith(b"PK\x03\x04"):
         return "zip"
     if head.startswith(_LEGACY):
