@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vemcompress import devices, recipe
 from vemcompress.data.sources import FLAT, find_test_images
-from vemcompress.errors import UsageError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import run as evaluation
 from vemcompress.evaluation.features import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
@@ -80,4 +80,7 @@ def real_statistics(
 def _recipe_of(model: str | Path):
     """The resolved recipe of a run folder; None for a file."""
     path = Path(model) / "recipe.toml"
-    return recipe.read(path) if path.is_file() else None
+    try:
+        return recipe.read(path) if path.is_file() else None
+    except OSError as error:
+        raise InputError(f"{model}: cannot be read ({error.strerror}); check its permissions.") from error

@@ -44,7 +44,10 @@ def _find(roots: Sequence[str | os.PathLike], splits: tuple[str, ...]) -> Found:
         roots = [roots]
     if not roots:
         raise InputError("no data: name at least one folder of images.")
-    parts = [_in_root(Path(root), splits) for root in roots]
+    try:
+        parts = [_in_root(Path(root), splits) for root in roots]
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions.") from error
     paths = dict.fromkeys(path for found, _ in parts for path in found)
     return Found(list(paths), tuple(used for _, used in parts))
 

@@ -19,7 +19,7 @@ def load_energy_model(path: str | Path) -> EnergyModel:
     if path.is_dir():
         checkpoints = path / "checkpoints"
         if (checkpoints / "latest").is_file():
-            path = checkpoints / (checkpoints / "latest").read_text().strip()
+            path = checkpoints / (checkpoints / "latest").read_text(errors="replace").strip()
         path = path / FILE
     if not path.is_file():
         raise InputError(f"{path}: no energy model here; give a run made with information.name=vem.")
