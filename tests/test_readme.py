@@ -11,7 +11,7 @@ from vemcompress import recipe
 from vemcompress.cli import app
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```bash\n(.*?)```", README.read_text(), re.S)
+BLOCKS = re.findall(r"```bash\n(.*?)```", README.read_text().replace("\\\n", " "), re.S)
 COMMANDS = [c.strip() for b in BLOCKS for line in b.splitlines() for c in line.split("&&") if "vemcompress " in c]
 
 
