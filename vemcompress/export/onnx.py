@@ -70,10 +70,10 @@ def export_onnx(
     OutputError (9), MemoryExhausted (6).
     """
     path, tell = Path(path), on_event or (lambda event: None)
+    _check_target(path, opset)
     if not isinstance(model, nn.Module):
         loaded = load(model)
         model, metadata = loaded.generator, origin(loaded) | (metadata or {})
-    _check_target(path, opset)
     try:
         network = deployment_copy(model)
         contract = contract_of(network)
