@@ -162,7 +162,10 @@ def test_kill_during_save_keeps_the_previous_checkpoint(tmp_path):
     half.mkdir()
     (half / "a").write_bytes(b"te")
     assert checkpoint.latest(tmp_path, needed=()).name == "step-000005"
+    assert half.exists()  # a process without the lock may look, and must not take away what another is writing
+    checkpoint.discard_unfinished(tmp_path)
     assert not half.exists()
+    assert checkpoint.latest(tmp_path, needed=()).name == "step-000005"
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
@@ -228,11 +231,14 @@ def test_the_log_forgets_steps_that_will_be_taken_again(tmp_path):
 
 def test_a_second_process_on_a_run_is_refused(inputs, tmp_path):
     run(inputs, tmp_path / "run")
+    being_written = tmp_path / "run" / "checkpoints" / "step-000009.tmp"
+    being_written.mkdir()
     with RunFolder(tmp_path / "run").locked():
         command = [*COMMAND, "--resume", str(tmp_path / "run"), "--set=train.steps=9"]
         done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 9
     assert "another process" in done.stderr
+    assert being_written.exists()
 
 
 def test_an_existing_folder_is_not_touched(inputs, tmp_path):

@@ -70,8 +70,8 @@ def distill(
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
     A resumed run takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set.
-    Checks come in this order: recipe, teacher, data, output. Raises the
-    classes of `errors`; a run that raised keeps its last checkpoint and can be resumed.
+    Checks come in this order: recipe, teacher, data, output. Raises the classes of `errors`; a run that raised keeps
+    its last checkpoint and can be resumed.
     """
     where = devices.choose(device)
     if resume is not None:

@@ -40,14 +40,18 @@ def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
     return target
 
 
+def discard_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half written. For the holder of the run's lock alone: another may be at it."""
+    for leftover in folder.glob("step-*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def latest(folder: Path, needed: Collection[str] = NEEDED) -> Path | None:
     """The newest complete checkpoint, None where there is none. Raises InputError where all are damaged.
 
     One without a file of the names `needed` is not complete.
     """
     candidates = list(reversed(_steps(folder)))
-    for leftover in folder.glob("step-*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
     pointer = folder / "latest"
     if pointer.is_file():
         named = folder / pointer.read_text(errors="replace").strip()

@@ -81,6 +81,7 @@ class Trainer:
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint; False where there is none yet."""
+        checkpoint.discard_unfinished(self.run.checkpoints)
         folder = checkpoint.latest(self.run.checkpoints)
         if folder is None:
             return False
