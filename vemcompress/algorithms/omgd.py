@@ -29,7 +29,12 @@ class OMGD(Algorithm):
     """A frozen teacher, or later several that learn beside the student."""
 
     class Settings(BaseSettings):
-        """Weights (lambda) of the student's terms; None is filled in when the recipe is resolved for a teacher."""
+        """Weights (lambda) of the student's terms; None is filled in when the recipe is resolved for a teacher.
+
+        `online` and what follows are of a [gan]: "step", student and teachers learn at the same steps; "phases", as
+        published for CycleGAN: the teacher learns for `phase_epochs`, then the student for `student_epochs` times as
+        long (n_dis) from the teacher that was the best so far, by `best_teacher`; `phase_steps` says the same in steps.
+        """
 
         name: Literal["omgd"] = "omgd"
         ssim: float = Field(10.0, ge=0)
@@ -40,6 +45,11 @@ class OMGD(Algorithm):
         recon: float | None = Field(None, ge=0)
         features: Features = "vgg16"
         features_weights: str | None = None
+        online: Literal["step", "phases"] = "step"
+        phase_epochs: float | None = Field(None, gt=0)
+        phase_steps: int | None = Field(None, ge=1)
+        student_epochs: int = Field(4, ge=1)
+        best_teacher: Literal["fid", "frechet", "latest"] = "fid"
 
     def __init__(
         self,

@@ -1,0 +1,47 @@
+"""What a recipe says of its data."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vemcompress.data.labels import Ids, LabelInput
+from vemcompress.data.pairing import Direction
+from vemcompress.settings import BaseSettings
+
+DataKind = Literal["single", "paired", "labels", "unpaired"]
+
+
+class DataSettings(BaseSettings):
+    """`size`: side of the square images in pixels. `load_size`: what they are resized to before the random crop.
+
+    `kind`: "single" images for a frozen teacher; "paired" ones, or "labels" with photos, whose other side is the
+    ground truth; two "unpaired" domains. `direction`, `classes`, `void`, `label_input` and `ids` are
+    `data.pairs.find_pairs`'s. `held_out`: training images that are set aside to pick the best checkpoint by; None is
+    one in twenty, at most 64, and none of fewer than 80.
+    """
+
+    kind: DataKind = "single"
+    direction: Direction = "AtoB"
+    size: int = Field(256, ge=8, le=4096)
+    load_size: int | None = Field(None, ge=8, le=8192)
+    flip: bool = True
+    split: str = "trainA"
+    roots: tuple[str, ...] = Field((), strict=False)
+    classes: int | None = Field(None, ge=1, le=255)
+    void: int | None = Field(None, ge=0, le=255)
+    label_input: LabelInput = "onehot"
+    ids: Ids | None = None
+    held_out: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _crop_fits(self):
+        if self.load_size and self.load_size < self.size:
+            raise ValueError(f"load_size {self.load_size} is smaller than size {self.size}")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_alone(self):
+        for key in ("classes", "void", "ids"):
+            if self.kind != "labels" and getattr(self, key) is not None:
+                raise ValueError(f"{key} is of label maps; set data.kind = 'labels' or leave it away")
+        return self

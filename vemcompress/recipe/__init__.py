@@ -1,0 +1,10 @@
+"""What a run is, as TOML: teacher x student x algorithm x information, its data and its training.
+
+A recipe may leave open what depends on the teacher (student, batch, C, weights); `resolve.py` fills that in, and the
+run folder keeps the result.
+"""
+
+from vemcompress.recipe.reading import find, folder, read, shipped
+from vemcompress.recipe.schema import AutoStudent, Recipe, TeacherSettings, TrainSettings
+
+__all__ = ["AutoStudent", "Recipe", "TeacherSettings", "TrainSettings", "find", "folder", "read", "shipped"]

@@ -1,0 +1,119 @@
+"""The schema of a recipe, put together from the `Settings` of the networks, algorithms and add-ons themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import tomli_w
+from pydantic import Field, model_validator
+
+from vemcompress.algorithms import AnyAlgorithm
+from vemcompress.data.settings import DataSettings
+from vemcompress.gans import AnyGAN
+from vemcompress.information import AnyInformation
+from vemcompress.information.vem import VEM
+from vemcompress.networks import (
+    AnyConfig,
+    CartoonGANConfig,
+    DeepMobileResNetConfig,
+    DeepUNetConfig,
+    MobileResNetConfig,
+    ResNetConfig,
+    UNetConfig,
+)
+from vemcompress.settings import BaseSettings, Betas
+
+
+class TeacherSettings(BaseSettings):
+    """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from.
+
+    `norm = "batch"`: BatchNorm by each image's own statistics, as Pix2Pix is tested. With a [gan]: `network` is what
+    is built where there is no `source`, `deep` OMGD's second teacher, and `start` gives files for the others by name
+    (`deep`, `generator_b`, `discriminator`, `discriminator_a`, `discriminator_b`).
+    """
+
+    source: str | None = None
+    class_path: str | None = None
+    norm: Literal["eval", "batch"] = "eval"
+    network: AnyConfig | None = None
+    deep: AnyConfig | None = None
+    start: dict[str, str] = Field(default_factory=dict)
+
+
+class AutoStudent(BaseSettings):
+    """A student of the teacher's kind, channels and depth, and of a U-Net's norm. `target_macs` are true MACs."""
+
+    family: Literal["auto"] = "auto"
+    width: int | None = Field(None, ge=1)
+    target_macs: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_of(self):
+        if self.width and self.target_macs:
+            raise ValueError("width and target_macs exclude each other; give one")
+        return self
+
+
+AnyStudent = Annotated[
+    AutoStudent
+    | ResNetConfig
+    | MobileResNetConfig
+    | UNetConfig
+    | CartoonGANConfig
+    | DeepUNetConfig
+    | DeepMobileResNetConfig,
+    Field(discriminator="family"),
+]
+
+
+class TrainSettings(BaseSettings):
+    """`steps` or `epochs`. `constant`: the share of the steps at the full learning rate, before it falls to zero,
+    `decay` at each step, or as published once an epoch.
+
+    `best_by`: what the best checkpoint is picked by, at each checkpoint. "auto" is the fidelity to a frozen teacher
+    (SSIM), or the L1 distance to the ground truth where the teacher learns from pairs. `best_on`: the held-out part of
+    the training images, or, as the papers did, the test images.
+    """
+
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    batch: int | None = Field(None, ge=1)
+    lr: float = Field(2e-4, gt=0)
+    betas: Betas = Field((0.5, 0.999), strict=False)
+    constant: float = Field(0.5, ge=0, le=1)
+    decay: Literal["step", "epoch"] = "step"
+    seed: int = Field(0, ge=0, lt=2**31)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_every: int = Field(1000, ge=1)
+    sample_every: int = Field(1000, ge=1)
+    log_every: int = Field(10, ge=1)
+    best_by: Literal["auto", "none", "ssim_teacher", "l1_target", "frechet", "fid", "miou"] = "auto"
+    best_on: Literal["held_out", "test"] = "held_out"
+
+    @model_validator(mode="after")
+    def _one_length(self):
+        if self.steps and self.epochs:
+            raise ValueError("steps and epochs exclude each other; give one")
+        return self
+
+
+class Recipe(BaseSettings):
+    """A whole run. With `gan` the teacher learns, beside the student or alone (`teach`); without, it is frozen.
+
+    `paper` holds a published table's row and changes nothing.
+    """
+
+    name: str = "unnamed"
+    description: str = ""
+    teacher: TeacherSettings = TeacherSettings()
+    student: AnyStudent = AutoStudent()
+    data: DataSettings = DataSettings()
+    gan: AnyGAN | None = None
+    algorithm: AnyAlgorithm = AnyAlgorithm()
+    information: AnyInformation = VEM.Settings()
+    train: TrainSettings = TrainSettings()
+    paper: dict[str, str | int | float] = Field(default_factory=dict)
+
+    def toml(self) -> str:
+        """The recipe as TOML; settings that are open (None) are left out."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))

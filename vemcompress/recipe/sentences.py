@@ -1,0 +1,89 @@
+"""A validation error in words: what, where, and the nearest known key."""
+
+import json
+import re
+from difflib import get_close_matches
+from typing import get_args
+
+from pydantic import BaseModel
+
+from vemcompress.recipe.schema import Recipe
+
+
+def sentence(error: dict, values: dict, text: str, overrides) -> str:
+    """A validation error in words: what, in which table, on which line, and the nearest known key."""
+    path = [str(part) for part in error["loc"] if _is_key(part, values, error)]
+    table, key = ".".join(path[:-1]), path[-1] if path else ""
+    where = f" in [{table}]" if table else ""
+    dotted = ".".join(path)
+    overridden = any(dotted.startswith(o.partition("=")[0].strip()) for o in overrides)
+    line = None if overridden else _line(text, path)
+    place = where + (" (--set)" if overridden else f" (line {line})" if line else "")
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{place}{nearest(key, _known(path[:-1], values))}"
+    if error["type"] in ("union_tag_invalid", "literal_error"):
+        expected = error["ctx"].get("expected_tags") or error["ctx"].get("expected")
+        found = (
+            error["input"].get(error["ctx"]["discriminator"].strip("'")) if "tag" in error["ctx"] else error["input"]
+        )
+        return f"'{found}' is not possible for {key or 'it'}{place}; use one of {expected}."
+    if error["type"] in ("value_error", "missing"):
+        return f"{key or 'recipe'}{place}: {error['msg'].removeprefix('Value error, ')}."
+    message = error["msg"].removeprefix("Input ")
+    return f"{key or 'recipe'}{place}: {message}, not {json.dumps(error['input'], default=str)[:60]}."
+
+
+def _is_key(part, values: dict, error: dict) -> bool:
+    """Pydantic puts a union's tag into the location; it is no key of the file."""
+    return isinstance(part, str) and not (part in _tags(values) and part in error["loc"][1:])
+
+
+def _tags(values: dict) -> set[str]:
+    """Every `name` and `family` of the tables, those within tables included."""
+    tables = [value for value in values.values() if isinstance(value, dict)]
+    own = {str(table[key]) for table in tables for key in ("name", "family") if key in table}
+    return own.union(*map(_tags, tables))
+
+
+def _known(path: list[str], values: dict) -> list[str]:
+    """The keys of the table at `path`; of a tagged union, those of the option that is chosen."""
+    options, chosen = [Recipe], values
+    for key in path:
+        options = [o for option in options if key in option.model_fields for o in _models(option.model_fields[key])]
+        chosen = chosen.get(key, {}) if isinstance(chosen, dict) else {}
+    names = []
+    for option in options:
+        tag = next((option.model_fields[k] for k in ("family", "name") if option.model_fields.get(k)), None)
+        if len(options) == 1 or tag is None or tag.default in (chosen.get("family"), chosen.get("name")):
+            names += option.model_fields
+            names += ["width"] if "family" in option.model_fields else []  # a network's shorthand
+    return list(dict.fromkeys(names))
+
+
+def _models(field) -> list[type[BaseModel]]:
+    """The models that a field may hold, unions and Annotated taken apart."""
+    found, todo = [], [field.annotation]
+    while todo:
+        kind = todo.pop(0)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.append(kind)
+        todo += get_args(kind)
+    return found
+
+
+def nearest(word: str, known: list[str]) -> str:
+    close = get_close_matches(word, known, 1, 0.5)
+    return f". Did you mean '{close[0]}'?" if close else f". Known: {', '.join(known)}."
+
+
+def _line(text: str, path: list[str]) -> int | None:
+    """The line of a key in the file, found by its table's header; None where the file does not have it."""
+    table, current = path[:-1], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            current = [part.strip() for part in header[1].split(".")]
+            if path == current:
+                return number
+        elif path and current == table and re.match(rf"\s*{re.escape(path[-1])}\s*=", line):
+            return number
+    return None
