@@ -1,0 +1,164 @@
+"""The images of a recipe's data, whatever their kind: what a run learns from, shows, and is measured on."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vemcompress.data.pair_stream import PairStream, UnpairedStream, test_pairs
+from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
+from vemcompress.data.settings import DataSettings
+from vemcompress.data.sources import find_test_images, locate
+from vemcompress.data.stream import Event, ImageStream, test_batch
+
+HELD_OUT_SHARE, HELD_OUT_MOST, HELD_OUT_FROM = 20, 64, 80
+
+
+@dataclass(frozen=True)
+class Singles:
+    """Images without partners: what a frozen teacher is distilled on."""
+
+    inputs: tuple[Path, ...]
+    used: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.inputs)
+
+
+class Views(NamedTuple):
+    """A few images at their full square: inputs B x Cin, and for pairs the targets B x Cout, x H x W."""
+
+    inputs: Tensor
+    targets: Tensor | None
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of a recipe's data. `found` says which files; `settings` how they are read."""
+
+    settings: DataSettings
+    found: Singles | Pairs | Unpaired
+
+    @property
+    def count(self) -> int:
+        """Images of an epoch: those of the larger domain where there are two."""
+        return self.found.count
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of the inputs, in order."""
+        return tuple(self.found.inputs)
+
+    @property
+    def pairs(self) -> Pairs | None:
+        """Where every input has its ground truth."""
+        return self.found if isinstance(self.found, Pairs) else None
+
+    def channels(self, generator: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Channels of input and output: those of a `generator`, or what these files have by themselves."""
+        return generator or (self.pairs.channels if self.pairs else (3, 3))
+
+    def stream(self, channels: tuple[int, int], batch: int, seed: int, on_event: Event | None = None):
+        """Training batches: images, or (input, target) of pairs, or (A, B) of two domains; see `stream`."""
+        settings = self.settings
+        options = {
+            "size": settings.size,
+            "load_size": settings.load_size,
+            "flip": settings.flip,
+            "batch": batch,
+            "seed": seed,
+            "on_event": on_event,
+        }
+        match self.found:
+            case Pairs():
+                return PairStream(self.found, channels=channels, **options)
+            case Unpaired():
+                return UnpairedStream(self.found, channels=channels, **options)
+        return ImageStream(self.found.inputs, channels=channels[0], **options)
+
+    def views(self, channels: tuple[int, int], count: int | None = None, on_event: Event | None = None) -> Views:
+        """The first `count` readable images (None: all), neither cropped nor flipped."""
+        size = self.settings.size
+        if self.pairs:
+            return Views(*test_pairs(self.pairs, size, channels, count, on_event))
+        return Views(test_batch(self.found.inputs, size, channels[0], count, on_event), None)
+
+    def examples(self, channels: tuple[int, int], count: int, on_event: Event | None = None) -> Tensor:
+        """The first real images of the kind that a teacher should make: targets, or the other domain's."""
+        if isinstance(self.found, Unpaired):
+            return test_batch(self.found.targets, self.settings.size, channels[1], count, on_event)
+        views = self.views(channels, count, on_event)
+        return views.inputs if views.targets is None else views.targets
+
+    def picture(self, inputs: Tensor) -> Tensor:
+        """Inputs as one may look at them, B x 1 or 3 x H x W in [-1, 1]: one-hot label maps in their colours."""
+        if not (self.pairs and self.pairs.labels_are_input and self.pairs.labels.input == "onehot"):
+            return inputs
+        labels = inputs.argmax(1).masked_fill(inputs.sum(1) == 0, 255).cpu().numpy().astype(np.uint8)
+        return torch.from_numpy(self.pairs.labels.colours(labels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def split_off(self) -> tuple["ImageSet", "ImageSet | None"]:
+        """The images to learn from, and those that are held out, spread evenly over the list; None where none are.
+
+        Of two domains only the inputs' is divided.
+        """
+        total = len(self.found.inputs)
+        wanted = self.settings.held_out
+        if wanted is None:
+            wanted = min(total // HELD_OUT_SHARE, HELD_OUT_MOST) if total >= HELD_OUT_FROM else 0
+        wanted = min(wanted, total - 1)
+        if wanted < 1:
+            return self, None
+        out = {int((i + 0.5) * total / wanted) for i in range(wanted)}
+        return self._subset([i for i in range(total) if i not in out]), self._subset(sorted(out))
+
+    def _subset(self, indices: list[int]) -> "ImageSet":
+        def pick(files: tuple[Path, ...]) -> tuple[Path, ...]:
+            return tuple(files[i] for i in indices)
+
+        match self.found:
+            case Pairs(a=a, b=b):
+                found = replace(self.found, a=pick(a), b=pick(b))
+            case Unpaired(a=a, b=b, direction="AtoB"):
+                found = replace(self.found, a=pick(a))
+            case Unpaired(b=b):
+                found = replace(self.found, b=pick(b))
+            case _:
+                found = replace(self.found, inputs=pick(self.found.inputs))
+        return replace(self, found=found)
+
+
+def training_set(settings: DataSettings) -> ImageSet:
+    """The images of `settings.split` under `settings.roots`. Raises InputError, and RecipeError for label settings."""
+    if settings.kind == "single":
+        found = locate(settings.roots, settings.split)
+        return ImageSet(settings, Singles(tuple(found.paths), found.used))
+    return ImageSet(settings, _pairs(settings, settings.split))
+
+
+def test_set(settings: DataSettings, split: str = "test") -> ImageSet:
+    """The test images under `settings.roots`, or the validation images where there are none; `found.used` says so."""
+    if settings.kind == "single":
+        found = find_test_images(settings.roots, "testA" if split == "test" else split)
+        return ImageSet(settings, Singles(tuple(found.paths), found.used))
+    return ImageSet(settings, _pairs(settings, split))
+
+
+test_set.__test__ = False  # not a test, though pytest would take it for one where it is imported
+
+
+def _pairs(settings: DataSettings, split: str) -> Pairs | Unpaired:
+    return find_pairs(
+        settings.roots,
+        split,
+        settings.kind,
+        settings.direction,
+        classes=settings.classes,
+        void=settings.void,
+        label_input=settings.label_input,
+        ids=settings.ids,
+    )
