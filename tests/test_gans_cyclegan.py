@@ -106,6 +106,6 @@ def test_a_checkpoint_of_cyclegan_holds_what_its_next_step_needs():
     steps(gan, given[:2])
     for name, (module, _) in gan.companions().items():
         other.companions()[name][0].load_state_dict(module.state_dict())
-    for name, generator in gan.generators().items():
-        other.generators()[name].load_state_dict(generator.state_dict())
+    for name, network in gan.artifacts().items():
+        other.artifacts()[name].load_state_dict(network.state_dict())
     assert steps(gan, given[2:]) == steps(other, given[2:])

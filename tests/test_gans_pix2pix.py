@@ -10,8 +10,7 @@ from vemcompress.errors import NumericalError, RecipeError
 from vemcompress.gans import Pix2Pix, Pix2PixTeachers
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig, build_discriminator
 from vemcompress.training.runner import Runner
-from vemcompress.weights.discriminator import load_discriminator
-from vemcompress.weights.tensors import safetensors_bytes
+from vemcompress.weights.discriminator import load_discriminator, save_discriminator
 
 
 def one_teacher(**settings) -> Pix2Pix:
@@ -181,9 +180,8 @@ def test_bf16_networks_have_float32_images_scores_and_gradients():
 
 def test_a_discriminator_in_a_checkpoint_is_one_that_can_be_loaded(tmp_path):
     gan = two_teachers(n_share=3).float()
-    module, metadata = gan.companions()["discriminator"]
     path = tmp_path / "discriminator.safetensors"
-    path.write_bytes(safetensors_bytes(module.state_dict(), metadata))
+    save_discriminator(path, gan.artifacts()["discriminator"])
     assert load_discriminator(path).config == gan.discriminator.config
 
 

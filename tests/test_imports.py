@@ -13,14 +13,15 @@ PACKAGE = Path(vemcompress.__file__).parent
 ROWS = [
     ("cli", "__main__"),
     ("console", "quickstart.tour"),
-    ("distil", "assess", "generate"),
+    ("distil", "teach", "assess", "generate"),
     ("export", "quickstart"),
+    ("runs",),
     ("training",),
-    ("resolve",),
+    ("resolve", "teachers", "paper"),
     ("recipe",),
     ("evaluation",),
     ("algorithms", "gans", "information", "data", "report", "devices"),
-    ("step", "timing", "losses", "weights"),
+    ("learner", "step", "timing", "losses", "weights"),
     ("networks",),
     ("settings", "errors"),
 ]

@@ -1,8 +1,8 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
-The library's face: `load_generator`, `load_energy_model`, `distill`, `evaluate` and `export_onnx` take what the
-commands take (recipe keys through `overrides`) and return typed results; `vemcompress.generate.generate` runs photos
-through a model. They are imported when first used.
+The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `evaluate` and `export_onnx` take what
+the commands take (recipe keys through `overrides`) and return typed results; `vemcompress.generate.generate` runs
+photos through a model. They are imported when first used.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ _FACE = {
     "load_generator": "vemcompress.weights.loading",
     "load_energy_model": "vemcompress.weights.energy",
     "distill": "vemcompress.distil",
+    "teach": "vemcompress.teach",
     "evaluate": "vemcompress.assess",
     "export_onnx": "vemcompress.export.onnx",
 }

@@ -122,6 +122,63 @@ def distill(
     console.result(result.as_dict(), json, console.distilled)
 
 
+@app.command()
+def teach(
+    data: Annotated[
+        list[Path] | None, typer.Option(readable=False, help="The root of the pairs or domains, or A and B.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(readable=False, help="The new run folder.")] = None,
+    recipe: Annotated[str, typer.Option(help="A recipe with a [gan], or its .toml file.")] = "pix2pix",
+    teacher: Annotated[str | None, typer.Option(help="Start from these weights.")] = None,
+    resume: Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Go on with this run.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")] = None,
+    direction: Annotated[str | None, typer.Option(help="AtoB or BtoA (data.direction)")] = None,
+    steps: Annotated[int | None, typer.Option(help="train.steps")] = None,
+    epochs: Annotated[float | None, typer.Option(help="train.epochs")] = None,
+    size: Annotated[int | None, typer.Option(help="data.size")] = None,
+    batch: Annotated[int | None, typer.Option(help="train.batch")] = None,
+    seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (train.precision)")] = None,
+    width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Train a teacher where there is none.
+
+    By Pix2Pix from pairs, by CycleGAN from two domains. The run is a teacher for distill, which reads its weights.
+    """
+    from vemcompress.errors import UsageError
+
+    if resume is not None and (out or teacher or data or recipe != "pix2pix"):
+        raise UsageError("--resume takes data, recipe and folder from the run; leave them away.")
+    given = {
+        "data.direction": direction,
+        "train.steps": steps,
+        "train.epochs": epochs,
+        "data.size": size,
+        "train.batch": batch,
+        "train.seed": seed,
+        "train.precision": precision,
+        "teacher.network.width": width,
+    }
+    overrides = [f"{key}={value}" for key, value in given.items() if value is not None] + (set_ or [])
+    console = _console()
+    with console.talking() as on_event:
+        from vemcompress.teach import teach as run
+
+        result = run(
+            data=data or (),
+            out=out,
+            recipe=recipe,
+            teacher=teacher,
+            overrides=overrides,
+            resume=resume,
+            device=device,
+            on_event=on_event,
+        )
+    console.result(result.as_dict(), json, console.taught)
+
+
 @app.command("eval")
 def evaluate(
     model: Weights,
@@ -325,11 +382,17 @@ def recipes_show(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
     json: Json = False,
 ) -> None:
-    """A recipe with every default written out, as TOML."""
-    from vemcompress import recipe
+    """A recipe with every default written out, as TOML.
 
-    found = recipe.read(name, set_ or [])
-    _console().result(found.model_dump(mode="json"), json, lambda values: print(found.toml(), end=""))
+    Of a row of the paper also its figures beside ours, as comments.
+    """
+    from vemcompress import paper, recipe
+
+    found, console = recipe.read(name, set_ or []), _console()
+    values = found.model_dump(mode="json")
+    if found.paper:
+        values["ours"] = paper.row(found)
+    console.result(values, json, lambda values: console.recipe(values, found.toml()))
 
 
 @app.command()

@@ -73,7 +73,10 @@ class Console:
 
     def _on_plan(self, event: dict) -> None:
         teacher, student = event["teacher"], event["student"]
-        self.note(f"teacher   {teacher['family']}, {_millions(teacher['parameters'])} parameters{_macs(teacher)}")
+        learns = f", learns by {event['gan']}" if event["gan"] else ""
+        self.note(
+            f"teacher   {teacher['family']}, {_millions(teacher['parameters'])} parameters{_macs(teacher)}{learns}"
+        )
         self.note(f"student   {student['family']}, {_millions(student['parameters'])} parameters{_macs(student)}")
         smaller = teacher["parameters"] / student["parameters"]
         self.note(f"          {_times_fewer(smaller)} parameters; MACs are the true ones at {event['size']} px")
@@ -85,11 +88,27 @@ class Console:
         )
         weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
         self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
+        self._begun(event, "your images" if event["gan"] else "the teacher on your images")
+
+    def _on_teaching(self, event: dict) -> None:
+        for name, network in event["networks"].items():
+            self.note(
+                f"{name:<9} {network['family']}, {_millions(network['parameters'])} parameters{_macs(network)}"
+            )
+        judges = ", ".join(f"{name} {_millions(count)}" for name, count in event["discriminators"].items())
+        self.note(f"          {judges}; MACs are the true ones at {event['size']} px")
+        weights = {k: v for k, v in event["gan"].items() if isinstance(v, float)}
+        self.note(f"recipe    {event['recipe']}: {event['gan']['name']}, {event['gan']['mode']}")
+        self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
+        self._begun(event, "your images")
+
+    def _begun(self, event: dict, shown: str) -> None:
+        aside = f" ({event['held_out']} more held out)" if event["held_out"] else ""
         self.note(
-            f"data      {event['images']} images at {event['size']} px, batch {event['batch']}, {event['steps']} steps "
-            f"on {event['device']} in {event['precision']}"
+            f"data      {event['images']} images{aside} at {event['size']} px, batch {event['batch']}, "
+            f"{event['steps']} steps on {event['device']} in {event['precision']}"
         )
-        self.note(f"picture   {event['picture']} (the teacher on your images)")
+        self.note(f"picture   {event['picture']} ({shown})")
         if event["step"] >= event["steps"]:
             self.note(f"nothing to do: this run has done {event['step']} steps; ask for more with --steps.")
         elif event["continued"]:
@@ -99,7 +118,7 @@ class Console:
         losses = "  ".join(f"{name} {value:.3g}" for name, value in event["losses"].items())
         rate = event["seconds_per_step"]
         if self.err.is_terminal:
-            bar = self._progress("distil", event["total"])
+            bar = self._progress("training", event["total"])
             bar.line = losses
             bar.update(self._task, completed=event["step"], info=f"{rate:.3f} s/step" if rate else "")
         elif rate and event["step"] % max(1, event["total"] // 20) == 0:
@@ -113,6 +132,16 @@ class Console:
             f"estimate  {event['seconds_per_step']:.3f} s a step, {_duration(event['seconds'])} to go, "
             f"{event['memory'] / 2**30:.1f} GiB of memory"
         )
+
+    def _on_phase(self, event: dict) -> None:
+        score = event["score"]
+        value = f", {score['metric']} {score['value']:.4g}" if score else ""
+        what = "the student learns from it" if event["kept"] else "an earlier one is better and stays"
+        self.note(f"teacher   of step {event['step']}{value}: {what}")
+
+    def _on_best(self, event: dict) -> None:
+        if self.err.is_terminal:
+            self.note(f"best      step {event['step']}, {event['metric']} {event['value']:.4g} on {event['on']} images")
 
     def _on_sample(self, event: dict) -> None:
         if self.err.is_terminal:
@@ -206,6 +235,16 @@ class Console:
             shown["skipped"] = f"{values['skipped_images']} unreadable images"
         self.table(shown)
 
+    def taught(self, values: dict) -> None:
+        rate = values["seconds_per_step"]
+        self.table({
+            "teacher": values["teacher"],
+            "others": ", ".join(values["others"].values()),
+            "parameters": _millions(values["parameters"]),
+            "steps": f"{values['steps']}" + (f", {rate:.3f} s each" if rate else ""),
+            "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
+        })  # fmt: skip
+
     def evaluated(self, values: dict) -> None:
         table = Table(show_edge=False, pad_edge=False)
         for title in ("metric", "student", "teacher"):
@@ -246,6 +285,35 @@ class Console:
         height, width = values["size"]
         self._show(f"batch 1, {height} x {width} px, {values['threads']} threads, {values['device']}")
 
+    def recipe(self, values: dict, toml: str) -> None:
+        """TOML; of a row of the paper then its figures beside ours, as comments, so that all of it stays TOML."""
+        print(toml, end="")
+        if "ours" not in values:
+            return
+        paper, ours = values["paper"], values["ours"]
+        said = (str(paper[key]) for key in ("model", "dataset", "method") if key in paper)
+        side = ours["size"]
+        grid = Table.grid(padding=(0, 3))
+        grid.add_row("", "", "parameters", "", "MACs, paper's way", "", "MACs, true")
+        grid.add_row("", "", "paper", "ours", "paper", "ours", "ours")
+        for role, prefix in (("student", ""), ("teacher", None), ("deep", None), ("original", "original_")):
+            found = ours if role == "student" else ours.get(role, {})
+            if "macs" in found:
+                grid.add_row(role, found["family"], *_beside(paper, prefix, found, ours["agrees"]))
+        scores = [
+            f"{name} {paper[key]:.2f} in the paper{_original(paper, key)}, not measured here"
+            for key, name in (("fid", "FID"), ("miou", "mIoU"))
+            if key in paper
+        ]
+        with self.out.capture() as captured:
+            self.out.print(grid, markup=False)
+        lines = [f"Table {paper.get('table', '?')}: {', '.join(said)}; one image of {side} x {side} px", ""]
+        lines += [*captured.get().splitlines(), "", *scores]
+        lines += [f"* {paper['note']}"] if "note" in paper else []
+        print()
+        for line in lines:
+            print(f"# {line}".rstrip())
+
     def toured(self, values: dict) -> None:
         table = Table(show_edge=False, pad_edge=False)
         for title in ("", *values["columns"]):
@@ -263,6 +331,24 @@ def _plain(value) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[str]:
+    """A network's parameters and MACs, the paper's and ours in turn; `prefix` of its keys, None where it has none."""
+
+    def printed(key: str, unit: str) -> str:
+        key = f"{prefix}{key}"
+        if prefix is None or key not in paper:
+            return "-"
+        return f"{paper[key]:.2f} {unit}" + ("" if agrees[key] else " *")
+
+    macs = found["macs"]
+    ours = [f"{value:.3f}" for value in (found["parameters"] / 1e6, macs["paper"] / 1e9, macs["true"] / 1e9)]
+    return [printed("params", "M"), f"{ours[0]} M", printed("macs", "G"), f"{ours[1]} G", f"{ours[2]} G"]
+
+
+def _original(paper: dict, key: str) -> str:
+    return f" (original {paper[f'original_{key}']:.2f})" if f"original_{key}" in paper else ""
 
 
 def _millions(count: int) -> str:

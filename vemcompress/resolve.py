@@ -13,7 +13,7 @@ from vemcompress.losses.features import gram
 from vemcompress.networks import Config, MobileResNetConfig, UNetConfig, build_generator
 from vemcompress.networks.base import Generator
 from vemcompress.networks.features import FeatureNetwork
-from vemcompress.recipe import AutoStudent, Recipe
+from vemcompress.recipe import AutoStudent, Recipe, TrainSettings
 
 DEFAULT_WIDTH, DEFAULT_STEPS = 16, 20_000
 
@@ -37,7 +37,12 @@ def resolve(recipe: Recipe, teacher: Generator, channels: tuple[int, int], image
     _check(recipe, teacher, student, channels)
     train, algorithm, information = recipe.train, recipe.algorithm, recipe.information
     batch = train.batch or (4 if unet else 1)
-    steps = max(1, round(train.epochs * images / batch)) if train.epochs else train.steps or DEFAULT_STEPS
+    algorithm = _algorithm(algorithm, teacher, unet)
+    steps = _steps(train, images, batch, DEFAULT_STEPS)
+    if recipe.gan is not None and algorithm.online == "phases":
+        algorithm = _phases(algorithm, images, batch, steps)
+        # Epochs are the teacher's, as published; the student's come on top.
+        steps *= 1 + algorithm.student_epochs if train.epochs else 1
     if isinstance(information, VEM.Settings):
         information = _with(information, channels=information.channels or (32 if unet else 8))
     check_information(information, batch)
@@ -48,8 +53,31 @@ def resolve(recipe: Recipe, teacher: Generator, channels: tuple[int, int], image
         data=_with(recipe.data, load_size=recipe.data.load_size or round(size * 286 / 256)),
         train=_with(train, batch=batch, steps=steps, epochs=None),
         information=information,
-        algorithm=_algorithm(algorithm, teacher, unet),
+        algorithm=algorithm,
     )
+
+
+def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:
+    """The recipe of a teacher that learns alone, with its batch and length decided."""
+    batch = recipe.train.batch or (4 if isinstance(teacher.config, UNetConfig) else 1)
+    size, steps = recipe.data.size, _steps(recipe.train, images, batch, DEFAULT_STEPS)
+    return _with(
+        recipe,
+        data=_with(recipe.data, load_size=recipe.data.load_size or round(size * 286 / 256)),
+        train=_with(recipe.train, batch=batch, steps=steps, epochs=None),
+    )
+
+
+def _steps(train: TrainSettings, images: int, batch: int, default: int) -> int:
+    return max(1, round(train.epochs * images / batch)) if train.epochs else train.steps or default
+
+
+def _phases(settings: OMGD.Settings, images: int, batch: int, steps: int) -> OMGD.Settings:
+    """How many steps a phase of the teacher has; ten of them where the recipe does not say."""
+    if settings.phase_steps is not None:
+        return settings
+    found = round(settings.phase_epochs * images / batch) if settings.phase_epochs else steps // 10
+    return _with(settings, phase_steps=max(1, found), phase_epochs=None)
 
 
 def calibrate(recipe: Recipe, features: FeatureNetwork, teacher_images: Tensor) -> Recipe:

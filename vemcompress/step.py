@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Generator, Tensor, nn
 
@@ -15,6 +16,7 @@ class Output:
     `target` is t of q(t|s): the teacher's image, or the ground truth where data is paired (section 5.3). `random` is
     this step's own generator of noise. `samples` holds t~, drawn once by the add-on and used by both of its losses;
     `start` is t_0, where its dynamics began, and `energies` are E(t, s) and E(t~, s), B x 1, before theta moved.
+    `others` are further teachers' images, and `gan` what teachers that learn at this step have computed for it.
     """
 
     input: Tensor
@@ -27,6 +29,8 @@ class Output:
     samples: Tensor | None = None
     start: Tensor | None = None
     energies: tuple[Tensor, Tensor] | None = None
+    others: tuple[Tensor, ...] = ()
+    gan: Any = None
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,10 @@ class Adam:
 class Update:
     """One optimiser step: `terms` gives the loss as named, weighted terms; `modules` are the ones that learn from it.
 
-    `every`: due at each n-th step. `after` is called once the parameters have moved. `monitor` gives detached scalars
-    to log that are no part of the loss; `watch` is told the values of each logged step, and returns a warning or None.
-    Due updates of one label `together` that follow one another all learn before the first of them moves.
+    `every`: due at each n-th step, and of these where `when` says so. `after` is called once the parameters have
+    moved. `monitor` gives detached scalars to log that are no part of the loss; `watch` is told the values of each
+    logged step, and returns a warning or None. Due updates of one label `together` that follow one another all learn
+    before the first of them moves.
     """
 
     name: str
@@ -56,7 +61,8 @@ class Update:
     monitor: Callable[[Output], dict[str, Tensor]] | None = None
     watch: Callable[[dict[str, float]], str | None] | None = None
     together: str | None = None
+    when: Callable[[int], bool] | None = None
 
     def due(self, step: int) -> bool:
         """Steps count from 1."""
-        return step % self.every == 0
+        return step % self.every == 0 and (self.when is None or self.when(step))

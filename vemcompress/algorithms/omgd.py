@@ -13,20 +13,20 @@ from torch import Generator, Tensor, nn
 
 from vemcompress.algorithms.base import Algorithm
 from vemcompress.information.base import Information
+from vemcompress.learner import one_by_one
 from vemcompress.losses import features as feature_losses
 from vemcompress.losses import image as image_losses
 from vemcompress.networks.base import Generator as ImageGenerator
-from vemcompress.networks.base import init_weights
+from vemcompress.networks.base import Taps, init_weights
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.settings import BaseSettings
 from vemcompress.step import Adam, Output, Update
-from vemcompress.timing import Timer
 
 Features = Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe", "none"]
 
 
 class OMGD(Algorithm):
-    """A frozen teacher, or later several that learn beside the student."""
+    """From a frozen teacher; `omgd_online` has the teachers that learn beside the student."""
 
     class Settings(BaseSettings):
         """Weights (lambda) of the student's terms; None is filled in when the recipe is resolved for a teacher.
@@ -63,7 +63,6 @@ class OMGD(Algorithm):
     ):
         super().__init__()
         self.settings, self.optimizer = settings, optimizer
-        self.timer = Timer(torch.device("cpu"))
         self.teacher = teacher.eval().requires_grad_(False)
         self.student, self.features, self.information = student, features, information
         pairs = paired_taps(teacher, student) if settings.channel else ()
@@ -77,35 +76,54 @@ class OMGD(Algorithm):
         self.student.train(mode)
         return self
 
-    def forward(self, batch: Tensor, random: Generator) -> Output:
-        with self.autocast(batch.device):
-            with self.timer.part("teacher"), torch.no_grad():
-                teacher, teacher_taps = self.teacher.forward_with_taps(batch, self.teacher_taps)
-            with self.timer.part("student_forward"):
-                student, student_taps = self.student.forward_with_taps(batch, self.student_taps)
+    def forward(self, batch: Tensor | tuple[Tensor, Tensor], random: Generator, step: int = 1) -> Output:
+        """`batch`: the teacher's inputs, or pairs of these with the ground truth, which is then t (section 5.3)."""
+        condition, truth = batch if isinstance(batch, tuple) else (batch, None)
+        with self.autocast(condition.device), self.timer.part("teacher"), torch.no_grad():
+            teacher, teacher_taps = self.teacher.forward_with_taps(condition, self.teacher_taps)
         teacher = teacher.float()
-        return Output(batch, student.float(), teacher, teacher, student_taps, teacher_taps, random)
+        return self.beside(condition, (teacher,), teacher_taps, teacher if truth is None else truth, random)
+
+    def beside(
+        self, condition: Tensor, teachers: tuple[Tensor, ...], taps: Taps, target: Tensor, random: Generator
+    ) -> Output:
+        """The step's output, with the student's image of the same inputs. Teachers' images and taps are constants."""
+        with self.autocast(condition.device), self.timer.part("student_forward"):
+            student, student_taps = self.student.forward_with_taps(condition, self.student_taps)
+        first, *others = teachers
+        return Output(condition, student.float(), first, target, student_taps, taps, random, others=tuple(others))
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """Eq. 12: the named, weighted terms of L_algo."""
-        settings, teacher, student = self.settings, out.teacher, out.student
-        terms = {"ssim": settings.ssim * image_losses.ssim_loss(teacher, student)}
+        """Eq. 12: the named, weighted terms of L_algo, as published summed over the teachers, total variation too.
+
+        Feature maps are distilled from the first teacher alone.
+        """
+        settings, student = self.settings, out.student
+        teachers = (out.teacher, *out.others)
+        terms = {"ssim": settings.ssim * sum(image_losses.ssim_loss(t, student) for t in teachers)}
         if self.features is not None:
-            with self.autocast(student.device):
-                with torch.no_grad():
-                    of_teacher = self.features(teacher)
-                of_student, layer = self.features(student), self.features.feature
-            terms["style"] = settings.style * feature_losses.style(of_teacher, of_student)
-            terms["feature"] = settings.feature * feature_losses.feature(of_teacher[layer], of_student[layer])
-        terms["tv"] = settings.tv * image_losses.total_variation(student)
+            terms |= self._perceptual_terms(teachers, student)
+        terms["tv"] = settings.tv * len(teachers) * image_losses.total_variation(student)
         if settings.recon:
-            terms["recon"] = settings.recon * image_losses.reconstruction(teacher, student)
+            terms["recon"] = settings.recon * sum(image_losses.reconstruction(t, student) for t in teachers)
         if self.connectors:
             with self.autocast(student.device):
                 connected = [f(out.student_taps[s]) for s, f in zip(self.student_taps, self.connectors, strict=True)]
             of_teacher = [out.teacher_taps[t] for t in self.teacher_taps]
             terms["channel"] = settings.channel * feature_losses.channel_distillation(of_teacher, connected)
         return terms
+
+    def _perceptual_terms(self, teachers: tuple[Tensor, ...], student: Tensor) -> dict[str, Tensor]:
+        """The student's feature maps once, the teachers' without gradient."""
+        layer, style, feature = self.features.feature, [], []
+        with self.autocast(student.device):
+            of_student = self.features(student)
+        for teacher in teachers:
+            with self.autocast(student.device), torch.no_grad():
+                of_teacher = self.features(teacher)
+            style.append(feature_losses.style(of_teacher, of_student))
+            feature.append(feature_losses.feature(of_teacher[layer], of_student[layer]))
+        return {"style": self.settings.style * sum(style), "feature": self.settings.feature * sum(feature)}
 
     def updates(self) -> list[Update]:
         learned = {"student": self.student, "connectors": self.connectors} | self.information.student_modules()
@@ -116,11 +134,17 @@ class OMGD(Algorithm):
         tighten = self.information.update()
         return [*([tighten] if tighten else []), Update("student", learned, terms, self.optimizer)]
 
+    def artifacts(self) -> dict[str, nn.Module]:
+        return {"student": self.student}
+
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
         companions = {"connectors": (self.connectors, {})} if len(self.connectors) else {}
         if self.information.metadata:
             companions[self.information.file] = (self.information, self.information.metadata)
         return companions
+
+    def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
+        return {"teacher": one_by_one(self.teacher, inputs), "student": one_by_one(self.student, inputs)}
 
 
 def connector(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """Training batches of pairs, and of two unpaired domains: as `stream.py`, pure functions of (seed, step)."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -51,6 +52,10 @@ class UnpairedStream:
         self.b = _DrawnStream(domains.targets, channels=channels[1], **share)
         self.batch_size, self.workers = self.a.batch_size, self.a.workers
         self.epoch_length = domains.count / self.batch_size
+
+    @property
+    def paths(self) -> list[Path]:
+        return self.a.paths + self.b.paths
 
     @property
     def skipped(self) -> dict:

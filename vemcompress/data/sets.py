@@ -101,6 +101,10 @@ class ImageSet:
         labels = inputs.argmax(1).masked_fill(inputs.sum(1) == 0, 255).cpu().numpy().astype(np.uint8)
         return torch.from_numpy(self.pairs.labels.colours(labels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
+    def inputs_alone(self) -> "ImageSet":
+        """Without partners."""
+        return replace(self, found=Singles(self.paths, self.found.used))
+
     def split_off(self) -> tuple["ImageSet", "ImageSet | None"]:
         """The images to learn from, and those that are held out, spread evenly over the list; None where none are.
 

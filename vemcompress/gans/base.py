@@ -1,7 +1,6 @@
 """What every way of learning a teacher shares (paper, 4.3 and eq. 11)."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from vemcompress.errors import RecipeError
+from vemcompress.learner import Learner, one_by_one
 from vemcompress.losses.adversarial import precise
-from vemcompress.networks.base import Config, Generator, init_weights
+from vemcompress.networks.base import Config, Generator, Taps, init_weights
 from vemcompress.networks.discriminators import (
     Discriminator,
     DiscriminatorConfig,
@@ -18,32 +18,56 @@ from vemcompress.networks.discriminators import (
     build_discriminator,
 )
 from vemcompress.step import Update
-from vemcompress.weights.discriminator import discriminator_metadata
 from vemcompress.weights.inspect import in_channels, out_channels
 
-Companions = dict[str, tuple[nn.Module, dict[str, str]]]
 
-
-class GAN(nn.Module):
+class GAN(Learner):
     """Teachers and the discriminators that they learn against. All of it stays in training mode while it learns."""
 
-    bf16: bool = False
+    settings: Any
 
-    def forward(self, batch: tuple[Tensor, Tensor], random: torch.Generator) -> Any:
-        """Everything that a step's updates need, each computed once. `batch`: images of A and of B."""
+    def forward(
+        self, batch: tuple[Tensor, Tensor], random: torch.Generator, step: int = 1, *, taps: tuple[str, ...] = ()
+    ) -> Any:
+        """Everything that a step's updates need. `batch`: images of A and of B; `taps`: of the first teacher.
+
+        The result has `images`, the teachers' images of A by name, and `taps`, both as the teachers made them.
+        """
         raise NotImplementedError
 
-    def updates(self) -> list[Update]:
-        """The step's updates in the published order. Their `terms` take what `forward` returns."""
-        raise NotImplementedError
+    def look(self, condition: Tensor, taps: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], Taps]:
+        """The teachers' images of A by name and the first one's taps, as constants, at a step that teaches nobody.
+
+        As published the teachers run in the mode that they learn in, so that BatchNorm's statistics move.
+        """
+        images, maps = {}, {}
+        with torch.no_grad(), self.autocast(condition.device):
+            for i, (name, generator) in enumerate(self.teachers().items()):
+                image, found = generator.forward_with_taps(condition, () if i else taps)
+                images[name] = precise(image)
+                maps |= found
+        return images, maps
 
     def generators(self) -> dict[str, Generator]:
-        """The teachers by their names in files and logs."""
+        """All generators that learn, by their names in files and logs; the first is the one to distil."""
         raise NotImplementedError
 
-    def companions(self) -> Companions:
-        """Discriminators, and what else belongs in a checkpoint: by file name, the module and its metadata."""
+    def teachers(self) -> dict[str, Generator]:
+        """Those that translate A to B, and so teach a student to."""
+        return self.generators()
+
+    def discriminators(self) -> dict[str, Discriminator]:
         raise NotImplementedError
+
+    def artifacts(self) -> dict[str, nn.Module]:
+        """As `teacher` the generator to distil, which is what a run that teaches is for."""
+        first, *others = self.generators().items()
+        return {"teacher": first[1], **dict(others), **self.discriminators()}
+
+    def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
+        teachers = self.teachers()
+        titles = ["teacher"] if len(teachers) == 1 else list(teachers)
+        return {t: one_by_one(network, inputs) for t, network in zip(titles, teachers.values(), strict=True)}
 
     def check_size(self, size: int) -> None:
         """Raises RecipeError for images, size x size, that are too small for a discriminator."""
@@ -53,10 +77,6 @@ class GAN(nn.Module):
                     f"data.size {size}: is too small for the {judge.family} discriminator, which needs at least "
                     f"{judge.config.min_size} px; make it larger, or give a discriminator of fewer layers."
                 )
-
-    def autocast(self, device: torch.device):
-        """bfloat16 for networks where the recipe asks for it; images, scores and losses are at least float32."""
-        return torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def generate(self, generator: Generator, images: Tensor) -> Tensor:
         with self.autocast(images.device):
@@ -114,10 +134,6 @@ def check_channels(expected: tuple[int, int], role: str, generator: Generator) -
             f"the {role} generator takes {found[0]} and gives {found[1]} channels, beside the other it must take "
             f"{expected[0]} and give {expected[1]}; set its in_channels and out_channels."
         )
-
-
-def companion(discriminator: Discriminator) -> tuple[nn.Module, dict[str, str]]:
-    return discriminator, discriminator_metadata(discriminator)
 
 
 def _norm_of(config: Config | None) -> str:

@@ -1,18 +1,18 @@
 """CycleGAN: teachers A -> B and B -> A that learn without pairs (Zhu et al., ICCV 2017)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator as Random
-from torch import Tensor
+from torch import Tensor, nn
 
 from vemcompress.errors import RecipeError
-from vemcompress.gans.base import GAN, Companions, check_channels, companion, discriminator_for
+from vemcompress.gans.base import GAN, check_channels, discriminator_for
 from vemcompress.gans.pool import ImagePool
-from vemcompress.losses.adversarial import discriminator_loss, generator_loss
-from vemcompress.networks.base import Generator
+from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
+from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
 from vemcompress.settings import BaseSettings, Betas
 from vemcompress.step import Adam, Update
@@ -21,7 +21,7 @@ from vemcompress.weights.inspect import in_channels, out_channels
 
 @dataclass
 class Cycle:
-    """One step's images of both domains, their translations, and these translated back."""
+    """One step's images of both domains, their translations, and these translated back; taps of `generator_a`."""
 
     real_a: Tensor
     real_b: Tensor
@@ -30,6 +30,12 @@ class Cycle:
     back_a: Tensor
     back_b: Tensor
     random: Random
+    taps: Taps = field(default_factory=dict)
+
+    @property
+    def images(self) -> dict[str, Tensor]:
+        """What the teacher A to B made."""
+        return {"generator_a": self.fake_b}
 
 
 class CycleGAN(GAN):
@@ -77,14 +83,18 @@ class CycleGAN(GAN):
         )
         self.pool_a, self.pool_b = ImagePool(settings.pool), ImagePool(settings.pool)  # of fake A and fake B
 
-    def forward(self, batch: tuple[Tensor, Tensor], random: Random) -> Cycle:
+    def forward(
+        self, batch: tuple[Tensor, Tensor], random: Random, step: int = 1, *, taps: tuple[str, ...] = ()
+    ) -> Cycle:
         """B x C x H x W of each domain, in [-1, 1]."""
         real_a, real_b = batch
-        fake_b = self.generate(self.generator_a, real_a)
+        with self.autocast(real_a.device):
+            fake_b, maps = self.generator_a.forward_with_taps(real_a, taps)
+        fake_b, maps = precise(fake_b), {name: value.detach() for name, value in maps.items()}
         back_a = self.generate(self.generator_b, fake_b)
         fake_a = self.generate(self.generator_b, real_b)
         back_b = self.generate(self.generator_a, fake_a)
-        return Cycle(real_a, real_b, fake_b, fake_a, back_a, back_b, random)
+        return Cycle(real_a, real_b, fake_b, fake_a, back_a, back_b, random, maps)
 
     def generator_terms(self, out: Cycle) -> dict[str, Tensor]:
         """Identity (G_A on B should change nothing), adversarial and cycle terms of both directions."""
@@ -128,6 +138,11 @@ class CycleGAN(GAN):
     def generators(self) -> dict[str, Generator]:
         return {"generator_a": self.generator_a, "generator_b": self.generator_b}
 
-    def companions(self) -> Companions:
-        judges = {name: companion(getattr(self, name)) for name in ("discriminator_a", "discriminator_b")}
-        return judges | {"pool_a": (self.pool_a, {}), "pool_b": (self.pool_b, {})}
+    def teachers(self) -> dict[str, Generator]:
+        return {"generator_a": self.generator_a}
+
+    def discriminators(self) -> dict[str, Discriminator]:
+        return {"discriminator_a": self.discriminator_a, "discriminator_b": self.discriminator_b}
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        return {"pool_a": (self.pool_a, {}), "pool_b": (self.pool_b, {})}

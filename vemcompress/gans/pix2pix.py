@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Generator as Random
 from torch import Tensor, cat
 
-from vemcompress.gans.base import GAN, Companions, check_channels, companion, discriminator_for
+from vemcompress.gans.base import GAN, check_channels, discriminator_for
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import (
@@ -52,8 +52,10 @@ class Conditional(GAN):
 
     discriminator: Discriminator
 
-    def forward(self, batch: tuple[Tensor, Tensor], random: Random, taps: tuple[str, ...] = ()) -> Pairs:
-        """`taps` of the first teacher. Each B x C x H x W in [-1, 1]; condition maps as the network takes them."""
+    def forward(
+        self, batch: tuple[Tensor, Tensor], random: Random, step: int = 1, *, taps: tuple[str, ...] = ()
+    ) -> Pairs:
+        """Each B x C x H x W in [-1, 1]; condition maps as the network takes them."""
         condition, target = batch
         images, maps = {}, {}
         with self.autocast(condition.device):
@@ -100,8 +102,8 @@ class Conditional(GAN):
 
         return Update(teacher, learns, terms, adam, every, together=together)
 
-    def companions(self) -> Companions:
-        return {"discriminator": companion(self.discriminator)}
+    def discriminators(self) -> dict[str, Discriminator]:
+        return {"discriminator": self.discriminator}
 
 
 class Pix2Pix(Conditional):

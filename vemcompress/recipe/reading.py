@@ -22,6 +22,7 @@ REPLACES = {
     "steps": ("epochs",),
     "epochs": ("steps",),
     "width": ("target_macs", "widths", "down", "up"),
+    "downs": ("down", "up"),
     "target_macs": ("width",),
     "features": ("features_weights", "style", "feature", "channel", "recon"),
     "size": ("load_size",),
@@ -109,27 +110,27 @@ def _merge(below: dict, above: dict) -> dict:
     merged = dict(below)
     for table, values in above.items():
         old = merged.get(table)
-        if not (isinstance(old, dict) and isinstance(values, dict)):
-            merged[table] = values
-            continue
-        tag, default = TAGS.get(table, ("", ""))
-        resized = table == "student" and "target_macs" in values and "family" not in values
-        if resized or (tag in values and values[tag] != old.get(tag, default)):
-            merged[table] = values
-            continue
-        outdated = {gone for key in values if values[key] != old.get(key) for gone in REPLACES.get(key, ())}
-        kept = {key: value for key, value in old.items() if key not in outdated}
-        if "widths" in outdated:
-            kept = _same_depth(old, kept)
-        merged[table] = kept | values
+        both = isinstance(old, dict) and isinstance(values, dict)
+        merged[table] = _merge_table(old, values, *TAGS.get(table, ("family", None))) if both else values
     return merged
 
 
-def _same_depth(old: dict, kept: dict) -> dict:
-    """A student that gets another width keeps its number of blocks or levels."""
-    if isinstance(old.get("blocks"), list):
+def _merge_table(old: dict, values: dict, tag: str, default: str | None) -> dict:
+    resized = "target_macs" in values and "family" not in values
+    if resized or (tag in values and values[tag] != old.get(tag, default)):
+        return values
+    outdated = {gone for key in values if values[key] != old.get(key) for gone in REPLACES.get(key, ())}
+    kept = {key: value for key, value in old.items() if key not in outdated}
+    if "widths" in outdated:
+        kept = _same_depth(old, kept, values)
+    return _merge(kept, values)
+
+
+def _same_depth(old: dict, kept: dict, values: dict) -> dict:
+    """A network that gets another width keeps its number of blocks or levels, unless that is set too."""
+    if isinstance(old.get("blocks"), list) and "blocks" not in values:
         kept["blocks"] = len(old["blocks"])
-    if isinstance(old.get("down"), list):
+    if isinstance(old.get("down"), list) and "downs" not in values:
         kept["downs"] = len(old["down"])
     return kept
 

@@ -71,8 +71,8 @@ class TrainSettings(BaseSettings):
     `decay` at each step, or as published once an epoch.
 
     `best_by`: what the best checkpoint is picked by, at each checkpoint. "auto" is the fidelity to a frozen teacher
-    (SSIM), or the L1 distance to the ground truth where the teacher learns from pairs. `best_on`: the held-out part of
-    the training images, or, as the papers did, the test images.
+    (SSIM), or the L1 distance to the ground truth where the teacher learns from pairs. `best_on`: the held-out part
+    of the training images, or, as the papers did, the test images. `segmenter` and `inception`: files for miou and fid.
     """
 
     steps: int | None = Field(None, ge=1)
@@ -89,6 +89,8 @@ class TrainSettings(BaseSettings):
     log_every: int = Field(10, ge=1)
     best_by: Literal["auto", "none", "ssim_teacher", "l1_target", "frechet", "fid", "miou"] = "auto"
     best_on: Literal["held_out", "test"] = "held_out"
+    segmenter: str | None = None
+    inception: str | None = None
 
     @model_validator(mode="after")
     def _one_length(self):

@@ -14,7 +14,7 @@ from vemcompress.errors import InputError
 from vemcompress.weights.files import output_error, write_atomically
 
 KEPT = 2
-NEEDED = ("student.safetensors", "optimizers.safetensors", "state.json")  # of every run, whatever its algorithm
+NEEDED = ("optimizers.safetensors", "state.json")  # of every run, whatever it trains
 
 
 def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:

@@ -8,22 +8,26 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vemcompress.algorithms.base import Algorithm
 from vemcompress.data.images import save_png
-from vemcompress.data.stream import ImageStream
 from vemcompress.errors import Interrupted
+from vemcompress.learner import Learner
+from vemcompress.networks.base import Generator
+from vemcompress.networks.discriminators import Discriminator
 from vemcompress.recipe import Recipe
 from vemcompress.report import image_grid
 from vemcompress.timing import Timer
 from vemcompress.training import checkpoint
+from vemcompress.training.best import Best, Picker
 from vemcompress.training.run import Log, RunFolder
 from vemcompress.training.runner import Runner
 from vemcompress.weights.artifact import artifact_bytes
+from vemcompress.weights.discriminator import discriminator_bytes
 from vemcompress.weights.files import write_atomically
 from vemcompress.weights.tensors import safetensors_bytes
 
@@ -33,70 +37,108 @@ Event = Callable[[dict], None]
 
 
 class Trainer:
-    """One run: everything that learns, where it is written, and how far it is."""
+    """One run: everything that learns, where it is written, and how far it is.
+
+    `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed ones for pictures, whose
+    first `columns` are given by title. `pick` scores the first artifact, to know the best. `command` resumes the run.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
-        algorithm: Algorithm,
-        stream: ImageStream,
+        learner: Learner,
+        stream,
         run: RunFolder,
         *,
-        samples: Tensor,
+        inputs: Tensor,
+        columns: dict[str, Tensor],
         provenance: dict,
         device: torch.device,
         on_event: Event,
+        pick: Picker | None = None,
+        command: str = "distill",
     ):
-        self.recipe, self.algorithm, self.stream, self.run = recipe, algorithm, stream, run
-        self.samples, self.provenance, self.device, self.on_event = samples, provenance, device, on_event
+        self.recipe, self.learner, self.stream, self.run = recipe, learner, stream, run
+        self.inputs, self.columns, self.provenance = inputs, columns, provenance
+        self.device, self.on_event, self.command = device, on_event, command
         self.step = 0
         self.losses: dict[str, float] = {}
         self.seconds_per_step: float | None = None
-        algorithm.to(device).train()
-        algorithm.timer = self.timer = Timer(device)
-        algorithm.bf16 = recipe.train.precision == "bf16"
-        self.runner = Runner(algorithm.updates(), device)
+        learner.to(device).train()
+        learner.timer = self.timer = Timer(device)
+        learner.bf16 = recipe.train.precision == "bf16"
+        self.runner = Runner(learner.updates(), device)
+        self.best = Best(run.best, pick)
         self._stop: str | None = None
-        self._teacher_samples: Tensor | None = None
         self._timed = 0  # the last step that the timing log covers
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write a checkpoint, then the run's student. Raises OutputError; an earlier checkpoint stays."""
+        """Write a checkpoint, then the run's own copies. Raises OutputError; an earlier checkpoint stays."""
         for log in (self._metrics, self._timing):
             log.sync()
-        student = artifact_bytes(self.algorithm.student, recipe=self.recipe.name, teacher=self.provenance)
-        state = {"step": self.step, "teacher_sha256": self.provenance.get("sha256"), "images": self._images()}
-        files = {
-            "student.safetensors": student,
-            "optimizers.safetensors": safetensors_bytes(self.runner.state()),
-            "state.json": json.dumps(state).encode(),
+        artifacts = {name: self._bytes(module) for name, module in self.learner.artifacts().items()}
+        better = self._regular and self.best.judge(self._main, self.step)
+        state = {
+            "step": self.step,
+            "teacher_sha256": self.provenance.get("sha256"),
+            "images": self._images(),
+            "best": self.best.state,
         }
-        for name, (module, metadata) in self.algorithm.companions().items():
+        files = {f"{name}.safetensors": data for name, data in artifacts.items()}
+        files["optimizers.safetensors"] = safetensors_bytes(self.runner.state())
+        files["state.json"] = json.dumps(state).encode()
+        for name, (module, metadata) in self.learner.companions().items():
             files[f"{name}.safetensors"] = safetensors_bytes(module.state_dict(), metadata)
         checkpoint.save(self.run.checkpoints, self.step, files)
-        write_atomically(self.run.student, student)
+        self._publish(artifacts, better)
         self.on_event({"event": "checkpoint", "step": self.step, "path": str(self.run.checkpoints)})
+        if better:
+            self.on_event({"event": "best", **self.best.state})
+
+    def _publish(self, artifacts: dict[str, bytes], best: bool) -> None:
+        for name, data in artifacts.items():
+            write_atomically(self.run.artifact(name), data)
+        if best:
+            main = next(iter(artifacts))
+            self.best.write(main, artifacts[main])
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint; False where there is none yet."""
         checkpoint.discard_unfinished(self.run.checkpoints)
-        folder = checkpoint.latest(self.run.checkpoints)
+        modules = self.learner.artifacts()
+        modules |= {name: module for name, (module, _) in self.learner.companions().items()}
+        folder = checkpoint.latest(self.run.checkpoints, [*checkpoint.NEEDED, *(f"{n}.safetensors" for n in modules)])
         if folder is None:
             return False
-        self.algorithm.student.load_state_dict(checkpoint.tensors_from(folder / "student.safetensors"))
-        for name, (module, _) in self.algorithm.companions().items():
+        for name, module in modules.items():
             module.load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
         self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
         state = json.loads((folder / "state.json").read_text())
         self.step = state["step"]
+        self.best.state = state.get("best")
         if state.get("images", self._images()) != self._images():
             message = "the images are not those that this run began with, so it will not end as an unbroken one would."
             self.on_event({"event": "warning", "message": message})
-        # A kill may have come between the checkpoint and the run's own copy of the student.
-        write_atomically(self.run.student, (folder / "student.safetensors").read_bytes())
+        # A kill may have come between the checkpoint and the run's own copies.
+        artifacts = {name: (folder / f"{name}.safetensors").read_bytes() for name in self.learner.artifacts()}
+        self._publish(artifacts, best=bool(self.best.state) and self.best.state["step"] == self.step)
         return True
+
+    @property
+    def _main(self) -> nn.Module:
+        return next(iter(self.learner.artifacts().values()))
+
+    @property
+    def _regular(self) -> bool:
+        """Whether an unbroken run would save here too: the best is picked among these checkpoints alone."""
+        return self.step % self.recipe.train.checkpoint_every == 0 or self.step == self.recipe.train.steps
+
+    def _bytes(self, module: Generator | Discriminator) -> bytes:
+        if isinstance(module, Discriminator):
+            return discriminator_bytes(module)
+        return artifact_bytes(module, recipe=self.recipe.name, teacher=self.provenance)
 
     def _images(self) -> str:
         """What the training images are called, in their order, as one hash."""
@@ -115,16 +157,15 @@ class Trainer:
                 try:
                     while self.step < settings.steps:
                         with self.timer.part("data"):
-                            _, batch = next(batches)
-                            batch = batch.to(self.device, non_blocking=True)
+                            batch = _moved(next(batches)[1], self.device)
                         self._one_step(batch)
                         self._report(first)
-                        if self.step % settings.checkpoint_every == 0 or self.step == settings.steps or self._stop:
+                        if self._regular or self._stop:
                             self.save()
                         if self._stop and self.step < settings.steps:
                             raise Interrupted(
                                 f"stopped by {self._stop} at step {self.step} of {settings.steps}, saved; go on with "
-                                f"`vemcompress distill --resume {self.run.path}`."
+                                f"`vemcompress {self.command} --resume {self.run.path}`."
                             )
                 finally:
                     batches.close()
@@ -132,17 +173,20 @@ class Trainer:
             self._metrics.close()
             self._timing.close()
 
-    def _one_step(self, batch: Tensor) -> None:
+    def _one_step(self, batch: Any) -> None:
         """All updates on one batch. The step counts once every optimiser has moved."""
         settings, step = self.recipe.train, self.step + 1
-        factor = self.runner.schedule(step, settings.steps, settings.constant)
-        out = self.algorithm(batch, self._random(step))
+        epoch = self.stream.epoch_length if settings.decay == "epoch" else None
+        factor = self.runner.schedule(*self.learner.clock(step, settings.steps), settings.constant, epoch)
+        out = self.learner(batch, self._random(step), step)
         losses: dict[str, Tensor] = {}
         for update in self.runner.updates:
             if update.due(step):
                 with self.timer.part(update.name):
                     losses |= self.runner.apply(update, out, step)
         self.step = step
+        if event := self.learner.finish(step):
+            self.on_event({"step": step, **event})
         if step == 1 or step % settings.log_every == 0 or step == settings.steps:
             values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
             self._metrics.write({"step": step, "lr": settings.lr * factor, **values})
@@ -192,15 +236,12 @@ class Trainer:
 
     @torch.no_grad()
     def sample(self) -> None:
-        """Write samples/step-N.png: input | teacher | student, a row for each fixed image."""
-        self.algorithm.eval()
-        inputs = self.samples.to(self.device)
-        if self._teacher_samples is None:
-            self._teacher_samples = torch.cat([self.algorithm.teacher(x[None]) for x in inputs])
-        students = torch.cat([self.algorithm.student(x[None]) for x in inputs])
-        self.algorithm.train()
+        """Write samples/step-N.png: a row for each fixed image, from input to student."""
+        self.learner.eval()
+        columns = self.columns | self.learner.pictures(self.inputs.to(self.device))
+        self.learner.train()
         path = self.run.samples / f"step-{self.step:06d}.png"
-        save_png(path, image_grid([inputs, self._teacher_samples, students], ["input", "teacher", "student"]))
+        save_png(path, image_grid(list(columns.values()), list(columns)))
         self.on_event({"event": "sample", "step": self.step, "path": str(path)})
 
     @contextmanager
@@ -221,3 +262,10 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    """A batch, or the tensors of one, on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    return tuple(part.to(device, non_blocking=True) for part in batch)

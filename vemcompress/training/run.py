@@ -13,8 +13,8 @@ from vemcompress.weights.files import output_error, write_atomically
 
 
 class RunFolder:
-    """`recipe.toml`, `student.safetensors`, `metrics.jsonl`, `timing.jsonl`, `samples/`, `checkpoints/`,
-    `environment.json`. One process writes at a time."""
+    """`recipe.toml`, `student.safetensors`, `metrics.jsonl`, `timing.jsonl`, `samples/`, `checkpoints/`, `best/`,
+    `environment.json`, and teachers that learnt here. One process writes at a time."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -24,7 +24,12 @@ class RunFolder:
         self.timing = self.path / "timing.jsonl"
         self.samples = self.path / "samples"
         self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
         self.environment = self.path / "environment.json"
+
+    def artifact(self, name: str) -> Path:
+        """Where the newest network of this name is: `student`, `teacher`, `discriminator`, ..."""
+        return self.path / f"{name}.safetensors"
 
     def check_new(self) -> None:
         """Raises UsageError (2) where something is there already, OutputError (9) where one may not look."""

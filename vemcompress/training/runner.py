@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.errors import NumericalError
+from vemcompress.gans.schedule import epoch_decay
 from vemcompress.step import Output, Update
 
 
@@ -16,6 +17,12 @@ def decay(step: int, total: int, constant: float) -> float:
     """
     flat = round(total * constant)
     return 1.0 - max(0, step - flat) / (total - flat + 1)
+
+
+def _by_epoch(step: int, total: int, constant: float, epoch_length: float) -> float:
+    epochs = max(1, round(total / epoch_length))
+    flat = round(epochs * constant)
+    return epoch_decay(min(int((step - 1) / epoch_length), epochs - 1), flat, epochs - flat)
 
 
 class Runner:
@@ -33,9 +40,12 @@ class Runner:
             for u in updates
         }
 
-    def schedule(self, step: int, total: int, constant: float) -> float:
-        """Set the rates for a step; returns the factor of those that decay."""
-        factor = decay(step, total, constant)
+    def schedule(self, step: int, total: int, constant: float, epoch_length: float | None = None) -> float:
+        """Set the rates for a step; returns the factor of those that decay: at each step, or once an epoch of
+        `epoch_length` steps."""
+        factor = (
+            decay(step, total, constant) if epoch_length is None else _by_epoch(step, total, constant, epoch_length)
+        )
         for update in self.updates:
             for group in self._optimizers[update.name].param_groups:
                 group["lr"] = update.optimizer.lr * (factor if update.optimizer.decays else 1.0)

@@ -43,8 +43,12 @@ def save_discriminator(path: str | Path, discriminator: Discriminator, extra: di
 
     Raises OutputError (9).
     """
-    metadata = (extra or {}) | discriminator_metadata(discriminator)
-    write_atomically(path, safetensors_bytes(discriminator.state_dict(), metadata))
+    write_atomically(path, discriminator_bytes(discriminator, extra))
+
+
+def discriminator_bytes(discriminator: Discriminator, extra: dict[str, str] | None = None) -> bytes:
+    """The content of such a file."""
+    return safetensors_bytes(discriminator.state_dict(), (extra or {}) | discriminator_metadata(discriminator))
 
 
 def load_discriminator(path: str | Path, expected: DiscriminatorConfig | None = None) -> Discriminator:

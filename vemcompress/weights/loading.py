@@ -14,7 +14,7 @@ from vemcompress.weights.hub import fetch, is_hub
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
 
-STUDENT = "student.safetensors"
+RESULTS = ("student.safetensors", "teacher.safetensors")  # of a run that distils, and of one that teaches
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ def _normalise_by_image(generator: Generator, source: str) -> None:
 
 
 def _weights_of(path: Path) -> Path:
-    """A run folder's student; every other path as it is, for `read_state` to judge."""
-    student = path / STUDENT
+    """A run folder's student, or its teacher where it has no student; every other path as it is, for `read_state`."""
     try:
         if not path.is_dir():
             return path
-        if student.exists():
-            return student
+        for name in RESULTS:
+            if (path / name).exists():
+                return path / name
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check its permissions") from error
-    raise InputError(f"{path}: has no {STUDENT}: give a run folder that has saved once, or a weight file")
+    raise InputError(f"{path}: has no {RESULTS[0]}: give a run folder that has saved once, or a weight file")

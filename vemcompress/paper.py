@@ -1,0 +1,50 @@
+"""A published table's row beside what is built here: parameters and MACs of every network that a recipe names."""
+
+import math
+from typing import Any
+
+from vemcompress.networks import Config, parse_config
+from vemcompress.recipe import AutoStudent, Recipe
+
+SIZE = 256  # pixels, of every OMGD row
+
+
+def row(recipe: Recipe) -> dict[str, Any]:
+    """What this project counts, for one image of `size`: the student's `parameters` and `macs` (as `inspect` has them).
+
+    The same of `teacher`, `deep` and the tables' `original` in dicts of these names, where the recipe names them;
+    `agrees` says for each such figure of [paper] whether ours is printed the same.
+    """
+    networks = _networks(recipe)
+    costs = {role: _cost(config) for role, config in networks.items()}
+    found = {"size": SIZE, **costs.pop("student", {}), **costs}
+    return found | {"agrees": {key: _prints(*pair) for key, pair in _pairs(recipe, found).items()}}
+
+
+def _networks(recipe: Recipe) -> dict[str, Config]:
+    paper, given = recipe.paper, {"teacher": recipe.teacher.network, "deep": recipe.teacher.deep}
+    networks = {} if isinstance(recipe.student, AutoStudent) else {"student": recipe.student}
+    networks |= {role: config for role, config in given.items() if config is not None}
+    if "original" in paper:
+        networks["original"] = parse_config({"family": paper["original"], "width": paper["original_width"]})
+    return networks
+
+
+def _cost(config: Config) -> dict[str, Any]:
+    cost = config.cost(SIZE, SIZE)
+    return {"family": config.family, "parameters": cost.parameters, "macs": cost.macs()}
+
+
+def _pairs(recipe: Recipe, found: dict) -> dict[str, tuple[float, float]]:
+    """By key of [paper]: our figure in the paper's unit (M parameters, G MACs by its convention), and the paper's."""
+    pairs = {}
+    for prefix, network in (("", found), ("original_", found.get("original", {}))):
+        if "parameters" in network:
+            pairs[f"{prefix}params"] = network["parameters"] / 1e6
+            pairs[f"{prefix}macs"] = network["macs"]["paper"] / 1e9
+    return {key: (value, recipe.paper[key]) for key, value in pairs.items() if key in recipe.paper}
+
+
+def _prints(value: float, printed: float) -> bool:
+    """Whether a figure is printed so: rounded to two decimals, or, as older papers did, cut off after one."""
+    return printed in (round(value, 2), math.floor(value * 10) / 10)

@@ -1,0 +1,226 @@
+"""What every command that makes a run does: open its recipe, its data and its folder, and go on with an old one."""
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vemcompress import __version__
+from vemcompress import recipe as recipes
+from vemcompress.data.images import save_png
+from vemcompress.data.sets import ImageSet, test_set, training_set
+from vemcompress.errors import InputError, RecipeError, UsageError
+from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.networks.features import FeatureNetwork
+from vemcompress.recipe import Recipe
+from vemcompress.report import image_grid
+from vemcompress.teachers import start_from
+from vemcompress.training import checkpoint
+from vemcompress.training.best import Picker
+from vemcompress.training.run import RunFolder
+from vemcompress.weights.inspect import in_channels, out_channels
+from vemcompress.weights.loading import Loaded, load
+
+SAMPLES, CALIBRATION_IMAGES = 4, 8
+
+Event = Callable[[dict], None]
+
+# What may change when a run goes on: how long and how fast, not what it learns.
+_CHANGEABLE = {"steps", "epochs", "lr", "constant", "precision", "checkpoint_every", "sample_every", "log_every"}
+
+# Files may have moved: the teacher is known by its hash, and other images are warned of.
+_MOVABLE = {"teacher": {"source", "start"}, "data": {"roots"}, "algorithm": {"features_weights"}}
+_MOVABLE["train"] = _CHANGEABLE | {"segmenter", "inception"}
+
+
+def open_recipe(
+    recipe: str | Path, overrides: Sequence[str], resume: str | Path | None
+) -> tuple[Recipe, RunFolder | None]:
+    """The recipe of a new run, or that of the run to go on with, and its folder."""
+    if resume is None:
+        return recipes.read(recipe, overrides), None
+    run = RunFolder(resume)
+    run.check_existing()
+    plan = recipes.read(run.recipe, overrides)
+    if checkpoint.latest(run.checkpoints) is not None:
+        _check_same_run(recipes.read(run.recipe), plan)
+    return plan, run
+
+
+def located(plan: Recipe, teacher: str | Path | None, data: str | Path | Sequence[str | Path]) -> Recipe:
+    """With the user's teacher and data, and absolute paths, so that the run can be resumed from any folder."""
+    source = str(teacher or plan.teacher.source or "") or None
+    roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
+    if source is not None and not source.startswith("hf://"):
+        source = str(Path(source).resolve())
+    start = {
+        name: _absolute(path) for name, path in (start_from(source, plan) if source else plan.teacher.start).items()
+    }
+    train, features = plan.train, plan.algorithm.features_weights
+    return plan.model_copy(
+        update={
+            "teacher": plan.teacher.model_copy(update={"source": source, "start": start}),
+            "data": plan.data.model_copy(update={"roots": tuple(_absolute(root) for root in roots)}),
+            "algorithm": plan.algorithm.model_copy(update={"features_weights": features and _absolute(features)}),
+            "train": train.model_copy(
+                update={k: getattr(train, k) and _absolute(getattr(train, k)) for k in ("segmenter", "inception")}
+            ),
+        }
+    )
+
+
+def load_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
+    """The teacher that is given, None where the recipe builds one; a Hub revision is pinned in the recipe."""
+    source = plan.teacher.source
+    if source is None:
+        if plan.gan is None:
+            raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
+        return plan, None
+    loaded = load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
+    if loaded.revision and "@" not in source:  # the Hub may move on before the run is resumed
+        pinned = plan.teacher.model_copy(update={"source": f"{source}@{loaded.revision}"})
+        plan = plan.model_copy(update={"teacher": pinned})
+    return plan, loaded
+
+
+def training_images(plan: Recipe) -> ImageSet:
+    """The recipe's images. Raises UsageError where none were given, RecipeError where a GAN cannot learn from them."""
+    if not plan.data.roots:
+        raise UsageError("no data: give --data DIR, a folder of images.")
+    gan, kind = plan.gan.name if plan.gan else None, plan.data.kind
+    if gan and (kind == "unpaired") != (gan == "cyclegan"):
+        needed = "unpaired" if gan == "cyclegan" else "paired, or labels"
+        raise RecipeError(f"recipe {plan.name}: data.kind = '{kind}' does not serve {gan}; set it to {needed}.")
+    if gan and kind == "single":
+        raise RecipeError(
+            f"recipe {plan.name}: {gan} needs data.kind = 'paired' or 'labels'; images alone do not serve."
+        )
+    images = training_set(plan.data)
+    return images if gan or kind != "unpaired" else images.inputs_alone()
+
+
+def new_run(out: str | Path | None) -> RunFolder:
+    if out is None:
+        raise UsageError("no output: give --out RUN, a new folder for the run.")
+    run = RunFolder(out)
+    run.check_new()
+    return run
+
+
+def picker(
+    plan: Recipe,
+    held_out: ImageSet | None,
+    channels: tuple[int, int],
+    device: torch.device,
+    *,
+    features: FeatureNetwork | None,
+    teacher: Generator | None,
+    by: str | None = None,
+) -> Picker | None:
+    """What scores a network on the held-out images, or the test images where the recipe says so.
+
+    `teacher`: the frozen one. None where nothing was held out, or the recipe does not want it.
+    """
+    by = by or plan.train.best_by
+    images = test_set(plan.data) if plan.train.best_on == "test" else held_out
+    if by == "auto":
+        by = "ssim_teacher" if teacher else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
+        if by == "frechet" and features is None:
+            return None
+    if by == "none" or images is None:
+        return None
+    from vemcompress.evaluation.select import scorer
+
+    return scorer(
+        by,
+        images,
+        channels,
+        device,
+        features=features,
+        teacher=teacher,
+        segmenter=plan.train.segmenter,
+        inception=plan.train.inception,
+        on=plan.train.best_on,
+    )
+
+
+def columns(images: ImageSet, inputs: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
+    """The first columns of a run's pictures: inputs as one may look at them, and the ground truth where there is."""
+    shown = {"input": images.picture(inputs)}
+    return shown if targets is None else shown | {"ground truth": targets}
+
+
+def save_picture(path: Path, shown: dict[str, Tensor]) -> Path:
+    save_png(path, image_grid(list(shown.values()), list(shown)))
+    return path
+
+
+def channels_of(generator: Generator) -> tuple[int, int]:
+    """Input and output channels of a generator, one of the user's own included."""
+    return in_channels(generator), out_channels(generator)
+
+
+def advice(plan: Recipe) -> str:
+    return f"lower train.batch ({plan.train.batch}) or data.size ({plan.data.size}) in a new run."
+
+
+def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
+    """Raises InputError where a resumed run gets another teacher than it began with."""
+    try:
+        before = json.loads(run.environment.read_text())["teacher"].get("sha256", "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # the run was stopped before it had written its environment
+    if loaded is not None and before != loaded.sha256:
+        raise InputError(
+            f"{loaded.source}: is not the teacher that {run.path} began with (SHA-256 {loaded.sha256[:12]}, then "
+            f"{before[:12]}); put that file back, or start a new run."
+        )
+
+
+def environment(plan: Recipe, device: torch.device, **networks: dict) -> dict:
+    """What a run's environment.json says."""
+    packages = ("torch", "torchvision", "numpy", "safetensors", "pillow", "onnx", "onnxruntime")
+    return {
+        "vemcompress": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        **networks,
+    }
+
+
+def described(network: Generator, size: int) -> dict:
+    """Family, parameters and MACs at `size`, for people."""
+    cost = network.config.cost(size, size) if network.config is not None else None
+    return {
+        "family": network.family,
+        "parameters": count_parameters(network),
+        "macs": cost.macs() if cost else None,
+    }
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).resolve())
+
+
+def _check_same_run(before: Recipe, after: Recipe) -> None:
+    old, new = before.model_dump(), after.model_dump()
+    for table in new:
+        if isinstance(new[table], dict) and isinstance(old[table], dict):
+            keys = new[table].keys() - _MOVABLE.get(table, set())
+            changed = sorted(f"{table}.{key}" for key in keys if new[table][key] != old[table].get(key))
+        else:
+            changed = [table] if new[table] != old[table] else []
+        if changed:
+            raise UsageError(
+                f"{changed[0]} cannot change within a run; leave it away to resume, or start a new run with "
+                "--recipe RUN/recipe.toml."
+            )

@@ -1,0 +1,123 @@
+"""From paired images, or two domains of them, to a teacher that `distill` takes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vemcompress import devices, runs
+from vemcompress.errors import RecipeError
+from vemcompress.networks.base import count_parameters
+from vemcompress.resolve import resolve_teaching
+from vemcompress.teachers import build_gan
+from vemcompress.training.loop import Trainer
+from vemcompress.weights.files import write_atomically
+
+Event = Callable[[dict], None]
+
+
+@dataclass(frozen=True)
+class TeachResult:
+    """A finished run. `others` are the files of the discriminators and of further generators, by name."""
+
+    run: str
+    teacher: str
+    others: dict[str, str]
+    steps: int
+    parameters: int
+    losses: dict[str, float]
+    seconds_per_step: float | None
+    skipped_images: int
+    best: dict | None = None
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def teach(
+    *,
+    data: str | Path | Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    recipe: str | Path = "pix2pix",
+    teacher: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: str | Path | None = None,
+    device: str = "auto",
+    on_event: Event = lambda event: None,
+) -> TeachResult:
+    """Train a teacher by the recipe's [gan], in the new run folder `out`; or go on with the run `resume`.
+
+    It starts from the weights of `teacher` where they are given. The run holds `teacher.safetensors`, the
+    discriminators, and for CycleGAN the generator back. Checks, errors and resuming are as in `distill`.
+    """
+    where = devices.choose(device)
+    plan, run = runs.open_recipe(recipe, overrides, resume)
+    if plan.gan is None:
+        raise RecipeError(f"recipe {plan.name}: has no [gan] to learn by; take pix2pix or cyclegan, or add one.")
+    plan, loaded = runs.load_teacher(runs.located(plan, teacher, data))
+    images = runs.training_images(plan)
+    gan = build_gan(plan, loaded, images.channels())
+    main = next(iter(gan.generators().values()))
+    channels = runs.channels_of(main)
+    on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
+    learn_on, held_out = images.split_off()
+    plan = resolve_teaching(plan, main, learn_on.count)
+    views = learn_on.views(channels, runs.SAMPLES, on_event)
+    columns = runs.columns(learn_on, *views)
+    run = run or runs.new_run(out)
+    with devices.memory_errors(runs.advice(plan)):
+        pick = runs.picker(plan, held_out, channels, where, features=None, teacher=None)
+        run.create()
+        with run.locked():
+            stream = learn_on.stream(channels, plan.train.batch, plan.train.seed, on_event)
+            provenance = loaded.provenance() if loaded else {"source": f"{plan.gan.name}, learnt in this run"}
+            trainer = Trainer(
+                plan,
+                gan,
+                stream,
+                run,
+                inputs=views.inputs,
+                columns=columns,
+                provenance=provenance,
+                device=where,
+                on_event=on_event,
+                pick=pick,
+                command="teach",
+            )
+            if resume is not None:
+                runs.check_same_teacher(run, loaded)
+            continued = trainer.restore() if resume is not None else False
+            write_atomically(run.recipe, plan.toml().encode())
+            networks = {name: runs.described(g, plan.data.size) for name, g in gan.generators().items()}
+            teacher_is = provenance | next(iter(networks.values()))
+            run.write_json(run.environment, runs.environment(plan, where, teacher=teacher_is, networks=networks))
+            on_event({
+                "event": "teaching",
+                "recipe": plan.name,
+                "gan": plan.gan.model_dump(mode="json", exclude_none=True),
+                "networks": networks,
+                "discriminators": {n: count_parameters(d) for n, d in gan.discriminators().items()},
+                "images": learn_on.count,
+                "held_out": held_out.count if held_out else 0,
+                "size": plan.data.size,
+                "batch": plan.train.batch,
+                "steps": plan.train.steps,
+                "step": trainer.step,
+                "continued": continued,
+                "device": where.type,
+                "precision": plan.train.precision,
+                "picture": str(runs.save_picture(run.samples / "data.png", columns)),
+            })  # fmt: skip
+            if trainer.step < plan.train.steps:
+                trainer.train()
+    first, *others = gan.artifacts()
+    return TeachResult(
+        run=str(run.path),
+        teacher=str(run.artifact(first)),
+        others={name: str(run.artifact(name)) for name in others},
+        steps=trainer.step,
+        parameters=count_parameters(main),
+        losses=trainer.losses,
+        seconds_per_step=trainer.seconds_per_step,
+        skipped_images=len(stream.skipped),
+        best=trainer.best.state,
+    )

@@ -1,0 +1,136 @@
+"""Teachers that learn: built new from the recipe, or from weights that are given."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vemcompress.errors import RecipeError
+from vemcompress.gans import GAN, GANS, CycleGAN, Pix2Pix, Pix2PixTeachers
+from vemcompress.gans.base import fit
+from vemcompress.networks import Config, DeepUNetConfig, UNetConfig, build_generator
+from vemcompress.networks.base import Generator, init_weights
+from vemcompress.recipe import Recipe
+from vemcompress.weights.discriminator import load_discriminator
+from vemcompress.weights.inspect import in_channels, out_channels
+from vemcompress.weights.loading import Loaded, load
+
+DEEP_WIDTH = 16
+
+
+def build_gan(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> GAN:
+    """The GAN of `plan.gan` with its teachers and discriminators.
+
+    The first teacher is `given`, or new from `teacher.network` with the `channels` of the data; the others and the
+    discriminators come from `teacher.start`, or are new. The same seed gives the same weights. Raises RecipeError,
+    and InputError for files that do not serve.
+    """
+    if given is not None and given.generator.config is None:
+        raise RecipeError(f"recipe {plan.name}: a teacher of your own class cannot learn here; leave [gan] away.")
+    seed = int(np.random.SeedSequence([plan.train.seed, 1]).generate_state(1)[0])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first = given.generator if given else _new(network_config(plan, channels))
+        gan = _BUILDERS[GANS[plan.gan.name]](plan, first)
+    _check_start(plan, gan)
+    gan.check_size(plan.data.size)
+    for name, generator in gan.generators().items():
+        _check_size(plan, name, generator)
+    return gan.requires_grad_(True)
+
+
+def network_config(plan: Recipe, channels: tuple[int, int]) -> Config:
+    """`teacher.network` with the channels of the data, unless it states its own. Raises RecipeError."""
+    config = plan.teacher.network
+    if config is None:
+        raise RecipeError(
+            f"recipe {plan.name}: no teacher; give --teacher FILE, or say in [teacher] which network is to be built."
+        )
+    for key, found in zip(("in_channels", "out_channels"), channels, strict=True):
+        if key in config.model_fields_set and getattr(config, key) != found:
+            raise RecipeError(
+                f"recipe {plan.name}: teacher.network.{key} is {getattr(config, key)}, the data have {found}; leave "
+                "it away, or change the data's settings."
+            )
+    return _with_channels(config, channels)
+
+
+def start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
+    """The other networks of a run that taught, by name, where `source` is such a run's folder; `plan`'s own win."""
+    folder = Path(source)
+    if plan.gan is None or not (folder / "recipe.toml").is_file():
+        return dict(plan.teacher.start)
+    found = {name: folder / f"{name}.safetensors" for name in _STARTED[GANS[plan.gan.name]]}
+    return {name: str(path.resolve()) for name, path in found.items() if path.is_file()} | plan.teacher.start
+
+
+def _pix2pix(plan: Recipe, first: Generator) -> GAN:
+    return Pix2Pix(plan.gan, generator=first, discriminator=_discriminator(plan, "discriminator"))
+
+
+def _pix2pix_teachers(plan: Recipe, first: Generator) -> GAN:
+    channels = in_channels(first), out_channels(first)
+    if "deep" in plan.teacher.start:
+        deep = load(plan.teacher.start["deep"]).generator
+    else:
+        deep = _new(_with_channels(plan.teacher.deep or _deep_like(plan, first.config), channels))
+    expected = fit(plan.gan.discriminator, sum(channels), first)  # a published file does not say its n_share
+    discriminator = _discriminator(plan, "discriminator", expected)
+    return Pix2PixTeachers(plan.gan, wide=first, deep=deep, discriminator=discriminator)
+
+
+def _cyclegan(plan: Recipe, first: Generator) -> GAN:
+    if "generator_b" in plan.teacher.start:
+        back = load(plan.teacher.start["generator_b"]).generator
+    else:
+        back = _new(_with_channels(first.config, (out_channels(first), in_channels(first))))
+    judges = {name: _discriminator(plan, name) for name in ("discriminator_a", "discriminator_b")}
+    return CycleGAN(plan.gan, generator_a=first, generator_b=back, **judges)
+
+
+_BUILDERS = {Pix2Pix: _pix2pix, Pix2PixTeachers: _pix2pix_teachers, CycleGAN: _cyclegan}
+_STARTED = {
+    Pix2Pix: ("discriminator",),
+    Pix2PixTeachers: ("deep", "discriminator"),
+    CycleGAN: ("generator_b", "discriminator_a", "discriminator_b"),
+}
+
+
+def _new(config: Config) -> Generator:
+    network = build_generator(config)
+    init_weights(network)
+    return network
+
+
+def _with_channels(config: Config, channels: tuple[int, int]) -> Config:
+    return config.model_copy(update={"in_channels": channels[0], "out_channels": channels[1]})
+
+
+def _deep_like(plan: Recipe, wide: Config) -> Config:
+    """OMGD's deep teacher beside a U-Net: as many levels, the student's width as published."""
+    if not isinstance(wide, UNetConfig):
+        raise RecipeError(f"recipe {plan.name}: teacher.deep is not set; say which network the deep teacher is.")
+    return DeepUNetConfig(width=DEEP_WIDTH, downs=len(wide.down), norm=wide.norm)
+
+
+def _discriminator(plan: Recipe, name: str, expected=None):
+    path = plan.teacher.start.get(name)
+    return load_discriminator(path, expected) if path else None
+
+
+def _check_start(plan: Recipe, gan: GAN) -> None:
+    known = _STARTED[type(gan)]
+    if unknown := next((name for name in plan.teacher.start if name not in known), None):
+        raise RecipeError(
+            f"recipe {plan.name}: teacher.start.{unknown}: {plan.gan.name} has no such network; it has "
+            f"{', '.join(known)}."
+        )
+
+
+def _check_size(plan: Recipe, name: str, network: Generator) -> None:
+    size = plan.data.size
+    if size % network.multiple or size < network.min_size:
+        raise RecipeError(
+            f"recipe {plan.name}: data.size {size} does not fit the {name}, a {network.family}; it takes multiples of "
+            f"{network.multiple} from {max(network.min_size, network.multiple)} on."
+        )
