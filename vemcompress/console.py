@@ -291,28 +291,26 @@ class Console:
         if "ours" not in values:
             return
         paper, ours = values["paper"], values["ours"]
-        said = (str(paper[key]) for key in ("model", "dataset", "method") if key in paper)
-        side = ours["size"]
         grid = Table.grid(padding=(0, 3))
-        grid.add_row("", "", "parameters", "", "MACs, paper's way", "", "MACs, true")
-        grid.add_row("", "", "paper", "ours", "paper", "ours", "ours")
+        grid.add_row("", "", "parameters", "ours", "MACs", "ours", "ours, true")
         for role, prefix in (("student", ""), ("teacher", None), ("deep", None), ("original", "original_")):
             found = ours if role == "student" else ours.get(role, {})
             if "macs" in found:
                 grid.add_row(role, found["family"], *_beside(paper, prefix, found, ours["agrees"]))
-        scores = [
-            f"{name} {paper[key]:.2f} in the paper{_original(paper, key)}, not measured here"
-            for key, name in (("fid", "FID"), ("miou", "mIoU"))
-            if key in paper
-        ]
         with self.out.capture() as captured:
             self.out.print(grid, markup=False)
-        lines = [f"Table {paper.get('table', '?')}: {', '.join(said)}; one image of {side} x {side} px", ""]
-        lines += [*captured.get().splitlines(), "", *scores]
-        lines += [f"* {paper['note']}"] if "note" in paper else []
-        print()
-        for line in lines:
-            print(f"# {line}".rstrip())
+        said = "; ".join(str(paper[key]) for key in ("model", "dataset", "method") if key in paper)
+        lines = [
+            f"Table {paper.get('table', '?')}: {said}",
+            f"beside what is counted here for one image of {ours['size']} px square; MACs as papers count them",
+            "",
+            *captured.get().splitlines(),
+            "",
+            *_scores(paper),
+            *([] if all(ours["agrees"].values()) else ["* differs from ours"]),
+            *([f"note: {paper['note']}"] if "note" in paper else []),
+        ]
+        print("", *(f"# {line}".rstrip() for line in lines), sep="\n")
 
     def toured(self, values: dict) -> None:
         table = Table(show_edge=False, pad_edge=False)
@@ -340,15 +338,26 @@ def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[
         key = f"{prefix}{key}"
         if prefix is None or key not in paper:
             return "-"
-        return f"{paper[key]:.2f} {unit}" + ("" if agrees[key] else " *")
+        return f"{_hundredths(paper[key])} {unit}" + ("" if agrees.get(key) else " *")
 
     macs = found["macs"]
     ours = [f"{value:.3f}" for value in (found["parameters"] / 1e6, macs["paper"] / 1e9, macs["true"] / 1e9)]
     return [printed("params", "M"), f"{ours[0]} M", printed("macs", "G"), f"{ours[1]} G", f"{ours[2]} G"]
 
 
-def _original(paper: dict, key: str) -> str:
-    return f" (original {paper[f'original_{key}']:.2f})" if f"original_{key}" in paper else ""
+def _scores(paper: dict) -> list[str]:
+    """What the paper measured, which no recipe can tell for our own networks."""
+    return [
+        f"{name} {_hundredths(paper[key])} in the paper"
+        + (f" (original {_hundredths(paper[f'original_{key}'])})" if f"original_{key}" in paper else "")
+        + ", not measured here"
+        for key, name in (("fid", "FID"), ("miou", "mIoU"))
+        if key in paper
+    ]
+
+
+def _hundredths(value) -> str:
+    return value if isinstance(value, str) else f"{value:.2f}"
 
 
 def _millions(count: int) -> str:

@@ -3,6 +3,9 @@
 import math
 from typing import Any
 
+from pydantic import ValidationError
+
+from vemcompress.errors import RecipeError
 from vemcompress.networks import Config, parse_config
 from vemcompress.recipe import AutoStudent, Recipe
 
@@ -13,7 +16,8 @@ def row(recipe: Recipe) -> dict[str, Any]:
     """What this project counts, for one image of `size`: the student's `parameters` and `macs` (as `inspect` has them).
 
     The same of `teacher`, `deep` and the tables' `original` in dicts of these names, where the recipe names them;
-    `agrees` says for each such figure of [paper] whether ours is printed the same.
+    `agrees` says for each such figure of [paper] whether ours is printed the same. Raises RecipeError for an original
+    that does not exist.
     """
     networks = _networks(recipe)
     costs = {role: _cost(config) for role, config in networks.items()}
@@ -26,7 +30,13 @@ def _networks(recipe: Recipe) -> dict[str, Config]:
     networks = {} if isinstance(recipe.student, AutoStudent) else {"student": recipe.student}
     networks |= {role: config for role, config in given.items() if config is not None}
     if "original" in paper:
-        networks["original"] = parse_config({"family": paper["original"], "width": paper["original_width"]})
+        try:
+            networks["original"] = parse_config({"family": paper["original"], "width": paper.get("original_width")})
+        except ValidationError as error:
+            raise RecipeError(
+                f"recipe {recipe.name}: original and original_width in [paper] are no network; give a family, such as "
+                "'resnet', and a width."
+            ) from error
     return networks
 
 
@@ -35,7 +45,7 @@ def _cost(config: Config) -> dict[str, Any]:
     return {"family": config.family, "parameters": cost.parameters, "macs": cost.macs()}
 
 
-def _pairs(recipe: Recipe, found: dict) -> dict[str, tuple[float, float]]:
+def _pairs(recipe: Recipe, found: dict) -> dict[str, tuple[float, str | float]]:
     """By key of [paper]: our figure in the paper's unit (M parameters, G MACs by its convention), and the paper's."""
     pairs = {}
     for prefix, network in (("", found), ("original_", found.get("original", {}))):
@@ -45,6 +55,6 @@ def _pairs(recipe: Recipe, found: dict) -> dict[str, tuple[float, float]]:
     return {key: (value, recipe.paper[key]) for key, value in pairs.items() if key in recipe.paper}
 
 
-def _prints(value: float, printed: float) -> bool:
+def _prints(value: float, printed: str | float) -> bool:
     """Whether a figure is printed so: rounded to two decimals, or, as older papers did, cut off after one."""
     return printed in (round(value, 2), math.floor(value * 10) / 10)
