@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,55 +13,57 @@ from torch import Tensor
 from vemcompress.data.images import ImageError, read_image, to_square
 
 WORKERS = 2
+Item = TypeVar("Item")
+OnBad = Callable[[ImageError], None]
 
 
-def batches(
-    paths: Sequence[Path], size: int | None, batch: int, on_bad: Callable[[ImageError], None]
-) -> Iterator[tuple[list[Path], Tensor]]:
+def batches(paths: Sequence[Path], size: int | None, batch: int, on_bad: OnBad) -> Iterator[tuple[list[Path], Tensor]]:
     """Paths and their images, B x 3 x H x W uint8 RGB, in the given order.
 
     Images are resized to `size` x `size`; with None they keep their size, and a batch ends where the size changes.
     An image that cannot be read is given to `on_bad` and left out.
     """
+
+    def read(index: int) -> tuple[Path, np.ndarray]:
+        image = read_image(paths[index])
+        return paths[index], image if size is None else to_square(image, size)
+
     names: list[Path] = []
     images: list[np.ndarray] = []
-    for path, image in _decoded(paths, size, batch, on_bad):
+    for path, image in decoded(read, len(paths), 2 * batch, on_bad):
         if images and (len(images) == batch or image.shape != images[0].shape):
-            yield names, _stack(images)
+            yield names, stack(images)
             names, images = [], []
         names.append(path)
         images.append(image)
     if images:
-        yield names, _stack(images)
+        yield names, stack(images)
 
 
-def _decoded(paths, size, batch, on_bad) -> Iterator[tuple[Path, np.ndarray]]:
-    def decode(path: Path) -> np.ndarray:
-        image = read_image(path)
-        return image if size is None else to_square(image, size)
-
-    rest = iter(paths)
+def decoded(read: Callable[[int], Item], count: int, ahead: int, on_bad: OnBad) -> Iterator[Item]:
+    """read(0), read(1), ... up to `count`, at most `ahead` of them begun; an ImageError is given to `on_bad`."""
+    rest = iter(range(count))
     pending: deque = deque()
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
             while True:
-                while len(pending) < 2 * batch and (path := next(rest, None)) is not None:
-                    pending.append((path, pool.submit(decode, path)))
+                while len(pending) < ahead and (index := next(rest, None)) is not None:
+                    pending.append(pool.submit(read, index))
                 if not pending:
                     return
-                path, future = pending.popleft()
                 try:
-                    image = future.result()
+                    item = pending.popleft().result()
                 except ImageError as error:
                     on_bad(error)
                     continue
-                yield path, image
+                yield item
         finally:
-            for _, future in pending:
+            for future in pending:
                 future.cancel()
 
 
-def _stack(images: list[np.ndarray]) -> Tensor:
+def stack(images: Sequence[np.ndarray]) -> Tensor:
+    """uint8, each H x W x C, to B x C x H x W."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 

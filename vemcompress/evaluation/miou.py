@@ -74,17 +74,18 @@ class Miou:
         self._labels, self._sizes = LabelMaps(len(names), ignore, ids=ids), set[tuple[int, int]]()
 
     @torch.no_grad()
-    def add(self, images: Tensor, labels: Sequence[str | os.PathLike]) -> None:
-        """Take in B x 3 x H x W images (uint8, or floats in [0, 1]) and the files of their label maps.
+    def add(self, images: Tensor, labels: Sequence[str | os.PathLike | Tensor]) -> None:
+        """Take in B x 3 x H x W images (uint8, or floats in [0, 1]) and their label maps.
 
-        Raises InputError for a label map that cannot be read or has values outside the classes.
+        These are files, or tensors, integer, H x W, as `data.labels` reads them: classes and VOID. Raises InputError
+        for a label map that cannot be read or has values outside the classes.
         """
         if len(images) != len(labels):
             raise UsageError(f"mIoU needs a label map for every image, and was given {len(labels)} for {len(images)}.")
-        for scores, path in zip(self.segmenter(images), labels, strict=True):
+        for scores, label in zip(self.segmenter(images), labels, strict=True):
             if scores.is_floating_point() and len(scores) != len(self.names):
                 raise self._unfit(f"tells {len(scores)} classes apart")
-            truth = self._truth(Path(path))
+            truth = self._truth(label)
             prediction = class_map(scores, *truth.shape).cpu()
             if prediction.max() >= len(self.names) or prediction.min() < 0:
                 raise self._unfit(f"gives classes {int(prediction.min())} to {int(prediction.max())}")
@@ -117,11 +118,11 @@ class Miou:
             f"{self.images} images."
         )
 
-    def _truth(self, path: Path) -> Tensor:
+    def _truth(self, label: str | os.PathLike | Tensor) -> Tensor:
         """The label map, int64 with VOID where a pixel does not count."""
-        truth = torch.from_numpy(self._labels.read(path)).long()
+        truth = (label if isinstance(label, Tensor) else torch.from_numpy(self._labels.read(Path(label)))).long()
         # A label that is ignored and yet a class of the network's (a trained void) is no class of the figure's.
-        return truth.masked_fill_(truth == self.ignore, VOID)
+        return truth.masked_fill(truth == self.ignore, VOID)
 
     def _unfit(self, what: str) -> InputError:
         return InputError(
