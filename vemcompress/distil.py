@@ -22,7 +22,7 @@ from vemcompress.networks.features import FeatureNetwork
 from vemcompress.recipe import Recipe
 from vemcompress.resolve import calibrate, resolve
 from vemcompress.step import Adam
-from vemcompress.teachers import build_gan
+from vemcompress.teachers import build_gan, settled
 from vemcompress.training.best import Picker
 from vemcompress.training.loop import Trainer
 from vemcompress.training.run import RunFolder
@@ -77,6 +77,7 @@ def distill(
     plan, loaded = runs.load_teacher(runs.located(plan, teacher, data))
     images = runs.training_images(plan)
     gan = build_gan(plan, loaded, images.channels()) if plan.gan else None
+    plan = settled(plan, gan) if gan else plan
     original = next(iter(gan.teachers().values())) if gan else loaded.generator
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
@@ -208,7 +209,7 @@ class _Distillation:
             "teacher": teacher,
             "student": student,
             "images": self.images.count,
-            "held_out": self.held_out.count if self.held_out else 0,
+            "held_out": len(self.held_out.paths) if self.held_out else 0,
             "size": plan.data.size,
             "batch": plan.train.batch,
             "steps": plan.train.steps,

@@ -75,7 +75,7 @@ def _steps(train: TrainSettings, images: int, batch: int, default: int) -> int:
 def _phases(settings: OMGD.Settings, images: int, batch: int, steps: int) -> OMGD.Settings:
     """How many steps a phase of the teacher has; ten of them where the recipe does not say."""
     if settings.phase_steps is not None:
-        return settings
+        return _with(settings, phase_epochs=None)
     found = round(settings.phase_epochs * images / batch) if settings.phase_epochs else steps // 10
     return _with(settings, phase_steps=max(1, found), phase_epochs=None)
 

@@ -134,8 +134,12 @@ def picker(
             return None
     if by == "none" or images is None:
         return None
-    from vemcompress.evaluation.select import scorer
+    from vemcompress.evaluation.select import scorer  # late: evaluation's libraries take a second to import
+    from vemcompress.export.segmenter import open_segmenter
 
+    segmenter = (
+        open_segmenter(plan.train.segmenter, device=str(device)) if by == "miou" and plan.train.segmenter else None
+    )
     return scorer(
         by,
         images,
@@ -143,7 +147,7 @@ def picker(
         device,
         features=features,
         teacher=teacher,
-        segmenter=plan.train.segmenter,
+        segmenter=segmenter,
         inception=plan.train.inception,
         on=plan.train.best_on,
     )

@@ -8,7 +8,7 @@ from vemcompress import devices, runs
 from vemcompress.errors import RecipeError
 from vemcompress.networks.base import count_parameters
 from vemcompress.resolve import resolve_teaching
-from vemcompress.teachers import build_gan
+from vemcompress.teachers import build_gan, settled
 from vemcompress.training.loop import Trainer
 from vemcompress.weights.files import write_atomically
 
@@ -56,6 +56,7 @@ def teach(
     plan, loaded = runs.load_teacher(runs.located(plan, teacher, data))
     images = runs.training_images(plan)
     gan = build_gan(plan, loaded, images.channels())
+    plan = settled(plan, gan)
     main = next(iter(gan.generators().values()))
     channels = runs.channels_of(main)
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
@@ -97,7 +98,7 @@ def teach(
                 "networks": networks,
                 "discriminators": {n: count_parameters(d) for n, d in gan.discriminators().items()},
                 "images": learn_on.count,
-                "held_out": held_out.count if held_out else 0,
+                "held_out": len(held_out.paths) if held_out else 0,
                 "size": plan.data.size,
                 "batch": plan.train.batch,
                 "steps": plan.train.steps,

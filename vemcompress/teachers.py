@@ -39,6 +39,19 @@ def build_gan(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> 
     return gan.requires_grad_(True)
 
 
+def settled(plan: Recipe, gan: GAN) -> Recipe:
+    """The recipe with the shapes that its teachers and discriminators were given, so that a resumed run has them too."""
+    first, *others = gan.teachers().values()
+    shapes = {"network": first.config} | ({"deep": others[0].config} if others else {})
+    judge = next(iter(gan.discriminators().values())).config
+    return plan.model_copy(
+        update={
+            "teacher": plan.teacher.model_copy(update=shapes if first.config is not None else {}),
+            "gan": plan.gan.model_copy(update={"discriminator": judge}),
+        }
+    )
+
+
 def network_config(plan: Recipe, channels: tuple[int, int]) -> Config:
     """`teacher.network` with the channels of the data, unless it states its own. Raises RecipeError."""
     config = plan.teacher.network

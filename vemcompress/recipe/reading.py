@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vemcompress.errors import RecipeError
+from vemcompress.gans import GANS
 from vemcompress.recipe.schema import Recipe
 from vemcompress.recipe.sentences import nearest, sentence
 
@@ -23,6 +24,8 @@ REPLACES = {
     "epochs": ("steps",),
     "width": ("target_macs", "widths", "down", "up"),
     "downs": ("down", "up"),
+    "phase_steps": ("phase_epochs",),
+    "phase_epochs": ("phase_steps",),
     "target_macs": ("width",),
     "features": ("features_weights", "style", "feature", "channel", "recon"),
     "size": ("load_size",),
@@ -126,6 +129,14 @@ def _merge_table(old: dict, values: dict, tag: str, default: str | None) -> dict
     return _merge(kept, values)
 
 
+def _judge_of(gan: str, values: dict) -> dict:
+    """A discriminator of which only a part is said is the GAN's own with that part changed."""
+    if gan not in GANS:
+        return values
+    own = GANS[gan].Settings.model_fields["discriminator"].default
+    return _merge_table({"family": own.family} | own.model_dump(exclude_unset=True), values, "family", None)
+
+
 def _same_depth(old: dict, kept: dict, values: dict) -> dict:
     """A network that gets another width keeps its number of blocks or levels, unless that is set too."""
     if isinstance(old.get("blocks"), list) and "blocks" not in values:
@@ -139,6 +150,8 @@ def _validate(values: dict, name: str, text: str, overrides=()) -> Recipe:
     for table, (tag, default) in TAGS.items():
         if isinstance(values.get(table), dict):
             values[table] = {tag: default} | values[table]
+    if isinstance(gan := values.get("gan"), dict) and isinstance(judge := gan.get("discriminator"), dict):
+        values["gan"] = gan | {"discriminator": _judge_of(gan["name"], judge)}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:

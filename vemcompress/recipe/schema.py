@@ -117,5 +117,7 @@ class Recipe(BaseSettings):
     paper: dict[str, str | int | float] = Field(default_factory=dict)
 
     def toml(self) -> str:
-        """The recipe as TOML; settings that are open (None) are left out."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
+        """The recipe as TOML; settings that are open (None) are left out, and so is a discriminator's number of
+        channels, which is that of the images."""
+        open_ = {"gan": {"discriminator": {"in_channels"}}}
+        return tomli_w.dumps(self.model_dump(exclude=open_, exclude_none=True, mode="json"))

@@ -27,6 +27,8 @@ def sentence(error: dict, values: dict, text: str, overrides) -> str:
             error["input"].get(error["ctx"]["discriminator"].strip("'")) if "tag" in error["ctx"] else error["input"]
         )
         return f"'{found}' is not possible for {key or 'it'}{place}; use one of {expected}."
+    if error["type"] == "union_tag_not_found":
+        return f"{key or 'recipe'}{place}: does not say which one it is; give its {error['ctx']['discriminator']}."
     if error["type"] in ("value_error", "missing"):
         return f"{key or 'recipe'}{place}: {error['msg'].removeprefix('Value error, ')}."
     message = error["msg"].removeprefix("Input ")
