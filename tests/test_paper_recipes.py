@@ -1,19 +1,20 @@
 """The paper's rows as recipes, and every recipe whose teachers learn: they build, and count as the paper prints."""
 
 import json
-import subprocess
-import sys
 import tomllib
+from functools import cache
 
 import pytest
 import torch
 
 from vemcompress import paper
 from vemcompress import recipe as recipes
+from vemcompress.cli import app
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GANS
 from vemcompress.networks import build_generator
 from vemcompress.networks.base import count_parameters
+from vemcompress.resolve import resolve, resolve_teaching
 
 ROWS = [name for name in recipes.shipped() if name.startswith("paper/")]
 LEARNING = [name for name in recipes.shipped() if recipes.read(name).gan is not None]
@@ -47,6 +48,17 @@ PUBLISHED = {
 }
 
 
+# Training images, and what becomes of epochs: the teachers' steps (OMGD's last batch of an epoch was a smaller one,
+# so that its 750 epochs of Cityscapes had 558,000), and those of a phase.
+STEPS = {
+    "edges2shoes": (49825, 2_491_250, None),
+    "cityscapes": (2975, 557_812, None),
+    "horse2zebra": (1334, 266_800, 13_340),
+    "summer2winter": (1231, 246_200, 7_386),
+}
+
+
+@cache
 def networks(name: str):
     """The recipe, its generators by role, and its discriminator as the teachers would judge with it; no memory."""
     plan = recipes.read(name)
@@ -64,10 +76,10 @@ def networks(name: str):
     return plan, built, list(gan.discriminators().values())
 
 
-def vemcompress(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "vemcompress", *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def shown(capsys, *arguments: str) -> str:
+    """What `vemcompress recipes show` prints on stdout."""
+    app(["recipes", "show", *arguments], standalone_mode=False)
+    return capsys.readouterr().out
 
 
 def test_each_row_of_omgd_has_its_recipe_and_no_other():
@@ -133,6 +145,29 @@ def test_hyper_parameters_are_the_published_ones(name):
         assert plan.paper["method"] == "OMGD"
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_published_epochs_become_steps(name):
+    plan, built, _ = networks(name)
+    images, steps, phase = STEPS[name.removeprefix("paper/").partition("_")[0]]
+    found = resolve(plan, built["teacher"], (3, 3), images)
+    share = 1 if phase is None else 1 + plan.algorithm.student_epochs  # the student's phases come on top
+    assert (found.train.steps, found.algorithm.phase_steps) == (steps * share, phase)
+    assert found.student == plan.student
+    assert found.algorithm.channel == plan.algorithm.channel
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNING if name not in ROWS])
+def test_recipes_for_ones_own_data_resolve(name):
+    plan, built, _ = networks(name)
+    if "student" in built:
+        plan = resolve(plan, built["teacher"], (3, 3), 100)
+        assert plan.information.channels == (32 if plan.student.family == "unet" else 8)
+    else:
+        plan = resolve_teaching(plan, built["teacher"], 100)
+    assert plan.train.steps >= 20_000
+    assert plan.data.load_size == 286
+
+
 def test_a_row_differs_from_its_base_in_the_add_on_alone():
     for name in ROWS:
         base = recipes.read(name.partition("_omgd")[0] + "_omgd")
@@ -153,20 +188,20 @@ def test_an_original_that_does_not_exist_is_refused():
         paper.row(recipes.read("paper/cityscapes_omgd", ["paper.original=vae"]))
 
 
-def test_show_prints_the_row_beside_ours_and_stays_toml():
-    text = vemcompress("recipes", "show", "paper/cityscapes_omgd_vem")
+def test_show_prints_the_row_beside_ours_and_stays_toml(capsys):
+    text = shown(capsys, "paper/cityscapes_omgd_vem")
     assert tomllib.loads(text)["paper"]["miou"] == 49.39
     comments = [line for line in text.splitlines() if line.startswith("#")]
     student = next(line for line in comments if line.startswith("# student")).split()
     assert {"3.40", "3.404", "1.22", "1.219", "0.406"} <= set(student)
     assert any("18.60 G *" in line for line in comments)
     assert any("mIoU 49.39" in line and "not measured here" in line for line in comments)
-    shown = json.loads(vemcompress("recipes", "show", "paper/cityscapes_omgd_vem", "--json"))
-    assert shown["paper"]["macs"] == 1.22
-    assert (shown["ours"]["parameters"], shown["ours"]["agrees"]["original_macs"]) == (3404451, False)
+    values = json.loads(shown(capsys, "paper/cityscapes_omgd_vem", "--json"))
+    assert values["paper"]["macs"] == 1.22
+    assert (values["ours"]["parameters"], values["ours"]["agrees"]["original_macs"]) == (3404451, False)
 
 
-def test_show_adds_nothing_to_a_recipe_without_a_row():
-    text = vemcompress("recipes", "show", "omgd")
+def test_show_adds_nothing_to_a_recipe_without_a_row(capsys):
+    text = shown(capsys, "omgd")
     assert "#" not in text
-    assert "ours" not in json.loads(vemcompress("recipes", "show", "omgd", "--json"))
+    assert "ours" not in json.loads(shown(capsys, "omgd", "--json"))
