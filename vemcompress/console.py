@@ -310,7 +310,7 @@ class Console:
             *([] if all(ours["agrees"].values()) else ["* differs from ours"]),
             *([f"note: {paper['note']}"] if "note" in paper else []),
         ]
-        print("", *(f"# {line}".rstrip() for line in lines), sep="\n")
+        print("", *(f"# {line}".rstrip() for line in "\n".join(lines).splitlines()), sep="\n")
 
     def toured(self, values: dict) -> None:
         table = Table(show_edge=False, pad_edge=False)
