@@ -1,60 +1,148 @@
-"""Scores a run or a model file: which teacher, which images and which size, then `evaluation`."""
+"""Scores a run or a model file: which networks, which images and which size, then `evaluation`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from vemcompress import devices, recipe
-from vemcompress.data.sources import FLAT, find_test_images
-from vemcompress.errors import InputError, UsageError
+from vemcompress.data.sets import test_set
+from vemcompress.data.settings import DataSettings
+from vemcompress.data.sources import FLAT
+from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.evaluation import run as evaluation
+from vemcompress.evaluation import run_folder
 from vemcompress.evaluation.features import INCEPTION, load_extractor, squeezenet_name
+from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
+from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.weights.loading import load
+
+Event = Callable[[dict], None]
 
 
 def evaluate(
     model: str | Path,
     *,
     data: str | Path | Sequence[str | Path] | None = None,
-    split: str = "testA",
+    split: str | None = None,
+    overrides: Sequence[str] = (),
     teacher: str | Path | None = None,
     teacher_class: str | None = None,
     teacher_norm: str | None = None,
+    segmenter: str | Path | None = None,
     size: int | None = None,
     device: str = "auto",
-    on_event: Callable[[dict], None] = lambda event: None,
+    on_event: Event = lambda event: None,
     **options,
 ) -> evaluation.Evaluation:
     """Evaluate `model`, a run folder or a model file, on the test images of `data`.
 
-    A run supplies what is not given: its teacher, its data's roots, its size. `options` are those of
-    `evaluation.run.evaluate`. Raises the classes of `errors`.
+    A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
+    best checkpoint are scored in one pass. `overrides` change the data's settings, `data.key=value`. `split` is
+    "test" by default, of single images "testA", with the validation images in its place. `segmenter` is a file for
+    `miou`. `options` are those of `evaluation.run.evaluate`. Raises the classes of `errors`.
     """
     where = devices.choose(device)
-    plan = _recipe_of(model)
-    data, given = [data] if isinstance(data, str | Path) else data, bool(data)
-    if plan is not None:
-        data = data or plan.data.roots
-        size = size or plan.data.size
-        if teacher is None:
-            teacher, teacher_class = plan.teacher.source, teacher_class or plan.teacher.class_path
-            teacher_norm = teacher_norm or plan.teacher.norm
-    if teacher is None and teacher_class is not None:
+    folder = Path(model)
+    plan = _recipe_of(folder, overrides)
+    settings = _settings(plan, overrides, data, size)
+    if teacher is None and teacher_class is not None and (plan is None or plan.gan is not None):
         raise UsageError("--teacher-class needs --teacher, the file with its weights.")
-    if not data:
+    if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of test images.")
+    found = run_folder.look(folder) if plan is not None else run_folder.Networks("student", None, None)
     student = load(model).generator
-    norm = teacher_norm or "eval"
-    original = load(teacher, class_path=teacher_class, norm=norm).generator if teacher else None
-    found = find_test_images(data, split)
-    on_event({"event": "data", "images": len(found.paths), "used": list(found.used)})
-    if not given and FLAT in found.used:
+    norm = teacher_norm or (plan.teacher.norm if plan is not None else "eval")
+    if found.name == "teacher":
+        student = _learnt(student, norm)
+    original = _teacher(folder, plan, found.name, teacher, teacher_class, norm)
+    apart = found.best is not None and found.best.step != found.step
+    best = _best(found, norm) if apart else None
+    images = test_set(settings, split or "test")
+    on_event({"event": "data", "images": len(images.paths), "used": list(images.found.used)})
+    if not data and FLAT in images.found.used:
         message = "these are the images that the run was trained on; give test images with --data."
         on_event({"event": "warning", "message": message})
     with devices.memory_errors("lower --batch or --size."):
-        return evaluation.evaluate(
-            student, original, found.paths, size=size, device=where, on_event=on_event, **options
+        reads = _segmenter(segmenter, where)
+        result = evaluation.evaluate(
+            student, original, images, best=best, segmenter=reads, device=where, on_event=on_event, **options
         )
+    return _of_run(result, found)
+
+
+def _of_run(result: evaluation.Evaluation, found: run_folder.Networks) -> evaluation.Evaluation:
+    """With what the run says of its networks. The last one stands for the best where it is that."""
+    result.role, result.step = found.name, found.step
+    if found.best is not None:
+        metrics = result.best["metrics"] if result.best else dict(result.metrics)
+        told = {"step": found.best.step, "picked_by": found.best.picked_by, "on": found.best.on}
+        result.best = told | {"metrics": metrics}
+    return result
+
+
+def _recipe_of(folder: Path, overrides: Sequence[str]) -> recipe.Recipe | None:
+    """The resolved recipe of a run folder, with the user's settings of the data; None for a file."""
+    for override in overrides:
+        if not override.strip().startswith("data."):
+            raise UsageError(f"--set {override}: eval takes settings of the data alone, such as data.kind=paired.")
+    path = folder / "recipe.toml"
+    try:
+        return recipe.read(path, overrides) if path.is_file() else None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions.") from error
+
+
+def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: int | None) -> DataSettings:
+    """The run's settings, or the defaults, with the user's. Raises RecipeError for settings that do not exist."""
+    if plan is not None:
+        settings = plan.data
+    else:
+        try:
+            settings = recipe.read("omgd", overrides).data
+        except RecipeError as error:
+            raise RecipeError(str(error).replace("recipe omgd:", "--set:", 1)) from error
+    roots = [data] if isinstance(data, str | Path) else data or settings.roots
+    return settings.model_copy(update={"roots": tuple(str(root) for root in roots), "size": size or settings.size})
+
+
+def _teacher(folder: Path, plan, name: str, given, class_path: str | None, norm: str) -> Generator | None:
+    """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given."""
+    if given is not None:
+        return load(given, class_path=class_path, norm=norm).generator
+    if plan is None or name == "teacher":
+        return None
+    if plan.gan is not None:
+        return _learnt(load(folder / "teacher.safetensors").generator, norm)
+    source, class_path = plan.teacher.source, class_path or plan.teacher.class_path
+    return load(source, class_path=class_path, norm=norm).generator if source else None
+
+
+def _learnt(generator: Generator, norm: str) -> Generator:
+    """A teacher of the run's own. One that was saved with images' own statistics keeps them."""
+    if norm == "batch":
+        use_image_statistics(generator)
+    return generator
+
+
+def _best(found: run_folder.Networks, norm: str) -> nn.Module:
+    generator = load(found.best.path).generator
+    return _learnt(generator, norm) if found.name == "teacher" else generator
+
+
+def _segmenter(path: str | Path | None, device: torch.device) -> Segmenter | None:
+    """On the device; an ONNX file where ONNX Runtime can use it, else on the CPU, which gives the same classes."""
+    if path is None:
+        return None
+    import onnxruntime  # late: not every evaluation needs it
+
+    from vemcompress.export.segmenter import open_segmenter
+
+    on_gpu = device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    onnx = Path(path).suffix.lower() == ".onnx"
+    return open_segmenter(path, device="cpu" if onnx and not on_gpu else str(device))
 
 
 def real_statistics(
@@ -66,7 +154,7 @@ def real_statistics(
     size: int | None,
     batch: int,
     device: str,
-    on_event: Callable[[dict], None],
+    on_event: Event,
 ) -> dict:
     """Write the .npz of a folder's statistics; returns what it holds."""
     where = devices.choose(device)
@@ -75,12 +163,3 @@ def real_statistics(
     statistics = compute_statistics(data, extractor, size=size, batch=batch, device=where, on_event=on_event)
     save_statistics(out, statistics)
     return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}
-
-
-def _recipe_of(model: str | Path):
-    """The resolved recipe of a run folder; None for a file."""
-    path = Path(model) / "recipe.toml"
-    try:
-        return recipe.read(path) if path.is_file() else None
-    except OSError as error:
-        raise InputError(f"{model}: cannot be read ({error.strerror}); check its permissions.") from error

@@ -183,14 +183,21 @@ def teach(
 def evaluate(
     model: Weights,
     data: Annotated[
-        list[Path] | None, typer.Option(help="Test images, or a root of testA/. Default: the run's.")
+        list[Path] | None, typer.Option(help="Test images, or a root of test/ or testA/. Default: the run's.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Which part of an unpaired set.")] = "testA",
+    split: Annotated[str | None, typer.Option(help="Which part of a data set. Default: test, testA.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What the data are: data.kind=paired.")
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
     teacher_class: TeacherClass = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
     real: Annotated[
-        Path | None, typer.Option(readable=False, help="Real images, or .npz statistics, for FID and KID.")
+        Path | None,
+        typer.Option(readable=False, help="Real images, or .npz statistics, for FID and KID. Default: the targets."),
+    ] = None,
+    segmenter: Annotated[
+        Path | None, typer.Option(readable=False, help="For mIoU: an .onnx file, or DRN-D-105's weights.")
     ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Only these metrics. May be repeated.")] = None,
     inception: Annotated[
@@ -206,7 +213,9 @@ def evaluate(
 ) -> None:
     """Score a student beside its teacher.
 
-    Fidelity to the teacher (SSIM, PSNR, L1) always; FID and KID where real images and Inception's weights are given.
+    Fidelity to the teacher and to the ground truth (SSIM, PSNR, L1) where there are any; FID and KID where there are
+    real images and Inception's weights; mIoU where there are label maps and --segmenter. A run's best checkpoint is
+    scored beside its last.
     """
     console = _console()
     _weights_only(model)
@@ -217,9 +226,11 @@ def evaluate(
             model,
             data=data,
             split=split,
+            overrides=set_ or (),
             teacher=teacher,
             teacher_class=teacher_class,
             teacher_norm=teacher_norm,
+            segmenter=segmenter,
             size=size,
             device=device,
             on_event=on_event,

@@ -92,9 +92,7 @@ class Console:
 
     def _on_teaching(self, event: dict) -> None:
         for name, network in event["networks"].items():
-            self.note(
-                f"{name:<9} {network['family']}, {_millions(network['parameters'])} parameters{_macs(network)}"
-            )
+            self.note(f"{name:<9} {network['family']}, {_millions(network['parameters'])} parameters{_macs(network)}")
         judges = ", ".join(f"{name} {_millions(count)}" for name, count in event["discriminators"].items())
         self.note(f"          {judges}; MACs are the true ones at {event['size']} px")
         weights = {k: v for k, v in event["gan"].items() if isinstance(v, float)}
@@ -246,13 +244,23 @@ class Console:
         })  # fmt: skip
 
     def evaluated(self, values: dict) -> None:
-        table = Table(show_edge=False, pad_edge=False)
-        for title in ("metric", "student", "teacher"):
-            table.add_column(title, justify="left" if title == "metric" else "right", overflow="fold")
-        for name, value in values["metrics"].items():
-            teacher = values["teacher"].get(name)
-            table.add_row(name, f"{value:.4f}", "" if teacher is None else f"{teacher:.4f}")
+        best, step, role = values["best"], values["step"], values["role"]
+        apart = best is not None and best["step"] != step
+        columns = {f"{role} (step {step})" if apart and step is not None else role: values["metrics"]}
+        if apart:
+            columns[f"best (step {best['step']})"] = best["metrics"]
+        columns |= {"teacher": values["teacher"], "real photos": _without_suffix(values["real"], "_real")}
+        shown = {title: column for title, column in columns.items() if column}
+        table = Table("metric", show_edge=False, pad_edge=False)
+        for title in shown:
+            table.add_column(title, justify="right", overflow="fold")
+        for name in values["metrics"]:
+            table.add_row(name, *(_score(name, column.get(name)) for column in shown.values()))
         self._show(table)
+        if best is not None:
+            which = "the test images" if best["on"] == "test" else "held-out training images"
+            picked = f"picked by {best['picked_by']} on {which}"
+            self._show(f"best: {picked}" if apart else f"the best is the last (step {step}), {picked}")
         real = f", {values['real_images']} real" if values["real_images"] else ""
         self._show(f"{values['images']} images{real} at {values['size']} px; features: {values['features']}")
         for name in values["metrics"]:
@@ -321,6 +329,16 @@ class Console:
         self._show(table)
         for line in values["notes"]:
             self._show(line)
+
+
+def _score(name: str, value: float | None) -> str:
+    """As papers print it: percentages with two decimals."""
+    digits = 2 if name in ("miou", "pixel_accuracy") else 4
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _without_suffix(values: dict, suffix: str) -> dict:
+    return {name.removesuffix(suffix): value for name, value in values.items()}
 
 
 def _plain(value) -> str:

@@ -1,7 +1,6 @@
-"""One pass over the test images: both generators, their fidelity to each other and the features of their outputs."""
+"""One pass over the test images: every generator, its fidelity, the features of its outputs and their classes."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,17 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from vemcompress.data.images import ImageError
-from vemcompress.errors import InputError, NumericalError
+from vemcompress.errors import InputError
 from vemcompress.evaluation import fidelity
-from vemcompress.evaluation.batches import batches, to_bytes, to_network
+from vemcompress.evaluation.batches import batches, to_bytes
 from vemcompress.evaluation.features import Extractor
 from vemcompress.evaluation.frechet import double_device
+from vemcompress.evaluation.inputs import Batch, Inputs
+from vemcompress.evaluation.miou import Miou
+from vemcompress.evaluation.prepare import Setup
+from vemcompress.evaluation.running import as_rgb, evaluating, output_of, same_shape, to_unit
 from vemcompress.evaluation.statistics import OnEvent, checked_features
 
-_FIDELITY = {"ssim_teacher": fidelity.ssim, "psnr_teacher": fidelity.psnr, "l1_teacher": fidelity.l1}
-
-# Rec. 601, as Pillow turns colours into grey.
-_LUMA = (0.299, 0.587, 0.114)
+_FIDELITY = {"ssim": fidelity.ssim, "psnr": fidelity.psnr, "l1": fidelity.l1}
 
 
 class Features:
@@ -42,124 +42,114 @@ class Features:
 
 @dataclass
 class Pass:
-    """How images are read: side in pixels (None: as they are), batch, device, and where events go. `unreadable`
-    collects path: reason."""
+    """How images are read: side in pixels, batch, device, and where events go. `unreadable` collects path: reason."""
 
-    size: int | None
+    size: int
     batch: int
     device: torch.device
     report: OnEvent
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    def images(self, stage: str, paths: Sequence[Path]) -> Iterator[tuple[list[Path], Tensor]]:
-        """Names and uint8 images on the device, with an event for every batch; InputError where none can be read."""
-        done = 0
-        for names, images in batches(paths, self.size, self.batch, self._on_bad):
-            yield names, images.to(self.device)
-            done += len(names)
+    def inputs(self, inputs: Inputs) -> Iterator[Batch]:
+        """Batches on the device, with an event for each; InputError where none can be read."""
+        read = inputs.batches(self.batch, self.device, self._on_bad)
+        return self._told("generate", inputs.paths, ((len(batch.files), batch) for batch in read))
+
+    def real(self, paths: Sequence[Path]) -> Iterator[Tensor]:
+        """uint8 images, B x 3 x H x W, likewise."""
+        read = batches(paths, self.size, self.batch, self._on_bad)
+        return self._told("real", paths, ((len(names), images.to(self.device)) for names, images in read))
+
+    def _told(self, stage: str, paths: Sequence[Path], counted: Iterator) -> Iterator:
+        done, known = 0, set(self.unreadable)
+        for count, batch in counted:
+            yield batch
+            done += count
             self.report({"event": "eval", "stage": stage, "done": done, "total": len(paths)})
         if not done:
-            first = f"{paths[0]}: {self.unreadable[str(paths[0])]}"
-            raise InputError(f"none of {len(paths)} images could be read (the first, {first}); give other images.")
+            path, reason = next((p, r) for p, r in self.unreadable.items() if p not in known)
+            raise InputError(
+                f"none of {len(paths)} images could be read (the first, {path}: {reason}); give other images."
+            )
 
     def _on_bad(self, error: ImageError) -> None:
         self.unreadable[str(error.path)] = error.reason
         self.report({"event": "eval", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
 
 
-@dataclass
-class Generated:
-    """Number of images, mean fidelity by metric, and the features of both generators' outputs."""
+class Side:
+    """What is gathered of one generator's images, or of the real ones: features, sums of fidelity, classes."""
 
-    images: int
-    fidelity: dict[str, float]
-    student: Features
-    teacher: Features | None
+    def __init__(self, extractors: Sequence[Extractor], names: Sequence[str] = (), meter: Miou | None = None):
+        self.features, self.meter, self.extractors = Features(extractors), meter, extractors
+        self._sums = dict.fromkeys(names, 0.0)
+
+    def take(self, images: Tensor, truths: Sequence[Tensor]) -> None:
+        """B x C x H x W, uint8."""
+        if self.extractors:
+            self.features.add(as_rgb(images))
+        if self.meter is not None:
+            self.meter.add(as_rgb(images), truths)
+
+    def compare(self, made: Tensor, others: dict[str, Tensor]) -> None:
+        """Fidelity to the `teacher` and the `target`, all of them in [0, 1]."""
+        for name in self._sums:
+            kind, against = name.split("_")
+            self._sums[name] += float(_FIDELITY[kind](made, others[against]).sum())
+
+    def fidelity(self, images: int) -> dict[str, float]:
+        """The means over so many images."""
+        return {name: value / images for name, value in self._sums.items()}
 
 
 @torch.no_grad()
-def generate(
-    student: nn.Module,
-    teacher: nn.Module | None,
-    paths: Sequence[Path],
-    extractors: Sequence[Extractor],
-    names: Sequence[str],
-    reading: Pass,
-) -> Generated:
-    """Run both generators once on every image. `names` are the fidelity metrics to compute.
+def generate(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, reading: Pass) -> tuple[int, dict]:
+    """Run every generator once on every image: how many there were, and a `Side` by role, `real` of the targets.
 
-    Raises NumericalError where an output is not finite, InputError where the two outputs differ in shape.
+    Raises NumericalError where an output is not finite, InputError where outputs differ in shape.
     """
-    sums = dict.fromkeys(names, 0.0)
-    out = Generated(0, {}, Features(extractors), None if teacher is None else Features(extractors))
-    exact = double_device(reading.device)
-    with _evaluating(student, teacher):
-        for files, images in reading.images("generate", paths):
-            x = to_network(images)
-            s = _run(student, "student", x, files)
-            if extractors:
-                out.student.add(_as_rgb(to_bytes(s)))
-            if teacher is not None:
-                t = _run(teacher, "teacher", x, files)
-                if t.shape != s.shape:
-                    raise InputError(
-                        f"the student gives images of {_shape(s)} and the teacher of {_shape(t)}; "
-                        "evaluate a student with its own teacher."
-                    )
-                if extractors:
-                    out.teacher.add(_as_rgb(to_bytes(t)))
-                pair = [(v.to(exact).float() + 1) / 2 for v in (s, t)] if names else []
-                for name in names:
-                    sums[name] += float(_FIDELITY[name](*pair).sum())
-            out.images += len(files)
-    out.fidelity = {name: value / out.images for name, value in sums.items()}
-    return out
+    sides = {role: _side(role, setup) for role in networks}
+    of_real = setup.against_real if setup.real.targets else []
+    if of_real or setup.meter:
+        sides["real"] = Side(of_real, meter=setup.meter() if setup.meter else None)
+    count, exact = 0, double_device(reading.device)
+    with evaluating(*networks.values()):
+        for batch in reading.inputs(inputs):
+            made = {role: output_of(network, role, batch.x, batch.files) for role, network in networks.items()}
+            others = _checked(made, batch.targets)
+            if setup.plan.fidelity:
+                units = {name: to_unit(images.to(exact)) for name, images in (made | others).items()}
+            for role, images in made.items():
+                sides[role].take(to_bytes(images), batch.truths)
+                if setup.plan.fidelity:
+                    sides[role].compare(units[role], units)
+            if "real" in sides:
+                sides["real"].take(batch.targets, batch.truths)
+            count += len(batch.files)
+    return count, sides
+
+
+def _side(role: str, setup: Setup) -> Side:
+    """A teacher is not compared with itself."""
+    names = [name for name in setup.plan.fidelity if not name.endswith(f"_{role}")]
+    return Side(list(setup.extractors.values()), names, setup.meter() if setup.meter else None)
+
+
+def _checked(made: dict[str, Tensor], targets: Tensor | None) -> dict[str, Tensor]:
+    """The targets by their name, if there are any; all must have the student's shape."""
+    first = next(iter(made.values()))
+    for role, images in made.items():
+        same_shape(first, images, f"the {role}", "evaluate a student with its own teacher")
+    if targets is None:
+        return {}
+    same_shape(first, targets, "its ground truth", "give a generator of images of the input's size")
+    return {"target": targets}
 
 
 @torch.no_grad()
-def collect(paths: Sequence[Path], extractors: Sequence[Extractor], reading: Pass) -> Features:
-    """The features of real images, read and resized as the inputs are."""
-    features = Features(extractors)
-    for _, images in reading.images("real", paths):
-        features.add(images)
-    return features
-
-
-def _run(model: nn.Module, role: str, x: Tensor, files: list[Path]) -> Tensor:
-    channels = getattr(getattr(model, "config", None), "in_channels", 3)
-    if channels == 1:
-        x = (x * x.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    elif channels != 3:
-        raise InputError(f"the {role} takes {channels} channels; eval feeds photos of 3, or 1 in grey.")
-    y = model(x)
-    finite = torch.isfinite(y).flatten(1).all(1)
-    if not finite.all():
-        bad = files[int((~finite).nonzero()[0, 0])]
-        raise NumericalError(f"the {role} gives NaN or Inf for {bad}; its weights are damaged, use another checkpoint.")
-    return y
-
-
-def _as_rgb(images: Tensor) -> Tensor:
-    if images.shape[1] == 1:
-        return images.expand(-1, 3, -1, -1)
-    if images.shape[1] != 3:
-        raise InputError(f"the generator gives {images.shape[1]} channels; feature networks compare images of 1 or 3.")
-    return images
-
-
-def _shape(images: Tensor) -> str:
-    return "x".join(str(n) for n in images.shape[1:])
-
-
-@contextmanager
-def _evaluating(*models: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode, and every module's own mode again afterwards."""
-    before = [(module, module.training) for model in models if model is not None for module in model.modules()]
-    for model in models:
-        if model is not None:
-            model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
+def collect(paths: Sequence[Path], extractors: Sequence[Extractor], reading: Pass) -> Side:
+    """Real images, read and resized as the inputs are."""
+    side = Side(extractors)
+    for images in reading.real(paths):
+        side.take(images, ())
+    return side

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vemcompress.data.pair_stream import checked_pair_channels, square_pair
 from vemcompress.data.sets import ImageSet
-from vemcompress.data.squares import checked_channels, load_square
+from vemcompress.data.squares import load_square
+from vemcompress.errors import InputError
 from vemcompress.evaluation.batches import OnBad, decoded, stack, to_network
 
 
@@ -46,8 +47,11 @@ class Inputs:
         self.pairs, self.size, self.paths = images.pairs, images.settings.size, images.paths
         self._truths = truths
         self.channels = checked_pair_channels(self.pairs, channels) if self.pairs else channels
-        if self.pairs is None:
-            checked_channels(channels[0])
+        if self.pairs is None and channels[0] not in (1, 3):
+            raise InputError(
+                f"this network takes {channels[0]} channels, and pictures have 1 or 3; for label maps set "
+                "data.kind=labels and data.classes, or give another network."
+            )
 
     def read(self, index: int) -> Sample:
         """Raises ImageError for a file that cannot be read, InputError for one that is no pair or label map."""

@@ -7,7 +7,8 @@ from typing import Literal
 from vemcompress.errors import UsageError
 from vemcompress.evaluation.features import INCEPTION, SQUEEZENETS
 
-FIDELITY = ("ssim_teacher", "psnr_teacher", "l1_teacher")
+FIDELITY = ("ssim_teacher", "psnr_teacher", "l1_teacher", "ssim_target", "psnr_target", "l1_target")
+SEGMENTED = ("miou", "pixel_accuracy")
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,29 @@ def _set_metrics(extractor: str) -> tuple[SetMetric, ...]:
 
 
 SET_METRICS = {m.name: m for extractor in (INCEPTION, *SQUEEZENETS) for m in _set_metrics(extractor)}
-METRICS = (*FIDELITY, *SET_METRICS)
+METRICS = (*FIDELITY, *SEGMENTED, *SET_METRICS)
 
 
 @dataclass(frozen=True)
 class Given:
-    """What an evaluation has: a teacher, real images or only their statistics, a feature network beside Inception."""
+    """What an evaluation has: a teacher, real images or only their statistics, a feature network beside Inception,
+    the ground truth of each image. `no_truths`: what label maps lack, None where they are there."""
 
     teacher: bool
     real: Literal["images", "statistics"] | None
     features: str | None
+    targets: bool = False
+    segmenter: bool = False
+    no_truths: str | None = "maps of class numbers"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`fidelity` names and `sets` to compute, what is `skipped` and why, and whether the user `asked` by name."""
+    """`fidelity` and `segmented` names and `sets` to compute, what is `skipped` and why, and whether the user `asked`
+    by name."""
 
     fidelity: tuple[str, ...]
+    segmented: tuple[str, ...]
     sets: tuple[SetMetric, ...]
     skipped: dict[str, str]
     asked: bool
@@ -71,19 +78,27 @@ def plan(metrics: Sequence[str] | None, given: Given) -> Plan:
     left = [n for n in names if n not in skipped]
     if not left:
         raise UsageError("there is nothing to compare the images with; give a teacher, or real images with --real.")
-    fidelity = tuple(n for n in FIDELITY if n in left)
-    return Plan(fidelity, tuple(SET_METRICS[n] for n in left if n in SET_METRICS), skipped, bool(metrics))
+    fidelity, segmented = (tuple(n for n in known if n in left) for known in (FIDELITY, SEGMENTED))
+    sets = tuple(SET_METRICS[n] for n in left if n in SET_METRICS)
+    return Plan(fidelity, segmented, sets, skipped, bool(metrics))
 
 
 def _default(given: Given) -> list[str]:
     against = "real" if given.real else "teacher"
     extractors = (INCEPTION, given.features)
-    return [*FIDELITY, *(m.name for m in SET_METRICS.values() if m.against == against and m.extractor in extractors)]
+    names = [n for n in FIDELITY if n.endswith("_teacher") or given.targets]
+    if given.segmenter or given.no_truths is None:  # else nobody thinks of segmentation
+        names += SEGMENTED if given.segmenter and given.no_truths is None else SEGMENTED[:1]
+    return names + [m.name for m in SET_METRICS.values() if m.against == against and m.extractor in extractors]
 
 
 def _lacks(name: str, given: Given) -> str | None:
     """What a metric needs and was not given, as the rest of the sentence "needs ..."."""
     metric = SET_METRICS.get(name)
+    if name in SEGMENTED:
+        return given.no_truths if given.segmenter else "a segmentation network; give its file with --segmenter"
+    if name.endswith("_target"):
+        return None if given.targets else "the ground truth of each image; set data.kind to paired or labels"
     if metric is None or metric.against == "teacher":
         if not given.teacher:
             return "the teacher; give it with --teacher"

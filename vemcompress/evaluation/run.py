@@ -2,16 +2,20 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from vemcompress.data.sets import ImageSet, Singles
+from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import protocol
-from vemcompress.evaluation.collect import Pass, collect, generate
-from vemcompress.evaluation.prepare import Setup, check_size, prepare
+from vemcompress.evaluation.collect import Pass, Side, collect, generate
+from vemcompress.evaluation.prepare import Setup, check_size, inputs_for, prepare
 from vemcompress.evaluation.scores import Scorer
+from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.statistics import OnEvent, image_paths
 
 DEFAULT_SIZE, DEFAULT_BATCH = 256, 8
@@ -19,8 +23,11 @@ DEFAULT_SIZE, DEFAULT_BATCH = 256, 8
 
 @dataclass
 class Evaluation:
-    """What came out. `metrics` are the student's, `teacher` its teacher's own scores against the same real images;
-    `protocol` says how each figure was made, `skipped` why a metric is missing, `unreadable` why an image is."""
+    """What came out. `metrics` are those of the network that was scored, the `role` "student" or "teacher" of its
+    run, after `step` steps; `teacher` its teacher's own scores against the same ground truth and real images; `best`
+    the best checkpoint's {"step", "picked_by", "on", "metrics"}; `real` what the real photos themselves reach,
+    `miou_real`. `iou`: by role and class, 0..100, None for a class that never appears. `protocol` says how each
+    figure was made, `skipped` why a metric is missing, `unreadable` why an image is."""
 
     metrics: dict[str, float]
     teacher: dict[str, float]
@@ -31,83 +38,140 @@ class Evaluation:
     protocol: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    best: dict | None = None
+    step: int | None = None
+    role: str = "student"
+    real: dict[str, float] = field(default_factory=dict)
+    iou: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
         """Plain values for JSON."""
-        names = ("metrics", "teacher", "images", "real_images", "features", "size", "protocol", "skipped", "unreadable")
-        return {name: getattr(self, name) for name in names}
+        return asdict(self)
 
 
 def evaluate(
     student: nn.Module,
     teacher: nn.Module | None,
-    images: Sequence[str | os.PathLike],
+    images: ImageSet | Sequence[str | os.PathLike],
     *,
+    best: nn.Module | None = None,
     metrics: Sequence[str] | None = None,
     real: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     features: str | None = None,
     features_weights: str | os.PathLike | None = None,
     inception: str | os.PathLike | None = None,
+    segmenter: Segmenter | None = None,
     size: int | None = None,
     batch: int = DEFAULT_BATCH,
     device: torch.device | str = "cpu",
     seed: int = 0,
     on_event: OnEvent | None = None,
 ) -> Evaluation:
-    """Score a student on test inputs, beside its teacher.
+    """Score a student on test inputs, beside its teacher and its `best` checkpoint.
 
-    `images` are files, resized to `size` x `size` (256 by default). `real` is a folder (or files) of real images, or
-    an .npz of their statistics. `metrics` are names of `plan.METRICS`; None computes what can be had, and puts the
-    reason for the rest into `skipped`. `features` with `features_weights` adds distances on a SqueezeNet;
-    `inception` is a file that replaces the download. The generators are moved to `device`. Events: {"event": "eval",
-    "stage": "generate" | "real", "done", "total"} and {"event": "eval", "stage": "unreadable", "path", "reason"}.
+    `images` are files, resized to `size` x `size` (256 by default), or a set of any kind at its own size. `real` is a
+    folder (or files) of real images, or an .npz of their statistics; without it they are the targets of pairs, or the
+    other domain's images. `metrics` are names of `plan.METRICS`; None computes what can be had, and puts the reason
+    for the rest into `skipped`. `features` with `features_weights` adds distances on a SqueezeNet; `inception` is a
+    file that replaces the download; `segmenter` gives mIoU against the label maps that images were drawn from. The
+    generators are moved to `device`. Events: {"event": "eval", "stage": "generate" | "real", "done", "total"} and
+    {"event": "eval", "stage": "unreadable", "path", "reason"}.
 
     Raises UsageError for a metric that is unknown or lacks its input, NetworkError where weights asked for by name
-    cannot be had, InputError for images, weights or statistics that do not serve, NumericalError for NaN or Inf.
+    cannot be had, InputError for images, weights or statistics that do not serve, RecipeError for label maps that do
+    not fit the network, NumericalError for NaN or Inf.
     """
     if batch < 1:
         raise UsageError(f"a batch of {batch} images cannot be; give at least 1.")
-    device, size = torch.device(device), DEFAULT_SIZE if size is None else size
-    setup = prepare(metrics, teacher, real, features, features_weights, inception, device)
+    device, images = torch.device(device), _image_set(images, size)
+    size, report = images.settings.size, on_event or (lambda event: None)
+    setup = prepare(metrics, images, teacher, real, features, features_weights, inception, segmenter, device)
+    _warn_of_size(setup, real, size, report)
+    given = {"student": student, "best": best, "teacher": teacher}
+    networks = {role: network for role, network in given.items() if network is not None}
+    check_size(size, setup.plan.fidelity, *networks.values())
+    inputs = inputs_for(images, networks, truths=bool(setup.plan.segmented))
+    reading = Pass(size, batch, device, report)
+    networks = {role: network.to(device) for role, network in networks.items()}
+    count, sides = generate(networks, inputs, setup, reading)
+    needed, known = setup.against_real, setup.real.statistics
+    features_of = {role: side.features for role, side in sides.items()}
+    if setup.real.paths and needed:
+        features_of["real"] = collect(setup.real.paths, needed, reading).features
+
+    result = Evaluation({}, {}, count, None, ", ".join(setup.extractors) or "none", size)
+    result.best = None if best is None else {"metrics": {}}
+    result.skipped, result.unreadable = dict(setup.plan.skipped), reading.unreadable
+    if needed:
+        result.real_images = known.images if known is not None else features_of["real"].count
+    _add_fidelity(result, sides)
+    _add_segmentation(result, setup, sides)
+    _add_distances(result, setup, Scorer(features_of, known, seed, device))
+    return result
+
+
+def _image_set(images: ImageSet | Sequence[str | os.PathLike], size: int | None) -> ImageSet:
+    if not isinstance(images, ImageSet):
+        paths: list[Path] = image_paths(images)
+        images = ImageSet(DataSettings(size=DEFAULT_SIZE), Singles(tuple(paths), ()))
+    return images if size is None else ImageSet(images.settings.model_copy(update={"size": size}), images.found)
+
+
+def _warn_of_size(setup: Setup, real, size: int, report: OnEvent) -> None:
     made_at = setup.real.statistics.size if setup.real.statistics is not None else size
-    if made_at != size and on_event:
+    if made_at != size:
         other = f"{made_at} px" if made_at else "their own size"
         message = (
             f"the statistics of {real} were made at {other}, the images here are {size} px; use stats --size {size}."
         )
-        on_event({"event": "warning", "message": message})
-    check_size(size, setup.plan.fidelity, *(m for m in (student, teacher) if m is not None))
-    reading = Pass(size, batch, device, on_event or (lambda event: None))
-    extractors = list(setup.extractors.values())
-    models = (m if m is None else m.to(device) for m in (student, teacher))
-    out = generate(*models, image_paths(images), extractors, setup.plan.fidelity, reading)
-    against_real = {m.extractor for m in setup.plan.sets if m.against == "real"}
-    needed = [e for name, e in setup.extractors.items() if name in against_real]
-    found = collect(setup.real.paths, needed, reading) if setup.real.paths and needed else None
+        report({"event": "warning", "message": message})
 
-    result = Evaluation(dict(out.fidelity), {}, out.images, None, ", ".join(setup.extractors) or "none", size)
-    result.skipped, result.unreadable = dict(setup.plan.skipped), reading.unreadable
-    result.protocol = {name: protocol.of_fidelity(name, out.images, size) for name in out.fidelity}
-    if found is not None or (needed and setup.real.statistics is not None):
-        result.real_images = found.count if found is not None else setup.real.statistics.images
-    _add_distances(result, setup, Scorer(out.student, out.teacher, found, setup.real.statistics, seed, device))
-    return result
+
+def _store(result: Evaluation, role: str, values: dict[str, float]) -> None:
+    columns = {"student": result.metrics, "teacher": result.teacher, "real": result.real}
+    (result.best["metrics"] if role == "best" else columns[role]).update(values)
+
+
+def _add_fidelity(result: Evaluation, sides: dict[str, Side]) -> None:
+    for role, side in sides.items():
+        values = side.fidelity(result.images)
+        _store(result, role, values)
+        result.protocol |= {name: protocol.of_fidelity(name, result.images, result.size) for name in values}
+
+
+def _add_segmentation(result: Evaluation, setup: Setup, sides: dict[str, Side]) -> None:
+    """As the papers print them, in 0..100."""
+    for role, side in sides.items():
+        if side.meter is None:
+            continue
+        try:
+            found = side.meter.result()
+        except InputError as error:  # not one labelled pixel
+            if setup.plan.asked:
+                raise
+            result.skipped |= dict.fromkeys(setup.plan.segmented, str(error))
+            return
+        suffix = "_real" if role == "real" else ""
+        _store(result, role, {f"{name}{suffix}": 100 * found[name] for name in setup.plan.segmented})
+        result.iou[role] = {name: None if v is None else 100 * v for name, v in found["iou"].items()}
+        sentences = {n: protocol.of_segmentation(n, side.meter.protocol, result.size) for n in setup.plan.segmented}
+        result.protocol |= sentences
 
 
 def _add_distances(result: Evaluation, setup: Setup, scorer: Scorer) -> None:
     seen = setup.real.statistics
-    real = protocol.real_images(result.real_images, seen.size if seen is not None else result.size)
+    real = protocol.real_images(result.real_images, seen.size if seen is not None else result.size, setup.real.what)
     words = {"real": real, "teacher": f"the teacher's outputs for the same {result.images} inputs"}
     for metric in setup.plan.sets:
         try:
-            student, teacher = scorer.scores(metric)
+            found = scorer.scores(metric)
         except InputError as error:
             if setup.plan.asked:
                 raise
             result.skipped[metric.name] = str(error)
             continue
-        result.metrics |= student
-        result.teacher |= teacher
+        for role, values in found.items():
+            _store(result, role, values)
         extractor = setup.extractors[metric.extractor]
         sentence = protocol.of_set(metric, extractor, result.images, result.size, words[metric.against], scorer.seed)
-        result.protocol |= dict.fromkeys(student, sentence)
+        result.protocol |= dict.fromkeys(found["student"], sentence)

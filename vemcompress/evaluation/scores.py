@@ -1,5 +1,7 @@
 """Set distances from features: of the student to real images or to the teacher's, and of the teacher to real ones."""
 
+from collections.abc import Mapping
+
 import torch
 
 from vemcompress.evaluation.collect import Features
@@ -9,27 +11,18 @@ from vemcompress.evaluation.plan import SetMetric
 
 
 class Scorer:
-    """`student`, `teacher` and `real` are features; `statistics` stand for the real ones where only they are known."""
+    """`sides` are features of `real` images and by role of what was generated; `statistics` stand for the real ones
+    where only they are known."""
 
-    def __init__(
-        self,
-        student: Features,
-        teacher: Features | None,
-        real: Features | None,
-        statistics: Statistics | None,
-        seed: int,
-        device: torch.device,
-    ):
-        self._sides = {"student": student, "teacher": teacher, "real": real}
-        self._known, self.seed, self._device = statistics, seed, device
+    def __init__(self, sides: Mapping[str, Features], statistics: Statistics | None, seed: int, device: torch.device):
+        self._sides, self._known, self.seed, self._device = sides, statistics, seed, device
         self._computed: dict[tuple[str, str], Statistics] = {}
 
-    def scores(self, metric: SetMetric) -> tuple[dict[str, float], dict[str, float]]:
-        """The student's values and, against real images, the teacher's: by name, a kernel distance with its `_std`
-        where subsets were drawn. Raises InputError for fewer than 2 images."""
-        student = self._between("student", metric)
-        has_own = self._sides["teacher"] is not None and metric.against == "real"
-        return student, self._between("teacher", metric) if has_own else {}
+    def scores(self, metric: SetMetric) -> dict[str, dict[str, float]]:
+        """By role the values by name, a kernel distance with its `_std` where subsets were drawn; the teacher's own
+        only against real images. Raises InputError for fewer than 2 images."""
+        roles = (role for role in self._sides if role not in ("real", metric.against))
+        return {role: self._between(role, metric) for role in roles}
 
     def _between(self, side: str, metric: SetMetric) -> dict[str, float]:
         if metric.kind == "kernel":
