@@ -132,9 +132,10 @@ def _algorithm(settings: OMGD.Settings, teacher: Generator, unet: bool) -> OMGD.
 
 
 def _student(recipe: Recipe, teacher: Generator, channels: tuple[int, int]) -> Config:
-    if not isinstance(recipe.student, AutoStudent):
-        return recipe.student
     shape = {"in_channels": channels[0], "out_channels": channels[1]}
+    if not isinstance(recipe.student, AutoStudent):
+        open_ = {key: count for key, count in shape.items() if key not in recipe.student.model_fields_set}
+        return _with(recipe.student, **open_)
 
     def of_width(width: int) -> Config:
         if isinstance(teacher.config, UNetConfig):

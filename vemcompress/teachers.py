@@ -40,7 +40,7 @@ def build_gan(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> 
 
 
 def settled(plan: Recipe, gan: GAN) -> Recipe:
-    """The recipe with the shapes that its teachers and discriminators were given, so that a resumed run has them too."""
+    """The recipe with the shapes of its teachers and discriminators, so that a resumed run has the same."""
     first, *others = gan.teachers().values()
     shapes = {"network": first.config} | ({"deep": others[0].config} if others else {})
     judge = next(iter(gan.discriminators().values())).config

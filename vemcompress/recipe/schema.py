@@ -117,7 +117,22 @@ class Recipe(BaseSettings):
     paper: dict[str, str | int | float] = Field(default_factory=dict)
 
     def toml(self) -> str:
-        """The recipe as TOML; settings that are open (None) are left out, and so is a discriminator's number of
-        channels, which is that of the images."""
-        open_ = {"gan": {"discriminator": {"in_channels"}}}
-        return tomli_w.dumps(self.model_dump(exclude=open_, exclude_none=True, mode="json"))
+        """The recipe as TOML; settings that are open are left out: those that are None, and what follows the data or
+        the teacher where nobody has stated it (channels, a discriminator's norm)."""
+        values = self.model_dump(exclude_none=True, mode="json")
+        shapes = {"student": self.student, "network": self.teacher.network, "deep": self.teacher.deep}
+        tables = {"student": values["student"], **values["teacher"]}
+        for name, config in shapes.items():
+            _leave_open(tables.get(name), config, ("in_channels", "out_channels"))
+        if self.gan is not None:
+            # Of two domains' discriminators each has its own number of channels.
+            judge = values["gan"]["discriminator"]
+            del judge["in_channels"]
+            _leave_open(judge, self.gan.discriminator, ("norm",))
+        return tomli_w.dumps(values)
+
+
+def _leave_open(table: dict | None, config: BaseSettings | None, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        if table and key not in config.model_fields_set:
+            table.pop(key, None)

@@ -1,0 +1,79 @@
+"""One face for all kinds of data: which images are learnt from, held out and shown."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toys import toy_images
+
+from vemcompress.data.sets import test_set as open_test_set
+from vemcompress.data.sets import training_set
+from vemcompress.data.settings import DataSettings
+
+
+def settings(root, **values) -> DataSettings:
+    return DataSettings(roots=(str(root),), size=32, **values)
+
+
+def labels(folder, count: int = 4) -> None:
+    """Photos and label maps of 3 classes, and 7 for void, in train/ and train_label/."""
+    toy_images(folder / "train", count, 32)
+    (folder / "train_label").mkdir()
+    for i in range(count):
+        values = np.full((32, 32), i % 3, np.uint8)
+        values[:4] = 7
+        Image.fromarray(values).save(folder / "train_label" / f"{i}.png")
+
+
+@pytest.mark.parametrize(("images", "held_out"), [(79, 0), (80, 4), (200, 10), (5000, 64)])
+def test_one_training_image_in_twenty_is_held_out_of_sets_that_can_spare_them(tmp_path, images, held_out):
+    found = training_set(settings(toy_images(tmp_path, 3)))
+    many = found.__class__(found.settings, found.found.__class__(found.paths[:1] * images, ("flat",)))
+    learnt, out = many.split_off()
+    assert (learnt.count, out.count if out else 0) == (images - held_out, held_out)
+
+
+def test_held_out_images_are_spread_over_the_list_and_learnt_from_no_more(tmp_path):
+    found = training_set(settings(toy_images(tmp_path, 9), held_out=3))
+    learnt, out = found.split_off()
+    assert [p.stem for p in out.paths] == ["1", "4", "7"]
+    assert set(learnt.paths).isdisjoint(out.paths)
+    assert learnt.count + out.count == 9
+
+
+def test_held_out_pairs_keep_their_partners(tmp_path):
+    labels(tmp_path)
+    learnt, out = training_set(settings(tmp_path, kind="labels", classes=3, void=7, held_out=1)).split_off()
+    for part in (learnt, out):
+        assert [p.stem for p in part.found.a] == [p.stem for p in part.found.b]
+
+
+def test_one_hot_inputs_are_shown_in_their_colours_and_void_in_black(tmp_path):
+    labels(tmp_path)
+    found = training_set(settings(tmp_path, kind="labels", classes=3, void=7, direction="BtoA"))
+    inputs, targets = found.views(found.channels(), 2)
+    assert inputs.shape == (2, 3, 32, 32)
+    shown = found.picture(inputs)
+    assert torch.equal(shown[:, :, :4], torch.full((2, 3, 4, 32), -1.0))
+    assert not torch.equal(shown[0, :, 5], shown[1, :, 5])
+    assert targets.shape == (2, 3, 32, 32)
+
+
+def test_two_domains_give_examples_of_what_a_teacher_should_make(tmp_path):
+    toy_images(tmp_path / "trainA", 2)
+    toy_images(tmp_path / "trainB", 3)
+    found = training_set(settings(tmp_path, kind="unpaired", held_out=1))
+    learnt, out = found.split_off()
+    assert (len(learnt.found.a), len(learnt.found.b), len(out.found.a)) == (1, 3, 1)
+    assert found.examples((3, 3), 8).shape == (3, 3, 32, 32)
+    a, b = found.stream((3, 3), 2, 0).batch(0)
+    assert a.shape == b.shape == (2, 3, 32, 32)
+    assert found.inputs_alone().stream((3, 3), 2, 0).batch(0).shape == (2, 3, 32, 32)
+
+
+def test_test_images_are_the_validation_images_where_there_are_no_others(tmp_path):
+    toy_images(tmp_path / "train", 2)
+    toy_images(tmp_path / "val", 3, 64)
+    for path in (tmp_path / "val").iterdir():
+        Image.new("RGB", (64, 32)).save(path)
+    assert open_test_set(settings(tmp_path, kind="paired")).count == 3
