@@ -41,6 +41,14 @@ def test_held_out_images_are_spread_over_the_list_and_learnt_from_no_more(tmp_pa
     assert learnt.count + out.count == 9
 
 
+def test_pictures_show_images_from_all_over_the_list_and_others_where_these_cannot_be_read(tmp_path):
+    found = training_set(settings(toy_images(tmp_path, 9)))
+    assert [p.stem for p in found.spread(3).paths[:4]] == ["1", "4", "7", "0"]
+    for name in ("1", "4", "7"):
+        (tmp_path / f"{name}.png").write_bytes(b"no picture")
+    assert len(found.spread(3).views((3, 3), 3).inputs) == 3
+
+
 def test_held_out_pairs_keep_their_partners(tmp_path):
     labels(tmp_path)
     learnt, out = training_set(settings(tmp_path, kind="labels", classes=3, void=7, held_out=1)).split_off()

@@ -114,8 +114,9 @@ class _Distillation:
 
     def look(self) -> None:
         """Read a few images, so that data which do not serve are known before anything is written."""
-        self.views = self.images.views(self.channels, runs.CALIBRATION_IMAGES, self.on_event)
-        self.columns = runs.columns(self.images, *(v if v is None else v[: runs.SAMPLES] for v in self.views))
+        shown = self.images.spread(runs.SAMPLES)
+        self.inputs, targets = shown.views(self.channels, runs.SAMPLES, self.on_event)
+        self.columns = runs.columns(self.images, self.inputs, targets)
 
     def prepare(self) -> None:
         """Features, weights that depend on them, and what the best checkpoint is picked by."""
@@ -123,13 +124,9 @@ class _Distillation:
         self.features = load_features(plan.algorithm.features, plan.algorithm.features_weights)
         if self.features is not None:
             self.features.to(self.device)
+            self.plan = calibrate(plan, self.features, self._examples())
         if self.gan is None:
-            shown = self._teacher_at_work()
-            self.columns |= {"teacher": shown[: runs.SAMPLES].cpu()}
-        else:
-            shown = self.images.examples(self.channels, runs.CALIBRATION_IMAGES, self.on_event).to(self.device)
-        if self.features is not None:
-            self.plan = calibrate(plan, self.features, shown)
+            self.columns |= {"teacher": self._teacher_at_work(self.inputs).cpu()}
         self.pick = self._picker(None)
 
     def train(self, run: RunFolder, resumed: bool) -> DistillResult:
@@ -143,7 +140,7 @@ class _Distillation:
             algorithm,
             stream,
             run,
-            inputs=self.views.inputs[: runs.SAMPLES],
+            inputs=self.inputs,
             columns={k: v for k, v in self.columns.items() if k != "teacher"},
             provenance=provenance,
             device=self.device,
@@ -175,10 +172,17 @@ class _Distillation:
             best=trainer.best.state,
         )
 
+    def _examples(self) -> Tensor:
+        """What a frozen teacher makes of a few images, or what one that learns shall make."""
+        few = runs.CALIBRATION_IMAGES
+        if self.gan is not None:
+            return self.images.examples(self.channels, few, self.on_event).to(self.device)
+        return self._teacher_at_work(self.images.views(self.channels, few, self.on_event).inputs)
+
     @torch.no_grad()
-    def _teacher_at_work(self) -> Tensor:
+    def _teacher_at_work(self, inputs: Tensor) -> Tensor:
         self.original.to(self.device).eval()
-        return one_by_one(self.original, self.views.inputs.to(self.device))
+        return one_by_one(self.original, inputs.to(self.device))
 
     def _picker(self, by: str | None) -> Picker | None:
         return runs.picker(

@@ -62,7 +62,7 @@ def teach(
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
     plan = resolve_teaching(plan, main, learn_on.count)
-    views = learn_on.views(channels, runs.SAMPLES, on_event)
+    views = learn_on.spread(runs.SAMPLES).views(channels, runs.SAMPLES, on_event)
     columns = runs.columns(learn_on, *views)
     run = run or runs.new_run(out)
     with devices.memory_errors(runs.advice(plan)):

@@ -117,8 +117,14 @@ class ImageSet:
         wanted = min(wanted, total - 1)
         if wanted < 1:
             return self, None
-        out = {int((i + 0.5) * total / wanted) for i in range(wanted)}
-        return self._subset([i for i in range(total) if i not in out]), self._subset(sorted(out))
+        out = _spread(total, wanted)
+        return self._subset([i for i in range(total) if i not in out]), self._subset(out)
+
+    def spread(self, count: int) -> "ImageSet":
+        """The same images, but `count` that are spread evenly over the list come first: neighbours are often alike."""
+        total = len(self.found.inputs)
+        first = _spread(total, min(count, total))
+        return self._subset(first + [i for i in range(total) if i not in first])
 
     def _subset(self, indices: list[int]) -> "ImageSet":
         def pick(files: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -134,6 +140,10 @@ class ImageSet:
             case _:
                 found = replace(self.found, inputs=pick(self.found.inputs))
         return replace(self, found=found)
+
+
+def _spread(total: int, count: int) -> list[int]:
+    return sorted({int((i + 0.5) * total / count) for i in range(count)})
 
 
 def training_set(settings: DataSettings) -> ImageSet:
