@@ -139,6 +139,15 @@ def test_cityscapes_own_folders_need_no_settings(tmp_path):
     assert colour.b[0].name == "bonn_1_gtFine_color.png"
 
 
+def test_cityscapes_labels_as_input_show_the_colours_of_all_labels_as_published(tmp_path):
+    picture(tmp_path / "leftImg8bit/val/bonn/bonn_1_leftImg8bit.png")
+    label_map(tmp_path / "gtFine/val/bonn/bonn_1_gtFine_labelIds.png", [7, 9, 0])
+    pairs = find_pairs(tmp_path, split="test", direction="BtoA", label_input="colour")
+    shown = {tuple(colour) for colour in pairs.read(0)[0].reshape(-1, 3).tolist()}
+    assert shown == {(128, 64, 128), (250, 170, 160), (0, 0, 0)}  # road, parking (never scored), unlabeled
+    assert set(np.unique(pairs.ground_truth(0))) == {0, 255}
+
+
 def test_labels_may_lie_on_either_side(tmp_path):
     label_map(tmp_path / "trainA/a.png", [0, 1])
     picture(tmp_path / "trainB/a.jpg")

@@ -56,6 +56,17 @@ class LabelMaps:
             raise self._outside(path, int(values[~allowed[values]].min()))
         return classes[values]
 
+    def picture(self, path: Path) -> np.ndarray:
+        """A file of Cityscapes' label ids in the colours of all its labels, uint8, H x W x 3: its `*_color.png`.
+
+        Raises as `read`, which keeps the trained classes alone.
+        """
+        values = read_indices(path)[0]
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= len(cityscapes.LABELS):
+            raise self._outside(path, low if low < 0 else high)
+        return np.array([label.colour for label in cityscapes.LABELS], np.uint8)[values]
+
     def one_hot(self, maps: np.ndarray) -> Tensor:
         """uint8, B x H x W to float32, B x classes x H x W of 0 and 1; void is 0 in every channel."""
         classes = np.arange(self.classes, dtype=np.uint8)[None, :, None, None]

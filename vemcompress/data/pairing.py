@@ -55,6 +55,8 @@ class Pairs:
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Input and target of a pair at their own sizes: pictures uint8, H x W x 3; label maps uint8, H x W.
 
+        Cityscapes' label ids that are seen in colour come as pictures.
+
         Raises ImageError for a file that cannot be read, InputError for one that is no half of a pair or has values
         outside the classes.
         """
@@ -72,7 +74,12 @@ class Pairs:
         return self.labels.read((self.a if self.labelled == "A" else self.b)[index])
 
     def _read(self, side: str, path: Path) -> np.ndarray:
-        return self.labels.read(path) if self.labels is not None and side == self.labelled else read_image(path)
+        if self.labels is None or side != self.labelled:
+            return read_image(path)
+        coloured = self.labels.input == "colour" or not self.labels_are_input
+        if coloured and self.labels.ids == "cityscapes":  # the published input is such a picture, resized as one
+            return self.labels.picture(path)
+        return self.labels.read(path)
 
 
 @dataclass(frozen=True)
