@@ -13,6 +13,7 @@ from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.omgd_online import OnlineOMGD, PhasedOMGD
 from vemcompress.algorithms.phases import Phases
 from vemcompress.data.sets import ImageSet
+from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN
 from vemcompress.information import build_information
 from vemcompress.learner import one_by_one
@@ -127,12 +128,11 @@ class _Distillation:
             self.plan = calibrate(plan, self.features, self._examples())
         if self.gan is None:
             self.columns |= {"teacher": self._teacher_at_work(self.inputs).cpu()}
-        self.pick = self._picker(None)
+        self.pick, self.judge = self._picker(None), self._judge_of_teachers()
 
     def train(self, run: RunFolder, resumed: bool) -> DistillResult:
         plan, images = self.plan, self.images
-        judge = self._judge_of_teachers()
-        algorithm = build_algorithm(plan, self.original, self.features, self.gan, judge)
+        algorithm = build_algorithm(plan, self.original, self.features, self.gan, self.judge)
         stream = images.stream(self.channels, plan.train.batch, plan.train.seed, self.on_event)
         provenance = self.loaded.provenance() if self.loaded else {"source": f"{plan.gan.name}, learnt in this run"}
         trainer = Trainer(
@@ -200,7 +200,13 @@ class _Distillation:
         algorithm = self.plan.algorithm
         if self.gan is None or algorithm.online != "phases" or algorithm.best_teacher == "latest":
             return None
-        return self._picker(algorithm.best_teacher)
+        judge = self._picker(algorithm.best_teacher)
+        if judge is None:
+            raise RecipeError(
+                f"algorithm.best_teacher = '{algorithm.best_teacher}' has no images to score teachers on; set "
+                "data.held_out, or train.best_on=test, or algorithm.best_teacher=latest."
+            )
+        return judge
 
     def _announce(self, networks: dict, picture: Path, step: int, continued: bool) -> None:
         plan, teacher, student = self.plan, networks["teacher"], networks["student"]

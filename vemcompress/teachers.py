@@ -10,7 +10,7 @@ from vemcompress.gans import GAN, GANS, CycleGAN, Pix2Pix, Pix2PixTeachers
 from vemcompress.gans.base import fit
 from vemcompress.networks import Config, DeepUNetConfig, UNetConfig, build_generator
 from vemcompress.networks.base import Generator, init_weights
-from vemcompress.recipe import Recipe
+from vemcompress.recipe import Recipe, read
 from vemcompress.weights.discriminator import load_discriminator
 from vemcompress.weights.inspect import in_channels, out_channels
 from vemcompress.weights.loading import Loaded, load
@@ -69,11 +69,13 @@ def network_config(plan: Recipe, channels: tuple[int, int]) -> Config:
 
 
 def start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
-    """The other networks of a run that taught, by name, where `source` is such a run's folder; `plan`'s own win."""
+    """The other networks of a run that taught by the same GAN, by name, where `source` is its folder; `plan`'s win."""
     folder = Path(source)
     if plan.gan is None or not (folder / "recipe.toml").is_file():
         return dict(plan.teacher.start)
-    found = {name: folder / f"{name}.safetensors" for name in _STARTED[GANS[plan.gan.name]]}
+    taught = read(folder / "recipe.toml").gan
+    names = _STARTED[GANS[plan.gan.name]] if taught is not None and taught.name == plan.gan.name else ()
+    found = {name: folder / f"{name}.safetensors" for name in names}
     return {name: str(path.resolve()) for name, path in found.items() if path.is_file()} | plan.teacher.start
 
 
