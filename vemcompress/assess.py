@@ -76,6 +76,9 @@ def evaluate(
 def _of_run(result: evaluation.Evaluation, found: run_folder.Networks) -> evaluation.Evaluation:
     """With what the run says of its networks. The last one stands for the best where it is that."""
     result.role, result.step = found.name, found.step
+    result.iou = {found.name if role == "student" else role: values for role, values in result.iou.items()}
+    if found.name == "teacher" and not result.teacher:  # nobody misses its likeness to itself
+        result.skipped = {k: v for k, v in result.skipped.items() if not k.endswith("_teacher")}
     if found.best is not None:
         metrics = result.best["metrics"] if result.best else dict(result.metrics)
         told = {"step": found.best.step, "picked_by": found.best.picked_by, "on": found.best.on}

@@ -246,16 +246,15 @@ class Console:
     def evaluated(self, values: dict) -> None:
         best, step, role = values["best"], values["step"], values["role"]
         apart = best is not None and best["step"] != step
-        columns = {f"{role} (step {step})" if apart and step is not None else role: values["metrics"]}
-        if apart:
-            columns[f"best (step {best['step']})"] = best["metrics"]
-        columns |= {"teacher": values["teacher"], "real photos": _without_suffix(values["real"], "_real")}
-        shown = {title: column for title, column in columns.items() if column}
+        columns = [(f"{role} (step {step})" if apart and step is not None else role, values["metrics"])]
+        columns += [(f"best (step {best['step']})", best["metrics"])] if apart else []
+        columns += [("teacher", values["teacher"]), ("real photos", _without_suffix(values["real"], "_real"))]
+        shown = [(title, column) for title, column in columns if column]
         table = Table("metric", show_edge=False, pad_edge=False)
-        for title in shown:
+        for title, _ in shown:
             table.add_column(title, justify="right", overflow="fold")
         for name in values["metrics"]:
-            table.add_row(name, *(_score(name, column.get(name)) for column in shown.values()))
+            table.add_row(name, *(_score(name, column.get(name)) for _, column in shown))
         self._show(table)
         if best is not None:
             which = "the test images" if best["on"] == "test" else "held-out training images"

@@ -24,8 +24,11 @@ def of_fidelity(name: str, images: int, size: int) -> str:
 
 def of_segmentation(name: str, meter: str, size: int) -> str:
     """The sentence of `miou` or `pixel_accuracy`; `meter` is `Miou.protocol`."""
-    what = "100 times the mean IoU" if name == "miou" else "percent of the labelled pixels whose class is right"
-    return f"{what}, as the papers print it; {meter.removesuffix('.')}, drawn at {size} px; {_BYTES}."
+    made = f"drawn at {size} px; {_BYTES}"
+    if name == "miou":
+        return f"in 0..100 as the papers print it: {meter.removesuffix('.')}, {made}."
+    how = meter.removesuffix(".").partition("; ")[2]
+    return f"percent of the labelled pixels whose class is right; {how}, {made}."
 
 
 def of_set(metric: SetMetric, extractor: Extractor, images: int, size: int, against: str, seed: int) -> str:
