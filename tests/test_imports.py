@@ -12,7 +12,7 @@ PACKAGE = Path(vemcompress.__file__).parent
 # From the face down; a module may import from its own row and from those below.
 ROWS = [
     ("cli", "__main__"),
-    ("console", "quickstart.tour"),
+    ("console", "seeds", "quickstart.tour"),
     ("distil", "teach", "assess", "generate"),
     ("runs",),
     ("export", "quickstart"),

@@ -1,8 +1,9 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
 The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `evaluate` and `export_onnx` take what
-the commands take (recipe keys through `overrides`) and return typed results; `vemcompress.generate.generate` runs
-photos through a model. They are imported when first used.
+the commands take (recipe keys through `overrides`) and return typed results, as do `distill_seeds` and
+`evaluate_seeds` over several seeds; `vemcompress.generate.generate` runs photos through a model. They are imported
+when first used.
 """
 
 from importlib import import_module
@@ -15,6 +16,8 @@ _FACE = {
     "distill": "vemcompress.distil",
     "teach": "vemcompress.teach",
     "evaluate": "vemcompress.assess",
+    "distill_seeds": "vemcompress.seeds",
+    "evaluate_seeds": "vemcompress.seeds",
     "export_onnx": "vemcompress.export.onnx",
 }
 __all__ = [*_FACE, "__version__"]

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,9 @@ def distill(
     batch: Annotated[int | None, typer.Option(help="train.batch")] = None,
     lr: Annotated[float | None, typer.Option(help="train.lr")] = None,
     seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="1,2,3", help="A run for each, in OUT/seed-N; mean and spread over them.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (train.precision)")] = None,
     width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
     target_macs: Annotated[
@@ -82,7 +86,8 @@ def distill(
 ) -> None:
     """Distil a teacher into a small student.
 
-    A new run takes --teacher, --data and --out; --resume RUN goes on with one. Any recipe key can be set with --set.
+    A new run takes --teacher, --data and --out; --resume RUN goes on with one, or with several that --seeds made. Any
+    recipe key can be set with --set.
     """
     from vemcompress.errors import UsageError
 
@@ -105,11 +110,14 @@ def distill(
         "teacher.class_path": teacher_class,
     }
     overrides = [f"{key}={value}" for key, value in given.items() if value is not None] + (set_ or [])
+    numbers = None if seeds is None else _seeds(seeds)
     console = _console()
     with console.talking() as on_event:
         from vemcompress.distil import distill as run
+        from vemcompress.seeds import are_in, distill_seeds
 
-        result = run(
+        several = numbers is not None or (resume is not None and are_in(resume))
+        result = (partial(distill_seeds, numbers) if several else run)(
             teacher,
             data=data or (),
             out=out,
@@ -119,7 +127,7 @@ def distill(
             device=device,
             on_event=on_event,
         )
-    console.result(result.as_dict(), json, console.distilled)
+    console.result(result.as_dict(), json, console.distilled_seeds if several else console.distilled)
 
 
 @app.command()
@@ -215,14 +223,16 @@ def evaluate(
 
     Fidelity to the teacher and to the ground truth (SSIM, PSNR, L1) where there are any; FID and KID where there are
     real images and Inception's weights; mIoU where there are label maps and --segmenter. A run's best checkpoint is
-    scored beside its last.
+    scored beside its last. Of a folder that distill --seeds made: mean and spread over its runs.
     """
     console = _console()
     _weights_only(model)
     with console.talking() as on_event:
         from vemcompress.assess import evaluate as run
+        from vemcompress.seeds import are_in, evaluate_seeds
 
-        result = run(
+        several = are_in(model)
+        result = (evaluate_seeds if several else run)(
             model,
             data=data,
             split=split,
@@ -242,7 +252,7 @@ def evaluate(
             batch=batch,
             seed=seed,
         )
-    console.result(result.as_dict(), json, console.evaluated)
+    console.result(result.as_dict(), json, console.evaluated_seeds if several else console.evaluated)
 
 
 @app.command()
@@ -443,6 +453,15 @@ def _count(text: str) -> int:
         return round(float(text[:-1] if scale > 1 else text) * scale)
     except (ValueError, OverflowError):
         raise UsageError(f"--target-macs {text}: write a number, such as 1.2G or 350M.") from None
+
+
+def _seeds(text: str) -> list[int]:
+    from vemcompress.errors import UsageError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds {text}: write whole numbers with commas, such as 1,2,3.") from None
 
 
 def _leave(number: int, frame) -> None:

@@ -267,6 +267,54 @@ class Console:
         for name, reason in values["skipped"].items():
             self.err.print(f"left out  {name}: {reason}", markup=False)
 
+    def distilled_seeds(self, values: dict) -> None:
+        runs, best = values["seeds"], values["best"]
+        rows = [(name, found, [run["losses"].get(name) for run in runs.values()])
+                for name, found in values["losses"].items()]  # fmt: skip
+        if best is not None:
+            each = [run["best"] and run["best"]["value"] for run in runs.values()]
+            rows.append((f"best {best['metric']}, {_where(best['on'])}", best["value"], each))
+        table = Table("loss of the last step", show_edge=False, pad_edge=False)
+        for title in ("mean ± std (n)", *(f"seed {seed}" for seed in runs)):
+            table.add_column(title, justify="right", overflow="fold")
+        for name, found, each in rows:
+            table.add_row(name, _spread(found, "{:.4g}".format), *(_plain(value) for value in each))
+        self._show(table)
+        first = next(iter(runs.values()))
+        fewer = _times_fewer(first["teacher_parameters"] / first["parameters"])
+        self._show(f"{len(runs)} students of {_millions(first['parameters'])} parameters, {fewer} than the teacher")
+        for run in runs.values():
+            skipped = f", {run['skipped_images']} unreadable images skipped" if run["skipped_images"] else ""
+            self._show(f"{run['student']}, {run['steps']} steps{skipped}")
+
+    def evaluated_seeds(self, values: dict) -> None:
+        first, best = next(iter(values["seeds"].values())), values["best"]
+        apart = best is not None and any(
+            one["best"] and one["best"]["step"] != one["step"] for one in values["seeds"].values()
+        )
+        columns = [(f"{first['role']}, last" if apart else first["role"], values["metrics"])]
+        columns += [(f"{first['role']}, best", best["metrics"])] if apart else []
+        columns += [("teacher", values["teacher"]), ("real photos", _without_suffix(values["real"], "_real"))]
+        shown = [(title, column) for title, column in columns if column]
+        table = Table("mean ± std (n)", show_edge=False, pad_edge=False)
+        for title, _ in shown:
+            table.add_column(title, justify="right", overflow="fold")
+        for name in values["metrics"]:
+            cells = (_spread(column.get(name), lambda value, name=name: _score(name, value)) for _, column in shown)
+            table.add_row(name, *cells)
+        self._show(table)
+        steps = ", ".join(f"{seed} after {one['step']} steps" for seed, one in values["seeds"].items())
+        self._show(f"seeds: {steps}; std is of the sample (n - 1)")
+        if best is not None:
+            which = "best" if apart else "the best is the last of every seed"
+            self._show(f"{which}: picked by {best['picked_by']} on {_where(best['on'])}")
+        real = f", {first['real_images']} real" if first["real_images"] else ""
+        self._show(f"{first['images']} images{real} at {first['size']} px; features: {first['features']}")
+        for name in values["metrics"]:
+            self._show(f"{name}: {first['protocol'].get(name, '')}")
+        for name, reason in first["skipped"].items():
+            self.err.print(f"left out  {name}: {reason}", markup=False)
+
     def exported(self, values: dict) -> None:
         levels = values["max_level_diff"]
         self.table({
@@ -334,6 +382,17 @@ def _score(name: str, value: float | None) -> str:
     """As papers print it: percentages with two decimals."""
     digits = 2 if name in ("miou", "pixel_accuracy") else 4
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _spread(found: dict | None, shown: Callable[[float], str]) -> str:
+    """Mean ± std (n); of equal values, as one frozen teacher gives them, the value alone."""
+    if found is None:
+        return ""
+    return shown(found["mean"]) + (f" ± {shown(found['std'])} ({found['n']})" if found["std"] else "")
+
+
+def _where(on: str) -> str:
+    return "the test images" if on == "test" else "held-out training images"
 
 
 def _without_suffix(values: dict, suffix: str) -> dict:
