@@ -75,7 +75,7 @@ def distill(
     """
     where = devices.choose(device)
     plan, run = runs.open_recipe(recipe, overrides, resume)
-    plan, loaded = runs.load_teacher(runs.located(plan, teacher, data))
+    plan, loaded = runs.load_teacher(runs.located(plan, teacher, data, on_event))
     images = runs.training_images(plan)
     gan = build_gan(plan, loaded, images.channels()) if plan.gan else None
     plan = settled(plan, gan) if gan else plan

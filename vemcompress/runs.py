@@ -52,12 +52,15 @@ def open_recipe(
     return plan, run
 
 
-def located(plan: Recipe, teacher: str | Path | None, data: str | Path | Sequence[str | Path]) -> Recipe:
+def located(
+    plan: Recipe, teacher: str | Path | None, data: str | Path | Sequence[str | Path], on_event: Event
+) -> Recipe:
     """With the user's teacher and data, and absolute paths, so that the run can be resumed from any folder."""
     source = str(teacher or plan.teacher.source or "") or None
-    roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
     if source is not None and not source.startswith("hf://"):
         source = str(Path(source).resolve())
+        plan = _as_taught(plan, Path(source), on_event)
+    roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
     start = {
         name: _absolute(path) for name, path in (start_from(source, plan) if source else plan.teacher.start).items()
     }
@@ -72,6 +75,18 @@ def located(plan: Recipe, teacher: str | Path | None, data: str | Path | Sequenc
             ),
         }
     )
+
+
+def _as_taught(plan: Recipe, teacher: Path, on_event: Event) -> Recipe:
+    """What kind of data a run's own teacher learnt from is the default for who learns from it."""
+    taught = recipes.read(teacher / "recipe.toml") if (teacher / "recipe.toml").is_file() else None
+    if taught is None or taught.gan is None or "kind" in plan.data.model_fields_set:
+        return plan
+    keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots")
+    found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
+    told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k != "roots")
+    on_event({"event": "assumed", "model": str(teacher), "assumed": f"{told}, as this teacher learnt"})
+    return plan.model_copy(update={"data": plan.data.model_copy(update=found)})
 
 
 def load_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:

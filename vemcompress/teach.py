@@ -53,7 +53,7 @@ def teach(
     plan, run = runs.open_recipe(recipe, overrides, resume)
     if plan.gan is None:
         raise RecipeError(f"recipe {plan.name}: has no [gan] to learn by; take pix2pix or cyclegan, or add one.")
-    plan, loaded = runs.load_teacher(runs.located(plan, teacher, data))
+    plan, loaded = runs.load_teacher(runs.located(plan, teacher, data, on_event))
     images = runs.training_images(plan)
     gan = build_gan(plan, loaded, images.channels())
     plan = settled(plan, gan)
