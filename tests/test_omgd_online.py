@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gans_toys import CPU, adam, assert_same_weights, batches, copies, statistics, toy_unet
-from toys import random, toy_teacher
 from torch import nn
+from toys import random, toy_teacher
 
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.omgd_online import OnlineOMGD
@@ -125,7 +125,7 @@ def published_maps(image):
 
 
 def published_gram(x):
-    b, c, h, w = x.shape
+    _, c, h, w = x.shape
     return torch.stack([m.reshape(c, -1) @ m.reshape(c, -1).t() for m in x]) / (c * h * w)
 
 
