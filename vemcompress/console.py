@@ -269,8 +269,8 @@ class Console:
 
     def distilled_seeds(self, values: dict) -> None:
         runs, best = values["seeds"], values["best"]
-        rows = [(name, found, [run["losses"].get(name) for run in runs.values()])
-                for name, found in values["losses"].items()]  # fmt: skip
+        losses = {name: [run["losses"].get(name) for run in runs.values()] for name in values["losses"]}
+        rows = [(name, values["losses"][name], each) for name, each in losses.items()]
         if best is not None:
             each = [run["best"] and run["best"]["value"] for run in runs.values()]
             rows.append((f"best {best['metric']}, {_where(best['on'])}", best["value"], each))
@@ -303,8 +303,9 @@ class Console:
             cells = (_spread(column.get(name), lambda value, name=name: _score(name, value)) for _, column in shown)
             table.add_row(name, *cells)
         self._show(table)
-        steps = ", ".join(f"{seed} after {one['step']} steps" for seed, one in values["seeds"].items())
-        self._show(f"seeds: {steps}; std is of the sample (n - 1)")
+        for seed, one in values["seeds"].items():
+            of = "" if one["step"] is None else f", step {one['step']}"
+            self._show(f"seed {seed}{of}" + (f", best of step {one['best']['step']}" if one["best"] else ""))
         if best is not None:
             which = "best" if apart else "the best is the last of every seed"
             self._show(f"{which}: picked by {best['picked_by']} on {_where(best['on'])}")
@@ -385,10 +386,10 @@ def _score(name: str, value: float | None) -> str:
 
 
 def _spread(found: dict | None, shown: Callable[[float], str]) -> str:
-    """Mean ± std (n); of equal values, as one frozen teacher gives them, the value alone."""
+    """Mean ± sample std (n); without the std of a single value, or of equal ones as one frozen teacher gives them."""
     if found is None:
         return ""
-    return shown(found["mean"]) + (f" ± {shown(found['std'])} ({found['n']})" if found["std"] else "")
+    return shown(found["mean"]) + (f" ± {shown(found['std'])}" if found["std"] else "") + f" ({found['n']})"
 
 
 def _where(on: str) -> str:
