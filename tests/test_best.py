@@ -1,0 +1,79 @@
+"""The best checkpoint: picked on held-out images, kept while later ones come and go, the same after a resume."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+from toys import TOY, toy_images, toy_teacher_file
+
+from vemcompress.distil import distill
+from vemcompress.errors import Interrupted, RecipeError
+from vemcompress.evaluation.select import Score
+from vemcompress.training.best import Best
+
+SETTINGS = (*TOY, "data.held_out=2", "train.checkpoint_every=1", "information.name=none")
+SETTINGS = tuple(s for s in SETTINGS if not s.startswith("information.") or s.endswith("none"))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    return {
+        "teacher": toy_teacher_file(folder / "teacher.safetensors"),
+        "data": toy_images(folder / "images", 6),
+        "device": "cpu",
+    }
+
+
+def scores(*values: float, higher: bool = True):
+    given = iter(values)
+    return lambda network: Score("toy", next(given), higher, "held_out", 2)
+
+
+def judged(best: Best, steps: int) -> list[bool]:
+    return [best.judge(nn.Identity(), step) for step in range(1, steps + 1)]
+
+
+@pytest.mark.parametrize(
+    ("higher", "better"), [(True, [True, False, False, True]), (False, [True, False, True, False])]
+)
+def test_the_first_of_equals_is_the_best(tmp_path, higher, better):
+    assert judged(Best(tmp_path, scores(2, 2, 1, 3, higher=higher)), 4) == better
+
+
+def test_a_run_keeps_its_best_student_and_says_how_it_was_picked(inputs, tmp_path):
+    result = distill(out=tmp_path / "run", overrides=SETTINGS, **inputs)
+    said = json.loads((tmp_path / "run/best/best.json").read_text())
+    assert said == result.best
+    assert (said["metric"], said["on"], said["images"]) == ("ssim_teacher", "held_out", 2)
+    assert (tmp_path / "run/best/student.safetensors").exists()
+    assert len(list((tmp_path / "run/checkpoints").glob("step-*"))) == 2
+
+
+def test_nothing_is_picked_where_nothing_was_held_out(inputs, tmp_path):
+    result = distill(out=tmp_path / "run", overrides=[*SETTINGS, "data.held_out=0", "train.steps=2"], **inputs)
+    assert result.best is None
+    assert not (tmp_path / "run/best").exists()
+
+
+def test_a_resumed_run_picks_the_same_best(inputs, tmp_path):
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    torch.set_num_threads(1)
+    distill(out=tmp_path / "whole", overrides=SETTINGS, **inputs)
+    with pytest.raises(Interrupted, match="step 4 of 6"):
+        distill(out=tmp_path / "broken", overrides=SETTINGS, on_event=stop, **inputs)
+    distill(resume=tmp_path / "broken", device="cpu")
+    for name in ("best.json", "student.safetensors"):
+        assert (tmp_path / "whole/best" / name).read_bytes() == (tmp_path / "broken/best" / name).read_bytes()
+
+
+def test_a_figure_that_the_data_cannot_give_is_refused_before_the_run_begins(inputs, tmp_path):
+    with pytest.raises(RecipeError, match="l1_target"):
+        distill(out=tmp_path / "run", overrides=[*SETTINGS, "train.best_by=l1_target"], **inputs)
+    assert not (tmp_path / "run").exists()
