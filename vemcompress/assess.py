@@ -1,5 +1,6 @@
 """Scores a run or a model file: which networks, which images and which size, then `evaluation`."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -106,7 +107,8 @@ def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: 
         try:
             settings = recipe.read("omgd", overrides).data
         except RecipeError as error:
-            raise RecipeError(str(error).replace("recipe omgd:", "--set:", 1)) from error
+            said = str(error).replace("recipe omgd:", "--set:", 1)  # the defaults' file is not the user's
+            raise RecipeError(re.sub(r" \(line \d+\)", "", said)) from error
     roots = [data] if isinstance(data, str | Path) else data or settings.roots
     return settings.model_copy(update={"roots": tuple(str(root) for root in roots), "size": size or settings.size})
 
