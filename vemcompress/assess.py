@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from vemcompress import devices, recipe
@@ -15,7 +14,6 @@ from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.evaluation import run as evaluation
 from vemcompress.evaluation import run_folder
 from vemcompress.evaluation.features import INCEPTION, load_extractor, squeezenet_name
-from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.weights.loading import load
@@ -66,8 +64,10 @@ def evaluate(
     if not data and FLAT in images.found.used:
         message = "these are the images that the run was trained on; give test images with --data."
         on_event({"event": "warning", "message": message})
+    from vemcompress.export.segmenter import segmenter_on  # late: ONNX Runtime is not needed by every evaluation
+
     with devices.memory_errors("lower --batch or --size."):
-        reads = _segmenter(segmenter, where)
+        reads = segmenter_on(segmenter, where) if segmenter is not None else None
         result = evaluation.evaluate(
             student, original, images, best=best, segmenter=reads, device=where, on_event=on_event, **options
         )
@@ -135,19 +135,6 @@ def _learnt(generator: Generator, norm: str) -> Generator:
 def _best(found: run_folder.Networks, norm: str) -> nn.Module:
     generator = load(found.best.path).generator
     return _learnt(generator, norm) if found.name == "teacher" else generator
-
-
-def _segmenter(path: str | Path | None, device: torch.device) -> Segmenter | None:
-    """On the device; an ONNX file where ONNX Runtime can use it, else on the CPU, which gives the same classes."""
-    if path is None:
-        return None
-    import onnxruntime  # late: not every evaluation needs it
-
-    from vemcompress.export.segmenter import open_segmenter
-
-    on_gpu = device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    onnx = Path(path).suffix.lower() == ".onnx"
-    return open_segmenter(path, device="cpu" if onnx and not on_gpu else str(device))
 
 
 def real_statistics(

@@ -150,11 +150,9 @@ def picker(
     if by == "none" or images is None:
         return None
     from vemcompress.evaluation.select import scorer  # late: evaluation's libraries take a second to import
-    from vemcompress.export.segmenter import open_segmenter
+    from vemcompress.export.segmenter import segmenter_on
 
-    segmenter = (
-        open_segmenter(plan.train.segmenter, device=str(device)) if by == "miou" and plan.train.segmenter else None
-    )
+    segmenter = segmenter_on(plan.train.segmenter, device) if by == "miou" and plan.train.segmenter else None
     return scorer(
         by,
         images,

@@ -1,12 +1,14 @@
 """From paired images, or two domains of them, to a teacher that `distill` takes."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vemcompress import devices, runs
-from vemcompress.errors import RecipeError
+from vemcompress.errors import RecipeError, UsageError
 from vemcompress.networks.base import count_parameters
+from vemcompress.recipe import Recipe
 from vemcompress.resolve import resolve_teaching
 from vemcompress.teachers import build_gan, settled
 from vemcompress.training.loop import Trainer
@@ -50,9 +52,12 @@ def teach(
     discriminators, and for CycleGAN the generator back. Checks, errors and resuming are as in `distill`.
     """
     where = devices.choose(device)
+    if resume is not None:
+        _check_taught(Path(resume))
     plan, run = runs.open_recipe(recipe, overrides, resume)
     if plan.gan is None:
         raise RecipeError(f"recipe {plan.name}: has no [gan] to learn by; take pix2pix or cyclegan, or add one.")
+    plan = _at_the_teachers_rate(plan, on_event)
     plan, loaded = runs.load_teacher(runs.located(plan, teacher, data, on_event))
     images = runs.training_images(plan)
     gan = build_gan(plan, loaded, images.channels())
@@ -122,3 +127,24 @@ def teach(
         skipped_images=len(stream.skipped),
         best=trainer.best.state,
     )
+
+
+def _check_taught(folder: Path) -> None:
+    """Raises UsageError for a run with a student: its checkpoints hold more than teachers."""
+    try:
+        made = json.loads((folder / "environment.json").read_text())
+    except (OSError, ValueError):
+        return  # nothing has been learnt there yet
+    if isinstance(made, dict) and "student" in made:
+        raise UsageError(f"{folder}: has a student; go on with `vemcompress distill --resume {folder}`.")
+
+
+def _at_the_teachers_rate(plan: Recipe, on_event: Event) -> Recipe:
+    """Here train.lr, a student's, is the one at which the teacher learns, so that the log tells it."""
+    rate, other = plan.gan.lr, plan.train.lr
+    if other == rate:
+        return plan
+    if "lr" in plan.train.model_fields_set:
+        message = f"train.lr {other:g} is a student's; the teacher learns at gan.lr {rate:g}."
+        on_event({"event": "warning", "message": message})
+    return plan.model_copy(update={"train": plan.train.model_copy(update={"lr": rate})})

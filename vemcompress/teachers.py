@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vemcompress.errors import RecipeError
+from vemcompress.errors import InputError, RecipeError
 from vemcompress.gans import GAN, GANS, CycleGAN, Pix2Pix, Pix2PixTeachers
 from vemcompress.gans.base import fit
 from vemcompress.networks import Config, DeepUNetConfig, UNetConfig, build_generator
 from vemcompress.networks.base import Generator, init_weights
+from vemcompress.networks.discriminators import DiscriminatorConfig, SharedPatchGANConfig
 from vemcompress.recipe import Recipe, read
 from vemcompress.weights.discriminator import load_discriminator
 from vemcompress.weights.inspect import in_channels, out_channels
@@ -27,6 +28,10 @@ def build_gan(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> 
     """
     if given is not None and given.generator.config is None:
         raise RecipeError(f"recipe {plan.name}: a teacher of your own class cannot learn here; leave [gan] away.")
+    if given is not None and given.norm == "batch":
+        raise RecipeError(
+            f"recipe {plan.name}: teacher.norm = 'batch' is for a frozen teacher; leave it away where [gan] lets it learn."
+        )
     seed = int(np.random.SeedSequence([plan.train.seed, 1]).generate_state(1)[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -80,7 +85,8 @@ def start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
 
 
 def _pix2pix(plan: Recipe, first: Generator) -> GAN:
-    return Pix2Pix(plan.gan, generator=first, discriminator=_discriminator(plan, "discriminator"))
+    judge = _discriminator(plan, "discriminator", in_channels(first) + out_channels(first))
+    return Pix2Pix(plan.gan, generator=first, discriminator=judge)
 
 
 def _pix2pix_teachers(plan: Recipe, first: Generator) -> GAN:
@@ -90,7 +96,7 @@ def _pix2pix_teachers(plan: Recipe, first: Generator) -> GAN:
     else:
         deep = _new(_with_channels(plan.teacher.deep or _deep_like(plan, first.config), channels))
     expected = fit(plan.gan.discriminator, sum(channels), first)  # a published file does not say its n_share
-    discriminator = _discriminator(plan, "discriminator", expected)
+    discriminator = _discriminator(plan, "discriminator", sum(channels), expected)
     return Pix2PixTeachers(plan.gan, wide=first, deep=deep, discriminator=discriminator)
 
 
@@ -99,7 +105,10 @@ def _cyclegan(plan: Recipe, first: Generator) -> GAN:
         back = load(plan.teacher.start["generator_b"]).generator
     else:
         back = _new(_with_channels(first.config, (out_channels(first), in_channels(first))))
-    judges = {name: _discriminator(plan, name) for name in ("discriminator_a", "discriminator_b")}
+    judges = {
+        name: _discriminator(plan, name, out_channels(generator))
+        for name, generator in (("discriminator_a", first), ("discriminator_b", back))
+    }
     return CycleGAN(plan.gan, generator_a=first, generator_b=back, **judges)
 
 
@@ -128,9 +137,22 @@ def _deep_like(plan: Recipe, wide: Config) -> Config:
     return DeepUNetConfig(width=DEEP_WIDTH, downs=len(wide.down), norm=wide.norm)
 
 
-def _discriminator(plan: Recipe, name: str, expected=None):
+def _discriminator(plan: Recipe, name: str, channels: int, expected: DiscriminatorConfig | None = None):
+    """The one of the file `teacher.start.NAME`, None where there is none; without `expected` for one teacher."""
     path = plan.teacher.start.get(name)
-    return load_discriminator(path, expected) if path else None
+    if not path:
+        return None
+    found = load_discriminator(path, expected)
+    if expected is None and isinstance(found.config, SharedPatchGANConfig):
+        raise InputError(
+            f"{path}: is a discriminator for two teachers; give one for one teacher, or none to start anew."
+        )
+    if found.config.in_channels != channels:
+        raise InputError(
+            f"{path}: takes {found.config.in_channels} channels, and here {name} has {channels} to judge; give another "
+            "one, or none to start anew."
+        )
+    return found
 
 
 def _check_start(plan: Recipe, gan: GAN) -> None:

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -117,3 +118,10 @@ def open_segmenter(path: str | os.PathLike, *, device: str = "cpu", threads: int
 
 def _times(shape) -> str:
     return " x ".join("?" if dim is None else str(dim) for dim in shape)
+
+
+def segmenter_on(path: str | os.PathLike, device: torch.device) -> Segmenter:
+    """On the device; an ONNX file where ONNX Runtime can use it, else on the CPU, which gives the same classes."""
+    on_gpu = device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    onnx = Path(path).suffix.lower() == ".onnx"
+    return open_segmenter(path, device="cpu" if onnx and not on_gpu else str(device))

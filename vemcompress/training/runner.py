@@ -22,7 +22,8 @@ def decay(step: int, total: int, constant: float) -> float:
 def _by_epoch(step: int, total: int, constant: float, epoch_length: float) -> float:
     epochs = max(1, round(total / epoch_length))
     flat = round(epochs * constant)
-    return epoch_decay(min(int((step - 1) / epoch_length), epochs - 1), flat, epochs - flat)
+    epoch = int((step - 1) / epoch_length + 1e-9)  # 35 steps of 7/3 are 15 epochs, and as floats a little less
+    return epoch_decay(min(epoch, epochs - 1), flat, epochs - flat)
 
 
 class Runner:
