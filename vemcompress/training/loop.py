@@ -162,7 +162,7 @@ class Trainer:
                         self._report(first)
                         if self._regular or self._stop:
                             self.save()
-                        if self._stop and self.step < settings.steps:
+                        if self._stop:
                             raise Interrupted(
                                 f"stopped by {self._stop} at step {self.step} of {settings.steps}, saved; go on with "
                                 f"`vemcompress {self.command} --resume {self.run.path}`."
