@@ -57,7 +57,7 @@ def teach(
     plan, run = runs.open_recipe(recipe, overrides, resume)
     if plan.gan is None:
         raise RecipeError(f"recipe {plan.name}: has no [gan] to learn by; take pix2pix or cyclegan, or add one.")
-    plan = _at_the_teachers_rate(plan, on_event)
+    plan = _alone(plan, on_event)
     plan, loaded = runs.load_teacher(runs.located(plan, teacher, data, on_event))
     images = runs.training_images(plan)
     gan = build_gan(plan, loaded, images.channels())
@@ -139,12 +139,17 @@ def _check_taught(folder: Path) -> None:
         raise UsageError(f"{folder}: has a student; go on with `vemcompress distill --resume {folder}`.")
 
 
-def _at_the_teachers_rate(plan: Recipe, on_event: Event) -> Recipe:
-    """Here train.lr, a student's, is the one at which the teacher learns, so that the log tells it."""
-    rate, other = plan.gan.lr, plan.train.lr
-    if other == rate:
-        return plan
-    if "lr" in plan.train.model_fields_set:
-        message = f"train.lr {other:g} is a student's; the teacher learns at gan.lr {rate:g}."
-        on_event({"event": "warning", "message": message})
-    return plan.model_copy(update={"train": plan.train.model_copy(update={"lr": rate})})
+def _alone(plan: Recipe, on_event: Event) -> Recipe:
+    """Without a student its rate says nothing, so that it is made the teacher's, which the log then tells; and no
+    steps lie between those at which the teacher learns."""
+    gan, train = plan.gan, plan.train
+    if "lr" in train.model_fields_set and train.lr != gan.lr:
+        _warn(on_event, f"train.lr {train.lr:g} is a student's; the teacher learns at gan.lr {gan.lr:g}.")
+    if gan.every > 1:
+        _warn(on_event, f"gan.every {gan.every} counts a student's steps; alone the teacher learns at each step.")
+    changed = {"gan": gan.model_copy(update={"every": 1}), "train": train.model_copy(update={"lr": gan.lr})}
+    return plan.model_copy(update=changed)
+
+
+def _warn(on_event: Event, message: str) -> None:
+    on_event({"event": "warning", "message": message})

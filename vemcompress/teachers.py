@@ -30,7 +30,7 @@ def build_gan(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> 
         raise RecipeError(f"recipe {plan.name}: a teacher of your own class cannot learn here; leave [gan] away.")
     if given is not None and given.norm == "batch":
         raise RecipeError(
-            f"recipe {plan.name}: teacher.norm = 'batch' is for a frozen teacher; leave it away where [gan] lets it learn."
+            f"recipe {plan.name}: teacher.norm = 'batch' is of frozen teachers; leave it away, or leave [gan] away."
         )
     seed = int(np.random.SeedSequence([plan.train.seed, 1]).generate_state(1)[0])
     with torch.random.fork_rng(devices=[]):

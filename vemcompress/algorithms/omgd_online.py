@@ -7,6 +7,7 @@ from torch import Generator, Tensor, nn
 
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.phases import Phases
+from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN, within
 from vemcompress.learner import one_by_one
 from vemcompress.step import Output, Update
@@ -65,6 +66,11 @@ class PhasedOMGD(OMGD):
     """
 
     def __init__(self, settings: OMGD.Settings, *, gan: GAN, best, phases: Phases, paired: bool, judge=None, **options):
+        if gan.settings.every > 1:
+            raise RecipeError(
+                f"gan.every {gan.settings.every}: in turns the teacher learns at each of its steps; leave it away, and "
+                "set algorithm.student_epochs."
+            )
         super().__init__(settings, teacher=best, **options)
         self.gan, self.phases, self.paired, self.judge = gan, phases, paired, judge
         self.record = Record()
