@@ -176,3 +176,10 @@ def test_the_teacher_that_the_student_follows_stays_frozen_and_in_evaluation_mod
     assert algorithm.gan.generator_a.training
     assert not any(p.requires_grad for p in algorithm.teacher.parameters())
     assert not algorithm(images(2), random(), 2).teacher.requires_grad
+
+
+def test_an_epoch_of_a_fraction_of_steps_begins_on_time():
+    """35 steps of 7 images in batches of 3 are 15 epochs, though 35 / (7 / 3) is less than 15 as a float."""
+    runner = Runner([], torch.device("cpu"))
+    factors = [runner.schedule(step, 70, 0.5, 7 / 3) for step in (35, 36)]
+    assert factors == pytest.approx([epoch_decay(epoch, 15, 15) for epoch in (14, 15)])
