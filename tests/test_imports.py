@@ -57,7 +57,8 @@ def test_imports_point_one_way():
 
 
 def test_only_the_face_imports_typer_and_rich():
-    users = {(module, name.split(".")[0]) for module, name in imports() if name.split(".")[0] in ("typer", "rich")}
+    named = {(module.split(".")[0], name.split(".")[0]) for module, name in imports()}
+    users = {(room, library) for room, library in named if library in ("typer", "rich")}
     assert users == {("cli", "typer"), ("console", "rich")}
 
 

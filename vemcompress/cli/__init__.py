@@ -1,0 +1,78 @@
+"""The command line: parse, call, render. Heavy imports wait for the command, so that --help answers at once."""
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from vemcompress.cli import measure, recipes, train, use
+from vemcompress.cli.options import GLOBAL_FLAGS
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="vemcompress",
+    help="Compress pretrained GAN generators: distil a small student (OMGD + VEM), measure it, export it to ONNX.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+recipes_app = typer.Typer(help="List and show recipes.", rich_markup_mode=None, no_args_is_help=True)
+
+COMMANDS = {
+    "quickstart": train.quickstart,
+    "distill": train.distill,
+    "teach": train.teach,
+    "eval": measure.evaluate,
+    "stats": measure.stats,
+    "export": use.export,
+    "generate": use.generate,
+    "bench": measure.bench,
+    "inspect": measure.inspect,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+for name, command in {"list": recipes.recipes_list, "show": recipes.recipes_show}.items():
+    recipes_app.command(name)(command)
+app.add_typer(recipes_app, name="recipes")
+
+
+@app.callback()
+def _globals(
+    debug: Annotated[bool, typer.Option("--debug", help=GLOBAL_FLAGS["--debug"])] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help=GLOBAL_FLAGS["--quiet"])] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        from vemcompress import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def _leave(number: int, frame) -> None:
+    """Interrupted outside training, which saves first: say so and leave at once, even in the middle of an import."""
+    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
+    os.write(2, f"{cursor}error: interrupted.\n".encode())
+    os._exit(130)
+
+
+def main() -> None:
+    """Entry point: turns an expected failure into one sentence and its exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    flags = [flag for flag in GLOBAL_FLAGS if flag in sys.argv]
+    arguments = flags + [a for a in sys.argv[1:] if a not in GLOBAL_FLAGS]  # global flags may stand anywhere
+    try:
+        app(arguments, prog_name="vemcompress")
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if "--debug" in flags:
+            raise
+        from vemcompress.console import explain
+
+        raise SystemExit(explain(error)) from None

@@ -1,0 +1,146 @@
+"""Commands that measure: eval, stats, bench, inspect."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vemcompress.cli.options import Device, Json, Model, Size, TeacherClass, Weights, open_console, weights_only
+
+
+def evaluate(
+    model: Weights,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Test images, or a root of test/ or testA/. Default: the run's.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which part of a data set. Default: test, testA.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What the data are: data.kind=paired.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
+    teacher_class: TeacherClass = None,
+    teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
+    real: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="Real images, or .npz statistics, for FID and KID. Default: the targets."),
+    ] = None,
+    segmenter: Annotated[
+        Path | None, typer.Option(readable=False, help="For mIoU: an .onnx file, or DRN-D-105's weights.")
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Only these metrics. May be repeated.")] = None,
+    inception: Annotated[
+        Path | None, typer.Option(readable=False, help="Inception's weights, instead of the download.")
+    ] = None,
+    features: Annotated[str | None, typer.Option(help="A second feature network: squeezenet1_1[_caffe].")] = None,
+    features_weights: Annotated[Path | None, typer.Option(readable=False, help="Its weights.")] = None,
+    size: Size = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of KID's subsets.")] = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Score a student beside its teacher.
+
+    Fidelity to the teacher and to the ground truth (SSIM, PSNR, L1) where there are any; FID and KID where there are
+    real images and Inception's weights; mIoU where there are label maps and --segmenter. A run's best checkpoint is
+    scored beside its last. Of a folder that distill --seeds made: mean and spread over its runs.
+    """
+    console = open_console()
+    weights_only(model)
+    with console.talking() as on_event:
+        from vemcompress.assess import evaluate as run
+        from vemcompress.seeds import are_in, evaluate_seeds
+
+        several = are_in(model)
+        result = (evaluate_seeds if several else run)(
+            model,
+            data=data,
+            split=split,
+            overrides=set_ or (),
+            teacher=teacher,
+            teacher_class=teacher_class,
+            teacher_norm=teacher_norm,
+            segmenter=segmenter,
+            size=size,
+            device=device,
+            on_event=on_event,
+            metrics=metric,
+            real=real,
+            inception=inception,
+            features=features,
+            features_weights=features_weights,
+            batch=batch,
+            seed=seed,
+        )
+    console.result(result.as_dict(), json, console.evaluated_seeds if several else console.evaluated)
+
+
+def stats(
+    data: Annotated[Path, typer.Argument(readable=False, metavar="DIR", help="A folder of real images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .npz to write.")],
+    inception: Annotated[
+        Path | None, typer.Option(readable=False, help="Inception's weights, instead of the download.")
+    ] = None,
+    features: Annotated[str, typer.Option(help="inception, or squeezenet1_1[_caffe].")] = "inception",
+    features_weights: Annotated[Path | None, typer.Option(readable=False, help="SqueezeNet's weights.")] = None,
+    size: Size = None,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Save real images' statistics for eval --real."""
+    console = open_console()
+    with console.talking() as on_event:
+        from vemcompress.assess import real_statistics
+
+        result = real_statistics(
+            data,
+            out,
+            features=features,
+            weights=features_weights or inception,
+            size=size,
+            batch=batch,
+            device=device,
+            on_event=on_event,
+        )
+    console.result(result, json, console.table)
+
+
+def bench(
+    model: Model,
+    size: Annotated[int, typer.Option(min=1, help="Side of the image, in pixels.")] = 256,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
+    teacher_class: TeacherClass = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Measure latency at batch 1: p50 and p95."""
+    console = open_console()
+    with console.talking() as on_event:
+        from vemcompress.export.latency import bench as run
+
+        target = model
+        if not model.lower().endswith(".onnx"):
+            from vemcompress.weights.loading import load
+
+            target = load(model, class_path=teacher_class).generator
+        result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)
+    console.result(result, json, console.benched)
+
+
+def inspect(
+    model: Weights,
+    size: Annotated[int, typer.Option(min=1, help="Side of the image that MACs are counted for.")] = 256,
+    teacher_class: TeacherClass = None,
+    json: Json = False,
+) -> None:
+    """Say what a checkpoint is: family, MACs, taps."""
+    console = open_console()
+    weights_only(model)
+    with console.talking():
+        from vemcompress.weights.inspect import describe
+        from vemcompress.weights.loading import load
+
+        result = describe(load(model, class_path=teacher_class), size, size)
+    console.result(result, json, console.table)

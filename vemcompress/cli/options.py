@@ -1,0 +1,53 @@
+"""Options that several commands share, and the two things that each command needs: a console, overrides."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+TeacherClass = Annotated[
+    str | None, typer.Option(metavar="MODULE:CLASS", help="Your own generator's class, imported from this folder.")
+]
+Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
+Data = Annotated[
+    list[Path] | None,
+    typer.Option(readable=False, help="A folder of images, or a root of trainA/, train/, ...; two: A and B."),
+]
+Out = Annotated[Path | None, typer.Option(readable=False, help="The new run folder.")]
+Resume = Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Go on with this run.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
+Direction = Annotated[str | None, typer.Option(help="AtoB or BtoA (data.direction).")]
+Steps = Annotated[int | None, typer.Option(help="train.steps")]
+Epochs = Annotated[float | None, typer.Option(help="train.epochs")]
+TrainSize = Annotated[int | None, typer.Option(help="data.size")]
+Batch = Annotated[int | None, typer.Option(help="train.batch")]
+Seed = Annotated[int | None, typer.Option(help="train.seed")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16 (train.precision).")]
+
+GLOBAL_FLAGS = {
+    "--debug": "Show the traceback of an error.",
+    "--quiet": "No progress and no notes, only results and errors.",
+}
+
+
+def open_console():
+    from vemcompress.console import Console
+
+    return Console(quiet="--quiet" in sys.argv)
+
+
+def overrides_of(given: dict, more: list[str] | None) -> list[str]:
+    """Recipe keys that have options of their own, where they were given, and then those of --set."""
+    return [f"{key}={value}" for key, value in given.items() if value is not None] + (more or [])
+
+
+def weights_only(model: str) -> None:
+    from vemcompress.errors import InputError
+
+    if model.lower().endswith(".onnx"):
+        raise InputError(f"{model}: an ONNX file cannot be used here; give the run or the weights that it came from.")

@@ -1,0 +1,195 @@
+"""Commands that train: distill, teach, quickstart."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vemcompress.cli.options import (
+    Batch,
+    Data,
+    Device,
+    Direction,
+    Epochs,
+    Json,
+    Out,
+    Precision,
+    Resume,
+    Seed,
+    Set,
+    Steps,
+    TeacherClass,
+    TrainSize,
+    open_console,
+    overrides_of,
+)
+
+
+def distill(
+    teacher: Annotated[
+        str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")
+    ] = None,
+    data: Data = None,
+    out: Out = None,
+    recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file.")] = "omgd",
+    resume: Resume = None,
+    set_: Set = None,
+    direction: Direction = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    size: TrainSize = None,
+    batch: Batch = None,
+    lr: Annotated[float | None, typer.Option(help="train.lr")] = None,
+    seed: Seed = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="1,2,3", help="A run for each, in OUT/seed-N; mean and spread over them.")
+    ] = None,
+    precision: Precision = None,
+    width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
+    target_macs: Annotated[
+        str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")
+    ] = None,
+    teacher_class: TeacherClass = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Distil a teacher into a small student.
+
+    A new run takes --teacher, --data and --out; --resume RUN goes on with one, or with several that --seeds made. Any
+    recipe key can be set with --set.
+    """
+    from vemcompress.errors import UsageError
+
+    if resume is not None and out is not None:
+        raise UsageError("--resume goes on in its own folder; leave --out away.")
+    if resume is not None and (teacher or data or teacher_class or recipe != "omgd"):
+        raise UsageError(
+            "--resume takes teacher, data and recipe from the run; leave --teacher, --data, --recipe away."
+        )
+    given = {
+        "data.direction": direction,
+        "train.steps": steps,
+        "train.epochs": epochs,
+        "data.size": size,
+        "train.batch": batch,
+        "train.lr": lr,
+        "train.seed": seed,
+        "train.precision": precision,
+        "student.width": width,
+        "student.target_macs": None if target_macs is None else _count(target_macs),
+        "teacher.class_path": teacher_class,
+    }
+    overrides = overrides_of(given, set_)
+    numbers = None if seeds is None else _seeds(seeds)
+    console = open_console()
+    with console.talking() as on_event:
+        from vemcompress.distil import distill as run
+        from vemcompress.seeds import are_in, distill_seeds
+
+        several = numbers is not None or (resume is not None and are_in(resume))
+        result = (partial(distill_seeds, numbers) if several else run)(
+            teacher,
+            data=data or (),
+            out=out,
+            recipe=recipe,
+            overrides=overrides,
+            resume=resume,
+            device=device,
+            on_event=on_event,
+        )
+    console.result(result.as_dict(), json, console.distilled_seeds if several else console.distilled)
+
+
+def teach(
+    data: Data = None,
+    out: Out = None,
+    recipe: Annotated[str, typer.Option(help="A recipe with a [gan], or its .toml file.")] = "pix2pix",
+    teacher: Annotated[str | None, typer.Option(help="Start from these weights.")] = None,
+    resume: Resume = None,
+    set_: Set = None,
+    direction: Direction = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    size: TrainSize = None,
+    batch: Batch = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Train a teacher where there is none.
+
+    By Pix2Pix from pairs, by CycleGAN from two domains. The run is a teacher for distill, which reads its weights.
+    """
+    from vemcompress.errors import UsageError
+
+    if resume is not None and (out or teacher or data or recipe != "pix2pix"):
+        raise UsageError("--resume takes data, recipe and folder from the run; leave them away.")
+    given = {
+        "data.direction": direction,
+        "train.steps": steps,
+        "train.epochs": epochs,
+        "data.size": size,
+        "train.batch": batch,
+        "train.seed": seed,
+        "train.precision": precision,
+        "teacher.network.width": width,
+    }
+    overrides = overrides_of(given, set_)
+    console = open_console()
+    with console.talking() as on_event:
+        from vemcompress.teach import teach as run
+
+        result = run(
+            data=data or (),
+            out=out,
+            recipe=recipe,
+            teacher=teacher,
+            overrides=overrides,
+            resume=resume,
+            device=device,
+            on_event=on_event,
+        )
+    console.result(result.as_dict(), json, console.taught)
+
+
+def quickstart(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", readable=False, help="The folder for everything it makes.")
+    ] = Path("quickstart"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """The whole tool once, in a few minutes.
+
+    On an embedded teacher and drawn images: no network and no data needed.
+    """
+    console = open_console()
+    with console.talking() as on_event:
+        from vemcompress.quickstart.tour import tour
+
+        result = tour(out, steps=steps, device=device, on_event=on_event)
+    console.result(result, json, console.toured)
+
+
+def _count(text: str) -> int:
+    """1.2G, 350M, 20k or a plain number."""
+    from vemcompress.errors import UsageError
+
+    scale = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}.get(text[-1:].lower(), 1)
+    try:
+        return round(float(text[:-1] if scale > 1 else text) * scale)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--target-macs {text}: write a number, such as 1.2G or 350M.") from None
+
+
+def _seeds(text: str) -> list[int]:
+    from vemcompress.errors import UsageError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds {text}: write whole numbers with commas, such as 1,2,3.") from None

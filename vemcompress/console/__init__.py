@@ -1,0 +1,31 @@
+"""Draws what the library reports: talk and progress on stderr, results on stdout."""
+
+import sys
+
+from vemcompress.console.recipes import Recipes
+from vemcompress.console.scores import Scores
+from vemcompress.console.talk import Talk
+from vemcompress.errors import VemError
+
+
+class Console(Talk, Scores, Recipes):
+    """`talking` gives the library a callable for its events; `result` prints what came out."""
+
+    def __init__(self, quiet: bool = False):
+        Talk.__init__(self, quiet)
+        Scores.__init__(self)
+
+
+def explain(error: BaseException) -> int:
+    """Print an error as one sentence and return its exit code."""
+    if isinstance(error, VemError):
+        message, code = str(error), error.exit_code
+    elif isinstance(error, KeyboardInterrupt):
+        message, code = "interrupted.", 130
+    else:
+        message, code = f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1
+    if isinstance(error, BrokenPipeError):
+        sys.stderr.close()
+        return 1
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return code

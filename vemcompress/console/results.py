@@ -1,0 +1,104 @@
+"""Results on stdout: as JSON, or as a table."""
+
+import json
+import sys
+from collections.abc import Callable
+
+from rich.console import Console as Rich
+from rich.table import Table
+from rich.text import Text
+
+from vemcompress.console.words import millions, plain, times_fewer
+
+
+class Results:
+    """`result` prints what came out; the other methods are how each kind of it is shown. `err` is where talk goes."""
+
+    err: Rich
+
+    def __init__(self):
+        self.out = Rich(highlight=False, width=None if sys.stdout.isatty() else 1000)
+
+    def result(self, values: dict, as_json: bool, render: Callable[[dict], None]) -> None:
+        """Print a result: as JSON, or as `render` shows it."""
+        if as_json:
+            print(json.dumps(values, indent=2, default=str))
+        else:
+            render(values)
+
+    def table(self, values: dict) -> None:
+        """Names and values; a table within is a line of its own."""
+        grid = Table.grid(padding=(0, 2))
+        for name, value in values.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{k} {plain(v)}" for k, v in value.items())
+            elif isinstance(value, list | tuple):
+                value = ", ".join(map(str, value))
+            grid.add_row(Text(str(name)), Text(plain(value)))
+        self.show(grid)
+
+    def show(self, what) -> None:
+        """Print on stdout; where that is no terminal, as wide as it needs and without blanks at the end of lines."""
+        if self.out.is_terminal:
+            self.out.print(what, markup=False)
+            return
+        with self.out.capture() as captured:
+            self.out.print(what, markup=False)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+    def distilled(self, values: dict) -> None:
+        rate, smaller = values["seconds_per_step"], values["teacher_parameters"] / values["parameters"]
+        shown = {
+            "student": values["student"],
+            "parameters": f"{millions(values['parameters'])}, {times_fewer(smaller)} than the teacher",
+            "steps": f"{values['steps']}" + (f", {rate:.3f} s each" if rate else ""),
+            "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
+        }
+        if values["skipped_images"]:
+            shown["skipped"] = f"{values['skipped_images']} unreadable images"
+        self.table(shown)
+
+    def taught(self, values: dict) -> None:
+        rate = values["seconds_per_step"]
+        self.table({
+            "teacher": values["teacher"],
+            "others": ", ".join(values["others"].values()),
+            "parameters": millions(values["parameters"]),
+            "steps": f"{values['steps']}" + (f", {rate:.3f} s each" if rate else ""),
+            "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
+        })  # fmt: skip
+
+    def exported(self, values: dict) -> None:
+        levels = values["max_level_diff"]
+        self.table({
+            "file": f"{values['path']} ({values['bytes'] / 2**20:.2f} MiB, opset {values['opset']})",
+            "input": values["input"],
+            "output": values["output"],
+            "checked": f"largest difference from PyTorch {values['max_abs_diff']:.1e}"
+            + ("" if levels is None else f", of uint8 {levels} levels")
+            + f" at {', '.join('x'.join(map(str, s)) for s in values['shapes'])}",
+        })  # fmt: skip
+
+    def generated(self, values: dict) -> None:
+        count, seconds = len(values["written"]), values["seconds"]
+        self.show(f"{count} pictures, {seconds / max(1, count):.3f} s of the network each")
+
+    def benched(self, values: dict) -> None:
+        table = Table(show_edge=False, pad_edge=False)
+        for title in ("runtime", "p50 ms", "p95 ms", "runs"):
+            table.add_column(title, justify="left" if title == "runtime" else "right")
+        for name, found in values["runtimes"].items():
+            table.add_row(name, f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"]))
+        self.show(table)
+        height, width = values["size"]
+        self.show(f"batch 1, {height} x {width} px, {values['threads']} threads, {values['device']}")
+
+    def toured(self, values: dict) -> None:
+        table = Table(show_edge=False, pad_edge=False)
+        for title in ("", *values["columns"]):
+            table.add_column(title, justify="right" if title else "left")
+        for name, row in values["rows"].items():
+            table.add_row(name, *(plain(value) for value in row))
+        self.show(table)
+        for line in values["notes"]:
+            self.show(line)

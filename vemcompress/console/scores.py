@@ -1,0 +1,81 @@
+"""Scores on stdout: of one run, and mean and spread of several seeds' runs."""
+
+from rich.table import Table
+
+from vemcompress.console.results import Results
+from vemcompress.console.words import millions, plain, score, spread, times_fewer, which_images, without_suffix
+
+
+class Scores(Results):
+    def evaluated(self, values: dict) -> None:
+        best, step, role = values["best"], values["step"], values["role"]
+        apart = best is not None and best["step"] != step
+        columns = [(f"{role} (step {step})" if apart and step is not None else role, values["metrics"])]
+        columns += [(f"best (step {best['step']})", best["metrics"])] if apart else []
+        columns += [("teacher", values["teacher"]), ("real photos", without_suffix(values["real"], "_real"))]
+        shown = [(title, column) for title, column in columns if column]
+        table = Table("metric", show_edge=False, pad_edge=False)
+        for title, _ in shown:
+            table.add_column(title, justify="right", overflow="fold")
+        for name in values["metrics"]:
+            table.add_row(name, *(score(name, column.get(name)) for _, column in shown))
+        self.show(table)
+        if best is not None:
+            which = "the test images" if best["on"] == "test" else "held-out training images"
+            picked = f"picked by {best['picked_by']} on {which}"
+            self.show(f"best: {picked}" if apart else f"the best is the last (step {step}), {picked}")
+        real = f", {values['real_images']} real" if values["real_images"] else ""
+        self.show(f"{values['images']} images{real} at {values['size']} px; features: {values['features']}")
+        for name in values["metrics"]:
+            self.show(f"{name}: {values['protocol'].get(name, '')}")
+        for name, reason in values["skipped"].items():
+            self.err.print(f"left out  {name}: {reason}", markup=False)
+
+    def distilled_seeds(self, values: dict) -> None:
+        runs, best = values["seeds"], values["best"]
+        losses = {name: [run["losses"].get(name) for run in runs.values()] for name in values["losses"]}
+        rows = [(name, values["losses"][name], each) for name, each in losses.items()]
+        if best is not None:
+            each = [run["best"] and run["best"]["value"] for run in runs.values()]
+            rows.append((f"best {best['metric']}, {which_images(best['on'])}", best["value"], each))
+        table = Table("loss of the last step", show_edge=False, pad_edge=False)
+        for title in ("mean ± std (n)", *(f"seed {seed}" for seed in runs)):
+            table.add_column(title, justify="right", overflow="fold")
+        for name, found, each in rows:
+            table.add_row(name, spread(found, "{:.4g}".format), *(plain(value) for value in each))
+        self.show(table)
+        first = next(iter(runs.values()))
+        fewer = times_fewer(first["teacher_parameters"] / first["parameters"])
+        self.show(f"{len(runs)} students of {millions(first['parameters'])} parameters, {fewer} than the teacher")
+        for run in runs.values():
+            skipped = f", {run['skipped_images']} unreadable images skipped" if run["skipped_images"] else ""
+            self.show(f"{run['student']}, {run['steps']} steps{skipped}")
+
+    def evaluated_seeds(self, values: dict) -> None:
+        first, best = next(iter(values["seeds"].values())), values["best"]
+        apart = best is not None and any(
+            one["best"] and one["best"]["step"] != one["step"] for one in values["seeds"].values()
+        )
+        columns = [(f"{first['role']}, last" if apart else first["role"], values["metrics"])]
+        columns += [(f"{first['role']}, best", best["metrics"])] if apart else []
+        columns += [("teacher", values["teacher"]), ("real photos", without_suffix(values["real"], "_real"))]
+        shown = [(title, column) for title, column in columns if column]
+        table = Table("mean ± std (n)", show_edge=False, pad_edge=False)
+        for title, _ in shown:
+            table.add_column(title, justify="right", overflow="fold")
+        for name in values["metrics"]:
+            cells = (spread(column.get(name), lambda value, name=name: score(name, value)) for _, column in shown)
+            table.add_row(name, *cells)
+        self.show(table)
+        for seed, one in values["seeds"].items():
+            of = "" if one["step"] is None else f", step {one['step']}"
+            self.show(f"seed {seed}{of}" + (f", best of step {one['best']['step']}" if one["best"] else ""))
+        if best is not None:
+            which = "best" if apart else "the best is the last of every seed"
+            self.show(f"{which}: picked by {best['picked_by']} on {which_images(best['on'])}")
+        real = f", {first['real_images']} real" if first["real_images"] else ""
+        self.show(f"{first['images']} images{real} at {first['size']} px; features: {first['features']}")
+        for name in values["metrics"]:
+            self.show(f"{name}: {first['protocol'].get(name, '')}")
+        for name, reason in first["skipped"].items():
+            self.err.print(f"left out  {name}: {reason}", markup=False)

@@ -1,0 +1,172 @@
+"""What the library reports while it works: talk and progress on stderr."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console as Rich
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from vemcompress.console.words import duration, macs, millions, times_fewer
+
+
+class Bar(Progress):
+    """A progress bar with a line of its own, as wide as the terminal, for what does not fit beside it."""
+
+    line = ""
+
+    def get_renderables(self):
+        yield self.make_tasks_table(self.tasks)
+        if self.line:
+            yield Text(self.line, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class Talk:
+    """`talking` gives the library a callable for its events."""
+
+    def __init__(self, quiet: bool = False):
+        self.quiet = quiet
+        self.err = Rich(stderr=True, highlight=False, quiet=quiet)
+        self._bar: Bar | None = None
+        self._task = None
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def talking(self) -> Iterator[Callable[[dict], None]]:
+        """While inside, events are drawn; a progress bar only where stderr is a terminal."""
+        try:
+            yield self._on_event
+        finally:
+            self._end_bar()
+
+    def note(self, text: str) -> None:
+        """A line of talk, above the progress bar where there is one."""
+        (self._bar.console if self._bar else self.err).print(text, markup=False, soft_wrap=True)
+
+    def _on_event(self, event: dict) -> None:
+        if not self.quiet:
+            getattr(self, f"_on_{event['event']}", lambda event: None)(event)
+
+    def _on_stage(self, event: dict) -> None:
+        self._end_bar()
+        self.err.print(event["title"], style="bold", markup=False)
+
+    def _on_plan(self, event: dict) -> None:
+        teacher, student = event["teacher"], event["student"]
+        learns = f", learns by {event['gan']}" if event["gan"] else ""
+        self.note(f"teacher   {teacher['family']}, {millions(teacher['parameters'])} parameters{macs(teacher)}{learns}")
+        self.note(f"student   {student['family']}, {millions(student['parameters'])} parameters{macs(student)}")
+        smaller = teacher["parameters"] / student["parameters"]
+        self.note(f"          {times_fewer(smaller)} parameters; MACs are the true ones at {event['size']} px")
+        algorithm, information = event["algorithm"], event["information"]
+        name = information["name"].upper()
+        add_on = "no add-on" if name == "NONE" else f"{name}, lambda_MI {information['weight']:g}"
+        self.note(
+            f"recipe    {event['recipe']}: {algorithm['name'].upper()}, features {algorithm['features']}, {add_on}"
+        )
+        weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
+        self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
+        self._begun(event, "your images" if event["gan"] else "the teacher on your images")
+
+    def _on_teaching(self, event: dict) -> None:
+        for name, network in event["networks"].items():
+            self.note(f"{name:<9} {network['family']}, {millions(network['parameters'])} parameters{macs(network)}")
+        judges = ", ".join(f"{name} {millions(count)}" for name, count in event["discriminators"].items())
+        self.note(f"          {judges}; MACs are the true ones at {event['size']} px")
+        weights = {k: v for k, v in event["gan"].items() if isinstance(v, float)}
+        self.note(f"recipe    {event['recipe']}: {event['gan']['name']}, {event['gan']['mode']}")
+        self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
+        self._begun(event, "your images")
+
+    def _begun(self, event: dict, shown: str) -> None:
+        aside = f" ({event['held_out']} more held out)" if event["held_out"] else ""
+        self.note(
+            f"data      {event['images']} images{aside} at {event['size']} px, batch {event['batch']}, "
+            f"{event['steps']} steps on {event['device']} in {event['precision']}"
+        )
+        self.note(f"picture   {event['picture']} ({shown})")
+        if event["step"] >= event["steps"]:
+            self.note(f"nothing to do: this run has done {event['step']} steps; ask for more with --steps.")
+        elif event["continued"]:
+            self.note(f"resuming after step {event['step']}")
+
+    def _on_step(self, event: dict) -> None:
+        losses = "  ".join(f"{name} {value:.3g}" for name, value in event["losses"].items())
+        rate = event["seconds_per_step"]
+        if self.err.is_terminal:
+            bar = self._progress("training", event["total"])
+            bar.line = losses
+            bar.update(self._task, completed=event["step"], info=f"{rate:.3f} s/step" if rate else "")
+        elif rate and event["step"] % max(1, event["total"] // 20) == 0:
+            self.note(
+                f"step {event['step']}/{event['total']}  {rate:.3f} s/step  "
+                f"{duration(event['remaining'])} left  {losses}"
+            )
+
+    def _on_estimate(self, event: dict) -> None:
+        self.note(
+            f"estimate  {event['seconds_per_step']:.3f} s a step, {duration(event['seconds'])} to go, "
+            f"{event['memory'] / 2**30:.1f} GiB of memory"
+        )
+
+    def _on_phase(self, event: dict) -> None:
+        score = event["score"]
+        value = f", {score['metric']} {score['value']:.4g}" if score else ""
+        what = "the student learns from it" if event["kept"] else "an earlier one is better and stays"
+        self.note(f"teacher   of step {event['step']}{value}: {what}")
+
+    def _on_best(self, event: dict) -> None:
+        if self.err.is_terminal:
+            self.note(f"best      step {event['step']}, {event['metric']} {event['value']:.4g} on {event['on']} images")
+
+    def _on_sample(self, event: dict) -> None:
+        if self.err.is_terminal:
+            self.note(f"sample    {event['path']}")
+
+    def _on_skipped(self, event: dict) -> None:
+        self.note(f"skipped   {event['path']}: {event['reason']}")
+
+    def _on_warning(self, event: dict) -> None:
+        self.note(f"warning   {event['message']}")
+
+    def _on_assumed(self, event: dict) -> None:
+        self.note(f"assumed   {event['model']}: {event['assumed']}")
+
+    def _on_data(self, event: dict) -> None:
+        self.note(f"data      {event['images']} images ({', '.join(event['used'])})")
+
+    def _on_eval(self, event: dict) -> None:
+        if event["stage"] == "unreadable":
+            self._on_skipped(event)
+        elif self.err.is_terminal:
+            title = "generating" if event["stage"] == "generate" else "real images"
+            self._progress(title, event["total"]).update(self._task, completed=event["done"], info="")
+
+    def _on_stats(self, event: dict) -> None:
+        if event.get("stage") == "unreadable":
+            self._on_skipped(event)
+        elif self.err.is_terminal and event.get("total"):
+            self._progress("features", event["total"]).update(self._task, completed=event["done"], info="")
+
+    def _on_generated(self, event: dict) -> None:
+        if self.err.is_terminal:
+            self._progress("generating", event["total"]).update(self._task, completed=event["done"], info="")
+
+    def _on_export(self, event: dict) -> None:
+        if self.err.is_terminal:
+            self.note(f"export    {event['stage']}")
+
+    def _progress(self, title: str, total: int) -> Bar:
+        if self._bar is None or self._title != title:
+            self._end_bar()
+            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Bar(*columns, TextColumn("{task.fields[info]}"), console=self.err)
+            self._bar.start()
+            self._task, self._title = self._bar.add_task(title, total=total, info=""), title
+        return self._bar
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

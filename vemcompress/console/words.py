@@ -1,0 +1,54 @@
+"""How figures are written."""
+
+from collections.abc import Callable
+
+
+def plain(value) -> str:
+    if isinstance(value, bool) or value is None:
+        return "-" if value is None else str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def millions(count: int) -> str:
+    return f"{count / 1e6:.3f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"
+
+
+def times_fewer(ratio: float) -> str:
+    return f"{ratio:.1f} times fewer" if ratio >= 1 else f"{1 / ratio:.1f} times more"
+
+
+def macs(network: dict) -> str:
+    return f", {network['macs']['true'] / 1e9:.3f} G MACs" if network["macs"] else ""
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def spread(found: dict | None, shown: Callable[[float], str]) -> str:
+    """Mean ± sample std (n); without the std of a single value, or of equal ones as one frozen teacher gives them."""
+    if found is None:
+        return ""
+    return shown(found["mean"]) + (f" ± {shown(found['std'])}" if found["std"] else "") + f" ({found['n']})"
+
+
+def score(name: str, value: float | None) -> str:
+    """As papers print it: percentages with two decimals."""
+    digits = 2 if name in ("miou", "pixel_accuracy") else 4
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def which_images(on: str) -> str:
+    return "the test images" if on == "test" else "held-out training images"
+
+
+def without_suffix(values: dict, suffix: str) -> dict:
+    return {name.removesuffix(suffix): value for name, value in values.items()}
+
+
+def hundredths(value) -> str:
+    return value if isinstance(value, str) else f"{value:.2f}"
