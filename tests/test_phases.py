@@ -59,16 +59,6 @@ def test_the_clock_counts_the_teachers_steps_and_each_phase_of_it_ends_once(step
     assert ends == turn.count("TS") + turn.endswith("T")
 
 
-def test_the_students_rate_stands_where_the_teachers_epoch_is():
-    """Epochs of 2 steps, phases of 2 epochs: the teacher's 4 epochs are 2 constant ones and 2 that fall."""
-    phases, runner = Phases(4, 2, 24), Runner([], torch.device("cpu"))
-    factors = [runner.schedule(phases.teacher_step(s), phases.teacher_step(24), 0.5, 2) for s in range(1, 25)]
-    by_epoch = [epoch_decay(epoch, 2, 2) for epoch in range(4)]
-    expected = [by_epoch[0]] * 2 + [by_epoch[1]] * (2 + 8) + [by_epoch[2]] * 2 + [by_epoch[3]] * (2 + 8)
-    assert factors == pytest.approx(expected)
-    assert by_epoch == pytest.approx([1, 1, 2 / 3, 1 / 3])
-
-
 # -- whole phases on toys --------------------------------------------------------------------------------------------
 
 
@@ -111,6 +101,16 @@ def played(algorithm: PhasedOMGD):
                 losses |= runner.apply(update, out, step)
         moved = {name.split(".")[0] for name, p in algorithm.named_parameters() if not torch.equal(p, before[name])}
         yield step, losses, moved, algorithm.finish(step)
+
+
+def test_the_students_rate_stands_where_the_teachers_epoch_is():
+    """Epochs of 2 steps, phases of 2 epochs: the teacher's 4 epochs are 2 constant ones and 2 that fall."""
+    algorithm, runner = toy(Phases(4, 2, 24)), Runner([], torch.device("cpu"))
+    factors = [runner.schedule(*algorithm.clock(step, 24), 0.5, 2) for step in range(1, 25)]
+    by_epoch = [epoch_decay(epoch, 2, 2) for epoch in range(4)]
+    expected = [by_epoch[0]] * 2 + [by_epoch[1]] * (2 + 8) + [by_epoch[2]] * 2 + [by_epoch[3]] * (2 + 8)
+    assert factors == pytest.approx(expected)
+    assert by_epoch == pytest.approx([1, 1, 2 / 3, 1 / 3])
 
 
 def test_only_those_whose_turn_it_is_learn():
