@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import torch
 from safetensors.torch import load_file
 from teach_toys import CRD, LABELS, SMALL, TEACHERS, TRAIN, TURNS, VEM, taught, toy_data, toy_teachers
 
+from vemcompress import recipe as recipes
 from vemcompress import runs
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.distil import distill
 from vemcompress.errors import InputError, Interrupted, UsageError
 from vemcompress.evaluation.select import Score
 from vemcompress.teach import teach
+from vemcompress.teachers import start_from
 from vemcompress.weights.loading import load_generator
 
 
@@ -211,6 +214,14 @@ def test_two_teachers_start_from_one_taught_alone_without_its_discriminator(data
     overrides = [*TRAIN, *TEACHERS, *VEM, "train.steps=1", NO_RATE]
     distill(teachers["pix2pix"], out=tmp_path / "run", overrides=overrides, **options)
     assert_same_parameters(teachers["pix2pix"] / "teacher.safetensors", tmp_path / "run" / "teacher.safetensors")
+
+
+def test_a_run_with_a_student_gives_that_one_alone(teachers, tmp_path):
+    plan = recipes.read("omgd", ["gan.name=pix2pix"])
+    assert start_from(teachers["pix2pix"], plan).keys() == {"discriminator"}
+    run = Path(shutil.copytree(teachers["pix2pix"], tmp_path / "run"))
+    (run / "teacher.safetensors").rename(run / "student.safetensors")
+    assert start_from(run, plan) == {}
 
 
 @pytest.fixture

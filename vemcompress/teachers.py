@@ -74,12 +74,16 @@ def network_config(plan: Recipe, channels: tuple[int, int]) -> Config:
 
 
 def start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
-    """The other networks of a run that taught by the same GAN, by name, where `source` is its folder; `plan`'s win."""
+    """The other networks of a run that taught by the same GAN, by name, where `source` is its folder; `plan`'s win.
+
+    Of a run with a student that one is loaded, and the run's teachers and discriminators are no part of it.
+    """
     folder = Path(source)
-    if plan.gan is None or not (folder / "recipe.toml").is_file():
+    taught = (folder / "recipe.toml").is_file() and not (folder / "student.safetensors").exists()
+    if plan.gan is None or not taught:
         return dict(plan.teacher.start)
-    taught = read(folder / "recipe.toml").gan
-    names = _STARTED[GANS[plan.gan.name]] if taught is not None and taught.name == plan.gan.name else ()
+    gan = read(folder / "recipe.toml").gan
+    names = _STARTED[GANS[plan.gan.name]] if gan is not None and gan.name == plan.gan.name else ()
     found = {name: folder / f"{name}.safetensors" for name in names}
     return {name: str(path.resolve()) for name, path in found.items() if path.is_file()} | plan.teacher.start
 
