@@ -1,4 +1,4 @@
-"""The README's commands exist, with the options that it gives them."""
+"""The commands of the README and of docs/ exist, with the options that these give them."""
 
 import re
 import shlex
@@ -11,7 +11,9 @@ from vemcompress import recipe
 from vemcompress.cli import app
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```bash\n(.*?)```", README.read_text().replace("\\\n", " "), re.S)
+PAGES = [README, *sorted((README.parent / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
 COMMANDS = [c.strip() for b in BLOCKS for line in b.splitlines() for c in line.split("&&") if "vemcompress " in c]
 
 

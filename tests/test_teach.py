@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from teach_toys import CRD, LABELS, SMALL, TEACHERS, TRAIN, TURNS, VEM, taught, toy_data, toy_teachers
 
@@ -260,3 +261,18 @@ def test_a_frozen_teacher_that_was_taught_does_not_move(data, teachers, tmp_path
         expected = load_generator(teachers["pix2pix"])(seen[1].input)  # in evaluation mode
     assert torch.allclose(seen[1].teacher, expected, atol=1e-6)
     assert not (tmp_path / "run" / "teacher.safetensors").exists()
+
+
+def test_who_learns_from_a_taught_run_takes_its_kind_of_data_but_no_photo_for_a_pair(tmp_path):
+    def kind(data: list) -> str:
+        plan = recipes.read("omgd")
+        return runs.located(plan, tmp_path / "run", data, lambda event: None).data.kind
+
+    taught = recipes.read("pix2pix", [f"data.roots=['{tmp_path}']", "data.direction=BtoA"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.toml").write_text(taught.toml())
+    for name, width in (("pairs", 64), ("photos", 32)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (width, 32)).save(tmp_path / name / "a.png")
+    assert kind([]) == kind([tmp_path / "pairs"]) == "paired"
+    assert kind([tmp_path / "photos"]) == "single"

@@ -13,6 +13,7 @@ from torch import Tensor
 from vemcompress import __version__
 from vemcompress import recipe as recipes
 from vemcompress.data.images import save_png
+from vemcompress.data.pairs import Pairs, find_pairs
 from vemcompress.data.sets import ImageSet, test_set, training_set
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks.base import Generator, count_parameters
@@ -35,17 +36,19 @@ _CHANGEABLE = {"steps", "epochs", "lr", "constant", "precision", "checkpoint_eve
 
 # Files may have moved: the teacher is known by its hash, and other images are warned of.
 _MOVABLE = {"teacher": {"source", "start"}, "data": {"roots"}, "algorithm": {"features_weights"}}
+_MOVABLE["gan"] = {"lr"}
 _MOVABLE["train"] = _CHANGEABLE | {"segmenter", "inception"}
 
 
 def open_recipe(
-    recipe: str | Path, overrides: Sequence[str], resume: str | Path | None
+    recipe: str | Path, overrides: Sequence[str], resume: str | Path | None, command: str = "distill"
 ) -> tuple[Recipe, RunFolder | None]:
-    """The recipe of a new run, or that of the run to go on with, and its folder."""
+    """The recipe of a new run, or that of the run to go on with, which this command made, and its folder."""
     if resume is None:
         return recipes.read(recipe, overrides), None
     run = RunFolder(resume)
     run.check_existing()
+    _check_command(run, command)
     plan = recipes.read(run.recipe, overrides)
     if checkpoint.latest(run.checkpoints) is not None:
         _check_same_run(recipes.read(run.recipe), plan)
@@ -59,11 +62,10 @@ def located(
     source = str(teacher or plan.teacher.source or "") or None
     if source is not None and not source.startswith("hf://"):
         source = str(Path(source).resolve())
-        plan = _as_taught(plan, Path(source), on_event)
+        plan = _as_taught(plan, Path(source), data, on_event)
     roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
-    start = {
-        name: _absolute(path) for name, path in (start_from(source, plan) if source else plan.teacher.start).items()
-    }
+    start = start_from(source, plan) if source else plan.teacher.start
+    start = {name: path if path.startswith("hf://") else _absolute(path) for name, path in start.items()}
     train, features = plan.train, plan.algorithm.features_weights
     return plan.model_copy(
         update={
@@ -77,16 +79,29 @@ def located(
     )
 
 
-def _as_taught(plan: Recipe, teacher: Path, on_event: Event) -> Recipe:
-    """What kind of data a run's own teacher learnt from is the default for who learns from it."""
+def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
+    """What a run's own teacher learnt from is the default for who learns from it, but single photos are no pairs."""
     taught = recipes.read(teacher / "recipe.toml") if (teacher / "recipe.toml").is_file() else None
     if taught is None or taught.gan is None or "kind" in plan.data.model_fields_set:
+        return plan
+    if other_data and taught.data.kind == "paired":
+        message = (
+            "taking --data for single images; set data.kind=paired if they are pairs, as this teacher learnt from."
+        )
+        on_event({"event": "warning", "message": message})
         return plan
     keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots")
     found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
     told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k != "roots")
     on_event({"event": "assumed", "model": str(teacher), "assumed": f"{told}, as this teacher learnt"})
     return plan.model_copy(update={"data": plan.data.model_copy(update=found)})
+
+
+def _look_like_pairs(roots, split: str) -> bool:
+    try:
+        return isinstance(find_pairs(roots, split), Pairs)
+    except (InputError, RecipeError):
+        return False
 
 
 def load_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
@@ -226,6 +241,19 @@ def described(network: Generator, size: int) -> dict:
 
 def _absolute(path: str | Path) -> str:
     return str(Path(path).resolve())
+
+
+def _check_command(run: RunFolder, command: str) -> None:
+    """Raises UsageError where the other command made the run: their checkpoints hold other networks."""
+    try:
+        made = json.loads(run.environment.read_text())
+    except (OSError, ValueError):
+        return  # nothing has been learnt there yet
+    if not isinstance(made, dict) or not made.keys() & {"student", "networks"}:
+        return
+    maker, what = ("distill", "a student") if "student" in made else ("teach", "a teacher alone")
+    if maker != command:
+        raise UsageError(f"{run.path}: has {what}; go on with `vemcompress {maker} --resume {run.path}`.")
 
 
 def _check_same_run(before: Recipe, after: Recipe) -> None:

@@ -1,12 +1,11 @@
 """From paired images, or two domains of them, to a teacher that `distill` takes."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vemcompress import devices, runs
-from vemcompress.errors import RecipeError, UsageError
+from vemcompress.errors import RecipeError
 from vemcompress.networks.base import count_parameters
 from vemcompress.recipe import Recipe
 from vemcompress.resolve import resolve_teaching
@@ -52,9 +51,7 @@ def teach(
     discriminators, and for CycleGAN the generator back. Checks, errors and resuming are as in `distill`.
     """
     where = devices.choose(device)
-    if resume is not None:
-        _check_taught(Path(resume))
-    plan, run = runs.open_recipe(recipe, overrides, resume)
+    plan, run = runs.open_recipe(recipe, overrides, resume, "teach")
     if plan.gan is None:
         raise RecipeError(f"recipe {plan.name}: has no [gan] to learn by; take pix2pix or cyclegan, or add one.")
     plan = _alone(plan, on_event)
@@ -127,16 +124,6 @@ def teach(
         skipped_images=len(stream.skipped),
         best=trainer.best.state,
     )
-
-
-def _check_taught(folder: Path) -> None:
-    """Raises UsageError for a run with a student: its checkpoints hold more than teachers."""
-    try:
-        made = json.loads((folder / "environment.json").read_text())
-    except (OSError, ValueError):
-        return  # nothing has been learnt there yet
-    if isinstance(made, dict) and "student" in made:
-        raise UsageError(f"{folder}: has a student; go on with `vemcompress distill --resume {folder}`.")
 
 
 def _alone(plan: Recipe, on_event: Event) -> Recipe:

@@ -187,7 +187,7 @@ class Trainer:
         self.step = step
         if event := self.learner.finish(step):
             self.on_event({"step": step, **event})
-        if step == 1 or step % settings.log_every == 0 or step == settings.steps:
+        if losses and (step == 1 or step % settings.log_every == 0 or step == settings.steps):
             values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
             self._metrics.write({"step": step, "lr": settings.lr * factor, **values})
             self.losses = values

@@ -118,5 +118,6 @@ def _complaint(update: Update, terms: dict[str, Tensor], parameters: list[Tensor
     what = f"loss term '{bad[0]}'" if bad else "gradient"
     return (
         f"step {step}: the {update.name} update's {what} is NaN or infinite; its optimiser was not moved and the last "
-        "checkpoint is kept. Resume with a lower --lr or with --precision fp32, or start anew with a lower weight."
+        "checkpoint is kept. Resume with a lower train.lr or gan.lr, or with --precision fp32, or start anew with a "
+        "lower weight."
     )
