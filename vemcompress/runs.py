@@ -84,11 +84,7 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
     taught = recipes.read(teacher / "recipe.toml") if (teacher / "recipe.toml").is_file() else None
     if taught is None or taught.gan is None or "kind" in plan.data.model_fields_set:
         return plan
-    if other_data and taught.data.kind == "paired":
-        message = (
-            "taking --data for single images; set data.kind=paired if they are pairs, as this teacher learnt from."
-        )
-        on_event({"event": "warning", "message": message})
+    if data and taught.data.kind == "paired" and not _look_like_pairs(data, plan.data.split):
         return plan
     keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots")
     found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
