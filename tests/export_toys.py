@@ -11,6 +11,7 @@ TOYS = {
     "unet_batch": {"family": "unet", "width": 8, "downs": 4, "norm": "batch"},
     "unet_instance": {"family": "unet", "width": 8, "downs": 4, "norm": "instance", "in_channels": 1},
     "cartoongan": {"family": "cartoongan", "width": 8, "blocks": 1},
+    "of_labels": {"family": "mobile_resnet", "width": 8, "blocks": 1, "in_channels": 11, "out_channels": 3},
 }
 
 

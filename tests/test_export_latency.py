@@ -6,9 +6,10 @@ import pytest
 import torch
 from export_toys import toy
 
-from vemcompress.errors import UsageError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.export.latency import _measure, bench
 from vemcompress.export.onnx import export_onnx
+from vemcompress.export.session import open_onnx
 
 
 def test_bench_measures_both_runtimes_and_leaves_the_threads_as_they_were():
@@ -25,6 +26,14 @@ def test_bench_of_an_onnx_file_says_why_pytorch_is_missing(tmp_path):
     export_onnx(toy("mobile_resnet"), tmp_path / "x.onnx", uint8=True)
     result = bench(tmp_path / "x.onnx", size=(33, 20), repeats=3)
     assert list(result["runtimes"]) == ["onnxruntime"] and "no PyTorch model" in result["skipped"]["torch"]
+
+
+def test_a_network_of_label_maps_has_a_latency_too(tmp_path):
+    export_onnx(toy("of_labels"), tmp_path / "x.onnx")
+    for model in (toy("of_labels"), tmp_path / "x.onnx"):
+        assert "onnxruntime" in bench(model, size=32, threads=1, warmup=1, repeats=3)["runtimes"]
+    with pytest.raises(InputError, match="takes no photos"):
+        open_onnx(tmp_path / "x.onnx")
 
 
 def test_bench_stops_at_its_budget():

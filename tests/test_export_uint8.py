@@ -7,6 +7,7 @@ import torch
 from export_toys import toy
 from torch import nn
 
+from vemcompress.errors import ExportError
 from vemcompress.export.deploy import contract_of, deployment_copy
 from vemcompress.export.onnx import export_onnx
 from vemcompress.export.uint8 import uint8_reference
@@ -58,3 +59,9 @@ def test_odd_sizes_agree_with_pytorch_to_one_level(name, tmp_path):
         assert seen.shape == (2, height, width, 3) and seen.dtype == np.uint8
         expected = uint8_reference(network, image, contract_of(network)).numpy()
         assert np.abs(seen.astype(int) - expected).max() <= 1
+
+
+def test_one_hot_labels_are_no_levels_of_a_photo(tmp_path):
+    with pytest.raises(ExportError, match="11 channels, no photos"):
+        export_onnx(toy("of_labels"), tmp_path / "x.onnx", uint8=True)
+    assert not list(tmp_path.iterdir())

@@ -72,9 +72,9 @@ def _bench_torch(model, height, width, threads, runtimes, device, measure, skipp
 
     name = type(model).__name__ if isinstance(model, torch.nn.Module) else str(model)
     if isinstance(model, torch.nn.Module):
-        model = wrap(model, name, usable_device(device))
+        model = wrap(model, name, usable_device(device), photos=False)
     else:
-        model = open_torch(model, device=device)
+        model = open_torch(model, device=device, photos=False)
     _fits(name, height, width, model.multiple, model.min_size)
     if "torch" in runtimes:
         before = torch.get_num_threads()
@@ -110,7 +110,7 @@ def _finish(image) -> None:
 
 
 def _onnx_run(path: Path, height: int, width: int, threads: int, device: str) -> Callable[[], object]:
-    model = open_onnx(path, device=device, threads=threads)
+    model = open_onnx(path, device=device, threads=threads, photos=False)
     if model.fixed_size not in (None, (height, width)):
         raise UsageError(f"{path}: takes images of {model.fixed_size[0]} x {model.fixed_size[1]} only; give that size.")
     if not model.assumed:  # of others no metadata tells what they take; the first run does

@@ -77,6 +77,7 @@ def export_onnx(
     try:
         network = deployment_copy(model)
         contract = contract_of(network)
+        _check_photos(path, contract, uint8)
         shapes = check_shapes(contract, _check_size(size, contract))
         tell({"event": "export", "stage": "trace", "opset": opset})
         graph = trace(network, contract, opset)
@@ -118,6 +119,15 @@ def _check_target(path: Path, opset: int) -> None:
         raise OutputError(f"{path}: no permission to write into {path.parent}; choose another place.")
 
 
+def _check_photos(path: Path, contract: Contract, uint8: bool) -> None:
+    """Levels of 0 to 255 stand for -1 to 1, which one-hot label maps are not."""
+    if uint8 and contract.in_channels not in (1, 3):
+        raise ExportError(
+            f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; export "
+            "it without uint8."
+        )
+
+
 def _check_size(size: int | tuple[int, int] | None, contract: Contract) -> tuple[int, int] | None:
     if size is None:
         return None
@@ -139,7 +149,9 @@ def _describe(network: nn.Module, contract: Contract, uint8: bool) -> dict[str, 
         forms = [f"{n}: uint8 N x H x W x {c}, 0..255, any size" for n, c in (("image", inputs), ("result", outputs))]
     else:
         rule = f"H and W multiples of {contract.multiple}, at least {contract.min_size}"
-        forms = [f"{n}: float32 N x {c} x H x W, -1..1, {rule}" for n, c in (("x", inputs), ("y", outputs))]
+        taken = "-1..1" if inputs in (1, 3) else "as in training (0 and 1 for one-hot label maps)"
+        ends = (("x", inputs, taken), ("y", outputs, "-1..1"))
+        forms = [f"{name}: float32 N x {count} x H x W, {values}, {rule}" for name, count, values in ends]
     return {
         "family": getattr(network, "family", "custom"),
         "config": config.model_dump_json() if config is not None else json.dumps(None),

@@ -78,8 +78,12 @@ class OnnxModel:
             ) from error
 
 
-def open_onnx(path: str | os.PathLike, *, device: str = "cpu", threads: int | None = None) -> OnnxModel:
+def open_onnx(
+    path: str | os.PathLike, *, device: str = "cpu", threads: int | None = None, photos: bool = True
+) -> OnnxModel:
     """An .onnx file as a callable. Ours says what goes in and out; of others the shapes are read.
+
+    Without `photos` ours may take label maps and the like, of any number of channels: to be run, not called.
 
     Raises InputError (4) for a file that is absent, no ONNX, not image-to-image, or reaches for data outside its
     folder; UsageError (2) for a device that ONNX Runtime cannot use here.
@@ -104,7 +108,7 @@ def open_onnx(path: str | os.PathLike, *, device: str = "cpu", threads: int | No
         ) from error
     if session.get_providers()[0] != (providers[0] if device.startswith("cpu") else providers[0][0]):
         raise _no_device(device)  # it was built for the GPU, and quietly went on without
-    return _understand(path, session, seen, said)
+    return _understand(path, session, seen, said, photos)
 
 
 def _providers(device: str) -> list:
@@ -119,7 +123,9 @@ def _no_device(device: str) -> UsageError:
     return UsageError(f"device '{device}': ONNX Runtime cannot use it here; take 'cpu', or install its GPU build.")
 
 
-def _understand(path: Path, session: onnxruntime.InferenceSession, seen: str, said: dict[str, str]) -> OnnxModel:
+def _understand(
+    path: Path, session: onnxruntime.InferenceSession, seen: str, said: dict[str, str], photos: bool
+) -> OnnxModel:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = inputs[0].shape if inputs else []
     if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or inputs[0].type not in _TYPES:
@@ -131,7 +137,8 @@ def _understand(path: Path, session: onnxruntime.InferenceSession, seen: str, sa
     dtype = _TYPES[inputs[0].type]
     layout = said["layout"] if ours else "NCHW" if shape[1] in _COLOURS else "NHWC"
     channels = shape[1] if layout == "NCHW" else shape[3]
-    if layout not in ("NCHW", "NHWC") or channels not in _COLOURS:
+    known = channels in _COLOURS or (ours and not photos and isinstance(channels, int))
+    if layout not in ("NCHW", "NHWC") or not known:
         raise InputError(f"{path}: takes no photos: {seen}; it must take images of 3 channels or 1.")
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
     fixed = tuple(sides) if all(isinstance(side, int) for side in sides) else None

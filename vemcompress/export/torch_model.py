@@ -40,13 +40,14 @@ class TorchModel:
         return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
 
 
-def open_torch(source: str | os.PathLike, *, device: str = "cpu") -> TorchModel:
+def open_torch(source: str | os.PathLike, *, device: str = "cpu", photos: bool = True) -> TorchModel:
     """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
 
-    Also InputError (4) for a network that is not from photos to pictures, UsageError (2) for a device not here.
+    Also UsageError (2) for a device not here and, where it is for `photos`, InputError (4) for a network that does not
+    go from photos to pictures.
     """
     place = usable_device(device)
-    return wrap(load(source).generator, str(source), place)
+    return wrap(load(source).generator, str(source), place, photos=photos)
 
 
 def usable_device(name: str) -> torch.device:
@@ -59,14 +60,14 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-def wrap(network: nn.Module, name: str, device: torch.device) -> TorchModel:
-    """A generator as a callable; `name` is for errors."""
+def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = True) -> TorchModel:
+    """A generator as a callable; `name` is for errors. `photos`: 1 or 3 channels on both sides, or InputError."""
     try:
         network = deployment_copy(network)
         contract = contract_of(network)
     except ExportError as error:
         raise InputError(f"{name}: {error}") from error
-    if contract.in_channels not in (1, 3) or contract.out_channels not in (1, 3):
+    if photos and (contract.in_channels not in (1, 3) or contract.out_channels not in (1, 3)):
         raise InputError(
             f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "
             "pictures; give a model with 3 or 1 on both sides."
