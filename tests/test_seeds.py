@@ -188,6 +188,11 @@ def test_eval_takes_no_mean_over_runs_of_unequal_length(whole, tmp_path):
         evaluate_seeds(folder, **ONLY)
 
 
+def test_where_one_model_is_wanted_a_folder_of_seeds_names_its_runs(whole):
+    with pytest.raises(InputError, match=r"several seeds; give one of them, such as .*seed-1"):
+        vemcompress.load_generator(whole[0])
+
+
 @pytest.fixture
 def call(monkeypatch, capsys):
     def run(*arguments) -> tuple[int, str, str]:

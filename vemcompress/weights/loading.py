@@ -95,4 +95,6 @@ def _weights_of(path: Path) -> Path:
                 return path / name
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check its permissions") from error
-    raise InputError(f"{path}: has no {RESULTS[0]}: give a run folder that has saved once, or a weight file")
+    if seed := next(iter(sorted(path.glob(f"seed-*/{RESULTS[0]}"))), None):
+        raise InputError(f"{path}: has the runs of several seeds; give one of them, such as {seed.parent}.")
+    raise InputError(f"{path}: has no {RESULTS[0]}; give a run folder that has saved once, or a weight file.")
