@@ -75,3 +75,11 @@ def test_a_restored_pool_goes_on_as_the_saved_one():
     a, b = (pool.query(numbered(*range(10, 20)), random(1)) for pool in (saved, restored))
     assert torch.equal(a, b)
     assert torch.equal(restored.images, saved.images)
+
+
+def test_a_pool_draws_from_pytorchs_own_generator_where_none_is_given():
+    pools = ImagePool(2), ImagePool(2)
+    for pool in pools:
+        torch.manual_seed(0)
+        pool.query(numbered(*range(8)))
+    assert torch.equal(pools[0].images, pools[1].images)

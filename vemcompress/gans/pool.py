@@ -22,12 +22,15 @@ class ImagePool(nn.Module):
         return len(self.images)
 
     @torch.no_grad()
-    def query(self, images: Tensor, random: torch.Generator) -> Tensor:
-        """As many images as are given, B x C x H x W, constants; one after the other, as published."""
+    def query(self, images: Tensor, random: torch.Generator | None = None) -> Tensor:
+        """As many images as are given, B x C x H x W, constants; one after the other, as published.
+
+        `random` draws; None is PyTorch's own generator.
+        """
         if self.size == 0:
             return images.detach()
         # Drawn for the whole batch at once: on a GPU each draw that is read back waits for the device.
-        chances = torch.rand(2, len(images), generator=random, device=random.device).tolist()
+        chances = torch.rand(2, len(images), generator=random, device=random and random.device).tolist()
         return torch.cat([self._exchange(x, *c) for x, *c in zip(images.detach().split(1), *chances, strict=True)])
 
     def _exchange(self, image: Tensor, swap: float, place: float) -> Tensor:
