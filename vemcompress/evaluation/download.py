@@ -17,5 +17,5 @@ def downloaded_inception() -> Path:
         url,
         INCEPTION_SHA256,
         failed=f"the Inception weights could not be had from {url}",
-        remedy="go online, or give the file with --inception PATH",
+        remedy="go online, or give the file with --inception PATH (in training --set train.inception=PATH)",
     )

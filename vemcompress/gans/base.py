@@ -100,8 +100,8 @@ def fit(config: DiscriminatorConfig, channels: int, generator: Generator) -> Dis
     stated = config.model_fields_set
     if "in_channels" in stated and config.in_channels != channels:
         raise RecipeError(
-            f"discriminator: takes {config.in_channels} channels, and here there are {channels} to judge; set its "
-            "in_channels, or leave them away."
+            f"discriminator: takes {config.in_channels} channels, and here there are {channels} to judge; leave "
+            "gan.discriminator.in_channels away."
         )
     norm = config.norm if "norm" in stated else "batch" if _norm_of(generator.config) == "batch" else "instance"
     return config.model_copy(update={"in_channels": channels, "norm": norm})
