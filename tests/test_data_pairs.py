@@ -76,7 +76,10 @@ def test_photos_are_not_taken_for_pairs(tmp_path):
     assert find_pairs(tmp_path, kind="paired").count == 1
 
 
-@pytest.mark.parametrize("a, b", [("train", "train_label"), ("A/train", "B/train"), ("trainA", "trainB")])
+@pytest.mark.parametrize(
+    "a, b",
+    [("train", "train_label"), ("A/train", "B/train"), ("train/A", "train/B"), ("trainA", "trainB"), ("A", "B")],
+)
 def test_two_folders_are_joined_by_name(tmp_path, a, b):
     fill(tmp_path / a, ["2.png", "10.png"])
     fill(tmp_path / b, ["10.jpg", "2.jpg"])

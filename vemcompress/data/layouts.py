@@ -56,6 +56,8 @@ def _in_root(root: Path, split: str, single: bool) -> Sides:
         raise InputError(
             f"{root}: no {wanted} in this folder, which has {', '.join(present)}; name another split or folder."
         )
+    if all(_is_flat(root / side) for side in "AB"):
+        return Sides(root / "A", root / "B", "A + B")
     if not single:
         raise InputError(
             f"{root}: one folder of single images, where two are needed; give its parent, or both folders."
@@ -69,7 +71,8 @@ def base_split(split: str) -> str:
 
 
 def two_folders(root: Path, split: str) -> Sides | None:
-    """The two folders of a split: trainA + trainB, train + train_label, A/train + B/train, or Cityscapes' own."""
+    """The two folders of a split: trainA + trainB, train + train_label, A/train + B/train, train/A + train/B, or
+    Cityscapes' own."""
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
         split = "val" if split == "test" else split  # Cityscapes' test labels are not published
         return _if_both(root / "leftImg8bit" / split, root / "gtFine" / split, split, cityscapes=True)
@@ -77,6 +80,7 @@ def two_folders(root: Path, split: str) -> Sides | None:
         _if_both(root / f"{split}A", root / f"{split}B", f"{split}A + {split}B", domains=True)
         or _if_both(root / split, root / f"{split}_label", f"{split} + {split}_label")
         or _if_both(root / "A" / split, root / "B" / split, f"A/{split} + B/{split}")
+        or _if_both(root / split / "A", root / split / "B", f"{split}/A + {split}/B")
     )
 
 
