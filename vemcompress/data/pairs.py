@@ -38,8 +38,9 @@ def find_pairs(
     B/train/; train/A/ + train/B/; Cityscapes' leftImg8bit/ + gtFine/), or a folder of A/ and B/, or a folder or a file
     of side-by-side images; or there are two roots, the folders of A and of B. "auto" takes trainA/ + trainB/ for
     unpaired, two other folders for labels where one holds index label maps and else for paired, and single images for
-    pairs if they are twice as wide as high. `classes`, `void`, `label_input` and `ids` are LabelMaps' own; Cityscapes' files need none (`ids` None: by their
-    names). Raises RecipeError for settings that do not exist, InputError for the data.
+    pairs if they are twice as wide as high. `classes`, `void`, `label_input` and `ids` are LabelMaps' own;
+    Cityscapes' files need none (`ids` None: by their names). Raises RecipeError for
+    settings that do not exist, InputError for the data.
     """
     if direction not in get_args(Direction):
         raise RecipeError(f"data.direction '{direction}' does not exist; use AtoB or BtoA.")
