@@ -13,12 +13,12 @@ from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.omgd_online import OnlineOMGD, PhasedOMGD
 from vemcompress.algorithms.phases import Phases
 from vemcompress.data.sets import ImageSet
-from vemcompress.errors import RecipeError
+from vemcompress.errors import NetworkError, RecipeError
 from vemcompress.gans import GAN
 from vemcompress.information import build_information
 from vemcompress.learner import one_by_one
 from vemcompress.networks import build_generator
-from vemcompress.networks.base import Generator, init_weights
+from vemcompress.networks.base import Generator, count_parameters, init_weights
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.recipe import Recipe
 from vemcompress.resolve import calibrate, resolve
@@ -76,7 +76,7 @@ def distill(
     where = devices.choose(device)
     plan, run = runs.open_recipe(recipe, overrides, resume)
     plan, loaded = runs.load_teacher(runs.located(plan, teacher, data, on_event))
-    images = runs.training_images(plan)
+    images = runs.training_images(plan, on_event)
     gan = build_gan(plan, loaded, images.channels()) if plan.gan else None
     plan = settled(plan, gan) if gan else plan
     original = next(iter(gan.teachers().values())) if gan else loaded.generator
@@ -200,7 +200,10 @@ class _Distillation:
         algorithm = self.plan.algorithm
         if self.gan is None or algorithm.online != "phases" or algorithm.best_teacher == "latest":
             return None
-        judge = self._picker(algorithm.best_teacher)
+        try:
+            judge = self._picker(algorithm.best_teacher)
+        except NetworkError as error:
+            raise NetworkError(f"{error} Or set algorithm.best_teacher to frechet or latest.") from error
         if judge is None:
             raise RecipeError(
                 f"algorithm.best_teacher = '{algorithm.best_teacher}' has no images to score teachers on; set "
@@ -216,6 +219,8 @@ class _Distillation:
             "algorithm": plan.algorithm.model_dump(exclude_none=True),
             "information": plan.information.model_dump(exclude_none=True),
             "gan": plan.gan.name if plan.gan else None,
+            "gan_lr": plan.gan.lr if plan.gan else None,
+            "beside": self._beside(),
             "teacher": teacher,
             "student": student,
             "images": self.images.count,
@@ -232,6 +237,13 @@ class _Distillation:
         if student["parameters"] >= teacher["parameters"]:
             message = "the student is not smaller than its teacher; choose --width or --target-macs."
             self.on_event({"event": "warning", "message": message})
+
+    def _beside(self) -> dict[str, int]:
+        """Parameters of what else learns: further generators and the discriminators."""
+        if self.gan is None:
+            return {}
+        networks = list(self.gan.artifacts().items())[1:]
+        return {name: count_parameters(network) for name, network in networks}
 
 
 def build_algorithm(

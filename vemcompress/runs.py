@@ -13,6 +13,7 @@ from torch import Tensor
 from vemcompress import __version__
 from vemcompress import recipe as recipes
 from vemcompress.data.images import save_png
+from vemcompress.data.layouts import is_twice_as_wide
 from vemcompress.data.pairs import Pairs, find_pairs
 from vemcompress.data.sets import ImageSet, test_set, training_set
 from vemcompress.errors import InputError, RecipeError, UsageError
@@ -88,7 +89,8 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
         return plan
     keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots")
     found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
-    told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k != "roots")
+    silent = {"roots"} if taught.data.kind == "labels" else {"roots", "label_input"}
+    told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k not in silent)
     on_event({"event": "assumed", "model": str(teacher), "assumed": f"{told}, as this teacher learnt"})
     return plan.model_copy(update={"data": plan.data.model_copy(update=found)})
 
@@ -114,7 +116,7 @@ def load_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
     return plan, loaded
 
 
-def training_images(plan: Recipe) -> ImageSet:
+def training_images(plan: Recipe, on_event: Event) -> ImageSet:
     """The recipe's images. Raises UsageError where none were given, RecipeError where a GAN cannot learn from them."""
     if not plan.data.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
@@ -127,6 +129,9 @@ def training_images(plan: Recipe) -> ImageSet:
             f"recipe {plan.name}: {gan} needs data.kind = 'paired' or 'labels'; images alone do not serve."
         )
     images = training_set(plan.data)
+    if images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
+        message = "these images are cut into two halves, A and B, but are not twice as wide as high; see data.kind."
+        on_event({"event": "warning", "message": message})
     return images if gan or kind != "unpaired" else images.inputs_alone()
 
 

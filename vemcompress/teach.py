@@ -56,7 +56,7 @@ def teach(
         raise RecipeError(f"recipe {plan.name}: has no [gan] to learn by; take pix2pix or cyclegan, or add one.")
     plan = _alone(plan, on_event)
     plan, loaded = runs.load_teacher(runs.located(plan, teacher, data, on_event))
-    images = runs.training_images(plan)
+    images = runs.training_images(plan, on_event)
     gan = build_gan(plan, loaded, images.channels())
     plan = settled(plan, gan)
     main = next(iter(gan.generators().values()))

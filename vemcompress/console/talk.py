@@ -54,8 +54,10 @@ class Talk:
 
     def _on_plan(self, event: dict) -> None:
         teacher, student = event["teacher"], event["student"]
-        learns = f", learns by {event['gan']}" if event["gan"] else ""
+        learns = f", learns by {event['gan']} at {event['gan_lr']:g}" if event["gan"] else ""
         self.note(f"teacher   {teacher['family']}, {millions(teacher['parameters'])} parameters{macs(teacher)}{learns}")
+        if event["beside"]:
+            self.note("          beside " + ", ".join(f"{n} {millions(count)}" for n, count in event["beside"].items()))
         self.note(f"student   {student['family']}, {millions(student['parameters'])} parameters{macs(student)}")
         smaller = teacher["parameters"] / student["parameters"]
         self.note(f"          {times_fewer(smaller)} parameters; MACs are the true ones at {event['size']} px")
@@ -65,7 +67,7 @@ class Talk:
         self.note(
             f"recipe    {event['recipe']}: {algorithm['name'].upper()}, features {algorithm['features']}, {add_on}"
         )
-        weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
+        weights = {k: v for k, v in algorithm.items() if isinstance(v, float) and k != "phase_epochs"}
         self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
         self._begun(event, "your images" if event["gan"] else "the teacher on your images")
 

@@ -20,7 +20,10 @@ def times_fewer(ratio: float) -> str:
 
 
 def macs(network: dict) -> str:
-    return f", {network['macs']['true'] / 1e9:.3f} G MACs" if network["macs"] else ""
+    if not network["macs"]:
+        return ""
+    true = network["macs"]["true"]
+    return f", {true / 1e9:.3f} G MACs" if true >= 1e8 else f", {true / 1e6:.1f} M MACs"
 
 
 def duration(seconds: float) -> str:

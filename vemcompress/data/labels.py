@@ -76,26 +76,6 @@ class LabelMaps:
         """Label maps of any shape as RGB, uint8, ... x 3; void is black."""
         return self.palette[maps]
 
-    def of_colours(self, picture: np.ndarray) -> np.ndarray:
-        """The label map that a picture shows, uint8, H x W x 3 to H x W: every pixel takes its nearest colour's class.
-
-        For colour label maps that went through JPEG. Cityscapes' untrained labels are told apart before they are void.
-        """
-        if self.ids == "index":
-            known = [(self.palette[i], i) for i in (*range(self.classes), VOID)]
-        else:
-            known = [(label.colour, label.train_id) for label in cityscapes.LABELS]
-            known.sort(key=lambda pair: pair[1])  # poles before groups of poles, which have the same colour
-        packed = picture.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-        shades, where = np.unique(packed, return_inverse=True)  # far fewer than pixels, even after JPEG
-        pixels = np.stack([shades >> 16, shades >> 8 & 255, shades & 255], axis=1)
-        best, nearest = np.full(len(shades), VOID, np.uint8), np.full(len(shades), 1 << 30, np.int32)
-        for colour, number in known:
-            distance = ((pixels - np.asarray(colour, np.int32)) ** 2).sum(1)
-            closer = distance < nearest
-            best[closer], nearest[closer] = number, distance[closer]
-        return best[where].reshape(packed.shape)
-
     @cached_property
     def palette(self) -> np.ndarray:
         """Colours by class, uint8, 256 x 3: Cityscapes' own, or PASCAL VOC's bit pattern shifted by one, so that no
