@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import parser
 from PIL import Image
+from toys import toy_teacher
 
+from vemcompress import recipe as recipes
 from vemcompress.errors import InputError, NumericalError, OutputError, UsageError
 from vemcompress.generate import generate
+from vemcompress.weights.artifact import save_generator
 
 OURS = {"layout": "NCHW", "range": "-1..1", "multiple": "4", "min_size": "8"}
 NEGATIVE = "y = Neg (x)"
@@ -276,3 +280,22 @@ def test_real_photos_through_an_export(tmp_path):
     for source in (tmp_path / "in").iterdir():
         with Image.open(source) as image:
             assert read(tmp_path / "out" / f"{source.stem}.png").shape[1::-1] == image.size
+
+
+def test_a_run_that_draws_from_label_maps_is_given_label_maps_of_any_size(tmp_path):
+    network = toy_teacher("unet", in_channels=3, downs=4)
+    run, maps = tmp_path / "run", tmp_path / "maps"
+    run.mkdir()
+    maps.mkdir()
+    plan = recipes.read("omgd", ["data.kind=labels", "data.classes=3", "data.void=7", "data.direction=BtoA"])
+    (run / "recipe.toml").write_text(plan.toml())
+    save_generator(run / "student.safetensors", network)
+    values = np.array([[0, 1, 2, 7]], np.uint8).repeat(20, 0).repeat(5, 1)
+    Image.fromarray(values).save(maps / "a.png")
+    generate(run, maps, tmp_path / "out")
+    classes = torch.from_numpy(np.pad(values, ((0, 12), (0, 12)), mode="edge"))
+    one_hot = torch.stack([(classes == c).float() for c in range(3)])
+    with torch.no_grad():
+        expected = ((network(one_hot[None])[0] + 1) * 127.5).round().clamp(0, 255)[:, :20, :20]
+    drawn = np.asarray(Image.open(tmp_path / "out/a.png")).transpose(2, 0, 1)
+    assert np.abs(drawn - expected.numpy()).max() <= 1

@@ -48,8 +48,9 @@ def generate(
 
     `output` is a folder (created), or for one photo a .png file. `size` resizes first: a number is the shorter side,
     a pair height and width, in pixels. Photos of equal size that follow each other run together, up to `batch`.
-    A model of one fixed size gets photos resized to it, and its pictures are resized back. Unreadable photos are
-    skipped and named in the result. No input file is overwritten.
+    A model of one fixed size gets photos resized to it, and its pictures are resized back. A run that learnt to draw
+    from label maps is given label maps. Unreadable photos are skipped and named in the result. No input file is
+    overwritten.
 
     Raises InputError (4: model or photos unreadable, none left), UsageError (2), OutputError (9), MemoryExhausted (6).
     """
@@ -66,7 +67,7 @@ def generate(
     if model.assumed:
         tell({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
     try:
-        for group in _groups(_photos(plan, size, model.channels, result, tell), batch):
+        for group in _groups(_photos(plan, size, model, result, tell), batch):
             start = time.perf_counter()
             pictures = _apply(model, np.stack([photo for _, photo in group]))
             result.seconds += time.perf_counter() - start
@@ -87,16 +88,20 @@ def generate(
 Named = tuple[Path, np.ndarray]
 
 
-def _photos(plan: list[tuple[Path, Path]], size, channels: int, result: GenerateResult, tell) -> Iterator[Named]:
+def _photos(plan: list[tuple[Path, Path]], size, model, result: GenerateResult, tell) -> Iterator[Named]:
     """Each readable photo, resized, in the model's colours, with its target; the others are put down as skipped."""
+    labels = getattr(model, "labels", None)
     for source, target in plan:
         try:
-            photo = read_image(source)
+            photo = read_image(source) if labels is None else labels.read(source)
         except ImageError as error:
             result.skipped[source] = error.reason
             tell({"event": "skipped", "path": str(source), "reason": error.reason})
             continue
-        yield target, _colours(_resized(photo, size), channels)
+        if labels is None:
+            yield target, _colours(_resized(photo, size), model.channels)
+        else:
+            yield target, _resized(photo, size, Image.Resampling.NEAREST)[:, :, None]
 
 
 def _groups(photos: Iterator[Named], batch: int) -> Iterator[list[Named]]:
@@ -184,7 +189,7 @@ def _names(photos: list[Path]) -> list[str]:
     return names
 
 
-def _resized(photo: np.ndarray, size: int | tuple[int, int] | None) -> np.ndarray:
+def _resized(photo: np.ndarray, size: int | tuple[int, int] | None, how=Image.Resampling.BICUBIC) -> np.ndarray:
     if size is None:
         return photo
     height, width = photo.shape[:2]
@@ -193,7 +198,7 @@ def _resized(photo: np.ndarray, size: int | tuple[int, int] | None) -> np.ndarra
         size = max(1, round(height * scale)), max(1, round(width * scale))
     if size == (height, width):
         return photo
-    return np.array(Image.fromarray(photo).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(photo).resize((size[1], size[0]), how))
 
 
 def _colours(photo: np.ndarray, channels: int) -> np.ndarray:

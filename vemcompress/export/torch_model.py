@@ -1,21 +1,27 @@
 """A PyTorch generator behind the same face as an .onnx file (`session.OnnxModel`)."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from vemcompress.data.labels import LabelMaps, label_maps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import contract_of, deployment_copy
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.recipe import read
 from vemcompress.weights.loading import load
 
 
 @dataclass
 class TorchModel:
-    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), by padding and cropping."""
+    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), by padding and cropping.
+
+    Where it draws from `labels`, it is called with label maps, N x H x W x 1 of classes and VOID.
+    """
 
     name: str
     network: nn.Module
@@ -25,14 +31,20 @@ class TorchModel:
     device: torch.device
     fixed_size: None = None
     assumed: str = ""
+    labels: LabelMaps | None = None
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Raises MemoryExhausted (6)."""
         height, width = images.shape[1:3]
-        x = to_float(pad_to_multiple(images, self.multiple, self.min_size), -1.0, 1.0)
+        padded = pad_to_multiple(images, self.multiple, self.min_size)
+        if self.labels is not None and self.labels.input == "onehot":
+            x = self.labels.one_hot(padded[..., 0])
+        else:
+            padded = padded if self.labels is None else self.labels.colours(padded[..., 0])
+            x = torch.from_numpy(to_float(padded, -1.0, 1.0)).permute(0, 3, 1, 2)
         try:
-            y = self.network(torch.from_numpy(x).permute(0, 3, 1, 2).contiguous().to(self.device))
+            y = self.network(x.contiguous().to(self.device))
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise MemoryExhausted(
                 f"{self.name}: not enough memory for a photo of {width} x {height} pixels; use --size."
@@ -47,7 +59,19 @@ def open_torch(source: str | os.PathLike, *, device: str = "cpu", photos: bool =
     go from photos to pictures.
     """
     place = usable_device(device)
-    return wrap(load(source).generator, str(source), place, photos=photos)
+    labels = _labels_of(Path(source))
+    model = wrap(load(source).generator, str(source), place, photos=photos and labels is None)
+    return model if labels is None else replace(model, labels=labels, channels=1)
+
+
+def _labels_of(run: Path) -> LabelMaps | None:
+    """How the label maps are read that a run's network draws from; None where it draws from photos, or is no run."""
+    if not (run / "recipe.toml").is_file():
+        return None
+    data = read(run / "recipe.toml").data
+    if data.kind != "labels" or data.direction != "BtoA":
+        return None
+    return label_maps(data.classes, data.void, data.label_input, data.ids or "index")
 
 
 def usable_device(name: str) -> torch.device:
@@ -70,6 +94,6 @@ def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = 
     if photos and (contract.in_channels not in (1, 3) or contract.out_channels not in (1, 3)):
         raise InputError(
             f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "
-            "pictures; give a model with 3 or 1 on both sides."
+            "pictures; give a model with 3 or 1 on both sides, or the folder of a run that learnt from label maps."
         )
     return TorchModel(name, network.to(device), contract.in_channels, contract.multiple, contract.min_size, device)
