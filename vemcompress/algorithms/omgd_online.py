@@ -122,7 +122,7 @@ class Record(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("value", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("value", torch.zeros(()))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     @property
