@@ -4,8 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from vemcompress import devices, runs
+from vemcompress.data.sets import ImageSet
 from vemcompress.errors import RecipeError
+from vemcompress.gans import GAN
 from vemcompress.networks.base import count_parameters
 from vemcompress.recipe import Recipe
 from vemcompress.resolve import resolve_teaching
@@ -93,22 +97,9 @@ def teach(
             networks = {name: runs.described(g, plan.data.size) for name, g in gan.generators().items()}
             teacher_is = provenance | next(iter(networks.values()))
             run.write_json(run.environment, runs.environment(plan, where, teacher=teacher_is, networks=networks))
-            on_event({
-                "event": "teaching",
-                "recipe": plan.name,
-                "gan": plan.gan.model_dump(mode="json", exclude_none=True),
-                "networks": networks,
-                "discriminators": {n: count_parameters(d) for n, d in gan.discriminators().items()},
-                "images": learn_on.count,
-                "held_out": len(held_out.paths) if held_out else 0,
-                "size": plan.data.size,
-                "batch": plan.train.batch,
-                "steps": plan.train.steps,
-                "step": trainer.step,
-                "continued": continued,
-                "device": where.type,
-                "precision": plan.train.precision,
-                "picture": str(runs.save_picture(run.samples / "data.png", columns)),
+            picture = runs.save_picture(run.samples / "data.png", columns)
+            on_event(_announcement(plan, gan, networks, learn_on, held_out, where) | {
+                "step": trainer.step, "continued": continued, "picture": str(picture),
             })  # fmt: skip
             if trainer.step < plan.train.steps:
                 trainer.train()
@@ -124,6 +115,25 @@ def teach(
         skipped_images=len(stream.skipped),
         best=trainer.best.state,
     )
+
+
+def _announcement(
+    plan: Recipe, gan: GAN, networks: dict, images: ImageSet, held_out: ImageSet | None, device: torch.device
+) -> dict:
+    return {
+        "event": "teaching",
+        "recipe": plan.name,
+        "gan": plan.gan.model_dump(mode="json", exclude_none=True),
+        "networks": networks,
+        "discriminators": {name: count_parameters(judge) for name, judge in gan.discriminators().items()},
+        "images": images.count,
+        "held_out": len(held_out.paths) if held_out else 0,
+        "size": plan.data.size,
+        "batch": plan.train.batch,
+        "steps": plan.train.steps,
+        "device": device.type,
+        "precision": plan.train.precision,
+    }
 
 
 def _alone(plan: Recipe, on_event: Event) -> Recipe:
