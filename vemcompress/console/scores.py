@@ -1,5 +1,8 @@
 """Scores on stdout: of one run, and mean and spread of several seeds' runs."""
 
+from collections.abc import Callable
+from functools import partial
+
 from rich.table import Table
 
 from vemcompress.console.results import Results
@@ -12,24 +15,11 @@ class Scores(Results):
         apart = best is not None and best["step"] != step
         columns = [(f"{role} (step {step})" if apart and step is not None else role, values["metrics"])]
         columns += [(f"best (step {best['step']})", best["metrics"])] if apart else []
-        columns += [("teacher", values["teacher"]), ("real photos", without_suffix(values["real"], "_real"))]
-        shown = [(title, column) for title, column in columns if column]
-        table = Table("metric", show_edge=False, pad_edge=False)
-        for title, _ in shown:
-            table.add_column(title, justify="right", overflow="fold")
-        for name in values["metrics"]:
-            table.add_row(name, *(score(name, column.get(name)) for _, column in shown))
-        self.show(table)
+        self._scores("metric", columns, values, score)
         if best is not None:
-            which = "the test images" if best["on"] == "test" else "held-out training images"
-            picked = f"picked by {best['picked_by']} on {which}"
+            picked = f"picked by {best['picked_by']} on {which_images(best['on'])}"
             self.show(f"best: {picked}" if apart else f"the best is the last (step {step}), {picked}")
-        real = f", {values['real_images']} real" if values["real_images"] else ""
-        self.show(f"{values['images']} images{real} at {values['size']} px; features: {values['features']}")
-        for name in values["metrics"]:
-            self.show(f"{name}: {values['protocol'].get(name, '')}")
-        for name, reason in values["skipped"].items():
-            self.err.print(f"left out  {name}: {reason}", markup=False)
+        self._protocols(values)
 
     def distilled_seeds(self, values: dict) -> None:
         runs, best = values["seeds"], values["best"]
@@ -58,24 +48,31 @@ class Scores(Results):
         )
         columns = [(f"{first['role']}, last" if apart else first["role"], values["metrics"])]
         columns += [(f"{first['role']}, best", best["metrics"])] if apart else []
-        columns += [("teacher", values["teacher"]), ("real photos", without_suffix(values["real"], "_real"))]
-        shown = [(title, column) for title, column in columns if column]
-        table = Table("mean ± std (n)", show_edge=False, pad_edge=False)
-        for title, _ in shown:
-            table.add_column(title, justify="right", overflow="fold")
-        for name in values["metrics"]:
-            cells = (spread(column.get(name), lambda value, name=name: score(name, value)) for _, column in shown)
-            table.add_row(name, *cells)
-        self.show(table)
+        self._scores("mean ± std (n)", columns, values, lambda name, found: spread(found, partial(score, name)))
         for seed, one in values["seeds"].items():
             of = "" if one["step"] is None else f", step {one['step']}"
             self.show(f"seed {seed}{of}" + (f", best of step {one['best']['step']}" if one["best"] else ""))
         if best is not None:
             which = "best" if apart else "the best is the last of every seed"
             self.show(f"{which}: picked by {best['picked_by']} on {which_images(best['on'])}")
-        real = f", {first['real_images']} real" if first["real_images"] else ""
-        self.show(f"{first['images']} images{real} at {first['size']} px; features: {first['features']}")
+        self._protocols(first)
+
+    def _scores(self, corner: str, columns: list[tuple[str, dict]], values: dict, cell: Callable) -> None:
+        """A table of metrics: these columns, then the teacher's and the real photos'; empty ones are left out."""
+        columns += [("teacher", values["teacher"]), ("real photos", without_suffix(values["real"], "_real"))]
+        shown = [(title, column) for title, column in columns if column]
+        table = Table(corner, show_edge=False, pad_edge=False)
+        for title, _ in shown:
+            table.add_column(title, justify="right", overflow="fold")
         for name in values["metrics"]:
-            self.show(f"{name}: {first['protocol'].get(name, '')}")
-        for name, reason in first["skipped"].items():
+            table.add_row(name, *(cell(name, column.get(name)) for _, column in shown))
+        self.show(table)
+
+    def _protocols(self, one: dict) -> None:
+        """How many images, how each figure was made, and why others are missing."""
+        real = f", {one['real_images']} real" if one["real_images"] else ""
+        self.show(f"{one['images']} images{real} at {one['size']} px; features: {one['features']}")
+        for name in one["metrics"]:
+            self.show(f"{name}: {one['protocol'].get(name, '')}")
+        for name, reason in one["skipped"].items():
             self.err.print(f"left out  {name}: {reason}", markup=False)
