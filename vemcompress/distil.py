@@ -155,7 +155,7 @@ class _Distillation:
         size = plan.data.size
         teacher = provenance | runs.described(self.original, size)
         networks = {"teacher": teacher, "student": runs.described(algorithm.student, size)}
-        run.write_json(run.environment, runs.environment(plan, self.device, **networks))
+        run.write_json(run.environment, runs.environment(self.device, **networks))
         picture = runs.save_picture(run.samples / ("data.png" if self.gan else "teacher.png"), self.columns)
         self._announce(networks, picture, trainer.step, continued)
         if trainer.step < plan.train.steps:

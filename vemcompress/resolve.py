@@ -38,7 +38,7 @@ def resolve(recipe: Recipe, teacher: Generator, channels: tuple[int, int], image
     train, algorithm, information = recipe.train, recipe.algorithm, recipe.information
     batch = train.batch or (4 if unet else 1)
     algorithm = _algorithm(algorithm, teacher, unet)
-    steps = _steps(train, images, batch, DEFAULT_STEPS)
+    steps = _steps(train, images, batch)
     if recipe.gan is not None and algorithm.online == "phases":
         algorithm = _phases(algorithm, images, batch, steps)
         # Epochs are the teacher's, as published; the student's come on top.
@@ -60,7 +60,7 @@ def resolve(recipe: Recipe, teacher: Generator, channels: tuple[int, int], image
 def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:
     """The recipe of a teacher that learns alone, with its batch and length decided."""
     batch = recipe.train.batch or (4 if isinstance(teacher.config, UNetConfig) else 1)
-    size, steps = recipe.data.size, _steps(recipe.train, images, batch, DEFAULT_STEPS)
+    size, steps = recipe.data.size, _steps(recipe.train, images, batch)
     return _with(
         recipe,
         data=_with(recipe.data, load_size=recipe.data.load_size or round(size * 286 / 256)),
@@ -68,8 +68,8 @@ def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:
     )
 
 
-def _steps(train: TrainSettings, images: int, batch: int, default: int) -> int:
-    return max(1, round(train.epochs * images / batch)) if train.epochs else train.steps or default
+def _steps(train: TrainSettings, images: int, batch: int) -> int:
+    return max(1, round(train.epochs * images / batch)) if train.epochs else train.steps or DEFAULT_STEPS
 
 
 def _phases(settings: OMGD.Settings, images: int, batch: int, steps: int) -> OMGD.Settings:

@@ -155,14 +155,21 @@ def picker(
 ) -> Picker | None:
     """What scores a network on the held-out images, or the test images where the recipe says so.
 
-    `teacher`: the frozen one. None where nothing was held out, or the recipe does not want it.
+    `teacher`: the frozen one. None where the recipe does not want it, or leaves it open and nothing was held out.
+    Raises RecipeError where it names a figure and nothing was.
     """
+    named = by is None and plan.train.best_by not in ("auto", "none")
     by = by or plan.train.best_by
     images = test_set(plan.data) if plan.train.best_on == "test" else held_out
     if by == "auto":
         by = "ssim_teacher" if teacher else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
         if by == "frechet" and features is None:
             return None
+    if images is None and named:
+        raise RecipeError(
+            f"train.best_by = '{by}': no image is held out to pick the best checkpoint by; set data.held_out, or "
+            "train.best_on=test, or train.best_by=none."
+        )
     if by == "none" or images is None:
         return None
     from vemcompress.evaluation.select import scorer  # late: evaluation's libraries take a second to import
@@ -215,7 +222,7 @@ def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
         )
 
 
-def environment(plan: Recipe, device: torch.device, **networks: dict) -> dict:
+def environment(device: torch.device, **networks: dict) -> dict:
     """What a run's environment.json says."""
     packages = ("torch", "torchvision", "numpy", "safetensors", "pillow", "onnx", "onnxruntime")
     return {

@@ -96,7 +96,7 @@ def teach(
             write_atomically(run.recipe, plan.toml().encode())
             networks = {name: runs.described(g, plan.data.size) for name, g in gan.generators().items()}
             teacher_is = provenance | next(iter(networks.values()))
-            run.write_json(run.environment, runs.environment(plan, where, teacher=teacher_is, networks=networks))
+            run.write_json(run.environment, runs.environment(where, teacher=teacher_is, networks=networks))
             picture = runs.save_picture(run.samples / "data.png", columns)
             on_event(_announcement(plan, gan, networks, learn_on, held_out, where) | {
                 "step": trainer.step, "continued": continued, "picture": str(picture),
