@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,8 +10,22 @@ from torch import Tensor
 def gram(x: Tensor) -> Tensor:
     """F F^T / (C H W) of each image: B x C x C."""
     c, h, w = x.shape[1:]
-    f = x.float().permute(0, 2, 3, 1).flatten(1, 2)  # no copy of a map whose channels lie together
-    return f.mT @ f / (c * h * w)
+    # H W x C: no copy of a map whose channels lie together
+    return _Products.apply(x.float().permute(0, 2, 3, 1).flatten(1, 2)) / (c * h * w)
+
+
+class _Products(torch.autograd.Function):
+    """F^T F of B x N x C: B x C x C. Its backward is one product, F (G + G^T), where autograd's are two and a sum."""
+
+    @staticmethod
+    def forward(ctx, f: Tensor) -> Tensor:
+        ctx.save_for_backward(f)
+        return f.mT @ f
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> Tensor:
+        (f,) = ctx.saved_tensors
+        return f @ (g + g.mT)
 
 
 def style(teachers: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:

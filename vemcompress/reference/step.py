@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.omgd_online import OnlineOMGD, PhasedOMGD
 from vemcompress.information.vem import VEM
+from vemcompress.networks.instance_norm import InstanceNorm2d
 from vemcompress.reference.gans import plain_gan
 from vemcompress.reference.losses import channel_distillation, distillation
 from vemcompress.reference.vem import PlainVEM
@@ -33,6 +34,9 @@ class PlainStep:
         if self.gan is not None:
             algorithm.gan.requires_grad_(True)
         algorithm.train()
+        for module in algorithm.modules():
+            if isinstance(module, InstanceNorm2d):
+                module.__class__ = nn.InstanceNorm2d  # PyTorch's own
 
     def __call__(self, batch: Any, random: torch.Generator, step: int = 1) -> dict[str, Tensor]:
         algorithm, losses = self.algorithm, {}
