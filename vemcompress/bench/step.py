@@ -73,18 +73,23 @@ def bench_step(
     reference_precision: str = "fp32",
     steps: int | None = None,
     phase: str = "student",
+    threads: int | None = None,
     on_event: Callable[[dict], None] = lambda event: None,
 ) -> StepBench:
     """Measure the training step of a recipe, and `against` "reference" the plain one in the same run, in turns.
 
     `steps`: how many are measured after warm-up, 5 on a CPU and 50 on a GPU by default; `phase`: "student" or
-    "teacher", of recipes in which they take turns. Without `data` images are drawn. Raises as `distill`.
+    "teacher", of recipes in which they take turns; `threads`: of a CPU, for this process from here on. Without `data` images are drawn. Raises as `distill`.
     """
     if against not in (None, "reference"):
         raise UsageError(f"--against {against}: only reference is there to compare with.")
     if phase not in ("student", "teacher"):
         raise UsageError(f"--phase {phase}: must be student or teacher.")
+    if reference_precision not in ("fp32", "tf32"):
+        raise UsageError(f"--reference-precision {reference_precision}: must be fp32 or tf32.")
     where = devices.choose(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
     rounds = steps or (50 if where.type == "cuda" else 5)
     with TemporaryDirectory() as folder, devices.memory_errors("lower --batch or --size."):
         made = subject(

@@ -10,6 +10,7 @@ from vemcompress import devices
 from vemcompress.learner import Learner
 from vemcompress.recipe import TrainSettings
 from vemcompress.timing import Timer
+from vemcompress.training.compiling import compile_networks
 from vemcompress.training.runner import Runner
 
 
@@ -27,12 +28,16 @@ class Stepper:
         learner.to(device, memory_format=torch.channels_last).train()
         self.timer = Timer(device)
         learner.work_with(self.timer, settings.precision == "bf16")
+        if settings.compile:
+            compile_networks(learner, device)
         self.runner = Runner(learner.updates(), device, self.timer)
         self.factor = 1.0
 
     def __call__(self, batch: Any, step: int) -> dict[str, Tensor]:
         """All updates that are due, on one batch on the device: their terms, detached. Raises NumericalError."""
         settings = self.settings
+        if settings.compile:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
         clock = self.learner.clock(step, settings.steps)
         self.factor = self.runner.schedule(*clock, settings.constant, self.epoch_length)
         out = self.learner(batch, self.random(step), step)
