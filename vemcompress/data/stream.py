@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -23,6 +23,15 @@ __all__ = ["ImageStream", "test_batch"]
 ORDER, AUGMENTATION = 0, 1  # what a random generator is for, as part of its seed
 Event = Callable[[dict], None]
 Batch = TypeVar("Batch")
+
+
+class View(NamedTuple):
+    """What a sample shows: image number `index` of the paths, from pixel `top`, `left` on, mirrored or not."""
+
+    index: int
+    top: int
+    left: int
+    flipped: bool
 
 
 class ImageStream:
@@ -82,19 +91,26 @@ class ImageStream:
         return prefetched(self._batch, self._report, start_step, self.workers)
 
     def _batch(self, step: int) -> Tensor:
-        samples = [self._sample(step * self.batch_size + j) for j in range(self.batch_size)]
-        return self._collate(np.stack(samples))
+        return self._collate(np.stack([self._sample(k) for k in self._numbers(step)]))
+
+    def _numbers(self, step: int) -> range:
+        """The samples of a step's batch, counted from the first of the run."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
 
     def _collate(self, samples: np.ndarray) -> Tensor:
         return to_tensor(samples)
 
     def _sample(self, k: int) -> np.ndarray:
-        image = self._readable(k)
+        index, image = self._readable(k)
+        view = self._view(k, index)
+        image = image[view.top : view.top + self.size, view.left : view.left + self.size]
+        return image[:, ::-1] if view.flipped else image
+
+    def _view(self, k: int, index: int) -> View:
+        """Crop and flip of sample k, which shows image `index`."""
         rng = np.random.default_rng((self.seed, self.augmentation, k))
         top, left = rng.integers(0, self.load_size - self.size + 1, 2)
-        flipped = self.flip and rng.random() < 0.5
-        image = image[top : top + self.size, left : left + self.size]
-        return image[:, ::-1] if flipped else image
+        return View(index, int(top), int(left), bool(self.flip and rng.random() < 0.5))
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, ORDER, epoch)).permutation(len(self.paths))
@@ -105,11 +121,12 @@ class ImageStream:
         order = self._order(epoch)
         return (int(order[(position + shift) % len(order)]) for shift in range(len(order)))
 
-    def _readable(self, k: int) -> np.ndarray:
+    def _readable(self, k: int) -> tuple[int, np.ndarray]:
+        """The image that sample k shows, and its number."""
         for index in self._candidates(k):
             image = self._image(index)
             if image is not None:
-                return image
+                return index, image
         path, reason = next(iter(self.skipped.items()))
         raise InputError(
             f"none of {len(self.paths)} {self.noun} can be read (the first, {path}: {reason}); give other images."
