@@ -36,5 +36,5 @@ class Scorer:
     def _statistics(self, side: str, extractor: str) -> Statistics:
         """Computed once: the student's serve every distance on the same features."""
         if (side, extractor) not in self._computed:
-            self._computed[side, extractor] = statistics_of(self._sides[side].matrix(extractor))
+            self._computed[side, extractor] = statistics_of(self._sides[side].matrix(extractor), self._device)
         return self._computed[side, extractor]
