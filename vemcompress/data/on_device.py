@@ -73,10 +73,10 @@ class Sent:
 
     def prepare(self, step: int) -> Tensor:
         samples = [self._stream._sample(k) for k in self._stream._numbers(step)]
-        return _pinned(np.stack(samples), self._device)
+        return pinned(np.stack(samples), self._device)
 
     def deliver(self, samples: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        return self._stream._collate(_moved(samples, self._device))
+        return self._stream._collate(moved(samples, self._device))
 
 
 class Ticket(NamedTuple):
@@ -104,19 +104,19 @@ class Kept:
             views.append(self._stream._view(k, index))
             if image is not None:
                 fresh[index] = image
-        views = _pinned(np.array(views, np.int64), self._device)
+        views = pinned(np.array(views, np.int64), self._device)
         if not fresh:
             return Ticket(views, None, None)
         # Batches ahead may bring the same image: whichever is delivered first needs it, and the bytes are the same.
-        return Ticket(views, torch.tensor(list(fresh)), _pinned(np.stack(list(fresh.values())), self._device))
+        return Ticket(views, torch.tensor(list(fresh)), pinned(np.stack(list(fresh.values())), self._device))
 
     def deliver(self, ticket: Ticket) -> Tensor | tuple[Tensor, Tensor]:
         if ticket.images is not None:
-            self._images.index_copy_(0, ticket.numbers.to(self._device), _moved(ticket.images, self._device))
+            self._images.index_copy_(0, ticket.numbers.to(self._device), moved(ticket.images, self._device))
             self._there.update(ticket.numbers.tolist())
             for index in ticket.numbers.tolist():
                 self._stream._forget(index)
-        index, top, left, flipped = _moved(ticket.views, self._device)[..., None].unbind(1)
+        index, top, left, flipped = moved(ticket.views, self._device)[..., None].unbind(1)
         rows = top + self._across
         columns = left + torch.where(flipped > 0, self._across.flip(0), self._across)
         return self._stream._collate(self._images[index[..., None], rows[:, :, None], columns[:, None, :]])
@@ -131,13 +131,13 @@ def on_device(stream: Stream, device: torch.device | None, where: str) -> Stream
     return DeviceStream(stream, device, keep=where == "auto" and stream.nbytes <= room)
 
 
-def _pinned(array: np.ndarray, device: torch.device) -> Tensor:
+def pinned(array: np.ndarray, device: torch.device) -> Tensor:
     """In memory that a GPU can copy from while both go on."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
-def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """On the device, without waiting for it. The caller may drop `tensor` at once: PyTorch gives pinned memory out
     again only after the copies that were issued from it are done."""
     return tensor.to(device, non_blocking=True)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import torch
 
-from vemcompress.evaluation.collect import Features
 from vemcompress.evaluation.frechet import Statistics, distance, statistics_of
 from vemcompress.evaluation.kid import kernel_distance
 from vemcompress.evaluation.plan import SetMetric
+from vemcompress.evaluation.sides import Features
 
 
 class Scorer:
