@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vemcompress.data import on_device as module
 from vemcompress.data.on_device import DeviceStream, on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream
 from vemcompress.data.pairs import find_pairs
@@ -102,6 +103,14 @@ def test_no_readable_image_is_an_input_error_on_a_device_too(root):
 def test_only_a_gpu_gets_its_batches_made_there(root):
     stream = plain(root, "images")
     assert on_device(stream, None, "auto") is stream and on_device(stream, CPU, "auto") is stream
+
+
+@pytest.mark.parametrize(("free", "where", "keep"), [(10, "auto", True), (9.9, "auto", False), (10, "never", False)])
+def test_a_set_stays_on_a_gpu_where_it_takes_at_most_a_tenth_of_what_is_free(root, monkeypatch, free, where, keep):
+    stream = plain(root, "unpaired")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * stream.nbytes), 0))
+    monkeypatch.setattr(module, "DeviceStream", lambda stream, device, keep: keep)
+    assert on_device(stream, torch.device("cuda"), where) is keep
 
 
 @pytest.mark.gpu

@@ -24,7 +24,8 @@ class Mean(nn.Module):
 class Event:
     """CUDA's, as far as the order of looks is concerned."""
 
-    def record(self):
+    def record(self, stream):
+        assert stream == "of cuda:1"
         self.recorded = True
 
     def synchronize(self):
@@ -34,7 +35,8 @@ class Event:
 @pytest.fixture
 def late(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    return Checks("cuda")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"of {device}")
+    return Checks("cuda:1")
 
 
 def error(finite):

@@ -16,7 +16,8 @@ class Checks:
     """
 
     def __init__(self, device: torch.device | str):
-        self._late = torch.device(device).type == "cuda"
+        self._device = torch.device(device)
+        self._late = self._device.type == "cuda"
         self._new: list[tuple[Tensor, Error]] = []
         self._old: list[tuple[Tensor, Error]] = []
         self._done: torch.cuda.Event | None = None
@@ -38,7 +39,7 @@ class Checks:
         self._old, old = self._new, self._old
         self._new = []
         self._done = torch.cuda.Event()
-        self._done.record()
+        self._done.record(torch.cuda.current_stream(self._device))
         for finite, error in old:
             _look(finite, error)
 
