@@ -75,7 +75,7 @@ def teach(
         pick = runs.picker(plan, held_out, channels, where, features=None, teacher=None)
         run.create()
         with run.locked():
-            stream = learn_on.stream(channels, plan.train.batch, plan.train.seed, on_event)
+            stream = learn_on.stream(channels, plan.train.batch, plan.train.seed, on_event, where)
             provenance = loaded.provenance() if loaded else {"source": f"{plan.gan.name}, learnt in this run"}
             trainer = Trainer(
                 plan,

@@ -79,7 +79,8 @@ def bench_step(
     """Measure the training step of a recipe, and `against` "reference" the plain one in the same run, in turns.
 
     `steps`: how many are measured after warm-up, 5 on a CPU and 50 on a GPU by default; `phase`: "student" or
-    "teacher", of recipes in which they take turns; `threads`: of a CPU, for this process from here on. Without `data` images are drawn. Raises as `distill`.
+    "teacher", of recipes in which they take turns; `threads`: of a CPU, for this process from here on. Without `data`
+    images are drawn. Raises as `distill`.
     """
     if against not in (None, "reference"):
         raise UsageError(f"--against {against}: only reference is there to compare with.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli.options import Device, Json, Size, TeacherClass, Weights, open_console, weights_only
+from vemcompress.cli.options import Device, Images, Json, Size, TeacherClass, Weights, open_console, weights_only
 
 
 def evaluate(
@@ -34,7 +34,7 @@ def evaluate(
     features: Annotated[str | None, typer.Option(help="A second feature network: squeezenet1_1[_caffe].")] = None,
     features_weights: Annotated[Path | None, typer.Option(readable=False, help="Its weights.")] = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
+    batch: Images = None,
     seed: Annotated[int, typer.Option(help="Of KID's subsets.")] = 0,
     device: Device = "auto",
     json: Json = False,
@@ -84,7 +84,7 @@ def stats(
     features: Annotated[str, typer.Option(help="inception, or squeezenet1_1[_caffe].")] = "inception",
     features_weights: Annotated[Path | None, typer.Option(readable=False, help="SqueezeNet's weights.")] = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(min=1)] = 8,
+    batch: Images = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:

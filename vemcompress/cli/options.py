@@ -26,6 +26,7 @@ Steps = Annotated[int | None, typer.Option(help="train.steps")]
 Epochs = Annotated[float | None, typer.Option(help="train.epochs")]
 TrainSize = Annotated[int | None, typer.Option(help="data.size")]
 Batch = Annotated[int | None, typer.Option(help="train.batch")]
+Images = Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: 8, on CUDA up to 64.")]
 Seed = Annotated[int | None, typer.Option(help="train.seed")]
 Precision = Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 (train.precision).")]
 Compile = Annotated[

@@ -9,46 +9,32 @@ from torch import Tensor, nn
 
 from vemcompress.data.images import ImageError
 from vemcompress.errors import InputError
-from vemcompress.evaluation import fidelity
 from vemcompress.evaluation.batches import batches, to_bytes
+from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.features import Extractor
 from vemcompress.evaluation.frechet import double_device
 from vemcompress.evaluation.inputs import Batch, Inputs
-from vemcompress.evaluation.miou import Miou
 from vemcompress.evaluation.prepare import Setup
-from vemcompress.evaluation.running import as_rgb, evaluating, output_of, same_shape, to_unit
-from vemcompress.evaluation.statistics import OnEvent, checked_features
-
-_FIDELITY = {"ssim": fidelity.ssim, "psnr": fidelity.psnr, "l1": fidelity.l1}
-
-
-class Features:
-    """Features of a growing set of images, by extractor."""
-
-    def __init__(self, extractors: Sequence[Extractor]):
-        self._extractors, self.count = extractors, 0
-        self._rows: dict[str, list[Tensor]] = {e.name: [] for e in extractors}
-
-    def add(self, images: Tensor) -> None:
-        """Take in B x 3 x H x W uint8 images on the extractors' device."""
-        self.count += len(images)
-        for extractor in self._extractors:
-            self._rows[extractor.name].append(checked_features(extractor, images).float().cpu())
-
-    def matrix(self, name: str) -> Tensor:
-        """N x D float32, in the images' order."""
-        return torch.cat(self._rows[name])
+from vemcompress.evaluation.running import evaluating, output_of, same_shape, to_unit
+from vemcompress.evaluation.sides import Side
+from vemcompress.evaluation.statistics import OnEvent
 
 
 @dataclass
 class Pass:
-    """How images are read: side in pixels, batch, device, and where events go. `unreadable` collects path: reason."""
+    """How images are read: side in pixels, batch, device, and where events go. `unreadable` collects path: reason.
+
+    `checks` are looked at once a batch, and at the end of each pass.
+    """
 
     size: int
     batch: int
     device: torch.device
     report: OnEvent
     unreadable: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.checks = Checks(self.device)
 
     def inputs(self, inputs: Inputs) -> Iterator[Batch]:
         """Batches on the device, with an event for each; InputError where none can be read."""
@@ -57,15 +43,17 @@ class Pass:
 
     def real(self, paths: Sequence[Path]) -> Iterator[Tensor]:
         """uint8 images, B x 3 x H x W, likewise."""
-        read = batches(paths, self.size, self.batch, self._on_bad)
-        return self._told("real", paths, ((len(names), images.to(self.device)) for names, images in read))
+        read = batches(paths, self.size, self.batch, self._on_bad, self.device)
+        return self._told("real", paths, ((len(names), images) for names, images in read))
 
     def _told(self, stage: str, paths: Sequence[Path], counted: Iterator) -> Iterator:
         done, known = 0, set(self.unreadable)
         for count, batch in counted:
             yield batch
+            self.checks.turn()
             done += count
             self.report({"event": "eval", "stage": stage, "done": done, "total": len(paths)})
+        self.checks.finish()
         if not done:
             path, reason = next((p, r) for p, r in self.unreadable.items() if p not in known)
             raise InputError(
@@ -77,45 +65,23 @@ class Pass:
         self.report({"event": "eval", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
 
 
-class Side:
-    """What is gathered of one generator's images, or of the real ones: features, sums of fidelity, classes."""
-
-    def __init__(self, extractors: Sequence[Extractor], names: Sequence[str] = (), meter: Miou | None = None):
-        self.features, self.meter, self.extractors = Features(extractors), meter, extractors
-        self._sums = dict.fromkeys(names, 0.0)
-
-    def take(self, images: Tensor, truths: Sequence[Tensor]) -> None:
-        """B x C x H x W, uint8."""
-        if self.extractors:
-            self.features.add(as_rgb(images))
-        if self.meter is not None:
-            self.meter.add(as_rgb(images), truths)
-
-    def compare(self, made: Tensor, others: dict[str, Tensor]) -> None:
-        """Fidelity to the `teacher` and the `target`, all of them in [0, 1]."""
-        for name in self._sums:
-            kind, against = name.split("_")
-            self._sums[name] += float(_FIDELITY[kind](made, others[against]).sum())
-
-    def fidelity(self, images: int) -> dict[str, float]:
-        """The means over so many images."""
-        return {name: value / images for name, value in self._sums.items()}
-
-
 @torch.no_grad()
 def generate(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, reading: Pass) -> tuple[int, dict]:
     """Run every generator once on every image: how many there were, and a `Side` by role, `real` of the targets.
 
     Raises NumericalError where an output is not finite, InputError where outputs differ in shape.
     """
-    sides = {role: _side(role, setup) for role in networks}
+    sides = {role: _side(role, setup, reading.checks) for role in networks}
     of_real = setup.against_real if setup.real.targets else []
     if of_real or setup.meter:
-        sides["real"] = Side(of_real, meter=setup.meter() if setup.meter else None)
+        sides["real"] = Side(of_real, reading.checks, meter=setup.meter() if setup.meter else None)
     count, exact = 0, double_device(reading.device)
     with evaluating(*networks.values()):
         for batch in reading.inputs(inputs):
-            made = {role: output_of(network, role, batch.x, batch.files) for role, network in networks.items()}
+            made = {
+                role: output_of(network, role, batch.x, batch.files, reading.checks)
+                for role, network in networks.items()
+            }
             others = _checked(made, batch.targets)
             if setup.plan.fidelity:
                 units = {name: to_unit(images.to(exact)) for name, images in (made | others).items()}
@@ -129,10 +95,10 @@ def generate(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, readi
     return count, sides
 
 
-def _side(role: str, setup: Setup) -> Side:
+def _side(role: str, setup: Setup, checks: Checks) -> Side:
     """A teacher is not compared with itself."""
     names = [name for name in setup.plan.fidelity if not name.endswith(f"_{role}")]
-    return Side(list(setup.extractors.values()), names, setup.meter() if setup.meter else None)
+    return Side(list(setup.extractors.values()), checks, names, setup.meter() if setup.meter else None)
 
 
 def _checked(made: dict[str, Tensor], targets: Tensor | None) -> dict[str, Tensor]:
@@ -149,7 +115,7 @@ def _checked(made: dict[str, Tensor], targets: Tensor | None) -> dict[str, Tenso
 @torch.no_grad()
 def collect(paths: Sequence[Path], extractors: Sequence[Extractor], reading: Pass) -> Side:
     """Real images, read and resized as the inputs are."""
-    side = Side(extractors)
+    side = Side(extractors, reading.checks)
     for images in reading.real(paths):
         side.take(images, ())
     return side

@@ -55,7 +55,7 @@ class Cached:
             yield from (as_rgb(batch.targets) for batch in self.batches())
         else:
             paths, size = self.images.found.targets, self.images.settings.size
-            yield from (real.to(self.device) for _, real in batches(paths, size, BATCH, self._tell))
+            yield from (real for _, real in batches(paths, size, BATCH, self._tell, self.device))
 
 
 @dataclass(frozen=True)
