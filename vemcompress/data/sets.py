@@ -62,7 +62,7 @@ class ImageSet:
         """Channels of input and output: those of a `generator`, or what these files have by themselves."""
         return generator or (self.pairs.channels if self.pairs else (3, 3))
 
-    def stream(self, channels: tuple[int, int], batch: int, seed: int, on_event: Event | None = None):
+    def stream(self, channels: tuple[int, int], batch: int, seed: int, on_event: Event | None = None, views: int = 0):
         """Training batches: images, or (input, target) of pairs, or (A, B) of two domains; see `stream`."""
         settings = self.settings
         options = {
@@ -71,6 +71,7 @@ class ImageSet:
             "flip": settings.flip,
             "batch": batch,
             "seed": seed,
+            "views": views,
             "on_event": on_event,
         }
         match self.found:

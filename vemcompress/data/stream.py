@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -20,9 +20,18 @@ from vemcompress.errors import InputError, RecipeError
 
 __all__ = ["ImageStream", "test_batch"]
 
-ORDER, AUGMENTATION = 0, 1  # what a random generator is for, as part of its seed
+ORDER, AUGMENTATION, FIXED_VIEW = 0, 1, 4  # what a random generator is for, as part of its seed
 Event = Callable[[dict], None]
 Batch = TypeVar("Batch")
+
+
+class View(NamedTuple):
+    """What a sample is: an image by its number, where it is cut from the resized one, and whether it is mirrored."""
+
+    index: int
+    top: int
+    left: int
+    flipped: bool
 
 
 class ImageStream:
@@ -34,6 +43,10 @@ class ImageStream:
 
     `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
     `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once.
+
+    `views`: 0 crops and flips every sample anew, as published. N > 0 gives each image N fixed views instead, a pure
+    function of the seed, the image and the view, and epoch e shows view e mod N. That is a weaker augmentation than
+    the published one: from epoch N on nothing new is seen. `keys` names them.
     """
 
     noun, augmentation = "images", AUGMENTATION
@@ -51,13 +64,14 @@ class ImageStream:
         channels: int = 3,
         cache_bytes: int = 2 << 30,
         workers: int = 2,
+        views: int = 0,
         on_event: Event | None = None,
     ):
         if not paths:
             raise InputError("no images to train on; name at least one folder of images.")
         self.paths, self.size, self.flip = [Path(p) for p in paths], size, flip
         self.load_size = _load_size(size, load_size, crop)
-        self.batch_size, self.seed, self.workers = batch, seed, workers
+        self.batch_size, self.seed, self.workers, self.views = batch, seed, workers, views
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
         self._tell, self._untold = on_event or (lambda event: None), deque()
@@ -81,20 +95,40 @@ class ImageStream:
         """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
         return prefetched(self._batch, self._report, start_step, self.workers)
 
+    def keys(self, step: int) -> list[int]:
+        """Which of all `views` the samples of a step are, as image * views + view. Its batch must have been made, for
+        only then it is known which images cannot be read."""
+        return [self._view(k).index * self.views + self._number(k) for k in self._samples(step)]
+
+    def _samples(self, step: int) -> range:
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
+
     def _batch(self, step: int) -> Tensor:
-        samples = [self._sample(step * self.batch_size + j) for j in range(self.batch_size)]
-        return self._collate(np.stack(samples))
+        return self._collate(np.stack([self._sample(k) for k in self._samples(step)]))
 
     def _collate(self, samples: np.ndarray) -> Tensor:
         return to_tensor(samples)
 
     def _sample(self, k: int) -> np.ndarray:
-        image = self._readable(k)
-        rng = np.random.default_rng((self.seed, self.augmentation, k))
+        while True:  # an image that cannot be read makes the next view one of another
+            index, top, left, flipped = self._view(k)
+            image = self._image(index)
+            if image is not None:
+                image = image[top : top + self.size, left : left + self.size]
+                return image[:, ::-1] if flipped else image
+
+    def _view(self, k: int) -> View:
+        """What sample k is, of the images that are not known to be unreadable. Raises InputError where all are."""
+        index = self._usable(k)
+        chance = (FIXED_VIEW, index, self._number(k)) if self.views else (self.augmentation, k)
+        rng = np.random.default_rng((self.seed, *chance))
         top, left = rng.integers(0, self.load_size - self.size + 1, 2)
-        flipped = self.flip and rng.random() < 0.5
-        image = image[top : top + self.size, left : left + self.size]
-        return image[:, ::-1] if flipped else image
+        return View(index, int(top), int(left), bool(self.flip and rng.random() < 0.5))
+
+    def _number(self, k: int) -> int:
+        """Which of its image's fixed views sample k is: each epoch shows the next, so that all are seen equally often
+        and from epoch `views` on none is new."""
+        return k // len(self.paths) % self.views
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, ORDER, epoch)).permutation(len(self.paths))
@@ -105,11 +139,10 @@ class ImageStream:
         order = self._order(epoch)
         return (int(order[(position + shift) % len(order)]) for shift in range(len(order)))
 
-    def _readable(self, k: int) -> np.ndarray:
+    def _usable(self, k: int) -> int:
         for index in self._candidates(k):
-            image = self._image(index)
-            if image is not None:
-                return image
+            if index not in self._bad:
+                return index
         path, reason = next(iter(self.skipped.items()))
         raise InputError(
             f"none of {len(self.paths)} {self.noun} can be read (the first, {path}: {reason}); give other images."
