@@ -26,6 +26,7 @@ from vemcompress.step import Adam
 from vemcompress.teachers import build_gan, settled
 from vemcompress.training.best import Picker
 from vemcompress.training.loop import Trainer
+from vemcompress.training.pace import Limit
 from vemcompress.training.run import RunFolder
 from vemcompress.weights.features import load_features
 from vemcompress.weights.files import write_atomically
@@ -36,9 +37,10 @@ Event = Callable[[dict], None]
 
 @dataclass(frozen=True)
 class DistillResult:
-    """A finished run. `seconds_per_step` is None where no step was needed; losses are those of the last step.
+    """A run. `seconds_per_step`, without saving, is None where no step was needed; losses are those logged last.
 
-    `best` is what best/best.json says of the best checkpoint, None where none was picked.
+    `best` is what best/best.json says of the best checkpoint, None where none was picked. `stopped` is "max_hours"
+    where the time was over after `steps` of `total_steps`, None for a run that is finished.
     """
 
     run: str
@@ -50,6 +52,8 @@ class DistillResult:
     seconds_per_step: float | None
     skipped_images: int
     best: dict | None = None
+    stopped: str | None = None
+    total_steps: int | None = None
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -64,16 +68,18 @@ def distill(
     overrides: Sequence[str] = (),
     resume: str | Path | None = None,
     device: str = "auto",
+    max_hours: float | Limit | None = None,
     on_event: Event = lambda event: None,
 ) -> DistillResult:
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
     Where the recipe has a [gan] the teacher learns too: from `teacher`'s weights, or from new ones. A resumed run
     takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set. Checks come in
-    this order: recipe, teacher, data, output. Raises the classes of `errors`; a run that raised keeps its last
+    this order: recipe, teacher, data, output. With `max_hours` it saves and returns before so much time has passed
+    since it was called, after one step at least. Raises the classes of `errors`; a run that raised keeps its last
     checkpoint and can be resumed.
     """
-    where = devices.choose(device)
+    limit, where = Limit.of(max_hours), devices.choose(device)
     plan, run = runs.open_recipe(recipe, overrides, resume)
     plan, loaded = runs.load_teacher(runs.located(plan, teacher, data, on_event))
     images = runs.training_images(plan, on_event)
@@ -92,7 +98,7 @@ def distill(
         with run.locked():
             if resume is None:
                 write_atomically(run.recipe, work.plan.toml().encode())  # from here on the run can be resumed
-            return work.train(run, resume is not None)
+            return work.train(run, resume is not None, limit)
 
 
 class _Distillation:
@@ -130,7 +136,7 @@ class _Distillation:
             self.columns |= {"teacher": self._teacher_at_work(self.inputs).cpu()}
         self.pick, self.judge = self._picker(None), self._judge_of_teachers()
 
-    def train(self, run: RunFolder, resumed: bool) -> DistillResult:
+    def train(self, run: RunFolder, resumed: bool, limit: Limit) -> DistillResult:
         plan, images = self.plan, self.images
         algorithm = build_algorithm(plan, self.original, self.features, self.gan, self.judge)
         stream = images.stream(self.channels, plan.train.batch, plan.train.seed, self.on_event)
@@ -146,6 +152,7 @@ class _Distillation:
             device=self.device,
             on_event=self.on_event,
             pick=self.pick,
+            limit=limit,
         )
         if resumed:
             runs.check_same_teacher(run, self.loaded)
@@ -170,6 +177,8 @@ class _Distillation:
             seconds_per_step=trainer.seconds_per_step,
             skipped_images=len(stream.skipped),
             best=trainer.best.state,
+            stopped=trainer.stopped,
+            total_steps=plan.train.steps,
         )
 
     def _examples(self) -> Tensor:

@@ -27,6 +27,7 @@ Epochs = Annotated[float | None, typer.Option(help="train.epochs")]
 TrainSize = Annotated[int | None, typer.Option(help="data.size")]
 Batch = Annotated[int | None, typer.Option(help="train.batch")]
 Seed = Annotated[int | None, typer.Option(help="train.seed")]
+MaxHours = Annotated[float | None, typer.Option(help="Save and leave before so many hours are over.")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16 (train.precision).")]
 
 GLOBAL_FLAGS = {

@@ -13,6 +13,7 @@ from vemcompress.cli.options import (
     Direction,
     Epochs,
     Json,
+    MaxHours,
     Out,
     Precision,
     Resume,
@@ -52,6 +53,7 @@ def distill(
     ] = None,
     teacher_class: TeacherClass = None,
     device: Device = "auto",
+    max_hours: MaxHours = None,
     json: Json = False,
 ) -> None:
     """Distil a teacher into a small student.
@@ -96,6 +98,7 @@ def distill(
             overrides=overrides,
             resume=resume,
             device=device,
+            max_hours=max_hours,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.distilled_seeds if several else console.distilled)
@@ -117,6 +120,7 @@ def teach(
     precision: Precision = None,
     width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
     device: Device = "auto",
+    max_hours: MaxHours = None,
     json: Json = False,
 ) -> None:
     """Train a teacher where there is none.
@@ -150,6 +154,7 @@ def teach(
             overrides=overrides,
             resume=resume,
             device=device,
+            max_hours=max_hours,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.taught)

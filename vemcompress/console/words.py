@@ -32,6 +32,16 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
+def steps_of(run: dict) -> str:
+    return f"{run['steps']} of {run['total_steps']}" if run["stopped"] else f"{run['steps']}"
+
+
+def stopped(run: dict, command: str) -> str:
+    """By which option a run was stopped, and how it goes on."""
+    option = run["stopped"].replace("_", "-")
+    return f"by --{option}, saved; go on with `vemcompress {command} --resume {run['run']}`"
+
+
 def spread(found: dict | None, shown: Callable[[float], str]) -> str:
     """Mean ± sample std (n); without the std of a single value, or of equal ones as one frozen teacher gives them."""
     if found is None:

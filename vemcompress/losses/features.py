@@ -29,9 +29,7 @@ def channel_distillation(teacher: Sequence[Tensor], student: Sequence[Tensor]) -
     The n-th maps of both have equal C; the teacher's side is a constant, and may be `channel_means` already, which are
     their own means. Returns a scalar.
     """
-    return sum(
-        F.mse_loss(channel_means(s), channel_means(t.detach())) for t, s in zip(teacher, student, strict=True)
-    )
+    return sum(F.mse_loss(channel_means(s), channel_means(t.detach())) for t, s in zip(teacher, student, strict=True))
 
 
 def channel_means(x: Tensor) -> Tensor:
