@@ -1,6 +1,7 @@
 """From a teacher, a recipe and images to a run with a student in it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from vemcompress.resolve import calibrate, resolve
 from vemcompress.step import Adam
 from vemcompress.teachers import build_gan, settled
 from vemcompress.training.best import Picker
+from vemcompress.training.cache_plan import CachePlan
 from vemcompress.training.loop import Trainer
 from vemcompress.training.pace import Limit
 from vemcompress.training.run import RunFolder
@@ -94,6 +96,7 @@ def distill(
     run = run or runs.new_run(out)
     with devices.memory_errors(runs.advice(plan)):
         work.prepare()
+        work.reserve(run)
         run.create()
         with run.locked():
             if resume is None:
@@ -134,12 +137,23 @@ class _Distillation:
             self.plan = calibrate(plan, self.features, self._examples())
         if self.gan is None:
             self.columns |= {"teacher": self._teacher_at_work(self.inputs).cpu()}
-        self.pick, self.judge = self._picker(None), self._judge_of_teachers()
+        self.pick, judge = self._picker(None), self._judge_of_teachers()
+        self.algorithm = build_algorithm(self.plan, self.original, self.features, self.gan, judge)
+
+    def reserve(self, run: RunFolder) -> None:
+        """Say how large the teacher's cache can become, where there is one. Raises OutputError for a full disk."""
+        plan, self.cache = self.plan, None
+        if not plan.train.teacher_cache:
+            return
+        algorithm = self.algorithm.to(self.device)
+        algorithm.bf16 = plan.train.precision == "bf16"
+        example, sha256 = self.inputs[:1].to(self.device), self.loaded.sha256
+        self.cache = CachePlan.of(plan, algorithm, example, self.images.paths, sha256)
+        self.on_event(self.cache.check_room(run.teacher_cache))
 
     def train(self, run: RunFolder, resumed: bool, limit: Limit) -> DistillResult:
-        plan, images = self.plan, self.images
-        algorithm = build_algorithm(plan, self.original, self.features, self.gan, self.judge)
-        stream = images.stream(self.channels, plan.train.batch, plan.train.seed, self.on_event)
+        plan, train, algorithm = self.plan, self.plan.train, self.algorithm
+        stream = self.images.stream(self.channels, train.batch, train.seed, self.on_event, train.teacher_cache)
         provenance = self.loaded.provenance() if self.loaded else {"source": f"{plan.gan.name}, learnt in this run"}
         trainer = Trainer(
             plan,
@@ -166,7 +180,8 @@ class _Distillation:
         picture = runs.save_picture(run.samples / ("data.png" if self.gan else "teacher.png"), self.columns)
         self._announce(networks, picture, trainer.step, continued)
         if trainer.step < plan.train.steps:
-            trainer.train()
+            with self._cached(run, stream):
+                trainer.train()
         return DistillResult(
             run=str(run.path),
             student=str(run.student),
@@ -180,6 +195,15 @@ class _Distillation:
             stopped=trainer.stopped,
             total_steps=plan.train.steps,
         )
+
+    @contextmanager
+    def _cached(self, run: RunFolder, stream) -> Iterator[None]:
+        """While inside, the algorithm has the teacher's outputs from disk, where the recipe wants that."""
+        if self.cache is None:
+            yield
+            return
+        with self.cache.opened(run.teacher_cache, stream.keys, self.on_event) as self.algorithm.recall:
+            yield
 
     def _examples(self) -> Tensor:
         """What a frozen teacher makes of a few images, or what one that learns shall make."""

@@ -104,6 +104,13 @@ class Talk:
         elif rate and event["step"] % max(1, event["total"] // 20) == 0:
             self.note(f"step {event['step']}/{event['total']}  {seconds}  {speed}  {losses}")
 
+    def _on_teacher_cache(self, event: dict) -> None:
+        kept = f", {event['kept'] / 2**30:.2f} GiB of it there" if event["kept"] else ""
+        self.note(
+            f"cache     teacher: up to {event['bytes'] / 2**30:.2f} GiB for {event['images']} images x "
+            f"{event['views']} views{kept}, {event['free'] / 2**30:.1f} GiB free"
+        )
+
     def _on_estimate(self, event: dict) -> None:
         self.note(
             f"estimate  {event['seconds_per_step']:.3f} s a step, {duration(event['seconds'])} to go, "
