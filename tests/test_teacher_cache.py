@@ -16,6 +16,7 @@ from test_training import ENVIRONMENT, same_run
 from toys import TOY, toy_images, toy_teacher_file
 
 from vemcompress.algorithms.omgd import OMGD
+from vemcompress.console import Console
 from vemcompress.distil import distill
 from vemcompress.errors import Interrupted, OutputError, RecipeError, UsageError
 from vemcompress.training import cache_plan
@@ -200,6 +201,13 @@ def test_the_size_is_told_before_the_start_and_is_what_the_file_gets(inputs, tmp
     assert told["bytes"] == size == 4 * VIEWS * (8 + 32 * 32 * 3 * 4 + taps)
     assert (told["images"], told["views"], told["kept"]) == (4, VIEWS, 0)
     assert [e["event"] for e in events].index("teacher_cache") < [e["event"] for e in events].index("step")
+
+
+def test_the_size_is_a_line_of_talk(capsys):
+    event = {"event": "teacher_cache", "images": 247, "views": 4, "bytes": 3 << 29, "kept": 5 << 20, "free": 73 << 30}
+    Console()._on_event(event)
+    said = "up to 1.5 GiB for 247 images x 4 views, 5.0 MiB of it there, 73.0 GiB free"
+    assert said in capsys.readouterr().err
 
 
 def test_bfloat16_takes_half(inputs, tmp_path):

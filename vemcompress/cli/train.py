@@ -62,7 +62,9 @@ def distill(
     recipe key can be set with --set.
     """
     from vemcompress.errors import UsageError
+    from vemcompress.training.pace import Limit
 
+    limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in its own folder; leave --out away.")
     if resume is not None and (teacher or data or teacher_class or recipe != "omgd"):
@@ -98,7 +100,7 @@ def distill(
             overrides=overrides,
             resume=resume,
             device=device,
-            max_hours=max_hours,
+            max_hours=limit,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.distilled_seeds if several else console.distilled)
@@ -128,7 +130,9 @@ def teach(
     By Pix2Pix from pairs, by CycleGAN from two domains. The run is a teacher for distill, which reads its weights.
     """
     from vemcompress.errors import UsageError
+    from vemcompress.training.pace import Limit
 
+    limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and (out or teacher or data or recipe != "pix2pix"):
         raise UsageError("--resume takes data, recipe and folder from the run; leave them away.")
     given = {
@@ -154,7 +158,7 @@ def teach(
             overrides=overrides,
             resume=resume,
             device=device,
-            max_hours=max_hours,
+            max_hours=limit,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.taught)

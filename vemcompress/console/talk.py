@@ -7,7 +7,7 @@ from rich.console import Console as Rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from vemcompress.console.words import duration, macs, millions, times_fewer
+from vemcompress.console.words import duration, macs, millions, size, times_fewer
 
 
 class Bar(Progress):
@@ -105,10 +105,10 @@ class Talk:
             self.note(f"step {event['step']}/{event['total']}  {seconds}  {speed}  {losses}")
 
     def _on_teacher_cache(self, event: dict) -> None:
-        kept = f", {event['kept'] / 2**30:.2f} GiB of it there" if event["kept"] else ""
+        kept = f", {size(event['kept'])} of it there" if event["kept"] else ""
         self.note(
-            f"cache     teacher: up to {event['bytes'] / 2**30:.2f} GiB for {event['images']} images x "
-            f"{event['views']} views{kept}, {event['free'] / 2**30:.1f} GiB free"
+            f"cache     of the teacher: up to {size(event['bytes'])} for {event['images']} images x "
+            f"{event['views']} views{kept}, {size(event['free'])} free"
         )
 
     def _on_estimate(self, event: dict) -> None:

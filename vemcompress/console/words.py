@@ -26,6 +26,11 @@ def macs(network: dict) -> str:
     return f", {true / 1e9:.3f} G MACs" if true >= 1e8 else f", {true / 1e6:.1f} M MACs"
 
 
+def size(count: int) -> str:
+    """Bytes."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
 def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -49,7 +49,7 @@ def distill_seeds(
     overrides: Sequence[str] = (),
     resume: str | Path | None = None,
     device: str = "auto",
-    max_hours: float | None = None,
+    max_hours: float | Limit | None = None,
     on_event: Event = lambda event: None,
 ) -> SeedsResult:
     """`distil.distill` with train.seed set to each of `seeds`, in `out`/seed-N; or go on with such a folder `resume`.
@@ -59,7 +59,7 @@ def distill_seeds(
     these `overrides`), resumes those that have begun and makes those that are missing. `max_hours` is for all of them
     together. Raises the classes of `errors`; runs that are done stay.
     """
-    limit = Limit(max_hours)
+    limit = Limit.of(max_hours)
     if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
         raise UsageError("train.seed is each run's own among several seeds; leave --seed and --set train.seed away.")
     if resume is None:
