@@ -198,7 +198,7 @@ def test_the_size_is_told_before_the_start_and_is_what_the_file_gets(inputs, tmp
     told = next(e for e in events if e["event"] == "teacher_cache")
     size = (tmp_path / "run/teacher_cache/views.bin").stat().st_size
     taps = 4 * (16 + 16 * 3)  # of down2 and of each block, in float32
-    assert told["bytes"] == size == 4 * VIEWS * (8 + 32 * 32 * 3 * 4 + taps)
+    assert told["bytes"] == size == 4 * VIEWS * (12 + 32 * 32 * 3 * 4 + taps)
     assert (told["images"], told["views"], told["kept"]) == (4, VIEWS, 0)
     assert [e["event"] for e in events].index("teacher_cache") < [e["event"] for e in events].index("step")
 
@@ -214,7 +214,7 @@ def test_bfloat16_takes_half(inputs, tmp_path):
     run(inputs, tmp_path / "run", "train.precision=bf16")
     manifest = json.loads((tmp_path / "run/teacher_cache/manifest.json").read_text())
     assert manifest["record"]["dtype"] == "torch.bfloat16"
-    assert (tmp_path / "run/teacher_cache/views.bin").stat().st_size < 4 * VIEWS * (8 + 32 * 32 * 3 * 2 + 300)
+    assert (tmp_path / "run/teacher_cache/views.bin").stat().st_size < 4 * VIEWS * (12 + 32 * 32 * 3 * 2 + 300)
 
 
 def test_a_disk_without_the_room_is_refused_before_anything_is_written(inputs, tmp_path, monkeypatch):
@@ -264,10 +264,13 @@ def test_records_are_read_back_and_what_is_not_whole_is_not_there(tmp_path):
     records = Records(tmp_path / "r", 3, 10)
     records.write(1, b"0123456789")
     assert [records.read(number) for number in range(4)] == [None, b"0123456789", None, None]
-    whole = (tmp_path / "r").read_bytes()
-    for damage in (whole[:30], whole[:20] + b"x" + whole[21:], whole[18:36] + whole[18:]):
-        (tmp_path / "r").write_bytes(damage)
-        assert records.read(1 if damage[:1] == b"\0" else 0) is None
+    whole, begin = (tmp_path / "r").read_bytes(), Records.length(1, 10)
+    cut, flipped = whole[: begin + 15], bytearray(whole)
+    flipped[begin + 20] ^= 1
+    elsewhere = whole[begin : 2 * begin] + whole[begin:]
+    for damaged, number in ((cut, 1), (flipped, 1), (elsewhere, 0)):
+        (tmp_path / "r").write_bytes(damaged)
+        assert records.read(number) is None
     records.close()
     assert records.read(1) is None
     with pytest.raises(ValueError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vemcompress.weights.files import output_error
 
-_HEADER = struct.Struct("<II")  # the record's number + 1, as nothing but zeros is there at first; CRC-32 of the rest
+_HEADER = struct.Struct("<QI")  # the record's number + 1, as nothing but zeros is there at first; CRC-32 of the rest
 
 
 class Records:

@@ -45,9 +45,8 @@ class Layout:
     def unpack(self, records: Sequence[bytearray], device: torch.device) -> Taught:
         """Records as a batch."""
         flat = torch.stack([torch.frombuffer(record, dtype=torch.uint8) for record in records]).to(device)
-        *means, made = flat.split(
-            [*(4 * count for count in self.taps.values()), prod(self.shape) * self.dtype.itemsize], 1
-        )
+        of_taps = [4 * count for count in self.taps.values()]
+        *means, made = flat.split([*of_taps, self.size - sum(of_taps)], 1)
         made = made.contiguous().view(self.dtype).unflatten(1, self.shape)
         named = zip(self.taps, means, strict=True)
         return made, {name: mean.contiguous().view(torch.float32)[:, :, None, None] for name, mean in named}
