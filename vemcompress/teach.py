@@ -15,6 +15,7 @@ from vemcompress.recipe import Recipe
 from vemcompress.resolve import resolve_teaching
 from vemcompress.teachers import build_gan, settled
 from vemcompress.training.loop import Trainer
+from vemcompress.training.pace import Limit
 from vemcompress.weights.files import write_atomically
 
 Event = Callable[[dict], None]
@@ -22,7 +23,8 @@ Event = Callable[[dict], None]
 
 @dataclass(frozen=True)
 class TeachResult:
-    """A finished run. `others` are the files of the discriminators and of further generators, by name."""
+    """A run. `others` are the files of the discriminators and of further generators, by name; the rest is as in
+    `distil.DistillResult`."""
 
     run: str
     teacher: str
@@ -33,6 +35,8 @@ class TeachResult:
     seconds_per_step: float | None
     skipped_images: int
     best: dict | None = None
+    stopped: str | None = None
+    total_steps: int | None = None
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -47,14 +51,15 @@ def teach(
     overrides: Sequence[str] = (),
     resume: str | Path | None = None,
     device: str = "auto",
+    max_hours: float | Limit | None = None,
     on_event: Event = lambda event: None,
 ) -> TeachResult:
     """Train a teacher by the recipe's [gan], in the new run folder `out`; or go on with the run `resume`.
 
     It starts from the weights of `teacher` where they are given. The run holds `teacher.safetensors`, the
-    discriminators, and for CycleGAN the generator back. Checks, errors and resuming are as in `distill`.
+    discriminators, and for CycleGAN the generator back. Checks, errors, resuming and `max_hours` are as in `distill`.
     """
-    where = devices.choose(device)
+    limit, where = Limit.of(max_hours), devices.choose(device)
     plan, run = runs.open_recipe(recipe, overrides, resume, "teach")
     if plan.gan is None:
         raise RecipeError(f"recipe {plan.name}: has no [gan] to learn by; take pix2pix or cyclegan, or add one.")
@@ -89,6 +94,7 @@ def teach(
                 on_event=on_event,
                 pick=pick,
                 command="teach",
+                limit=limit,
             )
             if resume is not None:
                 runs.check_same_teacher(run, loaded)
@@ -114,6 +120,8 @@ def teach(
         seconds_per_step=trainer.seconds_per_step,
         skipped_images=len(stream.skipped),
         best=trainer.best.state,
+        stopped=trainer.stopped,
+        total_steps=plan.train.steps,
     )
 
 
