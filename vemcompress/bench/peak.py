@@ -7,6 +7,9 @@ from time import perf_counter
 import torch
 import torch.nn.functional as F
 
+# Of the square matrices, and of the floats that are copied.
+SIDE, COUNT = {"cpu": 3072, "cuda": 8192}, {"cpu": 2**26, "cuda": 2**28}
+
 
 @dataclass(frozen=True)
 class Peak:
@@ -20,12 +23,11 @@ class Peak:
 def measure(device: torch.device, precision: str) -> Peak:
     """The best of a few tries of each. A product is tried as one and as a 1 x 1 convolution, for on some processors
     these go to libraries of unequal speed."""
-    cuda = device.type == "cuda"
-    side, dtype = 8192 if cuda else 3072, torch.bfloat16 if precision == "bf16" else torch.float32
+    side, count = (sizes.get(device.type, sizes["cpu"]) for sizes in (SIDE, COUNT))
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     pixels = a.view(1, side, 1, side).permute(0, 3, 1, 2)  # channels last
     product = min(_seconds(lambda: a @ b, device), _seconds(lambda: F.conv2d(pixels, b.view(side, side, 1, 1)), device))
-    count = 2**28 if cuda else 2**26
     source = torch.ones(count, device=device)
     target = torch.empty_like(source)
     copy = _seconds(lambda: target.copy_(source), device)

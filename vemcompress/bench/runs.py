@@ -19,7 +19,8 @@ NAMES["optimizer"] = "optimisers"
 
 
 class FastRun:
-    """Our step as `distill` makes it, its data loader included. `parts`: milliseconds a step by part, of each cycle."""
+    """Our step as `distill` makes it, its data loader included. `parts`: milliseconds a step by part, of each cycle;
+    `other` is what no part covers."""
 
     def __init__(self, algorithm: OMGD, settings: TrainSettings, stream, device: torch.device):
         self.settings, self.device = settings, device
@@ -52,7 +53,7 @@ class FastRun:
         for name, value in timer.collect().items():
             name = NAMES.get(name, name)
             parts[name] = parts.get(name, 0.0) + 1000 * value / len(cycle)
-        self.parts.append(parts)
+        self.parts.append(parts | {"other": 1000 * seconds - sum(parts.values())})
         return seconds
 
     def flops(self, cycle: list[int]) -> float:

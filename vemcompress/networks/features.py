@@ -25,9 +25,10 @@ class FeatureNetwork(nn.Module):
         # The convention as one multiplication and one addition on [-1, 1].
         self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", torch.tensor(shift).view(1, 3, 1, 1), persistent=False)
-        for module in self.layers.modules():
-            if isinstance(module, nn.ReLU):
-                module.inplace = False  # taps before an in-place ReLU would change under the caller
+        for i, layer in enumerate(self.layers):
+            for module in layer.modules():
+                if isinstance(module, nn.ReLU):
+                    module.inplace = i - 1 not in taps  # else the tap before it would change under the caller
 
     def prepare(self, x: Tensor) -> Tensor:
         """RGB in [-1, 1] to what the trunk was trained on."""
