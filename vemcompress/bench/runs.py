@@ -4,10 +4,10 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from vemcompress import devices
 from vemcompress.algorithms.omgd import OMGD
+from vemcompress.bench.flops import counter as counted
 from vemcompress.recipe import TrainSettings
 from vemcompress.reference.step import PlainStep
 from vemcompress.training.compiling import as_written
@@ -58,9 +58,9 @@ class FastRun:
 
     def flops(self, cycle: list[int]) -> float:
         """Of a step, on average over a cycle, which is made: its convolutions and matrix products."""
-        with as_written(), FlopCounterMode(display=False) as counter:
+        with as_written(), counted() as found:
             self.run(cycle)
-        return counter.get_total_flops() / len(cycle)
+        return found.get_total_flops() / len(cycle)
 
 
 class PlainRun:
