@@ -2,7 +2,8 @@
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vemcompress import __version__
+from vemcompress import __version__, distributed
 from vemcompress import recipe as recipes
 from vemcompress.data.images import save_png
 from vemcompress.data.layouts import is_twice_as_wide
@@ -143,6 +144,27 @@ def new_run(out: str | Path | None) -> RunFolder:
     return run
 
 
+@contextmanager
+def writing(run: RunFolder) -> Iterator[None]:
+    """The folder, made and locked by rank 0 for all ranks while inside. Raises OutputError on every rank."""
+    with ExitStack() as held:
+
+        def begin() -> None:
+            run.create()
+            held.enter_context(run.locked())
+
+        distributed.by_writer(begin)
+        yield
+
+
+def union_of_skipped(skipped: dict[Path, str], on_event: Event) -> dict[Path, str]:
+    """The images that any rank could not read, with the reasons; those of other ranks are told here."""
+    found = {path: reason for part in distributed.collected(skipped) for path, reason in part.items()}
+    for path in found.keys() - skipped.keys():
+        on_event({"event": "skipped", "path": str(path), "reason": found[path]})
+    return found
+
+
 def picker(
     plan: Recipe,
     held_out: ImageSet | None,
@@ -231,6 +253,7 @@ def environment(device: torch.device, **networks: dict) -> dict:
         "packages": {name: version(name) for name in packages},
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "ranks": distributed.ranks(),
         "threads": torch.get_num_threads(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **networks,

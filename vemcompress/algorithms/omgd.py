@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from vemcompress import distributed
 from vemcompress.algorithms.base import Algorithm
 from vemcompress.information.base import Information
 from vemcompress.learner import one_by_one
@@ -103,7 +104,9 @@ class OMGD(Algorithm):
         terms = {"ssim": settings.ssim * sum(image_losses.ssim_loss(t, student) for t in teachers)}
         if self.features is not None:
             terms |= self._perceptual_terms(teachers, student)
-        terms["tv"] = settings.tv * len(teachers) * image_losses.total_variation(student)
+        # A sum over the global batch, where the mean over the ranks will be taken.
+        variation = distributed.ranks() * image_losses.total_variation(student)
+        terms["tv"] = settings.tv * len(teachers) * variation
         if settings.recon:
             terms["recon"] = settings.recon * sum(image_losses.reconstruction(t, student) for t in teachers)
         if self.connectors:

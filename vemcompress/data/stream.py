@@ -32,6 +32,7 @@ class ImageStream:
     be read is replaced by the next readable one of that epoch's order, listed in `skipped` with the reason, and
     reported once as an event {"event": "skipped", "path", "reason"}, from the thread that asks for batches.
 
+    `batch` is the global one; of it `share`, by default all, is what this rank's batches hold.
     `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
     `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once.
     """
@@ -47,6 +48,7 @@ class ImageStream:
         flip: bool = True,
         crop: bool = True,
         batch: int,
+        share: range | None = None,
         seed: int,
         channels: int = 3,
         cache_bytes: int = 2 << 30,
@@ -58,6 +60,7 @@ class ImageStream:
         self.paths, self.size, self.flip = [Path(p) for p in paths], size, flip
         self.load_size = _load_size(size, load_size, crop)
         self.batch_size, self.seed, self.workers = batch, seed, workers
+        self.share = range(batch) if share is None else share
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
         self._tell, self._untold = on_event or (lambda event: None), deque()
@@ -82,7 +85,7 @@ class ImageStream:
         return prefetched(self._batch, self._report, start_step, self.workers)
 
     def _batch(self, step: int) -> Tensor:
-        samples = [self._sample(step * self.batch_size + j) for j in range(self.batch_size)]
+        samples = [self._sample(step * self.batch_size + j) for j in self.share]
         return self._collate(np.stack(samples))
 
     def _collate(self, samples: np.ndarray) -> Tensor:

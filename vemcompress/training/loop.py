@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -14,17 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vemcompress import distributed
 from vemcompress.data.images import save_png
-from vemcompress.errors import Interrupted
+from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.learner import Learner
 from vemcompress.networks.base import Generator
 from vemcompress.networks.discriminators import Discriminator
+from vemcompress.networks.sync_norm import synchronise
 from vemcompress.recipe import Recipe
 from vemcompress.report import image_grid
 from vemcompress.timing import Timer
 from vemcompress.training import checkpoint
 from vemcompress.training.best import Best, Picker
-from vemcompress.training.run import Log, RunFolder
+from vemcompress.training.run import Log, NoLog, RunFolder
 from vemcompress.training.runner import Runner
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.discriminator import discriminator_bytes
@@ -41,6 +44,7 @@ class Trainer:
 
     `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed ones for pictures, whose
     first `columns` are given by title. `pick` scores the first artifact, to know the best. `command` resumes the run.
+    Among several ranks each has a Trainer with the same state, and rank 0's alone writes.
     """
 
     def __init__(
@@ -65,21 +69,26 @@ class Trainer:
         self.losses: dict[str, float] = {}
         self.seconds_per_step: float | None = None
         learner.to(device).train()
+        if distributed.ranks() > 1:
+            synchronise(learner)
         learner.timer = self.timer = Timer(device)
         learner.bf16 = recipe.train.precision == "bf16"
         self.runner = Runner(learner.updates(), device)
         self.best = Best(run.best, pick)
-        self._stop: str | None = None
+        self._signal = 0  # that this process got
         self._timed = 0  # the last step that the timing log covers
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Write a checkpoint, then the run's own copies. Raises OutputError; an earlier checkpoint stays."""
+        better = self._regular and self.best.judge(self._main, self.step)
+        distributed.by_writer(lambda: self._write(better))
+
+    def _write(self, better: bool) -> None:
         for log in (self._metrics, self._timing):
             log.sync()
         artifacts = {name: self._bytes(module) for name, module in self.learner.artifacts().items()}
-        better = self._regular and self.best.judge(self._main, self.step)
         state = {
             "step": self.step,
             "teacher_sha256": self.provenance.get("sha256"),
@@ -106,10 +115,11 @@ class Trainer:
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint; False where there is none yet."""
-        checkpoint.discard_unfinished(self.run.checkpoints)
+        distributed.by_writer(lambda: checkpoint.discard_unfinished(self.run.checkpoints))
         modules = self.learner.artifacts()
         modules |= {name: module for name, (module, _) in self.learner.companions().items()}
-        folder = checkpoint.latest(self.run.checkpoints, [*checkpoint.NEEDED, *(f"{n}.safetensors" for n in modules)])
+        needed = [*checkpoint.NEEDED, *(f"{name}.safetensors" for name in modules)]
+        folder = distributed.together(lambda: checkpoint.latest(self.run.checkpoints, needed))
         if folder is None:
             return False
         for name, module in modules.items():
@@ -123,7 +133,8 @@ class Trainer:
             self.on_event({"event": "warning", "message": message})
         # A kill may have come between the checkpoint and the run's own copies.
         artifacts = {name: (folder / f"{name}.safetensors").read_bytes() for name in self.learner.artifacts()}
-        self._publish(artifacts, best=bool(self.best.state) and self.best.state["step"] == self.step)
+        best = bool(self.best.state) and self.best.state["step"] == self.step
+        distributed.by_writer(lambda: self._publish(artifacts, best))
         return True
 
     @property
@@ -147,31 +158,48 @@ class Trainer:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Go on to the recipe's last step. Saves at the end, and on SIGINT or SIGTERM (then raises Interrupted)."""
-        settings = self.recipe.train
-        self._metrics, self._timing = Log(self.run.metrics, self.step), Log(self.run.timing, self.step)
-        first, self._clock = self.step, None
+        """Go on to the recipe's last step. Saves at the end, and on SIGINT or SIGTERM (then raises Interrupted).
+
+        Raises RankLost where another rank stops.
+        """
+        distributed.broadcast(self.learner)
+        self._metrics, self._timing = self._log(self.run.metrics), self._log(self.run.timing)
         try:
             with self._signals():
-                batches = self.stream.iterate(self.step)
-                try:
-                    while self.step < settings.steps:
-                        with self.timer.part("data"):
-                            batch = _moved(next(batches)[1], self.device)
-                        self._one_step(batch)
-                        self._report(first)
-                        if self._regular or self._stop:
-                            self.save()
-                        if self._stop:
-                            raise Interrupted(
-                                f"stopped by {self._stop} at step {self.step} of {settings.steps}, saved; go on with "
-                                f"`vemcompress {self.command} --resume {self.run.path}`."
-                            )
-                finally:
-                    batches.close()
+                self._all_steps()
+        except (Interrupted, NumericalError) as error:
+            error.shared = True  # all ranks come to it at the same step
+            raise
+        except RankLost as error:
+            raise RankLost(f"{error} The last checkpoint is kept; {self._go_on}") from error
         finally:
             self._metrics.close()
             self._timing.close()
+
+    def _all_steps(self) -> None:
+        settings, first, self._clock = self.recipe.train, self.step, None
+        batches = self.stream.iterate(self.step)
+        try:
+            while self.step < settings.steps:
+                with self.timer.part("data"):
+                    batch = _moved(next(batches)[1], self.device)
+                self._one_step(batch)
+                self._report(first)
+                stop = distributed.largest(self._signal)  # ranks may hear of it at different steps
+                if self._regular or stop:
+                    self.save()
+                if stop:
+                    name = signal.Signals(stop).name
+                    raise Interrupted(f"stopped by {name} at step {self.step} of {settings.steps}, saved; {self._go_on}")
+        finally:
+            batches.close()
+
+    def _log(self, path: Path) -> Log | NoLog:
+        return distributed.by_writer(lambda: Log(path, self.step)) or NoLog()
+
+    @property
+    def _go_on(self) -> str:
+        return f"go on with `vemcompress {self.command} --resume {self.run.path}`."
 
     def _one_step(self, batch: Any) -> None:
         """All updates on one batch. The step counts once every optimiser has moved."""
@@ -188,7 +216,9 @@ class Trainer:
         if event := self.learner.finish(step):
             self.on_event({"step": step, **event})
         if losses and (step == 1 or step % settings.log_every == 0 or step == settings.steps):
-            values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+            # The terms are means over the ranks already, which averaging leaves; what is monitored is not.
+            found = distributed.average(torch.stack(list(losses.values())))
+            values = dict(zip(losses, found.tolist(), strict=True))
             self._metrics.write({"step": step, "lr": settings.lr * factor, **values})
             self.losses = values
             for update in self.runner.updates:
@@ -226,7 +256,7 @@ class Trainer:
             memory = self._memory()
             self.on_event({"event": "estimate", "seconds": remaining, "seconds_per_step": rate, "memory": memory})
         if self.step % settings.sample_every == 0 or self.step == settings.steps:
-            self.sample()
+            distributed.by_writer(self.sample)
 
     def _memory(self) -> int:
         """Peak bytes: of the GPU's allocator, or of the process."""
@@ -252,9 +282,9 @@ class Trainer:
             return
 
         def handle(number, frame):
-            if self._stop:
+            if self._signal:
                 raise KeyboardInterrupt
-            self._stop = signal.Signals(number).name
+            self._signal = number
 
         previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from vemcompress import distributed
 from vemcompress.errors import NumericalError
 from vemcompress.gans.schedule import epoch_decay
 from vemcompress.step import Output, Update
@@ -64,10 +65,12 @@ class Runner:
         optimizer = self._optimizers[update.name]
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(sum(terms.values()), inputs=parameters)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        values = distributed.average(values, gradients)  # of the global batch, so that all ranks stop alike
+        norm = torch.nn.utils.get_total_norm(gradients)
         if not math.isfinite(torch.cat((values, norm.detach().float().reshape(1))).sum().item()):
             self._held.clear()
-            raise NumericalError(_complaint(update, terms, parameters, step))
+            raise NumericalError(_complaint(update, dict(zip(terms, values, strict=True)), step))
         self._held.append(update)
         if not self._waits(update, step):
             self._move()
@@ -113,8 +116,8 @@ def _parameters(update: Update):
             yield f"{prefix}.{name}", parameter
 
 
-def _complaint(update: Update, terms: dict[str, Tensor], parameters: list[Tensor], step: int) -> str:
-    bad = [name for name, term in terms.items() if not torch.isfinite(term.detach()).all()]
+def _complaint(update: Update, terms: dict[str, Tensor], step: int) -> str:
+    bad = [name for name, value in terms.items() if not torch.isfinite(value)]
     what = f"loss term '{bad[0]}'" if bad else "gradient"
     return (
         f"step {step}: the {update.name} update's {what} is NaN or infinite; its optimiser was not moved and the last "

@@ -1,0 +1,77 @@
+"""What all ranks agree on: results, errors, whether to stop. Small values, over the CPU."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from vemcompress import errors
+from vemcompress.distributed.group import is_writer, ranks, watched
+from vemcompress.errors import VemError
+
+Result = TypeVar("Result")
+
+
+def collected(value: Any) -> list:
+    """Every rank's value, in the ranks' order."""
+    if ranks() == 1:
+        return [value]
+    values = [None] * ranks()
+    with watched():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def largest(number: int) -> int:
+    """The largest of the ranks' numbers."""
+    if ranks() == 1:
+        return number
+    found = torch.tensor(number)
+    with watched():
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return int(found)
+
+
+def together(action: Callable[[], Result]) -> Result:
+    """Each rank's own result of `action`, which calls nothing of this package. Where one fails, all raise its error.
+
+    Of several errors, that of the lowest rank. Such an error is `shared`: it is told once.
+    """
+    if ranks() == 1:
+        return action()
+    result, error = None, None
+    try:
+        result = action()
+    except VemError as own:
+        error = own
+    first = next((found for found in collected(error and _plain(error)) if found is not None), None)
+    if first is None:
+        return result
+    name, message = first
+    shared = getattr(errors, name)(message)
+    shared.shared = True
+    raise shared from error
+
+
+def by_writer(action: Callable[[], Result]) -> Result | None:
+    """The writer's `action`, once all ranks have come so far; they wait for it, and share its error. Others get None."""
+    collected(None)
+    return together(lambda: action() if is_writer() else None)
+
+
+def from_writer(action: Callable[[], Result]) -> Result:
+    """As `by_writer`, with the result for all ranks."""
+    result = by_writer(action)
+    return collected(result)[0]
+
+
+def told_by_writer(on_event: Callable[[dict], None]) -> Callable[[dict], None]:
+    """The writer's own; nobody hears the other ranks' events."""
+    return on_event if is_writer() else lambda event: None
+
+
+def _plain(error: VemError) -> tuple[str, str]:
+    """An error's class of `errors` and what it says: a subclass may not be built from its message alone."""
+    known = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    return known.__name__, str(error)
