@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from vemcompress import distributed
+from vemcompress import launch
 from vemcompress.errors import MemoryExhausted, UsageError
 
 
@@ -14,7 +14,7 @@ def choose(name: str) -> torch.device:
 
     Among several ranks `auto` and `cuda` are each rank's own GPU, and one GPU for all is refused, as is MPS.
     """
-    alone = distributed.local_rank() is None
+    alone = launch.processes() == 1
     if name == "auto":
         mps = alone and torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -35,10 +35,10 @@ def _of_rank(device: torch.device, name: str) -> torch.device:
         raise UsageError(f"--device {name}: several ranks cannot share it; use auto, cuda or cpu.")
     if device.type == "cpu":
         return device
-    here, there = distributed.local_ranks(), torch.cuda.device_count()
+    here, there = launch.local_processes(), torch.cuda.device_count()
     if here > there:
         raise UsageError(f"--device {name}: {here} ranks need as many GPUs, and there are {there}; start fewer ranks.")
-    return torch.device("cuda", distributed.local_rank())
+    return torch.device("cuda", launch.local_number())
 
 
 @contextmanager

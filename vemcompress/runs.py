@@ -2,8 +2,7 @@
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -142,19 +141,6 @@ def new_run(out: str | Path | None) -> RunFolder:
     run = RunFolder(out)
     run.check_new()
     return run
-
-
-@contextmanager
-def writing(run: RunFolder) -> Iterator[None]:
-    """The folder, made and locked by rank 0 for all ranks while inside. Raises OutputError on every rank."""
-    with ExitStack() as held:
-
-        def begin() -> None:
-            run.create()
-            held.enter_context(run.locked())
-
-        distributed.by_writer(begin)
-        yield
 
 
 def union_of_skipped(skipped: dict[Path, str], on_event: Event) -> dict[Path, str]:

@@ -4,8 +4,17 @@ torchrun starts them and sets RANK, WORLD_SIZE and LOCAL_RANK. `rank 0` is the w
 rank makes the same calls in the same order, for each of them waits for the others.
 """
 
-from vemcompress.distributed.agreement import by_writer, collected, from_writer, largest, together, told_by_writer
-from vemcompress.distributed.group import check_batch, group, is_writer, local_rank, local_ranks, rank, ranks, share
+from vemcompress.distributed.agreement import (
+    by_writer,
+    collected,
+    from_writer,
+    held_by_writer,
+    largest,
+    together,
+    told_by_writer,
+    writer_first,
+)
+from vemcompress.distributed.group import check_batch, group, is_writer, rank, ranks, share
 from vemcompress.distributed.tensors import average, broadcast, gather, mine, stacked, summed, total
 
 __all__ = [
@@ -17,10 +26,9 @@ __all__ = [
     "from_writer",
     "gather",
     "group",
+    "held_by_writer",
     "is_writer",
     "largest",
-    "local_rank",
-    "local_ranks",
     "mine",
     "rank",
     "ranks",
@@ -30,4 +38,5 @@ __all__ = [
     "together",
     "told_by_writer",
     "total",
+    "writer_first",
 ]

@@ -1,6 +1,7 @@
 """What all ranks agree on: results, errors, whether to stop. Small values, over the CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -55,7 +56,7 @@ def together(action: Callable[[], Result]) -> Result:
 
 
 def by_writer(action: Callable[[], Result]) -> Result | None:
-    """The writer's `action`, once all ranks have come so far; they wait for it, and share its error. Others get None."""
+    """The writer's `action`, once all ranks have come so far; they wait for it, share its error, and get None."""
     collected(None)
     return together(lambda: action() if is_writer() else None)
 
@@ -64,6 +65,20 @@ def from_writer(action: Callable[[], Result]) -> Result:
     """As `by_writer`, with the result for all ranks."""
     result = by_writer(action)
     return collected(result)[0]
+
+
+def writer_first(action: Callable[[], Result]) -> Result:
+    """Each rank's own result, of the others after the writer's: what `action` downloads is then there."""
+    result = by_writer(action)
+    return together(lambda: result if is_writer() else action()) if ranks() > 1 else result
+
+
+@contextmanager
+def held_by_writer(enter: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """A context that the writer is in for all ranks while they are inside; where it cannot be entered, nobody is."""
+    with ExitStack() as held:
+        by_writer(lambda: held.enter_context(enter()))
+        yield
 
 
 def told_by_writer(on_event: Callable[[dict], None]) -> Callable[[dict], None]:

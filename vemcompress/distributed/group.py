@@ -1,6 +1,5 @@
 """Who there is: joining and leaving the group of processes that torchrun started, and each one's part of the work."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,6 +7,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from vemcompress import launch
 from vemcompress.errors import RankLost, RecipeError
 
 # A rank that dies is noticed at once; this is for one that hangs. The longest wait is for rank 0's downloads.
@@ -26,16 +26,6 @@ def rank() -> int:
 
 def is_writer() -> bool:
     return rank() == 0
-
-
-def local_rank() -> int | None:
-    """Which of this machine's processes this one is; None where torchrun did not start several."""
-    return int(os.environ.get("LOCAL_RANK", 0)) if _launched() > 1 else None
-
-
-def local_ranks() -> int:
-    """How many of the processes run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", _launched())) if _launched() > 1 else 1
 
 
 def share(count: int) -> range:
@@ -58,7 +48,7 @@ def group(device: torch.device) -> Iterator[None]:
 
     Tensors on a GPU go over NCCL, those on the CPU over gloo. Raises RankLost where the others do not come.
     """
-    if _launched() == 1 or _joined():
+    if launch.processes() == 1 or _joined():
         yield
         return
     on_gpu = device.type == "cuda"
@@ -84,14 +74,8 @@ def watched() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo/transport" not in str(error):  # gloo has no class of its own
             raise
-        who = os.environ.get("RANK", rank())
-        raise RankLost(f"rank {who}: another rank has stopped, or does not answer, so this one cannot go on.") from error
+        raise RankLost("another rank has stopped, or does not answer, so this one cannot go on.") from error
 
 
 def _joined() -> bool:
     return dist.is_available() and dist.is_initialized()
-
-
-def _launched() -> int:
-    """How many processes torchrun started; 1 where it did not."""
-    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys() else 1

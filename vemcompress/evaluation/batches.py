@@ -1,7 +1,7 @@
 """Images in batches for an evaluation; decoding runs ahead in threads while the network works."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -30,7 +30,7 @@ def batches(paths: Sequence[Path], size: int | None, batch: int, on_bad: OnBad) 
 
     names: list[Path] = []
     images: list[np.ndarray] = []
-    for path, image in decoded(read, len(paths), 2 * batch, on_bad):
+    for path, image in decoded(read, range(len(paths)), 2 * batch, on_bad):
         if images and (len(images) == batch or image.shape != images[0].shape):
             yield names, stack(images)
             names, images = [], []
@@ -40,9 +40,9 @@ def batches(paths: Sequence[Path], size: int | None, batch: int, on_bad: OnBad) 
         yield names, stack(images)
 
 
-def decoded(read: Callable[[int], Item], count: int, ahead: int, on_bad: OnBad) -> Iterator[Item]:
-    """read(0), read(1), ... up to `count`, at most `ahead` of them begun; an ImageError is given to `on_bad`."""
-    rest = iter(range(count))
+def decoded(read: Callable[[int], Item], indices: Iterable[int], ahead: int, on_bad: OnBad) -> Iterator[Item]:
+    """read(i) of these indices, in order, at most `ahead` of them begun; an ImageError is given to `on_bad`."""
+    rest = iter(indices)
     pending: deque = deque()
     with ThreadPoolExecutor(WORKERS) as pool:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vemcompress import distributed
 from vemcompress.data.images import ImageError
 from vemcompress.errors import InputError
 from vemcompress.evaluation import fidelity
@@ -35,6 +36,12 @@ class Features:
         for extractor in self._extractors:
             self._rows[extractor.name].append(checked_features(extractor, images).float().cpu())
 
+    def merge(self) -> None:
+        """Take in the other ranks' rows, each in its place in the images' order."""
+        if distributed.ranks() > 1:
+            counts, parts = zip(*distributed.collected((self.count, self._rows)), strict=True)
+            self.count, self._rows = sum(counts), {n: [row for part in parts for row in part[n]] for n in self._rows}
+
     def matrix(self, name: str) -> Tensor:
         """N x D float32, in the images' order."""
         return torch.cat(self._rows[name])
@@ -51,30 +58,42 @@ class Pass:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def inputs(self, inputs: Inputs) -> Iterator[Batch]:
-        """Batches on the device, with an event for each; InputError where none can be read."""
+        """This rank's batches on the device, with an event for each."""
         read = inputs.batches(self.batch, self.device, self._on_bad)
-        return self._told("generate", inputs.paths, ((len(batch.files), batch) for batch in read))
+        total = len(distributed.share(len(inputs.paths)))
+        return self._told("generate", total, ((len(batch.files), batch) for batch in read))
 
     def real(self, paths: Sequence[Path]) -> Iterator[Tensor]:
         """uint8 images, B x 3 x H x W, likewise."""
-        read = batches(paths, self.size, self.batch, self._on_bad)
-        return self._told("real", paths, ((len(names), images.to(self.device)) for names, images in read))
+        mine = [paths[i] for i in distributed.share(len(paths))]
+        read = batches(mine, self.size, self.batch, self._on_bad)
+        return self._told("real", len(mine), ((len(names), images.to(self.device)) for names, images in read))
 
-    def _told(self, stage: str, paths: Sequence[Path], counted: Iterator) -> Iterator:
-        done, known = 0, set(self.unreadable)
+    def check(self, paths: Sequence[Path], count: int) -> None:
+        """Hear of the other ranks' unreadable images; InputError where of these paths not one was read."""
+        for part in distributed.collected(self.unreadable):
+            for path in part.keys() - self.unreadable.keys():
+                self._note(path, part[path])
+        if not count:
+            path = next(str(path) for path in paths if str(path) in self.unreadable)
+            raise InputError(
+                f"none of {len(paths)} images could be read (the first, {path}: {self.unreadable[path]}); give other "
+                "images."
+            )
+
+    def _told(self, stage: str, total: int, counted: Iterator) -> Iterator:
+        done = 0
         for count, batch in counted:
             yield batch
             done += count
-            self.report({"event": "eval", "stage": stage, "done": done, "total": len(paths)})
-        if not done:
-            path, reason = next((p, r) for p, r in self.unreadable.items() if p not in known)
-            raise InputError(
-                f"none of {len(paths)} images could be read (the first, {path}: {reason}); give other images."
-            )
+            self.report({"event": "eval", "stage": stage, "done": done, "total": total})
 
     def _on_bad(self, error: ImageError) -> None:
-        self.unreadable[str(error.path)] = error.reason
-        self.report({"event": "eval", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
+        self._note(str(error.path), error.reason)
+
+    def _note(self, path: str, reason: str) -> None:
+        self.unreadable[path] = reason
+        self.report({"event": "eval", "stage": "unreadable", "path": path, "reason": reason})
 
 
 class Side:
@@ -97,6 +116,13 @@ class Side:
             kind, against = name.split("_")
             self._sums[name] += float(_FIDELITY[kind](made, others[against]).sum())
 
+    def merge(self) -> None:
+        """Take in what the other ranks have."""
+        self.features.merge()
+        if self.meter is not None:
+            self.meter.merge()
+        self._sums = {name: distributed.total(value) for name, value in self._sums.items()}
+
     def fidelity(self, images: int) -> dict[str, float]:
         """The means over so many images."""
         return {name: value / images for name, value in self._sums.items()}
@@ -106,12 +132,22 @@ class Side:
 def generate(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, reading: Pass) -> tuple[int, dict]:
     """Run every generator once on every image: how many there were, and a `Side` by role, `real` of the targets.
 
-    Raises NumericalError where an output is not finite, InputError where outputs differ in shape.
+    Each rank does its share of the images, and all get the whole. Raises NumericalError where an output is not
+    finite, InputError where outputs differ in shape or no image can be read.
     """
     sides = {role: _side(role, setup) for role in networks}
     of_real = setup.against_real if setup.real.targets else []
     if of_real or setup.meter:
         sides["real"] = Side(of_real, meter=setup.meter() if setup.meter else None)
+    count = distributed.together(lambda: _share(networks, inputs, setup, reading, sides))
+    count = sum(distributed.collected(count))
+    reading.check(inputs.paths, count)
+    for side in sides.values():
+        side.merge()
+    return count, sides
+
+
+def _share(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, reading: Pass, sides: dict[str, Side]) -> int:
     count, exact = 0, double_device(reading.device)
     with evaluating(*networks.values()):
         for batch in reading.inputs(inputs):
@@ -126,7 +162,7 @@ def generate(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, readi
             if "real" in sides:
                 sides["real"].take(batch.targets, batch.truths)
             count += len(batch.files)
-    return count, sides
+    return count
 
 
 def _side(role: str, setup: Setup) -> Side:
@@ -148,8 +184,14 @@ def _checked(made: dict[str, Tensor], targets: Tensor | None) -> dict[str, Tenso
 
 @torch.no_grad()
 def collect(paths: Sequence[Path], extractors: Sequence[Extractor], reading: Pass) -> Side:
-    """Real images, read and resized as the inputs are."""
+    """Real images, read and resized as the inputs are. InputError where none can be read."""
     side = Side(extractors)
-    for images in reading.real(paths):
-        side.take(images, ())
+
+    def take_all() -> None:
+        for images in reading.real(paths):
+            side.take(images, ())
+
+    distributed.together(take_all)
+    side.merge()
+    reading.check(paths, side.features.count)
     return side

@@ -190,7 +190,9 @@ class Trainer:
                     self.save()
                 if stop:
                     name = signal.Signals(stop).name
-                    raise Interrupted(f"stopped by {name} at step {self.step} of {settings.steps}, saved; {self._go_on}")
+                    raise Interrupted(
+                        f"stopped by {name} at step {self.step} of {settings.steps}, saved; {self._go_on}"
+                    )
         finally:
             batches.close()
 
