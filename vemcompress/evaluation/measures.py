@@ -87,10 +87,11 @@ def _ssim_teacher(given: Given) -> Measure:
     with torch.no_grad(), evaluating(teacher):
         outputs = distributed.together(lambda: [to_unit(y).cpu() for _, _, y in cached.made_by(teacher, "teacher")])
 
+    def likeness(number: int, y: Tensor) -> Tensor:
+        return fidelity.ssim(to_unit(y).to(exact), outputs[number].to(exact)).sum()
+
     def measure(made: Made) -> float:
-        return cached.mean(
-            lambda: (fidelity.ssim(to_unit(y).to(exact), outputs[i].to(exact)).sum() for i, _, y in made)
-        )
+        return cached.mean(lambda: (likeness(number, y) for number, _, y in made))
 
     return "ssim_teacher", True, measure
 

@@ -10,7 +10,8 @@ class ImagePool(nn.Module):
     """Earlier fakes, so that a discriminator does not forget them. `size` 0 keeps none.
 
     Until it is full every image is stored and returned; then, with p = 0.5, an image takes the place of a random
-    stored one, which is returned in its stead. Among several ranks every one keeps the same pool. The state dict holds the stored images as one tensor, count x C x H x W.
+    stored one, which is returned in its stead. Among several ranks every one keeps the same pool. The state dict holds
+    the stored images as one tensor, count x C x H x W.
     """
 
     images: Tensor

@@ -189,10 +189,8 @@ class Trainer:
                 if self._regular or stop:
                     self.save()
                 if stop:
-                    name = signal.Signals(stop).name
-                    raise Interrupted(
-                        f"stopped by {name} at step {self.step} of {settings.steps}, saved; {self._go_on}"
-                    )
+                    told = f"stopped by {signal.Signals(stop).name} at step {self.step} of {settings.steps}"
+                    raise Interrupted(f"{told}, saved; {self._go_on}")
         finally:
             batches.close()
 
