@@ -128,7 +128,7 @@ def made(inputs: Path, out: Path) -> dict:
 
 def make_inputs(folder: Path) -> Path:
     toy_teacher_file(folder / "teacher.safetensors")
-    (toy_images(folder / "images", count=9) / "4.png").write_bytes(b"no image")
+    (toy_images(folder / "images", count=9) / "5.png").write_bytes(b"no image")
     (toy_images(folder / "real", count=7, size=32) / "6.png").write_bytes(b"no image")
     city(folder / "city", count=11)
     graph(folder / "segmenter.onnx")
@@ -140,13 +140,15 @@ def make_inputs(folder: Path) -> Path:
 def everything(inputs: Path, out: Path) -> None:
     """Writes steps-RANK.safetensors, norm-RANK.safetensors and told-RANK.json, with what this rank wrote before."""
     written, writing = [], os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    changing = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
 
     def hook(event: str, arguments: tuple) -> None:
-        if event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir") or (event == "open" and arguments[2] & writing):
-            if str(arguments[0]).startswith(str(out)):
-                written.append(str(arguments[0]))
+        changes = event in changing or (event == "open" and arguments[2] & writing)
+        if changes and str(arguments[0]).startswith(str(out)):
+            written.append(str(arguments[0]))
 
-    sys.addaudithook(hook)
+    if distributed.ranks() > 1:  # it cannot be taken away again
+        sys.addaudithook(hook)
     told = made(inputs, out) | scored(inputs)
     told["written"] = list(written)
     save_file(normalised(), out / f"norm-{distributed.rank()}.safetensors")

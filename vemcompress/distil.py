@@ -251,6 +251,7 @@ class _Distillation:
             "step": step,
             "continued": continued,
             "device": self.device.type,
+            "ranks": distributed.ranks(),
             "precision": plan.train.precision,
             "picture": str(picture),
         })  # fmt: skip

@@ -171,6 +171,7 @@ def _announcement(
         "batch": plan.train.batch,
         "steps": plan.train.steps,
         "device": device.type,
+        "ranks": distributed.ranks(),
         "precision": plan.train.precision,
     }
 
