@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from gans_toys import CPU, batches
 from safetensors.torch import save_file
+from teach_toys import taught, toy_data
 from test_eval_pairs import Even, Painter, city, street
 from test_miou_onnx import graph
 from test_omgd_online import VEM_SETTINGS, cyclegan_online, features, two_teachers
@@ -28,7 +29,7 @@ from vemcompress.information.vem import VEM
 from vemcompress.learner import Learner
 from vemcompress.networks.features import squeezenet_features
 from vemcompress.networks.sync_norm import synchronise
-from vemcompress.seeds import distill_seeds
+from vemcompress.seeds import distill_seeds, evaluate_seeds
 from vemcompress.step import Adam
 from vemcompress.training.runner import Runner
 
@@ -105,7 +106,7 @@ def scored(inputs: Path) -> dict:
 
 
 def made(inputs: Path, out: Path) -> dict:
-    """A run, several seeds' runs, and what is refused."""
+    """A run, several seeds' runs, a teacher, and what is refused."""
     events, teacher = [], inputs / "teacher.safetensors"
 
     def run(name: str, *overrides: str, **options):
@@ -113,7 +114,7 @@ def made(inputs: Path, out: Path) -> dict:
         return distill(teacher, data=inputs / "images", out=out / name, overrides=chosen, device="cpu", **options)
 
     result = run("run", on_event=events.append).as_dict()
-    seeds = distill_seeds(
+    distill_seeds(
         [1, 2], teacher, data=inputs / "images", out=out / "seeds", overrides=[*RUN, "train.steps=2"], device="cpu"
     )
     refused = {}
@@ -122,12 +123,16 @@ def made(inputs: Path, out: Path) -> dict:
             run(name, *overrides)
         except VemError as error:
             refused[name] = [type(error).__name__, str(error), error.shared]
+    seeds = evaluate_seeds(out / "seeds", data=inputs / "images", metrics=["ssim_teacher"], device="cpu").metrics
+    teacher = taught({"paired": inputs / "data" / "paired"}, out / "teacher", "train.batch=4", "data.held_out=2")
     events = [e for e in events if e["event"] in ("plan", "skipped", "checkpoint", "best", "sample")]
-    return {"result": result, "seeds": seeds.as_dict()["losses"], "refused": refused, "events": events}
+    made = {"result": result, "seeds": seeds["ssim_teacher"].mean, "teacher": teacher.losses}
+    return made | {"refused": refused, "events": events}
 
 
 def make_inputs(folder: Path) -> Path:
     toy_teacher_file(folder / "teacher.safetensors")
+    toy_data(folder / "data")
     (toy_images(folder / "images", count=9) / "5.png").write_bytes(b"no image")
     (toy_images(folder / "real", count=7, size=32) / "6.png").write_bytes(b"no image")
     city(folder / "city", count=11)

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
+import os
 import resource
 import signal
-import threading
+import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,6 +29,7 @@ from vemcompress.training import checkpoint
 from vemcompress.training.best import Best, Picker
 from vemcompress.training.run import Log, NoLog, RunFolder
 from vemcompress.training.runner import Runner
+from vemcompress.training.signals import Signals
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.discriminator import discriminator_bytes
 from vemcompress.weights.files import write_atomically
@@ -75,7 +76,7 @@ class Trainer:
         learner.bf16 = recipe.train.precision == "bf16"
         self.runner = Runner(learner.updates(), device)
         self.best = Best(run.best, pick)
-        self._signal = 0  # that this process got
+        self._signals = Signals(self._give_up if distributed.ranks() > 1 else None)
         self._timed = 0  # the last step that the timing log covers
 
     # -- state ---------------------------------------------------------------------------------------------------
@@ -165,13 +166,13 @@ class Trainer:
         distributed.broadcast(self.learner)
         self._metrics, self._timing = self._log(self.run.metrics), self._log(self.run.timing)
         try:
-            with self._signals():
+            with self._signals.heard():
                 self._all_steps()
         except (Interrupted, NumericalError) as error:
             error.shared = True  # all ranks come to it at the same step
             raise
         except RankLost as error:
-            raise RankLost(f"{error} The last checkpoint is kept; {self._go_on}") from error
+            raise RankLost(f"{error} {self._kept}") from error
         finally:
             self._metrics.close()
             self._timing.close()
@@ -185,7 +186,8 @@ class Trainer:
                     batch = _moved(next(batches)[1], self.device)
                 self._one_step(batch)
                 self._report(first)
-                stop = distributed.largest(self._signal)  # ranks may hear of it at different steps
+                self._signals.step_ended()
+                stop = distributed.largest(self._signals.number)  # ranks may hear of it at different steps
                 if self._regular or stop:
                     self.save()
                 if stop:
@@ -196,6 +198,16 @@ class Trainer:
 
     def _log(self, path: Path) -> Log | NoLog:
         return distributed.by_writer(lambda: Log(path, self.step)) or NoLog()
+
+    @property
+    def _kept(self) -> str:
+        return f"The last checkpoint is kept; {self._go_on}"
+
+    def _give_up(self) -> None:
+        """Called beside the main thread, which waits in a collective and cannot be woken."""
+        told = f"error: rank {distributed.rank()}: stopped while it waited for another rank. {self._kept}"
+        print(told, file=sys.stderr, flush=True)
+        os._exit(RankLost.exit_code)
 
     @property
     def _go_on(self) -> str:
@@ -273,25 +285,6 @@ class Trainer:
         path = self.run.samples / f"step-{self.step:06d}.png"
         save_png(path, image_grid(list(columns.values()), list(columns)))
         self.on_event({"event": "sample", "step": self.step, "path": str(path)})
-
-    @contextmanager
-    def _signals(self):
-        """Let SIGINT and SIGTERM end the run after the step in hand; a second one ends it at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number, frame):
-            if self._signal:
-                raise KeyboardInterrupt
-            self._signal = number
-
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _moved(batch: Any, device: torch.device) -> Any:
