@@ -143,7 +143,8 @@ class _Distillation:
             self.plan = distributed.from_writer(lambda: calibrate(plan, self.features, self._examples()))
         if self.gan is None:
             self.columns |= {"teacher": self._teacher_at_work(self.inputs).cpu()}
-        self.pick, self.judge = self._picker(None), self._judge_of_teachers()
+        with distributed.alike():
+            self.pick, self.judge = self._picker(None), self._judge_of_teachers()
 
     def train(self, run: RunFolder, resumed: bool) -> DistillResult:
         plan, images = self.plan, self.images

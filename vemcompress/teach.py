@@ -63,7 +63,8 @@ def teach(
         on_event = distributed.told_by_writer(on_event)
         work, run = distributed.together(lambda: _checked(teacher, data, out, recipe, overrides, resume, on_event))
         with devices.memory_errors(runs.advice(work.plan)):
-            pick = runs.picker(work.plan, work.held_out, work.channels, where, features=None, teacher=None)
+            with distributed.alike():
+                pick = runs.picker(work.plan, work.held_out, work.channels, where, features=None, teacher=None)
             distributed.by_writer(run.create)
             with distributed.held_by_writer(run.locked):
                 return _train(work, run, pick, where, resume is not None, on_event)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -95,6 +96,8 @@ def main() -> None:
         # threads or connections to processes that are gone.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = explain(error)
+        if launch.number() and getattr(error, "shared", False):
+            time.sleep(1)  # until the first one has told it
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

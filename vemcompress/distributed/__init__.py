@@ -5,6 +5,7 @@ rank makes the same calls in the same order, for each of them waits for the othe
 """
 
 from vemcompress.distributed.agreement import (
+    alike,
     by_writer,
     collected,
     from_writer,
@@ -18,6 +19,7 @@ from vemcompress.distributed.group import check_batch, group, is_writer, rank, r
 from vemcompress.distributed.tensors import average, broadcast, gather, mine, stacked, summed, total
 
 __all__ = [
+    "alike",
     "average",
     "broadcast",
     "by_writer",

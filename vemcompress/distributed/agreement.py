@@ -55,6 +55,16 @@ def together(action: Callable[[], Result]) -> Result:
     raise shared from error
 
 
+@contextmanager
+def alike() -> Iterator[None]:
+    """What is inside fails on all ranks or on none, so that its error is told once."""
+    try:
+        yield
+    except VemError as error:
+        error.shared = ranks() > 1
+        raise
+
+
 def by_writer(action: Callable[[], Result]) -> Result | None:
     """The writer's `action`, once all ranks have come so far; they wait for it, share its error, and get None."""
     collected(None)

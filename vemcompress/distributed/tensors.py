@@ -56,8 +56,8 @@ def average(values: Tensor, gradients: Sequence[Tensor] = ()) -> Tensor:
         return values
     flat = summed(torch.cat([values, *(g.reshape(-1) for g in gradients)])) / ranks()
     values, *parts = flat.split([len(values), *(g.numel() for g in gradients)])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
+    if parts:
+        torch._foreach_copy_(list(gradients), [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
     return values
 
 

@@ -186,7 +186,6 @@ class Trainer:
                     batch = _moved(next(batches)[1], self.device)
                 self._one_step(batch)
                 self._report(first)
-                self._signals.step_ended()
                 stop = distributed.largest(self._signals.number)  # ranks may hear of it at different steps
                 if self._regular or stop:
                     self.save()

@@ -12,12 +12,12 @@ PATIENCE = 15.0  # seconds; torchrun kills what has not left 30 seconds after it
 class Signals:
     """A signal ends the run after the step in hand, a second one at once. `number` is what came, 0 before.
 
-    `stuck`, where it is given, is called in a thread of its own when no step has ended within `PATIENCE` after a
-    signal: the process may wait on a device for another rank that is gone, where no Python runs to see the signal.
+    `stuck`, where it is given, is called in a thread of its own when the main one has not seen a signal for `PATIENCE`:
+    it may wait on a device for another rank that is gone, where no Python runs.
     """
 
     def __init__(self, stuck: Callable[[], None] | None = None):
-        self.number, self.steps = 0, 0
+        self.number = 0
         self._stuck, self._left = stuck, threading.Event()
 
     @contextmanager
@@ -33,9 +33,6 @@ class Signals:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-    def step_ended(self) -> None:
-        self.steps += 1
 
     def _handle(self, number: int, frame) -> None:
         if self.number:
@@ -61,7 +58,6 @@ class Signals:
             watch.join()
 
     def _watch(self, hears: int) -> None:
-        signalled, steps = os.read(hears, 1), self.steps
-        if signalled and not self._left.wait(PATIENCE) and self.steps == steps:
+        if os.read(hears, 1) and not self._left.wait(PATIENCE) and not self.number:
             self._stuck()
         os.close(hears)
