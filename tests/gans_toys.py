@@ -49,9 +49,9 @@ def adam(*networks) -> torch.optim.Adam:
 
 
 def assert_same_weights(found: torch.nn.Module, expected: torch.nn.Module) -> None:
-    """Parameters and running statistics."""
+    """Parameters and running statistics, but for what Adam makes of a gradient that is rounding alone (see above)."""
     for (name, value), wanted in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
-        assert torch.allclose(value, wanted, rtol=1e-7, atol=1e-9), name
+        assert torch.allclose(value, wanted, rtol=1e-7, atol=1e-8), name
 
 
 def statistics(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ import pytorch_fid.inception as published
 import torch
 from safetensors.torch import save_file
 from torchvision.models import squeezenet1_1
+from toys import random_inception_file
 
 from vemcompress.errors import InputError, NetworkError, UsageError
 from vemcompress.evaluation import download
@@ -15,18 +16,7 @@ from vemcompress.evaluation.features import Inception, SqueezeNet, load_extracto
 
 @pytest.fixture(scope="session")
 def inception_file(tmp_path_factory):
-    """Random weights in pytorch-fid's layout."""
-    torch.manual_seed(0)
-    network = published._inception_v3(num_classes=1008, aux_logits=False, weights=None)
-    network.Mixed_5b = published.FIDInceptionA(192, pool_features=32)
-    network.Mixed_5c = published.FIDInceptionA(256, pool_features=64)
-    network.Mixed_5d = published.FIDInceptionA(288, pool_features=64)
-    for name, width in (("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)):
-        setattr(network, name, published.FIDInceptionC(768, channels_7x7=width))
-    network.Mixed_7b, network.Mixed_7c = published.FIDInceptionE_1(1280), published.FIDInceptionE_2(2048)
-    path = tmp_path_factory.mktemp("inception") / "inception.pth"
-    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
-    return path
+    return random_inception_file(tmp_path_factory.mktemp("inception") / "inception.pth")
 
 
 @pytest.fixture

@@ -44,6 +44,16 @@ def test_the_low_rank_form_is_the_full_one():
         assert distance(x, y) == pytest.approx(full, rel=1e-6)
 
 
+@pytest.mark.parametrize(("n", "m"), [(40, 47), (47, 40), (40, 40)])
+def test_few_images_have_the_distance_of_their_singular_values(n, m):
+    """The exact form for sets of fewer images than dimensions: the root's trace is a sum of singular values."""
+    x, y = features(n, 1, decay=1.5), features(m, 2, decay=1.5, scale=1.1)
+    a, b = ((v - v.mean(0)) / np.sqrt(len(v) - 1) for v in (x, y))
+    root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + (a**2).sum() + (b**2).sum() - 2 * root
+    assert distance(statistics_of(x), statistics_of(y)) == pytest.approx(expected, rel=1e-6)
+
+
 def test_two_gaussians_have_the_distance_of_their_closed_form():
     assert frechet_distance([0.0], [[4.0]], [3.0], [[1.0]]) == pytest.approx(9 + (2 - 1) ** 2)
 
@@ -89,3 +99,5 @@ def test_distance_on_a_gpu_is_the_cpus():
         pytest.skip("no CUDA device")
     a, b = statistics_of(features(300, 1)), statistics_of(features(200, 2))
     assert distance(a, b, "cuda") == pytest.approx(distance(a, b), rel=1e-9)
+    a, b = (statistics_of(features(n, n), "cuda") for n in (30, 40))
+    assert distance(a, b, "cuda") == pytest.approx(distance(a, b), rel=1e-6)

@@ -13,10 +13,11 @@ PACKAGE = Path(vemcompress.__file__).parent
 ROWS = [
     ("cli", "__main__"),
     ("console", "seeds", "quickstart.tour"),
+    ("bench",),
     ("distil", "teach", "assess", "generate"),
     ("runs",),
     ("export", "quickstart"),
-    ("training",),
+    ("reference", "training"),
     ("resolve", "teachers", "paper"),
     ("recipe",),
     ("evaluation",),

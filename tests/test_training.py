@@ -82,7 +82,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(inputs, tmp_path):
     with pytest.raises(Interrupted, match="step 4 of 6"):
         run(inputs, tmp_path / "broken", on_event=_stop_after(4))
     assert json.loads(_latest(tmp_path / "broken").joinpath("state.json").read_text())["step"] == 4
-    distill(resume=tmp_path / "broken", device="cpu")
+    distill(resume=tmp_path / "broken", overrides=["data.workers=1", "data.on_device=never"], device="cpu")
     same_run(tmp_path / "whole", tmp_path / "broken")
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytorch_fid.inception as published
 import torch
 from PIL import Image
 
@@ -68,3 +69,17 @@ def toy_algorithm(*overrides: str, family: str = "resnet", features=None, **shap
 
 def random(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def random_inception_file(path: Path) -> Path:
+    """Random weights in pytorch-fid's layout."""
+    torch.manual_seed(0)
+    network = published._inception_v3(num_classes=1008, aux_logits=False, weights=None)
+    network.Mixed_5b = published.FIDInceptionA(192, pool_features=32)
+    network.Mixed_5c = published.FIDInceptionA(256, pool_features=64)
+    network.Mixed_5d = published.FIDInceptionA(288, pool_features=64)
+    for name, width in (("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)):
+        setattr(network, name, published.FIDInceptionC(768, channels_7x7=width))
+    network.Mixed_7b, network.Mixed_7c = published.FIDInceptionE_1(1280), published.FIDInceptionE_2(2048)
+    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
+    return path

@@ -180,7 +180,7 @@ def real_statistics(
     features: str,
     weights: Path | None,
     size: int | None,
-    batch: int,
+    batch: int | None,
     device: str,
     on_event: Event,
 ) -> dict:

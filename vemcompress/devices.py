@@ -1,7 +1,11 @@
 """Which device, how much memory, and what to say when there is too little."""
 
+import ctypes
+import functools
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -52,3 +56,57 @@ def memory_errors(advice: str) -> Iterator[None]:
         if "can't allocate memory" in str(error) or "not enough memory" in str(error):
             raise MemoryExhausted(f"out of memory: {advice}") from error
         raise
+
+
+@contextmanager
+def arithmetic(precision: str) -> Iterator[None]:
+    """How a GPU multiplies float32 while inside: "fp32" exactly, "tf32" with operands of 10 bits; with "bf16", where
+    networks are in bfloat16 anyway, convolutions in TF32 and matrix products exactly."""
+    wanted = {"fp32": ("ieee", "ieee"), "tf32": ("tf32", "tf32"), "bf16": ("tf32", "ieee")}[precision]
+    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend, value in zip(backends, wanted, strict=True):
+            backend.fp32_precision = value
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
+
+
+def wait(device: torch.device) -> None:
+    """Until a GPU has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def name_of(device: torch.device) -> str:
+    """What the hardware calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu" and (cpuinfo := Path("/proc/cpuinfo")).is_file():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        return names[0] if names else "cpu"
+    return device.type
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU's allocator, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@functools.cache
+def reuse_memory() -> None:
+    """Ask glibc to keep freed memory instead of giving it back to the system and faulting it in again at each step.
+
+    A training step on a CPU frees and asks for the same gigabytes again and again. Elsewhere this does nothing.
+    """
+    trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1  # names and types of mallopt in glibc's malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(trim_threshold, largest)
+    mallopt(mmap_threshold, largest)

@@ -149,7 +149,7 @@ class _Distillation:
     def train(self, run: RunFolder, resumed: bool) -> DistillResult:
         plan, images = self.plan, self.images
         algorithm = build_algorithm(plan, self.original, self.features, self.gan, self.judge)
-        stream = images.stream(self.channels, plan.train.batch, plan.train.seed, self.on_event)
+        stream = images.stream(self.channels, plan.train.batch, plan.train.seed, self.on_event, self.device)
         provenance = self.loaded.provenance() if self.loaded else {"source": f"{plan.gan.name}, learnt in this run"}
         trainer = Trainer(
             plan,

@@ -20,6 +20,14 @@ class Learner(nn.Module):
         super().__init__()
         self.timer = Timer(torch.device("cpu"))
 
+    def work_with(self, timer: Timer, bf16: bool) -> None:
+        """Give this timer and precision to all that learns within."""
+        for module in self.modules():
+            if hasattr(module, "timer"):
+                module.timer = timer
+            if isinstance(module, Learner):
+                module.bf16 = bf16
+
     def autocast(self, device: torch.device):
         """bfloat16 for networks where the recipe asks for it; losses and energies are at least float32."""
         return torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext()

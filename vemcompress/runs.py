@@ -35,10 +35,15 @@ Event = Callable[[dict], None]
 # What may change when a run goes on: how long and how fast, not what it learns.
 _CHANGEABLE = {"steps", "epochs", "lr", "constant", "precision", "checkpoint_every", "sample_every", "log_every"}
 
-# Files may have moved: the teacher is known by its hash, and other images are warned of.
-_MOVABLE = {"teacher": {"source", "start"}, "data": {"roots"}, "algorithm": {"features_weights"}}
-_MOVABLE["gan"] = {"lr"}
-_MOVABLE["train"] = _CHANGEABLE | {"segmenter", "inception"}
+# Files may have moved: the teacher is known by its hash, and other images are warned of. How images are fetched changes
+# no batch.
+_MOVABLE = {
+    "teacher": {"source", "start"},
+    "data": {"roots", "workers", "on_device"},
+    "algorithm": {"features_weights"},
+    "gan": {"lr"},
+    "train": _CHANGEABLE | {"segmenter", "inception"},
+}
 
 
 def open_recipe(

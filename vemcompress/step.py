@@ -49,7 +49,7 @@ class Update:
     `every`: due at each n-th step, and of these where `when` says so. `after` is called once the parameters have
     moved. `monitor` gives detached scalars to log that are no part of the loss; `watch` is told the values of each
     logged step, and returns a warning or None. Due updates of one label `together` that follow one another all learn
-    before the first of them moves.
+    before the first of them moves. `retains`: a later update's terms use this one's graph again.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Update:
     watch: Callable[[dict[str, float]], str | None] | None = None
     together: str | None = None
     when: Callable[[int], bool] | None = None
+    retains: bool = False
 
     def due(self, step: int) -> bool:
         """Steps count from 1."""

@@ -110,7 +110,7 @@ def _train(
     work: _Teaching, run: RunFolder, pick: Picker | None, device: torch.device, resumed: bool, on_event: Event
 ) -> TeachResult:
     plan, gan, loaded = work.plan, work.gan, work.loaded
-    stream = work.images.stream(work.channels, plan.train.batch, plan.train.seed, on_event)
+    stream = work.images.stream(work.channels, plan.train.batch, plan.train.seed, on_event, device)
     provenance = loaded.provenance() if loaded else {"source": f"{plan.gan.name}, learnt in this run"}
     trainer = Trainer(
         plan,

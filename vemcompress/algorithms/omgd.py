@@ -89,8 +89,9 @@ class OMGD(Algorithm):
         self, condition: Tensor, teachers: tuple[Tensor, ...], taps: Taps, target: Tensor, random: Generator
     ) -> Output:
         """The step's output, with the student's image of the same inputs. Teachers' images and taps are constants."""
-        with self.autocast(condition.device), self.timer.part("student_forward"):
+        with self.autocast(condition.device), self.timer.part("student"):
             student, student_taps = self.student.forward_with_taps(condition, self.student_taps)
+        self.timer.until_gradient(student, "features")
         first, *others = teachers
         return Output(condition, student.float(), first, target, student_taps, taps, random, others=tuple(others))
 
@@ -100,15 +101,15 @@ class OMGD(Algorithm):
         Feature maps are distilled from the first teacher alone.
         """
         settings, student = self.settings, out.student
-        teachers = (out.teacher, *out.others)
-        terms = {"ssim": settings.ssim * sum(image_losses.ssim_loss(t, student) for t in teachers)}
+        count, teachers = 1 + len(out.others), torch.cat((out.teacher, *out.others))
+        terms = {"ssim": settings.ssim * image_losses.ssim_loss(teachers, student)}
         if self.features is not None:
             terms |= self._perceptual_terms(teachers, student)
         # A sum over the global batch, where the mean over the ranks will be taken.
         variation = distributed.ranks() * image_losses.total_variation(student)
-        terms["tv"] = settings.tv * len(teachers) * variation
+        terms["tv"] = settings.tv * count * variation
         if settings.recon:
-            terms["recon"] = settings.recon * sum(image_losses.reconstruction(t, student) for t in teachers)
+            terms["recon"] = settings.recon * image_losses.reconstruction(teachers, student)
         if self.connectors:
             with self.autocast(student.device):
                 connected = [f(out.student_taps[s]) for s, f in zip(self.student_taps, self.connectors, strict=True)]
@@ -116,17 +117,17 @@ class OMGD(Algorithm):
             terms["channel"] = settings.channel * feature_losses.channel_distillation(of_teacher, connected)
         return terms
 
-    def _perceptual_terms(self, teachers: tuple[Tensor, ...], student: Tensor) -> dict[str, Tensor]:
-        """The student's feature maps once, the teachers' without gradient."""
-        layer, style, feature = self.features.feature, [], []
-        with self.autocast(student.device):
-            of_student = self.features(student)
-        for teacher in teachers:
+    def _perceptual_terms(self, teachers: Tensor, student: Tensor) -> dict[str, Tensor]:
+        """The student's feature maps once, all teachers' in one batch and without gradient."""
+        layer = self.features.feature
+        with self.timer.part("features"):
             with self.autocast(student.device), torch.no_grad():
-                of_teacher = self.features(teacher)
-            style.append(feature_losses.style(of_teacher, of_student))
-            feature.append(feature_losses.feature(of_teacher[layer], of_student[layer]))
-        return {"style": self.settings.style * sum(style), "feature": self.settings.feature * sum(feature)}
+                of_teachers = self.features(teachers)
+            with self.autocast(student.device):
+                of_student = self.features(student)
+            style = feature_losses.style(of_teachers, of_student)
+            feature = feature_losses.feature(of_teachers[layer], of_student[layer])
+        return {"style": self.settings.style * style, "feature": self.settings.feature * feature}
 
     def updates(self) -> list[Update]:
         learned = {"student": self.student, "connectors": self.connectors} | self.information.student_modules()

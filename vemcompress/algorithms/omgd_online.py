@@ -33,7 +33,6 @@ class OnlineOMGD(OMGD):
 
     def forward(self, batch: tuple[Tensor, Tensor], random: Generator, step: int = 1) -> Output:
         condition, other = batch
-        self.gan.bf16 = self.bf16
         with self.timer.part("teacher"):
             if step % self.gan.settings.every:  # nobody learns from them now, so no graph is needed
                 made, (images, taps) = None, self.gan.look(condition, self.teacher_taps)
@@ -81,7 +80,6 @@ class PhasedOMGD(OMGD):
 
     def forward(self, batch: tuple[Tensor, Tensor], random: Generator, step: int = 1):
         """The GAN's own output where the teacher learns, else the student's step on A."""
-        self.gan.bf16 = self.bf16
         if self.phases.teaches(step):
             return self.gan(batch, random, step)
         return super().forward(batch if self.paired else batch[0], random, step)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vemcompress import launch
-from vemcompress.cli import measure, recipes, train, use
+from vemcompress.cli import bench, measure, recipes, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 
 __all__ = ["app", "main"]
@@ -32,7 +32,8 @@ COMMANDS = {
     "stats": measure.stats,
     "export": use.export,
     "generate": use.generate,
-    "bench": measure.bench,
+    "bench": bench.bench,
+    "bench-step": bench.bench_step,
     "inspect": measure.inspect,
 }
 for name, command in COMMANDS.items():

@@ -1,11 +1,11 @@
-"""Commands that measure: eval, stats, bench, inspect."""
+"""Commands that measure models: eval, stats, inspect."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vemcompress.cli.options import Device, Json, Model, Size, TeacherClass, Weights, open_console, weights_only
+from vemcompress.cli.options import Device, Images, Json, Size, TeacherClass, Weights, open_console, weights_only
 
 
 def evaluate(
@@ -34,7 +34,7 @@ def evaluate(
     features: Annotated[str | None, typer.Option(help="A second feature network: squeezenet1_1[_caffe].")] = None,
     features_weights: Annotated[Path | None, typer.Option(readable=False, help="Its weights.")] = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
+    batch: Images = None,
     seed: Annotated[int, typer.Option(help="Of KID's subsets.")] = 0,
     device: Device = "auto",
     json: Json = False,
@@ -84,7 +84,7 @@ def stats(
     features: Annotated[str, typer.Option(help="inception, or squeezenet1_1[_caffe].")] = "inception",
     features_weights: Annotated[Path | None, typer.Option(readable=False, help="SqueezeNet's weights.")] = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(min=1)] = 8,
+    batch: Images = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -104,29 +104,6 @@ def stats(
             on_event=on_event,
         )
     console.result(result, json, console.table)
-
-
-def bench(
-    model: Model,
-    size: Annotated[int, typer.Option(min=1, help="Side of the image, in pixels.")] = 256,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
-    teacher_class: TeacherClass = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    json: Json = False,
-) -> None:
-    """Measure latency at batch 1: p50 and p95."""
-    console = open_console()
-    with console.talking() as on_event:
-        from vemcompress.export.latency import bench as run
-
-        target = model
-        if not model.lower().endswith(".onnx"):
-            from vemcompress.weights.loading import load
-
-            target = load(model, class_path=teacher_class).generator
-        result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)
-    console.result(result, json, console.benched)
 
 
 def inspect(

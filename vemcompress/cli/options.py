@@ -26,8 +26,12 @@ Steps = Annotated[int | None, typer.Option(help="train.steps")]
 Epochs = Annotated[float | None, typer.Option(help="train.epochs")]
 TrainSize = Annotated[int | None, typer.Option(help="data.size")]
 Batch = Annotated[int | None, typer.Option(help="train.batch")]
+Images = Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: 8, on CUDA up to 64.")]
 Seed = Annotated[int | None, typer.Option(help="train.seed")]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16 (train.precision).")]
+Precision = Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 (train.precision).")]
+Compile = Annotated[
+    bool | None, typer.Option("--compile", help="torch.compile, with CUDA graphs on a GPU (train.compile).")
+]
 
 GLOBAL_FLAGS = {
     "--debug": "Show the traceback of an error.",
@@ -43,7 +47,9 @@ def open_console():
 
 def overrides_of(given: dict, more: list[str] | None) -> list[str]:
     """Recipe keys that have options of their own, where they were given, and then those of --set."""
-    return [f"{key}={value}" for key, value in given.items() if value is not None] + (more or [])
+    words = {True: "true", False: "false"}  # TOML's
+    found = {key: words[value] if isinstance(value, bool) else value for key, value in given.items()}
+    return [f"{key}={value}" for key, value in found.items() if value is not None] + (more or [])
 
 
 def weights_only(model: str) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from vemcompress.cli.options import (
     Batch,
+    Compile,
     Data,
     Device,
     Direction,
@@ -46,6 +47,7 @@ def distill(
         str | None, typer.Option(metavar="1,2,3", help="A run for each, in OUT/seed-N; mean and spread over them.")
     ] = None,
     precision: Precision = None,
+    compile: Compile = None,
     width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
     target_macs: Annotated[
         str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")
@@ -76,6 +78,7 @@ def distill(
         "train.lr": lr,
         "train.seed": seed,
         "train.precision": precision,
+        "train.compile": compile,
         "student.width": width,
         "student.target_macs": None if target_macs is None else _count(target_macs),
         "teacher.class_path": teacher_class,
@@ -115,6 +118,7 @@ def teach(
     batch: Batch = None,
     seed: Seed = None,
     precision: Precision = None,
+    compile: Compile = None,
     width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
     device: Device = "auto",
     json: Json = False,
@@ -135,6 +139,7 @@ def teach(
         "train.batch": batch,
         "train.seed": seed,
         "train.precision": precision,
+        "train.compile": compile,
         "teacher.network.width": width,
     }
     overrides = overrides_of(given, set_)

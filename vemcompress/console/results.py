@@ -96,6 +96,36 @@ class Results:
         height, width = values["size"]
         self.show(f"batch 1, {height} x {width} px, {values['threads']} threads, {values['device']}")
 
+    def benched_step(self, values: dict) -> None:
+        ms = values["step_ms"]
+        table = Table(show_edge=False, pad_edge=False)
+        for title in ("part", "ms", "%"):
+            table.add_column(title, justify="left" if title == "part" else "right")
+        for name, found in values["parts"].items():
+            table.add_row(name, f"{found:.1f}", f"{100 * found / ms:.1f}")
+        table.add_row("step", f"{ms:.1f}", "100")
+        self.show(table)
+        compiled = ", compiled" if values["compiled"] else ""
+        phase = f", the {values['phase']}'s turn" if values["phase"] else ""
+        made_up = f"; random: {', '.join(values['random'])}" if values["random"] else ""
+        self.show(
+            f"{values['recipe']}{phase}: batch {values['batch']} at {values['size']} px, "
+            f"{values['precision']}{compiled}, {values['images_per_second']:.2f} images a second, "
+            f"add-on {values['information']} "
+            f"{100 * values['information_share']:.1f} %"
+        )
+        self.show(
+            f"{values['flops'] / 1e9:.1f} GFLOP a step, at the peak of {values['peak_flops'] / 1e9:.0f} GFLOP/s "
+            f"{values['floor_ms']:.1f} ms: {100 * values['peak_share']:.0f} % of it; copies at "
+            f"{values['peak_bytes'] / 1e9:.0f} GB/s; {values['memory'] / 2**30:.1f} GiB"
+        )
+        if values["reference_ms"] is not None:
+            self.show(
+                f"plain step {values['reference_ms']:.1f} ms, ratio {values['ratio']:.3f}; without add-on "
+                f"{values['reference_none_ms']:.1f} ms, ratio {values['ratio_none']:.3f}"
+            )
+        self.show(f"{values['device']}, {values['threads']} threads, median of {values['steps']} steps{made_up}")
+
     def toured(self, values: dict) -> None:
         table = Table(show_edge=False, pad_edge=False)
         for title in ("", *values["columns"]):

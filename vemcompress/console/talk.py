@@ -156,6 +156,10 @@ class Talk:
         if self.err.is_terminal:
             self._progress("generating", event["total"]).update(self._task, completed=event["done"], info="")
 
+    def _on_bench(self, event: dict) -> None:
+        if self.err.is_terminal:
+            self._progress("measuring", event["total"]).update(self._task, completed=event["done"], info="")
+
     def _on_export(self, event: dict) -> None:
         if self.err.is_terminal:
             self.note(f"export    {event['stage']}")

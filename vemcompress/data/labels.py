@@ -67,8 +67,12 @@ class LabelMaps:
             raise self._outside(path, low if low < 0 else high)
         return np.array([label.colour for label in cityscapes.LABELS], np.uint8)[values]
 
-    def one_hot(self, maps: np.ndarray) -> Tensor:
-        """uint8, B x H x W to float32, B x classes x H x W of 0 and 1; void is 0 in every channel."""
+    def one_hot(self, maps: np.ndarray | Tensor) -> Tensor:
+        """uint8, B x H x W to float32, B x classes x H x W of 0 and 1; void is 0 in every channel. A tensor stays on
+        its device."""
+        if isinstance(maps, Tensor):
+            numbers = torch.arange(self.classes, dtype=torch.uint8, device=maps.device)
+            return (maps[:, None] == numbers[None, :, None, None]).float()
         classes = np.arange(self.classes, dtype=np.uint8)[None, :, None, None]
         return torch.from_numpy((maps[:, None] == classes).astype(np.float32))
 

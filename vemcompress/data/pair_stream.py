@@ -8,9 +8,11 @@ from torch import Tensor
 
 from vemcompress.data.images import ImageError
 from vemcompress.data.indices import nearest_square
+from vemcompress.data.machine import default_cache
 from vemcompress.data.pairs import Pairs, Unpaired
+from vemcompress.data.prefetch import prefetched
 from vemcompress.data.squares import checked_channels, square_of, to_tensor
-from vemcompress.data.stream import ImageStream, prefetched
+from vemcompress.data.stream import ImageStream
 from vemcompress.errors import InputError, RecipeError
 
 DRAW, AUGMENTATION_B = 2, 3  # beside stream.py's purposes of a random generator
@@ -31,10 +33,15 @@ class PairStream(ImageStream):
         super().__init__(pairs.inputs, **options)
         self.pairs, self.pair_channels = pairs, checked_pair_channels(pairs, channels)
 
+    @property
+    def depth(self) -> int:
+        inputs, targets = self.pair_channels
+        return (1 if is_one_hot(self.pairs) else inputs) + targets
+
     def _load(self, index: int) -> np.ndarray:
         return np.concatenate(square_pair(self.pairs, index, self.load_size, self.pair_channels), axis=2)
 
-    def _collate(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _collate(self, samples: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         depth = samples.shape[3] - self.pair_channels[1]
         return to_tensors(self.pairs, samples[..., :depth], samples[..., depth:])
 
@@ -46,12 +53,23 @@ class UnpairedStream:
     the same seed. `epoch_length` counts the larger domain.
     """
 
-    def __init__(self, domains: Unpaired, *, channels: tuple[int, int] = (3, 3), cache_bytes: int = 2 << 30, **options):
-        share = {"cache_bytes": cache_bytes // 2, **options}
+    def __init__(
+        self, domains: Unpaired, *, channels: tuple[int, int] = (3, 3), cache_bytes: int | None = None, **options
+    ):
+        share = {"cache_bytes": (default_cache() if cache_bytes is None else cache_bytes) // 2, **options}
         self.a = ImageStream(domains.inputs, channels=channels[0], **share)
         self.b = _DrawnStream(domains.targets, channels=channels[1], **share)
         self.batch_size, self.workers = self.a.batch_size, self.a.workers
         self.epoch_length = domains.count / self.batch_size
+
+    @property
+    def parts(self) -> tuple[ImageStream, ImageStream]:
+        return self.a, self.b
+
+    @property
+    def nbytes(self) -> int:
+        """What all images take, resized."""
+        return self.a.nbytes + self.b.nbytes
 
     @property
     def paths(self) -> list[Path]:
@@ -127,15 +145,19 @@ def square_pair(pairs: Pairs, index: int, size: int, channels: tuple[int, int]) 
             sides.append(square_of(side, size, wanted))
         else:
             labels = nearest_square(side, size)
-            one_hot = not sides and pairs.labels.input == "onehot" and pairs.labels_are_input
+            one_hot = not sides and is_one_hot(pairs)
             sides.append(labels[:, :, None] if one_hot else pairs.labels.colours(labels))
     return sides[0], sides[1]
 
 
-def to_tensors(pairs: Pairs, inputs: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:
+def is_one_hot(pairs: Pairs) -> bool:
+    """Whether the inputs are label maps that become a channel for each class."""
+    return pairs.labels_are_input and pairs.labels.input == "onehot"
+
+
+def to_tensors(pairs: Pairs, inputs: np.ndarray | Tensor, targets: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
     """Stacks of `square_pair` as float32, B x C x H x W."""
-    one_hot = pairs.labels_are_input and pairs.labels.input == "onehot"
-    return pairs.labels.one_hot(inputs[..., 0]) if one_hot else to_tensor(inputs), to_tensor(targets)
+    return pairs.labels.one_hot(inputs[..., 0]) if is_one_hot(pairs) else to_tensor(inputs), to_tensor(targets)
 
 
 def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tuple[int, int]:

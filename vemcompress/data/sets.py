@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vemcompress import distributed
+from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
 from vemcompress.data.settings import DataSettings
@@ -63,8 +64,18 @@ class ImageSet:
         """Channels of input and output: those of a `generator`, or what these files have by themselves."""
         return generator or (self.pairs.channels if self.pairs else (3, 3))
 
-    def stream(self, channels: tuple[int, int], batch: int, seed: int, on_event: Event | None = None):
-        """Training batches: images, or (input, target) of pairs, or (A, B) of two domains; see `stream`."""
+    def stream(
+        self,
+        channels: tuple[int, int],
+        batch: int,
+        seed: int,
+        on_event: Event | None = None,
+        device: torch.device | None = None,
+    ):
+        """Training batches: images, or (input, target) of pairs, or (A, B) of two domains; see `stream`.
+
+        For a `device` that is a GPU they are made there (`on_device`), for others on the CPU.
+        """
         settings = self.settings
         options = {
             "size": settings.size,
@@ -73,14 +84,17 @@ class ImageSet:
             "batch": batch,
             "share": distributed.share(batch),
             "seed": seed,
+            "workers": settings.workers,
             "on_event": on_event,
         }
         match self.found:
             case Pairs():
-                return PairStream(self.found, channels=channels, **options)
+                stream = PairStream(self.found, channels=channels, **options)
             case Unpaired():
-                return UnpairedStream(self.found, channels=channels, **options)
-        return ImageStream(self.found.inputs, channels=channels[0], **options)
+                stream = UnpairedStream(self.found, channels=channels, **options)
+            case _:
+                stream = ImageStream(self.found.inputs, channels=channels[0], **options)
+        return on_device(stream, device, settings.on_device)
 
     def views(self, channels: tuple[int, int], count: int | None = None, on_event: Event | None = None) -> Views:
         """The first `count` readable images (None: all), neither cropped nor flipped."""

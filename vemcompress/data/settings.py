@@ -17,7 +17,9 @@ class DataSettings(BaseSettings):
     `kind`: "single" images for a frozen teacher; "paired" ones, or "labels" with photos, whose other side is the
     ground truth; two "unpaired" domains. `direction`, `classes`, `void`, `label_input` and `ids` are
     `data.pairs.find_pairs`'s. `held_out`: training images that are set aside to pick the best checkpoint by; None is
-    one in twenty, at most 64, and none of fewer than 80.
+    one in twenty, at most 64, and none of fewer than 80. `workers`: threads that read images, None as many as there are
+    processors, 2 to 8; `on_device`: whether a set that is small beside a GPU's memory is kept there, "auto" or "never".
+    Neither of these two changes a batch.
     """
 
     kind: DataKind = "single"
@@ -32,6 +34,8 @@ class DataSettings(BaseSettings):
     label_input: LabelInput = "onehot"
     ids: Ids | None = None
     held_out: int | None = Field(None, ge=0)
+    workers: int | None = Field(None, ge=1, le=256)
+    on_device: Literal["auto", "never"] = "auto"
 
     @model_validator(mode="after")
     def _crop_fits(self):

@@ -1,5 +1,6 @@
 """Image files as squares of one size: what a network is fed with."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,13 +25,22 @@ def square_of(image: np.ndarray, size: int, channels: int = 3) -> np.ndarray:
     return to_square(image, size).reshape(size, size, channels)
 
 
-def to_tensor(images: np.ndarray) -> Tensor:
-    """uint8, B x H x W x C to float32, B x C x H x W in [-1, 1]."""
+def to_tensor(images: np.ndarray | Tensor) -> Tensor:
+    """uint8, B x H x W x C to float32, B x C x H x W in [-1, 1], on the device where the bytes are."""
+    if isinstance(images, Tensor):
+        flat = images.permute(0, 3, 1, 2).contiguous()
+        return _table(images.device).index_select(0, flat.flatten().int()).view(flat.shape)
     values = images.transpose(0, 3, 1, 2).astype(np.float32, order="C")
     # In numpy, for torch would start a team of OpenMP threads in every thread that prepares batches.
     values /= 127.5
     values -= 1
     return torch.from_numpy(values)
+
+
+@functools.cache
+def _table(device: torch.device) -> Tensor:
+    """Every byte's value, made where all others are: a GPU would multiply by 1 / 127.5, which rounds otherwise."""
+    return to_tensor(np.arange(256, dtype=np.uint8).reshape(1, 1, 256, 1)).flatten().to(device)
 
 
 def test_batch(

@@ -6,15 +6,16 @@ The augmentation of CycleGAN and OMGD: resize to 286/256 of the size, bicubic; c
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from vemcompress.data.images import ImageError
+from vemcompress.data.machine import default_cache, default_workers
+from vemcompress.data.prefetch import prefetched
 from vemcompress.data.squares import checked_channels, load_square, test_batch, to_tensor
 from vemcompress.errors import InputError, RecipeError
 
@@ -22,7 +23,15 @@ __all__ = ["ImageStream", "test_batch"]
 
 ORDER, AUGMENTATION = 0, 1  # what a random generator is for, as part of its seed
 Event = Callable[[dict], None]
-Batch = TypeVar("Batch")
+
+
+class View(NamedTuple):
+    """What a sample shows: image number `index` of the paths, from pixel `top`, `left` on, mirrored or not."""
+
+    index: int
+    top: int
+    left: int
+    flipped: bool
 
 
 class ImageStream:
@@ -34,7 +43,8 @@ class ImageStream:
 
     `batch` is the global one; of it `share`, by default all, is what this rank's batches hold.
     `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
-    `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once.
+    `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once; how many bytes,
+    and how many threads (`workers`), follows the machine where it is None. Neither changes a batch.
     """
 
     noun, augmentation = "images", AUGMENTATION
@@ -51,28 +61,44 @@ class ImageStream:
         share: range | None = None,
         seed: int,
         channels: int = 3,
-        cache_bytes: int = 2 << 30,
-        workers: int = 2,
+        cache_bytes: int | None = None,
+        workers: int | None = None,
         on_event: Event | None = None,
     ):
         if not paths:
             raise InputError("no images to train on; name at least one folder of images.")
         self.paths, self.size, self.flip = [Path(p) for p in paths], size, flip
         self.load_size = _load_size(size, load_size, crop)
-        self.batch_size, self.seed, self.workers = batch, seed, workers
+        self.batch_size, self.seed, self.workers = batch, seed, workers or default_workers()
         self.share = range(batch) if share is None else share
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
         self._tell, self._untold = on_event or (lambda event: None), deque()
         self._bad: set[int] = set()
         self._cache: dict[int, np.ndarray] = {}
-        self._room, self._lock = cache_bytes, threading.Lock()
+        self._room = default_cache() if cache_bytes is None else cache_bytes
+        self._lock = threading.Lock()
         self._order = functools.lru_cache(maxsize=4)(self._permutation)
 
     @property
     def epoch_length(self) -> float:
         """Steps until every image was seen once, as a fraction."""
         return len(self.paths) / self.batch_size
+
+    @property
+    def parts(self) -> "tuple[ImageStream, ...]":
+        """The streams that a batch is put together from."""
+        return (self,)
+
+    @property
+    def depth(self) -> int:
+        """Bytes that a pixel of an image takes while it is kept."""
+        return self.channels
+
+    @property
+    def nbytes(self) -> int:
+        """What all images take, resized."""
+        return len(self.paths) * self.load_size**2 * self.depth
 
     def batch(self, step: int) -> Tensor:
         """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
@@ -85,19 +111,28 @@ class ImageStream:
         return prefetched(self._batch, self._report, start_step, self.workers)
 
     def _batch(self, step: int) -> Tensor:
-        samples = [self._sample(step * self.batch_size + j) for j in self.share]
-        return self._collate(np.stack(samples))
+        return self._collate(np.stack([self._sample(k) for k in self._numbers(step)]))
 
-    def _collate(self, samples: np.ndarray) -> Tensor:
+    def _numbers(self, step: int) -> range:
+        """This rank's samples of a step's batch, counted from the first of the run."""
+        start = step * self.batch_size
+        return range(start + self.share.start, start + self.share.stop)
+
+    def _collate(self, samples: np.ndarray | Tensor) -> Tensor:
+        """A batch from the bytes of its samples, B x size x size x depth; from a tensor on the tensor's device."""
         return to_tensor(samples)
 
     def _sample(self, k: int) -> np.ndarray:
-        image = self._readable(k)
+        index, image = self._readable(k)
+        view = self._view(k, index)
+        image = image[view.top : view.top + self.size, view.left : view.left + self.size]
+        return image[:, ::-1] if view.flipped else image
+
+    def _view(self, k: int, index: int) -> View:
+        """Crop and flip of sample k, which shows image `index`."""
         rng = np.random.default_rng((self.seed, self.augmentation, k))
         top, left = rng.integers(0, self.load_size - self.size + 1, 2)
-        flipped = self.flip and rng.random() < 0.5
-        image = image[top : top + self.size, left : left + self.size]
-        return image[:, ::-1] if flipped else image
+        return View(index, int(top), int(left), bool(self.flip and rng.random() < 0.5))
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, ORDER, epoch)).permutation(len(self.paths))
@@ -108,11 +143,14 @@ class ImageStream:
         order = self._order(epoch)
         return (int(order[(position + shift) % len(order)]) for shift in range(len(order)))
 
-    def _readable(self, k: int) -> np.ndarray:
+    def _readable(self, k: int, elsewhere: Container[int] = ()) -> tuple[int, np.ndarray | None]:
+        """The number of the image that sample k shows, and the image; None for one of those that are kept elsewhere."""
         for index in self._candidates(k):
+            if index in elsewhere:
+                return index, None
             image = self._image(index)
             if image is not None:
-                return image
+                return index, image
         path, reason = next(iter(self.skipped.items()))
         raise InputError(
             f"none of {len(self.paths)} {self.noun} can be read (the first, {path}: {reason}); give other images."
@@ -140,29 +178,15 @@ class ImageStream:
                 self._room -= image.nbytes
         return image
 
+    def _forget(self, index: int) -> None:
+        """Make room: this image is kept elsewhere from now on."""
+        with self._lock:
+            image = self._cache.pop(index, None)
+            self._room += 0 if image is None else image.nbytes
+
     def _report(self) -> None:
         while self._untold:
             self._tell(self._untold.popleft())
-
-
-def prefetched(
-    batch: Callable[[int], Batch], report: Callable[[], None], start_step: int, workers: int
-) -> Iterator[tuple[int, Batch]]:
-    """Endless (step, batch(step)), prepared ahead in threads; `report` runs in the caller's thread before each."""
-    pool, ahead = ThreadPoolExecutor(max(1, workers), "vemcompress-data"), deque[Future]()
-    try:
-        step = start_step
-        while True:
-            while len(ahead) < 2 * max(1, workers):
-                ahead.append(pool.submit(batch, step + len(ahead)))
-            try:
-                ready = ahead.popleft().result()
-            finally:
-                report()
-            yield step, ready
-            step += 1
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _load_size(size: int, load_size: int | None, crop: bool) -> int:

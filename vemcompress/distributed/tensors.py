@@ -67,8 +67,10 @@ def broadcast(module: nn.Module) -> None:
         return
     for tensor in chain(module.parameters(), module.buffers()):
         if tensor.numel():
+            found = tensor.detach().contiguous()
             with watched():
-                dist.broadcast(tensor.detach(), 0)
+                dist.broadcast(found, 0)
+            tensor.detach().copy_(found)
 
 
 class _Gather(torch.autograd.Function):

@@ -10,52 +10,32 @@ from torch import Tensor, nn
 from vemcompress import distributed
 from vemcompress.data.images import ImageError
 from vemcompress.errors import InputError
-from vemcompress.evaluation import fidelity
 from vemcompress.evaluation.batches import batches, to_bytes
+from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.features import Extractor
 from vemcompress.evaluation.frechet import double_device
 from vemcompress.evaluation.inputs import Batch, Inputs
-from vemcompress.evaluation.miou import Miou
 from vemcompress.evaluation.prepare import Setup
-from vemcompress.evaluation.running import as_rgb, evaluating, output_of, same_shape, to_unit
-from vemcompress.evaluation.statistics import OnEvent, checked_features
-
-_FIDELITY = {"ssim": fidelity.ssim, "psnr": fidelity.psnr, "l1": fidelity.l1}
-
-
-class Features:
-    """Features of a growing set of images, by extractor."""
-
-    def __init__(self, extractors: Sequence[Extractor]):
-        self._extractors, self.count = extractors, 0
-        self._rows: dict[str, list[Tensor]] = {e.name: [] for e in extractors}
-
-    def add(self, images: Tensor) -> None:
-        """Take in B x 3 x H x W uint8 images on the extractors' device."""
-        self.count += len(images)
-        for extractor in self._extractors:
-            self._rows[extractor.name].append(checked_features(extractor, images).float().cpu())
-
-    def merge(self) -> None:
-        """Take in the other ranks' rows, each in its place in the images' order."""
-        if distributed.ranks() > 1:
-            counts, parts = zip(*distributed.collected((self.count, self._rows)), strict=True)
-            self.count, self._rows = sum(counts), {n: [row for part in parts for row in part[n]] for n in self._rows}
-
-    def matrix(self, name: str) -> Tensor:
-        """N x D float32, in the images' order."""
-        return torch.cat(self._rows[name])
+from vemcompress.evaluation.running import evaluating, output_of, same_shape, to_unit
+from vemcompress.evaluation.sides import Side
+from vemcompress.evaluation.statistics import OnEvent
 
 
 @dataclass
 class Pass:
-    """How images are read: side in pixels, batch, device, and where events go. `unreadable` collects path: reason."""
+    """How images are read: side in pixels, batch, device, and where events go. `unreadable` collects path: reason.
+
+    `checks` are looked at once a batch, and at the end of each pass.
+    """
 
     size: int
     batch: int
     device: torch.device
     report: OnEvent
     unreadable: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.checks = Checks(self.device)
 
     def inputs(self, inputs: Inputs) -> Iterator[Batch]:
         """This rank's batches on the device, with an event for each."""
@@ -66,8 +46,8 @@ class Pass:
     def real(self, paths: Sequence[Path]) -> Iterator[Tensor]:
         """uint8 images, B x 3 x H x W, likewise."""
         mine = [paths[i] for i in distributed.share(len(paths))]
-        read = batches(mine, self.size, self.batch, self._on_bad)
-        return self._told("real", len(mine), ((len(names), images.to(self.device)) for names, images in read))
+        read = batches(mine, self.size, self.batch, self._on_bad, self.device)
+        return self._told("real", len(mine), ((len(names), images) for names, images in read))
 
     def check(self, paths: Sequence[Path], count: int) -> None:
         """Hear of the other ranks' unreadable images; InputError where of these paths not one was read."""
@@ -85,8 +65,10 @@ class Pass:
         done = 0
         for count, batch in counted:
             yield batch
+            self.checks.turn()
             done += count
             self.report({"event": "eval", "stage": stage, "done": done, "total": total})
+        self.checks.finish()
 
     def _on_bad(self, error: ImageError) -> None:
         self._note(str(error.path), error.reason)
@@ -96,38 +78,6 @@ class Pass:
         self.report({"event": "eval", "stage": "unreadable", "path": path, "reason": reason})
 
 
-class Side:
-    """What is gathered of one generator's images, or of the real ones: features, sums of fidelity, classes."""
-
-    def __init__(self, extractors: Sequence[Extractor], names: Sequence[str] = (), meter: Miou | None = None):
-        self.features, self.meter, self.extractors = Features(extractors), meter, extractors
-        self._sums = dict.fromkeys(names, 0.0)
-
-    def take(self, images: Tensor, truths: Sequence[Tensor]) -> None:
-        """B x C x H x W, uint8."""
-        if self.extractors:
-            self.features.add(as_rgb(images))
-        if self.meter is not None:
-            self.meter.add(as_rgb(images), truths)
-
-    def compare(self, made: Tensor, others: dict[str, Tensor]) -> None:
-        """Fidelity to the `teacher` and the `target`, all of them in [0, 1]."""
-        for name in self._sums:
-            kind, against = name.split("_")
-            self._sums[name] += float(_FIDELITY[kind](made, others[against]).sum())
-
-    def merge(self) -> None:
-        """Take in what the other ranks have."""
-        self.features.merge()
-        if self.meter is not None:
-            self.meter.merge()
-        self._sums = {name: distributed.total(value) for name, value in self._sums.items()}
-
-    def fidelity(self, images: int) -> dict[str, float]:
-        """The means over so many images."""
-        return {name: value / images for name, value in self._sums.items()}
-
-
 @torch.no_grad()
 def generate(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, reading: Pass) -> tuple[int, dict]:
     """Run every generator once on every image: how many there were, and a `Side` by role, `real` of the targets.
@@ -135,10 +85,10 @@ def generate(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, readi
     Each rank does its share of the images, and all get the whole. Raises NumericalError where an output is not
     finite, InputError where outputs differ in shape or no image can be read.
     """
-    sides = {role: _side(role, setup) for role in networks}
+    sides = {role: _side(role, setup, reading.checks) for role in networks}
     of_real = setup.against_real if setup.real.targets else []
     if of_real or setup.meter:
-        sides["real"] = Side(of_real, meter=setup.meter() if setup.meter else None)
+        sides["real"] = Side(of_real, reading.checks, meter=setup.meter() if setup.meter else None)
     count = distributed.together(lambda: _share(networks, inputs, setup, reading, sides))
     count = sum(distributed.collected(count))
     reading.check(inputs.paths, count)
@@ -151,7 +101,10 @@ def _share(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, reading
     count, exact = 0, double_device(reading.device)
     with evaluating(*networks.values()):
         for batch in reading.inputs(inputs):
-            made = {role: output_of(network, role, batch.x, batch.files) for role, network in networks.items()}
+            made = {
+                role: output_of(network, role, batch.x, batch.files, reading.checks)
+                for role, network in networks.items()
+            }
             others = _checked(made, batch.targets)
             if setup.plan.fidelity:
                 units = {name: to_unit(images.to(exact)) for name, images in (made | others).items()}
@@ -165,10 +118,10 @@ def _share(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, reading
     return count
 
 
-def _side(role: str, setup: Setup) -> Side:
+def _side(role: str, setup: Setup, checks: Checks) -> Side:
     """A teacher is not compared with itself."""
     names = [name for name in setup.plan.fidelity if not name.endswith(f"_{role}")]
-    return Side(list(setup.extractors.values()), names, setup.meter() if setup.meter else None)
+    return Side(list(setup.extractors.values()), checks, names, setup.meter() if setup.meter else None)
 
 
 def _checked(made: dict[str, Tensor], targets: Tensor | None) -> dict[str, Tensor]:
@@ -185,7 +138,7 @@ def _checked(made: dict[str, Tensor], targets: Tensor | None) -> dict[str, Tenso
 @torch.no_grad()
 def collect(paths: Sequence[Path], extractors: Sequence[Extractor], reading: Pass) -> Side:
     """Real images, read and resized as the inputs are. InputError where none can be read."""
-    side = Side(extractors)
+    side = Side(extractors, reading.checks)
 
     def take_all() -> None:
         for images in reading.real(paths):

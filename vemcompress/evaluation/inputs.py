@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vemcompress import distributed
-from vemcompress.data.pair_stream import checked_pair_channels, square_pair
+from vemcompress.data.pair_stream import checked_pair_channels, is_one_hot, square_pair
 from vemcompress.data.sets import ImageSet
 from vemcompress.data.squares import load_square
 from vemcompress.errors import InputError
@@ -78,12 +78,10 @@ class Inputs:
             yield self.collate(waiting, device)
 
     def collate(self, samples: list[Sample], device: torch.device) -> Batch:
-        inputs = stack([sample.input for sample in samples])
-        if self.pairs and self.pairs.labels_are_input and self.pairs.labels.input == "onehot":
-            x = self.pairs.labels.one_hot(inputs[:, 0].numpy()).to(device)
-        else:
-            x = to_network(inputs.to(device))
-        targets = stack([sample.target for sample in samples]).to(device) if self.pairs else None
+        inputs = stack([sample.input for sample in samples], device)
+        one_hot = self.pairs is not None and is_one_hot(self.pairs)
+        x = self.pairs.labels.one_hot(inputs[:, 0]) if one_hot else to_network(inputs)
+        targets = stack([sample.target for sample in samples], device) if self.pairs else None
         truths = [torch.from_numpy(sample.truth) for sample in samples if sample.truth is not None]
         return Batch([sample.path for sample in samples], x, targets, truths)
 

@@ -60,7 +60,7 @@ class Cached:
         else:
             targets, size = self.images.found.targets, self.images.settings.size
             paths = [targets[i] for i in distributed.share(len(targets))]
-            yield from (real.to(self.device) for _, real in batches(paths, size, BATCH, self._tell))
+            yield from (real for _, real in batches(paths, size, BATCH, self._tell, self.device))
 
     def mean(self, values: Callable[[], Iterable[Tensor]]) -> float:
         """The mean over all images, of sums over batches."""

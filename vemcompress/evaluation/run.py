@@ -13,14 +13,16 @@ from vemcompress.data.sets import ImageSet, Singles
 from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import protocol
-from vemcompress.evaluation.collect import Pass, Side, collect, generate
+from vemcompress.evaluation.batches import default_batch
+from vemcompress.evaluation.collect import Pass, collect, generate
 from vemcompress.evaluation.inputs import Inputs
 from vemcompress.evaluation.prepare import Setup, check_size, inputs_for, prepare
 from vemcompress.evaluation.scores import Scorer
 from vemcompress.evaluation.segmenters import Segmenter
+from vemcompress.evaluation.sides import Side
 from vemcompress.evaluation.statistics import OnEvent, image_paths
 
-DEFAULT_SIZE, DEFAULT_BATCH = 256, 8
+DEFAULT_SIZE = 256
 
 
 @dataclass
@@ -64,7 +66,7 @@ def evaluate(
     inception: str | os.PathLike | None = None,
     segmenter: Segmenter | None = None,
     size: int | None = None,
-    batch: int = DEFAULT_BATCH,
+    batch: int | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
     on_event: OnEvent | None = None,
@@ -76,14 +78,14 @@ def evaluate(
     other domain's images. `metrics` are names of `plan.METRICS`; None computes what can be had, and puts the reason
     for the rest into `skipped`. `features` with `features_weights` adds distances on a SqueezeNet; `inception` is a
     file that replaces the download; `segmenter` gives mIoU against the label maps that images were drawn from. The
-    generators are moved to `device`. Events: {"event": "eval", "stage": "generate" | "real", "done", "total"} and
-    {"event": "eval", "stage": "unreadable", "path", "reason"}.
+    generators are moved to `device`; a `batch` of None is `batches.default_batch`'s. Events: {"event": "eval",
+    "stage": "generate" | "real", "done", "total"} and {"event": "eval", "stage": "unreadable", "path", "reason"}.
 
     Raises UsageError for a metric that is unknown or lacks its input, NetworkError where weights asked for by name
     cannot be had, InputError for images, weights or statistics that do not serve, RecipeError for label maps that do
     not fit the network, NumericalError for NaN or Inf. Processes that torchrun started take a share of the images each.
     """
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise UsageError(f"a batch of {batch} images cannot be; give at least 1.")
     device, images = torch.device(device), _image_set(images, size)
     size, report = images.settings.size, on_event or (lambda event: None)
@@ -99,8 +101,8 @@ def evaluate(
         return inputs_for(images, networks, truths=bool(setup.plan.segmented))
 
     inputs = distributed.together(ready)
-    reading = Pass(size, batch, device, report)
     networks = {role: network.to(device) for role, network in networks.items()}
+    reading = Pass(size, batch or default_batch(device, size), device, report)
     count, sides = generate(networks, inputs, setup, reading)
     needed = setup.against_real
     features_of = {role: side.features for role, side in sides.items()}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vemcompress.errors import InputError, NumericalError
+from vemcompress.evaluation.checks import Checks
 
 
 @contextmanager
@@ -23,13 +24,18 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def output_of(model: nn.Module, role: str, x: Tensor, files: Sequence[Path]) -> Tensor:
-    """What a generator makes of a batch; NumericalError naming the file where it is not finite."""
-    y = model(x)
-    finite = torch.isfinite(y).flatten(1).all(1)
-    if not finite.all():
+def output_of(model: nn.Module, role: str, x: Tensor, files: Sequence[Path], checks: Checks | None = None) -> Tensor:
+    """What a generator makes of a batch; NumericalError naming the file where it is not finite, from `checks`' next
+    look where they are given."""
+
+    def error(finite: Tensor) -> NumericalError:
         bad = files[int((~finite).nonzero()[0, 0])]
-        raise NumericalError(f"the {role} gives NaN or Inf for {bad}; its weights are damaged, use another checkpoint.")
+        return NumericalError(
+            f"the {role} gives NaN or Inf for {bad}; its weights are damaged, use another checkpoint."
+        )
+
+    y = model(x)
+    (checks or Checks("cpu")).add(y, error)
     return y
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import torch
 
-from vemcompress.evaluation.collect import Features
 from vemcompress.evaluation.frechet import Statistics, distance, statistics_of
 from vemcompress.evaluation.kid import kernel_distance
 from vemcompress.evaluation.plan import SetMetric
+from vemcompress.evaluation.sides import Features
 
 
 class Scorer:
@@ -40,5 +40,5 @@ class Scorer:
     def _statistics(self, side: str, extractor: str) -> Statistics:
         """Computed once: the student's serve every distance on the same features."""
         if (side, extractor) not in self._computed:
-            self._computed[side, extractor] = statistics_of(self._sides[side].matrix(extractor))
+            self._computed[side, extractor] = statistics_of(self._sides[side].matrix(extractor), self._device)
         return self._computed[side, extractor]

@@ -13,7 +13,8 @@ from numpy.lib import format as npy
 from vemcompress import __version__
 from vemcompress.data.images import ImageError, list_images
 from vemcompress.errors import InputError, NumericalError, OutputError, UsageError
-from vemcompress.evaluation.batches import batches
+from vemcompress.evaluation.batches import batches, default_batch
+from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.features import Extractor
 from vemcompress.evaluation.frechet import Accumulator, Statistics
 
@@ -38,37 +39,42 @@ def compute_statistics(
     extractor: Extractor,
     *,
     size: int | None = None,
-    batch: int = 8,
+    batch: int | None = None,
     device: torch.device | str = "cpu",
     on_event: OnEvent | None = None,
 ) -> Statistics:
     """Statistics of a folder's images (or of a list of paths), in memory of D x D however many they are.
 
     Images are resized to `size` x `size` pixels as an evaluation's are; None leaves them as they are, as pytorch-fid
-    does. Unreadable images are reported as events and left out. Raises InputError where fewer than 2 remain.
+    does. A `batch` of None is `batches.default_batch`'s. Unreadable images are reported as events and left out. Raises
+    InputError where fewer than 2 remain.
     """
-    paths, done = image_paths(source), 0
+    paths, done, device = image_paths(source), 0, torch.device(device)
     report = on_event or (lambda event: None)
     extractor = extractor.to(device).eval()
-    accumulator = Accumulator(extractor.dims, device)
+    accumulator, checks = Accumulator(extractor.dims, device), Checks(device)
+    batch = batch or default_batch(device, size)
 
     def on_bad(error: ImageError) -> None:
         report({"event": "stats", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
 
-    for names, images in batches(paths, size, batch, on_bad):
-        accumulator.add(checked_features(extractor, images.to(device)))
+    for names, images in batches(paths, size, batch, on_bad, device):
+        accumulator.add(checked_features(extractor, images, checks))
+        checks.turn()
         done += len(names)
         report({"event": "stats", "stage": "features", "done": done, "total": len(paths)})
+    checks.finish()
     if accumulator.count < 2:
         raise InputError(f"{accumulator.count} of {len(paths)} images could be read; statistics need at least 2.")
     return accumulator.statistics(features=extractor.name, weights=extractor.fingerprint(), size=size)
 
 
-def checked_features(extractor: Extractor, images: torch.Tensor) -> torch.Tensor:
-    """Features of B x 3 x H x W uint8 images; NumericalError where one is not finite."""
+def checked_features(extractor: Extractor, images: torch.Tensor, checks: Checks | None = None) -> torch.Tensor:
+    """Features of B x 3 x H x W uint8 images; NumericalError where one is not finite, from `checks`' next look where
+    they are given."""
     features = extractor(images)
-    if not torch.isfinite(features).all():
-        raise NumericalError(f"{extractor.name} gives NaN or Inf; its weights are damaged, give another file.")
+    message = f"{extractor.name} gives NaN or Inf; its weights are damaged, give another file."
+    (checks or Checks("cpu")).add(features, lambda finite: NumericalError(message))
     return features
 
 

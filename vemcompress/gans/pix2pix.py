@@ -1,5 +1,6 @@
 """Pix2Pix: a teacher that learns from pairs (Isola et al., CVPR 2017), and OMGD's two (Ren et al., ICCV 2021)."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +19,7 @@ from vemcompress.networks.discriminators import (
     SharedPatchGANConfig,
     TeacherName,
 )
+from vemcompress.networks.statistics import PassOrder
 from vemcompress.settings import BaseSettings, Betas
 from vemcompress.step import Adam, Update
 from vemcompress.weights.inspect import in_channels, out_channels
@@ -25,12 +27,16 @@ from vemcompress.weights.inspect import in_channels, out_channels
 
 @dataclass
 class Pairs:
-    """One step's A and B, the teachers' images of A by name, and feature maps of the first of them, as constants."""
+    """One step's A and B, the teachers' images of A by name, and feature maps of the first of them, as constants.
+
+    `scores`: of the teachers' images with their graphs, where the discriminator's update has them for the teachers'.
+    """
 
     input: Tensor
     target: Tensor
     images: dict[str, Tensor]
     taps: Taps = field(default_factory=dict)
+    scores: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Conditional(GAN):
@@ -82,16 +88,16 @@ class Conditional(GAN):
     def generator_terms(self, teacher: str, out: Pairs) -> dict[str, Tensor]:
         """Eq. 11, against the discriminator as it is now."""
         settings, image = self.settings, out.images[teacher]
-        terms = {
-            f"{teacher}_gan": settings.lambda_gan
-            * generator_loss(settings.mode, self.scores(teacher, out.input, image))
-        }
+        scores = out.scores[teacher] if out.scores else self.scores(teacher, out.input, image)
+        terms = {f"{teacher}_gan": settings.lambda_gan * generator_loss(settings.mode, scores)}
         return terms | {f"{teacher}_recon": settings.lambda_recon * F.l1_loss(image, out.target)}
 
     def _discriminator_update(self, together: str | None) -> Update:
         learns = {"discriminator": self.discriminator}
         adam, every = Adam(self.settings.lr, self.settings.betas), self.settings.every
-        return Update("discriminator", learns, self.discriminator_terms, adam, every, together=together)
+        return Update(
+            "discriminator", learns, self.discriminator_terms, adam, every, together=together, retains=bool(together)
+        )
 
     def _generator_update(self, teacher: str, together: str | None) -> Update:
         learns = {"generator": self.generators()[teacher]}
@@ -135,7 +141,8 @@ class Pix2PixTeachers(Conditional):
     """OMGD's wide and deep teacher, which share a discriminator by stages.
 
     The deep one's gradients come before the wide one's, both through the discriminator that has not moved yet; then
-    all three move.
+    all three move. So each image is judged once, for the discriminator's loss and for its teacher's, and the real one
+    once for both teachers as far as their stages are shared; as published it would be seven passes instead of three.
     """
 
     class Settings(Conditional.Settings):
@@ -158,6 +165,40 @@ class Pix2PixTeachers(Conditional):
 
     def scores(self, teacher: TeacherName, condition: Tensor, image: Tensor) -> Tensor:
         return self.judge(self.discriminator, cat((condition, image), dim=1), teacher)
+
+    def discriminator_terms(self, out: Pairs) -> dict[str, Tensor]:
+        orders = self._published_order()
+        with ExitStack() as passes:
+            for order in orders:
+                passes.enter_context(order.named("real"))
+            real = self._real_scores(out)
+        terms = {}
+        for teacher, image in out.images.items():
+            with ExitStack() as passes:
+                for order in orders:
+                    if teacher in order.order:
+                        passes.enter_context(order.named(teacher))
+                out.scores[teacher] = self.scores(teacher, out.input, image)
+            halves = discriminator_loss(self.settings.mode, real[teacher], out.scores[teacher])
+            terms |= {f"{teacher}_d_{half}": value for half, value in halves.items()}
+        for order in orders:
+            order.settle()
+        return terms
+
+    def _real_scores(self, out: Pairs) -> dict[TeacherName, Tensor]:
+        with self.autocast(out.input.device):
+            scores = self.discriminator.for_both(cat((out.input, out.target), dim=1))
+        return {teacher: precise(value) for teacher, value in scores.items()}
+
+    def _published_order(self) -> list[PassOrder]:
+        """In which BatchNorm's statistics see the passes: the discriminator's own update, fake before real, teacher
+        after teacher, and then the updates of the deep and the wide one."""
+        order = [("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("deep", "deep")]
+        order.append(("wide", "wide"))
+        return [
+            PassOrder((stage.norm for stage in stages), [name for teacher, name in order if owner in (teacher, "both")])
+            for owner, stages in self.discriminator.owners().items()
+        ]
 
     def updates(self) -> list[Update]:
         group = "teachers"

@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from vemcompress.settings import BaseSettings
 from vemcompress.step import Output, Update
+from vemcompress.timing import Timer
 
 
 class Information(nn.Module):
@@ -17,6 +19,10 @@ class Information(nn.Module):
         name: Literal["none"] = "none"
 
     file = "information"  # its name in a checkpoint
+
+    def __init__(self):
+        super().__init__()
+        self.timer = Timer(torch.device("cpu"))
 
     @staticmethod
     def check(settings: BaseSettings, batch: int) -> None:

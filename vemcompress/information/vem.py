@@ -112,7 +112,8 @@ class VEM(Information):
 
     def energy_terms(self, out: Output) -> dict[str, Tensor]:
         """Eq. 5-6: the terms of the energy's own loss. Draws the samples of this step."""
-        out.samples = self.sample(out)
+        with self.timer.part("langevin"):
+            out.samples = self.sample(out)
         positive, negative = self._both(out.student.detach().float(), out.target.float(), out.samples, frozen=False)
         out.energies = positive.detach(), negative.detach()
         return {
@@ -147,5 +148,10 @@ class VEM(Information):
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """Eq. 8-10: -lambda_MI I(T; S), with theta moved already in this step; the gradient goes through s alone."""
-        positive, negative = self._both(out.student.float(), out.target.float(), out.samples, frozen=True)
-        return {"information": self.settings.weight * contrast(positive, negative)}
+        with self.timer.part("information"):
+            s = out.student.float()
+            if s is out.student:
+                s = s.view_as(s)  # a tensor of its own: when its gradient is there, this term's backward is over
+            positive, negative = self._both(s, out.target.float(), out.samples, frozen=True)
+            self.timer.until_gradient(s, "information")
+            return {"information": self.settings.weight * contrast(positive, negative)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,18 +10,41 @@ from torch import Tensor
 def gram(x: Tensor) -> Tensor:
     """F F^T / (C H W) of each image: B x C x C."""
     c, h, w = x.shape[1:]
-    f = x.float().flatten(2)
-    return f @ f.transpose(1, 2) / (c * h * w)
+    # H W x C: no copy of a map whose channels lie together
+    return _Products.apply(x.float().permute(0, 2, 3, 1).flatten(1, 2)) / (c * h * w)
 
 
-def style(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """Mean absolute difference of the Gram matrices, summed over the layers (OMGD's style loss)."""
-    return sum(F.l1_loss(gram(s), gram(t.detach())) for t, s in zip(teacher, student, strict=True))
+class _Products(torch.autograd.Function):
+    """F^T F of B x N x C: B x C x C. Its backward is one product, F (G + G^T), where autograd's are two and a sum."""
+
+    @staticmethod
+    def forward(ctx, f: Tensor) -> Tensor:
+        ctx.save_for_backward(f)
+        return f.mT @ f
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> Tensor:
+        (f,) = ctx.saved_tensors
+        return f @ (g + g.mT)
 
 
-def feature(teacher: Tensor, student: Tensor) -> Tensor:
-    """Mean absolute difference of one layer's maps (OMGD's feature loss, on relu2_2)."""
-    return F.l1_loss(student.float(), teacher.detach().float())
+def style(teachers: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of the Gram matrices, summed over the layers and the teachers (OMGD's style loss).
+
+    By layer, the maps of n teachers' images one after another, n B x C x H x W, and the student's, B x C x H x W.
+    """
+    return sum(_distance(gram(t.detach()), gram(s)) for t, s in zip(teachers, student, strict=True))
+
+
+def feature(teachers: Tensor, student: Tensor) -> Tensor:
+    """Mean absolute difference of one layer's maps, summed over the n teachers (OMGD's feature loss, on relu2_2)."""
+    return _distance(teachers.detach().float(), student.float())
+
+
+def _distance(teachers: Tensor, student: Tensor) -> Tensor:
+    """The mean absolute difference to each teacher's part, n B x ..., summed."""
+    count = len(teachers) // len(student)
+    return count * F.l1_loss(student.expand(count, *student.shape), teachers.unflatten(0, (count, len(student))))
 
 
 def channel_distillation(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:

@@ -21,28 +21,39 @@ def blur(x: Tensor, padding: int = WINDOW // 2) -> Tensor:
     return F.conv2d(x, g.view(1, 1, 1, -1).expand(channels, 1, 1, -1), padding=(0, padding), groups=channels)
 
 
-def ssim(teacher: Tensor, student: Tensor) -> Tensor:
+def ssim(teachers: Tensor, student: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004), the mean of the map, a scalar of at most 1.
 
+    `teachers`: the images of n teachers one after another, n B x C x H x W, beside B of the student.
     As in OMGD's code: 11x11 Gaussian of sigma 1.5, zero padding of 5, and the constants of a data range of 1 although
     the images are in [-1, 1].
     """
-    t, s = teacher.detach().float(), student.float()
-    mu_t, tt = blur(torch.cat((t, t * t), dim=1)).chunk(2, dim=1)
-    mu_s, ss, st = blur(torch.cat((s, s * s, s * t), dim=1)).chunk(3, dim=1)
-    means, product = mu_s * mu_s + mu_t * mu_t, mu_s * mu_t
+    t, s = teachers.detach().float(), student.float()
+    t = t.unflatten(0, (-1, len(s)))
+    mu_t, tt, mu_s, ss = _blurred(t), _blurred(t * t), _blurred(s), _blurred(s * s)
+    means, product, st = mu_s * mu_s + mu_t * mu_t, mu_s * mu_t, _blurred(s * t)
     numerator = (2 * product + C1) * (2 * (st - product) + C2)
     return (numerator / ((means + C1) * (ss + tt - means + C2))).mean()
 
 
-def ssim_loss(teacher: Tensor, student: Tensor) -> Tensor:
-    """L_SSIM of eq. 15: 1 - SSIM."""
-    return 1 - ssim(teacher, student)
+def _blurred(x: Tensor) -> Tensor:
+    """`blur` of images, ... x C x H x W."""
+    return blur(x.flatten(0, -4)).view_as(x)
 
 
-def reconstruction(teacher: Tensor, student: Tensor) -> Tensor:
-    """The pixel term of eq. 15. The paper writes a sum over elements; every published code takes the mean, as here."""
-    return F.l1_loss(student.float(), teacher.detach().float())
+def ssim_loss(teachers: Tensor, student: Tensor) -> Tensor:
+    """L_SSIM of eq. 15, 1 - SSIM, summed over the n teachers of n B images."""
+    return len(teachers) // len(student) * (1 - ssim(teachers, student))
+
+
+def reconstruction(teachers: Tensor, student: Tensor) -> Tensor:
+    """The pixel term of eq. 15, summed over the n teachers of n B images.
+
+    The paper writes a sum over elements; every published code takes the mean, as here.
+    """
+    s = student.float()
+    t = teachers.detach().float().unflatten(0, (-1, len(s)))
+    return len(t) * F.l1_loss(s.expand_as(t), t)
 
 
 def total_variation(student: Tensor) -> Tensor:

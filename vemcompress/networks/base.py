@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.networks.cost import Cost, total
+from vemcompress.networks.instance_norm import InstanceNorm2d
 from vemcompress.settings import BaseSettings
 
 Norm = Literal["instance", "instance_affine", "batch"]
@@ -66,7 +67,7 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
     """Normalisation as published: instance without parameters or running statistics unless `instance_affine`."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
-    return nn.InstanceNorm2d(channels, affine=kind == "instance_affine")
+    return InstanceNorm2d(channels, affine=kind == "instance_affine")
 
 
 def init_weights(network: nn.Module) -> None:
@@ -94,7 +95,7 @@ def use_image_statistics(network: nn.Module) -> None:
     """
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
-            layer = nn.InstanceNorm2d(module.num_features, eps=module.eps, affine=module.affine)
+            layer = InstanceNorm2d(module.num_features, eps=module.eps, affine=module.affine)
             if module.affine:
                 layer.weight, layer.bias = module.weight, module.bias
             network.set_submodule(name, layer.train(module.training))

@@ -7,6 +7,7 @@ from torch import nn
 
 from vemcompress.networks.base import Generator, Norm
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
+from vemcompress.networks.instance_norm import InstanceNorm2d
 from vemcompress.networks.resnet import Block, ResNet, ResNetConfig
 
 EPS = 1e-9  # published: population variance with this eps
@@ -52,7 +53,7 @@ class CartoonGAN(ResNet):
         stem, down1, trunk, up1, up2 = config.widths
 
         def normalise(channels: int) -> nn.Module:
-            return nn.InstanceNorm2d(channels, eps=EPS, affine=True)
+            return InstanceNorm2d(channels, eps=EPS, affine=True)
 
         def residual(inputs: int, outputs: int) -> nn.Module:
             return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")

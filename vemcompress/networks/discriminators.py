@@ -190,7 +190,7 @@ class SharedPatchGAN(Discriminator):
         copies = zip(patch_stages(config), patch_stages(config), strict=True)
         self.stages = nn.ModuleList(nn.ModuleList(pair) for pair in copies)
 
-    def path(self, teacher: TeacherName = "wide") -> Iterable[Stage]:
+    def path(self, teacher: TeacherName = "wide") -> list[Stage]:
         if teacher not in ("wide", "deep"):
             raise ValueError(f"teacher {teacher!r}: must be 'wide' or 'deep'")
         own = 0 if teacher == "wide" else 1
@@ -198,6 +198,21 @@ class SharedPatchGAN(Discriminator):
 
     def forward(self, x: Tensor, teacher: TeacherName = "wide") -> Tensor:
         return self.forward_with_taps(x, (), teacher)[0]
+
+    def for_both(self, x: Tensor) -> dict[str, Tensor]:
+        """The scores of one image for either teacher; what both share is computed once."""
+        h = x
+        for pair in self.stages[: self.config.n_share]:
+            h = pair[1](h)
+        if self.config.n_share == STAGES:
+            return {"wide": h, "deep": h}
+        return {teacher: _judge(self.path(teacher)[self.config.n_share :], h, ())[0] for teacher in ("wide", "deep")}
+
+    def owners(self) -> dict[str, list[Stage]]:
+        """The stages in use: those of both teachers, and of each alone."""
+        shared = self.config.n_share
+        own = {"wide": [pair[0] for pair in self.stages[shared:]], "deep": [pair[1] for pair in self.stages[shared:]]}
+        return {"both": [pair[1] for pair in self.stages[:shared]], **own}
 
     def forward_with_taps(
         self, x: Tensor, names: tuple[str, ...], teacher: TeacherName = "wide"

@@ -138,21 +138,26 @@ class EnergyModel(nn.Module):
         The first convolution is linear in (t, s), so the share of s is computed here, once, as is each W / sigma.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            stem, stem_bias = self.stem.effective(), self.stem.bias.clone()
-            blocks = [block.prepare() for block in self.blocks]
-            head, head_bias = self.head.effective(), self.head.bias.clone()
+            weights = self.prepare()
         images = self.config.image_channels
+        stem, stem_bias = weights[0]
         condition = F.conv2d(F.avg_pool2d(s, 3, 2, 1), stem[:, images:], stem_bias, padding=1)
+        return lambda t: self.evaluate(t, condition, weights)
 
-        def energy(t: Tensor) -> Tensor:
-            copies = len(t) // len(s)
-            h = F.conv2d(F.avg_pool2d(t, 3, 2, 1), stem[:, :images], padding=1)
-            h = F.leaky_relu(h + (condition.repeat(copies, 1, 1, 1) if copies > 1 else condition))
-            for block, weights in zip(self.blocks, blocks, strict=True):
-                h = block(h, weights)
-            return F.linear(F.relu(h).mean((2, 3)), head, head_bias)
+    def prepare(self) -> list[tuple[Tensor, ...]]:
+        """What the layers multiply with and add, normalised: of the stem, of each block, of the head."""
+        stem, head = ((layer.effective(), layer.bias.clone()) for layer in (self.stem, self.head))
+        return [stem, *(block.prepare() for block in self.blocks), head]
 
-        return energy
+    def evaluate(self, t: Tensor, condition: Tensor, weights: list[tuple[Tensor, ...]]) -> Tensor:
+        """E of n B images t; `condition` is the first convolution's share of B images s."""
+        (stem, _), *of_blocks, (head, head_bias) = weights
+        copies = len(t) // len(condition)
+        h = F.conv2d(F.avg_pool2d(t, 3, 2, 1), stem[:, : self.config.image_channels], padding=1)
+        h = F.leaky_relu(h + (condition.repeat(copies, 1, 1, 1) if copies > 1 else condition))
+        for block, weight in zip(self.blocks, of_blocks, strict=True):
+            h = block(h, weight)
+        return F.linear(F.relu(h).mean((2, 3)), head, head_bias)
 
     def forward(self, t: Tensor, s: Tensor) -> Tensor:
         return self.given(s)(t)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vemcompress.networks.base import Config, Generator, Taps, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
+from vemcompress.networks.instance_norm import InstanceNorm2d
 
 
 class ResNetConfig(Config):
@@ -105,7 +106,7 @@ class _SeparableConv(nn.Module):
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, padding_mode="reflect", groups=inputs)
-        self.norm = nn.InstanceNorm2d(inputs)
+        self.norm = InstanceNorm2d(inputs)
         self.pointwise = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:

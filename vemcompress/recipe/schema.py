@@ -83,7 +83,8 @@ class TrainSettings(BaseSettings):
     constant: float = Field(0.5, ge=0, le=1)
     decay: Literal["step", "epoch"] = "step"
     seed: int = Field(0, ge=0, lt=2**31)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    compile: bool = False
     checkpoint_every: int = Field(1000, ge=1)
     sample_every: int = Field(1000, ge=1)
     log_every: int = Field(10, ge=1)

@@ -287,7 +287,7 @@ class Trainer:
 
 
 def _moved(batch: Any, device: torch.device) -> Any:
-    """A batch, or the tensors of one, on the device."""
+    """A batch, or the tensors of one, on the device; for a GPU the stream has made it there."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     return tuple(part.to(device, non_blocking=True) for part in batch)

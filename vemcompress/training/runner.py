@@ -1,7 +1,5 @@
 """Applies an algorithm's updates: named terms, guard, backward, optimiser."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -9,6 +7,8 @@ from vemcompress import distributed
 from vemcompress.errors import NumericalError
 from vemcompress.gans.schedule import epoch_decay
 from vemcompress.step import Output, Update
+from vemcompress.timing import Timer
+from vemcompress.training.guard import Guard
 
 
 def decay(step: int, total: int, constant: float) -> float:
@@ -28,11 +28,18 @@ def _by_epoch(step: int, total: int, constant: float, epoch_length: float) -> fl
 
 
 class Runner:
-    """Optimisers of a list of updates, in order."""
+    """Optimisers of a list of updates, in order.
 
-    def __init__(self, updates: list[Update], device: torch.device):
-        self.updates = updates
-        self._held: list[Update] = []  # have their gradients, and wait for others that move together with them
+    `timer` sums the optimisers' time. `deferred`: whether a loss that is not finite is told one step late, as on a GPU
+    by default, where reading it at once would stall; see `guard`.
+    """
+
+    def __init__(
+        self, updates: list[Update], device: torch.device, timer: Timer | None = None, *, deferred: bool | None = None
+    ):
+        self.updates, self.timer = updates, timer or Timer(device)
+        self.guard = Guard(device.type == "cuda" if deferred is None else deferred)
+        self._held: list[tuple[Update, Tensor]] = []  # have their gradients, and wait for others that move with them
         self._parameters = {u.name: dict(_parameters(u)) for u in updates}
         fused = device.type in ("cpu", "cuda")
         self._optimizers = {
@@ -57,24 +64,31 @@ class Runner:
         """One optimiser step. Returns the terms, and what the update monitors, as scalars on the device, detached.
 
         Of updates `together`, the last that is due at this step moves them all. Raises NumericalError, before any of
-        their optimisers moves, when a term or a gradient is NaN or infinite.
+        their optimisers moves, when a term or a gradient is NaN or infinite; where that is `deferred`, they do not
+        move either, and `settle` raises it.
         """
         terms = update.terms(out)
         values = torch.stack([t.detach().float().reshape(()) for t in terms.values()])
         parameters = [p for p in self._parameters[update.name].values() if p.requires_grad]
-        optimizer = self._optimizers[update.name]
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(sum(terms.values()), inputs=parameters)
+        self._optimizers[update.name].zero_grad(set_to_none=True)
+        torch.autograd.backward(sum(terms.values()), inputs=parameters, retain_graph=update.retains)
         gradients = [p.grad for p in parameters if p.grad is not None]
         values = distributed.average(values, gradients)  # of the global batch, so that all ranks stop alike
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not math.isfinite(torch.cat((values, norm.detach().float().reshape(1))).sum().item()):
+        try:
+            bad = self.guard.check(update.name, step, list(terms), values, norm)
+        except NumericalError:
             self._held.clear()
-            raise NumericalError(_complaint(update, dict(zip(terms, values, strict=True)), step))
-        self._held.append(update)
+            raise
+        self._held.append((update, bad))
         if not self._waits(update, step):
-            self._move()
+            with self.timer.part("optimizer"):
+                self._move()
         return dict(zip(terms, values, strict=True)) | (update.monitor(out) if update.monitor else {})
+
+    def settle(self, wait: bool = False) -> None:
+        """To be called once a step. Raises NumericalError for a step before this one, with `wait` for this one too."""
+        self.guard.settle(wait)
 
     def _waits(self, update: Update, step: int) -> bool:
         """Whether the next update that is due at this step moves together with this one."""
@@ -86,9 +100,13 @@ class Runner:
 
     def _move(self) -> None:
         held, self._held = self._held, []
-        for update in held:
-            self._optimizers[update.name].step()
-        for update in held:
+        flags = [bad for _, bad in held if bad is not None]
+        for update, _ in held:
+            optimizer = self._optimizers[update.name]
+            if flags:  # the fused Adam leaves everything as it is where this is 1, without asking the host
+                optimizer.found_inf = torch.stack(flags).amax(0)
+            optimizer.step()
+        for update, _ in held:
             if update.after:
                 update.after()
 
@@ -106,21 +124,14 @@ class Runner:
         for key, value in state.items():
             name, parameter, slot = key.split("/")
             tensor = self._parameters[name][parameter]
-            where = tensor.device if slot != "step" or tensor.device.type == "cuda" else "cpu"
-            self._optimizers[name].state[tensor][slot] = value.to(where)
+            if slot == "step":
+                value = value.to(tensor.device if tensor.device.type == "cuda" else "cpu")
+            else:  # the fused Adam walks through memory, so that it must lie as the parameter's does
+                value = torch.empty_like(tensor).copy_(value)
+            self._optimizers[name].state[tensor][slot] = value
 
 
 def _parameters(update: Update):
     for prefix, module in update.modules.items():
         for name, parameter in module.named_parameters():
             yield f"{prefix}.{name}", parameter
-
-
-def _complaint(update: Update, terms: dict[str, Tensor], step: int) -> str:
-    bad = [name for name, value in terms.items() if not torch.isfinite(value)]
-    what = f"loss term '{bad[0]}'" if bad else "gradient"
-    return (
-        f"step {step}: the {update.name} update's {what} is NaN or infinite; its optimiser was not moved and the last "
-        "checkpoint is kept. Resume with a lower train.lr or gan.lr, or with --precision fp32, or start anew with a "
-        "lower weight."
-    )

@@ -1,0 +1,114 @@
+"""The fast float32 step against the plain one: the same losses and weights after 20 steps."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+from toys import random, toy_plan, toy_teacher
+
+from vemcompress import recipe as recipes
+from vemcompress.distil import build_algorithm
+from vemcompress.networks.features import FeatureNetwork
+from vemcompress.reference.step import PlainStep
+from vemcompress.resolve import resolve
+from vemcompress.teachers import build_gan, settled
+from vemcompress.training.stepper import Stepper
+
+CPU, STEPS, SIZE = torch.device("cpu"), 20, 32
+MONITORED = {"energy_gap", "energy_scale", "langevin_move"}
+TRAINING = (
+    "algorithm.style=100.0", "algorithm.feature=10.0", "algorithm.channel=50.0", "algorithm.recon=0.0",
+    "train.steps=1000", "train.constant=1.0",
+)  # fmt: skip
+VEM = ("information.channels=4", "information.steps=3", "information.weight=0.2")
+UNETS = (
+    "data.size=32", "teacher.network.width=4", "teacher.network.downs=4", "teacher.deep.width=2",
+    "teacher.deep.downs=4", "student.width=2", "student.downs=4", "gan.discriminator.width=4", "train.batch=2",
+)  # fmt: skip
+ONE_TEACHER = (
+    *(o for o in UNETS if "deep" not in o), "gan.name=pix2pix", "gan.discriminator.family=patchgan",
+    "gan.discriminator.norm=batch",
+)  # fmt: skip
+RESNETS = (
+    "data.size=32", "teacher.network.width=4", "teacher.network.blocks=3", "student.width=2", "student.blocks=3",
+    "gan.discriminator.width=4", "algorithm.phase_steps=4",
+)  # fmt: skip
+
+
+def trunk() -> FeatureNetwork:
+    torch.manual_seed(5)
+    convolutions = [nn.Conv2d(i, o, 3, padding=1) for i, o in ((3, 4), (4, 4), (4, 6), (6, 6))]
+    a, b, c, d = (nn.Sequential(layer, nn.ReLU()) for layer in convolutions)
+    layers = nn.Sequential(*a, *b, nn.MaxPool2d(2), *c, *d)
+    return FeatureNetwork(layers, (1, 3, 6, 8), 1, [0.5] * 3, [0.5] * 3)
+
+
+def online(recipe: str, *overrides: str):
+    plan = recipes.read(recipe, [*overrides, *TRAINING])
+    plan = settled(plan, gan := build_gan(plan, None, (3, 3)))
+    first = next(iter(gan.teachers().values()))
+    plan = resolve(plan, first, (3, 3), 100)
+    return plan, build_algorithm(plan, first, trunk(), gan)
+
+
+def frozen(family: str, *overrides: str):
+    teacher = toy_teacher(family, norm="batch" if family == "unet" else "instance")
+    plan = toy_plan(teacher, *overrides, "algorithm.features=vgg16", "data.size=32", *TRAINING)
+    return plan, build_algorithm(plan, teacher, trunk())
+
+
+def batches(batch: int, single: bool, dtype: torch.dtype):
+    generator = random(7)
+    for _ in range(STEPS):
+        a, b = torch.rand((2, batch, 3, SIZE, SIZE), generator=generator, dtype=dtype) * 2 - 1
+        yield a if single else (a, b)
+
+
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return ((found - wanted).norm() / wanted.norm().clamp(min=1e-3)).item()
+
+
+SUBJECTS = {
+    "pix2pix, two teachers, VEM": lambda: online("omgd_online", *UNETS, *VEM, "gan.every=2"),
+    "pix2pix, n_share 3": lambda: online("omgd_online", *UNETS, *VEM, "gan.discriminator.n_share=3"),
+    "pix2pix, one teacher, VEM": lambda: online("omgd_online", *ONE_TEACHER, *VEM),
+    "cyclegan, phases, VEM": lambda: online("omgd_cyclegan", *RESNETS, *VEM, "algorithm.best_teacher=latest"),
+    "frozen U-Net, VEM": lambda: frozen("unet", *VEM, "train.batch=2"),
+    "frozen ResNet, no add-on": lambda: frozen("resnet", "information.name=none"),
+    "frozen ResNet, VID": lambda: frozen("resnet", "information.name=vid"),
+    "frozen ResNet, CRD": lambda: frozen("resnet", "information.name=crd", "information.memory=4"),
+}
+
+
+# Some of the deep teacher's gradients are rounding from the first step on, and Adam makes full steps of these: in
+# float32 the plain step parts even from itself with another number of threads.
+DOUBLE = [name for name in SUBJECTS if "two teachers" in name or "n_share" in name]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_the_fast_step_does_what_the_plain_one_does(subject, monkeypatch):
+    plan, algorithm = SUBJECTS[subject]()
+    dtype = torch.double if subject in DOUBLE else torch.float
+    if subject in DOUBLE:
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # also where the losses ask for float32
+    algorithm.to(dtype)
+    plain, fast = PlainStep(deepcopy(algorithm)), Stepper(algorithm, plan.train, CPU, 10)
+    for step, batch in enumerate(batches(plan.train.batch, plan.gan is None, dtype), start=1):
+        wanted = plain(batch, fast.random(step), step)
+        found = fast(fast.moved(batch), step)
+        assert found.keys() - MONITORED == wanted.keys()
+        for name, value in wanted.items():
+            assert found[name].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-6), (step, name)
+    theirs = dict(plain.algorithm.named_parameters())
+    cancelled = _cancelled(algorithm)
+    for name, ours in algorithm.named_parameters():
+        if name not in cancelled:
+            assert relative(ours, theirs[name]) < 1e-4, name
+
+
+def _cancelled(algorithm: nn.Module) -> set[str]:
+    """Biases that an instance norm takes away again: their gradient is rounding, which Adam makes full steps of."""
+    if not any(isinstance(module, nn.InstanceNorm2d) for module in algorithm.modules()):
+        return set()
+    return {name for name, _ in algorithm.named_parameters() if name.endswith("bias")}

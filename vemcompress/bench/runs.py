@@ -1,0 +1,80 @@
+"""The fast and the plain step at work, for as many cycles as are asked for."""
+
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vemcompress import devices
+from vemcompress.algorithms.omgd import OMGD
+from vemcompress.recipe import TrainSettings
+from vemcompress.reference.step import PlainStep
+from vemcompress.training.stepper import Stepper
+
+# How the parts that a run times are called here: by what they are for, whatever the recipe's updates are named.
+NAMES = {"discriminators": "discriminator", "deep": "teacher", "wide": "teacher", "generators": "teacher"}
+NAMES["optimizer"] = "optimisers"
+
+
+class FastRun:
+    """Our step as `distill` makes it, its data loader included. `parts`: milliseconds a step by part, of each cycle."""
+
+    def __init__(self, algorithm: OMGD, settings: TrainSettings, stream, device: torch.device):
+        self.settings, self.device = settings, device
+        self.stepper = Stepper(algorithm, settings, device, stream.epoch_length)
+        self.parts: list[dict[str, float]] = []
+        self._batches = stream.iterate()
+
+    def __enter__(self) -> "FastRun":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._batches.close()
+
+    def batch(self) -> Any:
+        return self.stepper.moved(next(self._batches)[1])
+
+    def run(self, cycle: list[int]) -> float:
+        """One cycle: seconds a step."""
+        timer = self.stepper.timer
+        devices.wait(self.device)
+        start = perf_counter()
+        with devices.arithmetic(self.settings.precision):
+            for number in cycle:
+                with timer.part("data"):
+                    batch = self.batch()
+                self.stepper(batch, number)
+        devices.wait(self.device)
+        seconds = (perf_counter() - start) / len(cycle)
+        parts: dict[str, float] = {}
+        for name, value in timer.collect().items():
+            name = NAMES.get(name, name)
+            parts[name] = parts.get(name, 0.0) + 1000 * value / len(cycle)
+        self.parts.append(parts)
+        return seconds
+
+    def flops(self, cycle: list[int]) -> float:
+        """Of a step, on average over a cycle, which is made: its convolutions and matrix products."""
+        with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+            self.run(cycle)
+        return counter.get_total_flops() / len(cycle)
+
+
+class PlainRun:
+    """The reference step on one batch that lies ready."""
+
+    def __init__(self, algorithm: OMGD, batch: Any, device: torch.device, precision: str):
+        self.batch = batch.contiguous() if isinstance(batch, torch.Tensor) else tuple(b.contiguous() for b in batch)
+        self.device, self.precision = device, precision
+        self.step = PlainStep(algorithm.to(device))
+
+    def run(self, cycle: list[int]) -> float:
+        """One cycle: seconds a step."""
+        devices.wait(self.device)
+        start = perf_counter()
+        with devices.arithmetic(self.precision):
+            for number in cycle:
+                self.step(self.batch, torch.Generator(self.device).manual_seed(number), number)
+        devices.wait(self.device)
+        return (perf_counter() - start) / len(cycle)

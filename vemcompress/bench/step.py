@@ -1,0 +1,182 @@
+"""One training step, measured: where its time goes, how far it is from the device's peak and from the plain step."""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+
+from vemcompress import devices
+from vemcompress.algorithms.omgd import OMGD
+from vemcompress.bench import peak
+from vemcompress.bench.runs import FastRun, PlainRun
+from vemcompress.bench.subject import Subject, subject
+from vemcompress.errors import UsageError
+from vemcompress.information.base import Information
+
+WARM_UP = 2
+
+
+@dataclass
+class StepBench:
+    """Milliseconds are medians of many steps, of `cycle` steps on average where some updates are not due at each.
+
+    `parts` add up to `step_ms`; `memory` is the peak in bytes, of the GPU's allocator or of the process. `flops` are
+    those of a step's convolutions and matrix products; `floor_ms` is what they take at the device's measured peak, and
+    `peak_share` how near the step is to it. `reference_ms` is the plain float32 step with the same add-on,
+    `reference_none_ms` the one without; `ratio` and `ratio_none` are our time over theirs. `information_share` is the
+    add-on's share of the step.
+    """
+
+    recipe: str
+    device: str
+    threads: int
+    precision: str
+    compiled: bool
+    phase: str | None
+    batch: int
+    size: int
+    information: str
+    random: list[str]
+    steps: int
+    step_ms: float
+    images_per_second: float
+    parts: dict[str, float]
+    memory: int
+    flops: float
+    peak_flops: float
+    peak_bytes: float
+    floor_ms: float
+    peak_share: float
+    information_share: float
+    reference_ms: float | None = None
+    reference_none_ms: float | None = None
+    ratio: float | None = None
+    ratio_none: float | None = None
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def bench_step(
+    recipe: str | Path = "omgd",
+    *,
+    teacher: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    random_weights: bool = False,
+    against: str | None = None,
+    reference_precision: str = "fp32",
+    steps: int | None = None,
+    phase: str = "student",
+    threads: int | None = None,
+    on_event: Callable[[dict], None] = lambda event: None,
+) -> StepBench:
+    """Measure the training step of a recipe, and `against` "reference" the plain one in the same run, in turns.
+
+    `steps`: how many are measured after warm-up, 5 on a CPU and 50 on a GPU by default; `phase`: "student" or
+    "teacher", of recipes in which they take turns; `threads`: of a CPU, for this process from here on. Without `data`
+    images are drawn. Raises as `distill`.
+    """
+    if against not in (None, "reference"):
+        raise UsageError(f"--against {against}: only reference is there to compare with.")
+    if phase not in ("student", "teacher"):
+        raise UsageError(f"--phase {phase}: must be student or teacher.")
+    if reference_precision not in ("fp32", "tf32"):
+        raise UsageError(f"--reference-precision {reference_precision}: must be fp32 or tf32.")
+    where = devices.choose(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    rounds = steps or (50 if where.type == "cuda" else 5)
+    with TemporaryDirectory() as folder, devices.memory_errors("lower --batch or --size."):
+        made = subject(
+            recipe, overrides, teacher=teacher, data=data, random_weights=random_weights, folder=Path(folder)
+        )
+        return _Bench(made, where, phase, rounds, on_event).run(against is not None, reference_precision)
+
+
+class _Bench:
+    def __init__(self, made: Subject, device: torch.device, phase: str, rounds: int, on_event):
+        self.made, self.device, self.phase, self.rounds, self.on_event = made, device, phase, rounds, on_event
+        self.cycle = made.cycle(phase)
+
+    def run(self, compare: bool, reference_precision: str) -> StepBench:
+        plan, algorithm = self.made.plan, self.made.algorithm
+        plain = _plain_twins(algorithm) if compare else {}
+        ours = FastRun(algorithm, plan.train, self.made.stream(), self.device)
+        with ours:
+            flops = ours.flops(self.cycle)
+            for _ in range(WARM_UP):
+                ours.run(self.cycle)
+            memory = devices.peak_memory(self.device)
+            batch = ours.batch()
+            runs = {"ours": ours} | {
+                name: PlainRun(twin, batch, self.device, reference_precision) for name, twin in plain.items()
+            }
+            times = self._in_turns(runs)
+        return self._result(times, ours.parts, flops, memory)
+
+    def _in_turns(self, runs: dict) -> dict[str, float]:
+        """Median milliseconds of a step by run. They take turns, so that what else the machine does falls on all."""
+        for name, run in runs.items():
+            for _ in range(WARM_UP if name != "ours" else 0):
+                run.run(self.cycle)
+        runs["ours"].parts.clear()
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for i in range(self.rounds):
+            for name, run in runs.items():
+                times[name].append(1000 * run.run(self.cycle))
+            self.on_event({"event": "bench", "done": i + 1, "total": self.rounds})
+        return {name: median(found) for name, found in times.items()}
+
+    def _result(self, times: dict[str, float], parts: list[dict], flops: float, memory: int) -> StepBench:
+        plan, found, ms = self.made.plan, peak.measure(self.device, self.made.plan.train.precision), times["ours"]
+        reference, none = times.get("reference"), times.get("reference_none", times.get("reference"))
+        parts = _parts(parts, ms)
+        return StepBench(
+            recipe=plan.name,
+            device=devices.name_of(self.device),
+            threads=torch.get_num_threads(),
+            precision=plan.train.precision,
+            compiled=plan.train.compile,
+            phase=self.phase if len(self.cycle) == 1 and plan.gan and plan.algorithm.online == "phases" else None,
+            batch=plan.train.batch,
+            size=plan.data.size,
+            information=plan.information.name,
+            random=self.made.random,
+            steps=self.rounds * len(self.cycle),
+            step_ms=ms,
+            images_per_second=1000 * plan.train.batch / ms,
+            parts=parts,
+            memory=memory,
+            flops=flops,
+            peak_flops=found.flops,
+            peak_bytes=found.bytes,
+            floor_ms=1000 * flops / found.flops,
+            peak_share=1000 * flops / found.flops / ms,
+            information_share=sum(parts.get(name, 0.0) for name in ("langevin", "energy", "information")) / ms,
+            reference_ms=reference,
+            reference_none_ms=none,
+            ratio=reference and ms / reference,
+            ratio_none=none and ms / none,
+        )
+
+
+def _plain_twins(algorithm: OMGD) -> dict[str, OMGD]:
+    """Copies in the initial state for the plain step: with the same add-on and, where that is another, without one."""
+    twins = {"reference": deepcopy(algorithm)}
+    if type(algorithm.information) is not Information:
+        twins["reference_none"] = deepcopy(algorithm)
+        twins["reference_none"].information = Information()
+    return twins
+
+
+def _parts(cycles: list[dict[str, float]], step_ms: float) -> dict[str, float]:
+    """Medians in milliseconds by part; `other` is what no part covers."""
+    names = dict.fromkeys(name for cycle in cycles for name in cycle)
+    parts = {name: median(cycle.get(name, 0.0) for cycle in cycles) for name in names}
+    return parts | {"other": step_ms - sum(parts.values())}

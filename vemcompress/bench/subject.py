@@ -1,0 +1,116 @@
+"""What a bench measures: a recipe's algorithm with its networks, and images for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from vemcompress import recipe as recipes
+from vemcompress import runs
+from vemcompress.algorithms.omgd import OMGD
+from vemcompress.algorithms.omgd_online import PhasedOMGD
+from vemcompress.bench.images import draw
+from vemcompress.data.sets import ImageSet, training_set
+from vemcompress.distil import build_algorithm
+from vemcompress.errors import UsageError
+from vemcompress.networks import MobileResNetConfig, build_generator
+from vemcompress.networks.base import Generator, init_weights
+from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
+from vemcompress.recipe import Recipe
+from vemcompress.resolve import calibrate, resolve
+from vemcompress.teachers import build_gan, settled
+from vemcompress.weights.features import load_features
+
+TEACHER = MobileResNetConfig(width=64)  # the papers' CycleGAN teacher
+
+
+@dataclass
+class Subject:
+    """`random` says which weights and images were made up."""
+
+    plan: Recipe
+    algorithm: OMGD
+    images: ImageSet
+    random: list[str] = field(default_factory=list)
+
+    def stream(self):
+        return self.images.stream(runs.channels_of(self.algorithm.student), self.plan.train.batch, 0)
+
+    def cycle(self, phase: str) -> list[int]:
+        """Numbers of steps after which the same updates are due again; of alternating recipes one of that `phase`."""
+        if isinstance(self.algorithm, PhasedOMGD):
+            return [1 if phase == "teacher" else self.algorithm.phases.steps + 1]
+        return list(range(1, 1 + (self.plan.gan.every if self.plan.gan else 1)))
+
+
+def subject(
+    recipe: str | Path,
+    overrides: Sequence[str],
+    *,
+    teacher: str | Path | None,
+    data: str | Path | Sequence[str | Path] | None,
+    random_weights: bool,
+    folder: Path,
+) -> Subject:
+    """The recipe's algorithm as `distill` would make it. Raises as `distill`, and UsageError where weights are missing
+    and may not be random. `folder` takes images that are drawn where `data` is None."""
+    plan, made_up = recipes.read(recipe, overrides), []
+    if data is None:
+        plan, made_up = _with_drawn_images(plan, folder), ["images"]
+    plan, loaded = _teacher_given(plan, teacher, data)
+    images = runs.training_images(plan, lambda event: None) if data is not None else training_set(plan.data)
+    gan = None
+    if plan.gan is not None:
+        gan = build_gan(plan, loaded, images.channels())
+        plan, original = settled(plan, gan), next(iter(gan.teachers().values()))
+    else:
+        original = loaded.generator if loaded else _random_teacher(plan, random_weights)
+    made_up += [] if loaded else ["teacher"]
+    channels = runs.channels_of(original)
+    plan = resolve(plan, original, channels, images.count)
+    features, is_random = _features(plan, random_weights)
+    made_up += [plan.algorithm.features] if is_random else []
+    if features is not None:
+        plan = calibrate(plan, features, images.examples(channels, 2))
+    return Subject(plan, build_algorithm(plan, original, features, gan), images, made_up)
+
+
+def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:
+    """Label maps in colour are pictures; as one-hot channels they cannot be drawn from nothing."""
+    kind = plan.data.kind
+    if kind == "labels":
+        if plan.data.label_input == "onehot":
+            raise UsageError("no data: label maps cannot be made up; give --data DIR.")
+        kind = "paired"
+    root = draw(folder, kind, plan.data.size)
+    update = {"kind": kind, "roots": (str(root),), "classes": None, "void": None, "ids": None}
+    return plan.model_copy(update={"data": plan.data.model_copy(update=update)})
+
+
+def _teacher_given(plan: Recipe, teacher, data):
+    if teacher is None:
+        roots = plan.data.roots if data is None else tuple(map(str, [data] if isinstance(data, str | Path) else data))
+        return plan.model_copy(update={"data": plan.data.model_copy(update={"roots": roots})}), None
+    return runs.load_teacher(runs.located(plan, teacher, data or (), lambda event: None))
+
+
+def _random_teacher(plan: Recipe, random_weights: bool) -> Generator:
+    if not random_weights:
+        raise UsageError("no teacher: give --teacher FILE, or --random-weights for one of the papers' size.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_generator(plan.teacher.network or TEACHER)
+        init_weights(network)
+    return network
+
+
+def _features(plan: Recipe, random_weights: bool) -> tuple[FeatureNetwork | None, bool]:
+    """The feature network, and whether its weights are random."""
+    name, weights = plan.algorithm.features, plan.algorithm.features_weights
+    if name == "none" or weights is not None or not random_weights:
+        return load_features(name, weights), False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
+    return network, True

@@ -1,0 +1,92 @@
+"""Commands that measure time: bench, bench-step."""
+
+from typing import Annotated
+
+import typer
+
+from vemcompress.cli.options import (
+    Batch,
+    Compile,
+    Data,
+    Device,
+    Json,
+    Model,
+    Precision,
+    Set,
+    TeacherClass,
+    TrainSize,
+    open_console,
+    overrides_of,
+)
+
+
+def bench(
+    model: Model,
+    size: Annotated[int, typer.Option(min=1, help="Side of the image, in pixels.")] = 256,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
+    teacher_class: TeacherClass = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Measure latency at batch 1: p50 and p95."""
+    console = open_console()
+    with console.talking() as on_event:
+        from vemcompress.export.latency import bench as run
+
+        target = model
+        if not model.lower().endswith(".onnx"):
+            from vemcompress.weights.loading import load
+
+            target = load(model, class_path=teacher_class).generator
+        result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)
+    console.result(result, json, console.benched)
+
+
+def bench_step(
+    recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file.")] = "omgd",
+    teacher: Annotated[str | None, typer.Option(help="Its teacher, as in distill.")] = None,
+    data: Data = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Instead of a teacher's and VGG's that cannot be had.")
+    ] = False,
+    against: Annotated[
+        str | None, typer.Option(metavar="reference", help="Also the plain float32 step, in turns in the same run.")
+    ] = None,
+    reference_precision: Annotated[str, typer.Option(help="fp32, or tf32 as PyTorch's own default.")] = "fp32",
+    steps: Annotated[int | None, typer.Option(min=1, help="Measured after warm-up. Default: 5, on a GPU 50.")] = None,
+    phase: Annotated[str, typer.Option(help="student or teacher, where they take turns.")] = "student",
+    batch: Batch = None,
+    size: TrainSize = None,
+    precision: Precision = None,
+    compile: Compile = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    set_: Set = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Measure a training step: its parts, its share of the device's peak.
+
+    Without --data, images are drawn. Ratios to the plain step come from one run; other figures of two runs do not
+    compare where the machine does something else.
+    """
+    given = {"train.batch": batch, "data.size": size, "train.precision": precision, "train.compile": compile}
+    console = open_console()
+    with console.talking() as on_event:
+        from vemcompress.bench import bench_step as run
+
+        result = run(
+            recipe,
+            teacher=teacher,
+            data=data,
+            overrides=overrides_of(given, set_),
+            device=device,
+            random_weights=random_weights,
+            against=against,
+            reference_precision=reference_precision,
+            steps=steps,
+            phase=phase,
+            threads=threads,
+            on_event=on_event,
+        )
+    console.result(result.as_dict(), json, console.benched_step)

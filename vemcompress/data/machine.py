@@ -1,0 +1,50 @@
+"""What the machine has to spare for reading images: processors and memory, divided among the ranks that share it."""
+
+import os
+from pathlib import Path
+
+LEAST_WORKERS, MOST_WORKERS = 2, 8
+CACHE_SHARE, CACHE_UNKNOWN = 4, 2 << 30
+
+_MEMORY = Path("/proc/meminfo")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def default_workers() -> int:
+    """Threads that read images: one for each processor that this process may use, 2 to 8.
+
+    More than 8 would only stand in one another's way: what they do between Pillow's and numpy's calls needs the
+    interpreter's lock, as the training thread does.
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        cores = os.cpu_count() or 1
+    return max(LEAST_WORKERS, min(MOST_WORKERS, cores // _ranks()))
+
+
+def default_cache() -> int:
+    """Bytes of decoded images to keep: a quarter of the memory that is free now; 2 GiB where that is unknown."""
+    available = _available()
+    return CACHE_UNKNOWN if available is None else available // (CACHE_SHARE * _ranks())
+
+
+def _available() -> int | None:
+    """Free memory in bytes, or a container's limit where that is less: what the machine has is not what it may use."""
+    try:
+        lines = dict(line.split(":") for line in _MEMORY.read_text().splitlines())
+        found = int(lines["MemAvailable"].removesuffix("kB")) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    for path in _LIMITS:
+        try:
+            found = min(found, int(path.read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return found
+
+
+def _ranks() -> int:
+    """Processes of one run on this machine, as torchrun tells them."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, int(told)) if told.isdecimal() else 1

@@ -1,0 +1,143 @@
+"""Batches made on a GPU from bytes: a quarter of what their floats would take over the bus, or nothing at all where the
+images stay there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vemcompress.data.pair_stream import UnpairedStream
+from vemcompress.data.prefetch import prefetched
+from vemcompress.data.stream import ImageStream
+
+# What a set may take of a GPU that has networks to hold.
+SHARE, MOST_BYTES = 10, 4 << 30
+
+Stream = ImageStream | UnpairedStream
+
+
+class DeviceStream:
+    """The batches of a stream, bit for bit the same, on `device`. `keep`: its images stay there, decoded once.
+
+    What is read, decoded and drawn is the stream's own work, ahead in threads; the caller's thread alone talks to the
+    device. Bad images, events and errors are the stream's.
+    """
+
+    def __init__(self, stream: Stream, device: torch.device, *, keep: bool):
+        self._stream = stream
+        self._feeds = [(Kept if keep else Sent)(part, device) for part in stream.parts]
+
+    @property
+    def paths(self) -> list[Path]:
+        return self._stream.paths
+
+    @property
+    def skipped(self) -> dict[Path, str]:
+        return self._stream.skipped
+
+    @property
+    def epoch_length(self) -> float:
+        return self._stream.epoch_length
+
+    def batch(self, step: int) -> Tensor | tuple[Tensor, ...]:
+        """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
+        prepared = self._prepare(step)
+        self._stream._report()
+        return self._deliver(prepared)
+
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Tensor | tuple[Tensor, ...]]]:
+        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
+        ahead = prefetched(self._prepare, self._stream._report, start_step, self._stream.workers)
+        try:
+            for step, prepared in ahead:
+                yield step, self._deliver(prepared)
+        finally:
+            ahead.close()
+
+    def _prepare(self, step: int) -> list:
+        return [feed.prepare(step) for feed in self._feeds]
+
+    def _deliver(self, prepared: list) -> Tensor | tuple[Tensor, ...]:
+        batches = [feed.deliver(part) for feed, part in zip(self._feeds, prepared, strict=True)]
+        return batches[0] if len(batches) == 1 else tuple(batches)
+
+
+class Sent:
+    """Feeds a device with the crops of every batch."""
+
+    def __init__(self, stream: ImageStream, device: torch.device):
+        self._stream, self._device = stream, device
+
+    def prepare(self, step: int) -> Tensor:
+        samples = [self._stream._sample(k) for k in self._stream._numbers(step)]
+        return pinned(np.stack(samples), self._device)
+
+    def deliver(self, samples: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return self._stream._collate(moved(samples, self._device))
+
+
+class Ticket(NamedTuple):
+    """A batch to be cut on the device: `views` (B x 4, int64), and `images` that are not there yet, by `numbers`."""
+
+    views: Tensor
+    numbers: Tensor | None
+    images: Tensor | None
+
+
+class Kept:
+    """Feeds a device with every image once, when a batch first shows it, and then with views alone."""
+
+    def __init__(self, stream: ImageStream, device: torch.device):
+        self._stream, self._device = stream, device
+        shape = len(stream.paths), stream.load_size, stream.load_size, stream.depth
+        self._images = torch.empty(shape, dtype=torch.uint8, device=device)
+        self._there: set[int] = set()
+        self._across = torch.arange(stream.size, device=device)
+
+    def prepare(self, step: int) -> Ticket:
+        views, fresh = [], {}
+        for k in self._stream._numbers(step):
+            index, image = self._stream._readable(k, self._there)
+            views.append(self._stream._view(k, index))
+            if image is not None:
+                fresh[index] = image
+        views = pinned(np.array(views, np.int64), self._device)
+        if not fresh:
+            return Ticket(views, None, None)
+        # Batches ahead may bring the same image: whichever is delivered first needs it, and the bytes are the same.
+        return Ticket(views, torch.tensor(list(fresh)), pinned(np.stack(list(fresh.values())), self._device))
+
+    def deliver(self, ticket: Ticket) -> Tensor | tuple[Tensor, Tensor]:
+        if ticket.images is not None:
+            self._images.index_copy_(0, ticket.numbers.to(self._device), moved(ticket.images, self._device))
+            self._there.update(ticket.numbers.tolist())
+            for index in ticket.numbers.tolist():
+                self._stream._forget(index)
+        index, top, left, flipped = moved(ticket.views, self._device)[..., None].unbind(1)
+        rows = top + self._across
+        columns = left + torch.where(flipped > 0, self._across.flip(0), self._across)
+        return self._stream._collate(self._images[index[..., None], rows[:, :, None], columns[:, None, :]])
+
+
+def on_device(stream: Stream, device: torch.device | None, where: str) -> Stream | DeviceStream:
+    """The stream for a run on `device`: on CUDA batches are made there, and with `where` "auto" the images are kept
+    there if they take at most a tenth of its free memory and 4 GiB. Others stay as they are."""
+    if device is None or device.type != "cuda":
+        return stream
+    room = min(torch.cuda.mem_get_info(device)[0] // SHARE, MOST_BYTES)
+    return DeviceStream(stream, device, keep=where == "auto" and stream.nbytes <= room)
+
+
+def pinned(array: np.ndarray, device: torch.device) -> Tensor:
+    """In memory that a GPU can copy from while both go on."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for it. The caller may drop `tensor` at once: PyTorch gives pinned memory out
+    again only after the copies that were issued from it are done."""
+    return tensor.to(device, non_blocking=True)

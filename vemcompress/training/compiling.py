@@ -1,0 +1,37 @@
+"""torch.compile for the parts of a step whose shapes never change, on a GPU as CUDA graphs."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vemcompress.networks.base import Generator
+from vemcompress.networks.energy import EnergyModel
+from vemcompress.networks.features import FeatureNetwork
+
+# What each kind of network computes. Discriminators are not among them: a compiled backward gives all gradients, and
+# of theirs each update needs another part; nor is what the losses do, which is little.
+ENTRIES = {Generator: "forward_with_taps", FeatureNetwork: "forward", EnergyModel: "evaluate"}
+
+
+def compile_networks(learner: nn.Module, device: torch.device) -> None:
+    """Compile the networks' entries in place, at their first call for each shape and precision.
+
+    Weights, names and files stay as they are. On a GPU whole entries replay as CUDA graphs, which is what a step at
+    batch 1 needs, since launching its kernels one by one takes longer than they do.
+    """
+    settings = options(device)
+    for module in learner.modules():
+        for kind, name in ENTRIES.items():
+            if isinstance(module, kind):
+                setattr(module, name, torch.compile(getattr(module, name), dynamic=False, **settings))
+
+
+def options(device: torch.device) -> dict[str, Any]:
+    """Of torch.compile, for a device."""
+    return {"mode": "reduce-overhead"} if device.type == "cuda" else {}
+
+
+def as_written():
+    """While inside, nothing is compiled: for pictures and scores, whose shapes and modes are others."""
+    return torch.compiler.set_stance("force_eager")

@@ -1,0 +1,61 @@
+"""One training step, as fast as its device allows: memory layout, precision, optimisers, noise."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vemcompress import devices
+from vemcompress.learner import Learner
+from vemcompress.recipe import TrainSettings
+from vemcompress.timing import Timer
+from vemcompress.training.compiling import compile_networks
+from vemcompress.training.runner import Runner
+
+
+class Stepper:
+    """Everything that learns, on its device. Called with a batch and the step's number, from 1, it makes that step.
+
+    `factor` is the learning rate's in the last step. What an image goes through lies with its channels together
+    (channels_last), which is what fast convolutions work on; files do not show it.
+    """
+
+    def __init__(self, learner: Learner, settings: TrainSettings, device: torch.device, epoch_length: float):
+        self.learner, self.settings, self.device = learner, settings, device
+        self.epoch_length = epoch_length if settings.decay == "epoch" else None
+        devices.reuse_memory()
+        learner.to(device, memory_format=torch.channels_last).train()
+        self.timer = Timer(device)
+        learner.work_with(self.timer, settings.precision == "bf16")
+        if settings.compile:
+            compile_networks(learner, device)
+        self.runner = Runner(learner.updates(), device, self.timer)
+        self.factor = 1.0
+
+    def __call__(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """All updates that are due, on one batch on the device: their terms, detached. Raises NumericalError."""
+        settings = self.settings
+        if settings.compile:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
+        clock = self.learner.clock(step, settings.steps)
+        self.factor = self.runner.schedule(*clock, settings.constant, self.epoch_length)
+        out = self.learner(batch, self.random(step), step)
+        losses: dict[str, Tensor] = {}
+        for update in self.runner.updates:
+            if update.due(step):
+                with self.timer.part(update.name):
+                    losses |= self.runner.apply(update, out, step)
+        self.runner.settle()
+        return losses
+
+    def random(self, step: int) -> torch.Generator:
+        """The step's own noise: a function of the seed and the step alone, so that resuming needs no state."""
+        seed = np.random.SeedSequence([self.settings.seed, step]).generate_state(1, np.uint64)[0]
+        return torch.Generator(self.device).manual_seed(int(seed >> 1))
+
+    def moved(self, batch: Any) -> Any:
+        """A batch, or the tensors of one, on the device and with its channels together."""
+        if isinstance(batch, Tensor):
+            return batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        return tuple(self.moved(part) for part in batch)
