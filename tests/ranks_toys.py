@@ -114,6 +114,7 @@ def made(inputs: Path, out: Path) -> dict:
         return distill(teacher, data=inputs / "images", out=out / name, overrides=chosen, device="cpu", **options)
 
     result = run("run", on_event=events.append).as_dict()
+    short = run("short", max_hours=1e-6)
     distill_seeds(
         [1, 2], teacher, data=inputs / "images", out=out / "seeds", overrides=[*RUN, "train.steps=2"], device="cpu"
     )
@@ -126,7 +127,12 @@ def made(inputs: Path, out: Path) -> dict:
     seeds = evaluate_seeds(out / "seeds", data=inputs / "images", metrics=["ssim_teacher"], device="cpu").metrics
     teacher = taught({"paired": inputs / "data" / "paired"}, out / "teacher", "train.batch=4", "data.held_out=2")
     events = [e for e in events if e["event"] in ("plan", "skipped", "checkpoint", "best", "sample")]
-    made = {"result": result, "seeds": seeds["ssim_teacher"].mean, "teacher": teacher.losses}
+    made = {
+        "result": result,
+        "seeds": seeds["ssim_teacher"].mean,
+        "teacher": teacher.losses,
+        "short": [short.stopped, short.steps],
+    }
     return made | {"refused": refused, "events": events}
 
 

@@ -76,6 +76,29 @@ def test_crops_and_flips_vary_and_reach_every_offset(tmp_path):
     assert {tuple(e) for e in edges} == {(a, a + 15) for a in range(3)} | {(a + 15, a) for a in range(3)}
 
 
+def test_each_image_has_its_fixed_views_and_every_epoch_shows_the_next(paths):
+    s = stream(paths, views=2, batch=7)
+    seen = {}
+    for epoch in range(6):
+        batch = s.batch(epoch)
+        keys = s.keys(epoch)
+        assert sorted(keys) == [2 * image + epoch % 2 for image in range(7)]
+        assert shades(batch) == [key // 2 for key in keys]
+        for key, image in zip(keys, batch, strict=True):
+            assert torch.equal(seen.setdefault(key, image), image)
+    assert len({image.numpy().tobytes() for image in seen.values()}) == len(seen) == 14
+    other = stream(paths, views=2, batch=7, seed=4)
+    assert not all(torch.equal(image, seen[key]) for key, image in zip(other.keys(0), other.batch(0), strict=True))
+
+
+def test_keys_are_of_the_images_that_were_used(paths):
+    bad = stream(paths, batch=7)._order(0).tolist()[2]
+    paths[bad].write_text("not an image")
+    s = stream(paths, batch=7, views=1)
+    assert shades(s.batch(0)) == s.keys(0)
+    assert bad not in s.keys(0)
+
+
 def test_the_cache_stays_below_its_limit(paths):
     one = 18 * 18 * 3
     s = stream(paths, cache_bytes=3 * one + 1)

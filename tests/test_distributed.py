@@ -123,6 +123,10 @@ def test_a_run_of_two_ranks_is_resumed_by_one(one_and_two):
     assert losses[1] == pytest.approx(losses[0], rel=0.02, abs=1e-4)
 
 
+def test_ranks_leave_together_when_the_time_is_over(one_and_two):
+    assert [told(one_and_two[1], rank)["short"] for rank in (0, 1)] == [["max_hours", 1]] * 2
+
+
 def test_several_seeds_work_on_several_ranks(one_and_two):
     one, two = (told(folder)["seeds"] for folder in one_and_two)
     assert two == pytest.approx(one, rel=1e-3)

@@ -1,6 +1,7 @@
 """From a teacher, a recipe and images to a run with a student in it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,9 @@ from vemcompress.resolve import calibrate, resolve
 from vemcompress.step import Adam
 from vemcompress.teachers import build_gan, settled
 from vemcompress.training.best import Picker
+from vemcompress.training.cache_plan import CachePlan
 from vemcompress.training.loop import Trainer
+from vemcompress.training.pace import Limit
 from vemcompress.training.run import RunFolder
 from vemcompress.weights.features import load_features
 from vemcompress.weights.files import write_atomically
@@ -36,9 +39,10 @@ Event = Callable[[dict], None]
 
 @dataclass(frozen=True)
 class DistillResult:
-    """A finished run. `seconds_per_step` is None where no step was needed; losses are those of the last step.
+    """A run. `seconds_per_step`, without saving, is None where no step was needed; losses are those logged last.
 
-    `best` is what best/best.json says of the best checkpoint, None where none was picked.
+    `best` is what best/best.json says of the best checkpoint, None where none was picked. `stopped` is "max_hours"
+    where the time was over after `steps` of `total_steps`, None for a run that is finished.
     """
 
     run: str
@@ -50,6 +54,8 @@ class DistillResult:
     seconds_per_step: float | None
     skipped_images: int
     best: dict | None = None
+    stopped: str | None = None
+    total_steps: int | None = None
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -64,16 +70,18 @@ def distill(
     overrides: Sequence[str] = (),
     resume: str | Path | None = None,
     device: str = "auto",
+    max_hours: float | Limit | None = None,
     on_event: Event = lambda event: None,
 ) -> DistillResult:
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
     Where the recipe has a [gan] the teacher learns too: from `teacher`'s weights, or from new ones. A resumed run
     takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set. Checks come in
-    this order: recipe, teacher, data, output. Raises the classes of `errors`; a run that raised keeps its last
+    this order: recipe, teacher, data, output. With `max_hours` it saves and returns before so much time has passed
+    since it was called, after one step at least. Raises the classes of `errors`; a run that raised keeps its last
     checkpoint and can be resumed. Processes that torchrun started train it together, and all get the result.
     """
-    where = devices.choose(device)
+    limit, where = Limit.of(max_hours), devices.choose(device)
     with distributed.group(where):
         on_event = distributed.told_by_writer(on_event)
         work, run = distributed.together(
@@ -81,11 +89,13 @@ def distill(
         )
         with devices.memory_errors(runs.advice(work.plan)):
             work.prepare()
+            with distributed.alike():
+                work.reserve(run)
             distributed.by_writer(run.create)
             with distributed.held_by_writer(run.locked):
                 if resume is None:  # from here on the run can be resumed
                     distributed.by_writer(lambda: write_atomically(run.recipe, work.plan.toml().encode()))
-                return work.train(run, resume is not None)
+                return work.train(run, resume is not None, limit)
 
 
 def _checked(
@@ -144,12 +154,25 @@ class _Distillation:
         if self.gan is None:
             self.columns |= {"teacher": self._teacher_at_work(self.inputs).cpu()}
         with distributed.alike():
-            self.pick, self.judge = self._picker(None), self._judge_of_teachers()
+            self.pick, judge = self._picker(None), self._judge_of_teachers()
+        self.algorithm = build_algorithm(self.plan, self.original, self.features, self.gan, judge)
 
-    def train(self, run: RunFolder, resumed: bool) -> DistillResult:
-        plan, images = self.plan, self.images
-        algorithm = build_algorithm(plan, self.original, self.features, self.gan, self.judge)
-        stream = images.stream(self.channels, plan.train.batch, plan.train.seed, self.on_event, self.device)
+    def reserve(self, run: RunFolder) -> None:
+        """Say how large the teacher's cache can become, where there is one. Raises OutputError for a full disk."""
+        plan, self.cache = self.plan, None
+        if not plan.train.teacher_cache:
+            return
+        algorithm = self.algorithm.to(self.device)
+        algorithm.bf16 = plan.train.precision == "bf16"
+        example, sha256 = self.inputs[:1].to(self.device), self.loaded.sha256
+        self.cache = CachePlan.of(plan, algorithm, example, self.images.paths, sha256)
+        self.on_event(self.cache.check_room(run.teacher_cache))
+
+    def train(self, run: RunFolder, resumed: bool, limit: Limit) -> DistillResult:
+        plan, train, algorithm = self.plan, self.plan.train, self.algorithm
+        stream = self.images.stream(
+            self.channels, train.batch, train.seed, self.on_event, self.device, train.teacher_cache
+        )
         provenance = self.loaded.provenance() if self.loaded else {"source": f"{plan.gan.name}, learnt in this run"}
         trainer = Trainer(
             plan,
@@ -162,6 +185,7 @@ class _Distillation:
             device=self.device,
             on_event=self.on_event,
             pick=self.pick,
+            limit=limit,
         )
         if resumed:
             distributed.together(lambda: runs.check_same_teacher(run, self.loaded))
@@ -180,7 +204,8 @@ class _Distillation:
         distributed.by_writer(write_down)
         self._announce(networks, picture, trainer.step, continued)
         if trainer.step < plan.train.steps:
-            trainer.train()
+            with self._cached(run, stream):
+                trainer.train()
         return DistillResult(
             run=str(run.path),
             student=str(run.student),
@@ -191,7 +216,18 @@ class _Distillation:
             seconds_per_step=trainer.seconds_per_step,
             skipped_images=len(runs.union_of_skipped(stream.skipped, self.on_event)),
             best=trainer.best.state,
+            stopped=trainer.stopped,
+            total_steps=plan.train.steps,
         )
+
+    @contextmanager
+    def _cached(self, run: RunFolder, stream) -> Iterator[None]:
+        """While inside, the algorithm has the teacher's outputs from disk, where the recipe wants that."""
+        if self.cache is None:
+            yield
+            return
+        with self.cache.opened(run.teacher_cache, stream.keys, self.on_event) as self.algorithm.recall:
+            yield
 
     def _examples(self) -> Tensor:
         """What a frozen teacher makes of a few images, or what one that learns shall make."""

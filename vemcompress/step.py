@@ -16,7 +16,8 @@ class Output:
     `target` is t of q(t|s): the teacher's image, or the ground truth where data is paired (section 5.3). `random` is
     this step's own generator of noise. `samples` holds t~, drawn once by the add-on and used by both of its losses;
     `start` is t_0, where its dynamics began, and `energies` are E(t, s) and E(t~, s), B x 1, before theta moved.
-    `others` are further teachers' images, and `gan` what teachers that learn at this step have computed for it.
+    `teacher_taps` are the teacher's maps, or their means over pixels, B x C x 1 x 1, which is what a student learns of
+    them. `others` are further teachers' images, and `gan` what teachers that learn at this step have computed for it.
     """
 
     input: Tensor

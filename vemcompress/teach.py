@@ -17,6 +17,7 @@ from vemcompress.resolve import resolve_teaching
 from vemcompress.teachers import build_gan, settled
 from vemcompress.training.best import Picker
 from vemcompress.training.loop import Trainer
+from vemcompress.training.pace import Limit
 from vemcompress.training.run import RunFolder
 from vemcompress.weights.files import write_atomically
 from vemcompress.weights.loading import Loaded
@@ -26,7 +27,8 @@ Event = Callable[[dict], None]
 
 @dataclass(frozen=True)
 class TeachResult:
-    """A finished run. `others` are the files of the discriminators and of further generators, by name."""
+    """A run. `others` are the files of the discriminators and of further generators, by name; the rest is as in
+    `distil.DistillResult`."""
 
     run: str
     teacher: str
@@ -37,6 +39,8 @@ class TeachResult:
     seconds_per_step: float | None
     skipped_images: int
     best: dict | None = None
+    stopped: str | None = None
+    total_steps: int | None = None
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -51,14 +55,16 @@ def teach(
     overrides: Sequence[str] = (),
     resume: str | Path | None = None,
     device: str = "auto",
+    max_hours: float | Limit | None = None,
     on_event: Event = lambda event: None,
 ) -> TeachResult:
     """Train a teacher by the recipe's [gan], in the new run folder `out`; or go on with the run `resume`.
 
     It starts from the weights of `teacher` where they are given. The run holds `teacher.safetensors`, the
-    discriminators, and for CycleGAN the generator back. Checks, errors, resuming and ranks are as in `distill`.
+    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `max_hours` and ranks
+    are as in `distill`.
     """
-    where = devices.choose(device)
+    limit, where = Limit.of(max_hours), devices.choose(device)
     with distributed.group(where):
         on_event = distributed.told_by_writer(on_event)
         work, run = distributed.together(lambda: _checked(teacher, data, out, recipe, overrides, resume, on_event))
@@ -67,7 +73,7 @@ def teach(
                 pick = runs.picker(work.plan, work.held_out, work.channels, where, features=None, teacher=None)
             distributed.by_writer(run.create)
             with distributed.held_by_writer(run.locked):
-                return _train(work, run, pick, where, resume is not None, on_event)
+                return _train(work, run, pick, where, resume is not None, limit, on_event)
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,13 @@ def _checked(teacher, data, out, recipe, overrides, resume, on_event: Event) -> 
 
 
 def _train(
-    work: _Teaching, run: RunFolder, pick: Picker | None, device: torch.device, resumed: bool, on_event: Event
+    work: _Teaching,
+    run: RunFolder,
+    pick: Picker | None,
+    device: torch.device,
+    resumed: bool,
+    limit: Limit,
+    on_event: Event,
 ) -> TeachResult:
     plan, gan, loaded = work.plan, work.gan, work.loaded
     stream = work.images.stream(work.channels, plan.train.batch, plan.train.seed, on_event, device)
@@ -124,6 +136,7 @@ def _train(
         on_event=on_event,
         pick=pick,
         command="teach",
+        limit=limit,
     )
     if resumed:
         distributed.together(lambda: runs.check_same_teacher(run, loaded))
@@ -154,6 +167,8 @@ def _train(
         seconds_per_step=trainer.seconds_per_step,
         skipped_images=len(runs.union_of_skipped(stream.skipped, on_event)),
         best=trainer.best.state,
+        stopped=trainer.stopped,
+        total_steps=plan.train.steps,
     )
 
 

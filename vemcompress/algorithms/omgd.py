@@ -5,6 +5,7 @@ connectors f_l are 1x1 convolution, BatchNorm and ReLU, the total variation is a
 VGG features.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -25,9 +26,16 @@ from vemcompress.step import Adam, Output, Update
 
 Features = Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe", "none"]
 
+Taught = tuple[Tensor, Taps]  # a frozen teacher's images, and its taps' means over pixels
+Recall = Callable[[int, Tensor, Callable[[Tensor], Taught]], Taught]
+
 
 class OMGD(Algorithm):
-    """From a frozen teacher; `omgd_online` has the teachers that learn beside the student."""
+    """From a frozen teacher; `omgd_online` has the teachers that learn beside the student.
+
+    `recall` gives what the frozen teacher makes of a step's inputs: from the step, the inputs, and the function that
+    asks the teacher, which it does not have to call. Here it always does; a cache of teachers' outputs takes its place.
+    """
 
     class Settings(BaseSettings):
         """Weights (lambda) of the student's terms; None is filled in when the recipe is resolved for a teacher.
@@ -71,6 +79,7 @@ class OMGD(Algorithm):
         self.student_taps = tuple(s for _, s in pairs)
         self.connectors = nn.ModuleList(connector(student.tap_channels(s), teacher.tap_channels(t)) for t, s in pairs)
         init_weights(self.connectors)
+        self.recall: Recall = lambda step, images, ask: ask(images)
 
     def train(self, mode: bool = True) -> "OMGD":
         """The frozen teacher and the features stay in evaluation mode, the connectors in training mode."""
@@ -80,10 +89,17 @@ class OMGD(Algorithm):
     def forward(self, batch: Tensor | tuple[Tensor, Tensor], random: Generator, step: int = 1) -> Output:
         """`batch`: the teacher's inputs, or pairs of these with the ground truth, which is then t (section 5.3)."""
         condition, truth = batch if isinstance(batch, tuple) else (batch, None)
-        with self.autocast(condition.device), self.timer.part("teacher"), torch.no_grad():
-            teacher, teacher_taps = self.teacher.forward_with_taps(condition, self.teacher_taps)
+        with self.timer.part("teacher"):
+            teacher, means = self.recall(step, condition, self.taught)
         teacher = teacher.float()
-        return self.beside(condition, (teacher,), teacher_taps, teacher if truth is None else truth, random)
+        return self.beside(condition, (teacher,), means, teacher if truth is None else truth, random)
+
+    @torch.no_grad()
+    def taught(self, images: Tensor) -> Taught:
+        """What the frozen teacher makes of images, in the dtype that it makes, with its taps' means over pixels."""
+        with self.autocast(images.device):
+            made, taps = self.teacher.forward_with_taps(images, self.teacher_taps)
+        return made, {name: feature_losses.channel_means(tap) for name, tap in taps.items()}
 
     def beside(
         self, condition: Tensor, teachers: tuple[Tensor, ...], taps: Taps, target: Tensor, random: Generator

@@ -28,6 +28,7 @@ TrainSize = Annotated[int | None, typer.Option(help="data.size")]
 Batch = Annotated[int | None, typer.Option(help="train.batch")]
 Images = Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: 8, on CUDA up to 64.")]
 Seed = Annotated[int | None, typer.Option(help="train.seed")]
+MaxHours = Annotated[float | None, typer.Option(help="Save and leave before so many hours are over.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 (train.precision).")]
 Compile = Annotated[
     bool | None, typer.Option("--compile", help="torch.compile, with CUDA graphs on a GPU (train.compile).")

@@ -14,6 +14,7 @@ from vemcompress.cli.options import (
     Direction,
     Epochs,
     Json,
+    MaxHours,
     Out,
     Precision,
     Resume,
@@ -54,6 +55,7 @@ def distill(
     ] = None,
     teacher_class: TeacherClass = None,
     device: Device = "auto",
+    max_hours: MaxHours = None,
     json: Json = False,
 ) -> None:
     """Distil a teacher into a small student.
@@ -62,7 +64,9 @@ def distill(
     recipe key can be set with --set.
     """
     from vemcompress.errors import UsageError
+    from vemcompress.training.pace import Limit
 
+    limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in its own folder; leave --out away.")
     if resume is not None and (teacher or data or teacher_class or recipe != "omgd"):
@@ -99,6 +103,7 @@ def distill(
             overrides=overrides,
             resume=resume,
             device=device,
+            max_hours=limit,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.distilled_seeds if several else console.distilled)
@@ -121,6 +126,7 @@ def teach(
     compile: Compile = None,
     width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
     device: Device = "auto",
+    max_hours: MaxHours = None,
     json: Json = False,
 ) -> None:
     """Train a teacher where there is none.
@@ -128,7 +134,9 @@ def teach(
     By Pix2Pix from pairs, by CycleGAN from two domains. The run is a teacher for distill, which reads its weights.
     """
     from vemcompress.errors import UsageError
+    from vemcompress.training.pace import Limit
 
+    limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and (out or teacher or data or recipe != "pix2pix"):
         raise UsageError("--resume takes data, recipe and folder from the run; leave them away.")
     given = {
@@ -155,6 +163,7 @@ def teach(
             overrides=overrides,
             resume=resume,
             device=device,
+            max_hours=limit,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.taught)

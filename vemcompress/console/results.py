@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vemcompress import launch
-from vemcompress.console.words import millions, plain, times_fewer
+from vemcompress.console.words import millions, plain, steps_of, stopped, times_fewer
 
 
 class Results:
@@ -54,22 +54,27 @@ class Results:
         shown = {
             "student": values["student"],
             "parameters": f"{millions(values['parameters'])}, {times_fewer(smaller)} than the teacher",
-            "steps": f"{values['steps']}" + (f", {rate:.3f} s each" if rate else ""),
+            "steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""),
             "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
         }
+        if values["stopped"]:
+            shown["stopped"] = stopped(values, "distill")
         if values["skipped_images"]:
             shown["skipped"] = f"{values['skipped_images']} unreadable images"
         self.table(shown)
 
     def taught(self, values: dict) -> None:
         rate = values["seconds_per_step"]
-        self.table({
+        shown = {
             "teacher": values["teacher"],
             "others": ", ".join(values["others"].values()),
             "parameters": millions(values["parameters"]),
-            "steps": f"{values['steps']}" + (f", {rate:.3f} s each" if rate else ""),
+            "steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""),
             "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
-        })  # fmt: skip
+        }
+        if values["stopped"]:
+            shown["stopped"] = stopped(values, "teach")
+        self.table(shown)
 
     def exported(self, values: dict) -> None:
         levels = values["max_level_diff"]

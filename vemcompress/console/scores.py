@@ -6,7 +6,17 @@ from functools import partial
 from rich.table import Table
 
 from vemcompress.console.results import Results
-from vemcompress.console.words import millions, plain, score, spread, times_fewer, which_images, without_suffix
+from vemcompress.console.words import (
+    millions,
+    plain,
+    score,
+    spread,
+    steps_of,
+    stopped,
+    times_fewer,
+    which_images,
+    without_suffix,
+)
 
 
 class Scores(Results):
@@ -33,13 +43,17 @@ class Scores(Results):
             table.add_column(title, justify="right", overflow="fold")
         for name, found, each in rows:
             table.add_row(name, spread(found, "{:.4g}".format), *(plain(value) for value in each))
-        self.show(table)
+        if rows:
+            self.show(table)
         first = next(iter(runs.values()))
         fewer = times_fewer(first["teacher_parameters"] / first["parameters"])
         self.show(f"{len(runs)} students of {millions(first['parameters'])} parameters, {fewer} than the teacher")
         for run in runs.values():
             skipped = f", {run['skipped_images']} unreadable images skipped" if run["skipped_images"] else ""
-            self.show(f"{run['student']}, {run['steps']} steps{skipped}")
+            self.show(f"{run['student']}, {steps_of(run)} steps{skipped}")
+        if values["stopped"]:
+            left = f"; seed {', '.join(map(str, values['missing']))} is left" if values["missing"] else ""
+            self.show(f"stopped {stopped(values, 'distill')}{left}")
 
     def evaluated_seeds(self, values: dict) -> None:
         first, best = next(iter(values["seeds"].values())), values["best"]

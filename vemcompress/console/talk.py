@@ -7,7 +7,7 @@ from rich.console import Console as Rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from vemcompress.console.words import duration, macs, millions, times_fewer
+from vemcompress.console.words import duration, macs, millions, size, times_fewer
 
 
 class Bar(Progress):
@@ -97,15 +97,20 @@ class Talk:
     def _on_step(self, event: dict) -> None:
         losses = "  ".join(f"{name} {value:.3g}" for name, value in event["losses"].items())
         rate = event["seconds_per_step"]
+        seconds, speed = (f"{rate:.3f} s/step", _speed(event)) if rate else ("", "")
         if self.err.is_terminal:
             bar = self._progress("training", event["total"])
-            bar.line = losses
-            bar.update(self._task, completed=event["step"], info=f"{rate:.3f} s/step" if rate else "")
+            bar.line = f"{seconds}  {losses}"
+            bar.update(self._task, completed=event["step"], info=speed)
         elif rate and event["step"] % max(1, event["total"] // 20) == 0:
-            self.note(
-                f"step {event['step']}/{event['total']}  {rate:.3f} s/step  "
-                f"{duration(event['remaining'])} left  {losses}"
-            )
+            self.note(f"step {event['step']}/{event['total']}  {seconds}  {speed}  {losses}")
+
+    def _on_teacher_cache(self, event: dict) -> None:
+        kept = f", {size(event['kept'])} of it there" if event["kept"] else ""
+        self.note(
+            f"cache     of the teacher: up to {size(event['bytes'])} for {event['images']} images x "
+            f"{event['views']} views{kept}, {size(event['free'])} free"
+        )
 
     def _on_estimate(self, event: dict) -> None:
         self.note(
@@ -167,7 +172,8 @@ class Talk:
     def _progress(self, title: str, total: int) -> Bar:
         if self._bar is None or self._title != title:
             self._end_bar()
-            columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = [TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn()]
+            columns += [] if title == "training" else [TimeRemainingColumn()]  # training tells its own, by phases
             self._bar = Bar(*columns, TextColumn("{task.fields[info]}"), console=self.err)
             self._bar.start()
             self._task, self._title = self._bar.add_task(title, total=total, info=""), title
@@ -177,3 +183,7 @@ class Talk:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _speed(event: dict) -> str:
+    return f"{event['images_per_second']:.3g} images/s  {duration(event['remaining'])} left"

@@ -26,10 +26,25 @@ def macs(network: dict) -> str:
     return f", {true / 1e9:.3f} G MACs" if true >= 1e8 else f", {true / 1e6:.1f} M MACs"
 
 
+def size(count: int) -> str:
+    """Bytes."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
 def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def steps_of(run: dict) -> str:
+    return f"{run['steps']} of {run['total_steps']}" if run["stopped"] else f"{run['steps']}"
+
+
+def stopped(run: dict, command: str) -> str:
+    """By which option a run was stopped, and how it goes on."""
+    option = run["stopped"].replace("_", "-")
+    return f"by --{option}, saved; go on with `vemcompress {command} --resume {run['run']}`"
 
 
 def spread(found: dict | None, shown: Callable[[float], str]) -> str:

@@ -42,6 +42,10 @@ class DeviceStream:
     def epoch_length(self) -> float:
         return self._stream.epoch_length
 
+    def keys(self, step: int) -> list[int]:
+        """As ImageStream's."""
+        return self._stream.keys(step)
+
     def batch(self, step: int) -> Tensor | tuple[Tensor, ...]:
         """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
         prepared = self._prepare(step)

@@ -71,6 +71,7 @@ class ImageSet:
         seed: int,
         on_event: Event | None = None,
         device: torch.device | None = None,
+        views: int = 0,
     ):
         """Training batches: images, or (input, target) of pairs, or (A, B) of two domains; see `stream`.
 
@@ -85,6 +86,7 @@ class ImageSet:
             "share": distributed.share(batch),
             "seed": seed,
             "workers": settings.workers,
+            "views": views,
             "on_event": on_event,
         }
         match self.found:

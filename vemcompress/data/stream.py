@@ -21,7 +21,7 @@ from vemcompress.errors import InputError, RecipeError
 
 __all__ = ["ImageStream", "test_batch"]
 
-ORDER, AUGMENTATION = 0, 1  # what a random generator is for, as part of its seed
+ORDER, AUGMENTATION, FIXED_VIEW = 0, 1, 4  # what a random generator is for, as part of its seed
 Event = Callable[[dict], None]
 
 
@@ -45,6 +45,10 @@ class ImageStream:
     `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
     `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once; how many bytes,
     and how many threads (`workers`), follows the machine where it is None. Neither changes a batch.
+
+    `views`: 0 crops and flips every sample anew, as published. N > 0 gives each image N fixed views instead, a pure
+    function of the seed, the image and the view, and epoch e shows view e mod N. That is a weaker augmentation than
+    the published one: from epoch N on nothing new is seen. `keys` names them.
     """
 
     noun, augmentation = "images", AUGMENTATION
@@ -63,14 +67,16 @@ class ImageStream:
         channels: int = 3,
         cache_bytes: int | None = None,
         workers: int | None = None,
+        views: int = 0,
         on_event: Event | None = None,
     ):
         if not paths:
             raise InputError("no images to train on; name at least one folder of images.")
         self.paths, self.size, self.flip = [Path(p) for p in paths], size, flip
         self.load_size = _load_size(size, load_size, crop)
-        self.batch_size, self.seed, self.workers = batch, seed, workers or default_workers()
+        self.batch_size, self.seed, self.views = batch, seed, views
         self.share = range(batch) if share is None else share
+        self.workers = workers or default_workers()
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
         self._tell, self._untold = on_event or (lambda event: None), deque()
@@ -110,6 +116,14 @@ class ImageStream:
         """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
         return prefetched(self._batch, self._report, start_step, self.workers)
 
+    def keys(self, step: int) -> list[int]:
+        """Which of all `views` the samples of a step are, as image * views + view. Its batch must have been made, for
+        only then it is known which images cannot be read."""
+        return [self._shown(k) * self.views + self._number(k) for k in self._numbers(step)]
+
+    def _shown(self, k: int) -> int:
+        return next(index for index in self._candidates(k) if index not in self._bad)
+
     def _batch(self, step: int) -> Tensor:
         return self._collate(np.stack([self._sample(k) for k in self._numbers(step)]))
 
@@ -130,9 +144,15 @@ class ImageStream:
 
     def _view(self, k: int, index: int) -> View:
         """Crop and flip of sample k, which shows image `index`."""
-        rng = np.random.default_rng((self.seed, self.augmentation, k))
+        chance = (FIXED_VIEW, index, self._number(k)) if self.views else (self.augmentation, k)
+        rng = np.random.default_rng((self.seed, *chance))
         top, left = rng.integers(0, self.load_size - self.size + 1, 2)
         return View(index, int(top), int(left), bool(self.flip and rng.random() < 0.5))
+
+    def _number(self, k: int) -> int:
+        """Which of its image's fixed views sample k is: each epoch shows the next, so that all are seen equally often
+        and from epoch `views` on none is new."""
+        return k // len(self.paths) % self.views
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, ORDER, epoch)).permutation(len(self.paths))

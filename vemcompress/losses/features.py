@@ -50,9 +50,12 @@ def _distance(teachers: Tensor, student: Tensor) -> Tensor:
 def channel_distillation(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
     """Eq. 13-14: squared distance of the channels' spatial means, averaged over batch and channels, summed over taps.
 
-    The n-th maps of both have equal C; the teacher's side is a constant. Returns a scalar.
+    The n-th maps of both have equal C; the teacher's side is a constant, and may be `channel_means` already, which are
+    their own means. Returns a scalar.
     """
-    return sum(
-        F.mse_loss(s.float().mean((2, 3)), t.detach().float().mean((2, 3)))
-        for t, s in zip(teacher, student, strict=True)
-    )
+    return sum(F.mse_loss(channel_means(s), channel_means(t.detach())) for t, s in zip(teacher, student, strict=True))
+
+
+def channel_means(x: Tensor) -> Tensor:
+    """The mean over pixels of each channel, float32: B x C x 1 x 1."""
+    return x.float().mean((2, 3), keepdim=True)

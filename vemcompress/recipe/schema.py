@@ -73,6 +73,9 @@ class TrainSettings(BaseSettings):
     `best_by`: what the best checkpoint is picked by, at each checkpoint. "auto" is the fidelity to a frozen teacher
     (SSIM), or the L1 distance to the ground truth where the teacher learns from pairs. `best_on`: the held-out part
     of the training images, or, as the papers did, the test images. `segmenter` and `inception`: files for miou and fid.
+
+    `teacher_cache`: N > 0 gives each image N fixed views instead of a new crop and flip at each sample, and keeps on
+    disk what a frozen teacher makes of them. That is another augmentation than the published one, and a weaker one.
     """
 
     steps: int | None = Field(None, ge=1)
@@ -92,6 +95,7 @@ class TrainSettings(BaseSettings):
     best_on: Literal["held_out", "test"] = "held_out"
     segmenter: str | None = None
     inception: str | None = None
+    teacher_cache: int = Field(0, ge=0, le=10_000)
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -116,6 +120,12 @@ class Recipe(BaseSettings):
     information: AnyInformation = VEM.Settings()
     train: TrainSettings = TrainSettings()
     paper: dict[str, str | int | float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _frozen(self):
+        if self.gan is not None and self.train.teacher_cache:
+            raise ValueError("train.teacher_cache is of a frozen teacher, and one with a [gan] learns; leave it away")
+        return self
 
     def toml(self) -> str:
         """The recipe as TOML; settings that are open are left out: those that are None, and what follows the data or

@@ -30,7 +30,7 @@ def sentence(error: dict, values: dict, text: str, overrides) -> str:
     if error["type"] == "union_tag_not_found":
         return f"{key or 'recipe'}{place}: does not say which one it is; give its {error['ctx']['discriminator']}."
     if error["type"] in ("value_error", "missing"):
-        return f"{key or 'recipe'}{place}: {error['msg'].removeprefix('Value error, ')}."
+        return (f"{key}{place}: " if key else "") + f"{error['msg'].removeprefix('Value error, ')}."
     message = error["msg"].removeprefix("Input ")
     return f"{key or 'recipe'}{place}: {message}, not {json.dumps(error['input'], default=str)[:60]}."
 

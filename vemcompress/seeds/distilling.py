@@ -12,6 +12,7 @@ from vemcompress.distil import DistillResult, distill
 from vemcompress.errors import InputError, Interrupted, NumericalError, RankLost, UsageError
 from vemcompress.seeds.folder import SeedsFolder
 from vemcompress.seeds.spread import Spread, spread, spreads
+from vemcompress.training.pace import Limit
 from vemcompress.training.run import RunFolder
 
 Event = Callable[[dict], None]
@@ -19,16 +20,20 @@ Event = Callable[[dict], None]
 
 @dataclass(frozen=True)
 class SeedsResult:
-    """Finished runs by seed, and over them the spread of the last step's `losses` and of the `best` checkpoints.
+    """Runs by seed, and over those that are finished the spread of the last step's `losses` and of the `best`
+    checkpoints.
 
     `best` is {"metric", "on", "value"}, None where none was picked. Runs that were done before have no
-    `seconds_per_step`, and skipped no image now.
+    `seconds_per_step`, and skipped no image now. `stopped` is "max_hours" where the time was over: then at most one of
+    the runs is unfinished, and the seeds that are `missing` have not begun, or not gone on.
     """
 
     run: str
     seeds: dict[int, DistillResult]
     losses: dict[str, Spread]
     best: dict | None
+    stopped: str | None = None
+    missing: tuple[int, ...] = ()
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -44,20 +49,22 @@ def distill_seeds(
     overrides: Sequence[str] = (),
     resume: str | Path | None = None,
     device: str = "auto",
+    max_hours: float | Limit | None = None,
     on_event: Event = lambda event: None,
 ) -> SeedsResult:
     """`distil.distill` with train.seed set to each of `seeds`, in `out`/seed-N; or go on with such a folder `resume`.
 
     The first run is made from the recipe, the others from the first one's recipe.toml, so that they differ in the
     seed alone. Whatever can be checked is, before the first run trains. Resuming skips the runs that are done (with
-    these `overrides`), resumes those that have begun and makes those that are missing. Raises the classes of
-    `errors`; runs that are done stay.
+    these `overrides`), resumes those that have begun and makes those that are missing. `max_hours` is for all of them
+    together. Raises the classes of `errors`; runs that are done stay.
     """
+    limit = Limit.of(max_hours)
     if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
         raise UsageError("train.seed is each run's own among several seeds; leave --seed and --set train.seed away.")
     if resume is not None and seeds is not None:
         raise UsageError("--resume takes the seeds from its folder; leave --seeds away.")
-    results = {}
+    results, missing = {}, []
     with distributed.group(devices.choose(device)):
         on_event = distributed.told_by_writer(on_event)
         folder, recipe = distributed.together(
@@ -66,20 +73,34 @@ def distill_seeds(
         with distributed.held_by_writer(folder.started):
             for number, seed in enumerate(folder.seeds, 1):
                 given = teacher, data, recipe, overrides
-                results[seed] = _known_or_made(folder, number, seed, given, device, on_event)
+                result = _known_or_made(folder, number, seed, given, device, limit, on_event)
+                if result is None:
+                    missing.append(seed)
+                    continue
+                results[seed] = result
                 if resume is None:  # what the first has settled: its teacher's revision, its weights
                     teacher, data, recipe, overrides = None, (), folder.run(seed).recipe, ()
-    return SeedsResult(str(folder.path), results, spreads(r.losses for r in results.values()), _best(results))
+    return _result(folder, results, tuple(missing))
+
+
+def _result(folder: SeedsFolder, results: dict[int, DistillResult], missing: tuple[int, ...]) -> SeedsResult:
+    finished = {seed: result for seed, result in results.items() if not result.stopped}
+    stopped = "max_hours" if missing or len(finished) < len(results) else None
+    losses = spreads(result.losses for result in finished.values())
+    return SeedsResult(str(folder.path), results, losses, _best(finished), stopped, missing)
 
 
 def _known_or_made(
-    folder: SeedsFolder, number: int, seed: int, given: tuple, device: str, on_event: Event
-) -> DistillResult:
-    """The `number`th seed's result; `given` are the teacher, data, recipe and overrides of a run that is made."""
+    folder: SeedsFolder, number: int, seed: int, given: tuple, device: str, limit: Limit, on_event: Event
+) -> DistillResult | None:
+    """The `number`th seed's result, None where the time is over; `given` are the teacher, data, recipe and overrides
+    of a run that is made."""
     known = distributed.together(lambda: _known(folder, seed, given[-1]))
+    if not known and limit.over:
+        return None
     title = f"seed {seed} ({number} of {len(folder.seeds)})"
     on_event({"event": "stage", "title": f"{title}, done before" if known else title})
-    return known or _one(folder, seed, *given, device, on_event)
+    return known or _one(folder, seed, *given, device, limit, on_event)
 
 
 def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> tuple[SeedsFolder, str | Path]:
@@ -102,7 +123,9 @@ def _old(path: str | Path, overrides: Sequence[str]) -> tuple[SeedsFolder, Path]
     return folder, begun[0].recipe
 
 
-def _one(folder: SeedsFolder, seed: int, teacher, data, recipe, overrides, device: str, on_event: Event):
+def _one(
+    folder: SeedsFolder, seed: int, teacher, data, recipe, overrides, device: str, limit: Limit, on_event: Event
+) -> DistillResult:
     """Make or resume the run of a seed. An error that comes of training says which seed's it is."""
     run = folder.run(seed)
     if run.recipe.is_file():
@@ -110,12 +133,13 @@ def _one(folder: SeedsFolder, seed: int, teacher, data, recipe, overrides, devic
     else:
         options = {"out": run.path, "recipe": recipe, "overrides": [*overrides, f"train.seed={seed}"]}
     try:
-        result = distill(teacher, data=data, device=device, on_event=on_event, **options)
+        result = distill(teacher, data=data, device=device, max_hours=limit, on_event=on_event, **options)
     except (Interrupted, NumericalError, RankLost) as error:
         told = type(error)(f"seed {seed}: " + str(error).replace(f"--resume {run.path}", f"--resume {folder.path}"))
         told.shared = error.shared
         raise told from error
-    folder.mark_done(seed)
+    if not result.stopped:
+        folder.mark_done(seed)
     gc.collect()  # cycles would keep this run's networks on the GPU beside the next one's
     return result if result.losses else replace(result, losses=_last_losses(run)[1])
 
@@ -139,6 +163,7 @@ def _known(folder: SeedsFolder, seed: int, overrides: Sequence[str]) -> DistillR
             seconds_per_step=None,
             skipped_images=0,
             best=json.loads(best.read_text()) if best.is_file() else None,
+            total_steps=plan.train.steps,
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None  # resuming it says what is wrong, or writes them anew

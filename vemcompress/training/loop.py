@@ -7,8 +7,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from time import perf_counter
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from vemcompress.report import image_grid
 from vemcompress.timing import Timer
 from vemcompress.training import checkpoint
 from vemcompress.training.best import Best, Picker
+from vemcompress.training.pace import WARM_UP, Limit, Pace
 from vemcompress.training.run import Log, NoLog, RunFolder
 from vemcompress.training.runner import Runner
 from vemcompress.training.signals import Signals
@@ -35,7 +35,7 @@ from vemcompress.weights.discriminator import discriminator_bytes
 from vemcompress.weights.files import write_atomically
 from vemcompress.weights.tensors import safetensors_bytes
 
-ESTIMATE_AFTER, WARM_UP = 20, 3
+ESTIMATE_AFTER = 20
 
 Event = Callable[[dict], None]
 
@@ -45,7 +45,8 @@ class Trainer:
 
     `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed ones for pictures, whose
     first `columns` are given by title. `pick` scores the first artifact, to know the best. `command` resumes the run.
-    Among several ranks each has a Trainer with the same state, and rank 0's alone writes.
+    `limit` says when to leave; `stopped` is then "max_hours". Among several ranks each has a Trainer with the same
+    state, and rank 0's alone writes.
     """
 
     def __init__(
@@ -62,13 +63,15 @@ class Trainer:
         on_event: Event,
         pick: Picker | None = None,
         command: str = "distill",
+        limit: Limit | None = None,
     ):
         self.recipe, self.learner, self.stream, self.run = recipe, learner, stream, run
         self.inputs, self.columns, self.provenance = inputs, columns, provenance
         self.device, self.on_event, self.command = device, on_event, command
-        self.step = 0
+        self.step, self.limit = 0, limit or Limit()
         self.losses: dict[str, float] = {}
         self.seconds_per_step: float | None = None
+        self.stopped: str | None = None
         learner.to(device).train()
         if distributed.ranks() > 1:
             synchronise(learner)
@@ -159,44 +162,67 @@ class Trainer:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Go on to the recipe's last step. Saves at the end, and on SIGINT or SIGTERM (then raises Interrupted).
-
-        Raises RankLost where another rank stops.
-        """
+        """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT or SIGTERM
+        (then raises Interrupted). Raises RankLost where another rank stops."""
         distributed.broadcast(self.learner)
-        self._metrics, self._timing = self._log(self.run.metrics), self._log(self.run.timing)
+        settings, self.pace = self.recipe.train, self._pace()
+        with self._told(), self._signals.heard(), self._logs(), closing(self.stream.iterate(self.step)) as batches:
+            while self.step < settings.steps and not self.stopped:
+                with self.pace.stepping():
+                    with self.timer.part("data"):
+                        batch = _moved(next(batches)[1], self.device)
+                    self._one_step(batch)
+                self._report()
+                self._save_or_leave()
+
+    @contextmanager
+    def _told(self):
+        """Errors as several ranks tell them."""
         try:
-            with self._signals.heard():
-                self._all_steps()
+            yield
         except (Interrupted, NumericalError) as error:
-            error.shared = True  # all ranks come to it at the same step
+            error.shared = distributed.ranks() > 1  # all ranks come to it at the same step
             raise
         except RankLost as error:
             raise RankLost(f"{error} {self._kept}") from error
+
+    @contextmanager
+    def _logs(self):
+        """Opened once a signal would save: whoever sees the log there may send one."""
+        paths = self.run.metrics, self.run.timing
+        logs = distributed.by_writer(lambda: [Log(path, self.step) for path in paths])
+        self._metrics, self._timing = logs or (NoLog(), NoLog())
+        try:
+            yield
         finally:
             self._metrics.close()
             self._timing.close()
 
-    def _all_steps(self) -> None:
-        settings, first, self._clock = self.recipe.train, self.step, None
-        batches = self.stream.iterate(self.step)
-        try:
-            while self.step < settings.steps:
-                with self.timer.part("data"):
-                    batch = _moved(next(batches)[1], self.device)
-                self._one_step(batch)
-                self._report(first)
-                stop = distributed.largest(self._signals.number)  # ranks may hear of it at different steps
-                if self._regular or stop:
-                    self.save()
-                if stop:
-                    told = f"stopped by {signal.Signals(stop).name} at step {self.step} of {settings.steps}"
-                    raise Interrupted(f"{told}, saved; {self._go_on}")
-        finally:
-            batches.close()
+    def _pace(self) -> Pace:
+        train, updates = self.recipe.train, self.runner.updates
+        return Pace(
+            self.step,
+            train.steps,
+            kind=lambda step: tuple(update.due(step) for update in updates),
+            images=train.batch,
+            others={"save": train.checkpoint_every, "sample": train.sample_every},
+        )
 
-    def _log(self, path: Path) -> Log | NoLog:
-        return distributed.by_writer(lambda: Log(path, self.step)) or NoLog()
+    def _save_or_leave(self) -> None:
+        """Save where it is due, or where this is the last step before leaving. Raises Interrupted after a signal."""
+        stop = distributed.largest(self._signals.number)  # ranks may hear of it at different steps
+        saved = self._regular or stop > 0
+        if saved:
+            with self.pace.beside("save"):
+                self.save()
+        total = self.recipe.train.steps
+        if stop:
+            told = f"stopped by {signal.Signals(stop).name} at step {self.step} of {total}"
+            raise Interrupted(f"{told}, saved; {self._go_on}")
+        if self.limit.leaves(self.pace) and self.step < total:
+            if not saved:
+                self.save()
+            self.stopped = "max_hours"
 
     @property
     def _kept(self) -> str:
@@ -243,31 +269,28 @@ class Trainer:
 
     # -- talk ----------------------------------------------------------------------------------------------------
 
-    def _report(self, first: int) -> None:
-        settings, done = self.recipe.train, self.step - first
-        if done == WARM_UP:
+    def _report(self) -> None:
+        settings, pace = self.recipe.train, self.pace
+        if pace.done == WARM_UP:
             self.timer.collect()
-            self._clock = (perf_counter(), self.step)
-        rate = None
-        if self._clock and self.step > self._clock[1]:
-            rate = (perf_counter() - self._clock[0]) / (self.step - self._clock[1])
-        self.seconds_per_step = rate
-        remaining = rate * (settings.steps - self.step) if rate else None
-        logged = self.step % settings.log_every == 0 or self.step == settings.steps
-        if logged and done > WARM_UP:
-            parts, since = self.timer.collect(), self.step - max(self._clock[1], self._timed)
-            self._timing.write({"step": self.step, "seconds": rate} | {k: v / since for k, v in parts.items()})
             self._timed = self.step
-        if logged or done == 1:
+        self.seconds_per_step = pace.mean
+        logged = self.step % settings.log_every == 0 or self.step == settings.steps
+        if logged and pace.done > WARM_UP:
+            parts, since = self.timer.collect(), self.step - self._timed
+            self._timing.write({"step": self.step, "seconds": pace.mean} | {k: v / since for k, v in parts.items()})
+            self._timed = self.step
+        speed = {"seconds_per_step": pace.recent, "images_per_second": pace.images_per_second}
+        if logged or pace.done == 1:
             self.on_event({
-                "event": "step", "step": self.step, "total": settings.steps, "losses": self.losses,
-                "seconds_per_step": rate, "remaining": remaining,
+                "event": "step", "step": self.step, "total": settings.steps, "losses": self.losses, **speed,
+                "remaining": pace.remaining,
             })  # fmt: skip
-        if done == ESTIMATE_AFTER and remaining is not None and self.step < settings.steps:
-            memory = self._memory()
-            self.on_event({"event": "estimate", "seconds": remaining, "seconds_per_step": rate, "memory": memory})
-        if self.step % settings.sample_every == 0 or self.step == settings.steps:
-            distributed.by_writer(self.sample)
+        if pace.done == ESTIMATE_AFTER and self.step < settings.steps:
+            self.on_event({"event": "estimate", "seconds": pace.remaining, **speed, "memory": self._memory()})
+        if pace.due("sample", self.step):
+            with pace.beside("sample"):
+                distributed.by_writer(self.sample)
 
     def _memory(self) -> int:
         """Peak bytes: of the GPU's allocator, or of the process."""

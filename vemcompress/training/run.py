@@ -14,7 +14,8 @@ from vemcompress.weights.files import output_error, write_atomically
 
 class RunFolder:
     """`recipe.toml`, `student.safetensors`, `metrics.jsonl`, `timing.jsonl`, `samples/`, `checkpoints/`, `best/`,
-    `environment.json`, and teachers that learnt here. One process writes at a time."""
+    `environment.json`, and teachers that learnt here; `teacher_cache/`, which may be deleted between runs. One process
+    writes at a time."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -25,6 +26,7 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.checkpoints = self.path / "checkpoints"
         self.best = self.path / "best"
+        self.teacher_cache = self.path / "teacher_cache"
         self.environment = self.path / "environment.json"
 
     def artifact(self, name: str) -> Path:

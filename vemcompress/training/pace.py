@@ -1,0 +1,127 @@
+"""How fast a run goes, how long the rest of it takes, and when it must leave to keep to a time."""
+
+import math
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from statistics import fmean
+from time import perf_counter as now
+
+from vemcompress import distributed
+from vemcompress.errors import UsageError
+
+RECENT, WARM_UP = 50, 3
+
+_Window = partial(deque, maxlen=RECENT)
+
+
+class Pace:
+    """Seconds of the steps from `first` + 1 to `total`, of which the first few, which are slower, tell no rate.
+
+    `kind` says which steps are alike: phases, and updates that are due at each n-th step only, differ in speed.
+    `images` are those of a step. `others`: what comes beside the steps, by name, and at each how many-th step.
+    """
+
+    def __init__(self, first: int, total: int, *, kind: Callable[[int], Hashable], images: int, others: dict[str, int]):
+        self.total, self.kind, self.images, self.others = total, kind, images, others
+        self.done, self.step = 0, first
+        self.seconds: dict[str, float] = {}  # that each of the others took the last time
+        self._left = Counter(map(kind, range(first + 1, total + 1)))
+        self._recent, self._kinds, self._sum = _Window(), defaultdict(_Window), 0.0
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Time the next step."""
+        began = now()
+        yield
+        self.done, self.step = self.done + 1, self.step + 1
+        kind, seconds = self.kind(self.step), now() - began
+        self._left[kind] -= 1
+        self._recent.append(seconds)
+        if self.done == WARM_UP + 1:
+            self._recent = _Window([seconds])
+        if self.done > WARM_UP:
+            self._sum += seconds
+            self._kinds[kind].append(seconds)
+
+    @contextmanager
+    def beside(self, name: str) -> Iterator[None]:
+        """Time something that comes beside the steps."""
+        began = now()
+        yield
+        self.seconds[name] = now() - began
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds a step, of all; None while none has told it."""
+        return self._sum / (self.done - WARM_UP) if self.done > WARM_UP else None
+
+    @property
+    def recent(self) -> float | None:
+        """Seconds a step, of the last ones."""
+        return fmean(self._recent) if self.done > WARM_UP else None
+
+    @property
+    def images_per_second(self) -> float | None:
+        return self.images / self.recent if self.recent else None
+
+    @property
+    def slowest(self) -> float:
+        """Seconds of the slowest of the last steps."""
+        return max(self._recent)
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds to the end: of the steps by their kinds, and of what comes beside them as the last time."""
+        if self.recent is None:
+            return None
+        seconds = sum(
+            count * (fmean(self._kinds[kind]) if kind in self._kinds else self.recent)
+            for kind, count in self._left.items()
+        )
+        return seconds + sum(self.seconds.get(name, 0.0) * self._times(every) for name, every in self.others.items())
+
+    def due(self, name: str, step: int) -> bool:
+        """Whether something that comes beside the steps does so after this one; all do after the last."""
+        return step % self.others[name] == 0 or step == self.total
+
+    def _times(self, every: int) -> int:
+        return math.ceil(self.total / every) - self.step // every
+
+
+class Limit:
+    """`hours` from now, by which a run that makes one more step must have saved; None sets none.
+
+    How long the first save takes is not known: it is taken for a minute and 20 steps, but for no more than a tenth of
+    the time. Several runs may share a limit, one after the other.
+    """
+
+    def __init__(self, hours: float | None = None):
+        if hours is not None and not 0 < hours < math.inf:
+            raise UsageError(f"--max-hours {hours:g}: give a time above 0, such as 11.5.")
+        self.seconds = math.inf if hours is None else hours * 3600
+        self.ends = now() + self.seconds
+        self.over = False
+        self._began, self._start = now(), 0.0
+
+    @classmethod
+    def of(cls, hours: "float | Limit | None") -> "Limit":
+        """A limit from now on; or one that goes on, for a run that begins now."""
+        limit = hours if isinstance(hours, Limit) else cls(hours)
+        limit._began = now()
+        return limit
+
+    def leaves(self, pace: Pace) -> bool:
+        """Whether another step, and what comes beside it, could pass the time. Asked once a step was made.
+
+        After a run's last step the limit is `over` where another run could not make its first step in time.
+        """
+        if pace.done == 1:
+            self._start = now() - self._began
+        sample = pace.seconds.get("sample", 0.0) if pace.due("sample", pace.step + 1) else 0.0
+        save = pace.seconds.get("save", min(60 + 20 * pace.slowest, self.seconds / 10))
+        next_step = self._start if pace.step == pace.total else pace.slowest + sample
+        if self.seconds < math.inf:  # clocks of several ranks differ, and they leave together
+            self.over = bool(distributed.largest(int(now() + next_step + save > self.ends)))
+        return self.over
