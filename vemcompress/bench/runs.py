@@ -10,6 +10,7 @@ from vemcompress import devices
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.recipe import TrainSettings
 from vemcompress.reference.step import PlainStep
+from vemcompress.training.compiling import as_written
 from vemcompress.training.stepper import Stepper
 
 # How the parts that a run times are called here: by what they are for, whatever the recipe's updates are named.
@@ -56,7 +57,7 @@ class FastRun:
 
     def flops(self, cycle: list[int]) -> float:
         """Of a step, on average over a cycle, which is made: its convolutions and matrix products."""
-        with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+        with as_written(), FlopCounterMode(display=False) as counter:
             self.run(cycle)
         return counter.get_total_flops() / len(cycle)
 

@@ -1,5 +1,7 @@
 """torch.compile for the parts of a step whose shapes never change, on a GPU as CUDA graphs."""
 
+import sys
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -34,4 +36,6 @@ def options(device: torch.device) -> dict[str, Any]:
 
 def as_written():
     """While inside, nothing is compiled: for pictures and scores, whose shapes and modes are others."""
+    if "torch._dynamo" not in sys.modules:  # nothing is, and importing the compiler takes seconds
+        return nullcontext()
     return torch.compiler.set_stance("force_eager")

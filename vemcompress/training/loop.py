@@ -3,33 +3,30 @@
 import hashlib
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vemcompress import distributed
+from vemcompress import devices, distributed
 from vemcompress.data.images import save_png
 from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.learner import Learner
 from vemcompress.networks.base import Generator
 from vemcompress.networks.discriminators import Discriminator
-from vemcompress.networks.sync_norm import synchronise
 from vemcompress.recipe import Recipe
 from vemcompress.report import image_grid
-from vemcompress.timing import Timer
 from vemcompress.training import checkpoint
 from vemcompress.training.best import Best, Picker
+from vemcompress.training.compiling import as_written
 from vemcompress.training.pace import WARM_UP, Limit, Pace
 from vemcompress.training.run import Log, NoLog, RunFolder
-from vemcompress.training.runner import Runner
 from vemcompress.training.signals import Signals
+from vemcompress.training.stepper import Stepper
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.discriminator import discriminator_bytes
 from vemcompress.weights.files import write_atomically
@@ -72,12 +69,8 @@ class Trainer:
         self.losses: dict[str, float] = {}
         self.seconds_per_step: float | None = None
         self.stopped: str | None = None
-        learner.to(device).train()
-        if distributed.ranks() > 1:
-            synchronise(learner)
-        learner.timer = self.timer = Timer(device)
-        learner.bf16 = recipe.train.precision == "bf16"
-        self.runner = Runner(learner.updates(), device)
+        self.make_step = Stepper(learner, recipe.train, device, stream.epoch_length)
+        self.runner, self.timer = self.make_step.runner, self.make_step.timer
         self.best = Best(run.best, pick)
         self._signals = Signals(self._give_up if distributed.ranks() > 1 else None)
         self._timed = 0  # the last step that the timing log covers
@@ -86,7 +79,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint, then the run's own copies. Raises OutputError; an earlier checkpoint stays."""
-        better = self._regular and self.best.judge(self._main, self.step)
+        self.runner.settle(wait=True)
+        with as_written():
+            better = self._regular and self.best.judge(self._main, self.step)
         distributed.by_writer(lambda: self._write(better))
 
     def _write(self, better: bool) -> None:
@@ -166,11 +161,12 @@ class Trainer:
         (then raises Interrupted). Raises RankLost where another rank stops."""
         distributed.broadcast(self.learner)
         settings, self.pace = self.recipe.train, self._pace()
-        with self._told(), self._signals.heard(), self._logs(), closing(self.stream.iterate(self.step)) as batches:
+        told, heard, exact = self._told(), self._signals.heard(), devices.arithmetic(settings.precision)
+        with told, heard, self._logs(), exact, closing(self.stream.iterate(self.step)) as batches:
             while self.step < settings.steps and not self.stopped:
                 with self.pace.stepping():
                     with self.timer.part("data"):
-                        batch = _moved(next(batches)[1], self.device)
+                        batch = self.make_step.moved(next(batches)[1])
                     self._one_step(batch)
                 self._report()
                 self._save_or_leave()
@@ -241,31 +237,25 @@ class Trainer:
     def _one_step(self, batch: Any) -> None:
         """All updates on one batch. The step counts once every optimiser has moved."""
         settings, step = self.recipe.train, self.step + 1
-        epoch = self.stream.epoch_length if settings.decay == "epoch" else None
-        factor = self.runner.schedule(*self.learner.clock(step, settings.steps), settings.constant, epoch)
-        out = self.learner(batch, self._random(step), step)
-        losses: dict[str, Tensor] = {}
-        for update in self.runner.updates:
-            if update.due(step):
-                with self.timer.part(update.name):
-                    losses |= self.runner.apply(update, out, step)
+        losses = self.make_step(batch, step)
         self.step = step
-        if event := self.learner.finish(step):
+        with as_written():
+            event = self.learner.finish(step)
+        if event:
             self.on_event({"step": step, **event})
         if losses and (step == 1 or step % settings.log_every == 0 or step == settings.steps):
-            # The terms are means over the ranks already, which averaging leaves; what is monitored is not.
-            found = distributed.average(torch.stack(list(losses.values())))
-            values = dict(zip(losses, found.tolist(), strict=True))
-            self._metrics.write({"step": step, "lr": settings.lr * factor, **values})
-            self.losses = values
-            for update in self.runner.updates:
-                if update.watch and (warning := update.watch(values)):
-                    self.on_event({"event": "warning", "message": f"step {step}: {warning}"})
+            self._log_losses(losses)
 
-    def _random(self, step: int) -> torch.Generator:
-        """The step's own noise: a function of the seed and the step alone, so that resuming needs no state."""
-        seed = np.random.SeedSequence([self.recipe.train.seed, step]).generate_state(1, np.uint64)[0]
-        return torch.Generator(self.device).manual_seed(int(seed >> 1))
+    def _log_losses(self, losses: dict[str, Tensor]) -> None:
+        self.runner.settle(wait=True)
+        # The terms are means over the ranks already, which averaging leaves; what is monitored is not.
+        found = distributed.average(torch.stack(list(losses.values())))
+        values = dict(zip(losses, found.tolist(), strict=True))
+        self._metrics.write({"step": self.step, "lr": self.recipe.train.lr * self.make_step.factor, **values})
+        self.losses = values
+        for update in self.runner.updates:
+            if update.watch and (warning := update.watch(values)):
+                self.on_event({"event": "warning", "message": f"step {self.step}: {warning}"})
 
     # -- talk ----------------------------------------------------------------------------------------------------
 
@@ -287,30 +277,20 @@ class Trainer:
                 "remaining": pace.remaining,
             })  # fmt: skip
         if pace.done == ESTIMATE_AFTER and self.step < settings.steps:
-            self.on_event({"event": "estimate", "seconds": pace.remaining, **speed, "memory": self._memory()})
+            self.on_event(
+                {"event": "estimate", "seconds": pace.remaining, **speed, "memory": devices.peak_memory(self.device)}
+            )
         if pace.due("sample", self.step):
             with pace.beside("sample"):
                 distributed.by_writer(self.sample)
-
-    def _memory(self) -> int:
-        """Peak bytes: of the GPU's allocator, or of the process."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     @torch.no_grad()
     def sample(self) -> None:
         """Write samples/step-N.png: a row for each fixed image, from input to student."""
         self.learner.eval()
-        columns = self.columns | self.learner.pictures(self.inputs.to(self.device))
+        with as_written():
+            columns = self.columns | self.learner.pictures(self.inputs.to(self.device))
         self.learner.train()
         path = self.run.samples / f"step-{self.step:06d}.png"
         save_png(path, image_grid(list(columns.values()), list(columns)))
         self.on_event({"event": "sample", "step": self.step, "path": str(path)})
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    """A batch, or the tensors of one, on the device; for a GPU the stream has made it there."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    return tuple(part.to(device, non_blocking=True) for part in batch)
