@@ -24,7 +24,7 @@ ROWS = [
     ("algorithms", "gans", "information", "data", "report", "devices"),
     ("learner", "step", "timing", "losses", "weights"),
     ("networks",),
-    ("settings", "errors"),
+    ("settings", "errors", "distributed", "launch"),
 ]
 
 

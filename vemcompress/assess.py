@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from vemcompress import devices, recipe
-from vemcompress.data.sets import test_set
+from vemcompress import devices, distributed, recipe
+from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.data.settings import DataSettings
 from vemcompress.data.sources import FLAT
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.evaluation import run as evaluation
 from vemcompress.evaluation import run_folder
 from vemcompress.evaluation.features import INCEPTION, load_extractor, squeezenet_name
+from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.weights.loading import load
@@ -41,9 +43,46 @@ def evaluate(
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
     best checkpoint are scored in one pass. `overrides` change the data's settings, `data.key=value`. `split` is
     "test" by default, of single images "testA", with the validation images in its place. `segmenter` is a file for
-    `miou`. `options` are those of `evaluation.run.evaluate`. Raises the classes of `errors`.
+    `miou`. `options` are those of `evaluation.run.evaluate`. Raises the classes of `errors`. Processes that torchrun
+    started take a share of the images each, and all get the result.
     """
     where = devices.choose(device)
+    with distributed.group(where):
+        on_event = distributed.told_by_writer(on_event)
+        chosen = distributed.together(
+            lambda: _loaded(
+                model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, where, on_event
+            )
+        )
+        with devices.memory_errors("lower --batch or --size."):
+            result = evaluation.evaluate(
+                chosen.student,
+                chosen.teacher,
+                chosen.images,
+                best=chosen.best,
+                segmenter=chosen.segmenter,
+                device=where,
+                on_event=on_event,
+                **options,
+            )
+    return _of_run(result, chosen.found)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The networks of a run or a file, what the run says of them, and the images to score them on."""
+
+    student: nn.Module
+    teacher: nn.Module | None
+    best: nn.Module | None
+    segmenter: Segmenter | None
+    images: ImageSet
+    found: run_folder.Networks
+
+
+def _loaded(
+    model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, device, on_event: Event
+) -> _Chosen:
     folder = Path(model)
     plan = _recipe_of(folder, overrides)
     settings = _settings(plan, overrides, data, size)
@@ -67,11 +106,8 @@ def evaluate(
     from vemcompress.export.segmenter import segmenter_on  # late: ONNX Runtime is not needed by every evaluation
 
     with devices.memory_errors("lower --batch or --size."):
-        reads = segmenter_on(segmenter, where) if segmenter is not None else None
-        result = evaluation.evaluate(
-            student, original, images, best=best, segmenter=reads, device=where, on_event=on_event, **options
-        )
-    return _of_run(result, found)
+        reads = segmenter_on(segmenter, device) if segmenter is not None else None
+    return _Chosen(student, original, best, reads, images, found)
 
 
 def _of_run(result: evaluation.Evaluation, found: run_folder.Networks) -> evaluation.Evaluation:

@@ -9,13 +9,19 @@ from pathlib import Path
 
 import torch
 
+from vemcompress import launch
 from vemcompress.errors import MemoryExhausted, UsageError
 
 
 def choose(name: str) -> torch.device:
-    """`auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`. Raises UsageError where it is not there."""
+    """`auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`. Raises UsageError where it is not there.
+
+    Among several ranks `auto` and `cuda` are each rank's own GPU, and one GPU for all is refused, as is MPS.
+    """
+    alone = launch.processes() == 1
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        mps = alone and torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -25,7 +31,18 @@ def choose(name: str) -> torch.device:
         raise UsageError(f"--device {name}: PyTorch finds none on this machine; use --device cpu.")
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0.")
-    return device
+    return device if alone else _of_rank(device, name)
+
+
+def _of_rank(device: torch.device, name: str) -> torch.device:
+    if device.type == "mps" or device.index is not None:
+        raise UsageError(f"--device {name}: several ranks cannot share it; use auto, cuda or cpu.")
+    if device.type == "cpu":
+        return device
+    here, there = launch.local_processes(), torch.cuda.device_count()
+    if here > there:
+        raise UsageError(f"--device {name}: {here} ranks need as many GPUs, and there are {there}; start fewer ranks.")
+    return torch.device("cuda", launch.local_number())
 
 
 @contextmanager

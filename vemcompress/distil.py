@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vemcompress import devices, runs
+from vemcompress import devices, distributed, runs
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.omgd_online import OnlineOMGD, PhasedOMGD
 from vemcompress.algorithms.phases import Phases
@@ -79,9 +79,29 @@ def distill(
     takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set. Checks come in
     this order: recipe, teacher, data, output. With `max_hours` it saves and returns before so much time has passed
     since it was called, after one step at least. Raises the classes of `errors`; a run that raised keeps its last
-    checkpoint and can be resumed.
+    checkpoint and can be resumed. Processes that torchrun started train it together, and all get the result.
     """
     limit, where = Limit.of(max_hours), devices.choose(device)
+    with distributed.group(where):
+        on_event = distributed.told_by_writer(on_event)
+        work, run = distributed.together(
+            lambda: _checked(teacher, data, out, recipe, overrides, resume, where, on_event)
+        )
+        with devices.memory_errors(runs.advice(work.plan)):
+            work.prepare()
+            with distributed.alike():
+                work.reserve(run)
+            distributed.by_writer(run.create)
+            with distributed.held_by_writer(run.locked):
+                if resume is None:  # from here on the run can be resumed
+                    distributed.by_writer(lambda: write_atomically(run.recipe, work.plan.toml().encode()))
+                return work.train(run, resume is not None, limit)
+
+
+def _checked(
+    teacher, data, out, recipe, overrides, resume, device: torch.device, on_event: Event
+) -> tuple["_Distillation", RunFolder]:
+    """All that can be known to be wrong before anything is computed or written."""
     plan, run = runs.open_recipe(recipe, overrides, resume)
     plan, loaded = runs.load_teacher(runs.located(plan, teacher, data, on_event))
     images = runs.training_images(plan, on_event)
@@ -91,17 +111,10 @@ def distill(
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
     plan = resolve(plan, original, runs.channels_of(original), learn_on.count)
-    work = _Distillation(plan, loaded, gan, original, learn_on, held_out, where, on_event)
+    runs.check_ranks(plan)
+    work = _Distillation(plan, loaded, gan, original, learn_on, held_out, device, on_event)
     work.look()
-    run = run or runs.new_run(out)
-    with devices.memory_errors(runs.advice(plan)):
-        work.prepare()
-        work.reserve(run)
-        run.create()
-        with run.locked():
-            if resume is None:
-                write_atomically(run.recipe, work.plan.toml().encode())  # from here on the run can be resumed
-            return work.train(run, resume is not None, limit)
+    return work, run or runs.new_run(out)
 
 
 class _Distillation:
@@ -131,13 +144,17 @@ class _Distillation:
     def prepare(self) -> None:
         """Features, weights that depend on them, and what the best checkpoint is picked by."""
         plan = self.plan
-        self.features = load_features(plan.algorithm.features, plan.algorithm.features_weights)
+        self.features = distributed.writer_first(
+            lambda: load_features(plan.algorithm.features, plan.algorithm.features_weights)
+        )
         if self.features is not None:
             self.features.to(self.device)
-            self.plan = calibrate(plan, self.features, self._examples())
+            # One rank's weights for all: another device may round another way.
+            self.plan = distributed.from_writer(lambda: calibrate(plan, self.features, self._examples()))
         if self.gan is None:
             self.columns |= {"teacher": self._teacher_at_work(self.inputs).cpu()}
-        self.pick, judge = self._picker(None), self._judge_of_teachers()
+        with distributed.alike():
+            self.pick, judge = self._picker(None), self._judge_of_teachers()
         self.algorithm = build_algorithm(self.plan, self.original, self.features, self.gan, judge)
 
     def reserve(self, run: RunFolder) -> None:
@@ -171,15 +188,20 @@ class _Distillation:
             limit=limit,
         )
         if resumed:
-            runs.check_same_teacher(run, self.loaded)
+            distributed.together(lambda: runs.check_same_teacher(run, self.loaded))
         continued = trainer.restore() if resumed else False
-        if trainer.step < plan.train.steps:
-            write_atomically(run.recipe, plan.toml().encode())
         size = plan.data.size
         teacher = provenance | runs.described(self.original, size)
         networks = {"teacher": teacher, "student": runs.described(algorithm.student, size)}
-        run.write_json(run.environment, runs.environment(self.device, **networks))
-        picture = runs.save_picture(run.samples / ("data.png" if self.gan else "teacher.png"), self.columns)
+        picture = run.samples / ("data.png" if self.gan else "teacher.png")
+
+        def write_down() -> None:
+            if trainer.step < plan.train.steps:
+                write_atomically(run.recipe, plan.toml().encode())
+            run.write_json(run.environment, runs.environment(self.device, **networks))
+            runs.save_picture(picture, self.columns)
+
+        distributed.by_writer(write_down)
         self._announce(networks, picture, trainer.step, continued)
         if trainer.step < plan.train.steps:
             with self._cached(run, stream):
@@ -192,7 +214,7 @@ class _Distillation:
             teacher_parameters=teacher["parameters"],
             losses=trainer.losses,
             seconds_per_step=trainer.seconds_per_step,
-            skipped_images=len(stream.skipped),
+            skipped_images=len(runs.union_of_skipped(stream.skipped, self.on_event)),
             best=trainer.best.state,
             stopped=trainer.stopped,
             total_steps=plan.train.steps,
@@ -266,6 +288,7 @@ class _Distillation:
             "step": step,
             "continued": continued,
             "device": self.device.type,
+            "ranks": distributed.ranks(),
             "precision": plan.train.precision,
             "picture": str(picture),
         })  # fmt: skip

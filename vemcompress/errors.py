@@ -6,9 +6,10 @@ leaves with exit code 1.
 
 
 class VemError(Exception):
-    """Base of all expected failures."""
+    """Base of all expected failures. One that is `shared` is raised by every rank, so that rank 0 alone tells it."""
 
     exit_code = 1
+    shared = False
 
 
 class UsageError(VemError):
@@ -63,3 +64,7 @@ class Interrupted(VemError):
     """Stopped by SIGINT or SIGTERM after saving (130)."""
 
     exit_code = 130
+
+
+class RankLost(VemError):
+    """One of several processes has stopped, and the others cannot go on (1)."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vemcompress import __version__
+from vemcompress import __version__, distributed
 from vemcompress import recipe as recipes
 from vemcompress.data.images import save_png
 from vemcompress.data.layouts import is_twice_as_wide
@@ -148,6 +148,14 @@ def new_run(out: str | Path | None) -> RunFolder:
     return run
 
 
+def union_of_skipped(skipped: dict[Path, str], on_event: Event) -> dict[Path, str]:
+    """The images that any rank could not read, with the reasons; those of other ranks are told here."""
+    found = {path: reason for part in distributed.collected(skipped) for path, reason in part.items()}
+    for path in found.keys() - skipped.keys():
+        on_event({"event": "skipped", "path": str(path), "reason": found[path]})
+    return found
+
+
 def picker(
     plan: Recipe,
     held_out: ImageSet | None,
@@ -214,6 +222,13 @@ def advice(plan: Recipe) -> str:
     return f"lower train.batch ({plan.train.batch}) or data.size ({plan.data.size}) in a new run."
 
 
+def check_ranks(plan: Recipe) -> None:
+    """Raises RecipeError for what several processes cannot do together."""
+    distributed.check_batch(plan.train.batch)
+    if plan.train.compile and distributed.ranks() > 1:  # a graph on the GPU would hold BatchNorm's messages
+        raise RecipeError("train.compile is for one process, not for several; leave it away.")
+
+
 def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
     """Raises InputError where a resumed run gets another teacher than it began with."""
     try:
@@ -236,6 +251,7 @@ def environment(device: torch.device, **networks: dict) -> dict:
         "packages": {name: version(name) for name in packages},
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "ranks": distributed.ranks(),
         "threads": torch.get_num_threads(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **networks,

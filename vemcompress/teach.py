@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from vemcompress import devices, runs
+from vemcompress import devices, distributed, runs
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN
@@ -14,9 +15,12 @@ from vemcompress.networks.base import count_parameters
 from vemcompress.recipe import Recipe
 from vemcompress.resolve import resolve_teaching
 from vemcompress.teachers import build_gan, settled
+from vemcompress.training.best import Picker
 from vemcompress.training.loop import Trainer
 from vemcompress.training.pace import Limit
+from vemcompress.training.run import RunFolder
 from vemcompress.weights.files import write_atomically
+from vemcompress.weights.loading import Loaded
 
 Event = Callable[[dict], None]
 
@@ -57,9 +61,37 @@ def teach(
     """Train a teacher by the recipe's [gan], in the new run folder `out`; or go on with the run `resume`.
 
     It starts from the weights of `teacher` where they are given. The run holds `teacher.safetensors`, the
-    discriminators, and for CycleGAN the generator back. Checks, errors, resuming and `max_hours` are as in `distill`.
+    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `max_hours` and ranks
+    are as in `distill`.
     """
     limit, where = Limit.of(max_hours), devices.choose(device)
+    with distributed.group(where):
+        on_event = distributed.told_by_writer(on_event)
+        work, run = distributed.together(lambda: _checked(teacher, data, out, recipe, overrides, resume, on_event))
+        with devices.memory_errors(runs.advice(work.plan)):
+            with distributed.alike():
+                pick = runs.picker(work.plan, work.held_out, work.channels, where, features=None, teacher=None)
+            distributed.by_writer(run.create)
+            with distributed.held_by_writer(run.locked):
+                return _train(work, run, pick, where, resume is not None, limit, on_event)
+
+
+@dataclass(frozen=True)
+class _Teaching:
+    """What was asked for, found to be possible. `columns` begin a run's pictures, whose inputs are `inputs`."""
+
+    plan: Recipe
+    loaded: Loaded | None
+    gan: GAN
+    images: ImageSet
+    held_out: ImageSet | None
+    channels: tuple[int, int]
+    inputs: Tensor
+    columns: dict[str, Tensor]
+
+
+def _checked(teacher, data, out, recipe, overrides, resume, on_event: Event) -> tuple[_Teaching, RunFolder]:
+    """All that can be known to be wrong before anything is computed or written."""
     plan, run = runs.open_recipe(recipe, overrides, resume, "teach")
     if plan.gan is None:
         raise RecipeError(f"recipe {plan.name}: has no [gan] to learn by; take pix2pix or cyclegan, or add one.")
@@ -73,52 +105,67 @@ def teach(
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
     plan = resolve_teaching(plan, main, learn_on.count)
+    runs.check_ranks(plan)
     views = learn_on.spread(runs.SAMPLES).views(channels, runs.SAMPLES, on_event)
     columns = runs.columns(learn_on, *views)
-    run = run or runs.new_run(out)
-    with devices.memory_errors(runs.advice(plan)):
-        pick = runs.picker(plan, held_out, channels, where, features=None, teacher=None)
-        run.create()
-        with run.locked():
-            stream = learn_on.stream(channels, plan.train.batch, plan.train.seed, on_event, where)
-            provenance = loaded.provenance() if loaded else {"source": f"{plan.gan.name}, learnt in this run"}
-            trainer = Trainer(
-                plan,
-                gan,
-                stream,
-                run,
-                inputs=views.inputs,
-                columns=columns,
-                provenance=provenance,
-                device=where,
-                on_event=on_event,
-                pick=pick,
-                command="teach",
-                limit=limit,
-            )
-            if resume is not None:
-                runs.check_same_teacher(run, loaded)
-            continued = trainer.restore() if resume is not None else False
-            write_atomically(run.recipe, plan.toml().encode())
-            networks = {name: runs.described(g, plan.data.size) for name, g in gan.generators().items()}
-            teacher_is = provenance | next(iter(networks.values()))
-            run.write_json(run.environment, runs.environment(where, teacher=teacher_is, networks=networks))
-            picture = runs.save_picture(run.samples / "data.png", columns)
-            on_event(_announcement(plan, gan, networks, learn_on, held_out, where) | {
-                "step": trainer.step, "continued": continued, "picture": str(picture),
-            })  # fmt: skip
-            if trainer.step < plan.train.steps:
-                trainer.train()
+    work = _Teaching(plan, loaded, gan, learn_on, held_out, channels, views.inputs, columns)
+    return work, run or runs.new_run(out)
+
+
+def _train(
+    work: _Teaching,
+    run: RunFolder,
+    pick: Picker | None,
+    device: torch.device,
+    resumed: bool,
+    limit: Limit,
+    on_event: Event,
+) -> TeachResult:
+    plan, gan, loaded = work.plan, work.gan, work.loaded
+    stream = work.images.stream(work.channels, plan.train.batch, plan.train.seed, on_event, device)
+    provenance = loaded.provenance() if loaded else {"source": f"{plan.gan.name}, learnt in this run"}
+    trainer = Trainer(
+        plan,
+        gan,
+        stream,
+        run,
+        inputs=work.inputs,
+        columns=work.columns,
+        provenance=provenance,
+        device=device,
+        on_event=on_event,
+        pick=pick,
+        command="teach",
+        limit=limit,
+    )
+    if resumed:
+        distributed.together(lambda: runs.check_same_teacher(run, loaded))
+    continued = trainer.restore() if resumed else False
+    networks = {name: runs.described(g, plan.data.size) for name, g in gan.generators().items()}
+    picture = run.samples / "data.png"
+
+    def write_down() -> None:
+        write_atomically(run.recipe, plan.toml().encode())
+        teacher_is = provenance | next(iter(networks.values()))
+        run.write_json(run.environment, runs.environment(device, teacher=teacher_is, networks=networks))
+        runs.save_picture(picture, work.columns)
+
+    distributed.by_writer(write_down)
+    on_event(_announcement(plan, gan, networks, work.images, work.held_out, device) | {
+        "step": trainer.step, "continued": continued, "picture": str(picture),
+    })  # fmt: skip
+    if trainer.step < plan.train.steps:
+        trainer.train()
     first, *others = gan.artifacts()
     return TeachResult(
         run=str(run.path),
         teacher=str(run.artifact(first)),
         others={name: str(run.artifact(name)) for name in others},
         steps=trainer.step,
-        parameters=count_parameters(main),
+        parameters=count_parameters(next(iter(gan.generators().values()))),
         losses=trainer.losses,
         seconds_per_step=trainer.seconds_per_step,
-        skipped_images=len(stream.skipped),
+        skipped_images=len(runs.union_of_skipped(stream.skipped, on_event)),
         best=trainer.best.state,
         stopped=trainer.stopped,
         total_steps=plan.train.steps,
@@ -140,6 +187,7 @@ def _announcement(
         "batch": plan.train.batch,
         "steps": plan.train.steps,
         "device": device.type,
+        "ranks": distributed.ranks(),
         "precision": plan.train.precision,
     }
 

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from vemcompress import distributed
 from vemcompress.algorithms.base import Algorithm
 from vemcompress.information.base import Information
 from vemcompress.learner import one_by_one
@@ -120,7 +121,9 @@ class OMGD(Algorithm):
         terms = {"ssim": settings.ssim * image_losses.ssim_loss(teachers, student)}
         if self.features is not None:
             terms |= self._perceptual_terms(teachers, student)
-        terms["tv"] = settings.tv * count * image_losses.total_variation(student)
+        # A sum over the global batch, where the mean over the ranks will be taken.
+        variation = distributed.ranks() * image_losses.total_variation(student)
+        terms["tv"] = settings.tv * count * variation
         if settings.recon:
             terms["recon"] = settings.recon * image_losses.reconstruction(teachers, student)
         if self.connectors:

@@ -3,10 +3,12 @@
 import os
 import signal
 import sys
+import time
 from typing import Annotated
 
 import typer
 
+from vemcompress import launch
 from vemcompress.cli import bench, measure, recipes, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 
@@ -41,8 +43,12 @@ for name, command in {"list": recipes.recipes_list, "show": recipes.recipes_show
 app.add_typer(recipes_app, name="recipes")
 
 
+SPREAD = ("distill", "teach", "eval")  # over the processes that torchrun started
+
+
 @app.callback()
 def _globals(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help=GLOBAL_FLAGS["--debug"])] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help=GLOBAL_FLAGS["--quiet"])] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
@@ -52,10 +58,19 @@ def _globals(
 
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand not in SPREAD and launch.processes() > 1:
+        from vemcompress.errors import UsageError
+
+        raise UsageError(f"torchrun spreads {', '.join(SPREAD)} alone; start {context.invoked_subcommand} without it.")
 
 
 def _leave(number: int, frame) -> None:
-    """Interrupted outside training, which saves first: say so and leave at once, even in the middle of an import."""
+    """Interrupted outside training, which saves first: say so and leave at once, even in the middle of an import.
+
+    Of several ranks the first one says it.
+    """
+    if launch.number():
+        os._exit(130)
     cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
     os.write(2, f"{cursor}error: interrupted.\n".encode())
     os._exit(130)
@@ -76,4 +91,14 @@ def main() -> None:
             raise
         from vemcompress.console import explain
 
-        raise SystemExit(explain(error)) from None
+        if launch.processes() == 1:
+            raise SystemExit(explain(error)) from None
+        # torchrun stops the others as soon as one leaves: their own errors are told nevertheless, and nobody waits for
+        # threads or connections to processes that are gone.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        code = explain(error)
+        if launch.number() and getattr(error, "shared", False):
+            time.sleep(1)  # until the first one has told it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -2,10 +2,11 @@
 
 import sys
 
+from vemcompress import launch
 from vemcompress.console.recipes import Recipes
 from vemcompress.console.scores import Scores
 from vemcompress.console.talk import Talk
-from vemcompress.errors import VemError
+from vemcompress.errors import RankLost, VemError
 
 
 class Console(Talk, Scores, Recipes):
@@ -17,7 +18,7 @@ class Console(Talk, Scores, Recipes):
 
 
 def explain(error: BaseException) -> int:
-    """Print an error as one sentence and return its exit code."""
+    """Print an error as one sentence and return its exit code. One that every rank has is told by the first alone."""
     if isinstance(error, VemError):
         message, code = str(error), error.exit_code
     elif isinstance(error, KeyboardInterrupt):
@@ -27,5 +28,9 @@ def explain(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()
         return 1
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    rank = launch.number()
+    if rank and getattr(error, "shared", False):
+        return code
+    whose = f"rank {rank}: " if rank or isinstance(error, RankLost) else ""
+    print(f"error: {whose}{' '.join(message.split())}", file=sys.stderr)
     return code

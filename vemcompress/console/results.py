@@ -8,6 +8,7 @@ from rich.console import Console as Rich
 from rich.table import Table
 from rich.text import Text
 
+from vemcompress import launch
 from vemcompress.console.words import millions, plain, steps_of, stopped, times_fewer
 
 
@@ -20,7 +21,9 @@ class Results:
         self.out = Rich(highlight=False, width=None if sys.stdout.isatty() else 1000)
 
     def result(self, values: dict, as_json: bool, render: Callable[[dict], None]) -> None:
-        """Print a result: as JSON, or as `render` shows it."""
+        """Print a result: as JSON, or as `render` shows it. Of several ranks the first one prints."""
+        if launch.number():
+            return
         if as_json:
             print(json.dumps(values, indent=2, default=str))
         else:

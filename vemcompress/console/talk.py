@@ -83,9 +83,10 @@ class Talk:
 
     def _begun(self, event: dict, shown: str) -> None:
         aside = f" ({event['held_out']} more held out)" if event["held_out"] else ""
+        devices = f"{event['ranks']} x {event['device']}" if event["ranks"] > 1 else event["device"]
         self.note(
             f"data      {event['images']} images{aside} at {event['size']} px, batch {event['batch']}, "
-            f"{event['steps']} steps on {event['device']} in {event['precision']}"
+            f"{event['steps']} steps on {devices} in {event['precision']}"
         )
         self.note(f"picture   {event['picture']} ({shown})")
         if event["step"] >= event["steps"]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vemcompress import distributed
 from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
@@ -82,6 +83,7 @@ class ImageSet:
             "load_size": settings.load_size,
             "flip": settings.flip,
             "batch": batch,
+            "share": distributed.share(batch),
             "seed": seed,
             "workers": settings.workers,
             "views": views,

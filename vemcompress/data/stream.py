@@ -41,6 +41,7 @@ class ImageStream:
     be read is replaced by the next readable one of that epoch's order, listed in `skipped` with the reason, and
     reported once as an event {"event": "skipped", "path", "reason"}, from the thread that asks for batches.
 
+    `batch` is the global one; of it `share`, by default all, is what this rank's batches hold.
     `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
     `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once; how many bytes,
     and how many threads (`workers`), follows the machine where it is None. Neither changes a batch.
@@ -61,6 +62,7 @@ class ImageStream:
         flip: bool = True,
         crop: bool = True,
         batch: int,
+        share: range | None = None,
         seed: int,
         channels: int = 3,
         cache_bytes: int | None = None,
@@ -73,6 +75,7 @@ class ImageStream:
         self.paths, self.size, self.flip = [Path(p) for p in paths], size, flip
         self.load_size = _load_size(size, load_size, crop)
         self.batch_size, self.seed, self.views = batch, seed, views
+        self.share = range(batch) if share is None else share
         self.workers = workers or default_workers()
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
@@ -125,8 +128,9 @@ class ImageStream:
         return self._collate(np.stack([self._sample(k) for k in self._numbers(step)]))
 
     def _numbers(self, step: int) -> range:
-        """The samples of a step's batch, counted from the first of the run."""
-        return range(step * self.batch_size, (step + 1) * self.batch_size)
+        """This rank's samples of a step's batch, counted from the first of the run."""
+        start = step * self.batch_size
+        return range(start + self.share.start, start + self.share.stop)
 
     def _collate(self, samples: np.ndarray | Tensor) -> Tensor:
         """A batch from the bytes of its samples, B x size x size x depth; from a tensor on the tensor's device."""

@@ -1,7 +1,7 @@
 """Images in batches for an evaluation; decoding runs ahead in threads while the network works."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -45,7 +45,7 @@ def batches(
 
     names: list[Path] = []
     images: list[np.ndarray] = []
-    for path, image in decoded(read, len(paths), 2 * batch, on_bad):
+    for path, image in decoded(read, range(len(paths)), 2 * batch, on_bad):
         if images and (len(images) == batch or image.shape != images[0].shape):
             yield names, stack(images, device)
             names, images = [], []
@@ -55,10 +55,10 @@ def batches(
         yield names, stack(images, device)
 
 
-def decoded(read: Callable[[int], Item], count: int, ahead: int, on_bad: OnBad) -> Iterator[Item]:
-    """read(0), read(1), ... up to `count`, at most `ahead` (or two for each thread) of them begun; an ImageError is
+def decoded(read: Callable[[int], Item], indices: Iterable[int], ahead: int, on_bad: OnBad) -> Iterator[Item]:
+    """read(i) of these indices, in order, at most `ahead` (or two for each thread) of them begun; an ImageError is
     given to `on_bad`."""
-    rest, workers = iter(range(count)), default_workers()
+    rest, workers = iter(indices), default_workers()
     pending: deque = deque()
     ahead = max(ahead, 2 * workers)
     with ThreadPoolExecutor(workers) as pool:

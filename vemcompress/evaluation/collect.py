@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vemcompress import distributed
 from vemcompress.data.images import ImageError
 from vemcompress.errors import InputError
 from vemcompress.evaluation.batches import batches, to_bytes
@@ -37,44 +38,66 @@ class Pass:
         self.checks = Checks(self.device)
 
     def inputs(self, inputs: Inputs) -> Iterator[Batch]:
-        """Batches on the device, with an event for each; InputError where none can be read."""
+        """This rank's batches on the device, with an event for each."""
         read = inputs.batches(self.batch, self.device, self._on_bad)
-        return self._told("generate", inputs.paths, ((len(batch.files), batch) for batch in read))
+        total = len(distributed.share(len(inputs.paths)))
+        return self._told("generate", total, ((len(batch.files), batch) for batch in read))
 
     def real(self, paths: Sequence[Path]) -> Iterator[Tensor]:
         """uint8 images, B x 3 x H x W, likewise."""
-        read = batches(paths, self.size, self.batch, self._on_bad, self.device)
-        return self._told("real", paths, ((len(names), images) for names, images in read))
+        mine = [paths[i] for i in distributed.share(len(paths))]
+        read = batches(mine, self.size, self.batch, self._on_bad, self.device)
+        return self._told("real", len(mine), ((len(names), images) for names, images in read))
 
-    def _told(self, stage: str, paths: Sequence[Path], counted: Iterator) -> Iterator:
-        done, known = 0, set(self.unreadable)
+    def check(self, paths: Sequence[Path], count: int) -> None:
+        """Hear of the other ranks' unreadable images; InputError where of these paths not one was read."""
+        for part in distributed.collected(self.unreadable):
+            for path in part.keys() - self.unreadable.keys():
+                self._note(path, part[path])
+        if not count:
+            path = next(str(path) for path in paths if str(path) in self.unreadable)
+            raise InputError(
+                f"none of {len(paths)} images could be read (the first, {path}: {self.unreadable[path]}); give other "
+                "images."
+            )
+
+    def _told(self, stage: str, total: int, counted: Iterator) -> Iterator:
+        done = 0
         for count, batch in counted:
             yield batch
             self.checks.turn()
             done += count
-            self.report({"event": "eval", "stage": stage, "done": done, "total": len(paths)})
+            self.report({"event": "eval", "stage": stage, "done": done, "total": total})
         self.checks.finish()
-        if not done:
-            path, reason = next((p, r) for p, r in self.unreadable.items() if p not in known)
-            raise InputError(
-                f"none of {len(paths)} images could be read (the first, {path}: {reason}); give other images."
-            )
 
     def _on_bad(self, error: ImageError) -> None:
-        self.unreadable[str(error.path)] = error.reason
-        self.report({"event": "eval", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
+        self._note(str(error.path), error.reason)
+
+    def _note(self, path: str, reason: str) -> None:
+        self.unreadable[path] = reason
+        self.report({"event": "eval", "stage": "unreadable", "path": path, "reason": reason})
 
 
 @torch.no_grad()
 def generate(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, reading: Pass) -> tuple[int, dict]:
     """Run every generator once on every image: how many there were, and a `Side` by role, `real` of the targets.
 
-    Raises NumericalError where an output is not finite, InputError where outputs differ in shape.
+    Each rank does its share of the images, and all get the whole. Raises NumericalError where an output is not
+    finite, InputError where outputs differ in shape or no image can be read.
     """
     sides = {role: _side(role, setup, reading.checks) for role in networks}
     of_real = setup.against_real if setup.real.targets else []
     if of_real or setup.meter:
         sides["real"] = Side(of_real, reading.checks, meter=setup.meter() if setup.meter else None)
+    count = distributed.together(lambda: _share(networks, inputs, setup, reading, sides))
+    count = sum(distributed.collected(count))
+    reading.check(inputs.paths, count)
+    for side in sides.values():
+        side.merge()
+    return count, sides
+
+
+def _share(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, reading: Pass, sides: dict[str, Side]) -> int:
     count, exact = 0, double_device(reading.device)
     with evaluating(*networks.values()):
         for batch in reading.inputs(inputs):
@@ -92,7 +115,7 @@ def generate(networks: dict[str, nn.Module], inputs: Inputs, setup: Setup, readi
             if "real" in sides:
                 sides["real"].take(batch.targets, batch.truths)
             count += len(batch.files)
-    return count, sides
+    return count
 
 
 def _side(role: str, setup: Setup, checks: Checks) -> Side:
@@ -114,8 +137,14 @@ def _checked(made: dict[str, Tensor], targets: Tensor | None) -> dict[str, Tenso
 
 @torch.no_grad()
 def collect(paths: Sequence[Path], extractors: Sequence[Extractor], reading: Pass) -> Side:
-    """Real images, read and resized as the inputs are."""
+    """Real images, read and resized as the inputs are. InputError where none can be read."""
     side = Side(extractors, reading.checks)
-    for images in reading.real(paths):
-        side.take(images, ())
+
+    def take_all() -> None:
+        for images in reading.real(paths):
+            side.take(images, ())
+
+    distributed.together(take_all)
+    side.merge()
+    reading.check(paths, side.features.count)
     return side

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vemcompress import distributed
 from vemcompress.data.pair_stream import checked_pair_channels, is_one_hot, square_pair
 from vemcompress.data.sets import ImageSet
 from vemcompress.data.squares import load_square
@@ -62,8 +63,8 @@ class Inputs:
         return Sample(path, *sides, self.pairs.ground_truth(index) if self._truths else None)
 
     def samples(self, ahead: int, on_bad: OnBad) -> Iterator[Sample]:
-        """All that can be read, in order; the others are given to `on_bad`."""
-        return decoded(self.read, len(self.paths), ahead, on_bad)
+        """All of this rank's share that can be read, in order; the others are given to `on_bad`."""
+        return decoded(self.read, distributed.share(len(self.paths)), ahead, on_bad)
 
     def batches(self, batch: int, device: torch.device, on_bad: OnBad) -> Iterator[Batch]:
         """As `samples`, in batches on the device."""

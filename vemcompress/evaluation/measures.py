@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vemcompress import distributed
 from vemcompress.data.images import ImageError
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError
@@ -27,7 +28,10 @@ Made = Iterable[tuple[int, Batch, Tensor]]
 
 
 class Cached:
-    """The readable images of a set, decoded once; networks are fed from here. InputError where there is none."""
+    """The readable images of a set, decoded once; networks are fed from here. InputError where there is none.
+
+    Among several ranks each holds its share; `count` are all ranks' images.
+    """
 
     def __init__(self, images: ImageSet, channels: tuple[int, int], device: torch.device, tell: OnEvent, truths: bool):
         def on_bad(error: ImageError) -> None:
@@ -35,13 +39,13 @@ class Cached:
 
         self.images, self.device, self._tell = images, device, on_bad
         self._inputs = Inputs(images, channels, truths=truths)
-        self._samples = list(self._inputs.samples(2 * BATCH, on_bad))
-        self.count = len(self._samples)
+        self._samples = distributed.together(lambda: list(self._inputs.samples(2 * BATCH, on_bad)))
+        self.count = sum(distributed.collected(len(self._samples)))
         if not self.count:
             raise InputError(f"none of {images.count} images to pick the best by can be read; give other images.")
 
     def batches(self) -> Iterator[Batch]:
-        for start in range(0, self.count, BATCH):
+        for start in range(0, len(self._samples), BATCH):
             yield self._inputs.collate(self._samples[start : start + BATCH], self.device)
 
     def made_by(self, network: nn.Module, role: str = "student") -> Made:
@@ -50,12 +54,17 @@ class Cached:
             yield number, batch, output_of(network, role, batch.x, batch.files)
 
     def real(self) -> Iterator[Tensor]:
-        """Images as they should be, uint8, B x 3 x H x W: the targets of pairs, or the other domain's."""
+        """Images as they should be, uint8, B x 3 x H x W: the targets of pairs, or the other domain's; this share."""
         if self.images.pairs:
             yield from (as_rgb(batch.targets) for batch in self.batches())
         else:
-            paths, size = self.images.found.targets, self.images.settings.size
+            targets, size = self.images.found.targets, self.images.settings.size
+            paths = [targets[i] for i in distributed.share(len(targets))]
             yield from (real for _, real in batches(paths, size, BATCH, self._tell, self.device))
+
+    def mean(self, values: Callable[[], Iterable[Tensor]]) -> float:
+        """The mean over all images, of sums over batches."""
+        return distributed.total(distributed.together(lambda: float(sum(values())))) / self.count
 
 
 @dataclass(frozen=True)
@@ -76,11 +85,13 @@ def _ssim_teacher(given: Given) -> Measure:
     cached, teacher = given.cached, given.teacher.to(given.cached.device)
     exact = double_device(cached.device)
     with torch.no_grad(), evaluating(teacher):
-        outputs = [to_unit(y).cpu() for _, _, y in cached.made_by(teacher, "teacher")]
+        outputs = distributed.together(lambda: [to_unit(y).cpu() for _, _, y in cached.made_by(teacher, "teacher")])
+
+    def likeness(number: int, y: Tensor) -> Tensor:
+        return fidelity.ssim(to_unit(y).to(exact), outputs[number].to(exact)).sum()
 
     def measure(made: Made) -> float:
-        values = [fidelity.ssim(to_unit(y).to(exact), outputs[i].to(exact)).sum() for i, _, y in made]
-        return float(sum(values)) / cached.count
+        return cached.mean(lambda: (likeness(number, y) for number, _, y in made))
 
     return "ssim_teacher", True, measure
 
@@ -88,9 +99,11 @@ def _ssim_teacher(given: Given) -> Measure:
 def _l1_target(given: Given) -> Measure:
     exact = double_device(given.cached.device)
 
+    def distance_to(target: Tensor, y: Tensor) -> Tensor:
+        return fidelity.l1(to_unit(y).to(exact), to_unit(target).to(exact)).sum()
+
     def measure(made: Made) -> float:
-        values = [fidelity.l1(to_unit(y).to(exact), to_unit(batch.targets).to(exact)).sum() for _, batch, y in made]
-        return float(sum(values)) / given.cached.count
+        return given.cached.mean(lambda: (distance_to(batch.targets, y) for _, batch, y in made))
 
     return "l1_target", False, measure
 
@@ -100,10 +113,12 @@ def _frechet(given: Given) -> Measure:
     is_extractor = isinstance(features, Extractor)
     name = "frechet" if not is_extractor else "fid" if features.name == INCEPTION else f"frechet_{features.name}"
 
+    def rows_of(batch: Tensor) -> Tensor:
+        return checked_features(features, batch) if is_extractor else features(to_network(batch))[-1].mean((2, 3))
+
     def statistics(images: Iterable[Tensor]) -> Statistics:
         accumulator = None
-        for batch in images:
-            rows = checked_features(features, batch) if is_extractor else features(to_network(batch))[-1].mean((2, 3))
+        for rows in _of_all_ranks(rows_of(batch) for batch in images):
             accumulator = accumulator or Accumulator(rows.shape[1], device)
             accumulator.add(rows)
         if accumulator is None:
@@ -125,11 +140,24 @@ def _miou(given: Given) -> Measure:
 
     def measure(made: Made) -> float:
         found = meter(segmenter, images)
-        for _, batch, y in made:
-            found.add(as_rgb(to_bytes(y)), batch.truths)
+
+        def add_all() -> None:
+            for _, batch, y in made:
+                found.add(as_rgb(to_bytes(y)), batch.truths)
+
+        distributed.together(add_all)
+        found.merge()
         return 100 * found.result()["miou"]
 
     return "miou", True, measure
+
+
+def _of_all_ranks(rows: Iterable[Tensor]) -> Iterable[Tensor]:
+    """Every rank's rows of features, in the images' order; a stream where there is one rank."""
+    if distributed.ranks() == 1:
+        return rows
+    parts = distributed.collected(distributed.together(lambda: [part.cpu() for part in rows]))
+    return [part for of_rank in parts for part in of_rank]
 
 
 MEASURES: dict[str, Callable[[Given], Measure]] = {

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vemcompress import distributed
 from vemcompress.data.indices import VOID
 from vemcompress.data.labels import Ids, LabelMaps
 from vemcompress.errors import InputError, UsageError
@@ -92,6 +93,12 @@ class Miou:
             self.matrix += confusion(truth, prediction, len(self.names), VOID)
             self._sizes.add(tuple(truth.shape))
             self.images += 1
+
+    def merge(self) -> None:
+        """Take in what the other ranks have taken in."""
+        parts = distributed.collected((self.matrix, self.images, self._sizes))
+        matrices, images, sizes = zip(*parts, strict=True)
+        self.matrix, self.images, self._sizes = sum(matrices), sum(images), set().union(*sizes)
 
     def result(self) -> dict:
         """`miou` and `pixel_accuracy` in [0, 1], `iou` by class (None for a class that never appears).

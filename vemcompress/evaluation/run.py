@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vemcompress import distributed
 from vemcompress.data.sets import ImageSet, Singles
 from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import protocol
 from vemcompress.evaluation.batches import default_batch
 from vemcompress.evaluation.collect import Pass, collect, generate
+from vemcompress.evaluation.inputs import Inputs
 from vemcompress.evaluation.prepare import Setup, check_size, inputs_for, prepare
 from vemcompress.evaluation.scores import Scorer
 from vemcompress.evaluation.segmenters import Segmenter
@@ -81,34 +83,49 @@ def evaluate(
 
     Raises UsageError for a metric that is unknown or lacks its input, NetworkError where weights asked for by name
     cannot be had, InputError for images, weights or statistics that do not serve, RecipeError for label maps that do
-    not fit the network, NumericalError for NaN or Inf.
+    not fit the network, NumericalError for NaN or Inf. Processes that torchrun started take a share of the images each.
     """
     if batch is not None and batch < 1:
         raise UsageError(f"a batch of {batch} images cannot be; give at least 1.")
     device, images = torch.device(device), _image_set(images, size)
     size, report = images.settings.size, on_event or (lambda event: None)
-    setup = prepare(metrics, images, teacher, real, features, features_weights, inception, segmenter, device)
+    setup = distributed.writer_first(
+        lambda: prepare(metrics, images, teacher, real, features, features_weights, inception, segmenter, device)
+    )
     _warn_of_size(setup, real, size, report)
     given = {"student": student, "best": best, "teacher": teacher}
     networks = {role: network for role, network in given.items() if network is not None}
-    check_size(size, setup.plan.fidelity, *networks.values())
-    inputs = inputs_for(images, networks, truths=bool(setup.plan.segmented))
+
+    def ready() -> Inputs:
+        check_size(size, setup.plan.fidelity, *networks.values())
+        return inputs_for(images, networks, truths=bool(setup.plan.segmented))
+
+    inputs = distributed.together(ready)
     networks = {role: network.to(device) for role, network in networks.items()}
     reading = Pass(size, batch or default_batch(device, size), device, report)
     count, sides = generate(networks, inputs, setup, reading)
-    needed, known = setup.against_real, setup.real.statistics
+    needed = setup.against_real
     features_of = {role: side.features for role, side in sides.items()}
     if setup.real.paths and needed:
         features_of["real"] = collect(setup.real.paths, needed, reading).features
 
+    scorer = Scorer(features_of, setup.real.statistics, seed, device)
+    return distributed.from_writer(lambda: _scored(setup, sides, scorer, count, size, reading.unreadable, best))
+
+
+def _scored(
+    setup: Setup, sides: dict[str, Side], scorer: Scorer, count: int, size: int, unreadable: dict[str, str], best
+) -> Evaluation:
+    """Every figure, of what all ranks have collected."""
     result = Evaluation({}, {}, count, None, ", ".join(setup.extractors) or "none", size)
     result.best = None if best is None else {"metrics": {}}
-    result.skipped, result.unreadable = dict(setup.plan.skipped), reading.unreadable
-    if needed:
-        result.real_images = known.images if known is not None else features_of["real"].count
+    result.skipped, result.unreadable = dict(setup.plan.skipped), unreadable
+    if setup.against_real:
+        known = setup.real.statistics
+        result.real_images = known.images if known is not None else scorer.count("real")
     _add_fidelity(result, sides)
     _add_segmentation(result, setup, sides)
-    _add_distances(result, setup, Scorer(features_of, known, seed, device))
+    _add_distances(result, setup, scorer)
     return result
 
 

@@ -18,6 +18,10 @@ class Scorer:
         self._sides, self._known, self.seed, self._device = sides, statistics, seed, device
         self._computed: dict[tuple[str, str], Statistics] = {}
 
+    def count(self, side: str) -> int:
+        """Images of a side."""
+        return self._sides[side].count
+
     def scores(self, metric: SetMetric) -> dict[str, dict[str, float]]:
         """By role the values by name, a kernel distance with its `_std` where subsets were drawn; the teacher's own
         only against real images. Raises InputError for fewer than 2 images."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
+from vemcompress import distributed
 from vemcompress.data.pairs import Unpaired
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import RecipeError
@@ -58,7 +59,8 @@ def scorer(
     `teacher`; "l1_target", against the ground truth, in [0, 1]; "fid", with Inception's weights in the file
     `inception` or downloaded; "frechet", the same distance on `features`, of a FeatureNetwork the deepest map
     averaged over its places; "miou", by `segmenter`, in 0..100. Real images are the pairs' targets, or the other
-    domain's. Calling it leaves all modules in their modes.
+    domain's. Calling it leaves all modules in their modes. Among several ranks each takes a share of the images, and
+    all get the same score.
 
     Raises RecipeError where the data or the recipe cannot give it, InputError where no image can be read,
     NetworkError; the function NumericalError for NaN or Inf.
@@ -68,7 +70,7 @@ def scorer(
     if reason := _lacks(by, images, features, segmenter, teacher):
         raise RecipeError(f"train.best_by '{by}' needs {reason}; or choose another best_by.")
     if by == "fid":
-        features = load_extractor(INCEPTION, inception)
+        features = distributed.writer_first(lambda: load_extractor(INCEPTION, inception))
     cached = Cached(images, channels, torch.device(device), on_event or (lambda event: None), truths=by == "miou")
     name, higher, measure = MEASURES[by](Given(cached, features, segmenter, teacher))
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vemcompress import distributed
 from vemcompress.evaluation import fidelity
 from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.features import Extractor
@@ -35,6 +36,14 @@ class Features:
             fresh.append(checked_features(extractor, images, self._checks).float())
             if sum(map(len, fresh)) >= _ROWS:
                 self._fetch(extractor.name)
+
+    def merge(self) -> None:
+        """Take in the other ranks' rows, each in its place in the images' order."""
+        if distributed.ranks() > 1:
+            for name in self._rows:
+                self._fetch(name)
+            counts, parts = zip(*distributed.collected((self.count, self._rows)), strict=True)
+            self.count, self._rows = sum(counts), {n: [row for part in parts for row in part[n]] for n in self._rows}
 
     def matrix(self, name: str) -> Tensor:
         """N x D float32 on the CPU, in the images' order."""
@@ -68,6 +77,14 @@ class Side:
         for name in self._sums:
             kind, against = name.split("_")
             self._sums[name] = self._sums[name] + _FIDELITY[kind](made, others[against]).sum()  # stays on the device
+
+    def merge(self) -> None:
+        """Take in what the other ranks have."""
+        self.features.merge()
+        if self.meter is not None:
+            self.meter.merge()
+        if distributed.ranks() > 1:
+            self._sums = {name: distributed.total(float(value)) for name, value in self._sums.items()}
 
     def fidelity(self, images: int) -> dict[str, float]:
         """The means over so many images."""

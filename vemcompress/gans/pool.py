@@ -3,12 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+from vemcompress import distributed
+
 
 class ImagePool(nn.Module):
     """Earlier fakes, so that a discriminator does not forget them. `size` 0 keeps none.
 
     Until it is full every image is stored and returned; then, with p = 0.5, an image takes the place of a random
-    stored one, which is returned in its stead. The state dict holds the stored images as one tensor, count x C x H x W.
+    stored one, which is returned in its stead. Among several ranks every one keeps the same pool. The state dict holds
+    the stored images as one tensor, count x C x H x W.
     """
 
     images: Tensor
@@ -29,9 +32,11 @@ class ImagePool(nn.Module):
         """
         if self.size == 0:
             return images.detach()
+        images = distributed.gather(images.detach())
         # Drawn for the whole batch at once: on a GPU each draw that is read back waits for the device.
         chances = torch.rand(2, len(images), generator=random, device=random and random.device).tolist()
-        return torch.cat([self._exchange(x, *c) for x, *c in zip(images.detach().split(1), *chances, strict=True)])
+        found = [self._exchange(x, *c) for x, *c in zip(images.split(1), *chances, strict=True)]
+        return distributed.mine(torch.cat(found))
 
     def _exchange(self, image: Tensor, swap: float, place: float) -> Tensor:
         if len(self) < self.size:

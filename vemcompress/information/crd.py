@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from vemcompress import distributed
 from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.losses.information import info_nce
@@ -74,8 +75,12 @@ class CRD(Information):
         return {"crd": self}
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """Both anchors, summed as in CRD: student against t, and t against student. Then the memory moves on."""
-        s, t = self.of_student(pooled(out.student.float())), pooled(out.target.detach().float())
+        """Both anchors, summed as in CRD: student against t, and t against student. Then the memory moves on.
+
+        Among several ranks the negatives are those of the global batch, and every rank has its whole loss.
+        """
+        s = distributed.gather(self.of_student(pooled(out.student.float())))
+        t = distributed.gather(pooled(out.target.detach().float()))
         t, earlier = self._targets(t)
         temperature = self.settings.temperature
         loss = info_nce(s, t, earlier, temperature) + info_nce(t, s, s[:0], temperature)

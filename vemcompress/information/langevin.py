@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vemcompress import distributed
+
 
 def langevin(
     energy: Callable[[Tensor], Tensor],
@@ -22,7 +24,10 @@ def langevin(
     influence one another; after the last step they are clamped to [-1, 1]. The energy's parameters must be frozen.
     """
     t = start.detach().float()
-    kicks = torch.randn((steps, *t.shape), generator=random, device=t.device) * noise if noise else None
+    kicks = None
+    if noise:  # drawn for the global batch, of which this rank has a part
+        shape = (steps, distributed.ranks() * len(t), *t.shape[1:])
+        kicks = distributed.mine(torch.randn(shape, generator=random, device=t.device) * noise, dim=1)
     for k in range(steps):
         t.requires_grad_()
         (gradient,) = torch.autograd.grad(energy(t).sum(), t)

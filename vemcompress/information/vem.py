@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from vemcompress import distributed
 from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.information.divergence import Divergence
@@ -80,17 +81,18 @@ class VEM(Information):
         return energy(torch.cat((target, samples))).chunk(2)
 
     def start(self, out: Output) -> tuple[Tensor, Tensor | None]:
-        """t_0 of section 4.1.3, and the memory's slots that it was taken from."""
-        like = out.student
+        """t_0 of section 4.1.3, and the memory's slots that all ranks' were taken from."""
+        like, batch = out.student, distributed.ranks() * len(out.student)
         match self.settings.start:
             case "student":
                 return like.detach(), None
             case "teacher":
                 return out.teacher.detach(), None
             case "noise":
-                return torch.rand(like.shape, generator=out.random, device=like.device) * 2 - 1, None
-        slots = torch.randperm(len(self.memory), generator=out.random, device=like.device)[: len(like)]
-        return self.memory[slots], slots
+                shape = (batch, *like.shape[1:])
+                return distributed.mine(torch.rand(shape, generator=out.random, device=like.device) * 2 - 1), None
+        slots = torch.randperm(len(self.memory), generator=out.random, device=like.device)[:batch]
+        return self.memory[distributed.mine(slots)], slots
 
     def sample(self, out: Output) -> Tensor:
         """t~ by Langevin dynamics, given the student's images (eq. 7)."""
@@ -105,7 +107,7 @@ class VEM(Information):
             random=out.random,
         )
         if slots is not None:
-            self.memory[slots] = samples
+            self.memory[slots] = distributed.gather(samples)
         return samples
 
     def energy_terms(self, out: Output) -> dict[str, Tensor]:

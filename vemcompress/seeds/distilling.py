@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from vemcompress import devices, distributed, runs
 from vemcompress import recipe as recipes
-from vemcompress import runs
 from vemcompress.distil import DistillResult, distill
-from vemcompress.errors import InputError, Interrupted, NumericalError, UsageError
+from vemcompress.errors import InputError, Interrupted, NumericalError, RankLost, UsageError
 from vemcompress.seeds.folder import SeedsFolder
 from vemcompress.seeds.spread import Spread, spread, spreads
 from vemcompress.training.pace import Limit
@@ -62,24 +62,24 @@ def distill_seeds(
     limit = Limit.of(max_hours)
     if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
         raise UsageError("train.seed is each run's own among several seeds; leave --seed and --set train.seed away.")
-    if resume is None:
-        folder = _new(seeds, out, recipe, overrides)
-    elif seeds is None:
-        folder, recipe = _old(resume, overrides)
-    else:
+    if resume is not None and seeds is not None:
         raise UsageError("--resume takes the seeds from its folder; leave --seeds away.")
     results, missing = {}, []
-    with folder.started():
-        for number, seed in enumerate(folder.seeds, 1):
-            known = _known(folder, seed, overrides)
-            if not known and limit.over:
-                missing.append(seed)
-                continue
-            title = f"seed {seed} ({number} of {len(folder.seeds)})"
-            on_event({"event": "stage", "title": f"{title}, done before" if known else title})
-            results[seed] = known or _one(folder, seed, teacher, data, recipe, overrides, device, limit, on_event)
-            if resume is None:  # what the first has settled: its teacher's revision, its weights
-                teacher, data, recipe, overrides = None, (), folder.run(seed).recipe, ()
+    with distributed.group(devices.choose(device)):
+        on_event = distributed.told_by_writer(on_event)
+        folder, recipe = distributed.together(
+            lambda: _old(resume, overrides) if resume is not None else _new(seeds, out, recipe, overrides)
+        )
+        with distributed.held_by_writer(folder.started):
+            for number, seed in enumerate(folder.seeds, 1):
+                given = teacher, data, recipe, overrides
+                result = _known_or_made(folder, number, seed, given, device, limit, on_event)
+                if result is None:
+                    missing.append(seed)
+                    continue
+                results[seed] = result
+                if resume is None:  # what the first has settled: its teacher's revision, its weights
+                    teacher, data, recipe, overrides = None, (), folder.run(seed).recipe, ()
     return _result(folder, results, tuple(missing))
 
 
@@ -90,13 +90,26 @@ def _result(folder: SeedsFolder, results: dict[int, DistillResult], missing: tup
     return SeedsResult(str(folder.path), results, losses, _best(finished), stopped, missing)
 
 
-def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> SeedsFolder:
+def _known_or_made(
+    folder: SeedsFolder, number: int, seed: int, given: tuple, device: str, limit: Limit, on_event: Event
+) -> DistillResult | None:
+    """The `number`th seed's result, None where the time is over; `given` are the teacher, data, recipe and overrides
+    of a run that is made."""
+    known = distributed.together(lambda: _known(folder, seed, given[-1]))
+    if not known and limit.over:
+        return None
+    title = f"seed {seed} ({number} of {len(folder.seeds)})"
+    on_event({"event": "stage", "title": f"{title}, done before" if known else title})
+    return known or _one(folder, seed, *given, device, limit, on_event)
+
+
+def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> tuple[SeedsFolder, str | Path]:
     if out is None:
         raise UsageError("no output: give --out RUNS, a new folder for the runs.")
     folder = SeedsFolder(out, seeds or ())
     recipes.read(recipe, overrides)
     folder.check_new()
-    return folder
+    return folder, recipe
 
 
 def _old(path: str | Path, overrides: Sequence[str]) -> tuple[SeedsFolder, Path]:
@@ -121,9 +134,10 @@ def _one(
         options = {"out": run.path, "recipe": recipe, "overrides": [*overrides, f"train.seed={seed}"]}
     try:
         result = distill(teacher, data=data, device=device, max_hours=limit, on_event=on_event, **options)
-    except (Interrupted, NumericalError) as error:
-        told = str(error).replace(f"--resume {run.path}", f"--resume {folder.path}")
-        raise type(error)(f"seed {seed}: {told}") from error
+    except (Interrupted, NumericalError, RankLost) as error:
+        told = type(error)(f"seed {seed}: " + str(error).replace(f"--resume {run.path}", f"--resume {folder.path}"))
+        told.shared = error.shared
+        raise told from error
     if not result.stopped:
         folder.mark_done(seed)
     gc.collect()  # cycles would keep this run's networks on the GPU beside the next one's

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vemcompress import devices, distributed
 from vemcompress import recipe as recipes
 from vemcompress.assess import evaluate
 from vemcompress.errors import InputError
@@ -38,10 +39,12 @@ def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
     """
     seeds, found = SeedsFolder.read(folder), {}
     on_event = options.pop("on_event", lambda event: None)
-    _check_done(seeds)
-    for number, seed in enumerate(seeds.seeds, 1):
-        on_event({"event": "stage", "title": f"seed {seed} ({number} of {len(seeds.seeds)})"})
-        found[seed] = evaluate(seeds.run(seed).path, on_event=on_event, **options)
+    with distributed.group(devices.choose(options.get("device", "auto"))):
+        on_event = distributed.told_by_writer(on_event)
+        distributed.together(lambda: _check_done(seeds))
+        for number, seed in enumerate(seeds.seeds, 1):
+            on_event({"event": "stage", "title": f"seed {seed} ({number} of {len(seeds.seeds)})"})
+            found[seed] = evaluate(seeds.run(seed).path, on_event=on_event, **options)
     several = list(found.values())
     best = [evaluation.best for evaluation in several if evaluation.best is not None]
     return SeedsEvaluation(

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vemcompress import distributed
 from vemcompress.errors import InputError, UsageError
 from vemcompress.training.run import RunFolder
 from vemcompress.weights.files import output_error, write_atomically
@@ -62,7 +63,7 @@ class SeedsFolder:
     def mark_done(self, seed: int) -> None:
         if seed not in self.done:
             self.done.append(seed)
-            self._write()
+            distributed.by_writer(self._write)
 
     def check_new(self) -> None:
         """Raises UsageError where something is there, but for what a start leaves that was killed at once."""

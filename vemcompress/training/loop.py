@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import os
 import signal
-import threading
+import sys
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vemcompress import devices
+from vemcompress import devices, distributed
 from vemcompress.data.images import save_png
-from vemcompress.errors import Interrupted
+from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.learner import Learner
 from vemcompress.networks.base import Generator
 from vemcompress.networks.discriminators import Discriminator
@@ -23,7 +24,8 @@ from vemcompress.training import checkpoint
 from vemcompress.training.best import Best, Picker
 from vemcompress.training.compiling import as_written
 from vemcompress.training.pace import WARM_UP, Limit, Pace
-from vemcompress.training.run import Log, RunFolder
+from vemcompress.training.run import Log, NoLog, RunFolder
+from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.discriminator import discriminator_bytes
@@ -40,7 +42,8 @@ class Trainer:
 
     `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed ones for pictures, whose
     first `columns` are given by title. `pick` scores the first artifact, to know the best. `command` resumes the run.
-    `limit` says when to leave; `stopped` is then "max_hours".
+    `limit` says when to leave; `stopped` is then "max_hours". Among several ranks each has a Trainer with the same
+    state, and rank 0's alone writes.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class Trainer:
         self.make_step = Stepper(learner, recipe.train, device, stream.epoch_length)
         self.runner, self.timer = self.make_step.runner, self.make_step.timer
         self.best = Best(run.best, pick)
-        self._stop: str | None = None
+        self._signals = Signals(self._give_up if distributed.ranks() > 1 else None)
         self._timed = 0  # the last step that the timing log covers
 
     # -- state ---------------------------------------------------------------------------------------------------
@@ -77,11 +80,14 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint, then the run's own copies. Raises OutputError; an earlier checkpoint stays."""
         self.runner.settle(wait=True)
+        with as_written():
+            better = self._regular and self.best.judge(self._main, self.step)
+        distributed.by_writer(lambda: self._write(better))
+
+    def _write(self, better: bool) -> None:
         for log in (self._metrics, self._timing):
             log.sync()
         artifacts = {name: self._bytes(module) for name, module in self.learner.artifacts().items()}
-        with as_written():
-            better = self._regular and self.best.judge(self._main, self.step)
         state = {
             "step": self.step,
             "teacher_sha256": self.provenance.get("sha256"),
@@ -108,10 +114,11 @@ class Trainer:
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint; False where there is none yet."""
-        checkpoint.discard_unfinished(self.run.checkpoints)
+        distributed.by_writer(lambda: checkpoint.discard_unfinished(self.run.checkpoints))
         modules = self.learner.artifacts()
         modules |= {name: module for name, (module, _) in self.learner.companions().items()}
-        folder = checkpoint.latest(self.run.checkpoints, [*checkpoint.NEEDED, *(f"{n}.safetensors" for n in modules)])
+        needed = [*checkpoint.NEEDED, *(f"{name}.safetensors" for name in modules)]
+        folder = distributed.together(lambda: checkpoint.latest(self.run.checkpoints, needed))
         if folder is None:
             return False
         for name, module in modules.items():
@@ -125,7 +132,8 @@ class Trainer:
             self.on_event({"event": "warning", "message": message})
         # A kill may have come between the checkpoint and the run's own copies.
         artifacts = {name: (folder / f"{name}.safetensors").read_bytes() for name in self.learner.artifacts()}
-        self._publish(artifacts, best=bool(self.best.state) and self.best.state["step"] == self.step)
+        best = bool(self.best.state) and self.best.state["step"] == self.step
+        distributed.by_writer(lambda: self._publish(artifacts, best))
         return True
 
     @property
@@ -150,10 +158,11 @@ class Trainer:
 
     def train(self) -> None:
         """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT or SIGTERM
-        (then raises Interrupted)."""
+        (then raises Interrupted). Raises RankLost where another rank stops."""
+        distributed.broadcast(self.learner)
         settings, self.pace = self.recipe.train, self._pace()
-        exact = devices.arithmetic(settings.precision)
-        with self._signals(), self._logs(), exact, closing(self.stream.iterate(self.step)) as batches:
+        told, heard, exact = self._told(), self._signals.heard(), devices.arithmetic(settings.precision)
+        with told, heard, self._logs(), exact, closing(self.stream.iterate(self.step)) as batches:
             while self.step < settings.steps and not self.stopped:
                 with self.pace.stepping():
                     with self.timer.part("data"):
@@ -163,9 +172,22 @@ class Trainer:
                 self._save_or_leave()
 
     @contextmanager
+    def _told(self):
+        """Errors as several ranks tell them."""
+        try:
+            yield
+        except (Interrupted, NumericalError) as error:
+            error.shared = distributed.ranks() > 1  # all ranks come to it at the same step
+            raise
+        except RankLost as error:
+            raise RankLost(f"{error} {self._kept}") from error
+
+    @contextmanager
     def _logs(self):
         """Opened once a signal would save: whoever sees the log there may send one."""
-        self._metrics, self._timing = Log(self.run.metrics, self.step), Log(self.run.timing, self.step)
+        paths = self.run.metrics, self.run.timing
+        logs = distributed.by_writer(lambda: [Log(path, self.step) for path in paths])
+        self._metrics, self._timing = logs or (NoLog(), NoLog())
         try:
             yield
         finally:
@@ -184,20 +206,33 @@ class Trainer:
 
     def _save_or_leave(self) -> None:
         """Save where it is due, or where this is the last step before leaving. Raises Interrupted after a signal."""
-        saved = self._regular or self._stop is not None
+        stop = distributed.largest(self._signals.number)  # ranks may hear of it at different steps
+        saved = self._regular or stop > 0
         if saved:
             with self.pace.beside("save"):
                 self.save()
         total = self.recipe.train.steps
-        if self._stop:
-            raise Interrupted(
-                f"stopped by {self._stop} at step {self.step} of {total}, saved; go on with "
-                f"`vemcompress {self.command} --resume {self.run.path}`."
-            )
+        if stop:
+            told = f"stopped by {signal.Signals(stop).name} at step {self.step} of {total}"
+            raise Interrupted(f"{told}, saved; {self._go_on}")
         if self.limit.leaves(self.pace) and self.step < total:
             if not saved:
                 self.save()
             self.stopped = "max_hours"
+
+    @property
+    def _kept(self) -> str:
+        return f"The last checkpoint is kept; {self._go_on}"
+
+    def _give_up(self) -> None:
+        """Called beside the main thread, which waits in a collective and cannot be woken."""
+        told = f"error: rank {distributed.rank()}: stopped while it waited for another rank. {self._kept}"
+        print(told, file=sys.stderr, flush=True)
+        os._exit(RankLost.exit_code)
+
+    @property
+    def _go_on(self) -> str:
+        return f"go on with `vemcompress {self.command} --resume {self.run.path}`."
 
     def _one_step(self, batch: Any) -> None:
         """All updates on one batch. The step counts once every optimiser has moved."""
@@ -213,7 +248,9 @@ class Trainer:
 
     def _log_losses(self, losses: dict[str, Tensor]) -> None:
         self.runner.settle(wait=True)
-        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+        # The terms are means over the ranks already, which averaging leaves; what is monitored is not.
+        found = distributed.average(torch.stack(list(losses.values())))
+        values = dict(zip(losses, found.tolist(), strict=True))
         self._metrics.write({"step": self.step, "lr": self.recipe.train.lr * self.make_step.factor, **values})
         self.losses = values
         for update in self.runner.updates:
@@ -245,7 +282,7 @@ class Trainer:
             )
         if pace.due("sample", self.step):
             with pace.beside("sample"):
-                self.sample()
+                distributed.by_writer(self.sample)
 
     @torch.no_grad()
     def sample(self) -> None:
@@ -257,22 +294,3 @@ class Trainer:
         path = self.run.samples / f"step-{self.step:06d}.png"
         save_png(path, image_grid(list(columns.values()), list(columns)))
         self.on_event({"event": "sample", "step": self.step, "path": str(path)})
-
-    @contextmanager
-    def _signals(self):
-        """Let SIGINT and SIGTERM end the run after the step in hand; a second one ends it at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number, frame):
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = signal.Signals(number).name
-
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)

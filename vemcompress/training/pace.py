@@ -8,6 +8,7 @@ from functools import partial
 from statistics import fmean
 from time import perf_counter as now
 
+from vemcompress import distributed
 from vemcompress.errors import UsageError
 
 RECENT, WARM_UP = 50, 3
@@ -121,5 +122,6 @@ class Limit:
         sample = pace.seconds.get("sample", 0.0) if pace.due("sample", pace.step + 1) else 0.0
         save = pace.seconds.get("save", min(60 + 20 * pace.slowest, self.seconds / 10))
         next_step = self._start if pace.step == pace.total else pace.slowest + sample
-        self.over = now() + next_step + save > self.ends
+        if self.seconds < math.inf:  # clocks of several ranks differ, and they leave together
+            self.over = bool(distributed.largest(int(now() + next_step + save > self.ends)))
         return self.over

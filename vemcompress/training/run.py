@@ -121,6 +121,19 @@ class Log:
             raise output_error(self.path, error) from error
 
 
+class NoLog:
+    """The log of a process that does not write."""
+
+    def write(self, values: dict) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def _step_of(line: bytes) -> float:
     """A line's step; a line that a kill cut short belongs to no step."""
     try:

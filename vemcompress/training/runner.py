@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from vemcompress import distributed
 from vemcompress.errors import NumericalError
 from vemcompress.gans.schedule import epoch_decay
 from vemcompress.step import Output, Update
@@ -71,7 +72,9 @@ class Runner:
         parameters = [p for p in self._parameters[update.name].values() if p.requires_grad]
         self._optimizers[update.name].zero_grad(set_to_none=True)
         torch.autograd.backward(sum(terms.values()), inputs=parameters, retain_graph=update.retains)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        values = distributed.average(values, gradients)  # of the global batch, so that all ranks stop alike
+        norm = torch.nn.utils.get_total_norm(gradients)
         try:
             bad = self.guard.check(update.name, step, list(terms), values, norm)
         except NumericalError:

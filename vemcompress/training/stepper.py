@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vemcompress import devices
+from vemcompress import devices, distributed
 from vemcompress.learner import Learner
+from vemcompress.networks.sync_norm import synchronise
 from vemcompress.recipe import TrainSettings
 from vemcompress.timing import Timer
 from vemcompress.training.compiling import compile_networks
@@ -26,6 +27,8 @@ class Stepper:
         self.epoch_length = epoch_length if settings.decay == "epoch" else None
         devices.reuse_memory()
         learner.to(device, memory_format=torch.channels_last).train()
+        if distributed.ranks() > 1:
+            synchronise(learner)
         self.timer = Timer(device)
         learner.work_with(self.timer, settings.precision == "bf16")
         if settings.compile:

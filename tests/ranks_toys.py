@@ -1,0 +1,175 @@
+"""What one process and several must do alike; called in a test, and run by torchrun: `ranks_toys.py INPUTS OUT`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from gans_toys import CPU, batches
+from safetensors.torch import save_file
+from teach_toys import taught, toy_data
+from test_eval_pairs import Even, Painter, city, street
+from test_miou_onnx import graph
+from test_omgd_online import VEM_SETTINGS, cyclegan_online, features, two_teachers
+from torch import Tensor, nn
+from torchvision.models import squeezenet1_1
+from toys import TOY, random, toy_images, toy_teacher, toy_teacher_file
+
+from vemcompress import distributed
+from vemcompress.algorithms.omgd import OMGD
+from vemcompress.distil import distill
+from vemcompress.errors import VemError
+from vemcompress.evaluation import evaluate
+from vemcompress.evaluation.select import scorer
+from vemcompress.export.segmenter import OnnxSegmenter
+from vemcompress.information import build_information
+from vemcompress.information.crd import CRD
+from vemcompress.information.vem import VEM
+from vemcompress.learner import Learner
+from vemcompress.networks.features import squeezenet_features
+from vemcompress.networks.sync_norm import synchronise
+from vemcompress.seeds import distill_seeds, evaluate_seeds
+from vemcompress.step import Adam
+from vemcompress.training.runner import Runner
+
+BATCH, STEPS = 4, 3
+RUN = (*TOY, "train.batch=4", "data.held_out=3", "train.sample_every=3")
+
+
+def frozen(information) -> OMGD:
+    torch.manual_seed(5)
+    algorithm = OMGD(
+        OMGD.Settings(ssim=10.0, style=1e4, feature=10.0, tv=1e-3, channel=50.0, recon=10.0),
+        teacher=toy_teacher("unet", 0, norm="batch"),
+        student=toy_teacher("unet", 2, width=2, norm="batch"),
+        features=features(),
+        information=build_information(information, image_channels=3, height=32, width=32),
+        optimizer=Adam(2e-4, (0.5, 0.999)),
+    )
+    return algorithm.double().train()
+
+
+CASES = {
+    "pix2pix_teachers": lambda: two_teachers(VEM.Settings(**VEM_SETTINGS)),
+    "cyclegan": lambda: cyclegan_online(VEM.Settings(**VEM_SETTINGS, start="buffer", buffer=6), pool=3),
+    "crd": lambda: frozen(CRD.Settings(memory=3, channels=2, dimension=4)),
+    "noise": lambda: frozen(VEM.Settings(**VEM_SETTINGS, start="noise")),
+}
+
+
+def played(learner: Learner) -> dict[str, Tensor]:
+    """Some steps as the loop takes them, each rank on its part of the batch: all weights, buffers and logged values."""
+    if distributed.ranks() > 1:
+        synchronise(learner)
+    distributed.broadcast(learner)
+    runner, found = Runner(learner.updates(), CPU), {}
+    for step, batch in enumerate(batches(STEPS, batch=BATCH), start=1):
+        mine = tuple(distributed.mine(images) for images in batch)
+        out, losses = learner(mine, random(step), step), {}
+        for update in runner.updates:
+            if update.due(step):
+                losses |= runner.apply(update, out, step)
+        values = distributed.average(torch.stack(list(losses.values())))
+        found |= {f"step {step} {name}": value for name, value in zip(losses, values, strict=True)}
+    return found | {name: value.clone() for name, value in learner.state_dict().items()}
+
+
+def normalised() -> dict[str, Tensor]:
+    """A BatchNorm's output, gradients and running statistics on the global batch."""
+    norm = nn.BatchNorm2d(3)
+    nn.init.uniform_(norm.weight, generator=random(1))
+    x, wanted = (3 + torch.randn(BATCH, 3, 5, 5, generator=random(seed)) for seed in (2, 3))
+    if distributed.ranks() > 1:
+        synchronise(norm)
+    mine = distributed.mine(x).requires_grad_()
+    y = norm(mine)
+    ((y - distributed.mine(wanted)) ** 3).mean().backward()
+    distributed.average(torch.zeros(1), gradients := [norm.weight.grad, norm.bias.grad])
+    found = {"y": distributed.gather(y), "x.grad": distributed.gather(mine.grad) / distributed.ranks()}
+    found |= dict(zip(("weight.grad", "bias.grad"), gradients, strict=True))
+    found["bf16"] = distributed.gather(norm(mine.bfloat16()))
+    return {name: value.detach() for name, value in (found | norm.state_dict()).items()}
+
+
+def scored(inputs: Path) -> dict:
+    """An evaluation with everything in it, and the scores that pick the best checkpoint, of 11 images."""
+    images = street(inputs / "city")
+    segmenter = OnnxSegmenter(inputs / "segmenter.onnx")
+    weights = {"features": "squeezenet1_1", "features_weights": inputs / "squeezenet.safetensors"}
+    found = evaluate(Painter(1), Even(0.5), images, real=inputs / "real", segmenter=segmenter, batch=2, **weights)
+    torch.manual_seed(0)
+    given = {"teacher": Even(0.5), "segmenter": segmenter, "features": squeezenet_features(caffe=True)}
+    picked = {by: scorer(by, images, (3, 3), "cpu", **given)(Painter(1)).as_dict() for by in ("ssim_teacher", "miou")}
+    picked["frechet"] = scorer("frechet", images, (3, 3), "cpu", **given)(Painter(1)).as_dict()
+    return {"eval": found.as_dict(), "picked": picked}
+
+
+def made(inputs: Path, out: Path) -> dict:
+    """A run, several seeds' runs, a teacher, and what is refused."""
+    events, teacher = [], inputs / "teacher.safetensors"
+
+    def run(name: str, *overrides: str, **options):
+        chosen = [*RUN, *overrides]
+        return distill(teacher, data=inputs / "images", out=out / name, overrides=chosen, device="cpu", **options)
+
+    result = run("run", on_event=events.append).as_dict()
+    short = run("short", max_hours=1e-6)
+    distill_seeds(
+        [1, 2], teacher, data=inputs / "images", out=out / "seeds", overrides=[*RUN, "train.steps=2"], device="cpu"
+    )
+    refused = {}
+    for name, overrides in {"run": (), "indivisible": ("train.batch=3",), "nan": ("train.lr=1e30",)}.items():
+        try:
+            run(name, *overrides)
+        except VemError as error:
+            refused[name] = [type(error).__name__, str(error), error.shared]
+    seeds = evaluate_seeds(out / "seeds", data=inputs / "images", metrics=["ssim_teacher"], device="cpu").metrics
+    teacher = taught({"paired": inputs / "data" / "paired"}, out / "teacher", "train.batch=4", "data.held_out=2")
+    events = [e for e in events if e["event"] in ("plan", "skipped", "checkpoint", "best", "sample")]
+    made = {
+        "result": result,
+        "seeds": seeds["ssim_teacher"].mean,
+        "teacher": teacher.losses,
+        "short": [short.stopped, short.steps],
+    }
+    return made | {"refused": refused, "events": events}
+
+
+def make_inputs(folder: Path) -> Path:
+    toy_teacher_file(folder / "teacher.safetensors")
+    toy_data(folder / "data")
+    (toy_images(folder / "images", count=9) / "5.png").write_bytes(b"no image")
+    (toy_images(folder / "real", count=7, size=32) / "6.png").write_bytes(b"no image")
+    city(folder / "city", count=11)
+    graph(folder / "segmenter.onnx")
+    torch.manual_seed(0)
+    save_file(squeezenet1_1(weights=None).features.state_dict(), folder / "squeezenet.safetensors")
+    return folder
+
+
+def everything(inputs: Path, out: Path) -> None:
+    """Writes steps-RANK.safetensors, norm-RANK.safetensors and told-RANK.json, with what this rank wrote before."""
+    written, writing = [], os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    changing = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
+
+    def hook(event: str, arguments: tuple) -> None:
+        changes = event in changing or (event == "open" and arguments[2] & writing)
+        if changes and str(arguments[0]).startswith(str(out)):
+            written.append(str(arguments[0]))
+
+    if distributed.ranks() > 1:  # it cannot be taken away again
+        sys.addaudithook(hook)
+    told = made(inputs, out) | scored(inputs)
+    told["written"] = list(written)
+    save_file(normalised(), out / f"norm-{distributed.rank()}.safetensors")
+    torch.Tensor.float = torch.Tensor.double  # only a difference in the mathematics is to show
+    steps = {f"{case}/{k}": v.contiguous() for case, build in CASES.items() for k, v in played(build()).items()}
+    save_file(steps, out / f"steps-{distributed.rank()}.safetensors")
+    (out / f"told-{distributed.rank()}.json").write_text(json.dumps(told, default=str))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with distributed.group(CPU):
+        everything(*map(Path, sys.argv[1:]))
