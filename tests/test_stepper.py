@@ -68,7 +68,7 @@ def test_a_compiled_run_saves_what_any_run_saves_and_goes_on(graphs, tmp_path):
     distill(teacher, data=[data], out=tmp_path / "plain", overrides=TOY, device="cpu")
     last = [json.loads((tmp_path / n / "metrics.jsonl").read_text().splitlines()[-1]) for n in ("run", "plain")]
     for name in ("ssim", "recon", "channel"):
-        assert last[0][name] == pytest.approx(last[1][name], rel=1e-3)
+        assert last[0][name] == pytest.approx(last[1][name], rel=0.01)
     longer = ["train.steps=8", "train.compile=false"]  # it changes no weight's name
     assert distill(resume=tmp_path / "run", overrides=longer, device="cpu").steps == 8
 
