@@ -33,7 +33,17 @@ SAMPLES, CALIBRATION_IMAGES = 4, 8
 Event = Callable[[dict], None]
 
 # What may change when a run goes on: how long and how fast, not what it learns.
-_CHANGEABLE = {"steps", "epochs", "lr", "constant", "precision", "checkpoint_every", "sample_every", "log_every"}
+_CHANGEABLE = {
+    "steps",
+    "epochs",
+    "lr",
+    "constant",
+    "precision",
+    "compile",
+    "checkpoint_every",
+    "sample_every",
+    "log_every",
+}
 
 # Files may have moved: the teacher is known by its hash, and other images are warned of. How images are fetched changes
 # no batch.

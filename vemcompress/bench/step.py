@@ -26,8 +26,7 @@ class StepBench:
 
     `parts` are medians too, `other` is what none of them covers; `memory` is the peak in bytes, of the GPU's allocator
     or of the process. `flops` are those of a step's convolutions and matrix products, a multiplication and an addition
-    being two; `floor_ms` is what they take at the device's measured peak, and `peak_share` how near the step is to it:
-    over 1 where a library needs fewer operations than the definition (Winograd's 3 x 3 convolutions on a CPU).
+    being two; `floor_ms` is what they take at the device's measured peak, and `peak_share` how near the step is to it.
     `information_share` is the add-on's part of the step. `reference_ms` is the plain float32 step with the same
     add-on, `reference_none_ms` the one without; `ratio` and `ratio_none` are our time over theirs.
     """
