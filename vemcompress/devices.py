@@ -64,12 +64,14 @@ def arithmetic(precision: str) -> Iterator[None]:
     networks are in bfloat16 anyway, convolutions in TF32 and matrix products exactly."""
     wanted = {"fp32": ("ieee", "ieee"), "tf32": ("tf32", "tf32"), "bf16": ("tf32", "ieee")}[precision]
     backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = [backend.fp32_precision for backend in backends]
+    before, search = [backend.fp32_precision for backend in backends], torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
     try:
         for backend, value in zip(backends, wanted, strict=True):
             backend.fp32_precision = value
         yield
     finally:
+        torch.backends.cudnn.benchmark = search
         for backend, value in zip(backends, before, strict=True):
             backend.fp32_precision = value
 

@@ -88,6 +88,10 @@ class Talk:
             f"data      {event['images']} images{aside} at {event['size']} px, batch {event['batch']}, "
             f"{event['steps']} steps on {devices} in {event['precision']}"
         )
+        if event["device"] == "cuda" and event["precision"] == "fp32":
+            self.note(
+                "hint      fp32 is exact on a GPU; --precision tf32, or bf16 with --compile, takes a part of the time"
+            )
         self.note(f"picture   {event['picture']} ({shown})")
         if event["step"] >= event["steps"]:
             self.note(f"nothing to do: this run has done {event['step']} steps; ask for more with --steps.")

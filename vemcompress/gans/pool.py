@@ -33,21 +33,20 @@ class ImagePool(nn.Module):
         if self.size == 0:
             return images.detach()
         images = distributed.gather(images.detach())
-        # Drawn for the whole batch at once: on a GPU each draw that is read back waits for the device.
-        chances = torch.rand(2, len(images), generator=random, device=random and random.device).tolist()
-        found = [self._exchange(x, *c) for x, *c in zip(images.split(1), *chances, strict=True)]
+        swaps, places = torch.rand(2, len(images), generator=random, device=random and random.device)
+        swaps, places = (swaps > 0.5).to(images.device), (places * self.size).long().to(images.device)
+        places.clamp_(max=self.size - 1)  # a number just below 1 may round up
+        found = [self._exchange(*one) for one in zip(images.split(1), swaps, places.split(1), strict=True)]
         return distributed.mine(torch.cat(found))
 
-    def _exchange(self, image: Tensor, swap: float, place: float) -> Tensor:
+    def _exchange(self, image: Tensor, swap: Tensor, place: Tensor) -> Tensor:
+        """One image, 1 x C x H x W. Draws are tensors, for a GPU that they are read back from would have to wait."""
         if len(self) < self.size:
             self.images = torch.cat((self.images, image)) if len(self) else image.clone()
             return image
-        if swap <= 0.5:
-            return image
-        index = int(place * self.size)
-        stored = self.images[index : index + 1].clone()
-        self.images[index] = image[0]
-        return stored
+        stored = self.images.index_select(0, place)
+        self.images.index_copy_(0, place, torch.where(swap, image, stored))
+        return torch.where(swap, stored, image)
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
         """Take up as many images as were stored."""

@@ -25,6 +25,8 @@ class Stepper:
     def __init__(self, learner: Learner, settings: TrainSettings, device: torch.device, epoch_length: float):
         self.learner, self.settings, self.device = learner, settings, device
         self.epoch_length = epoch_length if settings.decay == "epoch" else None
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # events and graphs belong to the current one
         devices.reuse_memory()
         learner.to(device, memory_format=torch.channels_last).train()
         if distributed.ranks() > 1:
