@@ -31,6 +31,7 @@ from vemcompress.networks.features import squeezenet_features
 from vemcompress.networks.sync_norm import synchronise
 from vemcompress.seeds import distill_seeds, evaluate_seeds
 from vemcompress.step import Adam
+from vemcompress.training import compiling
 from vemcompress.training.runner import Runner
 
 BATCH, STEPS = 4, 3
@@ -55,13 +56,17 @@ CASES = {
     "cyclegan": lambda: cyclegan_online(VEM.Settings(**VEM_SETTINGS, start="buffer", buffer=6), pool=3),
     "crd": lambda: frozen(CRD.Settings(memory=3, channels=2, dimension=4)),
     "noise": lambda: frozen(VEM.Settings(**VEM_SETTINGS, start="noise")),
+    "compiled": lambda: two_teachers(VEM.Settings(**VEM_SETTINGS)),
 }
 
 
-def played(learner: Learner) -> dict[str, Tensor]:
+def played(learner: Learner, compiled: bool = False) -> dict[str, Tensor]:
     """Some steps as the loop takes them, each rank on its part of the batch: all weights, buffers and logged values."""
     if distributed.ranks() > 1:
         synchronise(learner)
+    if compiled:
+        compiling.options = lambda device: {"backend": "aot_eager"}
+        compiling.compile_networks(learner, CPU)
     distributed.broadcast(learner)
     runner, found = Runner(learner.updates(), CPU), {}
     for step, batch in enumerate(batches(STEPS, batch=BATCH), start=1):
@@ -164,7 +169,11 @@ def everything(inputs: Path, out: Path) -> None:
     told["written"] = list(written)
     save_file(normalised(), out / f"norm-{distributed.rank()}.safetensors")
     torch.Tensor.float = torch.Tensor.double  # only a difference in the mathematics is to show
-    steps = {f"{case}/{k}": v.contiguous() for case, build in CASES.items() for k, v in played(build()).items()}
+    steps = {
+        f"{case}/{k}": v.contiguous()
+        for case, build in CASES.items()
+        for k, v in played(build(), case == "compiled").items()
+    }
     save_file(steps, out / f"steps-{distributed.rank()}.safetensors")
     (out / f"told-{distributed.rank()}.json").write_text(json.dumps(told, default=str))
 

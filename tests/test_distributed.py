@@ -19,7 +19,7 @@ import vemcompress.cli
 from vemcompress.devices import choose
 from vemcompress.distil import distill
 from vemcompress.errors import UsageError
-from vemcompress.training import checkpoint
+from vemcompress.training import checkpoint, compiling
 
 HERE = Path(__file__).parent
 ROOT = Path(vemcompress.__file__).parents[1]
@@ -40,7 +40,8 @@ def one_and_two(inputs, tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.Tensor, "float", torch.Tensor.float)  # `everything` sets it
+        patch.setattr(torch.Tensor, "float", torch.Tensor.float)  # `everything` sets these
+        patch.setattr(compiling, "options", compiling.options)
         everything(inputs, one)
     torch.set_num_threads(threads)
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)

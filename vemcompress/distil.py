@@ -111,7 +111,7 @@ def _checked(
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
     plan = resolve(plan, original, runs.channels_of(original), learn_on.count)
-    runs.check_ranks(plan)
+    distributed.check_batch(plan.train.batch)
     work = _Distillation(plan, loaded, gan, original, learn_on, held_out, device, on_event)
     work.look()
     return work, run or runs.new_run(out)

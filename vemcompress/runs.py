@@ -232,13 +232,6 @@ def advice(plan: Recipe) -> str:
     return f"lower train.batch ({plan.train.batch}) or data.size ({plan.data.size}) in a new run."
 
 
-def check_ranks(plan: Recipe) -> None:
-    """Raises RecipeError for what several processes cannot do together."""
-    distributed.check_batch(plan.train.batch)
-    if plan.train.compile and distributed.ranks() > 1:  # a graph on the GPU would hold BatchNorm's messages
-        raise RecipeError("train.compile is for one process, not for several; leave it away.")
-
-
 def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
     """Raises InputError where a resumed run gets another teacher than it began with."""
     try:

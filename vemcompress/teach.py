@@ -105,7 +105,7 @@ def _checked(teacher, data, out, recipe, overrides, resume, on_event: Event) -> 
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
     plan = resolve_teaching(plan, main, learn_on.count)
-    runs.check_ranks(plan)
+    distributed.check_batch(plan.train.batch)
     views = learn_on.spread(runs.SAMPLES).views(channels, runs.SAMPLES, on_event)
     columns = runs.columns(learn_on, *views)
     work = _Teaching(plan, loaded, gan, learn_on, held_out, channels, views.inputs, columns)

@@ -10,23 +10,31 @@ from torch import nn
 from vemcompress.networks.base import Generator
 from vemcompress.networks.energy import EnergyModel
 from vemcompress.networks.features import FeatureNetwork
+from vemcompress.networks.sync_norm import SyncBatchNorm2d
 
 # What each kind of network computes. Discriminators are not among them: a compiled backward gives all gradients, and
 # of theirs each update needs another part; nor is what the losses do, which is little.
-ENTRIES = {Generator: "forward_with_taps", FeatureNetwork: "forward", EnergyModel: "evaluate"}
+ENTRIES = {
+    Generator: ("forward_with_taps",),
+    FeatureNetwork: ("forward",),
+    EnergyModel: ("prepare", "evaluate"),
+}
 
 
 def compile_networks(learner: nn.Module, device: torch.device) -> None:
     """Compile the networks' entries in place, at their first call for each shape and precision.
 
     Weights, names and files stay as they are. On a GPU whole entries replay as CUDA graphs, which is what a step at
-    batch 1 needs, since launching its kernels one by one takes longer than they do.
+    batch 1 needs, since launching its kernels one by one takes longer than they do. Among several ranks a graph ends
+    where BatchNorm waits for the others.
     """
+    for module in learner.modules():
+        if isinstance(module, SyncBatchNorm2d):
+            module.forward = torch.compiler.disable(module.forward)
     settings = options(device)
     for module in learner.modules():
-        for kind, name in ENTRIES.items():
-            if isinstance(module, kind):
-                setattr(module, name, torch.compile(getattr(module, name), dynamic=False, **settings))
+        for name in (name for kind, names in ENTRIES.items() if isinstance(module, kind) for name in names):
+            setattr(module, name, torch.compile(getattr(module, name), dynamic=False, **settings))
 
 
 def options(device: torch.device) -> dict[str, Any]:
