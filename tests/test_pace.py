@@ -210,6 +210,33 @@ def test_the_next_seed_begins_only_where_it_can_make_a_step(clock):
         assert limit.over is over
 
 
+def test_judging_a_teacher_is_no_step_and_counts_as_often_as_it_comes(clock):
+    def judged(step: int) -> bool:
+        return step % 20 == 0
+
+    found = Pace(0, 100, kind=lambda step: 0, images=1, others={"save": 100, "sample": 100, "finish": judged})
+    for step in range(1, 31):
+        with found.stepping():
+            clock.seconds += 1
+        if found.due("finish", step):
+            with found.beside("finish"):
+                clock.seconds += 600
+    assert found.recent == 1
+    assert found.remaining == 70 + 4 * 600
+
+
+def test_a_run_leaves_before_a_judgement_that_would_pass_the_time(clock):
+    limit = Limit(1000 / 3600)
+    found = Pace(0, 100, kind=lambda step: 0, images=1, others={"save": 100, "finish": lambda step: step == 12})
+    found.seconds |= {"save": 10.0, "finish": 990.0}
+    left = []
+    for _ in range(11):
+        with found.stepping():
+            clock.seconds += 1
+        left.append(limit.leaves(found))
+    assert left == [False] * 10 + [True]
+
+
 # -- the command -----------------------------------------------------------------------------------------------------
 
 

@@ -72,6 +72,10 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 SUBJECTS = {
     "pix2pix, two teachers, VEM": lambda: online("omgd_online", *UNETS, *VEM, "gan.every=2"),
     "pix2pix, n_share 3": lambda: online("omgd_online", *UNETS, *VEM, "gan.discriminator.n_share=3"),
+    "pix2pix, n_share 0, lsgan": lambda: online(
+        "omgd_online", *UNETS, *VEM, "gan.discriminator.n_share=0", "gan.mode=lsgan", "algorithm.recon=2.0"
+    ),
+    "pix2pix, vanilla": lambda: online("omgd_online", *ONE_TEACHER, *VEM, "gan.mode=vanilla"),
     "pix2pix, one teacher, VEM": lambda: online("omgd_online", *ONE_TEACHER, *VEM),
     "cyclegan, phases, VEM": lambda: online("omgd_cyclegan", *RESNETS, *VEM, "algorithm.best_teacher=latest"),
     "frozen U-Net, VEM": lambda: frozen("unet", *VEM, "train.batch=2"),
@@ -105,6 +109,9 @@ def test_the_fast_step_does_what_the_plain_one_does(subject, monkeypatch):
     for name, ours in algorithm.named_parameters():
         if name not in cancelled:
             assert relative(ours, theirs[name]) < 1e-4, name
+    of_plain = dict(plain.algorithm.named_buffers())
+    for name, ours in algorithm.named_buffers():  # running statistics and their counts, u and v, pools and memories
+        assert relative(ours.double(), of_plain[name].double()) < 1e-3, name
 
 
 def _cancelled(algorithm: nn.Module) -> set[str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -252,7 +253,7 @@ def test_a_teacher_that_learns_has_no_cache(recipe, inputs, tmp_path):
 
 
 def test_several_processes_have_no_cache(inputs, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(cache_plan, "launch", SimpleNamespace(processes=lambda: 2))
     with pytest.raises(RecipeError, match="one process"):
         run(inputs, tmp_path / "run")
 

@@ -62,18 +62,13 @@ def memory_errors(advice: str) -> Iterator[None]:
 def arithmetic(precision: str) -> Iterator[None]:
     """How a GPU multiplies float32 while inside: "fp32" exactly, "tf32" with operands of 10 bits; with "bf16", where
     networks are in bfloat16 anyway, convolutions in TF32 and matrix products exactly."""
-    wanted = {"fp32": ("ieee", "ieee"), "tf32": ("tf32", "tf32"), "bf16": ("tf32", "ieee")}[precision]
-    backends = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before, search = [backend.fp32_precision for backend in backends], torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark = precision != "fp32", precision == "tf32", True
     try:
-        for backend, value in zip(backends, wanted, strict=True):
-            backend.fp32_precision = value
         yield
     finally:
-        torch.backends.cudnn.benchmark = search
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value
+        cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark = before
 
 
 def wait(device: torch.device) -> None:

@@ -56,9 +56,13 @@ class Learner(nn.Module):
         """Where the learning rate's schedule stands at a step, and how long it is."""
         return step, total
 
-    def finish(self, step: int) -> dict | None:
-        """Called once every optimiser has moved at a step. Returns an event to report, or None."""
-        return None
+    def finishes(self, step: int) -> bool:
+        """Whether `finish` is due after this step."""
+        return False
+
+    def finish(self, step: int) -> dict:
+        """Called once every optimiser has moved at a step that `finishes` something. Returns an event to report."""
+        raise NotImplementedError
 
 
 def one_by_one(network: nn.Module, images: Tensor) -> Tensor:

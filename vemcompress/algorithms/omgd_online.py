@@ -92,10 +92,11 @@ class PhasedOMGD(OMGD):
     def clock(self, step: int, total: int) -> tuple[int, int]:
         return self.phases.teacher_step(step), self.phases.teacher_step(total)
 
-    def finish(self, step: int) -> dict | None:
+    def finishes(self, step: int) -> bool:
+        return self.phases.ends_teaching(step)
+
+    def finish(self, step: int) -> dict:
         """At the end of the teacher's phase: keep it, if it is the best so far."""
-        if not self.phases.ends_teaching(step):
-            return None
         latest = next(iter(self.gan.teachers().values()))
         score = self.judge(latest) if self.judge else None
         kept = score is None or not self.record.seen or score.better_than(self.record.value.item())

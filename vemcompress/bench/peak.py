@@ -7,6 +7,8 @@ from time import perf_counter
 import torch
 import torch.nn.functional as F
 
+from vemcompress import devices
+
 # Of the square matrices, and of the floats that are copied.
 SIDE, COUNT = {"cpu": 3072, "cuda": 8192}, {"cpu": 2**26, "cuda": 2**28}
 
@@ -37,14 +39,9 @@ def measure(device: torch.device, precision: str) -> Peak:
 def _seconds(work: Callable[[], object], device: torch.device, tries: int = 4) -> float:
     best = float("inf")
     for _ in range(tries + 1):
-        _wait(device)
+        devices.wait(device)
         start = perf_counter()
         work()
-        _wait(device)
+        devices.wait(device)
         best = min(best, perf_counter() - start)
     return best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from vemcompress import launch
+
 LEAST_WORKERS, MOST_WORKERS = 2, 8
 CACHE_SHARE, CACHE_UNKNOWN = 4, 2 << 30
 
@@ -20,13 +22,13 @@ def default_workers() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
         cores = os.cpu_count() or 1
-    return max(LEAST_WORKERS, min(MOST_WORKERS, cores // _ranks()))
+    return max(LEAST_WORKERS, min(MOST_WORKERS, cores // launch.local_processes()))
 
 
 def default_cache() -> int:
     """Bytes of decoded images to keep: a quarter of the memory that is free now; 2 GiB where that is unknown."""
     available = _available()
-    return CACHE_UNKNOWN if available is None else available // (CACHE_SHARE * _ranks())
+    return CACHE_UNKNOWN if available is None else available // (CACHE_SHARE * launch.local_processes())
 
 
 def _available() -> int | None:
@@ -42,9 +44,3 @@ def _available() -> int | None:
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return found
-
-
-def _ranks() -> int:
-    """Processes of one run on this machine, as torchrun tells them."""
-    told = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, int(told)) if told.isdecimal() else 1

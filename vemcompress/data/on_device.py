@@ -84,11 +84,13 @@ class Sent:
 
 
 class Ticket(NamedTuple):
-    """A batch to be cut on the device: `views` (B x 4, int64), and `images` that are not there yet, by `numbers`."""
+    """A batch to be cut on the device: `views` (B x 4, int64), and `images` that are not there yet: `fresh` are their
+    numbers, in `places` as a tensor."""
 
     views: Tensor
-    numbers: Tensor | None
-    images: Tensor | None
+    fresh: tuple[int, ...] = ()
+    places: Tensor | None = None
+    images: Tensor | None = None
 
 
 class Kept:
@@ -110,15 +112,16 @@ class Kept:
                 fresh[index] = image
         views = pinned(np.array(views, np.int64), self._device)
         if not fresh:
-            return Ticket(views, None, None)
+            return Ticket(views)
         # Batches ahead may bring the same image: whichever is delivered first needs it, and the bytes are the same.
-        return Ticket(views, torch.tensor(list(fresh)), pinned(np.stack(list(fresh.values())), self._device))
+        places, images = np.array(list(fresh), np.int64), np.stack(list(fresh.values()))
+        return Ticket(views, tuple(fresh), pinned(places, self._device), pinned(images, self._device))
 
     def deliver(self, ticket: Ticket) -> Tensor | tuple[Tensor, Tensor]:
-        if ticket.images is not None:
-            self._images.index_copy_(0, ticket.numbers.to(self._device), moved(ticket.images, self._device))
-            self._there.update(ticket.numbers.tolist())
-            for index in ticket.numbers.tolist():
+        if ticket.fresh:
+            self._images.index_copy_(0, moved(ticket.places, self._device), moved(ticket.images, self._device))
+            self._there.update(ticket.fresh)
+            for index in ticket.fresh:
                 self._stream._forget(index)
         index, top, left, flipped = moved(ticket.views, self._device)[..., None].unbind(1)
         rows = top + self._across

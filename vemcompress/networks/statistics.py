@@ -11,7 +11,7 @@ class PassOrder:
     """The BatchNorms among `layers` as if their passes had come in `order`, each as often as it is named there.
 
     Within a step that leaves the weights alone a pass may stand for several, or come earlier than published; only what
-    it does to the running statistics depends on that. Without BatchNorm all of this does nothing.
+    it does to the running statistics depends on that. All have one momentum. Without BatchNorm this does nothing.
     """
 
     def __init__(self, layers: Iterable[nn.Module], order: Sequence[str]):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vemcompress import launch
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.errors import OutputError, RecipeError
 from vemcompress.recipe import Recipe
@@ -36,7 +36,7 @@ class CachePlan:
 
         Raises RecipeError where several processes share the run.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if launch.processes() > 1:
             raise RecipeError("train.teacher_cache is for one process, not for several; leave it away.")
         layout, views = Layout.of(algorithm.taught(example)), plan.train.teacher_cache
         identity = {

@@ -168,6 +168,7 @@ class Trainer:
                     with self.timer.part("data"):
                         batch = self.make_step.moved(next(batches)[1])
                     self._one_step(batch)
+                self._finish()
                 self._report()
                 self._save_or_leave()
 
@@ -201,7 +202,7 @@ class Trainer:
             train.steps,
             kind=lambda step: tuple(update.due(step) for update in updates),
             images=train.batch,
-            others={"save": train.checkpoint_every, "sample": train.sample_every},
+            others={"save": train.checkpoint_every, "sample": train.sample_every, "finish": self.learner.finishes},
         )
 
     def _save_or_leave(self) -> None:
@@ -239,12 +240,16 @@ class Trainer:
         settings, step = self.recipe.train, self.step + 1
         losses = self.make_step(batch, step)
         self.step = step
-        with as_written():
-            event = self.learner.finish(step)
-        if event:
-            self.on_event({"step": step, **event})
         if losses and (step == 1 or step % settings.log_every == 0 or step == settings.steps):
             self._log_losses(losses)
+
+    def _finish(self) -> None:
+        """What the learner does after some steps: judging a teacher takes as long as many of them."""
+        if self.pace.due("finish", self.step):
+            self.runner.settle(wait=True)
+            with self.pace.beside("finish"), as_written():
+                event = self.learner.finish(self.step)
+            self.on_event({"step": self.step, **event})
 
     def _log_losses(self, losses: dict[str, Tensor]) -> None:
         self.runner.settle(wait=True)
@@ -281,6 +286,7 @@ class Trainer:
                 {"event": "estimate", "seconds": pace.remaining, **speed, "memory": devices.peak_memory(self.device)}
             )
         if pace.due("sample", self.step):
+            self.runner.settle(wait=True)
             with pace.beside("sample"):
                 distributed.by_writer(self.sample)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from statistics import fmean
@@ -15,19 +15,25 @@ RECENT, WARM_UP = 50, 3
 
 _Window = partial(deque, maxlen=RECENT)
 
+When = int | Callable[[int], bool]  # at each how many-th step, or at which
+
 
 class Pace:
     """Seconds of the steps from `first` + 1 to `total`, of which the first few, which are slower, tell no rate.
 
     `kind` says which steps are alike: phases, and updates that are due at each n-th step only, differ in speed.
-    `images` are those of a step. `others`: what comes beside the steps, by name, and at each how many-th step.
+    `images` are those of a step. `others`: what comes beside the steps, by name, and when.
     """
 
-    def __init__(self, first: int, total: int, *, kind: Callable[[int], Hashable], images: int, others: dict[str, int]):
+    def __init__(
+        self, first: int, total: int, *, kind: Callable[[int], Hashable], images: int, others: Mapping[str, When]
+    ):
         self.total, self.kind, self.images, self.others = total, kind, images, others
         self.done, self.step = 0, first
         self.seconds: dict[str, float] = {}  # that each of the others took the last time
-        self._left = Counter(map(kind, range(first + 1, total + 1)))
+        rest = range(first + 1, total + 1)
+        self._left = Counter(map(kind, rest))
+        self._irregular = {name: sum(map(when, rest)) for name, when in others.items() if callable(when)}
         self._recent, self._kinds, self._sum = _Window(), defaultdict(_Window), 0.0
 
     @contextmanager
@@ -38,6 +44,8 @@ class Pace:
         self.done, self.step = self.done + 1, self.step + 1
         kind, seconds = self.kind(self.step), now() - began
         self._left[kind] -= 1
+        for name in self._irregular:
+            self._irregular[name] -= self.due(name, self.step)
         self._recent.append(seconds)
         if self.done == WARM_UP + 1:
             self._recent = _Window([seconds])
@@ -80,21 +88,24 @@ class Pace:
             count * (fmean(self._kinds[kind]) if kind in self._kinds else self.recent)
             for kind, count in self._left.items()
         )
-        return seconds + sum(self.seconds.get(name, 0.0) * self._times(every) for name, every in self.others.items())
+        return seconds + sum(self.seconds.get(name, 0.0) * self._times(name) for name in self.others)
 
     def due(self, name: str, step: int) -> bool:
-        """Whether something that comes beside the steps does so after this one; all do after the last."""
-        return step % self.others[name] == 0 or step == self.total
+        """Whether something that comes beside the steps does so after this one; what is regular does after the last."""
+        when = self.others[name]
+        return when(step) if callable(when) else step % when == 0 or step == self.total
 
-    def _times(self, every: int) -> int:
-        return math.ceil(self.total / every) - self.step // every
+    def _times(self, name: str) -> int:
+        """How often it is still to come."""
+        when = self.others[name]
+        return self._irregular[name] if callable(when) else math.ceil(self.total / when) - self.step // when
 
 
 class Limit:
     """`hours` from now, by which a run that makes one more step must have saved; None sets none.
 
-    How long the first save takes is not known: it is taken for a minute and 20 steps, but for no more than a tenth of
-    the time. Several runs may share a limit, one after the other.
+    How long the first save takes is not known, nor the first judgement of a teacher: each is taken for a minute and 20
+    steps, but for no more than a tenth of the time. Several runs may share a limit, one after the other.
     """
 
     def __init__(self, hours: float | None = None):
@@ -119,9 +130,12 @@ class Limit:
         """
         if pace.done == 1:
             self._start = now() - self._began
-        sample = pace.seconds.get("sample", 0.0) if pace.due("sample", pace.step + 1) else 0.0
-        save = pace.seconds.get("save", min(60 + 20 * pace.slowest, self.seconds / 10))
-        next_step = self._start if pace.step == pace.total else pace.slowest + sample
+        unknown = min(60 + 20 * pace.slowest, self.seconds / 10)
+        beside = {name for name in pace.others if pace.due(name, pace.step + 1)} - {"save"}
+        guesses = {name: 0.0 if name == "sample" else unknown for name in beside}
+        others = sum(pace.seconds.get(name, guess) for name, guess in guesses.items())
+        save = pace.seconds.get("save", unknown)
+        next_step = self._start if pace.step == pace.total else pace.slowest + others
         if self.seconds < math.inf:  # clocks of several ranks differ, and they leave together
             self.over = bool(distributed.largest(int(now() + next_step + save > self.ends)))
         return self.over

@@ -106,7 +106,7 @@ class Runner:
             if flags:  # the fused Adam leaves everything as it is where this is 1, without asking the host
                 optimizer.found_inf = torch.stack(flags).amax(0)
             optimizer.step()
-        for update, _ in held:
+        for update, _ in held:  # also after an optimiser that was held: a power iteration of weights as they were
             if update.after:
                 update.after()
 
