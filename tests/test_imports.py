@@ -18,7 +18,7 @@ ROWS = [
     ("runs",),
     ("export", "quickstart"),
     ("reference", "training"),
-    ("resolve", "teachers", "paper"),
+    ("resolve", "students", "teachers", "paper"),
     ("recipe",),
     ("evaluation",),
     ("algorithms", "gans", "information", "data", "report", "devices"),

@@ -8,10 +8,10 @@ from torch import nn
 from toys import random, toy_plan, toy_teacher
 
 from vemcompress import recipe as recipes
-from vemcompress.distil import build_algorithm
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.reference.step import PlainStep
 from vemcompress.resolve import resolve
+from vemcompress.students import build_algorithm
 from vemcompress.teachers import build_gan, settled
 from vemcompress.training.stepper import Stepper
 

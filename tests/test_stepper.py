@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from toys import TOY, random, toy_algorithm, toy_images, toy_plan, toy_teacher, toy_teacher_file
 
-from vemcompress.distil import build_algorithm, distill
+from vemcompress.distil import distill
 from vemcompress.errors import NumericalError
 from vemcompress.step import Adam, Update
+from vemcompress.students import build_algorithm
 from vemcompress.timing import Timer
 from vemcompress.training import compiling
 from vemcompress.training.runner import Runner

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,20 +9,14 @@ import torch
 from torch import Tensor
 
 from vemcompress import devices, distributed, runs
-from vemcompress.algorithms.omgd import OMGD
-from vemcompress.algorithms.omgd_online import OnlineOMGD, PhasedOMGD
-from vemcompress.algorithms.phases import Phases
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import NetworkError, RecipeError
 from vemcompress.gans import GAN
-from vemcompress.information import build_information
 from vemcompress.learner import one_by_one
-from vemcompress.networks import build_generator
-from vemcompress.networks.base import Generator, count_parameters, init_weights
-from vemcompress.networks.features import FeatureNetwork
+from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.recipe import Recipe
 from vemcompress.resolve import calibrate, resolve
-from vemcompress.step import Adam
+from vemcompress.students import build_algorithm
 from vemcompress.teachers import build_gan, settled
 from vemcompress.training.best import Picker
 from vemcompress.training.cache_plan import CachePlan
@@ -302,38 +295,3 @@ class _Distillation:
             return {}
         networks = list(self.gan.artifacts().items())[1:]
         return {name: count_parameters(network) for name, network in networks}
-
-
-def build_algorithm(
-    plan: Recipe,
-    teacher: Generator,
-    features: FeatureNetwork | None,
-    gan: GAN | None = None,
-    judge: Picker | None = None,
-) -> OMGD:
-    """The algorithm of a resolved recipe with a freshly initialised student; the same seed gives the same weights.
-
-    `gan` holds `teacher` where it learns; `judge` scores it at the end of each of its phases.
-    """
-    size = plan.data.size
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.train.seed)
-        student = build_generator(plan.student)
-        init_weights(student)
-        information = build_information(
-            plan.information, image_channels=plan.student.out_channels, height=size, width=size
-        )
-        options = {
-            "student": student,
-            "features": features,
-            "information": information,
-            "optimizer": Adam(plan.train.lr, plan.train.betas),
-        }
-        if gan is None:
-            return OMGD(plan.algorithm, teacher=teacher, **options)
-        paired = plan.data.kind != "unpaired"
-        if plan.algorithm.online == "step":
-            return OnlineOMGD(plan.algorithm, gan=gan, paired=paired, **options)
-        phases = Phases(plan.algorithm.phase_steps, plan.algorithm.student_epochs, plan.train.steps)
-        best = deepcopy(teacher)
-        return PhasedOMGD(plan.algorithm, gan=gan, best=best, phases=phases, paired=paired, judge=judge, **options)

@@ -12,13 +12,13 @@ from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.omgd_online import PhasedOMGD
 from vemcompress.bench.images import draw
 from vemcompress.data.sets import ImageSet, training_set
-from vemcompress.distil import build_algorithm
 from vemcompress.errors import UsageError
 from vemcompress.networks import MobileResNetConfig, build_generator
 from vemcompress.networks.base import Generator, init_weights
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
 from vemcompress.recipe import Recipe
 from vemcompress.resolve import calibrate, resolve
+from vemcompress.students import build_algorithm
 from vemcompress.teachers import build_gan, settled
 from vemcompress.weights.features import load_features
 

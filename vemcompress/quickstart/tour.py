@@ -11,7 +11,7 @@ from vemcompress import devices
 from vemcompress import recipe as recipes
 from vemcompress.data.images import list_images, save_png
 from vemcompress.data.stream import test_batch
-from vemcompress.distil import build_algorithm, distill
+from vemcompress.distil import distill
 from vemcompress.errors import UsageError
 from vemcompress.evaluation.run import Evaluation, evaluate
 from vemcompress.export.latency import bench
@@ -21,6 +21,7 @@ from vemcompress.networks.base import Generator
 from vemcompress.quickstart import TEACHER
 from vemcompress.quickstart.scenes import write_images
 from vemcompress.report import image_grid
+from vemcompress.students import build_algorithm
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load
 

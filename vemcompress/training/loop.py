@@ -1,7 +1,5 @@
 """The training loop (paper, section 3): for every batch, each update that is due, in the algorithm's order."""
 
-import hashlib
-import json
 import os
 import signal
 import sys
@@ -10,27 +8,21 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vemcompress import devices, distributed
 from vemcompress.data.images import save_png
 from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.learner import Learner
-from vemcompress.networks.base import Generator
-from vemcompress.networks.discriminators import Discriminator
 from vemcompress.recipe import Recipe
 from vemcompress.report import image_grid
-from vemcompress.training import checkpoint
 from vemcompress.training.best import Best, Picker
 from vemcompress.training.compiling import as_written
 from vemcompress.training.pace import WARM_UP, Limit, Pace
 from vemcompress.training.run import Log, NoLog, RunFolder
 from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
-from vemcompress.weights.artifact import artifact_bytes
-from vemcompress.weights.discriminator import discriminator_bytes
-from vemcompress.weights.files import write_atomically
-from vemcompress.weights.tensors import safetensors_bytes
+from vemcompress.training.store import Store
 
 ESTIMATE_AFTER = 20
 
@@ -63,7 +55,7 @@ class Trainer:
         limit: Limit | None = None,
     ):
         self.recipe, self.learner, self.stream, self.run = recipe, learner, stream, run
-        self.inputs, self.columns, self.provenance = inputs, columns, provenance
+        self.inputs, self.columns = inputs, columns
         self.device, self.on_event, self.command = device, on_event, command
         self.step, self.limit = 0, limit or Limit()
         self.losses: dict[str, float] = {}
@@ -72,87 +64,28 @@ class Trainer:
         self.make_step = Stepper(learner, recipe.train, device, stream.epoch_length)
         self.runner, self.timer = self.make_step.runner, self.make_step.timer
         self.best = Best(run.best, pick)
+        self.store = Store(run, learner, self.runner, self.best, recipe.name, provenance, stream.paths, on_event)
         self._signals = Signals(self._give_up if distributed.ranks() > 1 else None)
         self._timed = 0  # the last step that the timing log covers
-
-    # -- state ---------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Write a checkpoint, then the run's own copies. Raises OutputError; an earlier checkpoint stays."""
         self.runner.settle(wait=True)
         with as_written():
-            better = self._regular and self.best.judge(self._main, self.step)
-        distributed.by_writer(lambda: self._write(better))
-
-    def _write(self, better: bool) -> None:
-        for log in (self._metrics, self._timing):
-            log.sync()
-        artifacts = {name: self._bytes(module) for name, module in self.learner.artifacts().items()}
-        state = {
-            "step": self.step,
-            "teacher_sha256": self.provenance.get("sha256"),
-            "images": self._images(),
-            "best": self.best.state,
-        }
-        files = {f"{name}.safetensors": data for name, data in artifacts.items()}
-        files["optimizers.safetensors"] = safetensors_bytes(self.runner.state())
-        files["state.json"] = json.dumps(state).encode()
-        for name, (module, metadata) in self.learner.companions().items():
-            files[f"{name}.safetensors"] = safetensors_bytes(module.state_dict(), metadata)
-        checkpoint.save(self.run.checkpoints, self.step, files)
-        self._publish(artifacts, better)
-        self.on_event({"event": "checkpoint", "step": self.step, "path": str(self.run.checkpoints)})
-        if better:
-            self.on_event({"event": "best", **self.best.state})
-
-    def _publish(self, artifacts: dict[str, bytes], best: bool) -> None:
-        for name, data in artifacts.items():
-            write_atomically(self.run.artifact(name), data)
-        if best:
-            main = next(iter(artifacts))
-            self.best.write(main, artifacts[main])
+            better = self._regular and self.best.judge(self.store.main, self.step)
+        logs = self._metrics, self._timing
+        distributed.by_writer(lambda: self.store.write(self.step, better, logs))
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint; False where there is none yet."""
-        distributed.by_writer(lambda: checkpoint.discard_unfinished(self.run.checkpoints))
-        modules = self.learner.artifacts()
-        modules |= {name: module for name, (module, _) in self.learner.companions().items()}
-        needed = [*checkpoint.NEEDED, *(f"{name}.safetensors" for name in modules)]
-        folder = distributed.together(lambda: checkpoint.latest(self.run.checkpoints, needed))
-        if folder is None:
-            return False
-        for name, module in modules.items():
-            module.load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
-        self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
-        state = json.loads((folder / "state.json").read_text())
-        self.step = state["step"]
-        self.best.state = state.get("best")
-        if state.get("images", self._images()) != self._images():
-            message = "the images are not those that this run began with, so it will not end as an unbroken one would."
-            self.on_event({"event": "warning", "message": message})
-        # A kill may have come between the checkpoint and the run's own copies.
-        artifacts = {name: (folder / f"{name}.safetensors").read_bytes() for name in self.learner.artifacts()}
-        best = bool(self.best.state) and self.best.state["step"] == self.step
-        distributed.by_writer(lambda: self._publish(artifacts, best))
-        return True
-
-    @property
-    def _main(self) -> nn.Module:
-        return next(iter(self.learner.artifacts().values()))
+        step = self.store.restore()
+        self.step = step or 0
+        return step is not None
 
     @property
     def _regular(self) -> bool:
         """Whether an unbroken run would save here too: the best is picked among these checkpoints alone."""
         return self.step % self.recipe.train.checkpoint_every == 0 or self.step == self.recipe.train.steps
-
-    def _bytes(self, module: Generator | Discriminator) -> bytes:
-        if isinstance(module, Discriminator):
-            return discriminator_bytes(module)
-        return artifact_bytes(module, recipe=self.recipe.name, teacher=self.provenance)
-
-    def _images(self) -> str:
-        """What the training images are called, in their order, as one hash."""
-        return hashlib.sha256("\n".join(path.name for path in self.stream.paths).encode()).hexdigest()
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
