@@ -66,7 +66,7 @@ class Trainer:
         self.best = Best(run.best, pick)
         self.store = Store(run, learner, self.runner, self.best, recipe.name, provenance, stream.paths, on_event)
         self._signals = Signals(self._give_up if distributed.ranks() > 1 else None)
-        self._timed = 0  # the last step that the timing log covers
+        self._timed = 0, 0.0  # the last step that the timing log covers, and the seconds until there
 
     def save(self) -> None:
         """Write a checkpoint, then the run's own copies. Raises OutputError; an earlier checkpoint stays."""
@@ -201,13 +201,14 @@ class Trainer:
         settings, pace = self.recipe.train, self.pace
         if pace.done == WARM_UP:
             self.timer.collect()
-            self._timed = self.step
+            self._timed = self.step, 0.0
         self.seconds_per_step = pace.mean
         logged = self.step % settings.log_every == 0 or self.step == settings.steps
         if logged and pace.done > WARM_UP:
-            parts, since = self.timer.collect(), self.step - self._timed
-            self._timing.write({"step": self.step, "seconds": pace.mean} | {k: v / since for k, v in parts.items()})
-            self._timed = self.step
+            parts, (step, spent) = self.timer.collect(), self._timed
+            parts = {"seconds": pace.spent - spent, **parts}
+            self._timing.write({"step": self.step} | {k: v / (self.step - step) for k, v in parts.items()})
+            self._timed = self.step, pace.spent
         speed = {"seconds_per_step": pace.recent, "images_per_second": pace.images_per_second}
         if logged or pace.done == 1:
             self.on_event({

@@ -34,7 +34,8 @@ class Pace:
         rest = range(first + 1, total + 1)
         self._left = Counter(map(kind, rest))
         self._irregular = {name: sum(map(when, rest)) for name, when in others.items() if callable(when)}
-        self._recent, self._kinds, self._sum = _Window(), defaultdict(_Window), 0.0
+        self._recent, self._kinds = _Window(), defaultdict(_Window)
+        self.spent = 0.0  # on steps, after the first few
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
@@ -50,7 +51,7 @@ class Pace:
         if self.done == WARM_UP + 1:
             self._recent = _Window([seconds])
         if self.done > WARM_UP:
-            self._sum += seconds
+            self.spent += seconds
             self._kinds[kind].append(seconds)
 
     @contextmanager
@@ -63,7 +64,7 @@ class Pace:
     @property
     def mean(self) -> float | None:
         """Seconds a step, of all; None while none has told it."""
-        return self._sum / (self.done - WARM_UP) if self.done > WARM_UP else None
+        return self.spent / (self.done - WARM_UP) if self.done > WARM_UP else None
 
     @property
     def recent(self) -> float | None:
