@@ -81,7 +81,8 @@ class PhasedOMGD(OMGD):
     def forward(self, batch: tuple[Tensor, Tensor], random: Generator, step: int = 1):
         """The GAN's own output where the teacher learns, else the student's step on A."""
         if self.phases.teaches(step):
-            return self.gan(batch, random, step)
+            with self.timer.part("teacher"):
+                return self.gan(batch, random, step)
         return super().forward(batch if self.paired else batch[0], random, step)
 
     def updates(self) -> list[Update]:

@@ -1,5 +1,6 @@
 """Options that several commands share, and the two things that each command needs: a console, overrides."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ Batch = Annotated[int | None, typer.Option(help="train.batch")]
 Images = Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: 8, on CUDA up to 64.")]
 Seed = Annotated[int | None, typer.Option(help="train.seed")]
 MaxHours = Annotated[float | None, typer.Option(help="Save and leave before so many hours are over.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=os.cpu_count(), help="Default: all cores.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 (train.precision).")]
 Compile = Annotated[
     bool | None, typer.Option("--compile", help="torch.compile, with CUDA graphs on a GPU (train.compile).")

@@ -44,3 +44,10 @@ class Information(nn.Module):
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """The named, weighted term of the student's loss (eq. 10)."""
         return {}
+
+    def timed(self, student: Tensor) -> Tensor:
+        """The student's images in float32, for `student_terms`: their backward up to here is the add-on's time."""
+        s = student.float()
+        s = s.view_as(s) if s is student else s  # a tensor of its own, whose gradient is this term's alone
+        self.timer.until_gradient(s, "information")
+        return s

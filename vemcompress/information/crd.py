@@ -79,12 +79,13 @@ class CRD(Information):
 
         Among several ranks the negatives are those of the global batch, and every rank has its whole loss.
         """
-        s = distributed.gather(self.of_student(pooled(out.student.float())))
-        t = distributed.gather(pooled(out.target.detach().float()))
-        t, earlier = self._targets(t)
-        temperature = self.settings.temperature
-        loss = info_nce(s, t, earlier, temperature) + info_nce(t, s, s[:0], temperature)
-        return {"information": self.settings.weight * loss}
+        with self.timer.part("information"):
+            s = distributed.gather(self.of_student(pooled(self.timed(out.student))))
+            t = distributed.gather(pooled(out.target.detach().float()))
+            t, earlier = self._targets(t)
+            temperature = self.settings.temperature
+            loss = info_nce(s, t, earlier, temperature) + info_nce(t, s, s[:0], temperature)
+            return {"information": self.settings.weight * loss}
 
     def _targets(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of t and of the memory's images, rows of zeros for its empty places; t joins the memory."""

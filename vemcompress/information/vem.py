@@ -149,9 +149,6 @@ class VEM(Information):
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """Eq. 8-10: -lambda_MI I(T; S), with theta moved already in this step; the gradient goes through s alone."""
         with self.timer.part("information"):
-            s = out.student.float()
-            if s is out.student:
-                s = s.view_as(s)  # a tensor of its own: when its gradient is there, this term's backward is over
+            s = self.timed(out.student)
             positive, negative = self._both(s, out.target.float(), out.samples, frozen=True)
-            self.timer.until_gradient(s, "information")
             return {"information": self.settings.weight * contrast(positive, negative)}

@@ -37,14 +37,16 @@ class CachePlan:
         Raises RecipeError where several processes share the run.
         """
         if launch.processes() > 1:
-            raise RecipeError("train.teacher_cache is for one process, not for several; leave it away.")
+            raise RecipeError(
+                "train.teacher_cache is for one process, not for several; start or resume the run without torchrun."
+            )
         layout, views = Layout.of(algorithm.taught(example)), plan.train.teacher_cache
         identity = {
             "version": VERSION,
             "teacher": plan.teacher.model_dump(mode="json", include={"class_path", "norm"}) | {"sha256": teacher},
             "precision": plan.train.precision,
             "seed": plan.train.seed,
-            "data": plan.data.model_dump(mode="json", exclude={"roots"}),
+            "data": plan.data.model_dump(mode="json", exclude={"roots", "workers", "on_device"}),
             "images": _fingerprint(paths),
             "views": views,
             "record": {"shape": list(layout.shape), "dtype": str(layout.dtype), "taps": layout.taps},
@@ -62,8 +64,8 @@ class CachePlan:
         free = shutil.disk_usage(next(p for p in (folder, *folder.resolve().parents) if p.is_dir())).free
         if self.bytes - occupied > free:
             raise OutputError(
-                f"{folder}: the teacher's cache needs up to {(self.bytes - occupied) / 2**30:.1f} GiB more for "
-                f"{self.images} images x {self.views} views, and {free / 2**30:.1f} GiB are free; free some space, or "
+                f"{folder}: the teacher's cache needs up to {(self.bytes - occupied) / 2**20:,.1f} MiB more for "
+                f"{self.images} images x {self.views} views, and {free / 2**20:,.1f} MiB are free; free some space, or "
                 "start a run with a lower train.teacher_cache."
             )
         figures = {"images": self.images, "views": self.views, "bytes": self.bytes, "kept": occupied, "free": free}
@@ -91,15 +93,16 @@ class CachePlan:
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:
-    """Names and sizes of the images, in their order: views are known by an image's place in it."""
-    return hashlib.sha256("\n".join(f"{path.name} {_size(path)}" for path in paths).encode()).hexdigest()
+    """Names of the images in their order, by which views are known, with sizes and times of change."""
+    return hashlib.sha256("\n".join(f"{path.name} {_state(path)}" for path in paths).encode()).hexdigest()
 
 
-def _size(path: Path) -> int:
+def _state(path: Path) -> str:
     try:
-        return path.stat().st_size
+        found = path.stat()
     except OSError:
-        return -1
+        return "absent"
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _occupied(path: Path) -> int:

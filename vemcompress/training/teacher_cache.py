@@ -90,7 +90,5 @@ class TeacherCache:
         except OutputError as error:
             self.records.remove()
             self.records = None
-            message = (
-                f"{str(error).split(':')[0]}: the teacher's cache is removed, and the run goes on without: {error}"
-            )
+            message = f"the teacher's cache is removed, and the run goes on without: {error}"
             self.on_event({"event": "warning", "message": message})
