@@ -20,7 +20,7 @@ def small_peak(monkeypatch):
     """The large product takes a second, and these tests are not about it."""
     monkeypatch.setattr("vemcompress.bench.peak.SIDE", {"cpu": 64})
     monkeypatch.setattr("vemcompress.bench.peak.COUNT", {"cpu": 1024})
-    monkeypatch.setattr("vemcompress.bench.peak.CONVOLVED", {"cpu": (1, 8, 8, 8)})
+    monkeypatch.setattr("vemcompress.bench.peak.MAPS", {"cpu": (1, 8, 8, 8)})
 
 
 def bench(recipe: str, overrides, **options):

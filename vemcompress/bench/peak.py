@@ -1,4 +1,4 @@
-"""What a device can do at most: one large matrix product, one large copy."""
+"""What a device can do at most: one large matrix product or convolution, one large copy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ import torch.nn.functional as F
 
 from vemcompress import devices
 
-# Of the square matrices, and of the floats that are copied.
-SIDE, COUNT = {"cpu": 3072, "cuda": 8192}, {"cpu": 2**26, "cuda": 2**28}
+# Of the square matrices, of the maps that are convolved, and of the floats that are copied; other devices as a CPU.
+SIDE = {"cpu": 3072, "cuda": 8192}
+MAPS = {"cpu": (4, 512, 32, 32), "cuda": (32, 512, 64, 64)}
+COUNT = {"cpu": 2**26, "cuda": 2**28}
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,24 @@ class Peak:
 
 
 def measure(device: torch.device, precision: str) -> Peak:
-    """The best of a few tries of each. A product is tried as one and as a 1 x 1 convolution, for on some processors
+    """The best of a few tries. A product is tried as one, and as 1 x 1 and 3 x 3 convolutions, for on some processors
     these go to libraries of unequal speed."""
-    side, count = (sizes.get(device.type, sizes["cpu"]) for sizes in (SIDE, COUNT))
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    pixels = a.view(1, side, 1, side).permute(0, 3, 1, 2)  # channels last
-    product = min(_seconds(lambda: a @ b, device), _seconds(lambda: F.conv2d(pixels, b.view(side, side, 1, 1)), device))
+    side, shape, count = (sizes.get(device.type, sizes["cpu"]) for sizes in (SIDE, MAPS, COUNT))
+    options = {"device": device, "dtype": torch.bfloat16 if precision == "bf16" else torch.float32}
+    together = {"memory_format": torch.channels_last}
+    a, b = (torch.randn(side, side, **options) for _ in range(2))
+    pixels, ones = a.view(1, side, 1, side).permute(0, 3, 1, 2), b.view(side, side, 1, 1)
+    maps = torch.randn(shape, **options).contiguous(**together)
+    kernel = torch.randn(shape[1], shape[1], 3, 3, **options).contiguous(**together)
+    flops = max(
+        2 * side**3 / _seconds(lambda: a @ b, device),
+        2 * side**3 / _seconds(lambda: F.conv2d(pixels, ones), device),
+        2 * maps.numel() * kernel[0].numel() / _seconds(lambda: F.conv2d(maps, kernel, padding=1), device),
+    )
     source = torch.ones(count, device=device)
     target = torch.empty_like(source)
     copy = _seconds(lambda: target.copy_(source), device)
-    return Peak(2 * side**3 / product, 2 * 4 * count / copy)
+    return Peak(flops, 2 * 4 * count / copy)
 
 
 def _seconds(work: Callable[[], object], device: torch.device, tries: int = 4) -> float:

@@ -11,6 +11,7 @@ import torch
 
 from vemcompress import devices
 from vemcompress.algorithms.omgd import OMGD
+from vemcompress.algorithms.omgd_online import PhasedOMGD
 from vemcompress.bench import peak
 from vemcompress.bench.runs import FastRun, PlainRun
 from vemcompress.bench.subject import Subject, subject
@@ -106,7 +107,7 @@ class _Bench:
 
     def run(self, compare: bool, reference_precision: str) -> StepBench:
         plan, algorithm = self.made.plan, self.made.algorithm
-        plain = _plain_twins(algorithm) if compare else {}
+        plain = _plain_twins(algorithm, self.phase) if compare else {}
         ours = FastRun(algorithm, plan.train, self.made.stream(), self.device)
         with ours:
             flops = ours.flops(self.cycle)
@@ -134,14 +135,16 @@ class _Bench:
         return {name: median(found) for name, found in times.items()}
 
     def _result(self, times: dict[str, float], parts: list[dict], flops: float, memory: int) -> StepBench:
-        plan, found, ms = self.made.plan, peak.measure(self.device, self.made.plan.train.precision), times["ours"]
+        plan, ms, precision = self.made.plan, times["ours"], self.made.plan.train.precision
+        with devices.arithmetic(precision):
+            found = peak.measure(self.device, precision)
         reference, none = times.get("reference"), times.get("reference_none", times.get("reference"))
         parts = _medians(parts)
         return StepBench(
             recipe=plan.name,
             device=devices.name_of(self.device),
             threads=torch.get_num_threads(),
-            precision=plan.train.precision,
+            precision=precision,
             compiled=plan.train.compile,
             phase=self.phase if len(self.cycle) == 1 and plan.gan and plan.algorithm.online == "phases" else None,
             batch=plan.train.batch,
@@ -166,10 +169,11 @@ class _Bench:
         )
 
 
-def _plain_twins(algorithm: OMGD) -> dict[str, OMGD]:
-    """Copies in the initial state for the plain step: with the same add-on and, where that is another, without one."""
+def _plain_twins(algorithm: OMGD, phase: str) -> dict[str, OMGD]:
+    """Copies in the initial state for the plain step: with the same add-on and, where it takes part, without one."""
     twins = {"reference": deepcopy(algorithm)}
-    if type(algorithm.information) is not Information:
+    alone = isinstance(algorithm, PhasedOMGD) and phase == "teacher"
+    if type(algorithm.information) is not Information and not alone:
         twins["reference_none"] = deepcopy(algorithm)
         twins["reference_none"].information = Information()
     return twins
