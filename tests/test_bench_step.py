@@ -7,7 +7,7 @@ from test_reference import RESNETS, UNETS, VEM
 
 from vemcompress.bench import bench_step
 from vemcompress.cli import app
-from vemcompress.errors import UsageError
+from vemcompress.errors import RecipeError, UsageError
 from vemcompress.networks import parse_config
 
 KEYS = {"step_ms", "parts", "flops", "peak_share", "reference_ms", "ratio", "ratio_none"}
@@ -68,6 +68,8 @@ def test_flops_are_a_forward_of_the_teacher_and_forward_and_backward_of_the_stud
 def test_what_cannot_be_had_is_refused_unless_random_weights_are_allowed():
     with pytest.raises(UsageError, match="--random-weights"):
         bench_step("omgd", device="cpu", steps=1)
+    with pytest.raises(RecipeError, match="information.start"):
+        bench("omgd_online", [*TOY_UNETS, "information.start=noise"], against="reference")
     with pytest.raises(UsageError, match="reference"):
         bench_step("omgd", device="cpu", steps=1, against="nothing")
 

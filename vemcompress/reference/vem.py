@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vemcompress.errors import RecipeError
 from vemcompress.information.vem import VEM
 from vemcompress.networks.energy import EnergyModel, SpectralLayer
 
@@ -33,12 +34,18 @@ def energy_of(model: EnergyModel, t: Tensor, s: Tensor) -> Tensor:
 
 
 class PlainVEM:
-    """Langevin dynamics with a whole backward at each step, the energy's update, and the student's term."""
+    """Langevin dynamics with a whole backward at each step, the energy's update, and the student's term.
+
+    Raises RecipeError for settings that the original's step does not have.
+    """
 
     def __init__(self, vem: VEM):
         settings = vem.settings
         if settings.start != "student" or settings.power_iteration != "step":
-            raise ValueError("the reference step has information.start = student and power_iteration = step alone")
+            raise RecipeError(
+                "the reference step knows information.start = 'student' and power_iteration = 'step' alone; leave "
+                "--against away, or set these."
+            )
         self.settings, self.model = settings, vem.energy
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.lr, betas=settings.betas)
 
