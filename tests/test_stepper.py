@@ -8,7 +8,7 @@ from torch import nn
 from toys import TOY, random, toy_algorithm, toy_images, toy_plan, toy_teacher, toy_teacher_file
 
 from vemcompress.distil import distill
-from vemcompress.errors import NumericalError
+from vemcompress.errors import NumericalError, UsageError
 from vemcompress.step import Adam, Update
 from vemcompress.students import build_algorithm
 from vemcompress.timing import Timer
@@ -72,6 +72,16 @@ def test_a_compiled_run_saves_what_any_run_saves_and_goes_on(graphs, tmp_path):
         assert last[0][name] == pytest.approx(last[1][name], rel=0.01)
     longer = ["train.steps=8", "train.compile=false"]  # it changes no weight's name
     assert distill(resume=tmp_path / "run", overrides=longer, device="cpu").steps == 8
+
+
+def test_a_compiler_that_fails_is_told_in_a_sentence(monkeypatch):
+    def backend(module, inputs):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(compiling, "options", lambda device: {"backend": backend})
+    with pytest.raises(UsageError, match=r"no C\+\+ compiler.*leave it away"):
+        stepper("train.compile=true")(batch(), 1)
+    torch._dynamo.reset()
 
 
 # -- layout ----------------------------------------------------------------------------------------------------------

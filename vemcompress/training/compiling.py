@@ -1,12 +1,14 @@
 """torch.compile for the parts of a step whose shapes never change, on a GPU as CUDA graphs."""
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
+from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator
 from vemcompress.networks.energy import EnergyModel
 from vemcompress.networks.features import FeatureNetwork
@@ -40,6 +42,16 @@ def compile_networks(learner: nn.Module, device: torch.device) -> None:
 def options(device: torch.device) -> dict[str, Any]:
     """Of torch.compile, for a device."""
     return {"mode": "reduce-overhead"} if device.type == "cuda" else {}
+
+
+@contextmanager
+def compiler_errors() -> Iterator[None]:
+    """Turn what a compiler cannot do (none is installed, say) into UsageError."""
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"--compile: PyTorch cannot compile here ({reason:.200}); leave it away.") from error
 
 
 def as_written():

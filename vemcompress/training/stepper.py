@@ -11,7 +11,7 @@ from vemcompress.learner import Learner
 from vemcompress.networks.sync_norm import synchronise
 from vemcompress.recipe import TrainSettings
 from vemcompress.timing import Timer
-from vemcompress.training.compiling import compile_networks
+from vemcompress.training.compiling import compile_networks, compiler_errors
 from vemcompress.training.runner import Runner
 
 
@@ -39,10 +39,18 @@ class Stepper:
         self.factor = 1.0
 
     def __call__(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """All updates that are due, on one batch on the device: their terms, detached. Raises NumericalError."""
+        """All updates that are due, on one batch on the device: their terms, detached.
+
+        Raises NumericalError, and UsageError where the networks cannot be compiled.
+        """
+        if not self.settings.compile:
+            return self._step(batch, step)
+        torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
+        with compiler_errors():
+            return self._step(batch, step)
+
+    def _step(self, batch: Any, step: int) -> dict[str, Tensor]:
         settings = self.settings
-        if settings.compile:
-            torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
         clock = self.learner.clock(step, settings.steps)
         self.factor = self.runner.schedule(*clock, settings.constant, self.epoch_length)
         out = self.learner(batch, self.random(step), step)
