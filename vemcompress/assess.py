@@ -54,7 +54,7 @@ def evaluate(
                 model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, where, on_event
             )
         )
-        with devices.memory_errors("lower --batch or --size."):
+        with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
             result = evaluation.evaluate(
                 chosen.student,
                 chosen.teacher,
@@ -105,7 +105,7 @@ def _loaded(
         on_event({"event": "warning", "message": message})
     from vemcompress.export.segmenter import segmenter_on  # late: ONNX Runtime is not needed by every evaluation
 
-    with devices.memory_errors("lower --batch or --size."):
+    with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
         reads = segmenter_on(segmenter, device) if segmenter is not None else None
     return _Chosen(student, original, best, reads, images, found)
 
@@ -188,6 +188,7 @@ def real_statistics(
     where = devices.choose(device)
     name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
     extractor = load_extractor(name, weights)
-    statistics = compute_statistics(data, extractor, size=size, batch=batch, device=where, on_event=on_event)
+    with devices.arithmetic("fp32"):
+        statistics = compute_statistics(data, extractor, size=size, batch=batch, device=where, on_event=on_event)
     save_statistics(out, statistics)
     return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}
