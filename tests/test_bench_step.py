@@ -68,6 +68,8 @@ def test_flops_are_a_forward_of_the_teacher_and_forward_and_backward_of_the_stud
 def test_what_cannot_be_had_is_refused_unless_random_weights_are_allowed():
     with pytest.raises(UsageError, match="--random-weights"):
         bench_step("omgd", device="cpu", steps=1)
+    with pytest.raises(UsageError, match="teacher_cache"):
+        bench("omgd", ["train.teacher_cache=2"])
     with pytest.raises(RecipeError, match="information"):
         bench("omgd_online", [*TOY_UNETS, "information.start=noise"], against="reference")
     with pytest.raises(UsageError, match="reference"):

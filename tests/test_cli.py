@@ -18,24 +18,7 @@ import torch
 from PIL import Image
 from toys import TOY, toy_images, toy_teacher_file
 
-from vemcompress.cli import main
-
 SETTINGS = [f"--set={o}" for o in TOY]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vemcompress", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from torchvision.models import squeezenet1_1
 from toys import TOY, toy_images, toy_teacher_file
 
 from vemcompress.assess import evaluate as assess
-from vemcompress.cli import main
 from vemcompress.data.labels import LabelMaps
 from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.data.settings import DataSettings
@@ -275,21 +273,6 @@ def test_a_run_that_taught_scores_its_teacher_and_an_online_one_its_own(tmp_path
     found = assess(online, device="cpu")
     own = assess(online / "teacher.safetensors", data=root, overrides=LABELS, size=32, device="cpu")
     assert found.teacher["l1_target"] == own.metrics["l1_target"] != found.metrics["l1_target"]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vemcompress", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-
-    return run
 
 
 def test_the_command_line_reports_miou_of_a_run(call, run, segmenter):

@@ -1,23 +1,22 @@
 """How fast a run goes, what it tells of that, and that it leaves in time when it is told to."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 from teach_toys import TRAIN, UNET, toy_pairs
 from test_seeds import SHORT
 from test_training import same_run
-from toys import TOY, toy_images, toy_teacher_file
+from toys import TOY
 
-from vemcompress.cli import main
 from vemcompress.distil import distill
 from vemcompress.errors import UsageError
 from vemcompress.seeds import distill_seeds
 from vemcompress.teach import teach
 from vemcompress.training import pace
 from vemcompress.training.pace import Limit, Pace
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 HELD_OUT = "data.held_out=1"  # so that a best checkpoint is judged
 
@@ -36,20 +35,6 @@ def clock(monkeypatch):
     stopped = Clock()
     monkeypatch.setattr(pace, "now", stopped)
     return stopped
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    return toy_teacher_file(folder / "teacher.safetensors"), toy_images(folder / "images", 4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(inputs, out: Path, *overrides: str, **options):
@@ -238,18 +223,6 @@ def test_a_run_leaves_before_a_judgement_that_would_pass_the_time(clock):
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vemcompress", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-            raise SystemExit(0)
-        return caught.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 def test_leaving_in_time_is_success_and_tells_how_to_go_on(call, inputs, tmp_path):

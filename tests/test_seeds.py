@@ -4,37 +4,22 @@ import json
 import os
 import shutil
 import signal
-import sys
 from math import sqrt
 from pathlib import Path
 
 import pytest
-import torch
-from toys import TOY, toy_images, toy_teacher_file
+from toys import TOY
 
 import vemcompress
-from vemcompress.cli import main
 from vemcompress.distil import distill
 from vemcompress.errors import InputError, Interrupted, NumericalError, RecipeError, UsageError
 from vemcompress.seeds import distill_seeds, evaluate_seeds
 from vemcompress.seeds.spread import Spread, spread, spreads
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHORT = (*TOY, "train.steps=4", "train.checkpoint_every=2", "data.held_out=1")
 ONLY = {"metrics": ["ssim_teacher"], "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    return toy_teacher_file(folder / "teacher.safetensors"), toy_images(folder / "images", count=4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(inputs, out: Path, seeds, *overrides: str, **options):
@@ -191,18 +176,6 @@ def test_eval_takes_no_mean_over_runs_of_unequal_length(whole, tmp_path):
 def test_where_one_model_is_wanted_a_folder_of_seeds_names_its_runs(whole):
     with pytest.raises(InputError, match=r"several seeds; give one of them, such as .*seed-1"):
         vemcompress.load_generator(whole[0])
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vemcompress", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-            raise SystemExit(0)
-        return caught.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 def test_the_commands_from_seeds_to_a_table(call, inputs, tmp_path):

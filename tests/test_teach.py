@@ -22,14 +22,7 @@ from vemcompress.teach import teach
 from vemcompress.teachers import start_from
 from vemcompress.weights.loading import load_generator
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums over several threads could differ in the last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

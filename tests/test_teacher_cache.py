@@ -14,7 +14,7 @@ import pytest
 import torch
 from teach_toys import LABELS, toy_data
 from test_training import ENVIRONMENT, same_run
-from toys import TOY, toy_images, toy_teacher_file
+from toys import TOY, stop_after, toy_images, toy_teacher_file
 
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.console import Console
@@ -24,22 +24,10 @@ from vemcompress.training import cache_plan
 from vemcompress.training.records import Records
 from vemcompress.training.teacher_cache import Layout, TeacherCache
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VIEWS = 2
 CACHED = (*TOY, f"train.teacher_cache={VIEWS}", "train.steps=8", "train.batch=2", "data.held_out=0")  # 4 epochs of 4
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    return toy_teacher_file(folder / "teacher.safetensors"), toy_images(folder / "images", 4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -111,19 +99,11 @@ def test_without_the_cache_nothing_is_written(inputs, tmp_path):
 def test_a_resumed_run_uses_what_is_there_and_ends_as_an_unbroken_one(inputs, tmp_path, asked):
     run(inputs, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        run(inputs, tmp_path / "broken", on_event=_stop_after(3))
+        run(inputs, tmp_path / "broken", on_event=stop_after(3))
     asked.clear()
     distill(resume=tmp_path / "broken", device="cpu")
     assert asked == [1, 2]
     same_run(tmp_path / "whole", tmp_path / "broken")
-
-
-def _stop_after(step: int):
-    def on_event(event):
-        if event["event"] == "step" and event["step"] == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return on_event
 
 
 def test_a_kill_changes_nothing(inputs, tmp_path):

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import TOY, toy_images, toy_teacher_file
+from toys import TOY, stop_after, toy_images, toy_teacher_file
 
 from vemcompress.distil import distill
 from vemcompress.errors import InputError, Interrupted, NumericalError, OutputError, RecipeError, UsageError
 from vemcompress.training import checkpoint
 from vemcompress.training.run import Log, RunFolder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 COMMAND = [sys.executable, "-m", "vemcompress", "distill"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -27,15 +29,6 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     return toy_teacher_file(folder / "teacher.safetensors"), toy_images(folder / "images")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the processes that tests start: sums over several threads could differ in the last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(inputs, out: Path, *overrides: str, **options):
@@ -80,18 +73,10 @@ def test_a_run_leaves_what_the_design_names(inputs, tmp_path):
 def test_a_resumed_run_ends_as_an_unbroken_one(inputs, tmp_path):
     run(inputs, tmp_path / "whole")
     with pytest.raises(Interrupted, match="step 4 of 6"):
-        run(inputs, tmp_path / "broken", on_event=_stop_after(4))
+        run(inputs, tmp_path / "broken", on_event=stop_after(4))
     assert json.loads(_latest(tmp_path / "broken").joinpath("state.json").read_text())["step"] == 4
     distill(resume=tmp_path / "broken", overrides=["data.workers=1", "data.on_device=never"], device="cpu")
     same_run(tmp_path / "whole", tmp_path / "broken")
-
-
-def _stop_after(step: int):
-    def on_event(event):
-        if event["event"] == "step" and event["step"] == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return on_event
 
 
 def _latest(run: Path) -> Path:

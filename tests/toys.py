@@ -1,5 +1,7 @@
 """Small things that tests share: a teacher, images, a plan, a run."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +85,13 @@ def random_inception_file(path: Path) -> Path:
     network.Mixed_7b, network.Mixed_7c = published.FIDInceptionE_1(1280), published.FIDInceptionE_2(2048)
     torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
     return path
+
+
+def stop_after(step: int):
+    """Told of events, sends this process SIGTERM once a step is made."""
+
+    def on_event(event: dict) -> None:
+        if event["event"] == "step" and event["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return on_event

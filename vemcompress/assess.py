@@ -105,7 +105,7 @@ def _loaded(
         on_event({"event": "warning", "message": message})
     from vemcompress.export.segmenter import segmenter_on  # late: ONNX Runtime is not needed by every evaluation
 
-    with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
+    with devices.memory_errors("lower --batch or --size."):
         reads = segmenter_on(segmenter, device) if segmenter is not None else None
     return _Chosen(student, original, best, reads, images, found)
 

@@ -61,7 +61,10 @@ def memory_errors(advice: str) -> Iterator[None]:
 @contextmanager
 def arithmetic(precision: str) -> Iterator[None]:
     """How a GPU multiplies float32 while inside: "fp32" exactly, "tf32" with operands of 10 bits; with "bf16", where
-    networks are in bfloat16 anyway, convolutions in TF32 and matrix products exactly."""
+    networks are in bfloat16 anyway, convolutions in TF32 and matrix products exactly.
+
+    cuDNN tries its ways to convolve a shape and keeps the fastest, as in the original code.
+    """
     cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark
     cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark = precision != "fp32", precision == "tf32", True

@@ -18,7 +18,7 @@ class Timer:
     """
 
     def __init__(self, device: torch.device):
-        self.cuda = device.type == "cuda"
+        self.device, self.cuda = device, device.type == "cuda"
         self._seconds: dict[str, float] = defaultdict(float)
         self._inside: list[str] = []
         self._last: float | torch.cuda.Event | None = None
@@ -45,7 +45,7 @@ class Timer:
     def collect(self) -> dict[str, float]:
         """Seconds by name since the last call."""
         if self._spans:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
             self._read()
         result = dict(self._seconds)
         self._seconds.clear()

@@ -11,7 +11,6 @@ import torch
 
 from vemcompress import devices
 from vemcompress.algorithms.omgd import OMGD
-from vemcompress.algorithms.omgd_online import PhasedOMGD
 from vemcompress.bench import peak
 from vemcompress.bench.runs import FastRun, PlainRun
 from vemcompress.bench.subject import Subject, subject
@@ -26,10 +25,11 @@ class StepBench:
     """Milliseconds are medians of many steps, of a cycle's mean where some updates are not due at each step.
 
     `parts` are medians too, `other` is what none of them covers; `memory` is the peak in bytes, of the GPU's allocator
-    or of the process. `flops` are those of a step's convolutions and matrix products, a multiplication and an addition
-    being two; `floor_ms` is what they take at the device's measured peak, and `peak_share` how near the step is to it.
-    `information_share` is the add-on's part of the step. `reference_ms` is the plain float32 step with the same
-    add-on, `reference_none_ms` the one without; `ratio` and `ratio_none` are our time over theirs.
+    or of the process, which on a CPU has the weights of the plain step's networks too. `flops` are those of a step's
+    convolutions and matrix products, a multiplication and an addition being two; `floor_ms` is what they take at the
+    device's measured peak, and `peak_share` how near the step is to it. `information_share` is the add-on's part of
+    the step. `reference_ms` is the plain float32 step with the same add-on, `reference_none_ms` the one without;
+    `ratio` and `ratio_none` are our time over theirs.
     """
 
     recipe: str
@@ -107,8 +107,9 @@ class _Bench:
 
     def run(self, compare: bool, reference_precision: str) -> StepBench:
         plan, algorithm = self.made.plan, self.made.algorithm
-        plain = _plain_twins(algorithm, self.phase) if compare else {}
-        ours = FastRun(algorithm, plan.train, self.made.stream(), self.device)
+        alone = self.made.alternates and self.phase == "teacher"
+        plain = _plain_twins(algorithm, alone) if compare else {}
+        ours = FastRun(algorithm, plan.train, self.made.stream(self.device), self.device)
         with ours:
             flops = ours.flops(self.cycle)
             for _ in range(WARM_UP):
@@ -146,7 +147,7 @@ class _Bench:
             threads=torch.get_num_threads(),
             precision=precision,
             compiled=plan.train.compile,
-            phase=self.phase if len(self.cycle) == 1 and plan.gan and plan.algorithm.online == "phases" else None,
+            phase=self.phase if self.made.alternates else None,
             batch=plan.train.batch,
             size=plan.data.size,
             information=plan.information.name,
@@ -169,11 +170,10 @@ class _Bench:
         )
 
 
-def _plain_twins(algorithm: OMGD, phase: str) -> dict[str, OMGD]:
+def _plain_twins(algorithm: OMGD, teacher_alone: bool) -> dict[str, OMGD]:
     """Copies in the initial state for the plain step: with the same add-on and, where it takes part, without one."""
     twins = {"reference": deepcopy(algorithm)}
-    alone = isinstance(algorithm, PhasedOMGD) and phase == "teacher"
-    if type(algorithm.information) is not Information and not alone:
+    if type(algorithm.information) is not Information and not teacher_alone:
         twins["reference_none"] = deepcopy(algorithm)
         twins["reference_none"].information = Information()
     return twins

@@ -34,12 +34,19 @@ class Subject:
     images: ImageSet
     random: list[str] = field(default_factory=list)
 
-    def stream(self):
-        return self.images.stream(runs.channels_of(self.algorithm.student), self.plan.train.batch, 0)
+    def stream(self, device: torch.device):
+        """The batches that a run on this device has."""
+        channels, train = runs.channels_of(self.algorithm.student), self.plan.train
+        return self.images.stream(channels, train.batch, train.seed, device=device)
+
+    @property
+    def alternates(self) -> bool:
+        """Whether teacher and student take turns."""
+        return isinstance(self.algorithm, PhasedOMGD)
 
     def cycle(self, phase: str) -> list[int]:
         """Numbers of steps after which the same updates are due again; of alternating recipes one of that `phase`."""
-        if isinstance(self.algorithm, PhasedOMGD):
+        if self.alternates:
             return [1 if phase == "teacher" else self.algorithm.phases.steps + 1]
         return list(range(1, 1 + (self.plan.gan.every if self.plan.gan else 1)))
 
@@ -56,6 +63,8 @@ def subject(
     """The recipe's algorithm as `distill` would make it. Raises as `distill`, and UsageError where weights are missing
     and may not be random. `folder` takes images that are drawn where `data` is None."""
     plan, made_up = recipes.read(recipe, overrides), []
+    if plan.train.teacher_cache:
+        raise UsageError("bench-step measures the teacher at work; leave train.teacher_cache away.")
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
     plan, loaded = _teacher_given(plan, teacher, data)

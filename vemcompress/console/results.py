@@ -116,8 +116,7 @@ class Results:
         self.show(
             f"{values['recipe']}{phase}: batch {values['batch']} at {values['size']} px, "
             f"{values['precision']}{compiled}, {values['images_per_second']:.2f} images a second, "
-            f"add-on {values['information']} "
-            f"{100 * values['information_share']:.1f} %"
+            f"add-on {values['information']} {100 * values['information_share']:.1f} %"
         )
         self.show(
             f"{values['flops'] / 1e9:.1f} GFLOP a step, at the peak of {values['peak_flops'] / 1e9:.0f} GFLOP/s "

@@ -24,6 +24,12 @@ from vemcompress.settings import BaseSettings, Betas
 from vemcompress.step import Adam, Update
 from vemcompress.weights.inspect import in_channels, out_channels
 
+# In which the discriminator's BatchNorm sees OMGD's passes, each for a teacher: its own update, fake before real and
+# teacher after teacher, and then the updates of the deep and the wide one.
+PUBLISHED_PASSES = (
+    ("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("deep", "deep"), ("wide", "wide"),
+)  # fmt: skip
+
 
 @dataclass
 class Pairs:
@@ -191,14 +197,13 @@ class Pix2PixTeachers(Conditional):
         return {teacher: precise(value) for teacher, value in scores.items()}
 
     def _published_order(self) -> list[PassOrder]:
-        """In which BatchNorm's statistics see the passes: the discriminator's own update, fake before real, teacher
-        after teacher, and then the updates of the deep and the wide one."""
-        order = [("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("deep", "deep")]
-        order.append(("wide", "wide"))
-        return [
-            PassOrder((stage.norm for stage in stages), [name for teacher, name in order if owner in (teacher, "both")])
-            for owner, stages in self.discriminator.owners().items()
-        ]
+        """By which stages: those of both teachers see every pass, the others those of their own teacher."""
+        passes = {
+            owner: [name for teacher, name in PUBLISHED_PASSES if owner in (teacher, "both")]
+            for owner in ("both", "wide", "deep")
+        }
+        stages = self.discriminator.owners().items()
+        return [PassOrder((stage.norm for stage in of_owner), passes[owner]) for owner, of_owner in stages]
 
     def updates(self) -> list[Update]:
         group = "teachers"

@@ -30,10 +30,15 @@ def ssim(teachers: Tensor, student: Tensor) -> Tensor:
     """
     t, s = teachers.detach().float(), student.float()
     t = t.unflatten(0, (-1, len(s)))
-    mu_t, tt, mu_s, ss = _blurred(t), _blurred(t * t), _blurred(s), _blurred(s * s)
-    means, product, st = mu_s * mu_s + mu_t * mu_t, mu_s * mu_t, _blurred(s * t)
+    (mu_t, tt), (mu_s, ss), st = _moments(t), _moments(s), _blurred(s * t)
+    means, product = mu_s * mu_s + mu_t * mu_t, mu_s * mu_t
     numerator = (2 * product + C1) * (2 * (st - product) + C2)
     return (numerator / ((means + C1) * (ss + tt - means + C2))).mean()
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x and its square, ... x C x H x W, each blurred."""
+    return _blurred(torch.cat((x, x * x), dim=-3)).chunk(2, dim=-3)
 
 
 def _blurred(x: Tensor) -> Tensor:

@@ -1,0 +1,40 @@
+"""What several test files ask for by name."""
+
+import sys
+
+import pytest
+import torch
+from toys import toy_images, toy_teacher_file
+
+from vemcompress.cli import main
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vemcompress", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+            raise SystemExit(0)
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def one_thread():
+    """As in the processes that tests start: sums over several threads could differ in the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A toy teacher's file, and a folder of four images."""
+    folder = tmp_path_factory.mktemp("inputs")
+    return toy_teacher_file(folder / "teacher.safetensors"), toy_images(folder / "images", 4)
