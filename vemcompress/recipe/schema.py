@@ -74,6 +74,9 @@ class TrainSettings(BaseSettings):
     (SSIM), or the L1 distance to the ground truth where the teacher learns from pairs. `best_on`: the held-out part
     of the training images, or, as the papers did, the test images. `segmenter` and `inception`: files for miou and fid.
 
+    `precision`: of float32 products on a GPU, see `devices.arithmetic`, or networks in bfloat16 beside losses and
+    energies in float32. `compile`: the networks by torch.compile, on a GPU as CUDA graphs.
+
     `teacher_cache`: N > 0 gives each image N fixed views instead of a new crop and flip at each sample, and keeps on
     disk what a frozen teacher makes of them. That is another augmentation than the published one, and a weaker one.
     """
