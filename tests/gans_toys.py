@@ -11,7 +11,7 @@ from toys import random, toy_teacher
 
 from vemcompress.gans.base import GAN
 from vemcompress.networks.base import Generator
-from vemcompress.training.runner import Runner
+from vemcompress.training.optimizers import Runner
 
 SIZE = 32
 CPU = torch.device("cpu")

@@ -16,23 +16,23 @@ from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
 from toys import TOY, random, toy_images, toy_teacher, toy_teacher_file
 
-from vemcompress import distributed
 from vemcompress.algorithms.omgd import OMGD
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
+from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
 from vemcompress.errors import VemError
 from vemcompress.evaluation import evaluate
+from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
 from vemcompress.evaluation.select import scorer
-from vemcompress.export.segmenter import OnnxSegmenter
 from vemcompress.information import build_information
 from vemcompress.information.crd import CRD
 from vemcompress.information.vem import VEM
-from vemcompress.learner import Learner
 from vemcompress.networks.features import squeezenet_features
-from vemcompress.networks.sync_norm import synchronise
-from vemcompress.seeds import distill_seeds, evaluate_seeds
-from vemcompress.step import Adam
+from vemcompress.networks.norms import synchronise
+from vemcompress.system import distributed
 from vemcompress.training import compiling
-from vemcompress.training.runner import Runner
+from vemcompress.training.learner import Learner
+from vemcompress.training.optimizers import Runner
+from vemcompress.training.update import Adam
 
 BATCH, STEPS = 4, 3
 RUN = (*TOY, "train.batch=4", "data.held_out=3", "train.sample_every=3")

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from toys import toy_images
 
-from vemcompress.teach import TeachResult, teach
+from vemcompress.commands.teach import TeachResult, teach
 
 TRAIN = ("data.size=32", "train.steps=4", "train.batch=2", "train.log_every=1", "train.sample_every=100")
 TRAIN = (*TRAIN, "train.checkpoint_every=2")

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from toys import TOY, toy_images, toy_teacher_file
 
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
 from vemcompress.errors import Interrupted, RecipeError
-from vemcompress.evaluation.select import Score
-from vemcompress.training.best import Best
+from vemcompress.runs.best import Best, Score
 
 SETTINGS = (*TOY, "data.held_out=2", "train.checkpoint_every=1", "information.name=none")
 SETTINGS = tuple(s for s in SETTINGS if not s.startswith("information.") or s.endswith("none"))

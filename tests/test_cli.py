@@ -29,7 +29,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run_folder(inputs):
-    from vemcompress.distil import distill
+    from vemcompress.commands.distill import distill
 
     out = inputs[0].parent / "run"
     distill(inputs[0], data=[inputs[1]], out=out, overrides=TOY, device="cpu")

@@ -10,8 +10,8 @@ from toys import random, toy_algorithm
 from vemcompress.errors import RecipeError
 from vemcompress.information.crd import CRD, pooled
 from vemcompress.losses.information import info_nce
-from vemcompress.step import Output
-from vemcompress.training.runner import Runner
+from vemcompress.training.optimizers import Runner
+from vemcompress.training.update import Output
 
 
 def crd_algorithm(*overrides):

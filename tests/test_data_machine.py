@@ -34,5 +34,5 @@ def test_two_gibibytes_where_nothing_tells(memory):
 @pytest.mark.parametrize(("cores", "ranks", "threads"), [(1, 1, 2), (6, 1, 6), (64, 1, 8), (16, 4, 4)])
 def test_threads_follow_the_processors_and_the_ranks_that_share_them(monkeypatch, cores, ranks, threads):
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: range(cores), raising=False)
-    monkeypatch.setattr("vemcompress.launch.local_processes", lambda: ranks)
+    monkeypatch.setattr("vemcompress.system.launch.local_processes", lambda: ranks)
     assert machine.default_workers() == threads

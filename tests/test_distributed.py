@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 
 import vemcompress
 import vemcompress.cli
-from vemcompress.devices import choose
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
 from vemcompress.errors import UsageError
-from vemcompress.training import checkpoint, compiling
+from vemcompress.runs import checkpoint
+from vemcompress.system.devices import choose
+from vemcompress.training import compiling
 
 HERE = Path(__file__).parent
 ROOT = Path(vemcompress.__file__).parents[1]

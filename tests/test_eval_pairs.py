@@ -14,17 +14,17 @@ from torch import nn
 from torchvision.models import squeezenet1_1
 from toys import TOY, toy_images, toy_teacher_file
 
-from vemcompress.assess import evaluate as assess
+from vemcompress.commands.distill import distill
+from vemcompress.commands.evaluate import evaluate as assess
+from vemcompress.commands.teach import teach
 from vemcompress.data.labels import LabelMaps
 from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.data.settings import DataSettings
-from vemcompress.distil import distill
 from vemcompress.errors import InputError, NetworkError, UsageError
 from vemcompress.evaluation import evaluate, load_extractor
 from vemcompress.evaluation import prepare as prepare_module
+from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
 from vemcompress.evaluation.segmenters import Segmenter
-from vemcompress.export.segmenter import OnnxSegmenter
-from vemcompress.teach import teach
 
 LABELS = ("data.kind=labels", "data.classes=3", "data.direction=BtoA")
 UNET = ("network.family=unet", "network.width=4", "network.downs=5")

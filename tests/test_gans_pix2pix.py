@@ -9,7 +9,7 @@ from toys import toy_teacher
 from vemcompress.errors import NumericalError, RecipeError
 from vemcompress.gans import Pix2Pix, Pix2PixTeachers
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig, build_discriminator
-from vemcompress.training.runner import Runner
+from vemcompress.training.optimizers import Runner
 from vemcompress.weights.discriminator import load_discriminator, save_discriminator
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from toys import toy_teacher
 
 from vemcompress import recipe as recipes
+from vemcompress.commands.generate import generate
 from vemcompress.errors import InputError, NumericalError, OutputError, UsageError
-from vemcompress.generate import generate
 from vemcompress.weights.artifact import save_generator
 
 OURS = {"layout": "NCHW", "range": "-1..1", "multiple": "4", "min_size": "8"}
@@ -236,7 +236,7 @@ def test_an_onnx_file_runs_without_torch(negative, tmp_path):
     photo(tmp_path / "a.bmp")
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from vemcompress.generate import generate\n"
+        "from vemcompress.commands.generate import generate\n"
         f"print(len(generate({str(negative)!r}, {str(tmp_path / 'a.bmp')!r}, {str(tmp_path / 'out')!r}).written))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])

@@ -7,7 +7,7 @@ import torch
 from teach_toys import CRD, TURNS, VEM, toy_data
 from toys import TOY, toy_teacher_file
 
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
 
 EARLY, LATE = 60, 240  # by then buffers, pools and caches are full
 LONG = (f"train.steps={LATE}", "train.checkpoint_every=20", "train.sample_every=20", "train.log_every=10")

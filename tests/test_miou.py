@@ -18,7 +18,7 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import segmenters
 from vemcompress.evaluation.miou import Miou, confusion, evaluate_miou, iou_per_class, mean_iou, pixel_accuracy
 from vemcompress.evaluation.segmenters import DRNSegmenter, Segmenter, class_map, load_drn
-from vemcompress.networks.drn import DRN
+from vemcompress.networks.segmentation import DRN
 
 NARROW = {"classes": 5, "widths": (4, 4, 8, 8, 8, 12, 12, 12), "depths": (1, 1, 2, 1, 3, 1, 1, 1)}
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vemcompress.errors import InputError
 from vemcompress.evaluation.miou import evaluate_miou
-from vemcompress.export.segmenter import OnnxSegmenter, open_segmenter
+from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter, open_segmenter
 
 FREE = ("n", 3, "h", "w")
 

@@ -10,8 +10,8 @@ from vemcompress.algorithms.omgd import connector, paired_taps
 from vemcompress.errors import NumericalError
 from vemcompress.losses import features, image
 from vemcompress.networks.features import squeezenet_features, vgg16_features
-from vemcompress.resolve import resolve
-from vemcompress.training.runner import Runner, decay
+from vemcompress.recipe.resolve import resolve
+from vemcompress.training.optimizers import Runner, decay
 
 
 def teacher_of(blocks: int, family: str = "resnet"):

@@ -21,8 +21,8 @@ from vemcompress.information.vem import VEM
 from vemcompress.information.vid import VID
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig
 from vemcompress.networks.features import FeatureNetwork
-from vemcompress.step import Adam
-from vemcompress.training.runner import Runner
+from vemcompress.training.optimizers import Runner
+from vemcompress.training.update import Adam
 
 SIZE, EPOCH, CONSTANT, DECAYING = 32, 1, 1, 2  # in steps a epoch, and in epochs
 LAMBDA = {"ssim": 10.0, "style": 1e4, "feature": 10.0, "tv": 1e-5, "channel": 50.0}

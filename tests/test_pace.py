@@ -9,10 +9,10 @@ from test_seeds import SHORT
 from test_training import same_run
 from toys import TOY
 
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
+from vemcompress.commands.seeds import distill_seeds
+from vemcompress.commands.teach import teach
 from vemcompress.errors import UsageError
-from vemcompress.seeds import distill_seeds
-from vemcompress.teach import teach
 from vemcompress.training import pace
 from vemcompress.training.pace import Limit, Pace
 

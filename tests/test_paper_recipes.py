@@ -7,14 +7,14 @@ from functools import cache
 import pytest
 import torch
 
-from vemcompress import paper
 from vemcompress import recipe as recipes
 from vemcompress.cli import app
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GANS
 from vemcompress.networks import build_generator
 from vemcompress.networks.base import count_parameters
-from vemcompress.resolve import resolve, resolve_teaching
+from vemcompress.recipe import paper
+from vemcompress.recipe.resolve import resolve, resolve_teaching
 
 ROWS = [name for name in recipes.shipped() if name.startswith("paper/")]
 LEARNING = [name for name in recipes.shipped() if recipes.read(name).gan is not None]

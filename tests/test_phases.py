@@ -9,13 +9,12 @@ from toys import random, toy_teacher
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.omgd_online import PhasedOMGD
 from vemcompress.algorithms.phases import Phases
-from vemcompress.evaluation.select import Score
 from vemcompress.gans import CycleGAN
-from vemcompress.gans.schedule import epoch_decay
 from vemcompress.information.base import Information
 from vemcompress.networks.discriminators import PatchGANConfig
-from vemcompress.step import Adam
-from vemcompress.training.runner import Runner
+from vemcompress.runs.best import Score
+from vemcompress.training.optimizers import Runner, epoch_decay
+from vemcompress.training.update import Adam
 
 
 def turns(phases: Phases) -> str:

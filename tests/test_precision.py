@@ -6,7 +6,7 @@ import pytest
 import torch
 from toys import TOY, random, toy_algorithm, toy_images, toy_teacher_file
 
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from vemcompress.commands.quickstart import TEACHER, teacher
+from vemcompress.commands.quickstart.scenes import draw_pair, write_images
+from vemcompress.commands.quickstart.shapes import Light, Shape, gradient, rasterise
 from vemcompress.data.images import list_images, read_image
-from vemcompress.networks.resnet import ResNetConfig
-from vemcompress.quickstart import TEACHER, teacher
-from vemcompress.quickstart.scenes import draw_pair, write_images
-from vemcompress.quickstart.shapes import Light, Shape, gradient, rasterise
+from vemcompress.networks.generators.resnet import ResNetConfig
 from vemcompress.weights.loading import load_generator
 
 

@@ -10,7 +10,7 @@ from vemcompress import recipe as recipes
 from vemcompress.errors import RecipeError
 from vemcompress.losses import features
 from vemcompress.networks.features import squeezenet_features
-from vemcompress.resolve import calibrate, resolve
+from vemcompress.recipe.resolve import calibrate, resolve
 
 
 def write(tmp_path, text: str):

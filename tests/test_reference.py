@@ -8,11 +8,11 @@ from torch import nn
 from toys import random, toy_plan, toy_teacher
 
 from vemcompress import recipe as recipes
+from vemcompress.commands.gan_parts import build_gan, settled
+from vemcompress.commands.parts import build_algorithm
 from vemcompress.networks.features import FeatureNetwork
+from vemcompress.recipe.resolve import resolve
 from vemcompress.reference.step import PlainStep
-from vemcompress.resolve import resolve
-from vemcompress.students import build_algorithm
-from vemcompress.teachers import build_gan, settled
 from vemcompress.training.stepper import Stepper
 
 CPU, STEPS, SIZE = torch.device("cpu"), 20, 32

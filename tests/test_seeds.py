@@ -11,10 +11,10 @@ import pytest
 from toys import TOY
 
 import vemcompress
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
+from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
+from vemcompress.commands.seeds.spread import Spread, spread, spreads
 from vemcompress.errors import InputError, Interrupted, NumericalError, RecipeError, UsageError
-from vemcompress.seeds import distill_seeds, evaluate_seeds
-from vemcompress.seeds.spread import Spread, spread, spreads
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from toys import TOY, random, toy_algorithm, toy_images, toy_plan, toy_teacher, toy_teacher_file
 
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
+from vemcompress.commands.parts import build_algorithm
 from vemcompress.errors import NumericalError, UsageError
-from vemcompress.step import Adam, Update
-from vemcompress.students import build_algorithm
-from vemcompress.timing import Timer
 from vemcompress.training import compiling
-from vemcompress.training.runner import Runner
+from vemcompress.training.optimizers import Runner
 from vemcompress.training.stepper import Stepper
+from vemcompress.training.timing import Timer
+from vemcompress.training.update import Adam, Update
 
 CPU = torch.device("cpu")
 
@@ -169,7 +169,7 @@ def test_a_deferred_guard_trains_as_one_that_looks_at_once():
 
 def test_parts_within_parts_count_once(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("vemcompress.timing.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("vemcompress.training.timing.perf_counter", lambda: next(clock))
     timer = Timer(CPU)
     with timer.part("outer"), timer.part("inner"):
         pass

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from teach_toys import CRD, LABELS, SMALL, TEACHERS, TRAIN, TURNS, VEM, taught, toy_data, toy_teachers
 
 from vemcompress import recipe as recipes
-from vemcompress import runs
 from vemcompress.algorithms.omgd import OMGD
-from vemcompress.distil import distill
+from vemcompress.commands import opening
+from vemcompress.commands.distill import distill
+from vemcompress.commands.gan_parts import start_from
+from vemcompress.commands.teach import teach
 from vemcompress.errors import InputError, Interrupted, UsageError
-from vemcompress.evaluation.select import Score
-from vemcompress.teach import teach
-from vemcompress.teachers import start_from
+from vemcompress.runs.best import Score
 from vemcompress.weights.loading import load_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -143,7 +143,7 @@ ONLINE = {
 def test_a_resumed_online_run_ends_as_an_unbroken_one(case, stop, data, tmp_path, monkeypatch):
     recipe, kind, settings, holds = ONLINE[case]
     if case == "turns":
-        monkeypatch.setattr(runs, "picker", by_first_weight)
+        monkeypatch.setattr(opening, "picker", by_first_weight)
     options = {"data": data[kind], "recipe": recipe, "device": "cpu"}
     options["overrides"] = [*TRAIN, *settings, "train.steps=8", "train.decay=epoch"]
     distill(out=tmp_path / "whole", **options)
@@ -259,7 +259,7 @@ def test_a_frozen_teacher_that_was_taught_does_not_move(data, teachers, tmp_path
 def test_who_learns_from_a_taught_run_takes_its_kind_of_data_but_no_photo_for_a_pair(tmp_path):
     def kind(data: list) -> str:
         plan = recipes.read("omgd")
-        return runs.located(plan, tmp_path / "run", data, lambda event: None).data.kind
+        return opening.located(plan, tmp_path / "run", data, lambda event: None).data.kind
 
     taught = recipes.read("pix2pix", [f"data.roots=['{tmp_path}']", "data.direction=BtoA"])
     (tmp_path / "run").mkdir()

@@ -18,10 +18,10 @@ from teach_toys import (
 )  # fmt: skip
 from toys import toy_images
 
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
+from vemcompress.commands.teach import teach
 from vemcompress.errors import InputError, NumericalError, RecipeError, UsageError
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig, build_discriminator
-from vemcompress.teach import teach
 from vemcompress.weights.discriminator import save_discriminator
 
 

@@ -17,12 +17,12 @@ from test_training import ENVIRONMENT, same_run
 from toys import TOY, stop_after, toy_images, toy_teacher_file
 
 from vemcompress.algorithms.omgd import OMGD
+from vemcompress.commands.distill import distill
 from vemcompress.console import Console
-from vemcompress.distil import distill
 from vemcompress.errors import Interrupted, OutputError, RecipeError, UsageError
-from vemcompress.training import cache_plan
-from vemcompress.training.records import Records
-from vemcompress.training.teacher_cache import Layout, TeacherCache
+from vemcompress.runs import teacher_cache
+from vemcompress.runs.records import Records
+from vemcompress.runs.teacher_cache import Layout, TeacherCache
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -199,7 +199,7 @@ def test_bfloat16_takes_half(inputs, tmp_path):
 
 
 def test_a_disk_without_the_room_is_refused_before_anything_is_written(inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_plan.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(1000))
+    monkeypatch.setattr(teacher_cache.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(1000))
     with pytest.raises(OutputError, match="4 images x 2 views"):
         run(inputs, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -233,7 +233,7 @@ def test_a_teacher_that_learns_has_no_cache(recipe, inputs, tmp_path):
 
 
 def test_several_processes_have_no_cache(inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_plan, "launch", SimpleNamespace(processes=lambda: 2))
+    monkeypatch.setattr(teacher_cache, "launch", SimpleNamespace(processes=lambda: 2))
     with pytest.raises(RecipeError, match="one process"):
         run(inputs, tmp_path / "run")
 

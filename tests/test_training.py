@@ -14,10 +14,10 @@ import pytest
 import torch
 from toys import TOY, stop_after, toy_images, toy_teacher_file
 
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
 from vemcompress.errors import InputError, Interrupted, NumericalError, OutputError, RecipeError, UsageError
-from vemcompress.training import checkpoint
-from vemcompress.training.run import Log, RunFolder
+from vemcompress.runs import checkpoint
+from vemcompress.runs.folder import Log, RunFolder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,7 +5,7 @@ import torch
 from toys import random, toy_algorithm
 
 from vemcompress.losses.energy import contrast, magnitude
-from vemcompress.training.runner import Runner
+from vemcompress.training.optimizers import Runner
 
 
 def one_output(algorithm):

@@ -7,10 +7,10 @@ import torch
 from test_vem import awake, one_output
 from toys import TOY, random, toy_algorithm, toy_images, toy_teacher_file
 
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
 from vemcompress.information.divergence import Divergence
 from vemcompress.networks.energy import EnergyModel
-from vemcompress.training.runner import Runner
+from vemcompress.training.optimizers import Runner
 
 
 def test_the_log_has_the_gap_the_magnitude_and_the_way_of_the_samples():

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from toys import TOY, random, toy_algorithm, toy_images, toy_teacher_file
 
-from vemcompress.distil import distill
+from vemcompress.commands.distill import distill
 from vemcompress.losses.information import gaussian
-from vemcompress.training import checkpoint
-from vemcompress.training.runner import Runner
+from vemcompress.runs import checkpoint
+from vemcompress.training.optimizers import Runner
 
 
 def vid_algorithm(*overrides):

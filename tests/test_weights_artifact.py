@@ -10,13 +10,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from vemcompress.commands.inspect import describe
 from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import use_image_statistics
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.files import sha256_file, write_atomically
-from vemcompress.weights.inspect import describe
 from vemcompress.weights.loading import load, load_generator
 
 CONFIGS = [

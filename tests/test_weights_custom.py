@@ -6,10 +6,10 @@ import textwrap
 import pytest
 import torch
 
+from vemcompress.commands.inspect import describe
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.weights.custom import macs_by_hooks
-from vemcompress.weights.inspect import describe
 from vemcompress.weights.loading import load
 
 CODE = """

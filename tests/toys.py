@@ -11,11 +11,11 @@ from PIL import Image
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms.omgd import OMGD
+from vemcompress.commands.parts import build_algorithm
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import Generator, init_weights
 from vemcompress.recipe import Recipe
-from vemcompress.resolve import resolve
-from vemcompress.students import build_algorithm
+from vemcompress.recipe.resolve import resolve
 from vemcompress.weights.artifact import save_generator
 
 # No features, few and small images: a step takes milliseconds.

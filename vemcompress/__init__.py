@@ -2,8 +2,8 @@
 
 The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `evaluate` and `export_onnx` take what
 the commands take (recipe keys through `overrides`) and return typed results, as do `distill_seeds` and
-`evaluate_seeds` over several seeds; `vemcompress.generate.generate` runs photos through a model. They are imported
-when first used.
+`evaluate_seeds` over several seeds; `vemcompress.commands.generate.generate` runs photos through a model. They are
+imported when first used.
 """
 
 from importlib import import_module
@@ -13,11 +13,11 @@ __version__ = "0.1.0"
 _FACE = {
     "load_generator": "vemcompress.weights.loading",
     "load_energy_model": "vemcompress.weights.energy",
-    "distill": "vemcompress.distil",
-    "teach": "vemcompress.teach",
-    "evaluate": "vemcompress.assess",
-    "distill_seeds": "vemcompress.seeds",
-    "evaluate_seeds": "vemcompress.seeds",
+    "distill": "vemcompress.commands.distill",
+    "teach": "vemcompress.commands.teach",
+    "evaluate": "vemcompress.commands.evaluate",
+    "distill_seeds": "vemcompress.commands.seeds",
+    "evaluate_seeds": "vemcompress.commands.seeds",
     "export_onnx": "vemcompress.export.onnx",
 }
 __all__ = [*_FACE, "__version__"]

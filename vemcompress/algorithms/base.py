@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from vemcompress.learner import Learner
+from vemcompress.training.learner import Learner
 
 
 class Algorithm(Learner):

@@ -12,17 +12,17 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from vemcompress import distributed
 from vemcompress.algorithms.base import Algorithm
 from vemcompress.information.base import Information
-from vemcompress.learner import one_by_one
 from vemcompress.losses import features as feature_losses
 from vemcompress.losses import image as image_losses
 from vemcompress.networks.base import Generator as ImageGenerator
 from vemcompress.networks.base import Taps, init_weights
 from vemcompress.networks.features import FeatureNetwork
-from vemcompress.settings import BaseSettings
-from vemcompress.step import Adam, Output, Update
+from vemcompress.system import distributed
+from vemcompress.system.settings import BaseSettings
+from vemcompress.training.learner import one_by_one
+from vemcompress.training.update import Adam, Output, Update
 
 Features = Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe", "none"]
 

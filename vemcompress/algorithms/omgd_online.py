@@ -9,8 +9,8 @@ from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.phases import Phases
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN, within
-from vemcompress.learner import one_by_one
-from vemcompress.step import Output, Update
+from vemcompress.training.learner import one_by_one
+from vemcompress.training.update import Output, Update
 
 
 class OnlineOMGD(OMGD):

@@ -7,7 +7,7 @@ from time import perf_counter
 import torch
 import torch.nn.functional as F
 
-from vemcompress import devices
+from vemcompress.system import devices
 
 # Of the square matrices, of the maps that are convolved, and of the floats that are copied; other devices as a CPU.
 SIDE = {"cpu": 3072, "cuda": 8192}

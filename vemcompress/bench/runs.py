@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from vemcompress import devices
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.bench.flops import counter as counted
 from vemcompress.recipe import TrainSettings
 from vemcompress.reference.step import PlainStep
+from vemcompress.system import devices
 from vemcompress.training.compiling import as_written
 from vemcompress.training.stepper import Stepper
 

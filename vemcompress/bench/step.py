@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from vemcompress import devices
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.bench import peak
 from vemcompress.bench.runs import FastRun, PlainRun
 from vemcompress.bench.subject import Subject, subject
 from vemcompress.errors import UsageError
 from vemcompress.information.base import Information
+from vemcompress.system import devices
 
 WARM_UP = 2
 

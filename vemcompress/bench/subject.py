@@ -7,19 +7,19 @@ from pathlib import Path
 import torch
 
 from vemcompress import recipe as recipes
-from vemcompress import runs
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.omgd_online import PhasedOMGD
 from vemcompress.bench.images import draw
+from vemcompress.commands import opening
+from vemcompress.commands.gan_parts import build_gan, settled
+from vemcompress.commands.parts import build_algorithm
 from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import UsageError
 from vemcompress.networks import MobileResNetConfig, build_generator
 from vemcompress.networks.base import Generator, init_weights
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
 from vemcompress.recipe import Recipe
-from vemcompress.resolve import calibrate, resolve
-from vemcompress.students import build_algorithm
-from vemcompress.teachers import build_gan, settled
+from vemcompress.recipe.resolve import calibrate, resolve
 from vemcompress.weights.features import load_features
 
 TEACHER = MobileResNetConfig(width=64)  # the papers' CycleGAN teacher
@@ -36,7 +36,7 @@ class Subject:
 
     def stream(self, device: torch.device):
         """The batches that a run on this device has."""
-        channels, train = runs.channels_of(self.algorithm.student), self.plan.train
+        channels, train = self.algorithm.student.channels, self.plan.train
         return self.images.stream(channels, train.batch, train.seed, device=device)
 
     @property
@@ -68,7 +68,7 @@ def subject(
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
     plan, loaded = _teacher_given(plan, teacher, data)
-    images = runs.training_images(plan, lambda event: None) if data is not None else training_set(plan.data)
+    images = opening.training_images(plan, lambda event: None) if data is not None else training_set(plan.data)
     gan = None
     if plan.gan is not None:
         gan = build_gan(plan, loaded, images.channels())
@@ -76,7 +76,7 @@ def subject(
     else:
         original = loaded.generator if loaded else _random_teacher(plan, random_weights)
     made_up += [] if loaded else ["teacher"]
-    channels = runs.channels_of(original)
+    channels = original.channels
     plan = resolve(plan, original, channels, images.count)
     features, is_random = _features(plan, random_weights)
     made_up += [plan.algorithm.features] if is_random else []
@@ -101,7 +101,7 @@ def _teacher_given(plan: Recipe, teacher, data):
     if teacher is None:
         roots = plan.data.roots if data is None else tuple(map(str, [data] if isinstance(data, str | Path) else data))
         return plan.model_copy(update={"data": plan.data.model_copy(update={"roots": roots})}), None
-    return runs.load_teacher(runs.located(plan, teacher, data or (), lambda event: None))
+    return opening.load_teacher(opening.located(plan, teacher, data or (), lambda event: None))
 
 
 def _random_teacher(plan: Recipe, random_weights: bool) -> Generator:

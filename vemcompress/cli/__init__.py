@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from vemcompress import launch
 from vemcompress.cli import bench, measure, recipes, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
+from vemcompress.system import launch
 
 __all__ = ["app", "main"]
 

@@ -48,8 +48,8 @@ def evaluate(
     console = open_console()
     weights_only(model)
     with console.talking() as on_event:
-        from vemcompress.assess import evaluate as run
-        from vemcompress.seeds import are_in, evaluate_seeds
+        from vemcompress.commands.evaluate import evaluate as run
+        from vemcompress.commands.seeds import are_in, evaluate_seeds
 
         several = are_in(model)
         result = (evaluate_seeds if several else run)(
@@ -91,7 +91,7 @@ def stats(
     """Save real images' statistics for eval --real."""
     console = open_console()
     with console.talking() as on_event:
-        from vemcompress.assess import real_statistics
+        from vemcompress.commands.evaluate import real_statistics
 
         result = real_statistics(
             data,
@@ -116,7 +116,7 @@ def inspect(
     console = open_console()
     weights_only(model)
     with console.talking():
-        from vemcompress.weights.inspect import describe
+        from vemcompress.commands.inspect import describe
         from vemcompress.weights.loading import load
 
         result = describe(load(model, class_path=teacher_class), size, size)

@@ -24,7 +24,8 @@ def recipes_show(
 
     Of a row of the paper also its figures beside ours, as comments.
     """
-    from vemcompress import paper, recipe
+    from vemcompress import recipe
+    from vemcompress.recipe import paper
 
     found, console = recipe.read(name, set_ or []), open_console()
     values = found.model_dump(mode="json")

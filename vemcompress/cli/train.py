@@ -91,8 +91,8 @@ def distill(
     numbers = None if seeds is None else _seeds(seeds)
     console = open_console()
     with console.talking() as on_event:
-        from vemcompress.distil import distill as run
-        from vemcompress.seeds import are_in, distill_seeds
+        from vemcompress.commands.distill import distill as run
+        from vemcompress.commands.seeds import are_in, distill_seeds
 
         several = numbers is not None or (resume is not None and are_in(resume))
         result = (partial(distill_seeds, numbers) if several else run)(
@@ -153,7 +153,7 @@ def teach(
     overrides = overrides_of(given, set_)
     console = open_console()
     with console.talking() as on_event:
-        from vemcompress.teach import teach as run
+        from vemcompress.commands.teach import teach as run
 
         result = run(
             data=data or (),
@@ -183,7 +183,7 @@ def quickstart(
     """
     console = open_console()
     with console.talking() as on_event:
-        from vemcompress.quickstart.tour import tour
+        from vemcompress.commands.quickstart.tour import tour
 
         result = tour(out, steps=steps, device=device, on_event=on_event)
     console.result(result, json, console.toured)

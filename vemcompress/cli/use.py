@@ -59,7 +59,7 @@ def generate(
     """
     console = open_console()
     with console.talking() as on_event:
-        from vemcompress.generate import generate as run
+        from vemcompress.commands.generate import generate as run
 
         result = run(model, input, out, size=size, batch=batch, device=device, on_event=on_event)
     console.result(result.as_dict(), json, console.generated)

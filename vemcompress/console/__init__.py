@@ -2,11 +2,11 @@
 
 import sys
 
-from vemcompress import launch
 from vemcompress.console.recipes import Recipes
 from vemcompress.console.scores import Scores
 from vemcompress.console.talk import Talk
 from vemcompress.errors import RankLost, VemError
+from vemcompress.system import launch
 
 
 class Console(Talk, Scores, Recipes):

@@ -8,8 +8,8 @@ from rich.console import Console as Rich
 from rich.table import Table
 from rich.text import Text
 
-from vemcompress import launch
 from vemcompress.console.words import millions, plain, steps_of, stopped, times_fewer
+from vemcompress.system import launch
 
 
 class Results:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from vemcompress import launch
+from vemcompress.system import launch
 
 LEAST_WORKERS, MOST_WORKERS = 2, 8
 CACHE_SHARE, CACHE_UNKNOWN = 4, 2 << 30

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vemcompress import distributed
 from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
 from vemcompress.data.settings import DataSettings
 from vemcompress.data.sources import find_test_images, locate
 from vemcompress.data.stream import Event, ImageStream, test_batch
+from vemcompress.system import distributed
 
 HELD_OUT_SHARE, HELD_OUT_MOST, HELD_OUT_FROM = 20, 64, 80
 

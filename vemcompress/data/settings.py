@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from vemcompress.data.labels import Ids, LabelInput
 from vemcompress.data.pairing import Direction
-from vemcompress.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings
 
 DataKind = Literal["single", "paired", "labels", "unpaired"]
 

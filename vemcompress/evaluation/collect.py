@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vemcompress import distributed
 from vemcompress.data.images import ImageError
 from vemcompress.errors import InputError
 from vemcompress.evaluation.batches import batches, to_bytes
@@ -19,6 +18,7 @@ from vemcompress.evaluation.prepare import Setup
 from vemcompress.evaluation.running import evaluating, output_of, same_shape, to_unit
 from vemcompress.evaluation.sides import Side
 from vemcompress.evaluation.statistics import OnEvent
+from vemcompress.system import distributed
 
 
 @dataclass

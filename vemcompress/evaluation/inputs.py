@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vemcompress import distributed
 from vemcompress.data.pair_stream import checked_pair_channels, is_one_hot, square_pair
 from vemcompress.data.sets import ImageSet
 from vemcompress.data.squares import load_square
 from vemcompress.errors import InputError
 from vemcompress.evaluation.batches import OnBad, decoded, stack, to_network
+from vemcompress.system import distributed
 
 
 class Sample(NamedTuple):

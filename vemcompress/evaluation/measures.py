@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vemcompress import distributed
 from vemcompress.data.images import ImageError
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError
@@ -20,6 +19,7 @@ from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.statistics import OnEvent, checked_features
 from vemcompress.evaluation.truths import meter
 from vemcompress.networks.features import FeatureNetwork
+from vemcompress.system import distributed
 
 BATCH = 8
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vemcompress import distributed
 from vemcompress.data.indices import VOID
 from vemcompress.data.labels import Ids, LabelMaps
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation.segmenters import Segmenter, class_map
+from vemcompress.system import distributed
 
 IGNORE = 255
 _MAX_CLASSES = 255

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vemcompress import distributed
 from vemcompress.data.sets import ImageSet, Singles
 from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, UsageError
@@ -21,6 +20,7 @@ from vemcompress.evaluation.scores import Scorer
 from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.sides import Side
 from vemcompress.evaluation.statistics import OnEvent, image_paths
+from vemcompress.system import distributed
 
 DEFAULT_SIZE = 256
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vemcompress.errors import InputError, UsageError
-from vemcompress.networks.drn import CLASSES, DRN, bilinear_kernel
+from vemcompress.networks.segmentation import CLASSES, DRN, bilinear_kernel
 from vemcompress.weights.safe import read_state
 
 # Of Cityscapes' training photos, RGB in [0, 1], as published with the weights.

@@ -1,12 +1,10 @@
 """One figure for a network that is still learning, by which its best checkpoint is picked."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 
-from vemcompress import distributed
 from vemcompress.data.pairs import Unpaired
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import RecipeError
@@ -18,26 +16,8 @@ from vemcompress.evaluation.statistics import OnEvent
 from vemcompress.evaluation.truths import lacks_truths
 from vemcompress.losses.image import WINDOW
 from vemcompress.networks.features import FeatureNetwork
-
-
-@dataclass(frozen=True)
-class Score:
-    """A figure of `images` images; `on` says which they were."""
-
-    name: str
-    value: float
-    higher_is_better: bool
-    on: str = ""
-    images: int = 0
-
-    def better_than(self, value: float) -> bool:
-        """Whether this one is better than another of the same kind; an equal one is not."""
-        return self.value > value if self.higher_is_better else self.value < value
-
-    def as_dict(self) -> dict:
-        """What best.json says."""
-        values = asdict(self)
-        return {"metric": values.pop("name"), **values}
+from vemcompress.runs.best import Score
+from vemcompress.system import distributed
 
 
 def scorer(

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vemcompress import distributed
 from vemcompress.evaluation import fidelity
 from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.features import Extractor
 from vemcompress.evaluation.miou import Miou
 from vemcompress.evaluation.running import as_rgb
 from vemcompress.evaluation.statistics import checked_features
+from vemcompress.system import distributed
 
 # Rows of features that may stay on the device: 32 MiB of the Inception's, for each side and extractor.
 _ROWS = 4096

@@ -2,17 +2,15 @@
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from vemcompress.data.labels import LabelMaps, label_maps
+from vemcompress.data.labels import LabelMaps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import contract_of, deployment_copy
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
-from vemcompress.recipe import read
 from vemcompress.weights.loading import load
 
 
@@ -52,26 +50,17 @@ class TorchModel:
         return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
 
 
-def open_torch(source: str | os.PathLike, *, device: str = "cpu", photos: bool = True) -> TorchModel:
+def open_torch(
+    source: str | os.PathLike, *, device: str = "cpu", photos: bool = True, labels: LabelMaps | None = None
+) -> TorchModel:
     """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
 
-    Also UsageError (2) for a device not here and, where it is for `photos`, InputError (4) for a network that does not
-    go from photos to pictures.
+    `labels`: how the label maps that it draws from are read. Also UsageError (2) for a device not here and, where it is
+    for `photos`, InputError (4) for a network that does not go from photos to pictures.
     """
     place = usable_device(device)
-    labels = _labels_of(Path(source))
     model = wrap(load(source).generator, str(source), place, photos=photos and labels is None)
     return model if labels is None else replace(model, labels=labels, channels=1)
-
-
-def _labels_of(run: Path) -> LabelMaps | None:
-    """How the label maps are read that a run's network draws from; None where it draws from photos, or is no run."""
-    if not (run / "recipe.toml").is_file():
-        return None
-    data = read(run / "recipe.toml").data
-    if data.kind != "labels" or data.direction != "BtoA":
-        return None
-    return label_maps(data.classes, data.void, data.label_input, data.ids or "index")
 
 
 def usable_device(name: str) -> torch.device:

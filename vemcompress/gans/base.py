@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vemcompress.errors import RecipeError
-from vemcompress.learner import Learner, one_by_one
 from vemcompress.losses.adversarial import precise
 from vemcompress.networks.base import Config, Generator, Taps, init_weights
 from vemcompress.networks.discriminators import (
@@ -17,8 +16,8 @@ from vemcompress.networks.discriminators import (
     SharedPatchGANConfig,
     build_discriminator,
 )
-from vemcompress.step import Update
-from vemcompress.weights.inspect import in_channels, out_channels
+from vemcompress.training.learner import Learner, one_by_one
+from vemcompress.training.update import Update
 
 
 class GAN(Learner):
@@ -128,7 +127,7 @@ def discriminator_for(
 
 def check_channels(expected: tuple[int, int], role: str, generator: Generator) -> None:
     """Raises RecipeError where a generator does not take and give so many channels."""
-    found = in_channels(generator), out_channels(generator)
+    found = generator.in_channels, generator.out_channels
     if found != expected:
         raise RecipeError(
             f"the {role} generator takes {found[0]} and gives {found[1]} channels, beside the other it must take "

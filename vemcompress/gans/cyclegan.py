@@ -14,9 +14,8 @@ from vemcompress.gans.pool import ImagePool
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
-from vemcompress.settings import BaseSettings, Betas
-from vemcompress.step import Adam, Update
-from vemcompress.weights.inspect import in_channels, out_channels
+from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.training.update import Adam, Update
 
 
 @dataclass
@@ -70,7 +69,7 @@ class CycleGAN(GAN):
     ):
         super().__init__()
         self.settings, self.generator_a, self.generator_b = settings, generator_a, generator_b
-        channels = in_channels(generator_a), out_channels(generator_a)
+        channels = generator_a.in_channels, generator_a.out_channels
         check_channels(channels[::-1], "second", generator_b)
         if settings.identity and channels[0] != channels[1]:
             raise RecipeError(
@@ -78,7 +77,7 @@ class CycleGAN(GAN):
                 f"and {channels[1]}; set it to 0."
             )
         self.discriminator_a, self.discriminator_b = (
-            discriminator_for(settings.discriminator, given, out_channels(generator), generator, shared=False)
+            discriminator_for(settings.discriminator, given, generator.out_channels, generator, shared=False)
             for given, generator in ((discriminator_a, generator_a), (discriminator_b, generator_b))
         )
         self.pool_a, self.pool_b = ImagePool(settings.pool), ImagePool(settings.pool)  # of fake A and fake B

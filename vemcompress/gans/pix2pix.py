@@ -19,10 +19,9 @@ from vemcompress.networks.discriminators import (
     SharedPatchGANConfig,
     TeacherName,
 )
-from vemcompress.networks.statistics import PassOrder
-from vemcompress.settings import BaseSettings, Betas
-from vemcompress.step import Adam, Update
-from vemcompress.weights.inspect import in_channels, out_channels
+from vemcompress.networks.norms import PassOrder
+from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.training.update import Adam, Update
 
 # In which the discriminator's BatchNorm sees OMGD's passes, each for a teacher: its own update, fake before real and
 # teacher after teacher, and then the updates of the deep and the wide one.
@@ -133,7 +132,7 @@ class Pix2Pix(Conditional):
     def __init__(self, settings: Settings, *, generator: Generator, discriminator: Discriminator | None = None):
         super().__init__()
         self.settings, self.generator = settings, generator
-        channels = in_channels(generator) + out_channels(generator)
+        channels = generator.in_channels + generator.out_channels
         self.discriminator = discriminator_for(settings.discriminator, discriminator, channels, generator, shared=False)
 
     def generators(self) -> dict[str, Generator]:
@@ -162,7 +161,7 @@ class Pix2PixTeachers(Conditional):
     ):
         super().__init__()
         self.settings, self.wide, self.deep = settings, wide, deep
-        channels = in_channels(wide), out_channels(wide)
+        channels = wide.in_channels, wide.out_channels
         check_channels(channels, "deep", deep)
         self.discriminator = discriminator_for(settings.discriminator, discriminator, sum(channels), wide, shared=True)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from vemcompress import distributed
+from vemcompress.system import distributed
 
 
 class ImagePool(nn.Module):

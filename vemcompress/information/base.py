@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vemcompress.settings import BaseSettings
-from vemcompress.step import Output, Update
-from vemcompress.timing import Timer
+from vemcompress.system.settings import BaseSettings
+from vemcompress.training.timing import Timer
+from vemcompress.training.update import Output, Update
 
 
 class Information(nn.Module):

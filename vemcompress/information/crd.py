@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress import distributed
 from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.losses.information import info_nce
-from vemcompress.settings import BaseSettings
-from vemcompress.step import Output
+from vemcompress.system import distributed
+from vemcompress.system.settings import BaseSettings
+from vemcompress.training.update import Output
 
 SIDE, SLOPE = 64, 0.2
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vemcompress import distributed
+from vemcompress.system import distributed
 
 
 def langevin(

@@ -6,15 +6,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vemcompress import distributed
 from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.information.divergence import Divergence
 from vemcompress.information.langevin import langevin
 from vemcompress.losses.energy import contrast, magnitude
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
-from vemcompress.settings import BaseSettings, Betas
-from vemcompress.step import Adam, Output, Update
+from vemcompress.system import distributed
+from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.training.update import Adam, Output, Update
 
 
 class VEM(Information):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vemcompress.information.base import Information
 from vemcompress.losses.information import gaussian
-from vemcompress.settings import BaseSettings
-from vemcompress.step import Output
+from vemcompress.system.settings import BaseSettings
+from vemcompress.training.update import Output
 
 INITIAL_VARIANCE, LEAST_VARIANCE = 5.0, 1e-5
 

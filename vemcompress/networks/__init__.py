@@ -5,11 +5,10 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from vemcompress.networks.base import Config, Generator
-from vemcompress.networks.cartoongan import CartoonGAN, CartoonGANConfig
-from vemcompress.networks.deep_mobile_resnet import DeepMobileResNet, DeepMobileResNetConfig
-from vemcompress.networks.deep_unet import DeepUNet, DeepUNetConfig
-from vemcompress.networks.resnet import MobileResNet, MobileResNetConfig, ResNet, ResNetConfig
-from vemcompress.networks.unet import UNet, UNetConfig
+from vemcompress.networks.generators.cartoongan import CartoonGAN, CartoonGANConfig
+from vemcompress.networks.generators.deep import DeepMobileResNet, DeepMobileResNetConfig, DeepUNet, DeepUNetConfig
+from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig, ResNet, ResNetConfig
+from vemcompress.networks.generators.unet import UNet, UNetConfig
 
 GENERATORS: dict[str, tuple[type[Generator], type[Config]]] = {
     "resnet": (ResNet, ResNetConfig),

@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.networks.cost import Cost, total
-from vemcompress.networks.instance_norm import InstanceNorm2d
-from vemcompress.settings import BaseSettings
+from vemcompress.networks.norms import InstanceNorm2d
+from vemcompress.system.settings import BaseSettings
 
 Norm = Literal["instance", "instance_affine", "batch"]
 Taps = dict[str, Tensor]
@@ -41,10 +41,19 @@ class Generator(nn.Module):
     family: ClassVar[str]
     multiple: int = 1
     min_size: int = 1
+    in_channels: int
+    out_channels: int
 
     def __init__(self, config: Config | None):
         super().__init__()
         self.config = config
+        if config is not None:
+            self.in_channels, self.out_channels = config.in_channels, config.out_channels
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of the images that it takes and gives."""
+        return self.in_channels, self.out_channels
 
     @property
     def taps(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vemcompress.networks.base import Norm, Taps, norm_layer
 from vemcompress.networks.cost import Cost, conv, norm, total
-from vemcompress.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings
 
 TeacherName = Literal["wide", "deep"]
 STAGES = 5  # of the discriminator for two teachers

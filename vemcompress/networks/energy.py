@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings
 
 MAX_BLOCKS = 7
 

@@ -21,7 +21,8 @@ from vemcompress.networks import (
     ResNetConfig,
     UNetConfig,
 )
-from vemcompress.settings import BaseSettings, Betas
+from vemcompress.system.settings import BaseSettings
+from vemcompress.training.settings import TrainSettings
 
 
 class TeacherSettings(BaseSettings):
@@ -64,47 +65,6 @@ AnyStudent = Annotated[
     | DeepMobileResNetConfig,
     Field(discriminator="family"),
 ]
-
-
-class TrainSettings(BaseSettings):
-    """`steps` or `epochs`. `constant`: the share of the steps at the full learning rate, before it falls to zero,
-    `decay` at each step, or as published once an epoch.
-
-    `best_by`: what the best checkpoint is picked by, at each checkpoint. "auto" is the fidelity to a frozen teacher
-    (SSIM), or the L1 distance to the ground truth where the teacher learns from pairs. `best_on`: the held-out part
-    of the training images, or, as the papers did, the test images. `segmenter` and `inception`: files for miou and fid.
-
-    `precision`: of float32 products on a GPU, see `devices.arithmetic`, or networks in bfloat16 beside losses and
-    energies in float32. `compile`: the networks by torch.compile, on a GPU as CUDA graphs.
-
-    `teacher_cache`: N > 0 gives each image N fixed views instead of a new crop and flip at each sample, and keeps on
-    disk what a frozen teacher makes of them. That is another augmentation than the published one, and a weaker one.
-    """
-
-    steps: int | None = Field(None, ge=1)
-    epochs: float | None = Field(None, gt=0)
-    batch: int | None = Field(None, ge=1)
-    lr: float = Field(2e-4, gt=0)
-    betas: Betas = Field((0.5, 0.999), strict=False)
-    constant: float = Field(0.5, ge=0, le=1)
-    decay: Literal["step", "epoch"] = "step"
-    seed: int = Field(0, ge=0, lt=2**31)
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    compile: bool = False
-    checkpoint_every: int = Field(1000, ge=1)
-    sample_every: int = Field(1000, ge=1)
-    log_every: int = Field(10, ge=1)
-    best_by: Literal["auto", "none", "ssim_teacher", "l1_target", "frechet", "fid", "miou"] = "auto"
-    best_on: Literal["held_out", "test"] = "held_out"
-    segmenter: str | None = None
-    inception: str | None = None
-    teacher_cache: int = Field(0, ge=0, le=10_000)
-
-    @model_validator(mode="after")
-    def _one_length(self):
-        if self.steps and self.epochs:
-            raise ValueError("steps and epochs exclude each other; give one")
-        return self
 
 
 class Recipe(BaseSettings):

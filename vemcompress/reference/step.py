@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.algorithms.omgd_online import OnlineOMGD, PhasedOMGD
 from vemcompress.information.vem import VEM
-from vemcompress.networks.instance_norm import InstanceNorm2d
+from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.reference.gans import plain_gan
 from vemcompress.reference.losses import channel_distillation, distillation
 from vemcompress.reference.vem import PlainVEM
-from vemcompress.step import Output
+from vemcompress.training.update import Output
 
 
 class PlainStep:

@@ -12,7 +12,7 @@ from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator
 from vemcompress.networks.energy import EnergyModel
 from vemcompress.networks.features import FeatureNetwork
-from vemcompress.networks.sync_norm import SyncBatchNorm2d
+from vemcompress.networks.norms import SyncBatchNorm2d
 
 # What each kind of network computes. Discriminators are not among them: a compiled backward gives all gradients, and
 # of theirs each update needs another part; nor is what the losses do, which is little.

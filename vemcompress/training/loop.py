@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vemcompress import devices, distributed
 from vemcompress.data.images import save_png
 from vemcompress.errors import Interrupted, NumericalError, RankLost
-from vemcompress.learner import Learner
-from vemcompress.recipe import Recipe
-from vemcompress.report import image_grid
-from vemcompress.training.best import Best, Picker
+from vemcompress.runs.best import Best, Picker
+from vemcompress.runs.folder import Log, NoLog, RunFolder
+from vemcompress.runs.pictures import image_grid
+from vemcompress.runs.store import Store
+from vemcompress.system import devices, distributed
 from vemcompress.training.compiling import as_written
+from vemcompress.training.learner import Learner
 from vemcompress.training.pace import WARM_UP, Limit, Pace
-from vemcompress.training.run import Log, NoLog, RunFolder
+from vemcompress.training.settings import TrainSettings
 from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
-from vemcompress.training.store import Store
 
 ESTIMATE_AFTER = 20
 
@@ -32,15 +32,16 @@ Event = Callable[[dict], None]
 class Trainer:
     """One run: everything that learns, where it is written, and how far it is.
 
-    `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed ones for pictures, whose
-    first `columns` are given by title. `pick` scores the first artifact, to know the best. `command` resumes the run.
-    `limit` says when to leave; `stopped` is then "max_hours". Among several ranks each has a Trainer with the same
-    state, and rank 0's alone writes.
+    `name` is the recipe's. `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed ones
+    for pictures, whose first `columns` are given by title. `pick` scores the first artifact, to know the best.
+    `command` resumes the run. `limit` says when to leave; `stopped` is then "max_hours". Among several ranks each has a
+    Trainer with the same state, and rank 0's alone writes.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        name: str,
+        settings: TrainSettings,
         learner: Learner,
         stream,
         run: RunFolder,
@@ -54,17 +55,17 @@ class Trainer:
         command: str = "distill",
         limit: Limit | None = None,
     ):
-        self.recipe, self.learner, self.stream, self.run = recipe, learner, stream, run
+        self.settings, self.learner, self.stream, self.run = settings, learner, stream, run
         self.inputs, self.columns = inputs, columns
         self.device, self.on_event, self.command = device, on_event, command
         self.step, self.limit = 0, limit or Limit()
         self.losses: dict[str, float] = {}
         self.seconds_per_step: float | None = None
         self.stopped: str | None = None
-        self.make_step = Stepper(learner, recipe.train, device, stream.epoch_length)
+        self.make_step = Stepper(learner, settings, device, stream.epoch_length)
         self.runner, self.timer = self.make_step.runner, self.make_step.timer
         self.best = Best(run.best, pick)
-        self.store = Store(run, learner, self.runner, self.best, recipe.name, provenance, stream.paths, on_event)
+        self.store = Store(run, learner, self.runner, self.best, name, provenance, stream.paths, on_event)
         self._signals = Signals(self._give_up if distributed.ranks() > 1 else None)
         self._timed = 0, 0.0  # the last step that the timing log covers, and the seconds until there
 
@@ -85,7 +86,7 @@ class Trainer:
     @property
     def _regular(self) -> bool:
         """Whether an unbroken run would save here too: the best is picked among these checkpoints alone."""
-        return self.step % self.recipe.train.checkpoint_every == 0 or self.step == self.recipe.train.steps
+        return self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ class Trainer:
         """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT or SIGTERM
         (then raises Interrupted). Raises RankLost where another rank stops."""
         distributed.broadcast(self.learner)
-        settings, self.pace = self.recipe.train, self._pace()
+        settings, self.pace = self.settings, self._pace()
         told, heard, exact = self._told(), self._signals.heard(), devices.arithmetic(settings.precision)
         with told, heard, self._logs(), exact, closing(self.stream.iterate(self.step)) as batches:
             while self.step < settings.steps and not self.stopped:
@@ -129,7 +130,7 @@ class Trainer:
             self._timing.close()
 
     def _pace(self) -> Pace:
-        train, updates = self.recipe.train, self.runner.updates
+        train, updates = self.settings, self.runner.updates
         return Pace(
             self.step,
             train.steps,
@@ -145,7 +146,7 @@ class Trainer:
         if saved:
             with self.pace.beside("save"):
                 self.save()
-        total = self.recipe.train.steps
+        total = self.settings.steps
         if stop:
             told = f"stopped by {signal.Signals(stop).name} at step {self.step} of {total}"
             raise Interrupted(f"{told}, saved; {self._go_on}")
@@ -170,7 +171,7 @@ class Trainer:
 
     def _one_step(self, batch: Any) -> None:
         """All updates on one batch. The step counts once every optimiser has moved."""
-        settings, step = self.recipe.train, self.step + 1
+        settings, step = self.settings, self.step + 1
         losses = self.make_step(batch, step)
         self.step = step
         if losses and (step == 1 or step % settings.log_every == 0 or step == settings.steps):
@@ -189,7 +190,7 @@ class Trainer:
         # The terms are means over the ranks already, which averaging leaves; what is monitored is not.
         found = distributed.average(torch.stack(list(losses.values())))
         values = dict(zip(losses, found.tolist(), strict=True))
-        self._metrics.write({"step": self.step, "lr": self.recipe.train.lr * self.make_step.factor, **values})
+        self._metrics.write({"step": self.step, "lr": self.settings.lr * self.make_step.factor, **values})
         self.losses = values
         for update in self.runner.updates:
             if update.watch and (warning := update.watch(values)):
@@ -198,7 +199,7 @@ class Trainer:
     # -- talk ----------------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        settings, pace = self.recipe.train, self.pace
+        settings, pace = self.settings, self.pace
         if pace.done == WARM_UP:
             self.timer.collect()
             self._timed = self.step, 0.0

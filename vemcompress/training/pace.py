@@ -8,8 +8,8 @@ from functools import partial
 from statistics import fmean
 from time import perf_counter as now
 
-from vemcompress import distributed
 from vemcompress.errors import UsageError
+from vemcompress.system import distributed
 
 RECENT, WARM_UP = 50, 3
 

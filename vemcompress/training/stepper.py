@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vemcompress import devices, distributed
-from vemcompress.learner import Learner
-from vemcompress.networks.sync_norm import synchronise
-from vemcompress.recipe import TrainSettings
-from vemcompress.timing import Timer
+from vemcompress.networks.norms import synchronise
+from vemcompress.system import devices, distributed
 from vemcompress.training.compiling import compile_networks, compiler_errors
-from vemcompress.training.runner import Runner
+from vemcompress.training.learner import Learner
+from vemcompress.training.optimizers import Runner
+from vemcompress.training.settings import TrainSettings
+from vemcompress.training.timing import Timer
 
 
 class Stepper:

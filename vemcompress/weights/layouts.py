@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vemcompress.errors import InputError
 from vemcompress.networks import build_generator
-from vemcompress.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings
 
 Tensors = dict[str, Tensor]
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

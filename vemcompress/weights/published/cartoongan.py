@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from vemcompress.networks.cartoongan import CartoonGANConfig
+from vemcompress.networks.generators.cartoongan import CartoonGANConfig
 from vemcompress.weights.layouts import Layout, Tensors, shape
 
 _BLOCKS = range(4, 12)  # conv04 to conv11

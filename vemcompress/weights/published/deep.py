@@ -9,8 +9,7 @@ transposed convolution 7. Mobile: one Sequential, in which each step takes seven
 import re
 from collections.abc import Callable
 
-from vemcompress.networks.deep_mobile_resnet import MIDDLE, DeepMobileResNetConfig
-from vemcompress.networks.deep_unet import BLOCKS, DeepUNetConfig
+from vemcompress.networks.generators.deep import BLOCKS, MIDDLE, DeepMobileResNetConfig, DeepUNetConfig
 from vemcompress.weights.layouts import Layout, Mismatch, Tensors, norm_of, shape
 
 _CONVS = (1, 4, 7, 12)

@@ -9,7 +9,7 @@ read layer by layer, so pruned sub-networks load as they are.
 import re
 from collections.abc import Callable
 
-from vemcompress.networks.resnet import MobileResNetConfig, ResNetConfig
+from vemcompress.networks.generators.resnet import MobileResNetConfig, ResNetConfig
 from vemcompress.weights.layouts import Layout, Mismatch, Tensors, norm_of, shape
 
 _BLOCK = re.compile(r"model\.(\d+)\.conv_block\.")

@@ -6,7 +6,7 @@ perhaps dropout 7). The outermost has no LeakyReLU and no norm, the innermost no
 
 from collections.abc import Callable
 
-from vemcompress.networks.unet import UNetConfig
+from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.weights.layouts import Layout, Mismatch, Tensors, norm_of, shape
 
 _DEEPEST = 12

@@ -1,0 +1,197 @@
+"""Scores a run or a model file: which networks, which images and which size, then `evaluation`."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from vemcompress import recipe
+from vemcompress.data.sets import ImageSet, test_set
+from vemcompress.data.settings import DataSettings
+from vemcompress.data.sources import FLAT
+from vemcompress.errors import InputError, RecipeError, UsageError
+from vemcompress.evaluation import run as evaluation
+from vemcompress.evaluation import run_folder
+from vemcompress.evaluation.features import INCEPTION, load_extractor, squeezenet_name
+from vemcompress.evaluation.segmenters import Segmenter
+from vemcompress.evaluation.statistics import compute_statistics, save_statistics
+from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.system import devices, distributed
+from vemcompress.weights.loading import load
+
+Event = Callable[[dict], None]
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    data: str | Path | Sequence[str | Path] | None = None,
+    split: str | None = None,
+    overrides: Sequence[str] = (),
+    teacher: str | Path | None = None,
+    teacher_class: str | None = None,
+    teacher_norm: str | None = None,
+    segmenter: str | Path | None = None,
+    size: int | None = None,
+    device: str = "auto",
+    on_event: Event = lambda event: None,
+    **options,
+) -> evaluation.Evaluation:
+    """Evaluate `model`, a run folder or a model file, on the test images of `data`.
+
+    A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
+    best checkpoint are scored in one pass. `overrides` change the data's settings, `data.key=value`. `split` is
+    "test" by default, of single images "testA", with the validation images in its place. `segmenter` is a file for
+    `miou`. `options` are those of `evaluation.run.evaluate`. Raises the classes of `errors`. Processes that torchrun
+    started take a share of the images each, and all get the result.
+    """
+    where = devices.choose(device)
+    with distributed.group(where):
+        on_event = distributed.told_by_writer(on_event)
+        chosen = distributed.together(
+            lambda: _loaded(
+                model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, where, on_event
+            )
+        )
+        with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
+            result = evaluation.evaluate(
+                chosen.student,
+                chosen.teacher,
+                chosen.images,
+                best=chosen.best,
+                segmenter=chosen.segmenter,
+                device=where,
+                on_event=on_event,
+                **options,
+            )
+    return _of_run(result, chosen.found)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The networks of a run or a file, what the run says of them, and the images to score them on."""
+
+    student: nn.Module
+    teacher: nn.Module | None
+    best: nn.Module | None
+    segmenter: Segmenter | None
+    images: ImageSet
+    found: run_folder.Networks
+
+
+def _loaded(
+    model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, device, on_event: Event
+) -> _Chosen:
+    folder = Path(model)
+    plan = _recipe_of(folder, overrides)
+    settings = _settings(plan, overrides, data, size)
+    if teacher is None and teacher_class is not None and (plan is None or plan.gan is not None):
+        raise UsageError("--teacher-class needs --teacher, the file with its weights.")
+    if not settings.roots:
+        raise UsageError("no data: give --data DIR, a folder of test images.")
+    found = run_folder.look(folder) if plan is not None else run_folder.Networks("student", None, None)
+    student = load(model).generator
+    norm = teacher_norm or (plan.teacher.norm if plan is not None else "eval")
+    if found.name == "teacher":
+        student = _learnt(student, norm)
+    original = _teacher(folder, plan, found.name, teacher, teacher_class, norm)
+    apart = found.best is not None and found.best.step != found.step
+    best = _best(found, norm) if apart else None
+    images = test_set(settings, split or "test")
+    on_event({"event": "data", "images": len(images.paths), "used": list(images.found.used)})
+    if not data and FLAT in images.found.used:
+        message = "these are the images that the run was trained on; give test images with --data."
+        on_event({"event": "warning", "message": message})
+    from vemcompress.evaluation.onnx_segmenter import (
+        segmenter_on,  # late: ONNX Runtime is not needed by every evaluation
+    )
+
+    with devices.memory_errors("lower --batch or --size."):
+        reads = segmenter_on(segmenter, device) if segmenter is not None else None
+    return _Chosen(student, original, best, reads, images, found)
+
+
+def _of_run(result: evaluation.Evaluation, found: run_folder.Networks) -> evaluation.Evaluation:
+    """With what the run says of its networks. The last one stands for the best where it is that."""
+    result.role, result.step = found.name, found.step
+    result.iou = {found.name if role == "student" else role: values for role, values in result.iou.items()}
+    if found.name == "teacher" and not result.teacher:  # nobody misses its likeness to itself
+        result.skipped = {k: v for k, v in result.skipped.items() if not k.endswith("_teacher")}
+    if found.best is not None:
+        metrics = result.best["metrics"] if result.best else dict(result.metrics)
+        told = {"step": found.best.step, "picked_by": found.best.picked_by, "on": found.best.on}
+        result.best = told | {"metrics": metrics}
+    return result
+
+
+def _recipe_of(folder: Path, overrides: Sequence[str]) -> recipe.Recipe | None:
+    """The resolved recipe of a run folder, with the user's settings of the data; None for a file."""
+    for override in overrides:
+        if not override.strip().startswith("data."):
+            raise UsageError(f"--set {override}: eval takes settings of the data alone, such as data.kind=paired.")
+    path = folder / "recipe.toml"
+    try:
+        return recipe.read(path, overrides) if path.is_file() else None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions.") from error
+
+
+def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: int | None) -> DataSettings:
+    """The run's settings, or the defaults, with the user's. Raises RecipeError for settings that do not exist."""
+    if plan is not None:
+        settings = plan.data
+    else:
+        try:
+            settings = recipe.read("omgd", overrides).data
+        except RecipeError as error:
+            said = str(error).replace("recipe omgd:", "--set:", 1)  # the defaults' file is not the user's
+            raise RecipeError(re.sub(r" \(line \d+\)", "", said)) from error
+    roots = [data] if isinstance(data, str | Path) else data or settings.roots
+    return settings.model_copy(update={"roots": tuple(str(root) for root in roots), "size": size or settings.size})
+
+
+def _teacher(folder: Path, plan, name: str, given, class_path: str | None, norm: str) -> Generator | None:
+    """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given."""
+    if given is not None:
+        return load(given, class_path=class_path, norm=norm).generator
+    if plan is None or name == "teacher":
+        return None
+    if plan.gan is not None:
+        return _learnt(load(folder / "teacher.safetensors").generator, norm)
+    source, class_path = plan.teacher.source, class_path or plan.teacher.class_path
+    return load(source, class_path=class_path, norm=norm).generator if source else None
+
+
+def _learnt(generator: Generator, norm: str) -> Generator:
+    """A teacher of the run's own. One that was saved with images' own statistics keeps them."""
+    if norm == "batch":
+        use_image_statistics(generator)
+    return generator
+
+
+def _best(found: run_folder.Networks, norm: str) -> nn.Module:
+    generator = load(found.best.path).generator
+    return _learnt(generator, norm) if found.name == "teacher" else generator
+
+
+def real_statistics(
+    data: Path,
+    out: Path,
+    *,
+    features: str,
+    weights: Path | None,
+    size: int | None,
+    batch: int | None,
+    device: str,
+    on_event: Event,
+) -> dict:
+    """Write the .npz of a folder's statistics; returns what it holds."""
+    where = devices.choose(device)
+    name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
+    extractor = load_extractor(name, weights)
+    with devices.arithmetic("fp32"):
+        statistics = compute_statistics(data, extractor, size=size, batch=batch, device=where, on_event=on_event)
+    save_statistics(out, statistics)
+    return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}

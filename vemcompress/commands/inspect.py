@@ -1,0 +1,39 @@
+"""What a loaded generator is, as plain values."""
+
+from typing import Any
+
+from vemcompress.errors import UsageError
+from vemcompress.networks.base import count_parameters
+from vemcompress.weights.custom import macs_by_hooks
+from vemcompress.weights.loading import Loaded
+
+
+def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
+    """Family, config, parameters, MACs for one image of `height` x `width`, input and taps: `inspect --json`.
+
+    Raises UsageError (2) for a size that the network cannot take.
+    """
+    generator = loaded.generator
+    multiple, least = generator.multiple, generator.min_size
+    if min(height, width) < least or height % multiple or width % multiple:
+        raise UsageError(
+            f"{loaded.source}: cannot take {height} x {width}: height and width must be multiples of {multiple}, "
+            f"and at least {least}"
+        )
+    channels = generator.in_channels
+    if generator.config is None:
+        cost = macs_by_hooks(generator, channels, height, width)
+    else:
+        cost = generator.config.cost(height, width)
+    return {
+        "family": generator.family,
+        "config": generator.config.model_dump(mode="json") if generator.config is not None else None,
+        "parameters": count_parameters(generator),
+        "macs": cost.macs(),
+        "input": {"kind": "image", "shape": [channels, height, width]},
+        "taps": list(generator.taps),
+        "source": loaded.source,
+        "sha256": loaded.sha256,
+        "origin": loaded.origin,
+        "norm": loaded.norm,
+    }

@@ -1,0 +1,1 @@
+"""Generators, one architecture a file (paper, A.3)."""

@@ -1,0 +1,162 @@
+"""The widening residual block that makes OMGD's deep teachers deep (Ren et al., ICCV 2021)."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vemcompress.networks.base import Norm, Taps, norm_layer
+from vemcompress.networks.cost import Cost, conv, norm
+from vemcompress.networks.cost import norm as norm_cost
+from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig
+from vemcompress.networks.generators.unet import UNet, UNetConfig
+
+EXPANSION = 4
+
+
+class Bottleneck(nn.Module):
+    """x + f(x) on n channels: 1x1 to 4n, 3x3, 1x1 back to n, 3x3, each with its norm, ReLU between.
+
+    As published, the reflection padding of the first 3x3 is put before the 1x1, so the norm between them has the
+    padded border in its statistics.
+    """
+
+    def __init__(self, channels: int, norm: Norm):
+        super().__init__()
+        inner, bias = EXPANSION * channels, norm != "batch"
+        self.convs = nn.ModuleList(
+            (
+                nn.Conv2d(channels, inner, 1, padding=1, padding_mode="reflect", bias=bias),
+                nn.Conv2d(inner, inner, 3, bias=bias),
+                nn.Conv2d(inner, channels, 1, bias=bias),
+                nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
+            )
+        )
+        self.norms = nn.ModuleList(norm_layer(norm, layer.out_channels) for layer in self.convs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for i, (layer, normalise) in enumerate(zip(self.convs, self.norms, strict=True)):
+            h = normalise(layer(h))
+            if i < 3:
+                h = F.relu(h)
+        return x + h
+
+
+def bottleneck_costs(channels: int, norm: Norm, height: int, width: int) -> Iterator[Cost]:
+    """The cost of every layer of a `Bottleneck` on maps of this size."""
+    inner, bias = EXPANSION * channels, norm != "batch"
+    pixels, padded = height * width, (height + 2) * (width + 2)
+    shapes = ((channels, inner, 1, padded), (inner, inner, 3, pixels), (inner, channels, 1, pixels))
+    for inputs, outputs, kernel, where in (*shapes, (channels, channels, 3, pixels)):
+        yield conv(inputs, outputs, kernel, where, bias=bias)
+        yield norm_cost(norm, outputs, where)
+
+
+BLOCKS = 2
+
+
+class DeepUNetConfig(UNetConfig):
+    """As `UNetConfig`, with the widths of the student that the teacher stands beside: `width = 16`."""
+
+    family: Literal["deep_unet"] = "deep_unet"
+
+    def up_block(self, level: int) -> int:
+        """Channels of the blocks on a level's way up: before the outermost transposed convolution, else after it."""
+        return self.up[level - 1] if level else self.deconv_inputs(0)
+
+    def layers(self, height: int, width: int) -> Iterator[Cost]:
+        yield from super().layers(height, width)
+        for level in range(len(self.down) - 1):
+            below = height // 2, width // 2
+            for _ in range(BLOCKS):
+                yield from bottleneck_costs(self.down[level], self.norm, *below)
+                yield from bottleneck_costs(self.up_block(level), self.norm, *((height, width) if level else below))
+            height, width = below
+
+
+class DeepUNet(UNet):
+    """`UNet` with two `Bottleneck` blocks on either side of every level but the innermost.
+
+    They follow the down convolution and its norm, so that a skip carries their activated output, and the transposed
+    convolution and its norm. The outermost blocks on the way up come before ReLU and transposed convolution, on the
+    concatenation of skip and way up. Taps as `UNet`.
+    """
+
+    family = "deep_unet"
+
+    def __init__(self, config: DeepUNetConfig):
+        super().__init__(config)
+
+        def blocks(channels: int) -> nn.Module:
+            return nn.Sequential(*(Bottleneck(channels, config.norm) for _ in range(BLOCKS)))
+
+        levels = range(len(config.down) - 1)
+        self.down_blocks = nn.ModuleList(blocks(config.down[level]) for level in levels)
+        self.up_blocks = nn.ModuleList(blocks(config.up_block(level)) for level in levels)
+
+    def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        taps, skips, h, last = {}, [], x, len(self.downs) - 1
+        for level, (down, normalise) in enumerate(zip(self.downs, self.down_norms, strict=True)):
+            h = normalise(down(h))
+            h = F.leaky_relu(self.down_blocks[level](h), 0.2) if level < last else F.relu(h)
+            skips.append(h)
+            if f"down{level + 1}" in names:
+                taps[f"down{level + 1}"] = h
+        for level in reversed(range(last + 1)):
+            if level < last:
+                h = torch.cat((skips[level], h), dim=1)
+                h = F.relu(h if level else self.up_blocks[0](h))
+            if f"up{level + 1}" in names:
+                taps[f"up{level + 1}"] = h
+            h = self.up_norms[level](self.ups[level](h))
+            if 0 < level < last:
+                h = self.up_blocks[level](h)
+        return h.tanh(), taps
+
+
+MIDDLE = 2  # bottlenecks in the middle of the mobile blocks
+
+
+class DeepMobileResNetConfig(MobileResNetConfig):
+    """As `MobileResNetConfig`, with the student's widths; `blocks` are the mobile blocks, the bottlenecks not among
+    them."""
+
+    family: Literal["deep_mobile_resnet"] = "deep_mobile_resnet"
+
+    def layers(self, height: int, width: int) -> Iterator[Cost]:
+        yield from super().layers(height, width)
+        _, down1, trunk, up1, up2 = self.widths
+        half = -(-height // 2), -(-width // 2)
+        quarter = -(-half[0] // 2), -(-half[1] // 2)
+        twice, whole = (tuple(factor * side for side in quarter) for factor in (2, 4))
+        for _ in range(MIDDLE):
+            yield from bottleneck_costs(trunk, self.norm, *quarter)
+        for channels, size in ((down1, half), (trunk, quarter), (up1, twice), (up2, whole)):
+            yield from bottleneck_costs(channels, self.norm, *size)
+            yield conv(channels, channels, 3, size[0] * size[1], bias=self.norm != "batch")
+            yield norm(self.norm, channels, size[0] * size[1])
+
+
+class DeepMobileResNet(MobileResNet):
+    """`MobileResNet` with a `Bottleneck` and a dense 3x3 convolution (norm, ReLU) after every step down and up, and
+    two bottlenecks after the first half of the mobile blocks (4 of 9).
+
+    Taps as `ResNet`, all after the stage's last ReLU; `block1`, ... count the bottlenecks of the middle, 11 in all.
+    """
+
+    family = "deep_mobile_resnet"
+
+    def __init__(self, config: DeepMobileResNetConfig):
+        super().__init__(config)
+        _, down1, trunk, up1, up2 = config.widths
+        for name, channels in (("down1", down1), ("down2", trunk), ("up1", up1), ("up2", up2)):
+            first, normalise = getattr(self, name), getattr(self, f"{name}_norm")
+            dense = nn.Conv2d(channels, channels, 3, padding=1, bias=config.norm != "batch")
+            setattr(self, name, nn.Sequential(first, normalise, nn.ReLU(), Bottleneck(channels, config.norm), dense))
+            setattr(self, f"{name}_norm", norm_layer(config.norm, channels))
+        middle = len(config.blocks) // 2
+        bottlenecks = (Bottleneck(trunk, config.norm) for _ in range(MIDDLE))
+        self.blocks = nn.ModuleList((*self.blocks[:middle], *bottlenecks, *self.blocks[middle:]))

@@ -1,0 +1,193 @@
+"""The CycleGAN generator (Johnson's ResNet) and its mobile form with separable residual blocks.
+
+Zhu et al., ICCV 2017; the mobile form is GAN-Compression's (Li et al., CVPR 2020), which OMGD and VEM distil into.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vemcompress.networks.base import Config, Generator, Taps, norm_layer
+from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
+from vemcompress.networks.norms import InstanceNorm2d
+
+
+class ResNetConfig(Config):
+    """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width.
+
+    `width = n` stands for (n, 2n, 4n, 2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number.
+    """
+
+    family: Literal["resnet"] = "resnet"
+    widths: tuple[int, int, int, int, int] = Field(strict=False)
+    blocks: tuple[int, ...] = Field(strict=False, min_length=1, max_length=64)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_width(cls, values):
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        width = values.pop("width", None)
+        if width is not None:
+            if "widths" in values:
+                raise ValueError("width and widths exclude each other; give one")
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                raise ValueError("width must be a whole number of at least 1")
+            values["widths"] = (width, 2 * width, 4 * width, 2 * width, width)
+        blocks = values.get("blocks", 9)
+        if isinstance(blocks, int) and "widths" in values:
+            values["blocks"] = (values["widths"][2],) * blocks
+        return values
+
+    @model_validator(mode="after")
+    def _positive(self):
+        if min(*self.widths, *self.blocks) < 1:
+            raise ValueError("every width must be at least 1")
+        return self
+
+    def _block(self, trunk: int, inner: int, pixels: int) -> Iterator[Cost]:
+        bias = self.norm != "batch"
+        yield conv(trunk, inner, 3, pixels, bias=bias)
+        yield norm(self.norm, inner, pixels)
+        yield conv(inner, trunk, 3, pixels, bias=bias)
+        yield norm(self.norm, trunk, pixels)
+
+    def layers(self, height: int, width: int) -> Iterator[Cost]:
+        bias = self.norm != "batch"
+        stem, down1, trunk, up1, up2 = self.widths
+        half = -(-height // 2), -(-width // 2)
+        quarter = -(-half[0] // 2), -(-half[1] // 2)
+        full, half, quarter = height * width, half[0] * half[1], quarter[0] * quarter[1]
+        yield conv(self.in_channels, stem, 7, full, bias=bias)
+        yield norm(self.norm, stem, full)
+        yield conv(stem, down1, 3, half, bias=bias)
+        yield norm(self.norm, down1, half)
+        yield conv(down1, trunk, 3, quarter, bias=bias)
+        yield norm(self.norm, trunk, quarter)
+        for inner in self.blocks:
+            yield from self._block(trunk, inner, quarter)
+        yield conv_transposed(trunk, up1, 3, quarter, bias=bias)
+        yield norm(self.norm, up1, 4 * quarter)
+        yield conv_transposed(up1, up2, 3, 4 * quarter, bias=bias)
+        yield norm(self.norm, up2, 16 * quarter)
+        yield conv(up2, self.out_channels, 7, 16 * quarter)
+
+
+class MobileResNetConfig(ResNetConfig):
+    """As `ResNetConfig`; the residual convolutions are depthwise 3x3, instance norm, pointwise 1x1."""
+
+    family: Literal["mobile_resnet"] = "mobile_resnet"
+
+    def _block(self, trunk: int, inner: int, pixels: int) -> Iterator[Cost]:
+        for inputs, outputs in ((trunk, inner), (inner, trunk)):
+            yield conv(inputs, inputs, 3, pixels, groups=inputs)
+            yield norm("instance", inputs, pixels)
+            yield conv(inputs, outputs, 1, pixels)
+            yield norm(self.norm, outputs, pixels)
+
+
+class Block(nn.Module):
+    def __init__(self, conv1: nn.Module, norm1: nn.Module, conv2: nn.Module, norm2: nn.Module):
+        super().__init__()
+        self.conv1, self.norm1, self.conv2, self.norm2 = conv1, norm1, conv2, norm2
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm1(self.conv1(x)))
+        return x + self.norm2(self.conv2(h))
+
+
+class _SeparableConv(nn.Module):
+    """Depthwise 3x3 after reflection padding, instance norm (always), pointwise 1x1."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, padding_mode="reflect", groups=inputs)
+        self.norm = InstanceNorm2d(inputs)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.norm(self.depthwise(x)))
+
+
+class ResNet(Generator):
+    """Reflection-padded 7x7, two strided convolutions, residual blocks, two transposed convolutions, 7x7, tanh.
+
+    Taps: `down1`, `down2` (after ReLU), `block1` to `blockN`, `up1`, `up2`.
+    """
+
+    family = "resnet"
+    multiple = 4
+    min_size = 8
+
+    def __init__(self, config: ResNetConfig):
+        super().__init__(config)
+        bias = config.norm != "batch"
+        stem, down1, trunk, up1, up2 = config.widths
+
+        def normalise(channels: int) -> nn.Module:
+            return norm_layer(config.norm, channels)
+
+        self.stem = nn.Conv2d(config.in_channels, stem, 7, padding=3, padding_mode="reflect", bias=bias)
+        self.stem_norm = normalise(stem)
+        self.down1 = nn.Conv2d(stem, down1, 3, stride=2, padding=1, bias=bias)
+        self.down1_norm = normalise(down1)
+        self.down2 = nn.Conv2d(down1, trunk, 3, stride=2, padding=1, bias=bias)
+        self.down2_norm = normalise(trunk)
+        self.blocks = nn.ModuleList(
+            Block(
+                self._residual_conv(trunk, inner, bias),
+                normalise(inner),
+                self._residual_conv(inner, trunk, bias),
+                normalise(trunk),
+            )
+            for inner in config.blocks
+        )
+        self.up1 = nn.ConvTranspose2d(trunk, up1, 3, stride=2, padding=1, output_padding=1, bias=bias)
+        self.up1_norm = normalise(up1)
+        self.up2 = nn.ConvTranspose2d(up1, up2, 3, stride=2, padding=1, output_padding=1, bias=bias)
+        self.up2_norm = normalise(up2)
+        self.head = nn.Conv2d(up2, config.out_channels, 7, padding=3, padding_mode="reflect")
+
+    @staticmethod
+    def _residual_conv(inputs: int, outputs: int, bias: bool) -> nn.Module:
+        return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect", bias=bias)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        blocks = (f"block{i + 1}" for i in range(len(self.blocks)))
+        return ("down1", "down2", *blocks, "up1", "up2")
+
+    def tap_channels(self, name: str) -> int:
+        _, down1, trunk, up1, up2 = self.config.widths
+        return {"down1": down1, "up1": up1, "up2": up2}.get(name, trunk)
+
+    def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        taps = {}
+
+        def tap(name: str, value: Tensor) -> Tensor:
+            if name in names:
+                taps[name] = value
+            return value
+
+        h = F.relu(self.stem_norm(self.stem(x)))
+        h = tap("down1", F.relu(self.down1_norm(self.down1(h))))
+        h = tap("down2", F.relu(self.down2_norm(self.down2(h))))
+        for i, block in enumerate(self.blocks):
+            h = tap(f"block{i + 1}", block(h))
+        h = tap("up1", F.relu(self.up1_norm(self.up1(h))))
+        h = tap("up2", F.relu(self.up2_norm(self.up2(h))))
+        return self.head(h).tanh(), taps
+
+
+class MobileResNet(ResNet):
+    """`ResNet` with separable residual convolutions: 83 times fewer parameters at width 16."""
+
+    family = "mobile_resnet"
+
+    @staticmethod
+    def _residual_conv(inputs: int, outputs: int, bias: bool) -> nn.Module:
+        return _SeparableConv(inputs, outputs)

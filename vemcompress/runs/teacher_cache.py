@@ -1,0 +1,201 @@
+"""What a frozen teacher makes of a fixed set of views, kept on disk: from the second time on it is not asked again."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vemcompress.errors import OutputError, RecipeError
+from vemcompress.runs.records import Records
+from vemcompress.system import launch
+from vemcompress.weights.files import output_error, write_atomically
+
+Event = Callable[[dict], None]
+Taught = tuple[Tensor, dict[str, Tensor]]  # a frozen teacher's images, and its taps' means over pixels
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One view's record: its taps' means, float32, by name and number of channels; then the image as it was made.
+
+    `shape` is C x H x W. In bfloat16 an image is half as large, and nothing is lost, since the teacher made it so.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    taps: dict[str, int]
+
+    @classmethod
+    def of(cls, taught: Taught) -> "Layout":
+        made, means = taught
+        return cls(tuple(made.shape[1:]), made.dtype, {name: mean.shape[1] for name, mean in means.items()})
+
+    @property
+    def size(self) -> int:
+        """Bytes of a record."""
+        return 4 * sum(self.taps.values()) + prod(self.shape) * self.dtype.itemsize
+
+    def pack(self, taught: Taught) -> list[bytes]:
+        """A batch as records. One copy from a GPU, which waits for it."""
+        made, means = taught
+        parts = [*(means[name] for name in self.taps), made]
+        flat = torch.cat([part.detach().contiguous().flatten(1).view(torch.uint8) for part in parts], 1).cpu()
+        return [row.tobytes() for row in flat.numpy()]
+
+    def unpack(self, records: Sequence[bytearray], device: torch.device) -> Taught:
+        """Records as a batch, with its channels together; on a GPU, which does not wait for it."""
+        flat = torch.stack([torch.frombuffer(record, dtype=torch.uint8) for record in records])
+        flat = flat.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else flat.to(device)
+        of_taps = [4 * count for count in self.taps.values()]
+        *means, made = flat.split([*of_taps, self.size - sum(of_taps)], 1)
+        made = made.contiguous().view(self.dtype).unflatten(1, self.shape)
+        made = made.contiguous(memory_format=torch.channels_last)
+        named = zip(self.taps, means, strict=True)
+        return made, {name: mean.contiguous().view(torch.float32)[:, :, None, None] for name, mean in named}
+
+
+class TeacherCache:
+    """A frozen teacher's `recall`: a batch from disk, or from the teacher where one of its views is not there.
+
+    The teacher is asked for the whole batch, not for the missing views alone: what a network makes of an image can
+    differ in the last bit with the number of images beside it, and that number never changes within a run. `keys`
+    gives the views of a step, counted from 0. Where the disk is full the cache is removed, so that the run itself can
+    be saved, and the run goes on without.
+    """
+
+    def __init__(self, records: Records, layout: Layout, keys: Callable[[int], list[int]], on_event: Event):
+        self.records: Records | None = records
+        self.layout, self.keys, self.on_event = layout, keys, on_event
+
+    def __call__(self, step: int, images: Tensor, ask: Callable[[Tensor], Taught]) -> Taught:
+        if self.records is None:
+            return ask(images)
+        keys = self.keys(step - 1)
+        found = [self.records.read(key) for key in keys]
+        if None not in found:
+            return self.layout.unpack(found, images.device)
+        taught = ask(images)
+        made = zip(keys, self.layout.pack(taught), found, strict=True)
+        self._keep({key: record for key, record, old in made if old is None})
+        return taught
+
+    def close(self) -> None:
+        if self.records is not None:
+            self.records.close()
+
+    def _keep(self, records: dict[int, bytes]) -> None:
+        try:
+            for key, record in records.items():
+                self.records.write(key, record)
+        except OutputError as error:
+            self.records.remove()
+            self.records = None
+            message = f"the teacher's cache is removed, and the run goes on without: {error}"
+            self.on_event({"event": "warning", "message": message})
+
+
+VERSION, MANIFEST, VIEWS = 1, "manifest.json", "views.bin"
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """A cache before it is there: how large it can become, and what it is of. `identity` has plain values."""
+
+    layout: Layout
+    images: int
+    views: int
+    identity: dict
+
+    @classmethod
+    def of(cls, made_by: dict, views: int, example: Taught, paths: Sequence[Path]) -> "CachePlan":
+        """Of so many `views` of each image. `made_by` says by plain values what else decides on the outputs (teacher,
+        precision, seed, data); `example` is what the teacher makes of one input.
+
+        Raises RecipeError where several processes share the run.
+        """
+        if launch.processes() > 1:
+            raise RecipeError(
+                "train.teacher_cache is for one process, not for several; start or resume the run without torchrun."
+            )
+        layout = Layout.of(example)
+        identity = {
+            "version": VERSION,
+            **made_by,
+            "images": _fingerprint(paths),
+            "views": views,
+            "record": {"shape": list(layout.shape), "dtype": str(layout.dtype), "taps": layout.taps},
+        }
+        return cls(layout, len(paths), views, identity)
+
+    @property
+    def bytes(self) -> int:
+        """Of the whole cache."""
+        return Records.length(self.images * self.views, self.layout.size)
+
+    def check_room(self, folder: Path) -> dict:
+        """What is said of the size before the start, as an event. Raises OutputError where the disk has no room."""
+        occupied = _occupied(folder / VIEWS)
+        free = shutil.disk_usage(next(p for p in (folder, *folder.resolve().parents) if p.is_dir())).free
+        if self.bytes - occupied > free:
+            raise OutputError(
+                f"{folder}: the teacher's cache needs up to {(self.bytes - occupied) / 2**20:,.1f} MiB more for "
+                f"{self.images} images x {self.views} views, and {free / 2**20:,.1f} MiB are free; free some space, or "
+                "start a run with a lower train.teacher_cache."
+            )
+        figures = {"images": self.images, "views": self.views, "bytes": self.bytes, "kept": occupied, "free": free}
+        return {"event": "teacher_cache", "path": str(folder), **figures}
+
+    @contextmanager
+    def opened(self, folder: Path, keys: Callable[[int], list[int]], on_event: Event) -> Iterator["TeacherCache"]:
+        """The cache in `folder`; what is there already is used if it is of the same. Raises OutputError."""
+        manifest, views = folder / MANIFEST, folder / VIEWS
+        try:
+            folder.mkdir(exist_ok=True)
+            if _read(manifest) != self.identity:
+                if views.exists():
+                    message = f"{folder}: is of another teacher, precision or set of images, and is made anew."
+                    on_event({"event": "warning", "message": message})
+                views.unlink(missing_ok=True)  # before the manifest says that it is of this one
+                write_atomically(manifest, (json.dumps(self.identity, indent=2) + "\n").encode())
+        except OSError as error:
+            raise output_error(folder, error) from error
+        cache = TeacherCache(Records(views, self.images * self.views, self.layout.size), self.layout, keys, on_event)
+        try:
+            yield cache
+        finally:
+            cache.close()
+
+
+def _fingerprint(paths: Sequence[Path]) -> str:
+    """Names of the images in their order, by which views are known, with sizes and times of change."""
+    return hashlib.sha256("\n".join(f"{path.name} {_state(path)}" for path in paths).encode()).hexdigest()
+
+
+def _state(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return "absent"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _occupied(path: Path) -> int:
+    """Bytes on disk, of a file that is sparse or absent."""
+    try:
+        return path.stat().st_blocks * 512
+    except OSError:
+        return 0
+
+
+def _read(manifest: Path) -> dict | None:
+    try:
+        return json.loads(manifest.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None

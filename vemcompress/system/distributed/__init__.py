@@ -1,0 +1,44 @@
+"""Several processes, one a device, that train or measure as one. With one process nothing here does anything.
+
+torchrun starts them and sets RANK, WORLD_SIZE and LOCAL_RANK. `rank 0` is the writer: it alone writes and talks. Every
+rank makes the same calls in the same order, for each of them waits for the others.
+"""
+
+from vemcompress.system.distributed.agreement import (
+    alike,
+    by_writer,
+    collected,
+    from_writer,
+    held_by_writer,
+    largest,
+    together,
+    told_by_writer,
+    writer_first,
+)
+from vemcompress.system.distributed.group import check_batch, group, is_writer, rank, ranks, share
+from vemcompress.system.distributed.tensors import average, broadcast, gather, mine, stacked, summed, total
+
+__all__ = [
+    "alike",
+    "average",
+    "broadcast",
+    "by_writer",
+    "check_batch",
+    "collected",
+    "from_writer",
+    "gather",
+    "group",
+    "held_by_writer",
+    "is_writer",
+    "largest",
+    "mine",
+    "rank",
+    "ranks",
+    "share",
+    "stacked",
+    "summed",
+    "together",
+    "told_by_writer",
+    "total",
+    "writer_first",
+]

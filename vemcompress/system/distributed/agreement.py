@@ -1,0 +1,102 @@
+"""What all ranks agree on: results, errors, whether to stop. Small values, over the CPU."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from vemcompress import errors
+from vemcompress.errors import VemError
+from vemcompress.system.distributed.group import is_writer, ranks, watched
+
+Result = TypeVar("Result")
+
+
+def collected(value: Any) -> list:
+    """Every rank's value, in the ranks' order."""
+    if ranks() == 1:
+        return [value]
+    values = [None] * ranks()
+    with watched():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def largest(number: int) -> int:
+    """The largest of the ranks' numbers."""
+    if ranks() == 1:
+        return number
+    found = torch.tensor(number)
+    with watched():
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return int(found)
+
+
+def together(action: Callable[[], Result]) -> Result:
+    """Each rank's own result of `action`, which calls nothing of this package. Where one fails, all raise its error.
+
+    Of several errors, that of the lowest rank. Such an error is `shared`: it is told once.
+    """
+    if ranks() == 1:
+        return action()
+    result, error = None, None
+    try:
+        result = action()
+    except VemError as own:
+        error = own
+    first = next((found for found in collected(error and _plain(error)) if found is not None), None)
+    if first is None:
+        return result
+    name, message = first
+    shared = getattr(errors, name)(message)
+    shared.shared = True
+    raise shared from error
+
+
+@contextmanager
+def alike() -> Iterator[None]:
+    """What is inside fails on all ranks or on none, so that its error is told once."""
+    try:
+        yield
+    except VemError as error:
+        error.shared = ranks() > 1
+        raise
+
+
+def by_writer(action: Callable[[], Result]) -> Result | None:
+    """The writer's `action`, once all ranks have come so far; they wait for it, share its error, and get None."""
+    collected(None)
+    return together(lambda: action() if is_writer() else None)
+
+
+def from_writer(action: Callable[[], Result]) -> Result:
+    """As `by_writer`, with the result for all ranks."""
+    result = by_writer(action)
+    return collected(result)[0]
+
+
+def writer_first(action: Callable[[], Result]) -> Result:
+    """Each rank's own result, of the others after the writer's: what `action` downloads is then there."""
+    result = by_writer(action)
+    return together(lambda: result if is_writer() else action()) if ranks() > 1 else result
+
+
+@contextmanager
+def held_by_writer(enter: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """A context that the writer is in for all ranks while they are inside; where it cannot be entered, nobody is."""
+    with ExitStack() as held:
+        by_writer(lambda: held.enter_context(enter()))
+        yield
+
+
+def told_by_writer(on_event: Callable[[dict], None]) -> Callable[[dict], None]:
+    """The writer's own; nobody hears the other ranks' events."""
+    return on_event if is_writer() else lambda event: None
+
+
+def _plain(error: VemError) -> tuple[str, str]:
+    """An error's class of `errors` and what it says: a subclass may not be built from its message alone."""
+    known = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    return known.__name__, str(error)
