@@ -1,6 +1,7 @@
 """What every image generator here is: a frozen `Config` that determines its shape, and named taps."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -14,8 +15,36 @@ Norm = Literal["instance", "instance_affine", "batch"]
 Taps = dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class ImageInput:
+    """A generator takes images of so many channels, whose sides are multiples of `multiple` and at least `least`
+    pixels, and gives images of `scale` times their size."""
+
+    channels: int
+    multiple: int = 1
+    least: int = 1
+    scale: int = 1
+
+    kind: ClassVar[str] = "image"
+
+
+@dataclass(frozen=True)
+class LatentInput:
+    """A generator takes latent vectors of `size` numbers, B x size, and draws images of `image` x `image` pixels."""
+
+    size: int
+    image: int
+
+    kind: ClassVar[str] = "latent"
+
+
 class Config(BaseSettings):
-    """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them."""
+    """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them.
+
+    `batch` is the published batch size of training such a network.
+    """
+
+    batch: ClassVar[int] = 1
 
     family: str
     in_channels: int = Field(3, ge=1, le=4096)
@@ -29,6 +58,10 @@ class Config(BaseSettings):
     def cost(self, height: int, width: int) -> Cost:
         """Parameters and MACs for one image of `height` x `width` pixels, in microseconds."""
         return total(self.layers(height, width))
+
+    def student(self, width: int) -> "Config":
+        """The student of this width that such a teacher is distilled into by default, with its channels."""
+        raise NotImplementedError
 
 
 class Generator(nn.Module):
@@ -56,8 +89,19 @@ class Generator(nn.Module):
         return self.in_channels, self.out_channels
 
     @property
+    def takes(self) -> ImageInput | LatentInput:
+        """What it takes as input."""
+        return ImageInput(self.in_channels, self.multiple, self.min_size)
+
+    @property
     def taps(self) -> tuple[str, ...]:
         """Names of the feature maps that can be distilled from, shallow to deep."""
+        return ()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The taps at which features are distilled as published, shallow to deep; places of two networks of one kind
+        belong together one by one."""
         return ()
 
     def tap_channels(self, name: str) -> int:

@@ -49,6 +49,12 @@ class ResNetConfig(Config):
             raise ValueError("every width must be at least 1")
         return self
 
+    def student(self, width: int) -> "MobileResNetConfig":
+        """A mobile ResNet of as many blocks."""
+        return MobileResNetConfig(
+            width=width, blocks=len(self.blocks), in_channels=self.in_channels, out_channels=self.out_channels
+        )
+
     def _block(self, trunk: int, inner: int, pixels: int) -> Iterator[Cost]:
         bias = self.norm != "batch"
         yield conv(trunk, inner, 3, pixels, bias=bias)
@@ -160,6 +166,12 @@ class ResNet(Generator):
     def taps(self) -> tuple[str, ...]:
         blocks = (f"block{i + 1}" for i in range(len(self.blocks)))
         return ("down1", "down2", *blocks, "up1", "up2")
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """After the second down-sampling and each third of the residual blocks."""
+        count = len(self.blocks)
+        return ("down2", *(f"block{max(1, round(count * third / 3))}" for third in (1, 2, 3)))
 
     def tap_channels(self, name: str) -> int:
         _, down1, trunk, up1, up2 = self.config.widths

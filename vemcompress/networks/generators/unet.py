@@ -1,7 +1,7 @@
 """The Pix2Pix U-Net (Isola et al., CVPR 2017) of any depth."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ class UNetConfig(Config):
     `up` is one shorter than `down`: the outermost transposed convolution gives `out_channels`. `width = n` and
     `downs = 8` stand for the published (n, 2n, 4n, 8n, ..., 8n).
     """
+
+    batch: ClassVar[int] = 4
 
     family: Literal["unet"] = "unet"
     norm: Norm = "batch"
@@ -50,6 +52,16 @@ class UNetConfig(Config):
         if min(*self.down, *self.up) < 1:
             raise ValueError("every width must be at least 1")
         return self
+
+    def student(self, width: int) -> "UNetConfig":
+        """A U-Net of the same depth and norm."""
+        return UNetConfig(
+            width=width,
+            downs=len(self.down),
+            norm=self.norm,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+        )
 
     def deconv_inputs(self, level: int) -> int:
         """Channels that enter the transposed convolution of a level (0 is the outermost): the skip and the way up."""
@@ -106,6 +118,12 @@ class UNet(Generator):
     def taps(self) -> tuple[str, ...]:
         levels = len(self.downs)
         return (*(f"down{i + 1}" for i in range(levels)), *(f"up{i + 1}" for i in reversed(range(levels))))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """After the second down-sampling and half-way down, and where the way up passes these again."""
+        half = len(self.downs) // 2
+        return ("down2", f"down{half}", f"up{half}", "up2") if half > 2 else ("down2", "up2")
 
     def tap_channels(self, name: str) -> int:
         if name.startswith("down"):
