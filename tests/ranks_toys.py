@@ -32,7 +32,7 @@ from vemcompress.system import distributed
 from vemcompress.training import compiling
 from vemcompress.training.learner import Learner
 from vemcompress.training.optimizers import Runner
-from vemcompress.training.update import Adam
+from vemcompress.training.update import Optimizer
 
 BATCH, STEPS = 4, 3
 RUN = (*TOY, "train.batch=4", "data.held_out=3", "train.sample_every=3")
@@ -46,7 +46,7 @@ def frozen(information) -> OMGD:
         student=toy_teacher("unet", 2, width=2, norm="batch"),
         features=features(),
         information=build_information(information, image_channels=3, height=32, width=32),
-        optimizer=Adam(2e-4, (0.5, 0.999)),
+        optimizer=Optimizer(2e-4, (0.5, 0.999)),
     )
     return algorithm.double().train()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss
-from vemcompress.training.optimizers import epoch_decay
+from vemcompress.training.schedules import epoch_decay
 
 REAL, FAKE = torch.tensor([[0.5, 2.0]]), torch.tensor([[-2.0, 1.0]])
 

@@ -11,7 +11,8 @@ from vemcompress.errors import NumericalError
 from vemcompress.losses import features, image
 from vemcompress.networks.features import squeezenet_features, vgg16_features
 from vemcompress.recipe.resolve import resolve
-from vemcompress.training.optimizers import Runner, decay
+from vemcompress.training.optimizers import Runner
+from vemcompress.training.schedules import by_step
 
 
 def teacher_of(blocks: int, family: str = "resnet"):
@@ -103,8 +104,8 @@ def test_nan_in_a_loss_stops_before_the_optimizer_moves():
 
 
 def test_the_learning_rate_is_constant_for_half_then_linear_to_zero():
-    assert [decay(step, 10, 0.5) for step in (1, 5)] == [1, 1]
-    assert [decay(step, 10, 0.5) for step in (6, 10)] == pytest.approx([5 / 6, 1 / 6])
+    assert [by_step(step, 10, 0.5) for step in (1, 5)] == [1, 1]
+    assert [by_step(step, 10, 0.5) for step in (6, 10)] == pytest.approx([5 / 6, 1 / 6])
 
 
 def test_every_pair_of_taps_counts_when_a_shallow_teacher_gives_one_twice():

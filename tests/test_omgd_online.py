@@ -22,7 +22,7 @@ from vemcompress.information.vid import VID
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.training.optimizers import Runner
-from vemcompress.training.update import Adam
+from vemcompress.training.update import Optimizer
 
 SIZE, EPOCH, CONSTANT, DECAYING = 32, 1, 1, 2  # in steps a epoch, and in epochs
 LAMBDA = {"ssim": 10.0, "style": 1e4, "feature": 10.0, "tv": 1e-5, "channel": 50.0}
@@ -56,7 +56,7 @@ def online(gan, student, information, *, paired: bool) -> OnlineOMGD:
         student=student,
         features=features(),
         information=build_information(information, image_channels=3, height=SIZE, width=SIZE),
-        optimizer=Adam(2e-4, (0.5, 0.999)),
+        optimizer=Optimizer(2e-4, (0.5, 0.999)),
     )
     return algorithm.double().train()
 

@@ -13,8 +13,9 @@ from vemcompress.gans import CycleGAN
 from vemcompress.information.base import Information
 from vemcompress.networks.discriminators import PatchGANConfig
 from vemcompress.runs.best import Score
-from vemcompress.training.optimizers import Runner, epoch_decay
-from vemcompress.training.update import Adam
+from vemcompress.training.optimizers import Runner
+from vemcompress.training.schedules import epoch_decay
+from vemcompress.training.update import Optimizer
 
 
 def turns(phases: Phases) -> str:
@@ -76,7 +77,7 @@ def toy(phases: Phases, scores=None) -> PhasedOMGD:
         student=toy_teacher("mobile_resnet", 2, width=2, blocks=1),
         features=None,
         information=Information(),
-        optimizer=Adam(2e-4, (0.5, 0.999)),
+        optimizer=Optimizer(2e-4, (0.5, 0.999)),
     )
     return algorithm.train()
 

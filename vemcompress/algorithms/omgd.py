@@ -22,7 +22,7 @@ from vemcompress.networks.features import FeatureNetwork
 from vemcompress.system import distributed
 from vemcompress.system.settings import BaseSettings
 from vemcompress.training.learner import one_by_one
-from vemcompress.training.update import Adam, Output, Update
+from vemcompress.training.update import Optimizer, Output, Update
 
 Features = Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe", "none"]
 
@@ -68,7 +68,7 @@ class OMGD(Algorithm):
         student: ImageGenerator,
         features: FeatureNetwork | None,
         information: Information,
-        optimizer: Adam,
+        optimizer: Optimizer,
     ):
         super().__init__()
         self.settings, self.optimizer = settings, optimizer

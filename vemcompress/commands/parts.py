@@ -16,7 +16,7 @@ from vemcompress.networks import build_generator
 from vemcompress.networks.base import Generator, init_weights
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.recipe import Recipe
-from vemcompress.training.update import Adam
+from vemcompress.training.update import Optimizer
 
 
 def build_algorithm(
@@ -42,7 +42,7 @@ def build_algorithm(
             "student": student,
             "features": features,
             "information": information,
-            "optimizer": Adam(plan.train.lr, plan.train.betas),
+            "optimizer": Optimizer(plan.train.lr, plan.train.betas),
         }
         if gan is None:
             return OMGD(plan.algorithm, teacher=teacher, **options)

@@ -17,7 +17,7 @@ from vemcompress.networks.discriminators import (
     build_discriminator,
 )
 from vemcompress.training.learner import Learner, one_by_one
-from vemcompress.training.update import Update
+from vemcompress.training.update import Optimizer, Update
 
 
 class GAN(Learner):
@@ -67,6 +67,10 @@ class GAN(Learner):
         teachers = self.teachers()
         titles = ["teacher"] if len(teachers) == 1 else list(teachers)
         return {t: one_by_one(network, inputs) for t, network in zip(titles, teachers.values(), strict=True)}
+
+    def optimizer(self) -> Optimizer:
+        """A new one by the settings, for an update."""
+        return Optimizer(self.settings.lr, self.settings.betas)
 
     def check_size(self, size: int) -> None:
         """Raises RecipeError for images, size x size, that are too small for a discriminator."""

@@ -15,7 +15,7 @@ from vemcompress.losses.adversarial import discriminator_loss, generator_loss, p
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
 from vemcompress.system.settings import BaseSettings, Betas
-from vemcompress.training.update import Adam, Update
+from vemcompress.training.update import Update
 
 
 @dataclass
@@ -126,12 +126,11 @@ class CycleGAN(GAN):
         return terms
 
     def updates(self) -> list[Update]:
-        adam, every = Adam(self.settings.lr, self.settings.betas), self.settings.every
         judges = {"a": self.discriminator_a, "b": self.discriminator_b}
         makers = {"a": self.generator_a, "b": self.generator_b}
         return [
-            Update("generators", makers, self.generator_terms, adam, every),
-            Update("discriminators", judges, self.discriminator_terms, adam, every),
+            Update("generators", makers, self.generator_terms, self.optimizer(), self.settings.every),
+            Update("discriminators", judges, self.discriminator_terms, self.optimizer(), self.settings.every),
         ]
 
     def generators(self) -> dict[str, Generator]:

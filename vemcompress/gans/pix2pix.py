@@ -21,7 +21,7 @@ from vemcompress.networks.discriminators import (
 )
 from vemcompress.networks.norms import PassOrder
 from vemcompress.system.settings import BaseSettings, Betas
-from vemcompress.training.update import Adam, Update
+from vemcompress.training.update import Update
 
 # In which the discriminator's BatchNorm sees OMGD's passes, each for a teacher: its own update, fake before real and
 # teacher after teacher, and then the updates of the deep and the wide one.
@@ -99,19 +99,16 @@ class Conditional(GAN):
 
     def _discriminator_update(self, together: str | None) -> Update:
         learns = {"discriminator": self.discriminator}
-        adam, every = Adam(self.settings.lr, self.settings.betas), self.settings.every
-        return Update(
-            "discriminator", learns, self.discriminator_terms, adam, every, together=together, retains=bool(together)
-        )
+        options = {"every": self.settings.every, "together": together, "retains": bool(together)}
+        return Update("discriminator", learns, self.discriminator_terms, self.optimizer(), **options)
 
     def _generator_update(self, teacher: str, together: str | None) -> Update:
         learns = {"generator": self.generators()[teacher]}
-        adam, every = Adam(self.settings.lr, self.settings.betas), self.settings.every
 
         def terms(out: Pairs) -> dict[str, Tensor]:
             return self.generator_terms(teacher, out)
 
-        return Update(teacher, learns, terms, adam, every, together=together)
+        return Update(teacher, learns, terms, self.optimizer(), self.settings.every, together=together)
 
     def discriminators(self) -> dict[str, Discriminator]:
         return {"discriminator": self.discriminator}

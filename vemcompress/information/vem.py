@@ -14,7 +14,8 @@ from vemcompress.losses.energy import contrast, magnitude
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
 from vemcompress.system import distributed
 from vemcompress.system.settings import BaseSettings, Betas
-from vemcompress.training.update import Adam, Output, Update
+from vemcompress.training.schedules import constant
+from vemcompress.training.update import Optimizer, Output, Update
 
 
 class VEM(Information):
@@ -134,7 +135,7 @@ class VEM(Information):
         }
 
     def update(self) -> Update:
-        optimizer = Adam(self.settings.lr, self.settings.betas, decays=False)
+        optimizer = Optimizer(self.settings.lr, self.settings.betas, schedule=constant)
         after = self.energy.power_iteration if self.settings.power_iteration == "step" else None
         return Update(
             "energy",

@@ -6,24 +6,9 @@ from torch import Tensor
 from vemcompress.errors import NumericalError
 from vemcompress.system import distributed
 from vemcompress.training.guard import Guard
+from vemcompress.training.schedules import by_epoch, by_step
 from vemcompress.training.timing import Timer
-from vemcompress.training.update import Output, Update
-
-
-def decay(step: int, total: int, constant: float) -> float:
-    """The learning rate's factor at a step from 1 to `total`: 1 for the `constant` share, then linear to zero.
-
-    The published rule by epoch, 1 - max(0, e + 1 - n_constant) / (n_decay + 1) for epochs e from 0, taken by step.
-    """
-    flat = round(total * constant)
-    return 1.0 - max(0, step - flat) / (total - flat + 1)
-
-
-def _by_epoch(step: int, total: int, constant: float, epoch_length: float) -> float:
-    epochs = max(1, round(total / epoch_length))
-    flat = round(epochs * constant)
-    epoch = int((step - 1) / epoch_length + 1e-9)  # 35 steps of 7/3 are 15 epochs, and as floats a little less
-    return epoch_decay(min(epoch, epochs - 1), flat, epochs - flat)
+from vemcompress.training.update import Optimizer, Output, Update
 
 
 class Runner:
@@ -39,24 +24,25 @@ class Runner:
         self.updates, self.timer = updates, timer or Timer(device)
         self.guard = Guard(device.type == "cuda" if deferred is None else deferred)
         self._held: list[tuple[Update, Tensor]] = []  # have their gradients, and wait for others that move with them
-        self._parameters = {u.name: dict(_parameters(u)) for u in updates}
-        fused = device.type in ("cpu", "cuda")
-        self._optimizers = {
-            u.name: torch.optim.Adam(
-                self._parameters[u.name].values(), lr=u.optimizer.lr, betas=u.optimizer.betas, fused=fused
-            )
-            for u in updates
-        }
+        _check(updates)
+        self._learned = {update.name: [p for _, p in _parameters(update)] for update in updates}
+        self._states: dict[int, _State] = {}  # by the identity of the update's Optimizer
+        for update in updates:
+            if id(update.optimizer) not in self._states:
+                sharing = [u for u in updates if u.optimizer is update.optimizer]
+                self._states[id(update.optimizer)] = _State(update.name, sharing, fused=device.type in ("cpu", "cuda"))
 
     def schedule(self, step: int, total: int, constant: float, epoch_length: float | None = None) -> float:
         """Set the rates for a step; returns the factor of those that decay: at each step, or once an epoch of
         `epoch_length` steps."""
-        factor = (
-            decay(step, total, constant) if epoch_length is None else _by_epoch(step, total, constant, epoch_length)
-        )
-        for update in self.updates:
-            for group in self._optimizers[update.name].param_groups:
-                group["lr"] = update.optimizer.lr * (factor if update.optimizer.decays else 1.0)
+        if epoch_length is None:
+            factor = by_step(step, total, constant)
+        else:
+            factor = by_epoch(step, total, constant, epoch_length)
+        for state in self._states.values():
+            own = state.settings.schedule
+            for group in state.optimizer.param_groups:
+                group["lr"] = state.settings.lr * (factor if own is None else own(step, total))
         return factor
 
     def apply(self, update: Update, out: Output, step: int) -> dict[str, Tensor]:
@@ -68,8 +54,8 @@ class Runner:
         """
         terms = update.terms(out)
         values = torch.stack([t.detach().float().reshape(()) for t in terms.values()])
-        parameters = [p for p in self._parameters[update.name].values() if p.requires_grad]
-        self._optimizers[update.name].zero_grad(set_to_none=True)
+        parameters = [p for p in self._learned[update.name] if p.requires_grad]
+        self._states[id(update.optimizer)].optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(sum(terms.values()), inputs=parameters, retain_graph=update.retains)
         gradients = [p.grad for p in parameters if p.grad is not None]
         values = distributed.average(values, gradients)  # of the global batch, so that all ranks stop alike
@@ -101,7 +87,7 @@ class Runner:
         held, self._held = self._held, []
         flags = [bad for _, bad in held if bad is not None]
         for update, _ in held:
-            optimizer = self._optimizers[update.name]
+            optimizer = self._states[id(update.optimizer)].optimizer
             if flags:  # the fused Adam leaves everything as it is where this is 1, without asking the host
                 optimizer.found_inf = torch.stack(flags).amax(0)
             optimizer.step()
@@ -110,36 +96,62 @@ class Runner:
                 update.after()
 
     def state(self) -> dict[str, Tensor]:
-        """All optimisers' state as flat tensors: `update/parameter/key`."""
+        """All optimisers' state as flat tensors: `update/parameter/key`, after the first update of each."""
         return {
-            f"{name}/{parameter}/{key}": value
-            for name, optimizer in self._optimizers.items()
-            for parameter, tensor in self._parameters[name].items()
-            for key, value in optimizer.state[tensor].items()
+            f"{state.name}/{parameter}/{key}": value
+            for state in self._states.values()
+            for parameter, tensor in state.parameters.items()
+            for key, value in state.optimizer.state[tensor].items()
+            if isinstance(value, Tensor)
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take up a state from `state`."""
+        states = {found.name: found for found in self._states.values()}
         for key, value in state.items():
             name, parameter, slot = key.split("/")
-            tensor = self._parameters[name][parameter]
+            tensor = states[name].parameters[parameter]
             if slot == "step":
                 value = value.to(tensor.device if tensor.device.type == "cuda" else "cpu")
             else:  # the fused Adam walks through memory, so that it must lie as the parameter's does
                 value = torch.empty_like(tensor).copy_(value)
-            self._optimizers[name].state[tensor][slot] = value
+            states[name].optimizer.state[tensor][slot] = value
+
+
+class _State:
+    """One optimiser, of the parameters of all updates that share it; named after the first of them."""
+
+    def __init__(self, name: str, updates: list[Update], *, fused: bool):
+        self.name, self.settings = name, updates[0].optimizer
+        self.parameters: dict[str, Tensor] = {}
+        for key, parameter in (pair for update in updates for pair in _parameters(update)):
+            if self.parameters.setdefault(key, parameter) is not parameter:
+                raise ValueError(f"updates that share an optimizer call two parameters {key}; name their modules apart")
+        self.optimizer = _build(self.settings, list(self.parameters.values()), fused)
+
+
+def _build(settings: Optimizer, parameters: list[Tensor], fused: bool) -> torch.optim.Optimizer:
+    options = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": fused}
+    match settings.kind:
+        case "adam":
+            return torch.optim.Adam(parameters, betas=settings.betas, **options)
+        case "sgd":
+            return torch.optim.SGD(parameters, momentum=settings.momentum, **options)
+    raise ValueError(f"optimizer '{settings.kind}': must be adam or sgd")
+
+
+def _check(updates: list[Update]) -> None:
+    """Raises ValueError for two updates of one name, which a log and a checkpoint could not tell apart, and for two
+    that move together and would clear each other's gradients."""
+    names = [update.name for update in updates]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two updates are called '{twice}'; each needs a name of its own")
+    together = [(update.together, id(update.optimizer)) for update in updates if update.together is not None]
+    if len(set(together)) < len(together):
+        raise ValueError("updates that move together share an optimizer; make them one update")
 
 
 def _parameters(update: Update):
     for prefix, module in update.modules.items():
         for name, parameter in module.named_parameters():
             yield f"{prefix}.{name}", parameter
-
-
-def epoch_decay(epoch: int, constant: int, decay: int) -> float:
-    """The factor in an epoch counted from 0: 1 for `constant` epochs, then linear towards zero over `decay` epochs.
-
-    CycleGAN's and OMGD's rule, 1 - max(0, epoch + 1 - constant) / (decay + 1), set once an epoch; it ends one notch
-    above zero. `training.runner.decay` is the same rule by steps.
-    """
-    return 1.0 - max(0, epoch + 1 - constant) / (decay + 1)

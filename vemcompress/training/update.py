@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Generator, Tensor, nn
 
@@ -34,18 +34,30 @@ class Output:
     gan: Any = None
 
 
-@dataclass(frozen=True)
-class Adam:
-    """An update's optimiser. `decays`: follows the recipe's schedule, otherwise the rate is constant."""
+Schedule = Callable[[int, int], float]  # a learning rate's factor at a step, from 1, of so many
+
+
+@dataclass(eq=False)
+class Optimizer:
+    """The optimiser of an update, or of several that share its state: updates that are given the same object share
+    moments and counts of steps, as lazy regularisers do with the network that they regularise.
+
+    `kind`: "adam" with `betas`, or "sgd" with `momentum`. `schedule` None follows the recipe's (`train.constant`,
+    `train.decay`); others are functions of (step, total), such as those of `training.schedules`.
+    """
 
     lr: float
-    betas: tuple[float, float]
-    decays: bool = True
+    betas: tuple[float, float] = (0.9, 0.999)
+    kind: Literal["adam", "sgd"] = "adam"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    schedule: Schedule | None = None
 
 
 @dataclass
 class Update:
     """One optimiser step: `terms` gives the loss as named, weighted terms; `modules` are the ones that learn from it.
+    Its name is its own among the updates of a learner.
 
     `every`: due at each n-th step, and of these where `when` says so. `after` is called once the parameters have
     moved. `monitor` gives detached scalars to log that are no part of the loss; `watch` is told the values of each
@@ -56,7 +68,7 @@ class Update:
     name: str
     modules: dict[str, nn.Module]
     terms: Callable[[Output], dict[str, Tensor]]
-    optimizer: Adam
+    optimizer: Optimizer
     every: int = 1
     after: Callable[[], None] | None = None
     monitor: Callable[[Output], dict[str, Tensor]] | None = None
