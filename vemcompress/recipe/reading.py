@@ -12,7 +12,7 @@ from vemcompress.recipe.sentences import nearest, sentence
 from vemcompress.system.settings import BaseSettings, tag_of
 
 # By table of a recipe: the key that says of which class it is, and what it is if it does not say.
-TAGS = {table: tag for table in Recipe.model_fields for kind in choices(Recipe, table)[:1] if (tag := tag_of(kind))}
+TAGS = {table: tag for table in Recipe.model_fields for tag in map(tag_of, choices(Recipe, table)[:1]) if tag}
 
 
 def folder() -> Path:
@@ -103,7 +103,7 @@ def _merge(below: dict, above: dict, kind: type[BaseSettings] | None = Recipe) -
 
 def _merge_table(old: dict, values: dict, kinds: list[type[BaseSettings]]) -> dict:
     """A table on another. One that changes its `name` or `family`, and so its keys, starts anew."""
-    tag, _ = (kinds and tag_of(kinds[0])) or (None, None)
+    tag = next((tag[0] for tag in map(tag_of, kinds) if tag), None)
     resized = AutoStudent in kinds and "target_macs" in values and tag not in values
     if resized or (tag in values and values[tag] != old.get(tag)):
         return values
@@ -112,7 +112,7 @@ def _merge_table(old: dict, values: dict, kinds: list[type[BaseSettings]]) -> di
 
 
 def _tagged(values: dict) -> dict:
-    """The layer with its tables' tags."""
+    """The layer with a tag in each table that has left it away."""
     tables = {table: dict([tag]) for table, tag in TAGS.items() if isinstance(values.get(table), dict)}
     return values | {table: tag | values[table] for table, tag in tables.items()}
 

@@ -1,7 +1,7 @@
 """Generators, one architecture a file (paper, A.3). `GENERATORS` maps a family's name to its class.
 
-A new one is a file with its Config and its network, and its name in the list below. Layers that several architectures
-share belong in the folder above.
+A new one is a file with its Config and its network, and its name in the list. Layers that several architectures share
+belong in the folder above, the layouts of published files in `weights.published`.
 """
 
 from pydantic import TypeAdapter
