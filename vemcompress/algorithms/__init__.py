@@ -1,7 +1,14 @@
-"""How a student learns from its teacher (paper, A.2). `ALGORITHMS` maps a recipe's `algorithm.name` to its class."""
+"""How a student learns from its teacher (paper, A.2). `ALGORITHMS` maps a recipe's `algorithm.name` to its class.
 
+A new one is a file with its Settings and its terms, and its name in the list; the first is a recipe's default.
+"""
+
+from vemcompress.algorithms.base import Algorithm
 from vemcompress.algorithms.omgd import OMGD
+from vemcompress.system.settings import tag_of, tagged_union
 
-ALGORITHMS = {"omgd": OMGD}
+_CLASSES: tuple[type[Algorithm], ...] = (OMGD,)
 
-AnyAlgorithm = OMGD.Settings  # a tagged union on `name` as soon as there are two
+ALGORITHMS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
+
+AnyAlgorithm = tagged_union(kind.Settings for kind in _CLASSES)

@@ -6,7 +6,7 @@ VGG features.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -44,6 +44,12 @@ class OMGD(Algorithm):
         published for CycleGAN: the teacher learns for `phase_epochs`, then the student for `student_epochs` times as
         long (n_dis) from the teacher that was the best so far, by `best_teacher`; `phase_steps` says the same in steps.
         """
+
+        replaces: ClassVar = {
+            "features": ("features_weights", "style", "feature", "channel", "recon"),
+            "phase_steps": ("phase_epochs",),
+            "phase_epochs": ("phase_steps",),
+        }
 
         name: Literal["omgd"] = "omgd"
         ssim: float = Field(10.0, ge=0)

@@ -15,9 +15,10 @@ from vemcompress.commands.gan_parts import build_gan, settled
 from vemcompress.commands.parts import build_algorithm
 from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import UsageError
-from vemcompress.networks import MobileResNetConfig, build_generator
+from vemcompress.networks import build_generator
 from vemcompress.networks.base import Generator, init_weights
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
+from vemcompress.networks.generators.resnet import MobileResNetConfig
 from vemcompress.recipe import Recipe
 from vemcompress.recipe.resolve import calibrate, resolve
 from vemcompress.weights.features import load_features

@@ -8,9 +8,11 @@ import torch
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.gans import GAN, GANS, CycleGAN, Pix2Pix, Pix2PixTeachers
 from vemcompress.gans.base import fit
-from vemcompress.networks import Config, DeepUNetConfig, UNetConfig, build_generator
+from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator, init_weights
 from vemcompress.networks.discriminators import DiscriminatorConfig, SharedPatchGANConfig
+from vemcompress.networks.generators.deep import DeepUNetConfig
+from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.recipe import Recipe, read
 from vemcompress.weights.discriminator import load_discriminator
 from vemcompress.weights.loading import Loaded, load

@@ -1,6 +1,6 @@
 """What a recipe says of its data."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,8 @@ class DataSettings(BaseSettings):
     processors, 2 to 8; `on_device`: whether a set that is small beside a GPU's memory is kept there, "auto" or "never".
     Neither of these two changes a batch.
     """
+
+    replaces: ClassVar = {"size": ("load_size",)}
 
     kind: DataKind = "single"
     direction: Direction = "AtoB"

@@ -1,15 +1,17 @@
-"""How a teacher learns (paper, 4.3). `GANS` maps a recipe's `gan.name` to its class."""
+"""How a teacher learns (paper, 4.3). `GANS` maps a recipe's `gan.name` to its class.
 
-from typing import Annotated
-
-from pydantic import Field
+A new one is a file with its Settings and its updates, and its name in the list; the first is a recipe's default.
+"""
 
 from vemcompress.gans.base import GAN, within
 from vemcompress.gans.cyclegan import CycleGAN
 from vemcompress.gans.pix2pix import Pix2Pix, Pix2PixTeachers
+from vemcompress.system.settings import tag_of, tagged_union
 
-__all__ = ["GANS", "AnyGAN", "CycleGAN", "Pix2Pix", "Pix2PixTeachers", "within"]
+__all__ = ["GAN", "GANS", "AnyGAN", "CycleGAN", "Pix2Pix", "Pix2PixTeachers", "within"]
 
-GANS: dict[str, type[GAN]] = {"pix2pix": Pix2Pix, "pix2pix_teachers": Pix2PixTeachers, "cyclegan": CycleGAN}
+_CLASSES: tuple[type[GAN], ...] = (Pix2Pix, Pix2PixTeachers, CycleGAN)
 
-AnyGAN = Annotated[Pix2Pix.Settings | Pix2PixTeachers.Settings | CycleGAN.Settings, Field(discriminator="name")]
+GANS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
+
+AnyGAN = tagged_union(kind.Settings for kind in _CLASSES)

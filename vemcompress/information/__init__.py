@@ -1,19 +1,19 @@
-"""How the mutual information is maximised. `INFORMATION` maps a recipe's `information.name` to its add-on."""
+"""How the mutual information is maximised. `INFORMATION` maps a recipe's `information.name` to its add-on.
 
-from typing import Annotated
-
-from pydantic import Field
+A new one is a file with its Settings and its term, and its name in the list; the first is a recipe's default.
+"""
 
 from vemcompress.information.base import Information
 from vemcompress.information.crd import CRD
 from vemcompress.information.vem import VEM
 from vemcompress.information.vid import VID
+from vemcompress.system.settings import tag_of, tagged_union
 
-INFORMATION: dict[str, type[Information]] = {"none": Information, "vem": VEM, "vid": VID, "crd": CRD}
+_CLASSES: tuple[type[Information], ...] = (VEM, VID, CRD, Information)
 
-AnyInformation = Annotated[
-    VEM.Settings | VID.Settings | CRD.Settings | Information.Settings, Field(discriminator="name")
-]
+INFORMATION = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
+
+AnyInformation = tagged_union(kind.Settings for kind in _CLASSES)
 
 
 def build_information(settings, *, image_channels: int, height: int, width: int) -> Information:
@@ -21,8 +21,3 @@ def build_information(settings, *, image_channels: int, height: int, width: int)
     if isinstance(settings, Information.Settings):
         return Information()
     return INFORMATION[settings.name](settings, image_channels=image_channels, height=height, width=width)
-
-
-def check(settings, batch: int) -> None:
-    """Raises RecipeError (3) where an add-on's settings cannot work on batches of this size."""
-    INFORMATION[settings.name].check(settings, batch)

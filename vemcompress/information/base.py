@@ -1,6 +1,6 @@
 """The add-on's one place: it may bring one update (it tightens the bound) and one term in the student's loss."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,12 @@ class Information(nn.Module):
         self.timer = Timer(torch.device("cpu"))
 
     @staticmethod
-    def check(settings: BaseSettings, batch: int) -> None:
-        """Raises RecipeError (3) where these settings cannot work on batches of this size."""
+    def resolve(settings: BaseSettings, facts: Any) -> BaseSettings:
+        """The settings with what they leave open. Raises RecipeError (3) where they cannot work.
+
+        `facts`: the `teacher`, a Generator, the `batch`, and the `size` of the images in pixels.
+        """
+        return settings
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import json
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -59,12 +59,13 @@ class CRD(Information):
             self.register_buffer("filled", torch.tensor(0))
 
     @staticmethod
-    def check(settings: Settings, batch: int) -> None:
-        if batch == 1 and not settings.memory:
+    def resolve(settings: Settings, facts: Any) -> Settings:
+        if facts.batch == 1 and not settings.memory:
             raise RecipeError(
                 "information.memory 0: with train.batch 1 CRD has no other image to compare with; give it a memory, "
                 "as information.memory=32, or a larger batch."
             )
+        return settings
 
     @property
     def metadata(self) -> dict[str, str]:

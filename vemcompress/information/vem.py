@@ -1,6 +1,6 @@
 """VEM: an energy-based variational distribution q(t|s) (Kang et al., NeurIPS 2022, sections 3, 4.1 and 4.2)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from vemcompress.information.divergence import Divergence
 from vemcompress.information.langevin import langevin
 from vemcompress.losses.energy import contrast, magnitude
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
+from vemcompress.networks.generators.resnet import ResNetConfig
 from vemcompress.system import distributed
 from vemcompress.system.settings import BaseSettings, Betas
 from vemcompress.training.schedules import constant
@@ -53,11 +54,14 @@ class VEM(Information):
     file = "energy"
 
     @staticmethod
-    def check(settings: Settings, batch: int) -> None:
-        if settings.start == "buffer" and settings.buffer < batch:
+    def resolve(settings: Settings, facts: Any) -> Settings:
+        if settings.start == "buffer" and settings.buffer < facts.batch:
             raise RecipeError(
-                f"information.buffer {settings.buffer}: is smaller than the batch of {batch}; make it larger."
+                f"information.buffer {settings.buffer}: is smaller than the batch of {facts.batch}; make it larger."
             )
+        config = facts.teacher.config
+        published = 8 if config is None or isinstance(config, ResNetConfig) else 32
+        return settings.model_copy(update={"channels": settings.channels or published})
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -59,6 +59,9 @@ class Config(BaseSettings):
         """Parameters and MACs for one image of `height` x `width` pixels, in microseconds."""
         return total(self.layers(height, width))
 
+    def left_open(self) -> set[str]:
+        return {"in_channels", "out_channels"} - self.model_fields_set
+
     def student(self, width: int) -> "Config":
         """The student of this width that such a teacher is distilled into by default, with its channels."""
         raise NotImplementedError
@@ -71,7 +74,7 @@ class Generator(nn.Module):
     by for an output of the input's size; `min_size` is the smallest H or W that the padding allows.
     """
 
-    family: ClassVar[str]
+    config_class: ClassVar[type[Config]]  # what builds it; its `family` is the network's key in `GENERATORS`
     multiple: int = 1
     min_size: int = 1
     in_channels: int
@@ -82,6 +85,10 @@ class Generator(nn.Module):
         self.config = config
         if config is not None:
             self.in_channels, self.out_channels = config.in_channels, config.out_channels
+
+    @property
+    def family(self) -> str:
+        return self.config.family
 
     @property
     def channels(self) -> tuple[int, int]:

@@ -7,29 +7,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vemcompress.errors import RecipeError
-from vemcompress.gans import GANS
-from vemcompress.recipe.schema import Recipe
+from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, sentence
+from vemcompress.system.settings import BaseSettings, tag_of
 
-TAGS = {
-    "algorithm": ("name", "omgd"),
-    "information": ("name", "vem"),
-    "student": ("family", "auto"),
-    "gan": ("name", "pix2pix"),
-}
-
-# The layer on top wins: what it sets removes what it excludes, or what was chosen to fit the old value, from below.
-REPLACES = {
-    "steps": ("epochs",),
-    "epochs": ("steps",),
-    "width": ("target_macs", "widths", "down", "up"),
-    "downs": ("down", "up"),
-    "phase_steps": ("phase_epochs",),
-    "phase_epochs": ("phase_steps",),
-    "target_macs": ("width",),
-    "features": ("features_weights", "style", "feature", "channel", "recon"),
-    "size": ("load_size",),
-}
+# By table of a recipe: the key that says of which class it is, and what it is if it does not say.
+TAGS = {table: tag for table in Recipe.model_fields for tag in map(tag_of, choices(Recipe, table)[:1]) if tag}
 
 
 def folder() -> Path:
@@ -68,11 +51,11 @@ def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
         base, _ = _parse(find(parent))
         if "extends" in base:
             raise RecipeError(f"recipe {label}: extends '{parent}', which extends another; one level is allowed.")
-        values = _merge(base, values)
-    chosen: dict = {}
+        values = _merge(_tagged(base), values)
+    changes: dict = {}
     for override in overrides:
-        chosen = _join(chosen, _override(override))
-    return _validate(_merge(values, chosen), label, text, overrides)
+        changes = _join(changes, _override(override))
+    return _validate(_tagged(_merge(_tagged(values), changes)), label, text, overrides)
 
 
 def _parse(path: Path) -> tuple[dict, str]:
@@ -108,50 +91,46 @@ def _join(tables: dict, more: dict) -> dict:
     return joined
 
 
-def _merge(below: dict, above: dict) -> dict:
-    """One layer of tables on another. A table that changes its `name` or `family`, and so its keys, starts anew."""
+def _merge(below: dict, above: dict, kind: type[BaseSettings] | None = Recipe) -> dict:
+    """One layer of tables on another, both of this class."""
     merged = dict(below)
-    for table, values in above.items():
-        old = merged.get(table)
-        both = isinstance(old, dict) and isinstance(values, dict)
-        merged[table] = _merge_table(old, values, *TAGS.get(table, ("family", None))) if both else values
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _merge_table(old, value, choices(kind, key)) if both else value
     return merged
 
 
-def _merge_table(old: dict, values: dict, tag: str, default: str | None) -> dict:
-    resized = "target_macs" in values and "family" not in values
-    if resized or (tag in values and values[tag] != old.get(tag, default)):
+def _merge_table(old: dict, values: dict, kinds: list[type[BaseSettings]]) -> dict:
+    """A table on another. One that changes its `name` or `family`, and so its keys, starts anew."""
+    tag = next((tag[0] for tag in map(tag_of, kinds) if tag), None)
+    resized = AutoStudent in kinds and "target_macs" in values and tag not in values
+    if resized or (tag in values and values[tag] != old.get(tag)):
         return values
-    outdated = {gone for key in values if values[key] != old.get(key) for gone in REPLACES.get(key, ())}
-    kept = {key: value for key, value in old.items() if key not in outdated}
-    if "widths" in outdated:
-        kept = _same_depth(old, kept, values)
-    return _merge(kept, values)
+    kind = chosen(kinds, old)
+    return _merge(kind.under(old, values) if kind else old, values, kind)
 
 
-def _judge_of(gan: str, values: dict) -> dict:
-    """A discriminator of which only a part is said is the GAN's own with that part changed."""
-    if gan not in GANS:
-        return values
-    own = GANS[gan].Settings.model_fields["discriminator"].default
-    return _merge_table({"family": own.family} | own.model_dump(exclude_unset=True), values, "family", None)
+def _tagged(values: dict) -> dict:
+    """The layer with a tag in each table that has left it away."""
+    tables = {table: dict([tag]) for table, tag in TAGS.items() if isinstance(values.get(table), dict)}
+    return values | {table: tag | values[table] for table, tag in tables.items()}
 
 
-def _same_depth(old: dict, kept: dict, values: dict) -> dict:
-    """A network that gets another width keeps its number of blocks or levels, unless that is set too."""
-    if isinstance(old.get("blocks"), list) and "blocks" not in values:
-        kept["blocks"] = len(old["blocks"])
-    if isinstance(old.get("down"), list) and "downs" not in values:
-        kept["downs"] = len(old["down"])
-    return kept
+def _completed(table: dict, kind: type[BaseSettings] | None) -> dict:
+    """Of a table's own tables, one of which only a part is said is the default with that part changed."""
+    for key in table.keys() & (kind.model_fields if kind else {}):
+        own = kind.model_fields[key].default
+        if isinstance(table[key], dict) and isinstance(own, BaseSettings) and (tag := tag_of(type(own))):
+            default = dict([tag]) | own.model_dump(exclude_unset=True)
+            table = table | {key: _merge_table(default, table[key], choices(kind, key))}
+    return table
 
 
 def _validate(values: dict, name: str, text: str, overrides=()) -> Recipe:
-    for table, (tag, default) in TAGS.items():
-        if isinstance(values.get(table), dict):
-            values[table] = {tag: default} | values[table]
-    if isinstance(gan := values.get("gan"), dict) and isinstance(judge := gan.get("discriminator"), dict):
-        values["gan"] = gan | {"discriminator": _judge_of(gan["name"], judge)}
+    for table in TAGS.keys() & values:
+        if isinstance(values[table], dict):
+            values[table] = _completed(values[table], chosen(choices(Recipe, table), values[table]))
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:

@@ -1,18 +1,20 @@
 """Fills in what a recipe leaves open, once the teacher is known: the published defaults of its family."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from vemcompress.algorithms.omgd import OMGD, paired_taps
 from vemcompress.errors import RecipeError
-from vemcompress.information import check as check_information
-from vemcompress.information.vem import VEM
+from vemcompress.information import INFORMATION
 from vemcompress.losses.features import gram
-from vemcompress.networks import Config, MobileResNetConfig, UNetConfig, build_generator
+from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
 from vemcompress.networks.features import FeatureNetwork
+from vemcompress.networks.generators.resnet import MobileResNetConfig
+from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.recipe import AutoStudent, Recipe, TrainSettings
 
 DEFAULT_WIDTH, DEFAULT_STEPS = 16, 20_000
@@ -43,10 +45,9 @@ def resolve(recipe: Recipe, teacher: Generator, channels: tuple[int, int], image
         algorithm = _phases(algorithm, images, batch, steps)
         # Epochs are the teacher's, as published; the student's come on top.
         steps *= 1 + algorithm.student_epochs if train.epochs else 1
-    if isinstance(information, VEM.Settings):
-        information = _with(information, channels=information.channels or (32 if unet else 8))
-    check_information(information, batch)
     size = recipe.data.size
+    facts = SimpleNamespace(teacher=teacher, batch=batch, size=size)
+    information = INFORMATION[information.name].resolve(information, facts)
     return _with(
         recipe,
         student=student,

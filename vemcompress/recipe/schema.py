@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import ClassVar, Literal, get_args
 
 import tomli_w
 from pydantic import Field, model_validator
 
-from vemcompress.algorithms import AnyAlgorithm
+from vemcompress.algorithms import ALGORITHMS, AnyAlgorithm
 from vemcompress.data.settings import DataSettings
 from vemcompress.gans import AnyGAN
-from vemcompress.information import AnyInformation
-from vemcompress.information.vem import VEM
-from vemcompress.networks import (
-    AnyConfig,
-    CartoonGANConfig,
-    DeepMobileResNetConfig,
-    DeepUNetConfig,
-    MobileResNetConfig,
-    ResNetConfig,
-    UNetConfig,
-)
-from vemcompress.system.settings import BaseSettings
+from vemcompress.information import INFORMATION, AnyInformation
+from vemcompress.networks import GENERATORS, AnyConfig
+from vemcompress.system.settings import BaseSettings, tag_of, tagged_union
 from vemcompress.training.settings import TrainSettings
 
 
@@ -44,6 +35,8 @@ class TeacherSettings(BaseSettings):
 class AutoStudent(BaseSettings):
     """A student of the teacher's kind, channels and depth, and of a U-Net's norm. `target_macs` are true MACs."""
 
+    replaces: ClassVar = {"width": ("target_macs",), "target_macs": ("width",)}
+
     family: Literal["auto"] = "auto"
     width: int | None = Field(None, ge=1)
     target_macs: int | None = Field(None, ge=1)
@@ -55,16 +48,11 @@ class AutoStudent(BaseSettings):
         return self
 
 
-AnyStudent = Annotated[
-    AutoStudent
-    | ResNetConfig
-    | MobileResNetConfig
-    | UNetConfig
-    | CartoonGANConfig
-    | DeepUNetConfig
-    | DeepMobileResNetConfig,
-    Field(discriminator="family"),
-]
+AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATORS.values())))
+
+
+def _first(registry: dict[str, type]) -> BaseSettings:
+    return next(iter(registry.values())).Settings()
 
 
 class Recipe(BaseSettings):
@@ -79,8 +67,8 @@ class Recipe(BaseSettings):
     student: AnyStudent = AutoStudent()
     data: DataSettings = DataSettings()
     gan: AnyGAN | None = None
-    algorithm: AnyAlgorithm = AnyAlgorithm()
-    information: AnyInformation = VEM.Settings()
+    algorithm: AnyAlgorithm = _first(ALGORITHMS)
+    information: AnyInformation = _first(INFORMATION)
     train: TrainSettings = TrainSettings()
     paper: dict[str, str | int | float] = Field(default_factory=dict)
 
@@ -94,19 +82,30 @@ class Recipe(BaseSettings):
         """The recipe as TOML; settings that are open are left out: those that are None, and what follows the data or
         the teacher where nobody has stated it (channels, a discriminator's norm)."""
         values = self.model_dump(exclude_none=True, mode="json")
-        shapes = {"student": self.student, "network": self.teacher.network, "deep": self.teacher.deep}
-        tables = {"student": values["student"], **values["teacher"]}
-        for name, config in shapes.items():
-            _leave_open(tables.get(name), config, ("in_channels", "out_channels"))
-        if self.gan is not None:
-            # Of two domains' discriminators each has its own number of channels.
-            judge = values["gan"]["discriminator"]
-            del judge["in_channels"]
-            _leave_open(judge, self.gan.discriminator, ("norm",))
+        _leave_open(values, self)
         return tomli_w.dumps(values)
 
 
-def _leave_open(table: dict | None, config: BaseSettings | None, keys: tuple[str, ...]) -> None:
-    for key in keys:
-        if table and key not in config.model_fields_set:
-            table.pop(key, None)
+def choices(kind: type[BaseSettings] | None, key: str) -> list[type[BaseSettings]]:
+    """The classes that the table `key` of a table of this class may be of, the default first."""
+    found, todo = [], [kind.model_fields[key].annotation] if kind and key in kind.model_fields else []
+    while todo:
+        part = todo.pop(0)
+        if isinstance(part, type) and issubclass(part, BaseSettings):
+            found.append(part)
+        todo += get_args(part)  # of unions and Annotated
+    return found
+
+
+def chosen(kinds: list[type[BaseSettings]], table: dict) -> type[BaseSettings] | None:
+    """That one of the classes which a table is of by its tag; None where it says none of them."""
+    tags = ((kind, tag_of(kind)) for kind in kinds)
+    return next((kind for kind, tag in tags if tag is None or table.get(tag[0]) == tag[1]), None)
+
+
+def _leave_open(table: dict, settings: BaseSettings) -> None:
+    for key in settings.left_open():
+        table.pop(key, None)
+    for key, value in settings:
+        if isinstance(value, BaseSettings):
+            _leave_open(table[key], value)

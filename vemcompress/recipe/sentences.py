@@ -3,11 +3,9 @@
 import json
 import re
 from difflib import get_close_matches
-from typing import get_args
 
-from pydantic import BaseModel
-
-from vemcompress.recipe.schema import Recipe
+from vemcompress.recipe.schema import Recipe, choices
+from vemcompress.system.settings import tag_of
 
 
 def sentence(error: dict, values: dict, text: str, overrides) -> str:
@@ -51,26 +49,15 @@ def _known(path: list[str], values: dict) -> list[str]:
     """The keys of the table at `path`; of a tagged union, those of the option that is chosen."""
     options, chosen = [Recipe], values
     for key in path:
-        options = [o for option in options if key in option.model_fields for o in _models(option.model_fields[key])]
+        options = [o for option in options for o in choices(option, key)]
         chosen = chosen.get(key, {}) if isinstance(chosen, dict) else {}
     names = []
     for option in options:
-        tag = next((option.model_fields[k] for k in ("family", "name") if option.model_fields.get(k)), None)
-        if len(options) == 1 or tag is None or tag.default in (chosen.get("family"), chosen.get("name")):
+        tag = tag_of(option)
+        if len(options) == 1 or tag is None or tag[1] in (chosen.get("family"), chosen.get("name")):
             names += option.model_fields
             names += ["width"] if "family" in option.model_fields else []  # a network's shorthand
     return list(dict.fromkeys(names))
-
-
-def _models(field) -> list[type[BaseModel]]:
-    """The models that a field may hold, unions and Annotated taken apart."""
-    found, todo = [], [field.annotation]
-    while todo:
-        kind = todo.pop(0)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found.append(kind)
-        todo += get_args(kind)
-    return found
 
 
 def nearest(word: str, known: list[str]) -> str:

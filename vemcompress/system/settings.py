@@ -1,6 +1,7 @@
-"""The base of everything that a recipe can say."""
+"""The base of everything that a recipe can say, and the unions of what it can choose from."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Union
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +9,35 @@ Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, 
 
 
 class BaseSettings(BaseModel):
-    """Frozen; unknown keys, silent conversions (the string "8" for 8) and infinite numbers are errors."""
+    """Frozen; unknown keys, silent conversions (the string "8" for 8) and infinite numbers are errors.
+
+    `replaces`: the keys that a changed key removes from a recipe's lower layer, because it excludes them or they were
+    chosen to fit its old value.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    replaces: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    @classmethod
+    def under(cls, below: dict, above: dict) -> dict:
+        """What is kept of a recipe's table, of this class, under the table of the layer `above`, which wins."""
+        changed = (key for key in above if above[key] != below.get(key))
+        gone = {old for key in changed for old in cls.replaces.get(key, ())}
+        return {key: value for key, value in below.items() if key not in gone}
+
+    def left_open(self) -> set[str]:
+        """Fields that a written recipe leaves out, so that they follow the data or the teacher."""
+        return set()
+
+
+def tag_of(settings: type[BaseSettings]) -> tuple[str, str] | None:
+    """The field that tells a class of a union from the others, and its value; None for a class of no union."""
+    fields = settings.model_fields
+    return next(((key, fields[key].default) for key in ("family", "name") if key in fields), None)
+
+
+def tagged_union(kinds: Iterable[type[BaseSettings]]) -> Any:
+    """The type of an instance of any of these classes, told apart by their tags; for one class, that class."""
+    first, *others = kinds
+    return Annotated[Union[(first, *others)], Field(discriminator=tag_of(first)[0])] if others else first

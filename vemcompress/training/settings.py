@@ -1,6 +1,6 @@
 """What a recipe says of a run's length, optimiser, precision, and of what it writes down and when."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,8 @@ class TrainSettings(BaseSettings):
     `teacher_cache`: N > 0 gives each image N fixed views instead of a new crop and flip at each sample, and keeps on
     disk what a frozen teacher makes of them. That is another augmentation than the published one, and a weaker one.
     """
+
+    replaces: ClassVar = {"steps": ("epochs",), "epochs": ("steps",)}
 
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)

@@ -1,1 +1,31 @@
-"""Generators, one architecture a file (paper, A.3)."""
+"""Generators, one architecture a file (paper, A.3). `GENERATORS` maps a family's name to its class.
+
+A new one is a file with its Config and its network, and its name in the list. Layers that several architectures share
+belong in the folder above, the layouts of published files in `weights.published`.
+"""
+
+from pydantic import TypeAdapter
+
+from vemcompress.networks.base import Config, Generator
+from vemcompress.networks.generators.cartoongan import CartoonGAN
+from vemcompress.networks.generators.deep import DeepMobileResNet, DeepUNet
+from vemcompress.networks.generators.resnet import MobileResNet, ResNet
+from vemcompress.networks.generators.unet import UNet
+from vemcompress.system.settings import tag_of, tagged_union
+
+_CLASSES: tuple[type[Generator], ...] = (ResNet, MobileResNet, UNet, CartoonGAN, DeepUNet, DeepMobileResNet)
+
+GENERATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}
+
+AnyConfig = tagged_union(kind.config_class for kind in _CLASSES)
+_ANY_CONFIG = TypeAdapter(AnyConfig)
+
+
+def parse_config(values: dict) -> Config:
+    """A Config from plain values with a `family` key; raises pydantic's ValidationError."""
+    return _ANY_CONFIG.validate_python(values)
+
+
+def build_generator(config: Config) -> Generator:
+    """A network of this Config, with PyTorch's initial weights."""
+    return GENERATORS[config.family](config)

@@ -46,7 +46,7 @@ class CartoonGAN(ResNet):
     one takes and returns RGB.
     """
 
-    family = "cartoongan"
+    config_class = CartoonGANConfig
 
     def __init__(self, config: CartoonGANConfig):
         Generator.__init__(self, config)  # other layers than ResNet's, the same forward

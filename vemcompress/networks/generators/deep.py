@@ -85,7 +85,7 @@ class DeepUNet(UNet):
     concatenation of skip and way up. Taps as `UNet`.
     """
 
-    family = "deep_unet"
+    config_class = DeepUNetConfig
 
     def __init__(self, config: DeepUNetConfig):
         super().__init__(config)
@@ -147,7 +147,7 @@ class DeepMobileResNet(MobileResNet):
     Taps as `ResNet`, all after the stage's last ReLU; `block1`, ... count the bottlenecks of the middle, 11 in all.
     """
 
-    family = "deep_mobile_resnet"
+    config_class = DeepMobileResNetConfig
 
     def __init__(self, config: DeepMobileResNetConfig):
         super().__init__(config)

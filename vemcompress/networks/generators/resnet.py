@@ -4,7 +4,7 @@ Zhu et al., ICCV 2017; the mobile form is GAN-Compression's (Li et al., CVPR 202
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -20,6 +20,8 @@ class ResNetConfig(Config):
 
     `width = n` stands for (n, 2n, 4n, 2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number.
     """
+
+    replaces: ClassVar = {"width": ("widths",)}
 
     family: Literal["resnet"] = "resnet"
     widths: tuple[int, int, int, int, int] = Field(strict=False)
@@ -48,6 +50,14 @@ class ResNetConfig(Config):
         if min(*self.widths, *self.blocks) < 1:
             raise ValueError("every width must be at least 1")
         return self
+
+    @classmethod
+    def under(cls, below: dict, above: dict) -> dict:
+        """Another width keeps the number of blocks."""
+        kept = super().under(below, above)
+        if "width" in above and above["width"] != below.get("width") and isinstance(below.get("blocks"), list):
+            kept["blocks"] = len(below["blocks"])
+        return kept
 
     def student(self, width: int) -> "MobileResNetConfig":
         """A mobile ResNet of as many blocks."""
@@ -125,7 +135,7 @@ class ResNet(Generator):
     Taps: `down1`, `down2` (after ReLU), `block1` to `blockN`, `up1`, `up2`.
     """
 
-    family = "resnet"
+    config_class = ResNetConfig
     multiple = 4
     min_size = 8
 
@@ -198,7 +208,7 @@ class ResNet(Generator):
 class MobileResNet(ResNet):
     """`ResNet` with separable residual convolutions: 83 times fewer parameters at width 16."""
 
-    family = "mobile_resnet"
+    config_class = MobileResNetConfig
 
     @staticmethod
     def _residual_conv(inputs: int, outputs: int, bias: bool) -> nn.Module:

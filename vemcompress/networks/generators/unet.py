@@ -20,6 +20,7 @@ class UNetConfig(Config):
     """
 
     batch: ClassVar[int] = 4
+    replaces: ClassVar = {"width": ("down", "up"), "downs": ("down", "up")}
 
     family: Literal["unet"] = "unet"
     norm: Norm = "batch"
@@ -52,6 +53,14 @@ class UNetConfig(Config):
         if min(*self.down, *self.up) < 1:
             raise ValueError("every width must be at least 1")
         return self
+
+    @classmethod
+    def under(cls, below: dict, above: dict) -> dict:
+        """Another width keeps the number of levels."""
+        kept = super().under(below, above)
+        if "width" in above and above["width"] != below.get("width") and isinstance(below.get("down"), list):
+            kept["downs"] = len(below["down"])
+        return kept
 
     def student(self, width: int) -> "UNetConfig":
         """A U-Net of the same depth and norm."""
@@ -91,7 +100,7 @@ class UNet(Generator):
     activated concatenation of skip and way up (for the innermost, the activated map alone).
     """
 
-    family = "unet"
+    config_class = UNetConfig
 
     def __init__(self, config: UNetConfig):
         super().__init__(config)

@@ -1,0 +1,48 @@
+"""Discriminators, one architecture a file. `DISCRIMINATORS` maps a family's name to its class.
+
+They take B x in_channels x H x W in [-1, 1] (behind its condition, where there is one: cat(A, B)) and give
+B x 1 x h x w raw scores. Initial weights are PyTorch's; the published ones are `networks.base.init_weights`.
+"""
+
+from pydantic import TypeAdapter
+
+from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig
+from vemcompress.networks.discriminators.patchgan import PatchGAN, PatchGANConfig, PixelGAN, PixelGANConfig
+from vemcompress.networks.discriminators.shared_patchgan import (
+    STAGES,
+    SharedPatchGAN,
+    SharedPatchGANConfig,
+    TeacherName,
+)
+from vemcompress.system.settings import tag_of, tagged_union
+
+__all__ = [
+    "DISCRIMINATORS",
+    "STAGES",
+    "AnyDiscriminator",
+    "Discriminator",
+    "DiscriminatorConfig",
+    "PatchGANConfig",
+    "PixelGANConfig",
+    "SharedPatchGANConfig",
+    "TeacherName",
+    "build_discriminator",
+    "parse_discriminator_config",
+]
+
+_CLASSES: tuple[type[Discriminator], ...] = (PatchGAN, PixelGAN, SharedPatchGAN)
+
+DISCRIMINATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}
+
+AnyDiscriminator = tagged_union(kind.config_class for kind in _CLASSES)
+_ANY_DISCRIMINATOR = TypeAdapter(AnyDiscriminator)
+
+
+def parse_discriminator_config(values: dict) -> DiscriminatorConfig:
+    """A Config from plain values with a `family` key; raises pydantic's ValidationError."""
+    return _ANY_DISCRIMINATOR.validate_python(values)
+
+
+def build_discriminator(config: DiscriminatorConfig) -> Discriminator:
+    """A discriminator of this Config, with PyTorch's initial weights."""
+    return DISCRIMINATORS[config.family](config)

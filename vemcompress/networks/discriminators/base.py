@@ -1,0 +1,91 @@
+"""What every discriminator here is: a frozen Config that determines its shape, and stages with taps."""
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from vemcompress.networks.base import Norm, Taps
+from vemcompress.networks.cost import Cost, total
+from vemcompress.system.settings import BaseSettings
+
+
+class DiscriminatorConfig(BaseSettings):
+    """The shape of a discriminator. `width` is that of its first convolution (ndf in the published options)."""
+
+    family: str
+    in_channels: int = Field(3, ge=1, le=4096)
+    width: int = Field(64, ge=1, le=4096)
+    norm: Norm = "instance"
+
+    @property
+    def min_size(self) -> int:
+        """The smallest H or W that it can judge, in pixels."""
+        raise NotImplementedError
+
+    def costs(self, height: int, width: int) -> Iterator[Cost]:
+        """The cost of every layer on one image of this size."""
+        raise NotImplementedError
+
+    def cost(self, height: int, width: int) -> Cost:
+        """Parameters and MACs for one image of `height` x `width` pixels, without building the network."""
+        return total(self.costs(height, width))
+
+    def left_open(self) -> set[str]:
+        # of two domains' discriminators each has its own number of channels
+        return {"in_channels"} | ({"norm"} - self.model_fields_set)
+
+
+class Stage(nn.Module):
+    """Convolution, norm, LeakyReLU 0.2; the last stage of a discriminator is its convolution alone."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None, last: bool = False):
+        super().__init__()
+        self.conv, self.norm, self.last = conv, norm, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        if self.norm is not None:
+            h = self.norm(h)
+        return h if self.last else F.leaky_relu(h, 0.2, inplace=True)
+
+
+class Discriminator(nn.Module):
+    """B x in_channels x H x W to B x 1 x h x w raw scores. `taps` names the activated maps, shallow to deep."""
+
+    config_class: ClassVar[type[DiscriminatorConfig]]  # its `family` is the key in `DISCRIMINATORS`
+
+    def __init__(self, config: DiscriminatorConfig):
+        super().__init__()
+        self.config = config
+
+    @property
+    def family(self) -> str:
+        return self.config.family
+
+    def path(self) -> Iterable[Stage]:
+        """The stages that an image passes, in order."""
+        return self.stages
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        return tuple(f"layer{i + 1}" for i in range(len(self.stages) - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_with_taps(x, ())[0]
+
+    def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        """The scores, and the activated maps of the given names."""
+        return judge(self.path(), x, names)
+
+
+def judge(stages: Iterable[Stage], x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+    """The last stage's scores, and the activated maps of the given names."""
+    taps = {}
+    for i, stage in enumerate(stages, start=1):
+        x = stage(x)
+        if f"layer{i}" in names and not stage.last:
+            taps[f"layer{i}"] = x
+    return x, taps

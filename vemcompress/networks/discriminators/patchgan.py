@@ -1,0 +1,95 @@
+"""PatchGAN (Isola et al., CVPR 2017), which judges patches, and its 1x1 form, which judges pixels."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from vemcompress.networks.base import norm_layer
+from vemcompress.networks.cost import Cost, conv, norm
+from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig, Stage
+
+
+class PatchGANConfig(DiscriminatorConfig):
+    """`n_layers`: so many convolutions of stride 2, then two of stride 1; `layers = 3` judges patches of 70 pixels."""
+
+    family: Literal["patchgan"] = "patchgan"
+    layers: int = Field(3, ge=1, le=8)
+
+    @property
+    def min_size(self) -> int:
+        return 3 * 2**self.layers
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels between the convolutions: of the input, n, 2n, 4n, 8n, 8n, ..., and the one of the scores."""
+        return (self.in_channels, *(self.width * min(2**i, 8) for i in range(self.layers + 1)), 1)
+
+    def costs(self, height: int, width: int) -> Iterator[Cost]:
+        last = self.layers + 1
+        for i, (inputs, outputs) in enumerate(pairwise(self.channels)):
+            height, width = (height // 2, width // 2) if i < self.layers else (height - 1, width - 1)
+            edge = i in (0, last)
+            yield conv(inputs, outputs, 4, height * width, bias=edge or self.norm != "batch")
+            yield norm("none" if edge else self.norm, outputs, height * width)
+
+
+class PatchGAN(Discriminator):
+    """4x4 convolutions with padding 1; no norm after the first and the last, and biases there whatever the norm is.
+
+    Taps: `layer1` to `layerN`, N = layers + 1, after LeakyReLU. In the published Sequential `model` that is module 1
+    for `layer1` and 3K - 2 for `layerK`; since its LeakyReLU works in place, the module before it gives the same map
+    to a hook (GCC's "layers 3 and 9" are `layer2` and `layer4`).
+    """
+
+    config_class = PatchGANConfig
+
+    def __init__(self, config: PatchGANConfig):
+        super().__init__(config)
+        self.stages = nn.ModuleList(patch_stages(config))
+
+
+def patch_stages(config: PatchGANConfig) -> Iterator[Stage]:
+    """PatchGAN's stages, with fresh weights."""
+    last = config.layers + 1
+    for i, (inputs, outputs) in enumerate(pairwise(config.channels)):
+        edge = i in (0, last)
+        bias, stride = edge or config.norm != "batch", 2 if i < config.layers else 1
+        layer = nn.Conv2d(inputs, outputs, 4, stride, padding=1, bias=bias)
+        yield Stage(layer, None if edge else norm_layer(config.norm, outputs), last=i == last)
+
+
+class PixelGANConfig(DiscriminatorConfig):
+    """`pixel`: three 1x1 convolutions, which judge each pixel by itself."""
+
+    family: Literal["pixelgan"] = "pixelgan"
+
+    @property
+    def min_size(self) -> int:
+        return 2  # instance norm needs more than one pixel
+
+    def costs(self, height: int, width: int) -> Iterator[Cost]:
+        pixels, bias = height * width, self.norm != "batch"
+        yield conv(self.in_channels, self.width, 1, pixels)
+        yield conv(self.width, 2 * self.width, 1, pixels, bias=bias)
+        yield norm(self.norm, 2 * self.width, pixels)
+        yield conv(2 * self.width, 1, 1, pixels, bias=bias)
+
+
+class PixelGAN(Discriminator):
+    """1x1 convolutions: n (no norm), 2n, 1. Taps: `layer1`, `layer2`. Under batch norm only the first has a bias."""
+
+    config_class = PixelGANConfig
+
+    def __init__(self, config: PixelGANConfig):
+        super().__init__(config)
+        n, bias = config.width, config.norm != "batch"
+        self.stages = nn.ModuleList(
+            (
+                Stage(nn.Conv2d(config.in_channels, n, 1), None),
+                Stage(nn.Conv2d(n, 2 * n, 1, bias=bias), norm_layer(config.norm, 2 * n)),
+                Stage(nn.Conv2d(2 * n, 1, 1, bias=bias), None, last=True),
+            )
+        )
