@@ -9,6 +9,7 @@ from copy import deepcopy
 import torch
 from toys import random, toy_teacher
 
+from vemcompress.data.batch import Batch
 from vemcompress.gans.base import GAN
 from vemcompress.networks.base import Generator
 from vemcompress.training.optimizers import Runner
@@ -27,11 +28,17 @@ def batches(count: int, size: int = SIZE, batch: int = 2) -> list[tuple[torch.Te
     return [tuple(torch.rand(shape, generator=generator, dtype=torch.double) * 2 - 1) for _ in range(count)]
 
 
+def as_batch(gan: GAN | None, images: tuple[torch.Tensor, torch.Tensor]) -> Batch:
+    """A and B as this GAN, or a student of a frozen teacher, learns from them."""
+    a, b = images
+    return Batch(a, real=b) if gan is not None and "unpaired" in gan.data else Batch(a, target=b)
+
+
 def steps(gan: GAN, given, runner: Runner | None = None) -> list[dict[str, float]]:
     """Train on these batches, as the loop does; the losses of each step."""
     runner, log = runner or Runner(gan.train().double().updates(), CPU), []
     for step, batch in enumerate(given, start=1):
-        out, losses = gan(batch, random(step)), {}
+        out, losses = gan(as_batch(gan, batch), random(step)), {}
         for update in runner.updates:
             if update.due(step):
                 losses |= runner.apply(update, out, step)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from gans_toys import CPU, batches
+from gans_toys import CPU, as_batch, batches
 from safetensors.torch import save_file
 from teach_toys import taught, toy_data
 from test_eval_pairs import Even, Painter, city, street
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
 from toys import TOY, random, toy_images, toy_teacher, toy_teacher_file
 
+from vemcompress.algorithms import Parts
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.commands.distill import distill
 from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
@@ -23,6 +24,7 @@ from vemcompress.errors import VemError
 from vemcompress.evaluation import evaluate
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
 from vemcompress.evaluation.select import scorer
+from vemcompress.gans.teachers import Frozen
 from vemcompress.information import build_information
 from vemcompress.information.crd import CRD
 from vemcompress.information.vem import VEM
@@ -40,15 +42,15 @@ RUN = (*TOY, "train.batch=4", "data.held_out=3", "train.sample_every=3")
 
 def frozen(information) -> OMGD:
     torch.manual_seed(5)
-    algorithm = OMGD(
-        OMGD.Settings(ssim=10.0, style=1e4, feature=10.0, tv=1e-3, channel=50.0, recon=10.0),
-        teacher=toy_teacher("unet", 0, norm="batch"),
+    parts = Parts(
+        teacher=Frozen(toy_teacher("unet", 0, norm="batch")),
         student=toy_teacher("unet", 2, width=2, norm="batch"),
         features=features(),
         information=build_information(information, image_channels=3, height=32, width=32),
         optimizer=Optimizer(2e-4, (0.5, 0.999)),
     )
-    return algorithm.double().train()
+    settings = OMGD.Settings(ssim=10.0, style=1e4, feature=10.0, tv=1e-3, channel=50.0, recon=10.0)
+    return OMGD(settings, parts).double().train()
 
 
 CASES = {
@@ -70,7 +72,7 @@ def played(learner: Learner, compiled: bool = False) -> dict[str, Tensor]:
     distributed.broadcast(learner)
     runner, found = Runner(learner.updates(), CPU), {}
     for step, batch in enumerate(batches(STEPS, batch=BATCH), start=1):
-        mine = tuple(distributed.mine(images) for images in batch)
+        mine = as_batch(getattr(learner.teacher, "gan", None), batch).map(distributed.mine)
         out, losses = learner(mine, random(step), step), {}
         for update in runner.updates:
             if update.due(step):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from toys import random, toy_algorithm
 
+from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.information.crd import CRD, pooled
 from vemcompress.losses.information import info_nce
@@ -20,7 +21,7 @@ def crd_algorithm(*overrides):
 
 def one_output(algorithm, batch=2, seed=0):
     images = torch.rand(batch, 3, 32, 32, generator=random(seed)) * 2 - 1
-    return algorithm(images, random())
+    return algorithm(Batch(images), random())
 
 
 def test_info_nce_by_hand():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toys import tensors
 
 from vemcompress.data import on_device as module
 from vemcompress.data.on_device import DeviceStream, on_device
@@ -49,9 +50,9 @@ def plain(root, kind, **changes):
 
 
 def equal(found, expected):
-    if isinstance(expected, torch.Tensor):
-        return torch.equal(found, expected) and found.stride() == expected.stride()
-    return len(found) == len(expected) and all(map(equal, found, expected))
+    found, expected = tensors(found), tensors(expected)
+    strides = [[part.stride() for part in parts] for parts in (found, expected)]
+    return strides[0] == strides[1] and all(map(torch.equal, found, expected))
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -122,7 +123,5 @@ def test_a_gpus_batches_are_the_cpus_bit_for_bit(root, kind, keep):
     expected = plain(root, kind)
     iterator = DeviceStream(plain(root, kind, workers=3), torch.device("cuda"), keep=keep).iterate()
     for step, batch in islice(iterator, 12):
-        parts = (batch,) if isinstance(batch, torch.Tensor) else batch
-        found = tuple(part.cpu() for part in parts)
-        assert equal(found[0] if len(found) == 1 else found, expected.batch(step))
+        assert equal(batch.map(torch.Tensor.cpu), expected.batch(step))
     iterator.close()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toys import tensors
 
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, test_pairs
 from vemcompress.data.pairs import find_pairs
@@ -193,7 +194,7 @@ def test_what_is_not_there_is_an_input_error(tmp_path, roots, words):
 def test_a_pair_shares_its_crop_and_flip(same):
     stream = PairStream(find_pairs(same), **BOTH)
     for step in range(20):
-        left, right = stream.batch(step)
+        left, right = tensors(stream.batch(step))
         assert torch.equal(left, right)
     assert left.shape == (2, 3, 16, 16) and left.min() >= -1
 
@@ -203,9 +204,9 @@ def test_a_batch_depends_on_seed_and_step_alone(same):
     ahead, plain = PairStream(pairs, workers=3, **BOTH).iterate(4), PairStream(pairs, cache_bytes=0, **BOTH)
     for expected in range(4, 9):
         step, batch = next(ahead)
-        assert step == expected and all(map(torch.equal, batch, plain.batch(step)))
+        assert step == expected and all(map(torch.equal, tensors(batch), tensors(plain.batch(step))))
     ahead.close()
-    assert not torch.equal(plain.batch(4)[0], PairStream(pairs, **{**BOTH, "seed": 4}).batch(4)[0])
+    assert not torch.equal(plain.batch(4).input, PairStream(pairs, **{**BOTH, "seed": 4}).batch(4).input)
 
 
 def test_an_unreadable_half_replaces_the_pair_and_is_reported_once(tmp_path):
@@ -214,7 +215,7 @@ def test_an_unreadable_half_replaces_the_pair_and_is_reported_once(tmp_path):
     (tmp_path / "b/4.png").write_bytes(b"cut")
     events = []
     stream = PairStream(find_pairs([tmp_path / "a", tmp_path / "b"]), on_event=events.append, **BOTH)
-    batches = [stream.batch(step) for step in range(10)]
+    batches = [tensors(stream.batch(step)) for step in range(10)]
     assert [e["path"] for e in events] == [str(tmp_path / "b/4.png")] and len(stream.skipped) == 1
     assert all((a.mean() - b.mean()).abs() < 0.02 for a, b in batches)
 
@@ -231,7 +232,7 @@ def labelled(tmp_path, sizes=(20, 20)):
 
 def test_one_hot_labels_stay_on_their_pixels(tmp_path):
     pairs = find_pairs(labelled(tmp_path), classes=3, void=9, direction="BtoA")
-    hot, photo = PairStream(pairs, load_size=20, **BOTH).batch(5)
+    hot, photo = tensors(PairStream(pairs, load_size=20, **BOTH).batch(5))
     classes = ((photo[:, 0] + 1) * 127.5 / 20).round().long()
     assert hot.shape == (2, 3, 16, 16) and torch.equal(hot.sum(1), (classes != 9).float())
     assert torch.equal(hot.argmax(1)[classes != 9], classes[classes != 9])
@@ -246,7 +247,7 @@ def test_labels_as_colours_and_as_targets_are_pictures(tmp_path):
 
 def test_label_maps_keep_their_classes_when_they_are_resized(tmp_path):
     pairs = find_pairs(labelled(tmp_path, (31, 27)), classes=3, void=9, direction="BtoA")
-    hot, _ = PairStream(pairs, **BOTH).batch(0)
+    hot, _ = tensors(PairStream(pairs, **BOTH).batch(0))
     assert set(hot.unique().tolist()) == {0, 1}
 
 
@@ -258,7 +259,7 @@ def test_a_network_of_other_channels_is_a_recipe_error(tmp_path, channels):
 
 
 def test_grey_networks_get_grey_pairs(same):
-    left, right = PairStream(find_pairs(same), channels=(1, 3), **BOTH).batch(0)
+    left, right = tensors(PairStream(find_pairs(same), channels=(1, 3), **BOTH).batch(0))
     assert left.shape[1] == 1 and right.shape[1] == 3
 
 
@@ -267,12 +268,12 @@ def test_the_second_domain_is_drawn_and_augmented_on_its_own(same, tmp_path):
         picture(tmp_path / "other" / path.name, 40 * int(path.stem))
     pairs = find_pairs([same, tmp_path / "other"], kind="unpaired")
     stream = UnpairedStream(pairs, **{**BOTH, "batch": 5})
-    epoch = [stream.batch(step) for step in range(4)]
+    epoch = [tensors(stream.batch(step)) for step in range(4)]
     assert all(sorted(level(a)) == [0, 1, 2, 3, 4] for a, _ in epoch)
     drawn = [level(b) for _, b in epoch]
     assert any(sorted(b) != [0, 1, 2, 3, 4] for b in drawn) and len({tuple(b) for b in drawn}) > 1
     again = UnpairedStream(pairs, **{**BOTH, "batch": 5, "cache_bytes": 0}).iterate(2)
-    assert all(map(torch.equal, next(again)[1], epoch[2]))
+    assert all(map(torch.equal, tensors(next(again)[1]), epoch[2]))
     again.close()
     assert stream.epoch_length == 1
 
@@ -281,7 +282,7 @@ def test_two_domains_share_no_crop(tmp_path):
     fill(tmp_path / "a", ["1.png"])
     fill(tmp_path / "b", ["1.png"])
     stream = UnpairedStream(find_pairs([tmp_path / "a", tmp_path / "b"], kind="unpaired"), load_size=20, **BOTH)
-    assert any(not torch.equal(*stream.batch(step)) for step in range(5))
+    assert any(not torch.equal(*tensors(stream.batch(step))) for step in range(5))
 
 
 def test_domains_pass_over_what_cannot_be_read(tmp_path):
@@ -325,7 +326,7 @@ def test_real_facades_learn_photos_from_labels(data):
 
 def test_real_street_scenes_have_their_sky_above_their_road(data):
     pairs = find_pairs(data / "camvid", classes=11, void=11, direction="BtoA")
-    hot, photos = PairStream(pairs, size=64, batch=8, seed=0).batch(0)
+    hot, photos = tensors(PairStream(pairs, size=64, batch=8, seed=0).batch(0))
     assert pairs.count == 367 and hot.shape == (8, 11, 64, 64) and photos.shape == (8, 3, 64, 64)
     sky, road = hot[:, 0].mean((0, 2)), hot[:, 3].mean((0, 2))
     assert sky[:16].mean() > 10 * sky[48:].mean() and road[48:].mean() > 10 * road[:16].mean()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toys import toy_images
+from toys import tensors, toy_images
 
 from vemcompress.data.sets import test_set as open_test_set
 from vemcompress.data.sets import training_set
@@ -74,9 +74,9 @@ def test_two_domains_give_examples_of_what_a_teacher_should_make(tmp_path):
     learnt, out = found.split_off()
     assert (len(learnt.found.a), len(learnt.found.b), len(out.found.a)) == (1, 3, 1)
     assert found.examples((3, 3), 8).shape == (3, 3, 32, 32)
-    a, b = found.stream((3, 3), 2, 0).batch(0)
+    a, b = tensors(found.stream((3, 3), 2, 0).batch(0))
     assert a.shape == b.shape == (2, 3, 32, 32)
-    assert found.inputs_alone().stream((3, 3), 2, 0).batch(0).shape == (2, 3, 32, 32)
+    assert found.inputs_alone().stream((3, 3), 2, 0).batch(0).input.shape == (2, 3, 32, 32)
 
 
 def test_test_images_are_the_validation_images_where_there_are_no_others(tmp_path):

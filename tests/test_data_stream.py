@@ -35,15 +35,15 @@ def shades(batch):
 
 def test_a_batch_depends_on_seed_and_step_alone(paths):
     ahead, fresh = stream(paths), stream(paths, cache_bytes=0)
-    batches = [ahead.batch(step) for step in range(9)]
-    assert torch.equal(batches[6], fresh.batch(6))
-    assert not torch.equal(batches[6], stream(paths, seed=4).batch(6))
+    batches = [ahead.batch(step).input for step in range(9)]
+    assert torch.equal(batches[6], fresh.batch(6).input)
+    assert not torch.equal(batches[6], stream(paths, seed=4).batch(6).input)
     assert batches[0].shape == (2, 3, 16, 16) and batches[0].dtype == torch.float32
 
 
 def test_every_epoch_is_another_permutation(paths):
     s = stream(paths, batch=7)
-    first, second = shades(s.batch(0)), shades(s.batch(1))
+    first, second = shades(s.batch(0).input), shades(s.batch(1).input)
     assert sorted(first) == sorted(second) == list(range(7))
     assert first != second
     assert s.epoch_length == 1
@@ -54,7 +54,7 @@ def test_prefetching_from_a_step_yields_the_same_batches_and_stops_when_closed(p
     iterator = s.iterate(start_step=5)
     for expected in range(5, 14):
         step, batch = next(iterator)
-        assert step == expected and torch.equal(batch, plain.batch(step))
+        assert step == expected and torch.equal(batch.input, plain.batch(step).input)
     iterator.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("vemcompress-data")]
 
@@ -63,7 +63,7 @@ def test_values_span_minus_one_to_one_and_whole_images_are_untouched(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     picture[0, 0], picture[0, 1] = 0, 255
     Image.fromarray(picture).save(tmp_path / "a.png")
-    batch = stream([tmp_path / "a.png"], batch=1, crop=False, flip=False).batch(0)
+    batch = stream([tmp_path / "a.png"], batch=1, crop=False, flip=False).batch(0).input
     assert batch.min() == -1 and batch.max() == 1
     assert torch.equal(((batch[0] + 1) * 127.5).round().byte().permute(1, 2, 0), torch.from_numpy(picture))
 
@@ -72,7 +72,7 @@ def test_crops_and_flips_vary_and_reach_every_offset(tmp_path):
     ramp = np.repeat(np.arange(18, dtype=np.uint8)[None, :, None] * 10, 18, 0).repeat(3, 2)
     Image.fromarray(ramp).save(tmp_path / "a.png")
     s = stream([tmp_path / "a.png"], load_size=18, batch=1)
-    edges = [((s.batch(k)[0, 0, 0] + 1) * 12.75).round()[[0, -1]].tolist() for k in range(60)]
+    edges = [((s.batch(k).input[0, 0, 0] + 1) * 12.75).round()[[0, -1]].tolist() for k in range(60)]
     assert {tuple(e) for e in edges} == {(a, a + 15) for a in range(3)} | {(a + 15, a) for a in range(3)}
 
 
@@ -80,7 +80,7 @@ def test_each_image_has_its_fixed_views_and_every_epoch_shows_the_next(paths):
     s = stream(paths, views=2, batch=7)
     seen = {}
     for epoch in range(6):
-        batch = s.batch(epoch)
+        batch = s.batch(epoch).input
         keys = s.keys(epoch)
         assert sorted(keys) == [2 * image + epoch % 2 for image in range(7)]
         assert shades(batch) == [key // 2 for key in keys]
@@ -88,14 +88,16 @@ def test_each_image_has_its_fixed_views_and_every_epoch_shows_the_next(paths):
             assert torch.equal(seen.setdefault(key, image), image)
     assert len({image.numpy().tobytes() for image in seen.values()}) == len(seen) == 14
     other = stream(paths, views=2, batch=7, seed=4)
-    assert not all(torch.equal(image, seen[key]) for key, image in zip(other.keys(0), other.batch(0), strict=True))
+    assert not all(
+        torch.equal(image, seen[key]) for key, image in zip(other.keys(0), other.batch(0).input, strict=True)
+    )
 
 
 def test_keys_are_of_the_images_that_were_used(paths):
     bad = stream(paths, batch=7)._order(0).tolist()[2]
     paths[bad].write_text("not an image")
     s = stream(paths, batch=7, views=1)
-    assert shades(s.batch(0)) == s.keys(0)
+    assert shades(s.batch(0).input) == s.keys(0)
     assert bad not in s.keys(0)
 
 
@@ -113,10 +115,10 @@ def test_bad_images_are_replaced_by_the_next_of_the_order_and_reported_once(path
     bad.write_text("not an image")
     events = []
     s = stream(paths, batch=7, on_event=events.append)
-    assert shades(s.batch(0)) == [*order[:2], order[3], *order[3:]]
+    assert shades(s.batch(0).input) == [*order[:2], order[3], *order[3:]]
     s.batch(1)
     assert list(s.skipped) == [bad] and [e["path"] for e in events] == [str(bad)]
-    assert torch.equal(s.batch(1), stream(paths, batch=7).batch(1))
+    assert torch.equal(s.batch(1).input, stream(paths, batch=7).batch(1).input)
 
 
 def test_no_readable_image_is_an_input_error_in_the_prefetching_too(paths):
@@ -129,7 +131,7 @@ def test_no_readable_image_is_an_input_error_in_the_prefetching_too(paths):
 
 
 def test_grey_streams_have_one_channel(paths):
-    assert stream(paths, channels=1).batch(0).shape == (2, 1, 16, 16)
+    assert stream(paths, channels=1).batch(0).input.shape == (2, 1, 16, 16)
     with pytest.raises(InputError, match="35") as caught:
         stream(paths, channels=35)
     assert "data.kind" not in str(caught.value)  # no recipe has it yet
@@ -154,5 +156,5 @@ def test_real_photos_stream():
     if not data:
         pytest.skip("VEMCOMPRESS_TEST_DATA is not set")
     paths = find_images([Path(data) / "horse2zebra"])
-    batch = ImageStream(paths, size=64, batch=4, seed=0).batch(1)
+    batch = ImageStream(paths, size=64, batch=4, seed=0).batch(1).input
     assert len(paths) == 247 and batch.shape == (4, 3, 64, 64) and batch.std() > 0.2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from gans_toys import adam, assert_same_weights, batches, copies, steps
+from gans_toys import adam, as_batch, assert_same_weights, batches, copies, steps
 from toys import random, toy_teacher
 
 from vemcompress.errors import RecipeError
@@ -69,7 +69,7 @@ def test_three_steps_of_cyclegan_are_the_published_ones(pool, identity):
 
 def test_discriminators_judge_pooled_fakes_of_their_own_domain():
     gan, given = toy_cyclegan(), batches(2, batch=1)
-    fakes = gan(given[0], random())
+    fakes = gan(as_batch(gan, given[0]), random())
     steps(gan, given)
     assert torch.equal(gan.pool_b.images[:1], fakes.fake_b.detach())
     assert torch.equal(gan.pool_a.images[:1], fakes.fake_a.detach())
@@ -80,7 +80,7 @@ def test_the_generators_move_by_nothing_of_the_discriminators_update():
     gan, (batch,) = toy_cyclegan(), batches(1, batch=1)
     generators, discriminators = gan.updates()
     assert generators.name == "generators"
-    out = gan(batch, random())
+    out = gan(as_batch(gan, batch), random())
     terms = discriminators.terms(out)
     found = torch.autograd.grad(sum(terms.values()), list(gan.generator_a.parameters()), allow_unused=True)
     assert all(gradient is None for gradient in found)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from gans_toys import CPU, adam, assert_same_weights, batches, copies, statistics, steps, toy_unet
+from gans_toys import CPU, adam, as_batch, assert_same_weights, batches, copies, statistics, steps, toy_unet
 from toys import toy_teacher
 
 from vemcompress.errors import NumericalError, RecipeError
@@ -120,7 +120,7 @@ def test_teachers_learn_through_the_discriminator_before_it_moves():
     image = copies(gan.wide)[0](batch[0])
     before.eval(), gan.discriminator.eval()
     losses = {}
-    runner, out = Runner(gan.updates(), CPU), gan(batch, None)
+    runner, out = Runner(gan.updates(), CPU), gan(as_batch(gan, batch), None)
     for update in runner.updates:
         losses |= runner.apply(update, out, 1)
     assert losses["wide_gan"].item() == pytest.approx(-before(torch.cat((batch[0], image), 1)).mean().item(), rel=1e-5)
@@ -130,7 +130,7 @@ def test_teachers_learn_through_the_discriminator_before_it_moves():
 def test_nan_in_one_teacher_moves_none_of_those_that_move_together():
     gan, (batch,) = two_teachers(), batches(1)
     before = {name: value.clone() for name, value in gan.named_parameters()}
-    runner, out = Runner(gan.updates(), CPU), gan(batch, None)
+    runner, out = Runner(gan.updates(), CPU), gan(as_batch(gan, batch), None)
     out.images["wide"] = out.images["wide"] * float("nan")
     with pytest.raises(NumericalError, match="update's loss term 'wide_d_fake'"):
         runner.apply(runner.updates[0], out, 1)
@@ -161,7 +161,7 @@ def test_teachers_see_every_batch_though_they_learn_at_each_third():
 
 def test_taps_are_constants_of_the_wide_teacher():
     gan, (batch,) = two_teachers(), batches(1)
-    out = gan(batch, None, taps=("down2",))
+    out = gan(as_batch(gan, batch), None, taps=("down2",))
     assert not out.taps["down2"].requires_grad
     assert out.taps["down2"].shape[1] == gan.wide.tap_channels("down2")
     assert out.images["deep"].requires_grad
@@ -170,7 +170,7 @@ def test_taps_are_constants_of_the_wide_teacher():
 def test_bf16_networks_have_float32_images_scores_and_gradients():
     gan, (batch,) = one_teacher().float(), batches(1)
     gan.bf16 = True
-    out = gan([x.float() for x in batch], None)
+    out = gan(as_batch(gan, batch).map(torch.Tensor.float), None)
     assert out.images["teacher"].dtype == torch.float32
     terms = gan.generator_terms("teacher", out)
     assert {term.dtype for term in terms.values()} == {torch.float32}

@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from toys import random, toy_algorithm, toy_teacher
 
 from vemcompress import recipe as recipes
-from vemcompress.algorithms.omgd import connector, paired_taps
+from vemcompress.algorithms.match import paired_places
+from vemcompress.algorithms.omgd import connector
+from vemcompress.data.batch import Batch
 from vemcompress.errors import NumericalError
 from vemcompress.losses import features, image
 from vemcompress.networks.features import squeezenet_features, vgg16_features
@@ -20,18 +22,18 @@ def teacher_of(blocks: int, family: str = "resnet"):
 
 
 def test_taps_are_paired_at_the_same_relative_depth():
-    pairs = paired_taps(teacher_of(8, "cartoongan"), teacher_of(9, "mobile_resnet"))
+    pairs = paired_places(teacher_of(8, "cartoongan"), teacher_of(9, "mobile_resnet"))
     assert pairs == (("down2", "down2"), ("block3", "block3"), ("block5", "block6"), ("block8", "block9"))
-    assert [t for t, _ in paired_taps(teacher_of(6), teacher_of(6))] == ["down2", "block2", "block4", "block6"]
+    assert [t for t, _ in paired_places(teacher_of(6), teacher_of(6))] == ["down2", "block2", "block4", "block6"]
 
 
 def test_unet_taps_are_the_published_four_at_eight_downs():
     unet = toy_teacher("unet", downs=8)
-    assert [t for t, _ in paired_taps(unet, unet)] == ["down2", "down4", "up4", "up2"]
+    assert [t for t, _ in paired_places(unet, unet)] == ["down2", "down4", "up4", "up2"]
 
 
 def test_networks_of_different_kinds_have_no_pairs():
-    assert paired_taps(teacher_of(3), toy_teacher("unet")) == ()
+    assert paired_places(teacher_of(3), toy_teacher("unet")) == ()
 
 
 def test_the_connector_is_convolution_batch_norm_and_relu():
@@ -46,7 +48,7 @@ def test_terms_are_the_weighted_losses():
     algorithm = toy_algorithm(
         "algorithm.features=squeezenet1_1_caffe", "algorithm.style=3.0", "algorithm.feature=0.5", features=network
     )
-    out = algorithm(torch.rand(1, 3, 32, 32) * 2 - 1, random())
+    out = algorithm(Batch(torch.rand(1, 3, 32, 32) * 2 - 1), random())
     terms = algorithm.student_terms(out)
     t, s = out.teacher, out.student
     assert set(terms) == {"ssim", "style", "feature", "tv", "recon", "channel"}
@@ -68,7 +70,7 @@ def test_vgg_has_no_pixel_term_and_the_published_weights():
 )
 def test_defaults_follow_the_teachers_family_and_the_features(family, features, channel, batch, width):
     teacher = toy_teacher(family)
-    plan = resolve(recipes.read("omgd", ["data.size=32", f"algorithm.features={features}"]), teacher, (3, 3), 10)
+    plan = resolve(recipes.read("omgd", ["data.size=32", f"algorithm.features={features}"]), teacher, 10)
     assert (plan.algorithm.channel, plan.train.batch, plan.information.channels) == (channel, batch, width)
 
 
@@ -85,7 +87,7 @@ def test_a_step_moves_student_and_connectors_and_nothing_else():
     algorithm = toy_algorithm()
     before = {k: v.clone() for k, v in algorithm.state_dict().items()}
     runner = Runner(algorithm.updates(), torch.device("cpu"))
-    out = algorithm(torch.rand(1, 3, 32, 32) * 2 - 1, random())
+    out = algorithm(Batch(torch.rand(1, 3, 32, 32) * 2 - 1), random())
     for update in runner.updates:
         runner.apply(update, out, 1)
     moved = {k.split(".")[0] for k, v in algorithm.state_dict().items() if not torch.equal(v, before[k])}
@@ -95,7 +97,7 @@ def test_a_step_moves_student_and_connectors_and_nothing_else():
 def test_nan_in_a_loss_stops_before_the_optimizer_moves():
     algorithm = toy_algorithm("information.name=none")
     runner = Runner(algorithm.updates(), torch.device("cpu"))
-    out = algorithm(torch.rand(1, 3, 32, 32) * 2 - 1, random())
+    out = algorithm(Batch(torch.rand(1, 3, 32, 32) * 2 - 1), random())
     before = {k: v.clone() for k, v in algorithm.student.named_parameters()}
     out.teacher[0, 0, 0, 0] = float("nan")
     with pytest.raises(NumericalError, match="'ssim' is NaN"):
@@ -111,7 +113,7 @@ def test_the_learning_rate_is_constant_for_half_then_linear_to_zero():
 def test_every_pair_of_taps_counts_when_a_shallow_teacher_gives_one_twice():
     algorithm = toy_algorithm("student.family=mobile_resnet", "student.width=4", "student.blocks=9", blocks=2)
     assert algorithm.teacher_taps == ("down2", "block1", "block1", "block2")
-    out = algorithm(torch.rand(1, 3, 32, 32) * 2 - 1, random())
+    out = algorithm(Batch(torch.rand(1, 3, 32, 32) * 2 - 1), random())
     expected = sum(
         (f(out.student_taps[s]).mean((2, 3)) - out.teacher_taps[t].mean((2, 3))).square().mean()
         for f, s, t in zip(algorithm.connectors, algorithm.student_taps, algorithm.teacher_taps, strict=True)

@@ -8,14 +8,15 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
-from gans_toys import CPU, adam, assert_same_weights, batches, copies, statistics, toy_unet
+from gans_toys import CPU, adam, as_batch, assert_same_weights, batches, copies, statistics, toy_unet
 from torch import nn
 from toys import random, toy_teacher
 
+from vemcompress.algorithms import Parts
 from vemcompress.algorithms.omgd import OMGD
-from vemcompress.algorithms.omgd_online import OnlineOMGD
 from vemcompress.gans import CycleGAN, Pix2PixTeachers
 from vemcompress.gans.pool import ImagePool
+from vemcompress.gans.teachers import Online
 from vemcompress.information import build_information
 from vemcompress.information.vem import VEM
 from vemcompress.information.vid import VID
@@ -47,42 +48,40 @@ def features() -> FeatureNetwork:
     return FeatureNetwork(trunk(), (1, 3, 6, 8), 1, [0.5] * 3, [0.5] * 3).double()
 
 
-def online(gan, student, information, *, paired: bool) -> OnlineOMGD:
+def online(gan, student, information) -> OMGD:
     torch.manual_seed(4)
-    algorithm = OnlineOMGD(
-        OMGD.Settings(**LAMBDA, recon=0.0),
-        gan=gan,
-        paired=paired,
+    parts = Parts(
+        teacher=Online(gan),
         student=student,
         features=features(),
         information=build_information(information, image_channels=3, height=SIZE, width=SIZE),
         optimizer=Optimizer(2e-4, (0.5, 0.999)),
     )
-    return algorithm.double().train()
+    return OMGD(OMGD.Settings(**LAMBDA, recon=0.0), parts).double().train()
 
 
-def two_teachers(information, n_dis: int = 2, n_share: int = 5) -> OnlineOMGD:
+def two_teachers(information, n_dis: int = 2, n_share: int = 5) -> OMGD:
     torch.manual_seed(3)
     settings = Pix2PixTeachers.Settings(every=n_dis, discriminator=SharedPatchGANConfig(width=4, n_share=n_share))
     gan = Pix2PixTeachers(settings, wide=toy_unet(0), deep=toy_unet(1, "deep_unet"))
     student = toy_teacher("unet", 2, width=2, norm="batch").train()
-    return online(gan, student, information, paired=True)
+    return online(gan, student, information)
 
 
-def cyclegan_online(information, pool: int) -> OnlineOMGD:
+def cyclegan_online(information, pool: int) -> OMGD:
     torch.manual_seed(3)
     a, b = (toy_teacher("mobile_resnet", seed).train() for seed in (0, 1))
     settings = CycleGAN.Settings(pool=pool, discriminator=PatchGANConfig(width=4))
     gan = CycleGAN(settings, generator_a=a, generator_b=b)
-    return online(gan, toy_teacher("mobile_resnet", 2, width=2).train(), information, paired=False)
+    return online(gan, toy_teacher("mobile_resnet", 2, width=2).train(), information)
 
 
-def trained(algorithm: OnlineOMGD, given) -> list[dict[str, float]]:
+def trained(algorithm: OMGD, given) -> list[dict[str, float]]:
     """As the loop does; the losses of each step."""
     runner, log, total = Runner(algorithm.updates(), CPU), [], EPOCH * (CONSTANT + DECAYING)
     for step, batch in enumerate(given, start=1):
         runner.schedule(*algorithm.clock(step, total), CONSTANT / (CONSTANT + DECAYING), EPOCH)
-        out, losses = algorithm(batch, random(step), step), {}
+        out, losses = algorithm(as_batch(algorithm.teacher.gan, batch), random(step), step), {}
         for update in runner.updates:
             if update.due(step):
                 losses |= runner.apply(update, out, step)
@@ -230,7 +229,7 @@ def assert_same_log(found, expected) -> None:
 @pytest.mark.parametrize(("n_dis", "n_share"), [(1, 3), (2, 5)])
 def test_three_online_steps_of_pix2pix_with_vem_are_the_published_ones(n_dis, n_share):
     algorithm = two_teachers(VEM.Settings(**VEM_SETTINGS), n_dis, n_share)
-    gan, taps = algorithm.gan, algorithm.teacher_taps
+    gan, taps = algorithm.teacher.gan, algorithm.teacher_taps
     ours = (gan.wide, gan.deep, gan.discriminator, algorithm.student, algorithm.connectors)
     theirs = [*copies(*ours), deepcopy(algorithm.information.energy)]
     assert taps == algorithm.student_taps == ("down2", "up2")
@@ -291,7 +290,7 @@ def published_cyclegan_online(g_a, g_b, d_a, d_b, student, connectors, variance,
 
 def test_three_online_steps_of_cyclegan_with_vid_are_the_published_ones():
     algorithm = cyclegan_online(VID.Settings(weight=0.1), pool=1)
-    gan = algorithm.gan
+    gan = algorithm.teacher.gan
     judges = gan.discriminator_a, gan.discriminator_b
     ours = (gan.generator_a, gan.generator_b, *judges, algorithm.student, algorithm.connectors)
     theirs, given = copies(*ours), batches(3, batch=1)
@@ -313,19 +312,19 @@ def tracked(network: nn.Module) -> set[int]:
 def test_teachers_need_no_graph_at_steps_that_teach_nobody_but_see_the_batch():
     algorithm, (batch,) = two_teachers(VEM.Settings(**VEM_SETTINGS), n_dis=3), batches(1)
     grown = []
-    for network in (algorithm.gan.wide, algorithm.gan.deep):
+    for network in (algorithm.teacher.gan.wide, algorithm.teacher.gan.deep):
         network.ups[0].register_forward_hook(lambda module, inputs, made: grown.append(made.requires_grad))
-    out = algorithm(batch, random(), 1)
+    out = algorithm(as_batch(algorithm.teacher.gan, batch), random(), 1)
     assert (out.gan, grown) == (None, [False, False])
-    assert tracked(algorithm.gan.wide) == tracked(algorithm.gan.deep) == {1}
-    assert algorithm(batch, random(), 3).gan is not None
+    assert tracked(algorithm.teacher.gan.wide) == tracked(algorithm.teacher.gan.deep) == {1}
+    assert algorithm(as_batch(algorithm.teacher.gan, batch), random(), 3).gan is not None
     assert grown[2:] == [True, True]
 
 
 @pytest.mark.parametrize("step", [1, 2])
 def test_what_the_student_learns_from_is_constant(step):
     algorithm, (batch,) = two_teachers(VEM.Settings(**VEM_SETTINGS)), batches(1)
-    out = algorithm(batch, random(), step)
+    out = algorithm(as_batch(algorithm.teacher.gan, batch), random(), step)
     constants = (out.teacher, *out.others, out.target, *out.teacher_taps.values())
     assert len(out.others) == 1
     assert not any(tensor.requires_grad for tensor in constants)
@@ -334,7 +333,7 @@ def test_what_the_student_learns_from_is_constant(step):
 
 def test_the_students_update_moves_no_teacher_and_the_teachers_none_of_the_student():
     algorithm, (batch,) = two_teachers(VEM.Settings(**VEM_SETTINGS), n_dis=1), batches(1)
-    runner, out = Runner(algorithm.updates(), CPU), algorithm(batch, random(), 1)
+    runner, out = Runner(algorithm.updates(), CPU), algorithm(as_batch(algorithm.teacher.gan, batch), random(), 1)
     assert [u.name for u in runner.updates] == ["discriminator", "deep", "wide", "energy", "student"]
     *teaching, energy, student = runner.updates
     before = {name: p.clone() for name, p in algorithm.named_parameters()}
@@ -346,7 +345,7 @@ def test_the_students_update_moves_no_teacher_and_the_teachers_none_of_the_stude
 
     for update in teaching:
         runner.apply(update, out, 1)
-    assert moved() == {"teacher", "gan"}  # `teacher` is the wide one
+    assert moved() == {"teacher"}
     runner.apply(energy, out, 1)
     assert moved() == {"information"}
     runner.apply(student, out, 1)
@@ -358,5 +357,5 @@ def test_pictures_show_every_teacher_as_in_evaluation_beside_the_student():
     with torch.no_grad():
         shown = algorithm.eval().pictures(batch[0])
     assert list(shown) == ["wide", "deep", "student"]
-    assert tracked(algorithm.gan.wide) == {0}
-    assert torch.allclose(shown["wide"][:1], deepcopy(algorithm.gan.wide).eval()(batch[0][:1]))
+    assert tracked(algorithm.teacher.gan.wide) == {0}
+    assert torch.allclose(shown["wide"][:1], deepcopy(algorithm.teacher.gan.wide).eval()(batch[0][:1]))

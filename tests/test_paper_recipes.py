@@ -149,7 +149,7 @@ def test_hyper_parameters_are_the_published_ones(name):
 def test_published_epochs_become_steps(name):
     plan, built, _ = networks(name)
     images, steps, phase = STEPS[name.removeprefix("paper/").partition("_")[0]]
-    found = resolve(plan, built["teacher"], (3, 3), images)
+    found = resolve(plan, built["teacher"], images)
     share = 1 if phase is None else 1 + plan.algorithm.student_epochs  # the student's phases come on top
     assert (found.train.steps, found.algorithm.phase_steps) == (steps * share, phase)
     assert found.student == plan.student
@@ -160,7 +160,7 @@ def test_published_epochs_become_steps(name):
 def test_recipes_for_ones_own_data_resolve(name):
     plan, built, _ = networks(name)
     if "student" in built:
-        plan = resolve(plan, built["teacher"], (3, 3), 100)
+        plan = resolve(plan, built["teacher"], 100)
         assert plan.information.channels == (32 if plan.student.family == "unet" else 8)
     else:
         plan = resolve_teaching(plan, built["teacher"], 100)

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import random, toy_teacher
 
+from vemcompress.algorithms import Parts
 from vemcompress.algorithms.omgd import OMGD
-from vemcompress.algorithms.omgd_online import PhasedOMGD
-from vemcompress.algorithms.phases import Phases
+from vemcompress.data.batch import Batch
 from vemcompress.gans import CycleGAN
+from vemcompress.gans.teachers import Phased, Phases
 from vemcompress.information.base import Information
 from vemcompress.networks.discriminators import PatchGANConfig
 from vemcompress.runs.best import Score
@@ -62,37 +63,35 @@ def test_the_clock_counts_the_teachers_steps_and_each_phase_of_it_ends_once(step
 # -- whole phases on toys --------------------------------------------------------------------------------------------
 
 
-def toy(phases: Phases, scores=None) -> PhasedOMGD:
+def toy(phases: Phases, scores=None) -> OMGD:
     """Its judge gives these scores in turn, lower is better."""
     torch.manual_seed(3)
     a, b = (toy_teacher("mobile_resnet", seed, width=2, blocks=1) for seed in (0, 1))
     values = iter(scores or ())
-    algorithm = PhasedOMGD(
-        OMGD.Settings(style=0.0, feature=0.0, channel=10.0, recon=10.0, features="none", online="phases"),
-        gan=CycleGAN(CycleGAN.Settings(pool=2, discriminator=PatchGANConfig(width=2)), generator_a=a, generator_b=b),
-        best=toy_teacher("mobile_resnet", 0, width=2, blocks=1),
-        phases=phases,
-        paired=False,
-        judge=(lambda network: Score("fid", next(values), higher_is_better=False)) if scores else None,
+    gan = CycleGAN(CycleGAN.Settings(pool=2, discriminator=PatchGANConfig(width=2)), generator_a=a, generator_b=b)
+    judge = (lambda network: Score("fid", next(values), higher_is_better=False)) if scores else None
+    parts = Parts(
+        teacher=Phased(gan, toy_teacher("mobile_resnet", 0, width=2, blocks=1), phases, judge),
         student=toy_teacher("mobile_resnet", 2, width=2, blocks=1),
-        features=None,
         information=Information(),
         optimizer=Optimizer(2e-4, (0.5, 0.999)),
     )
-    return algorithm.train()
+    settings = OMGD.Settings(style=0.0, feature=0.0, channel=10.0, recon=10.0, features="none", online="phases")
+    return OMGD(settings, parts).train()
 
 
-def images(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return tuple(torch.rand(2, 1, 3, 32, 32, generator=random(step)) * 2 - 1)
+def images(step: int) -> Batch:
+    a, b = torch.rand(2, 1, 3, 32, 32, generator=random(step)) * 2 - 1
+    return Batch(a, real=b)
 
 
 def weights(network: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
-def played(algorithm: PhasedOMGD):
+def played(algorithm: OMGD):
     """Step after step as the loop does: (step, its losses, the parts whose parameters moved, its event)."""
-    runner, phases = Runner(algorithm.updates(), torch.device("cpu")), algorithm.phases
+    runner, phases = Runner(algorithm.updates(), torch.device("cpu")), algorithm.teacher.phases
     for step in range(1, phases.total + 1):
         before = {name: p.clone() for name, p in algorithm.named_parameters()}
         out, losses = algorithm(images(step), random(step), step), {}
@@ -116,7 +115,7 @@ def test_the_students_rate_stands_where_the_teachers_epoch_is():
 def test_only_those_whose_turn_it_is_learn():
     for step, losses, moved, _ in played(toy(Phases(2, 2, 7))):
         teaches = step in (1, 2, 7)
-        assert moved == ({"gan"} if teaches else {"student", "connectors"}), step
+        assert moved == ({"teacher"} if teaches else {"student", "connectors"}), step
         assert ("a_cycle" in losses, "ssim" in losses) == (teaches, not teaches)
 
 
@@ -124,9 +123,9 @@ def test_the_student_learns_from_the_best_teacher_while_the_latest_goes_on():
     algorithm = toy(Phases(1, 1, 6), scores=[50.0, 60.0, 40.0])
     latest, events = {}, {}
     for step, _, _, event in played(algorithm):
-        latest[step] = weights(algorithm.gan.generator_a)
+        latest[step] = weights(algorithm.teacher.gan.generator_a)
         expected = latest[1] if step < 5 else latest[5]
-        assert torch.equal(weights(algorithm.teacher), expected), step
+        assert torch.equal(weights(algorithm.teacher.generator), expected), step
         events |= {step: event} if event else {}
     assert not torch.equal(latest[3], latest[1])
     assert {step: (event["event"], event["kept"]) for step, event in events.items()} == {
@@ -142,19 +141,19 @@ def test_the_generator_goes_on_from_its_latest_weights_and_not_from_the_best():
     for _ in played(kept):
         pass
     steps = [1, 3, 5]  # the same batches, without the student's turns
-    runner = Runner(alone.gan.updates(), torch.device("cpu"))
+    runner = Runner(alone.teacher.gan.updates(), torch.device("cpu"))
     for step in steps:
-        out = alone.gan(images(step), random(step), step)
+        out = alone.teacher.gan(images(step), random(step), step)
         for update in runner.updates:
             runner.apply(update, out, step)
-    assert torch.equal(weights(kept.gan), weights(alone.gan))
+    assert torch.equal(weights(kept.teacher.gan), weights(alone.teacher.gan))
 
 
 def test_without_a_judge_the_latest_teacher_is_taken():
     algorithm = toy(Phases(1, 1, 4))
     events = [event for _, _, _, event in played(algorithm) if event]
     assert [(event["kept"], event["score"]) for event in events] == [(True, None)] * 2
-    assert torch.equal(weights(algorithm.teacher), weights(algorithm.gan.generator_a))
+    assert torch.equal(weights(algorithm.teacher.generator), weights(algorithm.teacher.gan.generator_a))
 
 
 def test_the_best_teacher_and_its_score_are_in_the_checkpoint():
@@ -167,14 +166,14 @@ def test_the_best_teacher_and_its_score_are_in_the_checkpoint():
             module.state_dict()
         )
     assert resumed.finish(3)["kept"] is False
-    assert torch.equal(weights(resumed.teacher), weights(broken.teacher))
+    assert torch.equal(weights(resumed.teacher.generator), weights(broken.teacher.generator))
 
 
 def test_the_teacher_that_the_student_follows_stays_frozen_and_in_evaluation_mode():
     algorithm = toy(Phases(1, 1, 2)).train()
-    assert not algorithm.teacher.training
-    assert algorithm.gan.generator_a.training
-    assert not any(p.requires_grad for p in algorithm.teacher.parameters())
+    assert not algorithm.teacher.generator.training
+    assert algorithm.teacher.gan.generator_a.training
+    assert not any(p.requires_grad for p in algorithm.teacher.generator.parameters())
     assert not algorithm(images(2), random(), 2).teacher.requires_grad
 
 

@@ -7,6 +7,7 @@ import torch
 from toys import TOY, random, toy_algorithm, toy_images, toy_teacher_file
 
 from vemcompress.commands.distill import distill
+from vemcompress.data.batch import Batch
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -14,7 +15,7 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA dev
 def test_bf16_runs_networks_in_bfloat16_and_losses_in_float32():
     algorithm = toy_algorithm()
     algorithm.bf16 = True
-    out = algorithm(torch.rand(1, 3, 32, 32) * 2 - 1, random())
+    out = algorithm(Batch(torch.rand(1, 3, 32, 32) * 2 - 1), random())
     assert out.student_taps["down2"].dtype == torch.bfloat16
     assert out.student.dtype == out.teacher.dtype == torch.float32
     energies = algorithm.information.energy_terms(out)
@@ -29,7 +30,7 @@ def test_bf16_is_near_float32():
         algorithm = toy_algorithm()
         algorithm.bf16 = bf16
         torch.manual_seed(0)
-        out = algorithm(torch.rand(1, 3, 32, 32) * 2 - 1, random())
+        out = algorithm(Batch(torch.rand(1, 3, 32, 32) * 2 - 1), random())
         losses.append(sum(algorithm.student_terms(out).values()).item())
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert losses[0] != losses[1]

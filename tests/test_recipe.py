@@ -7,10 +7,11 @@ import torch
 from toys import TOY, toy_plan, toy_teacher
 
 from vemcompress import recipe as recipes
+from vemcompress.algorithms import ALGORITHMS
 from vemcompress.errors import RecipeError
 from vemcompress.losses import features
 from vemcompress.networks.features import squeezenet_features
-from vemcompress.recipe.resolve import calibrate, resolve
+from vemcompress.recipe.resolve import resolve
 
 
 def write(tmp_path, text: str):
@@ -24,7 +25,7 @@ def write(tmp_path, text: str):
 @pytest.mark.parametrize("family", ["resnet", "unet"])
 def test_every_shipped_recipe_parses_and_resolves(name, family):
     teacher = toy_teacher(family)
-    plan = resolve(recipes.read(name), teacher, (3, 3), 10)
+    plan = resolve(recipes.read(name), teacher, 10)
     assert plan.train.steps > 0
     assert plan.student.cost(64, 64).parameters > 0
 
@@ -79,21 +80,21 @@ def test_a_bad_override_is_refused(override):
 
 
 def test_the_student_follows_the_teachers_family():
-    deep = resolve(recipes.read("omgd", ["data.size=32"]), toy_teacher("deep_unet", downs=5), (3, 3), 10).student
+    deep = resolve(recipes.read("omgd", ["data.size=32"]), toy_teacher("deep_unet", downs=5), 10).student
     assert deep.family == "unet"
-    resnet = resolve(recipes.read("omgd"), toy_teacher("cartoongan", blocks=8), (3, 3), 10).student
-    unet = resolve(recipes.read("omgd", ["data.size=32"]), toy_teacher("unet"), (3, 3), 10).student
+    resnet = resolve(recipes.read("omgd"), toy_teacher("cartoongan", blocks=8), 10).student
+    unet = resolve(recipes.read("omgd", ["data.size=32"]), toy_teacher("unet"), 10).student
     assert (resnet.family, resnet.widths[0], len(resnet.blocks)) == ("mobile_resnet", 16, 8)
     assert (unet.family, unet.down) == ("unet", (16, 32, 64, 128, 128))
 
 
 def test_target_macs_gives_the_widest_student_that_fits():
     plan = recipes.read("omgd", ["data.size=64", "student.target_macs=20000000"])
-    student = resolve(plan, toy_teacher(), (3, 3), 10).student
+    student = resolve(plan, toy_teacher(), 10).student
     wider = student.__class__(width=student.widths[0] + 1, blocks=len(student.blocks))
     assert student.cost(64, 64).true <= 20_000_000 < wider.cost(64, 64).true
     with pytest.raises(RecipeError, match="even width 1"):
-        resolve(recipes.read("omgd", ["student.target_macs=10"]), toy_teacher(), (3, 3), 10)
+        resolve(recipes.read("omgd", ["student.target_macs=10"]), toy_teacher(), 10)
 
 
 @pytest.mark.parametrize(
@@ -106,23 +107,24 @@ def test_target_macs_gives_the_widest_student_that_fits():
 )
 def test_a_recipe_for_another_teacher_is_refused(override, message):
     with pytest.raises(RecipeError, match=message):
-        resolve(recipes.read("omgd", [*TOY[:1], *override]), toy_teacher(), (3, 3), 10)
+        resolve(recipes.read("omgd", [*TOY[:1], *override]), toy_teacher(), 10)
 
 
 def test_epochs_become_steps_of_the_users_images():
     plan = recipes.read("omgd", ["train.epochs=2.5", "train.batch=2"])
-    assert resolve(plan, toy_teacher(), (3, 3), 40).train.steps == 50
+    assert resolve(plan, toy_teacher(), 40).train.steps == 50
 
 
 def test_weights_of_other_features_keep_a_blank_students_terms_in_proportion():
     plan = toy_plan(toy_teacher(), "algorithm.features=squeezenet1_1_caffe")
     network, images = squeezenet_features(caffe=True), torch.rand(2, 3, 32, 32) * 2 - 1
-    settings = calibrate(plan, network, images).algorithm
+    calibrate = ALGORITHMS["omgd"].calibrate
+    settings = calibrate(plan.algorithm, network, images)
     maps = network(images)
     assert settings.style * sum(features.gram(m).abs().mean() for m in maps).item() == pytest.approx(17, rel=1e-3)
     assert settings.feature * maps[1].abs().mean().item() == pytest.approx(6, rel=1e-3)
     given = toy_plan(toy_teacher(), "algorithm.features=squeezenet1_1_caffe", "algorithm.style=2.0")
-    assert calibrate(given, network, images).algorithm.style == 2.0
+    assert calibrate(given.algorithm, network, images).style == 2.0
 
 
 def test_the_run_is_described_without_nulls():
@@ -175,4 +177,4 @@ def test_the_order_of_overrides_does_not_matter():
 )
 def test_settings_that_would_do_nothing_are_refused(overrides, message):
     with pytest.raises(RecipeError, match=message):
-        resolve(recipes.read("omgd", [*TOY[:2], *overrides]), toy_teacher(), (3, 3), 10)
+        resolve(recipes.read("omgd", [*TOY[:2], *overrides]), toy_teacher(), 10)

@@ -8,10 +8,11 @@ from torch import nn
 from toys import random, toy_plan, toy_teacher
 
 from vemcompress import recipe as recipes
-from vemcompress.commands.gan_parts import build_gan, settled
-from vemcompress.commands.parts import build_algorithm
+from vemcompress.commands.facts import teachers
+from vemcompress.commands.parts import distillation
+from vemcompress.data.batch import Batch
 from vemcompress.networks.features import FeatureNetwork
-from vemcompress.recipe.resolve import resolve
+from vemcompress.recipe.resolve import resolve, with_shapes
 from vemcompress.reference.step import PlainStep
 from vemcompress.training.stepper import Stepper
 
@@ -46,23 +47,23 @@ def trunk() -> FeatureNetwork:
 
 def online(recipe: str, *overrides: str):
     plan = recipes.read(recipe, [*overrides, *TRAINING])
-    plan = settled(plan, gan := build_gan(plan, None, (3, 3)))
+    plan = with_shapes(plan, gan := teachers(plan, None, (3, 3)))
     first = next(iter(gan.teachers().values()))
-    plan = resolve(plan, first, (3, 3), 100)
-    return plan, build_algorithm(plan, first, trunk(), gan)
+    plan = resolve(plan, first, 100)
+    return plan, distillation(plan, first, trunk(), gan=gan)
 
 
 def frozen(family: str, *overrides: str):
     teacher = toy_teacher(family, norm="batch" if family == "unet" else "instance")
     plan = toy_plan(teacher, *overrides, "algorithm.features=vgg16", "data.size=32", *TRAINING)
-    return plan, build_algorithm(plan, teacher, trunk())
+    return plan, distillation(plan, teacher, trunk())
 
 
-def batches(batch: int, single: bool, dtype: torch.dtype):
+def batches(batch: int, kind: str, dtype: torch.dtype):
     generator = random(7)
     for _ in range(STEPS):
         a, b = torch.rand((2, batch, 3, SIZE, SIZE), generator=generator, dtype=dtype) * 2 - 1
-        yield a if single else (a, b)
+        yield Batch(a) if kind == "single" else Batch(a, real=b) if kind == "unpaired" else Batch(a, target=b)
 
 
 def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -98,9 +99,9 @@ def test_the_fast_step_does_what_the_plain_one_does(subject, monkeypatch):
         monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # also where the losses ask for float32
     algorithm.to(dtype)
     plain, fast = PlainStep(deepcopy(algorithm)), Stepper(algorithm, plan.train, CPU, 10)
-    for step, batch in enumerate(batches(plan.train.batch, plan.gan is None, dtype), start=1):
+    for step, batch in enumerate(batches(plan.train.batch, plan.data.kind, dtype), start=1):
         wanted = plain(batch, fast.random(step), step)
-        found = fast(fast.moved(batch), step)
+        found = fast(batch.to(CPU), step)
         assert found.keys() - MONITORED == wanted.keys()
         for name, value in wanted.items():
             assert found[name].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-6), (step, name)

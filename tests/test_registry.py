@@ -116,12 +116,7 @@ def test_a_wrong_choice_is_answered_with_the_list():
         read("omgd", ["algorithm.name=nope"])
 
 
-UNRESOLVED = pytest.mark.xfail(strict=True, reason="what OMGD and its students leave open is still resolved here")
-
-
-@pytest.mark.parametrize(
-    "file", [pytest.param(p.name, marks=UNRESOLVED if p.name == "resolve.py" else ()) for p in RECIPE.glob("*.py")]
-)
+@pytest.mark.parametrize("file", [p.name for p in RECIPE.glob("*.py")])
 def test_recipes_name_no_method(file):
     tree = ast.parse((RECIPE / file).read_text())
     bodies = [n.body for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef)]

@@ -8,7 +8,8 @@ from torch import nn
 from toys import TOY, random, toy_algorithm, toy_images, toy_plan, toy_teacher, toy_teacher_file
 
 from vemcompress.commands.distill import distill
-from vemcompress.commands.parts import build_algorithm
+from vemcompress.commands.parts import distillation
+from vemcompress.data.batch import Batch
 from vemcompress.errors import NumericalError, UsageError
 from vemcompress.training import compiling
 from vemcompress.training.optimizers import Runner
@@ -22,11 +23,11 @@ CPU = torch.device("cpu")
 def stepper(*overrides: str) -> Stepper:
     teacher = toy_teacher("unet", norm="batch", downs=3)
     plan = toy_plan(teacher, "train.batch=2", *overrides)
-    return Stepper(build_algorithm(plan, teacher, None), plan.train, CPU, 10)
+    return Stepper(distillation(plan, teacher), plan.train, CPU, 10)
 
 
-def batch(seed: int = 0) -> torch.Tensor:
-    return torch.rand((2, 3, 32, 32), generator=random(seed)) * 2 - 1
+def batch(seed: int = 0) -> Batch:
+    return Batch(torch.rand((2, 3, 32, 32), generator=random(seed)) * 2 - 1)
 
 
 # -- compiled --------------------------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def test_a_compiler_that_fails_is_told_in_a_sentence(monkeypatch):
 
 def test_everything_lies_with_its_channels_together_and_optimisers_know():
     made = stepper()
-    made(made.moved(batch()), 1)
+    made(batch().to(CPU), 1)
     weight = made.learner.student.downs[1].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     state = made.runner.state()

@@ -14,9 +14,8 @@ from teach_toys import CRD, LABELS, SMALL, TEACHERS, TRAIN, TURNS, VEM, taught, 
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms.omgd import OMGD
-from vemcompress.commands import opening
+from vemcompress.commands import opening, parts
 from vemcompress.commands.distill import distill
-from vemcompress.commands.gan_parts import start_from
 from vemcompress.commands.teach import teach
 from vemcompress.errors import InputError, Interrupted, UsageError
 from vemcompress.runs.best import Score
@@ -143,7 +142,7 @@ ONLINE = {
 def test_a_resumed_online_run_ends_as_an_unbroken_one(case, stop, data, tmp_path, monkeypatch):
     recipe, kind, settings, holds = ONLINE[case]
     if case == "turns":
-        monkeypatch.setattr(opening, "picker", by_first_weight)
+        monkeypatch.setattr(parts, "picker", by_first_weight)
     options = {"data": data[kind], "recipe": recipe, "device": "cpu"}
     options["overrides"] = [*TRAIN, *settings, "train.steps=8", "train.decay=epoch"]
     distill(out=tmp_path / "whole", **options)
@@ -212,17 +211,17 @@ def test_two_teachers_start_from_one_taught_alone_without_its_discriminator(data
 
 def test_a_run_with_a_student_gives_that_one_alone(teachers, tmp_path):
     plan = recipes.read("omgd", ["gan.name=pix2pix"])
-    assert start_from(teachers["pix2pix"], plan).keys() == {"discriminator"}
+    assert opening._start_from(teachers["pix2pix"], plan).keys() == {"discriminator"}
     run = Path(shutil.copytree(teachers["pix2pix"], tmp_path / "run"))
     (run / "teacher.safetensors").rename(run / "student.safetensors")
-    assert start_from(run, plan) == {}
+    assert opening._start_from(run, plan) == {}
 
 
 @pytest.fixture
 def seen(monkeypatch) -> list:
-    """The outputs of OMGD's steps."""
-    outputs, original = [], OMGD.beside
-    monkeypatch.setattr(OMGD, "beside", lambda *args: outputs.append(original(*args)) or outputs[-1])
+    """The outputs of the algorithm's steps."""
+    outputs, original = [], OMGD.forward
+    monkeypatch.setattr(OMGD, "forward", lambda *args: outputs.append(original(*args)) or outputs[-1])
     return outputs
 
 

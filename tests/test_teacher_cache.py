@@ -16,10 +16,10 @@ from teach_toys import LABELS, toy_data
 from test_training import ENVIRONMENT, same_run
 from toys import TOY, stop_after, toy_images, toy_teacher_file
 
-from vemcompress.algorithms.omgd import OMGD
 from vemcompress.commands.distill import distill
 from vemcompress.console import Console
 from vemcompress.errors import Interrupted, OutputError, RecipeError, UsageError
+from vemcompress.gans.teachers import Frozen
 from vemcompress.runs import teacher_cache
 from vemcompress.runs.records import Records
 from vemcompress.runs.teacher_cache import Layout, TeacherCache
@@ -33,13 +33,13 @@ CACHED = (*TOY, f"train.teacher_cache={VIEWS}", "train.steps=8", "train.batch=2"
 @pytest.fixture
 def asked(monkeypatch):
     """At how many images a time the teacher is asked; the first is the probe for the cache's size."""
-    counts, taught = [], OMGD.taught
+    counts, ask = [], Frozen.ask
 
-    def counting(self, images):
-        counts.append(len(images))
-        return taught(self, images)
+    def counting(self, inputs, taps):
+        counts.append(len(inputs))
+        return ask(self, inputs, taps)
 
-    monkeypatch.setattr(OMGD, "taught", counting)
+    monkeypatch.setattr(Frozen, "ask", counting)
     return counts
 
 

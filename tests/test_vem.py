@@ -4,12 +4,13 @@ import pytest
 import torch
 from toys import random, toy_algorithm
 
+from vemcompress.data.batch import Batch
 from vemcompress.losses.energy import contrast, magnitude
 from vemcompress.training.optimizers import Runner
 
 
 def one_output(algorithm):
-    return algorithm(torch.rand(2, 3, 32, 32) * 2 - 1, random())
+    return algorithm(Batch(torch.rand(2, 3, 32, 32) * 2 - 1), random())
 
 
 def awake(algorithm):
@@ -66,7 +67,7 @@ def test_both_losses_share_one_langevin_run():
 def test_power_iteration_at_every_forward_agrees_once_converged():
     ours, theirs = awake(toy_algorithm()), awake(toy_algorithm("information.power_iteration=forward"))
     theirs.load_state_dict(ours.state_dict())
-    batch = torch.rand(2, 3, 32, 32) * 2 - 1
+    batch = Batch(torch.rand(2, 3, 32, 32) * 2 - 1)
     losses = []
     for algorithm in (ours, theirs):
         runner, found = Runner(algorithm.updates(), torch.device("cpu")), []

@@ -8,6 +8,7 @@ from test_vem import awake, one_output
 from toys import TOY, random, toy_algorithm, toy_images, toy_teacher_file
 
 from vemcompress.commands.distill import distill
+from vemcompress.data.batch import Batch
 from vemcompress.information.divergence import Divergence
 from vemcompress.networks.energy import EnergyModel
 from vemcompress.training.optimizers import Runner
@@ -61,7 +62,7 @@ def test_what_is_monitored_is_logged_and_moves_nothing():
         runner = Runner(algorithm.updates(), torch.device("cpu"))
         if not monitored:
             runner.updates[0].monitor = None
-        out = algorithm(torch.full((2, 3, 32, 32), 0.1), random(5))
+        out = algorithm(Batch(torch.full((2, 3, 32, 32), 0.1)), random(5))
         logged = runner.apply(runner.updates[0], out, 1)
         assert ("energy_gap" in logged) == monitored
         states.append((start, {k: v.clone() for k, v in algorithm.state_dict().items()}))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from toys import TOY, random, toy_algorithm, toy_images, toy_teacher_file
 
 from vemcompress.commands.distill import distill
+from vemcompress.data.batch import Batch
 from vemcompress.losses.information import gaussian
 from vemcompress.runs import checkpoint
 from vemcompress.training.optimizers import Runner
@@ -18,7 +19,7 @@ def vid_algorithm(*overrides):
 
 
 def one_output(algorithm):
-    return algorithm(torch.rand(2, 3, 32, 32, generator=random()) * 2 - 1, random())
+    return algorithm(Batch(torch.rand(2, 3, 32, 32, generator=random()) * 2 - 1), random())
 
 
 def test_the_loss_is_a_gaussians_likelihood_by_hand():

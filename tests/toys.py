@@ -11,7 +11,8 @@ from PIL import Image
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms.omgd import OMGD
-from vemcompress.commands.parts import build_algorithm
+from vemcompress.commands.parts import distillation
+from vemcompress.data.batch import Batch
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import Generator, init_weights
 from vemcompress.recipe import Recipe
@@ -58,15 +59,19 @@ def toy_plan(teacher: Generator, *overrides: str) -> Recipe:
     other = any(o.startswith("information.name=") for o in overrides)
     toy = [o for o in TOY if not (other and o.startswith("information."))]
     plan = recipes.read("omgd", [*toy, *overrides])
-    shape = teacher.config
-    return resolve(plan, teacher, (shape.in_channels, shape.out_channels), 3)
+    return resolve(plan, teacher, 3)
 
 
 def toy_algorithm(*overrides: str, family: str = "resnet", features=None, **shape) -> OMGD:
     teacher = toy_teacher(family, **shape)
-    algorithm = build_algorithm(toy_plan(teacher, *overrides), teacher, features)
+    algorithm = distillation(toy_plan(teacher, *overrides), teacher, features)
     algorithm.train()
     return algorithm
+
+
+def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
+    """What a batch holds, the input first."""
+    return tuple(part for part in (batch.input, batch.target, batch.real) if part is not None)
 
 
 def random(seed: int = 0) -> torch.Generator:

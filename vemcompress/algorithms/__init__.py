@@ -1,13 +1,17 @@
-"""How a student learns from its teacher (paper, A.2). `ALGORITHMS` maps a recipe's `algorithm.name` to its class.
+"""How a student learns from its teacher (paper, A.2), one method a file; `distillation` is what all of them share.
 
 A new one is a file with its Settings and its terms, and its name in the list; the first is a recipe's default.
+`ALGORITHMS` maps a recipe's `algorithm.name` to its class.
 """
 
-from vemcompress.algorithms.base import Algorithm
+from vemcompress.algorithms.distillation import Distillation, Facts, Parts
+from vemcompress.algorithms.kd import KD
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.system.settings import tag_of, tagged_union
 
-_CLASSES: tuple[type[Algorithm], ...] = (OMGD,)
+__all__ = ["ALGORITHMS", "AnyAlgorithm", "Distillation", "Facts", "Parts"]
+
+_CLASSES: tuple[type[Distillation], ...] = (OMGD, KD)
 
 ALGORITHMS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
 

@@ -5,45 +5,39 @@ connectors f_l are 1x1 convolution, BatchNorm and ReLU, the total variation is a
 VGG features.
 """
 
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from vemcompress.algorithms.base import Algorithm
-from vemcompress.information.base import Information
+from vemcompress.algorithms.distillation import Distillation, Facts, Parts
+from vemcompress.algorithms.match import FeatureMatch, paired_places
+from vemcompress.errors import RecipeError
 from vemcompress.losses import features as feature_losses
 from vemcompress.losses import image as image_losses
-from vemcompress.networks.base import Generator as ImageGenerator
-from vemcompress.networks.base import Taps, init_weights
 from vemcompress.networks.features import FeatureNetwork
+from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.system import distributed
-from vemcompress.system.settings import BaseSettings
-from vemcompress.training.learner import one_by_one
-from vemcompress.training.update import Optimizer, Output, Update
+from vemcompress.training.update import Output
 
 Features = Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe", "none"]
 
-Taught = tuple[Tensor, Taps]  # a frozen teacher's images, and its taps' means over pixels
-Recall = Callable[[int, Tensor, Callable[[Tensor], Taught]], Taught]
+# What the style and feature terms weigh in with features other than VGG's: their values for a blank student, beside
+# the 10 of SSIM. 1e4 and 10 are tuned for VGG on [0, 1] and mean nothing elsewhere.
+BLANK_STYLE, BLANK_FEATURE = 17.0, 6.0
+
+# lambda_CD of U-Nets, and of ResNets with features other than VGG's. The 500 that is published for ResNets outweighs
+# the other terms there until the connectors have learnt the teacher's channel means, which takes thousands of steps:
+# 1,000 steps on a CartoonGAN teacher ended at an SSIM of 0.39 with 500, 0.50 with 10 and 0.50 with 0.
+OTHER_CHANNEL = 10.0
 
 
-class OMGD(Algorithm):
-    """From a frozen teacher; `omgd_online` has the teachers that learn beside the student.
+class OMGD(Distillation):
+    """From frozen teachers, or as published from ones that learn beside the student or in turns with it."""
 
-    `recall` gives what the frozen teacher makes of a step's inputs: from the step, the inputs, and the function that
-    asks the teacher, which it does not have to call. Here it always does; a cache of teachers' outputs takes its place.
-    """
-
-    class Settings(BaseSettings):
-        """Weights (lambda) of the student's terms; None is filled in when the recipe is resolved for a teacher.
-
-        `online` and what follows are of a [gan]: "step", student and teachers learn at the same steps; "phases", as
-        published for CycleGAN: the teacher learns for `phase_epochs`, then the student for `student_epochs` times as
-        long (n_dis) from the teacher that was the best so far, by `best_teacher`; `phase_steps` says the same in steps.
-        """
+    class Settings(Distillation.Settings):
+        """Weights (lambda) of the student's terms; None is filled in when the recipe is resolved for a teacher."""
 
         replaces: ClassVar = {
             "features": ("features_weights", "style", "feature", "channel", "recon"),
@@ -60,62 +54,74 @@ class OMGD(Algorithm):
         recon: float | None = Field(None, ge=0)
         features: Features = "vgg16"
         features_weights: str | None = None
-        online: Literal["step", "phases"] = "step"
-        phase_epochs: float | None = Field(None, gt=0)
-        phase_steps: int | None = Field(None, ge=1)
-        student_epochs: int = Field(4, ge=1)
-        best_teacher: Literal["fid", "frechet", "latest"] = "fid"
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        teacher: ImageGenerator,
-        student: ImageGenerator,
-        features: FeatureNetwork | None,
-        information: Information,
-        optimizer: Optimizer,
-    ):
-        super().__init__()
-        self.settings, self.optimizer = settings, optimizer
-        self.teacher = teacher.eval().requires_grad_(False)
-        self.student, self.features, self.information = student, features, information
-        pairs = paired_taps(teacher, student) if settings.channel else ()
-        self.teacher_taps = tuple(t for t, _ in pairs)
-        self.student_taps = tuple(s for _, s in pairs)
-        self.connectors = nn.ModuleList(connector(student.tap_channels(s), teacher.tap_channels(t)) for t, s in pairs)
-        init_weights(self.connectors)
-        self.recall: Recall = lambda step, images, ask: ask(images)
+    files: ClassVar = ("features_weights",)
 
-    def train(self, mode: bool = True) -> "OMGD":
-        """The frozen teacher and the features stay in evaluation mode, the connectors in training mode."""
-        self.student.train(mode)
-        return self
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        """The published weights of the teacher's family; those of features other than VGG stay open until they are
+        calibrated."""
+        vgg, none = settings.features == "vgg16", settings.features == "none"
+        teacher, given = facts.teacher, settings.channel
+        unet = isinstance(teacher.config, UNetConfig)
+        if not teacher.taps and given:
+            raise RecipeError("algorithm.channel: a network of your own class has no named feature maps; set it to 0.")
+        if teacher.taps and given != 0 and not paired_places(teacher, facts.student):
+            raise RecipeError(
+                f"recipe {facts.recipe}: a {facts.student.family} student cannot follow the feature maps of a "
+                f"{teacher.family} teacher; leave student.family at auto, or set algorithm.channel=0 to distil from "
+                "images alone."
+            )
+        if not none and teacher.out_channels != 3:
+            raise RecipeError(
+                f"recipe {facts.recipe}: {settings.features} features need images of 3 channels, the teacher gives "
+                f"{teacher.out_channels}; set algorithm.features=none."
+            )
+        if none and (settings.style or settings.feature or settings.features_weights):
+            raise RecipeError(
+                "algorithm.features = 'none' leaves style, feature and features_weights without meaning; remove them, "
+                "or choose features."
+            )
+        channel = 0.0 if not teacher.taps else 500.0 if vgg and not unet else OTHER_CHANNEL
+        defaults = {
+            "channel": channel,
+            "style": 1e4 if vgg else 0.0 if none else None,
+            "feature": 10.0 if vgg else 0.0 if none else None,
+            "recon": 0.0 if vgg else 10.0,
+        }
+        return settings.model_copy(update={k: v for k, v in defaults.items() if getattr(settings, k) is None})
 
-    def forward(self, batch: Tensor | tuple[Tensor, Tensor], random: Generator, step: int = 1) -> Output:
-        """`batch`: the teacher's inputs, or pairs of these with the ground truth, which is then t (section 5.3)."""
-        condition, truth = batch if isinstance(batch, tuple) else (batch, None)
-        with self.timer.part("teacher"):
-            teacher, means = self.recall(step, condition, self.taught)
-        teacher = teacher.float()
-        return self.beside(condition, (teacher,), means, teacher if truth is None else truth, random)
+    @classmethod
+    def features_of(cls, settings: Settings) -> tuple[str, str | None]:
+        return settings.features, settings.features_weights
 
-    @torch.no_grad()
-    def taught(self, images: Tensor) -> Taught:
-        """What the frozen teacher makes of images, in the dtype that it makes, with its taps' means over pixels."""
-        with self.autocast(images.device):
-            made, taps = self.teacher.forward_with_taps(images, self.teacher_taps)
-        return made, {name: feature_losses.channel_means(tap) for name, tap in taps.items()}
+    @classmethod
+    def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
+        """Weights for features other than VGG that keep the terms in proportion.
 
-    def beside(
-        self, condition: Tensor, teachers: tuple[Tensor, ...], taps: Taps, target: Tensor, random: Generator
-    ) -> Output:
-        """The step's output, with the student's image of the same inputs. Teachers' images and taps are constants."""
-        with self.autocast(condition.device), self.timer.part("student"):
-            student, student_taps = self.student.forward_with_taps(condition, self.student_taps)
-        self.timer.until_gradient(student, "features")
-        first, *others = teachers
-        return Output(condition, student.float(), first, target, student_taps, taps, random, others=tuple(others))
+        A blank student's style and feature terms are about the size of the images' own Gram matrices and maps.
+        """
+        if settings.style is not None and settings.feature is not None:
+            return settings
+        with torch.no_grad():
+            maps = features(images)
+        style = sum(feature_losses.gram(m).abs().mean() for m in maps).item()
+        feature = maps[features.feature].float().abs().mean().item()
+        if not (0 < style < float("inf") and 0 < feature < float("inf")):
+            raise RecipeError(
+                "algorithm.features_weights: these features are zero or infinite on the teacher's images."
+            )
+        found = {"style": float(f"{BLANK_STYLE / style:.4g}"), "feature": float(f"{BLANK_FEATURE / feature:.4g}")}
+        return settings.model_copy(update={k: v for k, v in found.items() if getattr(settings, k) is None})
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, parts)
+        self.features = parts.features
+        self.connectors = (
+            FeatureMatch(self.teacher.generator, self.student, connector) if settings.channel else nn.ModuleList()
+        )
+        if self.connectors:
+            self.teacher_taps, self.student_taps = self.connectors.teacher_taps, self.connectors.student_taps
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """Eq. 12: the named, weighted terms of L_algo, as published summed over the teachers, total variation too.
@@ -123,7 +129,7 @@ class OMGD(Algorithm):
         Feature maps are distilled from the first teacher alone.
         """
         settings, student = self.settings, out.student
-        count, teachers = 1 + len(out.others), torch.cat((out.teacher, *out.others))
+        count, teachers = 1 + len(out.others), out.teachers
         terms = {"ssim": settings.ssim * image_losses.ssim_loss(teachers, student)}
         if self.features is not None:
             terms |= self._perceptual_terms(teachers, student)
@@ -134,7 +140,7 @@ class OMGD(Algorithm):
             terms["recon"] = settings.recon * image_losses.reconstruction(teachers, student)
         if self.connectors:
             with self.autocast(student.device):
-                connected = [f(out.student_taps[s]) for s, f in zip(self.student_taps, self.connectors, strict=True)]
+                connected = self.connectors(out.student_taps)
             of_teacher = [out.teacher_taps[t] for t in self.teacher_taps]
             terms["channel"] = settings.channel * feature_losses.channel_distillation(of_teacher, connected)
         return terms
@@ -151,50 +157,13 @@ class OMGD(Algorithm):
             feature = feature_losses.feature(of_teachers[layer], of_student[layer])
         return {"style": self.settings.style * style, "feature": self.settings.feature * feature}
 
-    def updates(self) -> list[Update]:
-        learned = {"student": self.student, "connectors": self.connectors} | self.information.student_modules()
-
-        def terms(out: Output) -> dict[str, Tensor]:
-            return self.student_terms(out) | self.information.student_terms(out)
-
-        tighten = self.information.update()
-        return [*([tighten] if tighten else []), Update("student", learned, terms, self.optimizer)]
-
-    def artifacts(self) -> dict[str, nn.Module]:
-        return {"student": self.student}
+    def learned(self) -> dict[str, nn.Module]:
+        return {"connectors": self.connectors}
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        companions = {"connectors": (self.connectors, {})} if len(self.connectors) else {}
-        if self.information.metadata:
-            companions[self.information.file] = (self.information, self.information.metadata)
-        return companions
-
-    def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
-        return {"teacher": one_by_one(self.teacher, inputs), "student": one_by_one(self.student, inputs)}
+        return ({"connectors": (self.connectors, {})} if len(self.connectors) else {}) | super().companions()
 
 
 def connector(inputs: int, outputs: int) -> nn.Sequential:
     """f_l of eq. 13, always in training mode: 1x1 convolution without bias, BatchNorm, ReLU."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
-
-
-def paired_taps(teacher: ImageGenerator, student: ImageGenerator) -> tuple[tuple[str, str], ...]:
-    """The published places, at the same relative depth on both sides: (teacher's tap, student's tap).
-
-    ResNets: after the second down-sampling and each third of the residual blocks. U-Nets: after the second
-    down-sampling and half-way down, and where the way up passes these again. Empty where there are no common taps.
-    """
-
-    def places(network: ImageGenerator) -> tuple[str, ...]:
-        blocks = sum(name.startswith("block") for name in network.taps)
-        downs = sum(name.startswith("down") for name in network.taps)
-        if blocks:
-            return ("down2", *(f"block{max(1, round(blocks * third / 3))}" for third in (1, 2, 3)))
-        if downs >= 4:
-            half = downs // 2
-            return ("down2", f"down{half}", f"up{half}", "up2") if half > 2 else ("down2", "up2")
-        return ("down2", "up2") if downs else ()
-
-    mine, other = places(teacher), places(student)
-    same_kind = len(mine) == len(other) and all(a[:2] == b[:2] for a, b in zip(mine, other, strict=True))
-    return tuple(dict.fromkeys(zip(mine, other, strict=True))) if same_kind else ()

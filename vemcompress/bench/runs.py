@@ -1,12 +1,12 @@
 """The fast and the plain step at work, for as many cycles as are asked for."""
 
 from time import perf_counter
-from typing import Any
 
 import torch
 
-from vemcompress.algorithms.omgd import OMGD
+from vemcompress.algorithms import Distillation
 from vemcompress.bench.flops import counter as counted
+from vemcompress.data.batch import Batch
 from vemcompress.recipe import TrainSettings
 from vemcompress.reference.step import PlainStep
 from vemcompress.system import devices
@@ -22,7 +22,7 @@ class FastRun:
     """Our step as `distill` makes it, its data loader included. `parts`: milliseconds a step by part, of each cycle;
     `other` is what no part covers."""
 
-    def __init__(self, algorithm: OMGD, settings: TrainSettings, stream, device: torch.device):
+    def __init__(self, algorithm: Distillation, settings: TrainSettings, stream, device: torch.device):
         self.settings, self.device = settings, device
         self.stepper = Stepper(algorithm, settings, device, stream.epoch_length)
         self.parts: list[dict[str, float]] = []
@@ -34,8 +34,8 @@ class FastRun:
     def __exit__(self, *error) -> None:
         self._batches.close()
 
-    def batch(self) -> Any:
-        return self.stepper.moved(next(self._batches)[1])
+    def batch(self) -> Batch:
+        return next(self._batches)[1].to(self.device)
 
     def run(self, cycle: list[int]) -> float:
         """One cycle: seconds a step."""
@@ -66,8 +66,8 @@ class FastRun:
 class PlainRun:
     """The reference step on one batch that lies ready."""
 
-    def __init__(self, algorithm: OMGD, batch: Any, device: torch.device, precision: str):
-        self.batch = batch.contiguous() if isinstance(batch, torch.Tensor) else tuple(b.contiguous() for b in batch)
+    def __init__(self, algorithm: Distillation, batch: Batch, device: torch.device, precision: str):
+        self.batch = batch.map(torch.Tensor.contiguous)
         self.device, self.precision = device, precision
         self.step = PlainStep(algorithm.to(device))
 

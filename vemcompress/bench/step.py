@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from vemcompress.algorithms.omgd import OMGD
+from vemcompress.algorithms import Distillation
 from vemcompress.bench import peak
 from vemcompress.bench.runs import FastRun, PlainRun
 from vemcompress.bench.subject import Subject, subject
@@ -170,7 +170,7 @@ class _Bench:
         )
 
 
-def _plain_twins(algorithm: OMGD, teacher_alone: bool) -> dict[str, OMGD]:
+def _plain_twins(algorithm: Distillation, teacher_alone: bool) -> dict[str, Distillation]:
     """Copies in the initial state for the plain step: with the same add-on and, where it takes part, without one."""
     twins = {"reference": deepcopy(algorithm)}
     if type(algorithm.information) is not Information and not teacher_alone:

@@ -7,23 +7,21 @@ from pathlib import Path
 import torch
 
 from vemcompress import recipe as recipes
-from vemcompress.algorithms.omgd import OMGD
-from vemcompress.algorithms.omgd_online import PhasedOMGD
+from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.bench.images import draw
-from vemcompress.commands import opening
-from vemcompress.commands.gan_parts import build_gan, settled
-from vemcompress.commands.parts import build_algorithm
+from vemcompress.commands import facts, opening, parts
 from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import UsageError
-from vemcompress.networks import build_generator
-from vemcompress.networks.base import Generator, init_weights
+from vemcompress.gans.start import new_generator
+from vemcompress.gans.teachers import Phased
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
 from vemcompress.networks.generators.resnet import MobileResNetConfig
 from vemcompress.recipe import Recipe
-from vemcompress.recipe.resolve import calibrate, resolve
 from vemcompress.weights.features import load_features
+from vemcompress.weights.loading import Loaded
 
 TEACHER = MobileResNetConfig(width=64)  # the papers' CycleGAN teacher
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -31,24 +29,24 @@ class Subject:
     """`random` says which weights and images were made up."""
 
     plan: Recipe
-    algorithm: OMGD
+    algorithm: Distillation
     images: ImageSet
     random: list[str] = field(default_factory=list)
 
     def stream(self, device: torch.device):
         """The batches that a run on this device has."""
-        channels, train = self.algorithm.student.channels, self.plan.train
-        return self.images.stream(channels, train.batch, train.seed, device=device)
+        train = self.plan.train
+        return self.images.stream(self.algorithm.student.channels, train.batch, train.seed, device=device)
 
     @property
     def alternates(self) -> bool:
         """Whether teacher and student take turns."""
-        return isinstance(self.algorithm, PhasedOMGD)
+        return isinstance(self.algorithm.teacher, Phased)
 
     def cycle(self, phase: str) -> list[int]:
         """Numbers of steps after which the same updates are due again; of alternating recipes one of that `phase`."""
         if self.alternates:
-            return [1 if phase == "teacher" else self.algorithm.phases.steps + 1]
+            return [1 if phase == "teacher" else self.algorithm.teacher.phases.steps + 1]
         return list(range(1, 1 + (self.plan.gan.every if self.plan.gan else 1)))
 
 
@@ -68,22 +66,19 @@ def subject(
         raise UsageError("bench-step measures the teacher at work; leave train.teacher_cache away.")
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
-    plan, loaded = _teacher_given(plan, teacher, data)
-    images = opening.training_images(plan, lambda event: None) if data is not None else training_set(plan.data)
-    gan = None
-    if plan.gan is not None:
-        gan = build_gan(plan, loaded, images.channels())
-        plan, original = settled(plan, gan), next(iter(gan.teachers().values()))
-    else:
-        original = loaded.generator if loaded else _random_teacher(plan, random_weights)
-    made_up += [] if loaded else ["teacher"]
-    channels = original.channels
-    plan = resolve(plan, original, channels, images.count)
-    features, is_random = _features(plan, random_weights)
-    made_up += [plan.algorithm.features] if is_random else []
-    if features is not None:
-        plan = calibrate(plan, features, images.examples(channels, 2))
-    return Subject(plan, build_algorithm(plan, original, features, gan), images, made_up)
+    plan, loaded = _teacher_given(plan, teacher, data, random_weights)
+    images = opening.training_images(plan, _silent) if data is not None else training_set(plan.data)
+    made_up += ["teacher"] if loaded is None or loaded.origin == "random" else []
+    found = facts.gather("distill", plan, loaded, images, _silent)
+    features, is_random = _features(found.plan, random_weights)
+    made_up += [ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0]] if is_random else []
+    found = parts.calibrated(found, features, CPU, _silent)
+    algorithm = parts.distillation(found.plan, found.original, features, gan=found.gan)
+    return Subject(found.plan, algorithm, images, made_up)
+
+
+def _silent(event: dict) -> None:
+    """A bench tells of its own steps alone."""
 
 
 def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:
@@ -98,26 +93,26 @@ def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:
     return plan.model_copy(update={"data": plan.data.model_copy(update=update)})
 
 
-def _teacher_given(plan: Recipe, teacher, data):
-    if teacher is None:
-        roots = plan.data.roots if data is None else tuple(map(str, [data] if isinstance(data, str | Path) else data))
-        return plan.model_copy(update={"data": plan.data.model_copy(update={"roots": roots})}), None
-    return opening.load_teacher(opening.located(plan, teacher, data or (), lambda event: None))
+def _teacher_given(plan: Recipe, teacher, data, random_weights: bool) -> tuple[Recipe, Loaded | None]:
+    if teacher is not None:
+        return opening.load_teacher(opening.located(plan, teacher, data or (), _silent))
+    roots = plan.data.roots if data is None else tuple(map(str, [data] if isinstance(data, str | Path) else data))
+    plan = plan.model_copy(update={"data": plan.data.model_copy(update={"roots": roots})})
+    return plan, None if plan.gan is not None else _random_teacher(plan, random_weights)
 
 
-def _random_teacher(plan: Recipe, random_weights: bool) -> Generator:
+def _random_teacher(plan: Recipe, random_weights: bool) -> Loaded:
     if not random_weights:
         raise UsageError("no teacher: give --teacher FILE, or --random-weights for one of the papers' size.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = build_generator(plan.teacher.network or TEACHER)
-        init_weights(network)
-    return network
+        network = new_generator(plan.teacher.network or TEACHER)
+    return Loaded(network.eval(), "random weights", "", "random")
 
 
 def _features(plan: Recipe, random_weights: bool) -> tuple[FeatureNetwork | None, bool]:
     """The feature network, and whether its weights are random."""
-    name, weights = plan.algorithm.features, plan.algorithm.features_weights
+    name, weights = ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)
     if name == "none" or weights is not None or not random_weights:
         return load_features(name, weights), False
     with torch.random.fork_rng(devices=[]):

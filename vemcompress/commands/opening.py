@@ -1,59 +1,38 @@
-"""What every command that makes a run does: open its recipe, its data and its folder, and go on with an old one."""
+"""What the user gave, opened: the recipe, the teacher, the images and the run folder of a command that makes a run."""
 
 import json
-import platform
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from vemcompress import __version__
 from vemcompress import recipe as recipes
-from vemcompress.commands.gan_parts import start_from
-from vemcompress.data.images import save_png
+from vemcompress.algorithms import ALGORITHMS
 from vemcompress.data.layouts import is_twice_as_wide
 from vemcompress.data.pairs import Pairs, find_pairs
-from vemcompress.data.sets import ImageSet, test_set, training_set
+from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import InputError, RecipeError, UsageError
-from vemcompress.networks.base import Generator, count_parameters
-from vemcompress.networks.features import FeatureNetwork
+from vemcompress.gans import GANS
+from vemcompress.gans.build import started_by
 from vemcompress.recipe import Recipe
 from vemcompress.runs import checkpoint
-from vemcompress.runs.best import Picker
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.pictures import image_grid
-from vemcompress.system import distributed
 from vemcompress.weights.loading import Loaded, load
-
-SAMPLES, CALIBRATION_IMAGES = 4, 8
 
 Event = Callable[[dict], None]
 
-# What may change when a run goes on: how long and how fast, not what it learns.
-_CHANGEABLE = {
-    "steps",
-    "epochs",
-    "lr",
-    "constant",
-    "precision",
-    "compile",
-    "checkpoint_every",
-    "sample_every",
-    "log_every",
-}
-
-# Files may have moved: the teacher is known by its hash, and other images are warned of. How images are fetched changes
-# no batch.
-_MOVABLE = {
-    "teacher": {"source", "start"},
-    "data": {"roots", "workers", "on_device"},
-    "algorithm": {"features_weights"},
-    "gan": {"lr"},
-    "train": _CHANGEABLE | {"segmenter", "inception"},
-}
+# What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
+# student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
+_CHANGEABLE = ("steps", "epochs", "lr", "constant", "precision", "compile", "checkpoint_every", "sample_every")
+_CHANGEABLE = (*_CHANGEABLE, "log_every", "segmenter", "inception")
+_MOVABLE = (
+    "teacher.source",
+    "teacher.start",
+    "student.source",
+    "data.roots",
+    "data.workers",
+    "data.on_device",
+    "gan.lr",
+    *(f"train.{key}" for key in _CHANGEABLE),
+)
 
 
 def open_recipe(
@@ -77,20 +56,19 @@ def located(
     """With the user's teacher and data, and absolute paths, so that the run can be resumed from any folder."""
     source = str(teacher or plan.teacher.source or "") or None
     if source is not None and not source.startswith("hf://"):
-        source = str(Path(source).resolve())
+        source = _absolute(source)
         plan = _as_taught(plan, Path(source), data, on_event)
     roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
-    start = start_from(source, plan) if source else plan.teacher.start
-    start = {name: path if path.startswith("hf://") else _absolute(path) for name, path in start.items()}
-    train, features = plan.train, plan.algorithm.features_weights
+    start = _start_from(source, plan) if source else plan.teacher.start
+    files = ("student.source", "train.segmenter", "train.inception")
+    files = (*files, *(f"algorithm.{key}" for key in ALGORITHMS[plan.algorithm.name].files))
+    for key in files:
+        plan = recipes.changed(plan, key, _absolute)
+    teacher_at = {"source": source, "start": {name: _absolute(path) for name, path in start.items()}}
     return plan.model_copy(
         update={
-            "teacher": plan.teacher.model_copy(update={"source": source, "start": start}),
+            "teacher": plan.teacher.model_copy(update=teacher_at),
             "data": plan.data.model_copy(update={"roots": tuple(_absolute(root) for root in roots)}),
-            "algorithm": plan.algorithm.model_copy(update={"features_weights": features and _absolute(features)}),
-            "train": train.model_copy(
-                update={k: getattr(train, k) and _absolute(getattr(train, k)) for k in ("segmenter", "inception")}
-            ),
         }
     )
 
@@ -117,6 +95,20 @@ def _look_like_pairs(roots, split: str) -> bool:
         return False
 
 
+def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
+    """The other networks of a run that taught by the same GAN, by name, where `source` is its folder; `plan`'s win.
+
+    Of a run with a student that one is loaded, and the run's teachers and discriminators are no part of it.
+    """
+    folder = Path(source)
+    taught = (folder / "recipe.toml").is_file() and not (folder / "student.safetensors").exists()
+    if plan.gan is None or not taught:
+        return dict(plan.teacher.start)
+    gan = recipes.read(folder / "recipe.toml").gan
+    found = started_by(gan.name, folder) if gan is not None and gan.name == plan.gan.name else {}
+    return found | plan.teacher.start
+
+
 def load_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
     """The teacher that is given, None where the recipe builds one; a Hub revision is pinned in the recipe."""
     source = plan.teacher.source
@@ -131,100 +123,55 @@ def load_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
     return plan, loaded
 
 
+def load_student(plan: Recipe) -> tuple[Recipe, Loaded | None]:
+    """The student that begins with the weights of `student.source`, None where it is built new; its hash is kept in the
+    recipe. Raises InputError where the file is not the one that the run began with."""
+    settings = plan.student
+    source = getattr(settings, "source", None)
+    if source is None:
+        return plan, None
+    loaded = load(source)
+    if settings.sha256 not in (None, loaded.sha256):
+        raise InputError(
+            f"{source}: is not the student that this run began with (SHA-256 {loaded.sha256[:12]}, then "
+            f"{settings.sha256[:12]}); put that file back, or start a new run."
+        )
+    known = settings.model_copy(update={"sha256": loaded.sha256})
+    return plan.model_copy(update={"student": known}), loaded
+
+
 def training_images(plan: Recipe, on_event: Event) -> ImageSet:
-    """The recipe's images. Raises UsageError where none were given, RecipeError where a GAN cannot learn from them."""
+    """The recipe's images; the second of two domains only where something learns from it.
+
+    Raises UsageError where none were given, RecipeError where a GAN cannot learn from them.
+    """
     if not plan.data.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
-    gan, kind = plan.gan.name if plan.gan else None, plan.data.kind
-    if gan and (kind == "unpaired") != (gan == "cyclegan"):
-        needed = "unpaired" if gan == "cyclegan" else "paired, or labels"
-        raise RecipeError(f"recipe {plan.name}: data.kind = '{kind}' does not serve {gan}; set it to {needed}.")
-    if gan and kind == "single":
+    kind = plan.data.kind
+    if plan.gan is not None and kind not in (kinds := GANS[plan.gan.name].data):
+        if kind == "single" and "unpaired" not in kinds:
+            raise RecipeError(
+                f"recipe {plan.name}: {plan.gan.name} needs data.kind = 'paired' or 'labels'; images alone do not "
+                "serve."
+            )
         raise RecipeError(
-            f"recipe {plan.name}: {gan} needs data.kind = 'paired' or 'labels'; images alone do not serve."
+            f"recipe {plan.name}: data.kind = '{kind}' does not serve {plan.gan.name}; set it to {', or '.join(kinds)}."
         )
     images = training_set(plan.data)
     if images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
         message = "these images are cut into two halves, A and B, but are not twice as wide as high; see data.kind."
         on_event({"event": "warning", "message": message})
-    return images if gan or kind != "unpaired" else images.inputs_alone()
+    wanted = plan.gan is not None or ALGORITHMS[plan.algorithm.name].wants_real(plan.algorithm)
+    return images.inputs_alone() if kind == "unpaired" and not wanted else images
 
 
 def new_run(out: str | Path | None) -> RunFolder:
+    """Raises UsageError where there is none, or something is there already."""
     if out is None:
         raise UsageError("no output: give --out RUN, a new folder for the run.")
     run = RunFolder(out)
     run.check_new()
     return run
-
-
-def union_of_skipped(skipped: dict[Path, str], on_event: Event) -> dict[Path, str]:
-    """The images that any rank could not read, with the reasons; those of other ranks are told here."""
-    found = {path: reason for part in distributed.collected(skipped) for path, reason in part.items()}
-    for path in found.keys() - skipped.keys():
-        on_event({"event": "skipped", "path": str(path), "reason": found[path]})
-    return found
-
-
-def picker(
-    plan: Recipe,
-    held_out: ImageSet | None,
-    channels: tuple[int, int],
-    device: torch.device,
-    *,
-    features: FeatureNetwork | None,
-    teacher: Generator | None,
-    by: str | None = None,
-) -> Picker | None:
-    """What scores a network on the held-out images, or the test images where the recipe says so.
-
-    `teacher`: the frozen one. None where the recipe does not want it, or leaves it open and nothing was held out.
-    Raises RecipeError where it names a figure and nothing was.
-    """
-    named = by is None and plan.train.best_by not in ("auto", "none")
-    by = by or plan.train.best_by
-    images = test_set(plan.data) if plan.train.best_on == "test" else held_out
-    if by == "auto":
-        by = "ssim_teacher" if teacher else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
-        if by == "frechet" and features is None:
-            return None
-    if images is None and named:
-        raise RecipeError(
-            f"train.best_by = '{by}': no image is held out to pick the best checkpoint by; set data.held_out, or "
-            "train.best_on=test, or train.best_by=none."
-        )
-    if by == "none" or images is None:
-        return None
-    from vemcompress.evaluation.onnx_segmenter import segmenter_on
-    from vemcompress.evaluation.select import scorer  # late: evaluation's libraries take a second to import
-
-    segmenter = segmenter_on(plan.train.segmenter, device) if by == "miou" and plan.train.segmenter else None
-    return scorer(
-        by,
-        images,
-        channels,
-        device,
-        features=features,
-        teacher=teacher,
-        segmenter=segmenter,
-        inception=plan.train.inception,
-        on=plan.train.best_on,
-    )
-
-
-def columns(images: ImageSet, inputs: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
-    """The first columns of a run's pictures: inputs as one may look at them, and the ground truth where there is."""
-    shown = {"input": images.picture(inputs)}
-    return shown if targets is None else shown | {"ground truth": targets}
-
-
-def save_picture(path: Path, shown: dict[str, Tensor]) -> Path:
-    save_png(path, image_grid(list(shown.values()), list(shown)))
-    return path
-
-
-def advice(plan: Recipe) -> str:
-    return f"lower train.batch ({plan.train.batch}) or data.size ({plan.data.size}) in a new run."
 
 
 def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
@@ -240,34 +187,8 @@ def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
         )
 
 
-def environment(device: torch.device, **networks: dict) -> dict:
-    """What a run's environment.json says."""
-    packages = ("torch", "torchvision", "numpy", "safetensors", "pillow", "onnx", "onnxruntime")
-    return {
-        "vemcompress": __version__,
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "ranks": distributed.ranks(),
-        "threads": torch.get_num_threads(),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        **networks,
-    }
-
-
-def described(network: Generator, size: int) -> dict:
-    """Family, parameters and MACs at `size`, for people."""
-    cost = network.config.cost(size, size) if network.config is not None else None
-    return {
-        "family": network.family,
-        "parameters": count_parameters(network),
-        "macs": cost.macs() if cost else None,
-    }
-
-
 def _absolute(path: str | Path) -> str:
-    return str(Path(path).resolve())
+    return str(path) if str(path).startswith("hf://") else str(Path(path).resolve())
 
 
 def _check_command(run: RunFolder, command: str) -> None:
@@ -284,11 +205,13 @@ def _check_command(run: RunFolder, command: str) -> None:
 
 
 def _check_same_run(before: Recipe, after: Recipe) -> None:
+    movable = (*_MOVABLE, *(f"algorithm.{key}" for key in ALGORITHMS[after.algorithm.name].files))
+    for key in movable:
+        before, after = (recipes.changed(plan, key, lambda value: None) for plan in (before, after))
     old, new = before.model_dump(), after.model_dump()
     for table in new:
         if isinstance(new[table], dict) and isinstance(old[table], dict):
-            keys = new[table].keys() - _MOVABLE.get(table, set())
-            changed = sorted(f"{table}.{key}" for key in keys if new[table][key] != old[table].get(key))
+            changed = sorted(f"{table}.{key}" for key in new[table] if new[table][key] != old[table].get(key))
         else:
             changed = [table] if new[table] != old[table] else []
         if changed:

@@ -1,54 +1,159 @@
-"""Students that learn: built new from a resolved recipe, with the algorithm and the add-on that teach them."""
+"""The second part of the line: parts -> learner.
+
+Networks, features, the add-on and the teacher's strategy, put together for a distillation; and what scores checkpoints.
+"""
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from vemcompress.algorithms.omgd import OMGD
-from vemcompress.algorithms.omgd_online import OnlineOMGD, PhasedOMGD
-from vemcompress.algorithms.phases import Phases
+from vemcompress.algorithms import ALGORITHMS, Distillation, Parts
+from vemcompress.commands.facts import Facts
+from vemcompress.data.sets import test_set
+from vemcompress.errors import NetworkError, RecipeError
 from vemcompress.gans import GAN
+from vemcompress.gans.start import new_generator
+from vemcompress.gans.teachers import Frozen, Online, Phased, Phases, Teacher
 from vemcompress.information import build_information
-from vemcompress.networks import build_generator
-from vemcompress.networks.base import Generator, init_weights
+from vemcompress.networks.base import Generator
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.recipe import Recipe
+from vemcompress.runs.best import Picker
+from vemcompress.system import distributed
+from vemcompress.training.learner import one_by_one
 from vemcompress.training.update import Optimizer
+from vemcompress.weights.features import load_features
+
+CALIBRATION_IMAGES = 8
+
+Event = Callable[[dict], None]
 
 
-def build_algorithm(
+def features_of(plan: Recipe, device: torch.device) -> FeatureNetwork | None:
+    """The network that the recipe's algorithm compares images by, on the device."""
+    name, weights = ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)
+    features = distributed.writer_first(lambda: load_features(name, weights))
+    return features if features is None else features.to(device)
+
+
+def calibrated(facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event) -> Facts:
+    """With the algorithm's weights that are measured on a few images, which a frozen teacher makes, or which one that
+    learns shall make."""
+    if features is None:
+        return facts
+    plan, channels = facts.plan, facts.original.channels
+    if facts.gan is not None:
+        examples = facts.images.examples(channels, CALIBRATION_IMAGES, on_event).to(device)
+    else:
+        inputs = facts.images.views(channels, CALIBRATION_IMAGES, on_event).inputs
+        examples = at_work(facts.original, inputs, device)
+    method = ALGORITHMS[plan.algorithm.name]
+    # One rank's weights for all: another device may round another way.
+    algorithm = distributed.from_writer(lambda: method.calibrate(plan.algorithm, features, examples))
+    return replace(facts, plan=plan.model_copy(update={"algorithm": algorithm}))
+
+
+@torch.no_grad()
+def at_work(generator: Generator, inputs: Tensor, device: torch.device) -> Tensor:
+    """What a frozen generator makes of inputs, on the device."""
+    generator.to(device).eval()
+    return one_by_one(generator, inputs.to(device))
+
+
+def distillation(
     plan: Recipe,
-    teacher: Generator,
-    features: FeatureNetwork | None,
+    original: Generator,
+    features: FeatureNetwork | None = None,
+    *,
     gan: GAN | None = None,
-    judge: Callable[[nn.Module], Any] | None = None,
-) -> OMGD:
-    """The algorithm of a resolved recipe with a freshly initialised student; the same seed gives the same weights.
+    student: Generator | None = None,
+    judge: Picker | None = None,
+) -> Distillation:
+    """The algorithm of a resolved recipe with its student; the same seed gives the same weights.
 
-    `gan` holds `teacher` where it learns; `judge` scores it at the end of each of its phases.
+    `gan` holds the `original` where that learns. The `student` is new, with the published initial weights, unless one
+    is given. `judge` scores a teacher at the end of each of its phases.
     """
-    size = plan.data.size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.train.seed)
-        student = build_generator(plan.student)
-        init_weights(student)
-        information = build_information(
-            plan.information, image_channels=plan.student.out_channels, height=size, width=size
+        student = student or new_generator(plan.student)
+        takes = student.takes
+        side = takes.image if takes.kind == "latent" else takes.scale * plan.data.size
+        information = build_information(plan.information, image_channels=student.out_channels, height=side, width=side)
+        parts = Parts(
+            teacher=_strategy(plan, original, gan, judge),
+            student=student,
+            information=information,
+            optimizer=Optimizer(plan.train.lr, plan.train.betas),
+            features=features,
+            paired=plan.data.kind in ("paired", "labels"),
         )
-        options = {
-            "student": student,
-            "features": features,
-            "information": information,
-            "optimizer": Optimizer(plan.train.lr, plan.train.betas),
-        }
-        if gan is None:
-            return OMGD(plan.algorithm, teacher=teacher, **options)
-        paired = plan.data.kind != "unpaired"
-        if plan.algorithm.online == "step":
-            return OnlineOMGD(plan.algorithm, gan=gan, paired=paired, **options)
-        phases = Phases(plan.algorithm.phase_steps, plan.algorithm.student_epochs, plan.train.steps)
-        best = deepcopy(teacher)
-        return PhasedOMGD(plan.algorithm, gan=gan, best=best, phases=phases, paired=paired, judge=judge, **options)
+        return ALGORITHMS[plan.algorithm.name](plan.algorithm, parts)
+
+
+def _strategy(plan: Recipe, original: Generator, gan: GAN | None, judge: Picker | None) -> Teacher:
+    algorithm = plan.algorithm
+    if gan is None:
+        return Frozen(original)
+    if algorithm.online == "step":
+        return Online(gan)
+    phases = Phases(algorithm.phase_steps, algorithm.student_epochs, plan.train.steps)
+    return Phased(gan, deepcopy(original), phases, judge)
+
+
+def judge_of_teachers(facts: Facts, features: FeatureNetwork | None, device: torch.device) -> Picker | None:
+    """What picks the teacher that the student learns from, where the two learn in turn."""
+    algorithm = facts.plan.algorithm
+    if facts.gan is None or algorithm.online != "phases" or algorithm.best_teacher == "latest":
+        return None
+    try:
+        judge = picker(facts, features, device, by=algorithm.best_teacher)
+    except NetworkError as error:
+        raise NetworkError(f"{error} Or set algorithm.best_teacher to frechet or latest.") from error
+    if judge is None:
+        raise RecipeError(
+            f"algorithm.best_teacher = '{algorithm.best_teacher}' has no images to score teachers on; set "
+            "data.held_out, or train.best_on=test, or algorithm.best_teacher=latest."
+        )
+    return judge
+
+
+def picker(facts: Facts, features: FeatureNetwork | None, device: torch.device, by: str | None = None) -> Picker | None:
+    """What scores a network on the held-out images, or the test images where the recipe says so.
+
+    None where the recipe does not want it, or leaves it open and nothing was held out. Raises RecipeError where it
+    names a figure and nothing was.
+    """
+    plan, teacher = facts.plan, None if facts.gan else facts.original
+    named = by is None and plan.train.best_by not in ("auto", "none")
+    by = by or plan.train.best_by
+    images = test_set(plan.data) if plan.train.best_on == "test" else facts.held_out
+    if by == "auto":
+        by = "ssim_teacher" if teacher else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
+        if by == "frechet" and features is None:
+            return None
+    if images is None and named:
+        raise RecipeError(
+            f"train.best_by = '{by}': no image is held out to pick the best checkpoint by; set data.held_out, or "
+            "train.best_on=test, or train.best_by=none."
+        )
+    if by == "none" or images is None:
+        return None
+    from vemcompress.evaluation.onnx_segmenter import segmenter_on
+    from vemcompress.evaluation.select import scorer  # late: evaluation's libraries take a second to import
+
+    segmenter = segmenter_on(plan.train.segmenter, device) if by == "miou" and plan.train.segmenter else None
+    return scorer(
+        by,
+        images,
+        facts.original.channels,
+        device,
+        features=features,
+        teacher=teacher,
+        segmenter=segmenter,
+        inception=plan.train.inception,
+        on=plan.train.best_on,
+    )

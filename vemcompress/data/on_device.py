@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vemcompress.data.batch import Batch
 from vemcompress.data.pair_stream import UnpairedStream
 from vemcompress.data.prefetch import prefetched
 from vemcompress.data.stream import ImageStream
@@ -46,13 +47,13 @@ class DeviceStream:
         """As ImageStream's."""
         return self._stream.keys(step)
 
-    def batch(self, step: int) -> Tensor | tuple[Tensor, ...]:
+    def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
         prepared = self._prepare(step)
         self._stream._report()
         return self._deliver(prepared)
 
-    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Tensor | tuple[Tensor, ...]]]:
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Batch]]:
         """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
         ahead = prefetched(self._prepare, self._stream._report, start_step, self._stream.workers)
         try:
@@ -64,9 +65,8 @@ class DeviceStream:
     def _prepare(self, step: int) -> list:
         return [feed.prepare(step) for feed in self._feeds]
 
-    def _deliver(self, prepared: list) -> Tensor | tuple[Tensor, ...]:
-        batches = [feed.deliver(part) for feed, part in zip(self._feeds, prepared, strict=True)]
-        return batches[0] if len(batches) == 1 else tuple(batches)
+    def _deliver(self, prepared: list) -> Batch:
+        return self._stream.joined([feed.deliver(part) for feed, part in zip(self._feeds, prepared, strict=True)])
 
 
 class Sent:
@@ -79,7 +79,7 @@ class Sent:
         samples = [self._stream._sample(k) for k in self._stream._numbers(step)]
         return pinned(np.stack(samples), self._device)
 
-    def deliver(self, samples: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def deliver(self, samples: Tensor) -> Batch:
         return self._stream._collate(moved(samples, self._device))
 
 
@@ -117,7 +117,7 @@ class Kept:
         places, images = np.array(list(fresh), np.int64), np.stack(list(fresh.values()))
         return Ticket(views, tuple(fresh), pinned(places, self._device), pinned(images, self._device))
 
-    def deliver(self, ticket: Ticket) -> Tensor | tuple[Tensor, Tensor]:
+    def deliver(self, ticket: Ticket) -> Batch:
         if ticket.fresh:
             self._images.index_copy_(0, moved(ticket.places, self._device), moved(ticket.images, self._device))
             self._there.update(ticket.fresh)

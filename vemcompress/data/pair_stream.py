@@ -1,11 +1,12 @@
 """Training batches of pairs, and of two unpaired domains: as `stream.py`, pure functions of (seed, step)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from vemcompress.data.batch import Batch
 from vemcompress.data.images import ImageError
 from vemcompress.data.indices import nearest_square
 from vemcompress.data.machine import default_cache
@@ -19,7 +20,7 @@ DRAW, AUGMENTATION_B = 2, 3  # beside stream.py's purposes of a random generator
 
 
 class PairStream(ImageStream):
-    """Batches (input, target), float32: B x Cin x size x size and B x Cout x size x size.
+    """Batches of `input` and `target`, float32: B x Cin x size x size and B x Cout x size x size.
 
     Pictures are in [-1, 1]; one-hot label maps are 0 and 1; label maps as targets are colour pictures. Both sides of
     a pair share one crop and one flip, after their resizing: pictures bicubic, label maps to the nearest pixel. A
@@ -41,13 +42,13 @@ class PairStream(ImageStream):
     def _load(self, index: int) -> np.ndarray:
         return np.concatenate(square_pair(self.pairs, index, self.load_size, self.pair_channels), axis=2)
 
-    def _collate(self, samples: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+    def _collate(self, samples: np.ndarray | Tensor) -> Batch:
         depth = samples.shape[3] - self.pair_channels[1]
-        return to_tensors(self.pairs, samples[..., :depth], samples[..., depth:])
+        return Batch(*to_tensors(self.pairs, samples[..., :depth], samples[..., depth:]))
 
 
 class UnpairedStream:
-    """Batches (A, B) of two domains, each as ImageStream's and augmented on its own; A is the input's.
+    """Batches of two domains, A as `input` and B as `real`, each as ImageStream's and augmented on its own.
 
     A goes through its images in the order of its epochs; B is drawn at random for every sample, as in CycleGAN, by
     the same seed. `epoch_length` counts the larger domain.
@@ -79,18 +80,24 @@ class UnpairedStream:
     def skipped(self) -> dict:
         return self.a.skipped | self.b.skipped
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0. Raises InputError when a domain has no readable image."""
         images = self._batch(step)
         self._report()
         return images
 
-    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Batch]]:
         """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
         return prefetched(self._batch, self._report, start_step, self.workers)
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.a._batch(step), self.b._batch(step)
+    def _batch(self, step: int) -> Batch:
+        return self.joined([part._batch(step) for part in self.parts])
+
+    @staticmethod
+    def joined(parts: Sequence[Batch]) -> Batch:
+        """Of a batch of each domain."""
+        a, b = parts
+        return Batch(a.input, real=b.input)
 
     def _report(self) -> None:
         self.a._report()

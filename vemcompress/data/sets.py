@@ -73,7 +73,7 @@ class ImageSet:
         device: torch.device | None = None,
         views: int = 0,
     ):
-        """Training batches: images, or (input, target) of pairs, or (A, B) of two domains; see `stream`.
+        """Training batches (`data.batch.Batch`): images, pairs, or two domains; see `stream`.
 
         For a `device` that is a GPU they are made there (`on_device`), for others on the CPU.
         """

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from vemcompress.data.batch import Batch
 from vemcompress.data.images import ImageError
 from vemcompress.data.machine import default_cache, default_workers
 from vemcompress.data.prefetch import prefetched
@@ -35,7 +36,7 @@ class View(NamedTuple):
 
 
 class ImageStream:
-    """Batches of images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB) or 1 (grey).
+    """Batches whose `input` is images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB) or 1.
 
     Sample k = step * batch + j is number k mod N of epoch k div N, a permutation of the N paths. An image that cannot
     be read is replaced by the next readable one of that epoch's order, listed in `skipped` with the reason, and
@@ -106,13 +107,13 @@ class ImageStream:
         """What all images take, resized."""
         return len(self.paths) * self.load_size**2 * self.depth
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
         images = self._batch(step)
         self._report()
         return images
 
-    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Tensor]]:
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Batch]]:
         """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
         return prefetched(self._batch, self._report, start_step, self.workers)
 
@@ -124,7 +125,7 @@ class ImageStream:
     def _shown(self, k: int) -> int:
         return next(index for index in self._candidates(k) if index not in self._bad)
 
-    def _batch(self, step: int) -> Tensor:
+    def _batch(self, step: int) -> Batch:
         return self._collate(np.stack([self._sample(k) for k in self._numbers(step)]))
 
     def _numbers(self, step: int) -> range:
@@ -132,9 +133,15 @@ class ImageStream:
         start = step * self.batch_size
         return range(start + self.share.start, start + self.share.stop)
 
-    def _collate(self, samples: np.ndarray | Tensor) -> Tensor:
+    def _collate(self, samples: np.ndarray | Tensor) -> Batch:
         """A batch from the bytes of its samples, B x size x size x depth; from a tensor on the tensor's device."""
-        return to_tensor(samples)
+        return Batch(to_tensor(samples))
+
+    @staticmethod
+    def joined(parts: Sequence[Batch]) -> Batch:
+        """The batch that is put together from those of `parts`."""
+        (batch,) = parts
+        return batch
 
     def _sample(self, k: int) -> np.ndarray:
         index, image = self._readable(k)

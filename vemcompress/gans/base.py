@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
+from vemcompress.gans.start import Start
 from vemcompress.losses.adversarial import precise
 from vemcompress.networks.base import Config, Generator, Taps, init_weights
 from vemcompress.networks.discriminators import (
@@ -21,14 +23,24 @@ from vemcompress.training.update import Optimizer, Update
 
 
 class GAN(Learner):
-    """Teachers and the discriminators that they learn against. All of it stays in training mode while it learns."""
+    """Teachers and the discriminators that they learn against. All of it stays in training mode while it learns.
+
+    `started` names the networks beside the first teacher that may start from files (`teacher.start.NAME`), `data` the
+    kinds of data that it can learn from.
+    """
+
+    started: ClassVar[tuple[str, ...]]
+    data: ClassVar[tuple[str, ...]]
 
     settings: Any
 
-    def forward(
-        self, batch: tuple[Tensor, Tensor], random: torch.Generator, step: int = 1, *, taps: tuple[str, ...] = ()
-    ) -> Any:
-        """Everything that a step's updates need. `batch`: images of A and of B; `taps`: of the first teacher.
+    @classmethod
+    def build(cls, settings: Any, first: Generator, start: Start) -> "GAN":
+        """With this first teacher; `start` gives the other networks."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, random: torch.Generator, step: int = 1, *, taps: tuple[str, ...] = ()) -> Any:
+        """Everything that a step's updates need. `taps`: of the first teacher.
 
         The result has `images`, the teachers' images of A by name, and `taps`, both as the teachers made them.
         """

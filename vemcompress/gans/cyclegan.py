@@ -8,9 +8,11 @@ from pydantic import Field
 from torch import Generator as Random
 from torch import Tensor, nn
 
+from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN, check_channels, discriminator_for
 from vemcompress.gans.pool import ImagePool
+from vemcompress.gans.start import Start
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
@@ -58,6 +60,18 @@ class CycleGAN(GAN):
         every: int = Field(1, ge=1)
         discriminator: AnyDiscriminator = PatchGANConfig(width=64)
 
+    started = ("generator_b", "discriminator_a", "discriminator_b")
+    data = ("unpaired",)
+
+    @classmethod
+    def build(cls, settings: Settings, first: Generator, start: Start) -> "CycleGAN":
+        back = start.generator("generator_b", lambda: first.config, first.channels[::-1])
+        judges = {
+            name: start.discriminator(name, generator.out_channels)
+            for name, generator in (("discriminator_a", first), ("discriminator_b", back))
+        }
+        return cls(settings, generator_a=first, generator_b=back, **judges)
+
     def __init__(
         self,
         settings: Settings,
@@ -82,11 +96,9 @@ class CycleGAN(GAN):
         )
         self.pool_a, self.pool_b = ImagePool(settings.pool), ImagePool(settings.pool)  # of fake A and fake B
 
-    def forward(
-        self, batch: tuple[Tensor, Tensor], random: Random, step: int = 1, *, taps: tuple[str, ...] = ()
-    ) -> Cycle:
-        """B x C x H x W of each domain, in [-1, 1]."""
-        real_a, real_b = batch
+    def forward(self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = ()) -> Cycle:
+        """A is the batch's input, B its real images."""
+        real_a, real_b = batch.input, batch.real
         with self.autocast(real_a.device):
             fake_b, maps = self.generator_a.forward_with_taps(real_a, taps)
         fake_b, maps = precise(fake_b), {name: value.detach() for name, value in maps.items()}

@@ -9,8 +9,12 @@ from pydantic import Field
 from torch import Generator as Random
 from torch import Tensor, cat
 
-from vemcompress.gans.base import GAN, check_channels, discriminator_for
+from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
+from vemcompress.gans.base import GAN, check_channels, discriminator_for, fit
+from vemcompress.gans.start import Start
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
+from vemcompress.networks import Config
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import (
     AnyDiscriminator,
@@ -19,6 +23,8 @@ from vemcompress.networks.discriminators import (
     SharedPatchGANConfig,
     TeacherName,
 )
+from vemcompress.networks.generators.deep import DeepUNetConfig
+from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.networks.norms import PassOrder
 from vemcompress.system.settings import BaseSettings, Betas
 from vemcompress.training.update import Update
@@ -28,6 +34,9 @@ from vemcompress.training.update import Update
 PUBLISHED_PASSES = (
     ("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("deep", "deep"), ("wide", "wide"),
 )  # fmt: skip
+
+
+DEEP_WIDTH = 16  # of OMGD's deep teacher: the student's, as published
 
 
 @dataclass
@@ -61,13 +70,12 @@ class Conditional(GAN):
         betas: Betas = Field((0.5, 0.999), strict=False)
         every: int = Field(1, ge=1)
 
+    data = ("paired", "labels")
     discriminator: Discriminator
 
-    def forward(
-        self, batch: tuple[Tensor, Tensor], random: Random, step: int = 1, *, taps: tuple[str, ...] = ()
-    ) -> Pairs:
-        """Each B x C x H x W in [-1, 1]; condition maps as the network takes them."""
-        condition, target = batch
+    def forward(self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = ()) -> Pairs:
+        """A is the batch's input, B its target."""
+        condition, target = batch.input, batch.target
         images, maps = {}, {}
         with self.autocast(condition.device):
             for i, (name, generator) in enumerate(self.generators().items()):
@@ -126,6 +134,13 @@ class Pix2Pix(Conditional):
         name: Literal["pix2pix"] = "pix2pix"
         discriminator: AnyDiscriminator = PatchGANConfig(width=128)
 
+    started = ("discriminator",)
+
+    @classmethod
+    def build(cls, settings: Settings, first: Generator, start: Start) -> "Pix2Pix":
+        judge = start.discriminator("discriminator", sum(first.channels))
+        return cls(settings, generator=first, discriminator=judge)
+
     def __init__(self, settings: Settings, *, generator: Generator, discriminator: Discriminator | None = None):
         super().__init__()
         self.settings, self.generator = settings, generator
@@ -152,6 +167,15 @@ class Pix2PixTeachers(Conditional):
 
         name: Literal["pix2pix_teachers"] = "pix2pix_teachers"
         discriminator: AnyDiscriminator = SharedPatchGANConfig()
+
+    started = ("deep", "discriminator")
+
+    @classmethod
+    def build(cls, settings: Settings, first: Generator, start: Start) -> "Pix2PixTeachers":
+        deep = start.generator("deep", lambda: deep_like(first.config, start.recipe), first.channels)
+        expected = fit(settings.discriminator, sum(first.channels), first)  # a published file does not say its n_share
+        judge = start.discriminator("discriminator", sum(first.channels), expected)
+        return cls(settings, wide=first, deep=deep, discriminator=judge)
 
     def __init__(
         self, settings: Settings, *, wide: Generator, deep: Generator, discriminator: Discriminator | None = None
@@ -205,3 +229,10 @@ class Pix2PixTeachers(Conditional):
         group = "teachers"
         discriminator = self._discriminator_update(group)
         return [discriminator, self._generator_update("deep", group), self._generator_update("wide", group)]
+
+
+def deep_like(wide: Config, recipe: str) -> Config:
+    """OMGD's deep teacher beside a U-Net: as many levels. Raises RecipeError beside another network."""
+    if not isinstance(wide, UNetConfig):
+        raise RecipeError(f"recipe {recipe}: teacher.deep is not set; say which network the deep teacher is.")
+    return DeepUNetConfig(width=DEEP_WIDTH, downs=len(wide.down), norm=wide.norm)

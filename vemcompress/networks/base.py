@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -61,6 +61,10 @@ class Config(BaseSettings):
 
     def left_open(self) -> set[str]:
         return {"in_channels", "out_channels"} - self.model_fields_set
+
+    def with_channels(self, inputs: int, outputs: int) -> Self:
+        """With so many channels of the images that it takes and gives."""
+        return self.model_copy(update={"in_channels": inputs, "out_channels": outputs})
 
     def student(self, width: int) -> "Config":
         """The student of this width that such a teacher is distilled into by default, with its channels."""

@@ -5,6 +5,6 @@ run folder keeps the result.
 """
 
 from vemcompress.recipe.reading import find, folder, read, shipped
-from vemcompress.recipe.schema import AutoStudent, Recipe, TeacherSettings, TrainSettings
+from vemcompress.recipe.schema import AutoStudent, Recipe, TeacherSettings, TrainSettings, changed
 
-__all__ = ["AutoStudent", "Recipe", "TeacherSettings", "TrainSettings", "find", "folder", "read", "shipped"]
+__all__ = ["AutoStudent", "Recipe", "TeacherSettings", "TrainSettings", "changed", "find", "folder", "read", "shipped"]

@@ -104,8 +104,8 @@ def _merge(below: dict, above: dict, kind: type[BaseSettings] | None = Recipe) -
 def _merge_table(old: dict, values: dict, kinds: list[type[BaseSettings]]) -> dict:
     """A table on another. One that changes its `name` or `family`, and so its keys, starts anew."""
     tag = next((tag[0] for tag in map(tag_of, kinds) if tag), None)
-    resized = AutoStudent in kinds and "target_macs" in values and tag not in values
-    if resized or (tag in values and values[tag] != old.get(tag)):
+    anew = AutoStudent in kinds and not values.keys().isdisjoint(AutoStudent.alone) and tag not in values
+    if anew or (tag in values and values[tag] != old.get(tag)):
         return values
     kind = chosen(kinds, old)
     return _merge(kind.under(old, values) if kind else old, values, kind)

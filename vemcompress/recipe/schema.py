@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, get_args
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, get_args
 
 import tomli_w
 from pydantic import Field, model_validator
@@ -33,18 +34,27 @@ class TeacherSettings(BaseSettings):
 
 
 class AutoStudent(BaseSettings):
-    """A student of the teacher's kind, channels and depth, and of a U-Net's norm. `target_macs` are true MACs."""
+    """A student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or of at most
+    `target_macs` true MACs. Or the one of the file `source`, with its weights, known by its `sha256`."""
 
-    replaces: ClassVar = {"width": ("target_macs",), "target_macs": ("width",)}
+    replaces: ClassVar = {
+        "width": ("target_macs", "source", "sha256"),
+        "target_macs": ("width", "source", "sha256"),
+        "source": ("width", "target_macs", "sha256"),
+    }
+    alone: ClassVar = ("target_macs", "source")  # keys that leave nothing of another family under them
 
     family: Literal["auto"] = "auto"
     width: int | None = Field(None, ge=1)
     target_macs: int | None = Field(None, ge=1)
+    source: str | None = None
+    sha256: str | None = None
 
     @model_validator(mode="after")
     def _one_of(self):
-        if self.width and self.target_macs:
-            raise ValueError("width and target_macs exclude each other; give one")
+        given = [key for key in ("width", "target_macs", "source") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} exclude each other; give one")
         return self
 
 
@@ -109,3 +119,12 @@ def _leave_open(table: dict, settings: BaseSettings) -> None:
     for key, value in settings:
         if isinstance(value, BaseSettings):
             _leave_open(table[key], value)
+
+
+def changed(settings: BaseSettings, key: str, change: Callable[[Any], Any]) -> BaseSettings:
+    """The settings with the value of a `table.key` changed, where it is there and not None."""
+    name, _, rest = key.partition(".")
+    value = getattr(settings, name, None)
+    if value is None:
+        return settings
+    return settings.model_copy(update={name: changed(value, rest, change) if rest else change(value)})

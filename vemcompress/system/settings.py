@@ -22,8 +22,9 @@ class BaseSettings(BaseModel):
     @classmethod
     def under(cls, below: dict, above: dict) -> dict:
         """What is kept of a recipe's table, of this class, under the table of the layer `above`, which wins."""
-        changed = (key for key in above if above[key] != below.get(key))
-        gone = {old for key in changed for old in cls.replaces.get(key, ())}
+        changed = [key for key in above if above[key] != below.get(key)]
+        rules = [vars(kind).get("replaces", {}) for kind in cls.__mro__]
+        gone = {old for key in changed for rule in rules for old in rule.get(key, ())}
         return {key: value for key, value in below.items() if key not in gone}
 
     def left_open(self) -> set[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from vemcompress.data.batch import Batch
 from vemcompress.training.timing import Timer
 from vemcompress.training.update import Update
 
@@ -32,7 +33,7 @@ class Learner(nn.Module):
         """bfloat16 for networks where the recipe asks for it; losses and energies are at least float32."""
         return torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
-    def forward(self, batch: Any, random: Generator, step: int = 1) -> Any:
+    def forward(self, batch: Batch, random: Generator, step: int = 1) -> Any:
         """Everything that a step's updates need, each computed once. Images are B x C x H x W in [-1, 1]."""
         raise NotImplementedError
 

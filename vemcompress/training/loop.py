@@ -5,11 +5,11 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from vemcompress.data.batch import Batch
 from vemcompress.data.images import save_png
 from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.runs.best import Best, Picker
@@ -100,7 +100,7 @@ class Trainer:
             while self.step < settings.steps and not self.stopped:
                 with self.pace.stepping():
                     with self.timer.part("data"):
-                        batch = self.make_step.moved(next(batches)[1])
+                        batch = next(batches)[1].to(self.device)
                     self._one_step(batch)
                 self._finish()
                 self._report()
@@ -169,7 +169,7 @@ class Trainer:
     def _go_on(self) -> str:
         return f"go on with `vemcompress {self.command} --resume {self.run.path}`."
 
-    def _one_step(self, batch: Any) -> None:
+    def _one_step(self, batch: Batch) -> None:
         """All updates on one batch. The step counts once every optimiser has moved."""
         settings, step = self.settings, self.step + 1
         losses = self.make_step(batch, step)

@@ -1,11 +1,10 @@
 """One training step, as fast as its device allows: memory layout, precision, optimisers, noise."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from vemcompress.data.batch import Batch
 from vemcompress.networks.norms import synchronise
 from vemcompress.system import devices, distributed
 from vemcompress.training.compiling import compile_networks, compiler_errors
@@ -38,7 +37,7 @@ class Stepper:
         self.runner = Runner(learner.updates(), device, self.timer)
         self.factor = 1.0
 
-    def __call__(self, batch: Any, step: int) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """All updates that are due, on one batch on the device: their terms, detached.
 
         Raises NumericalError, and UsageError where the networks cannot be compiled.
@@ -49,7 +48,7 @@ class Stepper:
         with compiler_errors():
             return self._step(batch, step)
 
-    def _step(self, batch: Any, step: int) -> dict[str, Tensor]:
+    def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         settings = self.settings
         clock = self.learner.clock(step, settings.steps)
         self.factor = self.runner.schedule(*clock, settings.constant, self.epoch_length)
@@ -66,9 +65,3 @@ class Stepper:
         """The step's own noise: a function of the seed and the step alone, so that resuming needs no state."""
         seed = np.random.SeedSequence([self.settings.seed, step]).generate_state(1, np.uint64)[0]
         return torch.Generator(self.device).manual_seed(int(seed >> 1))
-
-    def moved(self, batch: Any) -> Any:
-        """A batch, or the tensors of one, on the device and with its channels together."""
-        if isinstance(batch, Tensor):
-            return batch.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        return tuple(self.moved(part) for part in batch)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Generator, Tensor, nn
 
 from vemcompress.networks.base import Taps
@@ -13,11 +14,13 @@ from vemcompress.networks.base import Taps
 class Output:
     """All that the updates of one step share. Images are B x C x H x W in [-1, 1].
 
-    `target` is t of q(t|s): the teacher's image, or the ground truth where data is paired (section 5.3). `random` is
-    this step's own generator of noise. `samples` holds t~, drawn once by the add-on and used by both of its losses;
-    `start` is t_0, where its dynamics began, and `energies` are E(t, s) and E(t~, s), B x 1, before theta moved.
-    `teacher_taps` are the teacher's maps, or their means over pixels, B x C x 1 x 1, which is what a student learns of
-    them. `others` are further teachers' images, and `gan` what teachers that learn at this step have computed for it.
+    `input` is what the generators take, images or latent vectors. `target` is t of q(t|s): the teacher's image, or the
+    ground truth where data is paired (section 5.3). `random` is this step's own generator of noise. `samples` holds t~,
+    drawn once by the add-on and used by both of its losses; `start` is t_0, where its dynamics began, and `energies`
+    are E(t, s) and E(t~, s), B x 1, before theta moved. `teacher_taps` are the teacher's maps, or their means over
+    pixels, B x C x 1 x 1, where these are enough. `others` are further teachers' images, `real` what an adversary takes
+    for real, and `gan` what teachers that learn at this step have computed for it. At a step that is the teachers' own
+    there is nothing else.
     """
 
     input: Tensor
@@ -31,7 +34,18 @@ class Output:
     start: Tensor | None = None
     energies: tuple[Tensor, Tensor] | None = None
     others: tuple[Tensor, ...] = ()
+    real: Tensor | None = None
     gan: Any = None
+
+    @property
+    def teachers(self) -> Tensor:
+        """All teachers' images, one teacher's after the other's: n B x C x H x W."""
+        return torch.cat((self.teacher, *self.others))
+
+    @classmethod
+    def of_teachers(cls, random: Generator, gan: Any) -> "Output":
+        """Of a step at which the teachers alone learn."""
+        return cls(None, None, None, None, {}, {}, random, gan=gan)
 
 
 Schedule = Callable[[int, int], float]  # a learning rate's factor at a step, from 1, of so many

@@ -8,9 +8,9 @@ from time import perf_counter
 import torch
 
 from vemcompress import recipe as recipes
+from vemcompress.commands import parts
 from vemcompress.commands.distill import distill
 from vemcompress.commands.generate import generate
-from vemcompress.commands.parts import build_algorithm
 from vemcompress.commands.quickstart import TEACHER
 from vemcompress.commands.quickstart.scenes import write_images
 from vemcompress.data.images import list_images, save_png
@@ -62,7 +62,7 @@ def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_
         )
     teacher, student = load(TEACHER).generator, load(result.student).generator
     resolved = recipes.read(out / "run" / "recipe.toml")
-    untrained = build_algorithm(resolved, load(TEACHER).generator, None).student.eval()
+    untrained = parts.distillation(resolved, load(TEACHER).generator).student.eval()
     save_generator(out / "untrained.safetensors", untrained)
 
     stage("3/6  Evaluating on scenes that it has not seen")

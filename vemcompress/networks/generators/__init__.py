@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.generators.cartoongan import CartoonGAN
 from vemcompress.networks.generators.deep import DeepMobileResNet, DeepUNet
-from vemcompress.networks.generators.resnet import MobileResNet, ResNet
+from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig, ResNet
 from vemcompress.networks.generators.unet import UNet
 from vemcompress.system.settings import tag_of, tagged_union
 
@@ -29,3 +29,9 @@ def parse_config(values: dict) -> Config:
 def build_generator(config: Config) -> Generator:
     """A network of this Config, with PyTorch's initial weights."""
     return GENERATORS[config.family](config)
+
+
+def student_of(config: Config | None, width: int) -> Config:
+    """The default student of this width for a teacher of that Config; for one of the user's own class (None) a mobile
+    ResNet."""
+    return MobileResNetConfig(width=width) if config is None else config.student(width)

@@ -1,0 +1,199 @@
+"""What every distillation algorithm shares (paper, section 3 and A.2).
+
+The lessons, the student's image, the add-on's one place, and the order of the updates, so that no method can forget the
+add-on.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Generator, Tensor, nn
+
+from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
+from vemcompress.gans.base import within
+from vemcompress.gans.teachers import Teacher, TurnSettings
+from vemcompress.information.base import Information
+from vemcompress.networks.base import Generator as ImageGenerator
+from vemcompress.networks.base import Taps
+from vemcompress.networks.features import FeatureNetwork
+from vemcompress.training.ema import Average
+from vemcompress.training.learner import Learner, one_by_one
+from vemcompress.training.update import Optimizer, Output, Update
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method cannot do without; `check` says in one sentence what a recipe lacks."""
+
+    teacher: Literal["any", "frozen", "online"] = "any"
+    takes: tuple[str, ...] = ("image", "latent")
+    pairs: bool = False
+    batch: int = 1
+
+    def check(self, method: str, facts: "Facts") -> None:
+        """Raises RecipeError."""
+        kind, what = facts.teacher.takes.kind, None
+        if self.teacher == "frozen" and facts.learns:
+            what = "learns from a frozen teacher; leave [gan] away"
+        elif self.teacher == "online" and not facts.learns:
+            what = "needs a teacher that learns; add a [gan]"
+        elif kind not in self.takes:
+            what = f"is for generators that take {' or '.join(self.takes)} input, and this teacher's is {kind}"
+        elif self.pairs and not facts.paired:
+            what = "needs the ground truth of each input; set data.kind to paired or labels"
+        elif facts.batch < self.batch:
+            what = f"needs batches of at least {self.batch}; set train.batch"
+        if what:
+            raise RecipeError(f"recipe {facts.recipe}: {method} {what}.")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known before anything is built: both networks (the student's without weights), whether the teacher
+    `learns` and each input is `paired` with its ground truth, how many images there are and how long the run is."""
+
+    recipe: str
+    teacher: ImageGenerator
+    student: ImageGenerator
+    images: int
+    size: int
+    batch: int
+    steps: int
+    learns: bool = False
+    paired: bool = False
+
+
+@dataclass
+class Parts:
+    """What an algorithm is built from. `features` is the network that it named, `paired` as in `Facts`."""
+
+    teacher: Teacher
+    student: ImageGenerator
+    information: Information
+    optimizer: Optimizer
+    features: FeatureNetwork | None = None
+    paired: bool = False
+
+
+class Distillation(Learner):
+    """A method writes its Settings, `resolve`, `student_terms` and, where it needs them, `learned` and
+    `extra_updates`."""
+
+    class Settings(TurnSettings):
+        """`ema`: the student that is written is the moving average of the one that learns, with this decay; 0 for the
+        one that learns itself."""
+
+        ema: float = Field(0.0, ge=0, lt=1)
+
+    needs: ClassVar[Needs] = Needs()
+    files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files, dots between tables
+
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        """The settings with what they leave open. Raises RecipeError where they do not fit."""
+        return settings
+
+    @classmethod
+    def wants_real(cls, settings: Settings) -> bool:
+        """Whether it learns from real images of the target's kind, even where the teacher is frozen."""
+        return False
+
+    @classmethod
+    def features_of(cls, settings: Settings) -> tuple[str, str | None]:
+        """The feature network that it compares images by, and the file of its weights."""
+        return "none", None
+
+    @classmethod
+    def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
+        """Weights that depend on the features, measured on `images` as the student shall make them."""
+        return settings
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__()
+        self.settings, self.optimizer = settings, parts.optimizer
+        self.teacher, self.student, self.information = parts.teacher, parts.student, parts.information
+        self.teacher_taps: tuple[str, ...] = ()
+        self.student_taps: tuple[str, ...] = ()
+        self.average = Average(self.student, settings.ema) if settings.ema else None
+
+    def train(self, mode: bool = True) -> "Distillation":
+        """Whatever else is a part of it stays in the mode that it has."""
+        self.teacher.train(mode)
+        self.student.train(mode)
+        return self
+
+    def forward(self, batch: Batch, random: Generator, step: int = 1) -> Output:
+        """t is the ground truth where there is one (section 5.3), else the first teacher's image."""
+        lessons = self.teacher(batch, random, step, self.teacher_taps)
+        if not self.teacher.due(step):
+            return Output.of_teachers(random, lessons.gan)
+        with self.autocast(batch.input.device), self.timer.part("student"):
+            student, taps = self.imitate(batch.input, step)
+        self.timer.until_gradient(student, "features")
+        first, *others = lessons.images
+        target = first if batch.target is None else batch.target
+        out = Output(batch.input, student.float(), first, target, taps, lessons.taps, random)
+        out.others, out.gan = tuple(others), lessons.gan
+        out.real = next(image for image in (batch.target, batch.real, first) if image is not None)
+        return out
+
+    def imitate(self, x: Tensor, step: int) -> tuple[Tensor, Taps]:
+        """The student's image, with the taps `student_taps`."""
+        return self.student.forward_with_taps(x, self.student_taps)
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        """The named, weighted terms of L_algo."""
+        raise NotImplementedError
+
+    def learned(self) -> dict[str, nn.Module]:
+        """What else learns by the student's loss and optimiser."""
+        return {}
+
+    def extra_updates(self) -> list[Update]:
+        """Updates of the method's own, before the add-on's and the student's."""
+        return []
+
+    def updates(self) -> list[Update]:
+        """The teachers', the method's own, the add-on's (it tightens the bound), the student's with the add-on's term
+        (eq. 10)."""
+        learned = {"student": self.student} | self.learned() | self.information.student_modules()
+
+        def terms(out: Output) -> dict[str, Tensor]:
+            return self.student_terms(out) | self.information.student_terms(out)
+
+        tighten = self.information.update()
+        after = self.average.follow if self.average is not None else None
+        student = Update("student", learned, terms, self.optimizer, after=after)
+        mine = [*self.extra_updates(), *([tighten] if tighten else []), student]
+        return [
+            *within(self.teacher.updates(), lambda out: out.gan),
+            *(replace(update, when=self.teacher.due) for update in mine),
+        ]
+
+    @property
+    def result(self) -> nn.Module:
+        """The student that the run is for."""
+        return self.student if self.average is None else self.average.average
+
+    def artifacts(self) -> dict[str, nn.Module]:
+        return {"student": self.result} | self.teacher.artifacts()
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        found = {} if self.average is None else {"student_learning": (self.student, {})}
+        if self.information.metadata:
+            found[self.information.file] = (self.information, self.information.metadata)
+        return found | self.teacher.companions()
+
+    def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
+        return self.teacher.pictures(inputs) | {"student": one_by_one(self.result, inputs)}
+
+    def clock(self, step: int, total: int) -> tuple[int, int]:
+        return self.teacher.clock(step, total)
+
+    def finishes(self, step: int) -> bool:
+        return self.teacher.finishes(step)
+
+    def finish(self, step: int) -> dict:
+        return self.teacher.finish(step)

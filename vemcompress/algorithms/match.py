@@ -1,0 +1,33 @@
+"""Feature maps of teacher and student at the published places, and the layers that bring them to equal channels."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from vemcompress.networks.base import Generator, Taps, init_weights
+
+
+class FeatureMatch(nn.ModuleList):
+    """A `connector(inputs, outputs)` for each pair of places, from the student's channels to the teacher's.
+
+    `teacher_taps` and `student_taps` are the places' names, pair by pair. Connectors stay in training mode.
+    """
+
+    def __init__(self, teacher: Generator, student: Generator, connector: Callable[[int, int], nn.Module]):
+        pairs = paired_places(teacher, student)
+        super().__init__(connector(student.tap_channels(s), teacher.tap_channels(t)) for t, s in pairs)
+        init_weights(self)
+        self.teacher_taps = tuple(t for t, _ in pairs)
+        self.student_taps = tuple(s for _, s in pairs)
+
+    def forward(self, student: Taps) -> list[Tensor]:
+        """The student's maps with the teacher's channels, in the places' order."""
+        return [connector(student[tap]) for tap, connector in zip(self.student_taps, self, strict=True)]
+
+
+def paired_places(teacher: Generator, student: Generator) -> tuple[tuple[str, str], ...]:
+    """The published places of both networks, one by one: (teacher's tap, student's tap); empty where they are of two
+    kinds."""
+    mine, others = teacher.places, student.places
+    same_kind = len(mine) == len(others) and all(a[:2] == b[:2] for a, b in zip(mine, others, strict=True))
+    return tuple(dict.fromkeys(zip(mine, others, strict=True))) if same_kind else ()

@@ -1,0 +1,116 @@
+"""The first part of the line: recipe -> facts -> resolved recipe.
+
+What the user gave is opened, and everything that can be known to be wrong is told, before anything is computed or
+written.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from vemcompress.commands import opening
+from vemcompress.data.sets import ImageSet
+from vemcompress.errors import RecipeError
+from vemcompress.gans import GAN
+from vemcompress.gans.build import build_gan
+from vemcompress.gans.start import Start
+from vemcompress.networks.base import Generator
+from vemcompress.recipe import Recipe
+from vemcompress.recipe.resolve import check_size, resolve, resolve_teaching, teacher_network, with_shapes
+from vemcompress.runs.folder import RunFolder
+from vemcompress.system import distributed
+from vemcompress.weights.loading import Loaded
+
+SAMPLES = 4  # images in a run's pictures
+
+Event = Callable[[dict], None]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was asked for, found to be possible.
+
+    `plan` is resolved but for what is calibrated; `original` is the teacher to distil, or the generator that learns;
+    `student` the one that the user brings. `columns` begin a run's pictures, whose inputs are `inputs`.
+    """
+
+    plan: Recipe
+    run: RunFolder
+    loaded: Loaded | None
+    gan: GAN | None
+    original: Generator
+    student: Loaded | None
+    images: ImageSet
+    held_out: ImageSet | None
+    inputs: Tensor
+    columns: dict[str, Tensor]
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Where the teacher came from."""
+        return self.loaded.provenance() if self.loaded else {"source": f"{self.plan.gan.name}, learnt in this run"}
+
+    @property
+    def advice(self) -> str:
+        """What to do where memory does not suffice."""
+        return f"lower train.batch ({self.plan.train.batch}) or data.size ({self.plan.data.size}) in a new run."
+
+
+def read(
+    command: str,
+    *,
+    teacher: str | Path | None,
+    data: str | Path | Sequence[str | Path],
+    out: str | Path | None,
+    recipe: str | Path,
+    overrides: Sequence[str],
+    resume: str | Path | None,
+    on_event: Event,
+    adapt: Callable[[Recipe], Recipe] = lambda plan: plan,
+) -> Facts:
+    """All that can be known to be wrong before anything is computed or written, in the order recipe, teacher, data,
+    output. `command` is "distill" or "teach"; `adapt` changes the recipe once it is read."""
+    plan, run = opening.open_recipe(recipe, overrides, resume, command)
+    plan, loaded = opening.load_teacher(opening.located(adapt(plan), teacher, data, on_event))
+    images = opening.training_images(plan, on_event)
+    facts = gather(command, plan, loaded, images, on_event)
+    return replace(facts, run=run or opening.new_run(out))
+
+
+def gather(command: str, plan: Recipe, loaded: Loaded | None, images: ImageSet, on_event: Event) -> Facts:
+    """The facts of a recipe with its teacher and images, and the recipe resolved by them; without a folder yet."""
+    gan, student = None, None
+    if plan.gan is not None:
+        gan = teachers(plan, loaded, images.channels())
+        plan = with_shapes(plan, gan)
+    original = next(iter(gan.generators().values())) if gan else loaded.generator
+    on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
+    learn_on, held_out = images.split_off()
+    if command == "distill":
+        plan, student = opening.load_student(plan)
+        plan = resolve(plan, original, learn_on.count, student and student.generator)
+    else:
+        plan = resolve_teaching(plan, original, learn_on.count)
+    distributed.check_batch(plan.train.batch)
+    inputs, targets = learn_on.spread(SAMPLES).views(original.channels, SAMPLES, on_event)
+    columns = {"input": learn_on.picture(inputs)} | ({} if targets is None else {"ground truth": targets})
+    return Facts(plan, None, loaded, gan, original, student, learn_on, held_out, inputs, columns)
+
+
+def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> GAN:
+    """The GAN of `plan.gan` with its teachers and discriminators; the first teacher is `given`, or new from
+    `teacher.network` with the `channels` of the data. Raises RecipeError and InputError."""
+    if given is not None and given.generator.config is None:
+        raise RecipeError(f"recipe {plan.name}: a teacher of your own class cannot learn here; leave [gan] away.")
+    if given is not None and given.norm == "batch":
+        raise RecipeError(
+            f"recipe {plan.name}: teacher.norm = 'batch' is of frozen teachers; leave it away, or leave [gan] away."
+        )
+    first = given.generator if given else teacher_network(plan, channels)
+    start = Start(plan.name, plan.teacher.start, {"deep": plan.teacher.deep})
+    gan = build_gan(plan.gan, first, start, seed=plan.train.seed, size=plan.data.size)
+    for name, generator in gan.generators().items():
+        check_size(plan, name, generator)
+    return gan

@@ -1,0 +1,74 @@
+"""A discriminator that a student learns against, as GAN-Compression, CAT and GCC give it one of its own."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, cat, nn
+
+from vemcompress.gans.base import discriminator_for
+from vemcompress.gans.pool import ImagePool
+from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
+from vemcompress.networks.base import Generator
+from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
+from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.training.learner import Learner
+from vemcompress.training.update import Optimizer, Output, Update
+from vemcompress.weights.discriminator import load_discriminator
+
+
+class Adversary(Learner):
+    """It judges the student's images against real ones: the ground truth, else images of the target's domain, else the
+    teacher's own.
+
+    With pairs it judges cat(input, image), as Pix2Pix's does, else the image alone. D minimises
+    0.5 (L_fake + L_real), the student `weight` L_G (`losses.adversarial`).
+    """
+
+    class Settings(BaseSettings):
+        """`source`: a file of a discriminator to start from, the teacher's own as published. `pool`: how many earlier
+        images of the student's it sees again; 0, as published for students, for none."""
+
+        weight: float = Field(1.0, ge=0)
+        mode: Literal["hinge", "lsgan", "vanilla"] = "lsgan"
+        lr: float = Field(2e-4, gt=0)
+        betas: Betas = Field((0.5, 0.999), strict=False)
+        pool: int = Field(0, ge=0)
+        discriminator: AnyDiscriminator = PatchGANConfig(width=64)
+        source: str | None = None
+
+    def __init__(self, settings: Settings, *, student: Generator, conditional: bool):
+        """Raises RecipeError for a discriminator of other channels, InputError for a file that is none."""
+        super().__init__()
+        self.settings, self.conditional = settings, conditional
+        channels = student.out_channels + (student.in_channels if conditional else 0)
+        given = load_discriminator(settings.source) if settings.source else None
+        self.discriminator: Discriminator = discriminator_for(
+            settings.discriminator, given, channels, student, shared=False
+        )
+        self.pool = ImagePool(settings.pool)
+
+    def judge(self, x: Tensor, image: Tensor) -> Tensor:
+        """Raw scores, B x 1 x h x w, float32, of images of the inputs `x`."""
+        with self.autocast(image.device):
+            return precise(self.discriminator(cat((x, image), dim=1) if self.conditional else image))
+
+    def terms(self, out: Output) -> dict[str, Tensor]:
+        """The discriminator's loss in its two halves; the student's images are constants."""
+        made = out.student.detach()
+        fake = self.judge(out.input, made if self.conditional else self.pool.query(made, out.random))
+        halves = discriminator_loss(self.settings.mode, self.judge(out.input, out.real), fake)
+        return {f"adversary_{half}": value for half, value in halves.items()}
+
+    def update(self) -> Update:
+        optimizer = Optimizer(self.settings.lr, self.settings.betas)
+        return Update("adversary", {"discriminator": self.discriminator}, self.terms, optimizer)
+
+    def student_term(self, out: Output) -> dict[str, Tensor]:
+        """The student's weighted loss against the discriminator as it is now."""
+        return {"gan": self.settings.weight * generator_loss(self.settings.mode, self.judge(out.input, out.student))}
+
+    def artifacts(self) -> dict[str, nn.Module]:
+        return {"adversary": self.discriminator}
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        return {"adversary_pool": (self.pool, {})} if self.settings.pool else {}
