@@ -53,6 +53,9 @@ def distill(
     target_macs: Annotated[
         str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")
     ] = None,
+    student: Annotated[
+        str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
+    ] = None,
     teacher_class: TeacherClass = None,
     device: Device = "auto",
     max_hours: MaxHours = None,
@@ -84,6 +87,7 @@ def distill(
         "train.precision": precision,
         "train.compile": compile,
         "student.width": width,
+        "student.source": student,
         "student.target_macs": None if target_macs is None else _count(target_macs),
         "teacher.class_path": teacher_class,
     }

@@ -44,9 +44,11 @@ def open_recipe(
     run = RunFolder(resume)
     run.check_existing()
     _check_command(run, command)
-    plan = recipes.read(run.recipe, overrides)
+    before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
+    if (known := getattr(before.student, "sha256", None)) and getattr(plan.student, "source", None):
+        plan = plan.model_copy(update={"student": plan.student.model_copy(update={"sha256": known})})
     if checkpoint.latest(run.checkpoints) is not None:
-        _check_same_run(recipes.read(run.recipe), plan)
+        _check_same_run(before, plan)
     return plan, run
 
 
