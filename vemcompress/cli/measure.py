@@ -49,9 +49,10 @@ def evaluate(
     weights_only(model)
     with console.talking() as on_event:
         from vemcompress.commands.evaluate import evaluate as run
-        from vemcompress.commands.seeds import are_in, evaluate_seeds
+        from vemcompress.commands.seeds import evaluate_seeds
+        from vemcompress.runs.series import is_series
 
-        several = are_in(model)
+        several = is_series(model, "seeds")
         result = (evaluate_seeds if several else run)(
             model,
             data=data,

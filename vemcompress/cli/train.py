@@ -96,9 +96,10 @@ def distill(
     console = open_console()
     with console.talking() as on_event:
         from vemcompress.commands.distill import distill as run
-        from vemcompress.commands.seeds import are_in, distill_seeds
+        from vemcompress.commands.seeds import distill_seeds
+        from vemcompress.runs.series import is_series
 
-        several = numbers is not None or (resume is not None and are_in(resume))
+        several = numbers is not None or (resume is not None and is_series(resume, "seeds"))
         result = (partial(distill_seeds, numbers) if several else run)(
             teacher,
             data=data or (),

@@ -12,6 +12,7 @@ from vemcompress.commands import facts as line_facts
 from vemcompress.commands import line, parts
 from vemcompress.commands.facts import Facts
 from vemcompress.networks.base import count_parameters
+from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
 from vemcompress.training.pace import Limit
@@ -71,6 +72,16 @@ def distill(
         facts = distributed.together(lambda: line_facts.read("distill", on_event=on_event, **given))
         with devices.memory_errors(facts.advice):
             return _run(facts, where, resume is not None, limit, on_event)
+
+
+def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None:
+    """The result of a run that is done, from its files; None where it is not, or not with these overrides."""
+
+    def result(told: dict, made: dict) -> DistillResult:
+        counts = {"parameters": made["student"]["parameters"], "teacher_parameters": made["teacher"]["parameters"]}
+        return DistillResult(run=str(run.path), student=str(run.student), **counts, **told)
+
+    return line.known(run, overrides, "distill", result)
 
 
 def _run(facts: Facts, device: torch.device, resumed: bool, limit: Limit, on_event: Event) -> DistillResult:

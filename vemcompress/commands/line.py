@@ -4,14 +4,15 @@ recipe -> facts -> resolved recipe (`facts`) -> parts -> learner (`parts`) -> lo
 that trains goes this way once, from the left to the right.
 """
 
+import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from vemcompress.commands.facts import Facts
 from vemcompress.data.images import save_png
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.runs.best import Picker
+from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import distributed
 from vemcompress.training.learner import Learner
@@ -30,6 +32,7 @@ from vemcompress.training.pace import Limit
 from vemcompress.weights.files import write_atomically
 
 Event = Callable[[dict], None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,30 @@ def outcome(trainer: Trainer, on_event: Event) -> dict:
         "stopped": trainer.stopped,
         "total_steps": trainer.settings.steps,
     }
+
+
+def known(
+    run: RunFolder, overrides: Sequence[str], command: str, result: Callable[[dict, dict], Result]
+) -> Result | None:
+    """The `result` of a run that is done, from its files: of its `outcome` and its environment.json. None where it is
+    not done, or not with these overrides."""
+    if not run.recipe.is_file():
+        return None
+    plan, _ = opening.open_recipe(run.recipe, overrides, run.path, command)
+    try:
+        made, best = json.loads(run.environment.read_text()), run.best / "best.json"
+        steps, losses = last_logged(run)
+        told = {"steps": steps, "losses": losses, "seconds_per_step": None, "skipped_images": 0}
+        told |= {"best": json.loads(best.read_text()) if best.is_file() else None, "total_steps": plan.train.steps}
+        return result(told, made) if plan.train.steps and steps >= plan.train.steps else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None  # resuming it says what is wrong, or writes them anew
+
+
+def last_logged(run: RunFolder) -> tuple[int, dict[str, float]]:
+    """The last step, which is always logged, and its losses."""
+    values = json.loads(run.metrics.read_text().splitlines()[-1])
+    return values["step"], {name: value for name, value in values.items() if name not in ("step", "lr")}
 
 
 def _union_of_skipped(skipped: dict[Path, str], on_event: Event) -> dict[Path, str]:

@@ -12,6 +12,7 @@ from vemcompress.commands.facts import Facts
 from vemcompress.errors import RecipeError
 from vemcompress.networks.base import count_parameters
 from vemcompress.recipe import Recipe
+from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed
 from vemcompress.training.pace import Limit
 
@@ -66,6 +67,18 @@ def teach(
         )
         with devices.memory_errors(facts.advice):
             return _run(facts, where, resume is not None, limit, on_event)
+
+
+def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
+    """The result of a run that is done, as `distill.known`."""
+
+    def result(told: dict, made: dict) -> TeachResult:
+        files = {path.stem: str(path) for path in sorted(run.path.glob("*.safetensors"))}
+        teacher = files.pop("teacher")
+        parameters = made["teacher"]["parameters"]
+        return TeachResult(run=str(run.path), teacher=teacher, others=files, parameters=parameters, **told)
+
+    return line.known(run, overrides, "teach", result)
 
 
 def _run(facts: Facts, device: torch.device, resumed: bool, limit: Limit, on_event: Event) -> TeachResult:

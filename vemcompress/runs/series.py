@@ -1,6 +1,7 @@
-"""The folder of several seeds' runs: which seeds, which of them are done, and who may start there."""
+"""Several runs in one folder, one after the other: the seeds of one recipe, or the stages of a pipeline."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,14 +11,14 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
 from vemcompress.weights.files import output_error, write_atomically
 
-LIST = "seeds.json"
+KINDS = {"seeds": "seed", "stages": "stage"}  # what the items are, and what one of them is
 LARGEST = 2**31 - 1  # as the recipe's train.seed
 
 
-def are_in(folder: str | Path) -> bool:
-    """Whether it is a folder of several seeds' runs."""
+def is_series(folder: str | Path, kind: str) -> bool:
+    """Whether it is a folder of several seeds' runs, or of a pipeline's stages."""
     try:
-        return (Path(folder) / LIST).is_file()
+        return (Path(folder) / f"{kind}.json").is_file()
     except OSError:
         return False
 
@@ -35,39 +36,67 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
     return seeds
 
 
-class SeedsFolder:
-    """`seeds.json`, and a run folder `seed-N` for each of the `seeds`; those that are `done` have nothing to resume."""
+class Series:
+    """A list on disk, `seeds.json` or `stages.json`, and a run folder for each of its `items`, in their order.
 
-    def __init__(self, path: str | Path, seeds: Sequence[int], done: Sequence[int] = ()):
-        self.path, self.seeds, self.done = Path(path), check_seeds(seeds), list(done)
+    The folders are `seed-N`, or `1-NAME`, `2-NAME`, ... Those that are `done` have nothing to resume; stages that are
+    `skipped` have no folder.
+    """
+
+    def __init__(self, path: str | Path, kind: str, items: Sequence, done: Sequence = (), skipped: dict | None = None):
+        self.path, self.kind, self.one = Path(path), kind, KINDS[kind]
+        self.items, self.done = check_seeds(items) if kind == "seeds" else list(items), list(done)
+        self.skipped: dict[str, str] = skipped or {}  # stages whose product the user brings, and why
+        self.list, self.recipe = self.path / f"{kind}.json", self.path / "recipe.toml"  # a pipeline has a recipe itself
 
     @classmethod
-    def read(cls, path: str | Path) -> "SeedsFolder":
+    def read(cls, path: str | Path, kind: str) -> "Series":
         """Raises InputError where the list is absent or cannot be understood."""
-        file = Path(path) / LIST
+        file = Path(path) / f"{kind}.json"
         try:
             said = json.loads(file.read_text())
-            return cls(path, said["seeds"], [seed for seed in said["done"] if seed in said["seeds"]])
+            items = said[kind]
+            if kind == "stages" and not all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in items):
+                raise ValueError("a stage's name is a lower-case word")
+            return cls(path, kind, items, [item for item in said["done"] if item in items], said.get("skipped"))
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
-            raise InputError(
-                f'{file}: cannot be understood ({error}); mend it, such as {{"seeds": [1, 2, 3], "done": []}}.'
-            ) from error
+            example = {"seeds": [1, 2, 3]} if kind == "seeds" else {"stages": ["teach", "distill"]}
+            example = json.dumps(example | {"done": []})
+            raise InputError(f"{file}: cannot be understood ({error}); mend it, such as {example}.") from error
 
-    def run(self, seed: int) -> RunFolder:
-        return RunFolder(self.path / f"seed-{seed}")
+    def run(self, item: int | str) -> RunFolder:
+        name = f"seed-{item}" if self.kind == "seeds" else f"{self.items.index(item) + 1}-{item}"
+        return RunFolder(self.path / name)
 
     def begun(self) -> list[RunFolder]:
         """The runs that can be resumed."""
-        return [run for run in map(self.run, self.seeds) if run.recipe.is_file()]
+        return [run for run in map(self.run, self.items) if run.recipe.is_file()]
 
-    def mark_done(self, seed: int) -> None:
-        if seed not in self.done:
-            self.done.append(seed)
+    def last_done(self) -> RunFolder:
+        """The run of the last item that is done. Raises InputError where none is, or its folder was removed."""
+        done = [item for item in self.items if item in self.done]
+        if not done:
+            raise InputError(f"{self.path}: no {self.one} is done yet; go on with --resume {self.path}.")
+        self.check_there(done[-1])
+        return self.run(done[-1])
+
+    def check_there(self, item: int | str) -> None:
+        """Raises InputError where an item is done and its folder was removed."""
+        run = self.run(item)
+        if item in self.done and not run.recipe.is_file():
+            raise InputError(
+                f"{run.path}: is gone, but {self.one} {item} is done and its product belongs to this pipeline; put the "
+                f"folder back, or start a new run with --recipe {self.recipe}."
+            )
+
+    def mark_done(self, item: int | str) -> None:
+        if item not in self.done:
+            self.done.append(item)
             distributed.by_writer(self._write)
 
     def check_new(self) -> None:
         """Raises UsageError where something is there, but for what a start leaves that was killed at once."""
-        own = {LIST, ".lock", *(self.run(seed).path.name for seed in self.seeds)}
+        own = {*self._own(), *(self.run(item).path.name for item in self.items)}
         try:
             there = {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
         except OSError as error:
@@ -78,12 +107,13 @@ class SeedsFolder:
             raise UsageError(
                 f"{self.path}: is there already; continue it with --resume {self.path}, or give another --out."
             )
-        for seed in self.seeds:
-            self.run(seed).check_new()
+        for item in self.items:
+            self.run(item).check_new()
 
     @contextmanager
-    def started(self) -> Iterator[None]:
-        """Hold the folder, with its list written; nothing is left of it where an error comes before any run begins."""
+    def started(self, recipe: str | None = None) -> Iterator[None]:
+        """Hold the folder, with its list and its own `recipe` written; nothing is left of it where an error comes
+        before any run begins."""
         made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -92,18 +122,25 @@ class SeedsFolder:
         try:
             with RunFolder(self.path).locked():
                 self._write()
+                if recipe is not None:
+                    write_atomically(self.recipe, recipe.encode())
                 yield
         except BaseException:
             if not self.begun():
                 self._take_away(made)
             raise
 
+    def _own(self) -> tuple[str, ...]:
+        return (self.list.name, ".lock", *([self.recipe.name] if self.kind == "stages" else []))
+
     def _write(self) -> None:
-        write_atomically(self.path / LIST, (json.dumps({"seeds": self.seeds, "done": self.done}) + "\n").encode())
+        skipped = {"skipped": self.skipped} if self.skipped else {}
+        text = json.dumps({self.kind: self.items, "done": self.done} | skipped)
+        write_atomically(self.list, f"{text}\n".encode())
 
     def _take_away(self, folders: list[Path]) -> None:
         with suppress(OSError):  # what cannot be removed does not hide why nothing began
-            for name in (LIST, ".lock"):
+            for name in self._own():
                 (self.path / name).unlink(missing_ok=True)
             for folder in folders:
                 folder.rmdir()

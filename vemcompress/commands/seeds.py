@@ -1,0 +1,190 @@
+"""One recipe under several seeds: an ordinary run for each in one folder, and mean and spread over them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vemcompress import recipe as recipes
+from vemcompress.commands import opening
+from vemcompress.commands.distill import DistillResult, distill, known
+from vemcompress.commands.evaluate import evaluate
+from vemcompress.commands.series import run_all
+from vemcompress.commands.spread import Spread, spread, spreads
+from vemcompress.errors import InputError, Interrupted, NumericalError, RankLost, UsageError
+from vemcompress.evaluation import run_folder
+from vemcompress.evaluation.run import Evaluation
+from vemcompress.runs.series import Series
+from vemcompress.system import devices, distributed
+from vemcompress.training.pace import Limit
+
+Event = Callable[[dict], None]
+
+
+@dataclass(frozen=True)
+class SeedsResult:
+    """Runs by seed, and over those that are finished the spread of the last step's `losses` and of the `best`
+    checkpoints.
+
+    `best` is {"metric", "on", "value"}, None where none was picked. Runs that were done before have no
+    `seconds_per_step`, and skipped no image now. `stopped` is "max_hours" where the time was over: then at most one of
+    the runs is unfinished, and the seeds that are `missing` have not begun, or not gone on.
+    """
+
+    run: str
+    seeds: dict[int, DistillResult]
+    losses: dict[str, Spread]
+    best: dict | None
+    stopped: str | None = None
+    missing: tuple[int, ...] = ()
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def distill_seeds(
+    seeds: Sequence[int] | None = None,
+    teacher: str | Path | None = None,
+    *,
+    data: str | Path | Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    recipe: str | Path = "omgd",
+    overrides: Sequence[str] = (),
+    resume: str | Path | None = None,
+    device: str = "auto",
+    max_hours: float | Limit | None = None,
+    on_event: Event = lambda event: None,
+) -> SeedsResult:
+    """`distill` with train.seed set to each of `seeds`, in `out`/seed-N; or go on with such a folder `resume`.
+
+    The first run is made from the recipe, the others from the first one's recipe.toml, so that they differ in the
+    seed alone. Whatever can be checked is, before the first run trains. Resuming skips the runs that are done (with
+    these `overrides`), resumes those that have begun and makes those that are missing. `max_hours` is for all of them
+    together. Raises the classes of `errors`; runs that are done stay.
+    """
+    limit = Limit.of(max_hours)
+    if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
+        raise UsageError("train.seed is each run's own among several seeds; leave --seed and --set train.seed away.")
+    if resume is not None and seeds is not None:
+        raise UsageError("--resume takes the seeds from its folder; leave --seeds away.")
+    with distributed.group(devices.choose(device)):
+        on_event = distributed.told_by_writer(on_event)
+        folder, first = distributed.together(
+            lambda: _old(resume, overrides) if resume is not None else _new(seeds, out, recipe, overrides)
+        )
+        given = {"teacher": teacher, "data": data, "recipe": first, "overrides": overrides}
+
+        def make(seed: int) -> DistillResult:
+            nonlocal given
+            run = folder.run(seed)
+            if run.recipe.is_file():
+                options = given | {"resume": run.path}
+            else:
+                options = given | {"out": run.path, "overrides": [*given["overrides"], f"train.seed={seed}"]}
+            result = distill(**options, device=device, max_hours=limit, on_event=on_event)
+            if resume is None:  # what the first has settled: its teacher's revision, its weights
+                given = {"teacher": None, "data": (), "recipe": run.recipe, "overrides": ()}
+            return result
+
+        results, missing = run_all(
+            folder,
+            known=lambda seed: known(folder.run(seed), overrides) if seed in folder.done else None,
+            make=make,
+            limit=limit,
+            on_event=on_event,
+            told=(Interrupted, NumericalError, RankLost),
+        )
+    finished = {seed: result for seed, result in results.items() if not result.stopped}
+    stopped = "max_hours" if missing or len(finished) < len(results) else None
+    losses = spreads(result.losses for result in finished.values())
+    return SeedsResult(str(folder.path), results, losses, _best(finished), stopped, missing)
+
+
+def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> tuple[Series, str | Path]:
+    if out is None:
+        raise UsageError("no output: give --out RUNS, a new folder for the runs.")
+    folder = Series(out, "seeds", seeds or ())
+    recipes.read(recipe, overrides)
+    folder.check_new()
+    return folder, recipe
+
+
+def _old(path: str | Path, overrides: Sequence[str]) -> tuple[Series, Path]:
+    """The folder, and the recipe for runs that are missing."""
+    folder = Series.read(path, "seeds")
+    begun = folder.begun()
+    if not begun:
+        raise InputError(f"{path}: none of its runs has begun; start them anew, with --seeds and --out {path}.")
+    for run in begun:  # overrides that one of them cannot take are known before another goes on
+        opening.open_recipe(run.recipe, overrides, run.path)
+    return folder, begun[0].recipe
+
+
+def _best(results: dict[int, DistillResult]) -> dict | None:
+    picked = [result.best for result in results.values() if result.best is not None]
+    if not picked:
+        return None
+    return {"metric": picked[0]["metric"], "on": picked[0]["on"], "value": spread(best["value"] for best in picked)}
+
+
+@dataclass(frozen=True)
+class SeedsEvaluation:
+    """Evaluations by seed, and over them the spread of every metric.
+
+    `metrics` are those of the last networks, `best` those of the best checkpoints, {"picked_by", "on", "metrics"}
+    or None; `teacher` and `real` as in `Evaluation`: each run is scored beside its own teacher.
+    """
+
+    run: str
+    seeds: dict[int, Evaluation]
+    metrics: dict[str, Spread]
+    best: dict | None
+    teacher: dict[str, Spread]
+    real: dict[str, Spread]
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
+    """`evaluate` with the same `options` of every run in a folder that `distill_seeds` made.
+
+    Raises InputError where a run is missing or not at its end, and the classes of `errors`.
+    """
+    seeds, found = Series.read(folder, "seeds"), {}
+    on_event = options.pop("on_event", lambda event: None)
+    with distributed.group(devices.choose(options.get("device", "auto"))):
+        on_event = distributed.told_by_writer(on_event)
+        distributed.together(lambda: _check_done(seeds))
+        for number, seed in enumerate(seeds.items, 1):
+            on_event({"event": "stage", "title": f"seed {seed} ({number} of {len(seeds.items)})"})
+            found[seed] = evaluate(seeds.run(seed).path, on_event=on_event, **options)
+    several = list(found.values())
+    best = [evaluation.best for evaluation in several if evaluation.best is not None]
+    return SeedsEvaluation(
+        str(seeds.path),
+        found,
+        metrics=spreads(evaluation.metrics for evaluation in several),
+        best={
+            "picked_by": best[0]["picked_by"],
+            "on": best[0]["on"],
+            "metrics": spreads(one["metrics"] for one in best),
+        }
+        if best
+        else None,
+        teacher=spreads(evaluation.teacher for evaluation in several),
+        real=spreads(evaluation.real for evaluation in several),
+    )
+
+
+def _check_done(seeds: Series) -> None:
+    """The mean over runs of different lengths would say nothing."""
+    runs = {seed: seeds.run(seed) for seed in seeds.items}
+    steps = {seed: recipes.read(run.recipe).train.steps for seed, run in runs.items() if run.recipe.is_file()}
+    last = max(steps.values(), default=0)
+    finish = f"vemcompress distill --resume {seeds.path}" + (f" --steps {last}" if len(set(steps.values())) > 1 else "")
+    for seed, run in runs.items():
+        there = run.student.is_file() and run.recipe.is_file()
+        step = run_folder.look(run.path).step if there else 0
+        if (step is not None and step < last) or not there:
+            state = f"is at step {step} of {last}" if there else "has no student yet"
+            raise InputError(f"{seeds.path}: seed {seed} {state}; finish all of them with `{finish}`.")
