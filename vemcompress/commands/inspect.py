@@ -14,12 +14,7 @@ def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
     Raises UsageError (2) for a size that the network cannot take.
     """
     generator = loaded.generator
-    multiple, least = generator.multiple, generator.min_size
-    if min(height, width) < least or height % multiple or width % multiple:
-        raise UsageError(
-            f"{loaded.source}: cannot take {height} x {width}: height and width must be multiples of {multiple}, "
-            f"and at least {least}"
-        )
+    check_size(loaded, height, width)
     channels = generator.in_channels
     if generator.config is None:
         cost = macs_by_hooks(generator, channels, height, width)
@@ -37,3 +32,13 @@ def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
         "origin": loaded.origin,
         "norm": loaded.norm,
     }
+
+
+def check_size(loaded: Loaded, height: int, width: int) -> None:
+    """Raises UsageError (2) for a size that the network cannot take."""
+    multiple, least = loaded.generator.multiple, loaded.generator.min_size
+    if min(height, width) < least or height % multiple or width % multiple:
+        raise UsageError(
+            f"{loaded.source}: cannot take {height} x {width}: height and width must be multiples of {multiple}, "
+            f"and at least {least}"
+        )

@@ -21,7 +21,7 @@ Role = Literal["write", "read", "through"]
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a group's channels lie in a tensor of the state dict: from `start` on along `axis`, `each` places a channel.
+    """Where a group's channels lie in a tensor: from `start` on along `axis`, `each` places a channel.
 
     A layer that makes the channels has them as "write", one that takes them in as "read", and a norm or a depthwise
     convolution as "through". A tensor that the network lacks, such as the bias of a layer without one, is skipped.
@@ -131,7 +131,7 @@ def masked(
     masks. The taps are those of all channels, not multiplied.
     """
     groups = network.groups()
-    _check(groups, {name: 1 for name in masks})
+    _check(groups, dict.fromkeys(masks, 1))
     tensors, changed = dict(network.named_parameters()), {}
     for group in groups:
         for slot in group.slots:
@@ -156,6 +156,14 @@ def sizes(network: nn.Module, groups: Sequence[Group], widths: Mapping[str, int]
             of_module = found.setdefault(module, {})
             of_module |= {attribute: getattr(layer, attribute) - fewer for attribute in _attributes(layer, axis)}
     return found
+
+
+def set_sizes(network: nn.Module, wanted: Mapping[str, Mapping[str, int]]) -> None:
+    """Set what `sizes` gives on the layers; their weights stay as they are."""
+    for name, attributes in wanted.items():
+        layer = network.get_submodule(name)
+        for attribute, value in attributes.items():
+            setattr(layer, attribute, value)
 
 
 def _places(groups: Sequence[Group], kept: Kept) -> dict[tuple[str, int], list[tuple[Slot, Group]]]:
@@ -209,17 +217,15 @@ def _attributes(layer: nn.Module, axis: int) -> tuple[str, ...]:
 @contextmanager
 def _resized(network: nn.Module, wanted: dict[str, dict[str, int]]) -> Iterator[None]:
     """The network with its layers' channel counts set, and set back afterwards."""
-    before = []
+    before = {
+        name: {attribute: getattr(network.get_submodule(name), attribute) for attribute in attributes}
+        for name, attributes in wanted.items()
+    }
     try:
-        for name, attributes in wanted.items():
-            layer = network.get_submodule(name)
-            for attribute, value in attributes.items():
-                before.append((layer, attribute, getattr(layer, attribute)))
-                setattr(layer, attribute, value)
+        set_sizes(network, wanted)
         yield
     finally:
-        for layer, attribute, value in before:
-            setattr(layer, attribute, value)
+        set_sizes(network, before)
 
 
 class _WithTaps(nn.Module):

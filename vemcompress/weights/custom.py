@@ -1,8 +1,10 @@
 """A generator of the user's own class: imported from the working folder, filled strictly, probed, and counted."""
 
+import copy
 import importlib
 import inspect
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 from vemcompress.errors import InputError, RecipeError, UsageError, VemError
 from vemcompress.networks.base import Generator, Taps, count_parameters
 from vemcompress.networks.cost import Cost
+from vemcompress.networks.groups import Group, cut, narrowed, set_sizes, sizes
+from vemcompress.weights.traced import traced_groups
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -29,6 +33,7 @@ class CustomGenerator(Generator):
     def __init__(self, module: nn.Module, name: str):
         super().__init__(None)
         self.module, self.name = module, name
+        self._groups: tuple[Group, ...] | None = None
         first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
         if first is None:
             raise InputError(f"{name}: has no Conv2d, so its input channels are unknown: give a network for images")
@@ -40,6 +45,35 @@ class CustomGenerator(Generator):
         if names:
             raise RecipeError(f"{self.name}: a network of your own class has no taps: use --set algorithm.channel=0")
         return self.module(x), {}
+
+    def groups(self) -> tuple[Group, ...]:
+        """As Torch-Pruning traces them, the first time that they are asked for; errors as `traced.traced_groups`."""
+        if self._groups is None:
+            self._groups = traced_groups(self.module, self.name, self.in_channels, prefix="module.")
+        return self._groups
+
+    def narrower(self, groups: Sequence[Group], widths: Mapping[str, int]) -> "CustomGenerator":
+        tensors = self.state_dict(keep_vars=True)
+        shapes = narrowed({name: t.detach().to("meta") for name, t in tensors.items()}, groups, widths)
+        empty = {
+            id(t): nn.Parameter(shapes[n]) if isinstance(t, nn.Parameter) else shapes[n] for n, t in tensors.items()
+        }
+        small = copy.deepcopy(self, empty)  # takes these tensors where it finds the old ones, so that none is copied
+        set_sizes(small, sizes(self, groups, widths))
+        small._groups = None
+        return small
+
+    def costs(self, height: int, width: int) -> Callable[[Mapping[str, int]], Cost]:
+        """By running it at these widths without weights, or with them where it cannot run without."""
+
+        def of(widths: Mapping[str, int]) -> Cost:
+            try:
+                small = self.narrower(self.groups(), widths).module
+                return macs_by_hooks(small, self.in_channels, height, width, device="meta")
+            except InputError:
+                return macs_by_hooks(cut(self, widths).module, self.in_channels, height, width)
+
+        return of
 
     def _works(self, size: int) -> bool:
         try:
@@ -114,7 +148,7 @@ def fill_strictly(network: nn.Module, tensors: dict[str, Tensor], prefix: str, s
     network.load_state_dict(expected | tensors, strict=True)
 
 
-def macs_by_hooks(module: nn.Module, in_channels: int, height: int, width: int) -> Cost:
+def macs_by_hooks(module: nn.Module, in_channels: int, height: int, width: int, device: str = "cpu") -> Cost:
     """Parameters and MACs of any network for one image, counted while it runs: convolutions, linear layers and norms.
 
     The conventions are those of `networks.cost`. Raises InputError where the network does not run at this size.
@@ -129,7 +163,7 @@ def macs_by_hooks(module: nn.Module, in_channels: int, height: int, width: int) 
     training = module.training
     try:
         with torch.no_grad():
-            module.eval()(torch.zeros(1, in_channels, height, width))
+            module.eval()(torch.zeros(1, in_channels, height, width, device=device))
     except Exception as error:
         raise InputError(f"does not run at {height} x {width} ({_line(error)}): choose another size") from error
     finally:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from vemcompress.networks.base import Norm, Taps, norm_layer
 from vemcompress.networks.cost import Cost, conv, norm
 from vemcompress.networks.cost import norm as norm_cost
-from vemcompress.networks.groups import Slot, passes, reads, writes
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig
 from vemcompress.networks.generators.unet import UNet, UNetConfig
+from vemcompress.networks.groups import Slot, passes, reads, writes
 
 EXPANSION = 4
 

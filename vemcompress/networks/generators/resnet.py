@@ -15,7 +15,6 @@ from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.groups import Group, Slot, passes, reads, writes
 from vemcompress.networks.norms import InstanceNorm2d
 
-
 _WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 
 
