@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vemcompress.commands.inspect import check_size
+from vemcompress.commands.inspect import check_size, cost_of
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
@@ -71,10 +71,9 @@ def prune(
     check_target(out, "small.safetensors")
     if not is_hub(str(model)) and Path(out).resolve() == weights_of(Path(model)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
-    small = prune_network(network, pruner, target_macs, size, size, convention)
+    small, kept = prune_network(network, pruner, target_macs, size, size, convention)
     before, after = (_described(n, size) for n in (network, small))
-    kept = {group.name: group.size for group in small.groups()}
-    widths = {group.name: (kept.get(group.name, 1), group.size) for group in network.groups()}
+    widths = {group.name: (len(kept[group.name]), group.size) for group in network.groups()}
     write_atomically(out, _content(small, loaded, method, target_macs, convention, size))
     on_event({"event": "pruned", "path": str(out)})
     return PruneResult(str(out), method, network.family, target_macs, convention, size, before, after, widths)
@@ -91,8 +90,7 @@ def _pruner(method: str, seed: int, least: int | None) -> Pruner:
 
 
 def _described(network: Generator, size: int) -> dict:
-    cost = network.costs(size, size)({group.name: group.size for group in network.groups()})
-    return {"parameters": count_parameters(network), "macs": cost.macs()}
+    return {"parameters": count_parameters(network), "macs": cost_of(network, size, size).macs()}
 
 
 def _content(small: Generator, loaded: Loaded, method: str, target: int, convention: str, size: int) -> bytes:

@@ -5,16 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator
-from vemcompress.networks.groups import Group, cut, masked
+from vemcompress.networks.groups import Group, cut
 from vemcompress.pruning.base import Pruner
+from vemcompress.weights.traced import cut_and_compared
 
 
 def prune_network(
     network: Generator, pruner: Pruner, target: int, height: int, width: int, convention: str = "true"
-) -> Generator:
-    """A generator of at most `target` MACs on an image of this size, with the channels of the highest scores.
+) -> tuple[Generator, dict[str, Tensor]]:
+    """A generator of at most `target` MACs on an image of this size, with the channels of the highest scores, and
+    which these are by group.
 
     `convention` is "true", "paper" or "paper_norm". Raises UsageError (2) for a target that is not below the network's
     own MACs, or below what its groups' floors allow.
@@ -28,7 +30,7 @@ def prune_network(
         by=pruner.settings.by,
         least=pruner.settings.least,
     )
-    return cut(network, kept) if network.config is not None else _cut_and_compared(network, kept)
+    return (cut if network.config is not None else cut_and_compared)(network, kept), kept
 
 
 def choose(
@@ -55,7 +57,7 @@ def choose(
             left[groups[place].name] -= 1
         return left
 
-    _check(target, macs(whole), macs(widths(len(order))))
+    _check(target, macs(whole), macs(widths(len(order))), least)
     low, high = 0, len(order)  # too many MACs, few enough
     while high - low > 1:
         middle = (low + high) // 2
@@ -64,26 +66,6 @@ def choose(
     for place, channel in order[:high]:
         gone[groups[place].name].add(-channel)
     return {g.name: torch.tensor([c for c in range(g.size) if c not in gone[g.name]]) for g in groups}
-
-
-def _cut_and_compared(network: Generator, kept: dict[str, Tensor]) -> Generator:
-    """The cut network of a class whose groups were traced, after a look at whether they were the right ones."""
-    reason = "the image is another one"
-    try:
-        small = cut(network, kept)
-        side = network.multiple * -(-max(network.min_size, 64) // network.multiple)
-        x = torch.rand(1, network.in_channels, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        masks = {g.name: torch.zeros(g.size).index_fill(0, kept[g.name], 1.0) for g in network.groups()}
-        with torch.no_grad():
-            expected = masked(network, masks, x)[0]
-            if torch.allclose(small(x), expected, rtol=1e-3, atol=1e-3):
-                return small
-    except Exception as error:  # the user's own code may raise anything
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:160]
-    raise InputError(
-        f"{network.name}: does not work with fewer channels ({reason}): its forward depends on their number in a way "
-        "that tracing cannot see; distil it into a known student instead."
-    )
 
 
 def floor(group: Group, least: int) -> int:
@@ -104,15 +86,16 @@ def _removable(groups: Sequence[Group], scores: Mapping[str, Tensor], floors: Ma
             yield worth, place, -channel
 
 
-def _check(target: int, whole: int, smallest: int) -> None:
+def _check(target: int, whole: int, smallest: int, least: int) -> None:
     if target >= whole:
         raise UsageError(
             f"a target of {_giga(target)} MACs: the network has {_giga(whole)} already, so there is nothing to prune."
         )
     if target < smallest:
+        lower = f", a lower --least ({least})" if least > 1 else ""
         raise UsageError(
-            f"a target of {_giga(target)} MACs: this method can go down to {_giga(smallest)}; give a higher target or "
-            "a lower --least, or distil a smaller student."
+            f"a target of {_giga(target)} MACs: this method can go down to {_giga(smallest)}; give a higher target"
+            f"{lower} or another method, or distil a smaller student."
         )
 
 

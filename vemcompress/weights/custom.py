@@ -14,7 +14,7 @@ from vemcompress.errors import InputError, RecipeError, UsageError, VemError
 from vemcompress.networks.base import Generator, Taps, count_parameters
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import Group, cut, narrowed, set_sizes, sizes
-from vemcompress.weights.traced import traced_groups
+from vemcompress.weights.traced import cut_and_compared, traced_groups
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -47,10 +47,28 @@ class CustomGenerator(Generator):
         return self.module(x), {}
 
     def groups(self) -> tuple[Group, ...]:
-        """As Torch-Pruning traces them, the first time that they are asked for; errors as `traced.traced_groups`."""
+        """As Torch-Pruning traces them, of which each is tried; the first call takes seconds.
+
+        Raises what `traced.traced_groups` raises, and InputError where no channels can be removed.
+        """
         if self._groups is None:
             self._groups = traced_groups(self.module, self.name, self.in_channels, prefix="module.")
+            self._groups = tuple(group for group in self._groups if self._can_lose(group))
+        if not self._groups:
+            raise InputError(
+                f"{self.name}: Torch-Pruning finds no channels in this class that can be removed: its forward must be "
+                "made of layers with gradients, and leave their number open; distil it instead"
+            )
         return self._groups
+
+    def _can_lose(self, group: Group) -> bool:
+        """Whether the network without every third channel of the group is the network with these channels masked."""
+        kept = torch.tensor([channel for channel in range(group.size) if channel % 3 != 1])
+        try:
+            cut_and_compared(self, {group.name: kept})
+        except InputError:
+            return False
+        return True
 
     def narrower(self, groups: Sequence[Group], widths: Mapping[str, int]) -> "CustomGenerator":
         tensors = self.state_dict(keep_vars=True)

@@ -5,12 +5,14 @@ Only the graph is used: cutting and saving are our own.
 
 import copy
 import warnings
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vemcompress.errors import InputError, UsageError
-from vemcompress.networks.groups import Group, Slot, passes, reads, writes
+from vemcompress.networks.base import Generator
+from vemcompress.networks.groups import Group, Slot, cut, masked, passes, reads, writes
 
 _SIDE = 64  # of the image that the network is traced with
 
@@ -18,9 +20,9 @@ _SIDE = 64  # of the image that the network is traced with
 def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = "") -> tuple[Group, ...]:
     """The groups of `network`, which takes images of so many channels; `name` is for errors.
 
-    They are named after the layer that makes the channels. Left out are channels of the image, and such as a layer
-    mixes that is not known here (group and layer norms, attention). `prefix` goes before the tensors' names. Raises
-    UsageError without Torch-Pruning, InputError where the class cannot be traced or nothing can be removed.
+    They are named after a layer that makes the channels. Left out are those that a layer mixes which is not known
+    here, such as group norm or attention. `prefix` goes before the tensors' names. Raises UsageError without
+    Torch-Pruning, InputError where the class cannot be traced.
     """
     try:
         import torch_pruning
@@ -43,12 +45,32 @@ def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = ""
             f"{name}: Torch-Pruning cannot trace this class ({type(error).__name__}: {what}): its forward must be made "
             "of layers with gradients; distil it instead"
         ) from error
-    groups = tuple(group for group in found if group is not None and group.size > 1)
-    if not groups:
-        raise InputError(
-            f"{name}: Torch-Pruning finds no channels in this class that could be removed: distil it instead"
-        )
-    return groups
+    return tuple(group for group in found if group is not None and group.size > 1)
+
+
+def cut_and_compared(network: Generator, kept: Mapping[str, Tensor]) -> Generator:
+    """The cut network of a class whose groups were traced, whose image is that of the masked one for some noise.
+
+    Raises InputError where it is not, or where the cut network does not run.
+    """
+    reason = "the image is another one"
+    try:
+        small = cut(network, kept)
+        side = network.multiple * -(-max(network.min_size, 64) // network.multiple)
+        x = torch.rand(1, network.in_channels, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        sizes = {group.name: group.size for group in network.groups()}
+        masks = {name: torch.zeros(sizes[name]).index_fill(0, channels, 1.0) for name, channels in kept.items()}
+        with torch.no_grad():
+            expected = masked(network, masks, x)[0]
+            found = small(x)
+            if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-3):
+                return small
+    except Exception as error:  # the user's own code may raise anything
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:160]
+    raise InputError(
+        f"{network.name}: does not work with fewer channels ({reason}): its forward depends on their number in a way "
+        "that tracing cannot see; distil it into a known student instead."
+    )
 
 
 def _group(graph, items, modules: dict[nn.Module, str], prefix: str) -> Group | None:
