@@ -1,6 +1,7 @@
 """Channel groups: cutting, masking and running at a smaller width agree, and a set of widths costs what Config says."""
 
 from itertools import chain
+from timeit import repeat
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.networks.cost import Cost, costs
 from vemcompress.networks.groups import at, cut, masked
+from vemcompress.weights.traced import traced_groups
 
 SHAPES = {
     "resnet": {"width": 4, "blocks": 3},
@@ -82,6 +84,18 @@ def test_a_smaller_width_is_the_network_of_the_first_channels(family, norm):
     assert torch.equal(network(x), masked(network, {}, x)[0])  # its layers are as before
 
 
+@pytest.mark.parametrize(("family", "norm"), [k for k in KINDS if k[0] in ("resnet", "mobile_resnet", "unet")])
+def test_groups_are_those_that_torch_pruning_traces(family, norm):
+    pytest.importorskip("torch_pruning", reason="needs pip install 'vemcompress[prune]'")
+    network = random_network(family, norm).float()
+    there = network.state_dict().keys()
+    ours, traced = (
+        {(group.size, frozenset(slot for slot in group.slots if slot.tensor in there)) for group in groups}
+        for groups in (network.groups(), traced_groups(network, family, 3))
+    )
+    assert ours == traced
+
+
 @pytest.mark.parametrize("family", SHAPES)
 def test_groups_are_the_widths_of_the_config(family):
     config = parse_config({"family": family, **SHAPES[family]})
@@ -136,3 +150,10 @@ def test_costs_of_widths_are_those_of_the_config(data):
     assert [table(widths) for widths in sets] == expected
     found = table.batch(np.array([list(widths.values()) for widths in sets]))
     assert [Cost(*row) for row in found.tolist()] == expected
+
+
+@pytest.mark.parametrize("family", ["resnet", "mobile_resnet", "unet"])
+def test_fifty_thousand_sets_of_widths_are_counted_in_a_second(family):
+    config = parse_config({"family": family, "width": 64})
+    table, widths = costs(config, 256, 256), config.widths_by_group()
+    assert min(repeat(lambda: table(widths), number=1000, repeat=20)) < 1000 / 50_000

@@ -5,7 +5,7 @@ from typing import Any
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
-from vemcompress.weights.custom import macs_by_hooks
+from vemcompress.weights.counting import macs_by_hooks
 from vemcompress.weights.loading import Loaded
 
 

@@ -8,9 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from vemcompress.errors import UsageError
 from vemcompress.networks.cost import Cost, costs, total
-from vemcompress.networks.groups import Group
 from vemcompress.networks.norms import InstanceNorm2d
+from vemcompress.networks.slots import Group
 from vemcompress.system.settings import BaseSettings
 
 Norm = Literal["instance", "instance_affine", "batch"]
@@ -122,8 +123,11 @@ class Generator(nn.Module):
         return ()
 
     def groups(self) -> tuple[Group, ...]:
-        """The channels that can be removed, in groups that only go together, from the input to the output."""
-        raise NotImplementedError
+        """The channels that can be removed, in groups that only go together, from the input to the output.
+
+        Raises UsageError for an architecture that has none.
+        """
+        raise UsageError(f"{self.family}: the channels of this architecture cannot be removed; distil it instead.")
 
     def narrower(self, groups: Sequence[Group], widths: Mapping[str, int]) -> "Generator":
         """A network of these widths of its groups, without weights: on the meta device."""

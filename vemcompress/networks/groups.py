@@ -1,77 +1,17 @@
-"""Channel groups: the channels of a generator that can only be removed together, and what can be done with them.
-
-A group has a convolution's outputs, their norm and the inputs that read them; a residual trunk is one group. With
-groups alone a generator is cut to some of its channels, run at a smaller width, or run with its channels masked.
-"""
+"""What channel groups are good for: a generator is cut to some of its channels, run at a smaller width, or masked."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vemcompress.networks.slots import Group, Kept, Slot
+
 if TYPE_CHECKING:
     from vemcompress.networks.base import Generator, Taps
-
-Role = Literal["write", "read", "through"]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Where a group's channels lie in a tensor: from `start` on along `axis`, `each` places a channel.
-
-    A layer that makes the channels has them as "write", one that takes them in as "read", and a norm or a depthwise
-    convolution as "through". A tensor that the network lacks, such as the bias of a layer without one, is skipped.
-    """
-
-    tensor: str
-    axis: int
-    start: int = 0
-    role: Role = "through"
-    each: int = 1
-
-    @property
-    def module(self) -> str:
-        return self.tensor.rpartition(".")[0]
-
-
-@dataclass(frozen=True)
-class Group:
-    """`size` channels and the slots that they lie in.
-
-    `scale` is the norm weight that scales them, where there is one. `least` is the smallest width that works. The
-    channels of a `bypassed` group lie within a residual block, so that the network needs few of them.
-    """
-
-    name: str
-    size: int
-    slots: tuple[Slot, ...]
-    scale: str | None = None
-    least: int = 1
-    bypassed: bool = False
-
-
-Kept = Mapping[str, Tensor | int]  # by group: the indices of the channels that stay, or how many of the first
-
-
-def writes(conv: str, *, transposed: bool = False, start: int = 0, each: int = 1) -> tuple[Slot, ...]:
-    """The outputs of a convolution."""
-    weight = Slot(f"{conv}.weight", 1 if transposed else 0, start, "write", each)
-    return weight, Slot(f"{conv}.bias", 0, start, "write", each)
-
-
-def reads(conv: str, *, transposed: bool = False, start: int = 0, each: int = 1) -> tuple[Slot, ...]:
-    """The inputs of a convolution."""
-    return (Slot(f"{conv}.weight", 0 if transposed else 1, start, "read", each),)
-
-
-def passes(layer: str, *, start: int = 0, each: int = 1) -> tuple[Slot, ...]:
-    """The channels of a norm or of a depthwise convolution."""
-    leaves = ("weight", "bias", "running_mean", "running_var")
-    return tuple(Slot(f"{layer}.{leaf}", 0, start, "through", each) for leaf in leaves)
 
 
 def narrowed(tensors: Mapping[str, Tensor], groups: Sequence[Group], kept: Kept) -> dict[str, Tensor]:

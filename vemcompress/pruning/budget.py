@@ -7,7 +7,8 @@ from torch import Tensor
 
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator
-from vemcompress.networks.groups import Group, cut
+from vemcompress.networks.groups import cut
+from vemcompress.networks.slots import Group
 from vemcompress.pruning.base import Pruner
 from vemcompress.weights.traced import cut_and_compared
 

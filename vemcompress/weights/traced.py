@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from vemcompress.errors import InputError, UsageError
 from vemcompress.networks.base import Generator
-from vemcompress.networks.groups import Group, Slot, cut, masked, passes, reads, writes
+from vemcompress.networks.groups import cut, masked
+from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 
 _SIDE = 64  # of the image that the network is traced with
 

@@ -8,8 +8,8 @@ from torch import nn
 from vemcompress.networks.base import Generator, Norm
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.generators.resnet import Block, ResNet, ResNetConfig
-from vemcompress.networks.groups import Slot, passes, reads, writes
 from vemcompress.networks.norms import InstanceNorm2d
+from vemcompress.networks.slots import Slot, passes, reads, writes
 
 EPS = 1e-9  # published: population variance with this eps
 

@@ -12,7 +12,7 @@ from vemcompress.networks.cost import Cost, conv, norm
 from vemcompress.networks.cost import norm as norm_cost
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig
 from vemcompress.networks.generators.unet import UNet, UNetConfig
-from vemcompress.networks.groups import Slot, passes, reads, writes
+from vemcompress.networks.slots import Slot, passes, reads, writes
 
 EXPANSION = 4
 

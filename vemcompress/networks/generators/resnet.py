@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vemcompress.networks.base import Config, Generator, Taps, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
-from vemcompress.networks.groups import Group, Slot, passes, reads, writes
 from vemcompress.networks.norms import InstanceNorm2d
+from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 
 _WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 

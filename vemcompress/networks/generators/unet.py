@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vemcompress.networks.base import Config, Generator, Norm, Taps, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
-from vemcompress.networks.groups import Group, Slot, passes, reads, writes
+from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 
 
 class UNetConfig(Config):
