@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.slots import Group, Kept, Slot
-
-if TYPE_CHECKING:
-    from vemcompress.networks.base import Generator, Taps
 
 
 def narrowed(tensors: Mapping[str, Tensor], groups: Sequence[Group], kept: Kept) -> dict[str, Tensor]:
@@ -31,7 +28,7 @@ def narrowed(tensors: Mapping[str, Tensor], groups: Sequence[Group], kept: Kept)
     return out
 
 
-def cut(network: "Generator", kept: Kept) -> "Generator":
+def cut(network: Generator, kept: Kept) -> Generator:
     """A generator of its own that has the kept channels alone, with their weights and a Config of its widths.
 
     Raises ValueError for a group that the network does not have, and for one of which nothing is kept.
@@ -45,9 +42,7 @@ def cut(network: "Generator", kept: Kept) -> "Generator":
     return small.train(network.training)
 
 
-def at(
-    network: "Generator", widths: Mapping[str, int], x: Tensor, names: tuple[str, ...] = ()
-) -> "tuple[Tensor, Taps]":
+def at(network: Generator, widths: Mapping[str, int], x: Tensor, names: tuple[str, ...] = ()) -> tuple[Tensor, Taps]:
     """Image and taps of the network that has the first channels of each group alone, without cutting it.
 
     `widths` by group, such as `config.widths_by_group()`; groups that are left out run whole. The weights are views of
@@ -63,8 +58,8 @@ def at(
 
 
 def masked(
-    network: "Generator", masks: Mapping[str, Tensor], x: Tensor, names: tuple[str, ...] = ()
-) -> "tuple[Tensor, Taps]":
+    network: Generator, masks: Mapping[str, Tensor], x: Tensor, names: tuple[str, ...] = ()
+) -> tuple[Tensor, Taps]:
     """Image and taps with each group's channels multiplied by its mask, of `size` numbers, wherever they are read.
 
     A mask of zeros and ones gives the image of `cut`, whatever the norms add to a channel; differentiable in the
@@ -169,7 +164,7 @@ def _resized(network: nn.Module, wanted: dict[str, dict[str, int]]) -> Iterator[
 
 
 class _WithTaps(nn.Module):
-    def __init__(self, network: "Generator"):
+    def __init__(self, network: Generator):
         super().__init__()
         self.network = network
 
@@ -177,5 +172,5 @@ class _WithTaps(nn.Module):
         return self.network.forward_with_taps(x, names)
 
 
-def _called(network: "Generator", tensors: dict[str, Tensor], x: Tensor, names: tuple[str, ...]):
+def _called(network: Generator, tensors: dict[str, Tensor], x: Tensor, names: tuple[str, ...]):
     return functional_call(_WithTaps(network), {f"network.{name}": t for name, t in tensors.items()}, (x, names))

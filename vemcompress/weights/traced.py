@@ -14,6 +14,7 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.networks.base import Generator
 from vemcompress.networks.groups import cut, masked
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
+from vemcompress.weights.counting import first_line
 
 _SIDE = 64  # of the image that the network is traced with
 
@@ -41,7 +42,7 @@ def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = ""
             graph.build_dependency(traced, torch.zeros(1, channels, _SIDE, _SIDE), verbose=False)
             found = [_group(graph, items, modules, prefix) for items in graph.get_all_groups()]
     except Exception as error:  # Torch-Pruning raises whatever its walk runs into
-        what = (str(error).strip().splitlines() or [""])[0][:120]
+        what = first_line(error)
         raise InputError(
             f"{name}: Torch-Pruning cannot trace this class ({type(error).__name__}: {what}): its forward must be made "
             "of layers with gradients; distil it instead"
@@ -67,7 +68,7 @@ def cut_and_compared(network: Generator, kept: Mapping[str, Tensor]) -> Generato
             if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-3):
                 return small
     except Exception as error:  # the user's own code may raise anything
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:160]
+        reason = f"{type(error).__name__}: {first_line(error)}"
     raise InputError(
         f"{network.name}: does not work with fewer channels ({reason}): its forward depends on their number in a way "
         "that tracing cannot see; distil it into a known student instead."
