@@ -77,7 +77,8 @@ def test_a_smaller_width_is_the_network_of_the_first_channels(family, norm):
     network, x = random_network(family, norm), images()
     widths = {name: max(1, width // 2) for name, width in network.config.widths_by_group().items()}
     small = cut(network, widths)
-    image, taps = at(network, widths, x, network.taps)
+    image, taps = at(network, small.config, x, network.taps)
+    assert torch.equal(image, at(network, widths, x)[0])
     expected, of_small = small.forward_with_taps(x, small.taps)
     assert torch.allclose(image, expected, atol=1e-9)
     assert all(torch.allclose(taps[name], of_small[name], atol=1e-9) for name in taps)

@@ -22,7 +22,7 @@ def prune(
     teacher_class: TeacherClass = None,
     json: Json = False,
 ) -> None:
-    """Remove a generator's least channels.
+    """Remove a generator's least important channels.
 
     The rest keep their weights. The file can be used as any other model, pruned again, and distilled from; its images
     are poor before it is trained again. Methods: l1 (the weights' L1 norm), random, scale (the norms' scales).

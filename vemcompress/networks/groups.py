@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vemcompress.networks.base import Generator, Taps
+from vemcompress.networks.base import Config, Generator, Taps
 from vemcompress.networks.slots import Group, Kept, Slot
 
 
@@ -42,12 +42,15 @@ def cut(network: Generator, kept: Kept) -> Generator:
     return small.train(network.training)
 
 
-def at(network: Generator, widths: Mapping[str, int], x: Tensor, names: tuple[str, ...] = ()) -> tuple[Tensor, Taps]:
+def at(
+    network: Generator, widths: Mapping[str, int] | Config, x: Tensor, names: tuple[str, ...] = ()
+) -> tuple[Tensor, Taps]:
     """Image and taps of the network that has the first channels of each group alone, without cutting it.
 
-    `widths` by group, such as `config.widths_by_group()`; groups that are left out run whole. The weights are views of
-    the network's own, so gradients reach these. Running statistics of a training BatchNorm are not followed.
+    `widths` by group, of which those left out run whole, or a Config of this family. The weights are views of the
+    network's own, so gradients reach these. Running statistics of a training BatchNorm are not followed.
     """
+    widths = widths.widths_by_group() if isinstance(widths, Config) else widths
     groups = network.groups()
     _check(groups, widths)
     tensors = dict(network.named_parameters()) | dict(network.named_buffers())
