@@ -11,6 +11,7 @@ from vemcompress.weights.artifact import is_artifact, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
 from vemcompress.weights.files import sha256_file
 from vemcompress.weights.hub import fetch, is_hub
+from vemcompress.weights.pruned import class_wanted, is_pruned_class, narrow_as_saved
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
 
@@ -54,7 +55,7 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
         file = fetch(name)
         path, revision, licence = file.path, file.revision, file.licence
     else:
-        path = _weights_of(path)
+        path = weights_of(path)
     state = read_state(path, source=name)
     digest = sha256_file(path)
     generator, origin = _build(state, name, class_path)
@@ -71,8 +72,12 @@ def load_generator(source: str | Path, *, class_path: str | None = None, norm: s
 def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:
     if class_path is not None:
         network = build_custom(class_path)
+        if is_pruned_class(state.metadata):
+            narrow_as_saved(network, state.metadata, source)
         fill_strictly(network, state.tensors, state.prefix, source, class_path)
         return CustomGenerator(network, class_path).eval(), "class"
+    if is_pruned_class(state.metadata):
+        raise class_wanted(state.metadata, source)
     if is_artifact(state.metadata):
         return rebuild(state.tensors, state.metadata, source), "artifact"
     generator, layout = recognise(state.tensors, source)
@@ -85,7 +90,7 @@ def _normalise_by_image(generator: Generator, source: str) -> None:
     use_image_statistics(generator)
 
 
-def _weights_of(path: Path) -> Path:
+def weights_of(path: Path) -> Path:
     """A run folder's student, or its teacher where it has no student; every other path as it is, for `read_state`."""
     try:
         if not path.is_dir():
