@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from vemcompress.errors import RecipeError
 from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
-from vemcompress.recipe.sentences import nearest, sentence
+from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
+from vemcompress.recipe.stages import Stage
 from vemcompress.system.settings import BaseSettings, tag_of
 
 # By table of a recipe: the key that says of which class it is, and what it is if it does not say.
@@ -39,7 +40,10 @@ def find(name: str | Path) -> Path:
 
 
 def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe by name or path, with its `extends` and `key=value` overrides. Raises RecipeError (3)."""
+    """Read a recipe by name or path, with its `extends` and `key=value` overrides. Raises RecipeError (3).
+
+    An override is one of every stage; `stages.NAME.key=value` is one of that stage alone.
+    """
     path = find(name)
     label = str(name) if str(name).endswith(".toml") else path.stem
     values, text = _parse(path)
@@ -54,8 +58,62 @@ def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
         values = _merge(_tagged(base), values)
     changes: dict = {}
     for override in overrides:
-        changes = _join(changes, _override(override))
-    return _validate(_tagged(_merge(_tagged(values), changes)), label, text, overrides)
+        changes = _join(changes, _spelled(_override(override)))
+    own = changes.pop("stages", {})
+    values = _with_stages(_merge(_tagged(values), changes), changes, own, label)
+    recipe = _validate(_tagged(values), label, text, overrides)
+    for stage in recipe.stages:
+        of_stage(recipe, stage, label, text)
+    return recipe
+
+
+def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "") -> Recipe:
+    """The recipe of one stage by itself: the pipeline's with the tables that the stage changes. Raises RecipeError with
+    the stage's name, and the line of the `text` of the recipe's file."""
+    values = {key: value for key, value in recipe.stated().items() if key not in ("stages", "paper", "description")}
+    if stage.do == "prune":
+        values.setdefault("prune", {})
+    else:
+        values.pop("prune", None)
+    values = _tagged(_merge(_tagged(values), _spelled(stage.recipe)))
+    return _validate(values, f"{label or recipe.name}: stage {stage.name}", text_of_stage(text, stage.name))
+
+
+def with_changes(recipe: Recipe, overrides: list[str] | tuple[str, ...], names: list[str]) -> Recipe:
+    """The recipe of a pipeline with these `key=value`, each either of the stages of these `names` or of the one that it
+    names. Raises RecipeError."""
+    for override in overrides:
+        key, _, rest = override.partition(".")
+        named, _, rest = rest.partition(".") if key.strip() == "stages" else ("", "", override)
+        tables = {name: _override(rest) for name in ([named] if named else names)}
+        values = _with_stages(recipe.stated(), {}, tables, recipe.name)
+        recipe = _validate(values, recipe.name, "", overrides)
+    for stage in recipe.stages:
+        of_stage(recipe, stage)
+    return recipe
+
+
+def _with_stages(values: dict, changes: dict, own: dict, label: str) -> dict:
+    """With what is changed of the whole recipe also in the tables that stages have of their own, and with changes that
+    are one stage's `own`."""
+    stages = values.get("stages")
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        stages = []  # there are none, or the schema says what is wrong with them
+    names = [str(stage.get("name")) for stage in stages]
+    for name, change in own.items() if isinstance(own, dict) else [("NAME", own)]:
+        if not isinstance(change, dict):
+            raise RecipeError(f"--set stages.{name}: write it as stages.{name}.table.key=value.")
+        if name not in names:
+            known = nearest(name, names) if names else "; this recipe has none."
+            raise RecipeError(f"recipe {label}: --set stages.{name}: no such stage{known}")
+    found = []
+    for name, stage in zip(names, stages, strict=True):
+        table = stage.get("recipe", {})
+        if isinstance(table, dict):
+            same = {key: value for key, value in changes.items() if key in table}
+            table = _merge(_merge(_spelled(table), same), _spelled(own.get(name, {})))
+        found.append(stage | {"recipe": table})
+    return values | ({"stages": found} if found else {})
 
 
 def _parse(path: Path) -> tuple[dict, str]:
@@ -111,8 +169,21 @@ def _merge_table(old: dict, values: dict, kinds: list[type[BaseSettings]]) -> di
     return _merge(kind.under(old, values) if kind else old, values, kind)
 
 
+def _spelled(values: dict) -> dict:
+    """The layer with a table in place of each that is said by its tag alone, such as prune.method = "NAME"."""
+    found = dict(values)
+    for table, kinds in ((table, choices(Recipe, table)) for table in values.keys() & Recipe.model_fields.keys()):
+        if isinstance(values[table], dict) and (kind := chosen(kinds, values[table])):
+            for key, value in values[table].items():
+                tag = next((tag for tag in map(tag_of, choices(kind, key)) if tag), None)
+                if isinstance(value, str) and tag:
+                    found[table] = found[table] | {key: {tag[0]: value}}
+    return found
+
+
 def _tagged(values: dict) -> dict:
     """The layer with a tag in each table that has left it away."""
+    values = _spelled(values)
     tables = {table: dict([tag]) for table, tag in TAGS.items() if isinstance(values.get(table), dict)}
     return values | {table: tag | values[table] for table, tag in tables.items()}
 
@@ -128,7 +199,7 @@ def _completed(table: dict, kind: type[BaseSettings] | None) -> dict:
 
 
 def _validate(values: dict, name: str, text: str, overrides=()) -> Recipe:
-    for table in TAGS.keys() & values:
+    for table in Recipe.model_fields.keys() & values.keys():
         if isinstance(values[table], dict):
             values[table] = _completed(values[table], chosen(choices(Recipe, table), values[table]))
     try:

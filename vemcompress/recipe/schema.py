@@ -13,8 +13,14 @@ from vemcompress.data.settings import DataSettings
 from vemcompress.gans import AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
+from vemcompress.pruning import PRUNERS, AnyPruner
+from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, tag_of, tagged_union
 from vemcompress.training.settings import TrainSettings
+
+
+def _first(registry: dict[str, type]) -> BaseSettings:
+    return next(iter(registry.values())).Settings()
 
 
 class TeacherSettings(BaseSettings):
@@ -61,14 +67,33 @@ class AutoStudent(BaseSettings):
 AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATORS.values())))
 
 
-def _first(registry: dict[str, type]) -> BaseSettings:
-    return next(iter(registry.values())).Settings()
+class PruneSettings(BaseSettings):
+    """The criterion, and the budget: at most `target_macs`, or this `share` of the network's own MACs (0.25), on one
+    image of `data.size`, counted by the convention `count_as`."""
+
+    replaces: ClassVar = {"target_macs": ("share",), "share": ("target_macs",)}
+
+    method: AnyPruner = _first(PRUNERS)
+    target_macs: int | None = Field(None, ge=1)
+    share: float | None = Field(None, gt=0, lt=1)
+    count_as: Literal["true", "paper", "paper_norm"] = "true"
+
+    @model_validator(mode="after")
+    def _one_of(self):
+        if self.target_macs is not None and self.share is not None:
+            raise ValueError("target_macs and share exclude each other; give one")
+        return self
+
+    def target(self, macs: int) -> int:
+        """So many MACs may be left of a network's."""
+        return self.target_macs or int(macs * (self.share or 0.25))
 
 
 class Recipe(BaseSettings):
-    """A whole run. With `gan` the teacher learns, beside the student or alone (`teach`); without, it is frozen.
+    """A whole run, or a pipeline of several, its `stages`. With `gan` the teacher learns, beside the student or alone
+    (`teach`); without, it is frozen.
 
-    `paper` holds a published table's row and changes nothing.
+    `prune` is of a stage that prunes. `paper` holds a published table's row and changes nothing.
     """
 
     name: str = "unnamed"
@@ -80,6 +105,8 @@ class Recipe(BaseSettings):
     algorithm: AnyAlgorithm = _first(ALGORITHMS)
     information: AnyInformation = _first(INFORMATION)
     train: TrainSettings = TrainSettings()
+    prune: PruneSettings | None = None
+    stages: tuple[Stage, ...] = Field((), strict=False)
     paper: dict[str, str | int | float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -88,12 +115,23 @@ class Recipe(BaseSettings):
             raise ValueError("train.teacher_cache is of a frozen teacher, and one with a [gan] learns; leave it away")
         return self
 
+    @model_validator(mode="after")
+    def _staged(self):
+        check_stages(self.stages)
+        if self.prune is not None and self.stages and all(stage.do != "prune" for stage in self.stages):
+            raise ValueError("[prune] is of a stage with do = 'prune', and there is none; leave it away")
+        return self
+
     def toml(self) -> str:
         """The recipe as TOML; settings that are open are left out: those that are None, and what follows the data or
         the teacher where nobody has stated it (channels, a discriminator's norm)."""
-        values = self.model_dump(exclude_none=True, mode="json")
+        values = self.model_dump(exclude_none=True, mode="json", exclude=None if self.stages else {"stages"})
         _leave_open(values, self)
         return tomli_w.dumps(values)
+
+    def stated(self) -> dict[str, Any]:
+        """What was said, without the defaults, so that what is open stays so."""
+        return self.model_dump(exclude_none=True, exclude_unset=True, mode="json")
 
 
 def choices(kind: type[BaseSettings] | None, key: str) -> list[type[BaseSettings]]:

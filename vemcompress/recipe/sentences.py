@@ -15,7 +15,8 @@ def sentence(error: dict, values: dict, text: str, overrides) -> str:
     where = f" in [{table}]" if table else ""
     dotted = ".".join(path)
     overridden = any(dotted.startswith(o.partition("=")[0].strip()) for o in overrides)
-    line = None if overridden else _line(text, path)
+    listed = any(isinstance(part, int) for part in error["loc"])  # which of several tables of one name is not known
+    line = None if overridden or listed else _line(text, path)
     place = where + (" (--set)" if overridden else f" (line {line})" if line else "")
     if error["type"] == "extra_forbidden":
         return f"unknown key '{key}'{place}{nearest(key, _known(path[:-1], values))}"
@@ -65,14 +66,26 @@ def nearest(word: str, known: list[str]) -> str:
     return f". Did you mean '{close[0]}'?" if close else f". Known: {', '.join(known)}."
 
 
+def text_of_stage(text: str, name: str) -> str:
+    """The lines in which a recipe says what this stage changes, as if they were a recipe; all others are empty."""
+    found, block, own = [], [], False
+    for line in [*text.splitlines(), "[[stages]]"]:
+        if re.match(r"\s*\[(?!\s*stages\.)", line):  # a stage begins, or another table
+            found += block if own else [""] * len(block)
+            block, own = [], False
+        own = own or bool(re.match(rf"\s*name\s*=\s*[\"']{re.escape(name)}[\"']", line))
+        block.append("" if line.lstrip()[:2] == "[[" else re.sub(r"^(\s*\[?\s*)(stages\.)?recipe\.", r"\1", line))
+    return "\n".join(found)
+
+
 def _line(text: str, path: list[str]) -> int | None:
     """The line of a key in the file, found by its table's header; None where the file does not have it."""
-    table, current = path[:-1], []
+    current: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+        if header := re.match(r"\s*\[+([^\[\]]+)\]", line):
             current = [part.strip() for part in header[1].split(".")]
             if path == current:
                 return number
-        elif path and current == table and re.match(rf"\s*{re.escape(path[-1])}\s*=", line):
+        elif path and (key := re.match(r"\s*([\w.]+)\s*=", line)) and path == [*current, *key[1].split(".")]:
             return number
     return None

@@ -34,8 +34,8 @@ class BaseSettings(BaseModel):
 
 def tag_of(settings: type[BaseSettings]) -> tuple[str, str] | None:
     """The field that tells a class of a union from the others, and its value; None for a class of no union."""
-    fields = settings.model_fields
-    return next(((key, fields[key].default) for key in ("family", "name") if key in fields), None)
+    tags = ((key, settings.model_fields[key].default) for key in ("family", "name") if key in settings.model_fields)
+    return next((tag for tag in tags if isinstance(tag[1], str)), None)
 
 
 def tagged_union(kinds: Iterable[type[BaseSettings]]) -> Any:

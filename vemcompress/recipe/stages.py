@@ -1,0 +1,69 @@
+"""The stages of a pipeline: `[[stages]]`, each a run of its own that may begin with what an earlier one gives."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from vemcompress.system.settings import BaseSettings
+
+NAME = re.compile("[a-z][a-z0-9_]{0,39}")
+GIVES = {"teach": "teacher", "distill": "student", "prune": "student"}
+
+
+class Stage(BaseSettings):
+    """What one stage does. `recipe` has the tables that it changes, such as recipe.train.steps = 100.
+
+    `teacher` and `student` name earlier stages, whose product it begins with; without them it has the pipeline's
+    teacher, and a student of its own. A stage that prunes takes its `student`, if it has one, instead of the teacher.
+    """
+
+    name: str
+    do: Literal["teach", "distill", "prune"]
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    teacher: str | None = None
+    student: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is no name of a stage; take a word in lower case, such as '{self.do}'")
+        if "stages" in self.recipe:
+            raise ValueError(f"stage {self.name}: has stages itself; put them beside it")
+        if "prune" in self.recipe and self.do != "prune":
+            raise ValueError(f"stage {self.name}: recipe.prune is of a stage with do = 'prune'")
+        if self.do == "teach" and self.student is not None:
+            raise ValueError(f"stage {self.name}: takes a student, but teaches; leave it away")
+        return self
+
+
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Raises ValueError where two have one name, or one takes what no earlier one gives."""
+    earlier: dict[str, Stage] = {}
+    for stage in stages:
+        if stage.name in earlier:
+            raise ValueError(f"two stages are named '{stage.name}'; give each a name of its own")
+        for role in ("teacher", "student"):
+            name = getattr(stage, role)
+            if name is None:
+                continue
+            fit = [one.name for one in earlier.values() if GIVES[one.do] == role]
+            if name not in fit:
+                what = f"gives a {GIVES[earlier[name].do]}" if name in earlier else "is no earlier stage"
+                take = f"take {' or '.join(fit)}" if fit else "no earlier stage gives one"
+                raise ValueError(f"stage {stage.name}: takes its {role} from '{name}', which {what}; {take}")
+        earlier[stage.name] = stage
+
+
+def skipped_stages(stages: Sequence[Stage], brought: dict[str, str]) -> dict[str, str]:
+    """Stages that need not run, and why. `brought` says, for "teach" and "prune", why their product is there already.
+
+    A stage whose product only skipped ones would take is skipped too.
+    """
+    skipped = {stage.name: brought[stage.do] for stage in stages if stage.do in brought}
+    for stage in reversed(stages):
+        takers = [other.name for other in stages if stage.name in (other.teacher, other.student)]
+        if takers and skipped.keys() >= set(takers):
+            skipped.setdefault(stage.name, f"only {' and '.join(takers)} would take what it gives")
+    return {stage.name: skipped[stage.name] for stage in stages if stage.name in skipped}
