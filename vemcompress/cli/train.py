@@ -58,14 +58,15 @@ def distill(
         str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
     ] = None,
     teacher_class: TeacherClass = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
     device: Device = "auto",
     max_hours: MaxHours = None,
     json: Json = False,
 ) -> None:
     """Distil a teacher into a small student.
 
-    A new run takes --teacher, --data and --out; --resume RUN goes on with one, or with several that --seeds made. Any
-    recipe key can be set with --set.
+    A new run takes --teacher, --data and --out; --resume RUN goes on with one, with several that --seeds made, or with
+    the stages of a recipe that has some. Any recipe key can be set with --set; stages.NAME.KEY is one of a stage.
     """
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
@@ -94,14 +95,16 @@ def distill(
     }
     overrides = overrides_of(given, set_)
     numbers = None if seeds is None else _seeds(seeds)
+    if until is not None and numbers is not None:
+        raise UsageError("--seeds makes all stages of each seed; leave --until away.")
     console = open_console()
     with console.talking() as on_event:
         from vemcompress.commands.distill import distill as run
         from vemcompress.commands.seeds import distill_seeds
         from vemcompress.runs.series import is_series
 
-        several = numbers is not None or (resume is not None and is_series(resume, "seeds"))
-        result = (partial(distill_seeds, numbers) if several else run)(
+        several = numbers is not None or (until is None and resume is not None and is_series(resume, "seeds"))
+        result = (partial(distill_seeds, numbers) if several else partial(run, until=until))(
             teacher,
             data=data or (),
             out=out,
@@ -112,7 +115,7 @@ def distill(
             max_hours=limit,
             on_event=on_event,
         )
-    console.result(result.as_dict(), json, console.distilled_seeds if several else console.distilled)
+    console.result(result.as_dict(), json, console.distilled_seeds if several else console.made)
 
 
 def teach(

@@ -18,6 +18,7 @@ from vemcompress.evaluation.features import INCEPTION, load_extractor, squeezene
 from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
 from vemcompress.weights.loading import load
 
@@ -42,10 +43,10 @@ def evaluate(
     """Evaluate `model`, a run folder or a model file, on the test images of `data`.
 
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
-    best checkpoint are scored in one pass. `overrides` change the data's settings, `data.key=value`. `split` is
-    "test" by default, of single images "testA", with the validation images in its place. `segmenter` is a file for
-    `miou`. `options` are those of `evaluation.run.evaluate`. Raises the classes of `errors`. Processes that torchrun
-    started take a share of the images each, and all get the result.
+    best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `overrides` change
+    the data's settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation
+    images in its place. `segmenter` is a file for `miou`. `options` are those of `evaluation.run.evaluate`. Raises the
+    classes of `errors`. Processes that torchrun started take a share of the images each, and all get the result.
     """
     where = devices.choose(device)
     with distributed.group(where):
@@ -84,6 +85,9 @@ class _Chosen:
 def _loaded(
     model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, device, on_event: Event
 ) -> _Chosen:
+    if is_series(model, "stages"):
+        model = Series.read(model, "stages").last_done().path
+        on_event({"event": "stage", "title": f"stage {model.name}, the last that is done"})
     folder = Path(model)
     plan = _recipe_of(folder, overrides)
     settings = _settings(plan, overrides, data, size)

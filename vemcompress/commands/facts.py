@@ -64,7 +64,7 @@ def read(
     teacher: str | Path | None,
     data: str | Path | Sequence[str | Path],
     out: str | Path | None,
-    recipe: str | Path,
+    recipe: str | Path | Recipe,
     overrides: Sequence[str],
     resume: str | Path | None,
     on_event: Event,

@@ -36,15 +36,22 @@ _MOVABLE = (
 
 
 def open_recipe(
-    recipe: str | Path, overrides: Sequence[str], resume: str | Path | None, command: str = "distill"
+    recipe: str | Path | Recipe, overrides: Sequence[str], resume: str | Path | None, command: str = "distill"
 ) -> tuple[Recipe, RunFolder | None]:
     """The recipe of a new run, or that of the run to go on with, which this command made, and its folder."""
     if resume is None:
-        return recipes.read(recipe, overrides), None
+        plan = recipe if isinstance(recipe, Recipe) else recipes.read(recipe, overrides)
+        if plan.stages:
+            raise RecipeError(f"recipe {plan.name}: has stages; run it with `vemcompress distill`.")
+        if plan.prune is not None:
+            raise RecipeError(f"recipe {plan.name}: [prune] is of a recipe with a stage that prunes; leave it away.")
+        return plan, None
     run = RunFolder(resume)
     run.check_existing()
     _check_command(run, command)
     before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
+    if plan.stages:
+        raise UsageError(f"{run.path}: has stages; go on with `vemcompress distill --resume {run.path}`.")
     if (known := getattr(before.student, "sha256", None)) and getattr(plan.student, "source", None):
         plan = plan.model_copy(update={"student": plan.student.model_copy(update={"sha256": known})})
     if checkpoint.latest(run.checkpoints) is not None:
@@ -62,9 +69,7 @@ def located(
         plan = _as_taught(plan, Path(source), data, on_event)
     roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
     start = _start_from(source, plan) if source else plan.teacher.start
-    files = ("student.source", "train.segmenter", "train.inception")
-    files = (*files, *(f"algorithm.{key}" for key in ALGORITHMS[plan.algorithm.name].files))
-    for key in files:
+    for key in ("student.source", "train.segmenter", "train.inception", *_files_of(plan.algorithm.name)):
         plan = recipes.changed(plan, key, _absolute)
     teacher_at = {"source": source, "start": {name: _absolute(path) for name, path in start.items()}}
     return plan.model_copy(
@@ -73,6 +78,26 @@ def located(
             "data": plan.data.model_copy(update={"roots": tuple(_absolute(root) for root in roots)}),
         }
     )
+
+
+def located_stages(plan: Recipe) -> Recipe:
+    """With absolute paths in the tables that stages have of their own."""
+    files = {"student.source", "train.segmenter", "train.inception", "teacher.source"}
+    files.update(key for name in ALGORITHMS for key in _files_of(name))
+    stages = []
+    for stage in plan.stages:
+        own = {
+            table: {key: _absolute(v) if f"{table}.{key}" in files else v for key, v in values.items()}
+            if isinstance(values, dict)
+            else values
+            for table, values in stage.recipe.items()
+        }
+        stages.append(stage.model_copy(update={"recipe": own}) if own else stage)
+    return plan.model_copy(update={"stages": tuple(stages)})
+
+
+def _files_of(algorithm: str) -> list[str]:
+    return [f"algorithm.{key}" for key in ALGORITHMS[algorithm].files]
 
 
 def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
@@ -207,8 +232,7 @@ def _check_command(run: RunFolder, command: str) -> None:
 
 
 def _check_same_run(before: Recipe, after: Recipe) -> None:
-    movable = (*_MOVABLE, *(f"algorithm.{key}" for key in ALGORITHMS[after.algorithm.name].files))
-    for key in movable:
+    for key in (*_MOVABLE, *_files_of(after.algorithm.name)):
         before, after = (recipes.changed(plan, key, lambda value: None) for plan in (before, after))
     old, new = before.model_dump(), after.model_dump()
     for table in new:

@@ -1,18 +1,24 @@
 """From a generator to a smaller one: its best channels by a pruning method, under a budget of MACs."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
+from vemcompress import recipe as recipes
+from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
-from vemcompress.pruning import PRUNERS, Pruner
+from vemcompress.pruning import PRUNERS, Pruner, build_pruner
 from vemcompress.pruning.budget import prune_network
+from vemcompress.recipe import Recipe
+from vemcompress.runs.folder import RunFolder
 from vemcompress.weights.artifact import artifact_bytes
-from vemcompress.weights.files import check_target, write_atomically
+from vemcompress.weights.files import check_target, output_error, write_atomically
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, weights_of
 from vemcompress.weights.pruned import pruned_bytes
@@ -67,16 +73,65 @@ def prune(
         raise UsageError(f"MACs are counted as {', '.join(CONVENTIONS)}; not as {convention!r}.")
     loaded = load(model, class_path=teacher_class)
     check_size(loaded, size, size)
-    network, target_macs = loaded.generator, int(target_macs)
     check_target(out, "small.safetensors")
     if not is_hub(str(model)) and Path(out).resolve() == weights_of(Path(model)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
-    small, kept = prune_network(network, pruner, target_macs, size, size, convention)
+    result = _pruned(loaded, pruner, int(target_macs), out, size, convention)
+    on_event({"event": "pruned", "path": str(out)})
+    return result
+
+
+def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
+    """Prune by [prune] in a run folder: the network of student.source, or else the teacher; the same at every try.
+
+    Raises the classes of `errors`, InputError where the network is not the one that the folder began with.
+    """
+    settings, size = plan.prune, plan.data.size
+    plan, loaded = opening.load_student(plan)
+    plan, teacher = opening.load_teacher(plan) if loaded is None else (plan, None)
+    loaded = loaded or teacher
+    check_size(loaded, size, size)
+    opening.check_same_teacher(run, teacher)
+    target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(run.path, error) from error
+    with run.locked():
+        write_atomically(run.recipe, plan.toml().encode())
+        result = _pruned(loaded, build_pruner(settings.method), target, run.student, size, settings.count_as)
+        networks = {"teacher": loaded.provenance() | result.before, "student": result.after}
+        made = line.environment(torch.device("cpu"), **networks, pruned=result.as_dict())
+        run.write_json(run.environment, made)
+    return result
+
+
+def prune_again(run: RunFolder, overrides: Sequence[str] = ()) -> PruneResult:
+    """Go on with a folder of `prune_run`: what is done stays so. Raises UsageError for another recipe then."""
+    before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
+    found = known(run)
+    if found is not None and plan != before:
+        raise UsageError(f"{run.path}: has been pruned; leave --set away, or prune anew in another folder.")
+    return found or prune_run(plan, run)
+
+
+def known(run: RunFolder) -> PruneResult | None:
+    """The result of a run that has been pruned; None where it is not done."""
+    try:
+        found = json.loads(run.environment.read_text())["pruned"]
+        widths = {name: tuple(counts) for name, counts in found.pop("widths").items()}
+        return PruneResult(**found | {"out": str(run.student)}, widths=widths) if run.student.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _pruned(loaded: Loaded, pruner: Pruner, target: int, out: str | Path, size: int, convention: str) -> PruneResult:
+    network, method = loaded.generator, pruner.settings.name
+    small, kept = prune_network(network, pruner, target, size, size, convention)
     before, after = (_described(n, size) for n in (network, small))
     widths = {group.name: (len(kept[group.name]), group.size) for group in network.groups()}
-    write_atomically(out, _content(small, loaded, method, target_macs, convention, size))
-    on_event({"event": "pruned", "path": str(out)})
-    return PruneResult(str(out), method, network.family, target_macs, convention, size, before, after, widths)
+    write_atomically(out, _content(small, loaded, method, target, convention, size))
+    return PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
 
 
 def _pruner(method: str, seed: int, least: int | None) -> Pruner:

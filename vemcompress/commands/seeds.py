@@ -5,15 +5,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vemcompress import recipe as recipes
-from vemcompress.commands import opening
-from vemcompress.commands.distill import DistillResult, distill, known
+from vemcompress.commands import opening, stages
+from vemcompress.commands.distill import distill
+from vemcompress.commands.distilling import DistillResult, known
 from vemcompress.commands.evaluate import evaluate
 from vemcompress.commands.series import run_all
 from vemcompress.commands.spread import Spread, spread, spreads
 from vemcompress.errors import InputError, Interrupted, NumericalError, RankLost, UsageError
 from vemcompress.evaluation import run_folder
 from vemcompress.evaluation.run import Evaluation
-from vemcompress.runs.series import Series
+from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
 from vemcompress.training.pace import Limit
 
@@ -22,8 +24,8 @@ Event = Callable[[dict], None]
 
 @dataclass(frozen=True)
 class SeedsResult:
-    """Runs by seed, and over those that are finished the spread of the last step's `losses` and of the `best`
-    checkpoints.
+    """Runs by seed, pipelines where the recipe has stages, and over those that are finished the spread of the last
+    step's `losses` and of the `best` checkpoints.
 
     `best` is {"metric", "on", "value"}, None where none was picked. Runs that were done before have no
     `seconds_per_step`, and skipped no image now. `stopped` is "max_hours" where the time was over: then at most one of
@@ -31,7 +33,7 @@ class SeedsResult:
     """
 
     run: str
-    seeds: dict[int, DistillResult]
+    seeds: dict[int, DistillResult | stages.PipelineResult]
     losses: dict[str, Spread]
     best: dict | None
     stopped: str | None = None
@@ -73,7 +75,7 @@ def distill_seeds(
         )
         given = {"teacher": teacher, "data": data, "recipe": first, "overrides": overrides}
 
-        def make(seed: int) -> DistillResult:
+        def make(seed: int) -> DistillResult | stages.PipelineResult:
             nonlocal given
             run = folder.run(seed)
             if run.recipe.is_file():
@@ -87,15 +89,15 @@ def distill_seeds(
 
         results, missing = run_all(
             folder,
-            known=lambda seed: known(folder.run(seed), overrides) if seed in folder.done else None,
+            known=lambda seed: _known(folder.run(seed), overrides) if seed in folder.done else None,
             make=make,
             limit=limit,
             on_event=on_event,
             told=(Interrupted, NumericalError, RankLost),
         )
-    finished = {seed: result for seed, result in results.items() if not result.stopped}
+    finished = [_last(result) for result in results.values() if not result.stopped]
     stopped = "max_hours" if missing or len(finished) < len(results) else None
-    losses = spreads(result.losses for result in finished.values())
+    losses = spreads(run.losses for run in finished)
     return SeedsResult(str(folder.path), results, losses, _best(finished), stopped, missing)
 
 
@@ -115,12 +117,24 @@ def _old(path: str | Path, overrides: Sequence[str]) -> tuple[Series, Path]:
     if not begun:
         raise InputError(f"{path}: none of its runs has begun; start them anew, with --seeds and --out {path}.")
     for run in begun:  # overrides that one of them cannot take are known before another goes on
-        opening.open_recipe(run.recipe, overrides, run.path)
+        if is_series(run.path, "stages"):
+            stages.check_resume(run.path, overrides)
+        else:
+            opening.open_recipe(run.recipe, overrides, run.path)
     return folder, begun[0].recipe
 
 
-def _best(results: dict[int, DistillResult]) -> dict | None:
-    picked = [result.best for result in results.values() if result.best is not None]
+def _known(run: RunFolder, overrides: Sequence[str]) -> DistillResult | stages.PipelineResult | None:
+    return stages.known(run.path, overrides) if is_series(run.path, "stages") else known(run, overrides)
+
+
+def _last(result: DistillResult | stages.PipelineResult) -> DistillResult:
+    """A pipeline's last run."""
+    return list(result.stages.values())[-1] if isinstance(result, stages.PipelineResult) else result
+
+
+def _best(runs: list[DistillResult]) -> dict | None:
+    picked = [run.best for run in runs if run.best is not None]
     if not picked:
         return None
     return {"metric": picked[0]["metric"], "on": picked[0]["on"], "value": spread(best["value"] for best in picked)}
@@ -178,13 +192,21 @@ def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
 
 def _check_done(seeds: Series) -> None:
     """The mean over runs of different lengths would say nothing."""
-    runs = {seed: seeds.run(seed) for seed in seeds.items}
-    steps = {seed: recipes.read(run.recipe).train.steps for seed, run in runs.items() if run.recipe.is_file()}
+    runs = {seed: _last_run(seeds.run(seed)) for seed in seeds.items}
+    steps = {seed: recipes.read(run.recipe).train.steps for seed, run in runs.items() if run and run.recipe.is_file()}
     last = max(steps.values(), default=0)
     finish = f"vemcompress distill --resume {seeds.path}" + (f" --steps {last}" if len(set(steps.values())) > 1 else "")
     for seed, run in runs.items():
-        there = run.student.is_file() and run.recipe.is_file()
+        there = run is not None and run.student.is_file() and run.recipe.is_file()
         step = run_folder.look(run.path).step if there else 0
         if (step is not None and step < last) or not there:
             state = f"is at step {step} of {last}" if there else "has no student yet"
             raise InputError(f"{seeds.path}: seed {seed} {state}; finish all of them with `{finish}`.")
+
+
+def _last_run(run: RunFolder) -> RunFolder | None:
+    """Of a pipeline its last stage's run, None where a stage is left."""
+    if not is_series(run.path, "stages"):
+        return run
+    folder = Series.read(run.path, "stages")
+    return None if {*folder.items} - {*folder.done, *folder.skipped} else folder.last_done()

@@ -44,7 +44,7 @@ def teach(
     *,
     data: str | Path | Sequence[str | Path] = (),
     out: str | Path | None = None,
-    recipe: str | Path = "pix2pix",
+    recipe: str | Path | Recipe = "pix2pix",
     teacher: str | Path | None = None,
     overrides: Sequence[str] = (),
     resume: str | Path | None = None,

@@ -49,6 +49,11 @@ class Results:
             self.out.print(what, markup=False)
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
+    def made(self, values: dict) -> None:
+        """What `distill` gives: a run, the stages of a pipeline, or one of them that prunes."""
+        show = self.piped if "stages" in values else self.pruned if "widths" in values else self.distilled
+        show(values)
+
     def distilled(self, values: dict) -> None:
         rate, smaller = values["seconds_per_step"], values["teacher_parameters"] / values["parameters"]
         shown = {
@@ -61,6 +66,20 @@ class Results:
             shown["stopped"] = stopped(values, "distill")
         if values["skipped_images"]:
             shown["skipped"] = f"{values['skipped_images']} unreadable images"
+        self.table(shown)
+
+    def piped(self, values: dict) -> None:
+        shown = {name: f"skipped, {why}" for name, why in values["skipped"].items()}
+        for name, run in values["stages"].items():
+            what = run.get("student") or run.get("teacher") or run["out"]
+            parameters = run["parameters"] if "parameters" in run else run["after"]["parameters"]
+            shown[name] = f"{what}, {millions(parameters)} parameters" + (
+                f", {steps_of(run)} steps" if "steps" in run else ""
+            )
+        shown["student"] = values["student"] or "none yet"
+        if values["stopped"]:
+            left = f"; left: {', '.join(values['missing'])}" if values["missing"] else ""
+            shown["stopped"] = stopped(values, "distill") + left
         self.table(shown)
 
     def taught(self, values: dict) -> None:

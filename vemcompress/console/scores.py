@@ -32,11 +32,11 @@ class Scores(Results):
         self._protocols(values)
 
     def distilled_seeds(self, values: dict) -> None:
-        runs, best = values["seeds"], values["best"]
-        losses = {name: [run["losses"].get(name) for run in runs.values()] for name in values["losses"]}
+        runs, best = {seed: _last(run) for seed, run in values["seeds"].items()}, values["best"]
+        losses = {name: [run.get("losses", {}).get(name) for run in runs.values()] for name in values["losses"]}
         rows = [(name, values["losses"][name], each) for name, each in losses.items()]
         if best is not None:
-            each = [run["best"] and run["best"]["value"] for run in runs.values()]
+            each = [run.get("best") and run["best"]["value"] for run in runs.values()]
             rows.append((f"best {best['metric']}, {which_images(best['on'])}", best["value"], each))
         table = Table("loss of the last step", show_edge=False, pad_edge=False)
         for title in ("mean ± std (n)", *(f"seed {seed}" for seed in runs)):
@@ -45,10 +45,12 @@ class Scores(Results):
             table.add_row(name, spread(found, "{:.4g}".format), *(plain(value) for value in each))
         if rows:
             self.show(table)
-        first = next(iter(runs.values()))
-        fewer = times_fewer(first["teacher_parameters"] / first["parameters"])
-        self.show(f"{len(runs)} students of {millions(first['parameters'])} parameters, {fewer} than the teacher")
-        for run in runs.values():
+        students = [run for run in runs.values() if "student" in run]
+        if students:
+            count, teacher = students[0]["parameters"], students[0]["teacher_parameters"]
+            fewer = times_fewer(teacher / count)
+            self.show(f"{len(students)} students of {millions(count)} parameters, {fewer} than the teacher")
+        for run in students:
             skipped = f", {run['skipped_images']} unreadable images skipped" if run["skipped_images"] else ""
             self.show(f"{run['student']}, {steps_of(run)} steps{skipped}")
         if values["stopped"]:
@@ -90,3 +92,8 @@ class Scores(Results):
             self.show(f"{name}: {one['protocol'].get(name, '')}")
         for name, reason in one["skipped"].items():
             self.err.print(f"left out  {name}: {reason}", markup=False)
+
+
+def _last(run: dict) -> dict:
+    """Of a pipeline the run of the last stage that began; of none the run itself."""
+    return [*run["stages"].values(), {}][max(len(run["stages"]) - 1, 0)] if "stages" in run else run

@@ -29,6 +29,7 @@ class Talk:
         self.err = Rich(stderr=True, highlight=False, quiet=quiet)
         self._bar: Bar | None = None
         self._task = None
+        self._within: dict[str, str] = {}  # the seed and the stage that are at work
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -48,9 +49,16 @@ class Talk:
         if not self.quiet:
             getattr(self, f"_on_{event['event']}", lambda event: None)(event)
 
+    def _on_stages(self, event: dict) -> None:
+        told = [f"{n} {one['name']} ({one['state']})" for n, one in enumerate(event["stages"], 1)]
+        self.note(f"pipeline  {event['recipe']}: {', '.join(told)}")
+
     def _on_stage(self, event: dict) -> None:
         self._end_bar()
         self.err.print(event["title"], style="bold", markup=False)
+        if event.get("series") == "seeds":
+            self._within = {}
+        self._within[event.get("series")] = event["title"]
 
     def _on_plan(self, event: dict) -> None:
         teacher, student = event["teacher"], event["student"]
@@ -180,7 +188,9 @@ class Talk:
             columns += [] if title == "training" else [TimeRemainingColumn()]  # training tells its own, by phases
             self._bar = Bar(*columns, TextColumn("{task.fields[info]}"), console=self.err)
             self._bar.start()
-            self._task, self._title = self._bar.add_task(title, total=total, info=""), title
+            within = [self._within[series] for series in ("seeds", "stages") if series in self._within]
+            self._task = self._bar.add_task(", ".join([*within, title]), total=total, info="")
+            self._title = title
         return self._bar
 
     def _end_bar(self) -> None:
