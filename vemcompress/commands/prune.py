@@ -76,7 +76,8 @@ def prune(
     check_target(out, "small.safetensors")
     if not is_hub(str(model)) and Path(out).resolve() == weights_of(Path(model)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
-    result = _pruned(loaded, pruner, int(target_macs), out, size, convention)
+    result, content = _pruned(loaded, pruner, int(target_macs), out, size, convention)
+    write_atomically(out, content)
     on_event({"event": "pruned", "path": str(out)})
     return result
 
@@ -93,13 +94,14 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     check_size(loaded, size, size)
     opening.check_same_teacher(run, teacher)
     target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
+    result, content = _pruned(loaded, build_pruner(settings.method), target, run.student, size, settings.count_as)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(run.path, error) from error
     with run.locked():
         write_atomically(run.recipe, plan.toml().encode())
-        result = _pruned(loaded, build_pruner(settings.method), target, run.student, size, settings.count_as)
+        write_atomically(run.student, content)
         networks = {"teacher": loaded.provenance() | result.before, "student": result.after}
         made = line.environment(torch.device("cpu"), **networks, pruned=result.as_dict())
         run.write_json(run.environment, made)
@@ -125,13 +127,16 @@ def known(run: RunFolder) -> PruneResult | None:
         return None
 
 
-def _pruned(loaded: Loaded, pruner: Pruner, target: int, out: str | Path, size: int, convention: str) -> PruneResult:
+def _pruned(
+    loaded: Loaded, pruner: Pruner, target: int, out: str | Path, size: int, convention: str
+) -> tuple[PruneResult, bytes]:
+    """What there is to tell of the pruned network, and the content of its file `out`."""
     network, method = loaded.generator, pruner.settings.name
     small, kept = prune_network(network, pruner, target, size, size, convention)
     before, after = (_described(n, size) for n in (network, small))
     widths = {group.name: (len(kept[group.name]), group.size) for group in network.groups()}
-    write_atomically(out, _content(small, loaded, method, target, convention, size))
-    return PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
+    result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
+    return result, _content(small, loaded, method, target, convention, size)
 
 
 def _pruner(method: str, seed: int, least: int | None) -> Pruner:

@@ -5,12 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tomli_w
+import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import distilling, opening, prune, teach
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, RecipeError, UsageError
+from vemcompress.networks import build_generator
+from vemcompress.networks.base import Generator
 from vemcompress.recipe import AutoStudent, Recipe
+from vemcompress.recipe.resolve import resolve, teacher_network
 from vemcompress.recipe.stages import GIVES, Stage, skipped_stages
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
@@ -108,18 +112,33 @@ class Pipeline:
         if GIVES[self.stages[name].do] == "student":
             write_atomically(self.student, self.folder.run(name).student.read_bytes())
 
-    def check(self) -> None:
-        """What can be known to be wrong before the first stage runs. Raises the classes of `errors`."""
+    def check(self, teacher: Generator | None) -> None:
+        """What can be known to be wrong before the first stage runs; `teacher` is the user's. Raises the classes of
+        `errors`."""
         left = [stage for stage in self.plan.stages if stage.name not in self.folder.skipped]
         for stage in left:
             self._check_teacher(stage)
         self._check_width([stage for stage in left if stage.do == "distill"])
         for stage in left:
-            if stage.do != "prune":
-                try:
-                    opening.training_images(self.recipe_of(stage.name), lambda event: None)
-                except (RecipeError, InputError) as error:
-                    raise type(error)(f"stage {stage.name}: {error}") from error
+            try:
+                self._check_fit(stage, teacher)
+            except (RecipeError, InputError) as error:
+                raise type(error)(f"stage {stage.name}: {error}") from error
+
+    def _check_fit(self, stage: Stage, teacher: Generator | None) -> None:
+        """Whether there are images, and a stage that distils fits its teacher, also one that is still to be taught."""
+        if stage.do == "prune":
+            return
+        plan = self.recipe_of(stage.name)
+        images = opening.training_images(plan, lambda event: None)
+        if stage.do == "teach" or plan.gan is not None:
+            return
+        if stage.teacher is not None and stage.teacher not in self.folder.skipped:
+            config = teacher_network(self.recipe_of(stage.teacher), images.channels())
+            with torch.device("meta"):
+                teacher = build_generator(config)
+        if teacher is not None:
+            resolve(plan, teacher, images.split_off()[0].count, teacher if stage.student else None)
 
     def _check_teacher(self, stage: Stage) -> None:
         plan = self.recipe_of(stage.name)
@@ -214,7 +233,7 @@ def _new(teacher, data, out, recipe, overrides: Sequence[str], until: str | None
     pipeline = Pipeline(Series(out or ".", "stages", names, skipped=skipped), plan)
     if until in skipped:
         raise UsageError(f"--until {until}: that stage is skipped, because {skipped[until]}; name another.")
-    pipeline.check()
+    pipeline.check(loaded and loaded.generator)
     if out is None:
         raise UsageError("no output: give --out RUN, a new folder for the stages' runs.")
     pipeline.folder.check_new()
