@@ -28,6 +28,7 @@ from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
 from vemcompress.training.pace import Limit
 from vemcompress.weights.files import write_atomically
+from vemcompress.weights.folder import Made
 
 Event = Callable[[dict], None]
 
@@ -85,6 +86,7 @@ def trained(
         if trainer.step < train.steps:
             write_atomically(run.recipe, facts.plan.toml().encode())
         run.write_json(run.environment, environment(ready.device, **ready.networks))
+        Made(ready.command, next(iter(ready.learner.artifacts()))).write(run.path)
         save_png(picture, image_grid(list(ready.columns.values()), list(ready.columns)))
 
     distributed.by_writer(write_down)

@@ -15,6 +15,7 @@ from vemcompress.gans.build import started_by
 from vemcompress.recipe import Recipe
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
+from vemcompress.weights.folder import made
 from vemcompress.weights.loading import Loaded, load
 
 Event = Callable[[dict], None]
@@ -103,8 +104,8 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
     Of a run with a student that one is loaded, and the run's teachers and discriminators are no part of it.
     """
     folder = Path(source)
-    taught = (folder / "recipe.toml").is_file() and not (folder / "student.safetensors").exists()
-    if plan.gan is None or not taught:
+    is_run = (folder / "recipe.toml").is_file() and not (folder / "student.safetensors").exists()
+    if plan.gan is None or not is_run:
         return dict(plan.teacher.start)
     gan = recipes.read(folder / "recipe.toml").gan
     found = started_by(gan.name, folder) if gan is not None and gan.name == plan.gan.name else {}
@@ -195,15 +196,10 @@ def _absolute(path: str | Path) -> str:
 
 def _check_command(run: RunFolder, command: str) -> None:
     """Raises UsageError where the other command made the run: their checkpoints hold other networks."""
-    try:
-        made = json.loads(run.environment.read_text())
-    except (OSError, ValueError):
-        return  # nothing has been learnt there yet
-    if not isinstance(made, dict) or not made.keys() & {"student", "networks"}:
-        return
-    maker, what = ("distill", "a student") if "student" in made else ("teach", "a teacher alone")
-    if maker != command:
-        raise UsageError(f"{run.path}: has {what}; go on with `vemcompress {maker} --resume {run.path}`.")
+    found = made(run.path)
+    if found is not None and found.command != command:
+        what = "a student" if found.gives == "student" else f"a {found.gives} alone"
+        raise UsageError(f"{run.path}: has {what}; go on with `vemcompress {found.command} --resume {run.path}`.")
 
 
 def _check_same_run(before: Recipe, after: Recipe) -> None:

@@ -10,11 +10,10 @@ from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.weights.artifact import is_artifact, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
 from vemcompress.weights.files import sha256_file
+from vemcompress.weights.folder import made
 from vemcompress.weights.hub import fetch, is_hub
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
-
-RESULTS = ("student.safetensors", "teacher.safetensors")  # of a run that distils, and of one that teaches
 
 
 @dataclass(frozen=True)
@@ -86,15 +85,14 @@ def _normalise_by_image(generator: Generator, source: str) -> None:
 
 
 def _weights_of(path: Path) -> Path:
-    """A run folder's student, or its teacher where it has no student; every other path as it is, for `read_state`."""
+    """What a run folder gives, its student or its teacher; every other path as it is, for `read_state`."""
     try:
         if not path.is_dir():
             return path
-        for name in RESULTS:
-            if (path / name).exists():
-                return path / name
+        if (run := made(path)) is not None and (path / f"{run.gives}.safetensors").exists():
+            return path / f"{run.gives}.safetensors"
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check its permissions") from error
-    if seed := next(iter(sorted(path.glob(f"seed-*/{RESULTS[0]}"))), None):
+    if seed := next(iter(sorted(path.glob("seed-*/student.safetensors"))), None):
         raise InputError(f"{path}: has the runs of several seeds; give one of them, such as {seed.parent}.")
-    raise InputError(f"{path}: has no {RESULTS[0]}; give a run folder that has saved once, or a weight file.")
+    raise InputError(f"{path}: has no student.safetensors; give a run folder that has saved once, or a weight file.")
