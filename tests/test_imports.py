@@ -18,6 +18,7 @@ ROOMS = (
     "commands",
     "reference",
     "recipe",
+    "pruning",
     "algorithms",
     "gans",
     "information",

@@ -9,7 +9,7 @@ import torch
 from vemcompress.commands.inspect import describe
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks import build_generator, parse_config
-from vemcompress.weights.custom import macs_by_hooks
+from vemcompress.weights.counting import macs_by_hooks
 from vemcompress.weights.loading import load
 
 CODE = """

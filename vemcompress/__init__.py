@@ -1,7 +1,7 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
-The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `evaluate` and `export_onnx` take what
-the commands take (recipe keys through `overrides`) and return typed results, as do `distill_seeds` and
+The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `evaluate` and `export_onnx`
+take what the commands take (recipe keys through `overrides`) and return typed results, as do `distill_seeds` and
 `evaluate_seeds` over several seeds; `vemcompress.commands.generate.generate` runs photos through a model. They are
 imported when first used.
 """
@@ -15,6 +15,7 @@ _FACE = {
     "load_energy_model": "vemcompress.weights.energy",
     "distill": "vemcompress.commands.distill",
     "teach": "vemcompress.commands.teach",
+    "prune": "vemcompress.commands.prune",
     "evaluate": "vemcompress.commands.evaluate",
     "distill_seeds": "vemcompress.commands.seeds",
     "evaluate_seeds": "vemcompress.commands.seeds",

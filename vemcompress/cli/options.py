@@ -60,3 +60,14 @@ def weights_only(model: str) -> None:
 
     if model.lower().endswith(".onnx"):
         raise InputError(f"{model}: an ONNX file cannot be used here; give the run or the weights that it came from.")
+
+
+def macs_of(text: str) -> int:
+    """--target-macs as a number: 1.2G, 350M, 20k, 2.6e9."""
+    from vemcompress.errors import UsageError
+
+    scale = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}.get(text[-1:].lower(), 1)
+    try:
+        return round(float(text[:-1] if scale > 1 else text) * scale)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--target-macs {text}: write a number, such as 1.2G or 350M.") from None

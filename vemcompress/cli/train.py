@@ -23,6 +23,7 @@ from vemcompress.cli.options import (
     Steps,
     TeacherClass,
     TrainSize,
+    macs_of,
     open_console,
     overrides_of,
 )
@@ -88,7 +89,7 @@ def distill(
         "train.compile": compile,
         "student.width": width,
         "student.source": student,
-        "student.target_macs": None if target_macs is None else _count(target_macs),
+        "student.target_macs": None if target_macs is None else macs_of(target_macs),
         "teacher.class_path": teacher_class,
     }
     overrides = overrides_of(given, set_)
@@ -191,17 +192,6 @@ def quickstart(
 
         result = tour(out, steps=steps, device=device, on_event=on_event)
     console.result(result, json, console.toured)
-
-
-def _count(text: str) -> int:
-    """1.2G, 350M, 20k or a plain number."""
-    from vemcompress.errors import UsageError
-
-    scale = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}.get(text[-1:].lower(), 1)
-    try:
-        return round(float(text[:-1] if scale > 1 else text) * scale)
-    except (ValueError, OverflowError):
-        raise UsageError(f"--target-macs {text}: write a number, such as 1.2G or 350M.") from None
 
 
 def _seeds(text: str) -> list[int]:

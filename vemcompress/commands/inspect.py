@@ -3,8 +3,9 @@
 from typing import Any
 
 from vemcompress.errors import UsageError
-from vemcompress.networks.base import count_parameters
-from vemcompress.weights.custom import macs_by_hooks
+from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.networks.cost import Cost
+from vemcompress.weights.counting import macs_by_hooks
 from vemcompress.weights.loading import Loaded
 
 
@@ -14,22 +15,13 @@ def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
     Raises UsageError (2) for a size that the network cannot take.
     """
     generator = loaded.generator
-    multiple, least = generator.multiple, generator.min_size
-    if min(height, width) < least or height % multiple or width % multiple:
-        raise UsageError(
-            f"{loaded.source}: cannot take {height} x {width}: height and width must be multiples of {multiple}, "
-            f"and at least {least}"
-        )
+    check_size(loaded, height, width)
     channels = generator.in_channels
-    if generator.config is None:
-        cost = macs_by_hooks(generator, channels, height, width)
-    else:
-        cost = generator.config.cost(height, width)
     return {
         "family": generator.family,
         "config": generator.config.model_dump(mode="json") if generator.config is not None else None,
         "parameters": count_parameters(generator),
-        "macs": cost.macs(),
+        "macs": cost_of(generator, height, width).macs(),
         "input": {"kind": "image", "shape": [channels, height, width]},
         "taps": list(generator.taps),
         "source": loaded.source,
@@ -37,3 +29,20 @@ def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
         "origin": loaded.origin,
         "norm": loaded.norm,
     }
+
+
+def cost_of(generator: Generator, height: int, width: int) -> Cost:
+    """Parameters and MACs on one image of this size."""
+    if generator.config is None:
+        return macs_by_hooks(generator, generator.in_channels, height, width)
+    return generator.config.cost(height, width)
+
+
+def check_size(loaded: Loaded, height: int, width: int) -> None:
+    """Raises UsageError (2) for a size that the network cannot take."""
+    multiple, least = loaded.generator.multiple, loaded.generator.min_size
+    if min(height, width) < least or height % multiple or width % multiple:
+        raise UsageError(
+            f"{loaded.source}: cannot take {height} x {width}: height and width must be multiples of {multiple}, "
+            f"and at least {least}"
+        )

@@ -8,7 +8,7 @@ from rich.console import Console as Rich
 from rich.table import Table
 from rich.text import Text
 
-from vemcompress.console.words import millions, plain, steps_of, stopped, times_fewer
+from vemcompress.console.words import giga, millions, plain, steps_of, stopped, times_fewer
 from vemcompress.system import launch
 
 
@@ -75,6 +75,24 @@ class Results:
         if values["stopped"]:
             shown["stopped"] = stopped(values, "teach")
         self.table(shown)
+
+    def pruned(self, values: dict) -> None:
+        before, after = values["before"], values["after"]
+        table = Table(show_edge=False, pad_edge=False)
+        for title in ("channels", "of", "kept"):
+            table.add_column(title, justify="left" if title == "channels" else "right")
+        for name, (kept, size) in values["widths"].items():
+            table.add_row(name, str(size), str(kept))
+        self.show(table)
+        self.show("")
+        counted = values["convention"]
+        macs = [found["macs"][counted] for found in (before, after)]
+        self.table({
+            "file": values["out"],
+            "parameters": f"{millions(after['parameters'])}, {times_fewer(before['parameters'] / after['parameters'])}",
+            f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}, target {giga(values['target'])}",
+            "method": values["method"],
+        })  # fmt: skip
 
     def exported(self, values: dict) -> None:
         levels = values["max_level_diff"]

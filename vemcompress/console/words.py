@@ -20,10 +20,11 @@ def times_fewer(ratio: float) -> str:
 
 
 def macs(network: dict) -> str:
-    if not network["macs"]:
-        return ""
-    true = network["macs"]["true"]
-    return f", {true / 1e9:.3f} G MACs" if true >= 1e8 else f", {true / 1e6:.1f} M MACs"
+    return f", {giga(network['macs']['true'])} MACs" if network["macs"] else ""
+
+
+def giga(count: int) -> str:
+    return f"{count / 1e9:.3f} G" if count >= 1e8 else f"{count / 1e6:.1f} M"
 
 
 def size(count: int) -> str:

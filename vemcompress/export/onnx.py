@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from vemcompress import __version__
-from vemcompress.errors import ExportError, MemoryExhausted, OutputError, UsageError
+from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
 from vemcompress.export.parity import check_float, check_shapes, check_uint8
 from vemcompress.export.trace import trace
 from vemcompress.export.uint8 import wrap_uint8
-from vemcompress.weights.files import write_atomically
+from vemcompress.weights.files import check_target, write_atomically
 from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
@@ -111,12 +111,7 @@ def _check_target(path: Path, opset: int) -> None:
     """Before minutes of work: can the file be written at all?"""
     if opset not in OPSETS:
         raise UsageError(f"opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; give the name of a file, such as {path / 'student.onnx'}.")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: its folder does not exist; create {path.parent} first.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: no permission to write into {path.parent}; choose another place.")
+    check_target(path, "student.onnx")
 
 
 def _check_photos(path: Path, contract: Contract, uint8: bool) -> None:

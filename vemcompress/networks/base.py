@@ -1,14 +1,17 @@
 """What every image generator here is: a frozen `Config` that determines its shape, and named taps."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.networks.cost import Cost, total
+from vemcompress.errors import UsageError
+from vemcompress.networks.cost import Cost, costs, total
 from vemcompress.networks.norms import InstanceNorm2d
+from vemcompress.networks.slots import Group
 from vemcompress.system.settings import BaseSettings
 
 Norm = Literal["instance", "instance_affine", "batch"]
@@ -66,6 +69,21 @@ class Config(BaseSettings):
         """With so many channels of the images that it takes and gives."""
         return self.model_copy(update={"in_channels": inputs, "out_channels": outputs})
 
+    def widths_by_group(self) -> dict[str, int]:
+        """The width of every channel group, by the names of `Generator.groups`, from the input to the output."""
+        raise NotImplementedError
+
+    def with_widths(self, widths: Mapping[str, int]) -> Self:
+        """This Config with other widths, by group; those that are left out stay. Raises ValueError for other names."""
+        own = self.widths_by_group()
+        if unknown := widths.keys() - own.keys():
+            raise ValueError(f"no channel group {min(unknown)!r}; there are {', '.join(own)}")
+        return type(self).model_validate(self.model_dump() | self._placed(own | dict(widths)))
+
+    def _placed(self, widths: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        """The fields that hold these widths of all groups."""
+        raise NotImplementedError
+
     def student(self, width: int) -> "Config":
         """The student of this width that such a teacher is distilled into by default, with its channels."""
         raise NotImplementedError
@@ -114,6 +132,26 @@ class Generator(nn.Module):
         """The taps at which features are distilled as published, shallow to deep; places of two networks of one kind
         belong together one by one."""
         return ()
+
+    def groups(self) -> tuple[Group, ...]:
+        """The channels that can be removed, in groups that only go together, from the input to the output.
+
+        Raises UsageError for an architecture that has none.
+        """
+        raise UsageError(f"{self.family}: the channels of this architecture cannot be removed; distil it instead.")
+
+    def narrower(self, groups: Sequence[Group], widths: Mapping[str, int]) -> "Generator":
+        """A network of these widths of its groups, without weights: on the meta device."""
+        config = self.config.with_widths(widths)
+        with torch.device("meta"):
+            small = type(self)(config)
+            if config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in self.modules()):
+                use_image_statistics(small)
+        return small
+
+    def costs(self, height: int, width: int) -> Callable[[Mapping[str, int]], Cost]:
+        """Parameters and MACs on one image of this size as a function of the groups' widths."""
+        return costs(self.config, height, width)
 
     def tap_channels(self, name: str) -> int:
         """The number of channels of a tap."""

@@ -77,14 +77,19 @@ def is_artifact(metadata: dict[str, str]) -> bool:
     return metadata.get("format") == FORMAT
 
 
-def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -> Generator:
-    """The network of an artifact, in eval mode. Raises InputError (4) where the metadata or the tensors do not fit."""
+def check_version(metadata: dict[str, str], source: str) -> None:
+    """Raises InputError for an artifact that a later vemcompress wrote."""
     version = metadata.get("format_version", "")
     if not (version.isascii() and version.isdecimal() and 1 <= int(version[:9]) <= FORMAT_VERSION):
         raise InputError(
             f"{source}: artifact of format {version!r:.20}, and this is vemcompress {vemcompress.__version__}, which "
             f"reads up to {FORMAT_VERSION}: upgrade vemcompress"
         )
+
+
+def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -> Generator:
+    """The network of an artifact, in eval mode. Raises InputError (4) where the metadata or the tensors do not fit."""
+    check_version(metadata, source)
     prepare = use_image_statistics if metadata.get("statistics") == "image" else None
     try:
         config = parse_config(json.loads(metadata["config"]))

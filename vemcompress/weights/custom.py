@@ -1,19 +1,23 @@
 """A generator of the user's own class: imported from the working folder, filled strictly, probed, and counted."""
 
+import copy
 import importlib
 import inspect
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from vemcompress.errors import InputError, RecipeError, UsageError, VemError
-from vemcompress.networks.base import Generator, Taps, count_parameters
+from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.cost import Cost
+from vemcompress.networks.groups import cut, narrowed, set_sizes, sizes
+from vemcompress.networks.slots import Group
+from vemcompress.weights.counting import first_line, macs_by_hooks
+from vemcompress.weights.traced import cut_and_compared, traced_groups
 
-_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _PROBE = 64
 
 
@@ -29,6 +33,7 @@ class CustomGenerator(Generator):
     def __init__(self, module: nn.Module, name: str):
         super().__init__(None)
         self.module, self.name = module, name
+        self._groups: tuple[Group, ...] | None = None
         first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
         if first is None:
             raise InputError(f"{name}: has no Conv2d, so its input channels are unknown: give a network for images")
@@ -40,6 +45,53 @@ class CustomGenerator(Generator):
         if names:
             raise RecipeError(f"{self.name}: a network of your own class has no taps: distil from images alone")
         return self.module(x), {}
+
+    def groups(self) -> tuple[Group, ...]:
+        """As Torch-Pruning traces them, of which each is tried; the first call takes seconds.
+
+        Raises what `traced.traced_groups` raises, and InputError where no channels can be removed.
+        """
+        if self._groups is None:
+            self._groups = traced_groups(self.module, self.name, self.in_channels, prefix="module.")
+            self._groups = tuple(group for group in self._groups if self._can_lose(group))
+        if not self._groups:
+            raise InputError(
+                f"{self.name}: Torch-Pruning finds no channels in this class that can be removed: its forward must be "
+                "made of layers with gradients, and leave their number open; distil it instead"
+            )
+        return self._groups
+
+    def _can_lose(self, group: Group) -> bool:
+        """Whether the network without every third channel of the group is the network with these channels masked."""
+        kept = torch.tensor([channel for channel in range(group.size) if channel % 3 != 1])
+        try:
+            cut_and_compared(self, {group.name: kept})
+        except InputError:
+            return False
+        return True
+
+    def narrower(self, groups: Sequence[Group], widths: Mapping[str, int]) -> "CustomGenerator":
+        tensors = self.state_dict(keep_vars=True)
+        shapes = narrowed({name: t.detach().to("meta") for name, t in tensors.items()}, groups, widths)
+        empty = {
+            id(t): nn.Parameter(shapes[n]) if isinstance(t, nn.Parameter) else shapes[n] for n, t in tensors.items()
+        }
+        small = copy.deepcopy(self, empty)  # takes these tensors where it finds the old ones, so that none is copied
+        set_sizes(small, sizes(self, groups, widths))
+        small._groups = None
+        return small
+
+    def costs(self, height: int, width: int) -> Callable[[Mapping[str, int]], Cost]:
+        """By running it at these widths without weights, or with them where it cannot run without."""
+
+        def of(widths: Mapping[str, int]) -> Cost:
+            try:
+                small = self.narrower(self.groups(), widths).module
+                return macs_by_hooks(small, self.in_channels, height, width, device="meta")
+            except InputError:
+                return macs_by_hooks(cut(self, widths).module, self.in_channels, height, width)
+
+        return of
 
     def _works(self, size: int) -> bool:
         try:
@@ -54,7 +106,7 @@ class CustomGenerator(Generator):
         try:
             image = self.module.eval()(torch.zeros(1, self.in_channels, size, size))
         except Exception as error:  # the user's own code may raise anything
-            what = f"{type(error).__name__}: {_line(error)}"
+            what = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(f"{self.name}: failed on a {size} x {size} image ({what}): it must take images") from error
         if not isinstance(image, Tensor):
             raise InputError(f"{self.name}: returned a {type(image).__name__}: let forward return the image alone")
@@ -90,7 +142,9 @@ def build_custom(class_path: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away, so they cost no random numbers
             network = cls()
     except Exception as error:
-        raise InputError(f"--teacher-class {class_path}: failed with {type(error).__name__}: {_line(error)}") from error
+        raise InputError(
+            f"--teacher-class {class_path}: failed with {type(error).__name__}: {first_line(error)}"
+        ) from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"--teacher-class {class_path}: makes a {type(network).__name__}, not a torch.nn.Module")
     return network
@@ -114,42 +168,6 @@ def fill_strictly(network: nn.Module, tensors: dict[str, Tensor], prefix: str, s
     network.load_state_dict(expected | tensors, strict=True)
 
 
-def macs_by_hooks(module: nn.Module, in_channels: int, height: int, width: int) -> Cost:
-    """Parameters and MACs of any network for one image, counted while it runs: convolutions, linear layers and norms.
-
-    The conventions are those of `networks.cost`. Raises InputError where the network does not run at this size.
-    """
-    seen: list[Cost] = []
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append(_layer_cost(layer, inputs[0], output))
-
-    counted = [m for m in module.modules() if isinstance(m, (*_CONVOLUTIONS, nn.Linear, *_NORMS))]
-    handles = [m.register_forward_hook(count) for m in counted]
-    training = module.training
-    try:
-        with torch.no_grad():
-            module.eval()(torch.zeros(1, in_channels, height, width))
-    except Exception as error:
-        raise InputError(f"does not run at {height} x {width} ({_line(error)}): choose another size") from error
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
-    return sum(seen, Cost(parameters=count_parameters(module)))
-
-
-def _layer_cost(layer: nn.Module, x: Tensor, output: Tensor) -> Cost:
-    if isinstance(layer, _NORMS):
-        return Cost(norm=output.numel())
-    if isinstance(layer, nn.Linear):
-        return Cost(output.numel() * layer.in_features, output.numel() * layer.in_features)
-    per_pixel = layer.weight.numel()  # one position: all inputs of a group, all outputs, the kernel
-    on_output = per_pixel * output[0, 0].numel()
-    on_input = per_pixel * x[0, 0].numel()
-    return Cost(on_input if isinstance(layer, nn.ConvTranspose2d) else on_output, on_output)
-
-
 def _import(module_name: str, class_path: str):
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
@@ -162,7 +180,7 @@ def _import(module_name: str, class_path: str):
         raise UsageError(f"--teacher-class {class_path}: no module {missing!r} {where}: check the name") from error
     except Exception as error:
         raise InputError(
-            f"--teacher-class {class_path}: importing failed with {type(error).__name__}: {_line(error)}"
+            f"--teacher-class {class_path}: importing failed with {type(error).__name__}: {first_line(error)}"
         ) from error
     finally:
         sys.path.remove(folder)
@@ -170,8 +188,3 @@ def _import(module_name: str, class_path: str):
 
 def _some(names: list[str]) -> str:
     return ", ".join(f"{name!r:.80}" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _line(error: Exception) -> str:
-    """The first line of a foreign error, short enough for a sentence."""
-    return (str(error).strip().splitlines() or [""])[0][:160]

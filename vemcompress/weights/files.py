@@ -7,7 +7,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from vemcompress.errors import InputError, OutputError
+from vemcompress.errors import InputError, OutputError, UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -48,6 +48,21 @@ def output_error(path: str | Path, error: OSError) -> OutputError:
     if error.errno == errno.ENOENT:
         return OutputError(f"{path}: cannot write, the folder does not exist: create it first")
     return OutputError(f"{path}: cannot write ({error.strerror or error}): choose another place")
+
+
+def check_target(path: str | Path, example: str) -> None:
+    """Before minutes of work: can this file be written at all? Raises UsageError (2) and OutputError (9)."""
+    path = Path(path)
+    try:
+        folder, above = path.is_dir(), path.parent.is_dir()
+    except OSError as error:
+        raise output_error(path, error) from error
+    if folder:
+        raise UsageError(f"{path}: is a folder; give the name of a file, such as {path / example}.")
+    if not above:
+        raise OutputError(f"{path}: its folder does not exist; create {path.parent} first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: no permission to write into {path.parent}; choose another place.")
 
 
 def sha256_file(path: str | Path) -> str:

@@ -12,6 +12,7 @@ from vemcompress.weights.custom import CustomGenerator, build_custom, fill_stric
 from vemcompress.weights.files import sha256_file
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import fetch, is_hub
+from vemcompress.weights.pruned import class_wanted, is_pruned_class, narrow_as_saved
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
 
@@ -53,7 +54,7 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
         file = fetch(name)
         path, revision, licence = file.path, file.revision, file.licence
     else:
-        path = _weights_of(path)
+        path = weights_of(path)
     state = read_state(path, source=name)
     digest = sha256_file(path)
     generator, origin = _build(state, name, class_path)
@@ -70,8 +71,12 @@ def load_generator(source: str | Path, *, class_path: str | None = None, norm: s
 def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:
     if class_path is not None:
         network = build_custom(class_path)
+        if is_pruned_class(state.metadata):
+            narrow_as_saved(network, state.metadata, source)
         fill_strictly(network, state.tensors, state.prefix, source, class_path)
         return CustomGenerator(network, class_path).eval(), "class"
+    if is_pruned_class(state.metadata):
+        raise class_wanted(state.metadata, source)
     if is_artifact(state.metadata):
         return rebuild(state.tensors, state.metadata, source), "artifact"
     generator, layout = recognise(state.tensors, source)
@@ -84,7 +89,7 @@ def _normalise_by_image(generator: Generator, source: str) -> None:
     use_image_statistics(generator)
 
 
-def _weights_of(path: Path) -> Path:
+def weights_of(path: Path) -> Path:
     """What a run folder gives, its student or its teacher; every other path as it is, for `read_state`."""
     try:
         if not path.is_dir():

@@ -9,6 +9,7 @@ from vemcompress.networks.base import Generator, Norm
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.generators.resnet import Block, ResNet, ResNetConfig
 from vemcompress.networks.norms import InstanceNorm2d
+from vemcompress.networks.slots import Slot, passes, reads, writes
 
 EPS = 1e-9  # published: population variance with this eps
 
@@ -76,3 +77,11 @@ class CartoonGAN(ResNet):
         self.up2 = nn.Sequential(up(up1, up2), nn.Conv2d(up2, up2, 3, 1, 1))
         self.up2_norm = normalise(up2)
         self.head = nn.Conv2d(up2, config.out_channels, 7, padding=3, padding_mode="reflect")
+
+    def _entry(self, stage: str) -> str:
+        return f"{stage}.0"
+
+    def _stage(self, name: str) -> tuple[Slot, ...]:
+        """Both convolutions of a stage have one width, so the n-th channels of the two go together."""
+        first = writes(f"{name}.0", transposed=name.startswith("up"))
+        return (*first, *reads(f"{name}.1"), *writes(f"{name}.1"), *passes(f"{name}_norm"))

@@ -12,6 +12,7 @@ from vemcompress.networks.cost import Cost, conv, norm
 from vemcompress.networks.cost import norm as norm_cost
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig
 from vemcompress.networks.generators.unet import UNet, UNetConfig
+from vemcompress.networks.slots import Slot, passes, reads, writes
 
 EXPANSION = 4
 
@@ -43,6 +44,25 @@ class Bottleneck(nn.Module):
             if i < 3:
                 h = F.relu(h)
         return x + h
+
+
+def bottleneck_slots(name: str, start: int = 0) -> tuple[Slot, ...]:
+    """Where channels lie in a `Bottleneck` from its channel `start` on, each with its four of the expansion."""
+    inner = {"start": EXPANSION * start, "each": EXPANSION}
+    return (
+        *reads(f"{name}.convs.0", start=start),
+        *writes(f"{name}.convs.0", **inner),
+        *passes(f"{name}.norms.0", **inner),
+        *reads(f"{name}.convs.1", **inner),
+        *writes(f"{name}.convs.1", **inner),
+        *passes(f"{name}.norms.1", **inner),
+        *reads(f"{name}.convs.2", **inner),
+        *writes(f"{name}.convs.2", start=start),
+        *passes(f"{name}.norms.2", start=start),
+        *reads(f"{name}.convs.3", start=start),
+        *writes(f"{name}.convs.3", start=start),
+        *passes(f"{name}.norms.3", start=start),
+    )
 
 
 def bottleneck_costs(channels: int, norm: Norm, height: int, width: int) -> Iterator[Cost]:
@@ -96,6 +116,19 @@ class DeepUNet(UNet):
         levels = range(len(config.down) - 1)
         self.down_blocks = nn.ModuleList(blocks(config.down[level]) for level in levels)
         self.up_blocks = nn.ModuleList(blocks(config.up_block(level)) for level in levels)
+
+    def _blocks_down(self, level: int) -> tuple[Slot, ...]:
+        names = [f"down_blocks.{level}", *([] if level else ["up_blocks.0"])]
+        return tuple(s for name in names for i in range(BLOCKS) for s in bottleneck_slots(f"{name}.{i}"))
+
+    def _blocks_up(self, level: int) -> tuple[Slot, ...]:
+        slots = []
+        for i in range(BLOCKS):
+            if level + 1 < len(self.up_blocks):
+                slots += bottleneck_slots(f"up_blocks.{level + 1}.{i}")
+            if level == 0:
+                slots += bottleneck_slots(f"up_blocks.0.{i}", start=self.config.down[0])
+        return tuple(slots)
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
         taps, skips, h, last = {}, [], x, len(self.downs) - 1
@@ -160,3 +193,14 @@ class DeepMobileResNet(MobileResNet):
         middle = len(config.blocks) // 2
         bottlenecks = (Bottleneck(trunk, config.norm) for _ in range(MIDDLE))
         self.blocks = nn.ModuleList((*self.blocks[:middle], *bottlenecks, *self.blocks[middle:]))
+
+    def _entry(self, stage: str) -> str:
+        return f"{stage}.0"
+
+    def _stage(self, name: str) -> tuple[Slot, ...]:
+        first = (*writes(f"{name}.0", transposed=name.startswith("up")), *passes(f"{name}.1"))
+        dense = (*reads(f"{name}.4"), *writes(f"{name}.4"), *passes(f"{name}_norm"))
+        return (*first, *bottleneck_slots(f"{name}.3"), *dense)
+
+    def _extra(self, name: str) -> tuple[Slot, ...]:
+        return bottleneck_slots(name)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from vemcompress.networks.base import Config, Generator, Taps, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.norms import InstanceNorm2d
+from vemcompress.networks.slots import Group, Slot, passes, reads, writes
+
+_WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 
 
 class ResNetConfig(Config):
@@ -64,6 +67,17 @@ class ResNetConfig(Config):
         return MobileResNetConfig(
             width=width, blocks=len(self.blocks), in_channels=self.in_channels, out_channels=self.out_channels
         )
+
+    def widths_by_group(self) -> dict[str, int]:
+        blocks = {f"block{i + 1}": inner for i, inner in enumerate(self.blocks)}
+        stem, down1, trunk, up1, up2 = self.widths
+        return {"stem": stem, "down1": down1, "trunk": trunk, **blocks, "up1": up1, "up2": up2}
+
+    def _placed(self, widths: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        return {
+            "widths": tuple(widths[name] for name in _WIDTHS),
+            "blocks": tuple(widths[f"block{i + 1}"] for i in range(len(self.blocks))),
+        }
 
     def _block(self, trunk: int, inner: int, pixels: int) -> Iterator[Cost]:
         bias = self.norm != "batch"
@@ -183,6 +197,49 @@ class ResNet(Generator):
         count = len(self.blocks)
         return ("down2", *(f"block{max(1, round(count * third / 3))}" for third in (1, 2, 3)))
 
+    def groups(self) -> tuple[Group, ...]:
+        """`stem`, `down1`, the residual `trunk`, each block's inner width as `block1`, ..., `up1` and `up2`."""
+        down1, down2, up1, up2 = (self._stage(name) for name in ("down1", "down2", "up1", "up2"))
+        entry_up = reads(self._entry("up1"), transposed=True)
+        trunk, inner = list(down2), []
+        for name, block in self.blocks.named_children():
+            conv1, conv2 = (self._residual(f"blocks.{name}.{leaf}") for leaf in ("conv1", "conv2"))
+            if not isinstance(block, Block):
+                trunk += self._extra(f"blocks.{name}")
+                continue
+            trunk += (*conv1[0], *conv2[1], *passes(f"blocks.{name}.norm2"))
+            inner.append(((*conv1[1], *passes(f"blocks.{name}.norm1"), *conv2[0]), f"blocks.{name}.norm1.weight"))
+        slots = {
+            "stem": ((*writes("stem"), *passes("stem_norm"), *reads(self._entry("down1"))), "stem_norm.weight"),
+            "down1": ((*down1, *reads(self._entry("down2"))), "down1_norm.weight"),
+            "trunk": ((*trunk, *entry_up), "down2_norm.weight"),
+            **{f"block{i + 1}": found for i, found in enumerate(inner)},
+            "up1": ((*up1, *reads(self._entry("up2"), transposed=True)), "up1_norm.weight"),
+            "up2": ((*up2, *reads("head")), "up2_norm.weight"),
+        }
+        scaled = self.config.norm != "instance"
+        return tuple(
+            Group(name, width, slots[name][0], slots[name][1] if scaled else None, bypassed=name.startswith("block"))
+            for name, width in self.config.widths_by_group().items()
+        )
+
+    def _entry(self, stage: str) -> str:
+        """The convolution that a stage down or up begins with."""
+        return stage
+
+    def _stage(self, name: str) -> tuple[Slot, ...]:
+        """Where the channels that a stage down or up makes lie within it."""
+        return (*writes(name, transposed=name.startswith("up")), *passes(f"{name}_norm"))
+
+    @staticmethod
+    def _residual(name: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
+        """The input and the output channels of a block's convolution."""
+        return reads(name), writes(name)
+
+    def _extra(self, name: str) -> tuple[Slot, ...]:
+        """The trunk's channels in a block of another kind."""
+        raise NotImplementedError
+
     def tap_channels(self, name: str) -> int:
         _, down1, trunk, up1, up2 = self.config.widths
         return {"down1": down1, "up1": up1, "up2": up2}.get(name, trunk)
@@ -213,3 +270,8 @@ class MobileResNet(ResNet):
     @staticmethod
     def _residual_conv(inputs: int, outputs: int, bias: bool) -> nn.Module:
         return _SeparableConv(inputs, outputs)
+
+    @staticmethod
+    def _residual(name: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
+        inputs = (*passes(f"{name}.depthwise"), *passes(f"{name}.norm"), *reads(f"{name}.pointwise"))
+        return inputs, writes(f"{name}.pointwise")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vemcompress.networks.base import Config, Generator, Norm, Taps, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
+from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 
 
 class UNetConfig(Config):
@@ -72,6 +73,16 @@ class UNetConfig(Config):
             out_channels=self.out_channels,
         )
 
+    def widths_by_group(self) -> dict[str, int]:
+        down = {f"down{i + 1}": width for i, width in enumerate(self.down)}
+        return down | {f"up{i + 1}": self.up[i] for i in reversed(range(len(self.up)))}
+
+    def _placed(self, widths: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        return {
+            "down": tuple(widths[f"down{i + 1}"] for i in range(len(self.down))),
+            "up": tuple(widths[f"up{i + 1}"] for i in range(len(self.up))),
+        }
+
     def deconv_inputs(self, level: int) -> int:
         """Channels that enter the transposed convolution of a level (0 is the outermost): the skip and the way up."""
         innermost = level == len(self.down) - 1
@@ -133,6 +144,39 @@ class UNet(Generator):
         """After the second down-sampling and half-way down, and where the way up passes these again."""
         half = len(self.downs) // 2
         return ("down2", f"down{half}", f"up{half}", "up2") if half > 2 else ("down2", "up2")
+
+    def groups(self) -> tuple[Group, ...]:
+        """`down1`, ... as the taps; `upK` are the channels that enter the K-th transposed convolution beside the skip.
+
+        The innermost level has no skip, so the last `up` is one level further out.
+        """
+        found, last = {}, len(self.downs) - 1
+        for level, width in enumerate(self.config.down):
+            slots = [*writes(f"downs.{level}"), *reads(f"ups.{level}", transposed=True)]
+            if level < last:
+                slots += (*reads(f"downs.{level + 1}"), *self._blocks_down(level))
+            normed = 0 < level < last
+            found[f"down{level + 1}"] = self._group(f"down{level + 1}", width, slots, level, "down" if normed else None)
+        for level, width in enumerate(self.config.up):
+            slots = [*writes(f"ups.{level + 1}", transposed=True), *self._blocks_up(level)]
+            slots += reads(f"ups.{level}", transposed=True, start=self.config.down[level])
+            found[f"up{level + 1}"] = self._group(f"up{level + 1}", width, slots, level + 1, "up")
+        return tuple(found[name] for name in self.config.widths_by_group())
+
+    def _group(self, name: str, width: int, slots: list[Slot], level: int, normed: str | None) -> Group:
+        if normed is None:
+            return Group(name, width, tuple(slots))
+        norm = f"{normed}_norms.{level}"
+        scale = f"{norm}.weight" if self.config.norm != "instance" else None
+        return Group(name, width, (*slots, *passes(norm)), scale)
+
+    def _blocks_down(self, level: int) -> tuple[Slot, ...]:
+        """Where else a level's channels lie on the way down."""
+        return ()
+
+    def _blocks_up(self, level: int) -> tuple[Slot, ...]:
+        """Where else the channels that come up to a level lie."""
+        return ()
 
     def tap_channels(self, name: str) -> int:
         if name.startswith("down"):

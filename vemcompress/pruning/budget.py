@@ -1,0 +1,104 @@
+"""Which channels stay under a budget of MACs: one threshold on all scores, found by bisection."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from vemcompress.errors import UsageError
+from vemcompress.networks.base import Generator
+from vemcompress.networks.groups import cut
+from vemcompress.networks.slots import Group
+from vemcompress.pruning.base import Pruner
+from vemcompress.weights.traced import cut_and_compared
+
+
+def prune_network(
+    network: Generator, pruner: Pruner, target: int, height: int, width: int, convention: str = "true"
+) -> tuple[Generator, dict[str, Tensor]]:
+    """A generator of at most `target` MACs on an image of this size, with the channels of the highest scores, and
+    which these are by group.
+
+    `convention` is "true", "paper" or "paper_norm". Raises UsageError (2) for a target that is not below the network's
+    own MACs, or below what its groups' floors allow.
+    """
+    costs = network.costs(height, width)
+    kept = choose(
+        network.groups(),
+        pruner.scores(network),
+        lambda widths: costs(widths).macs()[convention],
+        target,
+        by=pruner.settings.by,
+        least=pruner.settings.least,
+    )
+    return (cut if network.config is not None else cut_and_compared)(network, kept), kept
+
+
+def choose(
+    groups: Sequence[Group],
+    scores: Mapping[str, Tensor],
+    macs: Callable[[Mapping[str, int]], int],
+    target: int,
+    *,
+    by: str = "threshold",
+    least: int = 1,
+) -> dict[str, Tensor]:
+    """The channels that stay, by group in ascending order: at most `target` MACs, and one more would be too many.
+
+    `macs` gives those of a set of widths. Channels are removed in the order of their scores; of equal ones those of an
+    earlier group go first, and within a group the last. The bisection is over how many go, so it always ends.
+    """
+    floors = {g.name: floor(g, least) for g in groups}
+    whole = {g.name: g.size for g in groups}
+    order = [channel for _, *channel in sorted(_removable(groups, scores, floors, by))]
+
+    def widths(removed: int) -> dict[str, int]:
+        left = dict(whole)
+        for place, _ in order[:removed]:
+            left[groups[place].name] -= 1
+        return left
+
+    _check(target, macs(whole), macs(widths(len(order))), least)
+    low, high = 0, len(order)  # too many MACs, few enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if macs(widths(middle)) <= target else (middle, high)
+    gone = {group.name: set() for group in groups}
+    for place, channel in order[:high]:
+        gone[groups[place].name].add(-channel)
+    return {g.name: torch.tensor([c for c in range(g.size) if c not in gone[g.name]]) for g in groups}
+
+
+def floor(group: Group, least: int) -> int:
+    """The smallest width of a group for a method that keeps `least` channels outside residual blocks."""
+    return max(group.least, 1 if group.bypassed else min(least, group.size))
+
+
+def _removable(groups: Sequence[Group], scores: Mapping[str, Tensor], floors: Mapping[str, int], by: str):
+    """Of every channel that may go: its worth, its group's place, and its own index as a negative number."""
+    for place, group in enumerate(groups):
+        if group.name not in scores:
+            continue
+        found = scores[group.name].detach().cpu()
+        ranked = found.sort(descending=True, stable=True).indices.tolist()
+        for rank in range(floors[group.name], group.size):
+            channel = ranked[rank]
+            worth = found[channel].item() if by == "threshold" else 1 - (rank + 1) / group.size
+            yield worth, place, -channel
+
+
+def _check(target: int, whole: int, smallest: int, least: int) -> None:
+    if target >= whole:
+        raise UsageError(
+            f"a target of {_giga(target)} MACs: the network has {_giga(whole)} already, so there is nothing to prune."
+        )
+    if target < smallest:
+        lower = f", a lower --least ({least})" if least > 1 else ""
+        raise UsageError(
+            f"a target of {_giga(target)} MACs: this method can go down to {_giga(smallest)}; give a higher target"
+            f"{lower} or another method, or distil a smaller student."
+        )
+
+
+def _giga(macs: int) -> str:
+    return f"{macs / 1e9:.4g} G" if macs >= 1e8 else f"{macs / 1e6:.4g} M"

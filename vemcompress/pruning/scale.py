@@ -1,0 +1,29 @@
+"""CAT's criterion: the size of the norms' scales, under one threshold for all (Jin et al., CVPR 2021)."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from vemcompress.errors import UsageError
+from vemcompress.networks.base import Generator
+from vemcompress.pruning.base import Pruner
+
+
+class Scale(Pruner):
+    """A group that no norm scales stays whole. The published floor outside residual blocks is 16 channels."""
+
+    class Settings(Pruner.Settings):
+        name: Literal["scale"] = "scale"
+        by: Literal["threshold", "ratio"] = "threshold"
+        least: int = Field(16, ge=1)
+
+    def scores(self, network: Generator) -> dict[str, Tensor]:
+        tensors = network.state_dict()
+        found = {g.name: tensors[g.scale].float().abs() for g in network.groups() if g.scale in tensors}
+        if not found:
+            raise UsageError(
+                f"method scale: the norms of this {network.family} have no scales to judge by; use l1, or a teacher "
+                "with norm = 'batch' or 'instance_affine'."
+            )
+        return found

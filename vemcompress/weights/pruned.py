@@ -1,0 +1,99 @@
+"""The file of a pruned network of the user's own class: its weights, and in the metadata what channels each layer has.
+
+The class itself is not in it: whoever loads it gives --teacher-class again.
+"""
+
+import json
+from typing import Any
+
+import torch
+from torch import nn
+
+import vemcompress
+from vemcompress.errors import InputError
+from vemcompress.weights.artifact import FORMAT, FORMAT_VERSION, check_version, is_artifact
+from vemcompress.weights.custom import CustomGenerator
+from vemcompress.weights.tensors import safetensors_bytes
+
+_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, nn.InstanceNorm2d, nn.PReLU)
+_CHANNELS = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_parameters")
+_OUTPUTS = ("out_channels", "out_features", "num_features", "num_parameters")
+
+
+def pruned_bytes(generator: CustomGenerator, *, teacher: dict[str, Any], extra: dict[str, str]) -> bytes:
+    """The file's content; `teacher` and `extra` as `artifact.artifact_bytes` takes them."""
+    layers = {name: _channels(layer) for name, layer in generator.module.named_modules()}
+    metadata = extra | {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "vemcompress": vemcompress.__version__,
+        "family": CustomGenerator.family,
+        "class": generator.name,
+        "layers": json.dumps({name: channels for name, channels in layers.items() if channels}),
+        "teacher": json.dumps(teacher),
+    }
+    return safetensors_bytes(generator.module.state_dict(), metadata)
+
+
+def is_pruned_class(metadata: dict[str, str]) -> bool:
+    """Whether a file is one of these."""
+    return is_artifact(metadata) and metadata.get("family") == CustomGenerator.family
+
+
+def class_wanted(metadata: dict[str, str], source: str) -> InputError:
+    """For a file that was opened without its class."""
+    name = "".join(c for c in metadata.get("class", "")[:80] if c.isprintable()) or "module:Class"
+    return InputError(f"{source}: is a pruned network of the class {name}: give --teacher-class {name}")
+
+
+def narrow_as_saved(network: nn.Module, metadata: dict[str, str], source: str) -> None:
+    """Give a new network of the class the channels that the file says, with empty weights, in place.
+
+    Raises InputError where the class has other layers, or fewer channels than the file.
+    """
+    check_version(metadata, source)
+    try:
+        saved = json.loads(metadata["layers"])
+        own = {name: (layer, _channels(layer)) for name, layer in network.named_modules()}
+        own = {name: found for name, found in own.items() if found[1]}
+        if saved.keys() != own.keys():
+            raise ValueError("other layers")
+        for name, (layer, whole) in own.items():
+            wanted = saved[name]
+            if wanted.keys() != whole.keys() or not all(_fits(wanted[key], whole[key]) for key in whole):
+                raise ValueError("other channels")
+            if wanted != whole:
+                _narrow(layer, wanted)
+    except (KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{source}: its layers are not those of this class: give the class that it was pruned from"
+        ) from error
+
+
+def _fits(value, whole: int) -> bool:
+    return type(value) is int and 1 <= value <= whole
+
+
+def _channels(layer: nn.Module) -> dict[str, int]:
+    """What a layer calls its channels; empty for one that has none of its own."""
+    if not isinstance(layer, _LAYERS):
+        return {}
+    return {name: getattr(layer, name) for name in _CHANNELS if hasattr(layer, name)}
+
+
+def _narrow(layer: nn.Module, channels: dict[str, int]) -> None:
+    for name, value in channels.items():
+        setattr(layer, name, value)
+    outputs = next(channels[key] for key in _OUTPUTS if key in channels)
+    inputs = channels.get("in_channels", channels.get("in_features"))
+    for tensors in (layer._parameters, layer._buffers):
+        for name, tensor in tensors.items():
+            if tensor is None or tensor.dim() == 0:
+                continue
+            shape: tuple[int, ...] = (outputs,)
+            if tensor.dim() > 1:
+                groups = channels.get("groups", 1)
+                pair = (inputs, outputs) if isinstance(layer, nn.ConvTranspose2d) else (outputs, inputs)
+                shape = (pair[0], pair[1] // groups, *tensor.shape[2:])
+            empty = torch.empty(shape, dtype=tensor.dtype)
+            tensors[name] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty

@@ -1,0 +1,136 @@
+"""Channel groups of a network of the user's own class, from Torch-Pruning's dependency graph (Fang et al., CVPR 2023).
+
+Only the graph is used: cutting and saving are our own.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from vemcompress.errors import InputError, UsageError
+from vemcompress.networks.base import Generator
+from vemcompress.networks.groups import cut, masked
+from vemcompress.networks.slots import Group, Slot, passes, reads, writes
+from vemcompress.weights.counting import first_line
+
+_SIDE = 64  # of the image that the network is traced with
+
+
+def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = "") -> tuple[Group, ...]:
+    """The groups of `network`, which takes images of so many channels; `name` is for errors.
+
+    They are named after a layer that makes the channels. Left out are those that a layer mixes which is not known
+    here, such as group norm or attention. `prefix` goes before the tensors' names. Raises UsageError without
+    Torch-Pruning, InputError where the class cannot be traced.
+    """
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise UsageError(
+            f"{name}: the channels of your own class are found by Torch-Pruning: pip install 'vemcompress[prune]'"
+        ) from error
+    # A copy, because tracing needs gradients of all weights.
+    traced = copy.deepcopy(network).requires_grad_(True)
+    modules = {module: path for path, module in traced.named_modules()}
+    try:
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            graph = torch_pruning.DependencyGraph()
+            graph.build_dependency(traced, torch.zeros(1, channels, _SIDE, _SIDE), verbose=False)
+            found = [_group(graph, items, modules, prefix) for items in graph.get_all_groups()]
+    except Exception as error:  # Torch-Pruning raises whatever its walk runs into
+        what = first_line(error)
+        raise InputError(
+            f"{name}: Torch-Pruning cannot trace this class ({type(error).__name__}: {what}): its forward must be made "
+            "of layers with gradients; distil it instead"
+        ) from error
+    return tuple(group for group in found if group is not None and group.size > 1)
+
+
+def cut_and_compared(network: Generator, kept: Mapping[str, Tensor]) -> Generator:
+    """The cut network of a class whose groups were traced, whose image is that of the masked one for some noise.
+
+    Raises InputError where it is not, or where the cut network does not run.
+    """
+    reason = "the image is another one"
+    try:
+        small = cut(network, kept)
+        side = network.multiple * -(-max(network.min_size, 64) // network.multiple)
+        x = torch.rand(1, network.in_channels, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        sizes = {group.name: group.size for group in network.groups()}
+        masks = {name: torch.zeros(sizes[name]).index_fill(0, channels, 1.0) for name, channels in kept.items()}
+        with torch.no_grad():
+            expected = masked(network, masks, x)[0]
+            found = small(x)
+            if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-3):
+                return small
+    except Exception as error:  # the user's own code may raise anything
+        reason = f"{type(error).__name__}: {first_line(error)}"
+    raise InputError(
+        f"{network.name}: does not work with fewer channels ({reason}): its forward depends on their number in a way "
+        "that tracing cannot see; distil it into a known student instead."
+    )
+
+
+def _group(graph, items, modules: dict[nn.Module, str], prefix: str) -> Group | None:
+    """Torch-Pruning's group as ours, or None where its channels cannot be removed."""
+    root = items[0].dep.target.module
+    size, slots, scale = len(items[0].idxs), [], None
+    for item in items:
+        layer = item.dep.target.module
+        if type(layer).__name__ == "_OutputOp":
+            return None
+        if layer not in modules:  # concatenation, sum, activation, ...: where channels lie is told by the layers
+            if isinstance(layer, nn.Parameter):
+                return None
+            continue
+        makes = graph.is_out_channel_pruning_fn(item.dep.handler)
+        places = _places(item.idxs, item.root_idxs, size)
+        for start, each in places or ():
+            found = _slots(layer, f"{prefix}{modules[layer]}", makes, start, each)
+            if found is None:
+                return None
+            slots += found
+        if not places:
+            return None
+        if scale is None and hasattr(layer, "num_features") and layer.weight is not None:
+            scale = f"{prefix}{modules[layer]}.weight"
+    return Group(modules[root], size, tuple(dict.fromkeys(slots)), scale)
+
+
+def _slots(layer: nn.Module, path: str, makes: bool, start: int, each: int) -> tuple[Slot, ...] | None:
+    """Where channels lie in a layer; None in one that mixes them."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if layer.groups > 1:
+            depthwise = layer.groups == layer.in_channels == layer.out_channels
+            return passes(path, start=start, each=each) if depthwise else None
+        kind = {"transposed": isinstance(layer, nn.ConvTranspose2d), "start": start, "each": each}
+        return writes(path, **kind) if makes else reads(path, **kind)
+    if isinstance(layer, nn.Linear):
+        return writes(path, start=start, each=each) if makes else reads(path, start=start, each=each)
+    if isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d):
+        return passes(path, start=start, each=each)
+    if isinstance(layer, nn.PReLU):
+        return passes(path, start=start, each=each) if layer.num_parameters > 1 else ()
+    return () if not list(layer.parameters()) else None
+
+
+def _places(indices: list[int], roots: list[int], size: int) -> list[tuple[int, int]] | None:
+    """(start, each) of where the channels lie, once or more often; None where they lie in no such order."""
+    of: dict[int, list[int]] = {}
+    for index, root in zip(indices, roots, strict=True):
+        of.setdefault(root, []).append(index)
+    rows = [sorted(of.get(channel, ())) for channel in range(size)]
+    times = len(rows[0])
+    if not times or any(len(row) != times for row in rows):
+        return None
+    first = rows[0]
+    if all(row == [i + channel for i in first] for channel, row in enumerate(rows)):
+        return [(start, 1) for start in first]
+    start = first[0]
+    if all(row == [start + channel * times + i for i in range(times)] for channel, row in enumerate(rows)):
+        return [(start, times)]
+    return None
