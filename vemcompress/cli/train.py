@@ -58,6 +58,9 @@ def distill(
         str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
     ] = None,
     teacher_class: TeacherClass = None,
+    student_class: Annotated[
+        str | None, typer.Option(metavar="MODULE:CLASS", help="The class of --student, where it is your own.")
+    ] = None,
     device: Device = "auto",
     max_hours: MaxHours = None,
     json: Json = False,
@@ -89,6 +92,7 @@ def distill(
         "train.compile": compile,
         "student.width": width,
         "student.source": student,
+        "student.class_path": student_class,
         "student.target_macs": None if target_macs is None else macs_of(target_macs),
         "teacher.class_path": teacher_class,
     }

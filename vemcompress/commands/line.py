@@ -19,6 +19,7 @@ from torch import Tensor
 from vemcompress import __version__
 from vemcompress.commands import opening
 from vemcompress.commands.facts import Facts
+from vemcompress.commands.inspect import cost_of
 from vemcompress.data.images import save_png
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.runs.best import Picker
@@ -152,9 +153,8 @@ def environment(device: torch.device, **networks: dict) -> dict:
 
 def described(network: Generator, size: int) -> dict:
     """Family, parameters and MACs at `size`, for people."""
-    cost = network.config.cost(size, size) if network.config is not None else None
     return {
         "family": network.family,
         "parameters": count_parameters(network),
-        "macs": cost.macs() if cost else None,
+        "macs": cost_of(network, size, size).macs(),
     }

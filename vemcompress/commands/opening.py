@@ -133,7 +133,7 @@ def load_student(plan: Recipe) -> tuple[Recipe, Loaded | None]:
     source = getattr(settings, "source", None)
     if source is None:
         return plan, None
-    loaded = load(source)
+    loaded = load(source, class_path=settings.class_path)
     if settings.sha256 not in (None, loaded.sha256):
         raise InputError(
             f"{source}: is not the student that this run began with (SHA-256 {loaded.sha256[:12]}, then "

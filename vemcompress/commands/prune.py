@@ -15,7 +15,6 @@ from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.files import check_target, write_atomically
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, weights_of
-from vemcompress.weights.pruned import pruned_bytes
 
 CONVENTIONS = tuple(Cost().macs())
 
@@ -96,6 +95,4 @@ def _described(network: Generator, size: int) -> dict:
 def _content(small: Generator, loaded: Loaded, method: str, target: int, convention: str, size: int) -> bytes:
     how = {"method": method, "target_macs": target, "convention": convention, "size": size}
     extra = {"pruned": json.dumps(how)}
-    if small.config is None:
-        return pruned_bytes(small, teacher=loaded.provenance(), extra=extra)
     return artifact_bytes(small, teacher=loaded.provenance(), extra=extra)

@@ -7,12 +7,13 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.base import Generator, use_image_statistics
-from vemcompress.weights.artifact import is_artifact, rebuild
+from vemcompress.weights.artifact import rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
 from vemcompress.weights.files import sha256_file
 from vemcompress.weights.folder import made
+from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
-from vemcompress.weights.pruned import class_wanted, is_pruned_class, narrow_as_saved
+from vemcompress.weights.own_class import class_wanted, is_own_class, narrow_as_saved
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
 
@@ -71,11 +72,11 @@ def load_generator(source: str | Path, *, class_path: str | None = None, norm: s
 def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:
     if class_path is not None:
         network = build_custom(class_path)
-        if is_pruned_class(state.metadata):
+        if is_own_class(state.metadata):
             narrow_as_saved(network, state.metadata, source)
         fill_strictly(network, state.tensors, state.prefix, source, class_path)
         return CustomGenerator(network, class_path).eval(), "class"
-    if is_pruned_class(state.metadata):
+    if is_own_class(state.metadata):
         raise class_wanted(state.metadata, source)
     if is_artifact(state.metadata):
         return rebuild(state.tensors, state.metadata, source), "artifact"
