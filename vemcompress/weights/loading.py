@@ -64,6 +64,17 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
     return Loaded(generator, name, digest, origin, revision, licence, norm, state.metadata)
 
 
+def load_known(source: str | Path, sha256: str | None, what: str, *, class_path: str | None = None) -> Loaded:
+    """As `load`, of `what` a run began with. Raises InputError (4) where it is not the file of this hash."""
+    loaded = load(source, class_path=class_path)
+    if sha256 not in (None, loaded.sha256):
+        raise InputError(
+            f"{source}: is not the {what} that this run began with (SHA-256 {loaded.sha256[:12]}, then {sha256[:12]}); "
+            "put that file back, or start a new run."
+        )
+    return loaded
+
+
 def load_generator(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> nn.Module:
     """The generator alone, in eval mode; arguments and errors as `load`."""
     return load(source, class_path=class_path, norm=norm).generator
