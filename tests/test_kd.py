@@ -8,20 +8,21 @@ import torch.nn.functional as F
 from gans_toys import as_batch, toy_unet
 from teach_toys import CRD, TRAIN, UNET, VEM, toy_data
 from torch import Tensor, nn
-from toys import TOY, random, toy_teacher, toy_teacher_file
+from toys import TOY, random, toy_plan, toy_teacher, toy_teacher_file
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
 from vemcompress.algorithms.distillation import Distillation, Needs
 from vemcompress.algorithms.kd import KD
 from vemcompress.commands.distill import distill
+from vemcompress.commands.parts import distillation
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.gans import CycleGAN, Pix2PixTeachers
 from vemcompress.gans.adversary import Adversary
 from vemcompress.gans.teachers import Frozen, Online, Phased, Phases
 from vemcompress.information import INFORMATION, build_information
-from vemcompress.networks.base import Config, Generator, LatentInput
+from vemcompress.networks.base import Config, Generator, ImageInput, LatentInput
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig
 from vemcompress.training.optimizers import Runner
 from vemcompress.training.stepper import Stepper
@@ -201,6 +202,31 @@ def test_the_average_of_the_student_is_what_the_run_gives():
     written, learning = algorithm.artifacts()["student"], algorithm.companions()["student_learning"][0]
     assert torch.allclose(written.head.weight, (start + learning.head.weight) / 2)
     assert not torch.equal(written.head.weight, learning.head.weight)
+
+
+class Enlarged(Generator):
+    """Images to images of four times their size."""
+
+    def __init__(self):
+        super().__init__(toy_teacher().config)
+        self.conv = nn.Conv2d(3, 48, 3, padding=1)
+
+    @property
+    def takes(self):
+        return ImageInput(3, scale=4)
+
+    def forward_with_taps(self, x: Tensor, names):
+        return F.pixel_shuffle(self.conv(x), 4).tanh(), {}
+
+
+def test_the_energy_network_is_of_the_size_of_what_the_student_draws():
+    plan = toy_plan(toy_teacher(), "information.start=buffer", "information.buffer=2")
+    plan = plan.model_copy(update={"algorithm": KD.Settings(feature=0)})
+    algorithm = distillation(plan, Enlarged(), student=Enlarged())
+    assert algorithm.information.memory.shape == (2, 3, 128, 128)
+    out = algorithm(Batch(torch.rand(2, 3, 32, 32) * 2 - 1), random())
+    algorithm.information.energy_terms(out)
+    assert out.samples.shape == (2, 3, 128, 128)
 
 
 # -- whole runs ------------------------------------------------------------------------------------------------------
