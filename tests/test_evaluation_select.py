@@ -14,8 +14,8 @@ from vemcompress.data.sets import test_set
 from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, NumericalError, RecipeError
 from vemcompress.evaluation import evaluate, load_extractor
+from vemcompress.evaluation.judge import scorer
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
-from vemcompress.evaluation.select import scorer
 from vemcompress.networks.features import squeezenet_features
 from vemcompress.runs.best import Score
 

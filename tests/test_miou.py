@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import segmenters
-from vemcompress.evaluation.miou import Miou, confusion, evaluate_miou, iou_per_class, mean_iou, pixel_accuracy
+from vemcompress.evaluation.segmentation import Miou, confusion, evaluate_miou, iou_per_class, mean_iou, pixel_accuracy
 from vemcompress.evaluation.segmenters import DRNSegmenter, Segmenter, class_map, load_drn
 from vemcompress.networks.segmentation import DRN
 

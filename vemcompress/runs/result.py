@@ -1,4 +1,4 @@
-"""What a run folder says of the networks in it: the last one's step, and the best checkpoint."""
+"""What a run folder gives: its network, the step that it is at, and its best checkpoint."""
 
 import json
 from dataclasses import dataclass

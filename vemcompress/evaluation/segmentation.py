@@ -1,5 +1,5 @@
-"""Mean intersection over union: what a segmentation network sees in generated images, against the label maps they
-were drawn from.
+"""mIoU and pixel accuracy: what a segmentation network sees in generated images, against the label maps that these were
+drawn from.
 
 One confusion matrix over all pixels of all images, rows the truth, columns the prediction; predictions are brought to
 the label maps' size. With DRN-D-105 and Cityscapes' 2048x1024 train ids this is the protocol of GAN-Compression, OMGD
@@ -8,15 +8,21 @@ and VEM, which print 100 times the figure.
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from vemcompress.data import cityscapes
 from vemcompress.data.indices import VOID
 from vemcompress.data.labels import Ids, LabelMaps
+from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, UsageError
+from vemcompress.evaluation.gather import BYTES, Gather, Gathered, Views
+from vemcompress.evaluation.metric import Given, Metric, Needs, Tools
 from vemcompress.evaluation.segmenters import Segmenter, class_map
 from vemcompress.system import distributed
 
@@ -156,3 +162,78 @@ def evaluate_miou(
     if surplus := sum(1 for _ in rest):
         raise UsageError(f"mIoU was given {meter.images} images and {meter.images + surplus} label maps; pair them.")
     return meter.result()
+
+
+def lacks_labels(images: ImageSet) -> str | None:
+    """Why images have no label maps that a generator draws photos from, as the rest of the sentence "needs ..."."""
+    pairs = images.pairs
+    if pairs is None or pairs.labels is None:
+        return "maps of class numbers beside the photos; set data.kind=labels and data.classes"
+    if not pairs.labels_are_input:
+        return "photos that were drawn from label maps; set data.direction so that the labels are the input"
+    return None
+
+
+def meter(segmenter: Segmenter, images: ImageSet) -> Miou:
+    """mIoU against the label maps of `images`, which have some. Raises InputError for a segmenter of other classes.
+
+    A void that has a channel of its own behind the classes is none of the segmenter's.
+    """
+    labels = images.pairs.labels
+    if labels.ids != "index":
+        return Miou(segmenter, cityscapes.CLASSES, cityscapes.IGNORED)
+    classes = labels.classes
+    if labels.void == classes - 1 and segmenter.classes in (None, classes - 1):
+        classes -= 1
+    return Miou(segmenter, classes, IGNORE if labels.void is None else labels.void)
+
+
+class Segmented(Gather):
+    """A confusion matrix of one role's images."""
+
+    def __init__(self, miou: Miou):
+        self.miou = miou
+
+    def add(self, views: Views, role: str) -> None:
+        self.miou.add(views[role].rgb, views.truths)
+
+    def merge(self) -> None:
+        self.miou.merge()
+
+
+@dataclass(frozen=True)
+class Segmentation(Metric):
+    """As the papers print it, in 0..100; `_real` of the real photos."""
+
+    name: Literal["miou", "pixel_accuracy"]
+
+    higher, gathers, needs = True, "classes", Needs(labels=True)
+
+    def offered(self, given: Given) -> bool:
+        """Nobody thinks of segmentation where there are neither label maps nor a segmenter."""
+        found = given.segmenter, given.no_labels is None
+        return all(found) or (any(found) and self.name == "miou")
+
+    def reads(self, role: str) -> bool:
+        return role != "real"
+
+    def start(self, tools: Tools) -> Segmented:
+        return Segmented(tools.meter())
+
+    def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
+        suffix = "_real" if role == "target" else ""
+        return {f"{self.name}{suffix}": 100 * gathered[role, self.gathers].miou.result()[self.name]}
+
+    def by_class(self, role: str, gathered: Gathered) -> dict[str, float | None]:
+        found = gathered[role, self.gathers].miou.result()["iou"]
+        return {name: None if value is None else 100 * value for name, value in found.items()}
+
+    def protocol(self, gathered: Gathered, tools: Tools) -> str:
+        found = next(gather.miou for (_, what), gather in gathered.items() if what == self.gathers)
+        said, made = found.protocol.removesuffix("."), f"drawn at {tools.size} px; {BYTES}"
+        if self.name == "miou":
+            return f"in 0..100 as the papers print it: {said}, {made}."
+        return f"percent of the labelled pixels whose class is right; {said.partition('; ')[2]}, {made}."
+
+
+SEGMENTATION = (Segmentation("miou"), Segmentation("pixel_accuracy"))
