@@ -1,21 +1,18 @@
 """Which metrics there are, which of them can be had, and what they need, loaded before any image is read."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
 
 from vemcompress.data.pairs import Unpaired
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, NetworkError, OutputError, UsageError
 from vemcompress.evaluation.distances import DISTANCES
-from vemcompress.evaluation.extractors import INCEPTION, Extractor, load_extractor, squeezenet_name
+from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.fidelity import FIDELITY
 from vemcompress.evaluation.metric import Given, Metric, Real, Tools, lacking
-from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, meter
-from vemcompress.evaluation.segmenters import Segmenter
+from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, meters
 from vemcompress.evaluation.statistics import check_fit, image_paths, load_statistics
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*FIDELITY, *SEGMENTATION, *DISTANCES)}
@@ -38,24 +35,24 @@ class Chosen:
     asked: bool
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def skip(self, metric: Metric, error: Exception) -> None:
-        """Raises the error where the metric was asked for."""
-        if self.asked:
+    def skip(self, metrics: Sequence[Metric], error: Exception) -> None:
+        """Leave out these metrics. Raises the error where they were asked for."""
+        if metrics and self.asked:
             raise error
-        self.metrics.remove(metric)
-        self.skipped[metric.name] = str(error)
+        self.metrics = [metric for metric in self.metrics if metric not in metrics]
+        self.skipped |= {metric.name: str(error) for metric in metrics}
 
 
 def choose(names: Sequence[str] | None, given: Given) -> Chosen:
     """Choose the metrics; None means all that are offered, such as distances to the teacher where nothing is real.
 
-    Raises UsageError for an unknown name, for one asked for that lacks its input, and where nothing is left.
+    Those that were asked for come in that order. Raises UsageError for an unknown name, for one asked for that lacks
+    its input, and where nothing is left.
     """
     if unknown := [name for name in names or () if name not in METRICS]:
         raise UsageError(f"metric {unknown[0]!r} is not known; the known ones are {', '.join(METRICS)}.")
     chosen = Chosen([], bool(names))
-    wanted = dict.fromkeys(names or ())
-    for metric in [METRICS[name] for name in wanted] or [m for m in METRICS.values() if m.offered(given)]:
+    for metric in [METRICS[n] for n in dict.fromkeys(names or ())] or [m for m in METRICS.values() if m.offered(given)]:
         if reason := lacking(metric.needs, given, _WORDS):
             if names:
                 raise UsageError(f"metric {metric.name} needs {reason}.")
@@ -68,16 +65,7 @@ def choose(names: Sequence[str] | None, given: Given) -> Chosen:
 
 
 def prepare(
-    metrics: Sequence[str] | None,
-    images: ImageSet,
-    teacher,
-    real,
-    features: str | None,
-    features_weights,
-    inception,
-    segmenter: Segmenter | None,
-    device: torch.device,
-    seed: int = 0,
+    metrics, images: ImageSet, teacher, real, features, features_weights, inception, segmenter, device, seed: int
 ) -> tuple[Chosen, Tools]:
     """The metrics of an evaluation and what they work with. Arguments and errors are `evaluate`'s; cheap checks come
     first."""
@@ -85,26 +73,25 @@ def prepare(
         features = squeezenet_name(features, features_weights)
     is_npz = isinstance(real, str | os.PathLike) and Path(real).suffix.lower() == ".npz"
     side = Real() if is_npz else real_side(images, real)
-    chosen = choose(
-        metrics,
-        Given(
-            teacher=teacher is not None,
-            targets=images.pairs is not None,
-            real="statistics" if is_npz else side.kind,
-            features=(INCEPTION, features) if features else (INCEPTION,),
-            segmenter=segmenter is not None,
-            no_labels=lacks_labels(images),
-        ),
-    )
+    given = given_with(images, "statistics" if is_npz else side.kind, features, teacher, segmenter)
+    chosen = choose(metrics, given)
     if is_npz:
         side = Real(statistics=load_statistics(real))
     tools = Tools(device, images.settings.size, side, seed=seed)
-    if any(metric.needs.labels for metric in chosen.metrics):
-        tools.meter = meter_of(segmenter, images)
-    _load_extractors(chosen, tools, {INCEPTION: inception, features: features_weights})
-    if side.statistics is not None:
-        _check_statistics(chosen, tools, real)
+    equip(chosen, tools, images, segmenter, {INCEPTION: inception, features: features_weights}, real)
     return chosen, tools
+
+
+def given_with(images: ImageSet, real, features: str | None, teacher, segmenter) -> Given:
+    """What these and an image set give, however many and large its images are."""
+    return Given(
+        teacher=teacher is not None,
+        targets=images.pairs is not None,
+        real=real,
+        features=(INCEPTION, features) if features else (INCEPTION,),
+        segmenter=segmenter is not None,
+        no_labels=lacks_labels(images),
+    )
 
 
 def real_side(images: ImageSet, real=None) -> Real:
@@ -119,43 +106,30 @@ def real_side(images: ImageSet, real=None) -> Real:
     return Real()
 
 
-def meter_of(segmenter: Segmenter, images: ImageSet):
-    """What makes a new `Miou`. Raises InputError for a segmenter of other classes, at once."""
-    meter(segmenter, images)
-    return lambda: meter(segmenter, images)
+def equip(chosen: Chosen, tools: Tools, images: ImageSet, segmenter, weights: dict, real=None) -> None:
+    """Give the metrics meters and extractors, each loaded once, from `weights` by name.
 
-
-def _load_extractors(chosen: Chosen, tools: Tools, weights: dict) -> None:
-    """What cannot be had is an error where it was asked for, else its metrics are skipped."""
-    found: dict[str, Extractor | Exception] = {}
-    for metric in [metric for metric in chosen.metrics if metric.needs.features]:
-        name = metric.needs.features
-        if name not in found:
-            try:
-                found[name] = load_extractor(name, weights.get(name)).to(tools.device)
-            except (NetworkError, OutputError) as error:
-                found[name] = error
-        if isinstance(found[name], Exception):
-            chosen.skip(metric, found[name])
-    _keep(chosen.metrics, tools, found)
-
-
-def _check_statistics(chosen: Chosen, tools: Tools, path) -> None:
-    """Leave out the metrics whose features are not those of the statistics; an error where none fits them."""
-    distances, last = [metric for metric in chosen.metrics if metric.needs.features], None
-    left = len(distances)
-    for metric in distances:
+    An extractor that cannot be had is an error where it was asked for, else its metrics are skipped; likewise those
+    that the statistics of `real` do not fit, and an error where these fit none.
+    """
+    if any(metric.needs.labels for metric in chosen.metrics):
+        tools.meter = meters(segmenter, images)
+    misfit = None
+    for name in dict.fromkeys(metric.needs.features for metric in chosen.metrics if metric.needs.features):
+        metrics = [metric for metric in chosen.metrics if metric.needs.features == name]
         try:
-            if metric.needs.real:
-                check_fit(tools.real.statistics, tools.extractors[metric.needs.features], path)
+            extractor = tools.extractors.pop(name, None) or load_extractor(name, weights.get(name)).to(tools.device)
+        except (NetworkError, OutputError) as error:
+            chosen.skip(metrics, error)
+            continue
+        to_real = [metric for metric in metrics if metric.needs.real and tools.real.statistics is not None]
+        try:
+            if to_real:
+                check_fit(tools.real.statistics, extractor, real)
         except InputError as error:
-            chosen.skip(metric, error)
-            left, last = left - 1, error
-    if last is not None and not left:
-        raise last
-    _keep(chosen.metrics, tools, tools.extractors)
-
-
-def _keep(metrics: Iterable[Metric], tools: Tools, found: dict) -> None:
-    """The extractors of the metrics that are left."""
-    tools.extractors = {m.needs.features: found[m.needs.features] for m in metrics if m.needs.features}
+            chosen.skip(to_real, error)
+            misfit = error
+        if any(metric in chosen.metrics for metric in metrics):
+            tools.extractors[name] = extractor
+    if misfit and not tools.extractors:
+        raise misfit

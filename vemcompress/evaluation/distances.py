@@ -5,7 +5,8 @@ distance's mathematics are in `frechet.py`.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -85,7 +86,6 @@ class Features(Gather):
         self._extractor, self._device, self._at_a_time = extractor, device, rows
         self._rows: list[Tensor] = []
         self._fresh: list[Tensor] = []
-        self._statistics: Statistics | None = None
 
     def add(self, views: Views, role: str) -> None:
         """On the extractor's device, where a few thousand features wait: fetching every batch's would stall it."""
@@ -104,14 +104,13 @@ class Features(Gather):
         self._fetch()
         return torch.cat(self._rows)
 
+    @cached_property
     def statistics(self) -> Statistics:
-        """Computed once: they serve every distance on these features. Raises InputError for fewer than 2 images."""
-        if self._statistics is None:
-            self._statistics = statistics_of(self.matrix(), self._device, rows=self._at_a_time)
-        return self._statistics
+        """They serve every distance on these features. Raises InputError for fewer than 2 images."""
+        return statistics_of(self.matrix(), self._device, rows=self._at_a_time)
 
     def settle(self) -> None:
-        self.statistics()
+        _ = self.statistics
 
     def _fetch(self) -> None:
         if self._fresh:
@@ -120,22 +119,22 @@ class Features(Gather):
 
 
 @dataclass(frozen=True)
-class _Distance(Metric):
+class Distance(Metric):
     """Of the images of every network to `real` ones or the `teacher`'s, on an extractor's features."""
 
-    name: str
-    extractor: str
     against: Literal["real", "teacher"]
+    how: ClassVar[str]
+    of_real: ClassVar[Literal["images", "statistics"]]
 
-    higher = False
-
-    @property
-    def gathers(self) -> str:
-        return self.extractor
+    @classmethod
+    def to(cls, against: Literal["real", "teacher"], name: str, extractor: str) -> Self:
+        real = cls.of_real if against == "real" else None
+        needs = Needs(teacher=against == "teacher", real=real, features=extractor, images=2)
+        return cls(name, False, extractor, needs, against)
 
     def offered(self, given: Given) -> bool:
         """Distances to the teacher only where nothing is real."""
-        return self.against == ("real" if given.real else "teacher") and self.extractor in given.features
+        return self.against == ("real" if given.real else "teacher") and self.needs.features in given.features
 
     def reads(self, role: str) -> bool:
         return role not in NOT_MADE or role == self.against
@@ -144,7 +143,7 @@ class _Distance(Metric):
         return role not in (*NOT_MADE, self.against)
 
     def start(self, tools: Tools) -> Features:
-        return Features(tools.extractors[self.extractor], tools.device, tools.rows)
+        return Features(tools.extractors[self.needs.features], tools.device, tools.rows)
 
     def protocol(self, gathered: Gathered, tools: Tools) -> str:
         against = f"the teacher's outputs for the same {gathered.images} inputs"
@@ -152,60 +151,44 @@ class _Distance(Metric):
             size = tools.size if tools.real.statistics is None else tools.real.statistics.size
             number = "an unknown number of" if gathered.real is None else str(gathered.real)
             against = f"{number} {tools.real.what} at {'their own size' if size is None else f'{size} px'}"
-        return (
-            f"{self._how(tools)} of {tools.extractors[self.extractor].protocol}; {BYTES}; {gathered.images} outputs "
-            f"at {tools.size} px against {against}."
-        )
-
-    def _how(self, tools: Tools) -> str:
-        raise NotImplementedError
+        how, of = self.how.format(seed=tools.seed), tools.extractors[self.needs.features].protocol
+        return f"{how} of {of}; {BYTES}; {gathered.images} outputs at {tools.size} px against {against}."
 
 
-class Frechet(_Distance):
+class Frechet(Distance):
     """FID is this on the Inception's features; statistics of real images are enough."""
 
-    @property
-    def needs(self) -> Needs:
-        real = "statistics" if self.against == "real" else None
-        return Needs(teacher=self.against == "teacher", real=real, features=self.extractor, images=2)
+    how, of_real = "Frechet distance in float64", "statistics"
 
     def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
         known = tools.real.statistics if self.against == "real" else None
-        other = known or gathered[self.against, self.gathers].statistics()
-        return {self.name: distance(gathered[role, self.gathers].statistics(), other, tools.device)}
-
-    def _how(self, tools: Tools) -> str:
-        return "Frechet distance in float64"
+        other = known or gathered[self.against, self.gathers].statistics
+        return {self.name: distance(gathered[role, self.gathers].statistics, other, tools.device)}
 
 
-class Kernel(_Distance):
+class Kernel(Distance):
     """KID is this on the Inception's features; with its deviation (`_std`) where subsets were drawn."""
 
-    @property
-    def needs(self) -> Needs:
-        real = "images" if self.against == "real" else None
-        return Needs(teacher=self.against == "teacher", real=real, features=self.extractor, images=2)
+    of_real = "images"
+    how = (
+        f"unbiased cubic-kernel MMD in float64, all images at once up to {SUBSET_SIZE}, else the mean of {SUBSETS} "
+        "subsets drawn with seed {seed}"
+    )
 
     def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
         x, y = (gathered[of, self.gathers].matrix() for of in (role, self.against))
         value, deviation = kernel_distance(x, y, seed=tools.seed, device=tools.device)
         return {self.name: value} | ({} if deviation is None else {f"{self.name}_std": deviation})
 
-    def _how(self, tools: Tools) -> str:
-        return (
-            f"unbiased cubic-kernel MMD in float64, all images at once up to {SUBSET_SIZE}, else the mean of {SUBSETS} "
-            f"subsets drawn with seed {tools.seed}"
-        )
 
-
-def distances(extractor: str) -> tuple[Metric, ...]:
+def distances(extractor: str) -> tuple[Distance, ...]:
     """On an extractor's features; only the Inception's are called FID and KID."""
     frechet, kernel = ("fid", "kid") if extractor == INCEPTION else (f"frechet_{extractor}", f"mmd_{extractor}")
     return (
-        Frechet(frechet, extractor, "real"),
-        Kernel(kernel, extractor, "real"),
-        Frechet(f"{frechet}_to_teacher", extractor, "teacher"),
-        Kernel(f"{kernel}_to_teacher", extractor, "teacher"),
+        Frechet.to("real", frechet, extractor),
+        Kernel.to("real", kernel, extractor),
+        Frechet.to("teacher", f"{frechet}_to_teacher", extractor),
+        Kernel.to("teacher", f"{kernel}_to_teacher", extractor),
     )
 
 

@@ -56,8 +56,14 @@ class Inception(Extractor):
 
     def __init__(self, weights: str | Path | None = None):
         super().__init__()
-        path = downloaded_inception() if weights is None else Path(weights)
-        self.network = _frozen(_build_inception(path))
+        if weights is None:
+            weights = downloaded(
+                url := pytorch_fid.inception.FID_WEIGHTS_URL,
+                INCEPTION_SHA256,
+                failed=f"the Inception weights could not be had from {url}",
+                remedy="go online, or give the file with --inception PATH (in training --set train.inception=PATH)",
+            )
+        self.network = _frozen(_build_inception(Path(weights)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(_channels_last(images) / 255)[0].flatten(1)
@@ -132,17 +138,6 @@ def checked_features(extractor: Extractor, images: Tensor, checks: Checks) -> Te
     message = f"{extractor.name} gives NaN or Inf; its weights are damaged, give another file."
     checks.add(features, lambda finite: NumericalError(message))
     return features
-
-
-def downloaded_inception() -> Path:
-    """The weights' file in torch.hub's folder; raises as `downloaded`."""
-    url = pytorch_fid.inception.FID_WEIGHTS_URL
-    return downloaded(
-        url,
-        INCEPTION_SHA256,
-        failed=f"the Inception weights could not be had from {url}",
-        remedy="go online, or give the file with --inception PATH (in training --set train.inception=PATH)",
-    )
 
 
 def _build_inception(path: Path) -> nn.Module:

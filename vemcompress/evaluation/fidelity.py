@@ -44,24 +44,22 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
     return (a.double() - b.double()).abs().mean((1, 2, 3))
 
 
-_KINDS = {"ssim": ssim, "psnr": psnr, "l1": l1}
-_WORDS = {
-    "ssim": "SSIM (11x11 Gaussian of sigma 1.5, valid region, data range 1)",
-    "psnr": "PSNR in dB (data range 1, at most 100 dB an image)",
-    "l1": "mean absolute difference",
+_KINDS = {
+    "ssim": (ssim, "SSIM (11x11 Gaussian of sigma 1.5, valid region, data range 1)"),
+    "psnr": (psnr, "PSNR in dB (data range 1, at most 100 dB an image)"),
+    "l1": (l1, "mean absolute difference"),
 }
-_AGAINST = {"teacher": "the teacher's", "target": "the ground truth"}
+_WORDS = {"teacher": "the teacher's", "target": "the ground truth"}
 
 
 class Sum(Gather):
     """The sum over images of a kind of fidelity to another role's images."""
 
     def __init__(self, kind: str, against: str):
-        self._of, self._against = _KINDS[kind], against
-        self.value: float | Tensor = 0.0
+        self._of, self._against = _KINDS[kind][0], against
+        self.value: float | Tensor = 0.0  # it stays on the device, which would have to be waited for
 
     def add(self, views: Views, role: str) -> None:
-        # It stays on the device, which would have to be waited for.
         self.value = self.value + self._of(views[role].unit, views[self._against].unit).sum()
 
     def merge(self) -> None:
@@ -75,23 +73,8 @@ class Fidelity(Metric):
     kind: Literal["ssim", "psnr", "l1"]
     against: Literal["teacher", "target"]
 
-    @property
-    def name(self) -> str:
-        return f"{self.kind}_{self.against}"
-
-    gathers = name
-
-    @property
-    def higher(self) -> bool:
-        return self.kind != "l1"
-
-    @property
-    def needs(self) -> Needs:
-        size = WINDOW if self.kind == "ssim" else 1
-        return Needs(teacher=self.against == "teacher", targets=self.against == "target", size=size)
-
     def offered(self, given: Given) -> bool:
-        return self.against == "teacher" or given.targets
+        return given.targets or not self.needs.targets
 
     def reads(self, role: str) -> bool:
         return role not in (*NOT_MADE, self.against)
@@ -104,9 +87,15 @@ class Fidelity(Metric):
 
     def protocol(self, gathered: Gathered, tools: Tools) -> str:
         return (
-            f"{_WORDS[self.kind]} between each output and {_AGAINST[self.against]}, as floats in [0, 1], each image "
+            f"{_KINDS[self.kind][1]} between each output and {_WORDS[self.against]}, as floats in [0, 1], each image "
             f"alone and then the mean; {gathered.images} images at {tools.size} px."
         )
 
 
-FIDELITY = tuple(Fidelity(kind, against) for against in ("teacher", "target") for kind in ("ssim", "psnr", "l1"))
+def _fidelity(kind: str, against: str) -> Fidelity:
+    size = WINDOW if kind == "ssim" else 1
+    needs = Needs(teacher=against == "teacher", targets=against == "target", size=size)
+    return Fidelity(name := f"{kind}_{against}", kind != "l1", name, needs, kind, against)
+
+
+FIDELITY = tuple(_fidelity(kind, against) for against in ("teacher", "target") for kind in _KINDS)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vemcompress.data.samples import Batch
 from vemcompress.errors import InputError, NumericalError
-from vemcompress.evaluation.checks import Checks
+from vemcompress.evaluation.checks import Checks, Error
 from vemcompress.evaluation.frechet import double_device
 from vemcompress.system import distributed
 
@@ -31,12 +31,16 @@ class View:
     @cached_property
     def rgb(self) -> Tensor:
         """B x 3 x H x W, uint8. Raises InputError for images of other than 1 or 3 channels."""
-        return as_rgb(self.images if self.images.dtype == torch.uint8 else to_bytes(self.images))
+        images = self.images if self.images.dtype == torch.uint8 else to_bytes(self.images)
+        if (channels := images.shape[1]) not in (1, 3):
+            raise InputError(f"the generator gives {channels} channels; feature networks compare images of 1 or 3.")
+        return images.expand(-1, 3, -1, -1)
 
     @cached_property
     def unit(self) -> Tensor:
         """B x C x H x W, floats in [0, 1], where float64 can be had."""
-        return to_unit(self.images.to(double_device(self.images.device)))
+        images = self.images.to(double_device(self.images.device))
+        return images.float() / 255 if images.dtype == torch.uint8 else (images.float() + 1) / 2
 
 
 class Views(dict[str, View]):
@@ -90,7 +94,9 @@ def sweep(batches: Iterable[Batch], networks: Mapping[str, nn.Module], gathered:
         count = 0
         with evaluating(*networks.values()):
             for batch in batches:
-                made = {role: output_of(net, role, batch.x, batch.files, checks) for role, net in networks.items()}
+                made = {role: network(batch.x) for role, network in networks.items()}
+                for role, images in made.items():
+                    checks.add(images, _not_finite(role, batch.files))
                 gathered.add(Views(_alike(made, batch.others), checks, batch.truths))
                 checks.turn()
                 count += len(batch.files)
@@ -102,18 +108,15 @@ def sweep(batches: Iterable[Batch], networks: Mapping[str, nn.Module], gathered:
 
 def _alike(made: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
     """All of them. Raises InputError where what is compared with the first has not its shape."""
-    first, found = next(iter(made.values()), None), made | others
-    for role, images in found.items():
-        if first is None or role == "real":
-            continue
-        if role == "target":
-            whose, advice = "its ground truth", "give a generator of images of the input's size"
-        else:
+    first = next(iter(made.values()), None)
+    for role, images in (made | others).items():
+        if first is not None and role != "real" and images.shape != first.shape:
             whose, advice = f"the {role}", "evaluate a student with its own teacher"
-        if images.shape != first.shape:
+            if role == "target":
+                whose, advice = "its ground truth", "give a generator of images of the input's size"
             sizes = ["x".join(map(str, of.shape[1:])) for of in (first, images)]
             raise InputError(f"the student gives images of {sizes[0]} and {whose} of {sizes[1]}; {advice}.")
-    return found
+    return made | others
 
 
 @contextmanager
@@ -129,35 +132,16 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def output_of(model: nn.Module, role: str, x: Tensor, files: Sequence[Path], checks: Checks | None = None) -> Tensor:
-    """What a generator makes of a batch; NumericalError naming the file where it is not finite, from `checks`' next
-    look where they are given."""
-
+def _not_finite(role: str, files: Sequence[Path]) -> Error:
     def error(finite: Tensor) -> NumericalError:
         bad = files[int((~finite).nonzero()[0, 0])]
         return NumericalError(
             f"the {role} gives NaN or Inf for {bad}; its weights are damaged, use another checkpoint."
         )
 
-    y = model(x)
-    (checks or Checks("cpu")).add(y, error)
-    return y
+    return error
 
 
 def to_bytes(images: Tensor) -> Tensor:
     """A network's output in [-1, 1] to uint8 by truncation of (x + 1) / 2 * 255: OMGD's protocol."""
     return ((images.float() + 1) / 2 * 255).clamp(0, 255).to(torch.uint8)
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """[-1, 1], or uint8, to floats in [0, 1]."""
-    return images.float() / 255 if images.dtype == torch.uint8 else (images.float() + 1) / 2
-
-
-def as_rgb(images: Tensor) -> Tensor:
-    """B x 3 x H x W of images of 1 or 3 channels; InputError for others."""
-    if images.shape[1] == 1:
-        return images.expand(-1, 3, -1, -1)
-    if images.shape[1] != 3:
-        raise InputError(f"the generator gives {images.shape[1]} channels; feature networks compare images of 1 or 3.")
-    return images

@@ -1,7 +1,7 @@
 """The judge of networks: figures of one or many over the same images, for `eval`, the best checkpoint and searches."""
 
 from collections.abc import Mapping, Sequence
-from typing import overload
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -9,17 +9,19 @@ from torch import nn
 from vemcompress.data.samples import Samples
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, RecipeError
-from vemcompress.evaluation.choose import METRICS, meter_of, real_side
+from vemcompress.evaluation.choose import METRICS, Chosen, equip, given_with, real_side
 from vemcompress.evaluation.distances import Frechet, distances
-from vemcompress.evaluation.extractors import INCEPTION, Deepest, Extractor, load_extractor
+from vemcompress.evaluation.extractors import INCEPTION, Deepest, Extractor
 from vemcompress.evaluation.gather import Gathered, sweep
 from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Tools, lacking
-from vemcompress.evaluation.segmentation import lacks_labels
 from vemcompress.evaluation.segmenters import Segmenter
-from vemcompress.evaluation.sources import BATCH, Kept, OnEvent, Source
+from vemcompress.evaluation.sources import Kept, Source
+from vemcompress.evaluation.statistics import OnEvent
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.runs.best import Picker, Score
 from vemcompress.system import distributed
+
+BATCH = 8
 
 # What a recipe calls a metric that checkpoints are picked by, and what it says where that cannot be had.
 PICKED_BY = ("ssim_teacher", "l1_target", "frechet", "fid", "miou")
@@ -49,22 +51,22 @@ class Judge:
 
     def settle(self) -> None:
         """Gather the real images now, once and not in every pass. Raises InputError where they are too few."""
-        self._known = self._gathered("real")
-        if not self._known:
-            return
-        if not sweep(self.source.real_images(), {}, self._known, self.source.device):
-            by = next(metric.name for metric in self.metrics if metric.needs.real)
-            raise InputError(f"none of the real images to pick the best by '{by}' can be read; give other images.")
-        self._known.merge()
-        distributed.by_writer(lambda: [gather.settle() for gather in self._known.values()])
+        source, self._known = self.source, self._gathered("real")
+        if self._known:
+            images = source.real_images() if source.real.paths else source.inputs()
+            if not sweep(images, {}, self._known, source.device):
+                by = next(metric.name for metric in self.metrics if metric.needs.real)
+                raise InputError(f"none of the real images to pick the best by '{by}' can be read; give other images.")
+            self._known.merge()
+            distributed.by_writer(lambda: [gather.settle() for gather in self._known.values()])
 
     def gather(self, networks: Mapping[str, nn.Module]) -> Gathered:
         """One pass: what every metric gathers of every network's images, and of those beside them."""
-        source, device = self.source, self.source.device
-        gathered = self._gathered(*networks) if self._known is not None else self._gathered(*networks, *NOT_MADE)
+        source, device, settled = self.source, self.source.device, self._known is not None
+        gathered = self._gathered(*networks, *(() if settled else NOT_MADE))
         gathered.images = sweep(source.inputs(), networks, gathered, device)
         source.check(gathered.images)
-        if self._known is None and any(metric.needs.real for metric in self.metrics):
+        if not settled and any(metric.needs.real for metric in self.metrics):
             known = source.real.statistics
             gathered.real = gathered.images if known is None else known.images
             if source.real.paths:
@@ -74,23 +76,16 @@ class Judge:
         gathered.update(self._known or {})
         return gathered
 
-    @overload
-    def __call__(self, networks: nn.Module) -> dict[str, Score]: ...
-    @overload
-    def __call__(self, networks: Mapping[str, nn.Module]) -> dict[str, dict[str, Score]]: ...
-
-    def __call__(self, networks):
+    def __call__(self, networks: nn.Module | Mapping[str, nn.Module]) -> dict:
         if isinstance(networks, nn.Module):
             return self({"student": networks})["student"]
         gathered = self.gather(networks)
 
-        def score(role: str, metric: Metric) -> Score:
-            value = metric.figures(role, gathered, self.tools)[metric.name]
-            return Score(metric.name, value, metric.higher, self.on, gathered.images)
+        def scores(role: str) -> dict[str, Score]:
+            found = {m: m.figures(role, gathered, self.tools)[m.name] for m in self.metrics if m.scores(role)}
+            return {m.name: Score(m.name, value, m.higher, self.on, gathered.images) for m, value in found.items()}
 
-        return distributed.from_writer(
-            lambda: {role: {metric.name: score(role, metric) for metric in self.metrics} for role in networks}
-        )
+        return distributed.from_writer(lambda: {role: scores(role) for role in networks})
 
     def _gathered(self, *roles: str) -> Gathered:
         found = Gathered()
@@ -127,30 +122,16 @@ def judge_by(
     """
     if isinstance(features, FeatureNetwork):
         features = Deepest(features)
-    device, real = torch.device(device), real_side(images)
-    given = Given(
-        teacher=teacher is not None,
-        targets=images.pairs is not None,
-        real=real.kind,
-        features=(INCEPTION, features.name) if features else (INCEPTION,),
-        segmenter=segmenter is not None,
-        no_labels=lacks_labels(images),
-        images=len(images.paths),
-        size=images.settings.size,
-    )
+    device, real, size = torch.device(device), real_side(images), images.settings.size
+    given = given_with(images, real.kind, features and features.name, teacher, segmenter)
+    given = replace(given, images=len(images.paths), size=size)
     metrics = [_metric(name, features, given) for name in names]
-    needs = [metric.needs for metric in metrics]
-    tools = Tools(device, images.settings.size, real, rows=BATCH)
-    if any(need.labels for need in needs):
-        tools.meter = meter_of(segmenter, images)
-    for name in dict.fromkeys(need.features for need in needs if need.features):
-        own = features is not None and features.name == name
-        found = features if own else distributed.writer_first(lambda: load_extractor(INCEPTION, inception))
-        tools.extractors[name] = found.to(device)
+    tools = Tools(device, size, real, {features.name: features.to(device)} if features else {}, rows=BATCH)
+    distributed.writer_first(lambda: equip(Chosen(metrics, True), tools, images, segmenter, {INCEPTION: inception}))
     samples = Samples(images, channels, truths=tools.meter is not None)
-    targets = any(need.targets for need in needs)
-    source = Kept(samples, real, device, on_event or (lambda event: None), targets=targets)
-    if any(need.teacher for need in needs):
+    compared = any(metric.needs.targets for metric in metrics)
+    source = Kept(samples, real, BATCH, device, on_event or (lambda event: None), targets=compared)
+    if any(metric.needs.teacher for metric in metrics):
         source.remember("teacher", teacher.to(device))
     judge = Judge(metrics, tools, source, on)
     judge.settle()
@@ -160,8 +141,7 @@ def judge_by(
 def scorer(by: str, images: ImageSet, channels: tuple[int, int], device: torch.device | str, **options) -> Picker:
     """A function that scores a generator by one name; arguments and errors are `judge_by`'s."""
     judge = judge_by([by], images, channels, device, **options)
-    (metric,) = judge.metrics
-    return lambda network: judge(network)[metric.name]
+    return lambda network: next(iter(judge(network).values()))
 
 
 def _metric(by: str, features: Extractor | None, given: Given) -> Metric:
@@ -171,7 +151,7 @@ def _metric(by: str, features: Extractor | None, given: Given) -> Metric:
     if by != "frechet":
         metric = METRICS[by]
     elif isinstance(features, Deepest | None):
-        metric = Frechet(by, Deepest.name, "real")
+        metric = Frechet.to("real", by, Deepest.name)
     else:
         metric = distances(features.name)[0]
     if reason := lacking(metric.needs, given, _WORDS):

@@ -8,15 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
+from vemcompress.evaluation.extractors import Extractor
+from vemcompress.evaluation.frechet import Statistics
 from vemcompress.evaluation.gather import Gather, Gathered
-
-if TYPE_CHECKING:
-    from vemcompress.evaluation.extractors import Extractor
-    from vemcompress.evaluation.frechet import Statistics
 
 # Roles of images that no network made: the other sides of pairs, and the set of real images.
 NOT_MADE = ("target", "real")
@@ -75,7 +73,7 @@ class Real:
     through. `what` names it in a sentence."""
 
     paths: tuple[Path, ...] = ()
-    statistics: "Statistics | None" = None
+    statistics: Statistics | None = None
     targets: bool = False
     what: str = "real images"
 
@@ -94,22 +92,23 @@ class Tools:
     device: torch.device
     size: int
     real: Real = Real()
-    extractors: "dict[str, Extractor]" = field(default_factory=dict)
+    extractors: dict[str, Extractor] = field(default_factory=dict)
     meter: Callable | None = None
     seed: int = 0
     rows: int | None = None
 
 
+@dataclass(frozen=True)
 class Metric(ABC):
     """`higher`: whether that is better. Metrics that gather the same have one name for it, `gathers`.
 
-    Roles are those of networks (`student`, `best`, `teacher`, ...), `target` and `real`.
+    Roles are those of networks (`student`, `best`, `teacher`, or a candidate's name), `target` and `real`.
     """
 
     name: str
     higher: bool
-    needs: Needs
     gathers: str
+    needs: Needs
 
     @abstractmethod
     def offered(self, given: Given) -> bool:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,8 +16,8 @@ from vemcompress.evaluation.gather import Gathered
 from vemcompress.evaluation.judge import Judge
 from vemcompress.evaluation.metric import Metric, Tools
 from vemcompress.evaluation.segmenters import Segmenter
-from vemcompress.evaluation.sources import OnEvent, Reading
-from vemcompress.evaluation.statistics import image_paths
+from vemcompress.evaluation.sources import Source
+from vemcompress.evaluation.statistics import OnEvent, image_paths
 from vemcompress.system import distributed
 
 DEFAULT_SIZE = 256
@@ -101,7 +100,7 @@ def evaluate(
 
     samples = distributed.together(ready)
     networks = {role: network.to(device) for role, network in networks.items()}
-    source = Reading(samples, tools.real, batch or default_batch(device, size), device, report)
+    source = Source(samples, tools.real, batch or default_batch(device, size), device, report)
     gathered = Judge(chosen.metrics, tools, source).gather(networks)
     return distributed.from_writer(lambda: _reported(chosen, tools, gathered, source.unreadable, list(networks)))
 
@@ -121,7 +120,7 @@ def _reported(
         try:
             found = {role: metric.figures(role, gathered, tools) for role in roles}
         except InputError as error:  # too few images, or not one labelled pixel
-            chosen.skip(metric, error)
+            chosen.skip([metric], error)
             continue
         for role, values in found.items():
             columns[role].update(values)
@@ -134,20 +133,16 @@ def _reported(
 
 def _image_set(images: ImageSet | Sequence[str | os.PathLike], size: int | None) -> ImageSet:
     if not isinstance(images, ImageSet):
-        paths: list[Path] = image_paths(images)
-        images = ImageSet(DataSettings(size=DEFAULT_SIZE), Singles(tuple(paths), ()))
+        images = ImageSet(DataSettings(size=DEFAULT_SIZE), Singles(tuple(image_paths(images)), ()))
     return images if size is None else ImageSet(images.settings.model_copy(update={"size": size}), images.found)
 
 
 def _warn_of_size(tools: Tools, real, report: OnEvent) -> None:
-    made_at = tools.real.statistics.size if tools.real.statistics is not None else tools.size
-    if made_at != tools.size:
-        other = f"{made_at} px" if made_at else "their own size"
-        message = (
-            f"the statistics of {real} were made at {other}, the images here are {tools.size} px; use stats --size "
-            f"{tools.size}."
-        )
-        report({"event": "warning", "message": message})
+    known, size = tools.real.statistics, tools.size
+    if known is not None and known.size != size:
+        other = f"{known.size} px" if known.size else "their own size"
+        message = f"the statistics of {real} were made at {other}, the images here are {size} px; use stats --size "
+        report({"event": "warning", "message": f"{message}{size}."})
 
 
 def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> None:
@@ -160,13 +155,18 @@ def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> Non
                 f"{least} px that {multiple} divides."
             )
     if metric := next((metric for metric in metrics if size < metric.needs.size), None):
-        least = metric.needs.size
-        raise UsageError(f"{metric.name} cannot be taken at {size} px; give a size of at least {least} px.")
+        raise UsageError(f"{metric.name} cannot be taken at {size} px; give a size of at least {metric.needs.size} px.")
 
 
 def _samples(images: ImageSet, networks: dict[str, nn.Module], truths: bool) -> Samples:
-    """What all of the networks are fed. Raises InputError where they take different channels, and as `Samples`."""
-    channels = {role: _channels_of(network, images) for role, network in networks.items()}
+    """What all of the networks are fed, of their channels, or the images' where a network tells none.
+
+    Raises InputError where they take different channels, and as `Samples`.
+    """
+    channels = {}
+    for role, network in networks.items():
+        told, natural = getattr(network, "config", None) or network, images.channels()
+        channels[role] = getattr(told, "in_channels", natural[0]), getattr(told, "out_channels", natural[1])
     (first, expected), *others = channels.items()
     for role, found in others:
         if found != expected:
@@ -175,10 +175,3 @@ def _samples(images: ImageSet, networks: dict[str, nn.Module], truths: bool) -> 
                 f"{found[1]}; evaluate a student with its own teacher."
             )
     return Samples(images, expected, truths=truths)
-
-
-def _channels_of(network: nn.Module, images: ImageSet) -> tuple[int, int]:
-    """Channels that a network takes and gives; where it does not tell, those of the images."""
-    natural = images.channels()
-    told = getattr(network, "config", None) or network
-    return tuple(getattr(told, name, n) for name, n in zip(("in_channels", "out_channels"), natural, strict=True))
