@@ -46,8 +46,8 @@ class Chosen:
 def choose(names: Sequence[str] | None, given: Given) -> Chosen:
     """Choose the metrics; None means all that are offered, such as distances to the teacher where nothing is real.
 
-    Those that were asked for come in that order. Raises UsageError for an unknown name, for one asked for that lacks
-    its input, and where nothing is left.
+    Those on features come last, in the order in which they were asked for. Raises UsageError for an unknown name, for
+    one asked for that lacks its input, and where nothing is left.
     """
     if unknown := [name for name in names or () if name not in METRICS]:
         raise UsageError(f"metric {unknown[0]!r} is not known; the known ones are {', '.join(METRICS)}.")
@@ -61,6 +61,8 @@ def choose(names: Sequence[str] | None, given: Given) -> Chosen:
             chosen.metrics.append(metric)
     if not chosen.metrics:
         raise UsageError("there is nothing to compare the images with; give a teacher, or real images with --real.")
+    order = list(METRICS)
+    chosen.metrics.sort(key=lambda metric: len(order) if metric.needs.features else order.index(metric.name))
     return chosen
 
 

@@ -130,7 +130,7 @@ class Distance(Metric):
     def to(cls, against: Literal["real", "teacher"], name: str, extractor: str) -> Self:
         real = cls.of_real if against == "real" else None
         needs = Needs(teacher=against == "teacher", real=real, features=extractor, images=2)
-        return cls(name, False, extractor, needs, against)
+        return cls(name, higher=False, gathers=extractor, needs=needs, against=against)
 
     def offered(self, given: Given) -> bool:
         """Distances to the teacher only where nothing is real."""
@@ -184,11 +184,10 @@ class Kernel(Distance):
 def distances(extractor: str) -> tuple[Distance, ...]:
     """On an extractor's features; only the Inception's are called FID and KID."""
     frechet, kernel = ("fid", "kid") if extractor == INCEPTION else (f"frechet_{extractor}", f"mmd_{extractor}")
-    return (
-        Frechet.to("real", frechet, extractor),
-        Kernel.to("real", kernel, extractor),
-        Frechet.to("teacher", f"{frechet}_to_teacher", extractor),
-        Kernel.to("teacher", f"{kernel}_to_teacher", extractor),
+    return tuple(
+        kind.to(against, name + suffix, extractor)
+        for against, suffix in (("real", ""), ("teacher", "_to_teacher"))
+        for kind, name in ((Frechet, frechet), (Kernel, kernel))
     )
 
 

@@ -95,7 +95,8 @@ class Fidelity(Metric):
 def _fidelity(kind: str, against: str) -> Fidelity:
     size = WINDOW if kind == "ssim" else 1
     needs = Needs(teacher=against == "teacher", targets=against == "target", size=size)
-    return Fidelity(name := f"{kind}_{against}", kind != "l1", name, needs, kind, against)
+    name, higher = f"{kind}_{against}", kind != "l1"
+    return Fidelity(name, higher, gathers=name, needs=needs, kind=kind, against=against)
 
 
 FIDELITY = tuple(_fidelity(kind, against) for against in ("teacher", "target") for kind in _KINDS)

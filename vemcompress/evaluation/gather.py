@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vemcompress.data.samples import Batch
 from vemcompress.errors import InputError, NumericalError
-from vemcompress.evaluation.checks import Checks, Error
+from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.frechet import double_device
 from vemcompress.system import distributed
 
@@ -96,7 +96,7 @@ def sweep(batches: Iterable[Batch], networks: Mapping[str, nn.Module], gathered:
             for batch in batches:
                 made = {role: network(batch.x) for role, network in networks.items()}
                 for role, images in made.items():
-                    checks.add(images, _not_finite(role, batch.files))
+                    checks.add(images, partial(_not_finite, role, batch.files))
                 gathered.add(Views(_alike(made, batch.others), checks, batch.truths))
                 checks.turn()
                 count += len(batch.files)
@@ -132,14 +132,9 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _not_finite(role: str, files: Sequence[Path]) -> Error:
-    def error(finite: Tensor) -> NumericalError:
-        bad = files[int((~finite).nonzero()[0, 0])]
-        return NumericalError(
-            f"the {role} gives NaN or Inf for {bad}; its weights are damaged, use another checkpoint."
-        )
-
-    return error
+def _not_finite(role: str, files: Sequence[Path], finite: Tensor) -> NumericalError:
+    bad = files[int((~finite).nonzero()[0, 0])]
+    return NumericalError(f"the {role} gives NaN or Inf for {bad}; its weights are damaged, use another checkpoint.")
 
 
 def to_bytes(images: Tensor) -> Tensor:

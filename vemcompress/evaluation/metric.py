@@ -86,7 +86,7 @@ class Real:
 
 @dataclass
 class Tools:
-    """What metrics work with: extractors by name, `meter`, which makes a new `Miou`, the real side; `size` is the
+    """What metrics work with: the real side, extractors by name, `meter`, which makes a new `Miou`. `size` is the
     images' side in pixels, `seed` that of subsets, `rows` how many features enter a covariance at a time."""
 
     device: torch.device
