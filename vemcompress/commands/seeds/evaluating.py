@@ -7,8 +7,8 @@ from vemcompress import recipe as recipes
 from vemcompress.commands.evaluate import evaluate
 from vemcompress.commands.seeds.spread import Spread, spreads
 from vemcompress.errors import InputError
-from vemcompress.evaluation import run_folder
-from vemcompress.evaluation.run import Evaluation
+from vemcompress.evaluation import Evaluation
+from vemcompress.runs import result
 from vemcompress.runs.series import SeedsFolder
 from vemcompress.system import devices, distributed
 
@@ -33,7 +33,7 @@ class SeedsEvaluation:
 
 
 def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
-    """`assess.evaluate` with the same `options` of every run in a folder that `distill_seeds` made.
+    """`evaluate` with the same `options` of every run in a folder that `distill_seeds` made.
 
     Raises InputError where a run is missing or not at its end, and the classes of `errors`.
     """
@@ -71,7 +71,7 @@ def _check_done(seeds: SeedsFolder) -> None:
     finish = f"vemcompress distill --resume {seeds.path}" + (f" --steps {last}" if len(set(steps.values())) > 1 else "")
     for seed, run in runs.items():
         there = run.student.is_file() and run.recipe.is_file()
-        step = run_folder.look(run.path).step if there else 0
+        step = result.look(run.path).step if there else 0
         if (step is not None and step < last) or not there:
             state = f"is at step {step} of {last}" if there else "has no student yet"
             raise InputError(f"{seeds.path}: seed {seed} {state}; finish all of them with `{finish}`.")
