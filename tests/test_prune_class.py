@@ -147,6 +147,8 @@ def test_a_pruned_class_distils_as_a_student_of_its_own_teacher(own, call):
     assert macs_by_hooks(after.module, 3, 32, 32).true <= macs // 2
     assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     assert call("distill", "--resume", "run", "--steps", 7, "--device", "cpu")[0] == 0
+    scored = call("eval", "run", "--data", images, "--metric", "ssim_teacher", "--device", "cpu", "--json")
+    assert 0 < json.loads(scored[1])["metrics"]["ssim_teacher"] < 1
     assert call("generate", "run", "--input", images, "--out", "made", "--teacher-class", path)[0] == 0
 
 
