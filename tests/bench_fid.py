@@ -15,8 +15,8 @@ from toys import random_inception_file
 
 from vemcompress.data.images import list_images
 from vemcompress.data.machine import default_workers
-from vemcompress.evaluation.batches import batches, default_batch
-from vemcompress.evaluation.features import Inception
+from vemcompress.data.samples import batches, default_batch
+from vemcompress.evaluation.extractors import Inception
 from vemcompress.evaluation.frechet import distance
 from vemcompress.evaluation.statistics import compute_statistics
 

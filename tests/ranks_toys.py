@@ -22,8 +22,8 @@ from vemcompress.commands.distill import distill
 from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
 from vemcompress.errors import VemError
 from vemcompress.evaluation import evaluate
+from vemcompress.evaluation.judge import scorer
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
-from vemcompress.evaluation.select import scorer
 from vemcompress.gans.teachers import Frozen
 from vemcompress.information import build_information
 from vemcompress.information.crd import CRD

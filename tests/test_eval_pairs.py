@@ -21,8 +21,7 @@ from vemcompress.data.labels import LabelMaps
 from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, NetworkError, UsageError
-from vemcompress.evaluation import evaluate, load_extractor
-from vemcompress.evaluation import prepare as prepare_module
+from vemcompress.evaluation import choose, evaluate, load_extractor
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
 from vemcompress.evaluation.segmenters import Segmenter
 
@@ -63,7 +62,7 @@ def no_inception(monkeypatch):
             raise NetworkError("no network; give --inception PATH.")
         return load_extractor(name, weights)
 
-    monkeypatch.setattr(prepare_module, "load_extractor", load)
+    monkeypatch.setattr(choose, "load_extractor", load)
 
 
 @pytest.fixture(scope="session")

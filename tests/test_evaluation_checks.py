@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from vemcompress.data import samples
 from vemcompress.errors import NumericalError
-from vemcompress.evaluation import batches, sides
+from vemcompress.evaluation import distances
 from vemcompress.evaluation.checks import Checks
-from vemcompress.evaluation.sides import Features, Side
+from vemcompress.evaluation.distances import Features
+from vemcompress.evaluation.fidelity import Sum
+from vemcompress.evaluation.gather import Views
 
 GOOD, BAD = torch.ones(2, 3), torch.tensor([[1.0, 2.0], [1.0, float("nan")]])
 
@@ -68,29 +71,30 @@ def test_the_end_leaves_nothing_unchecked(late, turned):
 
 
 def test_features_come_back_in_order_however_few_may_wait(monkeypatch):
-    monkeypatch.setattr(sides, "_ROWS", 5)
-    features = Features([Mean()], Checks("cpu"))
+    monkeypatch.setattr(distances, "_ROWS", 5)
+    features = Features(Mean())
     given = torch.arange(14, dtype=torch.uint8)[:, None, None, None].expand(14, 3, 4, 4)
     for images in given.split(3):
-        features.add(images)
-        assert sum(map(len, features._fresh["mean"])) < 5
-    assert features.matrix("mean")[:, 0].tolist() == list(range(14)) and features.count == 14
-    assert torch.equal(features.matrix("mean"), features.matrix("mean"))
+        features.add(Views({"student": images}, Checks("cpu")), "student")
+        assert sum(map(len, features._fresh)) < 5
+    assert features.matrix()[:, 0].tolist() == list(range(14))
+    assert torch.equal(features.matrix(), features.matrix())
 
 
 def test_sums_of_fidelity_do_not_depend_on_the_batches():
     made, target = torch.rand(2, 6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     means = []
     for size in (1, 4, 6):
-        side = Side([], Checks("cpu"), ["l1_target", "psnr_target"])
+        sums = {kind: Sum(kind, "target") for kind in ("l1", "psnr")}
         for a, b in zip(made.split(size), target.split(size), strict=True):
-            side.compare(a, {"target": b})
-        means.append(side.fidelity(6))
+            for of_kind in sums.values():
+                of_kind.add(Views({"student": a, "target": b}, Checks("cpu")), "student")
+        means.append({kind: float(of_kind.value) / 6 for kind, of_kind in sums.items()})
     assert means[0] == pytest.approx(means[1], rel=1e-12) and means[0] == pytest.approx(means[2], rel=1e-12)
 
 
 @pytest.mark.parametrize(("free", "size", "expected"), [(70, 256, 64), (8, 256, 32), (8, 1024, 8), (70, 512, 64)])
 def test_a_gpu_takes_as_many_images_at_a_time_as_its_memory_allows(monkeypatch, free, size, expected):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free << 30, 80 << 30))
-    assert batches.default_batch(torch.device("cuda"), size) == expected
-    assert batches.default_batch(torch.device("cpu"), size) == 8
+    assert samples.default_batch(torch.device("cuda"), size) == expected
+    assert samples.default_batch(torch.device("cpu"), size) == 8

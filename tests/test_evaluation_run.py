@@ -13,8 +13,15 @@ from torchvision.models import squeezenet1_1
 
 from vemcompress.data.images import list_images, save_png
 from vemcompress.errors import InputError, NetworkError, NumericalError, UsageError
-from vemcompress.evaluation import METRICS, compute_statistics, evaluate, load_extractor, save_statistics
-from vemcompress.evaluation import prepare as prepare_module
+from vemcompress.evaluation import (
+    METRICS,
+    choose,
+    compute_statistics,
+    evaluate,
+    extractors,
+    load_extractor,
+    save_statistics,
+)
 from vemcompress.networks import build_generator, parse_config
 
 SQUEEZENET = "squeezenet1_1"
@@ -43,7 +50,7 @@ def no_inception(monkeypatch):
             raise NetworkError("no network; give --inception PATH.")
         return load_extractor(name, weights)
 
-    monkeypatch.setattr(prepare_module, "load_extractor", load)
+    monkeypatch.setattr(choose, "load_extractor", load)
 
 
 def photos(folder: Path, n: int, seed: int, contrast: int = 256) -> list[Path]:
@@ -131,9 +138,9 @@ def test_statistics_that_fit_no_features_are_an_error(inputs, squeezenet, tmp_pa
 def test_every_network_runs_once_per_image(inputs, squeezenet, tmp_path, monkeypatch):
     real = photos(tmp_path / "real", 9, seed=2)
     counted = []
-    forward = prepare_module.Extractor.__call__
+    forward = extractors.Extractor.__call__
     monkeypatch.setattr(
-        prepare_module.Extractor, "__call__", lambda self, x: counted.append(len(x)) or forward(self, x), raising=False
+        extractors.Extractor, "__call__", lambda self, x: counted.append(len(x)) or forward(self, x), raising=False
     )
     student, teacher = Gain(0.8), Gain(1.0)
     names = [*(m for m in METRICS if SQUEEZENET in m and "caffe" not in m), "ssim_teacher"]

@@ -11,7 +11,7 @@ from torch import nn
 
 from vemcompress.data.images import save_png
 from vemcompress.errors import InputError, NumericalError, UsageError
-from vemcompress.evaluation.features import Extractor
+from vemcompress.evaluation.extractors import Extractor
 from vemcompress.evaluation.frechet import Statistics
 from vemcompress.evaluation.statistics import check_fit, compute_statistics, load_statistics, save_statistics
 

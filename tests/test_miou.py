@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import segmenters
-from vemcompress.evaluation.miou import Miou, confusion, evaluate_miou, iou_per_class, mean_iou, pixel_accuracy
+from vemcompress.evaluation.segmentation import Miou, confusion, evaluate_miou, iou_per_class, mean_iou, pixel_accuracy
 from vemcompress.evaluation.segmenters import DRNSegmenter, Segmenter, class_map, load_drn
 from vemcompress.networks.segmentation import DRN
 
@@ -161,7 +161,7 @@ def test_the_published_protocol(tmp_path):
         guess, counted = np.argmax([np.asarray(p) for p in planes], 0), label < 5
         hist += np.bincount(5 * label[counted].astype(int) + guess[counted], minlength=25).reshape(5, 5)
     meter = Miou(DRNSegmenter(network), 5)
-    meter.add(torch.from_numpy(images), labels(tmp_path, *truth))
+    meter.take(torch.from_numpy(images), labels(tmp_path, *truth))
     # A few pixels may lie between two classes to the last bit.
     assert abs(meter.matrix.numpy() - hist).sum() <= 1e-3 * hist.sum()
     assert len(set(meter.matrix.sum(0).tolist())) > 2
@@ -247,7 +247,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path, values, options, error, sa
 
 def test_the_protocol_says_what_was_compared(tmp_path):
     meter = Miou(Oracle(), 3, ignore=2)
-    meter.add(photos(0), labels(tmp_path, [[0, 1, 2]]))
+    meter.take(photos(0), labels(tmp_path, [[0, 1, 2]]))
     assert "label 2 ignored" in meter.protocol
     assert "an oracle" in meter.protocol
     assert "3x1; 1 images" in meter.protocol

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from vemcompress.errors import InputError
-from vemcompress.evaluation.miou import evaluate_miou
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter, open_segmenter
+from vemcompress.evaluation.segmentation import evaluate_miou
 
 FREE = ("n", 3, "h", "w")
 

@@ -3,11 +3,13 @@
 import json
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from toys import TOY, toy_images
 
 from vemcompress.commands.prune import prune
 from vemcompress.errors import InputError, UsageError
@@ -128,7 +130,26 @@ def test_a_pruned_class_is_loaded_with_its_class_and_pruned_again(own, call):
     assert call("export", "tiny.pt", "--onnx", "tiny.onnx", "--teacher-class", path)[0] == 0
     code, _, err = call("inspect", "tiny.pt")
     assert code == 4
-    assert f"pruned network of the class {path}: give --teacher-class {path}" in err
+    assert f"network of the class {path}: give --teacher-class {path}" in err
+
+
+def test_a_pruned_class_distils_as_a_student_of_its_own_teacher(own, call):
+    file, path = own("Net")
+    macs = macs_by_hooks(load(file, class_path=path).generator.module, 3, 32, 32).true
+    arguments = ["--target-macs", macs // 2, "-o", "s.safetensors", "--size", 32, "--teacher-class", path]
+    assert call("prune", file, *arguments)[0] == 0
+    images, settings = toy_images(Path("images")), [o for o in TOY if not o.startswith("student.")]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    given = ("--teacher", file, "--teacher-class", path, "--student", "s.safetensors", "--student-class", path)
+    code, _, err = call("distill", *given, "--data", images, "--out", "run", "--device", "cpu", *arguments)
+    assert code == 0, err
+    before, after = (load(source, class_path=path).generator for source in ("s.safetensors", "run"))
+    assert macs_by_hooks(after.module, 3, 32, 32).true <= macs // 2
+    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert call("distill", "--resume", "run", "--steps", 7, "--device", "cpu")[0] == 0
+    scored = call("eval", "run", "--data", images, "--metric", "ssim_teacher", "--device", "cpu", "--json")
+    assert 0 < json.loads(scored[1])["metrics"]["ssim_teacher"] < 1
+    assert call("generate", "run", "--input", images, "--out", "made", "--teacher-class", path)[0] == 0
 
 
 def test_a_pruned_class_gives_the_image_that_was_pruned(own):

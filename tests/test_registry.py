@@ -9,8 +9,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from toys import toy_teacher
 
+import vemcompress
 import vemcompress.recipe
-from vemcompress.algorithms import ALGORITHMS, AnyAlgorithm
+from vemcompress.algorithms import ALGORITHMS, AnyAlgorithm, Distillation
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GANS, AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
@@ -126,3 +127,31 @@ def test_recipes_name_no_method(file):
     tags = {tag for registry, _ in REGISTRIES.values() for tag in registry}
     assert tags.isdisjoint(value for value in constants if isinstance(value, str))
     assert [m for m in imports if m.startswith(tuple(f"vemcompress.{room}." for room in METHODS))] == []
+
+
+PACKAGE = Path(vemcompress.__file__).parent
+OWN = {
+    field: kind
+    for kind in ALGORITHMS.values()
+    for field in kind.Settings.model_fields.keys() - Distillation.Settings.model_fields.keys() - {"name"}
+}
+
+
+def outside() -> list[Path]:
+    """The package but for the algorithms, and the files of `reference/` that write one of them down a second time."""
+    plain = {PACKAGE / "reference" / f"{name}.py" for name in ALGORITHMS}
+    return [p for p in PACKAGE.rglob("*.py") if p.parent.name != "algorithms" and p not in plain]
+
+
+def test_nothing_outside_an_algorithm_imports_it_or_reads_its_fields():
+    shared, methods = ("vemcompress.algorithms", "vemcompress.algorithms.distillation"), set()
+    for path in outside():
+        tree, where = ast.parse(path.read_text()), path.relative_to(PACKAGE)
+        imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
+        names = {name.name for n in imports for name in n.names if n.module == "vemcompress.algorithms"}
+        methods |= {f"{where}: {kind.__name__}" for kind in ALGORITHMS.values() if kind.__name__ in names}
+        modules = [n.module for n in imports if n.module.startswith("vemcompress.algorithms")]
+        methods |= {f"{where}: {module}" for module in modules if module not in shared}
+        fields = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr in OWN]
+        methods |= {f"{where}: {ast.unparse(n)}" for n in fields if ast.unparse(n.value).endswith("algorithm")}
+    assert methods == set()

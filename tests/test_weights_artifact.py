@@ -126,10 +126,11 @@ def test_a_new_file_follows_the_umask(tmp_path):
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
-def test_a_custom_network_has_no_artifact(tmp_path):
+def test_a_custom_network_is_loaded_with_its_class_alone(tmp_path):
     custom = CustomGenerator(torch.nn.Conv2d(3, 3, 1), "net:Net")
-    with pytest.raises(UsageError, match="state dict"):
-        save_generator(tmp_path / "s.safetensors", custom)
+    save_generator(tmp_path / "s.safetensors", custom)
+    with pytest.raises(InputError, match="is a network of the class net:Net: give --teacher-class"):
+        load(tmp_path / "s.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
-The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `evaluate` and `export_onnx`
-take what the commands take (recipe keys through `overrides`) and return typed results, as do `distill_seeds` and
-`evaluate_seeds` over several seeds; `vemcompress.commands.generate.generate` runs photos through a model. They are
-imported when first used.
+The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `evaluate`, `generate` and
+`export_onnx` take what the commands take (recipe keys through `overrides`) and return typed results, as do
+`distill_seeds` and `evaluate_seeds` over several seeds. They are imported when first used.
 """
 
 from importlib import import_module
@@ -19,6 +18,7 @@ _FACE = {
     "evaluate": "vemcompress.commands.evaluate",
     "distill_seeds": "vemcompress.commands.seeds",
     "evaluate_seeds": "vemcompress.commands.seeds",
+    "generate": "vemcompress.commands.generate",
     "export_onnx": "vemcompress.export.onnx",
 }
 __all__ = [*_FACE, "__version__"]

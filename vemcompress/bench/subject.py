@@ -10,7 +10,7 @@ from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.bench.images import draw
 from vemcompress.commands import facts, opening, parts
-from vemcompress.data.sets import ImageSet, training_set
+from vemcompress.data.sets import ImageSet
 from vemcompress.errors import UsageError
 from vemcompress.gans.start import new_generator
 from vemcompress.gans.teachers import Phased
@@ -66,15 +66,15 @@ def subject(
         raise UsageError("bench-step measures the teacher at work; leave train.teacher_cache away.")
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
-    plan, loaded = _teacher_given(plan, teacher, data, random_weights)
-    images = opening.training_images(plan, _silent) if data is not None else training_set(plan.data)
-    made_up += ["teacher"] if loaded is None or loaded.origin == "random" else []
-    found = facts.gather("distill", plan, loaded, images, _silent)
+    plan = opening.located(plan, teacher, data or (), _silent) if teacher is not None else _with_data(plan, data)
+    random_teacher = _random_teacher(plan, random_weights) if teacher is None and plan.gan is None else None
+    made_up += ["teacher"] if teacher is None else []
+    found = facts.gather("distill", plan, _silent, random_teacher)
     features, is_random = _features(found.plan, random_weights)
     made_up += [ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0]] if is_random else []
     found = parts.calibrated(found, features, CPU, _silent)
     algorithm = parts.distillation(found.plan, found.original, features, gan=found.gan)
-    return Subject(found.plan, algorithm, images, made_up)
+    return Subject(found.plan, algorithm, found.images, made_up)
 
 
 def _silent(event: dict) -> None:
@@ -93,12 +93,11 @@ def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:
     return plan.model_copy(update={"data": plan.data.model_copy(update=update)})
 
 
-def _teacher_given(plan: Recipe, teacher, data, random_weights: bool) -> tuple[Recipe, Loaded | None]:
-    if teacher is not None:
-        return opening.load_teacher(opening.located(plan, teacher, data or (), _silent))
-    roots = plan.data.roots if data is None else tuple(map(str, [data] if isinstance(data, str | Path) else data))
-    plan = plan.model_copy(update={"data": plan.data.model_copy(update={"roots": roots})})
-    return plan, None if plan.gan is not None else _random_teacher(plan, random_weights)
+def _with_data(plan: Recipe, data) -> Recipe:
+    if data is None:
+        return plan
+    roots = tuple(map(str, [data] if isinstance(data, str | Path) else data))
+    return plan.model_copy(update={"data": plan.data.model_copy(update={"roots": roots})})
 
 
 def _random_teacher(plan: Recipe, random_weights: bool) -> Loaded:

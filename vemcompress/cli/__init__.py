@@ -16,7 +16,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="vemcompress",
-    help="Compress pretrained GAN generators: distil a small student (OMGD + VEM), measure it, export it to ONNX.",
+    help="Compress pretrained GAN generators: distil a small student (with VEM), measure it, export it to ONNX.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -59,6 +59,9 @@ def distill(
     ] = None,
     teacher_class: TeacherClass = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
+    student_class: Annotated[
+        str | None, typer.Option(metavar="MODULE:CLASS", help="The class of --student, where it is your own.")
+    ] = None,
     device: Device = "auto",
     max_hours: MaxHours = None,
     json: Json = False,
@@ -90,6 +93,7 @@ def distill(
         "train.compile": compile,
         "student.width": width,
         "student.source": student,
+        "student.class_path": student_class,
         "student.target_macs": None if target_macs is None else macs_of(target_macs),
         "teacher.class_path": teacher_class,
     }

@@ -50,6 +50,7 @@ def generate(
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The folder for the pictures.")],
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Photos of equal size at a time.")] = 1,
+    teacher_class: TeacherClass = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     json: Json = False,
 ) -> None:
@@ -61,5 +62,6 @@ def generate(
     with console.talking() as on_event:
         from vemcompress.commands.generate import generate as run
 
-        result = run(model, input, out, size=size, batch=batch, device=device, on_event=on_event)
+        options = {"size": size, "batch": batch, "device": device, "teacher_class": teacher_class}
+        result = run(model, input, out, **options, on_event=on_event)
     console.result(result.as_dict(), json, console.generated)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vemcompress.algorithms.distillation import Distillation
+from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.commands import facts as line_facts
 from vemcompress.commands import line, parts
 from vemcompress.commands.facts import Facts
@@ -156,7 +156,8 @@ def _announce(facts: Facts, networks: dict, device: torch.device, on_event: Even
     beside = list(gan.artifacts().items())[1:] if gan else []
     on_event({
         "event": "plan",
-        "algorithm": plan.algorithm.model_dump(exclude_none=True),
+        "algorithm": plan.algorithm.model_dump(exclude_none=True, exclude=set(Distillation.Settings.model_fields)),
+        "features": ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0],
         "information": plan.information.model_dump(exclude_none=True),
         "gan": plan.gan.name if plan.gan else None,
         "gan_lr": plan.gan.lr if plan.gan else None,

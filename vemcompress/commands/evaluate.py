@@ -12,12 +12,13 @@ from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.data.settings import DataSettings
 from vemcompress.data.sources import FLAT
 from vemcompress.errors import InputError, RecipeError, UsageError
-from vemcompress.evaluation import run as evaluation
-from vemcompress.evaluation import run_folder
-from vemcompress.evaluation.features import INCEPTION, load_extractor, squeezenet_name
+from vemcompress.evaluation import report
+from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
+from vemcompress.evaluation.report import Evaluation
 from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.runs import result as run_result
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
 from vemcompress.weights.loading import load
@@ -39,13 +40,13 @@ def evaluate(
     device: str = "auto",
     on_event: Event = lambda event: None,
     **options,
-) -> evaluation.Evaluation:
+) -> Evaluation:
     """Evaluate `model`, a run folder or a model file, on the test images of `data`.
 
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
     best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `overrides` change
     the data's settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation
-    images in its place. `segmenter` is a file for `miou`. `options` are those of `evaluation.run.evaluate`. Raises the
+    images in its place. `segmenter` is a file for `miou`. `options` are those of `evaluation.evaluate`. Raises the
     classes of `errors`. Processes that torchrun started take a share of the images each, and all get the result.
     """
     where = devices.choose(device)
@@ -57,7 +58,7 @@ def evaluate(
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
-            result = evaluation.evaluate(
+            result = report.evaluate(
                 chosen.student,
                 chosen.teacher,
                 chosen.images,
@@ -79,7 +80,7 @@ class _Chosen:
     best: nn.Module | None
     segmenter: Segmenter | None
     images: ImageSet
-    found: run_folder.Networks
+    found: run_result.Networks
 
 
 def _loaded(
@@ -95,8 +96,8 @@ def _loaded(
         raise UsageError("--teacher-class needs --teacher, the file with its weights.")
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of test images.")
-    found = run_folder.look(folder) if plan is not None else run_folder.Networks("student", None, None)
-    student = load(model).generator
+    found = run_result.look(folder) if plan is not None else run_result.Networks("student", None, None)
+    student = load(model, class_path=getattr(plan and plan.student, "class_path", None)).generator
     norm = teacher_norm or (plan.teacher.norm if plan is not None else "eval")
     if found.name == "teacher":
         student = _learnt(student, norm)
@@ -117,7 +118,7 @@ def _loaded(
     return _Chosen(student, original, best, reads, images, found)
 
 
-def _of_run(result: evaluation.Evaluation, found: run_folder.Networks) -> evaluation.Evaluation:
+def _of_run(result: Evaluation, found: run_result.Networks) -> Evaluation:
     """With what the run says of its networks. The last one stands for the best where it is that."""
     result.role, result.step = found.name, found.step
     result.iou = {found.name if role == "student" else role: values for role, values in result.iou.items()}
@@ -175,7 +176,7 @@ def _learnt(generator: Generator, norm: str) -> Generator:
     return generator
 
 
-def _best(found: run_folder.Networks, norm: str) -> nn.Module:
+def _best(found: run_result.Networks, norm: str) -> nn.Module:
     generator = load(found.best.path).generator
     return _learnt(generator, norm) if found.name == "teacher" else generator
 

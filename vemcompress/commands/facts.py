@@ -11,17 +11,17 @@ from pathlib import Path
 from torch import Tensor
 
 from vemcompress.commands import opening
-from vemcompress.data.sets import ImageSet
+from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN
 from vemcompress.gans.build import build_gan
 from vemcompress.gans.start import Start
 from vemcompress.networks.base import Generator
 from vemcompress.recipe import Recipe
-from vemcompress.recipe.resolve import check_size, resolve, resolve_teaching, teacher_network, with_shapes
+from vemcompress.recipe.resolve import resolved, teacher_network
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
-from vemcompress.weights.loading import Loaded
+from vemcompress.weights.loading import Loaded, load, load_known
 
 SAMPLES = 4  # images in a run's pictures
 
@@ -73,30 +73,33 @@ def read(
     """All that can be known to be wrong before anything is computed or written, in the order recipe, teacher, data,
     output. `command` is "distill" or "teach"; `adapt` changes the recipe once it is read."""
     plan, run = opening.open_recipe(recipe, overrides, resume, command)
-    plan, loaded = opening.load_teacher(opening.located(adapt(plan), teacher, data, on_event))
-    images = opening.training_images(plan, on_event)
-    facts = gather(command, plan, loaded, images, on_event)
-    return replace(facts, run=run or opening.new_run(out))
+    plan = opening.located(adapt(plan), teacher, data, on_event)
+    return replace(gather(command, plan, on_event), run=run or opening.new_run(out))
 
 
-def gather(command: str, plan: Recipe, loaded: Loaded | None, images: ImageSet, on_event: Event) -> Facts:
-    """The facts of a recipe with its teacher and images, and the recipe resolved by them; without a folder yet."""
-    gan, student = None, None
-    if plan.gan is not None:
-        gan = teachers(plan, loaded, images.channels())
-        plan = with_shapes(plan, gan)
-    original = next(iter(gan.generators().values())) if gan else loaded.generator
+def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = None) -> Facts:
+    """The facts of a recipe whose teacher and data are told, and the recipe resolved by them; without a folder yet.
+
+    `given` stands for the teacher of the recipe's source.
+    """
+    opening.check_data(plan)
+    wanted, source, begin = opening.second_domain(plan), plan.teacher.source, None
+    loaded = given or (source and load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)) or None
+    if loaded is not None and loaded.revision and "@" not in source:  # the Hub may move on before the run is resumed
+        source = f"{source}@{loaded.revision}"
+    if command == "distill" and (student := getattr(plan.student, "source", None)):
+        begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
+    images = training_set(plan.data, second_domain=wanted, on_event=on_event)
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
-    if command == "distill":
-        plan, student = opening.load_student(plan)
-        plan = resolve(plan, original, learn_on.count, student and student.generator)
-    else:
-        plan = resolve_teaching(plan, original, learn_on.count)
+    channels, count = images.channels(), learn_on.count
+    gan = teachers(plan, loaded, channels) if plan.gan is not None else None
+    original = next(iter(gan.generators().values())) if gan else loaded.generator
+    plan = resolved(command, plan, source, gan, original, count, begin)
     distributed.check_batch(plan.train.batch)
     inputs, targets = learn_on.spread(SAMPLES).views(original.channels, SAMPLES, on_event)
     columns = {"input": learn_on.picture(inputs)} | ({} if targets is None else {"ground truth": targets})
-    return Facts(plan, None, loaded, gan, original, student, learn_on, held_out, inputs, columns)
+    return Facts(plan, None, loaded, gan, original, begin, learn_on, held_out, inputs, columns)
 
 
 def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> GAN:
@@ -110,7 +113,4 @@ def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> G
         )
     first = given.generator if given else teacher_network(plan, channels)
     start = Start(plan.name, plan.teacher.start, {"deep": plan.teacher.deep})
-    gan = build_gan(plan.gan, first, start, seed=plan.train.seed, size=plan.data.size)
-    for name, generator in gan.generators().items():
-        check_size(plan, name, generator)
-    return gan
+    return build_gan(plan.gan, first, start, seed=plan.train.seed, size=plan.data.size)

@@ -16,13 +16,14 @@ def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
     """
     generator = loaded.generator
     check_size(loaded, height, width)
-    channels = generator.in_channels
+    takes = generator.takes
+    is_image = takes.kind == "image"
     return {
         "family": generator.family,
         "config": generator.config.model_dump(mode="json") if generator.config is not None else None,
         "parameters": count_parameters(generator),
         "macs": cost_of(generator, height, width).macs(),
-        "input": {"kind": "image", "shape": [channels, height, width]},
+        "input": {"kind": takes.kind, "shape": [takes.channels, height, width] if is_image else [takes.size]},
         "taps": list(generator.taps),
         "source": loaded.source,
         "sha256": loaded.sha256,

@@ -20,6 +20,7 @@ from torch import Tensor
 from vemcompress import __version__
 from vemcompress.commands import opening
 from vemcompress.commands.facts import Facts
+from vemcompress.commands.inspect import cost_of
 from vemcompress.data.images import save_png
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.runs.best import Picker
@@ -30,6 +31,7 @@ from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
 from vemcompress.training.pace import Limit
 from vemcompress.weights.files import write_atomically
+from vemcompress.weights.folder import Made
 
 Event = Callable[[dict], None]
 Result = TypeVar("Result")
@@ -88,6 +90,7 @@ def trained(
         if trainer.step < train.steps:
             write_atomically(run.recipe, facts.plan.toml().encode())
         run.write_json(run.environment, environment(ready.device, **ready.networks))
+        Made(ready.command, next(iter(ready.learner.artifacts()))).write(run.path)
         save_png(picture, image_grid(list(ready.columns.values()), list(ready.columns)))
 
     distributed.by_writer(write_down)
@@ -177,9 +180,8 @@ def environment(device: torch.device, **networks: dict) -> dict:
 
 def described(network: Generator, size: int) -> dict:
     """Family, parameters and MACs at `size`, for people."""
-    cost = network.config.cost(size, size) if network.config is not None else None
     return {
         "family": network.family,
         "parameters": count_parameters(network),
-        "macs": cost.macs() if cost else None,
+        "macs": cost_of(network, size, size).macs(),
     }

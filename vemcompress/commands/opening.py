@@ -6,16 +6,15 @@ from pathlib import Path
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
-from vemcompress.data.layouts import is_twice_as_wide
 from vemcompress.data.pairs import Pairs, find_pairs
-from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.gans import GANS
 from vemcompress.gans.build import started_by
 from vemcompress.recipe import Recipe
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
-from vemcompress.weights.loading import Loaded, load
+from vemcompress.weights.folder import made
+from vemcompress.weights.loading import Loaded
 
 Event = Callable[[dict], None]
 
@@ -62,21 +61,25 @@ def open_recipe(
 def located(
     plan: Recipe, teacher: str | Path | None, data: str | Path | Sequence[str | Path], on_event: Event
 ) -> Recipe:
-    """With the user's teacher and data, and absolute paths, so that the run can be resumed from any folder."""
+    """With the user's teacher and data, and absolute paths, so that the run can be resumed from any folder.
+
+    Raises UsageError where there is no teacher, and none that learns.
+    """
     source = str(teacher or plan.teacher.source or "") or None
-    if source is not None and not source.startswith("hf://"):
+    if source is not None:
         source = _absolute(source)
-        plan = _as_taught(plan, Path(source), data, on_event)
-    roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
+    elif plan.gan is None and not plan.stages:  # each stage has one of its own
+        raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in ("student.source", "train.segmenter", "train.inception", *_files_of(plan.algorithm.name)):
         plan = recipes.changed(plan, key, _absolute)
     teacher_at = {"source": source, "start": {name: _absolute(path) for name, path in start.items()}}
+    plan = plan.model_copy(update={"teacher": plan.teacher.model_copy(update=teacher_at)})
+    if source is not None:
+        plan = _as_taught(plan, Path(source), data, on_event)
+    roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
     return plan.model_copy(
-        update={
-            "teacher": plan.teacher.model_copy(update=teacher_at),
-            "data": plan.data.model_copy(update={"roots": tuple(_absolute(root) for root in roots)}),
-        }
+        update={"data": plan.data.model_copy(update={"roots": tuple(_absolute(root) for root in roots)})}
     )
 
 
@@ -128,68 +131,33 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
     Of a run with a student that one is loaded, and the run's teachers and discriminators are no part of it.
     """
     folder = Path(source)
-    taught = (folder / "recipe.toml").is_file() and not (folder / "student.safetensors").exists()
-    if plan.gan is None or not taught:
+    is_run = (folder / "recipe.toml").is_file() and not (folder / "student.safetensors").exists()
+    if plan.gan is None or not is_run:
         return dict(plan.teacher.start)
     gan = recipes.read(folder / "recipe.toml").gan
     found = started_by(gan.name, folder) if gan is not None and gan.name == plan.gan.name else {}
     return found | plan.teacher.start
 
 
-def load_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
-    """The teacher that is given, None where the recipe builds one; a Hub revision is pinned in the recipe."""
-    source = plan.teacher.source
-    if source is None:
-        if plan.gan is None:
-            raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
-        return plan, None
-    loaded = load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
-    if loaded.revision and "@" not in source:  # the Hub may move on before the run is resumed
-        pinned = plan.teacher.model_copy(update={"source": f"{source}@{loaded.revision}"})
-        plan = plan.model_copy(update={"teacher": pinned})
-    return plan, loaded
-
-
-def load_student(plan: Recipe) -> tuple[Recipe, Loaded | None]:
-    """The student that begins with the weights of `student.source`, None where it is built new; its hash is kept in the
-    recipe. Raises InputError where the file is not the one that the run began with."""
-    settings = plan.student
-    source = getattr(settings, "source", None)
-    if source is None:
-        return plan, None
-    loaded = load(source)
-    if settings.sha256 not in (None, loaded.sha256):
-        raise InputError(
-            f"{source}: is not the student that this run began with (SHA-256 {loaded.sha256[:12]}, then "
-            f"{settings.sha256[:12]}); put that file back, or start a new run."
-        )
-    known = settings.model_copy(update={"sha256": loaded.sha256})
-    return plan.model_copy(update={"student": known}), loaded
-
-
-def training_images(plan: Recipe, on_event: Event) -> ImageSet:
-    """The recipe's images; the second of two domains only where something learns from it.
-
-    Raises UsageError where none were given, RecipeError where a GAN cannot learn from them.
-    """
+def check_data(plan: Recipe) -> None:
+    """Raises UsageError where no data were given, RecipeError where a GAN cannot learn from them."""
     if not plan.data.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
     kind = plan.data.kind
-    if plan.gan is not None and kind not in (kinds := GANS[plan.gan.name].data):
-        if kind == "single" and "unpaired" not in kinds:
-            raise RecipeError(
-                f"recipe {plan.name}: {plan.gan.name} needs data.kind = 'paired' or 'labels'; images alone do not "
-                "serve."
-            )
+    if plan.gan is None or kind in (kinds := GANS[plan.gan.name].data):
+        return
+    if kind == "single" and "unpaired" not in kinds:
         raise RecipeError(
-            f"recipe {plan.name}: data.kind = '{kind}' does not serve {plan.gan.name}; set it to {', or '.join(kinds)}."
+            f"recipe {plan.name}: {plan.gan.name} needs data.kind = 'paired' or 'labels'; images alone do not serve."
         )
-    images = training_set(plan.data)
-    if images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
-        message = "these images are cut into two halves, A and B, but are not twice as wide as high; see data.kind."
-        on_event({"event": "warning", "message": message})
-    wanted = plan.gan is not None or ALGORITHMS[plan.algorithm.name].wants_real(plan.algorithm)
-    return images.inputs_alone() if kind == "unpaired" and not wanted else images
+    raise RecipeError(
+        f"recipe {plan.name}: data.kind = '{kind}' does not serve {plan.gan.name}; set it to {', or '.join(kinds)}."
+    )
+
+
+def second_domain(plan: Recipe) -> bool:
+    """Whether something learns from the images of a second domain."""
+    return plan.gan is not None or ALGORITHMS[plan.algorithm.name].wants_real(plan.algorithm)
 
 
 def new_run(out: str | Path | None) -> RunFolder:
@@ -220,15 +188,10 @@ def _absolute(path: str | Path) -> str:
 
 def _check_command(run: RunFolder, command: str) -> None:
     """Raises UsageError where the other command made the run: their checkpoints hold other networks."""
-    try:
-        made = json.loads(run.environment.read_text())
-    except (OSError, ValueError):
-        return  # nothing has been learnt there yet
-    if not isinstance(made, dict) or not made.keys() & {"student", "networks"}:
-        return
-    maker, what = ("distill", "a student") if "student" in made else ("teach", "a teacher alone")
-    if maker != command:
-        raise UsageError(f"{run.path}: has {what}; go on with `vemcompress {maker} --resume {run.path}`.")
+    found = made(run.path)
+    if found is not None and found.command != command:
+        what = "a student" if found.gives == "student" else f"a {found.gives} alone"
+        raise UsageError(f"{run.path}: has {what}; go on with `vemcompress {found.command} --resume {run.path}`.")
 
 
 def _check_same_run(before: Recipe, after: Recipe) -> None:

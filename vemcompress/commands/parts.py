@@ -142,8 +142,8 @@ def picker(facts: Facts, features: FeatureNetwork | None, device: torch.device, 
         )
     if by == "none" or images is None:
         return None
+    from vemcompress.evaluation.judge import scorer  # late: evaluation's libraries take a second to import
     from vemcompress.evaluation.onnx_segmenter import segmenter_on
-    from vemcompress.evaluation.select import scorer  # late: evaluation's libraries take a second to import
 
     segmenter = segmenter_on(plan.train.segmenter, device) if by == "miou" and plan.train.segmenter else None
     return scorer(

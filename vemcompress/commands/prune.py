@@ -19,9 +19,9 @@ from vemcompress.recipe import Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.files import check_target, output_error, write_atomically
+from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
-from vemcompress.weights.loading import Loaded, load, weights_of
-from vemcompress.weights.pruned import pruned_bytes
+from vemcompress.weights.loading import Loaded, load, load_known, weights_of
 
 CONVENTIONS = tuple(Cost().macs())
 
@@ -88,11 +88,14 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     Raises the classes of `errors`, InputError where the network is not the one that the folder began with.
     """
     settings, size = plan.prune, plan.data.size
-    plan, loaded = opening.load_student(plan)
-    plan, teacher = opening.load_teacher(plan) if loaded is None else (plan, None)
-    loaded = loaded or teacher
+    given, teacher = getattr(plan.student, "source", None), plan.teacher
+    if given is not None:
+        loaded = load_known(given, plan.student.sha256, "student", class_path=plan.student.class_path)
+        plan = plan.model_copy(update={"student": plan.student.model_copy(update={"sha256": loaded.sha256})})
+    else:
+        loaded = load(teacher.source, class_path=teacher.class_path, norm=teacher.norm)
+        opening.check_same_teacher(run, loaded)
     check_size(loaded, size, size)
-    opening.check_same_teacher(run, teacher)
     target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
     result, content = _pruned(loaded, build_pruner(settings.method), target, run.student, size, settings.count_as)
     try:
@@ -105,6 +108,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
         networks = {"teacher": loaded.provenance() | result.before, "student": result.after}
         made = line.environment(torch.device("cpu"), **networks, pruned=result.as_dict())
         run.write_json(run.environment, made)
+        Made("distill", "student").write(run.path)
     return result
 
 
@@ -156,6 +160,4 @@ def _described(network: Generator, size: int) -> dict:
 def _content(small: Generator, loaded: Loaded, method: str, target: int, convention: str, size: int) -> bytes:
     how = {"method": method, "target_macs": target, "convention": convention, "size": size}
     extra = {"pruned": json.dumps(how)}
-    if small.config is None:
-        return pruned_bytes(small, teacher=loaded.provenance(), extra=extra)
     return artifact_bytes(small, teacher=loaded.provenance(), extra=extra)

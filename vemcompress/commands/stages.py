@@ -10,6 +10,7 @@ import torch
 from vemcompress import recipe as recipes
 from vemcompress.commands import distilling, opening, prune, teach
 from vemcompress.commands.series import run_all
+from vemcompress.data.sets import training_set
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks import build_generator
 from vemcompress.networks.base import Generator
@@ -21,7 +22,7 @@ from vemcompress.runs.series import Series
 from vemcompress.system import distributed
 from vemcompress.training.pace import Limit
 from vemcompress.weights.files import write_atomically
-from vemcompress.weights.loading import Loaded
+from vemcompress.weights.loading import Loaded, load
 
 Event = Callable[[dict], None]
 StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult
@@ -66,7 +67,8 @@ class Pipeline:
             plan = plan.model_copy(update={"teacher": plan.teacher.model_copy(update={"source": teacher})})
         given = getattr(self.plan.student, "source", None)
         if student is not None:
-            plan = plan.model_copy(update={"student": AutoStudent(source=student)})
+            own = AutoStudent(source=student, class_path=self._class_of(stage.student))
+            plan = plan.model_copy(update={"student": own})
         elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
             plan = plan.model_copy(update={"student": AutoStudent()})  # the user's is for who takes the pruned one
         return plan
@@ -78,6 +80,16 @@ class Pipeline:
         if name in self.folder.skipped:
             return getattr(self.plan, gives).source
         return str((run.path if gives == "teacher" else run.student).resolve())
+
+    def _class_of(self, name: str) -> str | None:
+        """The user's own class, where the student that a stage gives is of one."""
+        stage = self.stages[name]
+        if name in self.folder.skipped:
+            return getattr(self.plan.student, "class_path", None)
+        if stage.student is not None:
+            return self._class_of(stage.student)
+        plan = recipes.of_stage(self.plan, stage)
+        return plan.teacher.class_path if stage.do == "prune" else getattr(plan.student, "class_path", None)
 
     def known(self, name: str) -> StageResult | None:
         """The result of a stage that is done. Raises InputError where its folder was removed."""
@@ -97,7 +109,9 @@ class Pipeline:
             result = distributed.from_writer(lambda: prune.prune_run(plan, run))
         else:
             if run.recipe.is_file():
-                moved = [f"student.source={plan.student.source}"] if stage.student else []
+                keys = ("source", "class_path") if stage.student else ()
+                moved = {key: getattr(plan.student, key) for key in keys}
+                moved = [f"student.{key}={value}" for key, value in moved.items() if value is not None]
                 options |= {"resume": run.path, "overrides": [*self.changes.get(name, ()), *moved]}
             else:
                 options |= {"out": run.path, "recipe": plan}
@@ -130,7 +144,8 @@ class Pipeline:
         if stage.do == "prune":
             return
         plan = self.recipe_of(stage.name)
-        images = opening.training_images(plan, lambda event: None)
+        opening.check_data(plan)
+        images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=lambda event: None)
         if stage.do == "teach" or plan.gan is not None:
             return
         if stage.teacher is not None and stage.teacher not in self.folder.skipped:
@@ -228,7 +243,7 @@ def _new(teacher, data, out, recipe, overrides: Sequence[str], until: str | None
     plan = recipes.read(recipe, overrides)
     _check_until(plan, until)
     plan = opening.located_stages(opening.located(plan, teacher, data, on_event))
-    plan, loaded = opening.load_teacher(plan) if plan.teacher.source else (plan, None)
+    plan, loaded = _with_teacher(plan)
     names, skipped = [stage.name for stage in plan.stages], _skipped(plan, loaded)
     pipeline = Pipeline(Series(out or ".", "stages", names, skipped=skipped), plan)
     if until in skipped:
@@ -238,6 +253,18 @@ def _new(teacher, data, out, recipe, overrides: Sequence[str], until: str | None
         raise UsageError("no output: give --out RUN, a new folder for the stages' runs.")
     pipeline.folder.check_new()
     return pipeline
+
+
+def _with_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
+    """The user's teacher, None where there is none; a Hub revision is pinned, as the Hub may move on between stages."""
+    source = plan.teacher.source
+    if source is None:
+        return plan, None
+    loaded = load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
+    if loaded.revision and "@" not in source:
+        pinned = plan.teacher.model_copy(update={"source": f"{source}@{loaded.revision}"})
+        plan = plan.model_copy(update={"teacher": pinned})
+    return plan, loaded
 
 
 def _old(path, teacher, data, overrides: Sequence[str], until: str | None, on_event: Event) -> Pipeline:

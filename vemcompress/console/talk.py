@@ -72,10 +72,9 @@ class Talk:
         algorithm, information = event["algorithm"], event["information"]
         name = information["name"].upper()
         add_on = "no add-on" if name == "NONE" else f"{name}, lambda_MI {information['weight']:g}"
-        self.note(
-            f"recipe    {event['recipe']}: {algorithm['name'].upper()}, features {algorithm['features']}, {add_on}"
-        )
-        weights = {k: v for k, v in algorithm.items() if isinstance(v, float) and k != "phase_epochs"}
+        features = f", features {event['features']}"
+        self.note(f"recipe    {event['recipe']}: {algorithm['name'].upper()}{features}, {add_on}")
+        weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
         self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
         self._begun(event, "your images" if event["gan"] else "the teacher on your images")
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vemcompress.data.layouts import is_twice_as_wide
 from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
@@ -164,12 +165,19 @@ def _spread(total: int, count: int) -> list[int]:
     return sorted({int((i + 0.5) * total / count) for i in range(count)})
 
 
-def training_set(settings: DataSettings) -> ImageSet:
-    """The images of `settings.split` under `settings.roots`. Raises InputError, and RecipeError for label settings."""
+def training_set(settings: DataSettings, *, second_domain: bool = True, on_event: Event | None = None) -> ImageSet:
+    """The images of `settings.split` under `settings.roots`; of two domains the inputs alone without `second_domain`.
+
+    Raises InputError, and RecipeError for label settings.
+    """
     if settings.kind == "single":
         found = locate(settings.roots, settings.split)
         return ImageSet(settings, Singles(tuple(found.paths), found.used))
-    return ImageSet(settings, _pairs(settings, settings.split))
+    images = ImageSet(settings, _pairs(settings, settings.split))
+    if on_event and images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
+        message = "these images are cut into two halves, A and B, but are not twice as wide as high; see data.kind."
+        on_event({"event": "warning", "message": message})
+    return images.inputs_alone() if settings.kind == "unpaired" and not second_domain else images
 
 
 def test_set(settings: DataSettings, split: str = "test") -> ImageSet:

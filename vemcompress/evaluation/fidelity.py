@@ -1,10 +1,17 @@
-"""How close a student's images are to its teacher's: SSIM, PSNR and L1, one value per image."""
+"""How close a student's images are to its teacher's, or to the ground truth: SSIM, PSNR and L1, each image alone and
+then the mean."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vemcompress.errors import UsageError
+from vemcompress.evaluation.gather import Gather, Gathered, Views
+from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Needs, Tools
 from vemcompress.losses.image import C1, C2, WINDOW, blur
+from vemcompress.system import distributed
 
 # Equal images have an infinite PSNR, which no mean survives.
 PSNR_MAX = 100.0
@@ -35,3 +42,61 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def l1(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference of B x C x H x W images in [0, 1]: B values in [0, 1]."""
     return (a.double() - b.double()).abs().mean((1, 2, 3))
+
+
+_KINDS = {
+    "ssim": (ssim, "SSIM (11x11 Gaussian of sigma 1.5, valid region, data range 1)"),
+    "psnr": (psnr, "PSNR in dB (data range 1, at most 100 dB an image)"),
+    "l1": (l1, "mean absolute difference"),
+}
+_WORDS = {"teacher": "the teacher's", "target": "the ground truth"}
+
+
+class Sum(Gather):
+    """The sum over images of a kind of fidelity to another role's images."""
+
+    def __init__(self, kind: str, against: str):
+        self._of, self._against = _KINDS[kind][0], against
+        self.value: float | Tensor = 0.0  # it stays on the device, which would have to be waited for
+
+    def add(self, views: Views, role: str) -> None:
+        self.value = self.value + self._of(views[role].unit, views[self._against].unit).sum()
+
+    def merge(self) -> None:
+        self.value = distributed.total(float(self.value))
+
+
+@dataclass(frozen=True)
+class Fidelity(Metric):
+    """The mean over images of `kind`; the teacher is not compared with itself."""
+
+    kind: Literal["ssim", "psnr", "l1"]
+    against: Literal["teacher", "target"]
+
+    def offered(self, given: Given) -> bool:
+        return given.targets or not self.needs.targets
+
+    def reads(self, role: str) -> bool:
+        return role not in (*NOT_MADE, self.against)
+
+    def start(self, tools: Tools) -> Sum:
+        return Sum(self.kind, self.against)
+
+    def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
+        return {self.name: float(gathered[role, self.gathers].value) / gathered.images}
+
+    def protocol(self, gathered: Gathered, tools: Tools) -> str:
+        return (
+            f"{_KINDS[self.kind][1]} between each output and {_WORDS[self.against]}, as floats in [0, 1], each image "
+            f"alone and then the mean; {gathered.images} images at {tools.size} px."
+        )
+
+
+def _fidelity(kind: str, against: str) -> Fidelity:
+    size = WINDOW if kind == "ssim" else 1
+    needs = Needs(teacher=against == "teacher", targets=against == "target", size=size)
+    name, higher = f"{kind}_{against}", kind != "l1"
+    return Fidelity(name, higher, gathers=name, needs=needs, kind=kind, against=against)
+
+
+FIDELITY = tuple(_fidelity(kind, against) for against in ("teacher", "target") for kind in _KINDS)

@@ -78,12 +78,15 @@ class Accumulator:
         return Statistics((self._shift + offset).cpu().numpy(), sigma.cpu().numpy(), images=self.count, **provenance)
 
 
-def statistics_of(features: np.ndarray | Tensor, device: torch.device | str = "cpu", **provenance) -> Statistics:
-    """Statistics of an N x D matrix of features; sigma equals `np.cov(features, rowvar=False)`."""
+def statistics_of(
+    features: np.ndarray | Tensor, device: torch.device | str = "cpu", *, rows: int | None = None, **provenance
+) -> Statistics:
+    """Statistics of an N x D matrix of features, taken in so many `rows` at a time; sigma equals
+    `np.cov(features, rowvar=False)`."""
     features = torch.as_tensor(features)
     accumulator = Accumulator(features.shape[1], device)
-    for rows in features.split(_ROWS):
-        accumulator.add(rows)
+    for part in features.split(rows or _ROWS):
+        accumulator.add(part)
     return accumulator.statistics(**provenance)
 
 

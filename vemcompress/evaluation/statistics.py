@@ -12,10 +12,10 @@ from numpy.lib import format as npy
 
 from vemcompress import __version__
 from vemcompress.data.images import ImageError, list_images
-from vemcompress.errors import InputError, NumericalError, OutputError, UsageError
-from vemcompress.evaluation.batches import batches, default_batch
+from vemcompress.data.samples import batches, default_batch
+from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.evaluation.checks import Checks
-from vemcompress.evaluation.features import Extractor
+from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
@@ -46,7 +46,7 @@ def compute_statistics(
     """Statistics of a folder's images (or of a list of paths), in memory of D x D however many they are.
 
     Images are resized to `size` x `size` pixels as an evaluation's are; None leaves them as they are, as pytorch-fid
-    does. A `batch` of None is `batches.default_batch`'s. Unreadable images are reported as events and left out. Raises
+    does. A `batch` of None is `default_batch`'s. Unreadable images are reported as events and left out. Raises
     InputError where fewer than 2 remain.
     """
     paths, done, device = image_paths(source), 0, torch.device(device)
@@ -67,15 +67,6 @@ def compute_statistics(
     if accumulator.count < 2:
         raise InputError(f"{accumulator.count} of {len(paths)} images could be read; statistics need at least 2.")
     return accumulator.statistics(features=extractor.name, weights=extractor.fingerprint(), size=size)
-
-
-def checked_features(extractor: Extractor, images: torch.Tensor, checks: Checks | None = None) -> torch.Tensor:
-    """Features of B x 3 x H x W uint8 images; NumericalError where one is not finite, from `checks`' next look where
-    they are given."""
-    features = extractor(images)
-    message = f"{extractor.name} gives NaN or Inf; its weights are damaged, give another file."
-    (checks or Checks("cpu")).add(features, lambda finite: NumericalError(message))
-    return features
 
 
 def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:

@@ -51,15 +51,21 @@ class TorchModel:
 
 
 def open_torch(
-    source: str | os.PathLike, *, device: str = "cpu", photos: bool = True, labels: LabelMaps | None = None
+    source: str | os.PathLike,
+    *,
+    device: str = "cpu",
+    photos: bool = True,
+    labels: LabelMaps | None = None,
+    class_path: str | None = None,
 ) -> TorchModel:
     """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
 
-    `labels`: how the label maps that it draws from are read. Also UsageError (2) for a device not here and, where it is
-    for `photos`, InputError (4) for a network that does not go from photos to pictures.
+    `labels`: how the label maps that it draws from are read; `class_path`: the user's own class. Also UsageError (2)
+    for a device not here and, where it is for `photos`, InputError (4) for a network that does not go from photos to
+    pictures.
     """
     place = usable_device(device)
-    model = wrap(load(source).generator, str(source), place, photos=photos and labels is None)
+    model = wrap(load(source, class_path=class_path).generator, str(source), place, photos=photos and labels is None)
     return model if labels is None else replace(model, labels=labels, channels=1)
 
 

@@ -191,10 +191,14 @@ def _tagged(values: dict) -> dict:
 def _completed(table: dict, kind: type[BaseSettings] | None) -> dict:
     """Of a table's own tables, one of which only a part is said is the default with that part changed."""
     for key in table.keys() & (kind.model_fields if kind else {}):
-        own = kind.model_fields[key].default
-        if isinstance(table[key], dict) and isinstance(own, BaseSettings) and (tag := tag_of(type(own))):
+        own, kinds = kind.model_fields[key].default, choices(kind, key)
+        if not isinstance(table[key], dict):
+            continue
+        if isinstance(own, BaseSettings) and (tag := tag_of(type(own))):
             default = dict([tag]) | own.model_dump(exclude_unset=True)
-            table = table | {key: _merge_table(default, table[key], choices(kind, key))}
+            table = table | {key: _merge_table(default, table[key], kinds)}
+        else:
+            table = table | {key: _completed(table[key], chosen(kinds, table[key]))}
     return table
 
 

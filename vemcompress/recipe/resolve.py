@@ -13,8 +13,32 @@ from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import Generator
 from vemcompress.recipe.schema import AutoStudent, Recipe
 from vemcompress.training.settings import TrainSettings
+from vemcompress.weights.loading import Loaded
 
 DEFAULT_WIDTH, DEFAULT_STEPS = 16, 20_000
+
+
+def resolved(
+    command: str,
+    recipe: Recipe,
+    source: str | None,
+    gan: GAN | None,
+    teacher: Generator,
+    images: int,
+    student: Loaded | None = None,
+) -> Recipe:
+    """The recipe of a command with everything that follows from its parts: a teacher's `source`, the shapes of what
+    learns, a `student` that was loaded, and what `resolve` or `resolve_teaching` decide. Raises RecipeError."""
+    recipe = _with(recipe, teacher=_with(recipe.teacher, source=source))
+    if gan is not None:
+        for name, generator in gan.generators().items():
+            check_size(recipe, name, generator)
+        recipe = with_shapes(recipe, gan)
+    if command == "teach":
+        return resolve_teaching(recipe, teacher, images)
+    if student is not None:
+        recipe = _with(recipe, student=_with(recipe.student, sha256=student.sha256))
+    return resolve(recipe, teacher, images, student and student.generator)
 
 
 def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | None = None) -> Recipe:
@@ -82,7 +106,7 @@ def teacher_network(recipe: Recipe, channels: tuple[int, int]) -> Config:
                 f"recipe {recipe.name}: teacher.network.{key} is {getattr(config, key)}, the data have {found}; leave "
                 "it away, or change the data's settings."
             )
-    return config.with_channels(*channels)
+    return _with(config, in_channels=channels[0], out_channels=channels[1])
 
 
 def check_size(recipe: Recipe, role: str, network: Generator) -> None:

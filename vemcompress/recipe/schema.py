@@ -41,7 +41,8 @@ class TeacherSettings(BaseSettings):
 
 class AutoStudent(BaseSettings):
     """A student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or of at most
-    `target_macs` true MACs. Or the one of the file `source`, with its weights, known by its `sha256`."""
+    `target_macs` true MACs. Or the one of the file `source`, with its weights, known by its `sha256`, and of
+    the user's own class `class_path`."""
 
     replaces: ClassVar = {
         "width": ("target_macs", "source", "sha256"),
@@ -55,6 +56,7 @@ class AutoStudent(BaseSettings):
     target_macs: int | None = Field(None, ge=1)
     source: str | None = None
     sha256: str | None = None
+    class_path: str | None = None
 
     @model_validator(mode="after")
     def _one_of(self):

@@ -1,4 +1,4 @@
-"""A run on disk: its folder and lock, checkpoints, logs, pictures, the best network, a cached teacher.
+"""A run on disk: its folder and lock, checkpoints, logs, pictures, what it gives, the best network, a cached teacher.
 
 What belongs here knows files, and nothing of how a network learns.
 """

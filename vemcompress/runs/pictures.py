@@ -15,14 +15,18 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def image_grid(columns: list[Tensor], titles: list[str]) -> np.ndarray:
-    """Columns of B images each (C x H x W in [-1, 1]) under their titles, as one H x W x 3 uint8 picture."""
+    """Columns of B images each (C x H x W in [-1, 1]) under their titles, as one H x W x 3 uint8 picture.
+
+    Columns of smaller images, such as a super-resolution's inputs, are enlarged to the largest pixel by pixel.
+    """
     pictures = [to_uint8(column) for column in columns]
-    rows, height, width = pictures[0].shape[:3]
+    rows, (height, width) = len(pictures[0]), max(column.shape[1:3] for column in pictures)
     canvas = Image.new("RGB", (len(columns) * (width + GAP) + GAP, HEADER + rows * (height + GAP)), (255, 255, 255))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
     for i, (images, title) in enumerate(zip(pictures, titles, strict=True)):
         left = GAP + i * (width + GAP)
         draw.text((left, 2), title, fill=(60, 60, 60), font=font)
         for row, image in enumerate(images):
-            canvas.paste(Image.fromarray(image), (left, HEADER + row * (height + GAP)))
+            shown = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
+            canvas.paste(shown, (left, HEADER + row * (height + GAP)))
     return np.asarray(canvas)

@@ -15,6 +15,7 @@ from vemcompress.runs.best import Best
 from vemcompress.runs.folder import Log, NoLog, RunFolder
 from vemcompress.system import distributed
 from vemcompress.weights.artifact import artifact_bytes
+from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.discriminator import discriminator_bytes
 from vemcompress.weights.files import write_atomically
 from vemcompress.weights.tensors import safetensors_bytes
@@ -96,7 +97,8 @@ class Store:
         if folder is None:
             return None
         for name, module in modules.items():
-            module.load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
+            own = module.module if isinstance(module, CustomGenerator) else module
+            own.load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
         self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
         state = json.loads((folder / "state.json").read_text())
         self.best.state = state.get("best")

@@ -18,34 +18,40 @@ from vemcompress.system import launch
 from vemcompress.weights.files import output_error, write_atomically
 
 Event = Callable[[dict], None]
-Taught = tuple[Tensor, dict[str, Tensor]]  # a frozen teacher's images, and its taps' means over pixels
+Taught = tuple[Tensor, dict[str, Tensor]]  # a frozen teacher's images, and its taps or their means over pixels
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One view's record: its taps' means, float32, by name and number of channels; then the image as it was made.
+    """One view's record: its taps, float32, by name and shape; then the image as it was made.
 
-    `shape` is C x H x W. In bfloat16 an image is half as large, and nothing is lost, since the teacher made it so.
+    `shape` is the image's C x H x W; taps are C x 1 x 1 where their means suffice, else whole maps. In bfloat16 an
+    image is half as large, and nothing is lost, since the teacher made it so.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    taps: dict[str, int]
+    taps: dict[str, tuple[int, ...]]
 
     @classmethod
     def of(cls, taught: Taught) -> "Layout":
-        made, means = taught
-        return cls(tuple(made.shape[1:]), made.dtype, {name: mean.shape[1] for name, mean in means.items()})
+        made, taps = taught
+        return cls(tuple(made.shape[1:]), made.dtype, {name: tuple(tap.shape[1:]) for name, tap in taps.items()})
 
     @property
     def size(self) -> int:
         """Bytes of a record."""
-        return 4 * sum(self.taps.values()) + prod(self.shape) * self.dtype.itemsize
+        return 4 * sum(map(prod, self.taps.values())) + prod(self.shape) * self.dtype.itemsize
+
+    def as_dict(self) -> dict:
+        """Plain values; of taps that are means the number of channels alone."""
+        taps = {name: shape[0] if shape[1:] == (1, 1) else list(shape) for name, shape in self.taps.items()}
+        return {"shape": list(self.shape), "dtype": str(self.dtype), "taps": taps}
 
     def pack(self, taught: Taught) -> list[bytes]:
         """A batch as records. One copy from a GPU, which waits for it."""
-        made, means = taught
-        parts = [*(means[name] for name in self.taps), made]
+        made, taps = taught
+        parts = [*(taps[name] for name in self.taps), made]
         flat = torch.cat([part.detach().contiguous().flatten(1).view(torch.uint8) for part in parts], 1).cpu()
         return [row.tobytes() for row in flat.numpy()]
 
@@ -53,12 +59,13 @@ class Layout:
         """Records as a batch, with its channels together; on a GPU, which does not wait for it."""
         flat = torch.stack([torch.frombuffer(record, dtype=torch.uint8) for record in records])
         flat = flat.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else flat.to(device)
-        of_taps = [4 * count for count in self.taps.values()]
-        *means, made = flat.split([*of_taps, self.size - sum(of_taps)], 1)
+        of_taps = [4 * prod(shape) for shape in self.taps.values()]
+        *taps, made = flat.split([*of_taps, self.size - sum(of_taps)], 1)
         made = made.contiguous().view(self.dtype).unflatten(1, self.shape)
         made = made.contiguous(memory_format=torch.channels_last)
-        named = zip(self.taps, means, strict=True)
-        return made, {name: mean.contiguous().view(torch.float32)[:, :, None, None] for name, mean in named}
+        floats = (tap.contiguous().view(torch.float32) for tap in taps)
+        maps = {name: part.unflatten(1, shape) for (name, shape), part in zip(self.taps.items(), floats, strict=True)}
+        return made, {name: tap.contiguous(memory_format=torch.channels_last) for name, tap in maps.items()}
 
 
 class TeacherCache:
@@ -130,7 +137,7 @@ class CachePlan:
             **made_by,
             "images": _fingerprint(paths),
             "views": views,
-            "record": {"shape": list(layout.shape), "dtype": str(layout.dtype), "taps": layout.taps},
+            "record": layout.as_dict(),
         }
         return cls(layout, len(paths), views, identity)
 

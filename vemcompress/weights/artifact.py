@@ -7,16 +7,14 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-import vemcompress
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS, parse_config
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.weights.files import write_atomically
+from vemcompress.weights.format import check_version, signature
 from vemcompress.weights.layouts import Mismatch, assemble
+from vemcompress.weights.own_class import own_class_bytes
 from vemcompress.weights.tensors import safetensors_bytes
-
-FORMAT = "vemcompress"
-FORMAT_VERSION = 1
 
 
 def save_generator(
@@ -27,12 +25,10 @@ def save_generator(
     teacher: dict[str, Any] | None = None,
     extra: dict[str, str] | None = None,
 ) -> None:
-    """Write a generator of a known family as our artifact, atomically; arguments as `artifact_bytes`.
+    """Write a generator as our artifact, atomically; arguments as `artifact_bytes`.
 
-    Raises OutputError (9), and UsageError (2) for a network of the user's own class, which no Config can rebuild.
+    Raises OutputError (9).
     """
-    if generator.config is None:
-        raise UsageError(f"{path}: a network of your own class cannot be saved as an artifact: save its state dict")
     write_atomically(path, artifact_bytes(generator, recipe=recipe, teacher=teacher, extra=extra))
 
 
@@ -44,18 +40,15 @@ def artifact_bytes(
     extra: dict[str, str] | None = None,
 ) -> bytes:
     """The artifact's content. `recipe` is the name of the recipe that made it; `teacher` says where it came from
-    (source, sha256, revision, licence); `extra` is added to the metadata under names that are not taken."""
-    metadata = dict(extra or {})
-    metadata |= {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "vemcompress": vemcompress.__version__,
-        "family": generator.config.family,
+    (source, sha256, revision, licence); `extra` is added to the metadata under names that are not taken. A network of
+    the user's own class is written as `own_class` says."""
+    metadata = (extra or {}) | {"recipe": recipe, "teacher": json.dumps(teacher or {})}
+    if generator.config is None:
+        return own_class_bytes(generator, metadata)
+    metadata |= signature(generator.config.family) | {
         "config": generator.config.model_dump_json(),
         "statistics": "image" if _uses_image_statistics(generator) else "stored",
-        "recipe": recipe,
         "input": json.dumps(input_convention(generator)),
-        "teacher": json.dumps(teacher or {}),
     }
     return safetensors_bytes(generator.state_dict(), metadata)
 
@@ -70,21 +63,6 @@ def input_convention(generator: Generator) -> dict[str, Any]:
         "multiple": generator.multiple,
         "min_size": generator.min_size,
     }
-
-
-def is_artifact(metadata: dict[str, str]) -> bool:
-    """Whether a .safetensors file says that it is ours."""
-    return metadata.get("format") == FORMAT
-
-
-def check_version(metadata: dict[str, str], source: str) -> None:
-    """Raises InputError for an artifact that a later vemcompress wrote."""
-    version = metadata.get("format_version", "")
-    if not (version.isascii() and version.isdecimal() and 1 <= int(version[:9]) <= FORMAT_VERSION):
-        raise InputError(
-            f"{source}: artifact of format {version!r:.20}, and this is vemcompress {vemcompress.__version__}, which "
-            f"reads up to {FORMAT_VERSION}: upgrade vemcompress"
-        )
 
 
 def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -> Generator:

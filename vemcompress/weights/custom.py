@@ -43,7 +43,7 @@ class CustomGenerator(Generator):
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
         if names:
-            raise RecipeError(f"{self.name}: a network of your own class has no taps: use --set algorithm.channel=0")
+            raise RecipeError(f"{self.name}: a network of your own class has no taps: distil from images alone")
         return self.module(x), {}
 
     def groups(self) -> tuple[Group, ...]:

@@ -7,15 +7,15 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.base import Generator, use_image_statistics
-from vemcompress.weights.artifact import is_artifact, rebuild
+from vemcompress.weights.artifact import rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
 from vemcompress.weights.files import sha256_file
+from vemcompress.weights.folder import made
+from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
-from vemcompress.weights.pruned import class_wanted, is_pruned_class, narrow_as_saved
+from vemcompress.weights.own_class import class_wanted, is_own_class, narrow_as_saved
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
-
-RESULTS = ("student.safetensors", "teacher.safetensors")  # of a run that distils, and of one that teaches
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,17 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
     return Loaded(generator, name, digest, origin, revision, licence, norm, state.metadata)
 
 
+def load_known(source: str | Path, sha256: str | None, what: str, *, class_path: str | None = None) -> Loaded:
+    """As `load`, of `what` a run began with. Raises InputError (4) where it is not the file of this hash."""
+    loaded = load(source, class_path=class_path)
+    if sha256 not in (None, loaded.sha256):
+        raise InputError(
+            f"{source}: is not the {what} that this run began with (SHA-256 {loaded.sha256[:12]}, then {sha256[:12]}); "
+            "put that file back, or start a new run."
+        )
+    return loaded
+
+
 def load_generator(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> nn.Module:
     """The generator alone, in eval mode; arguments and errors as `load`."""
     return load(source, class_path=class_path, norm=norm).generator
@@ -72,11 +83,11 @@ def load_generator(source: str | Path, *, class_path: str | None = None, norm: s
 def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:
     if class_path is not None:
         network = build_custom(class_path)
-        if is_pruned_class(state.metadata):
+        if is_own_class(state.metadata):
             narrow_as_saved(network, state.metadata, source)
         fill_strictly(network, state.tensors, state.prefix, source, class_path)
         return CustomGenerator(network, class_path).eval(), "class"
-    if is_pruned_class(state.metadata):
+    if is_own_class(state.metadata):
         raise class_wanted(state.metadata, source)
     if is_artifact(state.metadata):
         return rebuild(state.tensors, state.metadata, source), "artifact"
@@ -91,15 +102,14 @@ def _normalise_by_image(generator: Generator, source: str) -> None:
 
 
 def weights_of(path: Path) -> Path:
-    """A run folder's student, or its teacher where it has no student; every other path as it is, for `read_state`."""
+    """What a run folder gives, its student or its teacher; every other path as it is, for `read_state`."""
     try:
         if not path.is_dir():
             return path
-        for name in RESULTS:
-            if (path / name).exists():
-                return path / name
+        if (run := made(path)) is not None and (path / f"{run.gives}.safetensors").exists():
+            return path / f"{run.gives}.safetensors"
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check its permissions") from error
-    if seed := next(iter(sorted(path.glob(f"seed-*/{RESULTS[0]}"))), None):
+    if seed := next(iter(sorted(path.glob("seed-*/student.safetensors"))), None):
         raise InputError(f"{path}: has the runs of several seeds; give one of them, such as {seed.parent}.")
-    raise InputError(f"{path}: has no {RESULTS[0]}; give a run folder that has saved once, or a weight file.")
+    raise InputError(f"{path}: has no student.safetensors; give a run folder that has saved once, or a weight file.")

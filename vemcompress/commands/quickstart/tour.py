@@ -16,7 +16,7 @@ from vemcompress.commands.quickstart.scenes import write_images
 from vemcompress.data.images import list_images, save_png
 from vemcompress.data.stream import test_batch
 from vemcompress.errors import UsageError
-from vemcompress.evaluation.run import Evaluation, evaluate
+from vemcompress.evaluation import Evaluation, evaluate
 from vemcompress.export.latency import bench
 from vemcompress.export.onnx import export_onnx
 from vemcompress.networks.base import Generator

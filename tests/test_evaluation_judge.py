@@ -14,8 +14,8 @@ from vemcompress.data.sets import test_set
 from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, NumericalError, RecipeError
 from vemcompress.evaluation import evaluate, load_extractor
+from vemcompress.evaluation.judge import judge_by, scorer
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
-from vemcompress.evaluation.select import scorer
 from vemcompress.networks.features import squeezenet_features
 from vemcompress.runs.best import Score
 
@@ -71,6 +71,23 @@ def test_images_are_read_and_the_teacher_runs_once(tmp_path, monkeypatch):
     score = scorer("ssim_teacher", images, CHANNELS, "cpu", teacher=teacher)
     first, second = score(Painter()), score(Painter())
     assert first == second and (len(counted), teacher.seen) == (9, 9)
+
+
+def test_several_candidates_are_scored_in_one_pass_as_each_alone(tmp_path, monkeypatch, weights):
+    images, extractor = street(city(tmp_path / "data", count=9)), load_extractor("squeezenet1_1", weights)
+    segmenter, teacher = OnnxSegmenter(graph(tmp_path / "m.onnx")), Painter(1)
+    names = ["ssim_teacher", "l1_target", "miou", "frechet"]
+    given = {"teacher": teacher, "segmenter": segmenter, "features": extractor}
+    judge = judge_by(names, images, CHANNELS, "cpu", **given)
+    decoded = []
+    monkeypatch.setattr(squares, "read_image", lambda path: decoded.append(path))
+    candidates = {"narrow": Painter(2), "wide": Even(0.5)}
+    found = judge(candidates)
+    assert found == {name: judge(network) for name, network in candidates.items()}
+    assert found["narrow"]["l1_target"] != found["wide"]["l1_target"]
+    assert (list(found["wide"]), decoded, teacher.seen, candidates["narrow"].seen) == (
+        [*names[:3], "frechet_squeezenet1_1"], [], 9, 18,
+    )  # fmt: skip
 
 
 def test_networks_are_scored_in_evaluation_mode_and_get_their_modes_back(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from vemcompress.data.images import save_png
-from vemcompress.evaluation.batches import batches, to_bytes, to_network
+from vemcompress.data.samples import batches, to_network
+from vemcompress.evaluation.gather import to_bytes
 
 
 @pytest.fixture

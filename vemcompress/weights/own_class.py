@@ -1,18 +1,16 @@
-"""The file of a pruned network of the user's own class: its weights, and in the metadata what channels each layer has.
+"""The file of a network of the user's own class: its weights, and in the metadata what channels each layer has.
 
 The class itself is not in it: whoever loads it gives --teacher-class again.
 """
 
 import json
-from typing import Any
 
 import torch
 from torch import nn
 
-import vemcompress
 from vemcompress.errors import InputError
-from vemcompress.weights.artifact import FORMAT, FORMAT_VERSION, check_version, is_artifact
 from vemcompress.weights.custom import CustomGenerator
+from vemcompress.weights.format import check_version, is_artifact, signature
 from vemcompress.weights.tensors import safetensors_bytes
 
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, nn.InstanceNorm2d, nn.PReLU)
@@ -20,22 +18,18 @@ _CHANNELS = ("in_channels", "out_channels", "groups", "in_features", "out_featur
 _OUTPUTS = ("out_channels", "out_features", "num_features", "num_parameters")
 
 
-def pruned_bytes(generator: CustomGenerator, *, teacher: dict[str, Any], extra: dict[str, str]) -> bytes:
-    """The file's content; `teacher` and `extra` as `artifact.artifact_bytes` takes them."""
+def own_class_bytes(generator: CustomGenerator, metadata: dict[str, str]) -> bytes:
+    """The file's content, with this `metadata` besides its own."""
     layers = {name: _channels(layer) for name, layer in generator.module.named_modules()}
-    metadata = extra | {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "vemcompress": vemcompress.__version__,
-        "family": CustomGenerator.family,
+    metadata = metadata | signature(CustomGenerator.family)
+    metadata |= {
         "class": generator.name,
         "layers": json.dumps({name: channels for name, channels in layers.items() if channels}),
-        "teacher": json.dumps(teacher),
     }
     return safetensors_bytes(generator.module.state_dict(), metadata)
 
 
-def is_pruned_class(metadata: dict[str, str]) -> bool:
+def is_own_class(metadata: dict[str, str]) -> bool:
     """Whether a file is one of these."""
     return is_artifact(metadata) and metadata.get("family") == CustomGenerator.family
 
@@ -43,7 +37,9 @@ def is_pruned_class(metadata: dict[str, str]) -> bool:
 def class_wanted(metadata: dict[str, str], source: str) -> InputError:
     """For a file that was opened without its class."""
     name = "".join(c for c in metadata.get("class", "")[:80] if c.isprintable()) or "module:Class"
-    return InputError(f"{source}: is a pruned network of the class {name}: give --teacher-class {name}")
+    return InputError(
+        f"{source}: is a network of the class {name}: give --teacher-class {name} (--student-class for a student)"
+    )
 
 
 def narrow_as_saved(network: nn.Module, metadata: dict[str, str], source: str) -> None:

@@ -9,14 +9,19 @@ import pytorch_fid.inception
 import torch
 from torch import Tensor, nn
 
-from vemcompress.errors import InputError, UsageError
-from vemcompress.evaluation.download import downloaded_inception
-from vemcompress.networks.features import squeezenet_embedding
+from vemcompress.data.samples import to_network
+from vemcompress.errors import InputError, NumericalError, UsageError
+from vemcompress.evaluation.checks import Checks
+from vemcompress.networks.features import FeatureNetwork, squeezenet_embedding
+from vemcompress.weights.download import downloaded
 from vemcompress.weights.features import fill_trunk
 from vemcompress.weights.safe import read_state
 
 INCEPTION = "inception_pool3"
 SQUEEZENETS = ("squeezenet1_1", "squeezenet1_1_caffe")
+
+# Of the file at pytorch_fid.inception.FID_WEIGHTS_URL, whose name carries the first eight digits.
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 # pytorch-fid's loader is one name in one module, which `_build_inception` borrows.
 _construction = threading.Lock()
@@ -51,8 +56,14 @@ class Inception(Extractor):
 
     def __init__(self, weights: str | Path | None = None):
         super().__init__()
-        path = downloaded_inception() if weights is None else Path(weights)
-        self.network = _frozen(_build_inception(path))
+        if weights is None:
+            weights = downloaded(
+                url := pytorch_fid.inception.FID_WEIGHTS_URL,
+                INCEPTION_SHA256,
+                failed=f"the Inception weights could not be had from {url}",
+                remedy="go online, or give the file with --inception PATH (in training --set train.inception=PATH)",
+            )
+        self.network = _frozen(_build_inception(Path(weights)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(_channels_last(images) / 255)[0].flatten(1)
@@ -81,6 +92,19 @@ class SqueezeNet(Extractor):
         return self.network(_channels_last(images) / 127.5 - 1)[0].mean((2, 3))
 
 
+class Deepest(Extractor):
+    """The last map of the features that a recipe learns by, averaged over its places."""
+
+    name, protocol = "the feature network", "the deepest features of the recipe, averaged over their places"
+
+    def __init__(self, network: FeatureNetwork):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(to_network(images))[-1].mean((2, 3))
+
+
 def _frozen(network: nn.Module) -> nn.Module:
     """Channels last, which is a third faster on a CPU for the Inception and twice as fast for SqueezeNet."""
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -105,6 +129,14 @@ def squeezenet_name(features: str, weights: str | Path | None) -> str:
         return SQUEEZENETS["caffe" in Path(weights or "").name.lower()]
     if features not in SQUEEZENETS:
         raise UsageError(f"features {features!r} are not known; give one of squeezenet, {', '.join(SQUEEZENETS)}.")
+    return features
+
+
+def checked_features(extractor: Extractor, images: Tensor, checks: Checks) -> Tensor:
+    """Features of B x 3 x H x W uint8 images; NumericalError where one is not finite, from `checks`' next look."""
+    features = extractor(images)
+    message = f"{extractor.name} gives NaN or Inf; its weights are damaged, give another file."
+    checks.add(features, lambda finite: NumericalError(message))
     return features
 
 

@@ -6,8 +6,8 @@ import torch
 from torchmetrics.image.kid import poly_mmd
 
 from vemcompress.errors import InputError
-from vemcompress.evaluation import kid
-from vemcompress.evaluation.kid import kernel_distance
+from vemcompress.evaluation import distances
+from vemcompress.evaluation.distances import kernel_distance
 
 
 def features(n: int, seed: int, shift: float = 0.0) -> torch.Tensor:
@@ -39,7 +39,7 @@ def test_subsets_agree_with_the_whole_and_repeat_with_the_seed():
 def test_the_shared_gram_matrix_changes_nothing(monkeypatch):
     x, y = features(90, 1), features(70, 2)
     shared = kernel_distance(x, y, subsets=5, subset_size=80)
-    monkeypatch.setattr(kid, "_GRAM_LIMIT", 0)
+    monkeypatch.setattr(distances, "_GRAM_LIMIT", 0)
     assert kernel_distance(x, y, subsets=5, subset_size=80) == pytest.approx(shared, rel=1e-9)
 
 

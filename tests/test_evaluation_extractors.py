@@ -10,8 +10,8 @@ from torchvision.models import squeezenet1_1
 from toys import random_inception_file
 
 from vemcompress.errors import InputError, NetworkError, UsageError
-from vemcompress.evaluation import download
-from vemcompress.evaluation.features import Inception, SqueezeNet, load_extractor
+from vemcompress.evaluation import extractors
+from vemcompress.evaluation.extractors import Inception, SqueezeNet, load_extractor
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +71,7 @@ def test_a_damaged_file_in_the_cache_is_not_used(hub):
 def test_a_download_with_the_right_hash_is_used_and_kept(hub, inception_file, monkeypatch):
     digest = hashlib.sha256(inception_file.read_bytes()).hexdigest()
     monkeypatch.setattr(published, "FID_WEIGHTS_URL", inception_file.as_uri())
-    monkeypatch.setattr(download, "INCEPTION_SHA256", digest)
+    monkeypatch.setattr(extractors, "INCEPTION_SHA256", digest)
     assert Inception().fingerprint() == Inception(inception_file).fingerprint()
     assert [p.name for p in hub.iterdir()] == [inception_file.name]
 

@@ -1,5 +1,5 @@
-"""Mean intersection over union: what a segmentation network sees in generated images, against the label maps they
-were drawn from.
+"""mIoU and pixel accuracy: what a segmentation network sees in generated images, against the label maps that these were
+drawn from.
 
 One confusion matrix over all pixels of all images, rows the truth, columns the prediction; predictions are brought to
 the label maps' size. With DRN-D-105 and Cityscapes' 2048x1024 train ids this is the protocol of GAN-Compression, OMGD
@@ -7,16 +7,21 @@ and VEM, which print 100 times the figure.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from vemcompress.data import cityscapes
 from vemcompress.data.indices import VOID
 from vemcompress.data.labels import Ids, LabelMaps
+from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, UsageError
+from vemcompress.evaluation.gather import BYTES, Gather, Gathered, Views
+from vemcompress.evaluation.metric import Given, Metric, Needs, Tools
 from vemcompress.evaluation.segmenters import Segmenter, class_map
 from vemcompress.system import distributed
 
@@ -56,7 +61,7 @@ def pixel_accuracy(matrix: Tensor) -> float:
     return float(matrix.trace() / matrix.sum())
 
 
-class Miou:
+class Miou(Gather):
     """mIoU of images that come in batches.
 
     `classes` is the number of classes, or their names; `ignore` the label value that does not count (255 in
@@ -74,8 +79,11 @@ class Miou:
         self.images, self.matrix = 0, torch.zeros(len(names), len(names), dtype=torch.int64)
         self._labels, self._sizes = LabelMaps(len(names), ignore, ids=ids), set[tuple[int, int]]()
 
+    def add(self, views: Views, role: str) -> None:
+        self.take(views[role].rgb, views.truths)
+
     @torch.no_grad()
-    def add(self, images: Tensor, labels: Sequence[str | os.PathLike | Tensor]) -> None:
+    def take(self, images: Tensor, labels: Sequence[str | os.PathLike | Tensor]) -> None:
         """Take in B x 3 x H x W images (uint8, or floats in [0, 1]) and their label maps.
 
         These are files, or tensors, integer, H x W, as `data.labels` reads them: classes and VOID. Raises InputError
@@ -95,7 +103,6 @@ class Miou:
             self.images += 1
 
     def merge(self) -> None:
-        """Take in what the other ranks have taken in."""
         parts = distributed.collected((self.matrix, self.images, self._sizes))
         matrices, images, sizes = zip(*parts, strict=True)
         self.matrix, self.images, self._sizes = sum(matrices), sum(images), set().union(*sizes)
@@ -152,7 +159,68 @@ def evaluate_miou(
     """
     meter, rest = Miou(segmenter, classes, ignore, ids), iter(labels)
     for batch in images:
-        meter.add(batch, list(islice(rest, len(batch))))
+        meter.take(batch, list(islice(rest, len(batch))))
     if surplus := sum(1 for _ in rest):
         raise UsageError(f"mIoU was given {meter.images} images and {meter.images + surplus} label maps; pair them.")
     return meter.result()
+
+
+def lacks_labels(images: ImageSet) -> str | None:
+    """Why images have no label maps that a generator draws photos from, as the rest of the sentence "needs ..."."""
+    pairs = images.pairs
+    if pairs is None or pairs.labels is None:
+        return "maps of class numbers beside the photos; set data.kind=labels and data.classes"
+    if not pairs.labels_are_input:
+        return "photos that were drawn from label maps; set data.direction so that the labels are the input"
+    return None
+
+
+def meters(segmenter: Segmenter, images: ImageSet) -> Callable[[], Miou]:
+    """What makes a new mIoU against the label maps of `images`, which have some.
+
+    A void that has a channel of its own behind the classes is none of the segmenter's. Raises InputError for a
+    segmenter of other classes.
+    """
+    labels = images.pairs.labels
+    classes, ignore = labels.classes, IGNORE if labels.void is None else labels.void
+    if labels.ids != "index":
+        classes, ignore = cityscapes.CLASSES, cityscapes.IGNORED
+    elif labels.void == classes - 1 and segmenter.classes in (None, classes - 1):
+        classes -= 1
+    Miou(segmenter, classes, ignore)
+    return partial(Miou, segmenter, classes, ignore)
+
+
+class Segmentation(Metric):
+    """As the papers print it, in 0..100; `_real` of the real photos."""
+
+    def offered(self, given: Given) -> bool:
+        """Nobody thinks of segmentation where there are neither label maps nor a segmenter."""
+        found = given.segmenter, given.no_labels is None
+        return all(found) or (any(found) and self.name == "miou")
+
+    def reads(self, role: str) -> bool:
+        return role != "real"
+
+    def start(self, tools: Tools) -> Miou:
+        return tools.meter()
+
+    def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
+        suffix = "_real" if role == "target" else ""
+        return {f"{self.name}{suffix}": 100 * gathered[role, self.gathers].result()[self.name]}
+
+    def by_class(self, role: str, gathered: Gathered) -> dict[str, float | None]:
+        found = gathered[role, self.gathers].result()["iou"]
+        return {name: None if value is None else 100 * value for name, value in found.items()}
+
+    def protocol(self, gathered: Gathered, tools: Tools) -> str:
+        found = next(gather for (_, what), gather in gathered.items() if what == self.gathers)
+        said, made = found.protocol.removesuffix("."), f"drawn at {tools.size} px; {BYTES}"
+        if self.name == "miou":
+            return f"in 0..100 as the papers print it: {said}, {made}."
+        return f"percent of the labelled pixels whose class is right; {said.partition('; ')[2]}, {made}."
+
+
+SEGMENTATION = tuple(
+    Segmentation(name, higher=True, gathers="classes", needs=Needs(labels=True)) for name in ("miou", "pixel_accuracy")
+)

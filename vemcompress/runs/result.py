@@ -1,12 +1,11 @@
-"""What a run folder says of the networks in it: the last one's step, and the best checkpoint."""
+"""What a run folder gives: its network, the step that it is at, and its best checkpoint."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from vemcompress.errors import InputError
-
-NAMES = ("student", "teacher")  # what a run that distils is for, and one that teaches
+from vemcompress.weights.folder import made
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class Networks:
 
 def look(folder: Path) -> Networks:
     """Raises InputError where best.json is there but cannot be understood."""
-    name = next((n for n in NAMES if (folder / f"{n}.safetensors").is_file()), NAMES[0])
+    run = made(folder)
+    name = run.gives if run else "student"
     return Networks(name, _last_step(folder / "checkpoints"), _best(folder / "best", name))
 
 

@@ -1,0 +1,169 @@
+"""Whole images for measuring: each of a set once, at its full square, decoded in threads ahead of the network."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vemcompress.data.images import ImageError, read_image, to_square
+from vemcompress.data.machine import default_workers
+from vemcompress.data.on_device import moved, pinned
+from vemcompress.data.pair_stream import checked_pair_channels, is_one_hot, square_pair
+from vemcompress.data.sets import ImageSet
+from vemcompress.data.squares import load_square
+from vemcompress.errors import InputError
+from vemcompress.system import distributed
+
+DEFAULT_BATCH, CUDA_BATCH = 8, 64
+# Sixteen maps of 64 channels in float32, more than published generators hold at once at their full resolution.
+_BYTES_PER_PIXEL = 16 * 64 * 4
+
+Item = TypeVar("Item")
+OnBad = Callable[[ImageError], None]
+
+
+class Sample(NamedTuple):
+    """One image as read: pictures uint8, H x W x C; a one-hot label map keeps one channel. `truth` is the label map
+    at its own size, uint8, H x W."""
+
+    path: Path
+    input: np.ndarray
+    target: np.ndarray | None
+    truth: np.ndarray | None
+
+
+@dataclass
+class Batch:
+    """`x`: what a network is fed, B x Cin x H x W float32, pictures in [-1, 1], one-hot label maps of 0 and 1; None
+    where there is nothing to feed. `others`: images to compare with by name, `target` those of pairs, uint8,
+    B x Cout x H x W. `truths`: label maps at their own sizes, uint8, H x W, where they were asked for."""
+
+    files: list[Path]
+    x: Tensor | None
+    others: dict[str, Tensor] = field(default_factory=dict)
+    truths: Sequence[Tensor] = ()
+
+
+class Samples:
+    """The images of a set at its size, neither cropped nor flipped, for networks of these channels.
+
+    Among several ranks each reads its share. Raises RecipeError or InputError where the images cannot have so many
+    channels.
+    """
+
+    def __init__(self, images: ImageSet, channels: tuple[int, int], *, truths: bool = False):
+        self.pairs, self.size, self.paths = images.pairs, images.settings.size, images.paths
+        self._truths = truths
+        self.channels = checked_pair_channels(self.pairs, channels) if self.pairs else channels
+        if self.pairs is None and channels[0] not in (1, 3):
+            raise InputError(
+                f"this network takes {channels[0]} channels, and pictures have 1 or 3; for label maps set "
+                "data.kind=labels and data.classes, or give another network."
+            )
+
+    def read(self, index: int) -> Sample:
+        """Raises ImageError for a file that cannot be read, InputError for one that is no pair or label map."""
+        path = self.paths[index]
+        if self.pairs is None:
+            return Sample(path, load_square(path, self.size, self.channels[0]), None, None)
+        sides = square_pair(self.pairs, index, self.size, self.channels)
+        return Sample(path, *sides, self.pairs.ground_truth(index) if self._truths else None)
+
+    def decoded(self, ahead: int, on_bad: OnBad) -> Iterator[Sample]:
+        """All of this rank's share that can be read, in order; the others are given to `on_bad`."""
+        return decoded(self.read, distributed.share(len(self.paths)), ahead, on_bad)
+
+    def batches(self, batch: int, device: torch.device, on_bad: OnBad) -> Iterator[Batch]:
+        """As `decoded`, in batches on the device."""
+        for samples in _grouped(self.decoded(2 * batch, on_bad), batch):
+            yield self.collate(samples, device)
+
+    def collate(self, samples: Sequence[Sample], device: torch.device) -> Batch:
+        inputs = stack([sample.input for sample in samples], device)
+        one_hot = self.pairs is not None and is_one_hot(self.pairs)
+        x = self.pairs.labels.one_hot(inputs[:, 0]) if one_hot else to_network(inputs)
+        others = {"target": stack([sample.target for sample in samples], device)} if self.pairs else {}
+        truths = [torch.from_numpy(sample.truth) for sample in samples if sample.truth is not None]
+        return Batch([sample.path for sample in samples], x, others, truths)
+
+
+def default_batch(device: torch.device, size: int | None) -> int:
+    """Images at a time where nobody says: 8, and on CUDA up to 64 as its free memory allows."""
+    if device.type != "cuda":
+        return DEFAULT_BATCH
+    room = torch.cuda.mem_get_info(device)[0] // (_BYTES_PER_PIXEL * (size or 299) ** 2)
+    return max(DEFAULT_BATCH, min(CUDA_BATCH, room))
+
+
+def batches(
+    paths: Sequence[Path], size: int | None, batch: int, on_bad: OnBad, device: torch.device | str = "cpu"
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Paths and their images, B x 3 x H x W uint8 RGB on `device`, in the given order.
+
+    Images are resized to `size` x `size`; with None they keep their size, and a batch ends where the size changes.
+    An image that cannot be read is given to `on_bad` and left out.
+    """
+
+    def read(index: int) -> tuple[Path, np.ndarray]:
+        image = read_image(paths[index])
+        return paths[index], image if size is None else to_square(image, size)
+
+    for group in _grouped(decoded(read, range(len(paths)), 2 * batch, on_bad), batch, lambda item: item[1].shape):
+        names, images = zip(*group, strict=True)
+        yield list(names), stack(images, device)
+
+
+def _grouped(items: Iterable[Item], most: int, kind: Callable[[Item], object] = lambda item: None) -> Iterator[list]:
+    """At most so many of one kind that follow each other."""
+    group: list[Item] = []
+    for item in items:
+        if group and kind(item) != kind(group[0]):
+            yield group
+            group = []
+        group.append(item)
+        if len(group) == most:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def decoded(read: Callable[[int], Item], indices: Iterable[int], ahead: int, on_bad: OnBad) -> Iterator[Item]:
+    """read(i) of these indices, in order, at most `ahead` (or two for each thread) of them begun; an ImageError is
+    given to `on_bad`."""
+    rest, workers = iter(indices), default_workers()
+    pending: deque = deque()
+    ahead = max(ahead, 2 * workers)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            while True:
+                while len(pending) < ahead and (index := next(rest, None)) is not None:
+                    pending.append(pool.submit(read, index))
+                if not pending:
+                    return
+                try:
+                    item = pending.popleft().result()
+                except ImageError as error:
+                    on_bad(error)
+                    continue
+                yield item
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def stack(images: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
+    """uint8, each H x W x C, to B x C x H x W on the device."""
+    device = torch.device(device)
+    return moved(pinned(np.stack(images), device), device).permute(0, 3, 1, 2).contiguous()
+
+
+def to_network(images: Tensor) -> Tensor:
+    """uint8 to float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1

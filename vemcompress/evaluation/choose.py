@@ -1,0 +1,137 @@
+"""Which metrics there are, which of them can be had, and what they need, loaded before any image is read."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vemcompress.data.pairs import Unpaired
+from vemcompress.data.sets import ImageSet
+from vemcompress.errors import InputError, NetworkError, OutputError, UsageError
+from vemcompress.evaluation.distances import DISTANCES
+from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
+from vemcompress.evaluation.fidelity import FIDELITY
+from vemcompress.evaluation.metric import Given, Metric, Real, Tools, lacking
+from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, meters
+from vemcompress.evaluation.statistics import check_fit, image_paths, load_statistics
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*FIDELITY, *SEGMENTATION, *DISTANCES)}
+
+_WORDS = {
+    "segmenter": "a segmentation network; give its file with --segmenter",
+    "targets": "the ground truth of each image; set data.kind to paired or labels",
+    "teacher": "the teacher; give it with --teacher",
+    "real": "real images; give them with --real",
+    "real images": "real images and not only their statistics; give their folder with --real",
+    "features": "its features; give --features {features} --features-weights PATH",
+}
+
+
+@dataclass
+class Chosen:
+    """The `metrics` to compute, those that are `skipped` and why, and whether the user `asked` by name."""
+
+    metrics: list[Metric]
+    asked: bool
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def skip(self, metrics: Sequence[Metric], error: Exception) -> None:
+        """Leave out these metrics. Raises the error where they were asked for."""
+        if metrics and self.asked:
+            raise error
+        self.metrics = [metric for metric in self.metrics if metric not in metrics]
+        self.skipped |= {metric.name: str(error) for metric in metrics}
+
+
+def choose(names: Sequence[str] | None, given: Given) -> Chosen:
+    """Choose the metrics; None means all that are offered, such as distances to the teacher where nothing is real.
+
+    Those on features come last, in the order in which they were asked for. Raises UsageError for an unknown name, for
+    one asked for that lacks its input, and where nothing is left.
+    """
+    if unknown := [name for name in names or () if name not in METRICS]:
+        raise UsageError(f"metric {unknown[0]!r} is not known; the known ones are {', '.join(METRICS)}.")
+    chosen = Chosen([], bool(names))
+    for metric in [METRICS[n] for n in dict.fromkeys(names or ())] or [m for m in METRICS.values() if m.offered(given)]:
+        if reason := lacking(metric.needs, given, _WORDS):
+            if names:
+                raise UsageError(f"metric {metric.name} needs {reason}.")
+            chosen.skipped[metric.name] = f"needs {reason}"
+        else:
+            chosen.metrics.append(metric)
+    if not chosen.metrics:
+        raise UsageError("there is nothing to compare the images with; give a teacher, or real images with --real.")
+    order = list(METRICS)
+    chosen.metrics.sort(key=lambda metric: len(order) if metric.needs.features else order.index(metric.name))
+    return chosen
+
+
+def prepare(
+    metrics, images: ImageSet, teacher, real, features, features_weights, inception, segmenter, device, seed: int
+) -> tuple[Chosen, Tools]:
+    """The metrics of an evaluation and what they work with. Arguments and errors are `evaluate`'s; cheap checks come
+    first."""
+    if features is not None:
+        features = squeezenet_name(features, features_weights)
+    is_npz = isinstance(real, str | os.PathLike) and Path(real).suffix.lower() == ".npz"
+    side = Real() if is_npz else real_side(images, real)
+    given = given_with(images, "statistics" if is_npz else side.kind, features, teacher, segmenter)
+    chosen = choose(metrics, given)
+    if is_npz:
+        side = Real(statistics=load_statistics(real))
+    tools = Tools(device, images.settings.size, side, seed=seed)
+    equip(chosen, tools, images, segmenter, {INCEPTION: inception, features: features_weights}, real)
+    return chosen, tools
+
+
+def given_with(images: ImageSet, real, features: str | None, teacher, segmenter) -> Given:
+    """What these and an image set give, however many and large its images are."""
+    return Given(
+        teacher=teacher is not None,
+        targets=images.pairs is not None,
+        real=real,
+        features=(INCEPTION, features) if features else (INCEPTION,),
+        segmenter=segmenter is not None,
+        no_labels=lacks_labels(images),
+    )
+
+
+def real_side(images: ImageSet, real=None) -> Real:
+    """What the user gave; else the other sides of pairs, or the other domain's images."""
+    if real is not None:
+        return Real(tuple(image_paths(real)))
+    part = ", ".join(dict.fromkeys(images.found.used))
+    if images.pairs is not None:
+        return Real(targets=True, what=f"ground-truth images of the same pairs ({part})")
+    if isinstance(images.found, Unpaired):
+        return Real(tuple(images.found.targets), what=f"images of the other domain ({part})")
+    return Real()
+
+
+def equip(chosen: Chosen, tools: Tools, images: ImageSet, segmenter, weights: dict, real=None) -> None:
+    """Give the metrics meters and extractors, each loaded once, from `weights` by name.
+
+    An extractor that cannot be had is an error where it was asked for, else its metrics are skipped; likewise those
+    that the statistics of `real` do not fit, and an error where these fit none.
+    """
+    if any(metric.needs.labels for metric in chosen.metrics):
+        tools.meter = meters(segmenter, images)
+    misfit = None
+    for name in dict.fromkeys(metric.needs.features for metric in chosen.metrics if metric.needs.features):
+        metrics = [metric for metric in chosen.metrics if metric.needs.features == name]
+        try:
+            extractor = tools.extractors.pop(name, None) or load_extractor(name, weights.get(name)).to(tools.device)
+        except (NetworkError, OutputError) as error:
+            chosen.skip(metrics, error)
+            continue
+        to_real = [metric for metric in metrics if metric.needs.real and tools.real.statistics is not None]
+        try:
+            if to_real:
+                check_fit(tools.real.statistics, extractor, real)
+        except InputError as error:
+            chosen.skip(to_real, error)
+            misfit = error
+        if any(metric in chosen.metrics for metric in metrics):
+            tools.extractors[name] = extractor
+    if misfit and not tools.extractors:
+        raise misfit

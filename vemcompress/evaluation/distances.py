@@ -1,0 +1,194 @@
+"""Distances between sets of images by their features: Frechet (FID) and kernel (KID), to real or the teacher's images.
+
+Kernel Inception Distance (Binkowski et al., ICLR 2018) is the unbiased squared MMD with a cubic kernel; the Frechet
+distance's mathematics are in `frechet.py`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vemcompress.errors import InputError
+from vemcompress.evaluation.extractors import INCEPTION, SQUEEZENETS, Extractor, checked_features
+from vemcompress.evaluation.frechet import Statistics, distance, double_device, statistics_of
+from vemcompress.evaluation.gather import BYTES, Gather, Gathered, Views
+from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Needs, Tools
+from vemcompress.system import distributed
+
+SUBSETS, SUBSET_SIZE = 100, 1000
+
+# Up to here one Gram matrix of all features (288 MB) is cheaper than one per subset.
+_GRAM_LIMIT = 6000
+
+# Rows of features that may stay on the device: 32 MiB of the Inception's, for each role and extractor.
+_ROWS = 4096
+
+
+def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """(x . y / D + 1)^3 of every row of x (N x D) with every row of y (M x D): N x M."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def unbiased_mmd(xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:
+    """The U-statistic from the three kernel matrices, a scalar; below 0 by chance where the sets are alike."""
+    n, m = len(xx), len(yy)
+    within = (xx.sum() - xx.trace()) / (n * (n - 1)) + (yy.sum() - yy.trace()) / (m * (m - 1))
+    return within - 2 * xy.mean()
+
+
+def kernel_distance(
+    x: np.ndarray | Tensor,
+    y: np.ndarray | Tensor,
+    *,
+    subsets: int = SUBSETS,
+    subset_size: int = SUBSET_SIZE,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[float, float | None]:
+    """Mean and standard deviation of the MMD over random subsets of both sets of features (N x D and M x D).
+
+    A subset has `subset_size` features, or as many as the smaller set; where both sets have no more than that, all
+    are taken at once and there is no deviation (None). Computed in float64. Raises InputError for fewer than 2
+    features.
+    """
+    device = double_device(device)
+    x, y = (torch.as_tensor(v).to(device).double() for v in (x, y))
+    if min(len(x), len(y)) < 2:
+        raise InputError(f"{min(len(x), len(y))} image is too few for a kernel distance; give at least 2 images.")
+    if max(len(x), len(y)) <= subset_size:
+        return float(unbiased_mmd(polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y))), None
+    size = min(subset_size, len(x), len(y))
+    both = torch.cat((x, y))
+    gram = polynomial_kernel(both, both) if len(both) <= _GRAM_LIMIT else None
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(subsets):
+        i, j = (torch.from_numpy(rng.choice(len(v), size, replace=False)).to(device) for v in (x, y))
+        if gram is None:
+            a, b = x[i], y[j]
+            blocks = polynomial_kernel(a, a), polynomial_kernel(b, b), polynomial_kernel(a, b)
+        else:
+            j = j + len(x)
+            blocks = gram[i][:, i], gram[j][:, j], gram[i][:, j]
+        values.append(unbiased_mmd(*blocks))
+    values = torch.stack(values)
+    return float(values.mean()), float(values.std(correction=0))
+
+
+class Features(Gather):
+    """Features of a growing set of images."""
+
+    def __init__(self, extractor: Extractor, device: torch.device | str = "cpu", rows: int | None = None):
+        self._extractor, self._device, self._at_a_time = extractor, device, rows
+        self._rows: list[Tensor] = []
+        self._fresh: list[Tensor] = []
+
+    def add(self, views: Views, role: str) -> None:
+        """On the extractor's device, where a few thousand features wait: fetching every batch's would stall it."""
+        self._fresh.append(checked_features(self._extractor, views[role].rgb, views.checks).float())
+        if sum(map(len, self._fresh)) >= _ROWS:
+            self._fetch()
+
+    def merge(self) -> None:
+        """Each rank's rows in their place in the images' order."""
+        if distributed.ranks() > 1:
+            self._fetch()
+            self._rows = [row for part in distributed.collected(self._rows) for row in part]
+
+    def matrix(self) -> Tensor:
+        """N x D float32 on the CPU, in the images' order."""
+        self._fetch()
+        return torch.cat(self._rows)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """They serve every distance on these features. Raises InputError for fewer than 2 images."""
+        return statistics_of(self.matrix(), self._device, rows=self._at_a_time)
+
+    def settle(self) -> None:
+        _ = self.statistics
+
+    def _fetch(self) -> None:
+        if self._fresh:
+            self._rows.append(torch.cat(self._fresh).cpu())
+            self._fresh.clear()
+
+
+@dataclass(frozen=True)
+class Distance(Metric):
+    """Of the images of every network to `real` ones or the `teacher`'s, on an extractor's features."""
+
+    against: Literal["real", "teacher"]
+    how: ClassVar[str]
+    of_real: ClassVar[Literal["images", "statistics"]]
+
+    @classmethod
+    def to(cls, against: Literal["real", "teacher"], name: str, extractor: str) -> Self:
+        real = cls.of_real if against == "real" else None
+        needs = Needs(teacher=against == "teacher", real=real, features=extractor, images=2)
+        return cls(name, higher=False, gathers=extractor, needs=needs, against=against)
+
+    def offered(self, given: Given) -> bool:
+        """Distances to the teacher only where nothing is real."""
+        return self.against == ("real" if given.real else "teacher") and self.needs.features in given.features
+
+    def reads(self, role: str) -> bool:
+        return role not in NOT_MADE or role == self.against
+
+    def scores(self, role: str) -> bool:
+        return role not in (*NOT_MADE, self.against)
+
+    def start(self, tools: Tools) -> Features:
+        return Features(tools.extractors[self.needs.features], tools.device, tools.rows)
+
+    def protocol(self, gathered: Gathered, tools: Tools) -> str:
+        against = f"the teacher's outputs for the same {gathered.images} inputs"
+        if self.against == "real":
+            size = tools.size if tools.real.statistics is None else tools.real.statistics.size
+            number = "an unknown number of" if gathered.real is None else str(gathered.real)
+            against = f"{number} {tools.real.what} at {'their own size' if size is None else f'{size} px'}"
+        how, of = self.how.format(seed=tools.seed), tools.extractors[self.needs.features].protocol
+        return f"{how} of {of}; {BYTES}; {gathered.images} outputs at {tools.size} px against {against}."
+
+
+class Frechet(Distance):
+    """FID is this on the Inception's features; statistics of real images are enough."""
+
+    how, of_real = "Frechet distance in float64", "statistics"
+
+    def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
+        known = tools.real.statistics if self.against == "real" else None
+        other = known or gathered[self.against, self.gathers].statistics
+        return {self.name: distance(gathered[role, self.gathers].statistics, other, tools.device)}
+
+
+class Kernel(Distance):
+    """KID is this on the Inception's features; with its deviation (`_std`) where subsets were drawn."""
+
+    of_real = "images"
+    how = (
+        f"unbiased cubic-kernel MMD in float64, all images at once up to {SUBSET_SIZE}, else the mean of {SUBSETS} "
+        "subsets drawn with seed {seed}"
+    )
+
+    def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
+        x, y = (gathered[of, self.gathers].matrix() for of in (role, self.against))
+        value, deviation = kernel_distance(x, y, seed=tools.seed, device=tools.device)
+        return {self.name: value} | ({} if deviation is None else {f"{self.name}_std": deviation})
+
+
+def distances(extractor: str) -> tuple[Distance, ...]:
+    """On an extractor's features; only the Inception's are called FID and KID."""
+    frechet, kernel = ("fid", "kid") if extractor == INCEPTION else (f"frechet_{extractor}", f"mmd_{extractor}")
+    return tuple(
+        kind.to(against, name + suffix, extractor)
+        for against, suffix in (("real", ""), ("teacher", "_to_teacher"))
+        for kind, name in ((Frechet, frechet), (Kernel, kernel))
+    )
+
+
+DISTANCES = tuple(metric for extractor in (INCEPTION, *SQUEEZENETS) for metric in distances(extractor))

@@ -1,0 +1,142 @@
+"""The one pass over the images: every network runs once on each batch, and everything that is measured sees it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vemcompress.data.samples import Batch
+from vemcompress.errors import InputError, NumericalError
+from vemcompress.evaluation.checks import Checks
+from vemcompress.evaluation.frechet import double_device
+from vemcompress.system import distributed
+
+# How outputs become bytes, for protocols.
+BYTES = "outputs to 8 bits by truncation of (x + 1) / 2 * 255"
+
+
+class View:
+    """One role's images of a batch in the forms that are measured, each made when it is first asked for.
+
+    `images` are B x C x H x W, a network's floats in about [-1, 1] or uint8.
+    """
+
+    def __init__(self, images: Tensor):
+        self.images = images
+
+    @cached_property
+    def rgb(self) -> Tensor:
+        """B x 3 x H x W, uint8. Raises InputError for images of other than 1 or 3 channels."""
+        images = self.images if self.images.dtype == torch.uint8 else to_bytes(self.images)
+        if (channels := images.shape[1]) not in (1, 3):
+            raise InputError(f"the generator gives {channels} channels; feature networks compare images of 1 or 3.")
+        return images.expand(-1, 3, -1, -1)
+
+    @cached_property
+    def unit(self) -> Tensor:
+        """B x C x H x W, floats in [0, 1], where float64 can be had."""
+        images = self.images.to(double_device(self.images.device))
+        return images.float() / 255 if images.dtype == torch.uint8 else (images.float() + 1) / 2
+
+
+class Views(dict[str, View]):
+    """A batch by role, with the label maps of its images, and `checks` for what must be finite."""
+
+    def __init__(self, images: Mapping[str, Tensor], checks: Checks, truths: Sequence[Tensor] = ()):
+        super().__init__({role: View(of_role) for role, of_role in images.items()})
+        self.checks, self.truths = checks, truths
+
+
+class Gather(Protocol):
+    """What is gathered of one role's images while they pass by."""
+
+    def add(self, views: Views, role: str) -> None:
+        """Take in a batch of the role's, with the others beside it."""
+
+    def merge(self) -> None:
+        """Take in what the other ranks have gathered."""
+
+    def settle(self) -> None:
+        """No images follow: compute what several figures share. Raises InputError where the images are too few."""
+
+
+class Gathered(dict[tuple[str, str], Gather]):
+    """By role and by the name of what is gathered. `images` are those that the networks were fed, `real` the real
+    ones, None where there were none."""
+
+    images: int = 0
+    real: int | None = None
+
+    def add(self, views: Views) -> None:
+        for (role, _), gather in self.items():
+            if role in views:
+                gather.add(views, role)
+
+    def merge(self) -> None:
+        for gather in self.values():
+            gather.merge()
+
+
+@torch.no_grad()
+def sweep(batches: Iterable[Batch], networks: Mapping[str, nn.Module], gathered: Gathered, device: torch.device) -> int:
+    """Run every network once on this rank's batches, and gather; returns how many images all ranks had.
+
+    Networks run in evaluation mode and get their modes back. Raises NumericalError where an output is not finite,
+    InputError where images differ in shape that are to be compared.
+    """
+    checks = Checks(device)
+
+    def share() -> int:
+        count = 0
+        with evaluating(*networks.values()):
+            for batch in batches:
+                made = {role: network(batch.x) for role, network in networks.items()}
+                for role, images in made.items():
+                    checks.add(images, partial(_not_finite, role, batch.files))
+                gathered.add(Views(_alike(made, batch.others), checks, batch.truths))
+                checks.turn()
+                count += len(batch.files)
+        checks.finish()
+        return count
+
+    return sum(distributed.collected(distributed.together(share)))
+
+
+def _alike(made: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All of them. Raises InputError where what is compared with the first has not its shape."""
+    first = next(iter(made.values()), None)
+    for role, images in (made | others).items():
+        if first is not None and role != "real" and images.shape != first.shape:
+            whose, advice = f"the {role}", "evaluate a student with its own teacher"
+            if role == "target":
+                whose, advice = "its ground truth", "give a generator of images of the input's size"
+            sizes = ["x".join(map(str, of.shape[1:])) for of in (first, images)]
+            raise InputError(f"the student gives images of {sizes[0]} and {whose} of {sizes[1]}; {advice}.")
+    return made | others
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and every module's own mode again afterwards."""
+    before = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def _not_finite(role: str, files: Sequence[Path], finite: Tensor) -> NumericalError:
+    bad = files[int((~finite).nonzero()[0, 0])]
+    return NumericalError(f"the {role} gives NaN or Inf for {bad}; its weights are damaged, use another checkpoint.")
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """A network's output in [-1, 1] to uint8 by truncation of (x + 1) / 2 * 255: OMGD's protocol."""
+    return ((images.float() + 1) / 2 * 255).clamp(0, 255).to(torch.uint8)

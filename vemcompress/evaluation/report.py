@@ -1,0 +1,177 @@
+"""An evaluation: every network runs once per image, and every metric that can be had comes out under its own name."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import nn
+
+from vemcompress.data.samples import Samples, default_batch
+from vemcompress.data.sets import ImageSet, Singles
+from vemcompress.data.settings import DataSettings
+from vemcompress.errors import InputError, UsageError
+from vemcompress.evaluation.choose import Chosen, prepare
+from vemcompress.evaluation.gather import Gathered
+from vemcompress.evaluation.judge import Judge
+from vemcompress.evaluation.metric import Metric, Tools
+from vemcompress.evaluation.segmenters import Segmenter
+from vemcompress.evaluation.sources import Source
+from vemcompress.evaluation.statistics import OnEvent, image_paths
+from vemcompress.system import distributed
+
+DEFAULT_SIZE = 256
+
+
+@dataclass
+class Evaluation:
+    """What came out. `metrics` are those of the network that was scored, the `role` "student" or "teacher" of its
+    run, after `step` steps; `teacher` its teacher's own scores against the same ground truth and real images; `best`
+    the best checkpoint's {"step", "picked_by", "on", "metrics"}; `real` what the real photos themselves reach,
+    `miou_real`. `iou`: by role and class, 0..100, None for a class that never appears. `protocol` says how each
+    figure was made, `skipped` why a metric is missing, `unreadable` why an image is."""
+
+    metrics: dict[str, float]
+    teacher: dict[str, float]
+    images: int
+    real_images: int | None
+    features: str
+    size: int
+    protocol: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    best: dict | None = None
+    step: int | None = None
+    role: str = "student"
+    real: dict[str, float] = field(default_factory=dict)
+    iou: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def evaluate(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    images: ImageSet | Sequence[str | os.PathLike],
+    *,
+    best: nn.Module | None = None,
+    metrics: Sequence[str] | None = None,
+    real: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+    features: str | None = None,
+    features_weights: str | os.PathLike | None = None,
+    inception: str | os.PathLike | None = None,
+    segmenter: Segmenter | None = None,
+    size: int | None = None,
+    batch: int | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    on_event: OnEvent | None = None,
+) -> Evaluation:
+    """Score a student on test inputs, beside its teacher and its `best` checkpoint.
+
+    `images` are files, resized to `size` x `size` (256 by default), or a set of any kind at its own size. `real` is a
+    folder (or files) of real images, or an .npz of their statistics; without it they are the targets of pairs, or the
+    other domain's images. `metrics` are names of `METRICS`; None computes what can be had, and puts the reason
+    for the rest into `skipped`. `features` with `features_weights` adds distances on a SqueezeNet; `inception` is a
+    file that replaces the download; `segmenter` gives mIoU against the label maps that images were drawn from. The
+    generators are moved to `device`; a `batch` of None is `default_batch`'s. Events: {"event": "eval",
+    "stage": "generate" | "real", "done", "total"} and {"event": "eval", "stage": "unreadable", "path", "reason"}.
+
+    Raises UsageError for a metric that is unknown or lacks its input, NetworkError where weights asked for by name
+    cannot be had, InputError for images, weights or statistics that do not serve, RecipeError for label maps that do
+    not fit the network, NumericalError for NaN or Inf. Processes that torchrun started take a share of the images each.
+    """
+    if batch is not None and batch < 1:
+        raise UsageError(f"a batch of {batch} images cannot be; give at least 1.")
+    device, images = torch.device(device), _image_set(images, size)
+    size, report = images.settings.size, on_event or (lambda event: None)
+    chosen, tools = distributed.writer_first(
+        lambda: prepare(metrics, images, teacher, real, features, features_weights, inception, segmenter, device, seed)
+    )
+    _warn_of_size(tools, real, report)
+    given = {"student": student, "best": best, "teacher": teacher}
+    networks = {role: network for role, network in given.items() if network is not None}
+
+    def ready() -> Samples:
+        _check_size(size, chosen.metrics, *networks.values())
+        return _samples(images, networks, truths=tools.meter is not None)
+
+    samples = distributed.together(ready)
+    networks = {role: network.to(device) for role, network in networks.items()}
+    source = Source(samples, tools.real, batch or default_batch(device, size), device, report)
+    gathered = Judge(chosen.metrics, tools, source).gather(networks)
+    return distributed.from_writer(lambda: _reported(chosen, tools, gathered, source.unreadable, list(networks)))
+
+
+def _reported(
+    chosen: Chosen, tools: Tools, gathered: Gathered, unreadable: dict[str, str], networks: Sequence[str]
+) -> Evaluation:
+    """Every figure, of what all ranks have gathered."""
+    result = Evaluation({}, {}, gathered.images, gathered.real, ", ".join(tools.extractors) or "none", tools.size)
+    result.unreadable = unreadable
+    columns = {"student": result.metrics, "teacher": result.teacher, "target": result.real}
+    if "best" in networks:
+        columns["best"] = {}
+        result.best = {"metrics": columns["best"]}
+    for metric in list(chosen.metrics):
+        roles = [role for role in (*networks, "target") if metric.scores(role)]
+        try:
+            found = {role: metric.figures(role, gathered, tools) for role in roles}
+        except InputError as error:  # too few images, or not one labelled pixel
+            chosen.skip([metric], error)
+            continue
+        for role, values in found.items():
+            columns[role].update(values)
+            if parts := metric.by_class(role, gathered):
+                result.iou["real" if role == "target" else role] = parts
+        result.protocol |= dict.fromkeys(found["student"], metric.protocol(gathered, tools))
+    result.skipped = chosen.skipped
+    return result
+
+
+def _image_set(images: ImageSet | Sequence[str | os.PathLike], size: int | None) -> ImageSet:
+    if not isinstance(images, ImageSet):
+        images = ImageSet(DataSettings(size=DEFAULT_SIZE), Singles(tuple(image_paths(images)), ()))
+    return images if size is None else ImageSet(images.settings.model_copy(update={"size": size}), images.found)
+
+
+def _warn_of_size(tools: Tools, real, report: OnEvent) -> None:
+    known, size = tools.real.statistics, tools.size
+    if known is not None and known.size != size:
+        other = f"{known.size} px" if known.size else "their own size"
+        message = f"the statistics of {real} were made at {other}, the images here are {size} px; use stats --size "
+        report({"event": "warning", "message": f"{message}{size}."})
+
+
+def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> None:
+    """Raises UsageError for a size that a generator or a metric cannot take."""
+    for model in models:
+        multiple, least = getattr(model, "multiple", 1), getattr(model, "min_size", 1)
+        if size < max(least, 1) or size % multiple:
+            raise UsageError(
+                f"images of {size} px do not go through this {type(model).__name__}; give a size of at least "
+                f"{least} px that {multiple} divides."
+            )
+    if metric := next((metric for metric in metrics if size < metric.needs.size), None):
+        raise UsageError(f"{metric.name} cannot be taken at {size} px; give a size of at least {metric.needs.size} px.")
+
+
+def _samples(images: ImageSet, networks: dict[str, nn.Module], truths: bool) -> Samples:
+    """What all of the networks are fed, of their channels, or the images' where a network tells none.
+
+    Raises InputError where they take different channels, and as `Samples`.
+    """
+    channels = {}
+    for role, network in networks.items():
+        told, natural = getattr(network, "config", None) or network, images.channels()
+        channels[role] = getattr(told, "in_channels", natural[0]), getattr(told, "out_channels", natural[1])
+    (first, expected), *others = channels.items()
+    for role, found in others:
+        if found != expected:
+            raise InputError(
+                f"the {first} takes {expected[0]} and gives {expected[1]} channels, the {role} {found[0]} and "
+                f"{found[1]}; evaluate a student with its own teacher."
+            )
+    return Samples(images, expected, truths=truths)

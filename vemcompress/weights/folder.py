@@ -1,0 +1,44 @@
+"""What a run folder is: which command made it, and which network it is for. `run.json` says so."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vemcompress.weights.files import write_atomically
+
+FILE = "run.json"
+NAMES = {"distill": "student", "teach": "teacher"}  # what the commands of the first release were for
+
+
+@dataclass(frozen=True)
+class Made:
+    """The `command` that made a run, and the name of the network that it `gives`, whose file is NAME.safetensors."""
+
+    command: str
+    gives: str
+
+    def write(self, folder: Path) -> None:
+        """Raises OutputError."""
+        write_atomically(folder / FILE, (json.dumps({"version": 1, **asdict(self)}, indent=2) + "\n").encode())
+
+
+def made(folder: Path) -> Made | None:
+    """What a run folder says; None where it is none. Runs of the first release have no run.json: their environment
+    tells, or else the files that are there."""
+    said = _read(folder / FILE)
+    if isinstance(said.get("command"), str) and isinstance(said.get("gives"), str):
+        return Made(said["command"], Path(said["gives"]).name)
+    environment = _read(folder / "environment.json")
+    command = "distill" if "student" in environment else "teach" if "networks" in environment else None
+    if command is None:
+        there = (command for command, name in NAMES.items() if (folder / f"{name}.safetensors").is_file())
+        command = next(there, None)
+    return command and Made(command, NAMES[command])
+
+
+def _read(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
