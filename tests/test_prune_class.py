@@ -152,6 +152,19 @@ def test_a_pruned_class_distils_as_a_student_of_its_own_teacher(own, call):
     assert call("generate", "run", "--input", images, "--out", "made", "--teacher-class", path)[0] == 0
 
 
+def test_a_class_is_pruned_and_distilled_by_the_stages_of_a_recipe(own, call):
+    file, path = own("Net")
+    images, settings = toy_images(Path("images")), [o for o in TOY if not o.startswith("student.")]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    given = ("--teacher", file, "--teacher-class", path, "--data", images, "--recipe", "prune_omgd", "--out", "run")
+    assert call("distill", *given, "--until", "prune", "--device", "cpu", *arguments)[0] == 0
+    code, _, err = call("distill", "--resume", "run", "--device", "cpu")
+    assert code == 0, err
+    assert call("distill", "--resume", "run", "--steps", 7, "--device", "cpu")[0] == 0
+    for run in ("run", "run/1-prune"):
+        assert call("eval", run, "--metric", "ssim_teacher", "--device", "cpu")[0] == 0
+
+
 def test_a_pruned_class_gives_the_image_that_was_pruned(own):
     file, path = own("Net")
     network = load(file, class_path=path).generator

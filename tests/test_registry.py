@@ -17,7 +17,8 @@ from vemcompress.gans import GANS, AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
 from vemcompress.networks.discriminators import DISCRIMINATORS, AnyDiscriminator
-from vemcompress.recipe import AutoStudent, Recipe, TrainSettings, read
+from vemcompress.pruning import PRUNERS, AnyPruner
+from vemcompress.recipe import AutoStudent, PruneSettings, Recipe, TrainSettings, read
 from vemcompress.recipe.reading import TAGS
 from vemcompress.recipe.schema import choices
 from vemcompress.system.settings import BaseSettings, tag_of, tagged_union
@@ -28,9 +29,10 @@ REGISTRIES = {
     "gans": (GANS, AnyGAN),
     "information": (INFORMATION, AnyInformation),
     "algorithms": (ALGORITHMS, AnyAlgorithm),
+    "pruning": (PRUNERS, AnyPruner),
 }
 RECIPE = Path(vemcompress.recipe.__file__).parent
-METHODS = ("algorithms", "gans", "information", "networks.generators", "networks.discriminators")
+METHODS = ("algorithms", "pruning", "gans", "information", "networks.generators", "networks.discriminators")
 
 
 def settings_of(registry: dict) -> list[type[BaseSettings]]:
@@ -76,6 +78,7 @@ def test_a_list_of_one_class_is_that_class():
 def test_a_recipe_begins_with_the_first_of_each_list():
     assert type(Recipe().algorithm) is settings_of(ALGORITHMS)[0]
     assert type(Recipe().information) is settings_of(INFORMATION)[0]
+    assert type(PruneSettings().method) is settings_of(PRUNERS)[0]
     assert choices(Recipe, "student") == [AutoStudent, *settings_of(GENERATORS)]
     assert {
         "algorithm": ("name", next(iter(ALGORITHMS))),

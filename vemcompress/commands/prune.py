@@ -15,7 +15,7 @@ from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
 from vemcompress.pruning import PRUNERS, Pruner, build_pruner
 from vemcompress.pruning.budget import prune_network
-from vemcompress.recipe import Recipe
+from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.files import check_target, output_error, write_atomically
@@ -95,6 +95,8 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     else:
         loaded = load(teacher.source, class_path=teacher.class_path, norm=teacher.norm)
         opening.check_same_teacher(run, loaded)
+        if loaded.generator.config is None:  # the pruned file is of the user's class too
+            plan = recipes.changed(plan, "student", lambda _: AutoStudent(class_path=teacher.class_path))
     check_size(loaded, size, size)
     target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
     result, content = _pruned(loaded, build_pruner(settings.method), target, run.student, size, settings.count_as)

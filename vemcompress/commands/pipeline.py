@@ -1,0 +1,152 @@
+"""What each stage of a pipeline is given: a recipe of its own, the products of earlier stages, a run folder."""
+
+from pathlib import Path
+
+import torch
+
+from vemcompress import recipe as recipes
+from vemcompress.commands import distilling, opening, prune, teach
+from vemcompress.data.sets import training_set
+from vemcompress.errors import InputError, RecipeError, UsageError
+from vemcompress.networks import build_generator
+from vemcompress.networks.base import Generator
+from vemcompress.recipe import AutoStudent, Recipe
+from vemcompress.recipe.resolve import resolve, teacher_network
+from vemcompress.recipe.stages import GIVES, Stage
+from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.series import Series
+from vemcompress.system import distributed
+from vemcompress.weights.files import write_atomically
+
+StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult
+
+
+class Pipeline:
+    """A folder of stages with its recipe, `changes` of this resume by stage, and what each stage is given."""
+
+    def __init__(self, folder: Series, plan: Recipe, changes: dict[str, list[str]] | None = None):
+        self.folder, self.plan, self.changes = folder, plan, changes or {}
+        self.stages = {stage.name: stage for stage in plan.stages}
+
+    @property
+    def student(self) -> Path:
+        return RunFolder(self.folder.path).student
+
+    def recipe_of(self, name: str) -> Recipe:
+        """A stage's own recipe, which begins with what the stages that it names have given, or the user instead."""
+        stage = self.stages[name]
+        plan = recipes.of_stage(self.plan, stage)
+        teacher, student = self._product(stage.teacher), self._product(stage.student)
+        if teacher is not None:
+            plan = plan.model_copy(update={"teacher": plan.teacher.model_copy(update={"source": teacher})})
+        given = getattr(self.plan.student, "source", None)
+        if student is not None:
+            own = AutoStudent(source=student, class_path=self._class_of(stage.student))
+            plan = plan.model_copy(update={"student": own})
+        elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
+            plan = plan.model_copy(update={"student": AutoStudent()})  # the user's is for who takes the pruned one
+        return plan
+
+    def _product(self, name: str | None) -> str | None:
+        if name is None:
+            return None
+        gives, run = GIVES[self.stages[name].do], self.folder.run(name)
+        if name in self.folder.skipped:
+            return getattr(self.plan, gives).source
+        return str((run.path if gives == "teacher" else run.student).resolve())
+
+    def _class_of(self, name: str) -> str | None:
+        """The user's own class, where the student that a stage gives is of one."""
+        stage = self.stages[name]
+        if name in self.folder.skipped:
+            return getattr(self.plan.student, "class_path", None)
+        if stage.student is not None:
+            return self._class_of(stage.student)
+        plan = recipes.of_stage(self.plan, stage)
+        return plan.teacher.class_path if stage.do == "prune" else getattr(plan.student, "class_path", None)
+
+    def known(self, name: str) -> StageResult | None:
+        """The result of a stage that is done. Raises InputError where its folder was removed."""
+        if name not in self.folder.done:
+            return None
+        self.folder.check_there(name)
+        run = self.folder.run(name)
+        if self.stages[name].do == "prune":
+            return prune.known(run)
+        found = teach if self.stages[name].do == "teach" else distilling
+        return found.known(run, self.changes.get(name, ()))
+
+    def make(self, name: str, **options) -> StageResult:
+        """Make a stage, or go on with it."""
+        stage, run, plan = self.stages[name], self.folder.run(name), self.recipe_of(name)
+        if stage.do == "prune":
+            result = distributed.from_writer(lambda: prune.prune_run(plan, run))
+        else:
+            if run.recipe.is_file():
+                keys = ("source", "class_path") if stage.student else ()
+                moved = {key: getattr(plan.student, key) for key in keys}
+                moved = [f"student.{key}={value}" for key, value in moved.items() if value is not None]
+                options |= {"resume": run.path, "overrides": [*self.changes.get(name, ()), *moved]}
+            else:
+                options |= {"out": run.path, "recipe": plan}
+            do = teach.teach if stage.do == "teach" else distilling.distill_run
+            result = do(teacher=plan.teacher.source, data=plan.data.roots, **options)
+        if not getattr(result, "stopped", None):
+            distributed.by_writer(lambda: self.publish(name))
+        return result
+
+    def publish(self, name: str) -> None:
+        """Make a stage's student the pipeline's."""
+        if GIVES[self.stages[name].do] == "student":
+            write_atomically(self.student, self.folder.run(name).student.read_bytes())
+
+    def check(self, teacher: Generator | None) -> None:
+        """What can be known to be wrong before the first stage runs; `teacher` is the user's. Raises the classes of
+        `errors`."""
+        left = [stage for stage in self.plan.stages if stage.name not in self.folder.skipped]
+        for stage in left:
+            self._check_teacher(stage)
+        self._check_width([stage for stage in left if stage.do == "distill"])
+        for stage in left:
+            try:
+                self._check_fit(stage, teacher)
+            except (RecipeError, InputError) as error:
+                raise type(error)(f"stage {stage.name}: {error}") from error
+
+    def _check_fit(self, stage: Stage, teacher: Generator | None) -> None:
+        """Whether there are images, and a stage that distils fits its teacher, also one that is still to be taught."""
+        if stage.do == "prune":
+            return
+        plan = self.recipe_of(stage.name)
+        opening.check_data(plan)
+        images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=lambda event: None)
+        if stage.do == "teach" or plan.gan is not None:
+            return
+        if stage.teacher is not None and stage.teacher not in self.folder.skipped:
+            config = teacher_network(self.recipe_of(stage.teacher), images.channels())
+            with torch.device("meta"):
+                teacher = build_generator(config)
+        if teacher is not None:
+            resolve(plan, teacher, images.split_off()[0].count, teacher if stage.student else None)
+
+    def _check_teacher(self, stage: Stage) -> None:
+        plan = self.recipe_of(stage.name)
+        without = stage.student is not None if stage.do == "prune" else plan.gan is not None
+        if stage.do == "teach" and plan.gan is None:
+            raise RecipeError(f"recipe {plan.name}: stage {stage.name}: has no [gan] to learn by; add recipe.gan.")
+        if plan.teacher.source is not None or without:
+            return
+        if any(other.do == "teach" for other in self.plan.stages):
+            raise RecipeError(
+                f"recipe {plan.name}: stage {stage.name}: has no teacher; say in it by which stage, teacher = 'NAME', "
+                "or give --teacher."
+            )
+        raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
+
+    def _check_width(self, stages: list[Stage]) -> None:
+        keys = [key for key in ("width", "target_macs") if getattr(self.plan.student, key, None) is not None]
+        if keys and stages and all(stage.student for stage in stages):
+            raise RecipeError(
+                f"recipe {self.plan.name}: student.{keys[0]} says nothing, because stage {stages[0].name} takes its "
+                f"student from '{stages[0].student}'; leave it away, or change that stage, such as prune.share."
+            )
