@@ -1,5 +1,6 @@
 """Pipelines: stages that begin with each other's products, each an ordinary run, resumed in the right one."""
 
+import io
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console as Rich
 from safetensors.torch import load_file
 from teach_toys import toy_pairs
 from toys import TOY, stop_after, toy_teacher_file
@@ -19,6 +21,7 @@ from vemcompress.commands.distill import distill
 from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
 from vemcompress.commands.stages import PipelineResult
 from vemcompress.commands.teach import teach
+from vemcompress.console.talk import Talk
 from vemcompress.errors import InputError, Interrupted, NumericalError, RecipeError, UsageError
 from vemcompress.recipe.stages import Stage, skipped_stages
 from vemcompress.weights.files import sha256_file
@@ -172,6 +175,21 @@ def test_until_leaves_the_rest_for_a_resume(whole, pairs, taught, tmp_path):
     result = distill(resume=tmp_path / "x", device="cpu")
     assert (result.stopped, list(result.stages)) == (None, ["teach", "distill"])
     same(tmp_path / "x" / "2-distill", whole[0] / "2-distill", "metrics.jsonl")
+
+
+def test_max_hours_are_those_of_all_stages(whole, pairs, taught, tmp_path):
+    first = distill(data=pairs, out=tmp_path / "x", recipe=taught, max_hours=1e-9, device="cpu")
+    assert (first.stopped, first.missing, first.stages["teach"].steps) == ("max_hours", ("distill",), 1)
+    distill(resume=tmp_path / "x", device="cpu")
+    same(tmp_path / "x" / "2-distill", whole[0] / "2-distill", "metrics.jsonl")
+
+
+def test_the_display_says_which_stage_it_is_in(inputs, tmp_path):
+    talk = Talk()
+    talk.err = Rich(file=io.StringIO(), force_terminal=True, width=100)
+    with talk.talking() as on_event:
+        prune(inputs, tmp_path / "x", on_event=on_event)
+    assert "stage 2 of 2: distill \x1b" in talk.err.file.getvalue()
 
 
 def test_what_is_done_is_known_without_training(whole, tmp_path):

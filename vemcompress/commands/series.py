@@ -51,9 +51,11 @@ def run_all(
 
 
 def _title(folder: Series, number: int, item: Any) -> Callable[[str], dict]:
+    """Its event, with what is told beside; `short` is for a progress bar."""
     of = f"{number} of {len(folder.items)}"
     title = f"seed {item} ({of})" if folder.kind == "seeds" else f"stage {of}: {item}"
-    return lambda more: {"event": "stage", "series": folder.kind, "title": title + more}
+    short = f"seed {item}" if folder.kind == "seeds" else title
+    return lambda more: {"event": "stage", "series": folder.kind, "title": title + more, "short": short}
 
 
 def _made(folder: Series, item: Any, make: Callable[[Any], Any], told: tuple[type[VemError], ...]) -> Any:

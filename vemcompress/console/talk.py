@@ -58,7 +58,7 @@ class Talk:
         self.err.print(event["title"], style="bold", markup=False)
         if event.get("series") == "seeds":
             self._within = {}
-        self._within[event.get("series")] = event["title"]
+        self._within[event.get("series")] = event.get("short", event["title"])
 
     def _on_plan(self, event: dict) -> None:
         teacher, student = event["teacher"], event["student"]
@@ -188,7 +188,8 @@ class Talk:
             self._bar = Bar(*columns, TextColumn("{task.fields[info]}"), console=self.err)
             self._bar.start()
             within = [self._within[series] for series in ("seeds", "stages") if series in self._within]
-            self._task = self._bar.add_task(", ".join([*within, title]), total=total, info="")
+            within += [title] if title != "training" or not within else []
+            self._task = self._bar.add_task(", ".join(within), total=total, info="")
             self._title = title
         return self._bar
 
