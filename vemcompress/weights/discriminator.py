@@ -19,7 +19,7 @@ from vemcompress.networks.discriminators import (
 from vemcompress.weights.files import write_atomically
 from vemcompress.weights.layouts import Mismatch, assemble, convert
 from vemcompress.weights.published.discriminators import PATCHGAN, PIXELGAN, is_shared_patchgan, shared_patchgan
-from vemcompress.weights.published.hints import hint
+from vemcompress.weights.recognise import hint
 from vemcompress.weights.safe import State, read_state
 from vemcompress.weights.tensors import safetensors_bytes
 
