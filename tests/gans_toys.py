@@ -5,6 +5,7 @@ so that in float32 two equal programs part as soon as they add in another order.
 """
 
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 from toys import random, toy_teacher
@@ -12,7 +13,9 @@ from toys import random, toy_teacher
 from vemcompress.data.batch import Batch
 from vemcompress.gans.base import GAN
 from vemcompress.networks.base import Generator
+from vemcompress.networks.discriminators import Discriminator
 from vemcompress.training.optimizers import Runner
+from vemcompress.weights.discriminator import discriminator_bytes
 
 SIZE = 32
 CPU = torch.device("cpu")
@@ -20,6 +23,10 @@ CPU = torch.device("cpu")
 
 def toy_unet(seed: int, family: str = "unet") -> Generator:
     return toy_teacher(family, seed, norm="batch").train().double()
+
+
+def save_discriminator(path: Path, discriminator: Discriminator, extra: dict[str, str] | None = None) -> None:
+    path.write_bytes(discriminator_bytes(discriminator, extra))
 
 
 def batches(count: int, size: int = SIZE, batch: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -1,8 +1,9 @@
 """What `--data` may name."""
 
 import pytest
+from toys import find_images
 
-from vemcompress.data.sources import FILE, FLAT, find_images, find_test_images
+from vemcompress.data.folders import FILE, FLAT, find_test_images
 from vemcompress.errors import InputError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toys import find_images
 
-from vemcompress.data.sources import find_images
 from vemcompress.data.stream import ImageStream, test_batch
 from vemcompress.errors import InputError, RecipeError
 

@@ -3,6 +3,7 @@
 import published_gans as published
 import pytest
 import torch
+from gans_toys import save_discriminator
 from published import BATCH, INSTANCE, UnetGenerator, randomise
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -18,7 +19,7 @@ from vemcompress.networks.discriminators import (
     parse_discriminator_config,
 )
 from vemcompress.weights.artifact import save_generator
-from vemcompress.weights.discriminator import discriminator_metadata, load_discriminator, save_discriminator
+from vemcompress.weights.discriminator import discriminator_metadata, load_discriminator
 from vemcompress.weights.loading import load, load_generator
 
 AFFINE = lambda channels: nn.InstanceNorm2d(channels, affine=True)  # noqa: E731

@@ -3,14 +3,25 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from gans_toys import CPU, adam, as_batch, assert_same_weights, batches, copies, statistics, steps, toy_unet
+from gans_toys import (
+    CPU,
+    adam,
+    as_batch,
+    assert_same_weights,
+    batches,
+    copies,
+    save_discriminator,
+    statistics,
+    steps,
+    toy_unet,
+)
 from toys import toy_teacher
 
 from vemcompress.errors import NumericalError, RecipeError
 from vemcompress.gans import Pix2Pix, Pix2PixTeachers
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig, build_discriminator
 from vemcompress.training.optimizers import Runner
-from vemcompress.weights.discriminator import load_discriminator, save_discriminator
+from vemcompress.weights.discriminator import load_discriminator
 
 
 def one_teacher(**settings) -> Pix2Pix:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from gans_toys import save_discriminator
 from teach_toys import (
     CRD,
     LABELS,
@@ -22,7 +23,6 @@ from vemcompress.commands.distill import distill
 from vemcompress.commands.teach import teach
 from vemcompress.errors import InputError, NumericalError, RecipeError, UsageError
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig, build_discriminator
-from vemcompress.weights.discriminator import save_discriminator
 
 
 @pytest.fixture(scope="module")

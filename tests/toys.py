@@ -12,6 +12,7 @@ from PIL import Image
 from vemcompress import recipe as recipes
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.commands.parts import distillation
+from vemcompress.data import folders
 from vemcompress.data.batch import Batch
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import Generator, init_weights
@@ -47,6 +48,10 @@ def toy_images(folder: Path, count: int = 3, size: int = 40) -> Path:
     for i in range(count):
         Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     return folder
+
+
+def find_images(roots, split: str = "trainA") -> list[Path]:
+    return folders.find_images(roots, split).paths
 
 
 def toy_teacher_file(path: Path, **options) -> Path:

@@ -1,11 +1,14 @@
-"""What a device can do at most: one large matrix product or convolution, one large copy."""
+"""What a device can do at most, by one large matrix product or convolution and one large copy; and counting what is
+done. A multiplication and an addition are two operations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from time import perf_counter
 
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from vemcompress.system import devices
 
@@ -17,8 +20,7 @@ COUNT = {"cpu": 2**26, "cuda": 2**28}
 
 @dataclass(frozen=True)
 class Peak:
-    """`flops`: operations a second (a multiplication and an addition are two) in a precision; `bytes`: of device memory
-    read and written a second."""
+    """`flops`: operations a second in a precision; `bytes`: of device memory read and written a second."""
 
     flops: float
     bytes: float
@@ -54,3 +56,20 @@ def _seconds(work: Callable[[], object], device: torch.device, tries: int = 4) -
         devices.wait(device)
         best = min(best, perf_counter() - start)
     return best
+
+
+def _of_backward(
+    gradient: Sequence[int], x: Sequence[int], weight: Sequence[int], *settings, out_shape=None, **more
+) -> int:
+    """Of a convolution's backward: those of its forward for each gradient that is asked for, inputs' and weights'.
+
+    PyTorch's own count takes a grouped convolution's weight gradient for a dense one.
+    """
+    transposed, wanted = settings[4], settings[-1]
+    positions = (x if transposed else gradient)[2:]
+    return sum(wanted[:2]) * 2 * x[0] * prod(positions) * prod(weight)
+
+
+def counted() -> FlopCounterMode:
+    """Counts the operations of the convolutions and matrix products inside; `get_total_flops` tells."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _of_backward})

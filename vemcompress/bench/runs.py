@@ -5,7 +5,7 @@ from time import perf_counter
 import torch
 
 from vemcompress.algorithms import Distillation
-from vemcompress.bench.flops import counter as counted
+from vemcompress.bench.peak import counted
 from vemcompress.data.batch import Batch
 from vemcompress.recipe import TrainSettings
 from vemcompress.reference.step import PlainStep

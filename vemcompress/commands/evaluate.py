@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from vemcompress import recipe
+from vemcompress.data.folders import FLAT
 from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.data.settings import DataSettings
-from vemcompress.data.sources import FLAT
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.evaluation import report
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name

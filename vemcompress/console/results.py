@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from rich.console import Console as Rich
 from rich.table import Table
@@ -55,15 +55,9 @@ class Results:
         show(values)
 
     def distilled(self, values: dict) -> None:
-        rate, smaller = values["seconds_per_step"], values["teacher_parameters"] / values["parameters"]
-        shown = {
-            "student": values["student"],
-            "parameters": f"{millions(values['parameters'])}, {times_fewer(smaller)} than the teacher",
-            "steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""),
-            "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
-        }
-        if values["stopped"]:
-            shown["stopped"] = stopped(values, "distill")
+        smaller = values["teacher_parameters"] / values["parameters"]
+        parameters = f"{millions(values['parameters'])}, {times_fewer(smaller)} than the teacher"
+        shown = {"student": values["student"], "parameters": parameters, **_training(values, "distill")}
         if values["skipped_images"]:
             shown["skipped"] = f"{values['skipped_images']} unreadable images"
         self.table(shown)
@@ -83,26 +77,13 @@ class Results:
         self.table(shown)
 
     def taught(self, values: dict) -> None:
-        rate = values["seconds_per_step"]
-        shown = {
-            "teacher": values["teacher"],
-            "others": ", ".join(values["others"].values()),
-            "parameters": millions(values["parameters"]),
-            "steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""),
-            "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
-        }
-        if values["stopped"]:
-            shown["stopped"] = stopped(values, "teach")
-        self.table(shown)
+        shown = {"teacher": values["teacher"], "others": ", ".join(values["others"].values())}
+        self.table(shown | {"parameters": millions(values["parameters"]), **_training(values, "teach")})
 
     def pruned(self, values: dict) -> None:
         before, after = values["before"], values["after"]
-        table = Table(show_edge=False, pad_edge=False)
-        for title in ("channels", "of", "kept"):
-            table.add_column(title, justify="left" if title == "channels" else "right")
-        for name, (kept, size) in values["widths"].items():
-            table.add_row(name, str(size), str(kept))
-        self.show(table)
+        rows = [(name, str(size), str(kept)) for name, (kept, size) in values["widths"].items()]
+        self.show(columns(("channels", "of", "kept"), rows))
         self.show("")
         counted = values["convention"]
         macs = [found["macs"][counted] for found in (before, after)]
@@ -129,24 +110,18 @@ class Results:
         self.show(f"{count} pictures, {seconds / max(1, count):.3f} s of the network each")
 
     def benched(self, values: dict) -> None:
-        table = Table(show_edge=False, pad_edge=False)
-        for title in ("runtime", "p50 ms", "p95 ms", "runs"):
-            table.add_column(title, justify="left" if title == "runtime" else "right")
-        for name, found in values["runtimes"].items():
-            table.add_row(name, f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"]))
-        self.show(table)
+        rows = [
+            (name, f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"]))
+            for name, found in values["runtimes"].items()
+        ]
+        self.show(columns(("runtime", "p50 ms", "p95 ms", "runs"), rows))
         height, width = values["size"]
         self.show(f"batch 1, {height} x {width} px, {values['threads']} threads, {values['device']}")
 
     def benched_step(self, values: dict) -> None:
         ms = values["step_ms"]
-        table = Table(show_edge=False, pad_edge=False)
-        for title in ("part", "ms", "%"):
-            table.add_column(title, justify="left" if title == "part" else "right")
-        for name, found in values["parts"].items():
-            table.add_row(name, f"{found:.1f}", f"{100 * found / ms:.1f}")
-        table.add_row("step", f"{ms:.1f}", "100")
-        self.show(table)
+        rows = [(name, f"{found:.1f}", f"{100 * found / ms:.1f}") for name, found in values["parts"].items()]
+        self.show(columns(("part", "ms", "%"), [*rows, ("step", f"{ms:.1f}", "100")]))
         compiled = ", compiled" if values["compiled"] else ""
         phase = f", the {values['phase']}'s turn" if values["phase"] else ""
         made_up = f"; random: {', '.join(values['random'])}" if values["random"] else ""
@@ -168,11 +143,28 @@ class Results:
         self.show(f"{values['device']}, {values['threads']} threads, median of {values['steps']} steps{made_up}")
 
     def toured(self, values: dict) -> None:
-        table = Table(show_edge=False, pad_edge=False)
-        for title in ("", *values["columns"]):
-            table.add_column(title, justify="right" if title else "left")
-        for name, row in values["rows"].items():
-            table.add_row(name, *(plain(value) for value in row))
-        self.show(table)
+        rows = [(name, *map(plain, row)) for name, row in values["rows"].items()]
+        self.show(columns(("", *values["columns"]), rows))
         for line in values["notes"]:
             self.show(line)
+
+
+def columns(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str = "ellipsis") -> Table:
+    """A table without a frame: what each row is about on the left, figures on the right."""
+    first, *others = titles
+    table = Table(first, show_edge=False, pad_edge=False)
+    for title in others:
+        table.add_column(title, justify="right", overflow=overflow)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _training(values: dict, command: str) -> dict:
+    """The lines that all training runs have."""
+    rate = values["seconds_per_step"]
+    lines = {
+        "steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""),
+        "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
+    }
+    return lines | ({"stopped": stopped(values, command)} if values["stopped"] else {})

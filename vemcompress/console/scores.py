@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from rich.table import Table
-
-from vemcompress.console.results import Results
+from vemcompress.console.results import Results, columns
 from vemcompress.console.words import (
     millions,
     plain,
@@ -38,13 +36,10 @@ class Scores(Results):
         if best is not None:
             each = [run.get("best") and run["best"]["value"] for run in runs.values()]
             rows.append((f"best {best['metric']}, {which_images(best['on'])}", best["value"], each))
-        table = Table("loss of the last step", show_edge=False, pad_edge=False)
-        for title in ("mean ± std (n)", *(f"seed {seed}" for seed in runs)):
-            table.add_column(title, justify="right", overflow="fold")
-        for name, found, each in rows:
-            table.add_row(name, spread(found, "{:.4g}".format), *(plain(value) for value in each))
-        if rows:
-            self.show(table)
+        titles = ("loss of the last step", "mean ± std (n)", *(f"seed {seed}" for seed in runs))
+        lines = [(name, spread(found, "{:.4g}".format), *map(plain, each)) for name, found, each in rows]
+        if lines:
+            self.show(columns(titles, lines, "fold"))
         students = [run for run in runs.values() if "student" in run]
         if students:
             count, teacher = students[0]["parameters"], students[0]["teacher_parameters"]
@@ -77,12 +72,8 @@ class Scores(Results):
         """A table of metrics: these columns, then the teacher's and the real photos'; empty ones are left out."""
         columns += [("teacher", values["teacher"]), ("real photos", without_suffix(values["real"], "_real"))]
         shown = [(title, column) for title, column in columns if column]
-        table = Table(corner, show_edge=False, pad_edge=False)
-        for title, _ in shown:
-            table.add_column(title, justify="right", overflow="fold")
-        for name in values["metrics"]:
-            table.add_row(name, *(cell(name, column.get(name)) for _, column in shown))
-        self.show(table)
+        rows = [(name, *(cell(name, column.get(name)) for _, column in shown)) for name in values["metrics"]]
+        self.show(columns((corner, *(title for title, _ in shown)), rows, "fold"))
 
     def _protocols(self, one: dict) -> None:
         """How many images, how each figure was made, and why others are missing."""

@@ -1,8 +1,6 @@
 """Batches made on a GPU from bytes: a quarter of what their floats would take over the bus, or nothing at all where the
 images stay there."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from vemcompress.data.batch import Batch
 from vemcompress.data.pair_stream import UnpairedStream
-from vemcompress.data.prefetch import prefetched
+from vemcompress.data.prefetch import Joined
 from vemcompress.data.stream import ImageStream
 
 # What a set may take of a GPU that has networks to hold.
@@ -20,7 +18,7 @@ SHARE, MOST_BYTES = 10, 4 << 30
 Stream = ImageStream | UnpairedStream
 
 
-class DeviceStream:
+class DeviceStream(Joined):
     """The batches of a stream, bit for bit the same, on `device`. `keep`: its images stay there, decoded once.
 
     What is read, decoded and drawn is the stream's own work, ahead in threads; the caller's thread alone talks to the
@@ -28,39 +26,13 @@ class DeviceStream:
     """
 
     def __init__(self, stream: Stream, device: torch.device, *, keep: bool):
-        self._stream = stream
+        self._stream, self.parts = stream, stream.parts
+        self.workers, self.epoch_length = stream.workers, stream.epoch_length
         self._feeds = [(Kept if keep else Sent)(part, device) for part in stream.parts]
-
-    @property
-    def paths(self) -> list[Path]:
-        return self._stream.paths
-
-    @property
-    def skipped(self) -> dict[Path, str]:
-        return self._stream.skipped
-
-    @property
-    def epoch_length(self) -> float:
-        return self._stream.epoch_length
 
     def keys(self, step: int) -> list[int]:
         """As ImageStream's."""
         return self._stream.keys(step)
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
-        prepared = self._prepare(step)
-        self._stream._report()
-        return self._deliver(prepared)
-
-    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Batch]]:
-        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
-        ahead = prefetched(self._prepare, self._stream._report, start_step, self._stream.workers)
-        try:
-            for step, prepared in ahead:
-                yield step, self._deliver(prepared)
-        finally:
-            ahead.close()
 
     def _prepare(self, step: int) -> list:
         return [feed.prepare(step) for feed in self._feeds]

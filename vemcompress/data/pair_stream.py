@@ -1,20 +1,18 @@
 """Training batches of pairs, and of two unpaired domains: as `stream.py`, pure functions of (seed, step)."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
-from vemcompress.data.images import ImageError
 from vemcompress.data.indices import nearest_square
 from vemcompress.data.machine import default_cache
 from vemcompress.data.pairs import Pairs, Unpaired
-from vemcompress.data.prefetch import prefetched
-from vemcompress.data.squares import checked_channels, square_of, to_tensor
+from vemcompress.data.prefetch import Joined
+from vemcompress.data.squares import checked_channels, first_readable, square_of, to_tensor
 from vemcompress.data.stream import ImageStream
-from vemcompress.errors import InputError, RecipeError
+from vemcompress.errors import RecipeError
 
 DRAW, AUGMENTATION_B = 2, 3  # beside stream.py's purposes of a random generator
 
@@ -47,7 +45,7 @@ class PairStream(ImageStream):
         return Batch(*to_tensors(self.pairs, samples[..., :depth], samples[..., depth:]))
 
 
-class UnpairedStream:
+class UnpairedStream(Joined):
     """Batches of two domains, A as `input` and B as `real`, each as ImageStream's and augmented on its own.
 
     A goes through its images in the order of its epochs; B is drawn at random for every sample, as in CycleGAN, by
@@ -60,48 +58,17 @@ class UnpairedStream:
         share = {"cache_bytes": (default_cache() if cache_bytes is None else cache_bytes) // 2, **options}
         self.a = ImageStream(domains.inputs, channels=channels[0], **share)
         self.b = _DrawnStream(domains.targets, channels=channels[1], **share)
-        self.batch_size, self.workers = self.a.batch_size, self.a.workers
-        self.epoch_length = domains.count / self.batch_size
+        self.parts = self.a, self.b
+        self.workers, self.epoch_length = self.a.workers, domains.count / self.a.batch_size
 
-    @property
-    def parts(self) -> tuple[ImageStream, ImageStream]:
-        return self.a, self.b
-
-    @property
-    def nbytes(self) -> int:
-        """What all images take, resized."""
-        return self.a.nbytes + self.b.nbytes
-
-    @property
-    def paths(self) -> list[Path]:
-        return self.a.paths + self.b.paths
-
-    @property
-    def skipped(self) -> dict:
-        return self.a.skipped | self.b.skipped
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from 0. Raises InputError when a domain has no readable image."""
-        images = self._batch(step)
-        self._report()
-        return images
-
-    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Batch]]:
-        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
-        return prefetched(self._batch, self._report, start_step, self.workers)
-
-    def _batch(self, step: int) -> Batch:
-        return self.joined([part._batch(step) for part in self.parts])
+    def _prepare(self, step: int) -> Batch:
+        return self.joined([part._prepare(step) for part in self.parts])
 
     @staticmethod
     def joined(parts: Sequence[Batch]) -> Batch:
         """Of a batch of each domain."""
         a, b = parts
         return Batch(a.input, real=b.input)
-
-    def _report(self) -> None:
-        self.a._report()
-        self.b._report()
 
 
 class _DrawnStream(ImageStream):
@@ -127,16 +94,9 @@ def test_pairs(
     Raises InputError when none can be read.
     """
     channels = checked_pair_channels(pairs, channels)
-    read, tell = [], on_event or (lambda event: None)
-    for index in range(pairs.count):
-        if len(read) == count:
-            break
-        try:
-            read.append(square_pair(pairs, index, size, channels))
-        except ImageError as error:
-            tell({"event": "skipped", "path": str(error.path), "reason": error.reason})
-    if not read:
-        raise InputError(f"none of {pairs.count} pairs can be read; give other images.")
+    read = first_readable(
+        range(pairs.count), count, lambda index: square_pair(pairs, index, size, channels), "pairs", on_event
+    )
     inputs, targets = zip(*read, strict=True)
     return to_tensors(pairs, np.stack(inputs), np.stack(targets))
 

@@ -1,31 +1,68 @@
 """Batches that are prepared ahead in threads: Pillow and numpy leave the interpreter's lock while they work."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from pathlib import Path
+from typing import Any
+
+from vemcompress.data.batch import Batch
 
 SPARE = 2  # batches that wait, ready, while every thread has one in hand
 
-Batch = TypeVar("Batch")
+
+class Stream:
+    """Batches as a function of the step: `_prepare(step)` runs in `workers` threads, then in the caller's own `_report`
+    sends the events that wait, and `_deliver` makes the batch."""
+
+    workers: int
+    epoch_length: float  # steps until every image was seen once
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
+        prepared = self._prepare(step)
+        self._report()
+        return self._deliver(prepared)
+
+    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Batch]]:
+        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
+        pool, ahead = ThreadPoolExecutor(self.workers, "vemcompress-data"), deque[Future]()
+        try:
+            step = start_step
+            while True:
+                while len(ahead) < self.workers + SPARE:
+                    ahead.append(pool.submit(self._prepare, step + len(ahead)))
+                try:
+                    prepared = ahead.popleft().result()
+                finally:
+                    self._report()
+                yield step, self._deliver(prepared)
+                step += 1
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _deliver(self, prepared: Any) -> Batch:
+        return prepared
 
 
-def prefetched(
-    batch: Callable[[int], Batch], report: Callable[[], None], start_step: int, workers: int
-) -> Iterator[tuple[int, Batch]]:
-    """Endless (step, batch(step)), prepared ahead in threads; `report` runs in the caller's thread before each."""
-    workers = max(1, workers)
-    pool, ahead = ThreadPoolExecutor(workers, "vemcompress-data"), deque[Future]()
-    try:
-        step = start_step
-        while True:
-            while len(ahead) < workers + SPARE:
-                ahead.append(pool.submit(batch, step + len(ahead)))
-            try:
-                ready = ahead.popleft().result()
-            finally:
-                report()
-            yield step, ready
-            step += 1
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+class Joined(Stream):
+    """A stream made of `parts`, each an ImageStream."""
+
+    parts: tuple
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for part in self.parts for path in part.paths]
+
+    @property
+    def skipped(self) -> dict[Path, str]:
+        return {path: reason for part in self.parts for path, reason in part.skipped.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """What all images take, resized."""
+        return sum(part.nbytes for part in self.parts)
+
+    def _report(self) -> None:
+        for part in self.parts:
+            part._report()

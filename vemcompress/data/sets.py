@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vemcompress.data.layouts import is_twice_as_wide
+from vemcompress.data.folders import find_images, find_test_images, is_twice_as_wide
 from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
 from vemcompress.data.settings import DataSettings
-from vemcompress.data.sources import find_test_images, locate
 from vemcompress.data.stream import Event, ImageStream, test_batch
 from vemcompress.system import distributed
 
@@ -78,18 +77,9 @@ class ImageSet:
 
         For a `device` that is a GPU they are made there (`on_device`), for others on the CPU.
         """
-        settings = self.settings
-        options = {
-            "size": settings.size,
-            "load_size": settings.load_size,
-            "flip": settings.flip,
-            "batch": batch,
-            "share": distributed.share(batch),
-            "seed": seed,
-            "workers": settings.workers,
-            "views": views,
-            "on_event": on_event,
-        }
+        options = self.settings.model_dump(include={"size", "load_size", "flip", "workers"})
+        options |= {"batch": batch, "share": distributed.share(batch), "seed": seed, "views": views}
+        options["on_event"] = on_event
         match self.found:
             case Pairs():
                 stream = PairStream(self.found, channels=channels, **options)
@@ -97,7 +87,7 @@ class ImageSet:
                 stream = UnpairedStream(self.found, channels=channels, **options)
             case _:
                 stream = ImageStream(self.found.inputs, channels=channels[0], **options)
-        return on_device(stream, device, settings.on_device)
+        return on_device(stream, device, self.settings.on_device)
 
     def views(self, channels: tuple[int, int], count: int | None = None, on_event: Event | None = None) -> Views:
         """The first `count` readable images (None: all), neither cropped nor flipped."""
@@ -171,7 +161,7 @@ def training_set(settings: DataSettings, *, second_domain: bool = True, on_event
     Raises InputError, and RecipeError for label settings.
     """
     if settings.kind == "single":
-        found = locate(settings.roots, settings.split)
+        found = find_images(settings.roots, settings.split)
         return ImageSet(settings, Singles(tuple(found.paths), found.used))
     images = ImageSet(settings, _pairs(settings, settings.split))
     if on_event and images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
@@ -192,13 +182,5 @@ test_set.__test__ = False  # not a test, though pytest would take it for one whe
 
 
 def _pairs(settings: DataSettings, split: str) -> Pairs | Unpaired:
-    return find_pairs(
-        settings.roots,
-        split,
-        settings.kind,
-        settings.direction,
-        classes=settings.classes,
-        void=settings.void,
-        label_input=settings.label_input,
-        ids=settings.ids,
-    )
+    labels = settings.model_dump(include={"classes", "void", "label_input", "ids"})
+    return find_pairs(settings.roots, split, settings.kind, settings.direction, **labels)

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from vemcompress.data.labels import Ids, LabelInput
-from vemcompress.data.pairing import Direction
+from vemcompress.data.pairs import Direction
 from vemcompress.system.settings import BaseSettings
 
 DataKind = Literal["single", "paired", "labels", "unpaired"]

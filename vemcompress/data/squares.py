@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from vemcompress.data.images import ImageError, read_image, to_square
 from vemcompress.errors import InputError
+
+Item, Read = TypeVar("Item"), TypeVar("Read")
 
 
 def load_square(path: Path, size: int, channels: int = 3) -> np.ndarray:
@@ -54,20 +57,37 @@ def test_batch(
 
     For pictures of progress, which must show the same images each time. Raises InputError when none can be read.
     """
-    images, tell = [], on_event or (lambda event: None)
-    for path in paths:
-        if len(images) == count:
-            break
-        try:
-            images.append(load_square(Path(path), size, checked_channels(channels)))
-        except ImageError as error:
-            tell({"event": "skipped", "path": str(path), "reason": error.reason})
-    if not images:
-        raise InputError(f"none of {len(paths)} images can be read; give other images.")
+    channels = checked_channels(channels)
+    images = first_readable(paths, count, lambda path: load_square(path, size, channels), "images", on_event)
     return to_tensor(np.stack(images))
 
 
 test_batch.__test__ = False  # not a test, though pytest would take it for one where it is imported
+
+
+def first_readable(
+    items: Sequence[Item],
+    count: int | None,
+    read: Callable[[Item], Read],
+    noun: str,
+    on_event: Callable[[dict], None] | None = None,
+) -> list[Read]:
+    """What `read` gives for the first `count` (None: all) of the items whose files can be read; others are reported.
+
+    Raises InputError when there is none.
+    """
+    found = []
+    for item in items:
+        if len(found) == count:
+            break
+        try:
+            found.append(read(item))
+        except ImageError as error:
+            if on_event:
+                on_event({"event": "skipped", "path": str(error.path), "reason": error.reason})
+    if not found:
+        raise InputError(f"none of {len(items)} {noun} can be read; give other images.")
+    return found
 
 
 def checked_channels(channels: int) -> int:

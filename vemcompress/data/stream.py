@@ -16,7 +16,7 @@ from torch import Tensor
 from vemcompress.data.batch import Batch
 from vemcompress.data.images import ImageError
 from vemcompress.data.machine import default_cache, default_workers
-from vemcompress.data.prefetch import prefetched
+from vemcompress.data.prefetch import Stream
 from vemcompress.data.squares import checked_channels, load_square, test_batch, to_tensor
 from vemcompress.errors import InputError, RecipeError
 
@@ -35,7 +35,7 @@ class View(NamedTuple):
     flipped: bool
 
 
-class ImageStream:
+class ImageStream(Stream):
     """Batches whose `input` is images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB) or 1.
 
     Sample k = step * batch + j is number k mod N of epoch k div N, a permutation of the N paths. An image that cannot
@@ -77,7 +77,7 @@ class ImageStream:
         self.load_size = _load_size(size, load_size, crop)
         self.batch_size, self.seed, self.views = batch, seed, views
         self.share = range(batch) if share is None else share
-        self.workers = workers or default_workers()
+        self.workers, self.epoch_length = workers or default_workers(), len(paths) / batch
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
         self._tell, self._untold = on_event or (lambda event: None), deque()
@@ -86,11 +86,6 @@ class ImageStream:
         self._room = default_cache() if cache_bytes is None else cache_bytes
         self._lock = threading.Lock()
         self._order = functools.lru_cache(maxsize=4)(self._permutation)
-
-    @property
-    def epoch_length(self) -> float:
-        """Steps until every image was seen once, as a fraction."""
-        return len(self.paths) / self.batch_size
 
     @property
     def parts(self) -> "tuple[ImageStream, ...]":
@@ -107,16 +102,6 @@ class ImageStream:
         """What all images take, resized."""
         return len(self.paths) * self.load_size**2 * self.depth
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
-        images = self._batch(step)
-        self._report()
-        return images
-
-    def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Batch]]:
-        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
-        return prefetched(self._batch, self._report, start_step, self.workers)
-
     def keys(self, step: int) -> list[int]:
         """Which of all `views` the samples of a step are, as image * views + view. Its batch must have been made, for
         only then it is known which images cannot be read."""
@@ -125,7 +110,7 @@ class ImageStream:
     def _shown(self, k: int) -> int:
         return next(index for index in self._candidates(k) if index not in self._bad)
 
-    def _batch(self, step: int) -> Batch:
+    def _prepare(self, step: int) -> Batch:
         return self._collate(np.stack([self._sample(k) for k in self._numbers(step)]))
 
     def _numbers(self, step: int) -> range:

@@ -13,8 +13,7 @@ from torch import nn
 from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
-from vemcompress.export.parity import check_float, check_shapes, check_uint8
-from vemcompress.export.trace import trace
+from vemcompress.export.graph import check_float, check_shapes, check_uint8, trace
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.weights.files import check_target, write_atomically
 from vemcompress.weights.loading import Loaded, load

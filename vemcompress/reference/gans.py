@@ -5,7 +5,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vemcompress.gans import GAN, CycleGAN, Pix2Pix, Pix2PixTeachers
-from vemcompress.reference.losses import for_generator, on_fake, on_real
+
+
+def judged(real: bool, mode: str, scores: Tensor) -> Tensor:
+    """Eq. 11: the discriminator's loss, by its scores of `real` images or of made ones."""
+    wanted = torch.full_like(scores, float(real))
+    match mode:
+        case "hinge":
+            return F.relu(1 - scores if real else 1 + scores).mean()
+        case "lsgan":
+            return F.mse_loss(scores, wanted)
+    return F.binary_cross_entropy_with_logits(scores, wanted)
+
+
+def for_generator(mode: str, scores: Tensor) -> Tensor:
+    return -scores.mean() if mode == "hinge" else judged(True, mode, scores)
 
 
 def adam(settings, *networks: nn.Module) -> torch.optim.Adam:
@@ -23,8 +37,8 @@ class PlainPix2Pix:
     def teach(self, a: Tensor, b: Tensor, fakes: dict[str, Tensor], random) -> dict[str, Tensor]:
         judge, settings, fake = self.gan.discriminator, self.settings, fakes["teacher"]
         self.of_judge.zero_grad()
-        half_fake = 0.5 * on_fake(settings.mode, judge(torch.cat((a, fake.detach()), 1)))
-        half_real = 0.5 * on_real(settings.mode, judge(torch.cat((a, b), 1)))
+        half_fake = 0.5 * judged(False, settings.mode, judge(torch.cat((a, fake.detach()), 1)))
+        half_real = 0.5 * judged(True, settings.mode, judge(torch.cat((a, b), 1)))
         (half_fake + half_real).backward()
         self.of_judge.step()
         judge.requires_grad_(False)
@@ -51,8 +65,8 @@ class PlainTeachers:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         for name in ("wide", "deep"):
-            half_fake = 0.5 * on_fake(settings.mode, judge(torch.cat((a, fakes[name].detach()), 1), name))
-            half_real = 0.5 * on_real(settings.mode, judge(torch.cat((a, b), 1), name))
+            half_fake = 0.5 * judged(False, settings.mode, judge(torch.cat((a, fakes[name].detach()), 1), name))
+            half_real = 0.5 * judged(True, settings.mode, judge(torch.cat((a, b), 1), name))
             (half_fake + half_real).backward()
             losses |= {f"{name}_d_fake": half_fake, f"{name}_d_real": half_real}
         judge.requires_grad_(False)
@@ -101,8 +115,8 @@ class PlainCycleGAN:
             ("b", judge_a, gan.pool_a, a, fake_a),
         ):
             earlier = pool.query(fake.detach(), random)
-            half_real = 0.5 * on_real(settings.mode, judge(real))
-            half_fake = 0.5 * on_fake(settings.mode, judge(earlier))
+            half_real = 0.5 * judged(True, settings.mode, judge(real))
+            half_fake = 0.5 * judged(False, settings.mode, judge(earlier))
             (half_real + half_fake).backward()
             losses |= {f"{side}_d_real": half_real, f"{side}_d_fake": half_fake}
         self.of_judges.step()

@@ -16,10 +16,9 @@ from vemcompress.networks.discriminators import (
     build_discriminator,
     parse_discriminator_config,
 )
-from vemcompress.weights.files import write_atomically
 from vemcompress.weights.layouts import Mismatch, assemble, convert
 from vemcompress.weights.published.discriminators import PATCHGAN, PIXELGAN, is_shared_patchgan, shared_patchgan
-from vemcompress.weights.published.hints import hint
+from vemcompress.weights.recognise import hint
 from vemcompress.weights.safe import State, read_state
 from vemcompress.weights.tensors import safetensors_bytes
 
@@ -38,16 +37,8 @@ def discriminator_metadata(discriminator: Discriminator) -> dict[str, str]:
     }
 
 
-def save_discriminator(path: str | Path, discriminator: Discriminator, extra: dict[str, str] | None = None) -> None:
-    """Write weights and Config atomically; `extra` joins the metadata under names that are not taken.
-
-    Raises OutputError (9).
-    """
-    write_atomically(path, discriminator_bytes(discriminator, extra))
-
-
 def discriminator_bytes(discriminator: Discriminator, extra: dict[str, str] | None = None) -> bytes:
-    """The content of such a file."""
+    """The content of such a file; `extra` joins its metadata under names that are not taken."""
     return safetensors_bytes(discriminator.state_dict(), (extra or {}) | discriminator_metadata(discriminator))
 
 

@@ -14,6 +14,7 @@ from vemcompress.networks import build_generator
 from vemcompress.system.settings import BaseSettings
 
 Tensors = dict[str, Tensor]
+Read = tuple[BaseSettings, Callable[[str], str]]  # a Config, and the published name of each of our names
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -32,7 +33,7 @@ class Layout:
 
     name: str
     matches: Callable[[Tensors], bool]
-    read: Callable[[Tensors], tuple[BaseSettings, Callable[[str], str]]]
+    read: Callable[[Tensors], Read]
     adapt: Callable[[Tensors], Tensors] = dict
     build: Callable[[BaseSettings], nn.Module] = build_generator
     advice: str = "generator alone, or use --teacher-class module:Class for a network of your own"
@@ -85,21 +86,33 @@ def shape(tensors: Tensors, name: str, dimensions: int = 4) -> tuple[int, ...]:
     return size
 
 
+def renamed(names: dict[str, str]) -> Callable[[str], str]:
+    """The published name of each of ours, by `names` of modules; a separable convolution was a Sequential of depthwise,
+    norm and pointwise."""
+
+    def published(ours: str) -> str:
+        ours = ours.replace(".depthwise.", ".conv.0.").replace(".pointwise.", ".conv.2.")
+        module = next(name for name in names if ours.startswith(f"{name}."))
+        return names[module] + ours[len(module) :]
+
+    return published
+
+
 def convert(layout: Layout, tensors: Tensors, source: str) -> nn.Module:
     """Our network with the weights of this published layout. Raises InputError where they do not fit."""
     try:
         config, published = layout.read(tensors)
         names = {ours: published(ours) for ours in _skeleton(config, layout.build).state_dict()}
         _check_names(tensors, names)
-        renamed = {}
+        ours_to_tensor = {}
         for ours, theirs in names.items():
             if theirs in tensors:
-                renamed[ours] = tensors[theirs]
+                ours_to_tensor[ours] = tensors[theirs]
             elif ours.endswith(".num_batches_tracked"):  # not written before torch 0.4.1, and never used here
-                renamed[ours] = torch.zeros((), dtype=torch.int64)
+                ours_to_tensor[ours] = torch.zeros((), dtype=torch.int64)
             else:
                 raise Mismatch(f"{theirs!r} is missing")
-        return assemble(config, layout.adapt(renamed), build=layout.build)
+        return assemble(config, layout.adapt(ours_to_tensor), build=layout.build)
     except Mismatch as error:
         _unfit(source, layout, str(error), error)
     except ValidationError as error:

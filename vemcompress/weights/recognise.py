@@ -1,10 +1,43 @@
-"""Which published layout a set of names is."""
+"""Which published layout a set of names is, and what is said of one that is none of them."""
 
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Generator
 from vemcompress.weights.layouts import Tensors, convert
-from vemcompress.weights.published import LAYOUTS, hint
+from vemcompress.weights.published.cartoongan import CARTOONGAN
+from vemcompress.weights.published.deep import DEEP_MOBILE_RESNET, DEEP_UNET
+from vemcompress.weights.published.resnet import MOBILE_RESNET, RESNET
+from vemcompress.weights.published.unet import UNET
+
+# The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
+LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, RESNET, UNET, CARTOONGAN)
+
+# A part of some name, and what has it; the first that fits is said.
+_SIGNS = (
+    ("magnitude_ema", "StyleGAN3, which has no StyleGAN2 or image-to-image form"),
+    ("convs.0.conv.modulation.weight", "StyleGAN2 in rosinality's layout, which makes images from noise"),
+    ("synthesis.b4.const", "StyleGAN2-ADA, which makes images from noise"),
+    ("weight_bar", "SAGAN with hand-written spectral norm, which makes images from noise"),
+    ("to_rgb", "a StyleGAN, which makes images from noise"),
+    (".filt", "a generator with anti-aliased sampling (CUT)"),
+    ("block1s.0.block.0.weight", "OMGD's discriminator for two teachers"),
+    ("stages.0.conv.weight", "a discriminator of vemcompress"),
+    ("stages.0.0.conv.weight", "a discriminator of vemcompress for two teachers"),
+)
+
+
+def hint(tensors: Tensors) -> str:
+    """ " (looks like ...)", or nothing."""
+    for sign, what in _SIGNS:
+        if any(sign in name for name in tensors):
+            return f" (looks like {what})"
+    kernels = [tensor.shape for tensor in tensors.values() if tensor.dim() == 4]
+    if kernels and kernels[0][2:] == (4, 4):
+        if kernels[0][1] > 4 and kernels[-1][1] <= 3:  # a transposed convolution is in x out
+            return " (looks like a DCGAN, which makes images from noise)"
+        if all("up" not in name for name in tensors) and kernels[0][1] <= 8:
+            return " (looks like a discriminator)"
+    return ""
 
 
 def recognise(tensors: Tensors, source: str) -> tuple[Generator, str]:

@@ -1,5 +1,6 @@
 """The means of drawing a scene twice: flat shapes with a colour by day and one by night, and lights added on top."""
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -47,21 +48,34 @@ def shaded(colour: Colour, factor: float) -> Colour:
     return tuple(min(255.0, c * factor) for c in colour)
 
 
-def surface(kind: str, points, colour: Colour, width: float = 0.0) -> Shape:
-    """A shape that is merely darker by night."""
-    return Shape(kind, points, colour, darkened(colour), width)
+@dataclass
+class Canvas:
+    """The shapes from back to front, and the glows of each time of day. Unless it says so, what is drawn is merely
+    darker by night."""
+
+    shapes: list[Shape] = field(default_factory=list)
+    day_lights: list[Light] = field(default_factory=list)
+    night_lights: list[Light] = field(default_factory=list)
+
+    def draw(self, kind: str, points, day: Colour | None, night: Colour | None, width: float = 0.0) -> None:
+        self.shapes.append(Shape(kind, points, day, night, width))
+
+    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
+        self.draw("ellipse", [(x - rx, y - ry), (x + rx, y + ry)], colour, darkened(colour))
+
+    def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
+        self.draw("rectangle", [(x0, y0), (x1, y1)], colour, darkened(colour))
+
+    def polygon(self, points, colour: Colour) -> None:
+        self.draw("polygon", points, colour, darkened(colour))
+
+    def line(self, points, colour: Colour, width: float) -> None:
+        self.draw("line", points, colour, darkened(colour), width)
 
 
-def ellipse(x: float, y: float, rx: float, ry: float, colour: Colour) -> Shape:
-    return surface("ellipse", [(x - rx, y - ry), (x + rx, y + ry)], colour)
-
-
-def box(x0: float, y0: float, x1: float, y1: float, colour: Colour) -> Shape:
-    return surface("rectangle", [(x0, y0), (x1, y1)], colour)
-
-
-def polygon(points, colour: Colour) -> Shape:
-    return surface("polygon", points, colour)
+def choose(rng: np.random.Generator, colours, spread: float = 0.08) -> Colour:
+    """One of the colours, a little off."""
+    return tuple(np.array(colours[rng.integers(len(colours))]) * rng.uniform(1 - spread, 1 + spread, 3))
 
 
 def gradient(top: Colour, bottom: Colour, horizon: float, size: int) -> np.ndarray:

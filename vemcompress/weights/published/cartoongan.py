@@ -1,9 +1,7 @@
 """CartoonGAN's published PyTorch layout: named layers, scale and shift of the norms, eight blocks, BGR images."""
 
-from collections.abc import Callable
-
 from vemcompress.networks.generators.cartoongan import CartoonGANConfig
-from vemcompress.weights.layouts import Layout, Tensors, shape
+from vemcompress.weights.layouts import Layout, Read, Tensors, shape
 
 _BLOCKS = range(4, 12)  # conv04 to conv11
 _NAMES = {
@@ -34,7 +32,7 @@ def _is_cartoongan(tensors: Tensors) -> bool:
     return "conv01_1.weight" in tensors and "deconv03_1.weight" in tensors
 
 
-def _read(tensors: Tensors) -> tuple[CartoonGANConfig, Callable[[str], str]]:
+def _read(tensors: Tensors) -> Read:
     widths = [shape(tensors, f"{name}.weight")[0] for name in ("conv01_1", "conv02_2", "conv03_2")]
     widths += [shape(tensors, f"{name}.weight")[0] for name in ("deconv01_2", "deconv02_2")]
     config = CartoonGANConfig(

@@ -6,19 +6,16 @@ their norm. `pixel`: a Sequential `net`, convolutions at 0, 2 and 5, norm at 3. 
 """
 
 import re
-from collections.abc import Callable
 
 from vemcompress.networks.discriminators import (
     STAGES,
-    DiscriminatorConfig,
     PatchGANConfig,
     PixelGANConfig,
     SharedPatchGANConfig,
     build_discriminator,
 )
-from vemcompress.weights.layouts import Layout, Mismatch, Tensors, norm_of, shape
+from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, norm_of, renamed, shape
 
-Read = tuple[DiscriminatorConfig, Callable[[str], str]]
 _MODULE = re.compile(r"model\.(\d+)\.weight")
 _PIXEL = ("0", "2", "5")  # without `net.`, which all names share and reading strips
 
@@ -35,7 +32,7 @@ def _read_patchgan(tensors: Tensors) -> Read:
     names = {}
     for stage, index in enumerate(found):
         names |= {f"stages.{stage}.conv": f"model.{index}", f"stages.{stage}.norm": f"model.{index + 1}"}
-    return PatchGANConfig(layers=len(found) - 2, **_shape(tensors, names, "")), lambda ours: _published(ours, names)
+    return PatchGANConfig(layers=len(found) - 2, **_shape(tensors, names, "")), renamed(names)
 
 
 def _is_pixelgan(tensors: Tensors) -> bool:
@@ -44,7 +41,7 @@ def _is_pixelgan(tensors: Tensors) -> bool:
 
 def _read_pixelgan(tensors: Tensors) -> Read:
     names = {f"stages.{stage}.conv": index for stage, index in enumerate(_PIXEL)} | {"stages.1.norm": "3"}
-    return PixelGANConfig(**_shape(tensors, names, "")), lambda ours: _published(ours, names)
+    return PixelGANConfig(**_shape(tensors, names, "")), renamed(names)
 
 
 def is_shared_patchgan(tensors: Tensors) -> bool:
@@ -61,9 +58,7 @@ def shared_patchgan(n_share: int) -> Layout:
             names |= {f"stages.{stage}.{copy}.conv": f"{theirs}.0", f"stages.{stage}.{copy}.norm": f"{theirs}.1"}
 
     def read(tensors: Tensors) -> Read:
-        return SharedPatchGANConfig(n_share=n_share, **_shape(tensors, names, ".0")), lambda ours: _published(
-            ours, names
-        )
+        return SharedPatchGANConfig(n_share=n_share, **_shape(tensors, names, ".0")), renamed(names)
 
     return Layout("shared_patchgan", is_shared_patchgan, read, **_DISCRIMINATOR)
 
@@ -77,11 +72,6 @@ def _shape(tensors: Tensors, names: dict[str, str], copy: str) -> dict[str, int 
     width, channels, *_ = shape(tensors, f"{names[f'stages.0{copy}.conv']}.weight")
     norm = norm_of(tensors, names[f"stages.1{copy}.norm"])
     return {"in_channels": channels, "width": width, "norm": norm}
-
-
-def _published(ours: str, names: dict[str, str]) -> str:
-    module, _, leaf = ours.rpartition(".")
-    return f"{names[module]}.{leaf}"
 
 
 _DISCRIMINATOR = {"build": build_discriminator, "advice": "discriminator alone"}

@@ -7,27 +7,25 @@ read layer by layer, so pruned sub-networks load as they are.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from vemcompress.networks.generators.resnet import MobileResNetConfig, ResNetConfig
-from vemcompress.weights.layouts import Layout, Mismatch, Tensors, norm_of, shape
+from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, norm_of, renamed, shape
 
-_BLOCK = re.compile(r"model\.(\d+)\.conv_block\.")
-# A separable convolution is a Sequential of depthwise, norm and pointwise.
-_PARTS = {".depthwise.": ".conv.0.", ".pointwise.": ".conv.2."}
+BLOCK = re.compile(r"model\.(\d+)\.conv_block\.")
 
 
 def _is_resnet(tensors: Tensors) -> bool:
-    return "model.1.weight" in tensors and any(_BLOCK.match(name) for name in tensors)
+    return "model.1.weight" in tensors and any(BLOCK.match(name) for name in tensors)
 
 
 def _is_mobile(tensors: Tensors) -> bool:
     return _is_resnet(tensors) and any(".conv_block.1.conv." in name for name in tensors)
 
 
-def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> tuple[ResNetConfig, Callable[[str], str]]:
+def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> Read:
     """`out` is where, below a residual convolution's name, its output width can be read."""
-    indices = sorted({int(match[1]) for name in tensors if (match := _BLOCK.match(name))})
+    indices = sorted({int(match[1]) for name in tensors if (match := BLOCK.match(name))})
     if indices != list(range(10, 10 + len(indices))):
         raise Mismatch(f"its residual blocks are not the layers from model.10 on, but start at model.{indices[0]}")
     after = 10 + len(indices)
@@ -38,29 +36,30 @@ def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> tuple[ResNe
         second = _second(tensors, f"model.{index}.conv_block", out)
         for ours, theirs in (("conv1", 1), ("norm1", 2), ("conv2", second), ("norm2", second + 1)):
             names[f"blocks.{i}.{ours}"] = f"model.{index}.conv_block.{theirs}"
-    widths = [shape(tensors, f"{names[name]}.weight")[0] for name in ("stem", "down1", "down2")]
-    widths += [shape(tensors, f"{names[name]}.weight")[1] for name in ("up1", "up2")]
+    return read_shapes(tensors, config, names, [f"model.{index}.conv_block.1{out}" for index in indices])
+
+
+def read_shapes(
+    tensors: Tensors, config: type[ResNetConfig], names: dict[str, str], blocks: Sequence[str], step: str = ""
+) -> Read:
+    """The Config by the layers' shapes. `blocks` are the published names of the convolutions that tell the blocks'
+    widths; `step` is where, below our name of a step down or up, its convolution is."""
+    down = [shape(tensors, f"{names[name]}.weight")[0] for name in ("stem", f"down1{step}", f"down2{step}")]
+    up = [shape(tensors, f"{names[name]}.weight")[1] for name in (f"up1{step}", f"up2{step}")]
     found = config(
         in_channels=shape(tensors, "model.1.weight")[1],
         out_channels=shape(tensors, f"{names['head']}.weight")[0],
         norm=norm_of(tensors, "model.2"),
-        widths=tuple(widths),
-        blocks=tuple(shape(tensors, f"model.{index}.conv_block.1{out}.weight")[0] for index in indices),
+        widths=(*down, *up),
+        blocks=tuple(shape(tensors, f"{name}.weight")[0] for name in blocks),
     )
-    return found, lambda ours: _published(ours, names)
+    return found, renamed(names)
 
 
 def _second(tensors: Tensors, block: str, out: str) -> int:
     """The index of a block's second convolution; without dropout the norm's own weight may be at 6."""
     weight = tensors.get(f"{block}.6{out}.weight")
     return 6 if weight is not None and weight.dim() == 4 else 5
-
-
-def _published(ours: str, names: dict[str, str]) -> str:
-    for part, theirs in _PARTS.items():
-        ours = ours.replace(part, theirs)
-    module = next(name for name in names if ours.startswith(f"{name}."))
-    return names[module] + ours[len(module) :]
 
 
 RESNET = Layout("resnet", _is_resnet, lambda tensors: _read(tensors, ResNetConfig, ""))

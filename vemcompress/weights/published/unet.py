@@ -7,7 +7,7 @@ perhaps dropout 7). The outermost has no LeakyReLU and no norm, the innermost no
 from collections.abc import Callable
 
 from vemcompress.networks.generators.unet import UNetConfig
-from vemcompress.weights.layouts import Layout, Mismatch, Tensors, norm_of, shape
+from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, norm_of, renamed, shape
 
 _DEEPEST = 12
 
@@ -16,30 +16,34 @@ def _is_unet(tensors: Tensors) -> bool:
     return "model.model.0.weight" in tensors and "model.model.1.model.1.weight" in tensors
 
 
-def _read(tensors: Tensors) -> tuple[UNetConfig, Callable[[str], str]]:
-    block = "model.model.1.model"
-    names = {"downs.0": "model.model.0", "ups.0": "model.model.3"}
-    level = 1
-    while any(name.startswith(f"{block}.3.model.") for name in tensors):
+def read_nested(
+    tensors: Tensors,
+    config: type[UNetConfig],
+    *,
+    inner: tuple[int, int],
+    up: tuple[int, int],
+    beside: Callable[[int, str], dict[str, str]] = lambda level, block: {},
+) -> Read:
+    """A U-Net of nested blocks, whose next block is at `inner` and transposed convolution at `up`, of the outermost
+    and of the others. `beside` gives the names of what else a level above the innermost has."""
+    names = {"downs.0": "model.model.0", "ups.0": f"model.model.{up[0]}"} | beside(0, "model.model")
+    block, level = f"model.model.{inner[0]}.model", 1
+    while any(name.startswith(f"{block}.{inner[1]}.model.") for name in tensors):
         names |= {f"downs.{level}": f"{block}.1", f"down_norms.{level}": f"{block}.2"}
-        names |= {f"ups.{level}": f"{block}.5", f"up_norms.{level}": f"{block}.6"}
-        block, level = f"{block}.3.model", level + 1
+        names |= {f"ups.{level}": f"{block}.{up[1]}", f"up_norms.{level}": f"{block}.{up[1] + 1}"}
+        names |= beside(level, block)
+        block, level = f"{block}.{inner[1]}.model", level + 1
         if level > _DEEPEST:
             raise Mismatch(f"it has more than {_DEEPEST} levels")
     names |= {f"downs.{level}": f"{block}.1", f"ups.{level}": f"{block}.3", f"up_norms.{level}": f"{block}.4"}
-    config = UNetConfig(
+    found = config(
         in_channels=shape(tensors, "model.model.0.weight")[1],
-        out_channels=shape(tensors, "model.model.3.weight")[1],
+        out_channels=shape(tensors, f"{names['ups.0']}.weight")[1],
         norm=norm_of(tensors, names["up_norms.1"]),
         down=tuple(shape(tensors, f"{names[f'downs.{i}']}.weight")[0] for i in range(level + 1)),
         up=tuple(shape(tensors, f"{names[f'ups.{i}']}.weight")[1] for i in range(1, level + 1)),
     )
-    return config, lambda ours: _published(ours, names)
+    return found, renamed(names)
 
 
-def _published(ours: str, names: dict[str, str]) -> str:
-    module, _, leaf = ours.rpartition(".")
-    return f"{names[module]}.{leaf}"
-
-
-UNET = Layout("unet", _is_unet, _read)
+UNET = Layout("unet", _is_unet, lambda tensors: read_nested(tensors, UNetConfig, inner=(1, 3), up=(3, 5)))

@@ -1,5 +1,8 @@
-"""How folders say which two images belong together: the layouts of pix2pix, CycleGAN, SegNet and Cityscapes."""
+"""Which images a user means by `--data`: single files and flat folders, unpaired sets (trainA/, testA/, ...), and the
+layouts of pix2pix, CycleGAN, SegNet and Cityscapes, which say which two images belong together.
+"""
 
+import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +10,68 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vemcompress.data.images import ImageError, list_images, open_image
-from vemcompress.data.sources import FILE, FLAT, splits_of
 from vemcompress.errors import InputError
 
+FLAT, FILE = "flat folder", "file"
+_SPLIT = re.compile(r"(train|val|valid|test)[A-Z]?")
 # Cityscapes keeps several files per photo; of the label maps the first kind that is there.
 PHOTO_SUFFIX, LABEL_SUFFIXES, COLOUR_SUFFIX = "_leftImg8bit", ("_labelIds", "_labelTrainIds"), "_color"
+
+
+class Found(NamedTuple):
+    """Images in a fixed order, and for every root which of its parts they came from: a split's name, FLAT or FILE."""
+
+    paths: list[Path]
+    used: tuple[str, ...]
+
+
+def find_images(roots: str | os.PathLike | Sequence[str | os.PathLike], split: str = "trainA", *others: str) -> Found:
+    """The images of all roots, root by root in natural order, none twice.
+
+    A root is an image file, a flat folder, or the root of an unpaired set, whose `split` folder is then taken, or the
+    first of `others` that is there. Raises InputError for a root that is absent, has no images, or has splits but none
+    of these.
+    """
+    if isinstance(roots, str | os.PathLike):
+        roots = [roots]
+    if not roots:
+        raise InputError("no data: name at least one folder of images.")
+    try:
+        parts = [_in_singles(Path(root), (split, *others)) for root in roots]
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions.") from error
+    paths = dict.fromkeys(path for found, _ in parts for path in found)
+    return Found(list(paths), tuple(used for _, used in parts))
+
+
+def _in_singles(root: Path, splits: Sequence[str]) -> tuple[list[Path], str]:
+    if root.is_file():
+        return [root], FILE
+    for split in splits:
+        if (root / split).is_dir():
+            return list_images(root / split), split
+    try:
+        return list_images(root), FLAT
+    except InputError:
+        if not (present := _splits_of(root)):
+            raise
+        wanted = " or ".join(f"{split}/" for split in splits)
+        raise InputError(
+            f"{root}: no {wanted} in this folder, which has {', '.join(present)}; name another split, or give one of "
+            "these folders itself."
+        ) from None
+
+
+def find_test_images(roots: str | os.PathLike | Sequence[str | os.PathLike], split: str = "testA") -> Found:
+    """As `find_images`, for evaluation: where an unpaired set has no testA, its valA; `used` says what was taken."""
+    return find_images(roots, *((split, "valA") if split == "testA" else (split,)))
+
+
+def _splits_of(root: Path) -> list[str]:
+    """The folders of a root whose names are splits (`trainA/`, `test/`, ...), sorted; none if it is no folder."""
+    if not root.is_dir():
+        return []
+    return sorted(f"{p.name}/" for p in root.iterdir() if _SPLIT.fullmatch(p.name) and p.is_dir())
 
 
 class Sides(NamedTuple):
@@ -24,7 +84,7 @@ class Sides(NamedTuple):
     domains: bool = False  # trainA + trainB, which need not be partners
 
 
-def locate(roots: Sequence[Path], split: str, single: bool = True) -> list[Sides]:
+def find_sides(roots: Sequence[Path], split: str, single: bool = True) -> list[Sides]:
     """What every root stands for; two roots that are plain folders are the sides A and B of one set.
 
     `single`: whether folders of single images will do. `test` falls back to `val`. Raises InputError.
@@ -36,21 +96,21 @@ def locate(roots: Sequence[Path], split: str, single: bool = True) -> list[Sides
         raise InputError(f"{roots[-1]}: given more than once; name every folder once.")
     if len(roots) == 2 and all(_is_flat(root) for root in roots):
         return [Sides(roots[0], roots[1], FLAT)]
-    return [_in_root(root, base_split(split), single) for root in roots]
+    return [_in_pairs(root, _base_split(split), single) for root in roots]
 
 
 def _is_flat(root: Path) -> bool:
-    return root.is_dir() and not splits_of(root) and not (root / "leftImg8bit").is_dir()
+    return root.is_dir() and not _splits_of(root) and not (root / "leftImg8bit").is_dir()
 
 
-def _in_root(root: Path, split: str, single: bool) -> Sides:
+def _in_pairs(root: Path, split: str, single: bool) -> Sides:
     splits = (split, "val") if split == "test" else (split,)
     for name in splits if root.is_dir() else ():
-        if sides := two_folders(root, name):
+        if sides := _two_folders(root, name):
             return sides
         if single and (root / name).is_dir():
             return Sides(root / name, root / name, name)
-    if present := splits_of(root):
+    if present := _splits_of(root):
         folders = "{0}/" if single else "{0}A/ + {0}B/ or {0}/ + {0}_label/"
         wanted = " or ".join(folders.format(name) for name in splits)
         raise InputError(
@@ -65,12 +125,12 @@ def _in_root(root: Path, split: str, single: bool) -> Sides:
     return Sides(root, root, FLAT if root.is_dir() else FILE)
 
 
-def base_split(split: str) -> str:
+def _base_split(split: str) -> str:
     """`train` for `train`, `trainA` and `trainB`."""
     return re.sub(r"(?<=[a-z])[AB]$", "", split)
 
 
-def two_folders(root: Path, split: str) -> Sides | None:
+def _two_folders(root: Path, split: str) -> Sides | None:
     """The two folders of a split: trainA + trainB, train + train_label, A/train + B/train, train/A + train/B, or
     Cityscapes' own."""
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():

@@ -1,16 +1,55 @@
-"""An exported graph against the PyTorch network it was made from, in ONNX Runtime."""
+"""The ONNX graph of a network: made by PyTorch's default exporter, and compared with the network in ONNX Runtime."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from torch import nn
+from torch.export import Dim
 
 from vemcompress.errors import ExportError
 from vemcompress.export.deploy import Contract, first_line
 from vemcompress.export.uint8 import uint8_reference
 
 Shape = tuple[int, int, int, int]
+
+
+def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto:
+    """A deployment copy as ONNX: `x`, float32 N x C x H x W, to `y`, with N, H and W dynamic and the weights inside.
+
+    Raises ExportError (7) for what the exporter cannot take.
+    """
+    multiple, unit = contract.multiple, contract.unit
+    # Multiples let the tracer see that halves meet again (U-Net skips); a plain Dim would be refused for no reason.
+    sides = (multiple * Dim("h"), multiple * Dim("w")) if multiple > 1 else (Dim.AUTO, Dim.AUTO)
+    sample = torch.zeros(2, contract.in_channels, 2 * unit, 3 * unit)
+    try:
+        with _silence():
+            program = torch.onnx.export(
+                network,
+                (sample,),
+                dynamo=True,
+                opset_version=opset,
+                external_data=False,
+                input_names=["x"],
+                output_names=["y"],
+                dynamic_shapes=({0: Dim("n"), 2: sides[0], 3: sides[1]},),
+                verbose=False,
+            )
+        return program.model_proto
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the exporter has dozens of exception types of its own
+        raise ExportError(
+            f"PyTorch's ONNX exporter cannot take this network ({first_line(error)}); it needs operations that ONNX "
+            "has and sizes that stay dynamic."
+        ) from error
 
 
 def check_shapes(contract: Contract, size: tuple[int, int] | None = None) -> list[Shape]:
@@ -30,8 +69,7 @@ def check_float(model: nn.Module, exported: onnx.ModelProto, shapes: list[Shape]
         x = torch.rand(shape, generator=generator) * 2 - 1
         with torch.no_grad():
             expected = model(x).numpy()
-        seen = _run(session, "x", x.numpy(), shape)
-        difference = _difference(seen, expected, shape)
+        difference = _difference(session, x.numpy(), expected)
         if not difference <= tolerance:  # NaN fails too
             raise ExportError(
                 f"the exported graph differs from PyTorch by {difference:.3g} on {_times(shape)} (allowed: "
@@ -53,10 +91,7 @@ def check_uint8(model: nn.Module, exported: onnx.ModelProto, contract: Contract)
     for shape in shapes:
         image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         expected = uint8_reference(model, image, contract).numpy()
-        seen = _run(session, "image", image.numpy(), shape)
-        if seen.dtype != np.uint8:
-            raise ExportError(f"the exported graph gives {seen.dtype} instead of uint8; no file was written.")
-        levels = int(_difference(seen, expected, shape))
+        levels = int(_difference(session, image.numpy(), expected))
         if levels > 1:
             raise ExportError(
                 f"the exported uint8 graph differs from PyTorch by {levels} levels on {_times(shape)} (allowed: 1), "
@@ -64,6 +99,20 @@ def check_uint8(model: nn.Module, exported: onnx.ModelProto, contract: Contract)
             )
         worst = max(worst, levels)
     return worst, shapes
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter prints, warns and logs on its way; what matters of it comes back as an exception."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stderr(io.StringIO()):
+                yield
+    finally:
+        logging.disable(previous)
 
 
 def _session(exported: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -75,20 +124,20 @@ def _session(exported: onnx.ModelProto) -> onnxruntime.InferenceSession:
         raise ExportError(f"ONNX Runtime does not take the exported graph: {first_line(error)}") from error
 
 
-def _run(session: onnxruntime.InferenceSession, name: str, values: np.ndarray, shape: Shape) -> np.ndarray:
+def _difference(session: onnxruntime.InferenceSession, values: np.ndarray, expected: np.ndarray) -> float:
+    """The largest, between the graph's output for these values and what is expected."""
     try:
-        return session.run(None, {name: values})[0]
+        seen = session.run(None, {session.get_inputs()[0].name: values})[0]
     except MemoryError:
         raise
     except Exception as error:
-        raise ExportError(f"ONNX Runtime fails on {_times(shape)}: {first_line(error)}") from error
-
-
-def _difference(seen: np.ndarray, expected: np.ndarray, shape: Shape) -> float:
+        raise ExportError(f"ONNX Runtime fails on {_times(values.shape)}: {first_line(error)}") from error
+    if seen.dtype != expected.dtype:
+        raise ExportError(f"the exported graph gives {seen.dtype} instead of {expected.dtype}; no file was written.")
     if seen.shape != expected.shape:
         raise ExportError(
             f"the exported graph gives {_times(seen.shape)} where PyTorch gives {_times(expected.shape)}, for an input "
-            f"of {_times(shape)}; no file was written."
+            f"of {_times(values.shape)}; no file was written."
         )
     return float(np.abs(seen.astype(np.float64) - expected.astype(np.float64)).max())
 
