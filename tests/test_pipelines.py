@@ -211,6 +211,25 @@ def test_more_steps_are_the_last_stages(whole, tmp_path):
         distill(resume=out, overrides=["stages.teach.train.steps=9"], device="cpu")
 
 
+def test_a_stage_that_went_on_by_itself_is_the_pipelines_student(whole, tmp_path):
+    out = tmp_path / "x"
+    shutil.copytree(whole[0], out)
+    distill(resume=out / "2-distill", overrides=["train.steps=7"], device="cpu")
+    assert distill(resume=out, device="cpu").stages["distill"].steps == 7
+    assert sha256_file(out / "student.safetensors") == sha256_file(out / "2-distill" / "student.safetensors")
+
+
+def test_an_override_that_does_not_fit_a_stage_to_come_is_not_kept(pairs, taught, tmp_path):
+    out = tmp_path / "x"
+    distill(data=pairs, out=out, recipe=taught, until="teach", device="cpu")
+    before = (out / "recipe.toml").read_bytes()
+    for override in ("data.size=40", "train.stepz=4"):
+        with pytest.raises(RecipeError, match="stage distill"):
+            distill(resume=out, overrides=[override], device="cpu")
+    assert (out / "recipe.toml").read_bytes() == before
+    assert distill(resume=out, overrides=["train.steps=5"], device="cpu").stages["distill"].steps == 5
+
+
 def test_a_pipeline_that_moved_between_two_stages_goes_on(inputs, pruned, tmp_path):
     with pytest.raises(Interrupted):
         prune(inputs, tmp_path / "old" / "x", on_event=stop_after(4))

@@ -97,8 +97,11 @@ class Pipeline:
 
     def publish(self, name: str) -> None:
         """Make a stage's student the pipeline's."""
-        if GIVES[self.stages[name].do] == "student":
-            write_atomically(self.student, self.folder.run(name).student.read_bytes())
+        if GIVES[self.stages[name].do] != "student":
+            return
+        content = self.folder.run(name).student.read_bytes()
+        if not self.student.is_file() or self.student.read_bytes() != content:
+            write_atomically(self.student, content)
 
     def check(self, teacher: Generator | None) -> None:
         """What can be known to be wrong before the first stage runs; `teacher` is the user's. Raises the classes of

@@ -74,7 +74,7 @@ def run_stages(
     )
     gave = [name for name in results if GIVES[pipeline.stages[name].do] == "student"]
     finished = [name for name in gave if name in folder.done]
-    if finished and not pipeline.student.is_file():  # it was removed
+    if finished:  # the stage may have gone on by itself, or the copy may have been removed
         distributed.by_writer(lambda: pipeline.publish(finished[-1]))
     return _result(pipeline, results, missing)
 
@@ -157,6 +157,9 @@ def _old(path, teacher, data, overrides: Sequence[str], until: str | None, on_ev
         run, stage = folder.run(name), pipeline.stages[name]
         if run.recipe.is_file() and stage.do != "prune":
             opening.open_recipe(run.recipe, changes[name], run.path, stage.do)
+    if any(changes[name] and not folder.run(name).recipe.is_file() for name in open_):
+        loaded = _with_teacher(plan)[1]
+        pipeline.check(loaded and loaded.generator)
     return pipeline
 
 
