@@ -46,11 +46,7 @@ class LabelMaps:
         Raises ImageError for a file that cannot be read, and InputError for one that is no label map, or has values
         outside the classes.
         """
-        values = read_indices(path)[0]
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 255:
-            raise self._outside(path, low if low < 0 else high)
-        values = values.astype(np.uint8)
+        values = self._values(path, 255)
         allowed, classes = self._tables
         if not allowed[values].all():
             raise self._outside(path, int(values[~allowed[values]].min()))
@@ -61,11 +57,15 @@ class LabelMaps:
 
         Raises as `read`, which keeps the trained classes alone.
         """
+        colours = np.array([label.colour for label in cityscapes.LABELS], np.uint8)
+        return colours[self._values(path, len(colours) - 1)]
+
+    def _values(self, path: Path, highest: int) -> np.ndarray:
         values = read_indices(path)[0]
         low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= len(cityscapes.LABELS):
+        if low < 0 or high > highest:
             raise self._outside(path, low if low < 0 else high)
-        return np.array([label.colour for label in cityscapes.LABELS], np.uint8)[values]
+        return values.astype(np.uint8)
 
     def one_hot(self, maps: np.ndarray | Tensor) -> Tensor:
         """uint8, B x H x W to float32, B x classes x H x W of 0 and 1; void is 0 in every channel. A tensor stays on

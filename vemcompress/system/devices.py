@@ -74,6 +74,17 @@ def arithmetic(precision: str) -> Iterator[None]:
         cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark = before
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads of PyTorch on the CPU while inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def wait(device: torch.device) -> None:
     """Until a GPU has done all that it was given."""
     if device.type == "cuda":

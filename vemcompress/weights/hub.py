@@ -151,14 +151,15 @@ def _unreachable(error: Exception) -> bool:
 
 
 def _explained(error: Exception, address: Address, source: str) -> VemError:
-    if isinstance(error, GatedRepoError):
-        return NetworkError(f"{source}: is gated: accept its terms on the Hub and log in with `hf auth login`")
-    if isinstance(error, RepositoryNotFoundError):
-        return NetworkError(f"{source}: no such repository, or a private one: check the name, or log in to the Hub")
-    if isinstance(error, RevisionNotFoundError):
-        return NetworkError(f"{source}: no revision {address.revision!r} in {address.repo}: check the branch or commit")
-    if isinstance(error, EntryNotFoundError):
-        return NetworkError(f"{source}: no file {address.file!r} in {address.repo}: check the name")
+    refusals = (
+        (GatedRepoError, "is gated: accept its terms on the Hub and log in with `hf auth login`"),
+        (RepositoryNotFoundError, "no such repository, or a private one: check the name, or log in to the Hub"),
+        (RevisionNotFoundError, f"no revision {address.revision!r} in {address.repo}: check the branch or commit"),
+        (EntryNotFoundError, f"no file {address.file!r} in {address.repo}: check the name"),
+    )
+    for kind, sentence in refusals:
+        if isinstance(error, kind):
+            return NetworkError(f"{source}: {sentence}")
     if isinstance(error, HfHubHTTPError):
         code = error.response.status_code
         return NetworkError(f"{source}: the Hub refused with HTTP status {code}: check your login, or try again later")

@@ -76,13 +76,13 @@ def norm_of(tensors: Tensors, module: str) -> str:
     return "batch" if f"{module}.running_mean" in tensors else "instance_affine"
 
 
-def shape(tensors: Tensors, name: str, dimensions: int = 4) -> tuple[int, ...]:
-    """The shape of a tensor that must be there with so many dimensions. Raises Mismatch."""
+def shape(tensors: Tensors, name: str) -> tuple[int, ...]:
+    """The shape of a kernel that must be there, with 4 dimensions. Raises Mismatch."""
     if name not in tensors:
         raise Mismatch(f"{name!r} is missing")
     size = tuple(tensors[name].shape)
-    if len(size) != dimensions:
-        raise Mismatch(f"{name!r} has {len(size)} dimensions and should have {dimensions}")
+    if len(size) != 4:
+        raise Mismatch(f"{name!r} has {len(size)} dimensions and should have 4")
     return size
 
 
