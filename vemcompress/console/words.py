@@ -65,9 +65,5 @@ def which_images(on: str) -> str:
     return "the test images" if on == "test" else "held-out training images"
 
 
-def without_suffix(values: dict, suffix: str) -> dict:
-    return {name.removesuffix(suffix): value for name, value in values.items()}
-
-
 def hundredths(value) -> str:
     return value if isinstance(value, str) else f"{value:.2f}"

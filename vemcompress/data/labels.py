@@ -119,10 +119,7 @@ class LabelMaps:
 
 
 def label_maps(
-    classes: int | None = None,
-    void: int | None = None,
-    input: LabelInput = "onehot",
-    ids: Ids = "index",
+    classes: int | None = None, void: int | None = None, input: LabelInput = "onehot", ids: Ids = "index"
 ) -> LabelMaps:
     """LabelMaps from a recipe's settings; Cityscapes' have 19 classes and void 255 of their own. Raises RecipeError."""
     if ids != "index":

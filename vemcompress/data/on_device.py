@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
-from vemcompress.data.pair_stream import UnpairedStream
+from vemcompress.data.pair_stream import UnpairedStream, joined
 from vemcompress.data.prefetch import Joined
 from vemcompress.data.stream import ImageStream
 
@@ -38,7 +38,7 @@ class DeviceStream(Joined):
         return [feed.prepare(step) for feed in self._feeds]
 
     def _deliver(self, prepared: list) -> Batch:
-        return self._stream.joined([feed.deliver(part) for feed, part in zip(self._feeds, prepared, strict=True)])
+        return joined([feed.deliver(part) for feed, part in zip(self._feeds, prepared, strict=True)])
 
 
 class Sent:

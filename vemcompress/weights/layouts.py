@@ -1,6 +1,5 @@
 """From published names to our networks: recognised by their keys, every shape checked, loaded strictly."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -135,7 +134,7 @@ def _skeleton(config: BaseSettings, build: Callable[[BaseSettings], nn.Module]) 
         with torch.device("meta"):
             return build(config)
     except (RuntimeError, ValueError) as error:
-        raise Mismatch(f"the widths {re.sub(chr(10), ' ', str(config))[:120]} make no network") from error
+        raise Mismatch(f"the widths {str(config).replace(chr(10), ' ')[:120]} make no network") from error
 
 
 def _kind(tensor: Tensor) -> str:
