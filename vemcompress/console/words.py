@@ -1,4 +1,4 @@
-"""How figures are written."""
+"""Numbers, sizes, times and scores as text."""
 
 from collections.abc import Callable
 

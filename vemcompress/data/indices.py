@@ -1,4 +1,4 @@
-"""Images whose values are numbers, not light: reading them exactly, telling them from pictures, resizing them."""
+"""Image files of class numbers: reading them exactly, telling them from pictures, resizing them."""
 
 from collections.abc import Sequence
 from pathlib import Path

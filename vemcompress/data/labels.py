@@ -1,4 +1,4 @@
-"""Label maps: images whose pixels are class numbers, as what a network is fed with, and as ground truth.
+"""Label maps: images whose pixels are class numbers, as the input of a network, and as ground truth.
 
 Inside, a label map is uint8, H x W, of 0..classes-1 and VOID for what belongs to no class.
 """

@@ -1,5 +1,4 @@
-"""Batches made on a GPU from bytes: a quarter of what their floats would take over the bus, or nothing at all where the
-images stay there."""
+"""Batches made on a GPU from bytes: only these cross the bus, or nothing does where the images stay there."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Which device, how much memory, and what to say when there is too little."""
+"""Choosing a device; its arithmetic, threads, name and memory."""
 
 import ctypes
 import functools
