@@ -1,4 +1,4 @@
-"""The fast and the plain step at work, for as many cycles as are asked for."""
+"""Runs the fast and the plain step, and times them."""
 
 from time import perf_counter
 

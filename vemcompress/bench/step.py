@@ -97,84 +97,73 @@ def bench_step(
         made = subject(
             recipe, overrides, teacher=teacher, data=data, random_weights=random_weights, folder=Path(folder)
         )
-        return _Bench(made, where, phase, rounds, on_event).run(against is not None, reference_precision)
-
-
-class _Bench:
-    def __init__(self, made: Subject, device: torch.device, phase: str, rounds: int, on_event):
-        self.made, self.device, self.phase, self.rounds, self.on_event = made, device, phase, rounds, on_event
-        self.cycle = made.cycle(phase)
-
-    def run(self, compare: bool, reference_precision: str) -> StepBench:
-        plan, algorithm = self.made.plan, self.made.algorithm
-        alone = self.made.alternates and self.phase == "teacher"
-        plain = _plain_twins(algorithm, alone) if compare else {}
-        ours = FastRun(algorithm, plan.train, self.made.stream(self.device), self.device)
-        with ours:
-            flops = ours.flops(self.cycle)
+        cycle = made.cycle(phase)
+        twins = _plain_twins(made, phase) if against else {}
+        with FastRun(made.algorithm, made.plan.train, made.stream(where), where) as ours:
+            flops = ours.flops(cycle)
             for _ in range(WARM_UP):
-                ours.run(self.cycle)
-            memory = devices.peak_memory(self.device)
-            batch = ours.batch()
-            runs = {"ours": ours} | {
-                name: PlainRun(twin, batch, self.device, reference_precision) for name, twin in plain.items()
-            }
-            times = self._in_turns(runs)
-        return self._result(times, ours.parts, flops, memory)
+                ours.run(cycle)
+            memory, batch = devices.peak_memory(where), ours.batch()
+            plain = {name: PlainRun(twin, batch, where, reference_precision) for name, twin in twins.items()}
+            times = _in_turns({"ours": ours, **plain}, cycle, rounds, on_event)
+        return _result(made, where, phase, rounds * len(cycle), times, _medians(ours.parts), flops, memory)
 
-    def _in_turns(self, runs: dict) -> dict[str, float]:
-        """Median milliseconds of a step by run. They take turns, so that what else the machine does falls on all."""
+
+def _in_turns(runs: dict, cycle: list[int], rounds: int, on_event: Callable[[dict], None]) -> dict[str, float]:
+    """Median milliseconds of a step by run. They take turns, so that what else the machine does falls on all."""
+    for name, run in runs.items():
+        for _ in range(WARM_UP if name != "ours" else 0):
+            run.run(cycle)
+    runs["ours"].parts.clear()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(rounds):
         for name, run in runs.items():
-            for _ in range(WARM_UP if name != "ours" else 0):
-                run.run(self.cycle)
-        runs["ours"].parts.clear()
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        for i in range(self.rounds):
-            for name, run in runs.items():
-                times[name].append(1000 * run.run(self.cycle))
-            self.on_event({"event": "bench", "done": i + 1, "total": self.rounds})
-        return {name: median(found) for name, found in times.items()}
-
-    def _result(self, times: dict[str, float], parts: list[dict], flops: float, memory: int) -> StepBench:
-        plan, ms, precision = self.made.plan, times["ours"], self.made.plan.train.precision
-        with devices.arithmetic(precision):
-            found = peak.measure(self.device, precision)
-        reference, none = times.get("reference"), times.get("reference_none", times.get("reference"))
-        parts = _medians(parts)
-        return StepBench(
-            recipe=plan.name,
-            device=devices.name_of(self.device),
-            threads=torch.get_num_threads(),
-            precision=precision,
-            compiled=plan.train.compile,
-            phase=self.phase if self.made.alternates else None,
-            batch=plan.train.batch,
-            size=plan.data.size,
-            information=plan.information.name,
-            random=self.made.random,
-            steps=self.rounds * len(self.cycle),
-            step_ms=ms,
-            images_per_second=1000 * plan.train.batch / ms,
-            parts=parts,
-            memory=memory,
-            flops=flops,
-            peak_flops=found.flops,
-            peak_bytes=found.bytes,
-            floor_ms=1000 * flops / found.flops,
-            peak_share=1000 * flops / found.flops / ms,
-            information_share=sum(parts.get(name, 0.0) for name in ("langevin", "energy", "information")) / ms,
-            reference_ms=reference,
-            reference_none_ms=none,
-            ratio=reference and ms / reference,
-            ratio_none=none and ms / none,
-        )
+            times[name].append(1000 * run.run(cycle))
+        on_event({"event": "bench", "done": i + 1, "total": rounds})
+    return {name: median(found) for name, found in times.items()}
 
 
-def _plain_twins(algorithm: Distillation, teacher_alone: bool) -> dict[str, Distillation]:
+def _result(
+    made: Subject, device: torch.device, phase: str, steps: int, times: dict, parts: dict, flops: float, memory: int
+) -> StepBench:
+    plan, ms = made.plan, times["ours"]
+    with devices.arithmetic(plan.train.precision):
+        found = peak.measure(device, plan.train.precision)
+    reference, none = times.get("reference"), times.get("reference_none", times.get("reference"))
+    return StepBench(
+        recipe=plan.name,
+        device=devices.name_of(device),
+        threads=torch.get_num_threads(),
+        precision=plan.train.precision,
+        compiled=plan.train.compile,
+        phase=phase if made.alternates else None,
+        batch=plan.train.batch,
+        size=plan.data.size,
+        information=plan.information.name,
+        random=made.random,
+        steps=steps,
+        step_ms=ms,
+        images_per_second=1000 * plan.train.batch / ms,
+        parts=parts,
+        memory=memory,
+        flops=flops,
+        peak_flops=found.flops,
+        peak_bytes=found.bytes,
+        floor_ms=1000 * flops / found.flops,
+        peak_share=1000 * flops / found.flops / ms,
+        information_share=sum(parts.get(name, 0.0) for name in ("langevin", "energy", "information")) / ms,
+        reference_ms=reference,
+        reference_none_ms=none,
+        ratio=reference and ms / reference,
+        ratio_none=none and ms / none,
+    )
+
+
+def _plain_twins(made: Subject, phase: str) -> dict[str, Distillation]:
     """Copies in the initial state for the plain step: with the same add-on and, where it takes part, without one."""
-    twins = {"reference": deepcopy(algorithm)}
-    if type(algorithm.information) is not Information and not teacher_alone:
-        twins["reference_none"] = deepcopy(algorithm)
+    twins = {"reference": deepcopy(made.algorithm)}
+    if type(made.algorithm.information) is not Information and not (made.alternates and phase == "teacher"):
+        twins["reference_none"] = deepcopy(made.algorithm)
         twins["reference_none"].information = Information()
     return twins
 

@@ -2,14 +2,13 @@
 
 import sys
 
-from vemcompress.console.recipes import Recipes
 from vemcompress.console.scores import Scores
 from vemcompress.console.talk import Talk
 from vemcompress.errors import RankLost, VemError
 from vemcompress.system import launch
 
 
-class Console(Talk, Scores, Recipes):
+class Console(Talk, Scores):
     """`talking` gives the library a callable for its events; `result` prints what came out."""
 
     def __init__(self, quiet: bool = False):

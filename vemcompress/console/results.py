@@ -83,7 +83,7 @@ class Results:
     def pruned(self, values: dict) -> None:
         before, after = values["before"], values["after"]
         rows = [(name, str(size), str(kept)) for name, (kept, size) in values["widths"].items()]
-        self.show(columns(("channels", "of", "kept"), rows))
+        self.show(figures(("channels", "of", "kept"), rows))
         self.show("")
         counted = values["convention"]
         macs = [found["macs"][counted] for found in (before, after)]
@@ -114,14 +114,14 @@ class Results:
             (name, f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"]))
             for name, found in values["runtimes"].items()
         ]
-        self.show(columns(("runtime", "p50 ms", "p95 ms", "runs"), rows))
+        self.show(figures(("runtime", "p50 ms", "p95 ms", "runs"), rows))
         height, width = values["size"]
         self.show(f"batch 1, {height} x {width} px, {values['threads']} threads, {values['device']}")
 
     def benched_step(self, values: dict) -> None:
         ms = values["step_ms"]
         rows = [(name, f"{found:.1f}", f"{100 * found / ms:.1f}") for name, found in values["parts"].items()]
-        self.show(columns(("part", "ms", "%"), [*rows, ("step", f"{ms:.1f}", "100")]))
+        self.show(figures(("part", "ms", "%"), [*rows, ("step", f"{ms:.1f}", "100")]))
         compiled = ", compiled" if values["compiled"] else ""
         phase = f", the {values['phase']}'s turn" if values["phase"] else ""
         made_up = f"; random: {', '.join(values['random'])}" if values["random"] else ""
@@ -144,12 +144,12 @@ class Results:
 
     def toured(self, values: dict) -> None:
         rows = [(name, *map(plain, row)) for name, row in values["rows"].items()]
-        self.show(columns(("", *values["columns"]), rows))
+        self.show(figures(("", *values["columns"]), rows))
         for line in values["notes"]:
             self.show(line)
 
 
-def columns(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str = "ellipsis") -> Table:
+def figures(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str = "ellipsis") -> Table:
     """A table without a frame: what each row is about on the left, figures on the right."""
     first, *others = titles
     table = Table(first, show_edge=False, pad_edge=False)

@@ -1,10 +1,13 @@
-"""Scores on stdout: of one run, and mean and spread of several seeds' runs."""
+"""Scores on stdout: of one run, of several seeds' runs with mean and spread, and the paper's beside a recipe."""
 
 from collections.abc import Callable
 from functools import partial
 
-from vemcompress.console.results import Results, columns
+from rich.table import Table
+
+from vemcompress.console.results import Results, figures
 from vemcompress.console.words import (
+    hundredths,
     millions,
     plain,
     score,
@@ -13,7 +16,6 @@ from vemcompress.console.words import (
     stopped,
     times_fewer,
     which_images,
-    without_suffix,
 )
 
 
@@ -39,7 +41,7 @@ class Scores(Results):
         titles = ("loss of the last step", "mean ± std (n)", *(f"seed {seed}" for seed in runs))
         lines = [(name, spread(found, "{:.4g}".format), *map(plain, each)) for name, found, each in rows]
         if lines:
-            self.show(columns(titles, lines, "fold"))
+            self.show(figures(titles, lines, "fold"))
         students = [run for run in runs.values() if "student" in run]
         if students:
             count, teacher = students[0]["parameters"], students[0]["teacher_parameters"]
@@ -70,10 +72,11 @@ class Scores(Results):
 
     def _scores(self, corner: str, columns: list[tuple[str, dict]], values: dict, cell: Callable) -> None:
         """A table of metrics: these columns, then the teacher's and the real photos'; empty ones are left out."""
-        columns += [("teacher", values["teacher"]), ("real photos", without_suffix(values["real"], "_real"))]
+        real = {name.removesuffix("_real"): value for name, value in values["real"].items()}
+        columns += [("teacher", values["teacher"]), ("real photos", real)]
         shown = [(title, column) for title, column in columns if column]
         rows = [(name, *(cell(name, column.get(name)) for _, column in shown)) for name in values["metrics"]]
-        self.show(columns((corner, *(title for title, _ in shown)), rows, "fold"))
+        self.show(figures((corner, *(title for title, _ in shown)), rows, "fold"))
 
     def _protocols(self, one: dict) -> None:
         """How many images, how each figure was made, and why others are missing."""
@@ -83,6 +86,58 @@ class Scores(Results):
             self.show(f"{name}: {one['protocol'].get(name, '')}")
         for name, reason in one["skipped"].items():
             self.err.print(f"left out  {name}: {reason}", markup=False)
+
+    def recipe(self, values: dict, toml: str) -> None:
+        """TOML; of a row of the paper then its figures beside ours, as comments, so that all of it stays TOML."""
+        print(toml, end="")
+        if "ours" not in values:
+            return
+        paper, ours = values["paper"], values["ours"]
+        grid = Table.grid(padding=(0, 3))
+        grid.add_row("", "", "parameters", "ours", "MACs", "ours", "ours, true")
+        for role, prefix in (("student", ""), ("teacher", None), ("deep", None), ("original", "original_")):
+            found = ours if role == "student" else ours.get(role, {})
+            if "macs" in found:
+                grid.add_row(role, found["family"], *_beside(paper, prefix, found, ours["agrees"]))
+        with self.out.capture() as captured:
+            self.out.print(grid, markup=False)
+        said = "; ".join(str(paper[key]) for key in ("model", "dataset", "method") if key in paper)
+        lines = [
+            f"Table {paper.get('table', '?')}: {said}",
+            f"beside what is counted here for one image of {ours['size']} px square; MACs as papers count them",
+            "",
+            *captured.get().splitlines(),
+            "",
+            *_scores(paper),
+            *([] if all(ours["agrees"].values()) else ["* differs from ours"]),
+            *([f"note: {paper['note']}"] if "note" in paper else []),
+        ]
+        print("", *(f"# {line}".rstrip() for line in "\n".join(lines).splitlines()), sep="\n")
+
+
+def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[str]:
+    """A network's parameters and MACs, the paper's and ours in turn; `prefix` of its keys, None where it has none."""
+
+    def printed(key: str, unit: str) -> str:
+        key = f"{prefix}{key}"
+        if prefix is None or key not in paper:
+            return "-"
+        return f"{hundredths(paper[key])} {unit}" + ("" if agrees.get(key) else " *")
+
+    macs = found["macs"]
+    ours = [f"{value:.3f}" for value in (found["parameters"] / 1e6, macs["paper"] / 1e9, macs["true"] / 1e9)]
+    return [printed("params", "M"), f"{ours[0]} M", printed("macs", "G"), f"{ours[1]} G", f"{ours[2]} G"]
+
+
+def _scores(paper: dict) -> list[str]:
+    """What the paper measured, which no recipe can tell for our own networks."""
+    return [
+        f"{name} {hundredths(paper[key])} in the paper"
+        + (f" (original {hundredths(paper[f'original_{key}'])})" if f"original_{key}" in paper else "")
+        + ", not measured here"
+        for key, name in (("fid", "FID"), ("miou", "mIoU"))
+        if key in paper
+    ]
 
 
 def _last(run: dict) -> dict:

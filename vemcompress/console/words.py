@@ -1,4 +1,4 @@
-"""How figures are written."""
+"""Numbers, sizes, times and scores as text."""
 
 from collections.abc import Callable
 
@@ -63,10 +63,6 @@ def score(name: str, value: float | None) -> str:
 
 def which_images(on: str) -> str:
     return "the test images" if on == "test" else "held-out training images"
-
-
-def without_suffix(values: dict, suffix: str) -> dict:
-    return {name.removesuffix(suffix): value for name, value in values.items()}
 
 
 def hundredths(value) -> str:

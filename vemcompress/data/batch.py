@@ -1,4 +1,4 @@
-"""What one training step is made from."""
+"""The batch of one training step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -22,7 +22,7 @@ class Batch:
     real: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """With each of its tensors changed."""
+        """The batch with `change` applied to each of its tensors."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return Batch(**{name: None if value is None else change(value) for name, value in values.items()})
 

@@ -20,7 +20,7 @@ from vemcompress.errors import InputError, OutputError
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
-# Pillow only warns between its limit and twice its limit; `_check_size` refuses both without relying on this filter,
+# Pillow only warns between its limit and twice its limit; `open_image` refuses both without relying on this filter,
 # which worker threads cannot set safely and which keeps the warning itself off stderr.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -82,7 +82,8 @@ def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
-            _check_size(image)
+            if (limit := Image.MAX_IMAGE_PIXELS) is not None and image.width * image.height > limit:
+                raise Image.DecompressionBombError("too many pixels")
             yield image
     except UnidentifiedImageError as error:
         raise ImageError(path, _why_unidentified(path)) from error
@@ -94,12 +95,6 @@ def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # decoders meet hostile bytes, and answer them with nearly every class there is
         raise ImageError(path, _one_line(error)) from error
-
-
-def _check_size(image: Image.Image) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise Image.DecompressionBombError("too many pixels")
 
 
 def _why_unidentified(path) -> str:

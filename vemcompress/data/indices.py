@@ -1,4 +1,4 @@
-"""Images whose values are numbers, not light: reading them exactly, telling them from pictures, resizing them."""
+"""Image files of class numbers: reading them exactly, telling them from pictures, resizing them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,14 +32,14 @@ def read_indices(path: Path) -> tuple[np.ndarray, str]:
         return values.astype(np.uint8) if values.dtype == bool else values, image.mode
 
 
-def holds_numbers(paths: Sequence[Path], sample: int = 8) -> Literal["palette", "grey"] | None:
+def holds_numbers(paths: Sequence[Path]) -> Literal["palette", "grey"] | None:
     """How files are index label maps, or None for pictures: all have a palette, or are grey with low values only.
 
-    Low is up to 64, and 255 may be beside it; drawings of 0 and 255 alone are pictures. Judged by at most `sample`
+    Low is up to 64, and 255 may be beside it; drawings of 0 and 255 alone are pictures. Judged by at most 8
     readable files, spread evenly.
     """
     modes, present = set[str](), set[int]()
-    for path in spread(paths, sample):
+    for path in spread(paths, 8):
         try:
             values, mode = read_indices(path)
         except ImageError:

@@ -1,4 +1,4 @@
-"""Label maps: images whose pixels are class numbers, as what a network is fed with, and as ground truth.
+"""Label maps: images whose pixels are class numbers, as the input of a network, and as ground truth.
 
 Inside, a label map is uint8, H x W, of 0..classes-1 and VOID for what belongs to no class.
 """
@@ -46,11 +46,7 @@ class LabelMaps:
         Raises ImageError for a file that cannot be read, and InputError for one that is no label map, or has values
         outside the classes.
         """
-        values = read_indices(path)[0]
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 255:
-            raise self._outside(path, low if low < 0 else high)
-        values = values.astype(np.uint8)
+        values = self._values(path, 255)
         allowed, classes = self._tables
         if not allowed[values].all():
             raise self._outside(path, int(values[~allowed[values]].min()))
@@ -61,11 +57,15 @@ class LabelMaps:
 
         Raises as `read`, which keeps the trained classes alone.
         """
+        colours = np.array([label.colour for label in cityscapes.LABELS], np.uint8)
+        return colours[self._values(path, len(colours) - 1)]
+
+    def _values(self, path: Path, highest: int) -> np.ndarray:
         values = read_indices(path)[0]
         low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= len(cityscapes.LABELS):
+        if low < 0 or high > highest:
             raise self._outside(path, low if low < 0 else high)
-        return np.array([label.colour for label in cityscapes.LABELS], np.uint8)[values]
+        return values.astype(np.uint8)
 
     def one_hot(self, maps: np.ndarray | Tensor) -> Tensor:
         """uint8, B x H x W to float32, B x classes x H x W of 0 and 1; void is 0 in every channel. A tensor stays on
@@ -119,10 +119,7 @@ class LabelMaps:
 
 
 def label_maps(
-    classes: int | None = None,
-    void: int | None = None,
-    input: LabelInput = "onehot",
-    ids: Ids = "index",
+    classes: int | None = None, void: int | None = None, input: LabelInput = "onehot", ids: Ids = "index"
 ) -> LabelMaps:
     """LabelMaps from a recipe's settings; Cityscapes' have 19 classes and void 255 of their own. Raises RecipeError."""
     if ids != "index":

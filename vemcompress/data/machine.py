@@ -12,17 +12,18 @@ _MEMORY = Path("/proc/meminfo")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_workers() -> int:
     """Threads that read images: one for each processor that this process may use, 2 to 8.
 
     More than 8 would only stand in one another's way: what they do between Pillow's and numpy's calls needs the
     interpreter's lock, as the training thread does.
     """
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        cores = os.cpu_count() or 1
-    return max(LEAST_WORKERS, min(MOST_WORKERS, cores // launch.local_processes()))
+    return max(LEAST_WORKERS, min(MOST_WORKERS, cores() // launch.local_processes()))
 
 
 def default_cache() -> int:

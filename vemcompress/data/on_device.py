@@ -1,5 +1,4 @@
-"""Batches made on a GPU from bytes: a quarter of what their floats would take over the bus, or nothing at all where the
-images stay there."""
+"""Batches made on a GPU from bytes: only these cross the bus, or nothing does where the images stay there."""
 
 from typing import NamedTuple
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
-from vemcompress.data.pair_stream import UnpairedStream
+from vemcompress.data.pair_stream import UnpairedStream, joined
 from vemcompress.data.prefetch import Joined
 from vemcompress.data.stream import ImageStream
 
@@ -38,7 +37,7 @@ class DeviceStream(Joined):
         return [feed.prepare(step) for feed in self._feeds]
 
     def _deliver(self, prepared: list) -> Batch:
-        return self._stream.joined([feed.deliver(part) for feed, part in zip(self._feeds, prepared, strict=True)])
+        return joined([feed.deliver(part) for feed, part in zip(self._feeds, prepared, strict=True)])
 
 
 class Sent:

@@ -62,13 +62,13 @@ class UnpairedStream(Joined):
         self.workers, self.epoch_length = self.a.workers, domains.count / self.a.batch_size
 
     def _prepare(self, step: int) -> Batch:
-        return self.joined([part._prepare(step) for part in self.parts])
+        return joined([part._prepare(step) for part in self.parts])
 
-    @staticmethod
-    def joined(parts: Sequence[Batch]) -> Batch:
-        """Of a batch of each domain."""
-        a, b = parts
-        return Batch(a.input, real=b.input)
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    """The batch of a stream from those of its parts: of one, or of each domain."""
+    first, *others = parts
+    return Batch(first.input, real=others[0].input) if others else first
 
 
 class _DrawnStream(ImageStream):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vemcompress.data.folders import find_images, find_test_images, is_twice_as_wide
 from vemcompress.data.on_device import on_device
-from vemcompress.data.pair_stream import PairStream, UnpairedStream, test_pairs
+from vemcompress.data.pair_stream import PairStream, UnpairedStream, is_one_hot, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
 from vemcompress.data.settings import DataSettings
 from vemcompress.data.stream import Event, ImageStream, test_batch
@@ -60,9 +60,9 @@ class ImageSet:
         """Where every input has its ground truth."""
         return self.found if isinstance(self.found, Pairs) else None
 
-    def channels(self, generator: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Channels of input and output: those of a `generator`, or what these files have by themselves."""
-        return generator or (self.pairs.channels if self.pairs else (3, 3))
+    def channels(self) -> tuple[int, int]:
+        """Channels of input and output that these files have by themselves."""
+        return self.pairs.channels if self.pairs else (3, 3)
 
     def stream(
         self,
@@ -105,7 +105,7 @@ class ImageSet:
 
     def picture(self, inputs: Tensor) -> Tensor:
         """Inputs as one may look at them, B x 1 or 3 x H x W in [-1, 1]: one-hot label maps in their colours."""
-        if not (self.pairs and self.pairs.labels_are_input and self.pairs.labels.input == "onehot"):
+        if not (self.pairs and is_one_hot(self.pairs)):
             return inputs
         labels = inputs.argmax(1).masked_fill(inputs.sum(1) == 0, 255).cpu().numpy().astype(np.uint8)
         return torch.from_numpy(self.pairs.labels.colours(labels)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""What a recipe says of its data."""
+"""The [data] table of a recipe."""
 
 from typing import ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Image files as squares of one size: what a network is fed with."""
+"""Image files as square tensors of one size, the input of a network."""
 
 import functools
 from collections.abc import Callable, Sequence

@@ -122,12 +122,6 @@ class ImageStream(Stream):
         """A batch from the bytes of its samples, B x size x size x depth; from a tensor on the tensor's device."""
         return Batch(to_tensor(samples))
 
-    @staticmethod
-    def joined(parts: Sequence[Batch]) -> Batch:
-        """The batch that is put together from those of `parts`."""
-        (batch,) = parts
-        return batch
-
     def _sample(self, k: int) -> np.ndarray:
         index, image = self._readable(k)
         view = self._view(k, index)

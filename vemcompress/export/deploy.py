@@ -1,4 +1,4 @@
-"""The copy of a network that leaves the house: inference semantics fixed, nothing in it that only training needs."""
+"""A copy of a network for export, without what only training needs, and which images it takes."""
 
 import copy
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What must be known of a foreign .onnx file before a runtime may open it."""
+"""Checks of a foreign .onnx file before ONNX Runtime opens it."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,15 +3,19 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
+from vemcompress.data.machine import cores
 from vemcompress.errors import UsageError
 from vemcompress.export.session import open_onnx
 
 RUNTIMES = ("torch", "onnxruntime")
+Size = tuple[int, int]
+Runs = Generator[tuple[str, Callable[[], object] | str], None, None]  # by runtime what is measured, or why it is not
 
 
 def bench(
@@ -44,61 +48,55 @@ def bench(
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise UsageError(f"size {height} x {width}: give a number of pixels of at least 1.")
-    threads, tell = threads or _cores(), on_event or (lambda event: None)
+    threads, tell = threads or cores(), on_event or (lambda event: None)
+    is_file = isinstance(model, str | os.PathLike) and str(model).lower().endswith(".onnx")
+    runs = (_file_runs if is_file else _network_runs)(model, (height, width), threads, runtimes, device)
     measured, skipped = {}, {}
-
-    def measure(name: str, run: Callable[[], object]) -> None:
-        tell({"event": "bench", "runtime": name})
-        measured[name] = _measure(run, warmup, repeats, budget)
-
-    if isinstance(model, str | os.PathLike) and str(model).lower().endswith(".onnx"):
-        if "torch" in runtimes:
-            skipped["torch"] = "an .onnx file holds no PyTorch model"
-        if "onnxruntime" in runtimes:
-            measure("onnxruntime", _onnx_run(Path(model), height, width, threads, device))
-    else:
-        _bench_torch(model, height, width, threads, runtimes, device, measure, skipped)
+    with closing(runs):
+        for name, run in runs:
+            if isinstance(run, str):
+                skipped[name] = run
+                continue
+            tell({"event": "bench", "runtime": name})
+            measured[name] = _measure(run, warmup, repeats, budget)
     if not measured:
         raise UsageError(f"nothing to measure: {'; '.join(f'{name}: {why}' for name, why in skipped.items())}.")
     result = {"size": [height, width], "batch": 1, "threads": threads, "device": device}
     return result | {"runtimes": measured, "skipped": skipped}
 
 
-def _bench_torch(model, height, width, threads, runtimes, device, measure, skipped) -> None:
+def _file_runs(path, size: Size, threads: int, runtimes: Sequence[str], device: str) -> Runs:
+    if "torch" in runtimes:
+        yield "torch", "an .onnx file holds no PyTorch model"
+    if "onnxruntime" in runtimes:
+        yield "onnxruntime", _onnx_run(Path(path), size, threads, device)
+
+
+def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], device: str) -> Runs:
     import torch  # an .onnx file is measured without it
 
     from vemcompress.export.onnx import export_onnx
     from vemcompress.export.torch_model import open_torch, usable_device, wrap
+    from vemcompress.system import devices
 
-    name = type(model).__name__ if isinstance(model, torch.nn.Module) else str(model)
     if isinstance(model, torch.nn.Module):
-        model = wrap(model, name, usable_device(device), photos=False)
+        model = wrap(model, type(model).__name__, usable_device(device), photos=False)
     else:
         model = open_torch(model, device=device, photos=False)
-    _fits(name, height, width, model.multiple, model.min_size)
+    _check_size(model, model.name, size)
     if "torch" in runtimes:
-        before = torch.get_num_threads()
-        x = torch.zeros(1, model.channels, height, width, device=model.device).uniform_(-1, 1)
-        try:
-            torch.set_num_threads(threads)
-            with torch.inference_mode():
-                measure("torch", lambda: _finish(model.network(x)))
-        finally:
-            torch.set_num_threads(before)
+        x = torch.zeros(1, model.channels, *size, device=model.device).uniform_(-1, 1)
+        with devices.threads(threads), torch.inference_mode():
+            yield "torch", lambda: _finish(model.network(x))
     if "onnxruntime" in runtimes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             export_onnx(model.network, path)
             try:
-                run = _onnx_run(path, height, width, threads, device)
+                run = _onnx_run(path, size, threads, device)
             except UsageError as error:  # a CUDA device, and an ONNX Runtime that was built without
-                skipped["onnxruntime"] = str(error)
-            else:
-                measure("onnxruntime", run)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+                run = str(error)
+            yield "onnxruntime", run
 
 
 def _finish(image) -> None:
@@ -109,21 +107,21 @@ def _finish(image) -> None:
         torch.accelerator.synchronize(image.device)
 
 
-def _onnx_run(path: Path, height: int, width: int, threads: int, device: str) -> Callable[[], object]:
+def _onnx_run(path: Path, size: Size, threads: int, device: str) -> Callable[[], object]:
     model = open_onnx(path, device=device, threads=threads, photos=False)
-    if model.fixed_size not in (None, (height, width)):
+    if model.fixed_size not in (None, size):
         raise UsageError(f"{path}: takes images of {model.fixed_size[0]} x {model.fixed_size[1]} only; give that size.")
     if not model.assumed:  # of others no metadata tells what they take; the first run does
-        _fits(str(path), height, width, model.multiple, model.min_size)
-    image = np.random.default_rng(0).integers(0, 256, (1, height, width, model.channels), dtype=np.uint8)
-    x = model.prepare(image)
+        _check_size(model, str(path), size)
+    x = model.prepare(np.random.default_rng(0).integers(0, 256, (1, *size, model.channels), dtype=np.uint8))
     return lambda: model.run(x)
 
 
-def _fits(name: str, height: int, width: int, multiple: int, least: int) -> None:
-    if height % multiple or width % multiple or min(height, width) < least:
+def _check_size(model, name: str, size: Size) -> None:
+    multiple, least = model.multiple, model.min_size
+    if any(side % multiple or side < least for side in size):
         raise UsageError(
-            f"{name}: takes sides that are multiples of {multiple} and at least {least}, not {height} x {width}."
+            f"{name}: takes sides that are multiples of {multiple} and at least {least}, not {size[0]} x {size[1]}."
         )
 
 

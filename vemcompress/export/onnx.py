@@ -69,14 +69,20 @@ def export_onnx(
     OutputError (9), MemoryExhausted (6).
     """
     path, tell = Path(path), on_event or (lambda event: None)
-    _check_target(path, opset)
+    if opset not in OPSETS:
+        raise UsageError(f"opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
+    check_target(path, "student.onnx")
     if not isinstance(model, nn.Module):
         loaded = load(model)
         model, metadata = loaded.generator, origin(loaded) | (metadata or {})
     try:
         network = deployment_copy(model)
         contract = contract_of(network)
-        _check_photos(path, contract, uint8)
+        if uint8 and contract.in_channels not in (1, 3):  # levels of 0 to 255 stand for -1 to 1
+            raise ExportError(
+                f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; "
+                "export it without uint8."
+            )
         shapes = check_shapes(contract, _check_size(size, contract))
         tell({"event": "export", "stage": "trace", "opset": opset})
         graph = trace(network, contract, opset)
@@ -104,22 +110,6 @@ def origin(loaded: Loaded) -> dict[str, str]:
     facts |= {f"teacher_{name}": teacher.get(name, "") for name in ("source", "sha256", "revision")}
     facts["licence"] = loaded.licence or teacher.get("licence", "")
     return {name: value for name, value in facts.items() if value}
-
-
-def _check_target(path: Path, opset: int) -> None:
-    """Before minutes of work: can the file be written at all?"""
-    if opset not in OPSETS:
-        raise UsageError(f"opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
-    check_target(path, "student.onnx")
-
-
-def _check_photos(path: Path, contract: Contract, uint8: bool) -> None:
-    """Levels of 0 to 255 stand for -1 to 1, which one-hot label maps are not."""
-    if uint8 and contract.in_channels not in (1, 3):
-        raise ExportError(
-            f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; export "
-            "it without uint8."
-        )
 
 
 def _check_size(size: int | tuple[int, int] | None, contract: Contract) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Photos as networks want them, and back, in NumPy: a device that runs a student needs no torch."""
+"""From photos to the input of a network, and back, in NumPy: a device that runs a student needs no torch."""
 
 import numpy as np
 

@@ -1,1 +1,1 @@
-"""What the machine gives: devices, the processes that torchrun started, and the base of everything that is set."""
+"""Devices, the processes that torchrun started, and the base of all settings."""

@@ -1,4 +1,4 @@
-"""Which device, how much memory, and what to say when there is too little."""
+"""Choosing a device; its arithmetic, threads, name and memory."""
 
 import ctypes
 import functools
@@ -72,6 +72,17 @@ def arithmetic(precision: str) -> Iterator[None]:
         yield
     finally:
         cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark = before
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads of PyTorch on the CPU while inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def wait(device: torch.device) -> None:

@@ -16,11 +16,7 @@ from vemcompress.networks.norms import SyncBatchNorm2d
 
 # What each kind of network computes. Discriminators are not among them: a compiled backward gives all gradients, and
 # of theirs each update needs another part; nor is what the losses do, which is little.
-ENTRIES = {
-    Generator: ("forward_with_taps",),
-    FeatureNetwork: ("forward",),
-    EnergyModel: ("prepare", "evaluate"),
-}
+ENTRIES = {Generator: ("forward_with_taps",), FeatureNetwork: ("forward",), EnergyModel: ("prepare", "evaluate")}
 
 
 def compile_networks(learner: nn.Module, device: torch.device) -> None:
@@ -30,11 +26,10 @@ def compile_networks(learner: nn.Module, device: torch.device) -> None:
     batch 1 needs, since launching its kernels one by one takes longer than they do. Among several ranks a graph ends
     where BatchNorm waits for the others.
     """
+    settings = options(device)
     for module in learner.modules():
         if isinstance(module, SyncBatchNorm2d):
             module.forward = torch.compiler.disable(module.forward)
-    settings = options(device)
-    for module in learner.modules():
         for name in (name for kind, names in ENTRIES.items() if isinstance(module, kind) for name in names):
             setattr(module, name, torch.compile(getattr(module, name), dynamic=False, **settings))
 

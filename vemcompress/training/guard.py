@@ -1,4 +1,4 @@
-"""What is not finite never reaches the weights."""
+"""Stops a step whose losses or gradients are NaN or infinite, before its optimiser moves."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How fast a run goes, how long the rest of it takes, and when it must leave to keep to a time."""
+"""The speed of a run, the time that it still takes, and the limit of --max-hours."""
 
 import math
 from collections import Counter, defaultdict, deque

@@ -26,18 +26,11 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | Non
     if weights is None and name != "vgg16":
         raise RecipeError(f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights.")
     network = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
-    weights = _downloaded_vgg16() if weights is None else weights
+    if weights is None:
+        remedy = "give a file with --set algorithm.features_weights=PATH, or use --set algorithm.features=none"
+        weights = downloaded(VGG16_URL, VGG16_SHA256, failed="VGG16's weights cannot be downloaded", remedy=remedy)
     fill_trunk(network, read_state(weights).tensors, name, weights)
     return network
-
-
-def _downloaded_vgg16() -> Path:
-    return downloaded(
-        VGG16_URL,
-        VGG16_SHA256,
-        failed="VGG16's weights cannot be downloaded",
-        remedy="give a file with --set algorithm.features_weights=PATH, or use --set algorithm.features=none",
-    )
 
 
 def fill_trunk(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, weights: str | Path | None) -> None:

@@ -8,15 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, hf_hub_download, metadata_load, scan_cache_dir
-from huggingface_hub.errors import (
-    CacheNotFound,
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import errors as hf
 
 from vemcompress.errors import InputError, NetworkError, UsageError, VemError
 from vemcompress.weights.files import output_error
@@ -111,7 +103,7 @@ def choose(names: list[str], source: str) -> str:
 def _from_cache(address: Address, source: str, cause: Exception) -> HubFile:
     try:
         repos = scan_cache_dir().repos
-    except CacheNotFound:
+    except hf.CacheNotFound:
         repos = frozenset()
     for repo in repos:
         for revision in repo.revisions if (repo.repo_type, repo.repo_id) == ("model", address.repo) else ():
@@ -142,24 +134,25 @@ def _licence(card: Path) -> str:
 
 def _unreachable(error: Exception) -> bool:
     """Whether the Hub did not answer, as opposed to answering no."""
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, hf.HfHubHTTPError):
         return error.response.status_code >= 500
-    if isinstance(error, LocalEntryNotFoundError):
+    if isinstance(error, hf.LocalEntryNotFoundError):
         return True
-    transport = HfHubHTTPError.__mro__[1]  # the HTTP library's own base, whichever huggingface_hub is built on
+    transport = hf.HfHubHTTPError.__mro__[1]  # the HTTP library's own base, whichever huggingface_hub is built on
     return isinstance(error, transport | ConnectionError | TimeoutError)
 
 
 def _explained(error: Exception, address: Address, source: str) -> VemError:
-    if isinstance(error, GatedRepoError):
-        return NetworkError(f"{source}: is gated: accept its terms on the Hub and log in with `hf auth login`")
-    if isinstance(error, RepositoryNotFoundError):
-        return NetworkError(f"{source}: no such repository, or a private one: check the name, or log in to the Hub")
-    if isinstance(error, RevisionNotFoundError):
-        return NetworkError(f"{source}: no revision {address.revision!r} in {address.repo}: check the branch or commit")
-    if isinstance(error, EntryNotFoundError):
-        return NetworkError(f"{source}: no file {address.file!r} in {address.repo}: check the name")
-    if isinstance(error, HfHubHTTPError):
+    known = (
+        (hf.GatedRepoError, "is gated: accept its terms on the Hub and log in with `hf auth login`"),
+        (hf.RepositoryNotFoundError, "no such repository, or a private one: check the name, or log in to the Hub"),
+        (hf.RevisionNotFoundError, f"no revision {address.revision!r} in {address.repo}: check the branch or commit"),
+        (hf.EntryNotFoundError, f"no file {address.file!r} in {address.repo}: check the name"),
+    )
+    for kind, sentence in known:
+        if isinstance(error, kind):
+            return NetworkError(f"{source}: {sentence}")
+    if isinstance(error, hf.HfHubHTTPError):
         code = error.response.status_code
         return NetworkError(f"{source}: the Hub refused with HTTP status {code}: check your login, or try again later")
     if isinstance(error, OSError) and error.errno is not None:  # without a number it is a download that broke off

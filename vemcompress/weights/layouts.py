@@ -1,6 +1,5 @@
 """From published names to our networks: recognised by their keys, every shape checked, loaded strictly."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -76,13 +75,13 @@ def norm_of(tensors: Tensors, module: str) -> str:
     return "batch" if f"{module}.running_mean" in tensors else "instance_affine"
 
 
-def shape(tensors: Tensors, name: str, dimensions: int = 4) -> tuple[int, ...]:
-    """The shape of a tensor that must be there with so many dimensions. Raises Mismatch."""
+def shape(tensors: Tensors, name: str) -> tuple[int, ...]:
+    """The shape of a kernel that must be there, with 4 dimensions. Raises Mismatch."""
     if name not in tensors:
         raise Mismatch(f"{name!r} is missing")
     size = tuple(tensors[name].shape)
-    if len(size) != dimensions:
-        raise Mismatch(f"{name!r} has {len(size)} dimensions and should have {dimensions}")
+    if len(size) != 4:
+        raise Mismatch(f"{name!r} has {len(size)} dimensions and should have 4")
     return size
 
 
@@ -135,7 +134,7 @@ def _skeleton(config: BaseSettings, build: Callable[[BaseSettings], nn.Module]) 
         with torch.device("meta"):
             return build(config)
     except (RuntimeError, ValueError) as error:
-        raise Mismatch(f"the widths {re.sub(chr(10), ' ', str(config))[:120]} make no network") from error
+        raise Mismatch(f"the widths {str(config).replace(chr(10), ' ')[:120]} make no network") from error
 
 
 def _kind(tensor: Tensor) -> str:

@@ -6,16 +6,9 @@ from typing import Any
 
 # Bytes per element of the storages that weights come in; others (quantised, complex, float8) are refused by name.
 STORAGES = {
-    "FloatStorage": 4,
-    "DoubleStorage": 8,
-    "HalfStorage": 2,
-    "BFloat16Storage": 2,
-    "LongStorage": 8,
-    "IntStorage": 4,
-    "ShortStorage": 2,
-    "CharStorage": 1,
-    "ByteStorage": 1,
-    "BoolStorage": 1,
+    f"{kind}Storage": size
+    for size, kinds in {8: "Double Long", 4: "Float Int", 2: "Half BFloat16 Short", 1: "Char Byte Bool"}.items()
+    for kind in kinds.split()
 }
 DAMAGED = "is damaged or cut off: download or copy it again"
 

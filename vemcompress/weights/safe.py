@@ -19,18 +19,7 @@ from vemcompress.weights.sniff import CONVERT, sniff
 from vemcompress.weights.unwrap import strip_prefixes, unwrap
 
 # Bits of a weight's element in safetensors; the 8-bit floats and packed kinds are refused by name.
-_SAFETENSORS = {
-    "F64": 64,
-    "F32": 32,
-    "F16": 16,
-    "BF16": 16,
-    "I64": 64,
-    "I32": 32,
-    "I16": 16,
-    "I8": 8,
-    "U8": 8,
-    "BOOL": 8,
-}
+_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _MAX_HEADER = 32 << 20
 
 
@@ -117,7 +106,7 @@ def _check_header(path: Path) -> None:
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        bits = _SAFETENSORS.get(entry["dtype"])
+        bits = _BITS.get(entry["dtype"])
         if bits is None:
             raise Refused(f"holds {name!r:.80} of type {entry['dtype']!r:.20}: save it as float32")
         begin, end = entry["data_offsets"]

@@ -1,7 +1,6 @@
 """The whole tool, once, on the embedded teacher and drawn images: distil, evaluate, export, generate, bench."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -50,7 +49,8 @@ def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_
     write_images(out / "images" / "testA", TEST_IMAGES, TEST_SEED, size)
 
     stage("2/6  Distilling the teacher (day to night) with OMGD + VEM")
-    with _one_thread():
+    # For networks this small a second thread gains a tenth, and costs several times as much on a busy machine.
+    with devices.threads(1):
         result = distill(
             TEACHER,
             data=[out / "images"],
@@ -96,17 +96,6 @@ def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_
         "run": result.run,
         "seconds": perf_counter() - began,
     }
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For networks this small a second thread gains a tenth, and costs several times as much on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _rows(

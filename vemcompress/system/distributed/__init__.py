@@ -17,28 +17,3 @@ from vemcompress.system.distributed.agreement import (
 )
 from vemcompress.system.distributed.group import check_batch, group, is_writer, rank, ranks, share
 from vemcompress.system.distributed.tensors import average, broadcast, gather, mine, stacked, summed, total
-
-__all__ = [
-    "alike",
-    "average",
-    "broadcast",
-    "by_writer",
-    "check_batch",
-    "collected",
-    "from_writer",
-    "gather",
-    "group",
-    "held_by_writer",
-    "is_writer",
-    "largest",
-    "mine",
-    "rank",
-    "ranks",
-    "share",
-    "stacked",
-    "summed",
-    "together",
-    "told_by_writer",
-    "total",
-    "writer_first",
-]

@@ -1,4 +1,4 @@
-"""Who there is: joining and leaving the group of processes that torchrun started, and each one's part of the work."""
+"""The group of processes that torchrun started: joining and leaving it, and each one's part of the work."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

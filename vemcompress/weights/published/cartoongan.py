@@ -4,23 +4,14 @@ from vemcompress.networks.generators.cartoongan import CartoonGANConfig
 from vemcompress.weights.layouts import Layout, Read, Tensors, shape
 
 _BLOCKS = range(4, 12)  # conv04 to conv11
-_NAMES = {
-    "stem": "conv01_1",
-    "stem_norm": "in01_1",
-    "down1.0": "conv02_1",
-    "down1.1": "conv02_2",
-    "down1_norm": "in02_1",
-    "down2.0": "conv03_1",
-    "down2.1": "conv03_2",
-    "down2_norm": "in03_1",
-    "up1.0": "deconv01_1",
-    "up1.1": "deconv01_2",
-    "up1_norm": "in12_1",
-    "up2.0": "deconv02_1",
-    "up2.1": "deconv02_2",
-    "up2_norm": "in13_1",
-    "head": "deconv03_1",
-}
+_NAMES = {"stem": "conv01_1", "stem_norm": "in01_1", "head": "deconv03_1"}
+for _step, _conv, _norm in (
+    ("down1", "conv02", "in02"),
+    ("down2", "conv03", "in03"),
+    ("up1", "deconv01", "in12"),
+    ("up2", "deconv02", "in13"),
+):
+    _NAMES |= {f"{_step}.0": f"{_conv}_1", f"{_step}.1": f"{_conv}_2", f"{_step}_norm": f"{_norm}_1"}
 for _i, _number in enumerate(_BLOCKS):
     for _layer in (1, 2):
         _NAMES[f"blocks.{_i}.conv{_layer}"] = f"conv{_number:02}_{_layer}"
