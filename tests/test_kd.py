@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gans_toys import as_batch, toy_unet
+from safetensors.torch import load_file
 from teach_toys import CRD, TRAIN, UNET, VEM, toy_data
 from torch import Tensor, nn
 from toys import TOY, random, toy_plan, toy_teacher, toy_teacher_file
@@ -26,7 +27,7 @@ from vemcompress.networks.base import Config, Generator, ImageInput, LatentInput
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig
 from vemcompress.training.optimizers import Runner
 from vemcompress.training.stepper import Stepper
-from vemcompress.training.update import Optimizer
+from vemcompress.training.update import Optimizer, Update
 from vemcompress.weights.loading import load
 
 CPU = torch.device("cpu")
@@ -274,9 +275,52 @@ def test_the_adversary_starts_from_the_teachers_discriminator(tmp_path):
     source = f"algorithm.adversary.source={tmp_path / 'teacher' / 'discriminator.safetensors'}"
     options = {"data": data["paired"], "recipe": "kd", "device": "cpu"}
     distill(tmp_path / "teacher", out=tmp_path / "run", overrides=[*overrides, source], **options)
+    first, learnt = (
+        load_file(tmp_path / n) for n in ("teacher/discriminator.safetensors", "run/adversary.safetensors")
+    )
+    statistics = [name for name in first if name.endswith("running_mean")]
+    assert statistics and not any(torch.equal(first[name], learnt[name]) for name in statistics)
     adversary = recipes.read(tmp_path / "run" / "recipe.toml").algorithm.adversary
     assert adversary.source == str((tmp_path / "teacher" / "discriminator.safetensors").resolve())
     assert (tmp_path / "run" / "adversary.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("algorithm.adversary.discriminator.layers=5", r"data.size 32: is too small for the patchgan discriminator"),
+        ("algorithm.adversary.discriminator.in_channels=5", r"leave algorithm\.adversary\.discriminator\.in_channels"),
+    ],
+)
+def test_an_adversary_that_does_not_fit_is_refused(setting, message, inputs, tmp_path):
+    options = {"data": inputs[1], "recipe": "kd", "device": "cpu"}
+    with pytest.raises(RecipeError, match=message):
+        distill(inputs[0], out=tmp_path / "run", overrides=[*SHORT, setting], **options)
+
+
+def test_a_cache_beside_an_adversary_that_sees_the_other_domain(tmp_path):
+    data, teacher = toy_data(tmp_path / "data")["unpaired"], toy_teacher_file(tmp_path / "teacher.safetensors")
+    overrides = [*SHORT, *ADVERSARY, "data.kind=unpaired", "train.teacher_cache=1", "data.held_out=0"]
+    distill(teacher, data=data, out=tmp_path / "run", recipe="kd", overrides=overrides, device="cpu")
+    assert (tmp_path / "run" / "teacher_cache" / "views.bin").is_file()
+
+
+def test_another_algorithm_keeps_how_the_teacher_learns():
+    settings = recipes.read("omgd_cyclegan", ["algorithm.name=kd"]).algorithm
+    assert (settings.online, settings.phase_epochs, settings.student_epochs) == ("phases", 10, 4)
+    assert recipes.read("omgd", ["algorithm.name=kd", "algorithm.recon=2.0"]).algorithm == KD.Settings(recon=2.0)
+
+
+def test_an_update_of_the_methods_own_keeps_its_steps():
+    class Lazy(KD):
+        def extra_updates(self):
+            optimizer = Optimizer(1e-3)
+            return [Update("lazy", {"student": self.student}, lambda out: {}, optimizer, when=lambda step: step == 5)]
+
+    algorithm = kd()
+    algorithm.__class__ = Lazy
+    lazy = next(update for update in algorithm.updates() if update.name == "lazy")
+    assert [step for step in range(1, 8) if lazy.due(step)] == [5]
 
 
 def test_whole_maps_of_a_frozen_teacher_are_cached_too(inputs, tmp_path, one_thread):

@@ -139,7 +139,7 @@ def test_a_pruned_class_distils_as_a_student_of_its_own_teacher(own, call):
     arguments = ["--target-macs", macs // 2, "-o", "s.safetensors", "--size", 32, "--teacher-class", path]
     assert call("prune", file, *arguments)[0] == 0
     images, settings = toy_images(Path("images")), [o for o in TOY if not o.startswith("student.")]
-    arguments = [part for setting in settings for part in ("--set", setting)]
+    arguments = [part for setting in (*settings, "algorithm.ema=0.9") for part in ("--set", setting)]
     given = ("--teacher", file, "--teacher-class", path, "--student", "s.safetensors", "--student-class", path)
     code, _, err = call("distill", *given, "--data", images, "--out", "run", "--device", "cpu", *arguments)
     assert code == 0, err
@@ -155,7 +155,7 @@ def test_a_pruned_class_distils_as_a_student_of_its_own_teacher(own, call):
 def test_a_class_is_pruned_and_distilled_by_the_stages_of_a_recipe(own, call):
     file, path = own("Net")
     images, settings = toy_images(Path("images")), [o for o in TOY if not o.startswith("student.")]
-    arguments = [part for setting in settings for part in ("--set", setting)]
+    arguments = [part for setting in (*settings, "algorithm.ema=0.9") for part in ("--set", setting)]
     given = ("--teacher", file, "--teacher-class", path, "--data", images, "--recipe", "prune_omgd", "--out", "run")
     assert call("distill", *given, "--until", "prune", "--device", "cpu", *arguments)[0] == 0
     code, _, err = call("distill", "--resume", "run", "--device", "cpu")

@@ -4,7 +4,7 @@ The lessons, the student's image, the add-on's one place, and the order of the u
 add-on.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -84,6 +84,8 @@ class Distillation(Learner):
     class Settings(TurnSettings):
         """`ema`: the student that is written is the moving average of the one that learns, with this decay; 0 for the
         one that learns itself."""
+
+        shared: ClassVar = True
 
         ema: float = Field(0.0, ge=0, lt=1)
 
@@ -167,10 +169,7 @@ class Distillation(Learner):
         after = self.average.follow if self.average is not None else None
         student = Update("student", learned, terms, self.optimizer, after=after)
         mine = [*self.extra_updates(), *([tighten] if tighten else []), student]
-        return [
-            *within(self.teacher.updates(), lambda out: out.gan),
-            *(replace(update, when=self.teacher.due) for update in mine),
-        ]
+        return [*within(self.teacher.updates(), lambda out: out.gan), *(u.only(self.teacher.due) for u in mine)]
 
     @property
     def result(self) -> nn.Module:

@@ -23,9 +23,9 @@ class KD(Distillation):
     """From any teacher: frozen, online or in phases."""
 
     class Settings(Distillation.Settings):
-        """`recon`: of the mean absolute difference to the teachers' images. `feature`: of the mean squared difference
-        of the maps at each place, after a 1x1 convolution of the student's; None is 1 where both networks have places
-        of one kind, else 0."""
+        """Weights: `recon` of the mean absolute difference to the teachers' images, `feature` of the mean squared
+        difference of the maps at each place, after a 1x1 convolution of the student's; None is 1 where both networks
+        have places of one kind, else 0."""
 
         name: Literal["kd"] = "kd"
         recon: float = Field(10.0, ge=0)
@@ -42,6 +42,10 @@ class KD(Distillation):
                 f"recipe {facts.recipe}: a {facts.student.family} student cannot follow the feature maps of a "
                 f"{facts.teacher.family} teacher; set algorithm.feature=0 to distil from images alone."
             )
+        if settings.adversary is not None:
+            takes = facts.student.takes
+            side = takes.image if takes.kind == "latent" else takes.scale * facts.size
+            Adversary.check(settings.adversary, side, facts.paired)
         return settings if settings.feature is not None else settings.model_copy(update={"feature": float(matched)})
 
     @classmethod

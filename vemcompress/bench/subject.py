@@ -62,6 +62,8 @@ def subject(
     """The recipe's algorithm as `distill` would make it. Raises as `distill`, and UsageError where weights are missing
     and may not be random. `folder` takes images that are drawn where `data` is None."""
     plan, made_up = recipes.read(recipe, overrides), []
+    if plan.stages:
+        raise UsageError(f"recipe {plan.name}: has stages; bench-step measures one run, so give a recipe without.")
     if plan.train.teacher_cache:
         raise UsageError("bench-step measures the teacher at work; leave train.teacher_cache away.")
     if data is None:
@@ -73,7 +75,8 @@ def subject(
     features, is_random = _features(found.plan, random_weights)
     made_up += [ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0]] if is_random else []
     found = parts.calibrated(found, features, CPU, _silent)
-    algorithm = parts.distillation(found.plan, found.original, features, gan=found.gan)
+    student = found.student and found.student.generator
+    algorithm = parts.distillation(found.plan, found.original, features, gan=found.gan, student=student)
     return Subject(found.plan, algorithm, found.images, made_up)
 
 

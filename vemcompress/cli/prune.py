@@ -18,7 +18,7 @@ def prune(
     least: Annotated[
         int | None, typer.Option(min=1, help="Keep so many channels of a layer (scale: 16), residual blocks aside.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of random.")] = 0,
     teacher_class: TeacherClass = None,
     json: Json = False,
 ) -> None:

@@ -81,6 +81,8 @@ def distill(
         raise UsageError(
             "--resume takes teacher, data and recipe from the run; leave --teacher, --data, --recipe away."
         )
+    if student_class and not student and resume is None:
+        raise UsageError("--student-class needs --student, the file with its weights.")
     given = {
         "data.direction": direction,
         "train.steps": steps,

@@ -85,8 +85,6 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     opening.check_data(plan)
     wanted, source, begin = opening.second_domain(plan), plan.teacher.source, None
     loaded = given or (source and load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)) or None
-    if loaded is not None and loaded.revision and "@" not in source:  # the Hub may move on before the run is resumed
-        source = f"{source}@{loaded.revision}"
     if command == "distill" and (student := getattr(plan.student, "source", None)):
         begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
     images = training_set(plan.data, second_domain=wanted, on_event=on_event)
@@ -95,7 +93,7 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     channels, count = images.channels(), learn_on.count
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
     original = next(iter(gan.generators().values())) if gan else loaded.generator
-    plan = resolved(command, plan, source, gan, original, count, begin)
+    plan = resolved(command, plan, original, count, gan=gan, loaded=loaded, student=begin)
     distributed.check_batch(plan.train.batch)
     inputs, targets = learn_on.spread(SAMPLES).views(original.channels, SAMPLES, on_event)
     columns = {"input": learn_on.picture(inputs)} | ({} if targets is None else {"ground truth": targets})

@@ -131,18 +131,16 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
     Of a run with a student that one is loaded, and the run's teachers and discriminators are no part of it.
     """
     folder = Path(source)
-    is_run = (folder / "recipe.toml").is_file() and not (folder / "student.safetensors").exists()
-    if plan.gan is None or not is_run:
+    found = made(folder) if (folder / "recipe.toml").is_file() else None
+    if plan.gan is None or found is None or found.gives != "teacher":
         return dict(plan.teacher.start)
     gan = recipes.read(folder / "recipe.toml").gan
-    found = started_by(gan.name, folder) if gan is not None and gan.name == plan.gan.name else {}
-    return found | plan.teacher.start
+    files = started_by(gan.name, folder) if gan is not None and gan.name == plan.gan.name else {}
+    return files | plan.teacher.start
 
 
 def check_data(plan: Recipe) -> None:
-    """Raises UsageError where no data were given, RecipeError where a GAN cannot learn from them."""
-    if not plan.data.roots:
-        raise UsageError("no data: give --data DIR, a folder of images.")
+    """Raises RecipeError where the GAN cannot learn from data of this kind."""
     kind = plan.data.kind
     if plan.gan is None or kind in (kinds := GANS[plan.gan.name].data):
         return
@@ -172,7 +170,7 @@ def new_run(out: str | Path | None) -> RunFolder:
 def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
     """Raises InputError where a resumed run gets another teacher than it began with."""
     try:
-        before = json.loads(run.environment.read_text())["teacher"].get("sha256", "")
+        before = str(json.loads(run.environment.read_text())["teacher"].get("sha256", ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return  # the run was stopped before it had written its environment
     if loaded is not None and before != loaded.sha256:

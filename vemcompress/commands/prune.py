@@ -110,7 +110,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
         networks = {"teacher": loaded.provenance() | result.before, "student": result.after}
         made = line.environment(torch.device("cpu"), **networks, pruned=result.as_dict())
         run.write_json(run.environment, made)
-        Made("distill", "student").write(run.path)
+        Made("prune", "student").write(run.path)
     return result
 
 
@@ -150,6 +150,8 @@ def _pruner(method: str, seed: int, least: int | None) -> Pruner:
         raise UsageError(f"no pruning method {method!r}; there are {', '.join(PRUNERS)}.")
     if least is not None and least < 1:
         raise UsageError(f"least {least}: keep at least 1 channel.")
+    if not 0 <= seed < 2**31:
+        raise UsageError(f"seed {seed}: give a whole number from 0 to {2**31 - 1}.")
     cls = PRUNERS[method]
     given = {"seed": seed if "seed" in cls.Settings.model_fields else None, "least": least}
     return cls(cls.Settings(**{name: value for name, value in given.items() if value is not None}))

@@ -57,9 +57,13 @@ class UnpairedStream(Joined):
     ):
         share = {"cache_bytes": (default_cache() if cache_bytes is None else cache_bytes) // 2, **options}
         self.a = ImageStream(domains.inputs, channels=channels[0], **share)
-        self.b = _DrawnStream(domains.targets, channels=channels[1], **share)
+        self.b = _DrawnStream(domains.targets, channels=channels[1], **{**share, "views": 0})
         self.parts = self.a, self.b
         self.workers, self.epoch_length = self.a.workers, domains.count / self.a.batch_size
+
+    def keys(self, step: int) -> list[int]:
+        """As ImageStream's, of A: B has no fixed views."""
+        return self.a.keys(step)
 
     def _prepare(self, step: int) -> Batch:
         return joined([part._prepare(step) for part in self.parts])

@@ -14,6 +14,7 @@ from vemcompress.data.pair_stream import PairStream, UnpairedStream, is_one_hot,
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
 from vemcompress.data.settings import DataSettings
 from vemcompress.data.stream import Event, ImageStream, test_batch
+from vemcompress.errors import UsageError
 from vemcompress.system import distributed
 
 HELD_OUT_SHARE, HELD_OUT_MOST, HELD_OUT_FROM = 20, 64, 80
@@ -158,8 +159,10 @@ def _spread(total: int, count: int) -> list[int]:
 def training_set(settings: DataSettings, *, second_domain: bool = True, on_event: Event | None = None) -> ImageSet:
     """The images of `settings.split` under `settings.roots`; of two domains the inputs alone without `second_domain`.
 
-    Raises InputError, and RecipeError for label settings.
+    Raises UsageError where there is no root, InputError, and RecipeError for label settings.
     """
+    if not settings.roots:
+        raise UsageError("no data: give --data DIR, a folder of images.")
     if settings.kind == "single":
         found = find_images(settings.roots, settings.split)
         return ImageSet(settings, Singles(tuple(found.paths), found.used))

@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, cat, nn
 
-from vemcompress.gans.base import discriminator_for
+from vemcompress.errors import RecipeError
+from vemcompress.gans.base import check_size, discriminator_for
 from vemcompress.gans.pool import ImagePool
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
 from vemcompress.networks.base import Generator
@@ -26,7 +27,7 @@ class Adversary(Learner):
 
     class Settings(BaseSettings):
         """`source`: a file of a discriminator to start from, the teacher's own as published. `pool`: how many earlier
-        images of the student's it sees again; 0, as published for students, for none."""
+        images of the student's it sees again, without pairs alone; 0, as published for students, for none."""
 
         weight: float = Field(1.0, ge=0)
         mode: Literal["hinge", "lsgan", "vanilla"] = "lsgan"
@@ -36,6 +37,16 @@ class Adversary(Learner):
         discriminator: AnyDiscriminator = PatchGANConfig(width=64)
         source: str | None = None
 
+    @staticmethod
+    def check(settings: Settings, side: int, paired: bool) -> None:
+        """Raises RecipeError for images of this side that are too small for it, and for a pool of pairs."""
+        check_size(settings.discriminator, side, "algorithm.adversary.discriminator")
+        if paired and settings.pool:
+            raise RecipeError(
+                f"algorithm.adversary.pool {settings.pool}: is of images without pairs; leave it away, or choose other "
+                "data."
+            )
+
     def __init__(self, settings: Settings, *, student: Generator, conditional: bool):
         """Raises RecipeError for a discriminator of other channels, InputError for a file that is none."""
         super().__init__()
@@ -43,8 +54,9 @@ class Adversary(Learner):
         channels = student.out_channels + (student.in_channels if conditional else 0)
         given = load_discriminator(settings.source) if settings.source else None
         self.discriminator: Discriminator = discriminator_for(
-            settings.discriminator, given, channels, student, shared=False
+            settings.discriminator, given, channels, student, shared=False, where="algorithm.adversary"
         )
+        self.discriminator.train().requires_grad_(True)  # one of a file comes ready to be used
         self.pool = ImagePool(settings.pool)
 
     def judge(self, x: Tensor, image: Tensor) -> Tensor:
@@ -64,7 +76,7 @@ class Adversary(Learner):
         return Update("adversary", {"discriminator": self.discriminator}, self.terms, optimizer)
 
     def student_term(self, out: Output) -> dict[str, Tensor]:
-        """The student's weighted loss against the discriminator as it is now."""
+        """The student's weighted loss, a scalar, against the discriminator as it is now."""
         return {"gan": self.settings.weight * generator_loss(self.settings.mode, self.judge(out.input, out.student))}
 
     def artifacts(self) -> dict[str, nn.Module]:

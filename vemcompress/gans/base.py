@@ -86,12 +86,8 @@ class GAN(Learner):
 
     def check_size(self, size: int) -> None:
         """Raises RecipeError for images, size x size, that are too small for a discriminator."""
-        for judge in (module for module in self.modules() if isinstance(module, Discriminator)):
-            if size < judge.config.min_size:
-                raise RecipeError(
-                    f"data.size {size}: is too small for the {judge.family} discriminator, which needs at least "
-                    f"{judge.config.min_size} px; make it larger, or give a discriminator of fewer layers."
-                )
+        for judge in self.discriminators().values():
+            check_size(judge.config, size, "gan.discriminator")
 
     def generate(self, generator: Generator, images: Tensor) -> Tensor:
         with self.autocast(images.device):
@@ -104,10 +100,23 @@ class GAN(Learner):
 
 def within(updates: list[Update], select: Callable[[Any], Any]) -> list[Update]:
     """A GAN's updates for a step that computes more than the GAN: `select` finds the GAN's part of its output."""
-    return [replace(update, terms=lambda out, terms=update.terms: terms(select(out))) for update in updates]
+
+    def part(function: Callable | None) -> Callable | None:
+        return function and (lambda out: function(select(out)))
+
+    return [replace(update, terms=part(update.terms), monitor=part(update.monitor)) for update in updates]
 
 
-def fit(config: DiscriminatorConfig, channels: int, generator: Generator) -> DiscriminatorConfig:
+def check_size(config: DiscriminatorConfig, size: int, where: str) -> None:
+    """Raises RecipeError for images, size x size, that are too small for a discriminator, by its recipe's key."""
+    if size < config.min_size:
+        raise RecipeError(
+            f"data.size {size}: is too small for the {config.family} discriminator ({where}), which needs at least "
+            f"{config.min_size} px; make it larger, or give a discriminator of fewer layers."
+        )
+
+
+def fit(config: DiscriminatorConfig, channels: int, generator: Generator, where: str = "gan") -> DiscriminatorConfig:
     """The Config with what it does not state: as many channels as there are to judge, and the generator's norm.
 
     Raises RecipeError where it states another number of channels.
@@ -116,28 +125,35 @@ def fit(config: DiscriminatorConfig, channels: int, generator: Generator) -> Dis
     if "in_channels" in stated and config.in_channels != channels:
         raise RecipeError(
             f"discriminator: takes {config.in_channels} channels, and here there are {channels} to judge; leave "
-            "gan.discriminator.in_channels away."
+            f"{where}.discriminator.in_channels away."
         )
     norm = config.norm if "norm" in stated else "batch" if _norm_of(generator.config) == "batch" else "instance"
     return config.model_copy(update={"in_channels": channels, "norm": norm})
 
 
 def discriminator_for(
-    config: DiscriminatorConfig, given: Discriminator | None, channels: int, generator: Generator, *, shared: bool
+    config: DiscriminatorConfig,
+    given: Discriminator | None,
+    channels: int,
+    generator: Generator,
+    *,
+    shared: bool,
+    where: str = "gan",
 ) -> Discriminator:
-    """The one that is given, if it fits, or a new one of this Config with the published initial weights."""
+    """The one that is given, if it fits, or a new one of this Config with the published initial weights; `where` is
+    the table of the recipe that it belongs to."""
     network = given
     if network is None:
-        network = build_discriminator(fit(config, channels, generator))
+        network = build_discriminator(fit(config, channels, generator, where))
         init_weights(network)
     if network.config.in_channels != channels:
         raise RecipeError(
-            f"discriminator: takes {network.config.in_channels} channels, and here there are {channels} to judge; "
-            "give another one, or none to start anew."
+            f"{where}: the discriminator takes {network.config.in_channels} channels, and here there are {channels} "
+            "to judge; give another one, or none to start anew."
         )
     if isinstance(network.config, SharedPatchGANConfig) != shared:
         wanted = "shared_patchgan, for two teachers" if shared else "patchgan or pixelgan, for one teacher"
-        raise RecipeError(f"discriminator: is a {network.config.family}; set its family to {wanted}.")
+        raise RecipeError(f"{where}: the discriminator is a {network.config.family}; set its family to {wanted}.")
     return network
 
 

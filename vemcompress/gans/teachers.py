@@ -5,7 +5,7 @@ All of them have one face, so that a distillation algorithm is written once.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -177,7 +177,7 @@ class Phased(Frozen):
             return Lessons(gan=self.gan(batch, random, step))
 
     def updates(self) -> list[Update]:
-        return [replace(update, when=self.phases.teaches) for update in self.gan.updates()]
+        return [update.only(self.phases.teaches) for update in self.gan.updates()]
 
     def clock(self, step: int, total: int) -> tuple[int, int]:
         return self.phases.teacher_step(step), self.phases.teacher_step(total)

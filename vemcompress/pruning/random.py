@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from vemcompress.networks.base import Generator
@@ -14,7 +15,7 @@ class Random(Pruner):
 
     class Settings(Pruner.Settings):
         name: Literal["random"] = "random"
-        seed: int = 0
+        seed: int = Field(0, ge=0, lt=2**31)
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
         draw = torch.Generator().manual_seed(self.settings.seed)

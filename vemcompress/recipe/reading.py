@@ -160,13 +160,24 @@ def _merge(below: dict, above: dict, kind: type[BaseSettings] | None = Recipe) -
 
 
 def _merge_table(old: dict, values: dict, kinds: list[type[BaseSettings]]) -> dict:
-    """A table on another. One that changes its `name` or `family`, and so its keys, starts anew."""
+    """A table on another. One that changes its `name` or `family`, and so its keys, starts anew but for the keys that
+    its kind shares with the other by a class that both are."""
     tag = next((tag[0] for tag in map(tag_of, kinds) if tag), None)
     anew = AutoStudent in kinds and not values.keys().isdisjoint(AutoStudent.alone) and tag not in values
-    if anew or (tag in values and values[tag] != old.get(tag)):
+    if anew:
         return values
     kind = chosen(kinds, old)
+    if tag in values and values[tag] != old.get(tag):
+        shared = _shared(kind, chosen(kinds, values))
+        return {key: value for key, value in old.items() if key in shared} | values
     return _merge(kind.under(old, values) if kind else old, values, kind)
+
+
+def _shared(one: type[BaseSettings] | None, other: type[BaseSettings] | None) -> set[str]:
+    """Keys that two classes have from one that says how both behave, such as how any teacher learns beside a student;
+    the shapes of two networks have nothing in common."""
+    bases = set(one.__mro__) & set(other.__mro__) if one and other else set()
+    return {key for base in bases if getattr(base, "shared", False) for key in base.model_fields}
 
 
 def _spelled(values: dict) -> dict:

@@ -21,15 +21,17 @@ DEFAULT_WIDTH, DEFAULT_STEPS = 16, 20_000
 def resolved(
     command: str,
     recipe: Recipe,
-    source: str | None,
-    gan: GAN | None,
     teacher: Generator,
     images: int,
+    *,
+    gan: GAN | None = None,
+    loaded: Loaded | None = None,
     student: Loaded | None = None,
 ) -> Recipe:
-    """The recipe of a command with everything that follows from its parts: a teacher's `source`, the shapes of what
-    learns, a `student` that was loaded, and what `resolve` or `resolve_teaching` decide. Raises RecipeError."""
-    recipe = _with(recipe, teacher=_with(recipe.teacher, source=source))
+    """The recipe of a command with everything that follows from its parts: the files of teacher and student as they
+    were `loaded`, the shapes of what learns, and what `resolve` or `resolve_teaching` decide. Raises RecipeError."""
+    if loaded is not None and recipe.teacher.source is not None:
+        recipe = _with(recipe, teacher=_with(recipe.teacher, source=loaded.pinned))
     if gan is not None:
         for name, generator in gan.generators().items():
             check_size(recipe, name, generator)
@@ -37,7 +39,7 @@ def resolved(
     if command == "teach":
         return resolve_teaching(recipe, teacher, images)
     if student is not None:
-        recipe = _with(recipe, student=_with(recipe.student, sha256=student.sha256))
+        recipe = _with(recipe, student=_with(recipe.student, source=student.pinned, sha256=student.sha256))
     return resolve(recipe, teacher, images, student and student.generator)
 
 

@@ -48,7 +48,8 @@ class PlainStep:
         algorithm, teacher, losses = self.algorithm, self.algorithm.teacher, {}
         a, b = batch.input, batch.real if batch.target is None else batch.target
         if not teacher.due(step):
-            return _detached(self.gan.teach(a, b, {"generator_a": teacher.gan.generator_a(a)}, random))
+            fakes = {name: generator(a) for name, generator in teacher.gan.teachers().items()}
+            return _detached(self.gan.teach(a, b, fakes, random))
         image, of_teacher = self.generator.forward_with_taps(a, algorithm.teacher_taps)
         fakes = self._others(a, image)
         student, of_student = algorithm.student.forward_with_taps(a, algorithm.student_taps)

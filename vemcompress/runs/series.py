@@ -58,10 +58,9 @@ class Series:
             items = said[kind]
             if kind == "stages" and not all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in items):
                 raise ValueError("a stage's name is a lower-case word")
-            return cls(
-                path, kind, items, [item for item in said["done"] if item in items], dict(said.get("skipped", {}))
-            )
-        except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+            skipped = {name: str(why) for name, why in said.get("skipped", {}).items() if name in items}
+            return cls(path, kind, items, [item for item in said["done"] if item in items], skipped)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
             example = {"seeds": [1, 2, 3]} if kind == "seeds" else {"stages": ["teach", "distill"]}
             example = json.dumps(example | {"done": []})
             raise InputError(f"{file}: cannot be understood ({error}); mend it, such as {example}.") from error

@@ -80,7 +80,7 @@ class Store:
         files["optimizers.safetensors"] = safetensors_bytes(self.runner.state())
         files["state.json"] = json.dumps(state).encode()
         for name, (module, metadata) in self.learner.companions().items():
-            files[f"{name}.safetensors"] = safetensors_bytes(module.state_dict(), metadata)
+            files[f"{name}.safetensors"] = safetensors_bytes(_stored(module).state_dict(), metadata)
         checkpoint.save(self.run.checkpoints, step, files)
         self._publish(artifacts, better)
         self.on_event({"event": "checkpoint", "step": step, "path": str(self.run.checkpoints)})
@@ -97,8 +97,7 @@ class Store:
         if folder is None:
             return None
         for name, module in modules.items():
-            own = module.module if isinstance(module, CustomGenerator) else module
-            own.load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
+            _stored(module).load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
         self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
         state = json.loads((folder / "state.json").read_text())
         self.best.state = state.get("best")
@@ -122,3 +121,8 @@ class Store:
         if isinstance(module, Discriminator):
             return discriminator_bytes(module)
         return artifact_bytes(module, recipe=self.recipe, teacher=self.provenance)
+
+
+def _stored(module: nn.Module) -> nn.Module:
+    """What a file holds the state dict of: of a network of the user's own class that class itself."""
+    return module.module if isinstance(module, CustomGenerator) else module

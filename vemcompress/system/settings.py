@@ -12,12 +12,14 @@ class BaseSettings(BaseModel):
     """Frozen; unknown keys, silent conversions (the string "8" for 8) and infinite numbers are errors.
 
     `replaces`: the keys that a changed key removes from a recipe's lower layer, because it excludes them or they were
-    chosen to fit its old value.
+    chosen to fit its old value. `shared`: a table that becomes one of another class keeps the keys that both have from
+    this one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {}
+    shared: ClassVar[bool] = False
 
     @classmethod
     def under(cls, below: dict, above: dict) -> dict:

@@ -10,7 +10,7 @@ class Average(nn.Module):
     """A frozen copy in evaluation mode whose parameters follow those of `network`: p <- decay p + (1 - decay) q.
 
     Call `follow` once the network has moved (`Update.after`). Buffers, such as running statistics, are taken over as
-    they are. As a companion of a checkpoint it resumes with the run.
+    they are. A checkpoint needs both: the average as the artifact, and the network that learns as a companion.
     """
 
     def __init__(self, network: nn.Module, decay: float):

@@ -17,8 +17,8 @@ from vemcompress.training.timing import Timer
 class Stepper:
     """Everything that learns, on its device. Called with a batch and the step's number, from 1, it makes that step.
 
-    `factor` is the learning rate's in the last step. What an image goes through lies with its channels together
-    (channels_last), which is what fast convolutions work on; files do not show it.
+    `factor` is the learning rate's in the last step. Images and networks use the channels_last memory format,
+    which fast convolutions work on; files do not show it.
     """
 
     def __init__(self, learner: Learner, settings: TrainSettings, device: torch.device, epoch_length: float):

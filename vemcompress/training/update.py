@@ -1,7 +1,7 @@
 """What one training step is made of: everything computed once, and the updates that use it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -90,6 +90,11 @@ class Update:
     together: str | None = None
     when: Callable[[int], bool] | None = None
     retains: bool = False
+
+    def only(self, when: Callable[[int], bool]) -> "Update":
+        """The same update, at steps where this says so too."""
+        own = self.when
+        return replace(self, when=when if own is None else lambda step: when(step) and own(step))
 
     def due(self, step: int) -> bool:
         """Steps count from 1."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from vemcompress.weights.files import write_atomically
 
 FILE = "run.json"
+COMMANDS = ("distill", "teach", "prune")
 NAMES = {"distill": "student", "teach": "teacher"}  # what the commands of the first release were for
 
 
@@ -26,8 +27,8 @@ def made(folder: Path) -> Made | None:
     """What a run folder says; None where it is none. Runs of the first release have no run.json: their environment
     tells, or else the files that are there."""
     said = _read(folder / FILE)
-    if isinstance(said.get("command"), str) and isinstance(said.get("gives"), str):
-        return Made(said["command"], Path(said["gives"]).name)
+    if said.get("command") in COMMANDS and said.get("gives") in ("student", "teacher"):
+        return Made(said["command"], said["gives"])
     environment = _read(folder / "environment.json")
     command = "distill" if "student" in environment else "teach" if "networks" in environment else None
     if command is None:

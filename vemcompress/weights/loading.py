@@ -35,6 +35,11 @@ class Loaded:
     norm: str = "eval"
     metadata: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def pinned(self) -> str:
+        """The source, of the Hub at this revision: it may move on before a run is resumed."""
+        return f"{self.source}@{self.revision}" if self.revision and "@" not in self.source else self.source
+
     def provenance(self) -> dict[str, str]:
         """What an artifact records about its teacher."""
         return {"source": self.source, "sha256": self.sha256, "revision": self.revision, "licence": self.licence}
