@@ -1,4 +1,4 @@
-"""U-Nets of skip blocks nested in each other, `model.model.1.model.3.model.3...`: pix2pix's (Isola et al., junyanz), and
+"""U-Nets of skip blocks nested in each other, `model.model.1.model.3.model.3...`: pix2pix's (Isola et al., junyanz) and
 OMGD's deep teacher `unet_deepest_256` (bytedance/OMGD).
 
 A middle block is LeakyReLU 0, convolution 1, norm 2, the next block 3, ReLU 4, transposed convolution 5, norm 6 (and
