@@ -96,7 +96,8 @@ def find_sides(roots: Sequence[Path], split: str, single: bool = True) -> list[S
         raise InputError(f"{roots[-1]}: given more than once; name every folder once.")
     if len(roots) == 2 and all(_is_flat(root) for root in roots):
         return [Sides(roots[0], roots[1], FLAT)]
-    return [_in_pairs(root, _base_split(split), single) for root in roots]
+    split = re.sub(r"(?<=[a-z])[AB]$", "", split)  # train for trainA and trainB
+    return [_in_pairs(root, split, single) for root in roots]
 
 
 def _is_flat(root: Path) -> bool:
@@ -123,11 +124,6 @@ def _in_pairs(root: Path, split: str, single: bool) -> Sides:
             f"{root}: one folder of single images, where two are needed; give its parent, or both folders."
         )
     return Sides(root, root, FLAT if root.is_dir() else FILE)
-
-
-def _base_split(split: str) -> str:
-    """`train` for `train`, `trainA` and `trainB`."""
-    return re.sub(r"(?<=[a-z])[AB]$", "", split)
 
 
 def _two_folders(root: Path, split: str) -> Sides | None:

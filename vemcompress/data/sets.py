@@ -1,5 +1,6 @@
 """The images of a recipe's data, whatever their kind: what a run learns from, shows, and is measured on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vemcompress.data.folders import find_images, find_test_images, is_twice_as_wide
+from vemcompress.data.folders import Found, find_images, find_test_images, is_twice_as_wide
 from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, is_one_hot, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
@@ -163,10 +164,7 @@ def training_set(settings: DataSettings, *, second_domain: bool = True, on_event
     """
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
-    if settings.kind == "single":
-        found = find_images(settings.roots, settings.split)
-        return ImageSet(settings, Singles(tuple(found.paths), found.used))
-    images = ImageSet(settings, _pairs(settings, settings.split))
+    images = ImageSet(settings, _found(settings, settings.split, find_images))
     if on_event and images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
         message = "these images are cut into two halves, A and B, but are not twice as wide as high; see data.kind."
         on_event({"event": "warning", "message": message})
@@ -175,15 +173,18 @@ def training_set(settings: DataSettings, *, second_domain: bool = True, on_event
 
 def test_set(settings: DataSettings, split: str = "test") -> ImageSet:
     """The test images under `settings.roots`, or the validation images where there are none; `found.used` says so."""
-    if settings.kind == "single":
-        found = find_test_images(settings.roots, "testA" if split == "test" else split)
-        return ImageSet(settings, Singles(tuple(found.paths), found.used))
-    return ImageSet(settings, _pairs(settings, split))
+    if settings.kind == "single" and split == "test":
+        split = "testA"
+    return ImageSet(settings, _found(settings, split, find_test_images))
 
 
 test_set.__test__ = False  # not a test, though pytest would take it for one where it is imported
 
 
-def _pairs(settings: DataSettings, split: str) -> Pairs | Unpaired:
+def _found(settings: DataSettings, split: str, find: Callable[..., Found]) -> Singles | Pairs | Unpaired:
+    """`find` is how single images are found."""
+    if settings.kind == "single":
+        found = find(settings.roots, split)
+        return Singles(tuple(found.paths), found.used)
     labels = settings.model_dump(include={"classes", "void", "label_input", "ids"})
     return find_pairs(settings.roots, split, settings.kind, settings.direction, **labels)

@@ -105,10 +105,8 @@ class ImageStream(Stream):
     def keys(self, step: int) -> list[int]:
         """Which of all `views` the samples of a step are, as image * views + view. Its batch must have been made, for
         only then it is known which images cannot be read."""
-        return [self._shown(k) * self.views + self._number(k) for k in self._numbers(step)]
-
-    def _shown(self, k: int) -> int:
-        return next(index for index in self._candidates(k) if index not in self._bad)
+        shown = {k: next(i for i in self._candidates(k) if i not in self._bad) for k in self._numbers(step)}
+        return [index * self.views + self._number(k) for k, index in shown.items()]
 
     def _prepare(self, step: int) -> Batch:
         return self._collate(np.stack([self._sample(k) for k in self._numbers(step)]))

@@ -25,7 +25,7 @@ from vemcompress.networks.discriminators import (
     build_discriminator,
     parse_discriminator_config,
 )
-from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, assemble, convert, norm_of, renamed, shape
+from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, assemble, convert, has, norm_of, renamed, shape
 from vemcompress.weights.recognise import hint
 from vemcompress.weights.safe import State, read_state
 from vemcompress.weights.tensors import safetensors_bytes
@@ -33,6 +33,7 @@ from vemcompress.weights.tensors import safetensors_bytes
 # Not a generator's "vemcompress", so that a discriminator given as a teacher is said to be one.
 FORMAT = "vemcompress-discriminator"
 _MODULE = re.compile(r"model\.(\d+)\.weight")
+_IS_SHARED = has("block1s.0.block.0.weight", "block5s.1.block.0.weight")  # OMGD's for two teachers
 _PIXEL = ("0", "2", "5")  # without `net.`, which all names share and reading strips
 
 
@@ -83,7 +84,7 @@ def _rebuild(state: State, source: str) -> Discriminator:
 
 def _published(state: State, source: str, expected: DiscriminatorConfig | None) -> Discriminator:
     tensors = state.tensors
-    if _is_shared_patchgan(tensors):
+    if _IS_SHARED(tensors):
         if expected is None:
             raise InputError(
                 f"{source}: is OMGD's discriminator for two teachers, which does not say how many stages they share: "
@@ -143,11 +144,6 @@ def _read_pixelgan(tensors: Tensors) -> Read:
     return PixelGANConfig(**_shape(tensors, names, "")), renamed(names)
 
 
-def _is_shared_patchgan(tensors: Tensors) -> bool:
-    """Whether the names are those of OMGD's discriminator for two teachers."""
-    return "block1s.0.block.0.weight" in tensors and "block5s.1.block.0.weight" in tensors
-
-
 def _shared_patchgan(n_share: int) -> Layout:
     """The layout of OMGD's discriminator for two teachers; its file does not say how many stages they share."""
     names = {}
@@ -159,7 +155,7 @@ def _shared_patchgan(n_share: int) -> Layout:
     def read(tensors: Tensors) -> Read:
         return SharedPatchGANConfig(n_share=n_share, **_shape(tensors, names, ".0")), renamed(names)
 
-    return Layout("shared_patchgan", _is_shared_patchgan, read, **_DISCRIMINATOR)
+    return Layout("shared_patchgan", _IS_SHARED, read, **_DISCRIMINATOR)
 
 
 def _has_kernel(tensors: Tensors, name: str, size: int) -> bool:

@@ -22,7 +22,11 @@ def downloaded(url: str, sha256: str, *, failed: str, remedy: str) -> Path:
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not path.exists():
-        _make(path.parent)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "set TORCH_HOME to another place"
+            raise OutputError(f"{path.parent}: cannot be made ({error.strerror}); {hint}.") from error
         try:
             with _socket_timeout(_TIMEOUT_SECONDS):
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
@@ -36,13 +40,6 @@ def downloaded(url: str, sha256: str, *, failed: str, remedy: str) -> Path:
             f"{path}: a damaged download (SHA-256 {found[:8]} and not {sha256[:8]}); delete it to get it again."
         )
     return path
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); set TORCH_HOME to another place.") from error
 
 
 @contextmanager

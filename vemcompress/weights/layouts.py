@@ -68,6 +68,11 @@ def assemble(
     return network.eval()
 
 
+def has(*names: str) -> Callable[[Tensors], bool]:
+    """Whether all of these names are there."""
+    return lambda tensors: all(name in tensors for name in names)
+
+
 def norm_of(tensors: Tensors, module: str) -> str:
     """The kind of the normalisation layer at this published name."""
     if f"{module}.weight" not in tensors:

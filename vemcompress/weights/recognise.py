@@ -5,9 +5,8 @@ from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Generator
 from vemcompress.weights.layouts import Tensors, convert
 from vemcompress.weights.published.cartoongan import CARTOONGAN
-from vemcompress.weights.published.deep import DEEP_MOBILE_RESNET, DEEP_UNET
-from vemcompress.weights.published.resnet import MOBILE_RESNET, RESNET
-from vemcompress.weights.published.unet import UNET
+from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, RESNET
+from vemcompress.weights.published.unet import DEEP_UNET, UNET
 
 # The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
 LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, RESNET, UNET, CARTOONGAN)

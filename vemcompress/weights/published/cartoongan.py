@@ -1,7 +1,7 @@
 """CartoonGAN's published PyTorch layout: named layers, scale and shift of the norms, eight blocks, BGR images."""
 
 from vemcompress.networks.generators.cartoongan import CartoonGANConfig
-from vemcompress.weights.layouts import Layout, Read, Tensors, shape
+from vemcompress.weights.layouts import Layout, Read, Tensors, has, shape
 
 _BLOCKS = range(4, 12)  # conv04 to conv11
 _NAMES = {"stem": "conv01_1", "stem_norm": "in01_1", "head": "deconv03_1"}
@@ -17,10 +17,6 @@ for _i, _number in enumerate(_BLOCKS):
         _NAMES[f"blocks.{_i}.conv{_layer}"] = f"conv{_number:02}_{_layer}"
         _NAMES[f"blocks.{_i}.norm{_layer}"] = f"in{_number:02}_{_layer}"
 _LEAVES = {"weight": "scale", "bias": "shift"}
-
-
-def _is_cartoongan(tensors: Tensors) -> bool:
-    return "conv01_1.weight" in tensors and "deconv03_1.weight" in tensors
 
 
 def _read(tensors: Tensors) -> Read:
@@ -52,4 +48,4 @@ def _to_rgb(tensors: Tensors) -> Tensors:
     return adapted
 
 
-CARTOONGAN = Layout("cartoongan", _is_cartoongan, _read, _to_rgb)
+CARTOONGAN = Layout("cartoongan", has("conv01_1.weight", "deconv03_1.weight"), _read, _to_rgb)

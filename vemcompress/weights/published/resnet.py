@@ -4,19 +4,25 @@ junyanz/pytorch-CycleGAN-and-pix2pix and mit-han-lab/gan-compression (whose layo
 and 7, blocks from 10, then two transposed convolutions and the 7x7 at +0, +3 and +7; the norm follows each. A block's
 second convolution is `conv_block.5`, or `.6` where a dropout layer was built in. Any number of blocks; widths are
 read layer by layer, so pruned sub-networks load as they are.
+
+OMGD's deep teacher `mobile_deepest_resnet` (bytedance/OMGD) is such a Sequential too, in which each step takes seven
+places instead of three; its widening blocks are as in `unet`.
 """
 
 import re
 from collections.abc import Sequence
 
+from vemcompress.networks.generators.deep import MIDDLE, DeepMobileResNetConfig
 from vemcompress.networks.generators.resnet import MobileResNetConfig, ResNetConfig
-from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, norm_of, renamed, shape
+from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has, norm_of, renamed, shape
+from vemcompress.weights.published.unet import widening_block
 
-BLOCK = re.compile(r"model\.(\d+)\.conv_block\.")
+_BLOCK = re.compile(r"model\.(\d+)\.conv_block\.")
+_TRUNK = 18  # the deep form's first residual block
 
 
 def _is_resnet(tensors: Tensors) -> bool:
-    return "model.1.weight" in tensors and any(BLOCK.match(name) for name in tensors)
+    return "model.1.weight" in tensors and any(_BLOCK.match(name) for name in tensors)
 
 
 def _is_mobile(tensors: Tensors) -> bool:
@@ -25,7 +31,7 @@ def _is_mobile(tensors: Tensors) -> bool:
 
 def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> Read:
     """`out` is where, below a residual convolution's name, its output width can be read."""
-    indices = sorted({int(match[1]) for name in tensors if (match := BLOCK.match(name))})
+    indices = sorted({int(match[1]) for name in tensors if (match := _BLOCK.match(name))})
     if indices != list(range(10, 10 + len(indices))):
         raise Mismatch(f"its residual blocks are not the layers from model.10 on, but start at model.{indices[0]}")
     after = 10 + len(indices)
@@ -36,10 +42,10 @@ def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> Read:
         second = _second(tensors, f"model.{index}.conv_block", out)
         for ours, theirs in (("conv1", 1), ("norm1", 2), ("conv2", second), ("norm2", second + 1)):
             names[f"blocks.{i}.{ours}"] = f"model.{index}.conv_block.{theirs}"
-    return read_shapes(tensors, config, names, [f"model.{index}.conv_block.1{out}" for index in indices])
+    return _read_shapes(tensors, config, names, [f"model.{index}.conv_block.1{out}" for index in indices])
 
 
-def read_shapes(
+def _read_shapes(
     tensors: Tensors, config: type[ResNetConfig], names: dict[str, str], blocks: Sequence[str], step: str = ""
 ) -> Read:
     """The Config by the layers' shapes. `blocks` are the published names of the convolutions that tell the blocks'
@@ -62,5 +68,32 @@ def _second(tensors: Tensors, block: str, out: str) -> int:
     return 6 if weight is not None and weight.dim() == 4 else 5
 
 
+def _read_deep(tensors: Tensors) -> Read:
+    # Besides those of the trunk, one widening block stands in each of the four steps, at its fourth place.
+    indices = sorted({int(match[1]) for name in tensors if (match := _BLOCK.match(name))})
+    trunk = [index for index in indices if index >= _TRUNK][:-2]
+    if len(trunk) <= MIDDLE or indices != [7, 14, *trunk, trunk[-1] + 4, trunk[-1] + 11]:
+        raise Mismatch(f"its residual blocks are at {', '.join(map(str, indices))} of model")
+    after = trunk[-1] + 1
+    if trunk != list(range(_TRUNK, after)):
+        raise Mismatch(f"the blocks in its middle are not the layers from model.{_TRUNK} to model.{after - 1}")
+    names = {"stem": "model.1", "stem_norm": "model.2", "head": f"model.{after + 15}"}
+    for name, first in (("down1", 4), ("down2", 11), ("up1", after), ("up2", after + 7)):
+        names |= {f"{name}.0": f"model.{first}", f"{name}.1": f"model.{first + 1}"}
+        names |= widening_block(f"{name}.3", f"model.{first + 3}")
+        names |= {f"{name}.4": f"model.{first + 4}", f"{name}_norm": f"model.{first + 5}"}
+    wide = (len(trunk) - MIDDLE) // 2
+    mobile = []
+    for i, index in enumerate(trunk):
+        if wide <= i < wide + MIDDLE:
+            names |= widening_block(f"blocks.{i}", f"model.{index}")
+            continue
+        mobile.append(f"model.{index}.conv_block.1.conv.2")
+        places = (("conv1", 1), ("norm1", 2), ("conv2", 6), ("norm2", 7))
+        names |= {f"blocks.{i}.{ours}": f"model.{index}.conv_block.{theirs}" for ours, theirs in places}
+    return _read_shapes(tensors, DeepMobileResNetConfig, names, mobile, step=".0")
+
+
 RESNET = Layout("resnet", _is_resnet, lambda tensors: _read(tensors, ResNetConfig, ""))
 MOBILE_RESNET = Layout("mobile_resnet", _is_mobile, lambda tensors: _read(tensors, MobileResNetConfig, ".conv.2"))
+DEEP_MOBILE_RESNET = Layout("deep_mobile_resnet", has("model.1.weight", "model.7.conv_block.12.weight"), _read_deep)

@@ -1,22 +1,26 @@
-"""The pix2pix U-Net: skip blocks nested in each other, `model.model.1.model.3.model.3...` (Isola et al., junyanz).
+"""U-Nets of skip blocks nested in each other, `model.model.1.model.3.model.3...`: pix2pix's (Isola et al., junyanz) and
+OMGD's deep teacher `unet_deepest_256` (bytedance/OMGD).
 
 A middle block is LeakyReLU 0, convolution 1, norm 2, the next block 3, ReLU 4, transposed convolution 5, norm 6 (and
 perhaps dropout 7). The outermost has no LeakyReLU and no norm, the innermost no norm after its convolution.
+
+The deep one has widening blocks besides, which keep their layers in `conv_block`, with convolutions at 1, 4, 7 and 12,
+each followed by its norm. A middle level: LeakyReLU 0, convolution 1, norm 2, blocks 3 and 4, the next level 5, ReLU 6,
+transposed convolution 7, norm 8, blocks 9 and 10. Outermost: convolution 0, blocks 1 and 2, level 3, blocks 4 and 5,
+ReLU 6, transposed convolution 7.
 """
 
 from collections.abc import Callable
 
+from vemcompress.networks.generators.deep import BLOCKS, DeepUNetConfig
 from vemcompress.networks.generators.unet import UNetConfig
-from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, norm_of, renamed, shape
+from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has, norm_of, renamed, shape
 
-_DEEPEST = 12
-
-
-def _is_unet(tensors: Tensors) -> bool:
-    return "model.model.0.weight" in tensors and "model.model.1.model.1.weight" in tensors
+_DEEPEST = 12  # levels
+_CONVS = (1, 4, 7, 12)  # of a widening block
 
 
-def read_nested(
+def _read_nested(
     tensors: Tensors,
     config: type[UNetConfig],
     *,
@@ -46,4 +50,28 @@ def read_nested(
     return found, renamed(names)
 
 
-UNET = Layout("unet", _is_unet, lambda tensors: read_nested(tensors, UNetConfig, inner=(1, 3), up=(3, 5)))
+def _read_deep(tensors: Tensors) -> Read:
+    def blocks(level: int, block: str) -> dict[str, str]:
+        """Of a level's widening blocks, which follow each other before the next level and after the way up."""
+        down, up = (3, 9) if level else (1, 4)
+        names = {}
+        for i in range(BLOCKS):
+            names |= widening_block(f"down_blocks.{level}.{i}", f"{block}.{down + i}")
+            names |= widening_block(f"up_blocks.{level}.{i}", f"{block}.{up + i}")
+        return names
+
+    return _read_nested(tensors, DeepUNetConfig, inner=(3, 5), up=(7, 7), beside=blocks)
+
+
+def widening_block(ours: str, theirs: str) -> dict[str, str]:
+    """The names of one widening block."""
+    names = {f"{ours}.convs.{i}": f"{theirs}.conv_block.{index}" for i, index in enumerate(_CONVS)}
+    return names | {f"{ours}.norms.{i}": f"{theirs}.conv_block.{index + 1}" for i, index in enumerate(_CONVS)}
+
+
+UNET = Layout(
+    "unet",
+    has("model.model.0.weight", "model.model.1.model.1.weight"),
+    lambda tensors: _read_nested(tensors, UNetConfig, inner=(1, 3), up=(3, 5)),
+)
+DEEP_UNET = Layout("deep_unet", has("model.model.1.conv_block.1.weight", "model.model.3.model.1.weight"), _read_deep)
