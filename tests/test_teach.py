@@ -19,6 +19,7 @@ from vemcompress.commands.distill import distill
 from vemcompress.commands.teach import teach
 from vemcompress.errors import InputError, Interrupted, UsageError
 from vemcompress.runs.best import Score
+from vemcompress.weights.folder import Made
 from vemcompress.weights.loading import load_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -214,6 +215,7 @@ def test_a_run_with_a_student_gives_that_one_alone(teachers, tmp_path):
     assert opening._start_from(teachers["pix2pix"], plan).keys() == {"discriminator"}
     run = Path(shutil.copytree(teachers["pix2pix"], tmp_path / "run"))
     (run / "teacher.safetensors").rename(run / "student.safetensors")
+    Made("distill", "student").write(run)
     assert opening._start_from(run, plan) == {}
 
 
