@@ -17,6 +17,7 @@ from torchvision.models import squeezenet1_1
 from toys import TOY, random, toy_images, toy_teacher, toy_teacher_file
 
 from vemcompress.algorithms import Parts
+from vemcompress.algorithms.kd import KD
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.commands.distill import distill
 from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
@@ -24,10 +25,12 @@ from vemcompress.errors import VemError
 from vemcompress.evaluation import evaluate
 from vemcompress.evaluation.judge import scorer
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
+from vemcompress.gans.adversary import Adversary
 from vemcompress.gans.teachers import Frozen
 from vemcompress.information import build_information
 from vemcompress.information.crd import CRD
 from vemcompress.information.vem import VEM
+from vemcompress.networks.discriminators import PatchGANConfig
 from vemcompress.networks.features import squeezenet_features
 from vemcompress.networks.norms import synchronise
 from vemcompress.system import distributed
@@ -53,7 +56,20 @@ def frozen(information) -> OMGD:
     return OMGD(settings, parts).double().train()
 
 
+def against_an_adversary(information) -> KD:
+    torch.manual_seed(6)
+    parts = Parts(
+        teacher=Frozen(toy_teacher("unet", 0, norm="batch")),
+        student=toy_teacher("unet", 2, width=2, norm="batch"),
+        information=build_information(information, image_channels=3, height=32, width=32),
+        optimizer=Optimizer(2e-4, (0.5, 0.999)),
+    )
+    judge = Adversary.Settings(discriminator=PatchGANConfig(width=4, layers=2, norm="batch"), pool=3)
+    return KD(KD.Settings(feature=1.0, adversary=judge, ema=0.5), parts).double().train()
+
+
 CASES = {
+    "adversary": lambda: against_an_adversary(VEM.Settings(**VEM_SETTINGS)),
     "pix2pix_teachers": lambda: two_teachers(VEM.Settings(**VEM_SETTINGS)),
     "cyclegan": lambda: cyclegan_online(VEM.Settings(**VEM_SETTINGS, start="buffer", buffer=6), pool=3),
     "crd": lambda: frozen(CRD.Settings(memory=3, channels=2, dimension=4)),
