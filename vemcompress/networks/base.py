@@ -48,11 +48,26 @@ class Config(BaseSettings):
     """
 
     batch: ClassVar[int] = 1
+    # The field whose length another width keeps, and the key for that number.
+    counted: ClassVar[tuple[str, str]] = ("", "")
 
     family: str
     in_channels: int = Field(3, ge=1, le=4096)
     out_channels: int = Field(3, ge=1, le=4096)
     norm: Norm = "instance"
+
+    @property
+    def biased(self) -> bool:
+        """Whether the convolutions before a norm have biases."""
+        return self.norm != "batch"
+
+    @classmethod
+    def under(cls, below: dict, above: dict) -> dict:
+        """Another width keeps the number of blocks or levels."""
+        kept, (field, number) = super().under(below, above), cls.counted
+        if "width" in above and above["width"] != below.get("width") and isinstance(below.get(field), list):
+            kept[number] = len(below[field])
+        return kept
 
     def layers(self, height: int, width: int) -> Iterator[Cost]:
         """The cost of every layer on one image of this size."""
@@ -163,6 +178,12 @@ class Generator(nn.Module):
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
         """The image, and the feature maps of the given names."""
         raise NotImplementedError
+
+
+def check_width(width) -> None:
+    """Raises ValueError for a shorthand `width` that is no whole number of at least 1."""
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise ValueError("width must be a whole number of at least 1")
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:
