@@ -15,6 +15,7 @@ from torch.export import Dim
 
 from vemcompress.errors import ExportError
 from vemcompress.export.deploy import Contract, first_line
+from vemcompress.export.session import times
 from vemcompress.export.uint8 import uint8_reference
 
 Shape = tuple[int, int, int, int]
@@ -72,7 +73,7 @@ def check_float(model: nn.Module, exported: onnx.ModelProto, shapes: list[Shape]
         difference = _difference(session, x.numpy(), expected)
         if not difference <= tolerance:  # NaN fails too
             raise ExportError(
-                f"the exported graph differs from PyTorch by {difference:.3g} on {_times(shape)} (allowed: "
+                f"the exported graph differs from PyTorch by {difference:.3g} on {times(shape)} (allowed: "
                 f"{tolerance:.3g}), so no file was written; a random operation, or one that depends on the training "
                 "mode or on the image's size, must be taken out of the network."
             )
@@ -94,7 +95,7 @@ def check_uint8(model: nn.Module, exported: onnx.ModelProto, contract: Contract)
         levels = int(_difference(session, image.numpy(), expected))
         if levels > 1:
             raise ExportError(
-                f"the exported uint8 graph differs from PyTorch by {levels} levels on {_times(shape)} (allowed: 1), "
+                f"the exported uint8 graph differs from PyTorch by {levels} levels on {times(shape)} (allowed: 1), "
                 "so no file was written."
             )
         worst = max(worst, levels)
@@ -131,16 +132,12 @@ def _difference(session: onnxruntime.InferenceSession, values: np.ndarray, expec
     except MemoryError:
         raise
     except Exception as error:
-        raise ExportError(f"ONNX Runtime fails on {_times(values.shape)}: {first_line(error)}") from error
+        raise ExportError(f"ONNX Runtime fails on {times(values.shape)}: {first_line(error)}") from error
     if seen.dtype != expected.dtype:
         raise ExportError(f"the exported graph gives {seen.dtype} instead of {expected.dtype}; no file was written.")
     if seen.shape != expected.shape:
         raise ExportError(
-            f"the exported graph gives {_times(seen.shape)} where PyTorch gives {_times(expected.shape)}, for an input "
-            f"of {_times(values.shape)}; no file was written."
+            f"the exported graph gives {times(seen.shape)} where PyTorch gives {times(expected.shape)}, for an input "
+            f"of {times(values.shape)}; no file was written."
         )
     return float(np.abs(seen.astype(np.float64) - expected.astype(np.float64)).max())
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

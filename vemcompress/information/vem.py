@@ -10,7 +10,7 @@ from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.information.divergence import Divergence
 from vemcompress.information.langevin import langevin
-from vemcompress.losses.energy import contrast, magnitude
+from vemcompress.losses.information import contrast, magnitude
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
 from vemcompress.networks.generators.resnet import ResNetConfig
 from vemcompress.system import distributed

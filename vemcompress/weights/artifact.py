@@ -4,17 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS, parse_config
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.weights import layouts
 from vemcompress.weights.files import write_atomically
-from vemcompress.weights.format import check_version, signature
-from vemcompress.weights.layouts import Mismatch, assemble
+from vemcompress.weights.format import check_version, safetensors_bytes, signature
 from vemcompress.weights.own_class import own_class_bytes
-from vemcompress.weights.tensors import safetensors_bytes
 
 
 def save_generator(
@@ -25,10 +22,7 @@ def save_generator(
     teacher: dict[str, Any] | None = None,
     extra: dict[str, str] | None = None,
 ) -> None:
-    """Write a generator as our artifact, atomically; arguments as `artifact_bytes`.
-
-    Raises OutputError (9).
-    """
+    """Write a generator as our artifact, atomically; arguments as `artifact_bytes`. Raises OutputError (9)."""
     write_atomically(path, artifact_bytes(generator, recipe=recipe, teacher=teacher, extra=extra))
 
 
@@ -69,17 +63,8 @@ def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -
     """The network of an artifact, in eval mode. Raises InputError (4) where the metadata or the tensors do not fit."""
     check_version(metadata, source)
     prepare = use_image_statistics if metadata.get("statistics") == "image" else None
-    try:
-        config = parse_config(json.loads(metadata["config"]))
-        return assemble(config, tensors, prepare=prepare)
-    except ValidationError as error:
-        known = ", ".join(GENERATORS)
-        reason = f"its config is not valid ({error.errors()[0]['msg']}; families: {known})"
-    except (KeyError, ValueError, RecursionError):
-        reason = "its metadata has no readable config"
-    except Mismatch as error:
-        reason = f"its tensors do not fit its config: {error}"
-    raise InputError(f"{source}: damaged artifact, {reason}: make or download it again")
+    families = f"; families: {', '.join(GENERATORS)}"
+    return layouts.rebuild(tensors, metadata, source, "artifact", parse_config, prepare=prepare, families=families)
 
 
 def _uses_image_statistics(generator: Generator) -> bool:

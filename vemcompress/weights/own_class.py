@@ -10,8 +10,7 @@ from torch import nn
 
 from vemcompress.errors import InputError
 from vemcompress.weights.custom import CustomGenerator
-from vemcompress.weights.format import check_version, is_artifact, signature
-from vemcompress.weights.tensors import safetensors_bytes
+from vemcompress.weights.format import check_version, is_artifact, safetensors_bytes, signature
 
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, nn.InstanceNorm2d, nn.PReLU)
 _CHANNELS = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_parameters")
