@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from vemcompress.data.samples import to_network
 from vemcompress.errors import InputError, NumericalError, UsageError
-from vemcompress.evaluation.checks import Checks
+from vemcompress.evaluation.gather import Checks
 from vemcompress.networks.features import FeatureNetwork, squeezenet_embedding
-from vemcompress.weights.download import downloaded
-from vemcompress.weights.features import fill_trunk
+from vemcompress.weights.features import downloaded, fill_trunk
 from vemcompress.weights.safe import read_state
 
 INCEPTION = "inception_pool3"

@@ -14,9 +14,9 @@ from vemcompress import __version__
 from vemcompress.data.images import ImageError, list_images
 from vemcompress.data.samples import batches, default_batch
 from vemcompress.errors import InputError, OutputError, UsageError
-from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
+from vemcompress.evaluation.gather import Checks
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384

@@ -103,14 +103,12 @@ def _group(graph, items, modules: dict[nn.Module, str], prefix: str) -> Group | 
 
 def _slots(layer: nn.Module, path: str, makes: bool, start: int, each: int) -> tuple[Slot, ...] | None:
     """Where channels lie in a layer; None in one that mixes them."""
-    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-        if layer.groups > 1:
-            depthwise = layer.groups == layer.in_channels == layer.out_channels
-            return passes(path, start=start, each=each) if depthwise else None
-        kind = {"transposed": isinstance(layer, nn.ConvTranspose2d), "start": start, "each": each}
-        return writes(path, **kind) if makes else reads(path, **kind)
-    if isinstance(layer, nn.Linear):
-        return writes(path, start=start, each=each) if makes else reads(path, start=start, each=each)
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.groups > 1:
+        depthwise = layer.groups == layer.in_channels == layer.out_channels
+        return passes(path, start=start, each=each) if depthwise else None
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        ends = writes if makes else reads
+        return ends(path, transposed=isinstance(layer, nn.ConvTranspose2d), start=start, each=each)
     if isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d):
         return passes(path, start=start, each=each)
     if isinstance(layer, nn.PReLU):
