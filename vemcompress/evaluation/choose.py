@@ -109,11 +109,9 @@ def real_side(images: ImageSet, real=None) -> Real:
 
 
 def equip(chosen: Chosen, tools: Tools, images: ImageSet, segmenter, weights: dict, real=None) -> None:
-    """Give the metrics meters and extractors, each loaded once, from `weights` by name.
-
-    An extractor that cannot be had is an error where it was asked for, else its metrics are skipped; likewise those
-    that the statistics of `real` do not fit, and an error where these fit none.
-    """
+    """Give the metrics meters and extractors, each loaded once, from `weights` by name. An extractor that cannot be had
+    is an error where it was asked for, else its metrics are skipped; likewise those that the statistics of `real` do
+    not fit, and an error where these fit none."""
     if any(metric.needs.labels for metric in chosen.metrics):
         tools.meter = meters(segmenter, images)
     misfit = None

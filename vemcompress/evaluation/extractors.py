@@ -71,10 +71,8 @@ class Inception(Extractor):
 class SqueezeNet(Extractor):
     """The last map of an ImageNet SqueezeNet 1.1, averaged over its places. A distance on it is not FID.
 
-    `name` is the input convention: `squeezenet1_1` (torchvision's) or `squeezenet1_1_caffe`, or `squeezenet` for the
-    one that the file's name tells; `weights` a file with
-    torchvision's state dict, whole or of the trunk alone. Raises UsageError for another name, InputError for a file
-    that does not fit.
+    `name` is as for `squeezenet_name`; `weights` a file with torchvision's state dict, whole or of the trunk alone.
+    Raises UsageError for another name, InputError for a file that does not fit.
     """
 
     dims = 512

@@ -91,10 +91,8 @@ def statistics_of(
 
 
 def distance(a: Statistics, b: Statistics, device: torch.device | str = "cpu") -> float:
-    """The squared Frechet distance, at least 0; fastest where a set has fewer images than dimensions.
-
-    Raises InputError where the dimensions differ and NumericalError where a value is not finite.
-    """
+    """The squared Frechet distance, at least 0; fastest where a set has fewer images than dimensions. Raises InputError
+    where the dimensions differ and NumericalError where a value is not finite."""
     if a.mu.shape != b.mu.shape or a.sigma.shape != b.sigma.shape:
         raise InputError(
             f"statistics of {a.mu.size} and of {b.mu.size} dimensions cannot be compared; "

@@ -23,10 +23,8 @@ Error = Callable[[Tensor], Exception]
 
 
 class Checks:
-    """Whether results are finite, looked at a batch later on CUDA, when the next one keeps the device busy.
-
-    Elsewhere at once. So an error comes up to one batch late, and never later than `finish`.
-    """
+    """Whether results are finite, looked at a batch later on CUDA, when the next one keeps the device busy; elsewhere
+    at once. So an error comes up to one batch late, and never later than `finish`."""
 
     def __init__(self, device: torch.device | str):
         self._device = torch.device(device)
@@ -68,10 +66,8 @@ def _look(finite: Tensor, error: Error) -> None:
 
 
 class View:
-    """One role's images of a batch in the forms that are measured, each made when it is first asked for.
-
-    `images` are B x C x H x W, a network's floats in about [-1, 1] or uint8.
-    """
+    """One role's images of a batch, B x C x H x W, a network's floats in about [-1, 1] or uint8, in the forms that are
+    measured, each made when it is first asked for."""
 
     def __init__(self, images: Tensor):
         self.images = images
@@ -131,11 +127,9 @@ class Gathered(dict[tuple[str, str], Gather]):
 
 @torch.no_grad()
 def sweep(batches: Iterable[Batch], networks: Mapping[str, nn.Module], gathered: Gathered, device: torch.device) -> int:
-    """Run every network once on this rank's batches, and gather; returns how many images all ranks had.
-
-    Networks run in evaluation mode and get their modes back. Raises NumericalError where an output is not finite,
-    InputError where images differ in shape that are to be compared.
-    """
+    """Run every network once on this rank's batches, in evaluation mode, and gather; returns how many images all ranks
+    had. Raises NumericalError where an output is not finite, InputError where images differ in shape that are to be
+    compared."""
     checks = Checks(device)
 
     def share() -> int:

@@ -1,7 +1,5 @@
-"""What a metric is: what it needs, what it gathers while the images pass by, and the figure that comes of that.
-
-A new one is a file like `fidelity.py` and a line in `choose.METRICS`.
-"""
+"""What a metric is: what it needs, what it gathers while the images pass by, and the figure that comes of that. A new
+one is a file like `fidelity.py` and a line in `choose.METRICS`."""
 
 import sys
 from abc import ABC, abstractmethod

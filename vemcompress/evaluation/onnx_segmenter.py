@@ -25,10 +25,8 @@ from vemcompress.export.session import open_onnx, times
 
 
 class OnnxSegmenter(Segmenter):
-    """A graph as a segmenter. Images are resized (bilinear) only for a graph that takes no other size.
-
-    Raises InputError (4) where the file is no segmentation network, UsageError (2) for a device that cannot be used.
-    """
+    """A graph as a segmenter. Images are resized (bilinear) only for a graph that takes no other size. Raises
+    InputError (4) where the file is no segmentation network, UsageError (2) for a device that cannot be used."""
 
     def __init__(self, path: str | os.PathLike, *, device: str = "cpu"):
         self._model = model = open_onnx(path, device=device)
@@ -107,10 +105,8 @@ class OnnxSegmenter(Segmenter):
 
 
 def open_segmenter(path: str | os.PathLike, *, device: str = "cpu") -> Segmenter:
-    """A segmenter of a file: an .onnx graph, or else the weights of DRN-D-105 for Cityscapes.
-
-    Raises InputError (4) for a file that is absent or neither, UsageError (2) for a device that cannot be used.
-    """
+    """A segmenter of a file: an .onnx graph, or else the weights of DRN-D-105 for Cityscapes. Raises InputError (4) for
+    a file that is absent or neither, UsageError (2) for a device that cannot be used."""
     if Path(path).suffix.lower() == ".onnx":
         return OnnxSegmenter(path, device=device)
     return load_drn(path, device)

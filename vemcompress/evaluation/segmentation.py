@@ -26,11 +26,8 @@ _MAX_CLASSES = 255
 
 
 def confusion(truth: Tensor, prediction: Tensor, classes: int, ignore: int = IGNORE) -> Tensor:
-    """How often a pixel of class i was taken for j: classes x classes int64 on the CPU.
-
-    `truth` and `prediction` are integers of one shape; pixels whose truth is `ignore` do not count. All others must
-    be within the classes.
-    """
+    """How often a pixel of class i was taken for j: classes x classes int64 on the CPU. `truth` and `prediction` are
+    integers of one shape, within the classes; pixels whose truth is `ignore` do not count."""
     counted = truth != ignore
     pairs = truth[counted].long() * classes + prediction[counted].long()
     return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
@@ -58,12 +55,9 @@ def pixel_accuracy(matrix: Tensor) -> float:
 
 
 class Miou(Gather):
-    """mIoU of images that come in batches.
-
-    `classes` is the number of classes, or their names; `ignore` the label value that does not count (255 in
-    Cityscapes' train ids). Raises UsageError for an impossible number of classes, InputError for a segmenter with
-    another one.
-    """
+    """mIoU of images that come in batches. `classes` is the number of classes, or their names; `ignore` the label value
+    that does not count (255 in Cityscapes' train ids). Raises UsageError for an impossible number of classes,
+    InputError for a segmenter with another one."""
 
     def __init__(self, segmenter: Segmenter, classes: int | Sequence[str], ignore: int = IGNORE):
         names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
@@ -102,10 +96,8 @@ class Miou(Gather):
         self.matrix, self.images, self._sizes = sum(matrices), sum(images), set().union(*sizes)
 
     def result(self) -> dict:
-        """`miou` and `pixel_accuracy` in [0, 1], `iou` by class (None for a class that never appears).
-
-        Raises InputError where no pixel counted.
-        """
+        """`miou` and `pixel_accuracy` in [0, 1], `iou` by class (None for a class that never appears). Raises
+        InputError where no pixel counted."""
         if not self.matrix.any():
             raise InputError(
                 f"mIoU: not one labelled pixel in {self.images} label maps (label {self.ignore} is ignored); give "
@@ -144,11 +136,8 @@ def lacks_labels(images: ImageSet) -> str | None:
 
 
 def meters(segmenter: Segmenter, images: ImageSet) -> Callable[[], Miou]:
-    """What makes a new mIoU against the label maps of `images`, which have some.
-
-    A void that has a channel of its own behind the classes is none of the segmenter's. Raises InputError for a
-    segmenter of other classes.
-    """
+    """What makes a new mIoU against the label maps of `images`, which have some. A void that has a channel of its own
+    behind the classes is none of the segmenter's. Raises InputError for a segmenter of other classes."""
     labels = images.pairs.labels
     classes, ignore = labels.classes, IGNORE if labels.void is None else labels.void
     if labels.ids != "index":

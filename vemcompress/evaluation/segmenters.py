@@ -51,10 +51,8 @@ class DRNSegmenter(Segmenter):
 
 
 def load_drn(path: str | os.PathLike, device: torch.device | str = "cpu") -> DRNSegmenter:
-    """DRN-D-105 with the weights of a file such as `drn-d-105_ms_cityscapes.pth`.
-
-    Raises InputError (4) where the file cannot be read safely or holds another network's weights.
-    """
+    """DRN-D-105 with the weights of a file such as `drn-d-105_ms_cityscapes.pth`. Raises InputError (4) where the file
+    cannot be read safely or holds another network's weights."""
     with torch.device("meta"):
         network = DRN()
     fill_drn(network, read_state(path).tensors, str(path))
@@ -100,12 +98,9 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def class_map(scores: Tensor, height: int, width: int) -> Tensor:
-    """What one image's scores (classes x h x w, floats) or class numbers (h x w, integers) say at another size:
-    height x width int64.
-
-    Scores are interpolated linearly (with antialiasing where they shrink, as Pillow does), then the largest wins, the
-    first of equal ones; class numbers take their nearest.
-    """
+    """What one image's scores (classes x h x w, floats) or class numbers (h x w, integers) say at another size: height
+    x width int64. Scores are interpolated linearly (antialiased where they shrink, as Pillow does), then the first
+    largest wins; class numbers take their nearest."""
     if not scores.is_floating_point():
         return F.interpolate(scores[None, None].double(), (height, width), mode="nearest-exact")[0, 0].long()
     best = winner = None

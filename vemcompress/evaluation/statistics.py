@@ -92,9 +92,7 @@ def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:
 
 def load_statistics(path: str | os.PathLike) -> Statistics:
     """Read an .npz of ours or of pytorch-fid's kind (`mu`: D, `sigma`: D x D). Raises InputError for all others.
-
-    Nothing is unpickled, and the shapes that the file declares are checked before memory is taken.
-    """
+    Nothing is unpickled, and the declared shapes are checked before memory is taken."""
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:

@@ -23,9 +23,7 @@ Shape = tuple[int, int, int, int]
 
 def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto:
     """A deployment copy as ONNX: `x`, float32 N x C x H x W, to `y`, with N, H and W dynamic and the weights inside.
-
-    Raises ExportError (7) for what the exporter cannot take.
-    """
+    Raises ExportError (7) for what the exporter cannot take."""
     multiple, unit = contract.multiple, contract.unit
     # Multiples let the tracer see that halves meet again (U-Net skips); a plain Dim would be refused for no reason.
     sides = (multiple * Dim("h"), multiple * Dim("w")) if multiple > 1 else (Dim.AUTO, Dim.AUTO)
@@ -82,10 +80,8 @@ def check_float(model: nn.Module, exported: onnx.ModelProto, shapes: list[Shape]
 
 
 def check_uint8(model: nn.Module, exported: onnx.ModelProto, contract: Contract) -> tuple[int, list[Shape]]:
-    """The largest difference in levels and the N x H x W x C shapes compared; raises ExportError (7) above 1.
-
-    The sizes are odd on purpose: none is a multiple of what the network takes, one is smaller than its least.
-    """
+    """The largest difference in levels and the N x H x W x C shapes compared; raises ExportError (7) above 1. The sizes
+    are odd on purpose: none is a multiple of what the network takes, one is smaller than its least."""
     session, worst, unit, channels = _session(exported), 0, contract.unit, contract.in_channels
     generator = torch.Generator().manual_seed(0)
     shapes = [(1, 7, 5, channels), (2, unit - 3, unit // 2 + 1, channels), (1, unit + 1, unit - 1, channels)]

@@ -20,10 +20,8 @@ LARGEST = 2**14  # pixels of a side
 @dataclass
 class OnnxModel:
     """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3).
-
     `fixed_size` is the (H, W) of a graph that takes no other; `assumed` says what no metadata told and was taken for
-    granted ("" where the file says it).
-    """
+    granted ("" where the file says it)."""
 
     path: Path
     session: onnxruntime.InferenceSession

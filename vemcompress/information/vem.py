@@ -128,9 +128,7 @@ class VEM(Information):
 
     def monitor(self, out: Output) -> dict[str, Tensor]:
         """For the log: mean E(t, s) - E(t~, s), mean |E| of both, and mean |t~ - t_0|, from what is computed already.
-
-        The energies are those before theta moves in this step.
-        """
+        The energies are those before theta moves in this step."""
         positive, negative = out.energies
         return {
             "energy_gap": contrast(positive, negative),

@@ -29,10 +29,8 @@ class _Products(torch.autograd.Function):
 
 
 def style(teachers: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """Mean absolute difference of the Gram matrices, summed over the layers and the teachers (OMGD's style loss).
-
-    By layer, the maps of n teachers' images one after another, n B x C x H x W, and the student's, B x C x H x W.
-    """
+    """Mean absolute difference of the Gram matrices, summed over the layers and the teachers (OMGD's style loss). By
+    layer, the maps of n teachers' images one after another, n B x C x H x W, and the student's, B x C x H x W."""
     return sum(_distance(gram(t.detach()), gram(s)) for t, s in zip(teachers, student, strict=True))
 
 

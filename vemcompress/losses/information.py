@@ -27,11 +27,8 @@ def info_nce(anchors: Tensor, positives: Tensor, memory: Tensor, temperature: fl
 
 
 def contrast(positive: Tensor, negative: Tensor) -> Tensor:
-    """Mean E(t, s) - mean E(t~, s).
-
-    Its gradient in theta is eq. 6, which tightens the bound; its gradient in the student through s is eq. 9, which
-    raises it.
-    """
+    """Mean E(t, s) - mean E(t~, s). Its gradient in theta is eq. 6, which tightens the bound; that in the student
+    through s is eq. 9, which raises it."""
     return positive.mean() - negative.mean()
 
 

@@ -42,10 +42,8 @@ class LatentInput:
 
 
 class Config(BaseSettings):
-    """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them.
-
-    `batch` is the published batch size of training such a network.
-    """
+    """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them. `batch` is
+    the published batch size of training such a network."""
 
     batch: ClassVar[int] = 1
     # The field whose length another width keeps, and the key for that number.
@@ -149,10 +147,8 @@ class Generator(nn.Module):
         return ()
 
     def groups(self) -> tuple[Group, ...]:
-        """The channels that can be removed, in groups that only go together, from the input to the output.
-
-        Raises UsageError for an architecture that has none.
-        """
+        """The channels that can be removed, in groups that only go together, from the input to the output. Raises
+        UsageError for an architecture that has none."""
         raise UsageError(f"{self.family}: the channels of this architecture cannot be removed; distil it instead.")
 
     def narrower(self, groups: Sequence[Group], widths: Mapping[str, int]) -> "Generator":

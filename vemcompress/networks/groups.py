@@ -29,10 +29,8 @@ def narrowed(tensors: Mapping[str, Tensor], groups: Sequence[Group], kept: Kept)
 
 
 def cut(network: Generator, kept: Kept) -> Generator:
-    """A generator of its own that has the kept channels alone, with their weights and a Config of its widths.
-
-    Raises ValueError for a group that the network does not have, and for one of which nothing is kept.
-    """
+    """A generator of its own that has the kept channels alone, with their weights and a Config of its widths. Raises
+    ValueError for a group that the network does not have, and for one of which nothing is kept."""
     groups = network.groups()
     _check(groups, kept)
     small = network.narrower(groups, {name: _count(k) for name, k in kept.items()})

@@ -105,10 +105,8 @@ def class_wanted(metadata: dict[str, str], source: str) -> InputError:
 
 
 def narrow_as_saved(network: nn.Module, metadata: dict[str, str], source: str) -> None:
-    """Give a new network of the class the channels that the file says, with empty weights, in place.
-
-    Raises InputError where the class has other layers, or fewer channels than the file.
-    """
+    """Give a new network of the class the channels that the file says, with empty weights, in place. Raises InputError
+    where the class has other layers, or fewer channels than the file."""
     check_version(metadata, source)
     try:
         saved = json.loads(metadata["layers"])

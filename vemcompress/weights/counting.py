@@ -12,10 +12,8 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def macs_by_hooks(module: nn.Module, in_channels: int, height: int, width: int, device: str = "cpu") -> Cost:
-    """Parameters and MACs of any network for one image, counted while it runs: convolutions, linear layers and norms.
-
-    The conventions are those of `networks.cost`. Raises InputError where the network does not run at this size.
-    """
+    """Parameters and MACs (as `networks.cost`) of any network for one image, counted while it runs: convolutions,
+    linear layers and norms. Raises InputError where the network does not run at this size."""
     seen: list[Cost] = []
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

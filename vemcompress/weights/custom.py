@@ -47,10 +47,8 @@ class CustomGenerator(Generator):
         return self.module(x), {}
 
     def groups(self) -> tuple[Group, ...]:
-        """As Torch-Pruning traces them, of which each is tried; the first call takes seconds.
-
-        Raises what `traced.traced_groups` raises, and InputError where no channels can be removed.
-        """
+        """As Torch-Pruning traces them, of which each is tried; the first call takes seconds. Raises what
+        `traced.traced_groups` raises, and InputError where no channels can be removed."""
         if self._groups is None:
             self._groups = traced_groups(self.module, self.name, self.in_channels, prefix="module.")
             self._groups = tuple(group for group in self._groups if self._can_lose(group))
@@ -120,10 +118,8 @@ class CustomGenerator(Generator):
 
 
 def build_custom(class_path: str) -> nn.Module:
-    """The module that `module:Class` makes when called without arguments, imported from the working folder.
-
-    This runs the user's own code, which is what `--teacher-class` asks for. Raises UsageError (2) or InputError (4).
-    """
+    """The module that `module:Class` makes when called without arguments, imported from the working folder. This runs
+    the user's own code, which is what `--teacher-class` asks for. Raises UsageError (2) or InputError (4)."""
     module_name, _, class_name = class_path.partition(":")
     if not class_name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
         raise UsageError(f"--teacher-class {class_path!r}: must be module:Class, such as mynet:Generator")

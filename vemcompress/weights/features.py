@@ -21,11 +21,9 @@ _TIMEOUT_SECONDS = 30.0
 
 
 def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | None:
-    """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`.
-
-    Raises RecipeError where weights are needed and not given, InputError where they do not fit, NetworkError where
-    VGG's cannot be downloaded.
-    """
+    """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`. Raises RecipeError where
+    weights are needed and not given, InputError where they do not fit, NetworkError where VGG's cannot be
+    downloaded."""
     if name == "none":
         return None
     if weights is None and name != "vgg16":
@@ -39,10 +37,8 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | Non
 
 
 def fill_trunk(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, weights: str | Path | None) -> None:
-    """Take the trunk's tensors, with or without torchvision's `features.` before their names; every one must fit.
-
-    Raises InputError naming the first that does not; `weights` is the file's name.
-    """
+    """Take the trunk's tensors, with or without torchvision's `features.` before their names. Raises InputError naming
+    the first that does not fit; `weights` is the file's name."""
     trunk = {k.removeprefix("features."): v for k, v in tensors.items()}
     for key, value in network.layers.state_dict().items():
         if key not in trunk or trunk[key].shape != value.shape:

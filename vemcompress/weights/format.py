@@ -39,10 +39,8 @@ def check_version(metadata: dict[str, str], source: str) -> None:
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """A .safetensors file's content; equal tensors and metadata give equal bytes.
-
-    The library writes its header's keys in an order that changes from call to call, so they are sorted here.
-    """
+    """A .safetensors file's content; equal tensors and metadata give equal bytes. The library writes its header's keys
+    in an order that changes from call to call, so they are sorted here."""
     # A copy of each tensor: safetensors refuses to write two names for one memory.
     data = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, dict(metadata or {}))
     length = int.from_bytes(data[:8], "little")

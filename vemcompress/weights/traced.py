@@ -1,7 +1,5 @@
 """Channel groups of a network of the user's own class, from Torch-Pruning's dependency graph (Fang et al., CVPR 2023).
-
-Only the graph is used: cutting and saving are our own.
-"""
+Only the graph is used: cutting and saving are our own."""
 
 import copy
 import warnings
@@ -51,10 +49,8 @@ def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = ""
 
 
 def cut_and_compared(network: Generator, kept: Mapping[str, Tensor]) -> Generator:
-    """The cut network of a class whose groups were traced, whose image is that of the masked one for some noise.
-
-    Raises InputError where it is not, or where the cut network does not run.
-    """
+    """The cut network of a class whose groups were traced, whose image is that of the masked one for some noise. Raises
+    InputError where it is not, or where the cut network does not run."""
     reason = "the image is another one"
     try:
         small = cut(network, kept)

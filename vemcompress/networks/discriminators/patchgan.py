@@ -100,11 +100,9 @@ class PixelGAN(Discriminator):
 
 
 class SharedPatchGANConfig(PatchGANConfig):
-    """`multi_n_layers`, OMGD's for two teachers: two copies of each of PatchGAN's five stages.
-
-    The first `n_share` stages are one for both teachers. Parameters count both copies, as published; MACs are those
-    of judging for one teacher.
-    """
+    """`multi_n_layers`, OMGD's for two teachers: two copies of each of PatchGAN's five stages, of which the first
+    `n_share` are one for both. Parameters count both copies, as published; MACs are those of judging for one
+    teacher."""
 
     family: Literal["shared_patchgan"] = "shared_patchgan"
     in_channels: int = Field(6, ge=1, le=4096)

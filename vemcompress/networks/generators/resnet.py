@@ -19,10 +19,8 @@ _WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 
 
 class ResNetConfig(Config):
-    """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width.
-
-    `width = n` stands for (n, 2n, 4n, 2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number.
-    """
+    """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width. `width = n` stands for (n, 2n, 4n,
+    2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number."""
 
     counted: ClassVar = ("blocks", "blocks")
     replaces: ClassVar = {"width": ("widths",)}
@@ -140,10 +138,8 @@ class _SeparableConv(nn.Module):
 
 
 class ResNet(Generator):
-    """Reflection-padded 7x7, two strided convolutions, residual blocks, two transposed convolutions, 7x7, tanh.
-
-    Taps: `down1`, `down2` (after ReLU), `block1` to `blockN`, `up1`, `up2`.
-    """
+    """Reflection-padded 7x7, two strided convolutions, residual blocks, two transposed convolutions, 7x7, tanh. Taps:
+    `down1`, `down2` (after ReLU), `block1` to `blockN`, `up1`, `up2`."""
 
     config_class = ResNetConfig
     multiple = 4

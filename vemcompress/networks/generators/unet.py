@@ -134,9 +134,7 @@ class UNet(Generator):
 
     def groups(self) -> tuple[Group, ...]:
         """`down1`, ... as the taps; `upK` are the channels that enter the K-th transposed convolution beside the skip.
-
-        The innermost level has no skip, so the last `up` is one level further out.
-        """
+        The innermost level has no skip, so the last `up` is one level further out."""
         found, last = {}, len(self.downs) - 1
         for level, width in enumerate(self.config.down):
             slots = [*writes(f"downs.{level}"), *reads(f"ups.{level}", transposed=True)]
