@@ -98,10 +98,8 @@ class Tools:
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """`higher`: whether that is better. Metrics that gather the same have one name for it, `gathers`.
-
-    Roles are those of networks (`student`, `best`, `teacher`, or a candidate's name), `target` and `real`.
-    """
+    """`higher`: whether that is better. Metrics that gather the same have one name for it, `gathers`. Roles are those
+    of networks (`student`, `best`, `teacher`, or a candidate's name), `target` and `real`."""
 
     name: str
     higher: bool

@@ -47,10 +47,8 @@ def _distance(teachers: Tensor, student: Tensor) -> Tensor:
 
 def channel_distillation(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
     """Eq. 13-14: squared distance of the channels' spatial means, averaged over batch and channels, summed over taps.
-
     The n-th maps of both have equal C; the teacher's side is a constant, and may be `channel_means` already, which are
-    their own means. Returns a scalar.
-    """
+    their own means. Returns a scalar."""
     return sum(F.mse_loss(channel_means(s), channel_means(t.detach())) for t, s in zip(teacher, student, strict=True))
 
 

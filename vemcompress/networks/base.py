@@ -207,11 +207,9 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def use_image_statistics(network: nn.Module) -> None:
-    """Make every BatchNorm2d normalise each image by its own statistics, in place.
-
-    Pix2Pix generators were published with a test that leaves BatchNorm in training mode at batch 1; normalising each
-    image by itself is exactly that, and does not make an image depend on its neighbours in a batch.
-    """
+    """Make every BatchNorm2d normalise each image by its own statistics, in place. Pix2Pix generators were published
+    with a test that leaves BatchNorm in training mode at batch 1; this is exactly that, and does not make an image
+    depend on its neighbours in a batch."""
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
             layer = InstanceNorm2d(module.num_features, eps=module.eps, affine=module.affine)

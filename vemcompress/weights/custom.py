@@ -15,8 +15,7 @@ from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut, narrowed, set_sizes, sizes
 from vemcompress.networks.slots import Group
-from vemcompress.weights.counting import first_line, macs_by_hooks
-from vemcompress.weights.traced import cut_and_compared, traced_groups
+from vemcompress.weights.traced import cut_and_compared, first_line, macs_by_hooks, traced_groups
 
 _PROBE = 64
 

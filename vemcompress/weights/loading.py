@@ -64,7 +64,9 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
     digest = sha256_file(path)
     generator, origin = _build(state, name, class_path)
     if norm == "batch":
-        _normalise_by_image(generator, name)
+        if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
+            raise RecipeError(f"{name}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
+        use_image_statistics(generator)
     return Loaded(generator, name, digest, origin, revision, licence, norm, state.metadata)
 
 
@@ -97,12 +99,6 @@ def _build(state: State, source: str, class_path: str | None) -> tuple[Generator
         return rebuild(state.tensors, state.metadata, source), "artifact"
     generator, layout = recognise(state.tensors, source)
     return generator, f"published:{layout}"
-
-
-def _normalise_by_image(generator: Generator, source: str) -> None:
-    if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
-        raise RecipeError(f"{source}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
-    use_image_statistics(generator)
 
 
 def weights_of(path: Path) -> Path:

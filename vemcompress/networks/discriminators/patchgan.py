@@ -116,11 +116,9 @@ class SharedPatchGANConfig(PatchGANConfig):
 
 
 class SharedPatchGAN(Discriminator):
-    """PatchGAN for the images of two teachers, `stages[i][copy]`.
-
-    Of a shared stage (the first `n_share`) both use copy 1, and copy 0 is dead: kept as published, without gradients
-    ever. Of the others the wide teacher uses copy 0, the deep one copy 1.
-    """
+    """PatchGAN for the images of two teachers, `stages[i][copy]`. Of a shared stage (the first `n_share`) both use copy
+    1, and copy 0 is dead: kept as published, without gradients ever. Of the others the wide teacher uses copy 0, the
+    deep one copy 1."""
 
     config_class = SharedPatchGANConfig
 

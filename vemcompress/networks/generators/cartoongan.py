@@ -30,11 +30,8 @@ class CartoonGANConfig(ResNetConfig):
 
 
 class CartoonGAN(ResNet):
-    """A ResNet generator with doubled down and up stages. Taps as `ResNet`: `down1`, `down2`, `block1`.., `up1`, `up2`.
-
-    The published network works in BGR; loading reverses the channels of its first and last convolution, so that this
-    one takes and returns RGB.
-    """
+    """A ResNet generator with doubled down and up stages, and taps as `ResNet`. The published network works in BGR;
+    loading reverses the channels of its first and last convolution, so that this one takes and returns RGB."""
 
     config_class = CartoonGANConfig
 

@@ -16,11 +16,9 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """x + f(x) on n channels: 1x1 to 4n, 3x3, 1x1 back to n, 3x3, each with its norm, ReLU between.
-
-    As published, the reflection padding of the first 3x3 is put before the 1x1, so the norm between them has the
-    padded border in its statistics.
-    """
+    """x + f(x) on n channels: 1x1 to 4n, 3x3, 1x1 back to n, 3x3, each with its norm, ReLU between. As published, the
+    reflection padding of the first 3x3 is put before the 1x1, so the norm between them has the padded border in its
+    statistics."""
 
     def __init__(self, channels: int, norm: Norm):
         super().__init__()
