@@ -156,7 +156,7 @@ class Generator(nn.Module):
         config = self.config.with_widths(widths)
         with torch.device("meta"):
             small = type(self)(config)
-            if config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in self.modules()):
+            if uses_image_statistics(self):
                 use_image_statistics(small)
         return small
 
@@ -204,6 +204,11 @@ def init_weights(network: nn.Module) -> None:
 def count_parameters(network: nn.Module) -> int:
     """Learnable parameters; buffers are not counted."""
     return sum(p.numel() for p in network.parameters())
+
+
+def uses_image_statistics(network: Generator) -> bool:
+    """Whether `use_image_statistics` replaced the BatchNorms of a network that its Config builds with them."""
+    return network.config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
 
 def use_image_statistics(network: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS, parse_config
-from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.networks.base import Generator, use_image_statistics, uses_image_statistics
 from vemcompress.weights import layouts
 from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.files import write_atomically
@@ -24,16 +24,9 @@ _CHANNELS = ("in_channels", "out_channels", "groups", "in_features", "out_featur
 _OUTPUTS = ("out_channels", "out_features", "num_features", "num_parameters")
 
 
-def save_generator(
-    path: str | Path,
-    generator: Generator,
-    *,
-    recipe: str = "",
-    teacher: dict[str, Any] | None = None,
-    extra: dict[str, str] | None = None,
-) -> None:
-    """Write a generator as our artifact, atomically; arguments as `artifact_bytes`. Raises OutputError (9)."""
-    write_atomically(path, artifact_bytes(generator, recipe=recipe, teacher=teacher, extra=extra))
+def save_generator(path: str | Path, generator: Generator, **about) -> None:
+    """Write a generator as our artifact, atomically; keywords as for `artifact_bytes`. Raises OutputError (9)."""
+    write_atomically(path, artifact_bytes(generator, **about))
 
 
 def artifact_bytes(
@@ -50,22 +43,11 @@ def artifact_bytes(
         return _own_class_bytes(generator, metadata)
     metadata |= signature(generator.config.family) | {
         "config": generator.config.model_dump_json(),
-        "statistics": "image" if _uses_image_statistics(generator) else "stored",
-        "input": json.dumps(input_convention(generator)),
+        "statistics": "image" if uses_image_statistics(generator) else "stored",
     }
+    takes = {"order": "RGB", "range": [-1, 1], "layout": "NCHW", "channels": generator.config.in_channels}
+    metadata["input"] = json.dumps(takes | {"multiple": generator.multiple, "min_size": generator.min_size})
     return safetensors_bytes(generator.state_dict(), metadata)
-
-
-def input_convention(generator: Generator) -> dict[str, Any]:
-    """What the network takes: channel order, value range, axes, and the sizes that it can work on."""
-    return {
-        "order": "RGB",
-        "range": [-1, 1],
-        "layout": "NCHW",
-        "channels": generator.config.in_channels,
-        "multiple": generator.multiple,
-        "min_size": generator.min_size,
-    }
 
 
 def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -> Generator:
@@ -74,11 +56,6 @@ def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -
     prepare = use_image_statistics if metadata.get("statistics") == "image" else None
     families = f"; families: {', '.join(GENERATORS)}"
     return layouts.rebuild(tensors, metadata, source, "artifact", parse_config, prepare=prepare, families=families)
-
-
-def _uses_image_statistics(generator: Generator) -> bool:
-    """Whether `use_image_statistics` replaced the BatchNorms of a network that its Config builds with them."""
-    return generator.config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in generator.modules())
 
 
 def _own_class_bytes(generator: CustomGenerator, metadata: dict[str, str]) -> bytes:
