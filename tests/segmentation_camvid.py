@@ -16,13 +16,13 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
+from miou_files import evaluate_miou
 from torch import Tensor, nn
 
 from vemcompress.data.images import list_images, read_image, to_square
 from vemcompress.data.indices import VOID, nearest_square
 from vemcompress.data.labels import LabelMaps
 from vemcompress.evaluation.onnx_segmenter import open_segmenter
-from vemcompress.evaluation.segmentation import evaluate_miou
 from vemcompress.weights.files import write_atomically
 
 CLASSES = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vemcompress.information.langevin import langevin
+from vemcompress.information.vem import langevin
 from vemcompress.networks.energy import EnergyConfig, EnergyModel, SpectralLayer
 
 

@@ -7,10 +7,9 @@ from torch import nn
 from vemcompress.data import samples
 from vemcompress.errors import NumericalError
 from vemcompress.evaluation import distances
-from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.distances import Features
 from vemcompress.evaluation.fidelity import Sum
-from vemcompress.evaluation.gather import Views
+from vemcompress.evaluation.gather import Checks, Views
 
 GOOD, BAD = torch.ones(2, 3), torch.tensor([[1.0, 2.0], [1.0, float("nan")]])
 

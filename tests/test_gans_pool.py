@@ -5,7 +5,7 @@ from safetensors.torch import load
 from toys import random
 
 from vemcompress.gans.pool import ImagePool
-from vemcompress.weights.tensors import safetensors_bytes
+from vemcompress.weights.format import safetensors_bytes
 
 
 def numbered(*numbers: int) -> torch.Tensor:

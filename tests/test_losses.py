@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vemcompress.losses import energy, features, image
+from vemcompress.losses import features, image
+from vemcompress.losses import information as energy
 
 
 def plain_ssim(a, b):

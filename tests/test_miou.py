@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from miou_files import Miou, evaluate_miou
 from PIL import Image
 from published import randomise
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import segmenters
-from vemcompress.evaluation.segmentation import Miou, confusion, evaluate_miou, iou_per_class, mean_iou, pixel_accuracy
+from vemcompress.evaluation.segmentation import confusion, iou_per_class, mean_iou, pixel_accuracy
 from vemcompress.evaluation.segmenters import DRNSegmenter, Segmenter, class_map, load_drn
 from vemcompress.networks.segmentation import DRN
 

@@ -7,12 +7,12 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from miou_files import evaluate_miou
 from onnx import TensorProto, helper
 from PIL import Image
 
 from vemcompress.errors import InputError
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter, open_segmenter
-from vemcompress.evaluation.segmentation import evaluate_miou
 
 FREE = ("n", 3, "h", "w")
 

@@ -16,8 +16,8 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.networks.groups import at, cut, masked
 from vemcompress.pruning import PRUNERS
 from vemcompress.pruning.budget import prune_network
-from vemcompress.weights.counting import macs_by_hooks
 from vemcompress.weights.loading import load
+from vemcompress.weights.traced import macs_by_hooks
 
 CODE = """
     import torch

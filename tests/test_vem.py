@@ -5,7 +5,7 @@ import torch
 from toys import random, toy_algorithm
 
 from vemcompress.data.batch import Batch
-from vemcompress.losses.energy import contrast, magnitude
+from vemcompress.losses.information import contrast, magnitude
 from vemcompress.training.optimizers import Runner
 
 

@@ -9,8 +9,8 @@ import torch
 from vemcompress.commands.inspect import describe
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks import build_generator, parse_config
-from vemcompress.weights.counting import macs_by_hooks
 from vemcompress.weights.loading import load
+from vemcompress.weights.traced import macs_by_hooks
 
 CODE = """
     import torch

@@ -5,8 +5,8 @@ from typing import Any
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
-from vemcompress.weights.counting import macs_by_hooks
 from vemcompress.weights.loading import Loaded
+from vemcompress.weights.traced import macs_by_hooks
 
 
 def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:

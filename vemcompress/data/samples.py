@@ -51,11 +51,8 @@ class Batch:
 
 
 class Samples:
-    """The images of a set at its size, neither cropped nor flipped, for networks of these channels.
-
-    Among several ranks each reads its share. Raises RecipeError or InputError where the images cannot have so many
-    channels.
-    """
+    """The images of a set at its size, neither cropped nor flipped, for networks of these channels. Among several ranks
+    each reads its share. Raises RecipeError or InputError where the images cannot have so many channels."""
 
     def __init__(self, images: ImageSet, channels: tuple[int, int], *, truths: bool = False):
         self.pairs, self.size, self.paths = images.pairs, images.settings.size, images.paths
@@ -104,11 +101,9 @@ def default_batch(device: torch.device, size: int | None) -> int:
 def batches(
     paths: Sequence[Path], size: int | None, batch: int, on_bad: OnBad, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[list[Path], Tensor]]:
-    """Paths and their images, B x 3 x H x W uint8 RGB on `device`, in the given order.
-
-    Images are resized to `size` x `size`; with None they keep their size, and a batch ends where the size changes.
-    An image that cannot be read is given to `on_bad` and left out.
-    """
+    """Paths and their images, B x 3 x H x W uint8 RGB on `device`, in the given order. Images are resized to `size` x
+    `size`; with None they keep their size, and a batch ends where the size changes. An image that cannot be read is
+    given to `on_bad` and left out."""
 
     def read(index: int) -> tuple[Path, np.ndarray]:
         image = read_image(paths[index])

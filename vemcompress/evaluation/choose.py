@@ -45,10 +45,8 @@ class Chosen:
 
 def choose(names: Sequence[str] | None, given: Given) -> Chosen:
     """Choose the metrics; None means all that are offered, such as distances to the teacher where nothing is real.
-
     Those on features come last, in the order in which they were asked for. Raises UsageError for an unknown name, for
-    one asked for that lacks its input, and where nothing is left.
-    """
+    one asked for that lacks its input, and where nothing is left."""
     if unknown := [name for name in names or () if name not in METRICS]:
         raise UsageError(f"metric {unknown[0]!r} is not known; the known ones are {', '.join(METRICS)}.")
     chosen = Chosen([], bool(names))
@@ -109,11 +107,9 @@ def real_side(images: ImageSet, real=None) -> Real:
 
 
 def equip(chosen: Chosen, tools: Tools, images: ImageSet, segmenter, weights: dict, real=None) -> None:
-    """Give the metrics meters and extractors, each loaded once, from `weights` by name.
-
-    An extractor that cannot be had is an error where it was asked for, else its metrics are skipped; likewise those
-    that the statistics of `real` do not fit, and an error where these fit none.
-    """
+    """Give the metrics meters and extractors, each loaded once, from `weights` by name. An extractor that cannot be had
+    is an error where it was asked for, else its metrics are skipped; likewise those that the statistics of `real` do
+    not fit, and an error where these fit none."""
     if any(metric.needs.labels for metric in chosen.metrics):
         tools.meter = meters(segmenter, images)
     misfit = None

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from vemcompress.data.samples import to_network
 from vemcompress.errors import InputError, NumericalError, UsageError
-from vemcompress.evaluation.checks import Checks
+from vemcompress.evaluation.gather import Checks
 from vemcompress.networks.features import FeatureNetwork, squeezenet_embedding
-from vemcompress.weights.download import downloaded
-from vemcompress.weights.features import fill_trunk
+from vemcompress.weights.features import downloaded, fill_trunk
 from vemcompress.weights.safe import read_state
 
 INCEPTION = "inception_pool3"
@@ -72,10 +71,8 @@ class Inception(Extractor):
 class SqueezeNet(Extractor):
     """The last map of an ImageNet SqueezeNet 1.1, averaged over its places. A distance on it is not FID.
 
-    `name` is the input convention: `squeezenet1_1` (torchvision's) or `squeezenet1_1_caffe`, or `squeezenet` for the
-    one that the file's name tells; `weights` a file with
-    torchvision's state dict, whole or of the trunk alone. Raises UsageError for another name, InputError for a file
-    that does not fit.
+    `name` is as for `squeezenet_name`; `weights` a file with torchvision's state dict, whole or of the trunk alone.
+    Raises UsageError for another name, InputError for a file that does not fit.
     """
 
     dims = 512

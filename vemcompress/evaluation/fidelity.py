@@ -18,11 +18,9 @@ PSNR_MAX = 100.0
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004) of B x C x H x W images in [0, 1]: B values, 1 for equal images.
-
-    Data range 1, Gaussian window of 11 and sigma 1.5, the mean of the map over the window's valid places. Raises
-    UsageError for images smaller than the window.
-    """
+    """Structural similarity (Wang et al. 2004) of B x C x H x W images in [0, 1]: B values, 1 for equal images. Data
+    range 1, Gaussian window of 11 and sigma 1.5, the mean of the map over the window's valid places. Raises UsageError
+    for images smaller than the window."""
     if min(a.shape[-2:]) < WINDOW:
         raise UsageError(f"SSIM needs images of at least {WINDOW} px, these have {a.shape[-2]}x{a.shape[-1]}.")
     # Double precision: the variances are small differences of nearly equal squares.

@@ -91,10 +91,8 @@ def statistics_of(
 
 
 def distance(a: Statistics, b: Statistics, device: torch.device | str = "cpu") -> float:
-    """The squared Frechet distance, at least 0; fastest where a set has fewer images than dimensions.
-
-    Raises InputError where the dimensions differ and NumericalError where a value is not finite.
-    """
+    """The squared Frechet distance, at least 0; fastest where a set has fewer images than dimensions. Raises InputError
+    where the dimensions differ and NumericalError where a value is not finite."""
     if a.mu.shape != b.mu.shape or a.sigma.shape != b.sigma.shape:
         raise InputError(
             f"statistics of {a.mu.size} and of {b.mu.size} dimensions cannot be compared; "
@@ -122,21 +120,20 @@ def double_device(device: torch.device | str) -> torch.device:
 
 def _trace_root(a: Statistics, b: Statistics, device: torch.device) -> float:
     """Tr((S_a S_b)^(1/2))."""
+
+    def on(array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, device=device)
+
     if a.factor is not None and b.factor is not None:
-        product = torch.as_tensor(a.factor, device=device) @ torch.as_tensor(b.factor, device=device).T
+        product = on(a.factor) @ on(b.factor).T
         # Its singular values, which are slow to have on CUDA: those of the smaller of its two squares are their
         # squares. What rounding loses is below 1e-8 of the largest.
         product = product if product.shape[0] <= product.shape[1] else product.T
         return _sum_of_roots(product @ product.T)
     if a.factor is None and b.factor is not None:
         a, b = b, a
-    sigma = torch.as_tensor(b.sigma, device=device)
-    factor = (
-        _factor(torch.as_tensor(a.sigma, device=device))
-        if a.factor is None
-        else torch.as_tensor(a.factor, device=device)
-    )
-    return _sum_of_roots(factor @ sigma @ factor.T)
+    factor = _factor(on(a.sigma)) if a.factor is None else on(a.factor)
+    return _sum_of_roots(factor @ on(b.sigma) @ factor.T)
 
 
 def _sum_of_roots(inner: Tensor) -> float:

@@ -1,6 +1,6 @@
 """The one pass over the images: every network runs once on each batch, and everything that is measured sees it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from vemcompress.data.samples import Batch
 from vemcompress.errors import InputError, NumericalError
-from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.frechet import double_device
 from vemcompress.system import distributed
 
@@ -19,11 +18,56 @@ from vemcompress.system import distributed
 BYTES = "outputs to 8 bits by truncation of (x + 1) / 2 * 255"
 
 
-class View:
-    """One role's images of a batch in the forms that are measured, each made when it is first asked for.
+# What is wrong with results of which these are not finite.
+Error = Callable[[Tensor], Exception]
 
-    `images` are B x C x H x W, a network's floats in about [-1, 1] or uint8.
-    """
+
+class Checks:
+    """Whether results are finite, looked at a batch later on CUDA, when the next one keeps the device busy; elsewhere
+    at once. So an error comes up to one batch late, and never later than `finish`."""
+
+    def __init__(self, device: torch.device | str):
+        self._device = torch.device(device)
+        self._late = self._device.type == "cuda"
+        self._new: list[tuple[Tensor, Error]] = []
+        self._old: list[tuple[Tensor, Error]] = []
+        self._done: torch.cuda.Event | None = None
+
+    def add(self, results: Tensor, error: Error) -> None:
+        """B x ...; `error` makes the exception from B booleans, of which one at least is False."""
+        finite = torch.isfinite(results).flatten(1).all(1)
+        if not self._late:
+            _look(finite, error)
+        else:
+            self._new.append((finite.to("cpu", non_blocking=True), error))
+
+    def turn(self) -> None:
+        """A batch is queued: look at the one before it. Raises what `add` was given."""
+        if not self._late:
+            return
+        if self._done is not None:
+            self._done.synchronize()  # not the whole device, which is at work on the new batch
+        self._old, old = self._new, self._old
+        self._new = []
+        self._done = torch.cuda.Event()
+        self._done.record(torch.cuda.current_stream(self._device))
+        for finite, error in old:
+            _look(finite, error)
+
+    def finish(self) -> None:
+        """Look at all that is left."""
+        self.turn()
+        self.turn()
+
+
+def _look(finite: Tensor, error: Error) -> None:
+    if not finite.all():
+        raise error(finite)
+
+
+class View:
+    """One role's images of a batch, B x C x H x W, a network's floats in about [-1, 1] or uint8, in the forms that are
+    measured, each made when it is first asked for."""
 
     def __init__(self, images: Tensor):
         self.images = images
@@ -83,11 +127,9 @@ class Gathered(dict[tuple[str, str], Gather]):
 
 @torch.no_grad()
 def sweep(batches: Iterable[Batch], networks: Mapping[str, nn.Module], gathered: Gathered, device: torch.device) -> int:
-    """Run every network once on this rank's batches, and gather; returns how many images all ranks had.
-
-    Networks run in evaluation mode and get their modes back. Raises NumericalError where an output is not finite,
-    InputError where images differ in shape that are to be compared.
-    """
+    """Run every network once on this rank's batches, in evaluation mode, and gather; returns how many images all ranks
+    had. Raises NumericalError where an output is not finite, InputError where images differ in shape that are to be
+    compared."""
     checks = Checks(device)
 
     def share() -> int:

@@ -1,7 +1,5 @@
-"""What a metric is: what it needs, what it gathers while the images pass by, and the figure that comes of that.
-
-A new one is a file like `fidelity.py` and a line in `choose.METRICS`.
-"""
+"""What a metric is: what it needs, what it gathers while the images pass by, and the figure that comes of that. A new
+one is a file like `fidelity.py` and a line in `choose.METRICS`."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -100,10 +98,8 @@ class Tools:
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """`higher`: whether that is better. Metrics that gather the same have one name for it, `gathers`.
-
-    Roles are those of networks (`student`, `best`, `teacher`, or a candidate's name), `target` and `real`.
-    """
+    """`higher`: whether that is better. Metrics that gather the same have one name for it, `gathers`. Roles are those
+    of networks (`student`, `best`, `teacher`, or a candidate's name), `target` and `real`."""
 
     name: str
     higher: bool

@@ -21,24 +21,22 @@ from torch import Tensor
 
 from vemcompress.errors import InputError
 from vemcompress.evaluation.segmenters import Segmenter, load_drn, to_unit
-from vemcompress.export.session import open_onnx
+from vemcompress.export.session import open_onnx, times
 
 
 class OnnxSegmenter(Segmenter):
-    """A graph as a segmenter. Images are resized (bilinear) only for a graph that takes no other size.
+    """A graph as a segmenter. Images are resized (bilinear) only for a graph that takes no other size. Raises
+    InputError (4) where the file is no segmentation network, UsageError (2) for a device that cannot be used."""
 
-    Raises InputError (4) where the file is no segmentation network, UsageError (2) for a device that cannot be used.
-    """
-
-    def __init__(self, path: str | os.PathLike, *, device: str = "cpu", threads: int | None = None):
-        self._model = model = open_onnx(path, device=device, threads=threads)
+    def __init__(self, path: str | os.PathLike, *, device: str = "cpu"):
+        self._model = model = open_onnx(path, device=device)
         self.name, said = str(path), model.metadata
         output = model.session.get_outputs()[0]
         self._gives_scores, shape = "float" in output.type, output.shape
         if "family" in said:
             raise self._unfit(f"it is a generator ({said['family']:.40})")
         if model.channels != 3 or len(shape) not in ((4,) if self._gives_scores else (3, 4)):
-            raise self._unfit(f"it takes {model.channels} channels and gives {output.type} {_times(shape)}")
+            raise self._unfit(f"it takes {model.channels} channels and gives {output.type} {times(shape)}")
         self.classes = shape[1] if self._gives_scores and isinstance(shape[1], int) else None
         if self.classes == 1:
             raise self._unfit("it gives one score a pixel")
@@ -62,7 +60,7 @@ class OnnxSegmenter(Segmenter):
 
     def _checked(self, y: np.ndarray, images: int, dimensions: int) -> np.ndarray:
         if y.ndim != dimensions or len(y) != images or 0 in y.shape:
-            raise self._unfit(f"for {images} images it gave {_times(y.shape)}")
+            raise self._unfit(f"for {images} images it gave {times(y.shape)}")
         if np.isnan(y).any():
             raise InputError(f"{self.name}: gives NaN instead of scores; its weights are damaged, export it again.")
         return y
@@ -106,18 +104,12 @@ class OnnxSegmenter(Segmenter):
         )
 
 
-def open_segmenter(path: str | os.PathLike, *, device: str = "cpu", threads: int | None = None) -> Segmenter:
-    """A segmenter of a file: an .onnx graph, or else the weights of DRN-D-105 for Cityscapes.
-
-    Raises InputError (4) for a file that is absent or neither, UsageError (2) for a device that cannot be used.
-    """
+def open_segmenter(path: str | os.PathLike, *, device: str = "cpu") -> Segmenter:
+    """A segmenter of a file: an .onnx graph, or else the weights of DRN-D-105 for Cityscapes. Raises InputError (4) for
+    a file that is absent or neither, UsageError (2) for a device that cannot be used."""
     if Path(path).suffix.lower() == ".onnx":
-        return OnnxSegmenter(path, device=device, threads=threads)
+        return OnnxSegmenter(path, device=device)
     return load_drn(path, device)
-
-
-def _times(shape) -> str:
-    return " x ".join("?" if dim is None else str(dim) for dim in shape)
 
 
 def segmenter_on(path: str | os.PathLike, device: torch.device) -> Segmenter:

@@ -159,10 +159,8 @@ def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> Non
 
 
 def _samples(images: ImageSet, networks: dict[str, nn.Module], truths: bool) -> Samples:
-    """What all of the networks are fed, of their channels, or the images' where a network tells none.
-
-    Raises InputError where they take different channels, and as `Samples`.
-    """
+    """What all of the networks are fed, of their channels, or the images' where a network tells none. Raises InputError
+    where they take different channels, and as `Samples`."""
     channels = {}
     for role, network in networks.items():
         told, natural = getattr(network, "config", None) or network, images.channels()

@@ -6,18 +6,14 @@ the label maps' size. With DRN-D-105 and Cityscapes' 2048x1024 train ids this is
 and VEM, which print 100 times the figure.
 """
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vemcompress.data import cityscapes
 from vemcompress.data.indices import VOID
-from vemcompress.data.labels import Ids, LabelMaps
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation.gather import BYTES, Gather, Gathered, Views
@@ -30,11 +26,8 @@ _MAX_CLASSES = 255
 
 
 def confusion(truth: Tensor, prediction: Tensor, classes: int, ignore: int = IGNORE) -> Tensor:
-    """How often a pixel of class i was taken for j: classes x classes int64 on the CPU.
-
-    `truth` and `prediction` are integers of one shape; pixels whose truth is `ignore` do not count. All others must
-    be within the classes.
-    """
+    """How often a pixel of class i was taken for j: classes x classes int64 on the CPU. `truth` and `prediction` are
+    integers of one shape, within the classes; pixels whose truth is `ignore` do not count."""
     counted = truth != ignore
     pairs = truth[counted].long() * classes + prediction[counted].long()
     return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
@@ -62,14 +55,11 @@ def pixel_accuracy(matrix: Tensor) -> float:
 
 
 class Miou(Gather):
-    """mIoU of images that come in batches.
+    """mIoU of images that come in batches. `classes` is the number of classes, or their names; `ignore` the label value
+    that does not count (255 in Cityscapes' train ids). Raises UsageError for an impossible number of classes,
+    InputError for a segmenter with another one."""
 
-    `classes` is the number of classes, or their names; `ignore` the label value that does not count (255 in
-    Cityscapes' train ids); `ids` how label files are to be read (`data.labels.LabelMaps`). Raises UsageError for an
-    impossible number of classes, InputError for a segmenter with another one.
-    """
-
-    def __init__(self, segmenter: Segmenter, classes: int | Sequence[str], ignore: int = IGNORE, ids: Ids = "index"):
+    def __init__(self, segmenter: Segmenter, classes: int | Sequence[str], ignore: int = IGNORE):
         names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
         if not 2 <= len(names) <= _MAX_CLASSES or len(set(names)) < len(names):
             raise UsageError(f"mIoU needs 2 to {_MAX_CLASSES} classes of different names, and was given {len(names)}.")
@@ -77,24 +67,22 @@ class Miou(Gather):
         if segmenter.classes is not None and segmenter.classes != len(names):
             raise self._unfit(f"tells {segmenter.classes} classes apart")
         self.images, self.matrix = 0, torch.zeros(len(names), len(names), dtype=torch.int64)
-        self._labels, self._sizes = LabelMaps(len(names), ignore, ids=ids), set[tuple[int, int]]()
+        self._sizes = set[tuple[int, int]]()
 
     def add(self, views: Views, role: str) -> None:
         self.take(views[role].rgb, views.truths)
 
     @torch.no_grad()
-    def take(self, images: Tensor, labels: Sequence[str | os.PathLike | Tensor]) -> None:
-        """Take in B x 3 x H x W images (uint8, or floats in [0, 1]) and their label maps.
-
-        These are files, or tensors, integer, H x W, as `data.labels` reads them: classes and VOID. Raises InputError
-        for a label map that cannot be read or has values outside the classes.
-        """
+    def take(self, images: Tensor, labels: Sequence[Tensor]) -> None:
+        """Take in B x 3 x H x W images (uint8, or floats in [0, 1]) and their label maps, integer, H x W, of classes
+        and VOID as `data.labels` reads them."""
         if len(images) != len(labels):
             raise UsageError(f"mIoU needs a label map for every image, and was given {len(labels)} for {len(images)}.")
         for scores, label in zip(self.segmenter(images), labels, strict=True):
             if scores.is_floating_point() and len(scores) != len(self.names):
                 raise self._unfit(f"tells {len(scores)} classes apart")
-            truth = self._truth(label)
+            # A label that is ignored and yet a class of the network's (a trained void) is no class of the figure's.
+            truth = label.long().masked_fill(label == self.ignore, VOID)
             prediction = class_map(scores, *truth.shape).cpu()
             if prediction.max() >= len(self.names) or prediction.min() < 0:
                 raise self._unfit(f"gives classes {int(prediction.min())} to {int(prediction.max())}")
@@ -108,10 +96,8 @@ class Miou(Gather):
         self.matrix, self.images, self._sizes = sum(matrices), sum(images), set().union(*sizes)
 
     def result(self) -> dict:
-        """`miou` and `pixel_accuracy` in [0, 1], `iou` by class (None for a class that never appears).
-
-        Raises InputError where no pixel counted.
-        """
+        """`miou` and `pixel_accuracy` in [0, 1], `iou` by class (None for a class that never appears). Raises
+        InputError where no pixel counted."""
         if not self.matrix.any():
             raise InputError(
                 f"mIoU: not one labelled pixel in {self.images} label maps (label {self.ignore} is ignored); give "
@@ -132,37 +118,11 @@ class Miou(Gather):
             f"{self.images} images."
         )
 
-    def _truth(self, label: str | os.PathLike | Tensor) -> Tensor:
-        """The label map, int64 with VOID where a pixel does not count."""
-        truth = (label if isinstance(label, Tensor) else torch.from_numpy(self._labels.read(Path(label)))).long()
-        # A label that is ignored and yet a class of the network's (a trained void) is no class of the figure's.
-        return truth.masked_fill(truth == self.ignore, VOID)
-
     def _unfit(self, what: str) -> InputError:
         return InputError(
             f"{self.segmenter.name}: {what}, but the label maps have {len(self.names)}; give a segmenter that was "
             "trained on these labels."
         )
-
-
-def evaluate_miou(
-    images: Iterable[Tensor],
-    labels: Sequence[str | os.PathLike],
-    segmenter: Segmenter,
-    classes: int | Sequence[str],
-    ignore: int = IGNORE,
-    ids: Ids = "index",
-) -> dict:
-    """`Miou` of batches whose images follow each other as `labels` do; returns `Miou.result()`.
-
-    Raises what `Miou` raises, and UsageError where there are more images than labels or fewer.
-    """
-    meter, rest = Miou(segmenter, classes, ignore, ids), iter(labels)
-    for batch in images:
-        meter.take(batch, list(islice(rest, len(batch))))
-    if surplus := sum(1 for _ in rest):
-        raise UsageError(f"mIoU was given {meter.images} images and {meter.images + surplus} label maps; pair them.")
-    return meter.result()
 
 
 def lacks_labels(images: ImageSet) -> str | None:
@@ -176,11 +136,8 @@ def lacks_labels(images: ImageSet) -> str | None:
 
 
 def meters(segmenter: Segmenter, images: ImageSet) -> Callable[[], Miou]:
-    """What makes a new mIoU against the label maps of `images`, which have some.
-
-    A void that has a channel of its own behind the classes is none of the segmenter's. Raises InputError for a
-    segmenter of other classes.
-    """
+    """What makes a new mIoU against the label maps of `images`, which have some. A void that has a channel of its own
+    behind the classes is none of the segmenter's. Raises InputError for a segmenter of other classes."""
     labels = images.pairs.labels
     classes, ignore = labels.classes, IGNORE if labels.void is None else labels.void
     if labels.ids != "index":

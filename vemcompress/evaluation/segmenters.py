@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vemcompress.errors import InputError, UsageError
 from vemcompress.networks.segmentation import CLASSES, DRN, bilinear_kernel
+from vemcompress.weights.layouts import described
 from vemcompress.weights.safe import read_state
 
 # Of Cityscapes' training photos, RGB in [0, 1], as published with the weights.
@@ -50,10 +51,8 @@ class DRNSegmenter(Segmenter):
 
 
 def load_drn(path: str | os.PathLike, device: torch.device | str = "cpu") -> DRNSegmenter:
-    """DRN-D-105 with the weights of a file such as `drn-d-105_ms_cityscapes.pth`.
-
-    Raises InputError (4) where the file cannot be read safely or holds another network's weights.
-    """
+    """DRN-D-105 with the weights of a file such as `drn-d-105_ms_cityscapes.pth`. Raises InputError (4) where the file
+    cannot be read safely or holds another network's weights."""
     with torch.device("meta"):
         network = DRN()
     fill_drn(network, read_state(path).tensors, str(path))
@@ -72,7 +71,7 @@ def fill_drn(network: DRN, tensors: Mapping[str, Tensor], source: str) -> None:
         if found is None:
             raise _unfit(source, key, "is missing")
         if found.shape != wanted.shape or found.is_floating_point() != wanted.is_floating_point():
-            raise _unfit(source, key, f"is {_kind(found)}, not {_kind(wanted)}")
+            raise _unfit(source, key, f"is {described(found)}, not {described(wanted)}")
     if surplus := next((key for key in tensors if key not in expected), None):
         raise _unfit(source, surplus, "is surplus")
     network.load_state_dict(tensors, assign=True)
@@ -85,20 +84,11 @@ def _unfit(source: str, key: str, what: str) -> InputError:
     )
 
 
-def _kind(tensor: Tensor) -> str:
-    return f"{_times(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
-
-
-def _times(shape) -> str:
-    return "x".join(map(str, shape)) or "a single number"
-
-
 def to_unit(images: Tensor) -> Tensor:
     """uint8, or floats in [0, 1], to float32 in [0, 1]. Raises UsageError for floats of another range."""
     if images.ndim != 4 or images.shape[1] != 3:
-        raise UsageError(
-            f"a segmenter takes images of 3 channels, B x 3 x H x W, and was given {_times(images.shape)}."
-        )
+        given = "x".join(map(str, images.shape)) or "a single number"
+        raise UsageError(f"a segmenter takes images of 3 channels, B x 3 x H x W, and was given {given}.")
     if images.dtype == torch.uint8:
         return images.float() / 255
     low, high = images.aminmax()
@@ -108,12 +98,9 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def class_map(scores: Tensor, height: int, width: int) -> Tensor:
-    """What one image's scores (classes x h x w, floats) or class numbers (h x w, integers) say at another size:
-    height x width int64.
-
-    Scores are interpolated linearly (with antialiasing where they shrink, as Pillow does), then the largest wins, the
-    first of equal ones; class numbers take their nearest.
-    """
+    """What one image's scores (classes x h x w, floats) or class numbers (h x w, integers) say at another size: height
+    x width int64. Scores are interpolated linearly (antialiased where they shrink, as Pillow does), then the first
+    largest wins; class numbers take their nearest."""
     if not scores.is_floating_point():
         return F.interpolate(scores[None, None].double(), (height, width), mode="nearest-exact")[0, 0].long()
     best = winner = None

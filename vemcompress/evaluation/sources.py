@@ -39,10 +39,8 @@ class Source:
         return self._told("real", len(mine), (Batch(names, None, {"real": images}) for names, images in read))
 
     def check(self, count: int, *, real: bool = False) -> None:
-        """All ranks have read the inputs, or the real images, so many: hear of what others could not read.
-
-        Raises InputError for none.
-        """
+        """After all ranks have read `count` inputs, or real images: hear of what others could not read. Raises
+        InputError for none."""
         for part in distributed.collected(self.unreadable):
             for path in part.keys() - self.unreadable.keys():
                 self.on_bad(ImageError(path, part[path]))
@@ -82,9 +80,7 @@ class Outputs(Gather):
 @dataclass
 class Kept(Source):
     """The readable inputs, decoded once, with what a network that is remembered made of them; it tells no progress.
-
-    `targets`: whether those of pairs are compared with. Raises InputError where no image can be read.
-    """
+    `targets`: whether those of pairs are compared with. Raises InputError where no image can be read."""
 
     targets: bool = False
 

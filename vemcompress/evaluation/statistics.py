@@ -14,9 +14,9 @@ from vemcompress import __version__
 from vemcompress.data.images import ImageError, list_images
 from vemcompress.data.samples import batches, default_batch
 from vemcompress.errors import InputError, OutputError, UsageError
-from vemcompress.evaluation.checks import Checks
 from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
+from vemcompress.evaluation.gather import Checks
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384
@@ -92,9 +92,7 @@ def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:
 
 def load_statistics(path: str | os.PathLike) -> Statistics:
     """Read an .npz of ours or of pytorch-fid's kind (`mu`: D, `sigma`: D x D). Raises InputError for all others.
-
-    Nothing is unpickled, and the shapes that the file declares are checked before memory is taken.
-    """
+    Nothing is unpickled, and the declared shapes are checked before memory is taken."""
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:

@@ -15,10 +15,8 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 @dataclass(frozen=True)
 class Contract:
-    """What goes into an image-to-image network and comes out: channels, and the sizes it takes.
-
-    H and W must be divisible by `multiple` and at least `min_size` (pixels) for an output of the input's size.
-    """
+    """What goes into an image-to-image network and comes out: channels, and the sizes it takes. H and W must be
+    divisible by `multiple` and at least `min_size` (pixels) for an output of the input's size."""
 
     in_channels: int
     out_channels: int
@@ -33,12 +31,9 @@ class Contract:
 
 
 def deployment_copy(model: nn.Module) -> nn.Module:
-    """A frozen float32 copy on the CPU in eval mode, without dropout, with parametrised weights folded.
-
-    The original is not changed. Raises ExportError (7) for a BatchNorm that would still normalise by the statistics
-    of the batch: the exporter turns that silently into something else, and an image's result must not depend on its
-    neighbours.
-    """
+    """A frozen float32 copy on the CPU in eval mode, without dropout, with parametrised weights folded. Raises
+    ExportError (7) for a BatchNorm that would still normalise by the statistics of the batch: the exporter turns that
+    silently into something else, and an image's result must not depend on its neighbours."""
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).to(device="cpu", dtype=torch.float32)
     model.eval().requires_grad_(False)
     for name, module in list(model.named_modules()):

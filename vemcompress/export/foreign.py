@@ -11,10 +11,8 @@ LIMIT = 2**31  # protobuf's own
 
 
 def read_onnx(path: Path) -> tuple[bytes, bool]:
-    """The file's bytes, and whether they are all there is: then loading them can open nothing else.
-
-    Raises InputError (4) for a file that is absent, no ONNX model, or reaches for data outside its folder.
-    """
+    """The file's bytes, and whether they are all there is: then loading them can open nothing else. Raises InputError
+    (4) for a file that is absent, no ONNX model, or reaches for data outside its folder."""
     try:
         if path.stat().st_size >= LIMIT:
             raise InputError(f"{path}: larger than 2 GiB, which no ONNX file can be; check the file.")

@@ -15,6 +15,7 @@ from torch.export import Dim
 
 from vemcompress.errors import ExportError
 from vemcompress.export.deploy import Contract, first_line
+from vemcompress.export.session import times
 from vemcompress.export.uint8 import uint8_reference
 
 Shape = tuple[int, int, int, int]
@@ -22,9 +23,7 @@ Shape = tuple[int, int, int, int]
 
 def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto:
     """A deployment copy as ONNX: `x`, float32 N x C x H x W, to `y`, with N, H and W dynamic and the weights inside.
-
-    Raises ExportError (7) for what the exporter cannot take.
-    """
+    Raises ExportError (7) for what the exporter cannot take."""
     multiple, unit = contract.multiple, contract.unit
     # Multiples let the tracer see that halves meet again (U-Net skips); a plain Dim would be refused for no reason.
     sides = (multiple * Dim("h"), multiple * Dim("w")) if multiple > 1 else (Dim.AUTO, Dim.AUTO)
@@ -72,7 +71,7 @@ def check_float(model: nn.Module, exported: onnx.ModelProto, shapes: list[Shape]
         difference = _difference(session, x.numpy(), expected)
         if not difference <= tolerance:  # NaN fails too
             raise ExportError(
-                f"the exported graph differs from PyTorch by {difference:.3g} on {_times(shape)} (allowed: "
+                f"the exported graph differs from PyTorch by {difference:.3g} on {times(shape)} (allowed: "
                 f"{tolerance:.3g}), so no file was written; a random operation, or one that depends on the training "
                 "mode or on the image's size, must be taken out of the network."
             )
@@ -81,10 +80,8 @@ def check_float(model: nn.Module, exported: onnx.ModelProto, shapes: list[Shape]
 
 
 def check_uint8(model: nn.Module, exported: onnx.ModelProto, contract: Contract) -> tuple[int, list[Shape]]:
-    """The largest difference in levels and the N x H x W x C shapes compared; raises ExportError (7) above 1.
-
-    The sizes are odd on purpose: none is a multiple of what the network takes, one is smaller than its least.
-    """
+    """The largest difference in levels and the N x H x W x C shapes compared; raises ExportError (7) above 1. The sizes
+    are odd on purpose: none is a multiple of what the network takes, one is smaller than its least."""
     session, worst, unit, channels = _session(exported), 0, contract.unit, contract.in_channels
     generator = torch.Generator().manual_seed(0)
     shapes = [(1, 7, 5, channels), (2, unit - 3, unit // 2 + 1, channels), (1, unit + 1, unit - 1, channels)]
@@ -94,7 +91,7 @@ def check_uint8(model: nn.Module, exported: onnx.ModelProto, contract: Contract)
         levels = int(_difference(session, image.numpy(), expected))
         if levels > 1:
             raise ExportError(
-                f"the exported uint8 graph differs from PyTorch by {levels} levels on {_times(shape)} (allowed: 1), "
+                f"the exported uint8 graph differs from PyTorch by {levels} levels on {times(shape)} (allowed: 1), "
                 "so no file was written."
             )
         worst = max(worst, levels)
@@ -131,16 +128,12 @@ def _difference(session: onnxruntime.InferenceSession, values: np.ndarray, expec
     except MemoryError:
         raise
     except Exception as error:
-        raise ExportError(f"ONNX Runtime fails on {_times(values.shape)}: {first_line(error)}") from error
+        raise ExportError(f"ONNX Runtime fails on {times(values.shape)}: {first_line(error)}") from error
     if seen.dtype != expected.dtype:
         raise ExportError(f"the exported graph gives {seen.dtype} instead of {expected.dtype}; no file was written.")
     if seen.shape != expected.shape:
         raise ExportError(
-            f"the exported graph gives {_times(seen.shape)} where PyTorch gives {_times(expected.shape)}, for an input "
-            f"of {_times(values.shape)}; no file was written."
+            f"the exported graph gives {times(seen.shape)} where PyTorch gives {times(expected.shape)}, for an input "
+            f"of {times(values.shape)}; no file was written."
         )
     return float(np.abs(seen.astype(np.float64) - expected.astype(np.float64)).max())
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

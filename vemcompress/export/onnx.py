@@ -59,14 +59,11 @@ def export_onnx(
 ) -> ExportResult:
     """Write an image-to-image `model` as ONNX with dynamic batch, height and width, after comparing it in ONNX Runtime.
 
-    `model` is a network, or what `weights.loading.load` takes. The graph takes `x`, float32 N x C x H x W in [-1, 1],
-    to `y`; with `uint8`, `image` to `result`, both uint8
-    N x H x W x C of any size. `size` (a side, or height and width, in pixels) is one more size to compare at.
-    `metadata` (source, licence, ...) joins what the file says of itself. The model itself is not changed. An existing
-    file is replaced only on success.
-
-    Raises UsageError (2), ExportError (7: cannot be exported, or differs from PyTorch by more than `tolerance`),
-    OutputError (9), MemoryExhausted (6).
+    `model` is a network, which is not changed, or what `weights.loading.load` takes. The graph takes `x`, float32 N x C
+    x H x W in [-1, 1], to `y`; with `uint8`, `image` to `result`, both uint8 N x H x W x C of any size. `size` (a side,
+    or height and width, in pixels) is one more size to compare at. `metadata` (source, licence, ...) joins what the
+    file says of itself. An existing file is replaced only on success. Raises UsageError (2), ExportError (7: cannot be
+    exported, or differs from PyTorch by more than `tolerance`), OutputError (9), MemoryExhausted (6).
     """
     path, tell = Path(path), on_event or (lambda event: None)
     if opset not in OPSETS:

@@ -17,10 +17,8 @@ def to_float(images: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def to_bytes(images: np.ndarray, low: float, high: float, name: str) -> np.ndarray:
-    """Float N x H x W x C in [low, high] to uint8, rounded to the nearest level and clamped.
-
-    Raises NumericalError (5) for NaN, which no level stands for; `name` is the model's.
-    """
+    """Float N x H x W x C in [low, high] to uint8, rounded to the nearest level and clamped. Raises NumericalError (5)
+    for NaN, which no level stands for; `name` is the model's."""
     if np.isnan(images).any():
         raise NumericalError(
             f"{name}: drew NaN instead of pixels; its weights are damaged or overflow, train it again."

@@ -20,10 +20,8 @@ LARGEST = 2**14  # pixels of a side
 @dataclass
 class OnnxModel:
     """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3).
-
     `fixed_size` is the (H, W) of a graph that takes no other; `assumed` says what no metadata told and was taken for
-    granted ("" where the file says it).
-    """
+    granted ("" where the file says it)."""
 
     path: Path
     session: onnxruntime.InferenceSession
@@ -50,7 +48,7 @@ class OnnxModel:
             y = y.transpose(0, 2, 3, 1)
         if y.ndim != 4 or y.shape[:3] != (len(images), *sides) or y.shape[3] not in _COLOURS:
             raise InputError(
-                f"{self.path}: turned {_times(x.shape)} into {_times(y.shape)}; only graphs that give an image of the "
+                f"{self.path}: turned {times(x.shape)} into {times(y.shape)}; only graphs that give an image of the "
                 "input's size can be used."
             )
         if self.dtype != np.uint8:
@@ -72,9 +70,9 @@ class OnnxModel:
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
             text = str(error)
             if isinstance(error, MemoryError) or "allocate" in text or "bad_alloc" in text:
-                raise MemoryExhausted(f"{self.path}: not enough memory for {_times(x.shape)}; use --size.") from error
+                raise MemoryExhausted(f"{self.path}: not enough memory for {times(x.shape)}; use --size.") from error
             raise InputError(
-                f"{self.path}: does not run on {_times(x.shape)} ({_first_line(text)}); choose a size that it takes."
+                f"{self.path}: does not run on {times(x.shape)} ({_first_line(text)}); choose a size that it takes."
             ) from error
 
 
@@ -168,10 +166,11 @@ def _sizes(path: Path, said: dict[str, str]) -> tuple[int, int, tuple[float, flo
 
 
 def _signature(values) -> str:
-    return ", ".join(f"{v.name} {v.type} {_times(v.shape)}" for v in values[:4]) or "none"
+    return ", ".join(f"{v.name} {v.type} {times(v.shape)}" for v in values[:4]) or "none"
 
 
-def _times(shape) -> str:
+def times(shape) -> str:
+    """A shape in words, with ? for a side that is open."""
     return " x ".join("?" if dim is None else str(dim) for dim in shape)
 
 

@@ -16,10 +16,8 @@ from vemcompress.weights.loading import load
 
 @dataclass
 class TorchModel:
-    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), by padding and cropping.
-
-    Where it draws from `labels`, it is called with label maps, N x H x W x 1 of classes and VOID.
-    """
+    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), by padding and cropping. Where it
+    draws from `labels`, it is called with label maps, N x H x W x 1 of classes and VOID."""
 
     name: str
     network: nn.Module

@@ -6,11 +6,11 @@ written in ONNX itself and joined to the exported network.
 
 import onnx
 import torch
-import torch.nn.functional as F
 from onnx import compose, parser
 from torch import Tensor, nn
 
 from vemcompress.export.deploy import Contract
+from vemcompress.export.pixels import pad_to_multiple
 
 _BEFORE = """
 <ir_version: {ir}, opset_import: ["": {opset}]>
@@ -95,10 +95,7 @@ def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
 def uint8_reference(model: nn.Module, image: Tensor, contract: Contract) -> Tensor:
     """The same in PyTorch, which `wrap_uint8` is checked against: uint8 N x H x W x C to uint8 N x H x W x C'."""
     height, width = image.shape[1:3]
-    right, below = (
-        max(-(-side // contract.multiple), -(-contract.min_size // contract.multiple)) * contract.multiple - side
-        for side in (width, height)
-    )
-    x = image.permute(0, 3, 1, 2).float() / 127.5 - 1
-    y = model(F.pad(x, (0, right, 0, below), mode="replicate"))[:, :, :height, :width]
+    padded = pad_to_multiple(image.numpy(), contract.multiple, contract.min_size)
+    x = torch.from_numpy(padded).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+    y = model(x)[:, :, :height, :width]
     return (y * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

@@ -26,10 +26,8 @@ class Information(nn.Module):
 
     @staticmethod
     def resolve(settings: BaseSettings, facts: Any) -> BaseSettings:
-        """The settings with what they leave open. Raises RecipeError (3) where they cannot work.
-
-        `facts`: the `teacher`, a Generator, the `batch`, and the `size` of the images in pixels.
-        """
+        """The settings with what they leave open, by the `facts`: the `teacher`, a Generator, the `batch`, and the
+        `size` of the images in pixels. Raises RecipeError (3) where they cannot work."""
         return settings
 
     @property

@@ -76,10 +76,8 @@ class CRD(Information):
         return {"crd": self}
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """Both anchors, summed as in CRD: student against t, and t against student. Then the memory moves on.
-
-        Among several ranks the negatives are those of the global batch, and every rank has its whole loss.
-        """
+        """Both anchors, summed as in CRD: student against t, and t against student. Then the memory moves on. Among
+        several ranks the negatives are those of the global batch, and every rank has its whole loss."""
         with self.timer.part("information"):
             s = distributed.gather(self.of_student(pooled(self.timed(out.student))))
             t = distributed.gather(pooled(out.target.detach().float()))
@@ -125,8 +123,6 @@ class Encoder(nn.Module):
 
 
 def pooled(images: Tensor) -> Tensor:
-    """Means over squares of pixels that leave 64 to 127 along the shorter side: what the encoders see of large images.
-
-    It keeps the memory and the cost of encoding it small beside a teacher's step.
-    """
+    """Means over squares of pixels that leave 64 to 127 along the shorter side, which keeps the memory and the cost of
+    encoding it small beside a teacher's step."""
     return F.avg_pool2d(images, max(1, min(images.shape[-2:]) // SIDE))

@@ -1,5 +1,6 @@
 """VEM: an energy-based variational distribution q(t|s) (Kang et al., NeurIPS 2022, sections 3, 4.1 and 4.2)."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -9,8 +10,7 @@ from torch import Tensor
 from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.information.divergence import Divergence
-from vemcompress.information.langevin import langevin
-from vemcompress.losses.energy import contrast, magnitude
+from vemcompress.losses.information import contrast, magnitude
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
 from vemcompress.networks.generators.resnet import ResNetConfig
 from vemcompress.system import distributed
@@ -128,9 +128,7 @@ class VEM(Information):
 
     def monitor(self, out: Output) -> dict[str, Tensor]:
         """For the log: mean E(t, s) - E(t~, s), mean |E| of both, and mean |t~ - t_0|, from what is computed already.
-
-        The energies are those before theta moves in this step.
-        """
+        The energies are those before theta moves in this step."""
         positive, negative = out.energies
         return {
             "energy_gap": contrast(positive, negative),
@@ -157,3 +155,33 @@ class VEM(Information):
             s = self.timed(out.student)
             positive, negative = self._both(s, out.target.float(), out.samples, frozen=True)
             return {"information": self.settings.weight * contrast(positive, negative)}
+
+
+def langevin(
+    energy: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    noise: float,
+    random: torch.Generator | None = None,
+) -> Tensor:
+    """K-step samples of q(t|s) by Langevin dynamics (eq. 7) from `start` (B x C x H x W): t <- t - step_size dE/dt +
+    noise N(0, I).
+
+    `step_size` multiplies the gradient itself, as in the authors' code: eq. 7's lambda / 2 with a noise variance of
+    lambda would contradict the paper's own 100 and 0.005. The energy is summed over the batch, so samples do not
+    influence one another; after the last step they are clamped to [-1, 1]. The energy's parameters must be frozen.
+    """
+    t = start.detach().float()
+    kicks = None
+    if noise:  # drawn for the global batch, of which this rank has a part
+        shape = (steps, distributed.ranks() * len(t), *t.shape[1:])
+        kicks = distributed.mine(torch.randn(shape, generator=random, device=t.device) * noise, dim=1)
+    for k in range(steps):
+        t.requires_grad_()
+        (gradient,) = torch.autograd.grad(energy(t).sum(), t)
+        t = t.detach() - step_size * gradient
+        if kicks is not None:
+            t += kicks[k]
+    return t.clamp(-1, 1)

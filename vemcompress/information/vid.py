@@ -40,7 +40,11 @@ class VID(Information):
         self.settings = settings
         start = math.log(math.expm1(INITIAL_VARIANCE - LEAST_VARIANCE))  # the inverse of softplus
         self.a = nn.Parameter(torch.full((image_channels,), start))
-        self.mu = _regressor(image_channels, settings.regressor) if settings.regressor else nn.Identity()
+        self.mu = nn.Identity()
+        if middle := settings.regressor:
+            widths = (image_channels, middle), (middle, middle), (middle, image_channels)
+            first, second, last = (nn.Conv2d(i, o, 1, bias=False) for i, o in widths)
+            self.mu = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
 
     @property
     def variance(self) -> Tensor:
@@ -60,10 +64,3 @@ class VID(Information):
         with self.timer.part("information"):
             nll = gaussian(out.target.detach().float(), self.mu(self.timed(out.student)), self.variance)
             return {"information": self.settings.weight * nll}
-
-
-def _regressor(channels: int, middle: int) -> nn.Sequential:
-    """1x1 convolution, ReLU, 1x1, ReLU, 1x1, without biases."""
-    widths = [(channels, middle), (middle, middle), (middle, channels)]
-    first, second, last = (nn.Conv2d(i, o, 1, bias=False) for i, o in widths)
-    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)

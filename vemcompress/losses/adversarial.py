@@ -25,31 +25,25 @@ def generator_loss(mode: Mode, fake: Tensor) -> Tensor:
 
 def on_real(mode: Mode, scores: Tensor) -> Tensor:
     """The discriminator's loss on scores that should say real."""
-    scores = precise(scores)
-    match mode:
-        case "hinge":
-            return F.relu(1 - scores).mean()
-        case "lsgan":
-            return F.mse_loss(scores, torch.ones_like(scores))
-        case "vanilla":
-            return F.binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
-        case "wgangp":
-            return -scores.mean()
-    raise ValueError(f"mode {mode!r}: must be hinge, lsgan, vanilla or wgangp")
+    return _on(mode, precise(scores), 1.0)
 
 
 def on_fake(mode: Mode, scores: Tensor) -> Tensor:
     """The discriminator's loss on scores that should say fake."""
-    scores = precise(scores)
+    return _on(mode, precise(scores), 0.0)
+
+
+def _on(mode: Mode, scores: Tensor, target: float) -> Tensor:
+    signed = scores if target else -scores
     match mode:
         case "hinge":
-            return F.relu(1 + scores).mean()
+            return F.relu(1 - signed).mean()
         case "lsgan":
-            return F.mse_loss(scores, torch.zeros_like(scores))
+            return F.mse_loss(scores, torch.full_like(scores, target))
         case "vanilla":
-            return F.binary_cross_entropy_with_logits(scores, torch.zeros_like(scores))
+            return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, target))
         case "wgangp":
-            return scores.mean()
+            return -signed.mean()
     raise ValueError(f"mode {mode!r}: must be hinge, lsgan, vanilla or wgangp")
 
 

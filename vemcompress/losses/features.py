@@ -29,10 +29,8 @@ class _Products(torch.autograd.Function):
 
 
 def style(teachers: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """Mean absolute difference of the Gram matrices, summed over the layers and the teachers (OMGD's style loss).
-
-    By layer, the maps of n teachers' images one after another, n B x C x H x W, and the student's, B x C x H x W.
-    """
+    """Mean absolute difference of the Gram matrices, summed over the layers and the teachers (OMGD's style loss). By
+    layer, the maps of n teachers' images one after another, n B x C x H x W, and the student's, B x C x H x W."""
     return sum(_distance(gram(t.detach()), gram(s)) for t, s in zip(teachers, student, strict=True))
 
 
@@ -49,10 +47,8 @@ def _distance(teachers: Tensor, student: Tensor) -> Tensor:
 
 def channel_distillation(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
     """Eq. 13-14: squared distance of the channels' spatial means, averaged over batch and channels, summed over taps.
-
     The n-th maps of both have equal C; the teacher's side is a constant, and may be `channel_means` already, which are
-    their own means. Returns a scalar.
-    """
+    their own means. Returns a scalar."""
     return sum(F.mse_loss(channel_means(s), channel_means(t.detach())) for t, s in zip(teacher, student, strict=True))
 
 

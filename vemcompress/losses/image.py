@@ -52,10 +52,8 @@ def ssim_loss(teachers: Tensor, student: Tensor) -> Tensor:
 
 
 def reconstruction(teachers: Tensor, student: Tensor) -> Tensor:
-    """The pixel term of eq. 15, summed over the n teachers of n B images.
-
-    The paper writes a sum over elements; every published code takes the mean, as here.
-    """
+    """The pixel term of eq. 15, summed over the n teachers of n B images. The paper writes a sum over elements; every
+    published code takes the mean, as here."""
     s = student.float()
     t = teachers.detach().float().unflatten(0, (-1, len(s)))
     return len(t) * F.l1_loss(s.expand_as(t), t)

@@ -1,4 +1,4 @@
-"""Bounds of the mutual information I(T; S) that VEM's rivals raise (Kang et al., section 5.5), on float32 tensors."""
+"""Bounds of the mutual information I(T; S), on float32 tensors: VEM's, of energies B x 1, and its rivals'."""
 
 import torch
 import torch.nn.functional as F
@@ -24,3 +24,14 @@ def info_nce(anchors: Tensor, positives: Tensor, memory: Tensor, temperature: fl
     candidates = torch.cat((positives, memory))
     likeness = (anchors @ candidates.T / temperature).masked_fill(~candidates.any(1), -torch.inf)
     return F.cross_entropy(likeness, torch.arange(len(anchors), device=anchors.device))
+
+
+def contrast(positive: Tensor, negative: Tensor) -> Tensor:
+    """Mean E(t, s) - mean E(t~, s). Its gradient in theta is eq. 6, which tightens the bound; that in the student
+    through s is eq. 9, which raises it."""
+    return positive.mean() - negative.mean()
+
+
+def magnitude(positive: Tensor, negative: Tensor) -> Tensor:
+    """Mean of E(t, s)^2 + E(t~, s)^2: keeps the unbounded energies finite (A.3)."""
+    return (positive.square() + negative.square()).mean()

@@ -42,17 +42,30 @@ class LatentInput:
 
 
 class Config(BaseSettings):
-    """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them.
-
-    `batch` is the published batch size of training such a network.
-    """
+    """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them. `batch` is
+    the published batch size of training such a network."""
 
     batch: ClassVar[int] = 1
+    # The field whose length another width keeps, and the key for that number.
+    counted: ClassVar[tuple[str, str]] = ("", "")
 
     family: str
     in_channels: int = Field(3, ge=1, le=4096)
     out_channels: int = Field(3, ge=1, le=4096)
     norm: Norm = "instance"
+
+    @property
+    def biased(self) -> bool:
+        """Whether the convolutions before a norm have biases."""
+        return self.norm != "batch"
+
+    @classmethod
+    def under(cls, below: dict, above: dict) -> dict:
+        """Another width keeps the number of blocks or levels."""
+        kept, (field, number) = super().under(below, above), cls.counted
+        if "width" in above and above["width"] != below.get("width") and isinstance(below.get(field), list):
+            kept[number] = len(below[field])
+        return kept
 
     def layers(self, height: int, width: int) -> Iterator[Cost]:
         """The cost of every layer on one image of this size."""
@@ -134,10 +147,8 @@ class Generator(nn.Module):
         return ()
 
     def groups(self) -> tuple[Group, ...]:
-        """The channels that can be removed, in groups that only go together, from the input to the output.
-
-        Raises UsageError for an architecture that has none.
-        """
+        """The channels that can be removed, in groups that only go together, from the input to the output. Raises
+        UsageError for an architecture that has none."""
         raise UsageError(f"{self.family}: the channels of this architecture cannot be removed; distil it instead.")
 
     def narrower(self, groups: Sequence[Group], widths: Mapping[str, int]) -> "Generator":
@@ -145,7 +156,7 @@ class Generator(nn.Module):
         config = self.config.with_widths(widths)
         with torch.device("meta"):
             small = type(self)(config)
-            if config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in self.modules()):
+            if uses_image_statistics(self):
                 use_image_statistics(small)
         return small
 
@@ -163,6 +174,12 @@ class Generator(nn.Module):
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
         """The image, and the feature maps of the given names."""
         raise NotImplementedError
+
+
+def check_width(width) -> None:
+    """Raises ValueError for a shorthand `width` that is no whole number of at least 1."""
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise ValueError("width must be a whole number of at least 1")
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:
@@ -189,12 +206,15 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def use_image_statistics(network: nn.Module) -> None:
-    """Make every BatchNorm2d normalise each image by its own statistics, in place.
+def uses_image_statistics(network: Generator) -> bool:
+    """Whether `use_image_statistics` replaced the BatchNorms of a network that its Config builds with them."""
+    return network.config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
-    Pix2Pix generators were published with a test that leaves BatchNorm in training mode at batch 1; normalising each
-    image by itself is exactly that, and does not make an image depend on its neighbours in a batch.
-    """
+
+def use_image_statistics(network: nn.Module) -> None:
+    """Make every BatchNorm2d normalise each image by its own statistics, in place. Pix2Pix generators were published
+    with a test that leaves BatchNorm in training mode at batch 1; this is exactly that, and does not make an image
+    depend on its neighbours in a batch."""
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
             layer = InstanceNorm2d(module.num_features, eps=module.eps, affine=module.affine)

@@ -44,12 +44,10 @@ def conv(inputs: int, outputs: int, kernel: int, out_pixels: int, *, groups: int
     return Cost(weights * out_pixels, weights * out_pixels, 0, weights + (outputs if bias else 0))
 
 
-def conv_transposed(
-    inputs: int, outputs: int, kernel: int, in_pixels: int, *, stride: int = 2, bias: bool = True
-) -> Cost:
-    """A transposed convolution from `in_pixels` positions to stride^2 times as many."""
+def conv_transposed(inputs: int, outputs: int, kernel: int, in_pixels: int, *, bias: bool = True) -> Cost:
+    """A transposed convolution of stride 2, from `in_pixels` positions to four times as many."""
     weights = inputs * outputs * kernel * kernel
-    return Cost(weights * in_pixels, weights * in_pixels * stride**2, 0, weights + (outputs if bias else 0))
+    return Cost(weights * in_pixels, 4 * weights * in_pixels, 0, weights + (outputs if bias else 0))
 
 
 def norm(kind: str, channels: int, pixels: int) -> Cost:

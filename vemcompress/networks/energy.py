@@ -81,10 +81,8 @@ def _pooled(kernel: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """shortcut(x) + conv2(LeakyReLU(conv1(x))), 2x2 average pooling, LeakyReLU.
-
-    The sum and the pooling are linear, so conv2, shortcut and pooling run as one convolution of stride 2.
-    """
+    """shortcut(x) + conv2(LeakyReLU(conv1(x))), 2x2 average pooling, LeakyReLU. The sum and the pooling are linear, so
+    conv2, shortcut and pooling run as one convolution of stride 2."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -133,10 +131,8 @@ class EnergyModel(nn.Module):
                 module.power_iteration()
 
     def given(self, s: Tensor, frozen: bool = False) -> Callable[[Tensor], Tensor]:
-        """E(., s): a function of t of n * B images, where E pairs t[i] with s[i mod B].
-
-        The first convolution is linear in (t, s), so the share of s is computed here, once, as is each W / sigma.
-        """
+        """E(., s): a function of t of n * B images, where E pairs t[i] with s[i mod B]. The first convolution is linear
+        in (t, s), so the share of s is computed here, once, as is each W / sigma."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             weights = self.prepare()
         images = self.config.image_channels

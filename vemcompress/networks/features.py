@@ -43,26 +43,19 @@ class FeatureNetwork(nn.Module):
         return maps
 
 
-def _affine(mean, std, full: float = 1.0):
-    """Scale and shift that turn [-1, 1] into (x in [0, full] - mean) / std."""
-    half = full / 2
-    return [half / s for s in std], [(half - m) / s for m, s in zip(mean, std, strict=True)]
-
-
 def vgg16_features() -> FeatureNetwork:
     """relu1_2, relu2_2, relu3_3, relu4_3 of VGG16; input (x + 1) / 2 without mean and std, as OMGD's code has it."""
     return FeatureNetwork(vgg16(weights=None).features, (3, 8, 15, 22), 1, [0.5] * 3, [0.5] * 3)
 
 
-def squeezenet_features(caffe: bool) -> FeatureNetwork:
-    """SqueezeNet 1.1 after layers 1, 4, 7 and 9; `caffe`: BGR in [0, 255] minus a mean, else torchvision's input."""
+def squeezenet_features(caffe: bool, taps: tuple[int, ...] = (1, 4, 7, 9), feature: int = 1) -> FeatureNetwork:
+    """SqueezeNet 1.1 after some layers; `caffe`: BGR in [0, 255] minus a mean, else torchvision's input."""
     mean, std, full = (CAFFE_MEAN, (1.0,) * 3, 255.0) if caffe else (IMAGENET_MEAN, IMAGENET_STD, 1.0)
-    scale, shift = _affine(mean, std, full)
-    return FeatureNetwork(squeezenet1_1(weights=None).features, (1, 4, 7, 9), 1, scale, shift, bgr=caffe)
+    # From [-1, 1] to (x in [0, full] - mean) / std.
+    scale, shift = [full / 2 / s for s in std], [(full / 2 - m) / s for m, s in zip(mean, std, strict=True)]
+    return FeatureNetwork(squeezenet1_1(weights=None).features, taps, feature, scale, shift, bgr=caffe)
 
 
 def squeezenet_embedding(caffe: bool) -> FeatureNetwork:
     """SqueezeNet 1.1's last feature map (512 channels), for distances between sets of images."""
-    mean, std, full = (CAFFE_MEAN, (1.0,) * 3, 255.0) if caffe else (IMAGENET_MEAN, IMAGENET_STD, 1.0)
-    scale, shift = _affine(mean, std, full)
-    return FeatureNetwork(squeezenet1_1(weights=None).features, (12,), 0, scale, shift, bgr=caffe)
+    return squeezenet_features(caffe, (12,), 0)

@@ -29,10 +29,8 @@ def narrowed(tensors: Mapping[str, Tensor], groups: Sequence[Group], kept: Kept)
 
 
 def cut(network: Generator, kept: Kept) -> Generator:
-    """A generator of its own that has the kept channels alone, with their weights and a Config of its widths.
-
-    Raises ValueError for a group that the network does not have, and for one of which nothing is kept.
-    """
+    """A generator of its own that has the kept channels alone, with their weights and a Config of its widths. Raises
+    ValueError for a group that the network does not have, and for one of which nothing is kept."""
     groups = network.groups()
     _check(groups, kept)
     small = network.narrower(groups, {name: _count(k) for name, k in kept.items()})
@@ -63,11 +61,9 @@ def at(
 def masked(
     network: Generator, masks: Mapping[str, Tensor], x: Tensor, names: tuple[str, ...] = ()
 ) -> tuple[Tensor, Taps]:
-    """Image and taps with each group's channels multiplied by its mask, of `size` numbers, wherever they are read.
-
-    A mask of zeros and ones gives the image of `cut`, whatever the norms add to a channel; differentiable in the
-    masks. The taps are those of all channels, not multiplied.
-    """
+    """Image and taps with each group's channels multiplied by its mask, of `size` numbers, wherever they are read. A
+    mask of zeros and ones gives the image of `cut`, whatever the norms add to a channel; differentiable in the masks.
+    The taps are those of all channels, not multiplied."""
     groups = network.groups()
     _check(groups, dict.fromkeys(masks, 1))
     tensors, changed = dict(network.named_parameters()), {}

@@ -1,7 +1,5 @@
-"""BatchNorm by the statistics of the global batch, where several ranks have a part of it each.
-
-PyTorch's own SyncBatchNorm refuses the CPU.
-"""
+"""BatchNorm by the statistics of the global batch, where several ranks have a part of it each: PyTorch's own
+SyncBatchNorm refuses the CPU."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -18,7 +18,7 @@ from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.discriminator import discriminator_bytes
 from vemcompress.weights.files import write_atomically
-from vemcompress.weights.tensors import safetensors_bytes
+from vemcompress.weights.format import safetensors_bytes
 
 
 class Learner(Protocol):

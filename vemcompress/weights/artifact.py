@@ -1,35 +1,32 @@
-"""Our own file: one .safetensors whose metadata says all that is needed to rebuild the network."""
+"""Our own file: one .safetensors whose metadata says all that is needed to rebuild the network.
+
+Of a network of the user's own class it says what channels each layer has. The class itself is not in it: whoever loads
+it gives --teacher-class again.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+import torch
 from torch import Tensor, nn
 
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS, parse_config
-from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.networks.base import Generator, use_image_statistics, uses_image_statistics
+from vemcompress.weights import layouts
+from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.files import write_atomically
-from vemcompress.weights.format import check_version, signature
-from vemcompress.weights.layouts import Mismatch, assemble
-from vemcompress.weights.own_class import own_class_bytes
-from vemcompress.weights.tensors import safetensors_bytes
+from vemcompress.weights.format import check_version, is_artifact, safetensors_bytes, signature
+
+_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, nn.InstanceNorm2d, nn.PReLU)
+_CHANNELS = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_parameters")
+_OUTPUTS = ("out_channels", "out_features", "num_features", "num_parameters")
 
 
-def save_generator(
-    path: str | Path,
-    generator: Generator,
-    *,
-    recipe: str = "",
-    teacher: dict[str, Any] | None = None,
-    extra: dict[str, str] | None = None,
-) -> None:
-    """Write a generator as our artifact, atomically; arguments as `artifact_bytes`.
-
-    Raises OutputError (9).
-    """
-    write_atomically(path, artifact_bytes(generator, recipe=recipe, teacher=teacher, extra=extra))
+def save_generator(path: str | Path, generator: Generator, **about) -> None:
+    """Write a generator as our artifact, atomically; keywords as for `artifact_bytes`. Raises OutputError (9)."""
+    write_atomically(path, artifact_bytes(generator, **about))
 
 
 def artifact_bytes(
@@ -40,48 +37,96 @@ def artifact_bytes(
     extra: dict[str, str] | None = None,
 ) -> bytes:
     """The artifact's content. `recipe` is the name of the recipe that made it; `teacher` says where it came from
-    (source, sha256, revision, licence); `extra` is added to the metadata under names that are not taken. A network of
-    the user's own class is written as `own_class` says."""
+    (source, sha256, revision, licence); `extra` is added to the metadata under names that are not taken."""
     metadata = (extra or {}) | {"recipe": recipe, "teacher": json.dumps(teacher or {})}
     if generator.config is None:
-        return own_class_bytes(generator, metadata)
+        return _own_class_bytes(generator, metadata)
     metadata |= signature(generator.config.family) | {
         "config": generator.config.model_dump_json(),
-        "statistics": "image" if _uses_image_statistics(generator) else "stored",
-        "input": json.dumps(input_convention(generator)),
+        "statistics": "image" if uses_image_statistics(generator) else "stored",
     }
+    takes = {"order": "RGB", "range": [-1, 1], "layout": "NCHW", "channels": generator.config.in_channels}
+    metadata["input"] = json.dumps(takes | {"multiple": generator.multiple, "min_size": generator.min_size})
     return safetensors_bytes(generator.state_dict(), metadata)
-
-
-def input_convention(generator: Generator) -> dict[str, Any]:
-    """What the network takes: channel order, value range, axes, and the sizes that it can work on."""
-    return {
-        "order": "RGB",
-        "range": [-1, 1],
-        "layout": "NCHW",
-        "channels": generator.config.in_channels,
-        "multiple": generator.multiple,
-        "min_size": generator.min_size,
-    }
 
 
 def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -> Generator:
     """The network of an artifact, in eval mode. Raises InputError (4) where the metadata or the tensors do not fit."""
     check_version(metadata, source)
     prepare = use_image_statistics if metadata.get("statistics") == "image" else None
+    families = f"; families: {', '.join(GENERATORS)}"
+    return layouts.rebuild(tensors, metadata, source, "artifact", parse_config, prepare=prepare, families=families)
+
+
+def _own_class_bytes(generator: CustomGenerator, metadata: dict[str, str]) -> bytes:
+    layers = {name: _channels(layer) for name, layer in generator.module.named_modules()}
+    metadata = metadata | signature(CustomGenerator.family)
+    metadata |= {
+        "class": generator.name,
+        "layers": json.dumps({name: channels for name, channels in layers.items() if channels}),
+    }
+    return safetensors_bytes(generator.module.state_dict(), metadata)
+
+
+def is_own_class(metadata: dict[str, str]) -> bool:
+    """Whether a file is one of these."""
+    return is_artifact(metadata) and metadata.get("family") == CustomGenerator.family
+
+
+def class_wanted(metadata: dict[str, str], source: str) -> InputError:
+    """For a file that was opened without its class."""
+    name = "".join(c for c in metadata.get("class", "")[:80] if c.isprintable()) or "module:Class"
+    return InputError(
+        f"{source}: is a network of the class {name}: give --teacher-class {name} (--student-class for a student)"
+    )
+
+
+def narrow_as_saved(network: nn.Module, metadata: dict[str, str], source: str) -> None:
+    """Give a new network of the class the channels that the file says, with empty weights, in place. Raises InputError
+    where the class has other layers, or fewer channels than the file."""
+    check_version(metadata, source)
     try:
-        config = parse_config(json.loads(metadata["config"]))
-        return assemble(config, tensors, prepare=prepare)
-    except ValidationError as error:
-        known = ", ".join(GENERATORS)
-        reason = f"its config is not valid ({error.errors()[0]['msg']}; families: {known})"
-    except (KeyError, ValueError, RecursionError):
-        reason = "its metadata has no readable config"
-    except Mismatch as error:
-        reason = f"its tensors do not fit its config: {error}"
-    raise InputError(f"{source}: damaged artifact, {reason}: make or download it again")
+        saved = json.loads(metadata["layers"])
+        own = {name: (layer, _channels(layer)) for name, layer in network.named_modules()}
+        own = {name: found for name, found in own.items() if found[1]}
+        if saved.keys() != own.keys():
+            raise ValueError("other layers")
+        for name, (layer, whole) in own.items():
+            wanted = saved[name]
+            if wanted.keys() != whole.keys() or not all(_fits(wanted[key], whole[key]) for key in whole):
+                raise ValueError("other channels")
+            if wanted != whole:
+                _narrow(layer, wanted)
+    except (KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{source}: its layers are not those of this class: give the class that it was pruned from"
+        ) from error
 
 
-def _uses_image_statistics(generator: Generator) -> bool:
-    """Whether `use_image_statistics` replaced the BatchNorms of a network that its Config builds with them."""
-    return generator.config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in generator.modules())
+def _fits(value, whole: int) -> bool:
+    return type(value) is int and 1 <= value <= whole
+
+
+def _channels(layer: nn.Module) -> dict[str, int]:
+    """What a layer calls its channels; empty for one that has none of its own."""
+    if not isinstance(layer, _LAYERS):
+        return {}
+    return {name: getattr(layer, name) for name in _CHANNELS if hasattr(layer, name)}
+
+
+def _narrow(layer: nn.Module, channels: dict[str, int]) -> None:
+    for name, value in channels.items():
+        setattr(layer, name, value)
+    outputs = next(channels[key] for key in _OUTPUTS if key in channels)
+    inputs = channels.get("in_channels", channels.get("in_features"))
+    for tensors in (layer._parameters, layer._buffers):
+        for name, tensor in tensors.items():
+            if tensor is None or tensor.dim() == 0:
+                continue
+            shape: tuple[int, ...] = (outputs,)
+            if tensor.dim() > 1:
+                groups = channels.get("groups", 1)
+                pair = (inputs, outputs) if isinstance(layer, nn.ConvTranspose2d) else (outputs, inputs)
+                shape = (pair[0], pair[1] // groups, *tensor.shape[2:])
+            empty = torch.empty(shape, dtype=tensor.dtype)
+            tensors[name] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty

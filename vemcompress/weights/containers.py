@@ -12,9 +12,7 @@ from vemcompress.weights.plan import DAMAGED, Plan, Refused
 
 def check_zip(path: Path) -> Plan:
     """Refuse a zip file whose members are compressed, overlap or do not fit, or whose tensors claim more than it has.
-
-    Raises Refused (or Forbidden) with the reason.
-    """
+    Raises Refused (or Forbidden) with the reason."""
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:

@@ -15,8 +15,7 @@ from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut, narrowed, set_sizes, sizes
 from vemcompress.networks.slots import Group
-from vemcompress.weights.counting import first_line, macs_by_hooks
-from vemcompress.weights.traced import cut_and_compared, traced_groups
+from vemcompress.weights.traced import cut_and_compared, first_line, macs_by_hooks, traced_groups
 
 _PROBE = 64
 
@@ -47,10 +46,8 @@ class CustomGenerator(Generator):
         return self.module(x), {}
 
     def groups(self) -> tuple[Group, ...]:
-        """As Torch-Pruning traces them, of which each is tried; the first call takes seconds.
-
-        Raises what `traced.traced_groups` raises, and InputError where no channels can be removed.
-        """
+        """As Torch-Pruning traces them, of which each is tried; the first call takes seconds. Raises what
+        `traced.traced_groups` raises, and InputError where no channels can be removed."""
         if self._groups is None:
             self._groups = traced_groups(self.module, self.name, self.in_channels, prefix="module.")
             self._groups = tuple(group for group in self._groups if self._can_lose(group))
@@ -120,10 +117,8 @@ class CustomGenerator(Generator):
 
 
 def build_custom(class_path: str) -> nn.Module:
-    """The module that `module:Class` makes when called without arguments, imported from the working folder.
-
-    This runs the user's own code, which is what `--teacher-class` asks for. Raises UsageError (2) or InputError (4).
-    """
+    """The module that `module:Class` makes when called without arguments, imported from the working folder. This runs
+    the user's own code, which is what `--teacher-class` asks for. Raises UsageError (2) or InputError (4)."""
     module_name, _, class_name = class_path.partition(":")
     if not class_name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
         raise UsageError(f"--teacher-class {class_path!r}: must be module:Class, such as mynet:Generator")

@@ -6,11 +6,9 @@ their norm. `pixel`: a Sequential `net`, convolutions at 0, 2 and 5, norm at 3. 
 `block5s`, each with copies 0 and 1 of a Sequential `block`, convolution at 0 and norm at 1.
 """
 
-import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-
-from pydantic import ValidationError
 
 import vemcompress
 from vemcompress.errors import InputError
@@ -25,10 +23,10 @@ from vemcompress.networks.discriminators import (
     build_discriminator,
     parse_discriminator_config,
 )
-from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, assemble, convert, has, norm_of, renamed, shape
+from vemcompress.weights.format import safetensors_bytes
+from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, convert, has, norm_of, rebuild, renamed, shape
 from vemcompress.weights.recognise import hint
 from vemcompress.weights.safe import State, read_state
-from vemcompress.weights.tensors import safetensors_bytes
 
 # Not a generator's "vemcompress", so that a discriminator given as a teacher is said to be one.
 FORMAT = "vemcompress-discriminator"
@@ -62,24 +60,14 @@ def load_discriminator(path: str | Path, expected: DiscriminatorConfig | None = 
     """
     source = str(path)
     state = read_state(path)
-    ours = state.metadata.get("format") == FORMAT
-    network = _rebuild(state, source) if ours else _published(state, source, expected)
+    if state.metadata.get("format") == FORMAT:
+        given = state.tensors, state.metadata, source, "discriminator", parse_discriminator_config
+        network = rebuild(*given, build=build_discriminator)
+    else:
+        network = _published(state, source, expected)
     if expected is not None:
         _check_fit(network.config, expected, source)
     return network
-
-
-def _rebuild(state: State, source: str) -> Discriminator:
-    try:
-        config = parse_discriminator_config(json.loads(state.metadata["config"]))
-        return assemble(config, state.tensors, build=build_discriminator)
-    except ValidationError as error:
-        reason = f"its config is not valid ({error.errors()[0]['msg']})"
-    except (KeyError, ValueError, RecursionError):
-        reason = "its metadata has no readable config"
-    except Mismatch as error:
-        reason = f"its tensors do not fit its config: {error}"
-    raise InputError(f"{source}: damaged discriminator, {reason}: make or download it again")
 
 
 def _published(state: State, source: str, expected: DiscriminatorConfig | None) -> Discriminator:
@@ -97,16 +85,14 @@ def _published(state: State, source: str, expected: DiscriminatorConfig | None) 
         if layout.matches(tensors):
             return convert(layout, tensors, source)
     family = state.metadata.get("family")
-    what = f"a {family:.40} generator" if state.metadata.get("format") and family else _seen(state)
+    first = next(iter(tensors))
+    what = f"{len(tensors)} tensors, first {state.prefix + first!r:.80}{hint(tensors)}"
+    if state.metadata.get("format") and family:
+        what = f"a {family:.40} generator"
     raise InputError(
         f"{source}: not a discriminator we know, but {what}: give one of {', '.join(DISCRIMINATORS)}, or leave it out "
         "to start a new one"
     )
-
-
-def _seen(state: State) -> str:
-    first = next(iter(state.tensors))
-    return f"{len(state.tensors)} tensors, first {state.prefix + first!r:.80}{hint(state.tensors)}"
 
 
 def _check_fit(found: DiscriminatorConfig, expected: DiscriminatorConfig, source: str) -> None:
@@ -120,10 +106,6 @@ def _check_fit(found: DiscriminatorConfig, expected: DiscriminatorConfig, source
             )
 
 
-def _is_patchgan(tensors: Tensors) -> bool:
-    return all(_has_kernel(tensors, f"model.{index}.weight", 4) for index in (0, 2))
-
-
 def _read_patchgan(tensors: Tensors) -> Read:
     matches = {name: match for name, tensor in tensors.items() if tensor.dim() == 4 and (match := _MODULE.match(name))}
     found = sorted(int(match[1]) for match in matches.values())
@@ -133,10 +115,6 @@ def _read_patchgan(tensors: Tensors) -> Read:
     for stage, index in enumerate(found):
         names |= {f"stages.{stage}.conv": f"model.{index}", f"stages.{stage}.norm": f"model.{index + 1}"}
     return PatchGANConfig(layers=len(found) - 2, **_shape(tensors, names, "")), renamed(names)
-
-
-def _is_pixelgan(tensors: Tensors) -> bool:
-    return all(_has_kernel(tensors, f"{index}.weight", 1) for index in _PIXEL)
 
 
 def _read_pixelgan(tensors: Tensors) -> Read:
@@ -158,8 +136,8 @@ def _shared_patchgan(n_share: int) -> Layout:
     return Layout("shared_patchgan", _IS_SHARED, read, **_DISCRIMINATOR)
 
 
-def _has_kernel(tensors: Tensors, name: str, size: int) -> bool:
-    return name in tensors and tensors[name].shape[2:] == (size, size)
+def _has_kernels(size: int, *names: str) -> Callable[[Tensors], bool]:
+    return lambda tensors: all(name in tensors and tensors[name].shape[2:] == (size, size) for name in names)
 
 
 def _shape(tensors: Tensors, names: dict[str, str], copy: str) -> dict[str, int | str]:
@@ -170,5 +148,7 @@ def _shape(tensors: Tensors, names: dict[str, str], copy: str) -> dict[str, int 
 
 
 _DISCRIMINATOR = {"build": build_discriminator, "advice": "discriminator alone"}
-_PATCHGAN = Layout("patchgan", _is_patchgan, _read_patchgan, **_DISCRIMINATOR)
-_PIXELGAN = Layout("pixelgan", _is_pixelgan, _read_pixelgan, **_DISCRIMINATOR)
+_PATCHGAN = Layout("patchgan", _has_kernels(4, "model.0.weight", "model.2.weight"), _read_patchgan, **_DISCRIMINATOR)
+_PIXELGAN = Layout(
+    "pixelgan", _has_kernels(1, *(f"{index}.weight" for index in _PIXEL)), _read_pixelgan, **_DISCRIMINATOR
+)

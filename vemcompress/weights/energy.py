@@ -11,10 +11,8 @@ FILE = "energy.safetensors"
 
 
 def load_energy_model(path: str | Path) -> EnergyModel:
-    """E(t, s) of a run folder, a checkpoint folder or an energy.safetensors, in eval mode.
-
-    Raises InputError where there is none, as in a run with another add-on.
-    """
+    """E(t, s) of a run folder, a checkpoint folder or an energy.safetensors, in eval mode. Raises InputError where
+    there is none, as in a run with another add-on."""
     path = Path(path)
     if path.is_dir():
         checkpoints = path / "checkpoints"

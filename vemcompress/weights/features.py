@@ -1,26 +1,29 @@
-"""Weights of the perceptual feature networks: torchvision's download, checked, or a file."""
+"""Published weights of feature networks: from a file, or downloaded, checked, and kept in torch.hub's folder."""
 
+import hashlib
+import http.client
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchvision.models import VGG16_Weights
 
-from vemcompress.errors import InputError, RecipeError
+from vemcompress.errors import InputError, NetworkError, OutputError, RecipeError
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
-from vemcompress.weights.download import downloaded
 from vemcompress.weights.safe import read_state
 
 VGG16_URL = VGG16_Weights.IMAGENET1K_V1.url
 VGG16_SHA256 = "397923af"  # how it begins, as the file's name says
+_TIMEOUT_SECONDS = 30.0
 
 
 def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | None:
-    """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`.
-
-    Raises RecipeError where weights are needed and not given, InputError where they do not fit, NetworkError where
-    VGG's cannot be downloaded.
-    """
+    """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`. Raises RecipeError where
+    weights are needed and not given, InputError where they do not fit, NetworkError where VGG's cannot be
+    downloaded."""
     if name == "none":
         return None
     if weights is None and name != "vgg16":
@@ -34,13 +37,50 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | Non
 
 
 def fill_trunk(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, weights: str | Path | None) -> None:
-    """Take the trunk's tensors, with or without torchvision's `features.` before their names; every one must fit.
-
-    Raises InputError naming the first that does not; `weights` is the file's name.
-    """
+    """Take the trunk's tensors, with or without torchvision's `features.` before their names. Raises InputError naming
+    the first that does not fit; `weights` is the file's name."""
     trunk = {k.removeprefix("features."): v for k, v in tensors.items()}
     for key, value in network.layers.state_dict().items():
         if key not in trunk or trunk[key].shape != value.shape:
             seen = f"{tuple(trunk[key].shape)} instead of {tuple(value.shape)}" if key in trunk else "absent"
             raise InputError(f"{weights}: not the weights of {name}: '{key}' is {seen}; give its state dict.")
         value.copy_(trunk[key].to(torch.float32))
+
+
+def downloaded(url: str, sha256: str, *, failed: str, remedy: str) -> Path:
+    """The file in torch.hub's folder, downloaded where absent; its SHA-256 is checked every time.
+
+    `sha256` is the sum or how it begins; `failed` and `remedy` begin and end the sentence for a failed download.
+    Raises NetworkError where the file cannot be had or is damaged, OutputError where the folder cannot be made.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "set TORCH_HOME to another place"
+            raise OutputError(f"{path.parent}: cannot be made ({error.strerror}); {hint}.") from error
+        try:
+            with _socket_timeout(_TIMEOUT_SECONDS):
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise NetworkError(f"{failed} ({reason}); {remedy}.") from error
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(sha256):
+        raise NetworkError(
+            f"{path}: a damaged download (SHA-256 {found[:8]} and not {sha256[:8]}); delete it to get it again."
+        )
+    return path
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """torch.hub sets no time limit, so that a silent network would hold the command for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,5 +1,6 @@
 """From published names to our networks: recognised by their keys, every shape checked, loaded strictly."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -63,9 +64,32 @@ def assemble(
         if found is None:
             raise Mismatch(f"{name!r} is missing")
         if found.shape != wanted.shape or found.is_floating_point() != wanted.is_floating_point():
-            raise Mismatch(f"{name!r} is {_kind(found)} and should be {_kind(wanted)}")
+            raise Mismatch(f"{name!r} is {described(found)} and should be {described(wanted)}")
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval()
+
+
+def rebuild(
+    tensors: Tensors,
+    metadata: dict[str, str],
+    source: str,
+    what: str,
+    parse: Callable[[dict], BaseSettings],
+    *,
+    prepare: Callable[[nn.Module], None] | None = None,
+    build: Callable[[BaseSettings], nn.Module] = build_generator,
+    families: str = "",
+) -> nn.Module:
+    """As `assemble`, of the Config in a file of ours. Raises InputError (4) where metadata or tensors do not fit."""
+    try:
+        return assemble(parse(json.loads(metadata["config"])), tensors, prepare=prepare, build=build)
+    except ValidationError as error:
+        reason = f"its config is not valid ({error.errors()[0]['msg']}{families})"
+    except (KeyError, ValueError, RecursionError):
+        reason = "its metadata has no readable config"
+    except Mismatch as error:
+        reason = f"its tensors do not fit its config: {error}"
+    raise InputError(f"{source}: damaged {what}, {reason}: make or download it again")
 
 
 def has(*names: str) -> Callable[[Tensors], bool]:
@@ -142,7 +166,8 @@ def _skeleton(config: BaseSettings, build: Callable[[BaseSettings], nn.Module]) 
         raise Mismatch(f"the widths {str(config).replace(chr(10), ' ')[:120]} make no network") from error
 
 
-def _kind(tensor: Tensor) -> str:
+def described(tensor: Tensor) -> str:
+    """Its shape and type, for a message."""
     return f"{'x'.join(map(str, tensor.shape)) or 'a single number'} of {str(tensor.dtype).removeprefix('torch.')}"
 
 

@@ -7,13 +7,12 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.base import Generator, use_image_statistics
-from vemcompress.weights.artifact import rebuild
+from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
 from vemcompress.weights.files import sha256_file
 from vemcompress.weights.folder import made
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
-from vemcompress.weights.own_class import class_wanted, is_own_class, narrow_as_saved
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
 
@@ -65,7 +64,9 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
     digest = sha256_file(path)
     generator, origin = _build(state, name, class_path)
     if norm == "batch":
-        _normalise_by_image(generator, name)
+        if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
+            raise RecipeError(f"{name}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
+        use_image_statistics(generator)
     return Loaded(generator, name, digest, origin, revision, licence, norm, state.metadata)
 
 
@@ -98,12 +99,6 @@ def _build(state: State, source: str, class_path: str | None) -> tuple[Generator
         return rebuild(state.tensors, state.metadata, source), "artifact"
     generator, layout = recognise(state.tensors, source)
     return generator, f"published:{layout}"
-
-
-def _normalise_by_image(generator: Generator, source: str) -> None:
-    if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
-        raise RecipeError(f"{source}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
-    use_image_statistics(generator)
 
 
 def weights_of(path: Path) -> Path:

@@ -38,10 +38,8 @@ class Opaque:
 
 
 def read_plan(stream) -> Plan:
-    """The plan of the pickle that starts at the position of `stream`, which is left just behind it.
-
-    `stream` has read, readline and tell. Raises Forbidden or Refused.
-    """
+    """The plan of the pickle that starts at the position of `stream` (read, readline, tell), which is left just behind
+    it. Raises Forbidden or Refused."""
     machine = _Machine()
     try:
         start = stream.tell()

@@ -1,7 +1,6 @@
 """Descriptions of what a weight file claims to hold, and the checks of their sizes."""
 
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 # Bytes per element of the storages that weights come in; others (quantised, complex, float8) are refused by name.
@@ -39,10 +38,6 @@ class StridedTensor:
     size: tuple[int, ...]
     stride: tuple[int, ...]
 
-    @property
-    def numel(self) -> int:
-        return prod(self.size)
-
 
 @dataclass
 class Plan:
@@ -59,7 +54,7 @@ def check_tensor(tensor: StridedTensor) -> None:
         raise Refused(DAMAGED)
     if min((tensor.offset, *tensor.size, *tensor.stride)) < 0:
         raise Refused("has a tensor of negative size: it is damaged or hostile")
-    if tensor.numel == 0:
+    if 0 in tensor.size:
         return
     reach = 0
     for stride, size in sorted(zip(tensor.stride, tensor.size, strict=True)):

@@ -40,10 +40,8 @@ def hint(tensors: Tensors) -> str:
 
 
 def recognise(tensors: Tensors, source: str) -> tuple[Generator, str]:
-    """Our network with these published weights, in eval mode, and the layout's name.
-
-    Raises InputError (4): of no known layout, or of a known one with a missing, surplus or misshapen tensor.
-    """
+    """Our network with these published weights, in eval mode, and the layout's name. Raises InputError (4): of no known
+    layout, or of a known one with a missing, surplus or misshapen tensor."""
     candidates = [tensors]
     if all(name.startswith("model.") for name in tensors):  # one wrapper more than published
         candidates.append({name.removeprefix("model."): tensor for name, tensor in tensors.items()})

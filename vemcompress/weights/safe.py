@@ -3,6 +3,7 @@
 import argparse
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -16,11 +17,16 @@ from vemcompress.errors import InputError
 from vemcompress.weights.containers import check_legacy, check_zip
 from vemcompress.weights.plan import Forbidden, Refused
 from vemcompress.weights.sniff import CONVERT, sniff
-from vemcompress.weights.unwrap import strip_prefixes, unwrap
 
 # Bits of a weight's element in safetensors; the 8-bit floats and packed kinds are refused by name.
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _MAX_HEADER = 32 << 20
+
+# The average of the weights is what papers evaluate, so it comes first.
+WRAPPERS = ("g_ema", "G_ema", "ema", "params_ema", "G", "g", "netG", "netG_A", "G_A", "generator", "params")
+WRAPPERS += ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "_orig_mod.", "netG.", "netG_A.", "G_A.", "G.", "g_ema.", "generator.", "net.", "network.")
+_COUNTERS = ("total_ops", "total_params", "n_averaged")  # left behind by thop and by AveragedModel
 
 
 @dataclass(frozen=True)
@@ -126,3 +132,35 @@ def _checked(name: str, tensor: Tensor, source: str) -> Tensor:
     if not torch.isfinite(tensor).all():
         raise InputError(f"{source}: {name!r:.80} has NaN or infinite weights: use an earlier checkpoint")
     return tensor
+
+
+def unwrap(value: Any, source: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors by name, and the wrappers that were opened to reach them. Raises InputError."""
+    taken: list[str] = []
+    for _ in range(8):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{source}: holds a {type(value).__name__}, not a state dict: save generator.state_dict()")
+        inside = next((name for name in WRAPPERS if isinstance(value.get(name), Mapping)), None)
+        if inside is None:
+            tensors = {str(name): item for name, item in value.items() if isinstance(item, Tensor)}
+            if tensors:
+                return tensors, tuple(taken)
+            seen = ", ".join(f"{name!r:.40}" for name in list(value)[:5]) or "nothing"
+            known = ", ".join(WRAPPERS[:6])
+            raise InputError(f"{source}: holds no generator, but {seen}: save it under one of {known}, or bare")
+        taken.append(inside)
+        value = value[inside]
+    raise InputError(f"{source}: is nested too deeply: save generator.state_dict() alone")
+
+
+def strip_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """The tensors without the prefixes that all names share, and without counters; and what was stripped."""
+    tensors = {name: t for name, t in tensors.items() if name.rpartition(".")[2] not in _COUNTERS}
+    stripped = ""
+    while tensors:
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) and name != p for name in tensors)), None)
+        if prefix is None:
+            break
+        tensors = {name[len(prefix) :]: t for name, t in tensors.items()}
+        stripped += prefix
+    return tensors, stripped

@@ -35,7 +35,10 @@ def _why_not(head: bytes) -> str:
     if not head:
         return "is empty: download or copy it again"
     if head[0] == 0x80 and head[1:2] <= b"\x05":
-        return _pickle(head)
+        # Never opened: NVIDIA's run the source code that they carry, by design.
+        of_nvidia = any(word in head for word in (b"dnnlib", b"torch_utils", b"persistence"))
+        what = "an NVIDIA network pickle, which runs" if of_nvidia else "a bare pickle, which can run"
+        return f"is {what} code when it is opened, and is refused: {CONVERT}"
     start = head.lstrip()[:64].lower()
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the weights: fetch the file itself with `git lfs pull`"
@@ -48,13 +51,6 @@ def _why_not(head: bytes) -> str:
     if (head.startswith(b"\x08") and b"onnx" in head[:64].lower()) or b"pytorch" in head[:64]:
         return "looks like an ONNX model, which is not a teacher: give the weights that it was exported from"
     return f"is not a weight file (it begins with {head[:4].hex(' ')}): give a .safetensors, .pth or .pt file"
-
-
-def _pickle(head: bytes) -> str:
-    """Bare pickles are never opened: NVIDIA's run the source code that they carry, by design."""
-    if b"dnnlib" in head or b"torch_utils" in head or b"persistence" in head:
-        return f"is an NVIDIA network pickle, which runs code when it is opened, and is refused: {CONVERT}"
-    return f"is a bare pickle, which can run code when it is opened, and is refused: {CONVERT}"
 
 
 def _is_text(head: bytes) -> bool:

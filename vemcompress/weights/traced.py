@@ -1,7 +1,5 @@
-"""Channel groups of a network of the user's own class, from Torch-Pruning's dependency graph (Fang et al., CVPR 2023).
-
-Only the graph is used: cutting and saving are our own.
-"""
+"""What no Config tells of a network: its channel groups, from Torch-Pruning's dependency graph (Fang et al., CVPR 2023;
+the graph alone, cutting and saving are our own), and its MACs, counted while it runs."""
 
 import copy
 import warnings
@@ -11,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from vemcompress.errors import InputError, UsageError
-from vemcompress.networks.base import Generator
+from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut, masked
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
-from vemcompress.weights.counting import first_line
 
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _SIDE = 64  # of the image that the network is traced with
 
 
@@ -51,10 +51,8 @@ def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = ""
 
 
 def cut_and_compared(network: Generator, kept: Mapping[str, Tensor]) -> Generator:
-    """The cut network of a class whose groups were traced, whose image is that of the masked one for some noise.
-
-    Raises InputError where it is not, or where the cut network does not run.
-    """
+    """The cut network of a class whose groups were traced, whose image is that of the masked one for some noise. Raises
+    InputError where it is not, or where the cut network does not run."""
     reason = "the image is another one"
     try:
         small = cut(network, kept)
@@ -103,14 +101,12 @@ def _group(graph, items, modules: dict[nn.Module, str], prefix: str) -> Group | 
 
 def _slots(layer: nn.Module, path: str, makes: bool, start: int, each: int) -> tuple[Slot, ...] | None:
     """Where channels lie in a layer; None in one that mixes them."""
-    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-        if layer.groups > 1:
-            depthwise = layer.groups == layer.in_channels == layer.out_channels
-            return passes(path, start=start, each=each) if depthwise else None
-        kind = {"transposed": isinstance(layer, nn.ConvTranspose2d), "start": start, "each": each}
-        return writes(path, **kind) if makes else reads(path, **kind)
-    if isinstance(layer, nn.Linear):
-        return writes(path, start=start, each=each) if makes else reads(path, start=start, each=each)
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.groups > 1:
+        depthwise = layer.groups == layer.in_channels == layer.out_channels
+        return passes(path, start=start, each=each) if depthwise else None
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        ends = writes if makes else reads
+        return ends(path, transposed=isinstance(layer, nn.ConvTranspose2d), start=start, each=each)
     if isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d):
         return passes(path, start=start, each=each)
     if isinstance(layer, nn.PReLU):
@@ -134,3 +130,42 @@ def _places(indices: list[int], roots: list[int], size: int) -> list[tuple[int, 
     if all(row == [start + channel * times + i for i in range(times)] for channel, row in enumerate(rows)):
         return [(start, times)]
     return None
+
+
+def macs_by_hooks(module: nn.Module, in_channels: int, height: int, width: int, device: str = "cpu") -> Cost:
+    """Parameters and MACs (as `networks.cost`) of any network for one image, counted while it runs: convolutions,
+    linear layers and norms. Raises InputError where the network does not run at this size."""
+    seen: list[Cost] = []
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append(_layer_cost(layer, inputs[0], output))
+
+    counted = [m for m in module.modules() if isinstance(m, (*_CONVOLUTIONS, nn.Linear, *_NORMS))]
+    handles = [m.register_forward_hook(count) for m in counted]
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, in_channels, height, width, device=device))
+    except Exception as error:
+        raise InputError(f"does not run at {height} x {width} ({first_line(error)}): choose another size") from error
+    finally:
+        module.train(training)
+        for handle in handles:
+            handle.remove()
+    return sum(seen, Cost(parameters=count_parameters(module)))
+
+
+def _layer_cost(layer: nn.Module, x: Tensor, output: Tensor) -> Cost:
+    if isinstance(layer, _NORMS):
+        return Cost(norm=output.numel())
+    if isinstance(layer, nn.Linear):
+        return Cost(output.numel() * layer.in_features, output.numel() * layer.in_features)
+    per_pixel = layer.weight.numel()  # one position: all inputs of a group, all outputs, the kernel
+    on_output = per_pixel * output[0, 0].numel()
+    on_input = per_pixel * x[0, 0].numel()
+    return Cost(on_input if isinstance(layer, nn.ConvTranspose2d) else on_output, on_output)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a foreign error, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [""])[0][:160]

@@ -7,9 +7,12 @@ B x 1 x h x w raw scores. Initial weights are PyTorch's; the published ones are 
 from pydantic import TypeAdapter
 
 from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig
-from vemcompress.networks.discriminators.patchgan import PatchGAN, PatchGANConfig, PixelGAN, PixelGANConfig
-from vemcompress.networks.discriminators.shared_patchgan import (
+from vemcompress.networks.discriminators.patchgan import (
     STAGES,
+    PatchGAN,
+    PatchGANConfig,
+    PixelGAN,
+    PixelGANConfig,
     SharedPatchGAN,
     SharedPatchGANConfig,
     TeacherName,

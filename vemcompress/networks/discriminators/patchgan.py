@@ -1,15 +1,19 @@
-"""PatchGAN (Isola et al., CVPR 2017), which judges patches, and its 1x1 form, which judges pixels."""
+"""PatchGAN (Isola et al., CVPR 2017), which judges patches, its 1x1 form, which judges pixels, and OMGD's for two
+teachers (Ren et al., ICCV 2021)."""
 
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
-from vemcompress.networks.base import norm_layer
+from vemcompress.networks.base import Taps, norm_layer
 from vemcompress.networks.cost import Cost, conv, norm
-from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig, Stage
+from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig, Stage, judge
+
+TeacherName = Literal["wide", "deep"]
+STAGES = 5
 
 
 class PatchGANConfig(DiscriminatorConfig):
@@ -93,3 +97,61 @@ class PixelGAN(Discriminator):
                 Stage(nn.Conv2d(2 * n, 1, 1, bias=bias), None, last=True),
             )
         )
+
+
+class SharedPatchGANConfig(PatchGANConfig):
+    """`multi_n_layers`, OMGD's for two teachers: two copies of each of PatchGAN's five stages, of which the first
+    `n_share` are one for both. Parameters count both copies, as published; MACs are those of judging for one
+    teacher."""
+
+    family: Literal["shared_patchgan"] = "shared_patchgan"
+    in_channels: int = Field(6, ge=1, le=4096)
+    width: int = Field(128, ge=1, le=4096)
+    layers: Literal[3] = 3
+    n_share: int = Field(5, ge=0, le=STAGES)
+
+    def costs(self, height: int, width: int) -> Iterator[Cost]:
+        for cost in super().costs(height, width):
+            yield cost._replace(parameters=2 * cost.parameters)
+
+
+class SharedPatchGAN(Discriminator):
+    """PatchGAN for the images of two teachers, `stages[i][copy]`. Of a shared stage (the first `n_share`) both use copy
+    1, and copy 0 is dead: kept as published, without gradients ever. Of the others the wide teacher uses copy 0, the
+    deep one copy 1."""
+
+    config_class = SharedPatchGANConfig
+
+    def __init__(self, config: SharedPatchGANConfig):
+        super().__init__(config)
+        copies = zip(patch_stages(config), patch_stages(config), strict=True)
+        self.stages = nn.ModuleList(nn.ModuleList(pair) for pair in copies)
+
+    def path(self, teacher: TeacherName = "wide") -> list[Stage]:
+        if teacher not in ("wide", "deep"):
+            raise ValueError(f"teacher {teacher!r}: must be 'wide' or 'deep'")
+        own = 0 if teacher == "wide" else 1
+        return [pair[1 if i < self.config.n_share else own] for i, pair in enumerate(self.stages)]
+
+    def forward(self, x: Tensor, teacher: TeacherName = "wide") -> Tensor:
+        return self.forward_with_taps(x, (), teacher)[0]
+
+    def for_both(self, x: Tensor) -> dict[str, Tensor]:
+        """The scores of one image for either teacher; what both share is computed once."""
+        h = x
+        for pair in self.stages[: self.config.n_share]:
+            h = pair[1](h)
+        if self.config.n_share == STAGES:
+            return {"wide": h, "deep": h}
+        return {teacher: judge(self.path(teacher)[self.config.n_share :], h, ())[0] for teacher in ("wide", "deep")}
+
+    def owners(self) -> dict[str, list[Stage]]:
+        """The stages in use: those of both teachers, and of each alone."""
+        shared = self.config.n_share
+        own = {"wide": [pair[0] for pair in self.stages[shared:]], "deep": [pair[1] for pair in self.stages[shared:]]}
+        return {"both": [pair[1] for pair in self.stages[:shared]], **own}
+
+    def forward_with_taps(
+        self, x: Tensor, names: tuple[str, ...], teacher: TeacherName = "wide"
+    ) -> tuple[Tensor, Taps]:
+        return judge(self.path(teacher), x, names)

@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import nn
 
-from vemcompress.networks.base import Generator, Norm
-from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
-from vemcompress.networks.generators.resnet import Block, ResNet, ResNetConfig
+from vemcompress.networks.base import Norm
+from vemcompress.networks.cost import Cost, conv
+from vemcompress.networks.generators.resnet import ResNet, ResNetConfig
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Slot, passes, reads, writes
 
@@ -20,63 +20,29 @@ class CartoonGANConfig(ResNetConfig):
     family: Literal["cartoongan"] = "cartoongan"
     norm: Norm = "instance_affine"
 
-    def layers(self, height: int, width: int) -> Iterator[Cost]:
-        stem, down1, trunk, up1, up2 = self.widths
-        half = -(-height // 2), -(-width // 2)
-        quarter = -(-half[0] // 2), -(-half[1] // 2)
-        full, half, quarter = height * width, half[0] * half[1], quarter[0] * quarter[1]
-        yield conv(self.in_channels, stem, 7, full)
-        yield norm(self.norm, stem, full)
-        for inputs, outputs, pixels in ((stem, down1, half), (down1, trunk, quarter)):
-            yield conv(inputs, outputs, 3, pixels)
-            yield conv(outputs, outputs, 3, pixels)
-            yield norm(self.norm, outputs, pixels)
-        for inner in self.blocks:
-            yield from self._block(trunk, inner, quarter)
-        for inputs, outputs, pixels in ((trunk, up1, quarter), (up1, up2, 4 * quarter)):
-            yield conv_transposed(inputs, outputs, 3, pixels)
-            yield conv(outputs, outputs, 3, 4 * pixels)
-            yield norm(self.norm, outputs, 4 * pixels)
-        yield conv(up2, self.out_channels, 7, 16 * quarter)
+    @property
+    def biased(self) -> bool:
+        return True
+
+    def _step(self, inputs: int, outputs: int, height: int, width: int, up: bool = False) -> Iterator[Cost]:
+        yield from super()._step(inputs, outputs, height, width, up)
+        yield conv(outputs, outputs, 3, height * width)
 
 
 class CartoonGAN(ResNet):
-    """A ResNet generator with doubled down and up stages. Taps as `ResNet`: `down1`, `down2`, `block1`.., `up1`, `up2`.
-
-    The published network works in BGR; loading reverses the channels of its first and last convolution, so that this
-    one takes and returns RGB.
-    """
+    """A ResNet generator with doubled down and up stages, and taps as `ResNet`. The published network works in BGR;
+    loading reverses the channels of its first and last convolution, so that this one takes and returns RGB."""
 
     config_class = CartoonGANConfig
 
-    def __init__(self, config: CartoonGANConfig):
-        Generator.__init__(self, config)  # other layers than ResNet's, the same forward
-        stem, down1, trunk, up1, up2 = config.widths
+    def _normalise(self, channels: int) -> nn.Module:
+        return InstanceNorm2d(channels, eps=EPS, affine=True)
 
-        def normalise(channels: int) -> nn.Module:
-            return InstanceNorm2d(channels, eps=EPS, affine=True)
+    def _down(self, inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(super()._down(inputs, outputs), nn.Conv2d(outputs, outputs, 3, 1, 1))
 
-        def residual(inputs: int, outputs: int) -> nn.Module:
-            return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
-
-        def up(inputs: int, outputs: int) -> nn.Module:
-            return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
-
-        self.stem = nn.Conv2d(config.in_channels, stem, 7, padding=3, padding_mode="reflect")
-        self.stem_norm = normalise(stem)
-        self.down1 = nn.Sequential(nn.Conv2d(stem, down1, 3, 2, 1), nn.Conv2d(down1, down1, 3, 1, 1))
-        self.down1_norm = normalise(down1)
-        self.down2 = nn.Sequential(nn.Conv2d(down1, trunk, 3, 2, 1), nn.Conv2d(trunk, trunk, 3, 1, 1))
-        self.down2_norm = normalise(trunk)
-        self.blocks = nn.ModuleList(
-            Block(residual(trunk, inner), normalise(inner), residual(inner, trunk), normalise(trunk))
-            for inner in config.blocks
-        )
-        self.up1 = nn.Sequential(up(trunk, up1), nn.Conv2d(up1, up1, 3, 1, 1))
-        self.up1_norm = normalise(up1)
-        self.up2 = nn.Sequential(up(up1, up2), nn.Conv2d(up2, up2, 3, 1, 1))
-        self.up2_norm = normalise(up2)
-        self.head = nn.Conv2d(up2, config.out_channels, 7, padding=3, padding_mode="reflect")
+    def _up(self, inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(super()._up(inputs, outputs), nn.Conv2d(outputs, outputs, 3, 1, 1))
 
     def _entry(self, stage: str) -> str:
         return f"{stage}.0"

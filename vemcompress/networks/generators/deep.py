@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Norm, Taps, norm_layer
+from vemcompress.networks.base import Norm, norm_layer
 from vemcompress.networks.cost import Cost, conv, norm
-from vemcompress.networks.cost import norm as norm_cost
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig
 from vemcompress.networks.generators.unet import UNet, UNetConfig
 from vemcompress.networks.slots import Slot, passes, reads, writes
@@ -18,11 +16,9 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """x + f(x) on n channels: 1x1 to 4n, 3x3, 1x1 back to n, 3x3, each with its norm, ReLU between.
-
-    As published, the reflection padding of the first 3x3 is put before the 1x1, so the norm between them has the
-    padded border in its statistics.
-    """
+    """x + f(x) on n channels: 1x1 to 4n, 3x3, 1x1 back to n, 3x3, each with its norm, ReLU between. As published, the
+    reflection padding of the first 3x3 is put before the 1x1, so the norm between them has the padded border in its
+    statistics."""
 
     def __init__(self, channels: int, norm: Norm):
         super().__init__()
@@ -48,31 +44,21 @@ class Bottleneck(nn.Module):
 
 def bottleneck_slots(name: str, start: int = 0) -> tuple[Slot, ...]:
     """Where channels lie in a `Bottleneck` from its channel `start` on, each with its four of the expansion."""
-    inner = {"start": EXPANSION * start, "each": EXPANSION}
-    return (
-        *reads(f"{name}.convs.0", start=start),
-        *writes(f"{name}.convs.0", **inner),
-        *passes(f"{name}.norms.0", **inner),
-        *reads(f"{name}.convs.1", **inner),
-        *writes(f"{name}.convs.1", **inner),
-        *passes(f"{name}.norms.1", **inner),
-        *reads(f"{name}.convs.2", **inner),
-        *writes(f"{name}.convs.2", start=start),
-        *passes(f"{name}.norms.2", start=start),
-        *reads(f"{name}.convs.3", start=start),
-        *writes(f"{name}.convs.3", start=start),
-        *passes(f"{name}.norms.3", start=start),
-    )
+    outer, inner, slots = {"start": start}, {"start": EXPANSION * start, "each": EXPANSION}, []
+    for i, (inputs, outputs) in enumerate(((outer, inner), (inner, inner), (inner, outer), (outer, outer))):
+        slots += (*reads(f"{name}.convs.{i}", **inputs), *writes(f"{name}.convs.{i}", **outputs))
+        slots += passes(f"{name}.norms.{i}", **outputs)
+    return tuple(slots)
 
 
-def bottleneck_costs(channels: int, norm: Norm, height: int, width: int) -> Iterator[Cost]:
+def bottleneck_costs(channels: int, kind: Norm, height: int, width: int) -> Iterator[Cost]:
     """The cost of every layer of a `Bottleneck` on maps of this size."""
-    inner, bias = EXPANSION * channels, norm != "batch"
+    inner, bias = EXPANSION * channels, kind != "batch"
     pixels, padded = height * width, (height + 2) * (width + 2)
     shapes = ((channels, inner, 1, padded), (inner, inner, 3, pixels), (inner, channels, 1, pixels))
     for inputs, outputs, kernel, where in (*shapes, (channels, channels, 3, pixels)):
         yield conv(inputs, outputs, kernel, where, bias=bias)
-        yield norm_cost(norm, outputs, where)
+        yield norm(kind, outputs, where)
 
 
 BLOCKS = 2
@@ -130,24 +116,9 @@ class DeepUNet(UNet):
                 slots += bottleneck_slots(f"up_blocks.0.{i}", start=self.config.down[0])
         return tuple(slots)
 
-    def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-        taps, skips, h, last = {}, [], x, len(self.downs) - 1
-        for level, (down, normalise) in enumerate(zip(self.downs, self.down_norms, strict=True)):
-            h = normalise(down(h))
-            h = F.leaky_relu(self.down_blocks[level](h), 0.2) if level < last else F.relu(h)
-            skips.append(h)
-            if f"down{level + 1}" in names:
-                taps[f"down{level + 1}"] = h
-        for level in reversed(range(last + 1)):
-            if level < last:
-                h = torch.cat((skips[level], h), dim=1)
-                h = F.relu(h if level else self.up_blocks[0](h))
-            if f"up{level + 1}" in names:
-                taps[f"up{level + 1}"] = h
-            h = self.up_norms[level](self.ups[level](h))
-            if 0 < level < last:
-                h = self.up_blocks[level](h)
-        return h.tanh(), taps
+    def _blocks(self, way: Literal["down", "up"], level: int, h: Tensor) -> Tensor:
+        blocks = self.down_blocks if way == "down" else self.up_blocks
+        return blocks[level](h) if level < len(blocks) else h
 
 
 MIDDLE = 2  # bottlenecks in the middle of the mobile blocks
@@ -159,18 +130,16 @@ class DeepMobileResNetConfig(MobileResNetConfig):
 
     family: Literal["deep_mobile_resnet"] = "deep_mobile_resnet"
 
-    def layers(self, height: int, width: int) -> Iterator[Cost]:
-        yield from super().layers(height, width)
-        _, down1, trunk, up1, up2 = self.widths
-        half = -(-height // 2), -(-width // 2)
-        quarter = -(-half[0] // 2), -(-half[1] // 2)
-        twice, whole = (tuple(factor * side for side in quarter) for factor in (2, 4))
+    def _step(self, inputs: int, outputs: int, height: int, width: int, up: bool = False) -> Iterator[Cost]:
+        yield from super()._step(inputs, outputs, height, width, up)
+        yield from bottleneck_costs(outputs, self.norm, height, width)
+        yield conv(outputs, outputs, 3, height * width, bias=self.biased)
+        yield norm(self.norm, outputs, height * width)
+
+    def _middle(self, trunk: int, height: int, width: int) -> Iterator[Cost]:
+        yield from super()._middle(trunk, height, width)
         for _ in range(MIDDLE):
-            yield from bottleneck_costs(trunk, self.norm, *quarter)
-        for channels, size in ((down1, half), (trunk, quarter), (up1, twice), (up2, whole)):
-            yield from bottleneck_costs(channels, self.norm, *size)
-            yield conv(channels, channels, 3, size[0] * size[1], bias=self.norm != "batch")
-            yield norm(self.norm, channels, size[0] * size[1])
+            yield from bottleneck_costs(trunk, self.norm, height, width)
 
 
 class DeepMobileResNet(MobileResNet):
@@ -187,7 +156,7 @@ class DeepMobileResNet(MobileResNet):
         _, down1, trunk, up1, up2 = config.widths
         for name, channels in (("down1", down1), ("down2", trunk), ("up1", up1), ("up2", up2)):
             first, normalise = getattr(self, name), getattr(self, f"{name}_norm")
-            dense = nn.Conv2d(channels, channels, 3, padding=1, bias=config.norm != "batch")
+            dense = nn.Conv2d(channels, channels, 3, padding=1, bias=config.biased)
             setattr(self, name, nn.Sequential(first, normalise, nn.ReLU(), Bottleneck(channels, config.norm), dense))
             setattr(self, f"{name}_norm", norm_layer(config.norm, channels))
         middle = len(config.blocks) // 2

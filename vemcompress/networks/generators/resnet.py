@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Config, Generator, Taps, norm_layer
+from vemcompress.networks.base import Config, Generator, Taps, check_width, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
@@ -19,11 +19,10 @@ _WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 
 
 class ResNetConfig(Config):
-    """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width.
+    """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width. `width = n` stands for (n, 2n, 4n,
+    2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number."""
 
-    `width = n` stands for (n, 2n, 4n, 2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number.
-    """
-
+    counted: ClassVar = ("blocks", "blocks")
     replaces: ClassVar = {"width": ("widths",)}
 
     family: Literal["resnet"] = "resnet"
@@ -40,8 +39,7 @@ class ResNetConfig(Config):
         if width is not None:
             if "widths" in values:
                 raise ValueError("width and widths exclude each other; give one")
-            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-                raise ValueError("width must be a whole number of at least 1")
+            check_width(width)
             values["widths"] = (width, 2 * width, 4 * width, 2 * width, width)
         blocks = values.get("blocks", 9)
         if isinstance(blocks, int) and "widths" in values:
@@ -53,14 +51,6 @@ class ResNetConfig(Config):
         if min(*self.widths, *self.blocks) < 1:
             raise ValueError("every width must be at least 1")
         return self
-
-    @classmethod
-    def under(cls, below: dict, above: dict) -> dict:
-        """Another width keeps the number of blocks."""
-        kept = super().under(below, above)
-        if "width" in above and above["width"] != below.get("width") and isinstance(below.get("blocks"), list):
-            kept["blocks"] = len(below["blocks"])
-        return kept
 
     def student(self, width: int) -> "MobileResNetConfig":
         """A mobile ResNet of as many blocks."""
@@ -80,31 +70,35 @@ class ResNetConfig(Config):
         }
 
     def _block(self, trunk: int, inner: int, pixels: int) -> Iterator[Cost]:
-        bias = self.norm != "batch"
-        yield conv(trunk, inner, 3, pixels, bias=bias)
-        yield norm(self.norm, inner, pixels)
-        yield conv(inner, trunk, 3, pixels, bias=bias)
-        yield norm(self.norm, trunk, pixels)
+        for inputs, outputs in ((trunk, inner), (inner, trunk)):
+            yield conv(inputs, outputs, 3, pixels, bias=self.biased)
+            yield norm(self.norm, outputs, pixels)
+
+    def _step(self, inputs: int, outputs: int, height: int, width: int, up: bool = False) -> Iterator[Cost]:
+        """A step down or up to maps of this size."""
+        pixels = height * width
+        if up:
+            yield conv_transposed(inputs, outputs, 3, pixels // 4, bias=self.biased)
+        else:
+            yield conv(inputs, outputs, 3, pixels, bias=self.biased)
+        yield norm(self.norm, outputs, pixels)
 
     def layers(self, height: int, width: int) -> Iterator[Cost]:
-        bias = self.norm != "batch"
         stem, down1, trunk, up1, up2 = self.widths
         half = -(-height // 2), -(-width // 2)
-        quarter = -(-half[0] // 2), -(-half[1] // 2)
-        full, half, quarter = height * width, half[0] * half[1], quarter[0] * quarter[1]
-        yield conv(self.in_channels, stem, 7, full, bias=bias)
-        yield norm(self.norm, stem, full)
-        yield conv(stem, down1, 3, half, bias=bias)
-        yield norm(self.norm, down1, half)
-        yield conv(down1, trunk, 3, quarter, bias=bias)
-        yield norm(self.norm, trunk, quarter)
+        quarter = h, w = -(-half[0] // 2), -(-half[1] // 2)
+        yield conv(self.in_channels, stem, 7, height * width, bias=self.biased)
+        yield norm(self.norm, stem, height * width)
+        yield from self._step(stem, down1, *half)
+        yield from self._step(down1, trunk, *quarter)
+        yield from self._middle(trunk, *quarter)
+        yield from self._step(trunk, up1, 2 * h, 2 * w, up=True)
+        yield from self._step(up1, up2, 4 * h, 4 * w, up=True)
+        yield conv(up2, self.out_channels, 7, 16 * h * w)
+
+    def _middle(self, trunk: int, height: int, width: int) -> Iterator[Cost]:
         for inner in self.blocks:
-            yield from self._block(trunk, inner, quarter)
-        yield conv_transposed(trunk, up1, 3, quarter, bias=bias)
-        yield norm(self.norm, up1, 4 * quarter)
-        yield conv_transposed(up1, up2, 3, 4 * quarter, bias=bias)
-        yield norm(self.norm, up2, 16 * quarter)
-        yield conv(up2, self.out_channels, 7, 16 * quarter)
+            yield from self._block(trunk, inner, height * width)
 
 
 class MobileResNetConfig(ResNetConfig):
@@ -144,10 +138,8 @@ class _SeparableConv(nn.Module):
 
 
 class ResNet(Generator):
-    """Reflection-padded 7x7, two strided convolutions, residual blocks, two transposed convolutions, 7x7, tanh.
-
-    Taps: `down1`, `down2` (after ReLU), `block1` to `blockN`, `up1`, `up2`.
-    """
+    """Reflection-padded 7x7, two strided convolutions, residual blocks, two transposed convolutions, 7x7, tanh. Taps:
+    `down1`, `down2` (after ReLU), `block1` to `blockN`, `up1`, `up2`."""
 
     config_class = ResNetConfig
     multiple = 4
@@ -155,36 +147,36 @@ class ResNet(Generator):
 
     def __init__(self, config: ResNetConfig):
         super().__init__(config)
-        bias = config.norm != "batch"
         stem, down1, trunk, up1, up2 = config.widths
-
-        def normalise(channels: int) -> nn.Module:
-            return norm_layer(config.norm, channels)
-
-        self.stem = nn.Conv2d(config.in_channels, stem, 7, padding=3, padding_mode="reflect", bias=bias)
-        self.stem_norm = normalise(stem)
-        self.down1 = nn.Conv2d(stem, down1, 3, stride=2, padding=1, bias=bias)
-        self.down1_norm = normalise(down1)
-        self.down2 = nn.Conv2d(down1, trunk, 3, stride=2, padding=1, bias=bias)
-        self.down2_norm = normalise(trunk)
-        self.blocks = nn.ModuleList(
-            Block(
-                self._residual_conv(trunk, inner, bias),
-                normalise(inner),
-                self._residual_conv(inner, trunk, bias),
-                normalise(trunk),
-            )
-            for inner in config.blocks
-        )
-        self.up1 = nn.ConvTranspose2d(trunk, up1, 3, stride=2, padding=1, output_padding=1, bias=bias)
-        self.up1_norm = normalise(up1)
-        self.up2 = nn.ConvTranspose2d(up1, up2, 3, stride=2, padding=1, output_padding=1, bias=bias)
-        self.up2_norm = normalise(up2)
+        self.stem = nn.Conv2d(config.in_channels, stem, 7, padding=3, padding_mode="reflect", bias=config.biased)
+        self.stem_norm = self._normalise(stem)
+        self.down1 = self._down(stem, down1)
+        self.down1_norm = self._normalise(down1)
+        self.down2 = self._down(down1, trunk)
+        self.down2_norm = self._normalise(trunk)
+        self.blocks = nn.ModuleList(self._block(trunk, inner) for inner in config.blocks)
+        self.up1 = self._up(trunk, up1)
+        self.up1_norm = self._normalise(up1)
+        self.up2 = self._up(up1, up2)
+        self.up2_norm = self._normalise(up2)
         self.head = nn.Conv2d(up2, config.out_channels, 7, padding=3, padding_mode="reflect")
 
-    @staticmethod
-    def _residual_conv(inputs: int, outputs: int, bias: bool) -> nn.Module:
-        return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect", bias=bias)
+    def _normalise(self, channels: int) -> nn.Module:
+        return norm_layer(self.config.norm, channels)
+
+    def _down(self, inputs: int, outputs: int) -> nn.Module:
+        return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=self.config.biased)
+
+    def _up(self, inputs: int, outputs: int) -> nn.Module:
+        bias = self.config.biased
+        return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=bias)
+
+    def _block(self, trunk: int, inner: int) -> Block:
+        first = self._residual_conv(trunk, inner), self._normalise(inner)
+        return Block(*first, self._residual_conv(inner, trunk), self._normalise(trunk))
+
+    def _residual_conv(self, inputs: int, outputs: int) -> nn.Module:
+        return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect", bias=self.config.biased)
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -267,8 +259,7 @@ class MobileResNet(ResNet):
 
     config_class = MobileResNetConfig
 
-    @staticmethod
-    def _residual_conv(inputs: int, outputs: int, bias: bool) -> nn.Module:
+    def _residual_conv(self, inputs: int, outputs: int) -> nn.Module:
         return _SeparableConv(inputs, outputs)
 
     @staticmethod

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Config, Generator, Norm, Taps, norm_layer
+from vemcompress.networks.base import Config, Generator, Norm, Taps, check_width, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 
@@ -21,6 +21,7 @@ class UNetConfig(Config):
     """
 
     batch: ClassVar[int] = 4
+    counted: ClassVar = ("down", "downs")
     replaces: ClassVar = {"width": ("down", "up"), "downs": ("down", "up")}
 
     family: Literal["unet"] = "unet"
@@ -38,8 +39,7 @@ class UNetConfig(Config):
             raise ValueError("down excludes width and downs; give the one or the other")
         width, downs = values.pop("width", None), values.pop("downs", 8)
         if width is not None:
-            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-                raise ValueError("width must be a whole number of at least 1")
+            check_width(width)
             if not isinstance(downs, int) or not 2 <= downs <= 12:
                 raise ValueError("downs must be a whole number from 2 to 12")
             values["down"] = tuple(width * min(2**i, 8) for i in range(downs))
@@ -55,23 +55,10 @@ class UNetConfig(Config):
             raise ValueError("every width must be at least 1")
         return self
 
-    @classmethod
-    def under(cls, below: dict, above: dict) -> dict:
-        """Another width keeps the number of levels."""
-        kept = super().under(below, above)
-        if "width" in above and above["width"] != below.get("width") and isinstance(below.get("down"), list):
-            kept["downs"] = len(below["down"])
-        return kept
-
     def student(self, width: int) -> "UNetConfig":
         """A U-Net of the same depth and norm."""
-        return UNetConfig(
-            width=width,
-            downs=len(self.down),
-            norm=self.norm,
-            in_channels=self.in_channels,
-            out_channels=self.out_channels,
-        )
+        config = UNetConfig(width=width, downs=len(self.down), norm=self.norm)
+        return config.with_channels(self.in_channels, self.out_channels)
 
     def widths_by_group(self) -> dict[str, int]:
         down = {f"down{i + 1}": width for i, width in enumerate(self.down)}
@@ -89,7 +76,7 @@ class UNetConfig(Config):
         return self.down[level] + (0 if innermost else self.up[level])
 
     def layers(self, height: int, width: int) -> Iterator[Cost]:
-        bias, last = self.norm != "batch", len(self.down) - 1
+        bias, last = self.biased, len(self.down) - 1
         for level in range(last + 1):
             inputs = self.down[level - 1] if level else self.in_channels
             height, width = height // 2, width // 2
@@ -115,7 +102,7 @@ class UNet(Generator):
 
     def __init__(self, config: UNetConfig):
         super().__init__(config)
-        bias, levels = config.norm != "batch", len(config.down)
+        bias, levels = config.biased, len(config.down)
         self.multiple = self.min_size = 2**levels
         inputs = (config.in_channels, *config.down[:-1])
         outputs = (config.out_channels, *config.up)
@@ -147,9 +134,7 @@ class UNet(Generator):
 
     def groups(self) -> tuple[Group, ...]:
         """`down1`, ... as the taps; `upK` are the channels that enter the K-th transposed convolution beside the skip.
-
-        The innermost level has no skip, so the last `up` is one level further out.
-        """
+        The innermost level has no skip, so the last `up` is one level further out."""
         found, last = {}, len(self.downs) - 1
         for level, width in enumerate(self.config.down):
             slots = [*writes(f"downs.{level}"), *reads(f"ups.{level}", transposed=True)]
@@ -186,15 +171,21 @@ class UNet(Generator):
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
         taps, skips, h, last = {}, [], x, len(self.downs) - 1
         for level, (down, normalise) in enumerate(zip(self.downs, self.down_norms, strict=True)):
-            h = normalise(down(h))
+            h = self._blocks("down", level, normalise(down(h)))
             h = F.leaky_relu(h, 0.2) if level < last else F.relu(h)
             skips.append(h)
             if f"down{level + 1}" in names:
                 taps[f"down{level + 1}"] = h
         for level in reversed(range(last + 1)):
             if level < last:
-                h = F.relu(torch.cat((skips[level], h), dim=1))
+                h = torch.cat((skips[level], h), dim=1)
+                h = F.relu(h if level else self._blocks("up", 0, h))
             if f"up{level + 1}" in names:
                 taps[f"up{level + 1}"] = h
             h = self.up_norms[level](self.ups[level](h))
+            h = self._blocks("up", level, h) if level else h
         return h.tanh(), taps
+
+    def _blocks(self, way: Literal["down", "up"], level: int, h: Tensor) -> Tensor:
+        """What else a level has: after its norm, on the outermost way up before ReLU and transposed convolution."""
+        return h

@@ -20,12 +20,11 @@ _LEAVES = {"weight": "scale", "bias": "shift"}
 
 
 def _read(tensors: Tensors) -> Read:
-    widths = [shape(tensors, f"{name}.weight")[0] for name in ("conv01_1", "conv02_2", "conv03_2")]
-    widths += [shape(tensors, f"{name}.weight")[0] for name in ("deconv01_2", "deconv02_2")]
+    steps = ("conv01_1", "conv02_2", "conv03_2", "deconv01_2", "deconv02_2")
     config = CartoonGANConfig(
         in_channels=shape(tensors, "conv01_1.weight")[1],
         out_channels=shape(tensors, "deconv03_1.weight")[0],
-        widths=tuple(widths),
+        widths=tuple(shape(tensors, f"{name}.weight")[0] for name in steps),
         blocks=tuple(shape(tensors, f"conv{number:02}_1.weight")[0] for number in _BLOCKS),
     )
     return config, _published
