@@ -17,6 +17,7 @@ from vemcompress.gans.teachers import Phased
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
 from vemcompress.networks.generators.resnet import MobileResNetConfig
 from vemcompress.recipe import Recipe
+from vemcompress.system.events import silent
 from vemcompress.weights.features import load_features
 from vemcompress.weights.loading import Loaded
 
@@ -68,20 +69,16 @@ def subject(
         raise UsageError("bench-step measures the teacher at work; leave train.teacher_cache away.")
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
-    plan = opening.located(plan, teacher, data or (), _silent) if teacher is not None else _with_data(plan, data)
+    plan = opening.located(plan, teacher, data or ()) if teacher is not None else _with_data(plan, data)
     random_teacher = _random_teacher(plan, random_weights) if teacher is None and plan.gan is None else None
     made_up += ["teacher"] if teacher is None else []
-    found = facts.gather("distill", plan, _silent, random_teacher)
+    found = facts.gather("distill", plan, silent, random_teacher)
     features, is_random = _features(found.plan, random_weights)
     made_up += [ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0]] if is_random else []
-    found = parts.calibrated(found, features, CPU, _silent)
+    found = parts.calibrated(found, features, CPU, silent)
     student = found.student and found.student.generator
     algorithm = parts.distillation(found.plan, found.original, features, gan=found.gan, student=student)
     return Subject(found.plan, algorithm, found.images, made_up)
-
-
-def _silent(event: dict) -> None:
-    """A bench tells of its own steps alone."""
 
 
 def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:

@@ -1,7 +1,7 @@
 """Scores a run or a model file: which networks, which images and which size, then `evaluation`."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,8 @@ from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.runs import result as run_result
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
+from vemcompress.system.events import Event
 from vemcompress.weights.loading import load
-
-Event = Callable[[dict], None]
 
 
 def evaluate(

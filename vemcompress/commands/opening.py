@@ -1,8 +1,12 @@
 """What the user gave, opened: the recipe, the teacher, the images and the run folder of a command that makes a run."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
@@ -13,10 +17,11 @@ from vemcompress.gans.build import started_by
 from vemcompress.recipe import Recipe
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
+from vemcompress.system import devices, distributed
+from vemcompress.system.events import Event, silent
+from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.loading import Loaded
-
-Event = Callable[[dict], None]
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
 # student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
@@ -32,6 +37,31 @@ _MOVABLE = (
     "gan.lr",
     *(f"train.{key}" for key in _CHANGEABLE),
 )
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user gave to a command that trains, as the arguments of `distill` say."""
+
+    teacher: str | Path | None = None
+    data: str | Path | Sequence[str | Path] = ()
+    out: str | Path | None = None
+    recipe: str | Path | Recipe = ""
+    overrides: Sequence[str] = ()
+    resume: str | Path | None = None
+    device: str = "auto"
+    limit: Limit | None = None
+    on_event: Event = silent
+
+    @property
+    def where(self) -> torch.device:
+        return devices.choose(self.device)
+
+    @contextmanager
+    def shared(self) -> Iterator["Given"]:
+        """While inside, the processes that torchrun started work together, and the writer alone hears of events."""
+        with distributed.group(self.where):
+            yield replace(self, on_event=distributed.told_by_writer(self.on_event))
 
 
 def open_recipe(
@@ -59,7 +89,7 @@ def open_recipe(
 
 
 def located(
-    plan: Recipe, teacher: str | Path | None, data: str | Path | Sequence[str | Path], on_event: Event
+    plan: Recipe, teacher: str | Path | None, data: str | Path | Sequence[str | Path] = (), on_event: Event = silent
 ) -> Recipe:
     """With the user's teacher and data, and absolute paths, so that the run can be resumed from any folder.
 

@@ -3,7 +3,6 @@
 Networks, features, the add-on and the teacher's strategy, put together for a distillation; and what scores checkpoints.
 """
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
@@ -23,13 +22,12 @@ from vemcompress.networks.features import FeatureNetwork
 from vemcompress.recipe import Recipe
 from vemcompress.runs.best import Picker
 from vemcompress.system import distributed
+from vemcompress.system.events import Event
 from vemcompress.training.learner import one_by_one
 from vemcompress.training.update import Optimizer
 from vemcompress.weights.features import load_features
 
 CALIBRATION_IMAGES = 8
-
-Event = Callable[[dict], None]
 
 
 def features_of(plan: Recipe, device: torch.device) -> FeatureNetwork | None:

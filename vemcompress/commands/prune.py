@@ -1,8 +1,8 @@
 """From a generator to a smaller one: its best channels by a pruning method, under a budget of MACs."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from vemcompress.pruning import PRUNERS, Pruner, build_pruner
 from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
+from vemcompress.system.events import Event, silent
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.files import check_target, output_error, write_atomically
 from vemcompress.weights.folder import Made
@@ -27,7 +28,7 @@ CONVENTIONS = tuple(Cost().macs())
 
 
 @dataclass(frozen=True)
-class PruneResult:
+class PruneResult(line.Reported):
     """The file, and what is in it. `before` and `after` have `parameters` and `macs` at `size`; `widths` gives of each
     channel group how many channels were kept and how many there were."""
 
@@ -41,10 +42,6 @@ class PruneResult:
     after: dict
     widths: dict[str, tuple[int, int]]
 
-    def as_dict(self) -> dict:
-        """For --json."""
-        return asdict(self)
-
 
 def prune(
     model: str | Path,
@@ -57,7 +54,7 @@ def prune(
     seed: int = 0,
     least: int | None = None,
     teacher_class: str | None = None,
-    on_event: Callable[[dict], None] = lambda event: None,
+    on_event: Event = silent,
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels.
 
