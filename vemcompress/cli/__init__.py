@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import bench, measure, prune, recipes, train, use
+from vemcompress.cli import bench, measure, recipes, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 from vemcompress.system import launch
 
@@ -28,7 +28,7 @@ COMMANDS = {
     "quickstart": train.quickstart,
     "distill": train.distill,
     "teach": train.teach,
-    "prune": prune.prune,
+    "prune": use.prune,
     "eval": measure.evaluate,
     "stats": measure.stats,
     "export": use.export,
