@@ -12,7 +12,7 @@ from vemcompress.bench.images import draw
 from vemcompress.commands import facts, opening, parts
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import UsageError
-from vemcompress.gans.start import new_generator
+from vemcompress.gans import new_generator
 from vemcompress.gans.teachers import Phased
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
 from vemcompress.networks.generators.resnet import MobileResNetConfig

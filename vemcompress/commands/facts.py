@@ -13,9 +13,7 @@ from vemcompress.commands import opening
 from vemcompress.commands.opening import Given
 from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import RecipeError
-from vemcompress.gans import GAN
-from vemcompress.gans.build import build_gan
-from vemcompress.gans.start import Start
+from vemcompress.gans import GAN, Start, build_gan
 from vemcompress.networks.base import Generator
 from vemcompress.recipe import Recipe
 from vemcompress.recipe.resolve import resolved, teacher_network

@@ -12,8 +12,7 @@ from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
 from vemcompress.data.pairs import Pairs, find_pairs
 from vemcompress.errors import InputError, RecipeError, UsageError
-from vemcompress.gans import GANS
-from vemcompress.gans.build import started_by
+from vemcompress.gans import GANS, started_by
 from vemcompress.recipe import Recipe
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder

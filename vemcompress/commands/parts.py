@@ -13,8 +13,7 @@ from vemcompress.algorithms import ALGORITHMS, Distillation, Parts
 from vemcompress.commands.facts import Facts
 from vemcompress.data.sets import test_set
 from vemcompress.errors import NetworkError, RecipeError
-from vemcompress.gans import GAN
-from vemcompress.gans.start import new_generator
+from vemcompress.gans import GAN, new_generator
 from vemcompress.gans.teachers import Frozen, Online, Phased, Phases, Teacher
 from vemcompress.information import build_information
 from vemcompress.networks.base import Generator

@@ -16,7 +16,7 @@ from vemcompress.commands.opening import Given
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, Interrupted, NumericalError, RankLost, UsageError
 from vemcompress.evaluation import Evaluation
-from vemcompress.runs import result as run_result
+from vemcompress.runs.best import look
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
@@ -215,7 +215,7 @@ def _check_done(seeds: Series) -> None:
     finish = f"vemcompress distill --resume {seeds.path}" + (f" --steps {last}" if len(set(steps.values())) > 1 else "")
     for seed, run in runs.items():
         there = run is not None and run.student.is_file() and run.recipe.is_file()
-        step = run_result.look(run.path).step if there else 0
+        step = look(run.path).step if there else 0
         if (step is not None and step < last) or not there:
             state = f"is at step {step} of {last}" if there else "has no student yet"
             raise InputError(f"{seeds.path}: seed {seed} {state}; finish all of them with `{finish}`.")

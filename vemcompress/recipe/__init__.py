@@ -4,7 +4,7 @@ A recipe may leave open what depends on the teacher (student, batch, C, weights)
 run folder keeps the result.
 """
 
-from vemcompress.recipe.reading import find, folder, of_stage, read, shipped, with_changes
+from vemcompress.recipe.reading import defaults, find, folder, of_stage, read, shipped, with_changes
 from vemcompress.recipe.schema import AutoStudent, PruneSettings, Recipe, TeacherSettings, TrainSettings, changed
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "TeacherSettings",
     "TrainSettings",
     "changed",
+    "defaults",
     "find",
     "folder",
     "of_stage",
