@@ -46,7 +46,7 @@ class KD(Distillation):
             takes = facts.student.takes
             side = takes.image if takes.kind == "latent" else takes.scale * facts.size
             Adversary.check(settings.adversary, side, facts.paired)
-        return settings if settings.feature is not None else settings.model_copy(update={"feature": float(matched)})
+        return settings if settings.feature is not None else settings.but(feature=float(matched))
 
     @classmethod
     def wants_real(cls, settings: Settings) -> bool:

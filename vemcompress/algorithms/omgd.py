@@ -39,11 +39,7 @@ class OMGD(Distillation):
     class Settings(Distillation.Settings):
         """Weights (lambda) of the student's terms; None is filled in when the recipe is resolved for a teacher."""
 
-        replaces: ClassVar = {
-            "features": ("features_weights", "style", "feature", "channel", "recon"),
-            "phase_steps": ("phase_epochs",),
-            "phase_epochs": ("phase_steps",),
-        }
+        replaces: ClassVar = {"features": ("features_weights", "style", "feature", "channel", "recon")}
 
         name: Literal["omgd"] = "omgd"
         ssim: float = Field(10.0, ge=0)
@@ -89,7 +85,7 @@ class OMGD(Distillation):
             "feature": 10.0 if vgg else 0.0 if none else None,
             "recon": 0.0 if vgg else 10.0,
         }
-        return settings.model_copy(update={k: v for k, v in defaults.items() if getattr(settings, k) is None})
+        return settings.but(**{k: v for k, v in defaults.items() if getattr(settings, k) is None})
 
     @classmethod
     def features_of(cls, settings: Settings) -> tuple[str, str | None]:
@@ -112,7 +108,7 @@ class OMGD(Distillation):
                 "algorithm.features_weights: these features are zero or infinite on the teacher's images."
             )
         found = {"style": float(f"{BLANK_STYLE / style:.4g}"), "feature": float(f"{BLANK_FEATURE / feature:.4g}")}
-        return settings.model_copy(update={k: v for k, v in found.items() if getattr(settings, k) is None})
+        return settings.but(**{k: v for k, v in found.items() if getattr(settings, k) is None})
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)

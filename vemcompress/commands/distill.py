@@ -159,8 +159,7 @@ def _with_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
         return plan, None
     loaded = load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
     if loaded.revision and "@" not in source:
-        pinned = plan.teacher.model_copy(update={"source": f"{source}@{loaded.revision}"})
-        plan = plan.model_copy(update={"teacher": pinned})
+        plan = plan.but(teacher=plan.teacher.but(source=f"{source}@{loaded.revision}"))
     return plan, loaded
 
 

@@ -121,7 +121,7 @@ def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: 
     """The run's settings, or the defaults, with the user's. Raises RecipeError for settings that do not exist."""
     settings = (plan or recipe.defaults(overrides)).data
     roots = [data] if isinstance(data, str | Path) else data or settings.roots
-    return settings.model_copy(update={"roots": tuple(str(root) for root in roots), "size": size or settings.size})
+    return settings.but(roots=tuple(map(str, roots)), size=size or settings.size)
 
 
 def _teacher(folder: Path, plan, name: str, given, class_path: str | None, norm: str) -> Generator | None:

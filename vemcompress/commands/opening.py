@@ -81,7 +81,7 @@ def open_recipe(
     if plan.stages:
         raise UsageError(f"{run.path}: has stages; go on with `vemcompress distill --resume {run.path}`.")
     if (known := getattr(before.student, "sha256", None)) and getattr(plan.student, "source", None):
-        plan = plan.model_copy(update={"student": plan.student.model_copy(update={"sha256": known})})
+        plan = plan.but(student=plan.student.but(sha256=known))
     if checkpoint.latest(run.checkpoints) is not None:
         _check_same_run(before, plan)
     return plan, run
@@ -102,14 +102,12 @@ def located(
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in ("student.source", "train.segmenter", "train.inception", *_files_of(plan.algorithm.name)):
         plan = recipes.changed(plan, key, _absolute)
-    teacher_at = {"source": source, "start": {name: _absolute(path) for name, path in start.items()}}
-    plan = plan.model_copy(update={"teacher": plan.teacher.model_copy(update=teacher_at)})
+    start = {name: _absolute(path) for name, path in start.items()}
+    plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
         plan = _as_taught(plan, Path(source), data, on_event)
     roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
-    return plan.model_copy(
-        update={"data": plan.data.model_copy(update={"roots": tuple(_absolute(root) for root in roots)})}
-    )
+    return plan.but(data=plan.data.but(roots=tuple(map(_absolute, roots))))
 
 
 def located_stages(plan: Recipe) -> Recipe:
@@ -124,8 +122,8 @@ def located_stages(plan: Recipe) -> Recipe:
             else values
             for table, values in stage.recipe.items()
         }
-        stages.append(stage.model_copy(update={"recipe": own}) if own else stage)
-    return plan.model_copy(update={"stages": tuple(stages)})
+        stages.append(stage.but(recipe=own) if own else stage)
+    return plan.but(stages=tuple(stages))
 
 
 def _files_of(algorithm: str) -> list[str]:
@@ -144,7 +142,7 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
     silent = {"roots"} if taught.data.kind == "labels" else {"roots", "label_input"}
     told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k not in silent)
     on_event({"event": "assumed", "model": str(teacher), "assumed": f"{told}, as this teacher learnt"})
-    return plan.model_copy(update={"data": plan.data.model_copy(update=found)})
+    return plan.but(data=plan.data.but(**found))
 
 
 def _look_like_pairs(roots, split: str) -> bool:

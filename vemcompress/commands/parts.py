@@ -50,7 +50,7 @@ def calibrated(facts: Facts, features: FeatureNetwork | None, device: torch.devi
     method = ALGORITHMS[plan.algorithm.name]
     # One rank's weights for all: another device may round another way.
     algorithm = distributed.from_writer(lambda: method.calibrate(plan.algorithm, features, examples))
-    return replace(facts, plan=plan.model_copy(update={"algorithm": algorithm}))
+    return replace(facts, plan=plan.but(algorithm=algorithm))
 
 
 @torch.no_grad()

@@ -41,13 +41,12 @@ class Pipeline:
         plan = recipes.of_stage(self.plan, stage)
         teacher, student = self._product(stage.teacher), self._product(stage.student)
         if teacher is not None:
-            plan = plan.model_copy(update={"teacher": plan.teacher.model_copy(update={"source": teacher})})
+            plan = plan.but(teacher=plan.teacher.but(source=teacher))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
-            own = AutoStudent(source=student, class_path=self._class_of(stage.student))
-            plan = plan.model_copy(update={"student": own})
+            plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))
         elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
-            plan = plan.model_copy(update={"student": AutoStudent()})  # the user's is for who takes the pruned one
+            plan = plan.but(student=AutoStudent())  # the user's is for who takes the pruned one
         return plan
 
     def _product(self, name: str | None) -> str | None:

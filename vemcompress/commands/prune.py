@@ -13,7 +13,7 @@ from vemcompress.commands.inspect import check_size, cost_of
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
-from vemcompress.pruning import PRUNERS, Pruner, build_pruner
+from vemcompress.pruning import PRUNERS, Pruner
 from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
@@ -88,7 +88,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     given, teacher = getattr(plan.student, "source", None), plan.teacher
     if given is not None:
         loaded = load_known(given, plan.student.sha256, "student", class_path=plan.student.class_path)
-        plan = plan.model_copy(update={"student": plan.student.model_copy(update={"sha256": loaded.sha256})})
+        plan = plan.but(student=plan.student.but(sha256=loaded.sha256))
     else:
         loaded = load(teacher.source, class_path=teacher.class_path, norm=teacher.norm)
         opening.check_same_teacher(run, loaded)
@@ -96,7 +96,9 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
             plan = recipes.changed(plan, "student", lambda _: AutoStudent(class_path=teacher.class_path))
     check_size(loaded, size, size)
     target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
-    result, content = _pruned(loaded, build_pruner(settings.method), target, run.student, size, settings.count_as)
+    result, content = _pruned(
+        loaded, PRUNERS[settings.method.name](settings.method), target, run.student, size, settings.count_as
+    )
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -139,7 +141,8 @@ def _pruned(
     before, after = (_described(n, size) for n in (network, small))
     widths = {group.name: (len(kept[group.name]), group.size) for group in network.groups()}
     result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
-    return result, _content(small, loaded, method, target, convention, size)
+    how = {"method": method, "target_macs": target, "convention": convention, "size": size}
+    return result, artifact_bytes(small, teacher=loaded.provenance(), extra={"pruned": json.dumps(how)})
 
 
 def _pruner(method: str, seed: int, least: int | None) -> Pruner:
@@ -156,9 +159,3 @@ def _pruner(method: str, seed: int, least: int | None) -> Pruner:
 
 def _described(network: Generator, size: int) -> dict:
     return {"parameters": count_parameters(network), "macs": cost_of(network, size, size).macs()}
-
-
-def _content(small: Generator, loaded: Loaded, method: str, target: int, convention: str, size: int) -> bytes:
-    how = {"method": method, "target_macs": target, "convention": convention, "size": size}
-    extra = {"pruned": json.dumps(how)}
-    return artifact_bytes(small, teacher=loaded.provenance(), extra=extra)

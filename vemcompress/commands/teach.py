@@ -94,8 +94,7 @@ def _alone(plan: Recipe, on_event: Event) -> Recipe:
         _warn(on_event, f"train.lr {train.lr:g} is a student's; the teacher learns at gan.lr {gan.lr:g}.")
     if gan.every > 1:
         _warn(on_event, f"gan.every {gan.every} counts a student's steps; alone the teacher learns at each step.")
-    changed = {"gan": gan.model_copy(update={"every": 1}), "train": train.model_copy(update={"lr": gan.lr})}
-    return plan.model_copy(update=changed)
+    return plan.but(gan=gan.but(every=1), train=train.but(lr=gan.lr))
 
 
 def _warn(on_event: Event, message: str) -> None:

@@ -41,9 +41,9 @@ class TurnSettings(BaseSettings):
     def resolved(self, images: int, batch: int, steps: int) -> "TurnSettings":
         """With the number of steps that a phase of the teacher has; a tenth of all where the recipe does not say."""
         if self.phase_steps is not None:
-            return self.model_copy(update={"phase_epochs": None})
+            return self.but(phase_epochs=None)
         found = round(self.phase_epochs * images / batch) if self.phase_epochs else steps // 10
-        return self.model_copy(update={"phase_steps": max(1, found), "phase_epochs": None})
+        return self.but(phase_steps=max(1, found), phase_epochs=None)
 
 
 @dataclass
