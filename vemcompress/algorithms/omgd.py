@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
-from vemcompress.algorithms.match import FeatureMatch, paired_places
+from vemcompress.algorithms.match import paired_places
 from vemcompress.errors import RecipeError
 from vemcompress.losses import features as feature_losses
 from vemcompress.losses import image as image_losses
@@ -113,11 +113,8 @@ class OMGD(Distillation):
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
         self.features = parts.features
-        self.connectors = (
-            FeatureMatch(self.teacher.generator, self.student, connector) if settings.channel else nn.ModuleList()
-        )
-        if self.connectors:
-            self.teacher_taps, self.student_taps = self.connectors.teacher_taps, self.connectors.student_taps
+        if settings.channel:
+            self.follow(connector)
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """Eq. 12: the named, weighted terms of L_algo, as published summed over the teachers, total variation too.
@@ -152,12 +149,6 @@ class OMGD(Distillation):
             style = feature_losses.style(of_teachers, of_student)
             feature = feature_losses.feature(of_teachers[layer], of_student[layer])
         return {"style": self.settings.style * style, "feature": self.settings.feature * feature}
-
-    def learned(self) -> dict[str, nn.Module]:
-        return {"connectors": self.connectors}
-
-    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        return ({"connectors": (self.connectors, {})} if len(self.connectors) else {}) | super().companions()
 
 
 def connector(inputs: int, outputs: int) -> nn.Sequential:

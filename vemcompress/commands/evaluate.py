@@ -144,21 +144,13 @@ def _learnt(generator: Generator, norm: str) -> Generator:
 
 
 def real_statistics(
-    data: Path,
-    out: Path,
-    *,
-    features: str,
-    weights: Path | None,
-    size: int | None,
-    batch: int | None,
-    device: str,
-    on_event: Event,
+    data: Path, out: Path, *, features: str, weights: Path | None, device: str, on_event: Event, **options
 ) -> dict:
-    """Write the .npz of a folder's statistics; returns what it holds."""
+    """Write the .npz of a folder's statistics; returns what it holds. `options` are `size` and `batch`."""
     where = devices.choose(device)
     name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
     extractor = load_extractor(name, weights)
     with devices.arithmetic("fp32"):
-        statistics = compute_statistics(data, extractor, size=size, batch=batch, device=where, on_event=on_event)
+        statistics = compute_statistics(data, extractor, device=where, on_event=on_event, **options)
     save_statistics(out, statistics)
     return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}

@@ -20,10 +20,10 @@ from torch import Tensor
 from vemcompress import __version__
 from vemcompress.commands import opening
 from vemcompress.commands.facts import Facts
-from vemcompress.commands.inspect import cost_of
+from vemcompress.commands.inspect import counts
 from vemcompress.commands.opening import Given
 from vemcompress.data.images import save_png
-from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.networks.base import Generator
 from vemcompress.runs.best import Picker
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.pictures import image_grid
@@ -209,8 +209,4 @@ def environment(device: torch.device, **networks: dict) -> dict:
 
 def described(network: Generator, size: int) -> dict:
     """Family, parameters and MACs at `size`, for people."""
-    return {
-        "family": network.family,
-        "parameters": count_parameters(network),
-        "macs": cost_of(network, size, size).macs(),
-    }
+    return {"family": network.family, **counts(network, size, size)}

@@ -24,18 +24,16 @@ from vemcompress.weights.loading import Loaded
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
 # student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
-_CHANGEABLE = ("steps", "epochs", "lr", "constant", "precision", "compile", "checkpoint_every", "sample_every")
-_CHANGEABLE = (*_CHANGEABLE, "log_every", "segmenter", "inception")
-_MOVABLE = (
-    "teacher.source",
-    "teacher.start",
-    "student.source",
-    "data.roots",
-    "data.workers",
-    "data.on_device",
-    "gan.lr",
-    *(f"train.{key}" for key in _CHANGEABLE),
-)
+_MOVABLE = {
+    "teacher": ("source", "start"),
+    "student": ("source",),
+    "data": ("roots", "workers", "on_device"),
+    "gan": ("lr",),
+    "train": (
+        *("steps", "epochs", "lr", "constant", "precision", "compile", "segmenter", "inception"),
+        *("checkpoint_every", "sample_every", "log_every"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,8 @@ def _check_command(run: RunFolder, command: str) -> None:
 
 
 def _check_same_run(before: Recipe, after: Recipe) -> None:
-    for key in (*_MOVABLE, *_files_of(after.algorithm.name)):
+    movable = [f"{table}.{key}" for table, keys in _MOVABLE.items() for key in keys]
+    for key in (*movable, *_files_of(after.algorithm.name)):
         before, after = (recipes.changed(plan, key, lambda value: None) for plan in (before, after))
     old, new = before.model_dump(), after.model_dump()
     for table in new:

@@ -9,9 +9,8 @@ import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
-from vemcompress.commands.inspect import check_size, cost_of
+from vemcompress.commands.inspect import check_size, cost_of, counts
 from vemcompress.errors import UsageError
-from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
 from vemcompress.pruning import PRUNERS, Pruner
 from vemcompress.pruning.budget import prune_network
@@ -138,7 +137,7 @@ def _pruned(
     """What there is to tell of the pruned network, and the content of its file `out`."""
     network, method = loaded.generator, pruner.settings.name
     small, kept = prune_network(network, pruner, target, size, size, convention)
-    before, after = (_described(n, size) for n in (network, small))
+    before, after = (counts(n, size, size) for n in (network, small))
     widths = {group.name: (len(kept[group.name]), group.size) for group in network.groups()}
     result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
     how = {"method": method, "target_macs": target, "convention": convention, "size": size}
@@ -155,7 +154,3 @@ def _pruner(method: str, seed: int, least: int | None) -> Pruner:
     cls = PRUNERS[method]
     given = {"seed": seed if "seed" in cls.Settings.model_fields else None, "least": least}
     return cls(cls.Settings(**{name: value for name, value in given.items() if value is not None}))
-
-
-def _described(network: Generator, size: int) -> dict:
-    return {"parameters": count_parameters(network), "macs": cost_of(network, size, size).macs()}

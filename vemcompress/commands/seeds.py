@@ -191,17 +191,12 @@ def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
             found[seed] = evaluate(seeds.run(seed).path, on_event=on_event, **options)
     several = list(found.values())
     best = [evaluation.best for evaluation in several if evaluation.best is not None]
+    picked = {key: best[0][key] for key in ("picked_by", "on")} if best else {}
     return SeedsEvaluation(
         str(seeds.path),
         found,
         metrics=spreads(evaluation.metrics for evaluation in several),
-        best={
-            "picked_by": best[0]["picked_by"],
-            "on": best[0]["on"],
-            "metrics": spreads(one["metrics"] for one in best),
-        }
-        if best
-        else None,
+        best=picked | {"metrics": spreads(one["metrics"] for one in best)} if best else None,
         teacher=spreads(evaluation.teacher for evaluation in several),
         real=spreads(evaluation.real for evaluation in several),
     )

@@ -6,19 +6,3 @@ run folder keeps the result.
 
 from vemcompress.recipe.reading import defaults, find, folder, of_stage, read, shipped, with_changes
 from vemcompress.recipe.schema import AutoStudent, PruneSettings, Recipe, TeacherSettings, TrainSettings, changed
-
-__all__ = [
-    "AutoStudent",
-    "PruneSettings",
-    "Recipe",
-    "TeacherSettings",
-    "TrainSettings",
-    "changed",
-    "defaults",
-    "find",
-    "folder",
-    "of_stage",
-    "read",
-    "shipped",
-    "with_changes",
-]

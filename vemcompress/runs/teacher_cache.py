@@ -132,13 +132,8 @@ class CachePlan:
                 "train.teacher_cache is for one process, not for several; start or resume the run without torchrun."
             )
         layout = Layout.of(example)
-        identity = {
-            "version": VERSION,
-            **made_by,
-            "images": _fingerprint(paths),
-            "views": views,
-            "record": layout.as_dict(),
-        }
+        identity = {"version": VERSION, **made_by, "images": _fingerprint(paths), "views": views}
+        identity["record"] = layout.as_dict()
         return cls(layout, len(paths), views, identity)
 
     @property
