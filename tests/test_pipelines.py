@@ -17,9 +17,8 @@ from toys import TOY, stop_after, toy_teacher_file
 import vemcompress
 from vemcompress import recipe as recipes
 from vemcompress.commands import prune as pruning
-from vemcompress.commands.distill import distill
+from vemcompress.commands.distill import PipelineResult, distill
 from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
-from vemcompress.commands.stages import PipelineResult
 from vemcompress.commands.teach import teach
 from vemcompress.console.talk import Talk
 from vemcompress.errors import InputError, Interrupted, NumericalError, RecipeError, UsageError

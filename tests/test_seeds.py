@@ -12,8 +12,7 @@ from toys import TOY
 
 import vemcompress
 from vemcompress.commands.distill import distill
-from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
-from vemcompress.commands.spread import Spread, spread, spreads
+from vemcompress.commands.seeds import Spread, distill_seeds, evaluate_seeds, spread, spreads
 from vemcompress.errors import InputError, Interrupted, NumericalError, RecipeError, UsageError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -4,12 +4,14 @@ The lessons, the student's image, the add-on's one place, and the order of the u
 add-on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from vemcompress.algorithms.match import FeatureMatch
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.gans.base import within
@@ -79,7 +81,7 @@ class Parts:
 
 class Distillation(Learner):
     """A method writes its Settings, `resolve`, `student_terms` and, where it needs them, `learned` and
-    `extra_updates`."""
+    `extra_updates`; with `follow` it has `connectors` that bring the student's feature maps to the teacher's."""
 
     class Settings(TurnSettings):
         """`ema`: the student that is written is the moving average of the one that learns, with this decay; 0 for the
@@ -118,7 +120,13 @@ class Distillation(Learner):
         self.teacher, self.student, self.information = parts.teacher, parts.student, parts.information
         self.teacher_taps: tuple[str, ...] = ()
         self.student_taps: tuple[str, ...] = ()
+        self.connectors = nn.ModuleList()
         self.average = Average(self.student, settings.ema) if settings.ema else None
+
+    def follow(self, connector: Callable[[int, int], nn.Module]) -> None:
+        """Ask for the taps of both networks' places, with a `connector` for each, which learns with the student."""
+        self.connectors = FeatureMatch(self.teacher.generator, self.student, connector)
+        self.teacher_taps, self.student_taps = self.connectors.teacher_taps, self.connectors.student_taps
 
     def train(self, mode: bool = True) -> "Distillation":
         """Whatever else is a part of it stays in the mode that it has."""
@@ -151,7 +159,7 @@ class Distillation(Learner):
 
     def learned(self) -> dict[str, nn.Module]:
         """What else learns by the student's loss and optimiser."""
-        return {}
+        return {"connectors": self.connectors}
 
     def extra_updates(self) -> list[Update]:
         """Updates of the method's own, before the add-on's and the student's."""
@@ -180,7 +188,9 @@ class Distillation(Learner):
         return {"student": self.result} | self.teacher.artifacts()
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        found = {} if self.average is None else {"student_learning": (self.student, {})}
+        found = {"connectors": (self.connectors, {})} if len(self.connectors) else {}
+        if self.average is not None:
+            found["student_learning"] = (self.student, {})
         if self.information.metadata:
             found[self.information.file] = (self.information, self.information.metadata)
         return found | self.teacher.companions()

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
-from vemcompress.algorithms.match import FeatureMatch, paired_places
+from vemcompress.algorithms.match import paired_places
 from vemcompress.errors import RecipeError
 from vemcompress.gans.adversary import Adversary
 from vemcompress.losses import image as image_losses
@@ -46,7 +46,7 @@ class KD(Distillation):
             takes = facts.student.takes
             side = takes.image if takes.kind == "latent" else takes.scale * facts.size
             Adversary.check(settings.adversary, side, facts.paired)
-        return settings if settings.feature is not None else settings.model_copy(update={"feature": float(matched)})
+        return settings if settings.feature is not None else settings.but(feature=float(matched))
 
     @classmethod
     def wants_real(cls, settings: Settings) -> bool:
@@ -54,11 +54,9 @@ class KD(Distillation):
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
-        self.connectors = nn.ModuleList()
         if settings.feature:
             self.teacher.maps = True
-            self.connectors = FeatureMatch(self.teacher.generator, self.student, lambda i, o: nn.Conv2d(i, o, 1))
-            self.teacher_taps, self.student_taps = self.connectors.teacher_taps, self.connectors.student_taps
+            self.follow(lambda i, o: nn.Conv2d(i, o, 1))
         self.adversary = None
         if settings.adversary is not None:
             self.adversary = Adversary(settings.adversary, student=self.student, conditional=parts.paired)
@@ -73,9 +71,6 @@ class KD(Distillation):
             terms["feature"] = self.settings.feature * distance
         return terms | (self.adversary.student_term(out) if self.adversary else {})
 
-    def learned(self) -> dict[str, nn.Module]:
-        return {"connectors": self.connectors}
-
     def extra_updates(self) -> list[Update]:
         return [self.adversary.update()] if self.adversary else []
 
@@ -83,5 +78,4 @@ class KD(Distillation):
         return super().artifacts() | (self.adversary.artifacts() if self.adversary else {})
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        found = {"connectors": (self.connectors, {})} if len(self.connectors) else {}
-        return found | super().companions() | (self.adversary.companions() if self.adversary else {})
+        return super().companions() | (self.adversary.companions() if self.adversary else {})

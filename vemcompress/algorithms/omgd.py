@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
-from vemcompress.algorithms.match import FeatureMatch, paired_places
+from vemcompress.algorithms.match import paired_places
 from vemcompress.errors import RecipeError
 from vemcompress.losses import features as feature_losses
 from vemcompress.losses import image as image_losses
@@ -39,11 +39,7 @@ class OMGD(Distillation):
     class Settings(Distillation.Settings):
         """Weights (lambda) of the student's terms; None is filled in when the recipe is resolved for a teacher."""
 
-        replaces: ClassVar = {
-            "features": ("features_weights", "style", "feature", "channel", "recon"),
-            "phase_steps": ("phase_epochs",),
-            "phase_epochs": ("phase_steps",),
-        }
+        replaces: ClassVar = {"features": ("features_weights", "style", "feature", "channel", "recon")}
 
         name: Literal["omgd"] = "omgd"
         ssim: float = Field(10.0, ge=0)
@@ -89,7 +85,7 @@ class OMGD(Distillation):
             "feature": 10.0 if vgg else 0.0 if none else None,
             "recon": 0.0 if vgg else 10.0,
         }
-        return settings.model_copy(update={k: v for k, v in defaults.items() if getattr(settings, k) is None})
+        return settings.but(**{k: v for k, v in defaults.items() if getattr(settings, k) is None})
 
     @classmethod
     def features_of(cls, settings: Settings) -> tuple[str, str | None]:
@@ -112,16 +108,13 @@ class OMGD(Distillation):
                 "algorithm.features_weights: these features are zero or infinite on the teacher's images."
             )
         found = {"style": float(f"{BLANK_STYLE / style:.4g}"), "feature": float(f"{BLANK_FEATURE / feature:.4g}")}
-        return settings.model_copy(update={k: v for k, v in found.items() if getattr(settings, k) is None})
+        return settings.but(**{k: v for k, v in found.items() if getattr(settings, k) is None})
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
         self.features = parts.features
-        self.connectors = (
-            FeatureMatch(self.teacher.generator, self.student, connector) if settings.channel else nn.ModuleList()
-        )
-        if self.connectors:
-            self.teacher_taps, self.student_taps = self.connectors.teacher_taps, self.connectors.student_taps
+        if settings.channel:
+            self.follow(connector)
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """Eq. 12: the named, weighted terms of L_algo, as published summed over the teachers, total variation too.
@@ -156,12 +149,6 @@ class OMGD(Distillation):
             style = feature_losses.style(of_teachers, of_student)
             feature = feature_losses.feature(of_teachers[layer], of_student[layer])
         return {"style": self.settings.style * style, "feature": self.settings.feature * feature}
-
-    def learned(self) -> dict[str, nn.Module]:
-        return {"connectors": self.connectors}
-
-    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        return ({"connectors": (self.connectors, {})} if len(self.connectors) else {}) | super().companions()
 
 
 def connector(inputs: int, outputs: int) -> nn.Sequential:

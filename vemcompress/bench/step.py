@@ -1,8 +1,8 @@
 """One training step, measured: where its time goes, how far it is from the device's peak and from the plain step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -13,15 +13,17 @@ from vemcompress.algorithms import Distillation
 from vemcompress.bench import peak
 from vemcompress.bench.runs import FastRun, PlainRun
 from vemcompress.bench.subject import Subject, subject
+from vemcompress.commands.line import Reported
 from vemcompress.errors import UsageError
 from vemcompress.information.base import Information
 from vemcompress.system import devices
+from vemcompress.system.events import Event, silent
 
 WARM_UP = 2
 
 
 @dataclass
-class StepBench:
+class StepBench(Reported):
     """Milliseconds are medians of many steps, of a cycle's mean where some updates are not due at each step.
 
     `parts` are medians too, `other` is what none of them covers; `memory` is the peak in bytes, of the GPU's allocator
@@ -58,9 +60,6 @@ class StepBench:
     ratio: float | None = None
     ratio_none: float | None = None
 
-    def as_dict(self) -> dict:
-        return asdict(self)
-
 
 def bench_step(
     recipe: str | Path = "omgd",
@@ -75,7 +74,7 @@ def bench_step(
     steps: int | None = None,
     phase: str = "student",
     threads: int | None = None,
-    on_event: Callable[[dict], None] = lambda event: None,
+    on_event: Event = silent,
 ) -> StepBench:
     """Measure the training step of a recipe, and `against` "reference" the plain one in the same run, in turns.
 
@@ -109,7 +108,7 @@ def bench_step(
         return _result(made, where, phase, rounds * len(cycle), times, _medians(ours.parts), flops, memory)
 
 
-def _in_turns(runs: dict, cycle: list[int], rounds: int, on_event: Callable[[dict], None]) -> dict[str, float]:
+def _in_turns(runs: dict, cycle: list[int], rounds: int, on_event: Event) -> dict[str, float]:
     """Median milliseconds of a step by run. They take turns, so that what else the machine does falls on all."""
     for name, run in runs.items():
         for _ in range(WARM_UP if name != "ours" else 0):

@@ -4,24 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Distillation
-from vemcompress.bench.images import draw
 from vemcompress.commands import facts, opening, parts
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import UsageError
-from vemcompress.gans.start import new_generator
+from vemcompress.gans import new_generator
 from vemcompress.gans.teachers import Phased
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
 from vemcompress.networks.generators.resnet import MobileResNetConfig
 from vemcompress.recipe import Recipe
+from vemcompress.system.events import silent
 from vemcompress.weights.features import load_features
 from vemcompress.weights.loading import Loaded
 
 TEACHER = MobileResNetConfig(width=64)  # the papers' CycleGAN teacher
 CPU = torch.device("cpu")
+IMAGES = 32  # that are drawn where none are given
 
 
 @dataclass
@@ -68,20 +71,16 @@ def subject(
         raise UsageError("bench-step measures the teacher at work; leave train.teacher_cache away.")
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
-    plan = opening.located(plan, teacher, data or (), _silent) if teacher is not None else _with_data(plan, data)
+    plan = opening.located(plan, teacher, data or ()) if teacher is not None else _with_data(plan, data)
     random_teacher = _random_teacher(plan, random_weights) if teacher is None and plan.gan is None else None
     made_up += ["teacher"] if teacher is None else []
-    found = facts.gather("distill", plan, _silent, random_teacher)
+    found = facts.gather("distill", plan, silent, random_teacher)
     features, is_random = _features(found.plan, random_weights)
     made_up += [ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0]] if is_random else []
-    found = parts.calibrated(found, features, CPU, _silent)
+    found = parts.calibrated(found, features, CPU, silent)
     student = found.student and found.student.generator
     algorithm = parts.distillation(found.plan, found.original, features, gan=found.gan, student=student)
     return Subject(found.plan, algorithm, found.images, made_up)
-
-
-def _silent(event: dict) -> None:
-    """A bench tells of its own steps alone."""
 
 
 def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:
@@ -91,16 +90,39 @@ def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:
         if plan.data.label_input == "onehot":
             raise UsageError("no data: label maps cannot be made up; give --data DIR.")
         kind = "paired"
-    root = draw(folder, kind, plan.data.size)
+    root = _draw(folder, kind, plan.data.size)
     update = {"kind": kind, "roots": (str(root),), "classes": None, "void": None, "ids": None}
-    return plan.model_copy(update={"data": plan.data.model_copy(update=update)})
+    return plan.but(data=plan.data.but(**update))
+
+
+def _draw(folder: Path, kind: str, size: int) -> Path:
+    """Write JPEGs of noise with a photo's falling spectrum, which take as long to read as photos, for data of this
+    `kind`: A|B, trainA/ and trainB/, or single ones. Returns the root to give as data."""
+    rng = np.random.default_rng(0)
+    names = {"paired": ["train"], "unpaired": ["trainA", "trainB"]}.get(kind, ["."])
+    width = 2 * size if kind == "paired" else size
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(IMAGES):
+            Image.fromarray(_noise(rng, size, width)).save(folder / name / f"{i}.jpg", quality=90)
+    return folder
+
+
+def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Sums of octaves, each half as strong as the coarser one; uint8, H x W x 3."""
+    total = np.zeros((height, width, 3))
+    for octave in range(1, 7):
+        rough = rng.integers(0, 256, (2**octave, 2**octave, 3), dtype=np.uint8)
+        fine = Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC)
+        total += (np.asarray(fine, float) - 127.5) / 2**octave
+    return (total + 127.5).clip(0, 255).astype(np.uint8)
 
 
 def _with_data(plan: Recipe, data) -> Recipe:
     if data is None:
         return plan
     roots = tuple(map(str, [data] if isinstance(data, str | Path) else data))
-    return plan.model_copy(update={"data": plan.data.model_copy(update={"roots": roots})})
+    return plan.but(data=plan.data.but(roots=roots))
 
 
 def _random_teacher(plan: Recipe, random_weights: bool) -> Loaded:

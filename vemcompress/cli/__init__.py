@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import bench, measure, prune, recipes, train, use
+from vemcompress.cli import bench, measure, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 from vemcompress.system import launch
 
@@ -28,7 +28,7 @@ COMMANDS = {
     "quickstart": train.quickstart,
     "distill": train.distill,
     "teach": train.teach,
-    "prune": prune.prune,
+    "prune": use.prune,
     "eval": measure.evaluate,
     "stats": measure.stats,
     "export": use.export,
@@ -39,8 +39,8 @@ COMMANDS = {
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)
-for name, command in {"list": recipes.recipes_list, "show": recipes.recipes_show}.items():
-    recipes_app.command(name)(command)
+recipes_app.command("list")(measure.recipes_list)
+recipes_app.command("show")(measure.recipes_show)
 app.add_typer(recipes_app, name="recipes")
 
 

@@ -4,34 +4,20 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli.options import (
-    Batch,
-    Compile,
-    Data,
-    Device,
-    Json,
-    Model,
-    Precision,
-    Set,
-    TeacherClass,
-    Threads,
-    TrainSize,
-    open_console,
-    overrides_of,
-)
+from vemcompress.cli import options
 
 
 def bench(
-    model: Model,
+    model: options.Model,
     size: Annotated[int, typer.Option(min=1, help="Side of the image, in pixels.")] = 256,
-    threads: Threads = None,
+    threads: options.Threads = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
-    teacher_class: TeacherClass = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    json: Json = False,
+    teacher_class: options.TeacherClass = None,
+    device: options.LocalDevice = "cpu",
+    json: options.Json = False,
 ) -> None:
     """Measure latency at batch 1: p50 and p95."""
-    console = open_console()
+    console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.export.latency import bench as run
 
@@ -45,9 +31,9 @@ def bench(
 
 
 def bench_step(
-    recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file.")] = "omgd",
+    recipe: options.Recipe = "omgd",
     teacher: Annotated[str | None, typer.Option(help="Its teacher, as in distill.")] = None,
-    data: Data = None,
+    data: options.Data = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Instead of a teacher's and VGG's that cannot be had.")
     ] = False,
@@ -57,14 +43,14 @@ def bench_step(
     reference_precision: Annotated[str, typer.Option(help="fp32, or tf32 as PyTorch's own default.")] = "fp32",
     steps: Annotated[int | None, typer.Option(min=1, help="Measured after warm-up. Default: 5, on a GPU 50.")] = None,
     phase: Annotated[str, typer.Option(help="student or teacher, where they take turns.")] = "student",
-    batch: Batch = None,
-    size: TrainSize = None,
-    precision: Precision = None,
-    compile: Compile = None,
-    threads: Threads = None,
-    set_: Set = None,
-    device: Device = "auto",
-    json: Json = False,
+    batch: options.Batch = None,
+    size: options.TrainSize = None,
+    precision: options.Precision = None,
+    compile: options.Compile = None,
+    threads: options.Threads = None,
+    set_: options.Set = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> None:
     """Measure a training step: its parts, its share of the device's peak.
 
@@ -72,7 +58,7 @@ def bench_step(
     compare where the machine does something else.
     """
     given = {"train.batch": batch, "data.size": size, "train.precision": precision, "train.compile": compile}
-    console = open_console()
+    console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.bench import bench_step as run
 
@@ -80,7 +66,7 @@ def bench_step(
             recipe,
             teacher=teacher,
             data=data,
-            overrides=overrides_of(given, set_),
+            overrides=options.overrides(given, set_),
             device=device,
             random_weights=random_weights,
             against=against,

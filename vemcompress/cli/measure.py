@@ -1,15 +1,15 @@
-"""Commands that measure models: eval, stats, inspect."""
+"""Commands that measure and show: eval, stats, inspect, recipes list, recipes show."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vemcompress.cli.options import Device, Images, Json, Size, TeacherClass, Weights, open_console, weights_only
+from vemcompress.cli import options
 
 
 def evaluate(
-    model: Weights,
+    model: options.Weights,
     data: Annotated[
         list[Path] | None, typer.Option(help="Test images, or a root of test/ or testA/. Default: the run's.")
     ] = None,
@@ -18,7 +18,7 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What the data are: data.kind=paired.")
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
-    teacher_class: TeacherClass = None,
+    teacher_class: options.TeacherClass = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
     real: Annotated[
         Path | None,
@@ -28,16 +28,14 @@ def evaluate(
         Path | None, typer.Option(readable=False, help="For mIoU: an .onnx file, or DRN-D-105's weights.")
     ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Only these metrics. May be repeated.")] = None,
-    inception: Annotated[
-        Path | None, typer.Option(readable=False, help="Inception's weights, instead of the download.")
-    ] = None,
+    inception: options.Inception = None,
     features: Annotated[str | None, typer.Option(help="A second feature network: squeezenet1_1[_caffe].")] = None,
     features_weights: Annotated[Path | None, typer.Option(readable=False, help="Its weights.")] = None,
-    size: Size = None,
-    batch: Images = None,
+    size: options.Size = None,
+    batch: options.Images = None,
     seed: Annotated[int, typer.Option(help="Of KID's subsets.")] = 0,
-    device: Device = "auto",
-    json: Json = False,
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> None:
     """Score a student beside its teacher.
 
@@ -45,8 +43,8 @@ def evaluate(
     real images and Inception's weights; mIoU where there are label maps and --segmenter. A run's best checkpoint is
     scored beside its last. Of a folder that distill --seeds made: mean and spread over its runs.
     """
-    console = open_console()
-    weights_only(model)
+    console = options.open_console()
+    options.weights_only(model)
     with console.talking() as on_event:
         from vemcompress.commands.evaluate import evaluate as run
         from vemcompress.commands.seeds import evaluate_seeds
@@ -79,18 +77,16 @@ def evaluate(
 def stats(
     data: Annotated[Path, typer.Argument(readable=False, metavar="DIR", help="A folder of real images.")],
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .npz to write.")],
-    inception: Annotated[
-        Path | None, typer.Option(readable=False, help="Inception's weights, instead of the download.")
-    ] = None,
+    inception: options.Inception = None,
     features: Annotated[str, typer.Option(help="inception, or squeezenet1_1[_caffe].")] = "inception",
     features_weights: Annotated[Path | None, typer.Option(readable=False, help="SqueezeNet's weights.")] = None,
-    size: Size = None,
-    batch: Images = None,
-    device: Device = "auto",
-    json: Json = False,
+    size: options.Size = None,
+    batch: options.Images = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> None:
     """Save real images' statistics for eval --real."""
-    console = open_console()
+    console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.evaluate import real_statistics
 
@@ -108,17 +104,44 @@ def stats(
 
 
 def inspect(
-    model: Weights,
-    size: Annotated[int, typer.Option(min=1, help="Side of the image that MACs are counted for.")] = 256,
-    teacher_class: TeacherClass = None,
-    json: Json = False,
+    model: options.Weights,
+    size: options.MacsSize = 256,
+    teacher_class: options.TeacherClass = None,
+    json: options.Json = False,
 ) -> None:
     """Say what a checkpoint is: family, MACs, taps."""
-    console = open_console()
-    weights_only(model)
+    console = options.open_console()
+    options.weights_only(model)
     with console.talking():
         from vemcompress.commands.inspect import describe
         from vemcompress.weights.loading import load
 
         result = describe(load(model, class_path=teacher_class), size, size)
     console.result(result, json, console.table)
+
+
+def recipes_list(json: options.Json = False) -> None:
+    """The shipped recipes."""
+    from vemcompress import recipe
+
+    names = {name: recipe.read(name).description for name in recipe.shipped()}
+    options.open_console().result(names, json, lambda values: options.open_console().table(values))
+
+
+def recipes_show(
+    name: Annotated[str, typer.Argument(help="A recipe's name or .toml file.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
+    json: options.Json = False,
+) -> None:
+    """A recipe with every default written out, as TOML.
+
+    Of a row of the paper also its figures beside ours, as comments.
+    """
+    from vemcompress import recipe
+    from vemcompress.recipe import paper
+
+    found, console = recipe.read(name, set_ or []), options.open_console()
+    values = found.model_dump(mode="json")
+    if found.paper:
+        values["ours"] = paper.row(found)
+    console.result(values, json, lambda values: console.recipe(values, found.toml()))

@@ -9,6 +9,10 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+LocalDevice = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Inception = Annotated[Path | None, typer.Option(readable=False, help="Inception's weights, instead of the download.")]
+MacsSize = Annotated[int, typer.Option(min=1, help="Side of the image that MACs are counted for.")]
+Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.")]
 TeacherClass = Annotated[
     str | None, typer.Option(metavar="MODULE:CLASS", help="Your own generator's class, imported from this folder.")
 ]
@@ -48,7 +52,13 @@ def open_console():
     return Console(quiet="--quiet" in sys.argv)
 
 
-def overrides_of(given: dict, more: list[str] | None) -> list[str]:
+# Options of distill and teach that are keys of a recipe.
+KEYS = {"direction": "data.direction", "size": "data.size"} | {
+    key: f"train.{key}" for key in ("steps", "epochs", "batch", "lr", "seed", "precision", "compile")
+}
+
+
+def overrides(given: dict, more: list[str] | None) -> list[str]:
     """Recipe keys that have options of their own, where they were given, and then those of --set."""
     words = {True: "true", False: "false"}  # TOML's
     found = {key: words[value] if isinstance(value, bool) else value for key, value in given.items()}

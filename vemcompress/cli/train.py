@@ -6,50 +6,30 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli.options import (
-    Batch,
-    Compile,
-    Data,
-    Device,
-    Direction,
-    Epochs,
-    Json,
-    MaxHours,
-    Out,
-    Precision,
-    Resume,
-    Seed,
-    Set,
-    Steps,
-    TeacherClass,
-    TrainSize,
-    macs_of,
-    open_console,
-    overrides_of,
-)
+from vemcompress.cli import options
 
 
 def distill(
     teacher: Annotated[
         str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")
     ] = None,
-    data: Data = None,
-    out: Out = None,
-    recipe: Annotated[str, typer.Option(help="A recipe's name or .toml file.")] = "omgd",
-    resume: Resume = None,
-    set_: Set = None,
-    direction: Direction = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    size: TrainSize = None,
-    batch: Batch = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    recipe: options.Recipe = "omgd",
+    resume: options.Resume = None,
+    set_: options.Set = None,
+    direction: options.Direction = None,
+    steps: options.Steps = None,
+    epochs: options.Epochs = None,
+    size: options.TrainSize = None,
+    batch: options.Batch = None,
     lr: Annotated[float | None, typer.Option(help="train.lr")] = None,
-    seed: Seed = None,
+    seed: options.Seed = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="A run for each, in OUT/seed-N; mean and spread over them.")
     ] = None,
-    precision: Precision = None,
-    compile: Compile = None,
+    precision: options.Precision = None,
+    compile: options.Compile = None,
     width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
     target_macs: Annotated[
         str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")
@@ -57,20 +37,21 @@ def distill(
     student: Annotated[
         str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
     ] = None,
-    teacher_class: TeacherClass = None,
+    teacher_class: options.TeacherClass = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
     student_class: Annotated[
         str | None, typer.Option(metavar="MODULE:CLASS", help="The class of --student, where it is your own.")
     ] = None,
-    device: Device = "auto",
-    max_hours: MaxHours = None,
-    json: Json = False,
+    device: options.Device = "auto",
+    max_hours: options.MaxHours = None,
+    json: options.Json = False,
 ) -> None:
     """Distil a teacher into a small student.
 
     A new run takes --teacher, --data and --out; --resume RUN goes on with one, with several that --seeds made, or with
     the stages of a recipe that has some. Any recipe key can be set with --set; stages.NAME.KEY is one of a stage.
     """
+    given = {options.KEYS[name]: value for name, value in locals().items() if name in options.KEYS}
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
 
@@ -83,27 +64,18 @@ def distill(
         )
     if student_class and not student and resume is None:
         raise UsageError("--student-class needs --student, the file with its weights.")
-    given = {
-        "data.direction": direction,
-        "train.steps": steps,
-        "train.epochs": epochs,
-        "data.size": size,
-        "train.batch": batch,
-        "train.lr": lr,
-        "train.seed": seed,
-        "train.precision": precision,
-        "train.compile": compile,
+    given |= {
         "student.width": width,
         "student.source": student,
         "student.class_path": student_class,
-        "student.target_macs": None if target_macs is None else macs_of(target_macs),
+        "student.target_macs": None if target_macs is None else options.macs_of(target_macs),
         "teacher.class_path": teacher_class,
     }
-    overrides = overrides_of(given, set_)
+    overrides = options.overrides(given, set_)
     numbers = None if seeds is None else _seeds(seeds)
     if until is not None and numbers is not None:
         raise UsageError("--seeds makes all stages of each seed; leave --until away.")
-    console = open_console()
+    console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.distill import distill as run
         from vemcompress.commands.seeds import distill_seeds
@@ -125,48 +97,38 @@ def distill(
 
 
 def teach(
-    data: Data = None,
-    out: Out = None,
+    data: options.Data = None,
+    out: options.Out = None,
     recipe: Annotated[str, typer.Option(help="A recipe with a [gan], or its .toml file.")] = "pix2pix",
     teacher: Annotated[str | None, typer.Option(help="Start from these weights.")] = None,
-    resume: Resume = None,
-    set_: Set = None,
-    direction: Direction = None,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    size: TrainSize = None,
-    batch: Batch = None,
-    seed: Seed = None,
-    precision: Precision = None,
-    compile: Compile = None,
+    resume: options.Resume = None,
+    set_: options.Set = None,
+    direction: options.Direction = None,
+    steps: options.Steps = None,
+    epochs: options.Epochs = None,
+    size: options.TrainSize = None,
+    batch: options.Batch = None,
+    seed: options.Seed = None,
+    precision: options.Precision = None,
+    compile: options.Compile = None,
     width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
-    device: Device = "auto",
-    max_hours: MaxHours = None,
-    json: Json = False,
+    device: options.Device = "auto",
+    max_hours: options.MaxHours = None,
+    json: options.Json = False,
 ) -> None:
     """Train a teacher where there is none.
 
     By Pix2Pix from pairs, by CycleGAN from two domains. The run is a teacher for distill, which reads its weights.
     """
+    given = {options.KEYS[name]: value for name, value in locals().items() if name in options.KEYS}
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and (out or teacher or data or recipe != "pix2pix"):
         raise UsageError("--resume takes data, recipe and folder from the run; leave them away.")
-    given = {
-        "data.direction": direction,
-        "train.steps": steps,
-        "train.epochs": epochs,
-        "data.size": size,
-        "train.batch": batch,
-        "train.seed": seed,
-        "train.precision": precision,
-        "train.compile": compile,
-        "teacher.network.width": width,
-    }
-    overrides = overrides_of(given, set_)
-    console = open_console()
+    overrides = options.overrides(given | {"teacher.network.width": width}, set_)
+    console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.teach import teach as run
 
@@ -189,14 +151,14 @@ def quickstart(
         Path, typer.Option("--out", "-o", readable=False, help="The folder for everything it makes.")
     ] = Path("quickstart"),
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
-    device: Device = "auto",
-    json: Json = False,
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> None:
     """The whole tool once, in a few minutes.
 
     On an embedded teacher and drawn images: no network and no data needed.
     """
-    console = open_console()
+    console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.quickstart.tour import tour
 

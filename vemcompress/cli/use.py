@@ -1,29 +1,29 @@
-"""Commands that use a model: export, generate."""
+"""Commands that make something of a model: export, generate, prune."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vemcompress.cli.options import Json, Model, Size, TeacherClass, Weights, open_console, weights_only
+from vemcompress.cli import options
 
 
 def export(
-    model: Weights,
+    model: options.Weights,
     onnx: Annotated[Path, typer.Option(readable=False, help="The .onnx file to write.")],
     uint8: Annotated[bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out, any size.")] = False,
-    size: Size = None,
+    size: options.Size = None,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
     tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
-    teacher_class: TeacherClass = None,
-    json: Json = False,
+    teacher_class: options.TeacherClass = None,
+    json: options.Json = False,
 ) -> None:
     """Export to ONNX, checked against PyTorch.
 
     The file is compared in ONNX Runtime at two batch sizes and two image sizes before it is written.
     """
-    console = open_console()
-    weights_only(model)
+    console = options.open_console()
+    options.weights_only(model)
     with console.talking() as on_event:
         from vemcompress.export.onnx import export_onnx, origin
         from vemcompress.weights.loading import load
@@ -43,25 +43,65 @@ def export(
 
 
 def generate(
-    model: Model,
+    model: options.Model,
     input: Annotated[
         Path, typer.Option("--input", "-i", readable=False, help="A photo, or a folder of photos, of any size.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The folder for the pictures.")],
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Photos of equal size at a time.")] = 1,
-    teacher_class: TeacherClass = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    json: Json = False,
+    teacher_class: options.TeacherClass = None,
+    device: options.LocalDevice = "cpu",
+    json: options.Json = False,
 ) -> None:
     """Run photos through a model.
 
     Photos of any size; an .onnx file needs no PyTorch.
     """
-    console = open_console()
+    console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.generate import generate as run
 
-        options = {"size": size, "batch": batch, "device": device, "teacher_class": teacher_class}
-        result = run(model, input, out, **options, on_event=on_event)
+        more = {"size": size, "batch": batch, "device": device, "teacher_class": teacher_class}
+        result = run(model, input, out, **more, on_event=on_event)
     console.result(result.as_dict(), json, console.generated)
+
+
+def prune(
+    model: options.Weights,
+    target_macs: Annotated[str, typer.Option(help="At most so many MACs: 2.6e9, 1.2G")],
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .safetensors file to write.")],
+    method: Annotated[str, typer.Option(help="l1, random or scale.")] = "l1",
+    count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
+    size: options.MacsSize = 256,
+    least: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many channels of a layer (scale: 16), residual blocks aside.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of random.")] = 0,
+    teacher_class: options.TeacherClass = None,
+    json: options.Json = False,
+) -> None:
+    """Remove a generator's least important channels.
+
+    The rest keep their weights. The file can be used as any other model, pruned again, and distilled from; its images
+    are poor before it is trained again. Methods: l1 (the weights' L1 norm), random, scale (the norms' scales).
+    """
+    console = options.open_console()
+    options.weights_only(model)
+    target = options.macs_of(target_macs)
+    with console.talking() as on_event:
+        from vemcompress.commands.prune import prune as run
+
+        result = run(
+            model,
+            target_macs=target,
+            out=out,
+            method=method,
+            size=size,
+            convention=count_as,
+            seed=seed,
+            least=least,
+            teacher_class=teacher_class,
+            on_event=on_event,
+        )
+    console.result(result.as_dict(), json, console.pruned)

@@ -1,19 +1,44 @@
-"""Distillation of a teacher into a student: by one run, or by a recipe's stages."""
+"""Distillation of a teacher into a student: by one run, or by the stages of a recipe, one after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vemcompress import recipe as recipes
-from vemcompress.commands.distilling import DistillResult, distill_run
-from vemcompress.commands.prune import PruneResult, prune_again
-from vemcompress.commands.stages import PipelineResult, run_stages
-from vemcompress.errors import UsageError
-from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.series import is_series
-from vemcompress.system import devices, distributed
-from vemcompress.training.pace import Limit
+import tomli_w
 
-Event = Callable[[dict], None]
+from vemcompress import recipe as recipes
+from vemcompress.commands import opening
+from vemcompress.commands.distilling import DistillResult, distill_run
+from vemcompress.commands.line import Reported
+from vemcompress.commands.opening import Given
+from vemcompress.commands.pipeline import Pipeline, StageResult
+from vemcompress.commands.prune import PruneResult, prune_again
+from vemcompress.commands.series import run_all
+from vemcompress.errors import InputError, RecipeError, UsageError
+from vemcompress.recipe import Recipe
+from vemcompress.recipe.stages import GIVES, skipped_stages
+from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.series import Series, is_series
+from vemcompress.system import distributed
+from vemcompress.system.events import Event, silent
+from vemcompress.training.pace import Limit
+from vemcompress.weights.loading import Loaded, load
+
+
+@dataclass(frozen=True)
+class PipelineResult(Reported):
+    """Results by stage, and why others were `skipped`. `student` is the file of the last stage that is done and gives
+    one, None before that.
+
+    `stopped` is "until" or "max_hours" where stages are `missing`, or the last one is unfinished.
+    """
+
+    run: str
+    stages: dict[str, StageResult]
+    student: str | None
+    skipped: dict[str, str]
+    stopped: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 def distill(
@@ -27,7 +52,7 @@ def distill(
     until: str | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
-    on_event: Event = lambda event: None,
+    on_event: Event = silent,
 ) -> DistillResult | PipelineResult | PruneResult:
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
@@ -40,26 +65,167 @@ def distill(
     A recipe with stages gives a PipelineResult: `out` then has a run folder for each stage, of which those after
     `until` are left for a later resume. Resuming a stage that prunes gives its PruneResult.
     """
-    given = {"teacher": teacher, "data": data, "out": out, "recipe": recipe, "overrides": overrides, "resume": resume}
-    given |= {"device": device, "max_hours": Limit.of(max_hours)}
-    with distributed.group(devices.choose(device)):
-        on_event = distributed.told_by_writer(on_event)
-        kind = distributed.together(lambda: _kind(recipe, overrides, resume, until))
-        if kind == "stages":
-            return run_stages(**given, until=until, on_event=on_event)
-        if kind == "prune":
-            return distributed.from_writer(lambda: prune_again(RunFolder(resume), overrides))
-        return distill_run(**given, on_event=on_event)
+    given = Given(teacher, data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    with given.shared() as given:
+        return distilled(given, until)
 
 
-def _kind(recipe: str | Path, overrides: Sequence[str], resume: str | Path | None, until: str | None) -> str:
+def distilled(given: Given, until: str | None = None) -> DistillResult | PipelineResult | PruneResult:
+    """`distill`, among processes that work together already."""
+    kind = distributed.together(lambda: _kind(given, until))
+    if kind == "stages":
+        return _run_stages(given, until)
+    if kind == "prune":
+        return distributed.from_writer(lambda: prune_again(RunFolder(given.resume), given.overrides))
+    return distill_run(given)
+
+
+def _kind(given: Given, until: str | None) -> str:
     """Whether it is a run, or "stages", or a stage that prunes."""
-    folder = None if resume is None else RunFolder(resume)
+    folder = None if given.resume is None else RunFolder(given.resume)
     if folder is not None and is_series(folder.path, "stages"):
         return "stages"
-    plan = recipes.read(recipe, overrides) if folder is None else None
+    plan = recipes.read(given.recipe, given.overrides) if folder is None else None
     if folder is not None and folder.recipe.is_file():
         plan = recipes.read(folder.recipe)
     if until is not None and not (plan and plan.stages):
         raise UsageError("--until is of recipes with stages, and this one has none; leave it away.")
     return "run" if plan is None else "stages" if plan.stages else "prune" if folder and plan.prune else "run"
+
+
+def _run_stages(given: Given, until: str | None) -> PipelineResult:
+    """The stages of a recipe in a new folder, or those of a folder that are left."""
+    pipeline = distributed.together(lambda: (_new if given.resume is None else _old)(given, until))
+    folder, on_event = pipeline.folder, given.on_event
+    on_event({"event": "stages", "recipe": pipeline.plan.name, "stages": _told(pipeline)})
+    results, missing = run_all(
+        folder,
+        known=pipeline.known,
+        make=lambda name: pipeline.make(name, given),
+        limit=given.limit,
+        on_event=on_event,
+        recipe=tomli_w.dumps(pipeline.plan.stated()),
+        until=until,
+    )
+    gave = [name for name in results if GIVES[pipeline.stages[name].do] == "student"]
+    finished = [name for name in gave if name in folder.done]
+    if finished:  # the stage may have gone on by itself, or the copy may have been removed
+        distributed.by_writer(lambda: pipeline.publish(finished[-1]))
+    return _result(pipeline, results, missing)
+
+
+def known(path: str | Path, overrides: Sequence[str] = ()) -> PipelineResult | None:
+    """The result of a pipeline that is done; None where it is not, or not with these overrides."""
+    pipeline = _old(Given(resume=path, overrides=overrides))
+    names = [name for name in pipeline.stages if name not in pipeline.folder.skipped]
+    results = {name: pipeline.known(name) for name in names}
+    return _result(pipeline, results, ()) if all(results.values()) else None
+
+
+def check_resume(path: str | Path, overrides: Sequence[str]) -> None:
+    """Raises the classes of `errors` where a pipeline cannot go on so."""
+    _old(Given(resume=path, overrides=overrides))
+
+
+def _result(pipeline: Pipeline, results: dict[str, StageResult], missing: tuple[str, ...]) -> PipelineResult:
+    unfinished = [result.stopped for result in results.values() if getattr(result, "stopped", None)]
+    stopped = unfinished[0] if unfinished else None
+    if missing and stopped is None:
+        stopped = "until"
+    student = str(pipeline.student) if pipeline.student.is_file() else None
+    return PipelineResult(str(pipeline.folder.path), results, student, pipeline.folder.skipped, stopped, missing)
+
+
+def _new(given: Given, until: str | None) -> Pipeline:
+    plan, out = recipes.read(given.recipe, given.overrides), given.out
+    _check_until(plan, until)
+    plan = opening.located_stages(opening.located(plan, given.teacher, given.data, given.on_event))
+    plan, loaded = _with_teacher(plan)
+    names, skipped = [stage.name for stage in plan.stages], _skipped(plan, loaded)
+    pipeline = Pipeline(Series(out or ".", "stages", names, skipped=skipped), plan)
+    if until in skipped:
+        raise UsageError(f"--until {until}: that stage is skipped, because {skipped[until]}; name another.")
+    pipeline.check(loaded and loaded.generator)
+    if out is None:
+        raise UsageError("no output: give --out RUN, a new folder for the stages' runs.")
+    pipeline.folder.check_new()
+    return pipeline
+
+
+def _with_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
+    """The user's teacher, None where there is none; a Hub revision is pinned, as the Hub may move on between stages."""
+    source = plan.teacher.source
+    if source is None:
+        return plan, None
+    loaded = load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
+    if loaded.revision and "@" not in source:
+        plan = plan.but(teacher=plan.teacher.but(source=f"{source}@{loaded.revision}"))
+    return plan, loaded
+
+
+def _old(given: Given, until: str | None = None) -> Pipeline:
+    """The pipeline of a folder. Overrides are of the stages that are not done, or else of the last one."""
+    path, overrides = given.resume, given.overrides
+    folder = Series.read(path, "stages")
+    if not folder.recipe.is_file():
+        raise InputError(f"{path}: none of its stages has begun; start them anew, with --out {path}.")
+    plan = recipes.read(folder.recipe)
+    if folder.items != [stage.name for stage in plan.stages]:
+        raise InputError(f"{folder.list}: names other stages than {folder.recipe}; put the file back that was there.")
+    _check_until(plan, until)
+    names = [name for name in folder.items if name not in folder.skipped]
+    for name in names:
+        folder.check_there(name)
+    open_ = [name for name in names if name not in folder.done] or names[-1:]
+    changes: dict[str, list[str]] = {name: [] for name in open_}
+    for override in overrides:
+        stages, _, rest = override.partition(".")
+        name, _, own = rest.partition(".") if stages.strip() == "stages" else ("", "", "")
+        if name in names and name not in open_:
+            raise UsageError(f"--set {override}: stage {name} is done, and later ones begin with it; start a new run.")
+        for open_name in [name] if name in changes else open_:
+            changes[open_name].append(own or override)
+    plan = recipes.with_changes(plan, overrides, open_)
+    plan = opening.located_stages(opening.located(plan, given.teacher, given.data, given.on_event))
+    pipeline = Pipeline(folder, plan, changes)
+    for name in open_:  # overrides that a stage cannot take are known before another goes on
+        run, stage = folder.run(name), pipeline.stages[name]
+        if run.recipe.is_file() and stage.do != "prune":
+            opening.open_recipe(run.recipe, changes[name], run.path, stage.do)
+    if any(changes[name] and not folder.run(name).recipe.is_file() for name in open_):
+        loaded = _with_teacher(plan)[1]
+        pipeline.check(loaded and loaded.generator)
+    return pipeline
+
+
+def _check_until(plan: Recipe, until: str | None) -> None:
+    names = [stage.name for stage in plan.stages]
+    if until is not None and until not in names:
+        raise UsageError(f"--until {until}: recipe {plan.name} has no such stage; its stages are {', '.join(names)}.")
+
+
+def _skipped(plan: Recipe, loaded: Loaded | None) -> dict[str, str]:
+    """Stages whose product the user brings, and why. Raises RecipeError for a teacher of another family."""
+    brought = {}
+    for stage in plan.stages if loaded is not None else ():
+        network = recipes.of_stage(plan, stage).teacher.network if stage.do == "teach" else None
+        if network is not None and network.family != loaded.generator.family:
+            raise RecipeError(
+                f"recipe {plan.name}: stage {stage.name} gives a {network.family}, and {loaded.source} is a "
+                f"{loaded.generator.family}; give one of that family, or leave --teacher away so that it is taught."
+            )
+        brought["teach"] = "the teacher is given"
+    if getattr(plan.student, "source", None):
+        brought["prune"] = "the student is given"
+    return skipped_stages(plan.stages, brought)
+
+
+def _told(pipeline: Pipeline) -> list[dict]:
+    """The plan: of each stage, what it does and whether it will be done."""
+    folder, told = pipeline.folder, []
+    for stage in pipeline.plan.stages:
+        begun = folder.run(stage.name).recipe.is_file()
+        state = "done" if stage.name in folder.done else "goes on" if begun else "to do"
+        skipped = folder.skipped.get(stage.name)
+        told.append({"name": stage.name, "do": stage.do, "state": f"skipped, {skipped}" if skipped else state})
+    return told

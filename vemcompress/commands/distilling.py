@@ -1,71 +1,36 @@
 """One run of distillation: from a teacher, a recipe and images to a run folder with a student in it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
-from vemcompress.commands import facts as line_facts
 from vemcompress.commands import line, parts
-from vemcompress.commands.facts import Facts
+from vemcompress.commands.facts import Facts, read
+from vemcompress.commands.opening import Given
 from vemcompress.networks.base import count_parameters
-from vemcompress.recipe import Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
-from vemcompress.training.pace import Limit
-from vemcompress.weights.files import write_atomically
-
-Event = Callable[[dict], None]
+from vemcompress.system.events import Event
 
 
-@dataclass(frozen=True)
-class DistillResult:
-    """A run. `seconds_per_step`, without saving, is None where no step was needed; losses are those logged last.
+@dataclass(frozen=True, kw_only=True)
+class DistillResult(line.RunResult):
+    """A run, and the file of its `student`, which has `parameters`."""
 
-    `best` is what best/best.json says of the best checkpoint, None where none was picked. `stopped` is "max_hours"
-    where the time was over after `steps` of `total_steps`, None for a run that is finished.
-    """
-
-    run: str
     student: str
-    steps: int
-    parameters: int
     teacher_parameters: int
-    losses: dict[str, float]
-    seconds_per_step: float | None
-    skipped_images: int
-    best: dict | None = None
-    stopped: str | None = None
-    total_steps: int | None = None
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
-def distill_run(
-    teacher: str | Path | None = None,
-    *,
-    data: str | Path | Sequence[str | Path] = (),
-    out: str | Path | None = None,
-    recipe: str | Path | Recipe = "omgd",
-    overrides: Sequence[str] = (),
-    resume: str | Path | None = None,
-    device: str = "auto",
-    max_hours: float | Limit | None = None,
-    on_event: Event = lambda event: None,
-) -> DistillResult:
-    """One run, as `distill.distill` of a recipe without stages."""
-    limit, where = Limit.of(max_hours), devices.choose(device)
-    given = {"teacher": teacher, "data": data, "out": out, "recipe": recipe, "overrides": overrides, "resume": resume}
-    with distributed.group(where):
-        on_event = distributed.told_by_writer(on_event)
-        facts = distributed.together(lambda: line_facts.read("distill", on_event=on_event, **given))
-        with devices.memory_errors(facts.advice):
-            return _run(facts, where, resume is not None, limit, on_event)
+def distill_run(given: Given) -> DistillResult:
+    """One run, as `distill` of a recipe without stages."""
+    given.limit.begin()
+    facts = distributed.together(lambda: read("distill", given))
+    with devices.memory_errors(facts.advice):
+        return _run(facts, given)
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None:
@@ -73,51 +38,41 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
 
     def result(told: dict, made: dict) -> DistillResult:
         counts = {"parameters": made["student"]["parameters"], "teacher_parameters": made["teacher"]["parameters"]}
-        return DistillResult(run=str(run.path), student=str(run.student), **counts, **told)
+        return DistillResult(student=str(run.student), **counts, **told)
 
     return line.known(run, overrides, "distill", result)
 
 
-def _run(facts: Facts, device: torch.device, resumed: bool, limit: Limit, on_event: Event) -> DistillResult:
+def _run(facts: Facts, given: Given) -> DistillResult:
+    device, on_event = given.where, given.on_event
     features = parts.features_of(facts.plan, device)
     facts = parts.calibrated(facts, features, device, on_event)
-    columns = dict(facts.columns)
-    if facts.gan is None:
-        columns["teacher"] = parts.at_work(facts.original, facts.inputs, device).cpu()
+    made = {} if facts.gan else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
     with distributed.alike():
         pick = parts.picker(facts, features, device)
         judge = parts.judge_of_teachers(facts, features, device)
-    plan, run, student = facts.plan, facts.run, facts.student and facts.student.generator
+    plan, student = facts.plan, facts.student and facts.student.generator
     algorithm = parts.distillation(plan, facts.original, features, gan=facts.gan, student=student, judge=judge)
     with distributed.alike():
         cache = _cache(facts, algorithm, device, on_event)
-    distributed.by_writer(run.create)
-    with distributed.held_by_writer(run.locked):
-        if not resumed:  # from here on the run can be resumed
-            distributed.by_writer(lambda: write_atomically(run.recipe, plan.toml().encode()))
-        train, channels = plan.train, facts.original.channels
-        stream = facts.images.stream(channels, train.batch, train.seed, on_event, device, train.teacher_cache)
-        networks = {
-            "teacher": facts.provenance | line.described(facts.original, plan.data.size),
-            "student": line.described(algorithm.student, plan.data.size),
-        }
-        picture = "data.png" if facts.gan else "teacher.png"
-        ready = line.Ready("distill", facts, algorithm, stream, device, pick, columns, picture, networks)
-        trainer = line.trained(
-            ready,
-            resumed,
-            limit,
-            on_event,
-            announce=lambda state: _announce(facts, networks, device, on_event, state),
-            during=_cached(cache, facts, algorithm, stream, on_event),
-        )
-        return DistillResult(
-            run=str(run.path),
-            student=str(run.student),
-            parameters=networks["student"]["parameters"],
-            teacher_parameters=networks["teacher"]["parameters"],
-            **line.outcome(trainer, on_event),
-        )
+    networks = {
+        "teacher": facts.provenance | line.described(facts.original, plan.data.size),
+        "student": line.described(algorithm.student, plan.data.size),
+    }
+    told = line.trained(
+        "distill",
+        facts,
+        given,
+        algorithm,
+        pick,
+        networks,
+        _events(facts, networks),
+        made=made,
+        during=lambda stream: _cached(cache, facts, algorithm, stream, on_event),
+    )
+    counts = {name: networks[name]["parameters"] for name in networks}
+    student = str(facts.run.student)
+    return DistillResult(student=student, parameters=counts["student"], teacher_parameters=counts["teacher"], **told)
 
 
 def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event: Event) -> CachePlan | None:
@@ -150,11 +105,10 @@ def _cached(cache: CachePlan | None, facts: Facts, algorithm: Distillation, stre
         yield
 
 
-def _announce(facts: Facts, networks: dict, device: torch.device, on_event: Event, state: dict) -> None:
+def _events(facts: Facts, networks: dict) -> list[dict]:
     plan, gan = facts.plan, facts.gan
-    teacher, student = networks["teacher"], networks["student"]
     beside = list(gan.artifacts().items())[1:] if gan else []
-    on_event({
+    events = [{
         "event": "plan",
         "algorithm": plan.algorithm.model_dump(exclude_none=True, exclude=set(Distillation.Settings.model_fields)),
         "features": ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0],
@@ -162,11 +116,9 @@ def _announce(facts: Facts, networks: dict, device: torch.device, on_event: Even
         "gan": plan.gan.name if plan.gan else None,
         "gan_lr": plan.gan.lr if plan.gan else None,
         "beside": {name: count_parameters(network) for name, network in beside},
-        "teacher": teacher,
-        "student": student,
-        **line.told(facts, device),
-        **state,
-    })  # fmt: skip
-    if student["parameters"] >= teacher["parameters"]:
+        **networks,
+    }]  # fmt: skip
+    if networks["student"]["parameters"] >= networks["teacher"]["parameters"]:
         message = "the student is not smaller than its teacher; choose --width or --target-macs."
-        on_event({"event": "warning", "message": message})
+        events.append({"event": "warning", "message": message})
+    return events

@@ -1,29 +1,23 @@
 """Scores a run or a model file: which networks, which images and which size, then `evaluation`."""
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-
-from torch import nn
 
 from vemcompress import recipe
 from vemcompress.data.folders import FLAT
-from vemcompress.data.sets import ImageSet, test_set
+from vemcompress.data.sets import test_set
 from vemcompress.data.settings import DataSettings
-from vemcompress.errors import InputError, RecipeError, UsageError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.report import Evaluation
-from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
 from vemcompress.networks.base import Generator, use_image_statistics
-from vemcompress.runs import result as run_result
+from vemcompress.runs.best import Networks, look
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
+from vemcompress.system.events import Event, silent
 from vemcompress.weights.loading import load
-
-Event = Callable[[dict], None]
 
 
 def evaluate(
@@ -38,7 +32,7 @@ def evaluate(
     segmenter: str | Path | None = None,
     size: int | None = None,
     device: str = "auto",
-    on_event: Event = lambda event: None,
+    on_event: Event = silent,
     **options,
 ) -> Evaluation:
     """Evaluate `model`, a run folder or a model file, on the test images of `data`.
@@ -52,40 +46,21 @@ def evaluate(
     where = devices.choose(device)
     with distributed.group(where):
         on_event = distributed.told_by_writer(on_event)
-        chosen = distributed.together(
-            lambda: _loaded(
+        networks, found = distributed.together(
+            lambda: _opened(
                 model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, where, on_event
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
-            result = report.evaluate(
-                chosen.student,
-                chosen.teacher,
-                chosen.images,
-                best=chosen.best,
-                segmenter=chosen.segmenter,
-                device=where,
-                on_event=on_event,
-                **options,
-            )
-    return _of_run(result, chosen.found)
+            result = report.evaluate(**networks, device=where, on_event=on_event, **options)
+    return _of_run(result, found)
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """The networks of a run or a file, what the run says of them, and the images to score them on."""
-
-    student: nn.Module
-    teacher: nn.Module | None
-    best: nn.Module | None
-    segmenter: Segmenter | None
-    images: ImageSet
-    found: run_result.Networks
-
-
-def _loaded(
+def _opened(
     model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, device, on_event: Event
-) -> _Chosen:
+) -> tuple[dict, Networks]:
+    """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, and what the
+    run says of its networks."""
     if is_series(model, "stages"):
         model = Series.read(model, "stages").last_done().path
         on_event({"event": "stage", "title": f"stage {model.name}, the last that is done"})
@@ -96,29 +71,28 @@ def _loaded(
         raise UsageError("--teacher-class needs --teacher, the file with its weights.")
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of test images.")
-    found = run_result.look(folder) if plan is not None else run_result.Networks("student", None, None)
+    found = look(folder) if plan is not None else Networks("student", None, None)
     student = load(model, class_path=getattr(plan and plan.student, "class_path", None)).generator
-    norm = teacher_norm or (plan.teacher.norm if plan is not None else "eval")
+    norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
     original = _teacher(folder, plan, found.name, teacher, teacher_class, norm)
-    apart = found.best is not None and found.best.step != found.step
-    best = _best(found, norm) if apart else None
+    if found.best is not None and found.best.step != found.step:
+        best = load(found.best.path).generator
+        best = _learnt(best, norm) if found.name == "teacher" else best
     images = test_set(settings, split or "test")
     on_event({"event": "data", "images": len(images.paths), "used": list(images.found.used)})
     if not data and FLAT in images.found.used:
         message = "these are the images that the run was trained on; give test images with --data."
         on_event({"event": "warning", "message": message})
-    from vemcompress.evaluation.onnx_segmenter import (
-        segmenter_on,  # late: ONNX Runtime is not needed by every evaluation
-    )
+    from vemcompress.evaluation.onnx_segmenter import segmenter_on  # late: ONNX Runtime is not needed by all
 
     with devices.memory_errors("lower --batch or --size."):
         reads = segmenter_on(segmenter, device) if segmenter is not None else None
-    return _Chosen(student, original, best, reads, images, found)
+    return {"student": student, "teacher": original, "images": images, "best": best, "segmenter": reads}, found
 
 
-def _of_run(result: Evaluation, found: run_result.Networks) -> Evaluation:
+def _of_run(result: Evaluation, found: Networks) -> Evaluation:
     """With what the run says of its networks. The last one stands for the best where it is that."""
     result.role, result.step = found.name, found.step
     result.iou = {found.name if role == "student" else role: values for role, values in result.iou.items()}
@@ -145,16 +119,9 @@ def _recipe_of(folder: Path, overrides: Sequence[str]) -> recipe.Recipe | None:
 
 def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: int | None) -> DataSettings:
     """The run's settings, or the defaults, with the user's. Raises RecipeError for settings that do not exist."""
-    if plan is not None:
-        settings = plan.data
-    else:
-        try:
-            settings = recipe.read("omgd", overrides).data
-        except RecipeError as error:
-            said = str(error).replace("recipe omgd:", "--set:", 1)  # the defaults' file is not the user's
-            raise RecipeError(re.sub(r" \(line \d+\)", "", said)) from error
+    settings = (plan or recipe.defaults(overrides)).data
     roots = [data] if isinstance(data, str | Path) else data or settings.roots
-    return settings.model_copy(update={"roots": tuple(str(root) for root in roots), "size": size or settings.size})
+    return settings.but(roots=tuple(map(str, roots)), size=size or settings.size)
 
 
 def _teacher(folder: Path, plan, name: str, given, class_path: str | None, norm: str) -> Generator | None:
@@ -176,27 +143,14 @@ def _learnt(generator: Generator, norm: str) -> Generator:
     return generator
 
 
-def _best(found: run_result.Networks, norm: str) -> nn.Module:
-    generator = load(found.best.path).generator
-    return _learnt(generator, norm) if found.name == "teacher" else generator
-
-
 def real_statistics(
-    data: Path,
-    out: Path,
-    *,
-    features: str,
-    weights: Path | None,
-    size: int | None,
-    batch: int | None,
-    device: str,
-    on_event: Event,
+    data: Path, out: Path, *, features: str, weights: Path | None, device: str, on_event: Event, **options
 ) -> dict:
-    """Write the .npz of a folder's statistics; returns what it holds."""
+    """Write the .npz of a folder's statistics; returns what it holds. `options` are `size` and `batch`."""
     where = devices.choose(device)
     name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
     extractor = load_extractor(name, weights)
     with devices.arithmetic("fp32"):
-        statistics = compute_statistics(data, extractor, size=size, batch=batch, device=where, on_event=on_event)
+        statistics = compute_statistics(data, extractor, device=where, on_event=on_event, **options)
     save_statistics(out, statistics)
     return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}

@@ -4,28 +4,25 @@ What the user gave is opened, and everything that can be known to be wrong is to
 written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from torch import Tensor
 
 from vemcompress.commands import opening
+from vemcompress.commands.opening import Given
 from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import RecipeError
-from vemcompress.gans import GAN
-from vemcompress.gans.build import build_gan
-from vemcompress.gans.start import Start
+from vemcompress.gans import GAN, Start, build_gan
 from vemcompress.networks.base import Generator
 from vemcompress.recipe import Recipe
 from vemcompress.recipe.resolve import resolved, teacher_network
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
+from vemcompress.system.events import Event
 from vemcompress.weights.loading import Loaded, load, load_known
 
 SAMPLES = 4  # images in a run's pictures
-
-Event = Callable[[dict], None]
 
 
 @dataclass(frozen=True)
@@ -58,23 +55,12 @@ class Facts:
         return f"lower train.batch ({self.plan.train.batch}) or data.size ({self.plan.data.size}) in a new run."
 
 
-def read(
-    command: str,
-    *,
-    teacher: str | Path | None,
-    data: str | Path | Sequence[str | Path],
-    out: str | Path | None,
-    recipe: str | Path | Recipe,
-    overrides: Sequence[str],
-    resume: str | Path | None,
-    on_event: Event,
-    adapt: Callable[[Recipe], Recipe] = lambda plan: plan,
-) -> Facts:
+def read(command: str, given: Given, adapt: Callable[[Recipe], Recipe] = lambda plan: plan) -> Facts:
     """All that can be known to be wrong before anything is computed or written, in the order recipe, teacher, data,
     output. `command` is "distill" or "teach"; `adapt` changes the recipe once it is read."""
-    plan, run = opening.open_recipe(recipe, overrides, resume, command)
-    plan = opening.located(adapt(plan), teacher, data, on_event)
-    return replace(gather(command, plan, on_event), run=run or opening.new_run(out))
+    plan, run = opening.open_recipe(given.recipe, given.overrides, given.resume, command)
+    plan = opening.located(adapt(plan), given.teacher, given.data, given.on_event)
+    return replace(gather(command, plan, given.on_event), run=run or opening.new_run(given.out))
 
 
 def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = None) -> Facts:

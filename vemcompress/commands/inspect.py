@@ -21,8 +21,7 @@ def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
     return {
         "family": generator.family,
         "config": generator.config.model_dump(mode="json") if generator.config is not None else None,
-        "parameters": count_parameters(generator),
-        "macs": cost_of(generator, height, width).macs(),
+        **counts(generator, height, width),
         "input": {"kind": takes.kind, "shape": [takes.channels, height, width] if is_image else [takes.size]},
         "taps": list(generator.taps),
         "source": loaded.source,
@@ -30,6 +29,11 @@ def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
         "origin": loaded.origin,
         "norm": loaded.norm,
     }
+
+
+def counts(generator: Generator, height: int, width: int) -> dict[str, Any]:
+    """Parameters, and MACs by convention for one image of this size."""
+    return {"parameters": count_parameters(generator), "macs": cost_of(generator, height, width).macs()}
 
 
 def cost_of(generator: Generator, height: int, width: int) -> Cost:

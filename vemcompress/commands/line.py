@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,88 +20,117 @@ from torch import Tensor
 from vemcompress import __version__
 from vemcompress.commands import opening
 from vemcompress.commands.facts import Facts
-from vemcompress.commands.inspect import cost_of
+from vemcompress.commands.inspect import counts
+from vemcompress.commands.opening import Given
 from vemcompress.data.images import save_png
-from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.networks.base import Generator
 from vemcompress.runs.best import Picker
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import distributed
+from vemcompress.system.events import Event
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
-from vemcompress.training.pace import Limit
 from vemcompress.weights.files import write_atomically
 from vemcompress.weights.folder import Made
 
-Event = Callable[[dict], None]
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A learner that can be trained: by which command, on which device, with which batches and pictures. `networks` are
-    described in environment.json, where `told` of them is said of the teacher."""
+class Reported:
+    """A result of a command, a dataclass."""
 
-    command: str
-    facts: Facts
-    learner: Learner
-    stream: Any
-    device: torch.device
-    pick: Picker | None
-    columns: dict[str, Tensor]
-    picture: str
-    networks: dict[str, dict]
+    def as_dict(self) -> dict:
+        """For --json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(Reported):
+    """What is told of every run that trained. `seconds_per_step`, without saving, is None where no step was needed;
+    losses are those logged last.
+
+    `best` is what best/best.json says of the best checkpoint, None where none was picked. `stopped` is "max_hours"
+    where the time was over after `steps` of `total_steps`, None for a run that is finished.
+    """
+
+    run: str
+    steps: int
+    parameters: int
+    losses: dict[str, float]
+    seconds_per_step: float | None
+    skipped_images: int
+    best: dict | None = None
+    stopped: str | None = None
+    total_steps: int | None = None
 
 
 def trained(
-    ready: Ready,
-    resumed: bool,
-    limit: Limit,
-    on_event: Event,
-    announce: Callable[[dict], None],
-    during: AbstractContextManager | None = None,
-) -> Trainer:
-    """Train in the run's folder, which this process holds, from its newest checkpoint where it is `resumed`.
+    command: str,
+    facts: Facts,
+    given: Given,
+    learner: Learner,
+    pick: Picker | None,
+    networks: dict[str, dict],
+    events: Sequence[dict],
+    *,
+    made: dict[str, Tensor] | None = None,
+    during: Callable[[Any], AbstractContextManager] = nullcontext,
+) -> dict:
+    """Train in the run's folder, from its newest checkpoint where it is resumed; what every run's result says of that.
 
-    `announce` is told what is about to begin; `during` is a context that training happens in.
+    `networks` are described in environment.json. `events` are told before it begins, the first with what is said of
+    every run. `made` are columns for the run's first picture, which a frozen teacher made. `during` gives a context
+    that training happens in, for the stream of batches.
     """
-    facts, run, train = ready.facts, ready.facts.run, ready.facts.plan.train
-    trainer = Trainer(
-        facts.plan.name,
-        train,
-        ready.learner,
-        ready.stream,
-        run,
-        inputs=facts.inputs,
-        columns={title: column for title, column in ready.columns.items() if title != "teacher"},
-        provenance=facts.provenance,
-        device=ready.device,
-        on_event=on_event,
-        pick=ready.pick,
-        command=ready.command,
-        limit=limit,
-    )
-    if resumed:
-        distributed.together(lambda: opening.check_same_teacher(run, facts.loaded))
-    continued = trainer.restore() if resumed else False
-    picture = run.samples / ready.picture
+    plan, run, on_event, device = facts.plan, facts.run, given.on_event, given.where
+    train, resumed = plan.train, given.resume is not None
+    distributed.by_writer(run.create)
+    with distributed.held_by_writer(run.locked):
+        if command == "distill" and not resumed:  # from here on the run can be resumed
+            distributed.by_writer(lambda: write_atomically(run.recipe, plan.toml().encode()))
+        stream = facts.images.stream(
+            facts.original.channels, train.batch, train.seed, on_event, device, train.teacher_cache
+        )
+        trainer = Trainer(
+            plan.name,
+            train,
+            learner,
+            stream,
+            run,
+            inputs=facts.inputs,
+            columns=facts.columns,
+            provenance=facts.provenance,
+            device=device,
+            on_event=on_event,
+            pick=pick,
+            command=command,
+            limit=given.limit,
+        )
+        if resumed:
+            distributed.together(lambda: opening.check_same_teacher(run, facts.loaded))
+        continued = trainer.restore() if resumed else False
+        picture = run.samples / ("data.png" if facts.gan else "teacher.png")
 
-    def write_down() -> None:
+        def write_down() -> None:
+            if trainer.step < train.steps:
+                write_atomically(run.recipe, plan.toml().encode())
+            run.write_json(run.environment, environment(device, **networks))
+            Made(command, next(iter(learner.artifacts()))).write(run.path)
+            columns = facts.columns | (made or {})
+            save_png(picture, image_grid(list(columns.values()), list(columns)))
+
+        distributed.by_writer(write_down)
+        told = _told(facts, device) | {"step": trainer.step, "continued": continued, "picture": str(picture)}
+        for event in (events[0] | told, *events[1:]):
+            on_event(event)
         if trainer.step < train.steps:
-            write_atomically(run.recipe, facts.plan.toml().encode())
-        run.write_json(run.environment, environment(ready.device, **ready.networks))
-        Made(ready.command, next(iter(ready.learner.artifacts()))).write(run.path)
-        save_png(picture, image_grid(list(ready.columns.values()), list(ready.columns)))
-
-    distributed.by_writer(write_down)
-    announce({"step": trainer.step, "continued": continued, "picture": str(picture)})
-    if trainer.step < train.steps:
-        with during or nullcontext():
-            trainer.train()
-    return trainer
+            with during(stream):
+                trainer.train()
+    return _outcome(trainer, on_event)
 
 
-def told(facts: Facts, device: torch.device) -> dict:
+def _told(facts: Facts, device: torch.device) -> dict:
     """What is said of every run before it begins."""
     train = facts.plan.train
     return {
@@ -117,9 +146,9 @@ def told(facts: Facts, device: torch.device) -> dict:
     }
 
 
-def outcome(trainer: Trainer, on_event: Event) -> dict:
-    """What every run's result says of its training."""
+def _outcome(trainer: Trainer, on_event: Event) -> dict:
     return {
+        "run": str(trainer.run.path),
         "steps": trainer.step,
         "losses": trainer.losses,
         "seconds_per_step": trainer.seconds_per_step,
@@ -133,15 +162,15 @@ def outcome(trainer: Trainer, on_event: Event) -> dict:
 def known(
     run: RunFolder, overrides: Sequence[str], command: str, result: Callable[[dict, dict], Result]
 ) -> Result | None:
-    """The `result` of a run that is done, from its files: of its `outcome` and its environment.json. None where it is
-    not done, or not with these overrides."""
+    """The `result` of a run that is done, made of what is told of every run and of its environment.json; None where it
+    is not done, or not with these overrides."""
     if not run.recipe.is_file():
         return None
     plan, _ = opening.open_recipe(run.recipe, overrides, run.path, command)
     try:
         made, best = json.loads(run.environment.read_text()), run.best / "best.json"
         steps, losses = last_logged(run)
-        told = {"steps": steps, "losses": losses, "seconds_per_step": None, "skipped_images": 0}
+        told = {"run": str(run.path), "steps": steps, "losses": losses, "seconds_per_step": None, "skipped_images": 0}
         told |= {"best": json.loads(best.read_text()) if best.is_file() else None, "total_steps": plan.train.steps}
         return result(told, made) if plan.train.steps and steps >= plan.train.steps else None
     except (OSError, ValueError, KeyError, TypeError, IndexError):
@@ -180,8 +209,4 @@ def environment(device: torch.device, **networks: dict) -> dict:
 
 def described(network: Generator, size: int) -> dict:
     """Family, parameters and MACs at `size`, for people."""
-    return {
-        "family": network.family,
-        "parameters": count_parameters(network),
-        "macs": cost_of(network, size, size).macs(),
-    }
+    return {"family": network.family, **counts(network, size, size)}

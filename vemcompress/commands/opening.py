@@ -1,37 +1,64 @@
 """What the user gave, opened: the recipe, the teacher, the images and the run folder of a command that makes a run."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
 from vemcompress.data.pairs import Pairs, find_pairs
 from vemcompress.errors import InputError, RecipeError, UsageError
-from vemcompress.gans import GANS
-from vemcompress.gans.build import started_by
+from vemcompress.gans import GANS, started_by
 from vemcompress.recipe import Recipe
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
+from vemcompress.system import devices, distributed
+from vemcompress.system.events import Event, silent
+from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.loading import Loaded
 
-Event = Callable[[dict], None]
-
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
 # student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
-_CHANGEABLE = ("steps", "epochs", "lr", "constant", "precision", "compile", "checkpoint_every", "sample_every")
-_CHANGEABLE = (*_CHANGEABLE, "log_every", "segmenter", "inception")
-_MOVABLE = (
-    "teacher.source",
-    "teacher.start",
-    "student.source",
-    "data.roots",
-    "data.workers",
-    "data.on_device",
-    "gan.lr",
-    *(f"train.{key}" for key in _CHANGEABLE),
-)
+_MOVABLE = {
+    "teacher": ("source", "start"),
+    "student": ("source",),
+    "data": ("roots", "workers", "on_device"),
+    "gan": ("lr",),
+    "train": (
+        *("steps", "epochs", "lr", "constant", "precision", "compile", "segmenter", "inception"),
+        *("checkpoint_every", "sample_every", "log_every"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user gave to a command that trains, as the arguments of `distill` say."""
+
+    teacher: str | Path | None = None
+    data: str | Path | Sequence[str | Path] = ()
+    out: str | Path | None = None
+    recipe: str | Path | Recipe = ""
+    overrides: Sequence[str] = ()
+    resume: str | Path | None = None
+    device: str = "auto"
+    limit: Limit | None = None
+    on_event: Event = silent
+
+    @property
+    def where(self) -> torch.device:
+        return devices.choose(self.device)
+
+    @contextmanager
+    def shared(self) -> Iterator["Given"]:
+        """While inside, the processes that torchrun started work together, and the writer alone hears of events."""
+        with distributed.group(self.where):
+            yield replace(self, on_event=distributed.told_by_writer(self.on_event))
 
 
 def open_recipe(
@@ -52,14 +79,14 @@ def open_recipe(
     if plan.stages:
         raise UsageError(f"{run.path}: has stages; go on with `vemcompress distill --resume {run.path}`.")
     if (known := getattr(before.student, "sha256", None)) and getattr(plan.student, "source", None):
-        plan = plan.model_copy(update={"student": plan.student.model_copy(update={"sha256": known})})
+        plan = plan.but(student=plan.student.but(sha256=known))
     if checkpoint.latest(run.checkpoints) is not None:
         _check_same_run(before, plan)
     return plan, run
 
 
 def located(
-    plan: Recipe, teacher: str | Path | None, data: str | Path | Sequence[str | Path], on_event: Event
+    plan: Recipe, teacher: str | Path | None, data: str | Path | Sequence[str | Path] = (), on_event: Event = silent
 ) -> Recipe:
     """With the user's teacher and data, and absolute paths, so that the run can be resumed from any folder.
 
@@ -73,14 +100,12 @@ def located(
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in ("student.source", "train.segmenter", "train.inception", *_files_of(plan.algorithm.name)):
         plan = recipes.changed(plan, key, _absolute)
-    teacher_at = {"source": source, "start": {name: _absolute(path) for name, path in start.items()}}
-    plan = plan.model_copy(update={"teacher": plan.teacher.model_copy(update=teacher_at)})
+    start = {name: _absolute(path) for name, path in start.items()}
+    plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
         plan = _as_taught(plan, Path(source), data, on_event)
     roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
-    return plan.model_copy(
-        update={"data": plan.data.model_copy(update={"roots": tuple(_absolute(root) for root in roots)})}
-    )
+    return plan.but(data=plan.data.but(roots=tuple(map(_absolute, roots))))
 
 
 def located_stages(plan: Recipe) -> Recipe:
@@ -95,8 +120,8 @@ def located_stages(plan: Recipe) -> Recipe:
             else values
             for table, values in stage.recipe.items()
         }
-        stages.append(stage.model_copy(update={"recipe": own}) if own else stage)
-    return plan.model_copy(update={"stages": tuple(stages)})
+        stages.append(stage.but(recipe=own) if own else stage)
+    return plan.but(stages=tuple(stages))
 
 
 def _files_of(algorithm: str) -> list[str]:
@@ -115,7 +140,7 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
     silent = {"roots"} if taught.data.kind == "labels" else {"roots", "label_input"}
     told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k not in silent)
     on_event({"event": "assumed", "model": str(teacher), "assumed": f"{told}, as this teacher learnt"})
-    return plan.model_copy(update={"data": plan.data.model_copy(update=found)})
+    return plan.but(data=plan.data.but(**found))
 
 
 def _look_like_pairs(roots, split: str) -> bool:
@@ -193,7 +218,8 @@ def _check_command(run: RunFolder, command: str) -> None:
 
 
 def _check_same_run(before: Recipe, after: Recipe) -> None:
-    for key in (*_MOVABLE, *_files_of(after.algorithm.name)):
+    movable = [f"{table}.{key}" for table, keys in _MOVABLE.items() for key in keys]
+    for key in (*movable, *_files_of(after.algorithm.name)):
         before, after = (recipes.changed(plan, key, lambda value: None) for plan in (before, after))
     old, new = before.model_dump(), after.model_dump()
     for table in new:

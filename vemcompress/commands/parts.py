@@ -3,7 +3,6 @@
 Networks, features, the add-on and the teacher's strategy, put together for a distillation; and what scores checkpoints.
 """
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
@@ -14,8 +13,7 @@ from vemcompress.algorithms import ALGORITHMS, Distillation, Parts
 from vemcompress.commands.facts import Facts
 from vemcompress.data.sets import test_set
 from vemcompress.errors import NetworkError, RecipeError
-from vemcompress.gans import GAN
-from vemcompress.gans.start import new_generator
+from vemcompress.gans import GAN, new_generator
 from vemcompress.gans.teachers import Frozen, Online, Phased, Phases, Teacher
 from vemcompress.information import build_information
 from vemcompress.networks.base import Generator
@@ -23,13 +21,12 @@ from vemcompress.networks.features import FeatureNetwork
 from vemcompress.recipe import Recipe
 from vemcompress.runs.best import Picker
 from vemcompress.system import distributed
+from vemcompress.system.events import Event
 from vemcompress.training.learner import one_by_one
 from vemcompress.training.update import Optimizer
 from vemcompress.weights.features import load_features
 
 CALIBRATION_IMAGES = 8
-
-Event = Callable[[dict], None]
 
 
 def features_of(plan: Recipe, device: torch.device) -> FeatureNetwork | None:
@@ -53,7 +50,7 @@ def calibrated(facts: Facts, features: FeatureNetwork | None, device: torch.devi
     method = ALGORITHMS[plan.algorithm.name]
     # One rank's weights for all: another device may round another way.
     algorithm = distributed.from_writer(lambda: method.calibrate(plan.algorithm, features, examples))
-    return replace(facts, plan=plan.model_copy(update={"algorithm": algorithm}))
+    return replace(facts, plan=plan.but(algorithm=algorithm))
 
 
 @torch.no_grad()

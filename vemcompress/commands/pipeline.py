@@ -1,11 +1,13 @@
 """What each stage of a pipeline is given: a recipe of its own, the products of earlier stages, a run folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import distilling, opening, prune, teach
+from vemcompress.commands.opening import Given
 from vemcompress.data.sets import training_set
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks import build_generator
@@ -16,6 +18,7 @@ from vemcompress.recipe.stages import GIVES, Stage
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
 from vemcompress.system import distributed
+from vemcompress.system.events import silent
 from vemcompress.weights.files import write_atomically
 
 StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult
@@ -38,13 +41,12 @@ class Pipeline:
         plan = recipes.of_stage(self.plan, stage)
         teacher, student = self._product(stage.teacher), self._product(stage.student)
         if teacher is not None:
-            plan = plan.model_copy(update={"teacher": plan.teacher.model_copy(update={"source": teacher})})
+            plan = plan.but(teacher=plan.teacher.but(source=teacher))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
-            own = AutoStudent(source=student, class_path=self._class_of(stage.student))
-            plan = plan.model_copy(update={"student": own})
+            plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))
         elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
-            plan = plan.model_copy(update={"student": AutoStudent()})  # the user's is for who takes the pruned one
+            plan = plan.but(student=AutoStudent())  # the user's is for who takes the pruned one
         return plan
 
     def _product(self, name: str | None) -> str | None:
@@ -76,21 +78,20 @@ class Pipeline:
         found = teach if self.stages[name].do == "teach" else distilling
         return found.known(run, self.changes.get(name, ()))
 
-    def make(self, name: str, **options) -> StageResult:
-        """Make a stage, or go on with it."""
+    def make(self, name: str, given: Given) -> StageResult:
+        """Make a stage, or go on with it, on the device and in the time that is `given`."""
         stage, run, plan = self.stages[name], self.folder.run(name), self.recipe_of(name)
         if stage.do == "prune":
             result = distributed.from_writer(lambda: prune.prune_run(plan, run))
         else:
+            own = {"out": run.path, "recipe": plan, "overrides": (), "resume": None}
             if run.recipe.is_file():
                 keys = ("source", "class_path") if stage.student else ()
                 moved = {key: getattr(plan.student, key) for key in keys}
                 moved = [f"student.{key}={value}" for key, value in moved.items() if value is not None]
-                options |= {"resume": run.path, "overrides": [*self.changes.get(name, ()), *moved]}
-            else:
-                options |= {"out": run.path, "recipe": plan}
-            do = teach.teach if stage.do == "teach" else distilling.distill_run
-            result = do(teacher=plan.teacher.source, data=plan.data.roots, **options)
+                own |= {"resume": run.path, "overrides": [*self.changes.get(name, ()), *moved]}
+            do = teach.teach_run if stage.do == "teach" else distilling.distill_run
+            result = do(replace(given, teacher=plan.teacher.source, data=plan.data.roots, **own))
         if not getattr(result, "stopped", None):
             distributed.by_writer(lambda: self.publish(name))
         return result
@@ -122,7 +123,7 @@ class Pipeline:
             return
         plan = self.recipe_of(stage.name)
         opening.check_data(plan)
-        images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=lambda event: None)
+        images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent)
         if stage.do == "teach" or plan.gan is not None:
             return
         if stage.teacher is not None and stage.teacher not in self.folder.skipped:

@@ -1,22 +1,22 @@
 """From a generator to a smaller one: its best channels by a pruning method, under a budget of MACs."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
-from vemcompress.commands.inspect import check_size, cost_of
+from vemcompress.commands.inspect import check_size, cost_of, counts
 from vemcompress.errors import UsageError
-from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
-from vemcompress.pruning import PRUNERS, Pruner, build_pruner
+from vemcompress.pruning import PRUNERS, Pruner
 from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
+from vemcompress.system.events import Event, silent
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.files import check_target, output_error, write_atomically
 from vemcompress.weights.folder import Made
@@ -27,7 +27,7 @@ CONVENTIONS = tuple(Cost().macs())
 
 
 @dataclass(frozen=True)
-class PruneResult:
+class PruneResult(line.Reported):
     """The file, and what is in it. `before` and `after` have `parameters` and `macs` at `size`; `widths` gives of each
     channel group how many channels were kept and how many there were."""
 
@@ -41,10 +41,6 @@ class PruneResult:
     after: dict
     widths: dict[str, tuple[int, int]]
 
-    def as_dict(self) -> dict:
-        """For --json."""
-        return asdict(self)
-
 
 def prune(
     model: str | Path,
@@ -57,7 +53,7 @@ def prune(
     seed: int = 0,
     least: int | None = None,
     teacher_class: str | None = None,
-    on_event: Callable[[dict], None] = lambda event: None,
+    on_event: Event = silent,
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels.
 
@@ -91,7 +87,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     given, teacher = getattr(plan.student, "source", None), plan.teacher
     if given is not None:
         loaded = load_known(given, plan.student.sha256, "student", class_path=plan.student.class_path)
-        plan = plan.model_copy(update={"student": plan.student.model_copy(update={"sha256": loaded.sha256})})
+        plan = plan.but(student=plan.student.but(sha256=loaded.sha256))
     else:
         loaded = load(teacher.source, class_path=teacher.class_path, norm=teacher.norm)
         opening.check_same_teacher(run, loaded)
@@ -99,7 +95,9 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
             plan = recipes.changed(plan, "student", lambda _: AutoStudent(class_path=teacher.class_path))
     check_size(loaded, size, size)
     target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
-    result, content = _pruned(loaded, build_pruner(settings.method), target, run.student, size, settings.count_as)
+    result, content = _pruned(
+        loaded, PRUNERS[settings.method.name](settings.method), target, run.student, size, settings.count_as
+    )
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -139,10 +137,11 @@ def _pruned(
     """What there is to tell of the pruned network, and the content of its file `out`."""
     network, method = loaded.generator, pruner.settings.name
     small, kept = prune_network(network, pruner, target, size, size, convention)
-    before, after = (_described(n, size) for n in (network, small))
+    before, after = (counts(n, size, size) for n in (network, small))
     widths = {group.name: (len(kept[group.name]), group.size) for group in network.groups()}
     result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
-    return result, _content(small, loaded, method, target, convention, size)
+    how = {"method": method, "target_macs": target, "convention": convention, "size": size}
+    return result, artifact_bytes(small, teacher=loaded.provenance(), extra={"pruned": json.dumps(how)})
 
 
 def _pruner(method: str, seed: int, least: int | None) -> Pruner:
@@ -155,13 +154,3 @@ def _pruner(method: str, seed: int, least: int | None) -> Pruner:
     cls = PRUNERS[method]
     given = {"seed": seed if "seed" in cls.Settings.model_fields else None, "least": least}
     return cls(cls.Settings(**{name: value for name, value in given.items() if value is not None}))
-
-
-def _described(network: Generator, size: int) -> dict:
-    return {"parameters": count_parameters(network), "macs": cost_of(network, size, size).macs()}
-
-
-def _content(small: Generator, loaded: Loaded, method: str, target: int, convention: str, size: int) -> bytes:
-    how = {"method": method, "target_macs": target, "convention": convention, "size": size}
-    extra = {"pruned": json.dumps(how)}
-    return artifact_bytes(small, teacher=loaded.provenance(), extra=extra)

@@ -1,29 +1,53 @@
 """One recipe under several seeds: an ordinary run for each in one folder, and mean and spread over them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vemcompress import recipe as recipes
-from vemcompress.commands import opening, stages
-from vemcompress.commands.distill import distill
+from vemcompress.commands import opening
+from vemcompress.commands.distill import PipelineResult, check_resume, distilled
+from vemcompress.commands.distill import known as known_pipeline
 from vemcompress.commands.distilling import DistillResult, known
 from vemcompress.commands.evaluate import evaluate
+from vemcompress.commands.line import Reported
+from vemcompress.commands.opening import Given
 from vemcompress.commands.series import run_all
-from vemcompress.commands.spread import Spread, spread, spreads
 from vemcompress.errors import InputError, Interrupted, NumericalError, RankLost, UsageError
 from vemcompress.evaluation import Evaluation
-from vemcompress.runs import result as run_result
+from vemcompress.runs.best import look
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
+from vemcompress.system.events import Event, silent
 from vemcompress.training.pace import Limit
-
-Event = Callable[[dict], None]
 
 
 @dataclass(frozen=True)
-class SeedsResult:
+class Spread:
+    """Of `n` values: their mean, and their sample standard deviation (n - 1), None where there is but one."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Of at least one value."""
+    values = list(values)
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+def spreads(tables: Iterable[Mapping[str, float]]) -> dict[str, Spread]:
+    """Key by key; a key that some tables lack has a smaller n."""
+    tables = list(tables)
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {name: spread(table[name] for table in tables if name in table) for name in names}
+
+
+@dataclass(frozen=True)
+class SeedsResult(Reported):
     """Runs by seed, pipelines where the recipe has stages, and over those that are finished the spread of the last
     step's `losses` and of the `best` checkpoints.
 
@@ -33,14 +57,11 @@ class SeedsResult:
     """
 
     run: str
-    seeds: dict[int, DistillResult | stages.PipelineResult]
+    seeds: dict[int, DistillResult | PipelineResult]
     losses: dict[str, Spread]
     best: dict | None
     stopped: str | None = None
     missing: tuple[int, ...] = ()
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 def distill_seeds(
@@ -54,7 +75,7 @@ def distill_seeds(
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
-    on_event: Event = lambda event: None,
+    on_event: Event = silent,
 ) -> SeedsResult:
     """`distill` with train.seed set to each of `seeds`, in `out`/seed-N; or go on with such a folder `resume`.
 
@@ -63,36 +84,35 @@ def distill_seeds(
     these `overrides`), resumes those that have begun and makes those that are missing. `max_hours` is for all of them
     together. Raises the classes of `errors`; runs that are done stay.
     """
-    limit = Limit.of(max_hours)
+    given = Given(teacher, data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
     if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
         raise UsageError("train.seed is each run's own among several seeds; leave --seed and --set train.seed away.")
     if resume is not None and seeds is not None:
         raise UsageError("--resume takes the seeds from its folder; leave --seeds away.")
-    with distributed.group(devices.choose(device)):
-        on_event = distributed.told_by_writer(on_event)
+    with given.shared() as given:
         folder, first = distributed.together(
             lambda: _old(resume, overrides) if resume is not None else _new(seeds, out, recipe, overrides)
         )
-        given = {"teacher": teacher, "data": data, "recipe": first, "overrides": overrides}
+        given = replace(given, recipe=first)
 
-        def make(seed: int) -> DistillResult | stages.PipelineResult:
+        def make(seed: int) -> DistillResult | PipelineResult:
             nonlocal given
             run = folder.run(seed)
             if run.recipe.is_file():
-                options = given | {"resume": run.path}
+                result = distilled(replace(given, resume=run.path))
             else:
-                options = given | {"out": run.path, "overrides": [*given["overrides"], f"train.seed={seed}"]}
-            result = distill(**options, device=device, max_hours=limit, on_event=on_event)
+                own = [*given.overrides, f"train.seed={seed}"]
+                result = distilled(replace(given, out=run.path, overrides=own, resume=None))
             if resume is None:  # what the first has settled: its teacher's revision, its weights
-                given = {"teacher": None, "data": (), "recipe": run.recipe, "overrides": ()}
+                given = replace(given, teacher=None, data=(), recipe=run.recipe, overrides=())
             return result
 
         results, missing = run_all(
             folder,
             known=lambda seed: _known(folder.run(seed), overrides) if seed in folder.done else None,
             make=make,
-            limit=limit,
-            on_event=on_event,
+            limit=given.limit,
+            on_event=given.on_event,
             told=(Interrupted, NumericalError, RankLost),
         )
     finished = [_last(result) for result in results.values() if not result.stopped]
@@ -118,19 +138,19 @@ def _old(path: str | Path, overrides: Sequence[str]) -> tuple[Series, Path]:
         raise InputError(f"{path}: none of its runs has begun; start them anew, with --seeds and --out {path}.")
     for run in begun:  # overrides that one of them cannot take are known before another goes on
         if is_series(run.path, "stages"):
-            stages.check_resume(run.path, overrides)
+            check_resume(run.path, overrides)
         else:
             opening.open_recipe(run.recipe, overrides, run.path)
     return folder, begun[0].recipe
 
 
-def _known(run: RunFolder, overrides: Sequence[str]) -> DistillResult | stages.PipelineResult | None:
-    return stages.known(run.path, overrides) if is_series(run.path, "stages") else known(run, overrides)
+def _known(run: RunFolder, overrides: Sequence[str]) -> DistillResult | PipelineResult | None:
+    return known_pipeline(run.path, overrides) if is_series(run.path, "stages") else known(run, overrides)
 
 
-def _last(result: DistillResult | stages.PipelineResult) -> DistillResult:
+def _last(result: DistillResult | PipelineResult) -> DistillResult:
     """A pipeline's last run."""
-    return list(result.stages.values())[-1] if isinstance(result, stages.PipelineResult) else result
+    return list(result.stages.values())[-1] if isinstance(result, PipelineResult) else result
 
 
 def _best(runs: list[DistillResult]) -> dict | None:
@@ -141,7 +161,7 @@ def _best(runs: list[DistillResult]) -> dict | None:
 
 
 @dataclass(frozen=True)
-class SeedsEvaluation:
+class SeedsEvaluation(Reported):
     """Evaluations by seed, and over them the spread of every metric.
 
     `metrics` are those of the last networks, `best` those of the best checkpoints, {"picked_by", "on", "metrics"}
@@ -155,9 +175,6 @@ class SeedsEvaluation:
     teacher: dict[str, Spread]
     real: dict[str, Spread]
 
-    def as_dict(self) -> dict:
-        return asdict(self)
-
 
 def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
     """`evaluate` with the same `options` of every run in a folder that `distill_seeds` made.
@@ -165,7 +182,7 @@ def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
     Raises InputError where a run is missing or not at its end, and the classes of `errors`.
     """
     seeds, found = Series.read(folder, "seeds"), {}
-    on_event = options.pop("on_event", lambda event: None)
+    on_event = options.pop("on_event", silent)
     with distributed.group(devices.choose(options.get("device", "auto"))):
         on_event = distributed.told_by_writer(on_event)
         distributed.together(lambda: _check_done(seeds))
@@ -174,17 +191,12 @@ def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
             found[seed] = evaluate(seeds.run(seed).path, on_event=on_event, **options)
     several = list(found.values())
     best = [evaluation.best for evaluation in several if evaluation.best is not None]
+    picked = {key: best[0][key] for key in ("picked_by", "on")} if best else {}
     return SeedsEvaluation(
         str(seeds.path),
         found,
         metrics=spreads(evaluation.metrics for evaluation in several),
-        best={
-            "picked_by": best[0]["picked_by"],
-            "on": best[0]["on"],
-            "metrics": spreads(one["metrics"] for one in best),
-        }
-        if best
-        else None,
+        best=picked | {"metrics": spreads(one["metrics"] for one in best)} if best else None,
         teacher=spreads(evaluation.teacher for evaluation in several),
         real=spreads(evaluation.real for evaluation in several),
     )
@@ -198,7 +210,7 @@ def _check_done(seeds: Series) -> None:
     finish = f"vemcompress distill --resume {seeds.path}" + (f" --steps {last}" if len(set(steps.values())) > 1 else "")
     for seed, run in runs.items():
         there = run is not None and run.student.is_file() and run.recipe.is_file()
-        step = run_result.look(run.path).step if there else 0
+        step = look(run.path).step if there else 0
         if (step is not None and step < last) or not there:
             state = f"is at step {step} of {last}" if there else "has no student yet"
             raise InputError(f"{seeds.path}: seed {seed} {state}; finish all of them with `{finish}`.")

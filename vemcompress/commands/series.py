@@ -12,9 +12,8 @@ from vemcompress.commands import line
 from vemcompress.errors import VemError
 from vemcompress.runs.series import Series
 from vemcompress.system import distributed
+from vemcompress.system.events import Event
 from vemcompress.training.pace import Limit
-
-Event = Callable[[dict], None]
 
 
 def run_all(

@@ -5,18 +5,8 @@ from functools import partial
 
 from rich.table import Table
 
+from vemcompress.console import words
 from vemcompress.console.results import Results, figures
-from vemcompress.console.words import (
-    hundredths,
-    millions,
-    plain,
-    score,
-    spread,
-    steps_of,
-    stopped,
-    times_fewer,
-    which_images,
-)
 
 
 class Scores(Results):
@@ -25,9 +15,9 @@ class Scores(Results):
         apart = best is not None and best["step"] != step
         columns = [(f"{role} (step {step})" if apart and step is not None else role, values["metrics"])]
         columns += [(f"best (step {best['step']})", best["metrics"])] if apart else []
-        self._scores("metric", columns, values, score)
+        self._scores("metric", columns, values, words.score)
         if best is not None:
-            picked = f"picked by {best['picked_by']} on {which_images(best['on'])}"
+            picked = f"picked by {best['picked_by']} on {words.which_images(best['on'])}"
             self.show(f"best: {picked}" if apart else f"the best is the last (step {step}), {picked}")
         self._protocols(values)
 
@@ -37,22 +27,22 @@ class Scores(Results):
         rows = [(name, values["losses"][name], each) for name, each in losses.items()]
         if best is not None:
             each = [run.get("best") and run["best"]["value"] for run in runs.values()]
-            rows.append((f"best {best['metric']}, {which_images(best['on'])}", best["value"], each))
+            rows.append((f"best {best['metric']}, {words.which_images(best['on'])}", best["value"], each))
         titles = ("loss of the last step", "mean ± std (n)", *(f"seed {seed}" for seed in runs))
-        lines = [(name, spread(found, "{:.4g}".format), *map(plain, each)) for name, found, each in rows]
+        lines = [(name, words.spread(found, "{:.4g}".format), *map(words.plain, each)) for name, found, each in rows]
         if lines:
             self.show(figures(titles, lines, "fold"))
         students = [run for run in runs.values() if "student" in run]
         if students:
             count, teacher = students[0]["parameters"], students[0]["teacher_parameters"]
-            fewer = times_fewer(teacher / count)
-            self.show(f"{len(students)} students of {millions(count)} parameters, {fewer} than the teacher")
+            fewer = words.times_fewer(teacher / count)
+            self.show(f"{len(students)} students of {words.millions(count)} parameters, {fewer} than the teacher")
         for run in students:
             skipped = f", {run['skipped_images']} unreadable images skipped" if run["skipped_images"] else ""
-            self.show(f"{run['student']}, {steps_of(run)} steps{skipped}")
+            self.show(f"{run['student']}, {words.steps_of(run)} steps{skipped}")
         if values["stopped"]:
             left = f"; seed {', '.join(map(str, values['missing']))} is left" if values["missing"] else ""
-            self.show(f"stopped {stopped(values, 'distill')}{left}")
+            self.show(f"stopped {words.stopped(values, 'distill')}{left}")
 
     def evaluated_seeds(self, values: dict) -> None:
         first, best = next(iter(values["seeds"].values())), values["best"]
@@ -61,13 +51,15 @@ class Scores(Results):
         )
         columns = [(f"{first['role']}, last" if apart else first["role"], values["metrics"])]
         columns += [(f"{first['role']}, best", best["metrics"])] if apart else []
-        self._scores("mean ± std (n)", columns, values, lambda name, found: spread(found, partial(score, name)))
+        self._scores(
+            "mean ± std (n)", columns, values, lambda name, found: words.spread(found, partial(words.score, name))
+        )
         for seed, one in values["seeds"].items():
             of = "" if one["step"] is None else f", step {one['step']}"
             self.show(f"seed {seed}{of}" + (f", best of step {one['best']['step']}" if one["best"] else ""))
         if best is not None:
             which = "best" if apart else "the best is the last of every seed"
-            self.show(f"{which}: picked by {best['picked_by']} on {which_images(best['on'])}")
+            self.show(f"{which}: picked by {best['picked_by']} on {words.which_images(best['on'])}")
         self._protocols(first)
 
     def _scores(self, corner: str, columns: list[tuple[str, dict]], values: dict, cell: Callable) -> None:
@@ -122,7 +114,7 @@ def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[
         key = f"{prefix}{key}"
         if prefix is None or key not in paper:
             return "-"
-        return f"{hundredths(paper[key])} {unit}" + ("" if agrees.get(key) else " *")
+        return f"{words.hundredths(paper[key])} {unit}" + ("" if agrees.get(key) else " *")
 
     macs = found["macs"]
     ours = [f"{value:.3f}" for value in (found["parameters"] / 1e6, macs["paper"] / 1e9, macs["true"] / 1e9)]
@@ -132,8 +124,8 @@ def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[
 def _scores(paper: dict) -> list[str]:
     """What the paper measured, which no recipe can tell for our own networks."""
     return [
-        f"{name} {hundredths(paper[key])} in the paper"
-        + (f" (original {hundredths(paper[f'original_{key}'])})" if f"original_{key}" in paper else "")
+        f"{name} {words.hundredths(paper[key])} in the paper"
+        + (f" (original {words.hundredths(paper[f'original_{key}'])})" if f"original_{key}" in paper else "")
         + ", not measured here"
         for key, name in (("fid", "FID"), ("miou", "mIoU"))
         if key in paper

@@ -158,27 +158,28 @@ class Talk:
     def _on_eval(self, event: dict) -> None:
         if event["stage"] == "unreadable":
             self._on_skipped(event)
-        elif self.err.is_terminal:
-            title = "generating" if event["stage"] == "generate" else "real images"
-            self._progress(title, event["total"]).update(self._task, completed=event["done"], info="")
+        else:
+            self._count("generating" if event["stage"] == "generate" else "real images", event)
 
     def _on_stats(self, event: dict) -> None:
         if event.get("stage") == "unreadable":
             self._on_skipped(event)
-        elif self.err.is_terminal and event.get("total"):
-            self._progress("features", event["total"]).update(self._task, completed=event["done"], info="")
+        elif event.get("total"):
+            self._count("features", event)
 
     def _on_generated(self, event: dict) -> None:
-        if self.err.is_terminal:
-            self._progress("generating", event["total"]).update(self._task, completed=event["done"], info="")
+        self._count("generating", event)
 
     def _on_bench(self, event: dict) -> None:
-        if self.err.is_terminal:
-            self._progress("measuring", event["total"]).update(self._task, completed=event["done"], info="")
+        self._count("measuring", event)
 
     def _on_export(self, event: dict) -> None:
         if self.err.is_terminal:
             self.note(f"export    {event['stage']}")
+
+    def _count(self, title: str, event: dict) -> None:
+        if self.err.is_terminal:
+            self._progress(title, event["total"]).update(self._task, completed=event["done"], info="")
 
     def _progress(self, title: str, total: int) -> Bar:
         if self._bar is None or self._title != title:

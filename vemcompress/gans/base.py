@@ -51,12 +51,17 @@ class GAN(Learner):
 
         As published the teachers run in the mode that they learn in, so that BatchNorm's statistics move.
         """
+        with torch.no_grad():
+            return self.translate(condition, taps)
+
+    def translate(self, condition: Tensor, taps: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], Taps]:
+        """The teachers' images of A by name, and the first one's taps as constants."""
         images, maps = {}, {}
-        with torch.no_grad(), self.autocast(condition.device):
+        with self.autocast(condition.device):
             for i, (name, generator) in enumerate(self.teachers().items()):
                 image, found = generator.forward_with_taps(condition, () if i else taps)
                 images[name] = precise(image)
-                maps |= found
+                maps |= {tap: value.detach() for tap, value in found.items()}
         return images, maps
 
     def generators(self) -> dict[str, Generator]:
@@ -128,7 +133,7 @@ def fit(config: DiscriminatorConfig, channels: int, generator: Generator, where:
             f"{where}.discriminator.in_channels away."
         )
     norm = config.norm if "norm" in stated else "batch" if _norm_of(generator.config) == "batch" else "instance"
-    return config.model_copy(update={"in_channels": channels, "norm": norm})
+    return config.but(in_channels=channels, norm=norm)
 
 
 def discriminator_for(

@@ -13,7 +13,7 @@ from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN, check_channels, discriminator_for
 from vemcompress.gans.pool import ImagePool
 from vemcompress.gans.start import Start
-from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
+from vemcompress.losses.adversarial import discriminator_loss, generator_loss
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
 from vemcompress.system.settings import BaseSettings, Betas
@@ -99,9 +99,8 @@ class CycleGAN(GAN):
     def forward(self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = ()) -> Cycle:
         """A is the batch's input, B its real images."""
         real_a, real_b = batch.input, batch.real
-        with self.autocast(real_a.device):
-            fake_b, maps = self.generator_a.forward_with_taps(real_a, taps)
-        fake_b, maps = precise(fake_b), {name: value.detach() for name, value in maps.items()}
+        images, maps = self.translate(real_a, taps)
+        fake_b = images["generator_a"]
         back_a = self.generate(self.generator_b, fake_b)
         fake_a = self.generate(self.generator_b, real_b)
         back_b = self.generate(self.generator_a, fake_a)

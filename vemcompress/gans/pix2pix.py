@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F
@@ -75,14 +76,7 @@ class Conditional(GAN):
 
     def forward(self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = ()) -> Pairs:
         """A is the batch's input, B its target."""
-        condition, target = batch.input, batch.target
-        images, maps = {}, {}
-        with self.autocast(condition.device):
-            for i, (name, generator) in enumerate(self.generators().items()):
-                image, found = generator.forward_with_taps(condition, () if i else taps)
-                images[name] = precise(image)
-                maps |= {tap: value.detach() for tap, value in found.items()}
-        return Pairs(condition, target, images, maps)
+        return Pairs(batch.input, batch.target, *self.translate(batch.input, taps))
 
     def scores(self, teacher: str, condition: Tensor, image: Tensor) -> Tensor:
         """The discriminator's raw scores of an image as that teacher's."""
@@ -111,11 +105,7 @@ class Conditional(GAN):
         return Update("discriminator", learns, self.discriminator_terms, self.optimizer(), **options)
 
     def _generator_update(self, teacher: str, together: str | None) -> Update:
-        learns = {"generator": self.generators()[teacher]}
-
-        def terms(out: Pairs) -> dict[str, Tensor]:
-            return self.generator_terms(teacher, out)
-
+        learns, terms = {"generator": self.generators()[teacher]}, partial(self.generator_terms, teacher)
         return Update(teacher, learns, terms, self.optimizer(), self.settings.every, together=together)
 
     def discriminators(self) -> dict[str, Discriminator]:

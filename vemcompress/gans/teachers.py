@@ -4,7 +4,6 @@ All of them have one face, so that a distillation algorithm is written once.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -17,11 +16,10 @@ from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN
 from vemcompress.losses.features import channel_means
 from vemcompress.networks.base import Generator, Taps
+from vemcompress.runs.best import Picker
 from vemcompress.system.settings import BaseSettings
 from vemcompress.training.learner import Learner, one_by_one
 from vemcompress.training.update import Update
-
-Judge = Callable[[nn.Module], Any]  # scores a network: `runs.best.Score`
 
 
 class TurnSettings(BaseSettings):
@@ -43,9 +41,9 @@ class TurnSettings(BaseSettings):
     def resolved(self, images: int, batch: int, steps: int) -> "TurnSettings":
         """With the number of steps that a phase of the teacher has; a tenth of all where the recipe does not say."""
         if self.phase_steps is not None:
-            return self.model_copy(update={"phase_epochs": None})
+            return self.but(phase_epochs=None)
         found = round(self.phase_epochs * images / batch) if self.phase_epochs else steps // 10
-        return self.model_copy(update={"phase_steps": max(1, found), "phase_epochs": None})
+        return self.but(phase_steps=max(1, found), phase_epochs=None)
 
 
 @dataclass
@@ -153,7 +151,7 @@ class Phased(Frozen):
     latest is taken for the best). The student's learning rate stands where the teacher's does.
     """
 
-    def __init__(self, gan: GAN, best: Generator, phases: "Phases", judge: Judge | None = None):
+    def __init__(self, gan: GAN, best: Generator, phases: "Phases", judge: Picker | None = None):
         if gan.settings.every > 1:
             raise RecipeError(
                 f"gan.every {gan.settings.every}: in turns the teacher learns at each of its steps; leave it away, and "

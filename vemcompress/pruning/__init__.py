@@ -5,22 +5,14 @@ which channels stay, and `networks.groups` cuts. Nothing here reads files or tra
 its class; a new one is a file beside these and an entry in `_ALL`.
 """
 
-from typing import Annotated, Union
-
-from pydantic import Field
-
 from vemcompress.pruning.base import Pruner
 from vemcompress.pruning.l1 import L1
 from vemcompress.pruning.random import Random
 from vemcompress.pruning.scale import Scale
+from vemcompress.system.settings import tag_of, tagged_union
 
 _ALL = (L1, Random, Scale)
 
-PRUNERS: dict[str, type[Pruner]] = {cls.Settings.model_fields["name"].default: cls for cls in _ALL}
+PRUNERS: dict[str, type[Pruner]] = {tag_of(kind.Settings)[1]: kind for kind in _ALL}
 
-AnyPruner = Annotated[Union[*(cls.Settings for cls in _ALL)], Field(discriminator="name")]
-
-
-def build_pruner(settings: Pruner.Settings) -> Pruner:
-    """The method of these settings."""
-    return PRUNERS[settings.name](settings)
+AnyPruner = tagged_union(kind.Settings for kind in _ALL)

@@ -4,20 +4,5 @@ A recipe may leave open what depends on the teacher (student, batch, C, weights)
 run folder keeps the result.
 """
 
-from vemcompress.recipe.reading import find, folder, of_stage, read, shipped, with_changes
+from vemcompress.recipe.reading import defaults, find, folder, of_stage, read, shipped, with_changes
 from vemcompress.recipe.schema import AutoStudent, PruneSettings, Recipe, TeacherSettings, TrainSettings, changed
-
-__all__ = [
-    "AutoStudent",
-    "PruneSettings",
-    "Recipe",
-    "TeacherSettings",
-    "TrainSettings",
-    "changed",
-    "find",
-    "folder",
-    "of_stage",
-    "read",
-    "shipped",
-    "with_changes",
-]

@@ -56,15 +56,18 @@ def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
         if "extends" in base:
             raise RecipeError(f"recipe {label}: extends '{parent}', which extends another; one level is allowed.")
         values = _merge(_tagged(base), values)
-    changes: dict = {}
-    for override in overrides:
-        changes = _join(changes, _spelled(_override(override)))
+    changes = _changes(overrides)
     own = changes.pop("stages", {})
     values = _with_stages(_merge(_tagged(values), changes), changes, own, label)
-    recipe = _validate(_tagged(values), label, text, overrides)
+    recipe = _validate(_tagged(values), f"recipe {label}", text, overrides)
     for stage in recipe.stages:
         of_stage(recipe, stage, label, text)
     return recipe
+
+
+def defaults(overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """What a recipe is that says nothing but these `key=value`. Raises RecipeError."""
+    return _validate(_tagged(_changes(overrides)), "--set", "", overrides)
 
 
 def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "") -> Recipe:
@@ -76,7 +79,7 @@ def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "") -> R
     else:
         values.pop("prune", None)
     values = _tagged(_merge(_tagged(values), _spelled(stage.recipe)))
-    return _validate(values, f"{label or recipe.name}: stage {stage.name}", text_of_stage(text, stage.name))
+    return _validate(values, f"recipe {label or recipe.name}: stage {stage.name}", text_of_stage(text, stage.name))
 
 
 def with_changes(recipe: Recipe, overrides: list[str] | tuple[str, ...], names: list[str]) -> Recipe:
@@ -87,7 +90,7 @@ def with_changes(recipe: Recipe, overrides: list[str] | tuple[str, ...], names: 
         named, _, rest = rest.partition(".") if key.strip() == "stages" else ("", "", override)
         tables = {name: _override(rest) for name in ([named] if named else names)}
         values = _with_stages(recipe.stated(), {}, tables, recipe.name)
-        recipe = _validate(values, recipe.name, "", overrides)
+        recipe = _validate(values, f"recipe {recipe.name}", "", overrides)
     for stage in recipe.stages:
         of_stage(recipe, stage)
     return recipe
@@ -138,6 +141,14 @@ def _override(text: str) -> dict:
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return parsed
+
+
+def _changes(overrides: list[str] | tuple[str, ...]) -> dict:
+    """All overrides as one layer of tables; the last of several of one key wins."""
+    changes: dict = {}
+    for override in overrides:
+        changes = _join(changes, _spelled(_override(override)))
+    return changes
 
 
 def _join(tables: dict, more: dict) -> dict:
@@ -213,7 +224,7 @@ def _completed(table: dict, kind: type[BaseSettings] | None) -> dict:
     return table
 
 
-def _validate(values: dict, name: str, text: str, overrides=()) -> Recipe:
+def _validate(values: dict, label: str, text: str, overrides=()) -> Recipe:
     for table in Recipe.model_fields.keys() & values.keys():
         if isinstance(values[table], dict):
             values[table] = _completed(values[table], chosen(choices(Recipe, table), values[table]))
@@ -222,4 +233,4 @@ def _validate(values: dict, name: str, text: str, overrides=()) -> Recipe:
     except ValidationError as error:
         # A typing error explains the rest, so it is told first.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise RecipeError(f"recipe {name}: {sentence(errors[0], values, text, overrides)}") from error
+        raise RecipeError(f"{label}: {sentence(errors[0], values, text, overrides)}") from error

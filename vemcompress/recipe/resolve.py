@@ -31,7 +31,7 @@ def resolved(
     """The recipe of a command with everything that follows from its parts: the files of teacher and student as they
     were `loaded`, the shapes of what learns, and what `resolve` or `resolve_teaching` decide. Raises RecipeError."""
     if loaded is not None and recipe.teacher.source is not None:
-        recipe = _with(recipe, teacher=_with(recipe.teacher, source=loaded.pinned))
+        recipe = recipe.but(teacher=recipe.teacher.but(source=loaded.pinned))
     if gan is not None:
         for name, generator in gan.generators().items():
             check_size(recipe, name, generator)
@@ -39,7 +39,7 @@ def resolved(
     if command == "teach":
         return resolve_teaching(recipe, teacher, images)
     if student is not None:
-        recipe = _with(recipe, student=_with(recipe.student, source=student.pinned, sha256=student.sha256))
+        recipe = recipe.but(student=recipe.student.but(source=student.pinned, sha256=student.sha256))
     return resolve(recipe, teacher, images, student and student.generator)
 
 
@@ -74,7 +74,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
         steps *= 1 + algorithm.student_epochs if recipe.train.epochs else 1
     information = INFORMATION[recipe.information.name].resolve(recipe.information, facts)
     update = {"student": config, "algorithm": algorithm, "information": information}
-    return _with(_with_length(recipe, batch, steps), **update)
+    return _with_length(recipe, batch, steps).but(**update)
 
 
 def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:
@@ -88,10 +88,9 @@ def with_shapes(recipe: Recipe, gan: GAN) -> Recipe:
     first, *others = gan.teachers().values()
     shapes = {"network": first.config} | ({"deep": others[0].config} if others else {})
     judge = next(iter(gan.discriminators().values())).config
-    return _with(
-        recipe,
-        teacher=_with(recipe.teacher, **(shapes if first.config is not None else {})),
-        gan=_with(recipe.gan, discriminator=judge),
+    return recipe.but(
+        teacher=recipe.teacher.but(**(shapes if first.config is not None else {})),
+        gan=recipe.gan.but(discriminator=judge),
     )
 
 
@@ -108,7 +107,7 @@ def teacher_network(recipe: Recipe, channels: tuple[int, int]) -> Config:
                 f"recipe {recipe.name}: teacher.network.{key} is {getattr(config, key)}, the data have {found}; leave "
                 "it away, or change the data's settings."
             )
-    return _with(config, in_channels=channels[0], out_channels=channels[1])
+    return config.but(in_channels=channels[0], out_channels=channels[1])
 
 
 def check_size(recipe: Recipe, role: str, network: Generator) -> None:
@@ -131,19 +130,15 @@ def _steps(train: TrainSettings, images: int, batch: int) -> int:
 
 def _with_length(recipe: Recipe, batch: int, steps: int) -> Recipe:
     load_size = recipe.data.load_size or round(recipe.data.size * 286 / 256)
-    train = _with(recipe.train, batch=batch, steps=steps, epochs=None)
-    return _with(recipe, data=_with(recipe.data, load_size=load_size), train=train)
-
-
-def _with(settings, **values):
-    return settings.model_copy(update=values)
+    train = recipe.train.but(batch=batch, steps=steps, epochs=None)
+    return recipe.but(data=recipe.data.but(load_size=load_size), train=train)
 
 
 def _student(recipe: Recipe, teacher: Generator) -> Config:
     if not isinstance(recipe.student, AutoStudent):
         shape = dict(zip(("in_channels", "out_channels"), teacher.channels, strict=True))
         open_ = {key: count for key, count in shape.items() if key not in recipe.student.model_fields_set}
-        return _with(recipe.student, **open_)
+        return recipe.student.but(**open_)
 
     def of_width(width: int) -> Config:
         return student_of(teacher.config, width).with_channels(*teacher.channels)

@@ -167,4 +167,4 @@ def changed(settings: BaseSettings, key: str, change: Callable[[Any], Any]) -> B
     value = getattr(settings, name, None)
     if value is None:
         return settings
-    return settings.model_copy(update={name: changed(value, rest, change) if rest else change(value)})
+    return settings.but(**{name: changed(value, rest, change) if rest else change(value)})

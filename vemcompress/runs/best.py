@@ -1,4 +1,5 @@
-"""Which checkpoint was the best so far, and a copy of its network that later ones do not push out."""
+"""Which checkpoint was the best so far, and a copy of its network that later ones do not push out; and what a run
+folder says of its networks."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from pathlib import Path
 
 from torch import nn
 
+from vemcompress.errors import InputError
 from vemcompress.weights.files import output_error, write_atomically
+from vemcompress.weights.folder import made
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,48 @@ class Best:
             raise output_error(self.folder, error) from error
         write_atomically(self.folder / f"{name}.safetensors", artifact)
         write_atomically(self.folder / "best.json", (json.dumps(self.state, indent=2) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The best checkpoint's file and step, by which metric it was picked, and `on` which images."""
+
+    path: Path
+    step: int
+    picked_by: str
+    on: str
+
+
+@dataclass(frozen=True)
+class Networks:
+    """`name` is the run's own network; `step` is the last one's, None where no checkpoint tells."""
+
+    name: str
+    step: int | None
+    best: Copy | None
+
+
+def look(folder: Path) -> Networks:
+    """Raises InputError where best.json is there but cannot be understood."""
+    run = made(folder)
+    name = run.gives if run else "student"
+    return Networks(name, _last_step(folder / "checkpoints"), _best(folder / "best", name))
+
+
+def _last_step(checkpoints: Path) -> int | None:
+    try:
+        newest = (checkpoints / "latest").read_text().strip()
+        return int(json.loads((checkpoints / Path(newest).name / "state.json").read_text())["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # checkpoints may have been removed to save room; the network itself is still whole
+
+
+def _best(folder: Path, name: str) -> Copy | None:
+    told = folder / "best.json"
+    if not told.is_file():
+        return None
+    try:
+        said = json.loads(told.read_text())
+        return Copy(folder / f"{name}.safetensors", int(said["step"]), str(said["metric"]), str(said["on"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{told}: cannot be understood ({error}); mend it, or remove the folder best/.") from error

@@ -24,7 +24,8 @@ def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
     """
     target = folder / f"step-{step:06d}"
     beside = target.with_name(f"{target.name}.tmp")
-    files = files | {"manifest.json": _json({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})}
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    files = files | {"manifest.json": (json.dumps(sums, indent=2) + "\n").encode()}
     try:
         _write(beside, files)
         if target.exists():  # left by a run that was killed before `latest` was swapped
@@ -108,10 +109,6 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 def _steps(folder: Path) -> list[Path]:
     found = (p for p in folder.glob("step-*") if p.is_dir() and p.suffix != ".tmp")
     return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
-
-
-def _json(values) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _sync(folder: Path) -> None:

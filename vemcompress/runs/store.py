@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from vemcompress.networks.base import Generator
 from vemcompress.networks.discriminators import Discriminator
@@ -14,6 +13,7 @@ from vemcompress.runs import checkpoint
 from vemcompress.runs.best import Best
 from vemcompress.runs.folder import Log, NoLog, RunFolder
 from vemcompress.system import distributed
+from vemcompress.system.events import Event
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.discriminator import discriminator_bytes
@@ -21,38 +21,23 @@ from vemcompress.weights.files import write_atomically
 from vemcompress.weights.format import safetensors_bytes
 
 
-class Learner(Protocol):
-    """What is kept of whatever learns (`training.learner.Learner`)."""
-
-    def artifacts(self) -> dict[str, nn.Module]: ...
-
-    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]: ...
-
-
-class Optimizers(Protocol):
-    """Optimisers' state as flat tensors (`training.optimizers.Runner`)."""
-
-    def state(self) -> dict[str, Tensor]: ...
-
-    def load(self, state: dict[str, Tensor]) -> None: ...
-
-
 class Store:
     """Writes and takes up the state of a learner, its optimisers and its best checkpoint in a run's folder.
 
-    `recipe` is the recipe's name, `provenance` says where the teacher came from, `paths` are the training images.
+    `learner` and `runner` are as in `training`. `recipe` is the recipe's name, `provenance` says where the teacher came
+    from, `paths` are the training images.
     """
 
     def __init__(
         self,
         run: RunFolder,
-        learner: Learner,
-        runner: Optimizers,
+        learner: nn.Module,
+        runner,
         best: Best,
         recipe: str,
         provenance: dict,
         paths: Sequence[Path],
-        on_event: Callable[[dict], None],
+        on_event: Event,
     ):
         self.run, self.learner, self.runner, self.best = run, learner, runner, best
         self.recipe, self.provenance, self.on_event = recipe, provenance, on_event

@@ -15,9 +15,9 @@ from torch import Tensor
 from vemcompress.errors import OutputError, RecipeError
 from vemcompress.runs.records import Records
 from vemcompress.system import launch
+from vemcompress.system.events import Event
 from vemcompress.weights.files import output_error, write_atomically
 
-Event = Callable[[dict], None]
 Taught = tuple[Tensor, dict[str, Tensor]]  # a frozen teacher's images, and its taps or their means over pixels
 
 
@@ -132,13 +132,8 @@ class CachePlan:
                 "train.teacher_cache is for one process, not for several; start or resume the run without torchrun."
             )
         layout = Layout.of(example)
-        identity = {
-            "version": VERSION,
-            **made_by,
-            "images": _fingerprint(paths),
-            "views": views,
-            "record": layout.as_dict(),
-        }
+        identity = {"version": VERSION, **made_by, "images": _fingerprint(paths), "views": views}
+        identity["record"] = layout.as_dict()
         return cls(layout, len(paths), views, identity)
 
     @property

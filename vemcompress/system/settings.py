@@ -1,7 +1,7 @@
 """The base of everything that a recipe can say, and the unions of what it can choose from."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Union
+from typing import Annotated, Any, ClassVar, Self, Union
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +28,10 @@ class BaseSettings(BaseModel):
         rules = [vars(kind).get("replaces", {}) for kind in cls.__mro__]
         gone = {old for key in changed for rule in rules for old in rule.get(key, ())}
         return {key: value for key, value in below.items() if key not in gone}
+
+    def but(self, **values: Any) -> Self:
+        """The same settings with these values."""
+        return self.model_copy(update=values)
 
     def left_open(self) -> set[str]:
         """Fields that a written recipe leaves out, so that they follow the data or the teacher."""

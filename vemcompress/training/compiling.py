@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import nn
@@ -26,17 +25,12 @@ def compile_networks(learner: nn.Module, device: torch.device) -> None:
     batch 1 needs, since launching its kernels one by one takes longer than they do. Among several ranks a graph ends
     where BatchNorm waits for the others.
     """
-    settings = options(device)
+    settings = {"mode": "reduce-overhead"} if device.type == "cuda" else {}
     for module in learner.modules():
         if isinstance(module, SyncBatchNorm2d):
             module.forward = torch.compiler.disable(module.forward)
         for name in (name for kind, names in ENTRIES.items() if isinstance(module, kind) for name in names):
             setattr(module, name, torch.compile(getattr(module, name), dynamic=False, **settings))
-
-
-def options(device: torch.device) -> dict[str, Any]:
-    """Of torch.compile, for a device."""
-    return {"mode": "reduce-overhead"} if device.type == "cuda" else {}
 
 
 @contextmanager

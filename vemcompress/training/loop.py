@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import closing, contextmanager
 
 import torch
@@ -17,6 +16,7 @@ from vemcompress.runs.folder import Log, NoLog, RunFolder
 from vemcompress.runs.pictures import image_grid
 from vemcompress.runs.store import Store
 from vemcompress.system import devices, distributed
+from vemcompress.system.events import Event
 from vemcompress.training.compiling import as_written
 from vemcompress.training.learner import Learner
 from vemcompress.training.pace import WARM_UP, Limit, Pace
@@ -25,8 +25,6 @@ from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
 
 ESTIMATE_AFTER = 20
-
-Event = Callable[[dict], None]
 
 
 class Trainer:

@@ -119,10 +119,12 @@ class Limit:
 
     @classmethod
     def of(cls, hours: "float | Limit | None") -> "Limit":
-        """A limit from now on; or one that goes on, for a run that begins now."""
-        limit = hours if isinstance(hours, Limit) else cls(hours)
-        limit._began = now()
-        return limit
+        """A limit from now on, or one that goes on."""
+        return hours if isinstance(hours, Limit) else cls(hours)
+
+    def begin(self) -> None:
+        """A run begins now."""
+        self._began = now()
 
     def leaves(self, pace: Pace) -> bool:
         """Whether another step, and what comes beside it, could pass the time. Asked once a step was made.

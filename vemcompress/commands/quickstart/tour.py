@@ -1,6 +1,5 @@
 """The whole tool, once, on the embedded teacher and drawn images: distil, evaluate, export, generate, bench."""
 
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -21,13 +20,12 @@ from vemcompress.export.onnx import export_onnx
 from vemcompress.networks.base import Generator
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import devices
+from vemcompress.system.events import Event
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load
 
 RECIPE, TRAIN_IMAGES, TEST_IMAGES, ROWS = "quickstart", 160, 24, 4
 TRAIN_SEED, TEST_SEED = 0, 1_000_000
-
-Event = Callable[[dict], None]
 
 
 def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_event: Event = lambda e: None) -> dict:

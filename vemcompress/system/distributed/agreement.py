@@ -10,6 +10,7 @@ import torch.distributed as dist
 from vemcompress import errors
 from vemcompress.errors import VemError
 from vemcompress.system.distributed.group import is_writer, ranks, watched
+from vemcompress.system.events import Event, silent
 
 Result = TypeVar("Result")
 
@@ -91,9 +92,9 @@ def held_by_writer(enter: Callable[[], AbstractContextManager]) -> Iterator[None
         yield
 
 
-def told_by_writer(on_event: Callable[[dict], None]) -> Callable[[dict], None]:
+def told_by_writer(on_event: Event) -> Event:
     """The writer's own; nobody hears the other ranks' events."""
-    return on_event if is_writer() else lambda event: None
+    return on_event if is_writer() else silent
 
 
 def _plain(error: VemError) -> tuple[str, str]:
