@@ -18,6 +18,11 @@ from vemcompress.networks.norms import SyncBatchNorm2d
 ENTRIES = {Generator: ("forward_with_taps",), FeatureNetwork: ("forward",), EnergyModel: ("prepare", "evaluate")}
 
 
+def options(device: torch.device) -> dict[str, str]:
+    """What torch.compile is asked for on a device: CUDA graphs on a GPU, its default elsewhere."""
+    return {"mode": "reduce-overhead"} if device.type == "cuda" else {}
+
+
 def compile_networks(learner: nn.Module, device: torch.device) -> None:
     """Compile the networks' entries in place, at their first call for each shape and precision.
 
@@ -25,7 +30,7 @@ def compile_networks(learner: nn.Module, device: torch.device) -> None:
     batch 1 needs, since launching its kernels one by one takes longer than they do. Among several ranks a graph ends
     where BatchNorm waits for the others.
     """
-    settings = {"mode": "reduce-overhead"} if device.type == "cuda" else {}
+    settings = options(device)
     for module in learner.modules():
         if isinstance(module, SyncBatchNorm2d):
             module.forward = torch.compiler.disable(module.forward)
