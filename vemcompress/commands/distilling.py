@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -52,7 +53,8 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         pick = parts.picker(facts, features, device)
         judge = parts.judge_of_teachers(facts, features, device)
     plan, student = facts.plan, facts.student and facts.student.generator
-    algorithm = parts.distillation(plan, facts.original, features, gan=facts.gan, student=student, judge=judge)
+    build = partial(parts.distillation, plan, facts.original, features, gan=facts.gan, student=student, judge=judge)
+    algorithm = distributed.together(build)  # an adversary's file is read here
     with distributed.alike():
         cache = _cache(facts, algorithm, device, on_event)
     networks = {

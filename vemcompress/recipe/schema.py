@@ -49,6 +49,7 @@ class AutoStudent(BaseSettings):
         "target_macs": ("width", "source", "sha256"),
         "source": ("width", "target_macs", "sha256"),
     }
+    exclusive: ClassVar = ("width", "target_macs", "source")
     alone: ClassVar = ("target_macs", "source")  # keys that leave nothing of another family under them
 
     family: Literal["auto"] = "auto"
@@ -57,13 +58,6 @@ class AutoStudent(BaseSettings):
     source: str | None = None
     sha256: str | None = None
     class_path: str | None = None
-
-    @model_validator(mode="after")
-    def _one_of(self):
-        given = [key for key in ("width", "target_macs", "source") if getattr(self, key) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{given[0]} and {given[1]} exclude each other; give one")
-        return self
 
 
 AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATORS.values())))
@@ -74,17 +68,12 @@ class PruneSettings(BaseSettings):
     image of `data.size`, counted by the convention `count_as`."""
 
     replaces: ClassVar = {"target_macs": ("share",), "share": ("target_macs",)}
+    exclusive: ClassVar = ("target_macs", "share")
 
     method: AnyPruner = _first(PRUNERS)
     target_macs: int | None = Field(None, ge=1)
     share: float | None = Field(None, gt=0, lt=1)
     count_as: Literal["true", "paper", "paper_norm"] = "true"
-
-    @model_validator(mode="after")
-    def _one_of(self):
-        if self.target_macs is not None and self.share is not None:
-            raise ValueError("target_macs and share exclude each other; give one")
-        return self
 
     def target(self, macs: int) -> int:
         """So many MACs may be left of a network's."""
@@ -112,13 +101,9 @@ class Recipe(BaseSettings):
     paper: dict[str, str | int | float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _frozen(self):
+    def _fits(self):
         if self.gan is not None and self.train.teacher_cache:
             raise ValueError("train.teacher_cache is of a frozen teacher, and one with a [gan] learns; leave it away")
-        return self
-
-    @model_validator(mode="after")
-    def _staged(self):
         check_stages(self.stages)
         if self.prune is not None and self.stages and all(stage.do != "prune" for stage in self.stages):
             raise ValueError("[prune] is of a stage with do = 'prune', and there is none; leave it away")

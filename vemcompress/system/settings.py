@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 
@@ -13,13 +13,21 @@ class BaseSettings(BaseModel):
 
     `replaces`: the keys that a changed key removes from a recipe's lower layer, because it excludes them or they were
     chosen to fit its old value. `shared`: a table that becomes one of another class keeps the keys that both have from
-    this one.
+    this one. `exclusive`: keys of which one at most may be given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {}
     shared: ClassVar[bool] = False
+    exclusive: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="after")
+    def _one_of(self):
+        given = [key for key in self.exclusive if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} exclude each other; give one")
+        return self
 
     @classmethod
     def under(cls, below: dict, above: dict) -> dict:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from vemcompress.system.settings import BaseSettings, Betas
 
@@ -23,6 +23,7 @@ class TrainSettings(BaseSettings):
     """
 
     replaces: ClassVar = {"steps": ("epochs",), "epochs": ("steps",)}
+    exclusive: ClassVar = ("steps", "epochs")
 
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
@@ -42,9 +43,3 @@ class TrainSettings(BaseSettings):
     segmenter: str | None = None
     inception: str | None = None
     teacher_cache: int = Field(0, ge=0, le=10_000)
-
-    @model_validator(mode="after")
-    def _one_length(self):
-        if self.steps and self.epochs:
-            raise ValueError("steps and epochs exclude each other; give one")
-        return self
