@@ -363,11 +363,11 @@ def test_stages_whose_product_nobody_takes_any_more_are_skipped_too():
             'name = "a"\ndo = "distill"\n[[stages]]\nname = "b"\ndo = "distill"\nrecipe.train.stepz = 3',
             r"stage b: unknown key 'stepz' in \[train\] \(line 8\). Did you mean 'steps'",
         ),
-        ('name = "../a"\ndo = "distill"', "is no name of a stage"),
+        ('name = "../a"\ndo = "distill"', "cannot be a stage's name"),
         ('name = "a"\ndo = "search"', "'search' is not possible for do"),
         ('name = "a"\ndo = "distill"\nstudnet = "b"', "unknown key 'studnet' in .stages.*'student'"),
-        ('name = "a"\ndo = "distill"\nrecipe.stages = []', "has stages itself"),
-        ('name = "a"\ndo = "distill"\n[prune]\nshare = 0.5', "there is none; leave it away"),
+        ('name = "a"\ndo = "distill"\nrecipe.stages = []', "has stages of its own"),
+        ('name = "a"\ndo = "distill"\n[prune]\nshare = 0.5', "there is none; omit it"),
     ],
 )
 def test_bad_stages_are_refused_in_one_sentence(tmp_path, stages, message):
@@ -395,7 +395,7 @@ def test_a_later_stage_that_does_not_fit_is_refused_before_anything_is_taught(pa
 
 
 def test_a_width_that_no_stage_would_use_is_refused(inputs, tmp_path):
-    with pytest.raises(RecipeError, match=r"student.width says nothing, because stage distill takes its student"):
+    with pytest.raises(RecipeError, match=r"student.width has no effect, because stage distill takes its student"):
         prune(inputs, tmp_path / "x", "student.width=4")
 
 
@@ -441,7 +441,7 @@ def test_a_nan_says_in_which_stage_and_keeps_what_is_done(inputs, tmp_path):
 def test_other_commands_name_the_one_for_stages(pairs, taught, tmp_path):
     with pytest.raises(RecipeError, match="has stages; run it with `vemcompress distill`"):
         teach(data=pairs, out=tmp_path / "x", recipe=taught, device="cpu")
-    with pytest.raises(RecipeError, match=r"\[prune\] is of a recipe with a stage"):
+    with pytest.raises(RecipeError, match=r"\[prune\] needs a stage that prunes"):
         distill(data=pairs, out=tmp_path / "x", overrides=["prune.share=0.5"], device="cpu")
 
 

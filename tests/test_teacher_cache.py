@@ -228,7 +228,7 @@ def test_a_disk_that_fills_up_costs_the_cache_and_not_the_run(inputs, tmp_path, 
 
 @pytest.mark.parametrize("recipe", ["omgd_online", "omgd_cyclegan"])
 def test_a_teacher_that_learns_has_no_cache(recipe, inputs, tmp_path):
-    with pytest.raises(RecipeError, match=r"train\.teacher_cache is of a frozen teacher"):
+    with pytest.raises(RecipeError, match=r"train\.teacher_cache needs a frozen teacher"):
         distill(data=inputs[1], out=tmp_path / "x", recipe=recipe, overrides=["train.teacher_cache=1"], device="cpu")
 
 

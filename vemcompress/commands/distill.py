@@ -89,7 +89,7 @@ def _kind(given: Given, until: str | None) -> str:
     if folder is not None and folder.recipe.is_file():
         plan = recipes.read(folder.recipe)
     if until is not None and not (plan and plan.stages):
-        raise UsageError("--until is of recipes with stages, and this one has none; leave it away.")
+        raise UsageError("--until needs a recipe with stages, and this one has none; omit it.")
     return "run" if plan is None else "stages" if plan.stages else "prune" if folder and plan.prune else "run"
 
 

@@ -70,7 +70,7 @@ def open_recipe(
         if plan.stages:
             raise RecipeError(f"recipe {plan.name}: has stages; run it with `vemcompress distill`.")
         if plan.prune is not None:
-            raise RecipeError(f"recipe {plan.name}: [prune] is of a recipe with a stage that prunes; leave it away.")
+            raise RecipeError(f"recipe {plan.name}: [prune] needs a stage that prunes; omit it.")
         return plan, None
     run = RunFolder(resume)
     run.check_existing()

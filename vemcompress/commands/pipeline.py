@@ -151,6 +151,6 @@ class Pipeline:
         keys = [key for key in ("width", "target_macs") if getattr(self.plan.student, key, None) is not None]
         if keys and stages and all(stage.student for stage in stages):
             raise RecipeError(
-                f"recipe {self.plan.name}: student.{keys[0]} says nothing, because stage {stages[0].name} takes its "
-                f"student from '{stages[0].student}'; leave it away, or change that stage, such as prune.share."
+                f"recipe {self.plan.name}: student.{keys[0]} has no effect, because stage {stages[0].name} takes its "
+                f"student from '{stages[0].student}'; omit it, or change that stage, for example prune.share."
             )

@@ -43,8 +43,8 @@ class Adversary(Learner):
         check_size(settings.discriminator, side, "algorithm.adversary.discriminator")
         if paired and settings.pool:
             raise RecipeError(
-                f"algorithm.adversary.pool {settings.pool}: is of images without pairs; leave it away, or choose other "
-                "data."
+                f"algorithm.adversary.pool {settings.pool}: an image pool needs data without pairs; omit it, or "
+                "choose other data."
             )
 
     def __init__(self, settings: Settings, *, student: Generator, conditional: bool):

@@ -103,10 +103,10 @@ class Recipe(BaseSettings):
     @model_validator(mode="after")
     def _fits(self):
         if self.gan is not None and self.train.teacher_cache:
-            raise ValueError("train.teacher_cache is of a frozen teacher, and one with a [gan] learns; leave it away")
+            raise ValueError("train.teacher_cache needs a frozen teacher, and with a [gan] the teacher learns; omit it")
         check_stages(self.stages)
         if self.prune is not None and self.stages and all(stage.do != "prune" for stage in self.stages):
-            raise ValueError("[prune] is of a stage with do = 'prune', and there is none; leave it away")
+            raise ValueError("[prune] needs a stage with do = 'prune', and there is none; omit it")
         return self
 
     def toml(self) -> str:

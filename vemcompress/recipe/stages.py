@@ -28,13 +28,13 @@ class Stage(BaseSettings):
     @model_validator(mode="after")
     def _fits(self):
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} is no name of a stage; take a word in lower case, such as '{self.do}'")
+            raise ValueError(f"{self.name!r} cannot be a stage's name; use a lower-case word, such as '{self.do}'")
         if "stages" in self.recipe:
-            raise ValueError(f"stage {self.name}: has stages itself; put them beside it")
+            raise ValueError(f"stage {self.name}: its recipe has stages of its own; list them beside it instead")
         if "prune" in self.recipe and self.do != "prune":
-            raise ValueError(f"stage {self.name}: recipe.prune is of a stage with do = 'prune'")
+            raise ValueError(f"stage {self.name}: recipe.prune needs do = 'prune'")
         if self.do == "teach" and self.student is not None:
-            raise ValueError(f"stage {self.name}: takes a student, but teaches; leave it away")
+            raise ValueError(f"stage {self.name}: trains a teacher and takes no student; omit it")
         return self
 
 

@@ -87,7 +87,7 @@ def _terms_of(name: str):
     """The plain terms of the algorithm of this name."""
     module = f"{__package__}.{name}"
     if util.find_spec(module) is None:
-        raise UsageError(f"--against reference: there is no plain form of {name} to compare with; leave it away.")
+        raise UsageError(f"--against reference: there is no plain form of {name} to compare with; omit it.")
     return import_module(module).student_terms
 
 
