@@ -4,9 +4,13 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torchvision.models import squeezenet1_1
 from toys import toy_images, toy_teacher_file
 
 from vemcompress.cli import main
+from vemcompress.errors import NetworkError
+from vemcompress.evaluation import choose, load_extractor
 
 
 @pytest.fixture
@@ -38,3 +42,26 @@ def inputs(tmp_path_factory):
     """A toy teacher's file, and a folder of four images."""
     folder = tmp_path_factory.mktemp("inputs")
     return toy_teacher_file(folder / "teacher.safetensors"), toy_images(folder / "images", 4)
+
+
+@pytest.fixture(scope="session")
+def squeezenet_weights(tmp_path_factory):
+    """A file of random SqueezeNet 1.1 features, the same in every process."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = squeezenet1_1(weights=None).features.state_dict()
+    path = tmp_path_factory.mktemp("weights") / "squeezenet.safetensors"
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture
+def no_inception(monkeypatch):
+    """The Inception's weights cannot be had."""
+
+    def load(name, weights=None):
+        if name == "inception_pool3":
+            raise NetworkError("no network; give --inception PATH.")
+        return load_extractor(name, weights)
+
+    monkeypatch.setattr(choose, "load_extractor", load)

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from test_miou_onnx import graph
 from torch import nn
-from torchvision.models import squeezenet1_1
 from toys import TOY, toy_images, toy_teacher_file
 
 from vemcompress.commands.distill import distill
@@ -20,10 +18,12 @@ from vemcompress.commands.teach import teach
 from vemcompress.data.labels import LabelMaps
 from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.data.settings import DataSettings
-from vemcompress.errors import InputError, NetworkError, UsageError
-from vemcompress.evaluation import choose, evaluate, load_extractor
+from vemcompress.errors import InputError, UsageError
+from vemcompress.evaluation import evaluate
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
 from vemcompress.evaluation.segmenters import Segmenter
+
+pytestmark = pytest.mark.usefixtures("no_inception")
 
 LABELS = ("data.kind=labels", "data.classes=3", "data.direction=BtoA")
 UNET = ("network.family=unet", "network.width=4", "network.downs=5")
@@ -53,24 +53,9 @@ class Even(nn.Module):
         return torch.full_like(x[:, :3], self.value)
 
 
-@pytest.fixture(autouse=True)
-def no_inception(monkeypatch):
-    """The Inception's weights cannot be had."""
-
-    def load(name, weights=None):
-        if name == "inception_pool3":
-            raise NetworkError("no network; give --inception PATH.")
-        return load_extractor(name, weights)
-
-    monkeypatch.setattr(choose, "load_extractor", load)
-
-
 @pytest.fixture(scope="session")
-def squeezenet(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "squeezenet.safetensors"
-    save_file(squeezenet1_1(weights=None).features.state_dict(), path)
-    return {"features": "squeezenet1_1", "features_weights": path}
+def squeezenet(squeezenet_weights):
+    return {"features": "squeezenet1_1", "features_weights": squeezenet_weights}
 
 
 def city(root: Path, count: int = 5, size: int = 32, values=(0, 1, 2)) -> Path:

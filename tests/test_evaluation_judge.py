@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from test_eval_pairs import Even, Painter, city, street
 from test_miou_onnx import graph
 from torch import nn
-from torchvision.models import squeezenet1_1
 from toys import toy_images
 
 from vemcompress.data import squares
@@ -22,37 +20,29 @@ from vemcompress.runs.best import Score
 CHANNELS = (3, 3)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "squeezenet.safetensors"
-    save_file(squeezenet1_1(weights=None).features.state_dict(), path)
-    return path
-
-
 def domains(root, inputs=5):
     toy_images(root / "testA", count=inputs), toy_images(root / "testB", count=7)
     return test_set(DataSettings(kind="unpaired", size=32, roots=(str(root),)))
 
 
-def test_a_score_is_what_eval_reports_under_the_same_name(tmp_path, weights):
+def test_a_score_is_what_eval_reports_under_the_same_name(tmp_path, squeezenet_weights):
     images, segmenter = street(city(tmp_path / "data", count=11)), OnnxSegmenter(graph(tmp_path / "m.onnx"))
-    extractor = load_extractor("squeezenet1_1", weights)
+    extractor = load_extractor("squeezenet1_1", squeezenet_weights)
     student, teacher = Painter(1), Even(0.5)
     given = {"teacher": teacher, "segmenter": segmenter, "features": extractor}
     scores = [scorer(by, images, CHANNELS, "cpu", **given)(student) for by in ("ssim_teacher", "l1_target", "miou")]
     scores.append(scorer("frechet", images, CHANNELS, "cpu", **given)(student))
-    options = {"features": "squeezenet1_1", "features_weights": weights, "segmenter": segmenter}
+    options = {"features": "squeezenet1_1", "features_weights": squeezenet_weights, "segmenter": segmenter}
     names = [score.name for score in scores]
     found = evaluate(student, teacher, images, metrics=names, **options)
     assert {score.name: score.value for score in scores} == pytest.approx(found.metrics)
     assert names[-1] == "frechet_squeezenet1_1" and {score.images for score in scores} == {11}
 
 
-def test_the_other_domain_is_what_is_real_of_unpaired_images(tmp_path, weights):
-    images, extractor = domains(tmp_path), load_extractor("squeezenet1_1", weights)
+def test_the_other_domain_is_what_is_real_of_unpaired_images(tmp_path, squeezenet_weights):
+    images, extractor = domains(tmp_path), load_extractor("squeezenet1_1", squeezenet_weights)
     score = scorer("frechet", images, CHANNELS, "cpu", features=extractor)(Even(0.2))
-    options = {"features": "squeezenet1_1", "features_weights": weights, "metrics": [score.name]}
+    options = {"features": "squeezenet1_1", "features_weights": squeezenet_weights, "metrics": [score.name]}
     assert score.value == pytest.approx(evaluate(Even(0.2), None, images, **options).metrics[score.name])
 
 
@@ -73,8 +63,8 @@ def test_images_are_read_and_the_teacher_runs_once(tmp_path, monkeypatch):
     assert first == second and (len(counted), teacher.seen) == (9, 9)
 
 
-def test_several_candidates_are_scored_in_one_pass_as_each_alone(tmp_path, monkeypatch, weights):
-    images, extractor = street(city(tmp_path / "data", count=9)), load_extractor("squeezenet1_1", weights)
+def test_several_candidates_are_scored_in_one_pass_as_each_alone(tmp_path, monkeypatch, squeezenet_weights):
+    images, extractor = street(city(tmp_path / "data", count=9)), load_extractor("squeezenet1_1", squeezenet_weights)
     segmenter, teacher = OnnxSegmenter(graph(tmp_path / "m.onnx")), Painter(1)
     names = ["ssim_teacher", "l1_target", "miou", "frechet"]
     given = {"teacher": teacher, "segmenter": segmenter, "features": extractor}

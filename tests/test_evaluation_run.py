@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
-from torchvision.models import squeezenet1_1
 
 from vemcompress.data.images import list_images, save_png
 from vemcompress.errors import InputError, NetworkError, NumericalError, UsageError
 from vemcompress.evaluation import (
     METRICS,
-    choose,
     compute_statistics,
     evaluate,
     extractors,
@@ -23,6 +20,8 @@ from vemcompress.evaluation import (
     save_statistics,
 )
 from vemcompress.networks import build_generator, parse_config
+
+pytestmark = pytest.mark.usefixtures("no_inception")
 
 SQUEEZENET = "squeezenet1_1"
 OPTIONS = {"size": 32, "batch": 4}
@@ -41,18 +40,6 @@ class Gain(nn.Module):
         return x * self.gain
 
 
-@pytest.fixture(autouse=True)
-def no_inception(monkeypatch):
-    """The Inception's weights cannot be had."""
-
-    def load(name, weights=None):
-        if name == "inception_pool3":
-            raise NetworkError("no network; give --inception PATH.")
-        return load_extractor(name, weights)
-
-    monkeypatch.setattr(choose, "load_extractor", load)
-
-
 def photos(folder: Path, n: int, seed: int, contrast: int = 256) -> list[Path]:
     rng = np.random.default_rng(seed)
     for i in range(n):
@@ -66,17 +53,9 @@ def inputs(tmp_path):
     return photos(tmp_path / "test", 10, seed=1)
 
 
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "squeezenet.safetensors"
-    save_file(squeezenet1_1(weights=None).features.state_dict(), path)
-    return path
-
-
 @pytest.fixture
-def squeezenet(weights):
-    return {"features": SQUEEZENET, "features_weights": weights, **OPTIONS}
+def squeezenet(squeezenet_weights):
+    return {"features": SQUEEZENET, "features_weights": squeezenet_weights, **OPTIONS}
 
 
 def test_a_student_equal_to_its_teacher_has_the_best_scores(inputs, squeezenet):
@@ -118,9 +97,9 @@ def test_the_teachers_own_score_stands_beside_the_students(inputs, squeezenet, t
     assert alone.teacher == {} and "ssim_teacher" in alone.skipped
 
 
-def test_statistics_of_a_file_replace_the_folder(inputs, squeezenet, weights, tmp_path):
+def test_statistics_of_a_file_replace_the_folder(inputs, squeezenet, tmp_path):
     real = photos(tmp_path / "real", 9, seed=2)
-    statistics = compute_statistics(real, load_extractor(SQUEEZENET, weights), size=32)
+    statistics = compute_statistics(real, load_extractor(SQUEEZENET, squeezenet["features_weights"]), size=32)
     save_statistics(tmp_path / "real.npz", statistics)
     from_folder = evaluate(Gain(0.8), None, inputs, real=tmp_path / "real", **squeezenet)
     from_file = evaluate(Gain(0.8), None, inputs, real=tmp_path / "real.npz", **squeezenet)

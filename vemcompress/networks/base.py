@@ -1,6 +1,6 @@
 """What every image generator here is: a frozen `Config` that determines its shape, and named taps."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.errors import UsageError
-from vemcompress.networks.cost import Cost, costs, total
+from vemcompress.networks.cost import Cost, Counted, costs
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Group
 from vemcompress.system.settings import BaseSettings
@@ -41,7 +41,7 @@ class LatentInput:
     kind: ClassVar[str] = "latent"
 
 
-class Config(BaseSettings):
+class Config(Counted, BaseSettings):
     """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them. `batch` is
     the published batch size of training such a network."""
 
@@ -66,14 +66,6 @@ class Config(BaseSettings):
         if "width" in above and above["width"] != below.get("width") and isinstance(below.get(field), list):
             kept[number] = len(below[field])
         return kept
-
-    def layers(self, height: int, width: int) -> Iterator[Cost]:
-        """The cost of every layer on one image of this size."""
-        raise NotImplementedError
-
-    def cost(self, height: int, width: int) -> Cost:
-        """Parameters and MACs for one image of `height` x `width` pixels, in microseconds."""
-        return total(self.layers(height, width))
 
     def left_open(self) -> set[str]:
         return {"in_channels", "out_channels"} - self.model_fields_set

@@ -10,7 +10,7 @@ Three columns, because the literature has three conventions (for one image, batc
 Biases, activations and padding are not counted in any of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -66,6 +66,18 @@ def total(layers) -> Cost:
         norms += layer[2]
         parameters += layer[3]
     return Cost(true, paper, norms, parameters)
+
+
+class Counted:
+    """A Config that knows what its network costs without building it; subclasses give the layers."""
+
+    def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
+        """The cost of every layer on one image of `height` x `width` pixels."""
+        raise NotImplementedError
+
+    def cost(self, height: int, width: int) -> Cost:
+        """Parameters and MACs for one image of `height` x `width` pixels."""
+        return total(self.layer_costs(height, width))
 
 
 class Costs:

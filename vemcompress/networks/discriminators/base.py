@@ -1,6 +1,6 @@
 """What every discriminator here is: a frozen Config that determines its shape, and stages with taps."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -8,11 +8,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.networks.base import Norm, Taps
-from vemcompress.networks.cost import Cost, total
+from vemcompress.networks.cost import Counted
 from vemcompress.system.settings import BaseSettings
 
 
-class DiscriminatorConfig(BaseSettings):
+class DiscriminatorConfig(Counted, BaseSettings):
     """The shape of a discriminator. `width` is that of its first convolution (ndf in the published options)."""
 
     family: str
@@ -24,14 +24,6 @@ class DiscriminatorConfig(BaseSettings):
     def min_size(self) -> int:
         """The smallest H or W that it can judge, in pixels."""
         raise NotImplementedError
-
-    def costs(self, height: int, width: int) -> Iterator[Cost]:
-        """The cost of every layer on one image of this size."""
-        raise NotImplementedError
-
-    def cost(self, height: int, width: int) -> Cost:
-        """Parameters and MACs for one image of `height` x `width` pixels, without building the network."""
-        return total(self.costs(height, width))
 
     def left_open(self) -> set[str]:
         # of two domains' discriminators each has its own number of channels

@@ -31,7 +31,7 @@ class PatchGANConfig(DiscriminatorConfig):
         """Channels between the convolutions: of the input, n, 2n, 4n, 8n, 8n, ..., and the one of the scores."""
         return (self.in_channels, *(self.width * min(2**i, 8) for i in range(self.layers + 1)), 1)
 
-    def costs(self, height: int, width: int) -> Iterator[Cost]:
+    def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
         last = self.layers + 1
         for i, (inputs, outputs) in enumerate(pairwise(self.channels)):
             height, width = (height // 2, width // 2) if i < self.layers else (height - 1, width - 1)
@@ -74,7 +74,7 @@ class PixelGANConfig(DiscriminatorConfig):
     def min_size(self) -> int:
         return 2  # instance norm needs more than one pixel
 
-    def costs(self, height: int, width: int) -> Iterator[Cost]:
+    def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
         pixels, bias = height * width, self.norm != "batch"
         yield conv(self.in_channels, self.width, 1, pixels)
         yield conv(self.width, 2 * self.width, 1, pixels, bias=bias)
@@ -110,8 +110,8 @@ class SharedPatchGANConfig(PatchGANConfig):
     layers: Literal[3] = 3
     n_share: int = Field(5, ge=0, le=STAGES)
 
-    def costs(self, height: int, width: int) -> Iterator[Cost]:
-        for cost in super().costs(height, width):
+    def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
+        for cost in super().layer_costs(height, width):
             yield cost._replace(parameters=2 * cost.parameters)
 
 

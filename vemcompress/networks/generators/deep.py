@@ -73,8 +73,8 @@ class DeepUNetConfig(UNetConfig):
         """Channels of the blocks on a level's way up: before the outermost transposed convolution, else after it."""
         return self.up[level - 1] if level else self.deconv_inputs(0)
 
-    def layers(self, height: int, width: int) -> Iterator[Cost]:
-        yield from super().layers(height, width)
+    def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
+        yield from super().layer_costs(height, width)
         for level in range(len(self.down) - 1):
             below = height // 2, width // 2
             for _ in range(BLOCKS):

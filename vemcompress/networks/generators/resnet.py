@@ -83,7 +83,7 @@ class ResNetConfig(Config):
             yield conv(inputs, outputs, 3, pixels, bias=self.biased)
         yield norm(self.norm, outputs, pixels)
 
-    def layers(self, height: int, width: int) -> Iterator[Cost]:
+    def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
         stem, down1, trunk, up1, up2 = self.widths
         half = -(-height // 2), -(-width // 2)
         quarter = h, w = -(-half[0] // 2), -(-half[1] // 2)

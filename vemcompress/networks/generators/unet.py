@@ -75,7 +75,7 @@ class UNetConfig(Config):
         innermost = level == len(self.down) - 1
         return self.down[level] + (0 if innermost else self.up[level])
 
-    def layers(self, height: int, width: int) -> Iterator[Cost]:
+    def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
         bias, last = self.biased, len(self.down) - 1
         for level in range(last + 1):
             inputs = self.down[level - 1] if level else self.in_channels
