@@ -23,7 +23,7 @@ from vemcompress.data.images import list_images, read_image, to_square
 from vemcompress.data.indices import VOID, nearest_square
 from vemcompress.data.labels import LabelMaps
 from vemcompress.evaluation.onnx_segmenter import open_segmenter
-from vemcompress.weights.files import write_atomically
+from vemcompress.system.files import write_atomically
 
 CLASSES = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
 IGNORE = 11

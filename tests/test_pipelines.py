@@ -23,7 +23,7 @@ from vemcompress.commands.teach import teach
 from vemcompress.console.talk import Talk
 from vemcompress.errors import InputError, Interrupted, NumericalError, RecipeError, UsageError
 from vemcompress.recipe.stages import Stage, skipped_stages
-from vemcompress.weights.files import sha256_file
+from vemcompress.system.files import sha256_file
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

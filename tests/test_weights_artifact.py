@@ -14,9 +14,9 @@ from vemcompress.commands.inspect import describe
 from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import use_image_statistics
+from vemcompress.system.files import sha256_file, write_atomically
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.custom import CustomGenerator
-from vemcompress.weights.files import sha256_file, write_atomically
 from vemcompress.weights.loading import load, load_generator
 
 CONFIGS = [

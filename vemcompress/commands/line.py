@@ -29,9 +29,9 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import distributed
 from vemcompress.system.events import Event
+from vemcompress.system.files import write_atomically
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
-from vemcompress.weights.files import write_atomically
 from vemcompress.weights.folder import Made
 
 Result = TypeVar("Result")

@@ -19,7 +19,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
 from vemcompress.system import distributed
 from vemcompress.system.events import silent
-from vemcompress.weights.files import write_atomically
+from vemcompress.system.files import write_atomically
 
 StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult
 

@@ -17,8 +17,8 @@ from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
+from vemcompress.system.files import check_target, output_error, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
-from vemcompress.weights.files import check_target, output_error, write_atomically
 from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, load_known, weights_of

@@ -15,7 +15,7 @@ from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
 from vemcompress.export.graph import check_float, check_shapes, check_uint8, trace
 from vemcompress.export.uint8 import wrap_uint8
-from vemcompress.weights.files import check_target, write_atomically
+from vemcompress.system.files import check_target, write_atomically
 from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow

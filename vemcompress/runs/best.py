@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from vemcompress.errors import InputError
-from vemcompress.weights.files import output_error, write_atomically
+from vemcompress.system.files import output_error, write_atomically
 from vemcompress.weights.folder import made
 
 

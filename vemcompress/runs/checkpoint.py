@@ -11,7 +11,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from vemcompress.errors import InputError
-from vemcompress.weights.files import output_error, write_atomically
+from vemcompress.system.files import output_error, write_atomically
 
 KEPT = 2
 NEEDED = ("optimizers.safetensors", "state.json")  # of every run, whatever it trains

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vemcompress.errors import InputError, OutputError, UsageError
-from vemcompress.weights.files import output_error, write_atomically
+from vemcompress.system.files import output_error, write_atomically
 
 
 class RunFolder:

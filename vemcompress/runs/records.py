@@ -6,7 +6,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from vemcompress.weights.files import output_error
+from vemcompress.system.files import output_error
 
 _HEADER = struct.Struct("<QI")  # the record's number + 1, as nothing but zeros is there at first; CRC-32 of the rest
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vemcompress.errors import InputError, UsageError
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
-from vemcompress.weights.files import output_error, write_atomically
+from vemcompress.system.files import output_error, write_atomically
 
 KINDS = {"seeds": "seed", "stages": "stage"}  # what the items are, and what one of them is
 LARGEST = 2**31 - 1  # as the recipe's train.seed

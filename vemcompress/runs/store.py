@@ -14,10 +14,10 @@ from vemcompress.runs.best import Best
 from vemcompress.runs.folder import Log, NoLog, RunFolder
 from vemcompress.system import distributed
 from vemcompress.system.events import Event
+from vemcompress.system.files import write_atomically
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.discriminator import discriminator_bytes
-from vemcompress.weights.files import write_atomically
 from vemcompress.weights.format import safetensors_bytes
 
 

@@ -16,7 +16,7 @@ from vemcompress.errors import OutputError, RecipeError
 from vemcompress.runs.records import Records
 from vemcompress.system import launch
 from vemcompress.system.events import Event
-from vemcompress.weights.files import output_error, write_atomically
+from vemcompress.system.files import output_error, write_atomically
 
 Taught = tuple[Tensor, dict[str, Tensor]]  # a frozen teacher's images, and its taps or their means over pixels
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS, parse_config
 from vemcompress.networks.base import Generator, use_image_statistics, uses_image_statistics
+from vemcompress.system.files import write_atomically
 from vemcompress.weights import layouts
 from vemcompress.weights.custom import CustomGenerator
-from vemcompress.weights.files import write_atomically
 from vemcompress.weights.format import check_version, is_artifact, safetensors_bytes, signature
 
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, nn.InstanceNorm2d, nn.PReLU)

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vemcompress.weights.files import write_atomically
+from vemcompress.system.files import write_atomically
 
 FILE = "run.json"
 COMMANDS = ("distill", "teach", "prune")

@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, hf_hub_download, metadata_load, scan_cache_di
 from huggingface_hub import errors as hf
 
 from vemcompress.errors import InputError, NetworkError, UsageError, VemError
-from vemcompress.weights.files import output_error
+from vemcompress.system.files import output_error
 from vemcompress.weights.sniff import CONVERT
 
 SCHEME = "hf://"

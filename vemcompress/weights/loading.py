@@ -7,9 +7,9 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.system.files import sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
-from vemcompress.weights.files import sha256_file
 from vemcompress.weights.folder import made
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub

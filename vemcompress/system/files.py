@@ -1,16 +1,85 @@
-"""Whole files: written atomically, identified by their SHA-256."""
+"""Whole files: read as regular files under a size limit, written atomically, identified by their SHA-256."""
 
 import errno
 import hashlib
+import json
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from vemcompress.errors import InputError, OutputError, UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+SMALL = 16 << 20  # bytes: a JSON file, a recipe, a pointer
+
+
+def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
+    """A regular file of at most `limit` bytes, open for reading. Raises OSError.
+
+    A FIFO or a device would let the reader wait or read without end, so they are refused; a link to a regular file is
+    followed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO opens at once without a writer
+    try:
+        about = os.fstat(descriptor)
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        if limit is not None and about.st_size > limit:
+            raise OSError(errno.EFBIG, f"has {about.st_size:,} bytes, more than {limit:,}", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | Path, limit: int = SMALL) -> bytes:
+    """What is in a regular file of at most `limit` bytes. Raises OSError."""
+    with open_regular(path, limit) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:  # it has grown since it was opened
+        raise OSError(errno.EFBIG, f"has more than {limit:,} bytes", str(path))
+    return data
+
+
+def read_text(path: str | Path, limit: int = SMALL) -> str:
+    """The UTF-8 text of a regular file of at most `limit` bytes. Raises OSError, and ValueError for other bytes."""
+    return read_bytes(path, limit).decode("utf-8")
+
+
+def parse_json(data: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError for all that is not strict JSON.
+
+    Refused beside wrong syntax: NaN and numbers beyond float64 (1e999), integers of thousands of digits, lone
+    surrogates (they cannot be written again), and nesting that is too deep.
+    """
+    try:
+        value = json.loads(data, parse_constant=_refused, parse_float=_finite)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    return value
+
+
+def read_json(path: str | Path, limit: int = SMALL) -> Any:
+    """The value of a JSON file. Raises OSError, and ValueError as `parse_json`."""
+    return parse_json(read_bytes(path, limit))
+
+
+def _refused(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{text:.20} is beyond the largest number")
+    return number
 
 
 def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
@@ -68,7 +137,7 @@ def check_target(path: str | Path, example: str) -> None:
 def sha256_file(path: str | Path) -> str:
     """The SHA-256 of a file as 64 hex digits; raises InputError (4) where it cannot be read."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
