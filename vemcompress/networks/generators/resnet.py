@@ -3,6 +3,7 @@
 Zhu et al., ICCV 2017; the mobile form is GAN-Compression's (Li et al., CVPR 2020), which OMGD and VEM distil into.
 """
 
+import re
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
@@ -20,10 +21,14 @@ _WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 
 class ResNetConfig(Config):
     """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width. `width = n` stands for (n, 2n, 4n,
-    2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number."""
+    2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number.
+
+    `channels = "16_16_32_16_32_32_16_16"` stands for the widths of one of GAN-Compression's sub-networks (`entries`),
+    with `legacy = true` in the older form, in which the inner width is that of each third block alone.
+    """
 
     counted: ClassVar = ("blocks", "blocks")
-    replaces: ClassVar = {"width": ("widths",)}
+    replaces: ClassVar = {"width": ("widths",), "channels": ("widths", "blocks")}
 
     family: Literal["resnet"] = "resnet"
     widths: tuple[int, int, int, int, int] = Field(strict=False)
@@ -35,6 +40,11 @@ class ResNetConfig(Config):
         if not isinstance(values, dict):
             return values
         values = dict(values)
+        channels, legacy = values.pop("channels", None), values.pop("legacy", False)
+        if channels is not None:
+            if not {"width", "widths"}.isdisjoint(values):
+                raise ValueError("channels excludes width and widths; give the one or the other")
+            values |= entries(channels, values.get("blocks", 9), legacy=legacy is True)
         width = values.pop("width", None)
         if width is not None:
             if "widths" in values:
@@ -99,6 +109,30 @@ class ResNetConfig(Config):
     def _middle(self, trunk: int, height: int, width: int) -> Iterator[Cost]:
         for inner in self.blocks:
             yield from self._block(trunk, inner, height * width)
+
+
+def entries(text: str, blocks: int = 9, *, legacy: bool = False) -> dict[str, tuple[int, ...]]:
+    """`widths` and `blocks` of a ResNetConfig from GAN-Compression's notation, such as "16_16_32_16_32_32_16_16".
+
+    The entries are the widths of stem, down1, trunk, the residual blocks' insides (one entry for all, or one for each
+    third of them), up1 and up2, without the factors 1, 2, 4, 4, 2 and 1 that the full network multiplies them by. In
+    the `legacy` form the inner entry is that of blocks 1, 4, 7, ..., and the others are as wide as the trunk.
+    Raises ValueError for other numbers of entries.
+    """
+    if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d{0,5}(_[1-9]\d{0,5})*", text):
+        raise ValueError('channels must be whole numbers with "_" between them, such as "24_24_24_32_20_16"')
+    if isinstance(blocks, bool) or not isinstance(blocks, int) or not 1 <= blocks <= 64:
+        raise ValueError("beside channels, blocks must be their number, from 1 to 64")
+    numbers = [int(part) for part in text.split("_")]
+    if len(numbers) not in (6, 8):
+        raise ValueError(f"channels {text} has {len(numbers)} entries; give 6, or 8 with one for each third of the blocks")
+    stem, down1, trunk, *inner, up1, up2 = numbers
+    found = [4 * inner[i * len(inner) // blocks] for i in range(blocks)]
+    if legacy:
+        if len(inner) > 1:
+            raise ValueError(f"channels {text} has 8 entries; the legacy form has 6")
+        found = [width if i % 3 == 0 else 4 * trunk for i, width in enumerate(found)]
+    return {"widths": (stem, 2 * down1, 4 * trunk, 2 * up1, up2), "blocks": tuple(found)}
 
 
 class MobileResNetConfig(ResNetConfig):
