@@ -71,7 +71,7 @@ def choose(
 
 def floor(group: Group, least: int) -> int:
     """The smallest width of a group for a method that keeps `least` channels outside residual blocks."""
-    return max(group.least, 1 if group.bypassed else min(least, group.size))
+    return group.least if group.bypassed else max(group.least, min(least, group.size))
 
 
 def _removable(groups: Sequence[Group], scores: Mapping[str, Tensor], floors: Mapping[str, int], by: str):

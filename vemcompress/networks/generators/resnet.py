@@ -45,12 +45,7 @@ class ResNetConfig(Config):
             if not {"width", "widths"}.isdisjoint(values):
                 raise ValueError("channels excludes width and widths; give the one or the other")
             values |= entries(channels, values.get("blocks", 9), legacy=legacy is True)
-        width = values.pop("width", None)
-        if width is not None:
-            if "widths" in values:
-                raise ValueError("width and widths exclude each other; give one")
-            check_width(width)
-            values["widths"] = (width, 2 * width, 4 * width, 2 * width, width)
+        values = expand_width(values)
         blocks = values.get("blocks", 9)
         if isinstance(blocks, int) and "widths" in values:
             values["blocks"] = (values["widths"][2],) * blocks
@@ -111,6 +106,17 @@ class ResNetConfig(Config):
             yield from self._block(trunk, inner, height * width)
 
 
+def expand_width(values: dict) -> dict:
+    """A Config's values with `widths` in the place of the shorthand `width`. Raises ValueError."""
+    width = values.pop("width", None)
+    if width is not None:
+        if "widths" in values:
+            raise ValueError("width and widths exclude each other; give one")
+        check_width(width)
+        values["widths"] = (width, 2 * width, 4 * width, 2 * width, width)
+    return values
+
+
 def entries(text: str, blocks: int = 9, *, legacy: bool = False) -> dict[str, tuple[int, ...]]:
     """`widths` and `blocks` of a ResNetConfig from GAN-Compression's notation, such as "16_16_32_16_32_32_16_16".
 
@@ -125,7 +131,9 @@ def entries(text: str, blocks: int = 9, *, legacy: bool = False) -> dict[str, tu
         raise ValueError("beside channels, blocks must be their number, from 1 to 64")
     numbers = [int(part) for part in text.split("_")]
     if len(numbers) not in (6, 8):
-        raise ValueError(f"channels {text} has {len(numbers)} entries; give 6, or 8 with one for each third of the blocks")
+        raise ValueError(
+            f"channels {text} has {len(numbers)} entries; give 6, or 8 with one for each third of the blocks"
+        )
     stem, down1, trunk, *inner, up1, up2 = numbers
     found = [4 * inner[i * len(inner) // blocks] for i in range(blocks)]
     if legacy:
@@ -227,19 +235,12 @@ class ResNet(Generator):
         """`stem`, `down1`, the residual `trunk`, each block's inner width as `block1`, ..., `up1` and `up2`."""
         down1, down2, up1, up2 = (self._stage(name) for name in ("down1", "down2", "up1", "up2"))
         entry_up = reads(self._entry("up1"), transposed=True)
-        trunk, inner = list(down2), []
-        for name, block in self.blocks.named_children():
-            conv1, conv2 = (self._residual(f"blocks.{name}.{leaf}") for leaf in ("conv1", "conv2"))
-            if not isinstance(block, Block):
-                trunk += self._extra(f"blocks.{name}")
-                continue
-            trunk += (*conv1[0], *conv2[1], *passes(f"blocks.{name}.norm2"))
-            inner.append(((*conv1[1], *passes(f"blocks.{name}.norm1"), *conv2[0]), f"blocks.{name}.norm1.weight"))
+        trunk, inner = self._residual_groups()
         slots = {
             "stem": ((*writes("stem"), *passes("stem_norm"), *reads(self._entry("down1"))), "stem_norm.weight"),
             "down1": ((*down1, *reads(self._entry("down2"))), "down1_norm.weight"),
-            "trunk": ((*trunk, *entry_up), "down2_norm.weight"),
-            **{f"block{i + 1}": found for i, found in enumerate(inner)},
+            "trunk": ((*down2, *trunk, *entry_up), "down2_norm.weight"),
+            **inner,
             "up1": ((*up1, *reads(self._entry("up2"), transposed=True)), "up1_norm.weight"),
             "up2": ((*up2, *reads("head")), "up2_norm.weight"),
         }
@@ -247,7 +248,22 @@ class ResNet(Generator):
         return tuple(
             Group(name, width, slots[name][0], slots[name][1] if scaled else None, bypassed=name.startswith("block"))
             for name, width in self.config.widths_by_group().items()
+            if width
         )
+
+    def _residual_groups(self) -> tuple[list[Slot], dict[str, tuple[tuple[Slot, ...], str]]]:
+        """Where the trunk's channels lie in the residual blocks; by group the slots of the channels within them, and
+        the weight of the norm that scales these."""
+        trunk, inner = [], {}
+        for name, block in self.blocks.named_children():
+            conv1, conv2 = (self._residual(f"blocks.{name}.{leaf}") for leaf in ("conv1", "conv2"))
+            if not isinstance(block, Block):
+                trunk += self._extra(f"blocks.{name}")
+                continue
+            trunk += (*conv1[0], *conv2[1], *passes(f"blocks.{name}.norm2"))
+            slots = (*conv1[1], *passes(f"blocks.{name}.norm1"), *conv2[0])
+            inner[f"block{len(inner) + 1}"] = slots, f"blocks.{name}.norm1.weight"
+        return trunk, inner
 
     def _entry(self, stage: str) -> str:
         """The convolution that a stage down or up begins with."""
