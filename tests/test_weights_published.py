@@ -16,10 +16,20 @@ from vemcompress.weights.loading import load
 WIDTHS = (4, 6, 8, 6, 4)
 FULL = (8,) * 9
 AFFINE = lambda channels: nn.InstanceNorm2d(channels, affine=True)  # noqa: E731
+UNTRACKED = lambda channels: nn.BatchNorm2d(channels, track_running_stats=False)  # noqa: E731
+WHOLE = (
+    ((1, 3), (3, 3), (5, 3)),
+    ((1, 2), (3, 2), (5, 2)),
+)  # CAT's branches: kernel size and width, dense and depthwise
+PRUNED = (((3, 2),), ((1, 4), (5, 1)))
 
 
 def resnet(**options):
     return published.ResnetGenerator(options.pop("widths", WIDTHS), options.pop("inner", (8,) * 3), **options)
+
+
+def inception(blocks, *, norm=AFFINE, bias=True):
+    return published.InceptionGenerator(WIDTHS, blocks, norm=norm, bias=bias)
 
 
 CASES = {
@@ -40,6 +50,9 @@ CASES = {
     "unet-4-affine": lambda: published.UnetGenerator(4, 4, norm=AFFINE),
     "unet-edges": lambda: published.UnetGenerator(4, 3, channels=(1, 4)),
     "cartoongan": lambda: published.CartoonGenerator(4),
+    "inception-affine": lambda: inception((WHOLE,) * 3),
+    "inception-pruned": lambda: inception((PRUNED, ((), ()), WHOLE, ((), ((3, 2),)))),
+    "inception-batch": lambda: inception((WHOLE, PRUNED), norm=BATCH, bias=False),
 }
 
 
@@ -65,6 +78,15 @@ def test_published_file_gives_the_published_image(case, tmp_path):
     assert difference(reference, loaded.generator) < 1e-4
     assert not loaded.generator.training
     assert loaded.origin == f"published:{loaded.generator.family}"
+
+
+def test_batch_norm_without_statistics_normalises_by_the_image(tmp_path):
+    reference = randomise(inception((WHOLE, PRUNED), norm=UNTRACKED, bias=False)).eval()
+    torch.save(reference.state_dict(), tmp_path / "latest_net_G.pth")
+    ours, x = load(tmp_path / "latest_net_G.pth").generator, image(3)
+    with torch.no_grad():
+        expected = torch.cat([reference(one[None]) for one in x])
+        assert (ours(x) - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("form", ["legacy", "safetensors", "renamed", "half", "channels_last"])
