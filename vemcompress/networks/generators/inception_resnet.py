@@ -70,6 +70,9 @@ class InceptionResNetConfig(ResNetConfig):
         stem, down1, trunk, up1, up2 = self.widths
         return {"stem": stem, "down1": down1, "trunk": trunk, **blocks, "up1": up1, "up2": up2}
 
+    def genes(self) -> dict[str, dict[str, int]]:
+        return {group: {group: 1} for group in self.widths_by_group()}
+
     def _placed(self, widths: dict[str, int]) -> dict:
         blocks = tuple(
             tuple(widths[f"block{i + 1}_{kind}{kernel}"] for kind, kernel in self.branches)

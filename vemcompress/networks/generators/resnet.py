@@ -68,6 +68,21 @@ class ResNetConfig(Config):
         stem, down1, trunk, up1, up2 = self.widths
         return {"stem": stem, "down1": down1, "trunk": trunk, **blocks, "up1": up1, "up2": up2}
 
+    def genes(self) -> dict[str, dict[str, int]]:
+        """As published: stem, down1, trunk, each third of the residual blocks, up1, up2."""
+        count = len(self.blocks)
+        thirds: dict[str, dict[str, int]] = {}
+        for i in range(count):
+            thirds.setdefault(f"blocks{i * 3 // count + 1}", {})[f"block{i + 1}"] = 4
+        return (
+            {"stem": {"stem": 1}, "down1": {"down1": 2}, "trunk": {"trunk": 4}}
+            | thirds
+            | {
+                "up1": {"up1": 2},
+                "up2": {"up2": 1},
+            }
+        )
+
     def _placed(self, widths: dict[str, int]) -> dict[str, tuple[int, ...]]:
         return {
             "widths": tuple(widths[name] for name in _WIDTHS),
