@@ -11,8 +11,10 @@ from toys import TOY, toy_teacher
 import vemcompress
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import use_image_statistics
+from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS
 from vemcompress.pruning.budget import choose, prune_network
+from vemcompress.pruning.l1 import L1
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load
 
@@ -161,3 +163,19 @@ def test_images_own_statistics_outlive_pruning(tmp_path):
     assert loaded.metadata["statistics"] == "image"
     x = torch.rand(1, 3, 32, 32)
     assert torch.allclose(loaded.generator(torch.cat((x, 2 * x)))[:1], loaded.generator(x), atol=1e-5)
+
+
+def test_a_transfer_takes_the_largest_norms_of_what_reads_taken_channels_largest_first():
+    network = toy_teacher("mobile_resnet")
+    widths = network.config.student(2).widths_by_group()
+    taken = L1().transferred(network, widths)
+    assert {name: len(kept) for name, kept in taken.items()} == widths
+    stem = network.stem.weight.abs().sum((1, 2, 3))
+    assert taken["stem"].tolist() == stem.argsort(descending=True)[:2].tolist()
+    down1 = network.down1.weight[:, taken["stem"]].abs().sum((1, 2, 3))
+    assert taken["down1"].tolist() == down1.argsort(descending=True)[:4].tolist()
+    inner = network.blocks[0].conv1.pointwise.weight[:, taken["trunk"]].abs().sum((1, 2, 3))
+    assert taken["block1"].tolist() == inner.argsort(descending=True)[:8].tolist()
+    up1 = network.up1.weight[taken["trunk"]].abs().sum((0, 2, 3))
+    assert taken["up1"].tolist() == up1.argsort(descending=True)[:4].tolist()
+    assert torch.equal(cut(network, taken).stem.weight, network.stem.weight[taken["stem"]])
