@@ -364,7 +364,9 @@ def test_stages_whose_product_nobody_takes_any_more_are_skipped_too():
             r"stage b: unknown key 'stepz' in \[train\] \(line 8\). Did you mean 'steps'",
         ),
         ('name = "../a"\ndo = "distill"', "cannot be a stage's name"),
-        ('name = "a"\ndo = "search"', "'search' is not possible for do"),
+        ('name = "a"\ndo = "dance"', "'dance' is not possible for do"),
+        ('name = "a"\ndo = "search"', "stage a: searches a supernet; say which stage gives it"),
+        ('name = "a"\ndo = "distill"\nadversary = "b"', "adversary = 'b' must be an earlier stage"),
         ('name = "a"\ndo = "distill"\nstudnet = "b"', "unknown key 'studnet' in .stages.*'student'"),
         ('name = "a"\ndo = "distill"\nrecipe.stages = []', "has stages of its own"),
         ('name = "a"\ndo = "distill"\n[prune]\nshare = 0.5', "there is none; omit it"),
@@ -441,7 +443,7 @@ def test_a_nan_says_in_which_stage_and_keeps_what_is_done(inputs, tmp_path):
 def test_other_commands_name_the_one_for_stages(pairs, taught, tmp_path):
     with pytest.raises(RecipeError, match="has stages; run it with `vemcompress distill`"):
         teach(data=pairs, out=tmp_path / "x", recipe=taught, device="cpu")
-    with pytest.raises(RecipeError, match=r"\[prune\] needs a stage that prunes"):
+    with pytest.raises(RecipeError, match=r"\[prune\] needs a stage with do = 'prune'"):
         distill(data=pairs, out=tmp_path / "x", overrides=["prune.share=0.5"], device="cpu")
 
 

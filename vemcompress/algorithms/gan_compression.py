@@ -7,7 +7,7 @@ several GPUs the published code adds up their feature terms; here the batch is o
 """
 
 from random import Random
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -20,10 +20,8 @@ from vemcompress.errors import RecipeError
 from vemcompress.gans.adversary import Adversary
 from vemcompress.networks.base import Taps
 from vemcompress.networks.groups import at
-from vemcompress.networks.subnets import Entries, Space
+from vemcompress.networks.subnets import Space, WidthOptions
 from vemcompress.training.update import Output
-
-Widths = Annotated[tuple[Annotated[Entries, Field(strict=False)], ...], Field(strict=False)]
 
 
 class GANCompression(AdversarialDistillation):
@@ -37,14 +35,14 @@ class GANCompression(AdversarialDistillation):
 
         `adversary`: with pairs hinge loss and a PatchGAN 128, without least squares and 64, where it does not say.
         `space`: the supernet's widths, as the name of a published set, `auto` (1, 3/4 and 1/2 of each width), or lists
-        of widths, one for each gene or one for all; none for a student of one shape.
+        of widths, one for each gene or one for all; "none" for a student of one shape.
         """
 
         name: Literal["gan_compression"] = "gan_compression"
         recon: float | None = Field(None, ge=0)
         distill: float | None = Field(None, ge=0)
         adversary: Adversary.Settings | None = Adversary.Settings()
-        space: str | Widths | None = None
+        space: WidthOptions = "none"
 
     together: ClassVar = "gan_compression"
 
@@ -63,7 +61,7 @@ class GANCompression(AdversarialDistillation):
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
-        self.space = Space.of(self.student.config, settings.space) if settings.space is not None else None
+        self.space = Space.of(self.student.config, settings.space) if settings.space != "none" else None
         if settings.distill:
             self.teacher.maps = True
             self.follow(lambda i, o: nn.Conv2d(i, o, 1))
@@ -96,14 +94,11 @@ class GANCompression(AdversarialDistillation):
 
 def _check_space(space, facts: Facts) -> None:
     """Raises RecipeError for widths that the student does not have, and for one that cannot be a supernet."""
-    if space is None:
+    if space == "none":
         return
     config = facts.student.config
-    if config is None or config.norm == "batch":
-        raise RecipeError(
-            f"recipe {facts.recipe}: algorithm.space needs a student of a known family without BatchNorm, whose "
-            "statistics would be those of all widths together; set student.norm to instance."
-        )
+    if config is None:
+        raise RecipeError(f"recipe {facts.recipe}: algorithm.space needs a student of a known family, not of a class.")
     try:
         Space.of(config, space)
     except ValueError as error:

@@ -13,10 +13,11 @@ from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
 from vemcompress.commands.pipeline import Pipeline, StageResult
 from vemcompress.commands.prune import PruneResult, prune_again
+from vemcompress.commands.search import SearchResult, search_again
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.recipe import Recipe
-from vemcompress.recipe.stages import GIVES, skipped_stages
+from vemcompress.recipe.stages import GIVES, TABLES, skipped_stages
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import distributed
@@ -53,7 +54,7 @@ def distill(
     device: str = "auto",
     max_hours: float | Limit | None = None,
     on_event: Event = silent,
-) -> DistillResult | PipelineResult | PruneResult:
+) -> DistillResult | PipelineResult | PruneResult | SearchResult:
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
     Where the recipe has a [gan] the teacher learns too: from `teacher`'s weights, or from new ones. A resumed run
@@ -63,25 +64,28 @@ def distill(
     checkpoint and can be resumed. Processes that torchrun started train it together, and all get the result.
 
     A recipe with stages gives a PipelineResult: `out` then has a run folder for each stage, of which those after
-    `until` are left for a later resume. Resuming a stage that prunes gives its PruneResult.
+    `until` are left for a later resume. Resuming a stage that prunes or searches gives its
+    PruneResult or SearchResult.
     """
     given = Given(teacher, data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
     with given.shared() as given:
         return distilled(given, until)
 
 
-def distilled(given: Given, until: str | None = None) -> DistillResult | PipelineResult | PruneResult:
+def distilled(given: Given, until: str | None = None) -> DistillResult | PipelineResult | PruneResult | SearchResult:
     """`distill`, among processes that work together already."""
     kind = distributed.together(lambda: _kind(given, until))
     if kind == "stages":
         return _run_stages(given, until)
+    if kind == "search":
+        return search_again(RunFolder(given.resume), given)
     if kind == "prune":
         return distributed.from_writer(lambda: prune_again(RunFolder(given.resume), given.overrides))
     return distill_run(given)
 
 
 def _kind(given: Given, until: str | None) -> str:
-    """Whether it is a run, or "stages", or a stage that prunes."""
+    """Whether it is a run, or "stages", or a stage that prunes or searches."""
     folder = None if given.resume is None else RunFolder(given.resume)
     if folder is not None and is_series(folder.path, "stages"):
         return "stages"
@@ -90,7 +94,9 @@ def _kind(given: Given, until: str | None) -> str:
         plan = recipes.read(folder.recipe)
     if until is not None and not (plan and plan.stages):
         raise UsageError("--until needs a recipe with stages, and this one has none; omit it.")
-    return "run" if plan is None else "stages" if plan.stages else "prune" if folder and plan.prune else "run"
+    if plan is not None and plan.stages:
+        return "stages"
+    return next((do for do in TABLES if folder and plan and getattr(plan, do) is not None), "run")
 
 
 def _run_stages(given: Given, until: str | None) -> PipelineResult:
@@ -190,7 +196,7 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
     pipeline = Pipeline(folder, plan, changes)
     for name in open_:  # overrides that a stage cannot take are known before another goes on
         run, stage = folder.run(name), pipeline.stages[name]
-        if run.recipe.is_file() and stage.do != "prune":
+        if run.recipe.is_file() and stage.do not in TABLES:
             opening.open_recipe(run.recipe, changes[name], run.path, stage.do)
     if any(changes[name] and not folder.run(name).recipe.is_file() for name in open_):
         loaded = _with_teacher(plan)[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from vemcompress import recipe as recipes
-from vemcompress.commands import distilling, opening, prune, teach
+from vemcompress.commands import distilling, opening, prune, search, teach
 from vemcompress.commands.opening import Given
 from vemcompress.data.sets import training_set
 from vemcompress.errors import InputError, RecipeError, UsageError
@@ -21,7 +21,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import silent
 from vemcompress.system.files import write_atomically
 
-StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult
+StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult | search.SearchResult
 
 
 class Pipeline:
@@ -47,7 +47,21 @@ class Pipeline:
             plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))
         elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
             plan = plan.but(student=AutoStudent())  # the user's is for who takes the pruned one
+        own = getattr(plan.algorithm, "adversary", None)
+        if stage.adversary is not None and own is not None and own.source is None:
+            started = own.but(source=self._discriminator(stage.adversary))
+            plan = plan.but(algorithm=plan.algorithm.but(adversary=started))
         return plan
+
+    def _discriminator(self, name: str) -> str | None:
+        """The file of the discriminator that judged what a stage gives, its student's own or its teacher's; None where
+        there is none, as beside a teacher that the user brings as a file alone."""
+        stage = self.stages[name]
+        brought = name in self.folder.skipped
+        folder = Path(self._product(name) or "") if brought else self.folder.run(name).path
+        own = ("adversary",) if GIVES[stage.do] == "student" else ("discriminator_a", "discriminator")
+        found = (folder / f"{one}.safetensors" for one in own)
+        return next((str(path.resolve()) for path in found if path.is_file()), None)
 
     def _product(self, name: str | None) -> str | None:
         if name is None:
@@ -73,8 +87,8 @@ class Pipeline:
             return None
         self.folder.check_there(name)
         run = self.folder.run(name)
-        if self.stages[name].do == "prune":
-            return prune.known(run)
+        if self.stages[name].do in ("prune", "search"):
+            return (prune if self.stages[name].do == "prune" else search).known(run)
         found = teach if self.stages[name].do == "teach" else distilling
         return found.known(run, self.changes.get(name, ()))
 
@@ -83,6 +97,8 @@ class Pipeline:
         stage, run, plan = self.stages[name], self.folder.run(name), self.recipe_of(name)
         if stage.do == "prune":
             result = distributed.from_writer(lambda: prune.prune_run(plan, run))
+        elif stage.do == "search":
+            result = search.search_run(plan, run, given)
         else:
             own = {"out": run.path, "recipe": plan, "overrides": (), "resume": None}
             if run.recipe.is_file():

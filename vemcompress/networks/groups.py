@@ -46,7 +46,8 @@ def at(
     """Image and taps of the network that has the first channels of each group alone, without cutting it.
 
     `widths` by group, of which those left out run whole, or a Config of this family. The weights are views of the
-    network's own, so gradients reach these. Running statistics of a training BatchNorm are not followed.
+    network's own, so gradients reach these. The running statistics of a training BatchNorm follow in its first
+    channels, where those of several widths mix: `norms.recalibrate` gives a sub-network its own.
     """
     widths = widths.widths_by_group() if isinstance(widths, Config) else widths
     groups = network.groups()

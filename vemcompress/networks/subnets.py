@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from random import Random
+from typing import Annotated
+
+from pydantic import Field
 
 from vemcompress.networks.base import Config
 
 Entries = tuple[int, ...]
+# In a recipe: a set's name, "auto", "none" or lists of entries.
+WidthOptions = str | Annotated[tuple[Annotated[Entries, Field(strict=False)], ...], Field(strict=False)]
 SHARES = (1.0, 0.75, 0.5)  # of a gene's full entry, where no set is named
 
 # GAN-Compression's sets for ResNets of nine blocks, by gene, widest first.

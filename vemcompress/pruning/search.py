@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from vemcompress.errors import UsageError
-from vemcompress.networks.subnets import Entries, Space
+from vemcompress.networks.subnets import Entries, Space, WidthOptions
 from vemcompress.system.settings import BaseSettings
 
 TRIES = 1000  # draws that may miss the budget before one is narrowed until it fits
@@ -21,7 +21,9 @@ EXHAUSTIVE = 1000  # so many candidates are scored one by one
 
 
 class SearchSettings(BaseSettings):
-    """How a supernet is searched, with the published numbers.
+    """How a supernet is searched, with the published numbers. Fitness is the figure `by`, on the held-out images or, by
+    train.best_on, the test images; "frechet" on `features` with the file of their `features_weights`. `space` is as in
+    the algorithm, whose own is taken where it is "none".
 
     The budget: at most `target_macs`, or this `share` of the supernet's MACs (0.25), on one image of `data.size`,
     counted by the convention `count_as`. `method`: "auto" scores all where at most 1,000 fit the budget. Of each
@@ -34,6 +36,10 @@ class SearchSettings(BaseSettings):
     replaces: ClassVar = {"target_macs": ("share",), "share": ("target_macs",)}
     exclusive: ClassVar = ("target_macs", "share")
 
+    by: Literal["fid", "frechet", "miou", "ssim_teacher", "l1_target"] = "fid"
+    features: Literal["none", "vgg16", "squeezenet1_1", "squeezenet1_1_caffe"] = "none"
+    features_weights: str | None = None
+    space: WidthOptions = "none"
     target_macs: int | None = Field(None, ge=1, le=10**18)
     share: float | None = Field(None, gt=0, le=1)
     count_as: Literal["true", "paper", "paper_norm"] = "paper_norm"
@@ -66,7 +72,7 @@ class Search:
         target: int,
         settings: SearchSettings,
         *,
-        higher: bool,
+        higher: bool = True,
     ):
         self.space, self.target, self.settings, self.higher = space, target, settings, higher
         self._macs, self._counted = macs, {}

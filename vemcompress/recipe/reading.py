@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from vemcompress.errors import RecipeError
 from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
-from vemcompress.recipe.stages import Stage
+from vemcompress.recipe.stages import TABLES, Stage
 from vemcompress.system.settings import BaseSettings, tag_of
 
 # By table of a recipe: the key that says of which class it is, and what it is if it does not say.
@@ -74,10 +74,11 @@ def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "") -> R
     """The recipe of one stage by itself: the pipeline's with the tables that the stage changes. Raises RecipeError with
     the stage's name, and the line of the `text` of the recipe's file."""
     values = {key: value for key, value in recipe.stated().items() if key not in ("stages", "paper", "description")}
-    if stage.do == "prune":
-        values.setdefault("prune", {})
-    else:
-        values.pop("prune", None)
+    for table in TABLES:
+        if stage.do == table:
+            values.setdefault(table, {})
+        else:
+            values.pop(table, None)
     values = _tagged(_merge(_tagged(values), _spelled(stage.recipe)))
     return _validate(values, f"recipe {label or recipe.name}: stage {stage.name}", text_of_stage(text, stage.name))
 

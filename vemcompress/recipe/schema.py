@@ -14,6 +14,7 @@ from vemcompress.gans import AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
 from vemcompress.pruning import PRUNERS, AnyPruner
+from vemcompress.pruning.search import SearchSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, tag_of, tagged_union
 from vemcompress.training.settings import TrainSettings
@@ -84,7 +85,8 @@ class Recipe(BaseSettings):
     """A whole run, or a pipeline of several, its `stages`. With `gan` the teacher learns, beside the student or alone
     (`teach`); without, it is frozen.
 
-    `prune` is of a stage that prunes. `paper` holds a published table's row and changes nothing.
+    `prune` is of a stage that prunes, `search` of one that searches. `paper` holds a published table's row and changes
+    nothing.
     """
 
     name: str = "unnamed"
@@ -97,6 +99,7 @@ class Recipe(BaseSettings):
     information: AnyInformation = _first(INFORMATION)
     train: TrainSettings = TrainSettings()
     prune: PruneSettings | None = None
+    search: SearchSettings | None = None
     stages: tuple[Stage, ...] = Field((), strict=False)
     paper: dict[str, str | int | float] = Field(default_factory=dict)
 
@@ -105,8 +108,9 @@ class Recipe(BaseSettings):
         if self.gan is not None and self.train.teacher_cache:
             raise ValueError("train.teacher_cache needs a frozen teacher, and with a [gan] the teacher learns; omit it")
         check_stages(self.stages)
-        if self.prune is not None and self.stages and all(stage.do != "prune" for stage in self.stages):
-            raise ValueError("[prune] needs a stage with do = 'prune', and there is none; omit it")
+        for do in ("prune", "search"):
+            if getattr(self, do) is not None and self.stages and all(stage.do != do for stage in self.stages):
+                raise ValueError(f"[{do}] needs a stage with do = '{do}', and there is none; omit it")
         return self
 
     def toml(self) -> str:
