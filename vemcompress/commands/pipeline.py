@@ -10,7 +10,7 @@ from vemcompress.commands import distilling, opening, prune, search, teach
 from vemcompress.commands.opening import Given
 from vemcompress.data.sets import training_set
 from vemcompress.errors import InputError, RecipeError, UsageError
-from vemcompress.networks import build_generator
+from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.recipe.resolve import resolve, teacher_network
@@ -30,6 +30,7 @@ class Pipeline:
     def __init__(self, folder: Series, plan: Recipe, changes: dict[str, list[str]] | None = None):
         self.folder, self.plan, self.changes = folder, plan, changes or {}
         self.stages = {stage.name: stage for stage in plan.stages}
+        self._configs: dict[str | None, Config] = {}  # of students, by stage, as far as they are known before it runs
 
     @property
     def student(self) -> Path:
@@ -130,7 +131,7 @@ class Pipeline:
         for stage in left:
             try:
                 self._check_fit(stage, teacher)
-            except (RecipeError, InputError) as error:
+            except (RecipeError, InputError, UsageError) as error:
                 raise type(error)(f"stage {stage.name}: {error}") from error
 
     def _check_fit(self, stage: Stage, teacher: Generator | None) -> None:
@@ -138,6 +139,10 @@ class Pipeline:
         if stage.do == "prune":
             return
         plan = self.recipe_of(stage.name)
+        if stage.do == "search":
+            if (supernet := self._configs.get(stage.student)) is not None:
+                search.planned(plan, supernet)
+            return
         opening.check_data(plan)
         images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent)
         if stage.do == "teach" or plan.gan is not None:
@@ -147,7 +152,8 @@ class Pipeline:
             with torch.device("meta"):
                 teacher = build_generator(config)
         if teacher is not None:
-            resolve(plan, teacher, images.split_off()[0].count, teacher if stage.student else None)
+            found = resolve(plan, teacher, images.split_off()[0].count, teacher if stage.student else None).student
+            self._configs[stage.name] = self._configs.get(stage.student) if stage.student else found
 
     def _check_teacher(self, stage: Stage) -> None:
         plan = self.recipe_of(stage.name)

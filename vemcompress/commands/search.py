@@ -15,7 +15,8 @@ from vemcompress.commands.inspect import counts
 from vemcompress.commands.opening import Given
 from vemcompress.data.images import save_png
 from vemcompress.errors import NetworkError, RecipeError, UsageError
-from vemcompress.networks.base import Generator
+from vemcompress.networks.base import Config, Generator
+from vemcompress.networks.cost import costs
 from vemcompress.networks.groups import cut
 from vemcompress.networks.norms import recalibrate
 from vemcompress.networks.subnets import Entries, Space, text_of
@@ -168,7 +169,7 @@ def _facts(plan: Recipe, run: RunFolder, given: Given) -> Facts:
 def _run(facts: Facts, given: Given) -> SearchResult:
     plan, run, device, on_event = facts.plan, facts.run, given.where, given.on_event
     settings, supernet = plan.search, facts.student.generator
-    search = distributed.together(lambda: _search(plan, supernet))
+    search = distributed.together(lambda: planned(plan, supernet.config))
     with distributed.alike():
         pick = _picker(facts, device)
     distributed.by_writer(run.create)
@@ -196,22 +197,23 @@ def _run(facts: Facts, given: Given) -> SearchResult:
     return result
 
 
-def _search(plan: Recipe, supernet: Generator) -> Search:
-    """Raises RecipeError where the space does not fit the supernet, and UsageError for a budget that cannot be met."""
+def planned(plan: Recipe, supernet: Config | None) -> Search:
+    """The search of a supernet of this Config. Raises RecipeError where the space does not fit it, and UsageError for a
+    budget that cannot be met."""
     settings, size = plan.search, plan.data.size
-    if supernet.config is None:
+    if supernet is None:
         raise RecipeError(f"recipe {plan.name}: a network of your own class cannot be searched.")
     space = settings.space if settings.space != "none" else getattr(plan.algorithm, "space", "none")
     try:
-        space = Space.of(supernet.config, "auto" if space == "none" else space)
+        space = Space.of(supernet, "auto" if space == "none" else space)
     except ValueError as error:
         raise RecipeError(f"recipe {plan.name}: the space of the search: {error}.") from error
-    costs = supernet.costs(size, size)
+    table = costs(supernet, size, size)
 
     def macs(widths: dict[str, int]) -> int:
-        return costs(widths).macs()[settings.count_as]
+        return table(widths).macs()[settings.count_as]
 
-    return Search(space, macs, settings.target(macs(supernet.config.widths_by_group())), settings)
+    return Search(space, macs, settings.target(macs(supernet.widths_by_group())), settings)
 
 
 def _picker(facts: Facts, device: torch.device) -> Picker:

@@ -18,7 +18,7 @@ from vemcompress.networks.base import Config
 Entries = tuple[int, ...]
 # In a recipe: a set's name, "auto", "none" or lists of entries.
 WidthOptions = str | Annotated[tuple[Annotated[Entries, Field(strict=False)], ...], Field(strict=False)]
-SHARES = (1.0, 0.75, 0.5)  # of a gene's full entry, where no set is named
+SHARES = (1.0, 0.75, 0.5, 0.375, 0.25)  # of a gene's full entry, as in channels-64-cycleGAN
 
 # GAN-Compression's sets for ResNets of nine blocks, by gene, widest first.
 PUBLISHED: dict[str, tuple[Entries, ...]] = {
