@@ -11,7 +11,9 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts
 from vemcompress.errors import UsageError
+from vemcompress.networks.base import init_weights
 from vemcompress.networks.cost import Cost
+from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS, Pruner
 from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
@@ -96,7 +98,14 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     check_size(loaded, size, size)
     target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
     result, content = _pruned(
-        loaded, PRUNERS[settings.method.name](settings.method), target, run.student, size, settings.count_as
+        loaded,
+        PRUNERS[settings.method.name](settings.method),
+        target,
+        run.student,
+        size,
+        settings.count_as,
+        width=settings.width,
+        seed=None if settings.keep_weights else plan.train.seed,
     )
     try:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -132,16 +141,48 @@ def known(run: RunFolder) -> PruneResult | None:
 
 
 def _pruned(
-    loaded: Loaded, pruner: Pruner, target: int, out: str | Path, size: int, convention: str
+    loaded: Loaded,
+    pruner: Pruner,
+    target: int,
+    out: str | Path,
+    size: int,
+    convention: str,
+    *,
+    width: int | None = None,
+    seed: int | None = None,
 ) -> tuple[PruneResult, bytes]:
-    """What there is to tell of the pruned network, and the content of its file `out`."""
+    """What there is to tell of the pruned network, and the content of its file `out`. A `width` takes the place of the
+    target; with a `seed` the network gets new weights."""
     network, method = loaded.generator, pruner.settings.name
-    small, kept = prune_network(network, pruner, target, size, size, convention)
+    if width is None:
+        small, kept = prune_network(network, pruner, target, size, size, convention)
+    else:
+        kept = pruner.selected(network, _widths(loaded, width))
+        small = cut(network, kept)
+        target = cost_of(small, size, size).macs()[convention]
+    if seed is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            init_weights(small)
     before, after = (counts(n, size, size) for n in (network, small))
-    widths = {group.name: (len(kept[group.name]), group.size) for group in network.groups()}
+    widths = {group.name: (len(kept.get(group.name, range(group.size))), group.size) for group in network.groups()}
     result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
     how = {"method": method, "target_macs": target, "convention": convention, "size": size}
     return result, artifact_bytes(small, teacher=loaded.provenance(), extra={"pruned": json.dumps(how)})
+
+
+def _widths(loaded: Loaded, width: int) -> dict[str, int]:
+    """By group, those of the network of this kind and `width`. Raises UsageError where it is not narrower."""
+    config = loaded.generator.config
+    if config is None:
+        raise UsageError("a network of your own class has no shorthand width; give a target of MACs.")
+    wanted, own = config.of_width(width).widths_by_group(), config.widths_by_group()
+    if wide := next((name for name in own if wanted[name] > own[name]), None):
+        raise UsageError(
+            f"width {width}: {loaded.source} has {own[wide]} channels in {wide}, and {wanted[wide]} would be needed; "
+            "give a smaller width."
+        )
+    return wanted
 
 
 def _pruner(method: str, seed: int, least: int | None) -> Pruner:

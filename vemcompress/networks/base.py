@@ -90,6 +90,11 @@ class Config(Counted, BaseSettings):
         factors between its entry and their widths."""
         return {group: {group: 1} for group in self.widths_by_group()}
 
+    def of_width(self, width: int) -> Self:
+        """The network of this kind, depth, norm and channels that the shorthand `width` stands for."""
+        kind = type(self)
+        return kind.model_validate(kind.under(self.model_dump(mode="json"), {"width": width}) | {"width": width})
+
     def _placed(self, widths: dict[str, int]) -> dict[str, tuple[int, ...]]:
         """The fields that hold these widths of all groups."""
         raise NotImplementedError

@@ -28,7 +28,7 @@ class L1(Pruner):
                 found[group.name] = sum(norms)
         return found
 
-    def transferred(self, network: Generator, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    def selected(self, network: Generator, widths: Mapping[str, int]) -> dict[str, Tensor]:
         """The channels that a student of these widths by group takes from its teacher, as published: layer after
         layer those of the largest norms, of the weights that read channels which were taken; the largest first, so
         that a supernet's narrow sub-networks have them. The first layer that makes a trunk's channels decides."""

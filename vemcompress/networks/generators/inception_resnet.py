@@ -6,7 +6,7 @@ whole block may vanish.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -28,7 +28,9 @@ class InceptionResNetConfig(ResNetConfig):
     family: Literal["inception_resnet"] = "inception_resnet"
     norm: Norm = "instance_affine"
     kernels: tuple[int, ...] = Field((1, 3, 5), strict=False, min_length=1, max_length=4)
-    blocks: tuple[tuple[int, ...], ...] = Field(strict=False, min_length=1, max_length=64)
+    blocks: tuple[Annotated[tuple[int, ...], Field(strict=False)], ...] = Field(
+        strict=False, min_length=1, max_length=64
+    )
 
     @model_validator(mode="before")
     @classmethod
