@@ -183,9 +183,14 @@ def known(
         steps, losses = last_logged(run)
         told = {"run": str(run.path), "steps": steps, "losses": losses, "seconds_per_step": None, "skipped_images": 0}
         told |= {"best": json.loads(best.read_text()) if best.is_file() else None, "total_steps": plan.train.steps}
-        told |= {"quality": made.get("quality"), "diverged": made.get("diverged", {})}
+        quality, diverged = made.get("quality"), made.get("diverged", {})  # the first release said neither
+        told |= {
+            "quality": quality
+            and {"on": quality["on"], "images": quality["images"], "metrics": {**quality["metrics"]}},
+            "diverged": {kind: {**found, "message": str(found["message"])} for kind, found in diverged.items()},
+        }
         return result(told, made) if plan.train.steps and steps >= plan.train.steps else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None  # resuming it says what is wrong, or writes them anew
 
 

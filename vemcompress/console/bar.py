@@ -38,10 +38,8 @@ class Bar(Live):
         return self
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = [
-            self._bar(options.max_width, *("#-" if options.ascii_only else "━─")),
-            Text(fitting(self.parts, options.max_width), style="dim"),
-        ]
+        width, glyphs = options.max_width, "#-" if options.ascii_only else "━─"
+        lines = [self._bar(width, *glyphs), Text(fitting(self.parts, width), style="dim")]
         lines = [line for line in lines if line.plain]
         self._drawn = [cell_len(line.plain) for line in lines]
         for line in lines:

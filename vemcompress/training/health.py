@@ -9,6 +9,7 @@ from vemcompress.training.learner import one_by_one
 
 FIRST = 5  # values of a loss that make its first mean
 FACTOR = 1e4  # a loss beyond so many times its first mean diverges
+JUMP = 100  # a value beyond so many times the mean until then does not join it
 SHARE, LEAST = 0.01, 0.01  # the first mean counts as at least this share of the first total, and at least this much
 LEVEL = 2 / 255  # one level of 8 bits, in [-1, 1]
 
@@ -16,10 +17,10 @@ LEVEL = 2 / 255  # one level of 8 bits, in [-1, 1]
 class Health:
     """Watches every update's loss terms at every step, and a network's images now and then; warns once of each kind.
 
-    A loss diverges beyond 1e4 times its first mean: the mean size of its first 5 values, of which a later one joins
-    only while it does not diverge itself. A term that begins near 0, as one with a ramp does, is measured with 0.01, or
-    with a hundredth of its update's first total if that is more. The total is that of the terms' sizes, so that terms
-    of opposite signs do not hide each other.
+    A loss diverges beyond 1e4 times its first mean: the mean size of its first 5 values, without those that are over
+    100 times the mean of the ones before, so that a run that is ruined at once is not measured with its ruins. A term
+    that begins near 0, as one with a ramp does, is measured with 0.01, or with a hundredth of its update's first total
+    if that is more. The total is that of the terms' sizes, so that terms of opposite signs do not hide each other.
 
     `found`: by kind, "loss" or "output", what was told of it: `step`, `what`, `message`, and of a loss its `value` and
     `first` mean. `strict`: raise NumericalError instead. `state` is kept in checkpoints, so that a resumed run judges
@@ -38,7 +39,11 @@ class Health:
 
     @state.setter
     def state(self, state: dict) -> None:
-        self.found, self._first = state.get("found", {}), state.get("first", {})
+        try:
+            self._first = {key: [float(total), int(count)] for key, (total, count) in state["first"].items()}
+            self.found = {kind: dict(found, message=str(found["message"])) for kind, found in state["found"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError):  # of a release that kept none
+            self.found, self._first = {}, {}
 
     def look(self, update: str, step: int, names: list[str], values: list[float]) -> None:
         """Judge the finite terms of an update. Raises NumericalError where it is `strict`."""
@@ -61,7 +66,7 @@ class Health:
             return
         for name, size in sizes.items():
             known = self._first.setdefault(keys[name], [0.0, 0])
-            if known[1] < FIRST:
+            if known[1] < FIRST and ratios.get(name, 0.0) <= JUMP:
                 known[0], known[1] = known[0] + size, known[1] + 1
 
     def look_at(self, name: str, constant: bool, step: int) -> None:
@@ -86,7 +91,7 @@ class Health:
 
     def _mean(self, key: str) -> float:
         total, count = self._first.get(key, (0.0, 1))
-        return total / count
+        return total / max(1, count)
 
 
 @torch.no_grad()
