@@ -5,7 +5,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from statistics import fmean, median
+from statistics import fmean, median_low
 from time import perf_counter as now
 
 from vemcompress.errors import UsageError
@@ -92,7 +92,7 @@ class Pace:
         return seconds + sum(self.seconds.get(name, 0.0) * self._times(name) for name in self.others)
 
     def _typical(self, kind: Hashable) -> float:
-        return median(self._kinds[kind])
+        return median_low(self._kinds[kind])
 
     def due(self, name: str, step: int) -> bool:
         """Whether something that comes beside the steps does so after this one; what is regular does after the last."""
