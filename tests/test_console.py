@@ -6,12 +6,13 @@ import re
 
 import pytest
 from rich.console import Console as Rich
-from toys import TOY
+from toys import TOY, toy_teacher
 
 from vemcompress.commands.distill import distill
 from vemcompress.console.bar import Bar
 from vemcompress.console.talk import Talk
 from vemcompress.console.words import short
+from vemcompress.export.latency import bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -131,6 +132,14 @@ def test_an_export_tells_its_stages_and_nothing_with_quiet(call, inputs, tmp_pat
     checks = [f"export    checking parity with PyTorch, {n} of 5" for n in range(1, 6)]
     assert told == ["export    exporting the graph, which takes up to a minute", *checks, "export    written"]
     assert call("export", inputs[0], "--onnx", tmp_path / "b.onnx", "--quiet")[2] == ""
+
+
+def test_on_a_terminal_a_latency_is_measured_too():
+    talk = Talk()
+    talk.err = terminal(80)
+    with talk.talking() as on_event:
+        bench(toy_teacher(), size=32, repeats=1, warmup=0, runtimes=("torch",), on_event=on_event)
+    assert lines(talk.err) == ["measuring torch"]
 
 
 def test_on_a_terminal_an_export_is_one_bar():

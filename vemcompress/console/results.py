@@ -70,6 +70,7 @@ class Results:
             shown[name] = f"{what}, {millions(parameters)} parameters" + (
                 f", {steps_of(run)} steps" if "steps" in run else ""
             )
+            shown |= {f"{name} diverged": found["message"] for found in run.get("diverged", {}).values()}
         shown["student"] = values["student"] or "none yet"
         if values["stopped"]:
             left = f"; left: {', '.join(values['missing'])}" if values["missing"] else ""

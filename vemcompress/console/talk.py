@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console as Rich
 
 from vemcompress.console.bar import Bar
-from vemcompress.console.words import duration, losses, macs, millions, size, times_fewer
+from vemcompress.console.words import duration, losses, macs, millions, size, times_fewer, which_images
 
 EXPORT = {
     "trace": "exporting the graph, which takes up to a minute",
@@ -127,7 +127,9 @@ class Talk:
 
     def _on_best(self, event: dict) -> None:
         if self.err.is_terminal:
-            self.note(f"best      step {event['step']}, {event['metric']} {event['value']:.4g} on {event['on']} images")
+            self.note(
+                f"best      step {event['step']}, {event['metric']} {event['value']:.4g} on {which_images(event['on'])}"
+            )
 
     def _on_sample(self, event: dict) -> None:
         if self.err.is_terminal:
@@ -163,7 +165,10 @@ class Talk:
         self._count("generating", event)
 
     def _on_bench(self, event: dict) -> None:
-        self._count("measuring", event)
+        if "total" in event:
+            self._count("measuring", event)
+        elif self.err.is_terminal:
+            self.note(f"measuring {event['runtime']}")
 
     def _on_export(self, event: dict) -> None:
         told = EXPORT[event["stage"]].format_map(event)
