@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from teach_toys import TRAIN, UNET, toy_pairs
 from test_stepper import CPU
 from torch import nn
 from toys import TOY, stop_after, toy_teacher
@@ -111,6 +112,23 @@ def test_a_strict_run_that_diverges_ends_with_5_and_keeps_its_checkpoint(call, i
     assert call("distill", "--resume", tmp_path / "b", "--strict")[0] == 5  # it has diverged already
 
 
+def test_of_several_seeds_the_one_that_has_diverged_is_named_and_fails_where_strict(call, inputs, tmp_path):
+    settings = [f"--set={override}" for override in (*TOY, RUINED, "train.steps=2")]
+    start = ["distill", "--teacher", inputs[0], "--data", inputs[1], *settings]
+    code, out, err = call(*start, "--out", tmp_path / "runs", "--seeds", "1,2")
+    assert code == 0 and out.count("diverged  step 2") == 2, err
+    assert call("distill", "--resume", tmp_path / "runs")[0] == 0
+    code, _, err = call("distill", "--resume", tmp_path / "runs", "--strict")
+    assert code == 5 and "so the run has diverged" in err
+
+
+def test_a_strict_teacher_that_diverges_ends_with_5_too(call, tmp_path):
+    data = toy_pairs(tmp_path / "pairs", 4)
+    settings = [f"--set={override}" for override in (*TRAIN, *UNET, "gan.lr=1e9")]
+    code, _, err = call("teach", "--data", data, "--out", tmp_path / "run", "--strict", *settings)
+    assert code == 5 and "so the run has diverged" in err
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_loss_that_the_host_reads_a_step_late_is_judged_too(strict):
     layer, steps = nn.Linear(1, 1), []
@@ -137,6 +155,7 @@ def test_images_that_are_alike_though_their_inputs_differ_are_constant():
     assert is_constant(nn.Threshold(2.0, 0.25), inputs)
     assert not is_constant(nn.Identity(), inputs)
     assert not is_constant(nn.Threshold(2.0, 0.25), inputs[:1].expand(4, -1, -1, -1))  # as one image alone
+    assert not is_constant(nn.Threshold(2.0, 0.25), inputs, torch.full_like(inputs, 0.25))  # as it should be
 
 
 def test_a_student_whose_images_are_all_alike_is_told_and_is_an_error_where_strict(inputs, tmp_path):

@@ -105,6 +105,7 @@ def trained(
             run,
             inputs=facts.inputs,
             columns=facts.columns,
+            wanted=(made or {}).get("teacher", facts.columns.get("ground truth")),
             provenance=facts.provenance,
             device=device,
             on_event=on_event,
@@ -174,7 +175,7 @@ def known(
     run: RunFolder, overrides: Sequence[str], command: str, result: Callable[[dict, dict], Result]
 ) -> Result | None:
     """The `result` of a run that is done, made of what is told of every run and of its environment.json; None where it
-    is not done, or not with these overrides."""
+    is not done, or not with these overrides, or has diverged and must not (`train.strict`)."""
     if not run.recipe.is_file():
         return None
     plan, _ = opening.open_recipe(run.recipe, overrides, run.path, command)
@@ -189,7 +190,8 @@ def known(
             and {"on": quality["on"], "images": quality["images"], "metrics": {**quality["metrics"]}},
             "diverged": {kind: {**found, "message": str(found["message"])} for kind, found in diverged.items()},
         }
-        return result(told, made) if plan.train.steps and steps >= plan.train.steps else None
+        done = plan.train.steps and steps >= plan.train.steps and not (plan.train.strict and diverged)
+        return result(told, made) if done else None
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None  # resuming it says what is wrong, or writes them anew
 

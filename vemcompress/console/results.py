@@ -32,6 +32,8 @@ class Results:
     def table(self, values: dict) -> None:
         """Names and values; a table within is a line of its own."""
         grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")  # a hash or a path is not cut
         for name, value in values.items():
             if isinstance(value, dict):
                 value = ", ".join(f"{k} {plain(v)}" for k, v in value.items())

@@ -95,10 +95,11 @@ class Health:
 
 
 @torch.no_grad()
-def is_constant(network: nn.Module, inputs: Tensor) -> bool:
+def is_constant(network: nn.Module, inputs: Tensor, wanted: Tensor | None = None) -> bool:
     """Whether a network in evaluation mode makes the same images, to half a level of 8 bits, of inputs B x C x H x W
-    that differ by several levels."""
-    return _spread(inputs) > 8 * LEVEL and _spread(one_by_one(network, inputs)) < LEVEL / 2
+    that differ by several levels, as the images do that are `wanted` of it, where these are known."""
+    differ = all(_spread(images) > 8 * LEVEL for images in (inputs, wanted) if images is not None)
+    return differ and _spread(one_by_one(network, inputs)) < LEVEL / 2
 
 
 def _spread(images: Tensor) -> float:

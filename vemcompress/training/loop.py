@@ -30,7 +30,8 @@ class Trainer:
     """One run: everything that learns, where it is written, and how far it is.
 
     `name` is the recipe's. `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed ones
-    for pictures, whose first `columns` are given by title. `pick` scores the first artifact, to know the best.
+    for pictures, whose first `columns` are given by title, and `wanted` what shall become of them, where it is known:
+    a frozen teacher's images, or the ground truth. `pick` scores the first artifact, to know the best.
     `command` resumes the run. `limit` says when to leave; `stopped` is then "max_hours". Among several ranks each has a
     Trainer with the same state, and rank 0's alone writes.
     """
@@ -45,6 +46,7 @@ class Trainer:
         *,
         inputs: Tensor,
         columns: dict[str, Tensor],
+        wanted: Tensor | None = None,
         provenance: dict,
         device: torch.device,
         on_event: Event,
@@ -53,7 +55,7 @@ class Trainer:
         limit: Limit | None = None,
     ):
         self.settings, self.learner, self.stream, self.run = settings, learner, stream, run
-        self.inputs, self.columns = inputs, columns
+        self.inputs, self.columns, self.wanted = inputs, columns, wanted
         self.device, self.on_event, self.command = device, on_event, command
         self.step, self.limit = 0, limit or Limit()
         self.losses: dict[str, float] = {}
@@ -206,7 +208,8 @@ class Trainer:
         name, network = next(iter(self.learner.artifacts().items()))
         self.learner.eval()
         with as_written():
-            constant = distributed.from_writer(lambda: is_constant(network, self.inputs.to(self.device)))
+            inputs, wanted = self.inputs.to(self.device), self.wanted
+            constant = distributed.from_writer(lambda: is_constant(network, inputs, wanted))
         self.learner.train()
         self.health.look_at(name, constant, self.step)
 
