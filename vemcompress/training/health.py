@@ -30,7 +30,7 @@ class Health:
     def __init__(self, strict: bool, on_event: Event):
         self.strict, self.on_event = strict, on_event
         self.found: dict[str, dict] = {}
-        self._first: dict[str, list[float]] = {}  # by update and term: the sum of the first sizes, and their number
+        self._first: dict[str, dict[str, list]] = {}  # by update and term: the sum of the first sizes, their number
 
     @property
     def state(self) -> dict:
@@ -40,7 +40,10 @@ class Health:
     @state.setter
     def state(self, state: dict) -> None:
         try:
-            self._first = {key: [float(total), int(count)] for key, (total, count) in state["first"].items()}
+            self._first = {
+                update: {name: [float(total), max(1, int(count))] for name, (total, count) in known.items()}
+                for update, known in state["first"].items()
+            }
             self.found = {kind: dict(found, message=str(found["message"])) for kind, found in state["found"].items()}
         except (KeyError, TypeError, ValueError, AttributeError):  # of a release that kept none
             self.found, self._first = {}, {}
@@ -49,25 +52,23 @@ class Health:
         """Judge the finite terms of an update. Raises NumericalError where it is `strict`."""
         if "loss" in self.found:
             return
+        known = self._first.setdefault(update, {})
         sizes = dict(zip(names, map(abs, values), strict=False))
-        total = f"{update}/total"
-        keys = {name: f"{update}/{name}" for name in sizes}
-        sizes["total"], keys["total"] = sum(sizes.values()), total
-        floor = max(LEAST, SHARE * self._mean(total))
-        ratios = {n: size / max(self._mean(keys[n]), floor) for n, size in sizes.items() if keys[n] in self._first}
+        sizes["total"] = sum(sizes.values())
+        means = {name: total / count for name, (total, count) in known.items()}
+        floor = max(LEAST, SHARE * means.get("total", 0.0))
+        ratios = {name: sizes[name] / max(mean, floor) for name, mean in means.items() if name in sizes}
         worst = max(ratios, key=ratios.get, default=None)
         if worst is not None and ratios[worst] > FACTOR:
-            first, what = (
-                self._mean(keys[worst]),
-                f"the {update} update's loss " + ("in total" if worst == "total" else f"term '{worst}'"),
-            )
-            told = f"{what} is {sizes[worst]:.3g}, over {FACTOR:,.0f} times its first mean ({first:.3g})"
-            self._tell("loss", step, what, told, value=sizes[worst], first=first)
+            what = f"the {update} update's loss " + ("in total" if worst == "total" else f"term '{worst}'")
+            size, first = sizes[worst], means[worst]
+            told = f"{what} is {size:.3g}, over {FACTOR:,.0f} times its first mean ({first:.3g})"
+            self._tell("loss", step, what, told, value=size, first=first)
             return
         for name, size in sizes.items():
-            known = self._first.setdefault(keys[name], [0.0, 0])
-            if known[1] < FIRST and ratios.get(name, 0.0) <= JUMP:
-                known[0], known[1] = known[0] + size, known[1] + 1
+            total, count = known.get(name, (0.0, 0))
+            if count < FIRST and ratios.get(name, 0.0) <= JUMP:
+                known[name] = [total + size, count + 1]
 
     def look_at(self, name: str, constant: bool, step: int) -> None:
         """Judge a network by whether it `is_constant`. Raises NumericalError where it is `strict`."""
@@ -88,10 +89,6 @@ class Health:
             raise NumericalError(f"{message} The last checkpoint is kept.")
         self.found[kind] = {"step": step, "what": what, "message": message, **more}
         self.on_event({"event": "diverged", "kind": kind, **self.found[kind]})
-
-    def _mean(self, key: str) -> float:
-        total, count = self._first.get(key, (0.0, 1))
-        return total / max(1, count)
 
 
 @torch.no_grad()
