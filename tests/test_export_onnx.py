@@ -96,7 +96,8 @@ def test_export_is_silent_and_reports_by_events(tmp_path, capfd):
     events = []
     export_onnx(Small(), tmp_path / "x.onnx", on_event=events.append)
     assert capfd.readouterr() == ("", "")
-    assert [event["stage"] for event in events] == ["trace", "compare", "written"]
+    assert [event["stage"] for event in events] == ["trace", "compare", "compare", "written"]
+    assert [event["done"] for event in events] == [0, 1, 2, 4] and {event["total"] for event in events} == {4}
 
 
 def test_deployment_copy_drops_dropout_and_folds_spectral_norm():

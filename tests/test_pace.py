@@ -14,7 +14,7 @@ from vemcompress.commands.seeds import distill_seeds
 from vemcompress.commands.teach import teach
 from vemcompress.errors import UsageError
 from vemcompress.training import pace
-from vemcompress.training.pace import Limit, Pace
+from vemcompress.training.pace import Estimate, Limit, Pace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,6 +67,24 @@ def test_the_time_left_counts_each_kind_of_step_by_itself(clock):
     assert found.remaining == pytest.approx(sum(5 if step % 5 == 0 else 1 for step in range(106, 206)), abs=20 * 4)
     steady = paced(clock, [9, 9, 9] + [1 if step % 5 else 5 for step in range(4, 101)], 200, every=5)
     assert steady.remaining == 80 * 1 + 20 * 5
+
+
+def test_a_few_steps_that_waited_for_a_busy_machine_do_not_move_the_rate(clock):
+    found = paced(clock, [9, 9, 9] + [1, 1, 60] * 6, 1000)
+    assert (found.recent, found.remaining) == (1, 1000 - 21)
+    assert found.slowest == 60  # --max-hours still counts with it
+
+
+def test_the_estimate_is_told_after_20_steps_and_again_where_it_proves_wrong(clock):
+    found, estimate, told = paced(clock, [], 1200), Estimate(), []
+    for step in range(1, 1201):
+        with found.stepping():
+            clock.seconds += 1.15 if step <= 60 else 0.07  # the machine is busy at first
+        if estimate.is_news(found):
+            told.append((step, found.remaining))
+    assert told[0][0] == 20 and len(told) == 2
+    assert told[0][1] == pytest.approx(1180 * 1.15)
+    assert told[1][0] < 100 and told[1][1] == pytest.approx((1200 - told[1][0]) * 0.07)
 
 
 def test_the_time_left_includes_saves_and_samples(clock):

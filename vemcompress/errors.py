@@ -31,7 +31,7 @@ class InputError(VemError):
 
 
 class NumericalError(VemError):
-    """NaN or Inf in a loss or a gradient (5)."""
+    """NaN or Inf in a loss or a gradient, or a strict run that has diverged (5)."""
 
     exit_code = 5
 

@@ -117,7 +117,7 @@ def inspect(
         from vemcompress.weights.loading import load
 
         result = describe(load(model, class_path=teacher_class), size, size)
-    console.result(result, json, console.table)
+    console.result(result, json, console.inspected)
 
 
 def recipes_list(json: options.Json = False) -> None:

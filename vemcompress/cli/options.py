@@ -39,6 +39,9 @@ Precision = Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 (train.p
 Compile = Annotated[
     bool | None, typer.Option("--compile", help="torch.compile, with CUDA graphs on a GPU (train.compile).")
 ]
+Strict = Annotated[
+    bool | None, typer.Option("--strict", help="End with exit code 5 where a run diverges (train.strict).")
+]
 
 GLOBAL_FLAGS = {
     "--debug": "Show the traceback of an error.",
@@ -54,7 +57,7 @@ def open_console():
 
 # Options of distill and teach that are keys of a recipe.
 KEYS = {"direction": "data.direction", "size": "data.size"} | {
-    key: f"train.{key}" for key in ("steps", "epochs", "batch", "lr", "seed", "precision", "compile")
+    key: f"train.{key}" for key in ("steps", "epochs", "batch", "lr", "seed", "precision", "compile", "strict")
 }
 
 

@@ -30,6 +30,7 @@ def distill(
     ] = None,
     precision: options.Precision = None,
     compile: options.Compile = None,
+    strict: options.Strict = None,
     width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
     target_macs: Annotated[
         str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")
@@ -111,6 +112,7 @@ def teach(
     seed: options.Seed = None,
     precision: options.Precision = None,
     compile: options.Compile = None,
+    strict: options.Strict = None,
     width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,

@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from vemcompress.commands import opening
 from vemcompress.commands.facts import Facts
 from vemcompress.commands.inspect import counts
 from vemcompress.commands.opening import Given
+from vemcompress.commands.quality import quality
 from vemcompress.data.images import save_png
 from vemcompress.networks.base import Generator
 from vemcompress.runs.best import Picker
@@ -50,8 +51,10 @@ class RunResult(Reported):
     """What is told of every run that trained. `seconds_per_step`, without saving, is None where no step was needed;
     losses are those logged last.
 
-    `best` is what best/best.json says of the best checkpoint, None where none was picked. `stopped` is "max_hours"
-    where the time was over after `steps` of `total_steps`, None for a run that is finished.
+    `best` is what best/best.json says of the best checkpoint, None where none was picked; a finished run then has a
+    `quality`, {"on", "images", "metrics"}, of a few images, which are "held_out" or "training" ones. `diverged` says
+    what went wrong though no number was NaN, by kind: "loss" and "output", as `training.health` found it. `stopped` is
+    "max_hours" where the time was over after `steps` of `total_steps`, None for a run that is finished.
     """
 
     run: str
@@ -61,6 +64,8 @@ class RunResult(Reported):
     seconds_per_step: float | None
     skipped_images: int
     best: dict | None = None
+    quality: dict | None = None
+    diverged: dict[str, dict] = field(default_factory=dict)
     stopped: str | None = None
     total_steps: int | None = None
 
@@ -100,6 +105,7 @@ def trained(
             run,
             inputs=facts.inputs,
             columns=facts.columns,
+            wanted=(made or {}).get("teacher", facts.columns.get("ground truth")),
             provenance=facts.provenance,
             device=device,
             on_event=on_event,
@@ -110,12 +116,13 @@ def trained(
         if resumed:
             distributed.together(lambda: opening.check_same_teacher(run, facts.loaded))
         continued = trainer.restore() if resumed else False
+        surroundings = environment(device, **networks) | {"diverged": trainer.health.found}
         picture = run.samples / ("data.png" if facts.gan else "teacher.png")
 
         def write_down() -> None:
             if trainer.step < train.steps:
                 write_atomically(run.recipe, plan.toml().encode())
-            run.write_json(run.environment, environment(device, **networks))
+            run.write_json(run.environment, surroundings)
             Made(command, next(iter(learner.artifacts()))).write(run.path)
             columns = facts.columns | (made or {})
             save_png(picture, image_grid(list(columns.values()), list(columns)))
@@ -127,7 +134,12 @@ def trained(
         if trainer.step < train.steps:
             with during(stream):
                 trainer.train()
-    return _outcome(trainer, on_event)
+        outcome = {"quality": None, "diverged": trainer.health.found}
+        if trainer.best.state is None and not trainer.stopped:
+            network = next(iter(learner.artifacts().values()))
+            outcome["quality"] = distributed.from_writer(lambda: quality(facts, network, device))
+        distributed.by_writer(lambda: run.write_json(run.environment, surroundings | outcome))
+    return _outcome(trainer, on_event) | outcome
 
 
 def _told(facts: Facts, device: torch.device) -> dict:
@@ -163,7 +175,7 @@ def known(
     run: RunFolder, overrides: Sequence[str], command: str, result: Callable[[dict, dict], Result]
 ) -> Result | None:
     """The `result` of a run that is done, made of what is told of every run and of its environment.json; None where it
-    is not done, or not with these overrides."""
+    is not done, or not with these overrides, or has diverged and must not (`train.strict`)."""
     if not run.recipe.is_file():
         return None
     plan, _ = opening.open_recipe(run.recipe, overrides, run.path, command)
@@ -172,8 +184,15 @@ def known(
         steps, losses = last_logged(run)
         told = {"run": str(run.path), "steps": steps, "losses": losses, "seconds_per_step": None, "skipped_images": 0}
         told |= {"best": json.loads(best.read_text()) if best.is_file() else None, "total_steps": plan.train.steps}
-        return result(told, made) if plan.train.steps and steps >= plan.train.steps else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        quality, diverged = made.get("quality"), made.get("diverged", {})  # the first release said neither
+        told |= {
+            "quality": quality
+            and {"on": quality["on"], "images": quality["images"], "metrics": {**quality["metrics"]}},
+            "diverged": {kind: {**found, "message": str(found["message"])} for kind, found in diverged.items()},
+        }
+        done = plan.train.steps and steps >= plan.train.steps and not (plan.train.strict and diverged)
+        return result(told, made) if done else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None  # resuming it says what is wrong, or writes them anew
 
 

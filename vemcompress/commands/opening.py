@@ -32,7 +32,7 @@ _MOVABLE = {
     "gan": ("lr",),
     "train": (
         *("steps", "epochs", "lr", "constant", "precision", "compile", "segmenter", "inception"),
-        *("checkpoint_every", "sample_every", "log_every"),
+        *("checkpoint_every", "sample_every", "log_every", "strict"),
     ),
 }
 

@@ -8,7 +8,7 @@ from rich.console import Console as Rich
 from rich.table import Table
 from rich.text import Text
 
-from vemcompress.console.words import giga, millions, plain, steps_of, stopped, times_fewer
+from vemcompress.console.words import giga, millions, plain, short, steps_of, stopped, times_fewer, which_images
 from vemcompress.system import launch
 
 
@@ -32,6 +32,8 @@ class Results:
     def table(self, values: dict) -> None:
         """Names and values; a table within is a line of its own."""
         grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")  # a hash or a path is not cut
         for name, value in values.items():
             if isinstance(value, dict):
                 value = ", ".join(f"{k} {plain(v)}" for k, v in value.items())
@@ -70,6 +72,7 @@ class Results:
             shown[name] = f"{what}, {millions(parameters)} parameters" + (
                 f", {steps_of(run)} steps" if "steps" in run else ""
             )
+            shown |= {f"{name} diverged": found["message"] for found in run.get("diverged", {}).values()}
         shown["student"] = values["student"] or "none yet"
         if values["stopped"]:
             left = f"; left: {', '.join(values['missing'])}" if values["missing"] else ""
@@ -142,8 +145,15 @@ class Results:
             )
         self.show(f"{values['device']}, {values['threads']} threads, median of {values['steps']} steps{made_up}")
 
+    def inspected(self, values: dict) -> None:
+        macs = {name: short(count) for name, count in values["macs"].items()}
+        self.table(values | {"macs": macs})
+
     def toured(self, values: dict) -> None:
-        rows = [(name, *map(plain, row)) for name, row in values["rows"].items()]
+        rows = [
+            (name, *(short(cell) if name.startswith("MACs") and isinstance(cell, int) else plain(cell) for cell in row))
+            for name, row in values["rows"].items()
+        ]
         self.show(figures(("", *values["columns"]), rows))
         for line in values["notes"]:
             self.show(line)
@@ -163,8 +173,18 @@ def figures(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str 
 def _training(values: dict, command: str) -> dict:
     """The lines that all training runs have."""
     rate = values["seconds_per_step"]
-    lines = {
-        "steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""),
-        "losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-",
-    }
+    lines = {"steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""), **_quality(values)}
+    lines |= {"losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-"}
+    lines |= {f"diverged ({kind})": found["message"] for kind, found in values["diverged"].items()}
     return lines | ({"stopped": stopped(values, command)} if values["stopped"] else {})
+
+
+def _quality(values: dict) -> dict:
+    """How near it came, and on which images that was measured."""
+    best, quality = values["best"], values["quality"]
+    if best is not None:
+        return {"best": f"step {best['step']}, {best['metric']} {best['value']:.4g} on {which_images(best['on'])}"}
+    if quality is None:
+        return {}
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in quality["metrics"].items())
+    return {"quality": f"{figures} on {quality['images']} of {which_images(quality['on'])}"}

@@ -40,6 +40,8 @@ class Scores(Results):
         for run in students:
             skipped = f", {run['skipped_images']} unreadable images skipped" if run["skipped_images"] else ""
             self.show(f"{run['student']}, {words.steps_of(run)} steps{skipped}")
+            for found in run["diverged"].values():
+                self.show(f"diverged  {found['message']}")
         if values["stopped"]:
             left = f"; seed {', '.join(map(str, values['missing']))} is left" if values["missing"] else ""
             self.show(f"stopped {words.stopped(values, 'distill')}{left}")

@@ -4,21 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console as Rich
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
-from vemcompress.console.words import duration, macs, millions, size, times_fewer
+from vemcompress.console.bar import Bar
+from vemcompress.console.words import duration, losses, macs, millions, size, times_fewer, which_images
 
-
-class Bar(Progress):
-    """A progress bar with a line of its own, as wide as the terminal, for what does not fit beside it."""
-
-    line = ""
-
-    def get_renderables(self):
-        yield self.make_tasks_table(self.tasks)
-        if self.line:
-            yield Text(self.line, style="dim", no_wrap=True, overflow="ellipsis")
+EXPORT = {
+    "trace": "exporting the graph, which takes up to a minute",
+    "compare": "checking parity with PyTorch, {number} of {checks}",
+    "written": "written",
+}
 
 
 class Talk:
@@ -28,7 +22,6 @@ class Talk:
         self.quiet = quiet
         self.err = Rich(stderr=True, highlight=False, quiet=quiet)
         self._bar: Bar | None = None
-        self._task = None
         self._within: dict[str, str] = {}  # the seed and the stage that are at work
 
     # -- events --------------------------------------------------------------------------------------------------
@@ -106,15 +99,12 @@ class Talk:
             self.note(f"resuming after step {event['step']}")
 
     def _on_step(self, event: dict) -> None:
-        losses = "  ".join(f"{name} {value:.3g}" for name, value in event["losses"].items())
-        rate = event["seconds_per_step"]
-        seconds, speed = (f"{rate:.3f} s/step", _speed(event)) if rate else ("", "")
+        rate, shown = event["seconds_per_step"], losses(event["losses"], event["main"])
+        seconds, speed = ([f"{rate:.3f} s/step"], _speed(event)) if rate else ([], [])
         if self.err.is_terminal:
-            bar = self._progress("training", event["total"])
-            bar.line = f"{seconds}  {losses}"
-            bar.update(self._task, completed=event["step"], info=speed)
+            self._progress("training", event["total"]).update(event["step"], speed, seconds + shown)
         elif rate and event["step"] % max(1, event["total"] // 20) == 0:
-            self.note(f"step {event['step']}/{event['total']}  {seconds}  {speed}  {losses}")
+            self.note("  ".join([f"step {event['step']}/{event['total']}", *seconds, *speed, *shown]))
 
     def _on_teacher_cache(self, event: dict) -> None:
         kept = f", {size(event['kept'])} of it there" if event["kept"] else ""
@@ -137,7 +127,9 @@ class Talk:
 
     def _on_best(self, event: dict) -> None:
         if self.err.is_terminal:
-            self.note(f"best      step {event['step']}, {event['metric']} {event['value']:.4g} on {event['on']} images")
+            self.note(
+                f"best      step {event['step']}, {event['metric']} {event['value']:.4g} on {which_images(event['on'])}"
+            )
 
     def _on_sample(self, event: dict) -> None:
         if self.err.is_terminal:
@@ -148,6 +140,8 @@ class Talk:
 
     def _on_warning(self, event: dict) -> None:
         self.note(f"warning   {event['message']}")
+
+    _on_diverged = _on_warning
 
     def _on_assumed(self, event: dict) -> None:
         self.note(f"assumed   {event['model']}: {event['assumed']}")
@@ -171,27 +165,29 @@ class Talk:
         self._count("generating", event)
 
     def _on_bench(self, event: dict) -> None:
-        self._count("measuring", event)
+        if "total" in event:
+            self._count("measuring", event)
+        elif self.err.is_terminal:
+            self.note(f"measuring {event['runtime']}")
 
     def _on_export(self, event: dict) -> None:
+        told = EXPORT[event["stage"]].format_map(event)
         if self.err.is_terminal:
-            self.note(f"export    {event['stage']}")
+            self._progress("export", event["total"]).update(event["done"], [told])
+        else:
+            self.note(f"export    {told}")
 
     def _count(self, title: str, event: dict) -> None:
         if self.err.is_terminal:
-            self._progress(title, event["total"]).update(self._task, completed=event["done"], info="")
+            self._progress(title, event["total"]).update(event["done"])
 
     def _progress(self, title: str, total: int) -> Bar:
-        if self._bar is None or self._title != title:
+        if self._bar is None or (self._title, self._bar.total) != (title, total):
             self._end_bar()
-            columns = [TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn()]
-            columns += [] if title == "training" else [TimeRemainingColumn()]  # training tells its own, by phases
-            self._bar = Bar(*columns, TextColumn("{task.fields[info]}"), console=self.err)
-            self._bar.start()
             within = [self._within[series] for series in ("seeds", "stages") if series in self._within]
             within += [title] if title != "training" or not within else []
-            self._task = self._bar.add_task(", ".join(within), total=total, info="")
-            self._title = title
+            self._bar, self._title = Bar(", ".join(within), total, self.err), title
+            self._bar.start()
         return self._bar
 
     def _end_bar(self) -> None:
@@ -200,5 +196,5 @@ class Talk:
             self._bar = None
 
 
-def _speed(event: dict) -> str:
-    return f"{event['images_per_second']:.3g} images/s  {duration(event['remaining'])} left"
+def _speed(event: dict) -> list[str]:
+    return [f"{event['images_per_second']:.3g} images/s", f"{duration(event['remaining'])} left"]

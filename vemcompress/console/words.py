@@ -23,6 +23,21 @@ def macs(network: dict) -> str:
     return f", {giga(network['macs']['true'])} MACs" if network["macs"] else ""
 
 
+def short(count: int) -> str:
+    """Three digits: 56.8 G."""
+    for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if count >= 0.9995 * 10**power:
+            return f"{float(f'{count / 10**power:.3g}'):g} {letter}"
+    return str(count)
+
+
+def losses(values: dict[str, float], main: list[str]) -> list[str]:
+    """The few that matter, each as text: the sum of the `main` terms, then these."""
+    if not main:
+        return []
+    return [f"loss {sum(values[name] for name in main):.3g}", *(f"{name} {values[name]:.3g}" for name in main)]
+
+
 def giga(count: int) -> str:
     return f"{count / 1e9:.3f} G" if count >= 1e8 else f"{count / 1e6:.1f} M"
 
@@ -62,7 +77,8 @@ def score(name: str, value: float | None) -> str:
 
 
 def which_images(on: str) -> str:
-    return "the test images" if on == "test" else "held-out training images"
+    kinds = {"test": "the test images", "training": "the training images"}
+    return kinds.get(on, "held-out training images")
 
 
 def hundredths(value) -> str:

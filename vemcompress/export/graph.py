@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx
@@ -60,11 +60,19 @@ def check_shapes(contract: Contract, size: tuple[int, int] | None = None) -> lis
     return shapes
 
 
-def check_float(model: nn.Module, exported: onnx.ModelProto, shapes: list[Shape], tolerance: float) -> float:
-    """The largest absolute difference on uniform noise in [-1, 1]; raises ExportError (7) above `tolerance`."""
+def check_float(
+    model: nn.Module,
+    exported: onnx.ModelProto,
+    shapes: list[Shape],
+    tolerance: float,
+    tell: Callable[[Shape], None] = lambda shape: None,
+) -> float:
+    """The largest absolute difference on uniform noise in [-1, 1]; raises ExportError (7) above `tolerance`. `tell`
+    hears of each shape before it is compared."""
     session, worst = _session(exported), 0.0
     generator = torch.Generator().manual_seed(0)
     for shape in shapes:
+        tell(shape)
         x = torch.rand(shape, generator=generator) * 2 - 1
         with torch.no_grad():
             expected = model(x).numpy()
@@ -79,13 +87,24 @@ def check_float(model: nn.Module, exported: onnx.ModelProto, shapes: list[Shape]
     return worst
 
 
-def check_uint8(model: nn.Module, exported: onnx.ModelProto, contract: Contract) -> tuple[int, list[Shape]]:
-    """The largest difference in levels and the N x H x W x C shapes compared; raises ExportError (7) above 1. The sizes
-    are odd on purpose: none is a multiple of what the network takes, one is smaller than its least."""
-    session, worst, unit, channels = _session(exported), 0, contract.unit, contract.in_channels
+def uint8_shapes(contract: Contract) -> list[Shape]:
+    """N x H x W x C of the checks, odd on purpose: no side is a multiple of what the network takes, one is smaller than
+    its least."""
+    unit, channels = contract.unit, contract.in_channels
+    return [(1, 7, 5, channels), (2, unit - 3, unit // 2 + 1, channels), (1, unit + 1, unit - 1, channels)]
+
+
+def check_uint8(
+    model: nn.Module,
+    exported: onnx.ModelProto,
+    contract: Contract,
+    tell: Callable[[Shape], None] = lambda shape: None,
+) -> int:
+    """The largest difference in levels; raises ExportError (7) above 1. `tell` as in `check_float`."""
+    session, worst = _session(exported), 0
     generator = torch.Generator().manual_seed(0)
-    shapes = [(1, 7, 5, channels), (2, unit - 3, unit // 2 + 1, channels), (1, unit + 1, unit - 1, channels)]
-    for shape in shapes:
+    for shape in uint8_shapes(contract):
+        tell(shape)
         image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         expected = uint8_reference(model, image, contract).numpy()
         levels = int(_difference(session, image.numpy(), expected))
@@ -95,7 +114,7 @@ def check_uint8(model: nn.Module, exported: onnx.ModelProto, contract: Contract)
                 "so no file was written."
             )
         worst = max(worst, levels)
-    return worst, shapes
+    return worst
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """`export_onnx`: one .onnx file that ONNX Runtime was seen to compute as PyTorch does, or no file at all."""
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from torch import nn
 from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
-from vemcompress.export.graph import check_float, check_shapes, check_uint8, trace
+from vemcompress.export.graph import Shape, check_float, check_shapes, check_uint8, trace, uint8_shapes
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.files import check_target, write_atomically
 from vemcompress.weights.loading import Loaded, load
@@ -62,8 +63,9 @@ def export_onnx(
     `model` is a network, which is not changed, or what `weights.loading.load` takes. The graph takes `x`, float32 N x C
     x H x W in [-1, 1], to `y`; with `uint8`, `image` to `result`, both uint8 N x H x W x C of any size. `size` (a side,
     or height and width, in pixels) is one more size to compare at. `metadata` (source, licence, ...) joins what the
-    file says of itself. An existing file is replaced only on success. Raises UsageError (2), ExportError (7: cannot be
-    exported, or differs from PyTorch by more than `tolerance`), OutputError (9), MemoryExhausted (6).
+    file says of itself. An existing file is replaced only on success. Events: {"event": "export", "stage", "done",
+    "total"}, the stage "trace", then "compare" for each shape, then "written". Raises UsageError (2), ExportError (7:
+    cannot be exported, or differs from PyTorch by more than `tolerance`), OutputError (9), MemoryExhausted (6).
     """
     path, tell = Path(path), on_event or (lambda event: None)
     if opset not in OPSETS:
@@ -81,13 +83,21 @@ def export_onnx(
                 "export it without uint8."
             )
         shapes = check_shapes(contract, _check_size(size, contract))
-        tell({"event": "export", "stage": "trace", "opset": opset})
+        checks, numbers = len(shapes) + (len(uint8_shapes(contract)) if uint8 else 0), itertools.count(1)
+
+        def stage(name: str, done: int, **more) -> None:
+            tell({"event": "export", "stage": name, "done": done, "total": checks + 2, **more})
+
+        def comparing(shape: Shape) -> None:
+            number = next(numbers)
+            stage("compare", number, number=number, checks=checks, shape=shape)
+
+        stage("trace", 0, opset=opset)
         graph = trace(network, contract, opset)
-        tell({"event": "export", "stage": "compare", "shapes": shapes})
-        difference, levels = check_float(network, graph, shapes, tolerance), None
+        difference, levels = check_float(network, graph, shapes, tolerance, comparing), None
         if uint8:
-            graph = wrap_uint8(graph, contract)
-            levels, shapes = check_uint8(network, graph, contract)
+            graph, shapes = wrap_uint8(graph, contract), uint8_shapes(contract)
+            levels = check_uint8(network, graph, contract, comparing)
         facts = _describe(network, contract, uint8) | (metadata or {})
         onnx.helper.set_model_props(graph, {key: str(value) for key, value in facts.items()})
         graph.producer_name, graph.producer_version = "vemcompress", __version__
@@ -95,7 +105,7 @@ def export_onnx(
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise MemoryExhausted(f"{path}: not enough memory to export and compare; compare at a smaller size.") from error
     write_atomically(path, data)
-    tell({"event": "export", "stage": "written", "path": str(path), "bytes": len(data)})
+    stage("written", checks + 2, path=str(path), bytes=len(data))
     ends, nodes = (facts["input"], facts["output"]), len(graph.graph.node)
     return ExportResult(path, opset, len(data), nodes, difference, levels, shapes, *ends, facts)
 

@@ -24,8 +24,8 @@ from vemcompress.weights.format import safetensors_bytes
 class Store:
     """Writes and takes up the state of a learner, its optimisers and its best checkpoint in a run's folder.
 
-    `learner` and `runner` are as in `training`. `recipe` is the recipe's name, `provenance` says where the teacher came
-    from, `paths` are the training images.
+    `learner`, `runner` and `health` are as in `training`. `recipe` is the recipe's name, `provenance` says where the
+    teacher came from, `paths` are the training images.
     """
 
     def __init__(
@@ -34,12 +34,13 @@ class Store:
         learner: nn.Module,
         runner,
         best: Best,
+        health,
         recipe: str,
         provenance: dict,
         paths: Sequence[Path],
         on_event: Event,
     ):
-        self.run, self.learner, self.runner, self.best = run, learner, runner, best
+        self.run, self.learner, self.runner, self.best, self.health = run, learner, runner, best, health
         self.recipe, self.provenance, self.on_event = recipe, provenance, on_event
         # What the training images are called, in their order, as one hash.
         self.images = hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()
@@ -60,6 +61,7 @@ class Store:
             "teacher_sha256": self.provenance.get("sha256"),
             "images": self.images,
             "best": self.best.state,
+            "health": self.health.state,
         }
         files = {f"{name}.safetensors": data for name, data in artifacts.items()}
         files["optimizers.safetensors"] = safetensors_bytes(self.runner.state())
@@ -85,7 +87,7 @@ class Store:
             _stored(module).load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
         self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
         state = json.loads((folder / "state.json").read_text())
-        self.best.state = state.get("best")
+        self.best.state, self.health.state = state.get("best"), state.get("health", {})
         if state.get("images", self.images) != self.images:
             message = "the images are not those that this run began with, so it will not end as an unbroken one would."
             self.on_event({"event": "warning", "message": message})

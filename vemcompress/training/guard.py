@@ -1,6 +1,7 @@
 """Stops a step whose losses or gradients are NaN or infinite, before its optimiser moves."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,10 +26,14 @@ class Guard:
 
     At once on a CPU. `deferred` on a GPU: reading a value there waits for all work that was given to it, so the flag
     stays on the device, where it holds the optimiser, and the host reads it a step later.
+
+    `watch` is told the finite terms of each update once they are on the host: the update, the step, names and values.
+    It may raise NumericalError too.
     """
 
     def __init__(self, deferred: bool):
         self.deferred = deferred
+        self.watch: Callable[[str, int, list[str], list[float]], None] | None = None
         self._waiting: list[_Verdict] = []
         self._current: list[_Verdict] = []
 
@@ -37,8 +42,7 @@ class Guard:
         on the device."""
         found = torch.cat((values, norm.detach().float().reshape(1)))
         if not self.deferred:
-            if not math.isfinite(found.sum().item()):
-                raise NumericalError(_complaint(update, step, names, found))
+            self._judge(_Verdict(update, step, names, found.cpu(), None))
             return None
         ready = None
         host = found.to("cpu", non_blocking=True)
@@ -56,9 +60,18 @@ class Guard:
         for verdict in due:
             if verdict.ready is not None:
                 verdict.ready.synchronize()
-            if not math.isfinite(verdict.values.sum().item()):
+            try:
+                self._judge(verdict)
+            except NumericalError:
                 self._waiting.clear()
-                raise NumericalError(_complaint(verdict.update, verdict.step, verdict.names, verdict.values))
+                raise
+
+    def _judge(self, verdict: _Verdict) -> None:
+        update, step, names, values = verdict.update, verdict.step, verdict.names, verdict.values
+        if not math.isfinite(values.sum().item()):
+            raise NumericalError(_complaint(update, step, names, values))
+        if self.watch:
+            self.watch(update, step, names, values.tolist()[:-1])
 
 
 def _complaint(update: str, step: int, names: list[str], found: Tensor) -> str:

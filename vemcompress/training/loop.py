@@ -18,20 +18,20 @@ from vemcompress.runs.store import Store
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event
 from vemcompress.training.compiling import as_written
+from vemcompress.training.health import Health, is_constant
 from vemcompress.training.learner import Learner
-from vemcompress.training.pace import WARM_UP, Limit, Pace
+from vemcompress.training.pace import WARM_UP, Estimate, Limit, Pace
 from vemcompress.training.settings import TrainSettings
 from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
-
-ESTIMATE_AFTER = 20
 
 
 class Trainer:
     """One run: everything that learns, where it is written, and how far it is.
 
     `name` is the recipe's. `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed ones
-    for pictures, whose first `columns` are given by title. `pick` scores the first artifact, to know the best.
+    for pictures, whose first `columns` are given by title, and `wanted` what shall become of them, where it is known:
+    a frozen teacher's images, or the ground truth. `pick` scores the first artifact, to know the best.
     `command` resumes the run. `limit` says when to leave; `stopped` is then "max_hours". Among several ranks each has a
     Trainer with the same state, and rank 0's alone writes.
     """
@@ -46,6 +46,7 @@ class Trainer:
         *,
         inputs: Tensor,
         columns: dict[str, Tensor],
+        wanted: Tensor | None = None,
         provenance: dict,
         device: torch.device,
         on_event: Event,
@@ -54,31 +55,38 @@ class Trainer:
         limit: Limit | None = None,
     ):
         self.settings, self.learner, self.stream, self.run = settings, learner, stream, run
-        self.inputs, self.columns = inputs, columns
+        self.inputs, self.columns, self.wanted = inputs, columns, wanted
         self.device, self.on_event, self.command = device, on_event, command
         self.step, self.limit = 0, limit or Limit()
         self.losses: dict[str, float] = {}
+        self.main: list[str] = []  # of these, the terms of the last update: the student's, where it learnt
         self.seconds_per_step: float | None = None
         self.stopped: str | None = None
         self.make_step = Stepper(learner, settings, device, stream.epoch_length)
         self.runner, self.timer = self.make_step.runner, self.make_step.timer
-        self.best = Best(run.best, pick)
-        self.store = Store(run, learner, self.runner, self.best, name, provenance, stream.paths, on_event)
+        self.best, self.health = Best(run.best, pick), Health(settings.strict, on_event)
+        self.runner.guard.watch = self.health.look
+        self.store = Store(run, learner, self.runner, self.best, self.health, name, provenance, stream.paths, on_event)
         self._signals = Signals(self._give_up if distributed.ranks() > 1 else None)
         self._timed = 0, 0.0  # the last step that the timing log covers, and the seconds until there
 
     def save(self) -> None:
         """Write a checkpoint, then the run's own copies. Raises OutputError; an earlier checkpoint stays."""
         self.runner.settle(wait=True)
+        if self._regular:
+            self._look_at_images()
         with as_written():
             better = self._regular and self.best.judge(self.store.main, self.step)
         logs = self._metrics, self._timing
         distributed.by_writer(lambda: self.store.write(self.step, better, logs))
 
     def restore(self) -> bool:
-        """Take up the newest whole checkpoint; False where there is none yet."""
+        """Take up the newest whole checkpoint; False where there is none yet. Raises NumericalError where it has
+        diverged and `train.strict` is set."""
         step = self.store.restore()
         self.step = step or 0
+        with self._told():
+            self.health.check()
         return step is not None
 
     @property
@@ -92,7 +100,7 @@ class Trainer:
         """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT or SIGTERM
         (then raises Interrupted). Raises RankLost where another rank stops."""
         distributed.broadcast(self.learner)
-        settings, self.pace = self.settings, self._pace()
+        settings, self.pace, self.estimate = self.settings, self._pace(), Estimate()
         told, heard, exact = self._told(), self._signals.heard(), devices.arithmetic(settings.precision)
         with told, heard, self._logs(), exact, closing(self.stream.iterate(self.step)) as batches:
             while self.step < settings.steps and not self.stopped:
@@ -190,9 +198,20 @@ class Trainer:
         values = dict(zip(losses, found.tolist(), strict=True))
         self._metrics.write({"step": self.step, "lr": self.settings.lr * self.make_step.factor, **values})
         self.losses = values
+        self.main = [self.runner.terms[u.name] for u in self.runner.updates if u.due(self.step)][-1]
         for update in self.runner.updates:
             if update.watch and (warning := update.watch(values)):
                 self.on_event({"event": "warning", "message": f"step {self.step}: {warning}"})
+
+    def _look_at_images(self) -> None:
+        """Whether what the run is for still makes different images of different inputs."""
+        name, network = next(iter(self.learner.artifacts().items()))
+        self.learner.eval()
+        with as_written():
+            inputs, wanted = self.inputs.to(self.device), self.wanted
+            constant = distributed.from_writer(lambda: is_constant(network, inputs, wanted))
+        self.learner.train()
+        self.health.look_at(name, constant, self.step)
 
     # -- talk ----------------------------------------------------------------------------------------------------
 
@@ -211,10 +230,10 @@ class Trainer:
         speed = {"seconds_per_step": pace.recent, "images_per_second": pace.images_per_second}
         if logged or pace.done == 1:
             self.on_event({
-                "event": "step", "step": self.step, "total": settings.steps, "losses": self.losses, **speed,
-                "remaining": pace.remaining,
+                "event": "step", "step": self.step, "total": settings.steps, "losses": self.losses,
+                "main": self.main, **speed, "remaining": pace.remaining,
             })  # fmt: skip
-        if pace.done == ESTIMATE_AFTER and self.step < settings.steps:
+        if (logged or pace.done == Estimate.AFTER) and self.estimate.is_news(pace):
             self.on_event(
                 {"event": "estimate", "seconds": pace.remaining, **speed, "memory": devices.peak_memory(self.device)}
             )

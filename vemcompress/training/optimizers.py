@@ -23,6 +23,7 @@ class Runner:
     ):
         self.updates, self.timer = updates, timer or Timer(device)
         self.guard = Guard(device.type == "cuda" if deferred is None else deferred)
+        self.terms: dict[str, list[str]] = {}  # the names of each update's loss terms, once it was applied
         self._held: list[tuple[Update, Tensor]] = []  # have their gradients, and wait for others that move with them
         _check(updates)
         self._learned = {update.name: [p for _, p in _parameters(update)] for update in updates}
@@ -53,6 +54,7 @@ class Runner:
         move either, and `settle` raises it.
         """
         terms = update.terms(out)
+        self.terms[update.name] = list(terms)
         values = torch.stack([t.detach().float().reshape(()) for t in terms.values()])
         parameters = [p for p in self._learned[update.name] if p.requires_grad]
         self._states[id(update.optimizer)].optimizer.zero_grad(set_to_none=True)

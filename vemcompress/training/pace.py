@@ -5,7 +5,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from statistics import fmean
+from statistics import fmean, median_low
 from time import perf_counter as now
 
 from vemcompress.errors import UsageError
@@ -21,6 +21,7 @@ When = int | Callable[[int], bool]  # at each how many-th step, or at which
 class Pace:
     """Seconds of the steps from `first` + 1 to `total`, of which the first few, which are slower, tell no rate.
 
+    The rate is the median of the last steps of a kind: a few that waited for a busy machine do not move it.
     `kind` says which steps are alike: phases, and updates that are due at each n-th step only, differ in speed.
     `images` are those of a step. `others`: what comes beside the steps, by name, and when.
     """
@@ -47,9 +48,9 @@ class Pace:
         self._left[kind] -= 1
         for name in self._irregular:
             self._irregular[name] -= self.due(name, self.step)
-        self._recent.append(seconds)
+        self._recent.append((kind, seconds))
         if self.done == WARM_UP + 1:
-            self._recent = _Window([seconds])
+            self._recent = _Window([(kind, seconds)])
         if self.done > WARM_UP:
             self.spent += seconds
             self._kinds[kind].append(seconds)
@@ -68,8 +69,8 @@ class Pace:
 
     @property
     def recent(self) -> float | None:
-        """Seconds a step, of the last ones."""
-        return fmean(self._recent) if self.done > WARM_UP else None
+        """Seconds a step, of the last ones, each taken for the median of its kind."""
+        return fmean(self._typical(kind) for kind, _ in self._recent) if self.done > WARM_UP else None
 
     @property
     def images_per_second(self) -> float | None:
@@ -78,7 +79,7 @@ class Pace:
     @property
     def slowest(self) -> float:
         """Seconds of the slowest of the last steps."""
-        return max(self._recent)
+        return max(seconds for _, seconds in self._recent)
 
     @property
     def remaining(self) -> float | None:
@@ -86,10 +87,12 @@ class Pace:
         if self.recent is None:
             return None
         seconds = sum(
-            count * (fmean(self._kinds[kind]) if kind in self._kinds else self.recent)
-            for kind, count in self._left.items()
+            count * (self._typical(kind) if kind in self._kinds else self.recent) for kind, count in self._left.items()
         )
         return seconds + sum(self.seconds.get(name, 0.0) * self._times(name) for name in self.others)
+
+    def _typical(self, kind: Hashable) -> float:
+        return median_low(self._kinds[kind])
 
     def due(self, name: str, step: int) -> bool:
         """Whether something that comes beside the steps does so after this one; what is regular does after the last."""
@@ -100,6 +103,27 @@ class Pace:
         """How often it is still to come."""
         when = self.others[name]
         return self._irregular[name] if callable(when) else math.ceil(self.total / when) - self.step // when
+
+
+class Estimate:
+    """When to tell how long a run still takes: after 20 steps, and again where it proves wrong by half and by more than
+    10 seconds."""
+
+    AFTER, FACTOR, SECONDS = 20, 1.5, 10
+
+    def __init__(self):
+        self._ends: float | None = None
+
+    def is_news(self, pace: Pace) -> bool:
+        """Asked after a step; where it is news, it counts as told."""
+        if pace.done < self.AFTER or pace.step == pace.total or pace.remaining is None:
+            return False
+        left, told = pace.remaining, None if self._ends is None else self._ends - now()
+        few, many = (left, left) if told is None else sorted((left, told))
+        if told is not None and (many - few <= self.SECONDS or many <= self.FACTOR * few):
+            return False
+        self._ends = now() + left
+        return True
 
 
 class Limit:

@@ -20,6 +20,8 @@ class TrainSettings(BaseSettings):
 
     `teacher_cache`: N > 0 gives each image N fixed views instead of a new crop and flip at each sample, and keeps on
     disk what a frozen teacher makes of them. That is another augmentation than the published one, and a weaker one.
+
+    `strict`: a run that diverges ends with an error, where it would go on with a warning: see `health`.
     """
 
     replaces: ClassVar = {"steps": ("epochs",), "epochs": ("steps",)}
@@ -43,3 +45,4 @@ class TrainSettings(BaseSettings):
     segmenter: str | None = None
     inception: str | None = None
     teacher_cache: int = Field(0, ge=0, le=10_000)
+    strict: bool = False

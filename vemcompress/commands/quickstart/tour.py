@@ -69,8 +69,8 @@ def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_
     before = evaluate(untrained, teacher, tests, size=size, device=where, on_event=on_event)
 
     stage("4/6  Exporting to ONNX, checked against PyTorch")
-    exported = export_onnx(student.cpu(), out / "student.onnx")
-    export_onnx(student, out / "student_uint8.onnx", uint8=True)
+    exported = export_onnx(student.cpu(), out / "student.onnx", on_event=on_event)
+    export_onnx(student, out / "student_uint8.onnx", uint8=True, on_event=on_event)
 
     stage("5/6  Generating with ONNX Runtime")
     generate(out / "student.onnx", out / "images" / "testA", out / "nights")

@@ -1,0 +1,151 @@
+"""What a person sees while the library works: lines that fit the terminal, stages, and numbers that can be read."""
+
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console as Rich
+from toys import TOY, toy_teacher
+
+from vemcompress.commands.distill import distill
+from vemcompress.console.bar import Bar
+from vemcompress.console.talk import Talk
+from vemcompress.console.words import short
+from vemcompress.export.latency import bench
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LOSSES = {"energy": -0.0181, "energy_magnitude": 0.000692, "ssim": 9.81, "tv": 0.159, "recon": 4.5, "channel": 0.0532}
+STEP = {
+    "event": "step", "step": 1200, "total": 20000, "losses": LOSSES, "main": ["ssim", "tv", "recon", "channel"],
+    "seconds_per_step": 0.065, "images_per_second": 15.3, "remaining": 3725.0,
+}  # fmt: skip
+WHOLE = ["0.065 s/step", "loss 14.5", "ssim 9.81", "tv 0.159", "recon 4.5", "channel 0.0532"]
+UP = "\x1b[1A"
+
+
+def terminal(width: int) -> Rich:
+    return Rich(file=io.StringIO(), force_terminal=True, width=width, height=24, _environ={})
+
+
+def lines(console: Rich) -> list[str]:
+    """The lines of the last drawing, without colours."""
+    last = console.file.getvalue().split("\x1b[2K")[-1]
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last).strip("\r\n").splitlines()
+
+
+def drawn(width: int, event: dict = STEP) -> list[str]:
+    talk = Talk()
+    talk.err = terminal(width)
+    with talk.talking() as on_event:
+        on_event(event)
+    return lines(talk.err)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_the_line_of_losses_fits_the_terminal_and_cuts_no_number(width):
+    bar, below = drawn(width)
+    assert len(bar) <= width and len(below) <= width
+    shown = below.split("  ")
+    assert shown == WHOLE[: len(shown)]
+    assert len(shown) == len(WHOLE) or len("  ".join([below, WHOLE[len(shown)]])) > width
+    assert "1200/20000" in bar and ("1 h 02 min left" in bar) == (width >= 40)
+
+
+def test_a_plain_line_names_the_main_terms_alone(capsys):
+    talk = Talk()
+    talk._on_event(STEP | {"step": 2000})
+    line = capsys.readouterr().err
+    assert "loss 14.5  ssim 9.81  tv 0.159  recon 4.5  channel 0.0532" in line and "energy" not in line
+
+
+@pytest.mark.parametrize(("narrow", "rows"), [(120, 2), (79, 2), (40, 4), (20, 8)])
+def test_a_terminal_that_became_narrower_keeps_no_ghost_of_the_bar(narrow, rows):
+    """It has broken the lines that were drawn, of 72 and 71 cells, into more."""
+    console = terminal(80)
+    bar = Bar("training", 20000, console)
+    bar.auto_refresh = False
+    bar.start()
+    bar.update(1200, ["15.3 images/s", "1 h 02 min left"], WHOLE)
+    assert [len(line) for line in lines(console)] == [72, 71]
+    console.file.truncate(console.file.seek(0))
+    console.width = narrow
+    bar.refresh()
+    assert console.file.getvalue().count(UP) == rows - 1
+    bar.stop()
+
+
+def test_without_colours_the_bar_still_shows_how_far_it_is():
+    console = Rich(file=io.StringIO(), force_terminal=True, width=80, no_color=True, _environ={})
+    bar = Bar("measuring", 4, console)
+    bar.start()
+    bar.update(1, [])
+    bar.stop()
+    assert lines(console) == ["measuring " + 5 * "━" + 15 * "─" + " 1/4"]
+
+
+# -- numbers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(999, "999"), (999_500, "1 M"), (56_835_440_640, "56.8 G"), (733_986_816, "734 M"), (2_500_000_000_000, "2.5 T")],
+)
+def test_a_large_count_has_three_digits(count, text):
+    assert short(count) == text
+
+
+def test_inspect_tells_people_and_programs_the_macs(call, inputs):
+    code, out, _ = call("inspect", inputs[0])
+    assert code == 0 and re.search(r"macs +true [\d.]+ M, paper [\d.]+ M, paper_norm [\d.]+ M", out)
+    _, out, _ = call("inspect", inputs[0], "--json")
+    assert all(type(count) is int and count > 1e6 for count in json.loads(out)["macs"].values())
+
+
+@pytest.mark.parametrize(("held_out", "images"), [(0, 4), (1, 1)])
+def test_a_run_that_picked_no_best_tells_its_quality_and_on_which_images(inputs, tmp_path, held_out, images):
+    settings = [*TOY, f"data.held_out={held_out}", "train.best_by=none"]
+    result = distill(inputs[0], data=inputs[1], out=tmp_path / "run", overrides=settings, device="cpu")
+    assert result.quality["on"] == ("held_out" if held_out else "training")
+    assert result.quality["images"] == images and result.best is None
+    assert 0 < result.quality["metrics"]["ssim_teacher"] < 1 and result.quality["metrics"]["psnr_teacher"] > 0
+
+
+@pytest.mark.parametrize(
+    ("held_out", "text"), [(0, r"quality +ssim_teacher 0\.\d+, psnr_teacher \S+ on 4 of the training images"),
+                           (1, r"best +step \d, ssim_teacher \S+ on held-out training images")]
+)  # fmt: skip
+def test_the_result_of_a_run_shows_its_best_or_its_quality(call, inputs, tmp_path, held_out, text):
+    settings = [f"--set={override}" for override in (*TOY, f"data.held_out={held_out}")]
+    code, out, _ = call("distill", "--teacher", inputs[0], "--data", inputs[1], "--out", tmp_path / "run", *settings)
+    assert code == 0 and re.search(text, out)
+
+
+# -- stages ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_export_tells_its_stages_and_nothing_with_quiet(call, inputs, tmp_path):
+    code, _, err = call("export", inputs[0], "--onnx", tmp_path / "a.onnx", "--uint8")
+    assert code == 0
+    told = [line for line in err.splitlines() if line.startswith("export ")]
+    checks = [f"export    checking parity with PyTorch, {n} of 5" for n in range(1, 6)]
+    assert told == ["export    exporting the graph, which takes up to a minute", *checks, "export    written"]
+    assert call("export", inputs[0], "--onnx", tmp_path / "b.onnx", "--quiet")[2] == ""
+
+
+def test_on_a_terminal_a_latency_is_measured_too():
+    talk = Talk()
+    talk.err = terminal(80)
+    with talk.talking() as on_event:
+        bench(toy_teacher(), size=32, repeats=1, warmup=0, runtimes=("torch",), on_event=on_event)
+    assert lines(talk.err) == ["measuring torch"]
+
+
+def test_on_a_terminal_an_export_is_one_bar():
+    talk = Talk()
+    talk.err = terminal(80)
+    with talk.talking() as on_event:
+        on_event({"event": "export", "stage": "trace", "done": 0, "total": 4, "opset": 18})
+        on_event({"event": "export", "stage": "compare", "done": 2, "total": 4, "number": 2, "checks": 2})
+    assert lines(talk.err) == ["export " + 10 * "━" + 10 * "─" + " 2/4  checking parity with PyTorch, 2 of 2"]

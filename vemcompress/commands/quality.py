@@ -1,0 +1,38 @@
+"""How near a network came on a few images, where no best checkpoint was picked that would say it."""
+
+import torch
+
+from vemcompress.commands import parts
+from vemcompress.commands.facts import Facts
+from vemcompress.errors import InputError
+from vemcompress.networks.base import Generator
+from vemcompress.training.compiling import as_written
+
+IMAGES = 8
+
+
+def quality(facts: Facts, network: Generator, device: torch.device) -> dict | None:
+    """Mean SSIM and PSNR to the frozen teacher, or else to the ground truth, over at most 8 images, spread over those
+    that are held out, or over the training images where none are: {"on", "images", "metrics"}.
+
+    None where there is neither teacher nor ground truth, or the images cannot be read any more.
+    """
+    from vemcompress.evaluation.fidelity import WINDOW, psnr, ssim  # late: evaluation takes a second to import
+
+    images, channels = facts.held_out or facts.images, facts.original.channels
+    try:
+        inputs, targets = images.spread(IMAGES).views(channels, IMAGES)
+    except InputError:
+        return None
+    with as_written():
+        if facts.gan is None:
+            against, wanted = "teacher", parts.at_work(facts.original, inputs, device)
+        elif targets is not None:
+            against, wanted = "target", targets.to(device)
+        else:
+            return None
+        made = parts.at_work(network, inputs, device)
+    kinds = {"ssim": ssim, "psnr": psnr} if facts.plan.data.size >= WINDOW else {"psnr": psnr}
+    a, b = ((images.cpu() + 1) / 2 for images in (made, wanted))
+    found = {f"{kind}_{against}": measure(a, b).mean().item() for kind, measure in kinds.items()}
+    return {"on": "held_out" if facts.held_out else "training", "images": len(inputs), "metrics": found}

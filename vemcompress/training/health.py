@@ -1,0 +1,104 @@
+"""Tells when a run has diverged while every number is still finite: losses that explode, images that are all alike."""
+
+import torch
+from torch import Tensor, nn
+
+from vemcompress.errors import NumericalError
+from vemcompress.system.events import Event
+from vemcompress.training.learner import one_by_one
+
+FIRST = 5  # values of a loss that make its first mean
+FACTOR = 1e4  # a loss beyond so many times its first mean diverges
+JUMP = 100  # a value beyond so many times the mean until then does not join it
+SHARE, LEAST = 0.01, 0.01  # the first mean counts as at least this share of the first total, and at least this much
+LEVEL = 2 / 255  # one level of 8 bits, in [-1, 1]
+
+
+class Health:
+    """Watches every update's loss terms at every step, and a network's images now and then; warns once of each kind.
+
+    A loss diverges beyond 1e4 times its first mean: the mean size of its first 5 values, without those that are over
+    100 times the mean of the ones before, so that a run that is ruined at once is not measured with its ruins. A term
+    that begins near 0, as one with a ramp does, is measured with 0.01, or with a hundredth of its update's first total
+    if that is more. The total is that of the terms' sizes, so that terms of opposite signs do not hide each other.
+
+    `found`: by kind, "loss" or "output", what was told of it: `step`, `what`, `message`, and of a loss its `value` and
+    `first` mean. `strict`: raise NumericalError instead. `state` is kept in checkpoints, so that a resumed run judges
+    as an unbroken one.
+    """
+
+    def __init__(self, strict: bool, on_event: Event):
+        self.strict, self.on_event = strict, on_event
+        self.found: dict[str, dict] = {}
+        self._first: dict[str, dict[str, list]] = {}  # by update and term: the sum of the first sizes, their number
+
+    @property
+    def state(self) -> dict:
+        """Plain values for JSON."""
+        return {"found": self.found, "first": self._first}
+
+    @state.setter
+    def state(self, state: dict) -> None:
+        try:
+            self._first = {
+                update: {name: [float(total), max(1, int(count))] for name, (total, count) in known.items()}
+                for update, known in state["first"].items()
+            }
+            self.found = {kind: dict(found, message=str(found["message"])) for kind, found in state["found"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError):  # of a release that kept none
+            self.found, self._first = {}, {}
+
+    def look(self, update: str, step: int, names: list[str], values: list[float]) -> None:
+        """Judge the finite terms of an update. Raises NumericalError where it is `strict`."""
+        if "loss" in self.found:
+            return
+        known = self._first.setdefault(update, {})
+        sizes = dict(zip(names, map(abs, values), strict=False))
+        sizes["total"] = sum(sizes.values())
+        means = {name: total / count for name, (total, count) in known.items()}
+        floor = max(LEAST, SHARE * means.get("total", 0.0))
+        ratios = {name: sizes[name] / max(mean, floor) for name, mean in means.items() if name in sizes}
+        worst = max(ratios, key=ratios.get, default=None)
+        if worst is not None and ratios[worst] > FACTOR:
+            what = f"the {update} update's loss " + ("in total" if worst == "total" else f"term '{worst}'")
+            size, first = sizes[worst], means[worst]
+            told = f"{what} is {size:.3g}, over {FACTOR:,.0f} times its first mean ({first:.3g})"
+            self._tell("loss", step, what, told, value=size, first=first)
+            return
+        for name, size in sizes.items():
+            total, count = known.get(name, (0.0, 0))
+            if count < FIRST and ratios.get(name, 0.0) <= JUMP:
+                known[name] = [total + size, count + 1]
+
+    def look_at(self, name: str, constant: bool, step: int) -> None:
+        """Judge a network by whether it `is_constant`. Raises NumericalError where it is `strict`."""
+        if constant and "output" not in self.found:
+            self._tell("output", step, name, f"the {name} makes the same image of different inputs")
+
+    def check(self) -> None:
+        """Raises NumericalError where it is `strict` and a run that goes on has diverged before."""
+        if self.strict and self.found:
+            raise NumericalError(next(iter(self.found.values()))["message"])
+
+    def _tell(self, kind: str, step: int, what: str, told: str, **more: float) -> None:
+        message = (
+            f"step {step}: {told}, so the run has diverged; start a new one with a lower train.lr or gan.lr, or with a "
+            "lower weight."
+        )
+        if self.strict:
+            raise NumericalError(f"{message} The last checkpoint is kept.")
+        self.found[kind] = {"step": step, "what": what, "message": message, **more}
+        self.on_event({"event": "diverged", "kind": kind, **self.found[kind]})
+
+
+@torch.no_grad()
+def is_constant(network: nn.Module, inputs: Tensor, wanted: Tensor | None = None) -> bool:
+    """Whether a network in evaluation mode makes the same images, to half a level of 8 bits, of inputs B x C x H x W
+    that differ by several levels, as the images do that are `wanted` of it, where these are known."""
+    differ = all(_spread(images) > 8 * LEVEL for images in (inputs, wanted) if images is not None)
+    return differ and _spread(one_by_one(network, inputs)) < LEVEL / 2
+
+
+def _spread(images: Tensor) -> float:
+    """The largest difference between images at one place."""
+    return (images.amax(0) - images.amin(0)).max().item()
