@@ -15,6 +15,7 @@ _FACE = {
     "distill": "vemcompress.commands.distill",
     "teach": "vemcompress.commands.teach",
     "prune": "vemcompress.commands.prune",
+    "search": "vemcompress.commands.search",
     "evaluate": "vemcompress.commands.evaluate",
     "distill_seeds": "vemcompress.commands.seeds",
     "evaluate_seeds": "vemcompress.commands.seeds",

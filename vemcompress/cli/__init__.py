@@ -29,6 +29,7 @@ COMMANDS = {
     "distill": train.distill,
     "teach": train.teach,
     "prune": use.prune,
+    "search": use.search,
     "eval": measure.evaluate,
     "stats": measure.stats,
     "export": use.export,
@@ -44,7 +45,7 @@ recipes_app.command("show")(measure.recipes_show)
 app.add_typer(recipes_app, name="recipes")
 
 
-SPREAD = ("distill", "teach", "eval")  # over the processes that torchrun started
+SPREAD = ("distill", "teach", "search", "eval")  # over the processes that torchrun started
 
 
 @app.callback()
