@@ -133,6 +133,7 @@ def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> 
 def _old(path: str | Path, overrides: Sequence[str]) -> tuple[Series, Path]:
     """The folder, and the recipe for runs that are missing."""
     folder = Series.read(path, "seeds")
+    folder.check_existing()
     begun = folder.begun()
     if not begun:
         raise InputError(f"{path}: none of its runs has begun; start them anew, with --seeds and --out {path}.")
