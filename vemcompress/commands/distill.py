@@ -178,6 +178,7 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
     names = [name for name in folder.items if name not in folder.skipped]
     for name in names:
         folder.check_there(name)
+        opening.check_moved(folder.run(name), given.teacher, plan.teacher.source)
     open_ = [name for name in names if name not in folder.done] or names[-1:]
     changes: dict[str, list[str]] = {name: [] for name in open_}
     for override in overrides:

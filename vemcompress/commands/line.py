@@ -183,7 +183,7 @@ def known(
 def parameters_of(made: dict, name: str) -> int:
     """How many a network has by environment.json. Raises KeyError and TypeError where that does not tell."""
     found = made[name]["parameters"]
-    if type(found) is not int:
+    if type(found) is not int or found < 1:
         raise TypeError(f"{name} has {found!r:.40} parameters")
     return found
 

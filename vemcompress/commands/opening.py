@@ -17,11 +17,11 @@ from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import read_json
+from vemcompress.system.files import read_json, sha256_file
 from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
-from vemcompress.weights.loading import Loaded
+from vemcompress.weights.loading import Loaded, weights_of
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
 # student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
@@ -218,10 +218,28 @@ def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = 
         on_event({"event": "warning", "message": told})
         return
     if loaded is not None and before != loaded.sha256:
-        raise InputError(
-            f"{loaded.source}: is not the teacher that {run.path} began with (SHA-256 {loaded.sha256[:12]}, then "
-            f"{before[:12]}); put that file back, or start a new run."
-        )
+        raise _another_teacher(loaded.source, run, loaded.sha256, before)
+
+
+def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) -> None:
+    """Raises InputError where a run that began with the teacher of `source` would be joined by runs with another, the
+    file `teacher`."""
+    if teacher is None or is_hub(str(teacher)):
+        return
+    try:
+        before = read_json(run.environment)["teacher"]
+        known = before["sha256"] if before["source"] == source else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # its own resume says what is wrong with it
+    if known is not None and (found := sha256_file(weights_of(Path(teacher)))) != known:
+        raise _another_teacher(teacher, run, found, str(known))
+
+
+def _another_teacher(source: str | Path, run: RunFolder, found: str, before: str) -> InputError:
+    return InputError(
+        f"{source}: is not the teacher that {run.path} began with (SHA-256 {found[:12]}, then {before[:12]}); put that "
+        "file back, or start a new run."
+    )
 
 
 def _absolute(path: str | Path) -> str:

@@ -126,7 +126,12 @@ def known(run: RunFolder) -> PruneResult | None:
     """The result of a run that has been pruned; None where it is not done."""
     try:
         found = read_json(run.environment)["pruned"]
-        widths = {name: tuple(counts) for name, counts in found.pop("widths").items()}
+        widths = {name: (int(kept), int(size)) for name, (kept, size) in found.pop("widths").items()}
+        sides, convention = ("before", "after"), found["convention"]
+        numbers = [found["target"], *(found[side]["macs"][convention] for side in sides)]
+        numbers += [line.parameters_of(found, side) for side in sides]
+        if any(type(number) is not int for number in numbers):
+            raise TypeError("counts that are no numbers")
         return PruneResult(**found | {"out": str(run.student)}, widths=widths) if run.student.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

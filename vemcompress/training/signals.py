@@ -12,8 +12,8 @@ PATIENCE = 15.0  # seconds; torchrun kills what has not left 30 seconds after it
 
 
 class Signals:
-    """A signal ends the run after the step in hand, a second one at once; but for SIGHUP, which the system and the shell
-    each send where a connection is lost. `number` is what came, 0 before.
+    """A signal ends the run after the step in hand, a second one at once, but not a second SIGHUP: where a connection
+    is lost the system and the shell each send one. `number` is what came, 0 before.
 
     `stuck`, where it is given, is called in a thread of its own when the main one has not seen a signal for `PATIENCE`:
     it may wait on a device for another rank that is gone, where no Python runs.
