@@ -29,7 +29,7 @@ from vemcompress.runs.log import damage, last
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import distributed
 from vemcompress.system.events import Event
-from vemcompress.system.files import read_json
+from vemcompress.system.files import is_count, read_json
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
 from vemcompress.weights.folder import Made
@@ -183,7 +183,7 @@ def known(
 def parameters_of(made: dict, name: str) -> int:
     """How many a network has by environment.json. Raises KeyError and TypeError where that does not tell."""
     found = made[name]["parameters"]
-    if type(found) is not int or found < 1:
+    if not is_count(found) or not found:
         raise TypeError(f"{name} has {found!r:.40} parameters")
     return found
 

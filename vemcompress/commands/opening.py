@@ -224,8 +224,8 @@ def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = 
 def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) -> None:
     """Raises InputError where a run that began with the teacher of `source` would be joined by runs with another, the
     file `teacher`."""
-    if teacher is None or is_hub(str(teacher)):
-        return
+    if teacher is None or is_hub(str(teacher)) or not Path(teacher).exists():
+        return  # who needs it says that it is not there
     try:
         before = read_json(run.environment)["teacher"]
         known = before["sha256"] if before["source"] == source else None

@@ -17,7 +17,7 @@ from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import check_target, output_error, read_json, write_atomically
+from vemcompress.system.files import check_target, is_count, output_error, read_json, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
@@ -130,7 +130,7 @@ def known(run: RunFolder) -> PruneResult | None:
         sides, convention = ("before", "after"), found["convention"]
         numbers = [found["target"], *(found[side]["macs"][convention] for side in sides)]
         numbers += [line.parameters_of(found, side) for side in sides]
-        if any(type(number) is not int for number in numbers):
+        if not all(map(is_count, numbers)):
             raise TypeError("counts that are no numbers")
         return PruneResult(**found | {"out": str(run.student)}, widths=widths) if run.student.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from vemcompress.errors import InputError
-from vemcompress.system.files import output_error, read_json, read_text, write_atomically
+from vemcompress.system.files import is_count, output_error, read_json, read_text, write_atomically
 from vemcompress.weights.folder import made
 
 
@@ -37,10 +37,11 @@ def checked(said) -> dict:
     """What best.json or a checkpoint says of the best. Raises ValueError where it cannot be that."""
     if not isinstance(said, dict):
         raise ValueError("it is no table")
-    for key, kind in {"step": int, "metric": str, "value": int | float, "on": str}.items():
-        value = said.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{key!r} is {value!r:.40}")
+    step, value = said.get("step"), said.get("value")
+    fits = {"step": is_count(step), "value": isinstance(value, float) or is_count(value)}
+    fits |= {key: isinstance(said.get(key), str) for key in ("metric", "on")}
+    if wrong := [key for key, fit in fits.items() if not fit]:
+        raise ValueError(f"{wrong[0]!r} is {said.get(wrong[0])!r:.40}")
     return said
 
 
@@ -108,7 +109,7 @@ def _last_step(checkpoints: Path) -> int | None:
     try:
         newest = read_text(checkpoints / "latest").strip()
         step = read_json(checkpoints / Path(newest).name / "state.json")["step"]
-        return step if type(step) is int else None
+        return step if is_count(step) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # checkpoints may have been removed to save room; the network itself is still whole
 

@@ -18,6 +18,7 @@ from vemcompress.system.events import Event, silent
 from vemcompress.system.files import (
     LARGE,
     SMALL,
+    is_count,
     open_regular,
     output_error,
     read_bytes,
@@ -134,7 +135,7 @@ def _is_partial(checkpoint: Path) -> bool:
 
 
 def _has_step(state) -> bool:
-    return isinstance(state, dict) and type(state.get("step")) is int and state["step"] >= 0
+    return isinstance(state, dict) and is_count(state.get("step"))
 
 
 def tensors_from(path: Path) -> dict[str, Tensor]:

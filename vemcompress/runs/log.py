@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vemcompress.errors import InputError, OutputError
-from vemcompress.system.files import LARGE, is_same, open_own, open_regular, output_error, parse_json
+from vemcompress.system.files import LARGE, is_count, is_same, open_own, open_regular, output_error, parse_json
 
 LONGEST = 1 << 20  # bytes of a line
 
@@ -111,9 +111,8 @@ def _values(line: bytes) -> dict | None:
         values = parse_json(line)
     except ValueError:
         return None
-    step = values.get("step") if isinstance(values, dict) else None
-    return values if type(step) is int and step >= 0 else None
+    return values if isinstance(values, dict) and is_count(values.get("step")) else None
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or is_count(value)

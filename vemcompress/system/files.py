@@ -95,6 +95,11 @@ def read_json(path: str | Path, limit: int = SMALL) -> Any:
     return parse_json(read_bytes(path, limit))
 
 
+def is_count(value: Any) -> bool:
+    """Whether what a JSON file says is a number of steps, of parameters, of bytes: whole, from 0 to 2^63."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
 def _refused(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON number")
 
