@@ -15,6 +15,7 @@ from toys import TOY, toy_images, toy_teacher_file
 
 import vemcompress
 from vemcompress.commands.distill import distill
+from vemcompress.commands.opening import check_moved
 from vemcompress.errors import InputError, Interrupted, OutputError, UsageError, VemError
 from vemcompress.runs import checkpoint, log
 from vemcompress.runs.best import look
@@ -152,6 +153,14 @@ def test_a_damaged_newest_checkpoint_is_told_with_the_one_that_is_taken(run):
     (told,) = resumed(run)
     assert "step-000002: student.safetensors does not match its sum" in told
     assert "going on from step-000001" in told
+
+
+def test_checkpoints_that_are_gone_are_told(run):
+    shutil.rmtree(run / "checkpoints/step-000002")
+    assert "step-000002: is gone; going on from step-000001" in resumed(run)[0]
+    shutil.rmtree(run / "checkpoints/step-000001")
+    shutil.rmtree(run / "checkpoints/step-000002")
+    assert "step-000002: is gone; no other is left, so starting anew." in resumed(run)[0]
 
 
 @pytest.mark.parametrize(
@@ -373,6 +382,13 @@ def test_teacher_and_data_that_have_moved_are_given_on_resume(call, tmp_path):
     assert (code, "is not the teacher" in said) == (4, True)
 
 
+def test_runs_that_are_missing_get_the_teacher_that_the_others_began_with(inputs, made, tmp_path):
+    other = toy_teacher_file(tmp_path / "other.safetensors", seed=1)
+    with pytest.raises(InputError, match="is not the teacher that"):
+        check_moved(RunFolder(made), other, str(inputs[0]))
+    check_moved(RunFolder(made), shutil.copy(inputs[0], tmp_path / "moved.safetensors"), str(inputs[0]))
+
+
 def test_what_needs_no_teacher_is_measured_where_it_is_gone(inputs, run, call):
     text = (run / "recipe.toml").read_text()
     (run / "recipe.toml").write_text(text.replace(str(inputs[0]), "/nowhere/teacher.pth"))
@@ -394,7 +410,9 @@ def test_a_best_network_that_was_never_picked_says_why(inputs, run, call):
     ):
         code, _, said = call(command[0], run / "best/student.safetensors", *command[1:])
         assert code == 4
-        assert f"no image was held out (data.held_out, train.best_by); take the last one, {run}/student" in said
+        assert (
+            f"no image was held out (data.held_out) or train.best_by is none; take the last one, {run}/student" in said
+        )
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------

@@ -77,17 +77,21 @@ def latest(folder: Path, needed: Collection[str] = NEEDED, on_event: Event = sil
     """
     candidates, named = list(reversed(_steps(folder))), _pointed(folder)
     candidates.sort(key=lambda path: path.name != named)
-    found = f"{folder / named}: is gone" if candidates and named not in (None, candidates[0].name) else None
+    lost = named is not None and named not in [path.name for path in candidates]
+    told, whole = f"{folder / named}: is gone" if lost else "", None
     for candidate in candidates:
         if not (wrong := damage(candidate, needed)):
-            if found:
-                message = f"{found}; going on from {candidate.name}, the newest checkpoint that is whole."
-                on_event({"event": "warning", "message": message})
-            return candidate
-        found = found or f"{candidate}: {wrong}"
-    if candidates:
-        raise InputError(f"{found}; no other checkpoint is whole. Start a new run.")
-    return None
+            whole = candidate
+            break
+        told = told or f"{candidate}: {wrong}"
+    if candidates and whole is None:
+        raise InputError(f"{told}; no other checkpoint is whole. Start a new run.")
+    if told:
+        taken = (
+            f"going on from {whole.name}, the newest that is whole" if whole else "no other is left, so starting anew"
+        )
+        on_event({"event": "warning", "message": f"{told}; {taken}."})
+    return whole
 
 
 def _pointed(folder: Path) -> str | None:

@@ -45,8 +45,8 @@ def never_picked(path: Path) -> str | None:
     if path.stem != told.gives or not (last := run / f"{told.gives}.safetensors").is_file():
         return None
     return (
-        f"{path}: this run has picked no best checkpoint, because no image was held out (data.held_out, "
-        f"train.best_by); take the last one, {last}."
+        f"{path}: no best checkpoint was picked in this run, because no image was held out (data.held_out) or "
+        f"train.best_by is none; take the last one, {last}."
     )
 
 
