@@ -176,6 +176,14 @@ def test_a_recipe_that_was_changed_since_is_refused_until_it_is_accepted(run, ol
     assert resumed(run) == []
 
 
+def test_a_checkpoint_that_does_not_fit_the_recipe_is_one_sentence(run):
+    text = (run / "recipe.toml").read_text().partition("# SHA-256")[0]
+    assert "channels = 2" in text
+    (run / "recipe.toml").write_text(text.replace("channels = 2", "channels = 3"))
+    with pytest.raises(InputError, match="step-000002: does not fit this run"):
+        distill(resume=run, device="cpu")
+
+
 @pytest.mark.parametrize("name", ["environment.json", "run.json"])
 def test_a_run_goes_on_without_what_is_only_told(run, name):
     (run / name).write_text("[" * 100_000)

@@ -15,7 +15,7 @@ from vemcompress.runs import checkpoint
 from vemcompress.runs.best import Best, checked
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import Log, NoLog
-from vemcompress.system import distributed
+from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event
 from vemcompress.system.files import LARGE, read_bytes, read_json, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
@@ -97,12 +97,15 @@ class Store:
     def _take_up(self, folder: Path, modules: dict[str, nn.Module]) -> tuple[dict, dict[str, bytes]]:
         """What a checkpoint's state.json says, and the files of the run's own networks."""
         try:
-            for name, module in modules.items():
-                _stored(module).load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
-            self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
-            state = read_json(folder / "state.json")
-            self.best.state = None if state.get("best") is None else checked(state["best"])
-            artifacts = {name: read_bytes(folder / f"{name}.safetensors", LARGE) for name in self.learner.artifacts()}
+            with devices.memory_errors("go on with the run where there is more of it."):
+                for name, module in modules.items():
+                    _stored(module).load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
+                self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
+                state = read_json(folder / "state.json")
+                self.best.state = None if state.get("best") is None else checked(state["best"])
+                artifacts = {
+                    name: read_bytes(folder / f"{name}.safetensors", LARGE) for name in self.learner.artifacts()
+                }
         except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
