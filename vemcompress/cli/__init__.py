@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from vemcompress.cli import bench, measure, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 from vemcompress.system import launch
+from vemcompress.system.interrupts import heeded
 
 __all__ = ["app", "main"]
 
@@ -72,14 +74,15 @@ def _leave(number: int, frame) -> None:
     """
     if launch.number():
         os._exit(130)
-    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
-    os.write(2, f"{cursor}error: interrupted.\n".encode())
+    with suppress(OSError):  # after SIGHUP the terminal is gone
+        cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
+        os.write(2, f"{cursor}error: interrupted.\n".encode())
     os._exit(130)
 
 
 def main() -> None:
     """Entry point: turns an expected failure into one sentence and its exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in heeded():
         signal.signal(number, _leave)
     flags = [flag for flag in GLOBAL_FLAGS if flag in sys.argv]
     arguments = flags + [a for a in sys.argv[1:] if a not in GLOBAL_FLAGS]  # global flags may stand anywhere

@@ -50,7 +50,9 @@ def distill(
     """Distil a teacher into a small student.
 
     A new run takes --teacher, --data and --out; --resume RUN goes on with one, with several that --seeds made, or with
-    the stages of a recipe that has some. Any recipe key can be set with --set; stages.NAME.KEY is one of a stage.
+    the stages of a recipe that has some, and takes --teacher and --data where the files have moved.
+
+    Any recipe key can be set with --set; stages.NAME.KEY is one of a stage.
     """
     given = {options.KEYS[name]: value for name, value in locals().items() if name in options.KEYS}
     from vemcompress.errors import UsageError
@@ -59,10 +61,8 @@ def distill(
     limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in its own folder; leave --out away.")
-    if resume is not None and (teacher or data or teacher_class or recipe != "omgd"):
-        raise UsageError(
-            "--resume takes teacher, data and recipe from the run; leave --teacher, --data, --recipe away."
-        )
+    if resume is not None and (teacher_class or recipe != "omgd"):
+        raise UsageError("--resume takes the recipe from the run; leave --recipe and --teacher-class away.")
     if student_class and not student and resume is None:
         raise UsageError("--student-class needs --student, the file with its weights.")
     given |= {
@@ -127,8 +127,8 @@ def teach(
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
-    if resume is not None and (out or teacher or data or recipe != "pix2pix"):
-        raise UsageError("--resume takes data, recipe and folder from the run; leave them away.")
+    if resume is not None and (out or recipe != "pix2pix"):
+        raise UsageError("--resume takes recipe and folder from the run; leave --recipe and --out away.")
     overrides = options.overrides(given | {"teacher.network.width": width}, set_)
     console = options.open_console()
     with console.talking() as on_event:

@@ -87,6 +87,7 @@ def _kind(given: Given, until: str | None) -> str:
         return "stages"
     plan = recipes.read(given.recipe, given.overrides) if folder is None else None
     if folder is not None and folder.recipe.is_file():
+        folder.check_existing()
         plan = recipes.read(folder.recipe)
     if until is not None and not (plan and plan.stages):
         raise UsageError("--until needs a recipe with stages, and this one has none; omit it.")
@@ -169,6 +170,7 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
     folder = Series.read(path, "stages")
     if not folder.recipe.is_file():
         raise InputError(f"{path}: none of its stages has begun; start them anew, with --out {path}.")
+    folder.check_existing()
     plan = recipes.read(folder.recipe)
     if folder.items != [stage.name for stage in plan.stages]:
         raise InputError(f"{folder.list}: names other stages than {folder.recipe}; put the file back that was there.")
@@ -176,6 +178,7 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
     names = [name for name in folder.items if name not in folder.skipped]
     for name in names:
         folder.check_there(name)
+        opening.check_moved(folder.run(name), given.teacher, plan.teacher.source)
     open_ = [name for name in names if name not in folder.done] or names[-1:]
     changes: dict[str, list[str]] = {name: [] for name in open_}
     for override in overrides:

@@ -38,7 +38,8 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
     """The result of a run that is done, from its files; None where it is not, or not with these overrides."""
 
     def result(told: dict, made: dict) -> DistillResult:
-        counts = {"parameters": made["student"]["parameters"], "teacher_parameters": made["teacher"]["parameters"]}
+        counts = {"parameters": line.parameters_of(made, "student")}
+        counts["teacher_parameters"] = line.parameters_of(made, "teacher")
         return DistillResult(student=str(run.student), **counts, **told)
 
     return line.known(run, overrides, "distill", result)

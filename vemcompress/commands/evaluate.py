@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vemcompress import recipe
+from vemcompress.commands.opening import teacher_gone
 from vemcompress.data.folders import FLAT
 from vemcompress.data.sets import test_set
 from vemcompress.data.settings import DataSettings
@@ -76,7 +77,7 @@ def _opened(
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
-    original = _teacher(folder, plan, found.name, teacher, teacher_class, norm)
+    original = _teacher(folder, plan, found.name, teacher, teacher_class, norm, on_event)
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
@@ -124,14 +125,20 @@ def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: 
     return settings.but(roots=tuple(map(str, roots)), size=size or settings.size)
 
 
-def _teacher(folder: Path, plan, name: str, given, class_path: str | None, norm: str) -> Generator | None:
-    """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given."""
+def _teacher(
+    folder: Path, plan, name: str, given, class_path: str | None, norm: str, on_event: Event
+) -> Generator | None:
+    """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given; None
+    where that is gone, which is told."""
     if given is not None:
         return load(given, class_path=class_path, norm=norm).generator
     if plan is None or name == "teacher":
         return None
     if plan.gan is not None:
         return _learnt(load(folder / "teacher.safetensors").generator, norm)
+    if told := teacher_gone(plan):
+        on_event({"event": "warning", "message": f"{told}; metrics that need it are left out."})
+        return None
     source, class_path = plan.teacher.source, class_path or plan.teacher.class_path
     return load(source, class_path=class_path, norm=norm).generator if source else None
 

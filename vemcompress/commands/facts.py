@@ -59,6 +59,8 @@ def read(command: str, given: Given, adapt: Callable[[Recipe], Recipe] = lambda 
     """All that can be known to be wrong before anything is computed or written, in the order recipe, teacher, data,
     output. `command` is "distill" or "teach"; `adapt` changes the recipe once it is read."""
     plan, run = opening.open_recipe(given.recipe, given.overrides, given.resume, command)
+    if run is not None and given.teacher in (None, plan.teacher.source):  # a pipeline gives its stages the same again
+        opening.check_teacher_there(plan)
     plan = opening.located(adapt(plan), given.teacher, given.data, given.on_event)
     return replace(gather(command, plan, given.on_event), run=run or opening.new_run(given.out))
 

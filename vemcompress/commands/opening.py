@@ -1,6 +1,5 @@
 """What the user gave, opened: the recipe, the teacher, the images and the run folder of a command that makes a run."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,9 +17,11 @@ from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
+from vemcompress.system.files import read_json, sha256_file
 from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
-from vemcompress.weights.loading import Loaded
+from vemcompress.weights.hub import is_hub
+from vemcompress.weights.loading import Loaded, weights_of
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
 # student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
@@ -192,17 +193,53 @@ def new_run(out: str | Path | None) -> RunFolder:
     return run
 
 
-def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
+def teacher_gone(plan: Recipe) -> str | None:
+    """That the run's teacher is not where it was, as a sentence; None where it is there."""
+    source = plan.teacher.source
+    if source is None or is_hub(source) or Path(source).exists():
+        return None
+    return f"{source}: the run's teacher is gone; give it with --teacher"
+
+
+def check_teacher_there(plan: Recipe) -> None:
+    """Raises InputError where a run's teacher has been moved or removed."""
+    if told := teacher_gone(plan):
+        raise InputError(f"{told}, which must be the same file.")
+
+
+def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = silent) -> None:
     """Raises InputError where a resumed run gets another teacher than it began with."""
     try:
-        before = str(json.loads(run.environment.read_text())["teacher"].get("sha256", ""))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        before = str(read_json(run.environment)["teacher"].get("sha256", ""))
+    except FileNotFoundError:
         return  # the run was stopped before it had written its environment
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        told = f"{run.environment}: cannot be understood ({error!s:.80}), and is written anew."
+        on_event({"event": "warning", "message": told})
+        return
     if loaded is not None and before != loaded.sha256:
-        raise InputError(
-            f"{loaded.source}: is not the teacher that {run.path} began with (SHA-256 {loaded.sha256[:12]}, then "
-            f"{before[:12]}); put that file back, or start a new run."
-        )
+        raise _another_teacher(loaded.source, run, loaded.sha256, before)
+
+
+def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) -> None:
+    """Raises InputError where a run that began with the teacher of `source` would be joined by runs with another, the
+    file `teacher`."""
+    if teacher is None or is_hub(str(teacher)) or not Path(teacher).exists():
+        return  # who needs it says that it is not there
+    try:
+        before = read_json(run.environment)["teacher"]
+        known = before["sha256"] if before["source"] == source else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # its own resume says what is wrong with it
+    if known is not None and (found := sha256_file(weights_of(Path(teacher)))) != known:
+        raise _another_teacher(teacher, run, found, str(known))
+
+
+def _another_teacher(source: str | Path, run: RunFolder, found: str, before: str) -> InputError:
+    return InputError(
+        f"{source}: is not the teacher that {run.path} began with (SHA-256 {found[:12]}, then {before[:12]}); put that "
+        "file back, or start a new run."
+    )
 
 
 def _absolute(path: str | Path) -> str:

@@ -19,7 +19,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
 from vemcompress.system import distributed
 from vemcompress.system.events import silent
-from vemcompress.system.files import write_atomically
+from vemcompress.system.files import LARGE, read_bytes, write_atomically
 
 StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult
 
@@ -100,8 +100,16 @@ class Pipeline:
         """Make a stage's student the pipeline's."""
         if GIVES[self.stages[name].do] != "student":
             return
-        content = self.folder.run(name).student.read_bytes()
-        if not self.student.is_file() or self.student.read_bytes() != content:
+        made = self.folder.run(name).student
+        try:
+            content = read_bytes(made, LARGE)
+            same = self.student.is_file() and read_bytes(self.student, LARGE) == content
+        except OSError as error:
+            raise InputError(
+                f"{made}: cannot be read ({error.strerror or error}), but stage {name} is done; go on with "
+                f"--resume {made.parent} to have it written again."
+            ) from error
+        if not same:
             write_atomically(self.student, content)
 
     def check(self, teacher: Generator | None) -> None:

@@ -17,7 +17,7 @@ from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import check_target, output_error, write_atomically
+from vemcompress.system.files import check_target, is_count, output_error, read_json, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
@@ -103,7 +103,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     except OSError as error:
         raise output_error(run.path, error) from error
     with run.locked():
-        write_atomically(run.recipe, plan.toml().encode())
+        run.write_recipe(plan.toml())
         write_atomically(run.student, content)
         networks = {"teacher": loaded.provenance() | result.before, "student": result.after}
         made = line.environment(torch.device("cpu"), **networks, pruned=result.as_dict())
@@ -114,6 +114,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
 
 def prune_again(run: RunFolder, overrides: Sequence[str] = ()) -> PruneResult:
     """Go on with a folder of `prune_run`: what is done stays so. Raises UsageError for another recipe then."""
+    run.check_existing()
     before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
     found = known(run)
     if found is not None and plan != before:
@@ -124,8 +125,13 @@ def prune_again(run: RunFolder, overrides: Sequence[str] = ()) -> PruneResult:
 def known(run: RunFolder) -> PruneResult | None:
     """The result of a run that has been pruned; None where it is not done."""
     try:
-        found = json.loads(run.environment.read_text())["pruned"]
-        widths = {name: tuple(counts) for name, counts in found.pop("widths").items()}
+        found = read_json(run.environment)["pruned"]
+        widths = {name: (int(kept), int(size)) for name, (kept, size) in found.pop("widths").items()}
+        sides, convention = ("before", "after"), found["convention"]
+        numbers = [found["target"], *(found[side]["macs"][convention] for side in sides)]
+        numbers += [line.parameters_of(found, side) for side in sides]
+        if not all(map(is_count, numbers)):
+            raise TypeError("counts that are no numbers")
         return PruneResult(**found | {"out": str(run.student)}, widths=widths) if run.student.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -91,7 +91,7 @@ def distill_seeds(
         raise UsageError("--resume takes the seeds from its folder; leave --seeds away.")
     with given.shared() as given:
         folder, first = distributed.together(
-            lambda: _old(resume, overrides) if resume is not None else _new(seeds, out, recipe, overrides)
+            lambda: _old(resume, overrides, teacher) if resume is not None else _new(seeds, out, recipe, overrides)
         )
         given = replace(given, recipe=first)
 
@@ -130,9 +130,10 @@ def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> 
     return folder, recipe
 
 
-def _old(path: str | Path, overrides: Sequence[str]) -> tuple[Series, Path]:
-    """The folder, and the recipe for runs that are missing."""
+def _old(path: str | Path, overrides: Sequence[str], teacher: str | Path | None) -> tuple[Series, Path]:
+    """The folder, and the recipe for runs that are missing; `teacher` is the file where it has moved."""
     folder = Series.read(path, "seeds")
+    folder.check_existing()
     begun = folder.begun()
     if not begun:
         raise InputError(f"{path}: none of its runs has begun; start them anew, with --seeds and --out {path}.")
@@ -140,7 +141,8 @@ def _old(path: str | Path, overrides: Sequence[str]) -> tuple[Series, Path]:
         if is_series(run.path, "stages"):
             check_resume(run.path, overrides)
         else:
-            opening.open_recipe(run.recipe, overrides, run.path)
+            plan, _ = opening.open_recipe(run.recipe, overrides, run.path)
+            opening.check_moved(run, teacher, plan.teacher.source)
     return folder, begun[0].recipe
 
 

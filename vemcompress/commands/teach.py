@@ -62,7 +62,7 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
     def result(told: dict, made: dict) -> TeachResult:
         files = {path.stem: str(path) for path in sorted(run.path.glob("*.safetensors"))}
         teacher = files.pop("teacher")
-        return TeachResult(teacher=teacher, others=files, parameters=made["teacher"]["parameters"], **told)
+        return TeachResult(teacher=teacher, others=files, parameters=line.parameters_of(made, "teacher"), **told)
 
     return line.known(run, overrides, "teach", result)
 

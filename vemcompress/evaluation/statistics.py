@@ -17,6 +17,7 @@ from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
 from vemcompress.evaluation.gather import Checks
+from vemcompress.system.files import SMALL, open_regular
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384
@@ -95,9 +96,9 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
     Nothing is unpickled, and the declared shapes are checked before memory is taken."""
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path, SMALL + 8 * _MAX_DIMS**2) as opened, zipfile.ZipFile(opened) as archive:
             _check_members(path, archive)
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             mu, sigma = (file[k].astype(np.float64) for k in ("mu", "sigma"))
             images, size = (int(file[k]) if k in file else None for k in ("images", "size"))
             features, weights = (str(file[k]) if k in file else None for k in ("features", "weights"))

@@ -16,7 +16,7 @@ from vemcompress.errors import OutputError, RecipeError
 from vemcompress.runs.records import Records
 from vemcompress.system import launch
 from vemcompress.system.events import Event
-from vemcompress.system.files import output_error, write_atomically
+from vemcompress.system.files import output_error, read_json, write_atomically
 
 Taught = tuple[Tensor, dict[str, Tensor]]  # a frozen teacher's images, and its taps or their means over pixels
 
@@ -198,6 +198,6 @@ def _occupied(path: Path) -> int:
 
 def _read(manifest: Path) -> dict | None:
     try:
-        return json.loads(manifest.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_json(manifest)
+    except (OSError, ValueError):
         return None

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -15,6 +16,7 @@ from vemcompress.errors import InputError, OutputError, UsageError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 SMALL = 16 << 20  # bytes: a JSON file, a recipe, a pointer
+LARGE = 8 << 30  # bytes: a log, the tensors of a run
 
 
 def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
@@ -36,6 +38,28 @@ def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def open_own(path: str | Path, flags: int) -> int:
+    """The descriptor of a file of our own to write to, made where it is absent. Raises OSError.
+
+    No link is followed and nothing but a regular file is opened: what is written would go elsewhere.
+    """
+    if Path(path).is_symlink():
+        raise OSError(errno.ELOOP, "is a link", str(path))
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return descriptor
+
+
+def is_same(path: str | Path, descriptor: int) -> bool:
+    """Whether what is at `path` is still what was opened there."""
+    try:
+        return os.path.samestat(Path(path).stat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def read_bytes(path: str | Path, limit: int = SMALL) -> bytes:
@@ -69,6 +93,11 @@ def parse_json(data: str | bytes) -> Any:
 def read_json(path: str | Path, limit: int = SMALL) -> Any:
     """The value of a JSON file. Raises OSError, and ValueError as `parse_json`."""
     return parse_json(read_bytes(path, limit))
+
+
+def is_count(value: Any) -> bool:
+    """Whether what a JSON file says is a number of steps, of parameters, of bytes: whole, from 0 to 2^63."""
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _refused(constant: str) -> float:
@@ -106,6 +135,11 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what a killed `write_atomically` leaves."""
+    return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
 
 
 def output_error(path: str | Path, error: OSError) -> OutputError:

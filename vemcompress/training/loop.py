@@ -12,7 +12,8 @@ from vemcompress.data.batch import Batch
 from vemcompress.data.images import save_png
 from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.runs.best import Best, Picker
-from vemcompress.runs.folder import Log, NoLog, RunFolder
+from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.log import Log, NoLog
 from vemcompress.runs.pictures import image_grid
 from vemcompress.runs.store import Store
 from vemcompress.system import devices, distributed
@@ -97,7 +98,7 @@ class Trainer:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT or SIGTERM
+        """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT, SIGTERM or SIGHUP
         (then raises Interrupted). Raises RankLost where another rank stops."""
         distributed.broadcast(self.learner)
         settings, self.pace, self.estimate = self.settings, self._pace(), Estimate()
@@ -245,6 +246,7 @@ class Trainer:
     @torch.no_grad()
     def sample(self) -> None:
         """Write samples/step-N.png: a row for each fixed image, from input to student."""
+        self.run.check_there()
         self.learner.eval()
         with as_written():
             columns = self.columns | self.learner.pictures(self.inputs.to(self.device))

@@ -10,7 +10,7 @@ from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.system.files import sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
-from vemcompress.weights.folder import made
+from vemcompress.weights.folder import made, never_picked
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
 from vemcompress.weights.recognise import recognise
@@ -104,6 +104,8 @@ def _build(state: State, source: str, class_path: str | None) -> tuple[Generator
 def weights_of(path: Path) -> Path:
     """What a run folder gives, its student or its teacher; every other path as it is, for `read_state`."""
     try:
+        if told := never_picked(path):
+            raise InputError(told)
         if not path.is_dir():
             return path
         if (run := made(path)) is not None and (path / f"{run.gives}.safetensors").exists():
