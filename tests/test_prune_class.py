@@ -16,8 +16,9 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.networks.groups import at, cut, masked
 from vemcompress.pruning import PRUNERS
 from vemcompress.pruning.budget import prune_network
-from vemcompress.weights.loading import load
+from vemcompress.weights import loading
 from vemcompress.weights.traced import macs_by_hooks
+from vemcompress.weights.trust import named
 
 CODE = """
     import torch
@@ -95,6 +96,11 @@ def own(tmp_path, monkeypatch):
 
     yield weights
     sys.modules.pop(name, None)
+
+
+def load(source, class_path):
+    with named(class_path):
+        return loading.load(source, class_path=class_path)
 
 
 @pytest.mark.parametrize("cls", ["Net", "Instance", "GroupNormed", "WithInput"])

@@ -21,6 +21,7 @@ from vemcompress.system.events import Event, silent
 from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.loading import Loaded
+from vemcompress.weights.trust import named
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
 # student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
@@ -56,8 +57,9 @@ class Given:
 
     @contextmanager
     def shared(self) -> Iterator["Given"]:
-        """While inside, the processes that torchrun started work together, and the writer alone hears of events."""
-        with distributed.group(self.where):
+        """While inside, the processes that torchrun started work together, the writer alone hears of events, and the
+        user's classes may run that the overrides name."""
+        with distributed.group(self.where), named(*recipes.classes_named(self.overrides)):
             yield replace(self, on_event=distributed.told_by_writer(self.on_event))
 
 

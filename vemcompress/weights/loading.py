@@ -15,6 +15,7 @@ from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
+from vemcompress.weights.trust import named
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Loaded:
 def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> Loaded:
     """A generator from a .safetensors, .pth or .pt file, a run folder, or `hf://user/repo[/file][@revision]`.
 
-    `class_path` ("module:Class") builds the user's own class instead of recognising a published layout. `norm` is
+    `class_path` ("module:Class") builds the user's own class instead of recognising a published layout, where its code
+    is trusted: inside `trust.named`, or from files that the user has trusted before. `norm` is
     "eval" for stored statistics, or "batch" where BatchNorm shall normalise each image by itself, as Pix2Pix teachers
     were used. Raises InputError (4), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for "batch").
     """
@@ -82,13 +84,14 @@ def load_known(source: str | Path, sha256: str | None, what: str, *, class_path:
 
 
 def load_generator(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> nn.Module:
-    """The generator alone, in eval mode; arguments and errors as `load`."""
-    return load(source, class_path=class_path, norm=norm).generator
+    """The generator alone, in eval mode; arguments and errors as `load`. A class that is named here is trusted."""
+    with named(class_path):
+        return load(source, class_path=class_path, norm=norm).generator
 
 
 def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:
     if class_path is not None:
-        network = build_custom(class_path)
+        network = build_custom(class_path, source)
         if is_own_class(state.metadata):
             narrow_as_saved(network, state.metadata, source)
         fill_strictly(network, state.tensors, state.prefix, source, class_path)
