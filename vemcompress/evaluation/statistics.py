@@ -17,9 +17,11 @@ from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
 from vemcompress.evaluation.gather import Checks
+from vemcompress.system.files import open_regular
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384
+_MAX_BYTES = 3 << 30  # 16384 x 16384 numbers of 8 bytes, and the mean
 
 OnEvent = Callable[[dict], None]
 
@@ -95,9 +97,10 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
     Nothing is unpickled, and the declared shapes are checked before memory is taken."""
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path, _MAX_BYTES) as opened, zipfile.ZipFile(opened) as archive:
             _check_members(path, archive)
-        with np.load(path, allow_pickle=False) as file:
+            opened.seek(0)
+            file = np.load(opened, allow_pickle=False)
             mu, sigma = (file[k].astype(np.float64) for k in ("mu", "sigma"))
             images, size = (int(file[k]) if k in file else None for k in ("images", "size"))
             features, weights = (str(file[k]) if k in file else None for k in ("features", "weights"))

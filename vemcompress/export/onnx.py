@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
-import torch
 from torch import nn
 
 from vemcompress import __version__
@@ -16,6 +15,7 @@ from vemcompress.export.deploy import Contract, contract_of, deployment_copy, fi
 from vemcompress.export.graph import check_float, check_shapes, check_uint8, trace
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.files import check_target, write_atomically
+from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
@@ -92,7 +92,9 @@ def export_onnx(
         onnx.helper.set_model_props(graph, {key: str(value) for key, value in facts.items()})
         graph.producer_name, graph.producer_version = "vemcompress", __version__
         data = _checked_bytes(graph)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
         raise MemoryExhausted(f"{path}: not enough memory to export and compare; compare at a smaller size.") from error
     write_atomically(path, data)
     tell({"event": "export", "stage": "written", "path": str(path), "bytes": len(data)})

@@ -13,6 +13,7 @@ from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut, narrowed, set_sizes, sizes
 from vemcompress.networks.slots import Group
+from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.traced import cut_and_compared, first_line, macs_by_hooks, traced_groups
 from vemcompress.weights.trust import importing
 
@@ -102,6 +103,8 @@ class CustomGenerator(Generator):
         try:
             image = self.module.eval()(torch.zeros(1, self.in_channels, size, size))
         except Exception as error:  # the user's own code may raise anything
+            if is_exhausted(error):
+                raise
             what = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(f"{self.name}: failed on a {size} x {size} image ({what}): it must take images") from error
         if not isinstance(image, Tensor):
@@ -143,9 +146,9 @@ def _made(cls: type[nn.Module], class_path: str) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away, so they cost no random numbers
             network = cls()
-    except VemError:
-        raise
     except Exception as error:
+        if isinstance(error, VemError) or is_exhausted(error):
+            raise
         raise InputError(
             f"--teacher-class {class_path}: failed with {type(error).__name__}: {first_line(error)}"
         ) from error

@@ -7,6 +7,7 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.system.devices import memory_errors
 from vemcompress.system.files import sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
@@ -51,7 +52,8 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
     `class_path` ("module:Class") builds the user's own class instead of recognising a published layout, where its code
     is trusted: inside `trust.named`, or from files that the user has trusted before. `norm` is
     "eval" for stored statistics, or "batch" where BatchNorm shall normalise each image by itself, as Pix2Pix teachers
-    were used. Raises InputError (4), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for "batch").
+    were used. Raises InputError (4), MemoryExhausted (6), NetworkError (8), UsageError (2) and RecipeError (3: no
+    BatchNorm for "batch").
     """
     if norm not in ("eval", "batch"):
         raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
@@ -62,9 +64,10 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
         path, revision, licence = file.path, file.revision, file.licence
     else:
         path = weights_of(path)
-    state = read_state(path, source=name)
-    digest = sha256_file(path)
-    generator, origin = _build(state, name, class_path)
+    with memory_errors(f"{name} needs more than there is; close other programs."):
+        state = read_state(path, source=name)
+        digest = sha256_file(path)
+        generator, origin = _build(state, name, class_path)
     if norm == "batch":
         if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
             raise RecipeError(f"{name}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
