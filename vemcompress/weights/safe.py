@@ -107,7 +107,7 @@ def _read_safetensors(path: Path, source: str) -> tuple[dict[str, Tensor], dict[
         raise InputError(f"{source}: {error}") from error
     except Exception as error:
         check_readable(error, source)
-        raise InputError(f"{source}: is a damaged or cut off safetensors file: download or copy it again") from error
+        raise InputError(f"{source}: is a damaged or cut off safetensors file: {_remedy(path)}") from error
 
 
 def check_readable(error: Exception, source: str) -> None:
