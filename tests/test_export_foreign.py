@@ -8,9 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vemcompress.errors import InputError
+from vemcompress.errors import ExportError, InputError
 from vemcompress.export import foreign
 from vemcompress.export.foreign import read_onnx
+from vemcompress.export.onnx import _checked_bytes
 
 IMAGE = ["n", 3, "h", "w"]
 OPSETS = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
@@ -66,6 +67,11 @@ def test_graphs_that_may_run_for_ever_are_refused(case, tmp_path):
     onnx.save(ENDLESS[case], tmp_path / "m.onnx")
     with pytest.raises(InputError, match=r"m\.onnx: has the node '(forever)?' of type (Loop|If|Scan)"):
         read_onnx(tmp_path / "m.onnx")
+
+
+def test_no_graph_is_exported_that_would_be_refused():
+    with pytest.raises(ExportError, match="type Loop"):
+        _checked_bytes(ENDLESS["Loop"])
 
 
 def test_functions_that_never_end_or_grow_without_bound_are_refused(tmp_path):

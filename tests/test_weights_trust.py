@@ -10,7 +10,7 @@ import pytest
 import torch
 from toys import TOY, toy_images, toy_teacher_file
 
-from vemcompress import load_generator
+from vemcompress import distill, load_generator
 from vemcompress import recipe as recipes
 from vemcompress.errors import InputError
 from vemcompress.weights import trust
@@ -76,6 +76,12 @@ def change(file: str, text: str):
     return lambda: Path(file).write_text(text)
 
 
+def linked(folder: str) -> None:
+    """The package in another place, changed, and a link to it."""
+    Path(folder, "parts.py").write_text("from torch.nn import Conv2d as Conv, Linear\n")
+    Path("pieces").symlink_to(folder)
+
+
 def bytecode_of_another() -> None:
     """A planted __pycache__ that passes for net.py's: same time, same size."""
     source = Path("net.py")
@@ -94,8 +100,9 @@ def bytecode_of_another() -> None:
         change("pieces/__init__.py", "\n"),
         change("pieces/parts.py", "from torch.nn import Conv2d as Conv, Linear\n"),
         lambda: (Path("net").mkdir(), Path("net/__init__.py").write_text(NET)),
+        lambda: Path("pieces").rename("../pieces_of_others") and linked("../pieces_of_others"),
     ],
-    ids=["its file", "the package", "what it imports", "another in its place"],
+    ids=["its file", "the package", "what it imports", "another in its place", "a link that leads out"],
 )
 def test_files_that_are_not_those_that_were_trusted_are_refused(own, happens):
     load_generator("net.pth", class_path="net:Net")
@@ -158,6 +165,19 @@ def test_a_recipe_does_not_run_code(own, call, way):
     code, _, err = call("distill", *given, "--device", "cpu", *settings, *more)
     assert code == 4 and "--teacher-class net:Net" in err, err
     assert not Path("proof").exists()
+
+
+def test_teach_and_the_library_do_not_run_a_recipe_s_code(own, call):
+    images = toy_images(Path("images"))
+    Path("gan.toml").write_text('extends = "pix2pix"\n[teacher]\nclass_path = "net:Net"\n')
+    code, _, err = call("teach", "--teacher", "net.pth", "--recipe", "gan.toml", "--data", images, "--out", "run")
+    assert code == 4 and "--teacher-class net:Net" in err
+    Path("r.toml").write_text('[teacher]\nclass_path = "net:Net"\n')
+    given = {"data": images, "recipe": "r.toml", "device": "cpu"}
+    with pytest.raises(InputError, match="--teacher-class net:Net"):
+        distill("net.pth", out="run", overrides=TOY, **given)
+    assert not Path("proof").exists()
+    distill("net.pth", out="run", overrides=[*TOY, "teacher.class_path=net:Net", "train.steps=1"], **given)
 
 
 def test_a_run_folder_does_not_run_code(own, call):

@@ -107,8 +107,9 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; make one with `vemcompress stats DIR -o {path.name}`.") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{path}: not readable as statistics ({error}); make it anew with `vemcompress stats`."
+            f"{path}: not readable as statistics ({reason}); make it anew with `vemcompress stats`."
         ) from error
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise InputError(f"{path}: its mu or sigma holds NaN or Inf; make it anew with `vemcompress stats`.")

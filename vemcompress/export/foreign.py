@@ -29,7 +29,8 @@ def read_onnx(path: Path) -> tuple[bytes, bool]:
         data = read_bytes(path, LIMIT)
         model = onnx.ModelProto.FromString(data)
         if model.ir_version and model.graph.node:
-            _check_nodes(path, model)
+            if why := endless(model):
+                raise InputError(f"{path}: {why}, and is refused; export it with sizes and decisions fixed.")
             return data, _is_contained(path, model)
     except InputError:
         raise
@@ -66,14 +67,11 @@ def _is_contained(path: Path, model: onnx.ModelProto) -> bool:
     return contained
 
 
-def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
-    """Raises InputError where ONNX Runtime could load or run the model without end."""
+def endless(model: onnx.ModelProto) -> str | None:
+    """Why ONNX Runtime could load or run the model without end; None where it could not."""
     for node in _nodes(model.graph, *model.functions):
         if node.op_type in _CONTROL and node.domain in ("", "ai.onnx"):
-            raise InputError(
-                f"{path}: has the node {node.name[:80]!r} of type {node.op_type}, with which a graph may run for ever, "
-                "and is refused; export it with sizes and decisions fixed, so that none is left."
-            )
+            return f"has the node {node.name[:80]!r} of type {node.op_type}, with which a graph may run for ever"
     calls = {(f.domain, f.name, f.overload): Counter(map(_called, _nodes(f))) for f in model.functions}
     sizes: dict[tuple, int] = {}
 
@@ -83,13 +81,11 @@ def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
     try:
         for name in TopologicalSorter({name: calls[name].keys() & calls.keys() for name in calls}).static_order():
             sizes[name] = size(calls[name])
-    except CycleError as error:
-        raise InputError(f"{path}: has a function that calls itself, and so no end; export it again.") from error
+    except CycleError:
+        return "has a function that calls itself"
     if size(Counter(map(_called, _nodes(model.graph)))) > MOST_NODES:
-        raise InputError(
-            f"{path}: has more than {MOST_NODES:,} nodes once its functions are written out, and would take too long; "
-            "export it again."
-        )
+        return f"has more than {MOST_NODES:,} nodes once its functions are written out"
+    return None
 
 
 def _called(node: onnx.NodeProto) -> tuple[str, str, str]:

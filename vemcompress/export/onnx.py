@@ -12,6 +12,7 @@ from torch import nn
 from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
+from vemcompress.export.foreign import endless
 from vemcompress.export.graph import check_float, check_shapes, check_uint8, trace
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.files import check_target, write_atomically
@@ -152,6 +153,10 @@ def _describe(network: nn.Module, contract: Contract, uint8: bool) -> dict[str, 
 
 
 def _checked_bytes(graph: onnx.ModelProto) -> bytes:
+    if why := endless(graph):
+        raise ExportError(
+            f"the exported graph {why}: let the network decide nothing by its images; no file was written."
+        )
     try:
         onnx.checker.check_model(graph, full_check=True)
         return graph.SerializeToString()

@@ -8,6 +8,7 @@ _SAID = (
     "bad_alloc",
     "could not create a primitive",  # oneDNN's only word for it
     "failed to allocate memory",
+    "can't start new thread",
 )
 
 

@@ -81,7 +81,7 @@ def _read_torch(path: Path, source: str, kind: str) -> Any:
     try:
         # The extension decides in torch.load, and mapping needs a path: so not for a zip that is named .safetensors.
         mapped = kind == "zip" and path.suffix != ".safetensors"
-        with path.open("rb") as file, warnings.catch_warnings():
+        with open_regular(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on protocols, escapes and storage classes: nothing a user can act on
             (check_zip if kind == "zip" else check_legacy)(path)
             with torch.serialization.safe_globals([argparse.Namespace]):

@@ -109,12 +109,10 @@ class _Source(SourceFileLoader):
 
 def _within(folder: Path, path: str | None) -> str | None:
     """The file's name in the folder; None for one elsewhere, or in an installed package."""
-    if path is None:
+    if path is None or any(Path(path).resolve().is_relative_to(installed) for installed in _INSTALLED):
         return None
-    file = Path(path).parent.resolve() / Path(path).name  # where it lies, and not what it links to
-    if not file.is_relative_to(folder) or any(file.is_relative_to(installed) for installed in _INSTALLED):
-        return None
-    return str(file.relative_to(folder))
+    found = Path(path), Path(path).parent.resolve() / Path(path).name  # links that lead out of the folder belong to it
+    return next((str(file.relative_to(folder)) for file in found if file.is_relative_to(folder)), None)
 
 
 def _content(path: str | Path) -> bytes | None:
