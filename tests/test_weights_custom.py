@@ -9,8 +9,9 @@ import torch
 from vemcompress.commands.inspect import describe
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks import build_generator, parse_config
-from vemcompress.weights.loading import load
+from vemcompress.weights import loading
 from vemcompress.weights.traced import macs_by_hooks
+from vemcompress.weights.trust import named
 
 CODE = """
     import torch
@@ -45,8 +46,11 @@ CODE = """
             super().__init__()
             self.c = nn.Conv2d(1, 4, 3)
 
-    def not_a_module():
-        return 3
+    def function():
+        return Good()
+
+    class NoModule:
+        pass
 """
 
 
@@ -70,6 +74,11 @@ def own(tmp_path, monkeypatch):
     assert sys.path == paths
     for loaded in (name, "broken", "needy"):
         sys.modules.pop(loaded, None)
+
+
+def load(source, class_path):
+    with named(class_path):
+        return loading.load(source, class_path=class_path)
 
 
 def test_own_class_gives_its_own_image(own):
@@ -99,7 +108,8 @@ def test_own_class_is_described_by_probing(own):
     [
         ("Missing", UsageError, "no class Missing"),
         ("Arguments", UsageError, "missing a required argument: 'width'"),
-        ("not_a_module", UsageError, "makes a int"),
+        ("function", UsageError, "no class that derives from torch.nn.Module"),
+        ("NoModule", UsageError, "no class that derives from torch.nn.Module"),
         ("Pair", InputError, "returned a tuple"),
         ("Halved", InputError, "1x4x32x32 for 1x1x64x64"),
         ("Failing", InputError, "ValueError: two"),

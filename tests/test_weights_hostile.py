@@ -233,7 +233,7 @@ def test_what_one_may_not_read_is_an_input_error(method, tmp_path, monkeypatch):
     def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, method, forbidden)
+    monkeypatch.setattr(os if method == "open" else Path, method, forbidden)
     for path in (tmp_path, tmp_path / "g.safetensors"):
         with pytest.raises(InputError, match=r"Permission denied\): check|has no student"):
             load(path)

@@ -80,12 +80,24 @@ def _leave(number: int, frame) -> None:
     os._exit(130)
 
 
+def _tell_notes(flags: list[str]) -> None:
+    """What the library logs, on stderr: notes, and with --debug details."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    logger = logging.getLogger("vemcompress")
+    logger.handlers = [handler]
+    logger.setLevel("DEBUG" if "--debug" in flags else "ERROR" if "--quiet" in flags else "WARNING")
+
+
 def main() -> None:
     """Entry point: turns an expected failure into one sentence and its exit code."""
     for number in heeded():
         signal.signal(number, _leave)
     flags = [flag for flag in GLOBAL_FLAGS if flag in sys.argv]
     arguments = flags + [a for a in sys.argv[1:] if a not in GLOBAL_FLAGS]  # global flags may stand anywhere
+    _tell_notes(flags)
     try:
         app(arguments, prog_name="vemcompress")
     except SystemExit:

@@ -23,9 +23,9 @@ def bench(
 
         target = model
         if not model.lower().endswith(".onnx"):
-            from vemcompress.weights.loading import load
+            from vemcompress.weights.loading import load_generator
 
-            target = load(model, class_path=teacher_class).generator
+            target = load_generator(model, class_path=teacher_class)
         result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)
     console.result(result, json, console.benched)
 

@@ -19,6 +19,7 @@ def evaluate(
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
     teacher_class: options.TeacherClass = None,
+    student_class: options.StudentClass = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
     real: Annotated[
         Path | None,
@@ -58,6 +59,7 @@ def evaluate(
             overrides=set_ or (),
             teacher=teacher,
             teacher_class=teacher_class,
+            student_class=student_class,
             teacher_norm=teacher_norm,
             segmenter=segmenter,
             size=size,
@@ -115,8 +117,10 @@ def inspect(
     with console.talking():
         from vemcompress.commands.inspect import describe
         from vemcompress.weights.loading import load
+        from vemcompress.weights.trust import named
 
-        result = describe(load(model, class_path=teacher_class), size, size)
+        with named(teacher_class):
+            result = describe(load(model, class_path=teacher_class), size, size)
     console.result(result, json, console.inspected)
 
 

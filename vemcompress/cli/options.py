@@ -14,7 +14,13 @@ Inception = Annotated[Path | None, typer.Option(readable=False, help="Inception'
 MacsSize = Annotated[int, typer.Option(min=1, help="Side of the image that MACs are counted for.")]
 Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.")]
 TeacherClass = Annotated[
-    str | None, typer.Option(metavar="MODULE:CLASS", help="Your own generator's class, imported from this folder.")
+    str | None,
+    typer.Option(
+        metavar="MODULE:CLASS", help="Your own generator's class, imported from here and trusted from then on."
+    ),
+]
+StudentClass = Annotated[
+    str | None, typer.Option(metavar="MODULE:CLASS", help="The student's class, where it is your own.")
 ]
 Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]

@@ -40,9 +40,7 @@ def distill(
     ] = None,
     teacher_class: options.TeacherClass = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
-    student_class: Annotated[
-        str | None, typer.Option(metavar="MODULE:CLASS", help="The class of --student, where it is your own.")
-    ] = None,
+    student_class: options.StudentClass = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
     json: options.Json = False,
@@ -61,9 +59,9 @@ def distill(
     limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in its own folder; leave --out away.")
-    if resume is not None and (teacher_class or recipe != "omgd"):
-        raise UsageError("--resume takes the recipe from the run; leave --recipe and --teacher-class away.")
-    if student_class and not student and resume is None:
+    if resume is not None and recipe != "omgd":
+        raise UsageError("--resume takes the recipe from the run; leave --recipe away.")
+    if student_class and not student and resume is None and not recipe.endswith(".toml"):
         raise UsageError("--student-class needs --student, the file with its weights.")
     given |= {
         "student.width": width,

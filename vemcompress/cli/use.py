@@ -27,8 +27,10 @@ def export(
     with console.talking() as on_event:
         from vemcompress.export.onnx import export_onnx, origin
         from vemcompress.weights.loading import load
+        from vemcompress.weights.trust import named
 
-        loaded = load(model, class_path=teacher_class)
+        with named(teacher_class):
+            loaded = load(model, class_path=teacher_class)
         result = export_onnx(
             loaded.generator,
             onnx,

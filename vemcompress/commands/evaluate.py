@@ -19,6 +19,7 @@ from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.loading import load
+from vemcompress.weights.trust import named
 
 
 def evaluate(
@@ -29,6 +30,7 @@ def evaluate(
     overrides: Sequence[str] = (),
     teacher: str | Path | None = None,
     teacher_class: str | None = None,
+    student_class: str | None = None,
     teacher_norm: str | None = None,
     segmenter: str | Path | None = None,
     size: int | None = None,
@@ -39,17 +41,19 @@ def evaluate(
     """Evaluate `model`, a run folder or a model file, on the test images of `data`.
 
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
-    best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `overrides` change
-    the data's settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation
-    images in its place. `segmenter` is a file for `miou`. `options` are those of `evaluation.evaluate`. Raises the
-    classes of `errors`. Processes that torchrun started take a share of the images each, and all get the result.
+    best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `teacher_class` and
+    `student_class` ("module:Class") are for networks of the user's own classes. `overrides` change the data's settings,
+    `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in its place.
+    `segmenter` is a file for `miou`. `options` are those of `evaluation.evaluate`. Raises the classes of `errors`.
+    Processes that torchrun started take a share of the images each, and all get the result.
     """
     where = devices.choose(device)
-    with distributed.group(where):
+    classes = teacher_class, student_class
+    with distributed.group(where), named(*classes):
         on_event = distributed.told_by_writer(on_event)
         networks, found = distributed.together(
             lambda: _opened(
-                model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, where, on_event
+                model, data, split, overrides, teacher, classes, teacher_norm, segmenter, size, where, on_event
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
@@ -58,7 +62,7 @@ def evaluate(
 
 
 def _opened(
-    model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, device, on_event: Event
+    model, data, split, overrides, teacher, classes, teacher_norm, segmenter, size, device, on_event: Event
 ) -> tuple[dict, Networks]:
     """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, and what the
     run says of its networks."""
@@ -67,19 +71,21 @@ def _opened(
         on_event({"event": "stage", "title": f"stage {model.name}, the last that is done"})
     folder = Path(model)
     plan = _recipe_of(folder, overrides)
+    teacher_class, student_class = classes
     settings = _settings(plan, overrides, data, size)
     if teacher is None and teacher_class is not None and (plan is None or plan.gan is not None):
         raise UsageError("--teacher-class needs --teacher, the file with its weights.")
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of test images.")
     found = look(folder) if plan is not None else Networks("student", None, None)
-    student = load(model, class_path=getattr(plan and plan.student, "class_path", None)).generator
+    own = student_class or getattr(plan and plan.student, "class_path", None)
+    student = load(model, class_path=own).generator
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
     original = _teacher(folder, plan, found.name, teacher, teacher_class, norm, on_event)
     if found.best is not None and found.best.step != found.step:
-        best = load(found.best.path).generator
+        best = load(found.best.path, class_path=own).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
     images = test_set(settings, split or "test")
     on_event({"event": "data", "images": len(images.paths), "used": list(images.found.used)})

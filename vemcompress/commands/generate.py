@@ -13,6 +13,7 @@ from PIL import Image
 from vemcompress.data.images import EXTENSIONS, ImageError, list_images, read_image, save_png
 from vemcompress.errors import InputError, MemoryExhausted, OutputError, UsageError
 from vemcompress.export.session import open_onnx
+from vemcompress.weights.trust import named
 
 
 @dataclass
@@ -63,7 +64,8 @@ def generate(
         from vemcompress.export.torch_model import open_torch  # torch takes seconds, and a device may not have it
 
         labels = _labels_of(Path(model_path))
-        model = open_torch(model_path, device=device, labels=labels, class_path=teacher_class)
+        with named(teacher_class):
+            model = open_torch(model_path, device=device, labels=labels, class_path=teacher_class)
     plan = _plan(Path(input), Path(output))
     result = GenerateResult(assumed=model.assumed)
     if model.assumed:

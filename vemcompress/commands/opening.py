@@ -22,6 +22,7 @@ from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, weights_of
+from vemcompress.weights.trust import named
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
 # student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
@@ -57,8 +58,9 @@ class Given:
 
     @contextmanager
     def shared(self) -> Iterator["Given"]:
-        """While inside, the processes that torchrun started work together, and the writer alone hears of events."""
-        with distributed.group(self.where):
+        """While inside, the processes that torchrun started work together, the writer alone hears of events, and the
+        user's classes may run that the overrides name."""
+        with distributed.group(self.where), named(*recipes.classes_named(self.overrides)):
             yield replace(self, on_event=distributed.told_by_writer(self.on_event))
 
 

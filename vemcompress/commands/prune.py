@@ -22,6 +22,7 @@ from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, load_known, weights_of
+from vemcompress.weights.trust import named
 
 CONVENTIONS = tuple(Cost().macs())
 
@@ -67,7 +68,8 @@ def prune(
     pruner = _pruner(method, seed, least)
     if convention not in CONVENTIONS:
         raise UsageError(f"MACs are counted as {', '.join(CONVENTIONS)}; not as {convention!r}.")
-    loaded = load(model, class_path=teacher_class)
+    with named(teacher_class):
+        loaded = load(model, class_path=teacher_class)
     check_size(loaded, size, size)
     check_target(out, "small.safetensors")
     if not is_hub(str(model)) and Path(out).resolve() == weights_of(Path(model)).resolve():

@@ -6,6 +6,7 @@ from vemcompress.console.scores import Scores
 from vemcompress.console.talk import Talk
 from vemcompress.errors import RankLost, VemError
 from vemcompress.system import launch
+from vemcompress.system.memory import is_exhausted
 
 
 class Console(Talk, Scores):
@@ -22,6 +23,8 @@ def explain(error: BaseException) -> int:
         message, code = str(error), error.exit_code
     elif isinstance(error, KeyboardInterrupt):
         message, code = "interrupted.", 130
+    elif is_exhausted(error):
+        message, code = "out of memory: close other programs, or ask for smaller images, batches or networks.", 6
     else:
         message, code = f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1
     if isinstance(error, BrokenPipeError):

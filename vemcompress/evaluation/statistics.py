@@ -17,10 +17,11 @@ from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
 from vemcompress.evaluation.gather import Checks
-from vemcompress.system.files import SMALL, open_regular
+from vemcompress.system.files import open_regular
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384
+_MAX_BYTES = 3 << 30  # 16384 x 16384 numbers of 8 bytes, and the mean
 
 OnEvent = Callable[[dict], None]
 
@@ -96,17 +97,19 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
     Nothing is unpickled, and the declared shapes are checked before memory is taken."""
     path = Path(path)
     try:
-        with open_regular(path, SMALL + 8 * _MAX_DIMS**2) as opened, zipfile.ZipFile(opened) as archive:
+        with open_regular(path, _MAX_BYTES) as opened, zipfile.ZipFile(opened) as archive:
             _check_members(path, archive)
-        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
+            opened.seek(0)
+            file = np.load(opened, allow_pickle=False)
             mu, sigma = (file[k].astype(np.float64) for k in ("mu", "sigma"))
             images, size = (int(file[k]) if k in file else None for k in ("images", "size"))
             features, weights = (str(file[k]) if k in file else None for k in ("features", "weights"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; make one with `vemcompress stats DIR -o {path.name}`.") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{path}: not readable as statistics ({error}); make it anew with `vemcompress stats`."
+            f"{path}: not readable as statistics ({reason}); make it anew with `vemcompress stats`."
         ) from error
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise InputError(f"{path}: its mu or sigma holds NaN or Inf; make it anew with `vemcompress stats`.")

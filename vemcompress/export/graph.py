@@ -17,6 +17,7 @@ from vemcompress.errors import ExportError
 from vemcompress.export.deploy import Contract, first_line
 from vemcompress.export.session import times
 from vemcompress.export.uint8 import uint8_reference
+from vemcompress.system.memory import is_exhausted
 
 Shape = tuple[int, int, int, int]
 
@@ -42,9 +43,9 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
                 verbose=False,
             )
         return program.model_proto
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # the exporter has dozens of exception types of its own
+        if is_exhausted(error):
+            raise
         raise ExportError(
             f"PyTorch's ONNX exporter cannot take this network ({first_line(error)}); it needs operations that ONNX "
             "has and sizes that stay dynamic."
@@ -144,9 +145,9 @@ def _difference(session: onnxruntime.InferenceSession, values: np.ndarray, expec
     """The largest, between the graph's output for these values and what is expected."""
     try:
         seen = session.run(None, {session.get_inputs()[0].name: values})[0]
-    except MemoryError:
-        raise
     except Exception as error:
+        if is_exhausted(error):
+            raise
         raise ExportError(f"ONNX Runtime fails on {times(values.shape)}: {first_line(error)}") from error
     if seen.dtype != expected.dtype:
         raise ExportError(f"the exported graph gives {seen.dtype} instead of {expected.dtype}; no file was written.")

@@ -11,6 +11,7 @@ from vemcompress.data.labels import LabelMaps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import contract_of, deployment_copy
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.loading import load
 
 
@@ -41,7 +42,9 @@ class TorchModel:
             x = torch.from_numpy(to_float(padded, -1.0, 1.0)).permute(0, 3, 1, 2)
         try:
             y = self.network(x.contiguous().to(self.device))
-        except (MemoryError, torch.OutOfMemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted(error):
+                raise
             raise MemoryExhausted(
                 f"{self.name}: not enough memory for a photo of {width} x {height} pixels; use --size."
             ) from error

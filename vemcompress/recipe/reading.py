@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -68,6 +69,21 @@ def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
 def defaults(overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """What a recipe is that says nothing but these `key=value`. Raises RecipeError."""
     return _validate(_tagged(_changes(overrides)), "--set", "", overrides)
+
+
+def classes_named(overrides: list[str] | tuple[str, ...]) -> set[str]:
+    """The user's own classes ("module:Class") that `key=value` overrides name by any `class_path`. What is wrong with
+    the overrides is not told here."""
+    found, todo = set(), []
+    with suppress(RecipeError):
+        todo = [_changes(overrides)]
+    while todo:
+        for key, value in todo.pop().items():
+            if isinstance(value, dict):
+                todo.append(value)
+            elif key == "class_path" and isinstance(value, str):
+                found.add(value)
+    return found
 
 
 def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "") -> Recipe:

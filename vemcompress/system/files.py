@@ -111,19 +111,19 @@ def _finite(text: str) -> float:
     return number
 
 
-def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
+def write_atomically(path: str | Path, data: bytes | memoryview, mode: int = 0o666) -> None:
     """Write `data` to `path` so that a reader sees the old file or the complete new one, whatever happens.
 
     The bytes go to a new file in the same folder, are fsynced, and are renamed over `path`; the folder is fsynced
     last. Raises OutputError (9) where the disk is full, writing is not permitted or the folder is absent; the
-    unfinished file is then removed and an earlier `path` is intact.
+    unfinished file is then removed and an earlier `path` is intact. `mode` is narrowed by the umask.
     """
     path = Path(path)
     # Beside the target, because a rename is only atomic within one file system; short, because names have a limit.
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

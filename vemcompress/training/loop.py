@@ -98,8 +98,8 @@ class Trainer:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT, SIGTERM or SIGHUP
-        (then raises Interrupted). Raises RankLost where another rank stops."""
+        """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT, SIGTERM or
+        SIGHUP (then raises Interrupted). Raises RankLost where another rank stops."""
         distributed.broadcast(self.learner)
         settings, self.pace, self.estimate = self.settings, self._pace(), Estimate()
         told, heard, exact = self._told(), self._signals.heard(), devices.arithmetic(settings.precision)

@@ -3,9 +3,7 @@
 import copy
 import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,9 @@ from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut, narrowed, set_sizes, sizes
 from vemcompress.networks.slots import Group
+from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.traced import cut_and_compared, first_line, macs_by_hooks, traced_groups
+from vemcompress.weights.trust import importing
 
 _PROBE = 64
 
@@ -103,6 +103,8 @@ class CustomGenerator(Generator):
         try:
             image = self.module.eval()(torch.zeros(1, self.in_channels, size, size))
         except Exception as error:  # the user's own code may raise anything
+            if is_exhausted(error):
+                raise
             what = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(f"{self.name}: failed on a {size} x {size} image ({what}): it must take images") from error
         if not isinstance(image, Tensor):
@@ -116,20 +118,28 @@ class CustomGenerator(Generator):
         return image
 
 
-def build_custom(class_path: str) -> nn.Module:
-    """The module that `module:Class` makes when called without arguments, imported from the working folder. This runs
-    the user's own code, which is what `--teacher-class` asks for. Raises UsageError (2) or InputError (4)."""
+def build_custom(class_path: str, source: str) -> nn.Module:
+    """The module that `module:Class` makes when called without arguments, imported from the working folder, for the
+    weights of `source`. This runs the user's own code, so it must be trusted (`trust`). Raises UsageError (2) or
+    InputError (4)."""
     module_name, _, class_name = class_path.partition(":")
     if not class_name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
-        raise UsageError(f"--teacher-class {class_path!r}: must be module:Class, such as mynet:Generator")
-    cls = getattr(_import(module_name, class_path), class_name, None)
-    if not callable(cls):
-        raise UsageError(f"--teacher-class {class_path}: {module_name} has no class {class_name}: check the name")
+        raise UsageError(f"--teacher-class {class_path!r:.80}: must be module:Class, such as mynet:Generator")
+    with importing(module_name, class_path, source):
+        cls = getattr(_import(module_name, class_path), class_name, None)
+        if cls is None:
+            raise UsageError(f"--teacher-class {class_path}: {module_name} has no class {class_name}: check the name")
+        if not isinstance(cls, type) or not issubclass(cls, nn.Module):
+            raise UsageError(f"--teacher-class {class_path}: is no class that derives from torch.nn.Module: give one")
+        return _made(cls, class_path)
+
+
+def _made(cls: type[nn.Module], class_path: str) -> nn.Module:
     try:
         inspect.signature(cls).bind()
     except TypeError as error:
         raise UsageError(
-            f"--teacher-class {class_path}: needs arguments ({error}): give a subclass or a function that takes none"
+            f"--teacher-class {class_path}: needs arguments ({error}): give a subclass that takes none"
         ) from error
     except ValueError:
         pass  # no signature to be had (written in C): calling it tells
@@ -137,6 +147,8 @@ def build_custom(class_path: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away, so they cost no random numbers
             network = cls()
     except Exception as error:
+        if isinstance(error, VemError) or is_exhausted(error):
+            raise
         raise InputError(
             f"--teacher-class {class_path}: failed with {type(error).__name__}: {first_line(error)}"
         ) from error
@@ -164,11 +176,10 @@ def fill_strictly(network: nn.Module, tensors: dict[str, Tensor], prefix: str, s
 
 
 def _import(module_name: str, class_path: str):
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
     try:
         return importlib.import_module(module_name)
+    except VemError:  # of what is not trusted
+        raise
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         where = "in the working folder" if missing.split(".")[0] == module_name.split(".")[0] else "that it imports"
@@ -177,8 +188,6 @@ def _import(module_name: str, class_path: str):
         raise InputError(
             f"--teacher-class {class_path}: importing failed with {type(error).__name__}: {first_line(error)}"
         ) from error
-    finally:
-        sys.path.remove(folder)
 
 
 def _some(names: list[str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from vemcompress.errors import InputError
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
 from vemcompress.system.files import parse_json, read_text
+from vemcompress.weights.layouts import Mismatch, assemble
 from vemcompress.weights.safe import read_state
 
 FILE = "energy.safetensors"
@@ -24,8 +25,7 @@ def load_energy_model(path: str | Path) -> EnergyModel:
         raise InputError(f"{path}: no energy model here; give a run made with information.name=vem.")
     state = read_state(path)
     try:
-        model = EnergyModel(EnergyConfig.model_validate(parse_json(state.metadata["config"])))
-        model.load_state_dict({k.removeprefix("energy."): v for k, v in state.tensors.items() if k != "memory"})
-    except (KeyError, ValueError, RuntimeError) as error:
+        tensors = {k.removeprefix("energy."): v for k, v in state.tensors.items() if k != "memory"}
+        return assemble(EnergyConfig(**parse_json(state.metadata["config"])), tensors, build=EnergyModel)
+    except (KeyError, ValueError, TypeError, Mismatch) as error:
         raise InputError(f"{path}: not an energy model of vemcompress ({str(error).splitlines()[0]}).") from error
-    return model.eval()

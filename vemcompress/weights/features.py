@@ -1,6 +1,5 @@
 """Published weights of feature networks: from a file, or downloaded, checked, and kept in torch.hub's folder."""
 
-import hashlib
 import http.client
 import socket
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from torchvision.models import VGG16_Weights
 
 from vemcompress.errors import InputError, NetworkError, OutputError, RecipeError
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
+from vemcompress.system.files import sha256_file
 from vemcompress.weights.safe import read_state
 
 VGG16_URL = VGG16_Weights.IMAGENET1K_V1.url
@@ -66,8 +66,7 @@ def downloaded(url: str, sha256: str, *, failed: str, remedy: str) -> Path:
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise NetworkError(f"{failed} ({reason}); {remedy}.") from error
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_file(path)
     if not found.startswith(sha256):
         raise NetworkError(
             f"{path}: a damaged download (SHA-256 {found[:8]} and not {sha256[:8]}); delete it to get it again."

@@ -7,6 +7,7 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.system.devices import memory_errors
 from vemcompress.system.files import sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
@@ -15,6 +16,7 @@ from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
+from vemcompress.weights.trust import named
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,11 @@ class Loaded:
 def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> Loaded:
     """A generator from a .safetensors, .pth or .pt file, a run folder, or `hf://user/repo[/file][@revision]`.
 
-    `class_path` ("module:Class") builds the user's own class instead of recognising a published layout. `norm` is
+    `class_path` ("module:Class") builds the user's own class instead of recognising a published layout, where its code
+    is trusted: inside `trust.named`, or from files that the user has trusted before. `norm` is
     "eval" for stored statistics, or "batch" where BatchNorm shall normalise each image by itself, as Pix2Pix teachers
-    were used. Raises InputError (4), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for "batch").
+    were used. Raises InputError (4), MemoryExhausted (6), NetworkError (8), UsageError (2) and RecipeError (3: no
+    BatchNorm for "batch").
     """
     if norm not in ("eval", "batch"):
         raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
@@ -60,9 +64,10 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
         path, revision, licence = file.path, file.revision, file.licence
     else:
         path = weights_of(path)
-    state = read_state(path, source=name)
-    digest = sha256_file(path)
-    generator, origin = _build(state, name, class_path)
+    with memory_errors(f"{name} needs more than there is; close other programs."):
+        state = read_state(path, source=name)
+        digest = sha256_file(path)
+        generator, origin = _build(state, name, class_path)
     if norm == "batch":
         if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
             raise RecipeError(f"{name}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
@@ -82,13 +87,14 @@ def load_known(source: str | Path, sha256: str | None, what: str, *, class_path:
 
 
 def load_generator(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> nn.Module:
-    """The generator alone, in eval mode; arguments and errors as `load`."""
-    return load(source, class_path=class_path, norm=norm).generator
+    """The generator alone, in eval mode; arguments and errors as `load`. A class that is named here is trusted."""
+    with named(class_path):
+        return load(source, class_path=class_path, norm=norm).generator
 
 
 def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:
     if class_path is not None:
-        network = build_custom(class_path)
+        network = build_custom(class_path, source)
         if is_own_class(state.metadata):
             narrow_as_saved(network, state.metadata, source)
         fill_strictly(network, state.tensors, state.prefix, source, class_path)

@@ -50,7 +50,7 @@ def read_plan(stream) -> Plan:
                 machine.plan.value = machine.stack.pop()
                 return machine.plan
             machine.step(opcode.name, argument)
-    except Refused:
+    except (Refused, MemoryError):
         raise
     except Exception as error:  # whatever a damaged opcode stream provokes: short stack, unknown memo, bad text
         raise Refused(DAMAGED) from error

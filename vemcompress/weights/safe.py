@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import logging
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -13,14 +15,20 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from vemcompress.errors import InputError
+from vemcompress.errors import InputError, MemoryExhausted
+from vemcompress.system.files import open_regular
+from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.containers import check_legacy, check_zip
+from vemcompress.weights.folder import made
+from vemcompress.weights.format import FORMAT, SUM, content_sum
 from vemcompress.weights.plan import Forbidden, Refused
 from vemcompress.weights.sniff import CONVERT, sniff
 
 # Bits of a weight's element in safetensors; the 8-bit floats and packed kinds are refused by name.
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _MAX_HEADER = 32 << 20
+_PIECE = 1 << 20  # bytes that are summed at a time
+_log = logging.getLogger(__name__)
 
 # The average of the weights is what papers evaluate, so it comes first.
 WRAPPERS = ("g_ema", "G_ema", "ema", "params_ema", "G", "g", "netG", "netG_A", "G_A", "generator", "params")
@@ -73,7 +81,7 @@ def _read_torch(path: Path, source: str, kind: str) -> Any:
     try:
         # The extension decides in torch.load, and mapping needs a path: so not for a zip that is named .safetensors.
         mapped = kind == "zip" and path.suffix != ".safetensors"
-        with path.open("rb") as file, warnings.catch_warnings():
+        with open_regular(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on protocols, escapes and storage classes: nothing a user can act on
             (check_zip if kind == "zip" else check_legacy)(path)
             with torch.serialization.safe_globals([argparse.Namespace]):
@@ -83,27 +91,38 @@ def _read_torch(path: Path, source: str, kind: str) -> Any:
         raise InputError(f"{source}: is refused, its pickle could execute code ({error}): {CONVERT}") from error
     except Refused as error:
         raise InputError(f"{source}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror or error}): check the path") from error
     except Exception as error:  # torch.load raises whatever its C++ side does on damaged files
+        check_readable(error, source)
         raise InputError(f"{source}: cannot be loaded as weights, it is damaged: download or copy it again") from error
 
 
 def _read_safetensors(path: Path, source: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        _check_header(path)
+        _check_sum(path, _header(path), source)
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except InputError:
+        raise
     except Refused as error:
         raise InputError(f"{source}: {error}") from error
     except Exception as error:
-        raise InputError(f"{source}: is a damaged or cut off safetensors file: download or copy it again") from error
+        check_readable(error, source)
+        raise InputError(f"{source}: is a damaged or cut off safetensors file: {_remedy(path)}") from error
 
 
-def _check_header(path: Path) -> None:
-    """Refuse a header whose length, offsets or shapes do not agree with the size of the file."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+def check_readable(error: Exception, source: str) -> None:
+    """Raises MemoryExhausted (6), or InputError (4) with the system's reason, for an error at reading that is not the
+    file's fault."""
+    if is_exhausted(error):
+        raise MemoryExhausted(f"{source}: not enough memory to read it: close other programs") from error
+    if isinstance(error, OSError):
+        raise InputError(f"{source}: cannot be read ({error.strerror or error}): check the path") from error
+
+
+def _header(path: Path) -> dict:
+    """The header; refused where its length, offsets or shapes do not agree with the size of the file."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if length > min(_MAX_HEADER, size - 8):
             raise Refused(f"has a header that claims {length} bytes: it is cut off or not a safetensors file")
@@ -118,6 +137,40 @@ def _check_header(path: Path) -> None:
         begin, end = entry["data_offsets"]
         if not 0 <= begin <= end <= space or end - begin != prod(entry["shape"]) * bits // 8:
             raise Refused(f"claims bytes for {name!r:.80} that it does not have: it is cut off or damaged")
+    return header
+
+
+def _check_sum(path: Path, header: dict, source: str) -> None:
+    """Raises InputError where a file of ours is not as it was written."""
+    about = header.get("__metadata__", {})
+    if SUM not in about:
+        if str(about.get("format")).startswith(FORMAT):
+            _log.debug("%s: an older release wrote it, without a sum, so that damage would not be seen.", source)
+        return
+    with open_regular(path) as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+
+        def read(begin: int, end: int) -> Iterator[bytes]:
+            file.seek(start + begin)
+            while begin < end and (piece := file.read(min(_PIECE, end - begin))):
+                begin += len(piece)
+                yield piece
+
+        found = content_sum(header, read)
+    if found != about[SUM]:
+        raise InputError(f"{source}: is damaged, its content does not agree with the sum in it: {_remedy(path)}")
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a damaged file of ours."""
+    folder = path.absolute().parent
+    if folder.name == "best" and (folder.parent / "recipe.toml").is_file():
+        return f"use the last one instead, {folder.parent / path.name}"
+    run = made(folder) if (folder / "recipe.toml").is_file() else None
+    if run is not None:
+        command = "teach" if run.command == "teach" else "distill"
+        return f"`vemcompress {command} --resume {folder}` writes it anew from the run's last checkpoint"
+    return "copy or download it again"
 
 
 def _checked(name: str, tensor: Tensor, source: str) -> Tensor:
