@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.losses.information import info_nce
 from vemcompress.system import distributed
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Channels, Images, Positive, Weight
 from vemcompress.training.update import Output
 
 SIDE, SLOPE = 64, 0.2
@@ -40,11 +39,11 @@ class CRD(Information):
         """`memory`: images kept; `channels`: width of the encoders, `dimension`: of the embeddings."""
 
         name: Literal["crd"] = "crd"
-        weight: float = Field(0.8, ge=0)
-        temperature: float = Field(0.07, gt=0)
-        memory: int = Field(32, ge=0)
-        dimension: int = Field(128, ge=1)
-        channels: int = Field(32, ge=1)
+        weight: Weight = 0.8
+        temperature: Positive = 0.07
+        memory: Images = 32
+        dimension: Channels = 128
+        channels: Channels = 32
 
     file = "crd"
 

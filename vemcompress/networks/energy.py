@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Channels
 
 MAX_BLOCKS = 7
 
@@ -21,9 +21,9 @@ MAX_BLOCKS = 7
 class EnergyConfig(BaseSettings):
     """`channels` is the paper's C (8 for horse2zebra, 32 elsewhere); `image_channels` those of t and of s alike."""
 
-    channels: int = Field(32, ge=1)
+    channels: Channels = 32
     blocks: int = Field(MAX_BLOCKS, ge=1, le=MAX_BLOCKS)
-    image_channels: int = Field(3, ge=1)
+    image_channels: Channels = 3
 
     @classmethod
     def for_size(cls, channels: int, height: int, width: int, image_channels: int = 3) -> "EnergyConfig":
