@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 from vemcompress.recipe.schema import Recipe, choices
-from vemcompress.system.keys import KEYS
+from vemcompress.system.keys import KEYS, TrainKeys
 from vemcompress.system.settings import BaseSettings, tag_of
+
+COMMON = KEYS[TrainKeys]
 
 
 def sentence(error: dict, values: dict, text: str, overrides: Sequence[str]) -> str:
@@ -59,7 +61,7 @@ def _tags(values: dict) -> set[str]:
 def _meant(path: list[str], values: dict) -> str:
     """What an unknown key may stand for: one of another table, or else the nearest of its own."""
     *table, key = path
-    found = [KEYS[key]] if key in KEYS else []
+    found = [COMMON[key]] if key in COMMON else []
     found += [".".join(other) for other in _paths(Recipe) if other[-1] == key and list(other[:-1]) != table]
     if key in {other[-1] for other in _paths(Recipe) if list(other[:-1]) == table}:
         found = []  # a key of another method than the one that is chosen here

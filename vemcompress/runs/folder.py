@@ -28,6 +28,7 @@ class RunFolder:
         self.best = self.path / "best"
         self.teacher_cache = self.path / "teacher_cache"
         self.environment = self.path / "environment.json"
+        self.given_images = self.path / "given_images"  # those that were given from Python
 
     def artifact(self, name: str) -> Path:
         """Where the newest network of this name is: `student`, `teacher`, `discriminator`, ..."""
@@ -35,7 +36,8 @@ class RunFolder:
 
     def check_new(self) -> None:
         """Raises UsageError (2) where something is there already, OutputError (9) where one may not look."""
-        begun = {".lock", self.samples.name, self.checkpoints.name}  # of a run that was killed before it had a recipe
+        own = self.samples, self.checkpoints, self.given_images
+        begun = {".lock", *(path.name for path in own)}  # of a run that was killed before it had a recipe
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"{self.path}: is a file; give another folder to --out.")

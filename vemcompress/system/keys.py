@@ -46,12 +46,11 @@ class TeachKeys(TrainKeys, total=False):
     lr: Annotated[float | None, "gan.lr"]  # type: ignore[misc]
 
 
-def keys_of(kind: type) -> dict[str, str]:
-    """The recipe's key of each name."""
-    return {name: hint.__metadata__[0] for name, hint in get_type_hints(kind, include_extras=True).items()}
-
-
-KEYS = keys_of(TrainKeys)
+# By kind, the recipe's key of each name.
+KEYS: dict[type, dict[str, str]] = {
+    kind: {name: hint.__metadata__[0] for name, hint in get_type_hints(kind, include_extras=True).items()}
+    for kind in (TrainKeys, DistillKeys, TeachKeys)
+}
 
 
 def as_overrides(overrides: Overrides, given: Mapping[str, Any] | None = None, kind: type = TrainKeys) -> list[str]:
@@ -59,7 +58,7 @@ def as_overrides(overrides: Overrides, given: Mapping[str, Any] | None = None, k
 
     Raises UsageError for an unknown keyword, and for a value that TOML cannot say.
     """
-    known, found = keys_of(kind), []
+    known, found = KEYS[kind], []
     for name, value in (given or {}).items():
         if name not in known:
             close = get_close_matches(name, known, 1, 0.5)
@@ -67,9 +66,7 @@ def as_overrides(overrides: Overrides, given: Mapping[str, Any] | None = None, k
             raise UsageError(f"{name!r} is no argument; {hint}")
         found += _changes(known[name], value)
     if isinstance(overrides, str) or not isinstance(overrides, Mapping | Sequence):
-        raise UsageError(
-            f"overrides {overrides!r:.60}: give a list such as ['train.steps=30'], or {{'train.steps': 30}}."
-        )
+        raise UsageError("overrides: give a list such as ['train.steps=30'], or a dict such as {'train.steps': 30}.")
     if isinstance(overrides, Mapping):
         return found + [change for key, value in overrides.items() for change in _changes(key, value)]
     if wrong := [override for override in overrides if not isinstance(override, str)]:
@@ -100,9 +97,8 @@ def _toml(value: Any, key: str) -> str:
         return "{" + ", ".join(f"{_quoted(str(name))} = {_toml(part, key)}" for name, part in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(part, key) for part in value) + "]"
-    raise UsageError(
-        f"overrides: {key} cannot be {value!r:.60}; give a number, a text, true or false, or lists of them."
-    )
+    what = "so large a number" if isinstance(value, Integral) else f"of type {type(value).__name__}"
+    raise UsageError(f"overrides: {key} cannot be {what}; give a number, a text, True or False, or a list of them.")
 
 
 def _quoted(text: str) -> str:
