@@ -74,7 +74,7 @@ def test_the_package_says_that_it_is_typed_and_its_face_is():
         signature = inspect.signature(getattr(vemcompress, name))
         assert signature.return_annotation is not inspect.Signature.empty
         for parameter in signature.parameters.values():
-            assert parameter.annotation is not inspect.Parameter.empty or name == "evaluate_seeds"
+            assert parameter.annotation is not inspect.Parameter.empty
 
 
 def test_overrides_are_texts_values_or_keywords():
@@ -254,6 +254,11 @@ def test_images_that_may_be_from_0_to_1_are_warned_of(tmp_path):
     run = {"out": tmp_path / "run", "overrides": SHORT, "device": "cpu"}
     vemcompress.distill(toy_teacher(), data=images, on_event=told.append, **run)
     assert any("below 0" in event["message"] for event in told if event["event"] == "warning")
+
+
+def test_a_module_without_data_is_refused(data, tmp_path):
+    with torch.device("meta"), pytest.raises(InputError, match="cannot be read"):
+        vemcompress.distill(Net(3), data=data, out=tmp_path / "run")
 
 
 @pytest.mark.parametrize("teacher", [42, {"a": 1}, ["a.pth"], Net])

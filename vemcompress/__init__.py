@@ -1,7 +1,7 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
 The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `evaluate`, `generate` and
-`export_onnx` take what the commands take (recipe keys through `overrides`) and return typed results, as do
+`export_onnx` take what the commands take (recipe keys by name, or through `overrides`) and return typed results, as do
 `distill_seeds` and `evaluate_seeds` over several seeds. They are imported when first used.
 """
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import opening
@@ -182,7 +182,7 @@ class SeedsEvaluation(Reported):
     real: dict[str, Spread]
 
 
-def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
+def evaluate_seeds(folder: str | Path, **options: Any) -> SeedsEvaluation:
     """`evaluate` with the same `options` of every run in a folder that `distill_seeds` made.
 
     Raises InputError where a run is missing or not at its end, and the classes of `errors`.

@@ -21,9 +21,14 @@ _given: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
 
 def named(model: Model | None, what: str = "teacher") -> str | None:
     """The source of a model that the user gave: a path or an address as it is, of a module the name that `loading.load`
-    finds it by, as long as the caller holds it. Raises UsageError for anything else."""
+    finds it by, as long as the caller holds it. Raises UsageError for anything else, InputError for tensors without
+    data."""
     if isinstance(model, nn.Module):
-        name = f"{PREFIX}{type(model).__module__}.{type(model).__qualname__}:{digest(model)[:12]}"
+        kind = f"{type(model).__module__}.{type(model).__qualname__}"
+        try:
+            name = f"{PREFIX}{kind}:{digest(model)[:12]}"
+        except Exception as error:  # such as tensors without data
+            raise InputError(f"{what}: {kind}: its tensors cannot be read ({first_line(error)})") from error
         _given[name] = model
         return name
     if model is None or isinstance(model, str | os.PathLike):
@@ -44,8 +49,8 @@ def open_module(name: str) -> tuple[Generator, str]:
     model = _given.get(name)
     if model is None:
         raise InputError(
-            f"{name}: was given from Python as an nn.Module; give it again, as "
-            "vemcompress.distill(resume=RUN, teacher=module) does."
+            f"{name}: was given from Python as an nn.Module; give it again there, such as "
+            "vemcompress.distill(resume=RUN, teacher=module)."
         )
     try:
         own = copy.deepcopy(model).cpu().float().eval()
