@@ -137,7 +137,7 @@ def test_our_own_network_as_a_module_keeps_its_taps(data, tmp_path):
 
 
 def test_seeds_and_stages_keep_the_module(net, data, tmp_path):
-    found = vemcompress.distill_seeds([1, 2], net, data=data, out=tmp_path / "seeds", overrides=SHORT, device="cpu")
+    found = vemcompress.distill_seeds([1, 2], net, data=PICTURES, out=tmp_path / "seeds", overrides=SHORT, device="cpu")
     assert [run.steps for run in found.seeds.values()] == [2, 2]
     own = {"data.size": 32, "train.steps": 1, "algorithm.features": "none", "information.name": "none"}
     stages = vemcompress.distill(
@@ -254,6 +254,12 @@ def test_images_that_may_be_from_0_to_1_are_warned_of(tmp_path):
     run = {"out": tmp_path / "run", "overrides": SHORT, "device": "cpu"}
     vemcompress.distill(toy_teacher(), data=images, on_event=told.append, **run)
     assert any("below 0" in event["message"] for event in told if event["event"] == "warning")
+
+
+@pytest.mark.parametrize("given", [{"out": 42}, {"resume": 42}, {"recipe": {"train": {}}}])
+def test_a_path_of_a_wrong_type_is_refused(given):
+    with pytest.raises(UsageError, match=f"{next(iter(given))}: is a .*; give a name or a path"):
+        vemcompress.distill("t.safetensors", data="d", **given)
 
 
 def test_a_module_without_data_is_refused(data, tmp_path):

@@ -55,6 +55,12 @@ class Given:
     limit: Limit | None = None
     on_event: Event = silent
 
+    def __post_init__(self):
+        for name in ("out", "resume", "recipe"):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str | os.PathLike | Recipe)):
+                raise UsageError(f"{name}: is a {type(value).__name__}; give a name or a path.")
+
     @property
     def where(self) -> torch.device:
         return devices.choose(self.device)

@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.losses.information import info_nce
 from vemcompress.system import distributed
-from vemcompress.system.settings import BaseSettings, Channels, Images, Positive, Weight
+from vemcompress.system.settings import BaseSettings, Channels, Positive, Weight
 from vemcompress.training.update import Output
 
 SIDE, SLOPE = 64, 0.2
@@ -41,9 +42,9 @@ class CRD(Information):
         name: Literal["crd"] = "crd"
         weight: Weight = 0.8
         temperature: Positive = 0.07
-        memory: Images = 32
+        memory: int = Field(32, ge=0, le=2**14)
         dimension: Channels = 128
-        channels: Channels = 32
+        channels: int = Field(32, ge=1, le=1024)
 
     file = "crd"
 

@@ -11,10 +11,10 @@ from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.information.divergence import Divergence
 from vemcompress.losses.information import contrast, magnitude
-from vemcompress.networks.energy import EnergyConfig, EnergyModel
+from vemcompress.networks.energy import MAX_CHANNELS, EnergyConfig, EnergyModel
 from vemcompress.networks.generators.resnet import ResNetConfig
 from vemcompress.system import distributed
-from vemcompress.system.settings import BaseSettings, Betas, Channels, Positive, Weight
+from vemcompress.system.settings import BaseSettings, Betas, Positive, Weight
 from vemcompress.training.schedules import constant
 from vemcompress.training.update import Optimizer, Output, Update
 
@@ -32,7 +32,7 @@ class VEM(Information):
 
         name: Literal["vem"] = "vem"
         weight: Weight = 0.1
-        channels: Channels | None = None
+        channels: int | None = Field(None, ge=1, le=MAX_CHANNELS)
         steps: int = Field(10, ge=1, le=10_000)
         step_size: Positive = 100.0
         noise: Weight = 0.005
@@ -40,7 +40,7 @@ class VEM(Information):
         lr: Positive = 1e-4
         betas: Betas = Field((0.0, 0.999), strict=False)
         start: Literal["student", "teacher", "buffer", "noise"] = "student"
-        buffer: int = Field(64, ge=1, le=2**16)
+        buffer: int = Field(64, ge=1, le=4096)
         power_iteration: Literal["step", "forward"] = "step"
 
     def __init__(self, settings: Settings, *, image_channels: int, height: int, width: int):

@@ -17,7 +17,7 @@ MAX_CHANNELS = 2**16  # of a feature map
 
 # Every number, text and list of a recipe has bounds, so that a slip or a hostile file is told before it takes memory.
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
-Batch = Annotated[int, Field(ge=1, le=2**16)]
+Batch = Annotated[int, Field(ge=1, le=4096)]
 Channels = Annotated[int, Field(ge=1, le=4096)]  # of an image, or of a network's narrowest layer
 Epochs = Annotated[float, Field(gt=0, le=1e6)]
 Figure = Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(ge=-1e30, le=1e30)]  # to show
