@@ -8,7 +8,6 @@ feature maps at the published places, and where `adversary` is set it must also 
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
@@ -16,6 +15,7 @@ from vemcompress.algorithms.match import paired_places
 from vemcompress.errors import RecipeError
 from vemcompress.gans.adversary import Adversary
 from vemcompress.losses import image as image_losses
+from vemcompress.system.settings import Weight
 from vemcompress.training.update import Output, Update
 
 
@@ -28,8 +28,8 @@ class KD(Distillation):
         have places of one kind, else 0."""
 
         name: Literal["kd"] = "kd"
-        recon: float = Field(10.0, ge=0)
-        feature: float | None = Field(None, ge=0)
+        recon: Weight = 10.0
+        feature: Weight | None = None
         adversary: Adversary.Settings | None = None
 
     files: ClassVar = ("adversary.source",)

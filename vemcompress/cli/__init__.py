@@ -49,18 +49,24 @@ app.add_typer(recipes_app, name="recipes")
 SPREAD = ("distill", "teach", "eval")  # over the processes that torchrun started
 
 
+def _version(wanted: bool) -> None:
+    """Before a missing command is complained of."""
+    if wanted:
+        from vemcompress import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _globals(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help=GLOBAL_FLAGS["--debug"])] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help=GLOBAL_FLAGS["--quiet"])] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
-    if version:
-        from vemcompress import __version__
-
-        print(__version__)
-        raise typer.Exit
     if context.invoked_subcommand not in SPREAD and launch.processes() > 1:
         from vemcompress.errors import UsageError
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vemcompress.system.keys import as_overrides
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 LocalDevice = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
@@ -61,17 +63,9 @@ def open_console():
     return Console(quiet="--quiet" in sys.argv)
 
 
-# Options of distill and teach that are keys of a recipe.
-KEYS = {"direction": "data.direction", "size": "data.size"} | {
-    key: f"train.{key}" for key in ("steps", "epochs", "batch", "lr", "seed", "precision", "compile", "strict")
-}
-
-
 def overrides(given: dict, more: list[str] | None) -> list[str]:
     """Recipe keys that have options of their own, where they were given, and then those of --set."""
-    words = {True: "true", False: "false"}  # TOML's
-    found = {key: words[value] if isinstance(value, bool) else value for key, value in given.items()}
-    return [f"{key}={value}" for key, value in found.items() if value is not None] + (more or [])
+    return as_overrides(given) + (more or [])
 
 
 def weights_only(model: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vemcompress.cli import options
+from vemcompress.system.keys import KEYS, DistillKeys, TeachKeys
 
 
 def distill(
@@ -52,7 +53,7 @@ def distill(
 
     Any recipe key can be set with --set; stages.NAME.KEY is one of a stage.
     """
-    given = {options.KEYS[name]: value for name, value in locals().items() if name in options.KEYS}
+    given = {KEYS[DistillKeys][name]: value for name, value in locals().items() if name in KEYS[DistillKeys]}
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
 
@@ -63,13 +64,7 @@ def distill(
         raise UsageError("--resume takes the recipe from the run; leave --recipe away.")
     if student_class and not student and resume is None and not recipe.endswith(".toml"):
         raise UsageError("--student-class needs --student, the file with its weights.")
-    given |= {
-        "student.width": width,
-        "student.source": student,
-        "student.class_path": student_class,
-        "student.target_macs": None if target_macs is None else options.macs_of(target_macs),
-        "teacher.class_path": teacher_class,
-    }
+    given["student.target_macs"] = None if target_macs is None else options.macs_of(target_macs)
     overrides = options.overrides(given, set_)
     numbers = None if seeds is None else _seeds(seeds)
     if until is not None and numbers is not None:
@@ -120,14 +115,14 @@ def teach(
 
     By Pix2Pix from pairs, by CycleGAN from two domains. The run is a teacher for distill, which reads its weights.
     """
-    given = {options.KEYS[name]: value for name, value in locals().items() if name in options.KEYS}
+    given = {KEYS[TeachKeys][name]: value for name, value in locals().items() if name in KEYS[TeachKeys]}
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and (out or recipe != "pix2pix"):
         raise UsageError("--resume takes recipe and folder from the run; leave --recipe and --out away.")
-    overrides = options.overrides(given | {"teacher.network.width": width}, set_)
+    overrides = options.overrides(given, set_)
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.teach import teach as run

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import tomli_w
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import opening
 from vemcompress.commands.distilling import DistillResult, distill_run
+from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
 from vemcompress.commands.pipeline import Pipeline, StageResult
-from vemcompress.commands.prune import PruneResult, prune_again
+from vemcompress.commands.prune import PruneResult, check_prunable, prune_again
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.recipe import Recipe
@@ -21,8 +23,10 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
+from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
 from vemcompress.training.pace import Limit
 from vemcompress.weights.loading import Loaded, load
+from vemcompress.weights.modules import Model, source_of
 
 
 @dataclass(frozen=True)
@@ -42,31 +46,38 @@ class PipelineResult(Reported):
 
 
 def distill(
-    teacher: str | Path | None = None,
+    teacher: Model | None = None,
     *,
-    data: str | Path | Sequence[str | Path] = (),
+    data: Data = (),
     out: str | Path | None = None,
     recipe: str | Path = "omgd",
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     resume: str | Path | None = None,
     until: str | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
     on_event: Event = silent,
+    **keys: Unpack[DistillKeys],
 ) -> DistillResult | PipelineResult | PruneResult:
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
     Where the recipe has a [gan] the teacher learns too: from `teacher`'s weights, or from new ones. A resumed run
-    takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set. Checks come in
-    this order: recipe, teacher, data, output. With `max_hours` it saves and returns before so much time has passed
+    takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set, or a dict such as
+    {"train.steps": 30}; `keys` are those of `DistillKeys`, as steps=30. Checks come in this order: recipe, teacher,
+    data, output. With `max_hours` it saves and returns before so much time has passed
     since it was called, after one step at least. Raises the classes of `errors`; a run that raised keeps its last
     checkpoint and can be resumed. Processes that torchrun started train it together, and all get the result.
+
+    `teacher` may be an nn.Module, B x 3 x H x W in [-1, 1] to the same, of which a copy is used; a run knows it by its
+    tensors, and is resumed with `teacher` given again. `data` may be images, a list or a Dataset of PIL images, uint8
+    arrays H x W x 3 or tensors 3 x H x W (uint8, or floats in [-1, 1]); they are kept in RUN/given_images.
 
     A recipe with stages gives a PipelineResult: `out` then has a run folder for each stage, of which those after
     `until` are left for a later resume. Resuming a stage that prunes gives its PruneResult.
     """
-    given = Given(teacher, data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
-    with given.shared() as given:
+    overrides = as_overrides(overrides, keys, DistillKeys)
+    given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    with given.shared() as given, kept(given) as given:
         return distilled(given, until)
 
 
@@ -143,6 +154,8 @@ def _new(given: Given, until: str | None) -> Pipeline:
     plan = opening.located_stages(opening.located(plan, given.teacher, given.data, given.on_event))
     plan, loaded = _with_teacher(plan)
     names, skipped = [stage.name for stage in plan.stages], _skipped(plan, loaded)
+    if loaded and any(stage.do == "prune" and stage.name not in skipped for stage in plan.stages):
+        check_prunable(loaded)
     pipeline = Pipeline(Series(out or ".", "stages", names, skipped=skipped), plan)
     if until in skipped:
         raise UsageError(f"--until {until}: that stage is skipped, because {skipped[until]}; name another.")

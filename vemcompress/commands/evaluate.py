@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vemcompress import recipe
+from vemcompress.commands.given_images import Data, for_now
 from vemcompress.commands.opening import teacher_gone
 from vemcompress.data.folders import FLAT
 from vemcompress.data.sets import test_set
@@ -18,42 +19,54 @@ from vemcompress.runs.best import Networks, look
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
+from vemcompress.system.keys import Overrides, as_overrides
 from vemcompress.weights.loading import load
+from vemcompress.weights.modules import Model, source_of
 from vemcompress.weights.trust import named
 
 
 def evaluate(
-    model: str | Path,
+    model: Model,
     *,
-    data: str | Path | Sequence[str | Path] | None = None,
+    data: Data = None,
     split: str | None = None,
-    overrides: Sequence[str] = (),
-    teacher: str | Path | None = None,
+    overrides: Overrides = (),
+    teacher: Model | None = None,
     teacher_class: str | None = None,
     student_class: str | None = None,
     teacher_norm: str | None = None,
     segmenter: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    real: str | Path | Sequence[str | Path] | None = None,
+    inception: str | Path | None = None,
+    features: str | None = None,
+    features_weights: str | Path | None = None,
     size: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
     device: str = "auto",
     on_event: Event = silent,
-    **options,
 ) -> Evaluation:
     """Evaluate `model`, a run folder or a model file, on the test images of `data`.
 
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
     best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `teacher_class` and
-    `student_class` ("module:Class") are for networks of the user's own classes. `overrides` change the data's settings,
-    `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in its place.
-    `segmenter` is a file for `miou`. `options` are those of `evaluation.evaluate`. Raises the classes of `errors`.
-    Processes that torchrun started take a share of the images each, and all get the result.
+    `student_class` ("module:Class") are for networks of the user's own classes. `overrides` change
+    the data's settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation
+    images in its place. `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and
+    `seed` are those of `evaluation.evaluate`. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a
+    dict, as in `distill`. Raises the classes of `errors`. Processes that torchrun started take a share of the images
+    each, and all get the result.
     """
-    where = devices.choose(device)
-    classes = teacher_class, student_class
-    with distributed.group(where), named(*classes):
+    where, changes = devices.choose(device), as_overrides(overrides)
+    options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
+    options |= {"features_weights": features_weights, "batch": batch, "seed": seed}
+    names, classes = (source_of(model, "model"), source_of(teacher)), (teacher_class, student_class)
+    with distributed.group(where), named(*classes), for_now(data, on_event) as roots:
         on_event = distributed.told_by_writer(on_event)
         networks, found = distributed.together(
             lambda: _opened(
-                model, data, split, overrides, teacher, classes, teacher_norm, segmenter, size, where, on_event
+                names[0], roots, split, changes, names[1], classes, teacher_norm, segmenter, size, where, on_event
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):

@@ -1,18 +1,22 @@
 """What the user gave, opened: the recipe, the teacher, the images and the run folder of a command that makes a run."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
 from vemcompress.data.pairs import Pairs, find_pairs
+from vemcompress.data.settings import MAX_ROOTS
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.gans import GANS, started_by
 from vemcompress.recipe import Recipe
+from vemcompress.recipe.toml import BYTES
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed
@@ -22,6 +26,7 @@ from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, weights_of
+from vemcompress.weights.modules import PREFIX
 from vemcompress.weights.trust import named
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
@@ -42,8 +47,8 @@ _MOVABLE = {
 class Given:
     """What the user gave to a command that trains, as the arguments of `distill` say."""
 
-    teacher: str | Path | None = None
-    data: str | Path | Sequence[str | Path] = ()
+    teacher: str | None = None
+    data: Any = ()  # paths; images until `given_images.kept` has written them
     out: str | Path | None = None
     recipe: str | Path | Recipe = ""
     overrides: Sequence[str] = ()
@@ -51,6 +56,12 @@ class Given:
     device: str = "auto"
     limit: Limit | None = None
     on_event: Event = silent
+
+    def __post_init__(self):
+        for name in ("out", "resume", "recipe"):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str | os.PathLike | Recipe)):
+                raise UsageError(f"{name}: is a {type(value).__name__}; give a name or a path.")
 
     @property
     def where(self) -> torch.device:
@@ -107,8 +118,11 @@ def located(
     plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
         plan = _as_taught(plan, Path(source), data, on_event)
-    roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
-    return plan.but(data=plan.data.but(roots=tuple(map(_absolute, roots))))
+    roots = [data] if isinstance(data, str | os.PathLike) else data or plan.data.roots
+    roots = tuple(map(_absolute, roots))
+    if len(roots) > MAX_ROOTS or sum(map(len, roots)) > BYTES // 2:
+        raise UsageError(f"data: {len(roots):,} names are more than a recipe holds; give the folders that they are in.")
+    return plan.but(data=plan.data.but(roots=roots))
 
 
 def located_stages(plan: Recipe) -> Recipe:
@@ -245,7 +259,7 @@ def _another_teacher(source: str | Path, run: RunFolder, found: str, before: str
 
 
 def _absolute(path: str | Path) -> str:
-    return str(path) if str(path).startswith("hf://") else str(Path(path).resolve())
+    return str(path) if str(path).startswith(("hf://", PREFIX)) else str(Path(path).resolve())
 
 
 def _check_command(run: RunFolder, command: str) -> None:

@@ -22,6 +22,7 @@ from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, load_known, weights_of
+from vemcompress.weights.modules import Model, source_of
 from vemcompress.weights.trust import named
 
 CONVENTIONS = tuple(Cost().macs())
@@ -44,7 +45,7 @@ class PruneResult(line.Reported):
 
 
 def prune(
-    model: str | Path,
+    model: Model,
     *,
     target_macs: int,
     out: str | Path,
@@ -58,9 +59,10 @@ def prune(
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels.
 
-    `model` is a weight file, a run folder or `hf://...`. MACs are counted by `convention` ("true", "paper" or
-    "paper_norm"). `seed` is that of "random"; `least` the channels that each group keeps outside residual blocks, the
-    method's own where it is None. A network of `teacher_class` needs the class again when the file is loaded.
+    `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
+    `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random"; `least` the channels that each group
+    keeps outside residual blocks, the method's own where it is None. A network of `teacher_class` needs the class
+    again when the file is loaded.
 
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
@@ -68,16 +70,26 @@ def prune(
     pruner = _pruner(method, seed, least)
     if convention not in CONVENTIONS:
         raise UsageError(f"MACs are counted as {', '.join(CONVENTIONS)}; not as {convention!r}.")
+    source = source_of(model, "model")
+    if source is None:
+        raise UsageError("no model: give a file, a run folder, hf://user/repo or a network.")
     with named(teacher_class):
-        loaded = load(model, class_path=teacher_class)
+        loaded = load(source, class_path=teacher_class)
+    check_prunable(loaded)
     check_size(loaded, size, size)
     check_target(out, "small.safetensors")
-    if not is_hub(str(model)) and Path(out).resolve() == weights_of(Path(model)).resolve():
+    if not is_hub(source) and Path(out).resolve() == weights_of(Path(source)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
     result, content = _pruned(loaded, pruner, int(target_macs), out, size, convention)
     write_atomically(out, content)
     on_event({"event": "pruned", "path": str(out)})
     return result
+
+
+def check_prunable(loaded: Loaded) -> None:
+    """Raises UsageError for a module of the user's own class: its smaller form could not be opened from a file."""
+    if loaded.origin == "module" and loaded.generator.config is None:
+        raise UsageError("an nn.Module of your own class cannot be pruned; give its file, and teacher_class.")
 
 
 def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from vemcompress.commands import line, parts
 from vemcompress.commands.facts import Facts, read
+from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.opening import Given
 from vemcompress.errors import RecipeError
 from vemcompress.networks.base import count_parameters
@@ -13,7 +15,9 @@ from vemcompress.recipe import Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
+from vemcompress.system.keys import Overrides, TeachKeys, as_overrides
 from vemcompress.training.pace import Limit
+from vemcompress.weights.modules import Model, source_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,24 +31,26 @@ class TeachResult(line.RunResult):
 
 def teach(
     *,
-    data: str | Path | Sequence[str | Path] = (),
+    data: Data = (),
     out: str | Path | None = None,
     recipe: str | Path | Recipe = "pix2pix",
-    teacher: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    teacher: Model | None = None,
+    overrides: Overrides = (),
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
     on_event: Event = silent,
+    **keys: Unpack[TeachKeys],
 ) -> TeachResult:
     """Train a teacher by the recipe's [gan], in the new run folder `out`; or go on with the run `resume`.
 
     It starts from the weights of `teacher` where they are given. The run holds `teacher.safetensors`, the
-    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `max_hours` and ranks
-    are as in `distill`.
+    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `overrides`, `max_hours` and ranks
+    are as in `distill`; `keys` are those of `TeachKeys`.
     """
-    given = Given(teacher, data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
-    with given.shared() as given:
+    overrides = as_overrides(overrides, keys, TeachKeys)
+    given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    with given.shared() as given, kept(given) as given:
         return teach_run(given)
 
 

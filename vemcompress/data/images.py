@@ -71,7 +71,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """
     with open_image(path) as image:
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return to_rgb(ImageOps.exif_transpose(image))
 
 
 @contextlib.contextmanager
@@ -108,7 +108,8 @@ def _one_line(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A decoded image as uint8, H x W x 3; see `read_image`."""
     if image.mode.startswith("I") or image.mode == "F":
         grey = _to_bytes(np.asarray(image))
         return np.repeat(grey[:, :, None], 3, axis=2)

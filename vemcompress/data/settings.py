@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from vemcompress.data.labels import Ids, LabelInput
 from vemcompress.data.pairs import Direction
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Images, Text
+
+MAX_ROOTS = 10_000  # folders and files
 
 DataKind = Literal["single", "paired", "labels", "unpaired"]
 
@@ -29,13 +31,13 @@ class DataSettings(BaseSettings):
     size: int = Field(256, ge=8, le=4096)
     load_size: int | None = Field(None, ge=8, le=8192)
     flip: bool = True
-    split: str = "trainA"
-    roots: tuple[str, ...] = Field((), strict=False)
+    split: Text = "trainA"
+    roots: tuple[Text, ...] = Field((), strict=False, max_length=MAX_ROOTS)
     classes: int | None = Field(None, ge=1, le=255)
     void: int | None = Field(None, ge=0, le=255)
     label_input: LabelInput = "onehot"
     ids: Ids | None = None
-    held_out: int | None = Field(None, ge=0)
+    held_out: Images | None = None
     workers: int | None = Field(None, ge=1, le=256)
     on_device: Literal["auto", "never"] = "auto"
 

@@ -11,10 +11,10 @@ from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.information.divergence import Divergence
 from vemcompress.losses.information import contrast, magnitude
-from vemcompress.networks.energy import EnergyConfig, EnergyModel
+from vemcompress.networks.energy import MAX_CHANNELS, EnergyConfig, EnergyModel
 from vemcompress.networks.generators.resnet import ResNetConfig
 from vemcompress.system import distributed
-from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.system.settings import BaseSettings, Betas, Positive, Weight
 from vemcompress.training.schedules import constant
 from vemcompress.training.update import Optimizer, Output, Update
 
@@ -31,16 +31,16 @@ class VEM(Information):
         """The paper's symbols: `weight` lambda_MI, `channels` C (8 for ResNets, 32 else), `steps` K, `start` q_0."""
 
         name: Literal["vem"] = "vem"
-        weight: float = Field(0.1, ge=0)
-        channels: int | None = Field(None, ge=1)
-        steps: int = Field(10, ge=1)
-        step_size: float = Field(100.0, gt=0)
-        noise: float = Field(0.005, ge=0)
-        l2: float = Field(0.05, ge=0)
-        lr: float = Field(1e-4, gt=0)
+        weight: Weight = 0.1
+        channels: int | None = Field(None, ge=1, le=MAX_CHANNELS)
+        steps: int = Field(10, ge=1, le=10_000)
+        step_size: Positive = 100.0
+        noise: Weight = 0.005
+        l2: Weight = 0.05
+        lr: Positive = 1e-4
         betas: Betas = Field((0.0, 0.999), strict=False)
         start: Literal["student", "teacher", "buffer", "noise"] = "student"
-        buffer: int = Field(64, ge=1)
+        buffer: int = Field(64, ge=1, le=4096)
         power_iteration: Literal["step", "forward"] = "step"
 
     def __init__(self, settings: Settings, *, image_channels: int, height: int, width: int):

@@ -15,7 +15,7 @@ from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
 from vemcompress.pruning import PRUNERS, AnyPruner
 from vemcompress.recipe.stages import Stage, check_stages
-from vemcompress.system.settings import BaseSettings, tag_of, tagged_union
+from vemcompress.system.settings import BaseSettings, Channels, Figure, Macs, Text, tag_of, tagged_union
 from vemcompress.training.settings import TrainSettings
 
 
@@ -31,12 +31,12 @@ class TeacherSettings(BaseSettings):
     (`deep`, `generator_b`, `discriminator`, `discriminator_a`, `discriminator_b`).
     """
 
-    source: str | None = None
-    class_path: str | None = None
+    source: Text | None = None
+    class_path: Text | None = None
     norm: Literal["eval", "batch"] = "eval"
     network: AnyConfig | None = None
     deep: AnyConfig | None = None
-    start: dict[str, str] = Field(default_factory=dict)
+    start: dict[Text, Text] = Field(default_factory=dict, max_length=16)
 
 
 class AutoStudent(BaseSettings):
@@ -53,11 +53,11 @@ class AutoStudent(BaseSettings):
     alone: ClassVar = ("target_macs", "source")  # keys that leave nothing of another family under them
 
     family: Literal["auto"] = "auto"
-    width: int | None = Field(None, ge=1)
-    target_macs: int | None = Field(None, ge=1)
-    source: str | None = None
-    sha256: str | None = None
-    class_path: str | None = None
+    width: Channels | None = None
+    target_macs: Macs | None = None
+    source: Text | None = None
+    sha256: Text | None = None
+    class_path: Text | None = None
 
 
 AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATORS.values())))
@@ -71,7 +71,7 @@ class PruneSettings(BaseSettings):
     exclusive: ClassVar = ("target_macs", "share")
 
     method: AnyPruner = _first(PRUNERS)
-    target_macs: int | None = Field(None, ge=1)
+    target_macs: Macs | None = None
     share: float | None = Field(None, gt=0, lt=1)
     count_as: Literal["true", "paper", "paper_norm"] = "true"
 
@@ -87,8 +87,8 @@ class Recipe(BaseSettings):
     `prune` is of a stage that prunes. `paper` holds a published table's row and changes nothing.
     """
 
-    name: str = "unnamed"
-    description: str = ""
+    name: Text = "unnamed"
+    description: Text = ""
     teacher: TeacherSettings = TeacherSettings()
     student: AnyStudent = AutoStudent()
     data: DataSettings = DataSettings()
@@ -97,8 +97,8 @@ class Recipe(BaseSettings):
     information: AnyInformation = _first(INFORMATION)
     train: TrainSettings = TrainSettings()
     prune: PruneSettings | None = None
-    stages: tuple[Stage, ...] = Field((), strict=False)
-    paper: dict[str, str | int | float] = Field(default_factory=dict)
+    stages: tuple[Stage, ...] = Field((), strict=False, max_length=64)
+    paper: dict[Text, Text | Figure] = Field(default_factory=dict, max_length=64)
 
     @model_validator(mode="after")
     def _fits(self):

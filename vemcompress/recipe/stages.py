@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Text
 
 NAME = re.compile("[a-z][a-z0-9_]{0,39}")
 GIVES = {"teach": "teacher", "distill": "student", "prune": "student"}
@@ -19,11 +19,11 @@ class Stage(BaseSettings):
     teacher, and a student of its own. A stage that prunes takes its `student`, if it has one, instead of the teacher.
     """
 
-    name: str
+    name: Text
     do: Literal["teach", "distill", "prune"]
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    teacher: str | None = None
-    student: str | None = None
+    recipe: dict[Text, Any] = Field(default_factory=dict, max_length=64)
+    teacher: Text | None = None
+    student: Text | None = None
 
     @model_validator(mode="after")
     def _fits(self):

@@ -34,6 +34,7 @@ class RunFolder:
         self.teacher_cache = self.path / "teacher_cache"
         self.environment = self.path / "environment.json"
         self._home: int | None = None  # the folder's descriptor, while it is locked
+        self.given_images = self.path / "given_images"  # those that were given from Python
 
     def artifact(self, name: str) -> Path:
         """Where the newest network of this name is: `student`, `teacher`, `discriminator`, ..."""
@@ -57,7 +58,7 @@ class RunFolder:
         begun = (self.samples, self.checkpoints)
         inside = (path for folder in begun if folder.is_dir() for path in folder.iterdir())
         rest = [path for path in (*self.path.iterdir(), *inside) if not own.is_leftover(path)]
-        return {path.name for path in rest} <= {".lock", *(folder.name for folder in begun)}
+        return {path.name for path in rest} <= {".lock", self.given_images.name, *(folder.name for folder in begun)}
 
     def check_existing(self) -> None:
         """Raises InputError (4) where there is no run to continue, or it is not as it was written, OutputError (9)

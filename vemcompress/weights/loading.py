@@ -14,6 +14,7 @@ from vemcompress.weights.custom import CustomGenerator, build_custom, fill_stric
 from vemcompress.weights.folder import made, never_picked
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
+from vemcompress.weights.modules import is_module, open_module
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
 from vemcompress.weights.trust import named
@@ -24,7 +25,7 @@ class Loaded:
     """A generator in eval mode (float32, CPU) and where it came from.
 
     `source` is what the caller gave, `sha256` that of the file read. `revision` and `licence` are the Hub's, else
-    empty. `origin` is "artifact", "published:<layout>" or "class"; `norm` is "eval" or "batch".
+    empty. `origin` is "artifact", "published:<layout>", "class" or "module"; `norm` is "eval" or "batch".
     """
 
     generator: Generator
@@ -58,6 +59,9 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
     if norm not in ("eval", "batch"):
         raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
     name = str(source)
+    if is_module(name):
+        generator, digest = open_module(name)
+        return Loaded(_normed(generator, name, norm), name, digest, "module", norm=norm)
     path, revision, licence = Path(source), "", ""
     if is_hub(name):
         file = fetch(name)
@@ -68,11 +72,7 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
         state = read_state(path, source=name)
         digest = sha256_file(path)
         generator, origin = _build(state, name, class_path)
-    if norm == "batch":
-        if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
-            raise RecipeError(f"{name}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
-        use_image_statistics(generator)
-    return Loaded(generator, name, digest, origin, revision, licence, norm, state.metadata)
+    return Loaded(_normed(generator, name, norm), name, digest, origin, revision, licence, norm, state.metadata)
 
 
 def load_known(source: str | Path, sha256: str | None, what: str, *, class_path: str | None = None) -> Loaded:
@@ -90,6 +90,15 @@ def load_generator(source: str | Path, *, class_path: str | None = None, norm: s
     """The generator alone, in eval mode; arguments and errors as `load`. A class that is named here is trusted."""
     with named(class_path):
         return load(source, class_path=class_path, norm=norm).generator
+
+
+def _normed(generator: Generator, name: str, norm: str) -> Generator:
+    """With the statistics that are asked for. Raises RecipeError."""
+    if norm == "batch":
+        if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
+            raise RecipeError(f"{name}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
+        use_image_statistics(generator)
+    return generator
 
 
 def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:

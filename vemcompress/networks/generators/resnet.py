@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Config, Generator, Taps, check_width, norm_layer
+from vemcompress.networks.base import Config, Generator, Taps, check_number, check_width, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
+from vemcompress.system.settings import Width
 
+MAX_BLOCKS = 64
 _WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 
 
@@ -26,8 +28,8 @@ class ResNetConfig(Config):
     replaces: ClassVar = {"width": ("widths",)}
 
     family: Literal["resnet"] = "resnet"
-    widths: tuple[int, int, int, int, int] = Field(strict=False)
-    blocks: tuple[int, ...] = Field(strict=False, min_length=1, max_length=64)
+    widths: tuple[Width, Width, Width, Width, Width] = Field(strict=False)
+    blocks: tuple[Width, ...] = Field(strict=False, min_length=1, max_length=MAX_BLOCKS)
 
     @model_validator(mode="before")
     @classmethod
@@ -41,16 +43,12 @@ class ResNetConfig(Config):
                 raise ValueError("width and widths exclude each other; give one")
             check_width(width)
             values["widths"] = (width, 2 * width, 4 * width, 2 * width, width)
-        blocks = values.get("blocks", 9)
-        if isinstance(blocks, int) and "widths" in values:
-            values["blocks"] = (values["widths"][2],) * blocks
+        blocks, widths = values.get("blocks", 9), values.get("widths")
+        if not isinstance(blocks, list | tuple):
+            check_number("blocks", blocks, 1, MAX_BLOCKS)
+            if isinstance(widths, list | tuple) and len(widths) == len(_WIDTHS):
+                values["blocks"] = (widths[_WIDTHS.index("trunk")],) * blocks
         return values
-
-    @model_validator(mode="after")
-    def _positive(self):
-        if min(*self.widths, *self.blocks) < 1:
-            raise ValueError("every width must be at least 1")
-        return self
 
     def student(self, width: int) -> "MobileResNetConfig":
         """A mobile ResNet of as many blocks."""
