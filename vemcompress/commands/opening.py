@@ -26,7 +26,7 @@ from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, weights_of
-from vemcompress.weights.modules import PREFIX
+from vemcompress.weights.modules import PREFIX, is_module
 from vemcompress.weights.trust import named
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
@@ -212,7 +212,7 @@ def new_run(out: str | Path | None) -> RunFolder:
 def teacher_gone(plan: Recipe) -> str | None:
     """That the run's teacher is not where it was, as a sentence; None where it is there."""
     source = plan.teacher.source
-    if source is None or is_hub(source) or Path(source).exists():
+    if source is None or is_hub(source) or is_module(source) or Path(source).exists():
         return None
     return f"{source}: the run's teacher is gone; give it with --teacher"
 
