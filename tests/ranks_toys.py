@@ -86,7 +86,7 @@ def played(learner: Learner, compiled: bool = False) -> dict[str, Tensor]:
         compiling.options = lambda device: {"backend": "aot_eager"}
         compiling.compile_networks(learner, CPU)
     distributed.broadcast(learner)
-    runner, found = Runner(learner.updates(), CPU), {}
+    runner, found, learner.measures = Runner(learner.updates(), CPU), {}, True
     for step, batch in enumerate(batches(STEPS, batch=BATCH), start=1):
         mine = as_batch(getattr(learner.teacher, "gan", None), batch).map(distributed.mine)
         out, losses = learner(mine, random(step), step), {}

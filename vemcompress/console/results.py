@@ -8,7 +8,7 @@ from rich.console import Console as Rich
 from rich.table import Table
 from rich.text import Text
 
-from vemcompress.console.words import giga, millions, plain, steps_of, stopped, times_fewer
+from vemcompress.console.words import add_on, giga, millions, plain, steps_of, stopped, times_fewer
 from vemcompress.system import launch
 
 
@@ -58,6 +58,8 @@ class Results:
         smaller = values["teacher_parameters"] / values["parameters"]
         parameters = f"{millions(values['parameters'])}, {times_fewer(smaller)} than the teacher"
         shown = {"student": values["student"], "parameters": parameters, **_training(values, "distill")}
+        if values["information_share"] is not None:
+            shown["add-on"] = add_on(values["information_share"])
         if values["skipped_images"]:
             shown["skipped"] = f"{values['skipped_images']} unreadable images"
         self.table(shown)
