@@ -147,7 +147,7 @@ class Distillation(Learner):
         first, *others = lessons.images
         target = first if batch.target is None else batch.target
         out = Output(batch.input, student.float(), first, target, taps, lessons.taps, random)
-        out.others, out.gan = tuple(others), lessons.gan
+        out.others, out.gan, out.index = tuple(others), lessons.gan, batch.index
         out.real = next(image for image in (batch.target, batch.real, first) if image is not None)
         return out
 

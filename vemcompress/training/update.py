@@ -20,7 +20,8 @@ class Output:
     are E(t, s) and E(t~, s), B x 1, before theta moved. `teacher_taps` are the teacher's maps, or their means over
     pixels, B x C x 1 x 1, where these are enough. `others` are further teachers' images, `real` what an adversary takes
     for real, and `gan` what teachers that learn at this step have computed for it. `gradients` are norms of the
-    student's, where a step measures them. At a step that is the teachers' own there is nothing else.
+    student's, where a step measures them. `index` is the batch's. At a step that is the teachers' own there is nothing
+    else.
     """
 
     input: Tensor
@@ -36,6 +37,7 @@ class Output:
     others: tuple[Tensor, ...] = ()
     real: Tensor | None = None
     gan: Any = None
+    index: Tensor | None = None
     gradients: dict[str, Tensor] = field(default_factory=dict)
 
     @property

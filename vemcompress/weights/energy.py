@@ -24,7 +24,8 @@ def load_energy_model(path: str | Path) -> EnergyModel:
     state = read_state(path)
     try:
         model = EnergyModel(EnergyConfig(**json.loads(state.metadata["config"])))
-        model.load_state_dict({k.removeprefix("energy."): v for k, v in state.tensors.items() if k != "memory"})
+        weights = {k.removeprefix("energy."): v for k, v in state.tensors.items() if k.startswith("energy.")}
+        model.load_state_dict(weights)
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: not an energy model of vemcompress ({str(error).splitlines()[0]}).") from error
     return model.eval()
