@@ -208,7 +208,6 @@ def test_the_order_of_overrides_does_not_matter():
     ("overrides", "message"),
     [
         (["algorithm.features=none", "algorithm.style=5.0"], "without meaning"),
-        (["information.start=buffer", "information.buffer=2", "train.batch=4"], "smaller than the batch"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(overrides, message):

@@ -13,6 +13,7 @@ from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
 from vemcompress.networks.base import count_parameters
 from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event
@@ -20,10 +21,12 @@ from vemcompress.system.events import Event
 
 @dataclass(frozen=True, kw_only=True)
 class DistillResult(line.RunResult):
-    """A run, and the file of its `student`, which has `parameters`."""
+    """A run, and the file of its `student`, which has `parameters`. `information_share`: the add-on's share of the
+    gradient at the student's image, the median of the steps that logged it; None where none did."""
 
     student: str
     teacher_parameters: int
+    information_share: float | None = None
 
 
 def distill_run(given: Given) -> DistillResult:
@@ -40,7 +43,8 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
     def result(told: dict, made: dict) -> DistillResult:
         counts = {"parameters": line.parameters_of(made, "student")}
         counts["teacher_parameters"] = line.parameters_of(made, "teacher")
-        return DistillResult(student=str(run.student), **counts, **told)
+        share = information_share(run.metrics)
+        return DistillResult(student=str(run.student), information_share=share, **counts, **told)
 
     return line.known(run, overrides, "distill", result)
 
@@ -74,8 +78,14 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         during=lambda stream: _cached(cache, facts, algorithm, stream, on_event),
     )
     counts = {name: networks[name]["parameters"] for name in networks}
-    student = str(facts.run.student)
-    return DistillResult(student=student, parameters=counts["student"], teacher_parameters=counts["teacher"], **told)
+    share = distributed.from_writer(lambda: information_share(facts.run.metrics))
+    return DistillResult(
+        student=str(facts.run.student),
+        parameters=counts["student"],
+        teacher_parameters=counts["teacher"],
+        information_share=share,
+        **told,
+    )
 
 
 def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event: Event) -> CachePlan | None:

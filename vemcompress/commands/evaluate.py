@@ -16,7 +16,9 @@ from vemcompress.evaluation.report import Evaluation
 from vemcompress.evaluation.statistics import compute_statistics, save_statistics
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.runs.best import Networks, look
+from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
+from vemcompress.runs.shares import information_share
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.system.keys import Overrides, as_overrides
@@ -64,21 +66,22 @@ def evaluate(
     names, classes = (source_of(model, "model"), source_of(teacher)), (teacher_class, student_class)
     with distributed.group(where), named(*classes), for_now(data, on_event) as roots:
         on_event = distributed.told_by_writer(on_event)
-        networks, found = distributed.together(
+        networks, found, share = distributed.together(
             lambda: _opened(
                 names[0], roots, split, changes, names[1], classes, teacher_norm, segmenter, size, where, on_event
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
             result = report.evaluate(**networks, device=where, on_event=on_event, **options)
+    result.information_share = share
     return _of_run(result, found)
 
 
 def _opened(
     model, data, split, overrides, teacher, classes, teacher_norm, segmenter, size, device, on_event: Event
-) -> tuple[dict, Networks]:
-    """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, and what the
-    run says of its networks."""
+) -> tuple[dict, Networks, float | None]:
+    """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, what the run
+    says of its networks, and its add-on's share of the student's gradient."""
     if is_series(model, "stages"):
         model = Series.read(model, "stages").last_done().path
         on_event({"event": "stage", "title": f"stage {model.name}, the last that is done"})
@@ -109,7 +112,8 @@ def _opened(
 
     with devices.memory_errors("lower --batch or --size."):
         reads = segmenter_on(segmenter, device) if segmenter is not None else None
-    return {"student": student, "teacher": original, "images": images, "best": best, "segmenter": reads}, found
+    networks = {"student": student, "teacher": original, "images": images, "best": best, "segmenter": reads}
+    return networks, found, information_share(RunFolder(folder).metrics)
 
 
 def _of_run(result: Evaluation, found: Networks) -> Evaluation:

@@ -8,7 +8,17 @@ from rich.console import Console as Rich
 from rich.table import Table
 from rich.text import Text
 
-from vemcompress.console.words import giga, millions, plain, short, steps_of, stopped, times_fewer, which_images
+from vemcompress.console.words import (
+    add_on,
+    giga,
+    millions,
+    plain,
+    short,
+    steps_of,
+    stopped,
+    times_fewer,
+    which_images,
+)
 from vemcompress.system import launch
 
 
@@ -60,6 +70,8 @@ class Results:
         smaller = values["teacher_parameters"] / values["parameters"]
         parameters = f"{millions(values['parameters'])}, {times_fewer(smaller)} than the teacher"
         shown = {"student": values["student"], "parameters": parameters, **_training(values, "distill")}
+        if values["information_share"] is not None:
+            shown["add-on"] = add_on(values["information_share"])
         if values["skipped_images"]:
             shown["skipped"] = f"{values['skipped_images']} unreadable images"
         self.table(shown)

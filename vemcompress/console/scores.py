@@ -19,6 +19,8 @@ class Scores(Results):
         if best is not None:
             picked = f"picked by {best['picked_by']} on {words.which_images(best['on'])}"
             self.show(f"best: {picked}" if apart else f"the best is the last (step {step}), {picked}")
+        if values["information_share"] is not None:
+            self.show(f"add-on: {words.add_on(values['information_share'])}")
         self._protocols(values)
 
     def distilled_seeds(self, values: dict) -> None:

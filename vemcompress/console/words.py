@@ -63,6 +63,11 @@ def stopped(run: dict, command: str) -> str:
     return f"by --{option}, saved; go on with `vemcompress {command} --resume {run['run']}`"
 
 
+def add_on(share: float) -> str:
+    """What an add-on's share of the gradient is a share of."""
+    return f"{100 * share:.2g} % of the gradient at the student's image (median of the logged steps)"
+
+
 def spread(found: dict | None, shown: Callable[[float], str]) -> str:
     """Mean ± sample std (n); without the std of a single value, or of equal ones as one frozen teacher gives them."""
     if found is None:

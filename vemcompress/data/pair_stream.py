@@ -40,9 +40,9 @@ class PairStream(ImageStream):
     def _load(self, index: int) -> np.ndarray:
         return np.concatenate(square_pair(self.pairs, index, self.load_size, self.pair_channels), axis=2)
 
-    def _collate(self, samples: np.ndarray | Tensor) -> Batch:
+    def _collate(self, samples: np.ndarray | Tensor, index: Tensor) -> Batch:
         depth = samples.shape[3] - self.pair_channels[1]
-        return Batch(*to_tensors(self.pairs, samples[..., :depth], samples[..., depth:]))
+        return Batch(*to_tensors(self.pairs, samples[..., :depth], samples[..., depth:]), index=index)
 
 
 class UnpairedStream(Joined):
@@ -72,7 +72,7 @@ class UnpairedStream(Joined):
 def joined(parts: Sequence[Batch]) -> Batch:
     """The batch of a stream from those of its parts: of one, or of each domain."""
     first, *others = parts
-    return Batch(first.input, real=others[0].input) if others else first
+    return Batch(first.input, real=others[0].input, index=first.index) if others else first
 
 
 class _DrawnStream(ImageStream):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
@@ -109,22 +110,27 @@ class ImageStream(Stream):
         return [index * self.views + self._number(k) for k, index in shown.items()]
 
     def _prepare(self, step: int) -> Batch:
-        return self._collate(np.stack([self._sample(k) for k in self._numbers(step)]))
+        return self._collate(*self._samples(step))
 
     def _numbers(self, step: int) -> range:
         """This rank's samples of a step's batch, counted from the first of the run."""
         start = step * self.batch_size
         return range(start + self.share.start, start + self.share.stop)
 
-    def _collate(self, samples: np.ndarray | Tensor) -> Batch:
+    def _collate(self, samples: np.ndarray | Tensor, index: Tensor) -> Batch:
         """A batch from the bytes of its samples, B x size x size x depth; from a tensor on the tensor's device."""
-        return Batch(to_tensor(samples))
+        return Batch(to_tensor(samples), index=index)
 
-    def _sample(self, k: int) -> np.ndarray:
+    def _samples(self, step: int) -> tuple[np.ndarray, Tensor]:
+        """The bytes of a step's samples, B x size x size x depth, and which images they show, B, int64."""
+        indices, samples = zip(*(self._sample(k) for k in self._numbers(step)), strict=True)
+        return np.stack(samples), torch.tensor(indices)
+
+    def _sample(self, k: int) -> tuple[int, np.ndarray]:
         index, image = self._readable(k)
         view = self._view(k, index)
         image = image[view.top : view.top + self.size, view.left : view.left + self.size]
-        return image[:, ::-1] if view.flipped else image
+        return index, image[:, ::-1] if view.flipped else image
 
     def _view(self, k: int, index: int) -> View:
         """Crop and flip of sample k, which shows image `index`."""

@@ -31,9 +31,10 @@ from vemcompress.system.settings import BaseSettings, Betas, Period, Positive, T
 from vemcompress.training.update import Update
 
 # In which the discriminator's BatchNorm sees OMGD's passes, each for a teacher: its own update, fake before real and
-# teacher after teacher, and then the updates of the deep and the wide one.
+# teacher after teacher, and then the teachers' own, the wide one's image first. (The published step computes their
+# gradients the other way round, which no statistic sees.)
 PUBLISHED_PASSES = (
-    ("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("deep", "deep"), ("wide", "wide"),
+    ("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("wide", "wide"), ("deep", "deep"),
 )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ from vemcompress.training.settings import TrainSettings
 from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
 
+MEASURED_FIRST, MEASURED_EVERY = 100, 10  # steps whose logs have every figure, and then of so many logs one
+
 
 class Trainer:
     """One run: everything that learns, where it is written, and how far it is.
@@ -179,9 +181,13 @@ class Trainer:
     def _one_step(self, batch: Batch) -> None:
         """All updates on one batch. The step counts once every optimiser has moved."""
         settings, step = self.settings, self.step + 1
+        ends = step in (1, settings.steps)
+        logged = ends or step % settings.log_every == 0
+        often = ends or step <= MEASURED_FIRST or step % (MEASURED_EVERY * settings.log_every) == 0
+        self.learner.measures = logged and often
         losses = self.make_step(batch, step)
         self.step = step
-        if losses and (step == 1 or step % settings.log_every == 0 or step == settings.steps):
+        if losses and logged:
             self._log_losses(losses)
 
     def _finish(self) -> None:
