@@ -19,6 +19,7 @@ def evaluate(
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
     real: Annotated[
         Path | None,
@@ -58,6 +59,7 @@ def evaluate(
             overrides=set_ or (),
             teacher=teacher,
             teacher_class=teacher_class,
+            teacher_key=teacher_key,
             teacher_norm=teacher_norm,
             segmenter=segmenter,
             size=size,
@@ -107,16 +109,19 @@ def inspect(
     model: options.Weights,
     size: options.MacsSize = 256,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     json: options.Json = False,
 ) -> None:
     """Say what a checkpoint is: family, MACs, taps."""
     console = options.open_console()
     options.weights_only(model)
-    with console.talking():
+    with console.talking() as on_event:
         from vemcompress.commands.inspect import describe
         from vemcompress.weights.loading import load
 
-        result = describe(load(model, class_path=teacher_class), size, size)
+        loaded = load(model, class_path=teacher_class, key=teacher_key)
+        loaded.tell(on_event)
+        result = describe(loaded, size, size)
     console.result(result, json, console.table)
 
 

@@ -38,6 +38,7 @@ def distill(
         str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
     ] = None,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
     student_class: Annotated[
         str | None, typer.Option(metavar="MODULE:CLASS", help="The class of --student, where it is your own.")
@@ -58,7 +59,7 @@ def distill(
     limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in its own folder; leave --out away.")
-    if resume is not None and (teacher or data or teacher_class or recipe != "omgd"):
+    if resume is not None and (teacher or data or teacher_class or teacher_key or recipe != "omgd"):
         raise UsageError(
             "--resume takes teacher, data and recipe from the run; leave --teacher, --data, --recipe away."
         )
@@ -70,6 +71,7 @@ def distill(
         "student.class_path": student_class,
         "student.target_macs": None if target_macs is None else options.macs_of(target_macs),
         "teacher.class_path": teacher_class,
+        "teacher.key": teacher_key,
     }
     overrides = options.overrides(given, set_)
     numbers = None if seeds is None else _seeds(seeds)

@@ -28,6 +28,7 @@ def evaluate(
     overrides: Sequence[str] = (),
     teacher: str | Path | None = None,
     teacher_class: str | None = None,
+    teacher_key: str | None = None,
     teacher_norm: str | None = None,
     segmenter: str | Path | None = None,
     size: int | None = None,
@@ -39,16 +40,19 @@ def evaluate(
 
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
     best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `overrides` change
-    the data's settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation
-    images in its place. `segmenter` is a file for `miou`. `options` are those of `evaluation.evaluate`. Raises the
-    classes of `errors`. Processes that torchrun started take a share of the images each, and all get the result.
+    the data's settings, `data.key=value`. `teacher_key` is the name of the teacher in a file that has several
+    generators, or without a teacher that of `model`. `split` is "test" by default, of single images "testA", with the
+    validation images in its place. `segmenter` is a file for `miou`. `options` are those of `evaluation.evaluate`.
+    Raises the classes of `errors`. Processes that torchrun started take a share of the images each, and all get the
+    result.
     """
     where = devices.choose(device)
     with distributed.group(where):
         on_event = distributed.told_by_writer(on_event)
         networks, found = distributed.together(
             lambda: _opened(
-                model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, where, on_event
+                *(model, data, split, overrides, teacher, teacher_class, teacher_key, teacher_norm),
+                *(segmenter, size, where, on_event),
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
@@ -57,7 +61,7 @@ def evaluate(
 
 
 def _opened(
-    model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, device, on_event: Event
+    model, data, split, overrides, teacher, teacher_class, key, teacher_norm, segmenter, size, device, on_event: Event
 ) -> tuple[dict, Networks]:
     """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, and what the
     run says of its networks."""
@@ -72,11 +76,14 @@ def _opened(
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of test images.")
     found = look(folder) if plan is not None else Networks("student", None, None)
-    student = load(model, class_path=getattr(plan and plan.student, "class_path", None)).generator
+    own = teacher is None and plan is None  # no teacher's key, so the model's
+    opened = load(model, class_path=getattr(plan and plan.student, "class_path", None), key=key if own else None)
+    opened.tell(on_event)
+    student = opened.generator
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
-    original = _teacher(folder, plan, found.name, teacher, teacher_class, norm)
+    original = _teacher(folder, plan, found.name, teacher, teacher_class, key, norm, on_event)
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
@@ -124,16 +131,21 @@ def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: 
     return settings.but(roots=tuple(map(str, roots)), size=size or settings.size)
 
 
-def _teacher(folder: Path, plan, name: str, given, class_path: str | None, norm: str) -> Generator | None:
+def _teacher(
+    folder: Path, plan, name: str, given, class_path: str | None, key: str | None, norm: str, on_event: Event
+) -> Generator | None:
     """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given."""
     if given is not None:
-        return load(given, class_path=class_path, norm=norm).generator
+        loaded = load(given, class_path=class_path, norm=norm, key=key)
+        loaded.tell(on_event)
+        return loaded.generator
     if plan is None or name == "teacher":
         return None
     if plan.gan is not None:
         return _learnt(load(folder / "teacher.safetensors").generator, norm)
-    source, class_path = plan.teacher.source, class_path or plan.teacher.class_path
-    return load(source, class_path=class_path, norm=norm).generator if source else None
+    about = plan.teacher
+    more = {"class_path": class_path or about.class_path, "key": key or about.key}
+    return load(about.source, norm=norm, **more).generator if about.source else None
 
 
 def _learnt(generator: Generator, norm: str) -> Generator:

@@ -28,6 +28,7 @@ def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
         "sha256": loaded.sha256,
         "origin": loaded.origin,
         "norm": loaded.norm,
+        **({"key": loaded.key, "others": list(loaded.others)} if loaded.key else {}),
     }
 
 

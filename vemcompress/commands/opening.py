@@ -20,7 +20,7 @@ from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
-from vemcompress.weights.loading import Loaded
+from vemcompress.weights.loading import Loaded, load
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
 # student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
@@ -181,6 +181,14 @@ def check_data(plan: Recipe) -> None:
 def second_domain(plan: Recipe) -> bool:
     """Whether something learns from the images of a second domain."""
     return plan.gan is not None or ALGORITHMS[plan.algorithm.name].wants_real(plan.algorithm)
+
+
+def load_teacher(plan: Recipe, on_event: Event = silent) -> Loaded:
+    """The network of `teacher.source`. Raises what `load` raises."""
+    about = plan.teacher
+    loaded = load(about.source, class_path=about.class_path, norm=about.norm, key=about.key)
+    loaded.tell(on_event)
+    return loaded
 
 
 def new_run(out: str | Path | None) -> RunFolder:

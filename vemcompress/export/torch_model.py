@@ -11,6 +11,7 @@ from vemcompress.data.labels import LabelMaps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import contract_of, deployment_copy
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.system.events import Event, silent
 from vemcompress.weights.loading import load
 
 
@@ -55,15 +56,19 @@ def open_torch(
     photos: bool = True,
     labels: LabelMaps | None = None,
     class_path: str | None = None,
+    key: str | None = None,
+    on_event: Event = silent,
 ) -> TorchModel:
     """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
 
-    `labels`: how the label maps that it draws from are read; `class_path`: the user's own class. Also UsageError (2)
-    for a device not here and, where it is for `photos`, InputError (4) for a network that does not go from photos to
-    pictures.
+    `labels`: how the label maps that it draws from are read; `class_path`: the user's own class; `key`: the generator's
+    name in a file that has several, of which `on_event` is told. Also UsageError (2) for a device not here and, where
+    it is for `photos`, InputError (4) for a network that does not go from photos to pictures.
     """
     place = usable_device(device)
-    model = wrap(load(source, class_path=class_path).generator, str(source), place, photos=photos and labels is None)
+    loaded = load(source, class_path=class_path, key=key)
+    loaded.tell(on_event)
+    model = wrap(loaded.generator, str(source), place, photos=photos and labels is None)
     return model if labels is None else replace(model, labels=labels, channels=1)
 
 

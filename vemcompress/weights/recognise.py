@@ -7,6 +7,7 @@ from vemcompress.weights.layouts import Tensors, convert
 from vemcompress.weights.published.cartoongan import CARTOONGAN
 from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, RESNET
 from vemcompress.weights.published.unet import DEEP_UNET, UNET
+from vemcompress.weights.wrappers import strip_prefixes
 
 # The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
 LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, RESNET, UNET, CARTOONGAN)
@@ -39,13 +40,22 @@ def hint(tensors: Tensors) -> str:
     return ""
 
 
+def is_known(tensors: Tensors) -> bool:
+    """Whether tensors have the names of a published generator, behind prefixes that all share perhaps."""
+    tensors = strip_prefixes(tensors)[0]
+    return any(layout.matches(candidate) for candidate in _candidates(tensors) for layout in LAYOUTS)
+
+
+def _candidates(tensors: Tensors) -> list[Tensors]:
+    if tensors and all(name.startswith("model.") for name in tensors):  # perhaps one wrapper more than published
+        return [tensors, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}]
+    return [tensors]
+
+
 def recognise(tensors: Tensors, source: str) -> tuple[Generator, str]:
     """Our network with these published weights, in eval mode, and the layout's name. Raises InputError (4): of no known
     layout, or of a known one with a missing, surplus or misshapen tensor."""
-    candidates = [tensors]
-    if all(name.startswith("model.") for name in tensors):  # one wrapper more than published
-        candidates.append({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
-    for candidate in candidates:
+    for candidate in _candidates(tensors):
         for layout in LAYOUTS:
             if layout.matches(candidate):
                 return convert(layout, candidate, source), layout.name
