@@ -5,12 +5,13 @@ from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Generator
 from vemcompress.weights.layouts import Tensors, convert
 from vemcompress.weights.published.cartoongan import CARTOONGAN
+from vemcompress.weights.published.resampled import CUT, NAMED, UPSAMPLED
 from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, RESNET
 from vemcompress.weights.published.unet import DEEP_UNET, UNET
 from vemcompress.weights.wrappers import strip_prefixes
 
 # The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
-LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, RESNET, UNET, CARTOONGAN)
+LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, CUT, RESNET, UNET, CARTOONGAN, UPSAMPLED, NAMED)
 
 # A part of some name, and what has it; the first that fits is said.
 _SIGNS = (
@@ -19,7 +20,7 @@ _SIGNS = (
     ("synthesis.b4.const", "StyleGAN2-ADA, which makes images from noise"),
     ("weight_bar", "SAGAN with hand-written spectral norm, which makes images from noise"),
     ("to_rgb", "a StyleGAN, which makes images from noise"),
-    (".filt", "a generator with anti-aliased sampling (CUT)"),
+    (".filt", "an anti-aliased (CUT) network of another shape than its default ResNet"),
     ("block1s.0.block.0.weight", "OMGD's discriminator for two teachers"),
     ("stages.0.conv.weight", "a discriminator of vemcompress"),
     ("stages.0.0.conv.weight", "a discriminator of vemcompress for two teachers"),
