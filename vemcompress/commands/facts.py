@@ -73,6 +73,7 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     loaded = given or (source and opening.load_teacher(plan, on_event)) or None
     if command == "distill" and (student := getattr(plan.student, "source", None)):
         begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
+        begin.tell(on_event)
     images = training_set(plan.data, second_domain=wanted, on_event=on_event)
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
@@ -80,6 +81,8 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
     original = next(iter(gan.generators().values())) if gan else loaded.generator
     plan = resolved(command, plan, original, count, gan=gan, loaded=loaded, student=begin)
+    if original.config is None:
+        original.check(plan.data.size)
     distributed.check_batch(plan.train.batch)
     inputs, targets = learn_on.spread(SAMPLES).views(original.channels, SAMPLES, on_event)
     columns = {"input": learn_on.picture(inputs)} | ({} if targets is None else {"ground truth": targets})

@@ -9,7 +9,7 @@ from torch import nn
 
 from vemcompress.data.labels import LabelMaps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
-from vemcompress.export.deploy import contract_of, deployment_copy
+from vemcompress.export.deploy import contract_of, deployment_copy, first_line
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.loading import load
@@ -46,6 +46,11 @@ class TorchModel:
             raise MemoryExhausted(
                 f"{self.name}: not enough memory for a photo of {width} x {height} pixels; use --size."
             ) from error
+        except Exception as error:
+            if getattr(self.network, "config", None) is not None or "memory" in str(error):
+                raise
+            what = f"{width} x {height} pixels ({first_line(error)})"  # the user's own code may raise anything
+            raise InputError(f"{self.name}: failed on an image of {what}; use --size.") from error
         return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
 
 

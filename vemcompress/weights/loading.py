@@ -49,7 +49,9 @@ class Loaded:
         return about | ({"key": self.key} if self.key else {})
 
     def tell(self, on_event: Event) -> None:
-        """Say which generator of several was taken."""
+        """Say which generator of several was taken, and of a class what is odd about its images."""
+        if warning := getattr(self.generator, "warning", ""):
+            on_event({"event": "warning", "message": warning})
         if self.others:
             taken = f"{self.key} is taken; {', '.join(self.others)} is there too (--teacher-key)"
             on_event({"event": "assumed", "model": self.source, "assumed": taken})

@@ -1,5 +1,9 @@
 """Which published layout a set of names is, and what is said of one that is none of them."""
 
+from itertools import pairwise
+
+import torch
+
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Generator
@@ -32,13 +36,29 @@ def hint(tensors: Tensors) -> str:
     for sign, what in _SIGNS:
         if any(sign in name for name in tensors):
             return f" (looks like {what})"
-    kernels = [tensor.shape for tensor in tensors.values() if tensor.dim() == 4]
-    if kernels and kernels[0][2:] == (4, 4):
-        if kernels[0][1] > 4 and kernels[-1][1] <= 3:  # a transposed convolution is in x out
-            return " (looks like a DCGAN, which makes images from noise)"
-        if all("up" not in name for name in tensors) and kernels[0][1] <= 8:
-            return " (looks like a discriminator)"
-    return ""
+    kernels = {name: tensor.shape for name, tensor in tensors.items() if tensor.dim() == 4}
+    if _is_dcgan(list(kernels.values())):
+        return " (looks like a DCGAN, which makes images from noise)"
+    return " (looks like a discriminator)" if _is_discriminator(tensors, kernels) else ""
+
+
+def _is_dcgan(kernels: list[torch.Size]) -> bool:
+    """Transposed convolutions alone, in x out, of ever fewer channels, from many to those of an image."""
+    if not kernels or kernels[0][2:] != (4, 4) or kernels[0][1] <= 4 or kernels[-1][1] > 3:
+        return False
+    return all(after[0] <= before[0] and after[1] <= before[1] for before, after in pairwise(kernels))
+
+
+def _is_discriminator(tensors: Tensors, kernels: dict[str, torch.Size]) -> bool:
+    """4x4 convolutions alone that give ever more channels, and at last a single one: nothing enlarges an image."""
+    outputs = [kernel[0] for kernel in kernels.values()]
+    if len(outputs) < 2 or outputs[-1] != 1 or any(kernel[2:] != (4, 4) for kernel in kernels.values()):
+        return False
+    if any(before > after for before, after in pairwise(outputs[:-1])):
+        return False
+    biases = {name: tensors.get(f"{name.removesuffix('weight')}bias") for name in kernels}
+    # A transposed convolution is in x out, and its bias is as long as it has outputs.
+    return all(bias is None or bias.shape == kernels[name][:1] for name, bias in biases.items())
 
 
 def is_known(tensors: Tensors) -> bool:
