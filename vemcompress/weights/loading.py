@@ -109,11 +109,9 @@ def _build(state: State, source: str, class_path: str | None) -> tuple[Generator
         if is_own_class(state.metadata):
             narrow_as_saved(network, state.metadata, source)
         tensors, prefix = state.tensors, state.prefix
-        if state.whole is not None and not network.state_dict().keys() & {
-            *tensors,
-            *(prefix + name for name in tensors),
-        }:
-            tensors, prefix = state.whole(), ""  # a class that has all networks of the file
+        wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
+        if state.whole is not None and not (wanted <= {*tensors} or wanted <= {prefix + name for name in tensors}):
+            tensors, prefix = state.whole(), ""  # the class may have all networks of the file
         fill_strictly(network, tensors, prefix, source, class_path)
         return CustomGenerator(network, class_path).eval(), "class"
     if is_own_class(state.metadata):

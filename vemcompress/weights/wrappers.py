@@ -18,15 +18,17 @@ Tensors = dict[str, Tensor]
 
 # G, netG, gen, generator; of one direction of two: G_A, genA2B, netG_AB; with what was saved of it, before or behind
 # its name: netG_state_dict, state_dict_G, g_ema.
-_WAY = r"(_?(a|b|ab|ba|a2b|b2a|atob|btoa|a_to_b|b_to_a|x|y|xy|yx|h|z|f|[1-4]))?"
+_WAY = r"(_?(?P<way>a|b|ab|ba|a2b|b2a|atob|btoa|a_to_b|b_to_a|x|y|xy|yx|h|z|f|[1-4]))?"
 _SAVED = r"(_?(state|state_?dict|weights?|params|model|net|network))?"
 _GENERATOR = re.compile(
     rf"((state_?dict|params|ema)_)?((net|model)_?)?(g|gen|generators?){_WAY}(_ema)?{_SAVED}(_ema)?", re.IGNORECASE
 )
 _AVERAGE = re.compile(r"(.+_)?ema(_.+)?", re.IGNORECASE)
-_BACK = re.compile(r".*(_?b|ba|b2a|btoa|b_to_a|_y|yx|_z|_f|2)", re.IGNORECASE)  # the second of two directions
+_BACK = ("b", "ba", "b2a", "btoa", "b_to_a", "y", "yx", "z", "f", "2", "3", "4")  # not the first of several directions
 _ANY = ("params", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "module")
-_DISCRIMINATOR = re.compile(rf"((state_?dict)_)?((net|model)_?)?(d|dis|disc|.*discrim.*|.*critic.*){_WAY}(_.*)?", re.I)
+_DISCRIMINATOR = re.compile(
+    rf"((state_?dict|params|ema)_)?((net|model)_?)?(d|dis|disc|.*discrim.*|.*critic.*){_WAY}(_.*)?", re.I
+)
 _OTHER = re.compile(r"opt|.*(optim|sched|scaler|loss|criterion|vgg|lpips|percep|callback|metric|fid|inception).*", re.I)
 
 PREFIXES = ("module.", "_orig_mod.", "netG.", "netG_A.", "G_A.", "G.", "g_ema.", "generator.", "net.", "network.")
@@ -125,11 +127,11 @@ def _likeness(name: str) -> tuple[bool, bool, bool] | None:
     if _DISCRIMINATOR.fullmatch(name) or _OTHER.fullmatch(name):
         return None
     average = _AVERAGE.fullmatch(name) is not None
-    named = _GENERATOR.fullmatch(name) is not None
+    named = _GENERATOR.fullmatch(name)
     if not (average or named or name.lower() in _ANY):
         return None
     # The average of the weights is what papers evaluate, so it comes first.
-    return not average, not named, named and _BACK.fullmatch(name.lower().removesuffix("_ema")) is not None
+    return not average, named is None, named is not None and (named["way"] or "").lower() in _BACK
 
 
 def _only_generator(networks: Mapping[str, Any], known: Callable[[Tensors], bool], source: str) -> str | None:
