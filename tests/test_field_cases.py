@@ -16,7 +16,7 @@ CASES = DATA / "field_cases"
 if not CASES.is_dir():
     pytest.skip("VEMCOMPRESS_TEST_DATA has no field_cases", allow_module_level=True)
 
-TINY = ["--set=algorithm.features=none", "--set=train.steps=2", "--set=information.channels=2", "--set=student.width=4"]
+TINY = ["--set=algorithm.features=none", "--set=train.steps=2", "--set=information.name=none", "--set=student.width=4"]
 
 # The file, more options, what is said on stderr.
 OPEN = {
@@ -31,6 +31,7 @@ OPEN = {
     "deep.pth": (["--teacher-class", "users_networks:Deep"], ""),
     "innerfirst.pth": (["--teacher-class", "users_networks:InnerFirst"], ""),
 }
+EXPORTED = ("cut_antialias.pth", "erik_G_AB.pth", "deep.pth")  # the others' steps are in one of these, or CycleGAN's
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +53,9 @@ def test_file_is_inspected_distilled_exported_and_used(case, call, tmp_path):
     code, out, err = call("distill", "--teacher", file, *options, *data, *TINY, "--json")
     assert code == 0 and said in err, err
     assert json.loads(out)["steps"] == 2
-    code, _, err = call("export", file, *options, "--size", size, "--onnx", tmp_path / "g.onnx")
-    assert code == 0 and said in err, err
+    if case in EXPORTED:
+        code, _, err = call("export", file, *options, "--size", size, "--onnx", tmp_path / "g.onnx")
+        assert code == 0 and said in err, err
     code, _, err = call("generate", file, *options, "-i", "images/good.jpg", "-o", tmp_path / "out")
     assert code == 0 and said in err, err
 

@@ -193,7 +193,16 @@ def test_own_class_is_tried_at_the_size_in_use(file, call, tmp_path):
     data = toy_images(tmp_path / "images", size=130)
     for command, *more in (
         ("inspect", "--size", 128),
-        ("distill", "--teacher", "--data", data, "--out", tmp_path / "run", *(f"--set={o}" for o in TOY), "--size=128"),
+        (
+            "distill",
+            "--teacher",
+            "--data",
+            data,
+            "--out",
+            tmp_path / "run",
+            *(f"--set={o}" for o in TOY),
+            "--set=data.size=128",
+        ),
         ("generate", "-i", data, "-o", tmp_path / "out"),
     ):
         arguments = [*more[:1], path, *more[1:]] if command == "distill" else [path, *more]
@@ -203,7 +212,8 @@ def test_own_class_is_tried_at_the_size_in_use(file, call, tmp_path):
 
 def test_a_deep_class_is_distilled_and_exported(file, call, tmp_path):
     path, cls = file("Deep")
-    data, options = toy_images(tmp_path / "images", size=130), [*(f"--set={o}" for o in TOY), "--size=128", "--steps=2"]
+    data, options = toy_images(tmp_path / "images", size=130), [*(f"--set={o}" for o in TOY)]
+    options += ["--set=data.size=128", "--set=train.steps=2"]
     code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--data", data, "--out", "run", *options)
     assert code == 0, err
     code, out, err = call("export", path, "--teacher-class", cls, "--size", 256, "--onnx", "deep.onnx")
@@ -212,7 +222,7 @@ def test_a_deep_class_is_distilled_and_exported(file, call, tmp_path):
 
 @pytest.fixture
 def options(tmp_path):
-    return ["--data", toy_images(tmp_path / "images"), *(f"--set={o}" for o in TOY), "--steps=2"]
+    return ["--data", toy_images(tmp_path / "images"), *(f"--set={o}" for o in TOY), "--set=train.steps=2"]
 
 
 def test_a_class_that_gives_bytes_stops_distillation_with_a_wrapper_that_works(file, call, options, own):
@@ -225,7 +235,7 @@ def test_a_class_that_gives_bytes_stops_distillation_with_a_wrapper_that_works(f
     sys.modules.pop(own[0])
     arguments = ("--teacher", path, "--teacher-class", f"{own[0]}:Wrapped", "--out", "run", *options)
     code, _, err = call("distill", *arguments)
-    assert code == 0 and "warning" not in err, err
+    assert code == 0 and "[-1, 1]" not in err, err
 
 
 @pytest.mark.parametrize("command", ["inspect", "export", "generate"])

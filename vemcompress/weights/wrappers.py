@@ -29,7 +29,9 @@ _ANY = ("params", "state_dict", "model_state_dict", "model_state", "model", "net
 _DISCRIMINATOR = re.compile(
     rf"((state_?dict|params|ema)_)?((net|model)_?)?(d|dis|disc|.*discrim.*|.*critic.*){_WAY}(_.*)?", re.I
 )
-_OTHER = re.compile(r"opt|.*(optim|sched|scaler|loss|criterion|vgg|lpips|percep|callback|metric|fid|inception).*", re.I)
+_OTHER = re.compile(
+    r"opt|.*(optim|sched|scaler|loss|criterion|vgg|lpips|percep|callback|metric|fid|inception).*", re.IGNORECASE
+)
 
 PREFIXES = ("module.", "_orig_mod.", "netG.", "netG_A.", "G_A.", "G.", "g_ema.", "generator.", "net.", "network.")
 _COUNTERS = ("total_ops", "total_params", "n_averaged")  # left behind by thop and by AveragedModel
