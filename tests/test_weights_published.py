@@ -175,6 +175,10 @@ def test_what_does_not_fit_is_named(change, said, tmp_path):
 CUT_OFF = {
     "another filter": lambda s: s["model.7.filt"].mul_(2),
     "a filter of another size": lambda s: s.update({"model.7.filt": torch.ones(8, 1, 5, 5)}),
+    "a filter that is a number": lambda s: s.update({"model.7.filt": torch.tensor(1.0)}),
+    "a filter of whole numbers": lambda s: s.update({"model.7.filt": torch.ones(8, 1, 3, 3, dtype=torch.int64)}),
+    "an unusual number": lambda s: s.update({f"model.{'9' * 5000}.conv_block.1.weight": torch.ones(1)}),
+    "an unusual name": lambda s: s.update({"a.b.conv_block.1.weight": torch.ones(1)}),
     "no blocks' place": lambda s: s.update({f"model.40{k[8:]}": s.pop(k) for k in list(s) if "model.12.conv" in k}),
 }
 

@@ -148,6 +148,21 @@ def test_several_unknown_names_are_listed(file):
     assert same(path, 1, key="zebra")
 
 
+def test_a_chosen_network_is_found_again_where_it_has_a_choice_inside(file):
+    path = file({"netG_A": weights(0), "netG_B": {"g_ema": weights(1), "g": weights(2)}})
+    assert load(path, key="netG_B").key == "netG_B" and same(path, 1, key="netG_B")
+
+
+@pytest.mark.parametrize("name", ["netG_B", "gen", "genA2B", "module.G_AB"])
+def test_a_prefix_that_all_names_share_is_stripped(name, file):
+    assert same(file(parts(**{name: weights()})), 0)
+
+
+def test_long_names_cost_no_time(file):
+    with pytest.raises(InputError):
+        load(file({"discrim" * 20_000 + "\n": weights(), "optim" * 20_000 + "\n": weights()}))
+
+
 @pytest.mark.parametrize(
     "name", ["netD", "D", "discriminator", "disc_state_dict", "netD_A", "ema_D", "optimizer", "critic"]
 )

@@ -33,7 +33,7 @@ _OTHER = re.compile(
     r"opt|.*(optim|sched|scaler|loss|criterion|vgg|lpips|percep|callback|metric|fid|inception).*", re.IGNORECASE
 )
 
-PREFIXES = ("module.", "_orig_mod.", "netG.", "netG_A.", "G_A.", "G.", "g_ema.", "generator.", "net.", "network.")
+_PREFIXES = ("module", "_orig_mod", "net", "network")  # besides generators' names
 _COUNTERS = ("total_ops", "total_params", "n_averaged")  # left behind by thop and by AveragedModel
 _DEEPEST = 8
 
@@ -78,17 +78,15 @@ def unwrap(value: Any, source: str, key: str | None, known: Callable[[Tensors], 
         raise InputError(f"{source}: holds no tensors, but {_seen(value)}")
     tensors, prefix = strip_prefixes(tensors)
     whole, parts, before = tensors, _parts(tensors), prefix
-    while len(parts) == 1 and (below := _parts(next(iter(parts.values())))) and _beside_others(below, key):
-        name, tensors = next(iter(parts.items()))
-        parts, before = below, f"{before}{name}."
-    split = _beside_others(parts, key)
+    wanted = key if found.open else None
+    while len(parts) == 1 and _beside_others(below := _parts(next(iter(parts.values()))), wanted):
+        parts, before = below, f"{before}{next(iter(parts))}."
+    split = _beside_others(parts, wanted)
     if split:
         name = found.among(parts, None, source)
         taken.append(name)
         tensors, prefix = strip_prefixes(parts[name])
         prefix = f"{before}{name}.{prefix}"
-    else:
-        tensors = whole
     found.check(source)
     return Unwrapped(tensors, tuple(taken), prefix, found.chosen, found.others, whole if split else None)
 
@@ -106,12 +104,13 @@ class _Choice:
         generators = sorted((name for name in networks if _likeness(name) is not None), key=_likeness)
         generators = [name for name in generators if "param_groups" not in networks[name]]
         name = generators[0] if generators else None
-        if self.open and self.key in networks:
+        asked = self.open and self.key in networks
+        if asked:
             name, self.open = self.key, False
         elif name is None and known is not None:
             name = _only_generator(networks, known, source)
         others = tuple(other for other in generators if other != name)
-        if name is not None and (others or name == self.key):
+        if asked or (others and not self.chosen):
             self.chosen, self.others = name, others
         return name
 
@@ -124,12 +123,17 @@ class _Choice:
             )
 
 
+def _is(kind: re.Pattern, name: str) -> re.Match | None:
+    """Whether a network's name is of this kind. No trainer's is long, which takes long to match, or unprintable."""
+    return kind.fullmatch(name) if len(name) < 100 and name.isprintable() else None
+
+
 def _likeness(name: str) -> tuple[bool, bool, bool] | None:
     """Sorts names that a generator can have, the likeliest first; None for another."""
-    if _DISCRIMINATOR.fullmatch(name) or _OTHER.fullmatch(name):
+    if _is(_DISCRIMINATOR, name) or _is(_OTHER, name):
         return None
-    average = _AVERAGE.fullmatch(name) is not None
-    named = _GENERATOR.fullmatch(name)
+    average = _is(_AVERAGE, name) is not None
+    named = _is(_GENERATOR, name)
     if not (average or named or name.lower() in _ANY):
         return None
     # The average of the weights is what papers evaluate, so it comes first.
@@ -138,12 +142,12 @@ def _likeness(name: str) -> tuple[bool, bool, bool] | None:
 
 def _only_generator(networks: Mapping[str, Any], known: Callable[[Tensors], bool], source: str) -> str | None:
     """The one network that may be a generator; of several, the one whose layout is known. Raises InputError."""
-    names = [n for n in networks if not _DISCRIMINATOR.fullmatch(n) and not _OTHER.fullmatch(n)]
+    names = [n for n in networks if not _is(_DISCRIMINATOR, n) and not _is(_OTHER, n)]
     names = [n for n in names if "param_groups" not in networks[n]]
     if len(names) > 1:
         fits = [n for n in names if known({str(k): t for k, t in networks[n].items() if isinstance(t, Tensor)})]
         if len(fits) != 1:
-            listed = ", ".join(f"{name:.40}" for name in (fits or names)[:8])
+            listed = ", ".join(f"{n if n.isprintable() else ascii(n):.40}" for n in (fits or names)[:8])
             raise InputError(f"{source}: holds several networks, {listed}: name the generator with --teacher-key NAME")
         names = fits
     return names[0] if names else None
@@ -151,8 +155,8 @@ def _only_generator(networks: Mapping[str, Any], known: Callable[[Tensors], bool
 
 def _beside_others(parts: Mapping[str, Tensors], key: str | None) -> bool:
     """Whether parts of a state dict are networks of their own, a generator among them."""
-    generators = [name for name in parts if _GENERATOR.fullmatch(name)]
-    strangers = [name for name in parts if _DISCRIMINATOR.fullmatch(name) or _OTHER.fullmatch(name)]
+    generators = [name for name in parts if _is(_GENERATOR, name)]
+    strangers = [name for name in parts if _is(_DISCRIMINATOR, name) or _is(_OTHER, name)]
     return bool(generators and (strangers or len(generators) > 1)) or (len(parts) > 1 and key in parts)
 
 
@@ -171,8 +175,9 @@ def strip_prefixes(tensors: Tensors) -> tuple[Tensors, str]:
     tensors = {name: t for name, t in tensors.items() if name.rpartition(".")[2] not in _COUNTERS}
     stripped = ""
     while tensors:
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) and name != p for name in tensors)), None)
-        if prefix is None:
+        prefix = f"{next(iter(tensors)).partition('.')[0]}."
+        known = prefix[:-1] in _PREFIXES or _is(_GENERATOR, prefix[:-1])
+        if not known or not all(name.startswith(prefix) and name != prefix for name in tensors):
             break
         tensors = {name[len(prefix) :]: t for name, t in tensors.items()}
         stripped += prefix

@@ -13,14 +13,12 @@ import torch
 
 from vemcompress.networks.generators.resampled import ResampledResNetConfig
 from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has
-from vemcompress.weights.published.resnet import is_resnet, read_shapes, second_conv
+from vemcompress.weights.published.resnet import BLOCK, is_resnet, read_shapes, second_conv
 
-_BLOCK = re.compile(r"model\.(\d+)\.block\.1\.weight")
-_FILTER = re.compile(r"model\.\d+\.filt")
-_BLURS = {
-    3: ((1, 2, 1), 16),
-    4: ((1, 3, 3, 1), 16),
-}  # by size: one side of the filter, and what the product is divided by
+_BLOCK = re.compile(r"model\.(\d{1,6})\.block\.1\.weight")
+_FILTER = re.compile(r"model\.(\d{1,6})\.filt")
+_NAMED = re.compile(r"res_blocks\.(\d{1,6})\.")
+_BLURS = {(1, 3, 3): torch.tensor([1.0, 2, 1]), (1, 4, 4): torch.tensor([1.0, 3, 3, 1])}  # one side of the filter
 
 
 def _read_sequential(tensors: Tensors, places: list[int], block: str, down: str, up: str) -> Read:
@@ -44,8 +42,8 @@ def _read_sequential(tensors: Tensors, places: list[int], block: str, down: str,
 
 
 def _read_cut(tensors: Tensors) -> Read:
-    places = sorted({int(name.split(".")[1]) for name in tensors if ".conv_block." in name})
-    filters = [int(name.split(".")[1]) for name in tensors if _FILTER.fullmatch(name)]
+    places = sorted({int(match[1]) for name in tensors if (match := BLOCK.match(name))})
+    filters = [int(match[1]) for name in tensors if (match := _FILTER.fullmatch(name))]
     if not places:
         raise Mismatch("it has no residual blocks")
     down = "blur" if any(index < places[0] for index in filters) else "strided"
@@ -58,10 +56,8 @@ def _without_filters(tensors: Tensors) -> Tensors:
     for name, tensor in tensors.items():
         if not _FILTER.fullmatch(name):
             continue
-        side, whole = _BLURS.get(tensor.shape[-1], ((), 1))
-        line = torch.tensor(side, dtype=tensor.dtype)
-        expected = line[:, None] * line / whole
-        if tensor.dim() != 4 or tensor.shape[1:] != (1, *expected.shape) or not torch.allclose(tensor, expected):
+        line = _BLURS.get(tuple(tensor.shape[1:]), torch.zeros(1))
+        if not torch.allclose(tensor.float(), line[:, None] * line / 16):
             raise Mismatch(f"{name!r} is not the blur filter of the anti-aliased (CUT) form")
     return {name: tensor for name, tensor in tensors.items() if not _FILTER.fullmatch(name)}
 
@@ -75,7 +71,7 @@ def _read_upsampled(tensors: Tensors) -> Read:
 
 
 def _read_named(tensors: Tensors) -> Read:
-    places = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("res_blocks.")})
+    places = sorted({int(match[1]) for name in tensors if (match := _NAMED.match(name))})
     names = {"stem": "initial.0", "stem_norm": "initial.1", "head": "last"}
     for i in (1, 2):
         for ours, theirs in ((f"down{i}", f"down_blocks.{i - 1}"), (f"up{i}", f"up_blocks.{i - 1}")):

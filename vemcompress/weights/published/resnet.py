@@ -17,12 +17,12 @@ from vemcompress.networks.generators.resnet import MobileResNetConfig, ResNetCon
 from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has, norm_of, renamed, shape
 from vemcompress.weights.published.unet import widening_block
 
-_BLOCK = re.compile(r"model\.(\d+)\.conv_block\.")
+BLOCK = re.compile(r"model\.(\d{1,6})\.conv_block\.")
 _TRUNK = 18  # the deep form's first residual block
 
 
 def is_resnet(tensors: Tensors) -> bool:
-    return "model.1.weight" in tensors and any(_BLOCK.match(name) for name in tensors)
+    return "model.1.weight" in tensors and any(BLOCK.match(name) for name in tensors)
 
 
 def _is_mobile(tensors: Tensors) -> bool:
@@ -31,7 +31,7 @@ def _is_mobile(tensors: Tensors) -> bool:
 
 def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> Read:
     """`out` is where, below a residual convolution's name, its output width can be read."""
-    indices = sorted({int(match[1]) for name in tensors if (match := _BLOCK.match(name))})
+    indices = sorted({int(match[1]) for name in tensors if (match := BLOCK.match(name))})
     if indices != list(range(10, 10 + len(indices))):
         raise Mismatch(f"its residual blocks are not the layers from model.10 on, but start at model.{indices[0]}")
     after = 10 + len(indices)
@@ -72,7 +72,7 @@ def second_conv(tensors: Tensors, block: str, out: str) -> int:
 
 def _read_deep(tensors: Tensors) -> Read:
     # Besides those of the trunk, one widening block stands in each of the four steps, at its fourth place.
-    indices = sorted({int(match[1]) for name in tensors if (match := _BLOCK.match(name))})
+    indices = sorted({int(match[1]) for name in tensors if (match := BLOCK.match(name))})
     trunk = [index for index in indices if index >= _TRUNK][:-2]
     if len(trunk) <= MIDDLE or indices != [7, 14, *trunk, trunk[-1] + 4, trunk[-1] + 11]:
         raise Mismatch(f"its residual blocks are at {', '.join(map(str, indices))} of model")
