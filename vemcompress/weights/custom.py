@@ -108,6 +108,8 @@ class CustomGenerator(Generator):
         reasons = []
         for side in _PROBES:
             for self.in_channels in channels:
+                if side > _PROBES[0] and self.in_channels > 64:  # a large image of many channels takes gigabytes
+                    continue
                 try:
                     return side, self._probe(side)
                 except _Raised as error:
@@ -151,7 +153,7 @@ class CustomGenerator(Generator):
 
 def unsigned(name: str, images: Tensor) -> str:
     """What is to be said of a class whose images of photos have nothing darker than the middle; else nothing."""
-    if images.min().item() < 0 or images.max().item() > _STRAY:
+    if not (images.min().item() >= 0 and images.max().item() <= _STRAY):
         return ""
     return (
         f"{name}: gives nothing below 0 on your images, where an image is in [-1, 1]; if it gives 0..1, return "
