@@ -20,6 +20,7 @@ def evaluate(
     teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
     teacher_class: options.TeacherClass = None,
     student_class: options.StudentClass = None,
+    teacher_key: options.TeacherKey = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
     real: Annotated[
         Path | None,
@@ -60,6 +61,7 @@ def evaluate(
             teacher=teacher,
             teacher_class=teacher_class,
             student_class=student_class,
+            teacher_key=teacher_key,
             teacher_norm=teacher_norm,
             segmenter=segmenter,
             size=size,
@@ -109,18 +111,21 @@ def inspect(
     model: options.Weights,
     size: options.MacsSize = 256,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     json: options.Json = False,
 ) -> None:
     """Say what a checkpoint is: family, MACs, taps."""
     console = options.open_console()
     options.weights_only(model)
-    with console.talking():
+    with console.talking() as on_event:
         from vemcompress.commands.inspect import describe
         from vemcompress.weights.loading import load
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            result = describe(load(model, class_path=teacher_class), size, size)
+            loaded = load(model, class_path=teacher_class, key=teacher_key)
+            loaded.tell(on_event)
+            result = describe(loaded, size, size)
     console.result(result, json, console.inspected)
 
 

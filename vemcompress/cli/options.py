@@ -24,6 +24,9 @@ TeacherClass = Annotated[
 StudentClass = Annotated[
     str | None, typer.Option(metavar="MODULE:CLASS", help="The student's class, where it is your own.")
 ]
+TeacherKey = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The generator's name in a file that has several, such as netG_B.")
+]
 Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]

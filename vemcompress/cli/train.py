@@ -40,6 +40,7 @@ def distill(
         str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
     ] = None,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
     student_class: options.StudentClass = None,
     device: options.Device = "auto",

@@ -16,6 +16,7 @@ def export(
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
     tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     json: options.Json = False,
 ) -> None:
     """Export to ONNX, checked against PyTorch.
@@ -30,7 +31,8 @@ def export(
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            loaded = load(model, class_path=teacher_class)
+            loaded = load(model, class_path=teacher_class, key=teacher_key)
+            loaded.tell(on_event)
         result = export_onnx(
             loaded.generator,
             onnx,
@@ -53,6 +55,7 @@ def generate(
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Photos of equal size at a time.")] = 1,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
 ) -> None:
@@ -65,7 +68,7 @@ def generate(
         from vemcompress.commands.generate import generate as run
 
         more = {"size": size, "batch": batch, "device": device, "teacher_class": teacher_class}
-        result = run(model, input, out, **more, on_event=on_event)
+        result = run(model, input, out, **more, teacher_key=teacher_key, on_event=on_event)
     console.result(result.as_dict(), json, console.generated)
 
 
@@ -81,6 +84,7 @@ def prune(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of random.")] = 0,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     json: options.Json = False,
 ) -> None:
     """Remove a generator's least important channels.
@@ -104,6 +108,7 @@ def prune(
             seed=seed,
             least=least,
             teacher_class=teacher_class,
+            teacher_key=teacher_key,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.pruned)

@@ -25,7 +25,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
 from vemcompress.training.pace import Limit
-from vemcompress.weights.loading import Loaded, load
+from vemcompress.weights.loading import Loaded
 from vemcompress.weights.modules import Model, source_of
 
 
@@ -171,7 +171,7 @@ def _with_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
     source = plan.teacher.source
     if source is None:
         return plan, None
-    loaded = load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
+    loaded = opening.load_teacher(plan)
     if loaded.revision and "@" not in source:
         plan = plan.but(teacher=plan.teacher.but(source=f"{source}@{loaded.revision}"))
     return plan, loaded

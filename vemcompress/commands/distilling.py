@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.commands import line, parts
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
+from vemcompress.errors import InputError
 from vemcompress.networks.base import count_parameters
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event
+from vemcompress.weights.custom import strays, unsigned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,8 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     features = parts.features_of(facts.plan, device)
     facts = parts.calibrated(facts, features, device, on_event)
     made = {} if facts.gan else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
+    if made and facts.original.config is None:
+        _check_range(facts.original.name, made["teacher"], on_event)
     with distributed.alike():
         pick = parts.picker(facts, features, device)
         judge = parts.judge_of_teachers(facts, features, device)
@@ -86,6 +91,14 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         information_share=share,
         **told,
     )
+
+
+def _check_range(name: str, images: Tensor, on_event: Event) -> None:
+    """Raises InputError for a teacher of the user's own class whose images are far from [-1, 1]."""
+    if reason := strays(name, images):
+        raise InputError(reason)
+    if reason := unsigned(name, images):
+        on_event({"event": "warning", "message": reason})
 
 
 def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event: Event) -> CachePlan | None:

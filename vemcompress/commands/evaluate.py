@@ -36,6 +36,7 @@ def evaluate(
     teacher: Model | None = None,
     teacher_class: str | None = None,
     student_class: str | None = None,
+    teacher_key: str | None = None,
     teacher_norm: str | None = None,
     segmenter: str | Path | None = None,
     metrics: Sequence[str] | None = None,
@@ -53,12 +54,13 @@ def evaluate(
 
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
     best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `teacher_class` and
-    `student_class` ("module:Class") are for networks of the user's own classes. `overrides` change
-    the data's settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation
-    images in its place. `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and
-    `seed` are those of `evaluation.evaluate`. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a
-    dict, as in `distill`. Raises the classes of `errors`. Processes that torchrun started take a share of the images
-    each, and all get the result.
+    `student_class` ("module:Class") are for networks of the user's own classes. `teacher_key` is the name of the
+    teacher in a file that has several generators, or without a teacher that of `model`. `overrides` change the data's
+    settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in
+    its place. `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and `seed` are
+    those of `evaluation.evaluate`. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as
+    in `distill`. Raises the classes of `errors`. Processes that torchrun started take a share of the images each, and
+    all get the result.
     """
     where, changes = devices.choose(device), as_overrides(overrides)
     options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
@@ -68,7 +70,8 @@ def evaluate(
         on_event = distributed.told_by_writer(on_event)
         networks, found, share = distributed.together(
             lambda: _opened(
-                names[0], roots, split, changes, names[1], classes, teacher_norm, segmenter, size, where, on_event
+                *(names[0], roots, split, changes, names[1], classes, teacher_key, teacher_norm),
+                *(segmenter, size, where, on_event),
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
@@ -78,7 +81,7 @@ def evaluate(
 
 
 def _opened(
-    model, data, split, overrides, teacher, classes, teacher_norm, segmenter, size, device, on_event: Event
+    model, data, split, overrides, teacher, classes, key, teacher_norm, segmenter, size, device, on_event: Event
 ) -> tuple[dict, Networks, float | None]:
     """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, what the run
     says of its networks, and its add-on's share of the student's gradient."""
@@ -95,11 +98,13 @@ def _opened(
         raise UsageError("no data: give --data DIR, a folder of test images.")
     found = look(folder) if plan is not None else Networks("student", None, None)
     own = student_class or getattr(plan and plan.student, "class_path", None)
-    student = load(model, class_path=own).generator
+    opened = load(model, class_path=own, key=key if teacher is None and plan is None else None)
+    opened.tell(on_event)
+    student = opened.generator
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
-    original = _teacher(folder, plan, found.name, teacher, teacher_class, norm, on_event)
+    original = _teacher(folder, plan, found.name, teacher, teacher_class, key, norm, on_event)
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path, class_path=own).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
@@ -149,12 +154,14 @@ def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: 
 
 
 def _teacher(
-    folder: Path, plan, name: str, given, class_path: str | None, norm: str, on_event: Event
+    folder: Path, plan, name: str, given, class_path: str | None, key: str | None, norm: str, on_event: Event
 ) -> Generator | None:
     """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given; None
     where that is gone, which is told."""
     if given is not None:
-        return load(given, class_path=class_path, norm=norm).generator
+        loaded = load(given, class_path=class_path, norm=norm, key=key)
+        loaded.tell(on_event)
+        return loaded.generator
     if plan is None or name == "teacher":
         return None
     if plan.gan is not None:
@@ -162,8 +169,9 @@ def _teacher(
     if told := teacher_gone(plan):
         on_event({"event": "warning", "message": f"{told}; metrics that need it are left out."})
         return None
-    source, class_path = plan.teacher.source, class_path or plan.teacher.class_path
-    return load(source, class_path=class_path, norm=norm).generator if source else None
+    about = plan.teacher
+    more = {"class_path": class_path or about.class_path, "key": key or about.key}
+    return load(about.source, norm=norm, **more).generator if about.source else None
 
 
 def _learnt(generator: Generator, norm: str) -> Generator:

@@ -20,7 +20,7 @@ from vemcompress.recipe.resolve import resolved, teacher_network
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
 from vemcompress.system.events import Event
-from vemcompress.weights.loading import Loaded, load, load_known
+from vemcompress.weights.loading import Loaded, load_known
 
 SAMPLES = 4  # images in a run's pictures
 
@@ -72,9 +72,10 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     """
     opening.check_data(plan)
     wanted, source, begin = opening.second_domain(plan), plan.teacher.source, None
-    loaded = given or (source and load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)) or None
+    loaded = given or (source and opening.load_teacher(plan, on_event)) or None
     if command == "distill" and (student := getattr(plan.student, "source", None)):
         begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
+        begin.tell(on_event)
     images = training_set(plan.data, second_domain=wanted, on_event=on_event)
     on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
@@ -82,6 +83,8 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
     original = next(iter(gan.generators().values())) if gan else loaded.generator
     plan = resolved(command, plan, original, count, gan=gan, loaded=loaded, student=begin)
+    if original.config is None:
+        original.check(plan.data.size)
     distributed.check_batch(plan.train.batch)
     inputs, targets = learn_on.spread(SAMPLES).views(original.channels, SAMPLES, on_event)
     columns = {"input": learn_on.picture(inputs)} | ({} if targets is None else {"ground truth": targets})

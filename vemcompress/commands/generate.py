@@ -44,6 +44,7 @@ def generate(
     device: str = "cpu",
     size: int | tuple[int, int] | None = None,
     teacher_class: str | None = None,
+    teacher_key: str | None = None,
     on_event: Callable[[dict], None] | None = None,
 ) -> GenerateResult:
     """Run a photo, or every photo of a folder, through a model, and write PNG files of the photos' sizes.
@@ -51,8 +52,9 @@ def generate(
     `output` is a folder (created), or for one photo a .png file. `size` resizes first: a number is the shorter side,
     a pair height and width, in pixels. Photos of equal size that follow each other run together, up to `batch`.
     A model of one fixed size gets photos resized to it, and its pictures are resized back. A run that learnt to draw
-    from label maps is given label maps; a network of the user's own class needs `teacher_class`. Unreadable photos are
-    skipped and named in the result. No input file is overwritten.
+    from label maps is given label maps; a network of the user's own class needs `teacher_class`, and `teacher_key` is
+    the name of the generator in a file that has several. Unreadable photos are skipped and named in the result. No
+    input file is overwritten.
 
     Raises InputError (4: model or photos unreadable, none left), UsageError (2), OutputError (9), MemoryExhausted (6).
     """
@@ -65,7 +67,9 @@ def generate(
 
         labels = _labels_of(Path(model_path))
         with named(teacher_class):
-            model = open_torch(model_path, device=device, labels=labels, class_path=teacher_class)
+            model = open_torch(
+                model_path, device=device, labels=labels, class_path=teacher_class, key=teacher_key, on_event=tell
+            )
     plan = _plan(Path(input), Path(output))
     result = GenerateResult(assumed=model.assumed)
     if model.assumed:

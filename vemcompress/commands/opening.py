@@ -25,7 +25,7 @@ from vemcompress.system.files import read_json, sha256_file
 from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
-from vemcompress.weights.loading import Loaded, weights_of
+from vemcompress.weights.loading import Loaded, load, weights_of
 from vemcompress.weights.modules import PREFIX, is_module
 from vemcompress.weights.trust import named
 
@@ -198,6 +198,14 @@ def check_data(plan: Recipe) -> None:
 def second_domain(plan: Recipe) -> bool:
     """Whether something learns from the images of a second domain."""
     return plan.gan is not None or ALGORITHMS[plan.algorithm.name].wants_real(plan.algorithm)
+
+
+def load_teacher(plan: Recipe, on_event: Event = silent) -> Loaded:
+    """The network of `teacher.source`. Raises what `load` raises."""
+    about = plan.teacher
+    loaded = load(about.source, class_path=about.class_path, norm=about.norm, key=about.key)
+    loaded.tell(on_event)
+    return loaded
 
 
 def new_run(out: str | Path | None) -> RunFolder:

@@ -41,7 +41,8 @@ class Pipeline:
         plan = recipes.of_stage(self.plan, stage)
         teacher, student = self._product(stage.teacher), self._product(stage.student)
         if teacher is not None:
-            plan = plan.but(teacher=plan.teacher.but(source=teacher))
+            key = plan.teacher.key if stage.teacher in self.folder.skipped else None  # of the user's own file alone
+            plan = plan.but(teacher=plan.teacher.but(source=teacher, key=key))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
             plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))

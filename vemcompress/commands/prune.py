@@ -55,6 +55,7 @@ def prune(
     seed: int = 0,
     least: int | None = None,
     teacher_class: str | None = None,
+    teacher_key: str | None = None,
     on_event: Event = silent,
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels.
@@ -62,7 +63,7 @@ def prune(
     `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
     `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random"; `least` the channels that each group
     keeps outside residual blocks, the method's own where it is None. A network of `teacher_class` needs the class
-    again when the file is loaded.
+    again when the file is loaded; `teacher_key` is the name of the generator in a file that has several.
 
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
@@ -74,7 +75,8 @@ def prune(
     if source is None:
         raise UsageError("no model: give a file, a run folder, hf://user/repo or a network.")
     with named(teacher_class):
-        loaded = load(source, class_path=teacher_class)
+        loaded = load(source, class_path=teacher_class, key=teacher_key)
+    loaded.tell(on_event)
     check_prunable(loaded)
     check_size(loaded, size, size)
     check_target(out, "small.safetensors")
@@ -103,7 +105,8 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
         loaded = load_known(given, plan.student.sha256, "student", class_path=plan.student.class_path)
         plan = plan.but(student=plan.student.but(sha256=loaded.sha256))
     else:
-        loaded = load(teacher.source, class_path=teacher.class_path, norm=teacher.norm)
+        loaded = load(teacher.source, class_path=teacher.class_path, norm=teacher.norm, key=teacher.key)
+        plan = plan.but(teacher=teacher.but(key=loaded.key or None))
         opening.check_same_teacher(run, loaded)
         if loaded.generator.config is None:  # the pruned file is of the user's class too
             plan = recipes.changed(plan, "student", lambda _: AutoStudent(class_path=teacher.class_path))

@@ -33,7 +33,7 @@ def resolved(
     """The recipe of a command with everything that follows from its parts: the files of teacher and student as they
     were `loaded`, the shapes of what learns, and what `resolve` or `resolve_teaching` decide. Raises RecipeError."""
     if loaded is not None and recipe.teacher.source is not None:
-        recipe = recipe.but(teacher=recipe.teacher.but(source=loaded.pinned))
+        recipe = recipe.but(teacher=recipe.teacher.but(source=loaded.pinned, key=loaded.key or None))
     if gan is not None:
         for name, generator in gan.generators().items():
             check_size(recipe, name, generator)

@@ -26,12 +26,15 @@ def _first(registry: dict[str, type]) -> BaseSettings:
 class TeacherSettings(BaseSettings):
     """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from.
 
+    `key` is the name of the generator in a file that has several, such as `netG_B`.
+
     `norm = "batch"`: BatchNorm by each image's own statistics, as Pix2Pix is tested. With a [gan]: `network` is what
     is built where there is no `source`, `deep` OMGD's second teacher, and `start` gives files for the others by name
     (`deep`, `generator_b`, `discriminator`, `discriminator_a`, `discriminator_b`).
     """
 
     source: Text | None = None
+    key: str | None = Field(None, max_length=200)
     class_path: Text | None = None
     norm: Literal["eval", "batch"] = "eval"
     network: AnyConfig | None = None

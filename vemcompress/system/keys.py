@@ -31,13 +31,15 @@ class TrainKeys(TypedDict, total=False):
 
 
 class DistillKeys(TrainKeys, total=False):
-    """Also the student, and the classes of the user's own networks, "module:Class"."""
+    """Also the student, the classes of the user's own networks, "module:Class", and the teacher's name in a file of
+    several."""
 
     width: Annotated[int | None, "student.width"]
     target_macs: Annotated[int | None, "student.target_macs"]
     student: Annotated[str | PathLike | None, "student.source"]
     student_class: Annotated[str | None, "student.class_path"]
     teacher_class: Annotated[str | None, "teacher.class_path"]
+    teacher_key: Annotated[str | None, "teacher.key"]
 
 
 class TeachKeys(TrainKeys, total=False):

@@ -27,14 +27,16 @@ class Layout:
     """How one family is published.
 
     `matches` looks at the names alone. `read` gives the Config and the published name of each of our names; it raises
-    Mismatch. `adapt` turns the renamed tensors into ours, where more than names differ. `build` makes the network of
-    a Config, and `advice` ends the message for a file that does not fit.
+    Mismatch. `prepare` leaves constants out, once the Config is read. `adapt` turns the renamed tensors into ours,
+    where more than names differ. `build` makes the network of a Config, and `advice` ends the message for a file that
+    does not fit.
     """
 
     name: str
     matches: Callable[[Tensors], bool]
     read: Callable[[Tensors], Read]
     adapt: Callable[[Tensors], Tensors] = dict
+    prepare: Callable[[Tensors], Tensors] = dict
     build: Callable[[BaseSettings], nn.Module] = build_generator
     advice: str = "generator alone, or use --teacher-class module:Class for a network of your own"
 
@@ -146,6 +148,7 @@ def convert(layout: Layout, tensors: Tensors, source: str) -> nn.Module:
     """Our network with the weights of this published layout. Raises InputError where they do not fit."""
     try:
         config, published = layout.read(tensors)
+        tensors = layout.prepare(tensors)
         names = {ours: published(ours) for ours in _skeleton(config, layout.build).state_dict()}
         _check_names(tensors, names)
         ours_to_tensor = {}

@@ -9,11 +9,20 @@ from pydantic import TypeAdapter
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.generators.cartoongan import CartoonGAN
 from vemcompress.networks.generators.deep import DeepMobileResNet, DeepUNet
+from vemcompress.networks.generators.resampled import ResampledResNet
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig, ResNet
 from vemcompress.networks.generators.unet import UNet
 from vemcompress.system.settings import tag_of, tagged_union
 
-_CLASSES: tuple[type[Generator], ...] = (ResNet, MobileResNet, UNet, CartoonGAN, DeepUNet, DeepMobileResNet)
+_CLASSES: tuple[type[Generator], ...] = (
+    ResNet,
+    MobileResNet,
+    UNet,
+    CartoonGAN,
+    DeepUNet,
+    DeepMobileResNet,
+    ResampledResNet,
+)
 
 GENERATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}
 

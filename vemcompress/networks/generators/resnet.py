@@ -142,6 +142,7 @@ class ResNet(Generator):
     config_class = ResNetConfig
     multiple = 4
     min_size = 8
+    transposed = True  # the convolutions of the steps up
 
     def __init__(self, config: ResNetConfig):
         super().__init__(config)
@@ -190,7 +191,7 @@ class ResNet(Generator):
     def groups(self) -> tuple[Group, ...]:
         """`stem`, `down1`, the residual `trunk`, each block's inner width as `block1`, ..., `up1` and `up2`."""
         down1, down2, up1, up2 = (self._stage(name) for name in ("down1", "down2", "up1", "up2"))
-        entry_up = reads(self._entry("up1"), transposed=True)
+        entry_up = reads(self._entry("up1"), transposed=self.transposed)
         trunk, inner = list(down2), []
         for name, block in self.blocks.named_children():
             conv1, conv2 = (self._residual(f"blocks.{name}.{leaf}") for leaf in ("conv1", "conv2"))
@@ -204,7 +205,7 @@ class ResNet(Generator):
             "down1": ((*down1, *reads(self._entry("down2"))), "down1_norm.weight"),
             "trunk": ((*trunk, *entry_up), "down2_norm.weight"),
             **{f"block{i + 1}": found for i, found in enumerate(inner)},
-            "up1": ((*up1, *reads(self._entry("up2"), transposed=True)), "up1_norm.weight"),
+            "up1": ((*up1, *reads(self._entry("up2"), transposed=self.transposed)), "up1_norm.weight"),
             "up2": ((*up2, *reads("head")), "up2_norm.weight"),
         }
         scaled = self.config.norm != "instance"
@@ -219,7 +220,7 @@ class ResNet(Generator):
 
     def _stage(self, name: str) -> tuple[Slot, ...]:
         """Where the channels that a stage down or up makes lie within it."""
-        return (*writes(name, transposed=name.startswith("up")), *passes(f"{name}_norm"))
+        return (*writes(name, transposed=name.startswith("up") and self.transposed), *passes(f"{name}_norm"))
 
     @staticmethod
     def _residual(name: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
@@ -229,6 +230,10 @@ class ResNet(Generator):
     def _extra(self, name: str) -> tuple[Slot, ...]:
         """The trunk's channels in a block of another kind."""
         raise NotImplementedError
+
+    def _shrunk(self, h: Tensor) -> Tensor:
+        """What a step down does after its ReLU."""
+        return h
 
     def tap_channels(self, name: str) -> int:
         _, down1, trunk, up1, up2 = self.config.widths
@@ -243,8 +248,8 @@ class ResNet(Generator):
             return value
 
         h = F.relu(self.stem_norm(self.stem(x)))
-        h = tap("down1", F.relu(self.down1_norm(self.down1(h))))
-        h = tap("down2", F.relu(self.down2_norm(self.down2(h))))
+        h = tap("down1", self._shrunk(F.relu(self.down1_norm(self.down1(h)))))
+        h = tap("down2", self._shrunk(F.relu(self.down2_norm(self.down2(h)))))
         for i, block in enumerate(self.blocks):
             h = tap(f"block{i + 1}", block(h))
         h = tap("up1", F.relu(self.up1_norm(self.up1(h))))
