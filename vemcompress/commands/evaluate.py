@@ -15,8 +15,8 @@ from vemcompress.evaluation.statistics import compute_statistics, save_statistic
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.runs.best import Networks, look
 from vemcompress.runs.series import Series, is_series
-from vemcompress.system import devices, distributed
-from vemcompress.system.events import Event, silent
+from vemcompress.system import devices, distributed, names
+from vemcompress.system.events import Event, Once, silent
 from vemcompress.weights.loading import load
 
 
@@ -45,7 +45,7 @@ def evaluate(
     """
     where = devices.choose(device)
     with distributed.group(where):
-        on_event = distributed.told_by_writer(on_event)
+        on_event = Once(distributed.told_by_writer(on_event))
         networks, found = distributed.together(
             lambda: _opened(
                 model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, where, on_event
@@ -80,7 +80,7 @@ def _opened(
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
-    images = test_set(settings, split or "test")
+    images = test_set(settings, split or "test", on_event)
     on_event({"event": "data", "images": len(images.paths), "used": list(images.found.used)})
     if not data and FLAT in images.found.used:
         message = "these are the images that the run was trained on; give test images with --data."
@@ -121,7 +121,7 @@ def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: 
     """The run's settings, or the defaults, with the user's. Raises RecipeError for settings that do not exist."""
     settings = (plan or recipe.defaults(overrides)).data
     roots = [data] if isinstance(data, str | Path) else data or settings.roots
-    return settings.but(roots=tuple(map(str, roots)), size=size or settings.size)
+    return settings.but(roots=tuple(map(names.stored, roots)), size=size or settings.size)
 
 
 def _teacher(folder: Path, plan, name: str, given, class_path: str | None, norm: str) -> Generator | None:

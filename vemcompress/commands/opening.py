@@ -16,7 +16,7 @@ from vemcompress.gans import GANS, started_by
 from vemcompress.recipe import Recipe
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
-from vemcompress.system import devices, distributed
+from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
 from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
@@ -103,7 +103,7 @@ def located(
     start = {name: _absolute(path) for name, path in start.items()}
     plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
-        plan = _as_taught(plan, Path(source), data, on_event)
+        plan = _as_taught(plan, Path(names.found(source)), data, on_event)
     roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
     return plan.but(data=plan.data.but(roots=tuple(map(_absolute, roots))))
 
@@ -135,7 +135,7 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
         return plan
     if data and taught.data.kind == "paired" and not _look_like_pairs(data, plan.data.split):
         return plan
-    keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots")
+    keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots", "recursive")
     found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
     silent = {"roots"} if taught.data.kind == "labels" else {"roots", "label_input"}
     told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k not in silent)
@@ -155,7 +155,7 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
 
     Of a run with a student that one is loaded, and the run's teachers and discriminators are no part of it.
     """
-    folder = Path(source)
+    folder = Path(names.found(source))
     found = made(folder) if (folder / "recipe.toml").is_file() else None
     if plan.gan is None or found is None or found.gives != "teacher":
         return dict(plan.teacher.start)
@@ -206,7 +206,7 @@ def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
 
 
 def _absolute(path: str | Path) -> str:
-    return str(path) if str(path).startswith("hf://") else str(Path(path).resolve())
+    return str(path) if str(path).startswith("hf://") else names.stored(Path(names.found(path)).resolve())
 
 
 def _check_command(run: RunFolder, command: str) -> None:

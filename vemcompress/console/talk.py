@@ -7,7 +7,7 @@ from rich.console import Console as Rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from vemcompress.console.words import duration, macs, millions, size, times_fewer
+from vemcompress.console.words import duration, macs, millions, plural, printable, size, times_fewer
 
 
 class Bar(Progress):
@@ -43,7 +43,7 @@ class Talk:
 
     def note(self, text: str) -> None:
         """A line of talk, above the progress bar where there is one."""
-        (self._bar.console if self._bar else self.err).print(text, markup=False, soft_wrap=True)
+        (self._bar.console if self._bar else self.err).print(printable(text), markup=False, soft_wrap=True)
 
     def _on_event(self, event: dict) -> None:
         if not self.quiet:
@@ -55,7 +55,7 @@ class Talk:
 
     def _on_stage(self, event: dict) -> None:
         self._end_bar()
-        self.err.print(event["title"], style="bold", markup=False)
+        self.err.print(printable(event["title"]), style="bold", markup=False)
         if event.get("series") == "seeds":
             self._within = {}
         self._within[event.get("series")] = event.get("short", event["title"])
@@ -146,6 +146,22 @@ class Talk:
     def _on_skipped(self, event: dict) -> None:
         self.note(f"skipped   {event['path']}: {event['reason']}")
 
+    def _on_mended(self, event: dict) -> None:
+        self.note(f"note      {event['path']}: {event['reason']}")
+
+    def _on_ignored(self, event: dict) -> None:
+        if event["kinds"]:
+            kinds = ", ".join(f"{kind} ({count})" for kind, count in list(event["kinds"].items())[:5])
+            more = ", ..." if len(event["kinds"]) > 5 else ""
+            hint = f"; {event['hint']}" if event.get("hint") else ""
+            self.note(f"ignored   {event['path']}: {plural(event['files'], 'file')}: {kinds}{more}{hint}")
+        if event["folders"]:
+            names = ", ".join(f"{name}/" for name in event["folders"][:3]) + (", ..." if event["folders"][3:] else "")
+            count = plural(len(event["folders"]), "sub-folder")
+            self.note(
+                f"ignored   {event['path']}: {count} with images ({names}); data.recursive (--recursive) reads them"
+            )
+
     def _on_warning(self, event: dict) -> None:
         self.note(f"warning   {event['message']}")
 
@@ -184,13 +200,13 @@ class Talk:
     def _progress(self, title: str, total: int) -> Bar:
         if self._bar is None or self._title != title:
             self._end_bar()
-            columns = [TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn()]
+            columns = [TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn()]
             columns += [] if title == "training" else [TimeRemainingColumn()]  # training tells its own, by phases
             self._bar = Bar(*columns, TextColumn("{task.fields[info]}"), console=self.err)
             self._bar.start()
             within = [self._within[series] for series in ("seeds", "stages") if series in self._within]
             within += [title] if title != "training" or not within else []
-            self._task = self._bar.add_task(", ".join(within), total=total, info="")
+            self._task = self._bar.add_task(printable(", ".join(within)), total=total, info="")
             self._title = title
         return self._bar
 

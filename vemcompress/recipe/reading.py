@@ -10,6 +10,7 @@ from vemcompress.errors import RecipeError
 from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
 from vemcompress.recipe.stages import Stage
+from vemcompress.system import names
 from vemcompress.system.settings import BaseSettings, tag_of
 
 # By table of a recipe: the key that says of which class it is, and what it is if it does not say.
@@ -47,7 +48,7 @@ def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
     path = find(name)
     label = str(name) if str(name).endswith(".toml") else path.stem
     values, text = _parse(path)
-    values.setdefault("name", path.stem)
+    values.setdefault("name", names.shown(path.stem))
     if "extends" in values:
         parent = values.pop("extends")
         if not isinstance(parent, str):
@@ -137,7 +138,7 @@ def _override(text: str) -> dict:
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+        parsed = names.stored(value.strip())
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return parsed

@@ -7,6 +7,7 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.system import names
 from vemcompress.system.files import sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
@@ -41,7 +42,8 @@ class Loaded:
 
     def provenance(self) -> dict[str, str]:
         """What an artifact records about its teacher."""
-        return {"source": self.source, "sha256": self.sha256, "revision": self.revision, "licence": self.licence}
+        source = names.shown(self.source)
+        return {"source": source, "sha256": self.sha256, "revision": self.revision, "licence": self.licence}
 
 
 def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> Loaded:
@@ -53,8 +55,8 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
     """
     if norm not in ("eval", "batch"):
         raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
-    name = str(source)
-    path, revision, licence = Path(source), "", ""
+    name = names.found(source)
+    path, revision, licence = Path(name), "", ""
     if is_hub(name):
         file = fetch(name)
         path, revision, licence = file.path, file.revision, file.licence

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from vemcompress.errors import InputError
+from vemcompress.system import names
 from vemcompress.weights.containers import check_legacy, check_zip
 from vemcompress.weights.plan import Forbidden, Refused
 from vemcompress.weights.sniff import CONVERT, sniff
@@ -50,7 +51,8 @@ def read_state(path: str | Path, *, source: str | None = None) -> State:
     `source` is the name used in messages. Raises InputError (4) for whatever is absent, damaged, hostile or not
     weights; no code in the file is executed, and nothing is allocated for sizes that the file does not have.
     """
-    path, source = Path(path), source or str(path)
+    path = Path(names.found(path))
+    source = source or str(path)
     kind = sniff(path, source)
     if kind == "safetensors":
         tensors, metadata = _read_safetensors(path, source)
