@@ -99,9 +99,11 @@ def test_a_truncated_file_is_named_with_its_reason(tmp_path, suffix, keep):
 
 def test_text_other_formats_and_absent_files_are_refused(tmp_path):
     (tmp_path / "text.jpg").write_text("not a picture")
-    Image.new("RGB", (4, 4)).save(tmp_path / "really.gif")
-    (tmp_path / "really.gif").rename(tmp_path / "gif.png")
-    for name in ("text.jpg", "gif.png", "absent.png"):
+    Image.new("RGB", (4, 4)).save(tmp_path / "really.pcx")
+    (tmp_path / "really.pcx").rename(tmp_path / "pcx.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "drawing.eps")
+    (tmp_path / "drawing.eps").rename(tmp_path / "eps.png")
+    for name in ("text.jpg", "pcx.png", "eps.png", "absent.png"):
         with pytest.raises(ImageError, match=name):
             read_image(tmp_path / name)
 

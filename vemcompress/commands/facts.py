@@ -32,8 +32,8 @@ class Facts:
     """What was asked for, found to be possible.
 
     `plan` is resolved but for what is calibrated; `original` is the teacher to distil, or the generator that learns;
-    `student` the one that the user brings. `columns` begin a run's pictures, whose inputs are `inputs`; `unreadable` are files
-    that were found to be no images.
+    `student` the one that the user brings. `columns` begin a run's pictures, whose inputs are `inputs`; files that
+    are no images are `unreadable`.
     """
 
     plan: Recipe

@@ -25,9 +25,10 @@ from vemcompress.system.files import read_bytes
 
 # Still pictures that Pillow decodes by itself and knows by their first bytes; nothing that starts another program.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
-EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .webp .tif .tiff .gif .avif .jp2 .j2k .jpx .ppm .pgm .pbm .pnm".split()
-)
+EXTENSIONS = frozenset({
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"),
+    *(".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"),
+})  # fmt: skip
 HEIC = frozenset({".heic", ".heif"})  # iPhones' pictures; their decoder is an extra of ours
 HEIC_HINT = "pip install 'vemcompress[heic]' reads .heic"
 try:
@@ -62,8 +63,8 @@ def list_images(folder: str | os.PathLike, *, recursive: bool = False, on_event:
     their paths below it; hidden files and folders are left out.
 
     What else is there is told as {"event": "ignored", "path", "files", "kinds", "folders", "hint"}: how many other
-    files, how many of each extension, which folders that are not looked into hold images, and what would help. Raises InputError for a folder that
-    is absent, unreadable or without images.
+    files, how many of each extension, which folders that are not looked into hold images, and what would help. Raises
+    InputError for a folder that is absent, unreadable or without images.
     """
     folder = Path(folder)
     if not folder.exists():
