@@ -146,7 +146,8 @@ def _learnt(generator: Generator, norm: str) -> Generator:
 def real_statistics(
     data: Path, out: Path, *, features: str, weights: Path | None, device: str, on_event: Event, **options
 ) -> dict:
-    """Write the .npz of a folder's statistics; returns what it holds. `options` are `size` and `batch`."""
+    """Write the .npz of a folder's statistics; returns what it holds. `options` are
+    `recursive`, `size` and `batch`."""
     where = devices.choose(device)
     name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
     extractor = load_extractor(name, weights)

@@ -136,7 +136,7 @@ def _told(facts: Facts, device: torch.device) -> dict:
     return {
         "recipe": facts.plan.name,
         "images": facts.images.readable(facts.unreadable),
-        "held_out": len(facts.held_out.paths) if facts.held_out else 0,
+        "held_out": facts.held_out.readable(facts.unreadable) if facts.held_out else 0,
         "size": facts.plan.data.size,
         "batch": train.batch,
         "steps": train.steps,

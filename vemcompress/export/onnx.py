@@ -14,6 +14,7 @@ from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
 from vemcompress.export.graph import check_float, check_shapes, check_uint8, trace
+from vemcompress.export.room import Room
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.files import check_target, write_atomically
 from vemcompress.weights.loading import Loaded, load
@@ -80,7 +81,11 @@ def export_onnx(
                 f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; "
                 "export it without uint8."
             )
-        shapes = check_shapes(contract, _check_size(size, contract))
+        shapes = check_shapes(contract, size := _check_size(size, contract))
+        if size is not None:
+            room = Room(lambda side: network(torch.zeros(1, contract.in_channels, side, side)))
+            with torch.inference_mode():  # PyTorch's and ONNX Runtime's of one image
+                room.check(str(path), *size, 2)
         tell({"event": "export", "stage": "trace", "opset": opset})
         graph = trace(network, contract, opset)
         tell({"event": "export", "stage": "compare", "shapes": shapes})

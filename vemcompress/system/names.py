@@ -1,6 +1,8 @@
 """Names of files as text: a name is bytes, not always UTF-8, held as surrogates that no recipe or JSON can hold."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -27,6 +29,16 @@ def found(text: str | os.PathLike) -> str:
     """The path that `stored` was given, or that of any other file:///... address; other text as it is."""
     text = str(text)
     return os.fsdecode(unquote_to_bytes(text[len(_URI) - 1 :])) if text.startswith(_URI) else text
+
+
+@contextmanager
+def in_utf8(path: str | os.PathLike) -> Iterator[str]:
+    """While inside, a name of this file for libraries that take no other than UTF-8 ones. Raises OSError."""
+    if stored(path) == str(path):
+        yield str(path)
+        return
+    with Path(path).open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
 
 
 def plain(value: Any) -> Any:

@@ -37,8 +37,9 @@ class Loaded:
 
     @property
     def pinned(self) -> str:
-        """The source, of the Hub at this revision: it may move on before a run is resumed."""
-        return f"{self.source}@{self.revision}" if self.revision and "@" not in self.source else self.source
+        """The source as recipes have it, of the Hub at this revision: it may move on before a run is resumed."""
+        source = names.stored(self.source)
+        return f"{source}@{self.revision}" if self.revision and "@" not in source else source
 
     def provenance(self) -> dict[str, str]:
         """What an artifact records about its teacher."""

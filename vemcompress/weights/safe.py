@@ -94,7 +94,7 @@ def _read_torch(path: Path, source: str, kind: str) -> Any:
 def _read_safetensors(path: Path, source: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         _check_header(path)
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with names.in_utf8(path) as name, safe_open(name, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except Refused as error:
         raise InputError(f"{source}: {error}") from error
