@@ -56,8 +56,8 @@ def generate(
     sub-folders too, whose pictures go into equal ones. Unreadable photos are skipped and named in the result. No input
     file is overwritten.
 
-    Raises InputError (4: model or photos unreadable, none left), UsageError (2), OutputError (9), MemoryExhausted (6: before a
-    photo is begun that memory cannot hold).
+    Raises InputError (4: model or photos unreadable, none left), UsageError (2), OutputError (9), MemoryExhausted (6: a
+    photo that memory cannot hold is not begun).
     """
     tell = on_event or (lambda event: None)
     _check_numbers(batch, size)

@@ -54,6 +54,8 @@ def _scans(data: bytes) -> Iterator[bytes]:
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         kind, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        if end > len(data):
+            return
         if kind == 0xDA:
             yield data[at + 4 : end]
             marker = _NEXT_MARKER.search(data, end)
