@@ -11,7 +11,7 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.report import Evaluation
-from vemcompress.evaluation.statistics import compute_statistics, save_statistics
+from vemcompress.evaluation.statistics import compute_statistics, image_paths, save_statistics
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.runs.best import Networks, look
 from vemcompress.runs.series import Series, is_series
@@ -144,14 +144,23 @@ def _learnt(generator: Generator, norm: str) -> Generator:
 
 
 def real_statistics(
-    data: Path, out: Path, *, features: str, weights: Path | None, device: str, on_event: Event, **options
+    data: Path,
+    out: Path,
+    *,
+    features: str,
+    weights: Path | None,
+    device: str,
+    on_event: Event,
+    recursive: bool = False,
+    **options,
 ) -> dict:
-    """Write the .npz of a folder's statistics; returns what it holds. `options` are
-    `recursive`, `size` and `batch`."""
+    """Write the .npz of a folder's statistics; returns what it holds. `recursive`: with
+    sub-folders. `options` are `size` and `batch`."""
     where = devices.choose(device)
+    paths = image_paths(data, recursive=recursive, on_event=on_event)
     name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
     extractor = load_extractor(name, weights)
     with devices.arithmetic("fp32"):
-        statistics = compute_statistics(data, extractor, device=where, on_event=on_event, **options)
+        statistics = compute_statistics(paths, extractor, device=where, on_event=on_event, **options)
     save_statistics(out, statistics)
     return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}

@@ -42,19 +42,17 @@ def compute_statistics(
     *,
     size: int | None = None,
     batch: int | None = None,
-    recursive: bool = False,
     device: torch.device | str = "cpu",
     on_event: OnEvent | None = None,
 ) -> Statistics:
-    """Statistics of a folder's images (or of a list of paths), in memory of D x D however many they are. `recursive`:
-    with those in its sub-folders.
+    """Statistics of a folder's images (or of a list of paths), in memory of D x D however many they are.
 
     Images are resized to `size` x `size` pixels as an evaluation's are; None leaves them as they are, as pytorch-fid
     does. A `batch` of None is `default_batch`'s. Unreadable images are reported as events and left out. Raises
     InputError where fewer than 2 remain.
     """
     report = on_event or (lambda event: None)
-    paths, done, device = image_paths(source, recursive=recursive, on_event=report), 0, torch.device(device)
+    paths, done, device = image_paths(source, on_event=report), 0, torch.device(device)
     extractor = extractor.to(device).eval()
     accumulator, checks = Accumulator(extractor.dims, device), Checks(device)
     batch = batch or default_batch(device, size)

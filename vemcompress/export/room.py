@@ -38,7 +38,7 @@ class Room:
             at_once = f"{count} images of " if count > 1 else ""
             raise MemoryExhausted(
                 f"{what}: {at_once}{width} x {height} pixels need about {needed / 2**30:,.1f} GiB of memory, and "
-                f"{free / 2**30:,.1f} GiB are free; {advice} {largest} or less."
+                f"{USABLE * free / 2**30:,.1f} GiB can be had; {advice} {largest} or less."
             )
 
     def _per_pixel(self, free: int) -> float:
