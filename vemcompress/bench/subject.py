@@ -18,6 +18,7 @@ from vemcompress.gans.teachers import Phased
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
 from vemcompress.networks.generators.resnet import MobileResNetConfig
 from vemcompress.recipe import Recipe
+from vemcompress.system import names
 from vemcompress.system.events import silent
 from vemcompress.weights.features import load_features
 from vemcompress.weights.loading import Loaded
@@ -123,7 +124,7 @@ def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def _with_data(plan: Recipe, data) -> Recipe:
     if data is None:
         return plan
-    roots = tuple(map(str, [data] if isinstance(data, str | Path) else data))
+    roots = tuple(map(names.stored, [data] if isinstance(data, str | Path) else data))
     return plan.but(data=plan.data.but(roots=roots))
 
 

@@ -30,10 +30,12 @@ TeacherKey = Annotated[
 Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
+Measured = Annotated[int | None, typer.Option(min=1, max=4096, help="Side of the square images, in pixels.")]
 Data = Annotated[
     list[Path] | None,
     typer.Option(readable=False, help="A folder of images, or a root of trainA/, train/, ...; two: A and B."),
 ]
+Recursive = Annotated[bool, typer.Option("--recursive", help="With the images in sub-folders.")]
 Out = Annotated[Path | None, typer.Option(readable=False, help="The new run folder.")]
 Resume = Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Go on with this run.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]

@@ -54,6 +54,7 @@ def generate(
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The folder for the pictures.")],
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Photos of equal size at a time.")] = 1,
+    recursive: options.Recursive = False,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     device: options.LocalDevice = "cpu",
@@ -67,8 +68,9 @@ def generate(
     with console.talking() as on_event:
         from vemcompress.commands.generate import generate as run
 
-        more = {"size": size, "batch": batch, "device": device, "teacher_class": teacher_class}
-        result = run(model, input, out, **more, teacher_key=teacher_key, on_event=on_event)
+        more = {"size": size, "batch": batch, "device": device, "recursive": recursive}
+        more |= {"teacher_class": teacher_class, "teacher_key": teacher_key}
+        result = run(model, input, out, **more, on_event=on_event)
     console.result(result.as_dict(), json, console.generated)
 
 

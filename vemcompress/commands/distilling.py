@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -18,7 +18,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
-from vemcompress.system.events import Event
+from vemcompress.system.events import Event, Once
 from vemcompress.weights.custom import strays, unsigned
 
 
@@ -35,6 +35,7 @@ class DistillResult(line.RunResult):
 def distill_run(given: Given) -> DistillResult:
     """One run, as `distill` of a recipe without stages."""
     given.limit.begin()
+    given = replace(given, on_event=Once(given.on_event))
     facts = distributed.together(lambda: read("distill", given))
     with devices.memory_errors(facts.advice):
         return _run(facts, given)
@@ -60,8 +61,8 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     if made and facts.original.config is None:
         _check_range(facts.original.name, made["teacher"], on_event)
     with distributed.alike():
-        pick = parts.picker(facts, features, device)
-        judge = parts.judge_of_teachers(facts, features, device)
+        pick = parts.picker(facts, features, device, on_event)
+        judge = parts.judge_of_teachers(facts, features, device, on_event)
     plan, student = facts.plan, facts.student and facts.student.generator
     build = partial(parts.distillation, plan, facts.original, features, gan=facts.gan, student=student, judge=judge)
     algorithm = distributed.together(build)  # an adversary's file is read here
@@ -113,7 +114,7 @@ def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event
         | {"sha256": facts.loaded.sha256},
         "precision": plan.train.precision,
         "seed": plan.train.seed,
-        "data": plan.data.model_dump(mode="json", exclude={"roots", "workers", "on_device"}),
+        "data": plan.data.model_dump(mode="json", exclude={"roots", "recursive", "workers", "on_device"}),
     }
     example = teacher.ask(facts.inputs[:1].to(device), algorithm.teacher_taps)
     cache = CachePlan.of(made_by, plan.train.teacher_cache, example, facts.images.paths)

@@ -13,14 +13,14 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.report import Evaluation
-from vemcompress.evaluation.statistics import compute_statistics, save_statistics
+from vemcompress.evaluation.statistics import compute_statistics, image_paths, save_statistics
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.runs.best import Networks, look
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.runs.shares import information_share
-from vemcompress.system import devices, distributed
-from vemcompress.system.events import Event, silent
+from vemcompress.system import devices, distributed, names
+from vemcompress.system.events import Event, Once, silent
 from vemcompress.system.keys import Overrides, as_overrides
 from vemcompress.weights.loading import load
 from vemcompress.weights.modules import Model, source_of
@@ -65,12 +65,12 @@ def evaluate(
     where, changes = devices.choose(device), as_overrides(overrides)
     options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
     options |= {"features_weights": features_weights, "batch": batch, "seed": seed}
-    names, classes = (source_of(model, "model"), source_of(teacher)), (teacher_class, student_class)
+    sources, classes = (source_of(model, "model"), source_of(teacher)), (teacher_class, student_class)
     with distributed.group(where), named(*classes), for_now(data, on_event) as roots:
-        on_event = distributed.told_by_writer(on_event)
+        on_event = Once(distributed.told_by_writer(on_event))
         networks, found, share = distributed.together(
             lambda: _opened(
-                *(names[0], roots, split, changes, names[1], classes, teacher_key, teacher_norm),
+                *(sources[0], roots, split, changes, sources[1], classes, teacher_key, teacher_norm),
                 *(segmenter, size, where, on_event),
             )
         )
@@ -108,7 +108,7 @@ def _opened(
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path, class_path=own).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
-    images = test_set(settings, split or "test")
+    images = test_set(settings, split or "test", on_event)
     on_event({"event": "data", "images": len(images.paths), "used": list(images.found.used)})
     if not data and FLAT in images.found.used:
         message = "these are the images that the run was trained on; give test images with --data."
@@ -150,7 +150,7 @@ def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: 
     """The run's settings, or the defaults, with the user's. Raises RecipeError for settings that do not exist."""
     settings = (plan or recipe.defaults(overrides)).data
     roots = [data] if isinstance(data, str | Path) else data or settings.roots
-    return settings.but(roots=tuple(map(str, roots)), size=size or settings.size)
+    return settings.but(roots=tuple(map(names.stored, roots)), size=size or settings.size)
 
 
 def _teacher(
@@ -182,13 +182,23 @@ def _learnt(generator: Generator, norm: str) -> Generator:
 
 
 def real_statistics(
-    data: Path, out: Path, *, features: str, weights: Path | None, device: str, on_event: Event, **options
+    data: Path,
+    out: Path,
+    *,
+    features: str,
+    weights: Path | None,
+    device: str,
+    on_event: Event,
+    recursive: bool = False,
+    **options,
 ) -> dict:
-    """Write the .npz of a folder's statistics; returns what it holds. `options` are `size` and `batch`."""
+    """Write the .npz of a folder's statistics; returns what it holds. `recursive`: with
+    sub-folders. `options` are `size` and `batch`."""
     where = devices.choose(device)
+    paths = image_paths(data, recursive=recursive, on_event=on_event)
     name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
     extractor = load_extractor(name, weights)
     with devices.arithmetic("fp32"):
-        statistics = compute_statistics(data, extractor, device=where, on_event=on_event, **options)
+        statistics = compute_statistics(paths, extractor, device=where, on_event=on_event, **options)
     save_statistics(out, statistics)
     return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}

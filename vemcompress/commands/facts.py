@@ -4,13 +4,15 @@ What the user gave is opened, and everything that can be known to be wrong is to
 written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor
 
 from vemcompress.commands import opening
 from vemcompress.commands.opening import Given
+from vemcompress.data.images import tell_notes
 from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN, Start, build_gan
@@ -30,7 +32,8 @@ class Facts:
     """What was asked for, found to be possible.
 
     `plan` is resolved but for what is calibrated; `original` is the teacher to distil, or the generator that learns;
-    `student` the one that the user brings. `columns` begin a run's pictures, whose inputs are `inputs`.
+    `student` the one that the user brings. `columns` begin a run's pictures, whose inputs are `inputs`; files that
+    are no images are `unreadable`.
     """
 
     plan: Recipe
@@ -43,6 +46,7 @@ class Facts:
     held_out: ImageSet | None
     inputs: Tensor
     columns: dict[str, Tensor]
+    unreadable: Collection[Path] = ()
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -77,7 +81,10 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
         begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
         begin.tell(on_event)
     images = training_set(plan.data, second_domain=wanted, on_event=on_event)
-    on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
+    for path, reason in (unreadable := images.unreadable()).items():
+        on_event({"event": "skipped", "path": str(path), "reason": reason})
+    tell_notes(on_event)
+    on_event({"event": "data", "images": images.readable(unreadable), "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
     channels, count = images.channels(), learn_on.count
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
@@ -88,7 +95,7 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     distributed.check_batch(plan.train.batch)
     inputs, targets = learn_on.spread(SAMPLES).views(original.channels, SAMPLES, on_event)
     columns = {"input": learn_on.picture(inputs)} | ({} if targets is None else {"ground truth": targets})
-    return Facts(plan, None, loaded, gan, original, begin, learn_on, held_out, inputs, columns)
+    return Facts(plan, None, loaded, gan, original, begin, learn_on, held_out, inputs, columns, frozenset(unreadable))
 
 
 def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> GAN:

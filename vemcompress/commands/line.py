@@ -29,7 +29,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import damage, last
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import distributed
-from vemcompress.system.events import Event
+from vemcompress.system.events import Event, Once
 from vemcompress.system.files import is_count, read_json
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
@@ -150,8 +150,8 @@ def _told(facts: Facts, device: torch.device) -> dict:
     train = facts.plan.train
     return {
         "recipe": facts.plan.name,
-        "images": facts.images.count,
-        "held_out": len(facts.held_out.paths) if facts.held_out else 0,
+        "images": facts.images.readable(facts.unreadable),
+        "held_out": facts.held_out.readable(facts.unreadable) if facts.held_out else 0,
         "size": facts.plan.data.size,
         "batch": train.batch,
         "steps": train.steps,
@@ -167,7 +167,7 @@ def _outcome(trainer: Trainer, on_event: Event) -> dict:
         "steps": trainer.step,
         "losses": trainer.losses,
         "seconds_per_step": trainer.seconds_per_step,
-        "skipped_images": len(_union_of_skipped(trainer.stream.skipped, on_event)),
+        "skipped_images": len(_union_of_skipped(trainer.stream.skipped, Once.of(on_event))),
         "best": trainer.best.state,
         "stopped": trainer.stopped,
         "total_steps": trainer.settings.steps,
@@ -213,11 +213,13 @@ def last_logged(run: RunFolder) -> tuple[int, dict[str, float]]:
     return step, {name: value for name, value in values.items() if name != "lr"}
 
 
-def _union_of_skipped(skipped: dict[Path, str], on_event: Event) -> dict[Path, str]:
-    """The images that any rank could not read, with the reasons; those of other ranks are told here."""
-    found = {path: reason for part in distributed.collected(skipped) for path, reason in part.items()}
-    for path in found.keys() - skipped.keys():
-        on_event({"event": "skipped", "path": str(path), "reason": found[path]})
+def _union_of_skipped(skipped: dict[Path, str], on_event: Once) -> dict[str, str]:
+    """The images that any rank could not read, wherever in the run, with the reasons; those of other ranks are told
+    here."""
+    mine = on_event.skipped | {str(path): reason for path, reason in skipped.items()}
+    found = {path: reason for part in distributed.collected(mine) for path, reason in part.items()}
+    for path in found:
+        on_event({"event": "skipped", "path": path, "reason": found[path]})
     return found
 
 

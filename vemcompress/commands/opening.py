@@ -19,7 +19,7 @@ from vemcompress.recipe import Recipe
 from vemcompress.recipe.toml import BYTES
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
-from vemcompress.system import devices, distributed
+from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import read_json, sha256_file
 from vemcompress.training.pace import Limit
@@ -117,7 +117,7 @@ def located(
     start = {name: _absolute(path) for name, path in start.items()}
     plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
-        plan = _as_taught(plan, Path(source), data, on_event)
+        plan = _as_taught(plan, Path(names.found(source)), data, on_event)
     roots = [data] if isinstance(data, str | os.PathLike) else data or plan.data.roots
     roots = tuple(map(_absolute, roots))
     if len(roots) > MAX_ROOTS or sum(map(len, roots)) > BYTES // 2:
@@ -152,7 +152,7 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
         return plan
     if data and taught.data.kind == "paired" and not _look_like_pairs(data, plan.data.split):
         return plan
-    keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots")
+    keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots", "recursive")
     found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
     silent = {"roots"} if taught.data.kind == "labels" else {"roots", "label_input"}
     told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k not in silent)
@@ -172,7 +172,7 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
 
     Of a run with a student that one is loaded, and the run's teachers and discriminators are no part of it.
     """
-    folder = Path(source)
+    folder = Path(names.found(source))
     found = made(folder) if (folder / "recipe.toml").is_file() else None
     if plan.gan is None or found is None or found.gives != "teacher":
         return dict(plan.teacher.start)
@@ -220,7 +220,7 @@ def new_run(out: str | Path | None) -> RunFolder:
 def teacher_gone(plan: Recipe) -> str | None:
     """That the run's teacher is not where it was, as a sentence; None where it is there."""
     source = plan.teacher.source
-    if source is None or is_hub(source) or is_module(source) or Path(source).exists():
+    if source is None or is_hub(source) or is_module(source) or Path(names.found(source)).exists():
         return None
     return f"{source}: the run's teacher is gone; give it with --teacher"
 
@@ -267,7 +267,9 @@ def _another_teacher(source: str | Path, run: RunFolder, found: str, before: str
 
 
 def _absolute(path: str | Path) -> str:
-    return str(path) if str(path).startswith(("hf://", PREFIX)) else str(Path(path).resolve())
+    if str(path).startswith(("hf://", PREFIX)):
+        return str(path)
+    return names.stored(Path(names.found(path)).resolve())
 
 
 def _check_command(run: RunFolder, command: str) -> None:

@@ -1,7 +1,7 @@
 """From paired images, or two domains of them, to a teacher that `distill` takes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -14,7 +14,7 @@ from vemcompress.networks.base import count_parameters
 from vemcompress.recipe import Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed
-from vemcompress.system.events import Event, silent
+from vemcompress.system.events import Event, Once, silent
 from vemcompress.system.keys import Overrides, TeachKeys, as_overrides
 from vemcompress.training.pace import Limit
 from vemcompress.weights.modules import Model, source_of
@@ -57,6 +57,7 @@ def teach(
 def teach_run(given: Given) -> TeachResult:
     """`teach`, among processes that work together already."""
     given.limit.begin()
+    given = replace(given, on_event=Once(given.on_event))
     facts = distributed.together(lambda: read("teach", given, adapt=lambda plan: _alone(plan, given.on_event)))
     with devices.memory_errors(facts.advice):
         return _run(facts, given)
@@ -75,7 +76,7 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
 
 def _run(facts: Facts, given: Given) -> TeachResult:
     with distributed.alike():
-        pick = parts.picker(facts, None, given.where)
+        pick = parts.picker(facts, None, given.where, given.on_event)
     plan, gan = facts.plan, facts.gan
     networks = {name: line.described(g, plan.data.size) for name, g in gan.generators().items()}
     described = {"teacher": facts.provenance | next(iter(networks.values())), "networks": networks}

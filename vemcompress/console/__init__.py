@@ -4,6 +4,7 @@ import sys
 
 from vemcompress.console.scores import Scores
 from vemcompress.console.talk import Talk
+from vemcompress.console.words import printable
 from vemcompress.errors import RankLost, VemError
 from vemcompress.system import launch
 from vemcompress.system.memory import is_exhausted
@@ -34,5 +35,5 @@ def explain(error: BaseException) -> int:
     if rank and getattr(error, "shared", False):
         return code
     whose = f"rank {rank}: " if rank or isinstance(error, RankLost) else ""
-    print(f"error: {whose}{' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {whose}{printable(' '.join(message.split()))}", file=sys.stderr)
     return code

@@ -1,6 +1,7 @@
 """Training batches of pairs, and of two unpaired domains: as `stream.py`, pure functions of (seed, step)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -29,13 +30,16 @@ class PairStream(ImageStream):
     noun = "pairs"
 
     def __init__(self, pairs: Pairs, *, channels: tuple[int, int] | None = None, **options):
-        super().__init__(pairs.inputs, **options)
         self.pairs, self.pair_channels = pairs, checked_pair_channels(pairs, channels)
+        super().__init__(pairs.inputs, **options)
 
     @property
     def depth(self) -> int:
         inputs, targets = self.pair_channels
         return (1 if is_one_hot(self.pairs) else inputs) + targets
+
+    def _files(self) -> list[tuple[Path, ...]]:
+        return list(zip(self.pairs.a, self.pairs.b, strict=True))
 
     def _load(self, index: int) -> np.ndarray:
         return np.concatenate(square_pair(self.pairs, index, self.load_size, self.pair_channels), axis=2)

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
-from vemcompress.data.images import ImageError
+from vemcompress.data.images import ImageError, tell_notes
 from vemcompress.data.machine import default_cache, default_workers
 from vemcompress.data.prefetch import Stream
 from vemcompress.data.squares import checked_channels, load_square, test_batch, to_tensor
+from vemcompress.data.vanished import Vanished
 from vemcompress.errors import InputError, RecipeError
 
 __all__ = ["ImageStream", "test_batch"]
@@ -41,7 +42,8 @@ class ImageStream(Stream):
 
     Sample k = step * batch + j is number k mod N of epoch k div N, a permutation of the N paths. An image that cannot
     be read is replaced by the next readable one of that epoch's order, listed in `skipped` with the reason, and
-    reported once as an event {"event": "skipped", "path", "reason"}, from the thread that asks for batches.
+    reported once as an event {"event": "skipped", "path", "reason"}, from the thread that asks for batches. Where more
+    than one in ten (and more than one) that were there at first are lost, batches end with InputError.
 
     `batch` is the global one; of it `share`, by default all, is what this rank's batches hold.
     `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
@@ -81,6 +83,7 @@ class ImageStream(Stream):
         self.workers, self.epoch_length = workers or default_workers(), len(paths) / batch
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
+        self._vanished = Vanished(self._files())
         self._tell, self._untold = on_event or (lambda event: None), deque()
         self._bad: set[int] = set()
         self._cache: dict[int, np.ndarray] = {}
@@ -166,6 +169,10 @@ class ImageStream(Stream):
             f"none of {len(self.paths)} {self.noun} can be read (the first, {path}: {reason}); give other images."
         )
 
+    def _files(self) -> list[tuple[Path, ...]]:
+        """Of each sample."""
+        return [(path,) for path in self.paths]
+
     def _load(self, index: int) -> np.ndarray:
         return load_square(self.paths[index], self.load_size, self.channels)
 
@@ -176,6 +183,7 @@ class ImageStream(Stream):
         try:
             image = self._load(index)
         except ImageError as error:
+            self._vanished.check(index, error)
             with self._lock:
                 self._bad.add(index)
                 if error.path not in self.skipped:
@@ -197,6 +205,7 @@ class ImageStream(Stream):
     def _report(self) -> None:
         while self._untold:
             self._tell(self._untold.popleft())
+        tell_notes(self._tell)
 
 
 def _load_size(size: int, load_size: int | None, crop: bool) -> int:

@@ -90,7 +90,9 @@ def evaluate(
     device, images = torch.device(device), _image_set(images, size)
     size, report = images.settings.size, on_event or (lambda event: None)
     chosen, tools = distributed.writer_first(
-        lambda: prepare(metrics, images, teacher, real, features, features_weights, inception, segmenter, device, seed)
+        lambda: prepare(
+            metrics, images, teacher, real, features, features_weights, inception, segmenter, device, seed, report
+        )
     )
     _warn_of_size(tools, real, report)
     given = {"student": student, "best": best, "teacher": teacher}

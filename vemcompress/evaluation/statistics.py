@@ -11,7 +11,7 @@ import torch
 from numpy.lib import format as npy
 
 from vemcompress import __version__
-from vemcompress.data.images import ImageError, list_images
+from vemcompress.data.images import ImageError, list_images, tell_notes
 from vemcompress.data.samples import batches, default_batch
 from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.evaluation.extractors import Extractor, checked_features
@@ -26,10 +26,12 @@ _MAX_BYTES = 3 << 30  # 16384 x 16384 numbers of 8 bytes, and the mean
 OnEvent = Callable[[dict], None]
 
 
-def image_paths(source: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
-    """The images of a folder, or a list of paths as it is; InputError where there is none."""
+def image_paths(
+    source: str | os.PathLike | Sequence[str | os.PathLike], *, recursive: bool = False, on_event: OnEvent | None = None
+) -> list[Path]:
+    """The images of a folder, as `list_images`, or a list of paths as it is; InputError where there is none."""
     if isinstance(source, str | os.PathLike):
-        return list_images(source)
+        return list_images(source, recursive=recursive, on_event=on_event)
     if not source:
         raise InputError("no image was given; give a folder of images.")
     return [Path(p) for p in source]
@@ -51,8 +53,8 @@ def compute_statistics(
     does. A `batch` of None is `default_batch`'s. Unreadable images are reported as events and left out. Raises
     InputError where fewer than 2 remain.
     """
-    paths, done, device = image_paths(source), 0, torch.device(device)
     report = on_event or (lambda event: None)
+    paths, done, device = image_paths(source, on_event=report), 0, torch.device(device)
     extractor = extractor.to(device).eval()
     accumulator, checks = Accumulator(extractor.dims, device), Checks(device)
     batch = batch or default_batch(device, size)
@@ -64,6 +66,7 @@ def compute_statistics(
         accumulator.add(checked_features(extractor, images, checks))
         checks.turn()
         done += len(names)
+        tell_notes(report)
         report({"event": "stats", "stage": "features", "done": done, "total": len(paths)})
     checks.finish()
     if accumulator.count < 2:

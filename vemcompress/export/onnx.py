@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
+import torch
 from torch import nn
 
 from vemcompress import __version__
@@ -15,6 +16,7 @@ from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
 from vemcompress.export.foreign import endless
 from vemcompress.export.graph import Shape, check_float, check_shapes, check_uint8, trace, uint8_shapes
+from vemcompress.export.room import Room
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.files import check_target, write_atomically
 from vemcompress.system.memory import is_exhausted
@@ -83,7 +85,11 @@ def export_onnx(
                 f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; "
                 "export it without uint8."
             )
-        shapes = check_shapes(contract, _check_size(size, contract))
+        shapes = check_shapes(contract, size := _check_size(size, contract))
+        if size is not None:
+            room = Room(lambda side: network(torch.zeros(1, contract.in_channels, side, side)))
+            with torch.inference_mode():  # PyTorch's and ONNX Runtime's of one image
+                room.check(str(path), *size, 2)
         checks, numbers = len(shapes) + (len(uint8_shapes(contract)) if uint8 else 0), itertools.count(1)
 
         def stage(name: str, done: int, **more) -> None:

@@ -13,6 +13,7 @@ from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, printable, sentence, text_of_stage
 from vemcompress.recipe.stages import Stage
 from vemcompress.recipe.toml import DEPTH, NotTOML, parse, parse_file
+from vemcompress.system import names
 from vemcompress.system.settings import BaseSettings, tag_of
 
 # By table of a recipe: the key that says of which class it is, and what it is if it does not say.
@@ -50,7 +51,7 @@ def read(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = find(name)
     label = str(name) if str(name).endswith(".toml") else path.stem
     values, text = parse_file(path)
-    values.setdefault("name", path.stem)
+    values.setdefault("name", names.shown(path.stem))
     if "extends" in values:
         parent = values.pop("extends")
         if not isinstance(parent, str):
@@ -141,8 +142,8 @@ def _with_stages(values: dict, changes: dict, own: dict, label: str) -> dict:
 def _override(text: str) -> dict:
     """`train.batch=8` as nested tables; a value that is not TOML is taken as text."""
     key, equals, value = text.partition("=")
-    names = key.strip().split(".")
-    if not equals or len(names) > DEPTH or not all(re.fullmatch(r"[A-Za-z_]\w{0,99}", name) for name in names):
+    parts = key.strip().split(".")
+    if not equals or len(parts) > DEPTH or not all(re.fullmatch(r"[A-Za-z_]\w{0,99}", part) for part in parts):
         raise RecipeError(f"--set {printable(text)}: write it as table.key=value, for example --set train.batch=8.")
     try:
         parsed = parse(f"value = {value}")
@@ -150,8 +151,8 @@ def _override(text: str) -> dict:
         parsed = {}
     except ValueError as error:
         raise RecipeError(f"--set {printable(text)}: {error}.") from error
-    parsed = parsed["value"] if parsed.keys() == {"value"} else value.strip()
-    for part in reversed(names):
+    parsed = parsed["value"] if parsed.keys() == {"value"} else names.stored(value.strip())
+    for part in reversed(parts):
         parsed = {part: parsed}
     return parsed
 

@@ -46,7 +46,9 @@ class Store:
         self.run, self.learner, self.runner, self.best, self.health = run, learner, runner, best, health
         self.recipe, self.provenance, self.on_event = recipe, provenance, on_event
         # What the training images are called, in their order, as one hash.
-        self.images = hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()
+        self.images = hashlib.sha256(
+            "\n".join(path.name for path in paths).encode("utf-8", "surrogateescape")
+        ).hexdigest()
 
     @property
     def main(self) -> nn.Module:

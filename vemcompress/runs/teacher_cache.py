@@ -177,7 +177,9 @@ class CachePlan:
 
 def _fingerprint(paths: Sequence[Path]) -> str:
     """Names of the images in their order, by which views are known, with sizes and times of change."""
-    return hashlib.sha256("\n".join(f"{path.name} {_state(path)}" for path in paths).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join(f"{path.name} {_state(path)}" for path in paths).encode("utf-8", "surrogateescape")
+    ).hexdigest()
 
 
 def _state(path: Path) -> str:

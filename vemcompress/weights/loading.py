@@ -7,6 +7,7 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.system import names
 from vemcompress.system.devices import memory_errors
 from vemcompress.system.events import Event
 from vemcompress.system.files import sha256_file
@@ -43,12 +44,14 @@ class Loaded:
 
     @property
     def pinned(self) -> str:
-        """The source, of the Hub at this revision: it may move on before a run is resumed."""
-        return f"{self.source}@{self.revision}" if self.revision and "@" not in self.source else self.source
+        """The source as recipes have it, of the Hub at this revision: it may move on before a run is resumed."""
+        source = names.stored(self.source)
+        return f"{source}@{self.revision}" if self.revision and "@" not in source else source
 
     def provenance(self) -> dict[str, str]:
         """What an artifact records about its teacher."""
-        about = {"source": self.source, "sha256": self.sha256, "revision": self.revision, "licence": self.licence}
+        about = {"source": names.shown(self.source), "sha256": self.sha256}
+        about |= {"revision": self.revision, "licence": self.licence}
         return about | ({"key": self.key} if self.key else {})
 
     def tell(self, on_event: Event) -> None:
@@ -71,11 +74,11 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
     """
     if norm not in ("eval", "batch"):
         raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
-    name = str(source)
+    name = names.found(source)
     if is_module(name):
         generator, digest = open_module(name)
         return Loaded(_normed(generator, name, norm), name, digest, "module", norm=norm)
-    path, revision, licence = Path(source), "", ""
+    path, revision, licence = Path(name), "", ""
     if is_hub(name):
         file = fetch(name)
         path, revision, licence = file.path, file.revision, file.licence

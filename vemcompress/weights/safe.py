@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from vemcompress.errors import InputError, MemoryExhausted, UsageError
+from vemcompress.system import names
 from vemcompress.system.files import open_regular
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.containers import check_legacy, check_zip
@@ -60,7 +61,8 @@ def read_state(path: str | Path, *, source: str | None = None, key: str | None =
     UsageError (2) where it has none of that name, and InputError (4) for whatever is absent, damaged, hostile or not
     weights; no code in the file is executed, and nothing is allocated for sizes that the file does not have.
     """
-    path, source = Path(path), source or str(path)
+    path = Path(names.found(path))
+    source = source or str(path)
     kind = sniff(path, source)
     if kind == "safetensors":
         value, metadata = _read_safetensors(path, source)
@@ -108,7 +110,7 @@ def _read_torch(path: Path, source: str, kind: str) -> Any:
 def _read_safetensors(path: Path, source: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         _check_sum(path, _header(path), source)
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with names.in_utf8(path) as name, safe_open(name, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except InputError:
         raise
