@@ -118,7 +118,8 @@ def test_a_run_logs_its_shares_at_first_and_then_now_and_then_and_says_so_at_the
 def test_a_log_without_shares_or_with_damaged_lines_has_what_is_whole(tmp_path):
     log = tmp_path / "metrics.jsonl"
     assert information_share(log) is None
-    log.write_text('{"step": 1}\nnull\n{"information.gradient_share": "x"}\n{"step"')
+    log.write_text('{"step": 1}\nnull\n{"step": 2, "information.gradient_share": "x"}\n{"step"')
     assert information_share(log) is None
-    log.write_text('{"information.gradient_share": 0.25}\n\xff\n{"information.gradient_share": 0.5}\n[1]\n')
+    shares = [f'{{"step": {step}, "information.gradient_share": {share}}}' for step, share in ((1, 0.25), (3, 0.5))]
+    log.write_text("\n\xff\n".join(shares) + "\n[1]\n")
     assert information_share(log) == 0.375

@@ -185,7 +185,7 @@ def test_own_class_gets_all_networks_where_it_has_them(file, tmp_path, monkeypat
         {"state_dict": parts(generator=nn.Conv2d(3, 3, 1).state_dict(), discriminator=nn.Conv2d(3, 1, 1).state_dict())}
     )
     for name in ("Both", "Own"):
-        assert load(path, class_path=f"whole_gan:{name}").generator.out_channels == 3
+        assert load_generator(path, class_path=f"whole_gan:{name}").out_channels == 3
 
 
 def test_a_run_knows_its_teachers_name(file, call, tmp_path):

@@ -43,17 +43,14 @@ class TorchModel:
             x = torch.from_numpy(to_float(padded, -1.0, 1.0)).permute(0, 3, 1, 2)
         try:
             y = self.network(x.contiguous().to(self.device))
-        except (MemoryError, RuntimeError) as error:
-            if not is_exhausted(error):
+        except Exception as error:  # the user's own code may raise anything
+            what = f"{width} x {height} pixels"
+            if is_exhausted(error):
+                raise MemoryExhausted(f"{self.name}: not enough memory for a photo of {what}; use --size.") from error
+            if getattr(self.network, "config", None) is not None:
                 raise
-            raise MemoryExhausted(
-                f"{self.name}: not enough memory for a photo of {width} x {height} pixels; use --size."
-            ) from error
-        except Exception as error:
-            if getattr(self.network, "config", None) is not None or "memory" in str(error):
-                raise
-            what = f"{width} x {height} pixels ({first_line(error)})"  # the user's own code may raise anything
-            raise InputError(f"{self.name}: failed on an image of {what}; use --size.") from error
+            told = f"failed on an image of {what} ({first_line(error)})"
+            raise InputError(f"{self.name}: {told}; use --size.") from error
         return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
 
 

@@ -24,7 +24,7 @@ def lines(path: Path) -> Iterator[tuple[int, int, dict | None]]:
                 number, end = number + 1, end + len(line)
                 if line.endswith(b"\n") or len(line) == LONGEST:
                     yield number, end, _values(line)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); put it elsewhere to go on.") from error

@@ -25,7 +25,8 @@ def load_energy_model(path: str | Path) -> EnergyModel:
         raise InputError(f"{path}: no energy model here; give a run made with information.name=vem.")
     state = read_state(path)
     try:
-        tensors = {k.removeprefix("energy."): v for k, v in state.tensors.items() if k.startswith("energy.")}
+        of_run = {k.removeprefix("energy."): v for k, v in state.tensors.items() if k.startswith("energy.")}
+        tensors = of_run or state.tensors
         return assemble(EnergyConfig(**parse_json(state.metadata["config"])), tensors, build=EnergyModel)
     except (KeyError, ValueError, TypeError, Mismatch) as error:
         raise InputError(f"{path}: not an energy model of vemcompress ({str(error).splitlines()[0]}).") from error
