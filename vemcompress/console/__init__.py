@@ -26,6 +26,8 @@ def explain(error: BaseException) -> int:
         message, code = "interrupted.", 130
     elif is_exhausted(error):
         message, code = "out of memory: close other programs, or ask for smaller images, batches or networks.", 6
+    elif "torchvision::" in str(error):  # raised while torchvision is imported
+        message, code = "torch and torchvision are of two builds: install both from one place, as the README says.", 1
     else:
         message, code = f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1
     if isinstance(error, BrokenPipeError):
