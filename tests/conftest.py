@@ -28,6 +28,14 @@ def call(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture(autouse=True, scope="session")
+def config_folder(tmp_path_factory):
+    """The user's config folder, which a test must not change."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture
 def one_thread():
     """As in the processes that tests start: sums over several threads could differ in the last bit."""

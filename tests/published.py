@@ -123,6 +123,109 @@ class InceptionGenerator(nn.Module):
         return self.up_sampling(self.features(self.down_sampling(x)))
 
 
+class Blur(nn.Module):
+    """CUT's blur pools: down by [1, 2, 1] and stride 2, up by a transposed convolution with [1, 3, 3, 1]."""
+
+    def __init__(self, channels: int, up: bool):
+        super().__init__()
+        self.up, line = up, torch.tensor([1.0, 3, 3, 1] if up else [1.0, 2, 1])
+        self.register_buffer("filt", (line[:, None] * line / 16).expand(channels, 1, -1, -1).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = len(self.filt)
+        if not self.up:
+            return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.filt, stride=2, groups=groups)
+        x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        return F.conv_transpose2d(x, self.filt, stride=2, padding=2, groups=groups)[:, :, 1:-1, 1:-1]
+
+
+class CutGenerator(nn.Module):
+    """CUT's generator; each side is anti-aliased or CycleGAN's."""
+
+    def __init__(self, width: int, blocks: int, *, down: bool = True, up: bool = True):
+        super().__init__()
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), INSTANCE(width), nn.ReLU()]
+        for n in (width, 2 * width):
+            layers += [nn.Conv2d(n, 2 * n, 3, 1 if down else 2, 1), INSTANCE(2 * n), nn.ReLU()]
+            layers += [Blur(2 * n, False)] if down else []
+        layers += [Block(4 * width, 4 * width, INSTANCE, False, False) for _ in range(blocks)]
+        for n in (4 * width, 2 * width):
+            plain = nn.ConvTranspose2d(n, n // 2, 3, 2, 1, output_padding=1)
+            layers += [Blur(n, True), nn.Conv2d(n, n // 2, 3, 1, 1)] if up else [plain]
+            layers += [INSTANCE(n // 2), nn.ReLU()]
+        self.model = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+class UpsampleGenerator(nn.Module):
+    """PyTorch-GAN's CycleGAN generator: `nn.Upsample` and a convolution, blocks with `block`."""
+
+    class Block(nn.Module):
+        def __init__(self, width: int):
+            super().__init__()
+            self.block = Block(width, width, INSTANCE, False, False).conv_block
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.block(x)
+
+    def __init__(self, width: int, blocks: int, channels: int = 3):
+        super().__init__()
+        layers = [nn.ReflectionPad2d(channels), nn.Conv2d(channels, width, 7), INSTANCE(width), nn.ReLU()]
+        for n in (width, 2 * width):
+            layers += [nn.Conv2d(n, 2 * n, 3, 2, 1), INSTANCE(2 * n), nn.ReLU()]
+        layers += [self.Block(4 * width) for _ in range(blocks)]
+        for n in (4 * width, 2 * width):
+            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(n, n // 2, 3, 1, 1), INSTANCE(n // 2), nn.ReLU()]
+        self.model = nn.Sequential(*layers, nn.ReflectionPad2d(channels), nn.Conv2d(width, channels, 7), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+class NamedGenerator(nn.Module):
+    """The CycleGAN generator of a much used tutorial: named parts, reflection within the convolutions that do not go
+    up."""
+
+    class Conv(nn.Module):
+        def __init__(self, inputs: int, outputs: int, down: bool = True, act: bool = True, **options):
+            super().__init__()
+            kind = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect", **options) if down else None
+            kind = kind or nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=1)
+            self.conv = nn.Sequential(kind, INSTANCE(outputs), nn.ReLU() if act else nn.Identity())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x)
+
+    class Block(nn.Module):
+        def __init__(self, width: int):
+            super().__init__()
+            conv = NamedGenerator.Conv
+            self.block = nn.Sequential(conv(width, width), conv(width, width, act=False))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.block(x)
+
+    def __init__(self, width: int, blocks: int, channels: int = 3):
+        super().__init__()
+        first = nn.Conv2d(channels, width, 7, padding=3, padding_mode="reflect")
+        self.initial = nn.Sequential(first, INSTANCE(width), nn.ReLU())
+        self.down_blocks = nn.ModuleList(self.Conv(n, 2 * n, stride=2) for n in (width, 2 * width))
+        self.res_blocks = nn.Sequential(*(self.Block(4 * width) for _ in range(blocks)))
+        self.up_blocks = nn.ModuleList(self.Conv(n, n // 2, down=False) for n in (4 * width, 2 * width))
+        self.last = nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.initial(x)
+        for layer in self.down_blocks:
+            h = layer(h)
+        h = self.res_blocks(h)
+        for layer in self.up_blocks:
+            h = layer(h)
+        return self.last(h).tanh()
+
+
 class Skip(nn.Module):
     """One level of the pix2pix U-Net. Its LeakyReLU works in place, so the skip carries the activated map."""
 

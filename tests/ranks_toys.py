@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -71,7 +72,7 @@ def against_an_adversary(information) -> KD:
 CASES = {
     "adversary": lambda: against_an_adversary(VEM.Settings(**VEM_SETTINGS)),
     "pix2pix_teachers": lambda: two_teachers(VEM.Settings(**VEM_SETTINGS)),
-    "cyclegan": lambda: cyclegan_online(VEM.Settings(**VEM_SETTINGS, start="buffer", buffer=6), pool=3),
+    "cyclegan": lambda: cyclegan_online(VEM.Settings(**VEM_SETTINGS, start="buffer", buffer=2), pool=3),
     "crd": lambda: frozen(CRD.Settings(memory=3, channels=2, dimension=4)),
     "noise": lambda: frozen(VEM.Settings(**VEM_SETTINGS, start="noise")),
     "compiled": lambda: two_teachers(VEM.Settings(**VEM_SETTINGS)),
@@ -86,9 +87,10 @@ def played(learner: Learner, compiled: bool = False) -> dict[str, Tensor]:
         compiling.options = lambda device: {"backend": "aot_eager"}
         compiling.compile_networks(learner, CPU)
     distributed.broadcast(learner)
-    runner, found = Runner(learner.updates(), CPU), {}
+    runner, found, learner.measures = Runner(learner.updates(), CPU), {}, True
     for step, batch in enumerate(batches(STEPS, batch=BATCH), start=1):
-        mine = as_batch(getattr(learner.teacher, "gan", None), batch).map(distributed.mine)
+        whole = replace(as_batch(getattr(learner.teacher, "gan", None), batch), index=(torch.arange(BATCH) + step) % 3)
+        mine = whole.map(distributed.mine)
         out, losses = learner(mine, random(step), step), {}
         for update in runner.updates:
             if update.due(step):

@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 from toys import TOY, toy_images, toy_teacher_file
 
+from vemcompress import __version__
+
 SETTINGS = [f"--set={o}" for o in TOY]
 
 
@@ -177,6 +179,18 @@ def test_images_of_every_kind_train_and_bad_ones_are_named(call, inputs, tmp_pat
     assert json.loads(out)["skipped_images"] == 2
     assert "cut.png" in err
     assert "text.jpg" in err
+
+
+def test_the_version_is_told_alone(call):
+    assert call("--version")[:2] == (0, f"{__version__}\n")
+    assert call("--version", "--quiet")[:2] == (0, f"{__version__}\n")
+
+
+def test_a_hostile_override_is_3_and_named(call):
+    for override in ("train.batch=" + "[" * 5000, "a" + ".a" * 5000 + "=1", "train.batch=1000000000000", "steps=3"):
+        code, _, err = call("recipes", "show", "omgd", "--set", override)
+        assert (code, err.count("\n")) == (3, 1)
+        assert "--set" in err
 
 
 def test_usage_errors_are_2(call, tmp_path):

@@ -9,6 +9,7 @@ from rich.console import Console as Rich
 from toys import TOY, toy_teacher
 
 from vemcompress.commands.distill import distill
+from vemcompress.console import explain
 from vemcompress.console.bar import Bar
 from vemcompress.console.talk import Talk
 from vemcompress.console.words import short
@@ -149,3 +150,10 @@ def test_on_a_terminal_an_export_is_one_bar():
         on_event({"event": "export", "stage": "trace", "done": 0, "total": 4, "opset": 18})
         on_event({"event": "export", "stage": "compare", "done": 2, "total": 4, "number": 2, "checks": 2})
     assert lines(talk.err) == ["export " + 10 * "━" + 10 * "─" + " 2/4  checking parity with PyTorch, 2 of 2"]
+
+
+def test_a_torchvision_of_another_build_is_told_in_a_sentence(capsys):
+    assert explain(RuntimeError("operator torchvision::nms does not exist")) == 1
+    assert capsys.readouterr().err == (
+        "error: torch and torchvision are of two builds: install both from one place, as the README says.\n"
+    )

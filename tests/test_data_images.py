@@ -1,5 +1,6 @@
 """Reading and writing images: every odd file is converted or named."""
 
+import io
 import os
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from vemcompress.data import images
 from vemcompress.data.images import ImageError, list_images, read_image, save_png, to_square
+from vemcompress.data.unfinished import finished
 from vemcompress.errors import InputError, OutputError
 
 
@@ -41,6 +43,8 @@ def test_absent_and_empty_folders_say_so(tmp_path):
         *((".tif", mode) for mode in ("RGB", "CMYK", "P", "RGBA", "L", "1", "LA")),
         *((".webp", mode) for mode in ("RGB", "RGBA", "L")),
         *((".bmp", mode) for mode in ("RGB", "P", "L", "1")),
+        *((suffix, "RGB") for suffix in (".jfif", ".jpe", ".avif", ".jp2", ".ppm")),
+        *((".gif", mode) for mode in ("RGB", "P", "L", "1")),
     ],
 )
 def test_every_mode_a_format_can_hold_becomes_rgb(tmp_path, mode, suffix):
@@ -99,9 +103,11 @@ def test_a_truncated_file_is_named_with_its_reason(tmp_path, suffix, keep):
 
 def test_text_other_formats_and_absent_files_are_refused(tmp_path):
     (tmp_path / "text.jpg").write_text("not a picture")
-    Image.new("RGB", (4, 4)).save(tmp_path / "really.gif")
-    (tmp_path / "really.gif").rename(tmp_path / "gif.png")
-    for name in ("text.jpg", "gif.png", "absent.png"):
+    Image.new("RGB", (4, 4)).save(tmp_path / "really.pcx")
+    (tmp_path / "really.pcx").rename(tmp_path / "pcx.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "drawing.eps")
+    (tmp_path / "drawing.eps").rename(tmp_path / "eps.png")
+    for name in ("text.jpg", "pcx.png", "eps.png", "absent.png"):
         with pytest.raises(ImageError, match=name):
             read_image(tmp_path / name)
 
@@ -141,3 +147,76 @@ def test_output_below_a_file_is_an_output_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         save_png(tmp_path / "file" / "a.png", halves())
+
+
+def test_of_an_animation_the_first_frame_is_read(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
+    for name in ("a.gif", "a.webp"):
+        assert (read_image(tmp_path / name) == [255, 0, 0]).all()
+
+
+def jpeg(**options) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).resize((48, 40)).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"progressive": True, "restart_marker_rows": 1}],
+    ids=["sequential", "progressive", "restarts", "both"],
+)
+def test_a_jpeg_is_completed_where_its_end_marker_alone_is_missing(options):
+    whole = jpeg(quality=30, **options)
+    assert finished(whole[:-2]) == finished(whole[:-1]) == whole
+    pixels = np.asarray(Image.open(io.BytesIO(whole)))
+    for cut in (*range(3, 30), *range(30, len(whole) - 650, 41)):  # 650 bytes hold the header
+        found = finished(whole[:-cut])
+        assert found is None or (np.asarray(Image.open(io.BytesIO(found))) == pixels).all(), cut
+    assert finished(whole[:-30]) is None
+
+
+def test_a_jpeg_without_its_end_is_read_and_noted_once_but_not_half_of_one(tmp_path):
+    whole = jpeg()
+    (tmp_path / "whole.jpg").write_bytes(whole)
+    (tmp_path / "a.jpg").write_bytes(whole[:-2])
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    notes = []
+    for _ in range(2):
+        assert (read_image(tmp_path / "a.jpg") == read_image(tmp_path / "whole.jpg")).all()
+        images.tell_notes(notes.append)
+    assert [(note["event"], note["path"]) for note in notes] == [("mended", str(tmp_path / "a.jpg"))]
+    with pytest.raises(ImageError, match="truncated"):
+        read_image(tmp_path / "half.jpg")
+
+
+def test_what_a_folder_has_beside_images_is_told(tmp_path):
+    for name in ("a.png", "b.heic", "c.HEIC", "notes.txt", "README", ".hidden.doc"):
+        (tmp_path / name).touch()
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "d.png").touch()
+    (tmp_path / "empty").mkdir()
+    told = []
+    list_images(tmp_path, on_event=told.append)
+    heic = {} if ".heic" in images.EXTENSIONS else {".heic": 2}
+    assert told[0]["kinds"] == {**heic, ".txt": 1, "no extension": 1} and told[0]["folders"] == ["inside"]
+    assert ("vemcompress[heic]" in told[0]["hint"]) == bool(heic)
+
+
+def test_images_in_sub_folders_are_named_or_listed_by_their_paths(tmp_path):
+    for name in ("b/10.png", "b/2.png", "a/c/1.png", ".thumbnails/x.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"but in a/, b/; .*data\.recursive = true"):
+        list_images(tmp_path)
+    found = list_images(tmp_path, recursive=True)
+    assert [p.relative_to(tmp_path).as_posix() for p in found] == ["a/c/1.png", "b/2.png", "b/10.png"]
+
+
+def test_a_folder_of_other_files_says_which(tmp_path):
+    (tmp_path / "a.doc").touch()
+    with pytest.raises(InputError, match=r"\.doc \(1\)"):
+        list_images(tmp_path)

@@ -97,7 +97,8 @@ def test_keys_are_of_the_images_that_were_used(paths):
     bad = stream(paths, batch=7)._order(0).tolist()[2]
     paths[bad].write_text("not an image")
     s = stream(paths, batch=7, views=1)
-    assert shades(s.batch(0).input) == s.keys(0)
+    batch = s.batch(0)
+    assert shades(batch.input) == s.keys(0) == batch.index.tolist()
     assert bad not in s.keys(0)
 
 

@@ -1,5 +1,6 @@
 """Statistics of folders and their files: ours, pytorch-fid's, and hostile ones."""
 
+import os
 import zipfile
 
 import numpy as np
@@ -147,3 +148,11 @@ def test_features_that_are_not_finite_stop_the_run(folder):
 def test_another_ending_is_refused_because_nothing_would_recognise_it(tmp_path):
     with pytest.raises(UsageError, match=r"\.npz"):
         save_statistics(tmp_path / "real.stats", Statistics(np.zeros(2), np.eye(2)))
+
+
+def test_statistics_are_read_from_regular_files_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "zero.npz").symlink_to("/dev/zero")
+    for name in ("pipe.npz", "zero.npz"):
+        with pytest.raises(InputError, match="not a regular file"):
+            load_statistics(tmp_path / name)

@@ -169,7 +169,7 @@ def test_a_supernets_step_is_that_of_the_sub_network_that_was_drawn():
     draw = random(5)
     out = algorithm(batch(), draw)
     widths = {name: tap.shape[1] for name, tap in out.student_taps.items()}
-    assert widths["down2"] in (16, 12, 8)
+    assert widths["down2"] in (16, 12, 8, 4)
     entries = algorithm.space.draw(Random(random(5).initial_seed()))
     small = cut(algorithm.student, algorithm.space.widths(entries))
     assert torch.allclose(small(batch().input), out.student, atol=1e-6)
@@ -191,7 +191,7 @@ def test_widths_are_drawn_anew_at_each_step_and_alike_for_one_seed():
         return [algorithm(batch(), stepper.random(step)).student_taps["down2"].shape[1] for step in range(1, 11)]
 
     assert widths(0) == widths(0) != widths(1)
-    assert set(widths(0)) == {16, 12, 8}
+    assert {16, 12, 8, 4} >= set(widths(0)) and len(set(widths(0))) > 2
 
 
 def test_alignment_has_the_hand_number_and_is_one_for_one_image():

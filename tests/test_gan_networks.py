@@ -20,6 +20,7 @@ from vemcompress.networks.discriminators import (
 )
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.discriminator import discriminator_metadata, load_discriminator
+from vemcompress.weights.format import SUM
 from vemcompress.weights.loading import load, load_generator
 
 AFFINE = lambda channels: nn.InstanceNorm2d(channels, affine=True)  # noqa: E731
@@ -235,7 +236,7 @@ def test_a_saved_discriminator_is_rebuilt_without_a_guess(values, tmp_path):
     x = image(original.config.in_channels)
     assert loaded.config == original.config and not loaded.training and torch.equal(loaded(x), original(x))
     with safe_open(path, framework="pt") as file:
-        assert file.metadata() == {**discriminator_metadata(original), "step": "3"}
+        assert file.metadata() == {**discriminator_metadata(original), "step": "3", SUM: file.metadata()[SUM]}
 
 
 def bad_files():

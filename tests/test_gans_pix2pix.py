@@ -93,7 +93,8 @@ def test_three_steps_of_pix2pix_are_the_published_ones(mode, loss_d, loss_g):
 
 
 def published_teachers(wide, deep, discriminator, given, n_dis: int) -> None:
-    """OMGD: all gradients, the discriminator's first, the deep teacher's before the wide one's; then all move."""
+    """OMGD: all gradients, the discriminator's first, the deep teacher's before the wide one's; then all move. The wide
+    one's image is judged first, which BatchNorm's running statistics keep."""
     of_w, of_d, of_judge = adam(wide), adam(deep), adam(discriminator)
     for step, (a, b) in enumerate(given, start=1):
         fakes = {"wide": wide(a), "deep": deep(a)}
@@ -106,9 +107,9 @@ def published_teachers(wide, deep, discriminator, given, n_dis: int) -> None:
             on_real = discriminator(torch.cat((a, b), 1), teacher)
             ((F.relu(1 + on_fake).mean() + F.relu(1 - on_real).mean()) * 0.5).backward()
         discriminator.requires_grad_(False)
+        scores = {name: discriminator(torch.cat((a, fakes[name]), 1), name) for name in ("wide", "deep")}
         for teacher in ("deep", "wide"):
-            passes = -discriminator(torch.cat((a, fakes[teacher]), 1), teacher).mean()
-            (passes + 100 * F.l1_loss(fakes[teacher], b)).backward()
+            (100 * F.l1_loss(fakes[teacher], b) - scores[teacher].mean()).backward()
         discriminator.requires_grad_(True)
         for optimizer in (of_judge, of_w, of_d):
             optimizer.step()

@@ -299,3 +299,15 @@ def test_a_run_that_draws_from_label_maps_is_given_label_maps_of_any_size(tmp_pa
         expected = ((network(one_hot[None])[0] + 1) * 127.5).round().clamp(0, 255)[:, :20, :20]
     drawn = np.asarray(Image.open(tmp_path / "out/a.png")).transpose(2, 0, 1)
     assert np.abs(drawn - expected.numpy()).max() <= 1
+
+
+def test_photos_in_sub_folders_give_pictures_in_equal_ones(negative, tmp_path):
+    for name in ("a.png", "in/a.png", "in/a.jpg", "in/deep/b.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "photos" / name)
+    result = generate(negative, tmp_path / "photos", tmp_path / "out", recursive=True)
+    names = {p.relative_to(tmp_path / "out").as_posix() for p in result.written}
+    assert names == {"a.png", "in/a.png.png", "in/a.jpg.png", "in/deep/b.png"}
+    events = []
+    generate(negative, tmp_path / "photos", tmp_path / "flat", on_event=events.append)
+    assert [event["folders"] for event in events if event["event"] == "ignored"] == [["in"]]

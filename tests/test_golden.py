@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tarfile
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,10 @@ def released(tmp_path_factory):
 def test_a_run_folder_of_the_release_goes_on_to_the_same_end(case, released):
     result = curves.COMMANDS[curves.CASES[case][0]](resume=released / case, device="cpu")
     assert (result.steps, result.stopped) == (8, None)
-    assert_same(curves.told(released / case), KNOWN[case])
+    found, known = curves.told(released / case), deepcopy(KNOWN[case])
+    if case == "online-vem":  # the release's D judged the deep teacher's image first, which its statistics still tell
+        assert found["weights"].pop("discriminator.safetensors") != known["weights"].pop("discriminator.safetensors")
+    assert_same(found, known)
 
 
 def test_a_teacher_of_the_release_is_evaluated_and_taught_on(released):

@@ -44,6 +44,9 @@ class LatentConfig(Config):
     family: str = "toy_latent"
     size: int = 6
 
+    def layer_costs(self, height, width):
+        return iter(())
+
 
 class ToyLatent(Generator):
     """z, B x 6, to images of 16 px."""
@@ -224,8 +227,8 @@ def test_the_energy_network_is_of_the_size_of_what_the_student_draws():
     plan = toy_plan(toy_teacher(), "information.start=buffer", "information.buffer=2")
     plan = plan.model_copy(update={"algorithm": KD.Settings(feature=0)})
     algorithm = distillation(plan, Enlarged(), student=Enlarged())
-    assert algorithm.information.memory.shape == (2, 3, 128, 128)
-    out = algorithm(Batch(torch.rand(2, 3, 32, 32) * 2 - 1), random())
+    assert algorithm.information.chains.samples.shape == (2 + 1, 3, 128, 128)
+    out = algorithm(Batch(torch.rand(2, 3, 32, 32) * 2 - 1, index=torch.tensor([0, 4])), random())
     algorithm.information.energy_terms(out)
     assert out.samples.shape == (2, 3, 128, 128)
 

@@ -174,7 +174,8 @@ class PublishedVEM:
 
 
 def published_pix2pix_teachers(judge, fakes, a, b, optimizers) -> dict[str, float]:
-    """All gradients before anything moves: the discriminator's, then the deep teacher's, then the wide one's."""
+    """All gradients before anything moves: the discriminator's, then the deep teacher's, then the wide one's. In the
+    teachers' own passes it judges the wide one's image first, which its running statistics keep."""
     losses = {}
     for optimizer in optimizers:
         optimizer.zero_grad()
@@ -184,8 +185,9 @@ def published_pix2pix_teachers(judge, fakes, a, b, optimizers) -> dict[str, floa
         (0.5 * (fake + real)).backward()
         losses |= {f"{name}_d_fake": fake.item() / 2, f"{name}_d_real": real.item() / 2}
     judge.requires_grad_(False)
+    scores = {name: judge(torch.cat((a, fakes[name]), 1), name) for name in ("wide", "deep")}
     for name in ("deep", "wide"):
-        passes = -judge(torch.cat((a, fakes[name]), 1), name).mean()
+        passes = -scores[name].mean()
         recon = 100 * (fakes[name] - b).abs().mean()
         (passes + recon).backward()
         losses |= {f"{name}_gan": passes.item(), f"{name}_recon": recon.item()}

@@ -17,7 +17,8 @@ from toys import TOY, stop_after, toy_images, toy_teacher_file
 from vemcompress.commands.distill import distill
 from vemcompress.errors import InputError, Interrupted, NumericalError, OutputError, RecipeError, UsageError
 from vemcompress.runs import checkpoint
-from vemcompress.runs.folder import Log, RunFolder
+from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.log import Log
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -217,8 +218,8 @@ def test_the_log_forgets_steps_that_will_be_taken_again(tmp_path):
 def test_a_second_process_on_a_run_is_refused(inputs, tmp_path):
     run(inputs, tmp_path / "run")
     being_written = tmp_path / "run" / "checkpoints" / "step-000009.tmp"
-    being_written.mkdir()
     with RunFolder(tmp_path / "run").locked():
+        being_written.mkdir()
         command = [*COMMAND, "--resume", str(tmp_path / "run"), "--set=train.steps=9"]
         done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 9

@@ -2,15 +2,18 @@
 
 import pytest
 import torch
-from toys import random, toy_algorithm
+from toys import random, toy_algorithm, toy_plan, toy_teacher
 
+from vemcompress import recipe as recipes
 from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
 from vemcompress.losses.information import contrast, magnitude
+from vemcompress.recipe.resolve import resolve
 from vemcompress.training.optimizers import Runner
 
 
-def one_output(algorithm):
-    return algorithm(Batch(torch.rand(2, 3, 32, 32) * 2 - 1), random())
+def one_output(algorithm, index=None):
+    return algorithm(Batch(torch.rand(2, 3, 32, 32) * 2 - 1, index=index), random())
 
 
 def awake(algorithm):
@@ -82,20 +85,63 @@ def test_power_iteration_at_every_forward_agrees_once_converged():
 def test_langevin_starts_where_the_recipe_says(start, expected):
     algorithm = toy_algorithm(f"information.start={start}")
     out = one_output(algorithm)
-    found, slots = algorithm.information.start(out)
+    found = algorithm.information.start(out)
     assert torch.equal(found, getattr(out, expected))
-    assert slots is None
     assert not found.requires_grad
 
 
-def test_noise_starts_uniform_and_the_buffer_keeps_its_samples():
-    out = one_output(toy_algorithm())
-    noise, _ = toy_algorithm("information.start=noise").information.start(out)
+def test_noise_starts_uniform():
+    noise = toy_algorithm("information.start=noise").information.start(one_output(toy_algorithm()))
     assert -1 <= noise.min() < -0.9
     assert 0.9 < noise.max() <= 1
-    vem = toy_algorithm("information.start=buffer", "information.buffer=4").information
-    before = vem.memory.clone()
-    samples = vem.sample(out)
-    changed = [i for i in range(4) if not torch.equal(before[i], vem.memory[i])]
-    assert len(changed) == 2
-    assert all(any(torch.equal(vem.memory[i], s) for s in samples) for i in changed)
+
+
+def sampled(algorithm, *indices: int):
+    """t_0 and t~ of a step that shows these images, and the teacher's."""
+    images = torch.rand(len(indices), 3, 32, 32, generator=random(sum(indices))) * 2 - 1
+    out = algorithm(Batch(images, index=torch.tensor(indices)), random(len(indices)))
+    samples = algorithm.information.sample(out)
+    return out.start, samples, out.teacher
+
+
+def test_a_chain_belongs_to_its_own_image_and_begins_at_the_teachers():
+    algorithm = awake(toy_algorithm("information.start=buffer", "information.buffer=3"))
+    start, first, teacher = sampled(algorithm, 2, 0)
+    assert torch.equal(start, teacher)
+    start, second, teacher = sampled(algorithm, 0, 1)
+    assert torch.equal(start[0], first[1])
+    assert torch.equal(start[1], teacher[1])
+    start, _, _ = sampled(algorithm, 1, 2)
+    assert torch.equal(start, torch.stack((second[1], first[0])))
+
+
+def test_images_beyond_the_buffer_begin_anew_and_an_image_shown_twice_keeps_its_later_sample():
+    algorithm = awake(toy_algorithm("information.start=buffer", "information.buffer=2"))
+    _, first, _ = sampled(algorithm, 1, 7, 1)
+    start, _, teacher = sampled(algorithm, 7, 1, 2)
+    assert torch.equal(start, torch.stack((teacher[0], first[2], teacher[2])))
+
+
+def test_a_buffer_is_as_long_as_the_list_of_images_and_bounded():
+    assert toy_plan(toy_teacher(), "information.start=buffer").information.buffer == 3
+    assert resolve(recipes.read("omgd", ["information.start=buffer"]), toy_teacher(), 9999).information.buffer == 256
+    with pytest.raises(RecipeError, match=r"buffer in \[information\]"):
+        recipes.read("omgd", ["information.start=buffer", "information.buffer=1_000_000"])
+
+
+def test_chains_are_resumed_and_those_of_an_earlier_release_begin_anew():
+    algorithm = awake(toy_algorithm("information.start=buffer", "information.buffer=2"))
+    _, first, _ = sampled(algorithm, 0)
+    again = toy_algorithm("information.start=buffer", "information.buffer=2")
+    again.information.load_state_dict(state := algorithm.information.state_dict())
+    again.student.load_state_dict(algorithm.student.state_dict())
+    assert torch.equal(sampled(again, 0)[0], first)
+    old = {k: v for k, v in state.items() if k.startswith("energy.")} | {"memory": torch.rand(2, 3, 32, 32)}
+    again.information.load_state_dict(old)
+    start, _, teacher = sampled(again, 0)
+    assert torch.equal(start, teacher)
+
+
+def test_chains_need_to_know_their_images():
+    with pytest.raises(ValueError, match="give it an index"):
+        toy_algorithm("information.start=buffer").information.sample(one_output(toy_algorithm()))

@@ -31,13 +31,10 @@ def test_the_log_has_the_gap_the_magnitude_and_the_way_of_the_samples():
 @pytest.mark.parametrize("start", ["teacher", "buffer", "noise"])
 def test_samples_have_moved_from_where_they_began(start):
     algorithm = awake(toy_algorithm(f"information.start={start}", "information.noise=0.0"))
-    out, vem = one_output(algorithm), algorithm.information
-    before = {"teacher": out.teacher, "buffer": vem.memory.clone() if start == "buffer" else None}.get(start)
+    out, vem = one_output(algorithm, index=torch.tensor([0, 1])), algorithm.information
     terms = vem.energy_terms(out)
-    if start == "buffer":
-        assert all((before == image).flatten(1).all(1).any() for image in out.start)
-    elif start == "teacher":
-        assert torch.equal(out.start, before)
+    if start != "noise":
+        assert torch.equal(out.start, out.teacher)  # of a chain that begins too
     expected = (out.samples - out.start).abs().mean().item()
     assert vem.monitor(out)["langevin_move"].item() == pytest.approx(expected)
     assert not any(v.requires_grad for v in vem.monitor(out).values())

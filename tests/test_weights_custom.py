@@ -1,16 +1,21 @@
 """`--teacher-class module:Class`: the user's own network from the working folder."""
 
+import importlib.util
+import re
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
+from toys import TOY, toy_images
 
 from vemcompress.commands.inspect import describe
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks import build_generator, parse_config
-from vemcompress.weights.loading import load
+from vemcompress.weights import loading
 from vemcompress.weights.traced import macs_by_hooks
+from vemcompress.weights.trust import named
 
 CODE = """
     import torch
@@ -45,8 +50,44 @@ CODE = """
             super().__init__()
             self.c = nn.Conv2d(1, 4, 3)
 
-    def not_a_module():
-        return 3
+    def function():
+        return Good()
+
+    class NoModule:
+        pass
+
+    class Deep(nn.Module):  # works at 128 px and multiples
+        def __init__(self):
+            super().__init__()
+            self.down = nn.Sequential(*(nn.Conv2d(2 if i else 3, 2, 4, 2, 1) for i in range(7)))
+            self.up = nn.Upsample(scale_factor=128)
+            self.head = nn.Conv2d(2, 3, 1)
+        def forward(self, x):
+            return self.head(self.up(self.down(x))).tanh()
+
+    class InnerFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.stem, self.head = nn.Conv2d(4, 3, 1), nn.Conv2d(self.inputs, 4, 1), nn.Conv2d(3, 3, 1)
+        inputs = 3
+        def forward(self, x):
+            return self.head(self.inner(self.stem(x))).tanh()
+
+    class InnerFirstOfFive(InnerFirst):
+        inputs = 5
+
+    class OnlyAt64(InnerFirst):
+        def forward(self, x):
+            return super().forward(x) * torch.ones(64, 64)
+
+    class Bytes(InnerFirst):
+        def forward(self, x):
+            return super().forward(x) * 100 + 127
+
+    class Unsigned(InnerFirst):
+        def forward(self, x):
+            return super().forward(x) / 2 + 0.5
+
 """
 
 
@@ -70,6 +111,11 @@ def own(tmp_path, monkeypatch):
     assert sys.path == paths
     for loaded in (name, "broken", "needy"):
         sys.modules.pop(loaded, None)
+
+
+def load(source, class_path):
+    with named(class_path):
+        return loading.load(source, class_path=class_path)
 
 
 def test_own_class_gives_its_own_image(own):
@@ -99,7 +145,8 @@ def test_own_class_is_described_by_probing(own):
     [
         ("Missing", UsageError, "no class Missing"),
         ("Arguments", UsageError, "missing a required argument: 'width'"),
-        ("not_a_module", UsageError, "makes a int"),
+        ("function", UsageError, "no class that derives from torch.nn.Module"),
+        ("NoModule", UsageError, "no class that derives from torch.nn.Module"),
         ("Pair", InputError, "returned a tuple"),
         ("Halved", InputError, "1x4x32x32 for 1x1x64x64"),
         ("Failing", InputError, "ValueError: two"),
@@ -125,6 +172,97 @@ def test_what_is_wrong_with_the_class_is_said(own, cls, error, said):
 def test_what_is_wrong_with_the_module_is_said(own, path, error, said):
     with pytest.raises(error, match=said):
         load("g.pth", class_path=path)
+
+
+@pytest.fixture
+def file(own, tmp_path):
+    """The weights of one of the user's classes, and its name."""
+    spec = importlib.util.spec_from_file_location("classes", tmp_path / f"{own[0]}.py")
+    classes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(classes)
+
+    def save(name: str) -> tuple[str, str]:
+        torch.save(getattr(classes, name)().state_dict(), f"{name}.pth")
+        return f"{name}.pth", f"{own[0]}:{name}"
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "multiple", "least"),
+    [("Deep", 3, 128, 128), ("InnerFirst", 3, 1, 1), ("InnerFirstOfFive", 5, 1, 1), ("Good", 1, 2, 2)],
+)
+def test_own_class_is_tried_until_it_takes_an_image(name, channels, multiple, least, file):
+    path, cls = file(name)
+    found = load(path, class_path=cls).generator
+    assert (found.in_channels, found.multiple, found.min_size) == (channels, multiple, least)
+
+
+def test_own_class_is_tried_at_the_size_in_use(file, call, tmp_path):
+    path, cls = file("OnlyAt64")
+    assert call("inspect", path, "--teacher-class", cls, "--size", 64)[0] == 0
+    data = toy_images(tmp_path / "images", size=130)
+    for command, *more in (
+        ("inspect", "--size", 128),
+        (
+            "distill",
+            "--teacher",
+            "--data",
+            data,
+            "--out",
+            tmp_path / "run",
+            *(f"--set={o}" for o in TOY),
+            "--set=data.size=128",
+        ),
+        ("generate", "-i", data, "-o", tmp_path / "out"),
+    ):
+        arguments = [*more[:1], path, *more[1:]] if command == "distill" else [path, *more]
+        code, _, err = call(command, *arguments, "--teacher-class", cls)
+        assert code in (2, 3, 4) and "64" in err, err
+
+
+def test_a_deep_class_is_distilled_and_exported(file, call, tmp_path):
+    path, cls = file("Deep")
+    data, options = toy_images(tmp_path / "images", size=130), [*(f"--set={o}" for o in TOY)]
+    options += ["--set=data.size=128", "--set=train.steps=2"]
+    code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--data", data, "--out", "run", *options)
+    assert code == 0, err
+    code, out, err = call("export", path, "--teacher-class", cls, "--size", 256, "--onnx", "deep.onnx")
+    assert code == 0 and "multiples of 128" in out, err
+
+
+@pytest.fixture
+def options(tmp_path):
+    return ["--data", toy_images(tmp_path / "images"), *(f"--set={o}" for o in TOY), "--set=train.steps=2"]
+
+
+def test_a_class_that_gives_bytes_stops_distillation_with_a_wrapper_that_works(file, call, options, own):
+    path, cls = file("Bytes")
+    code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--out", "run", *options)
+    assert code == 4 and "[-1, 1]" in err and not Path("run").exists()
+    wrapper = re.search("`(.*)`", err)[1]
+    with Path(f"{own[0]}.py").open("a") as code:
+        code.write(f"\n{wrapper}\n")
+    sys.modules.pop(own[0])
+    arguments = ("--teacher", path, "--teacher-class", f"{own[0]}:Wrapped", "--out", "run", *options)
+    code, _, err = call("distill", *arguments)
+    assert code == 0 and "[-1, 1]" not in err, err
+
+
+@pytest.mark.parametrize("command", ["inspect", "export", "generate"])
+def test_a_class_that_gives_bytes_is_told_by_every_command(command, file, call, tmp_path):
+    path, cls = file("Bytes")
+    more = {"export": ["--onnx", "b.onnx"], "generate": ["-i", toy_images(tmp_path / "images"), "-o", "out"]}
+    code, _, err = call(command, path, "--teacher-class", cls, *more.get(command, ()))
+    assert "class Wrapped(Bytes)" in err and "random operation" not in err
+    code, _, err = call("export", path, "--teacher-class", cls, "--onnx", "b.onnx", "--tolerance", "1e-7")
+    assert code == 7 and "0..255" in err and "random operation" not in err
+
+
+def test_a_class_that_gives_0_to_1_is_warned_of(file, call, options):
+    path, cls = file("Unsigned")
+    code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--out", "run", *options)
+    assert code == 0 and "nothing below 0" in err
 
 
 @pytest.mark.parametrize("values", [{"family": "mobile_resnet", "norm": "batch"}, {"family": "unet", "downs": 3}])

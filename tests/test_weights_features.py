@@ -1,6 +1,8 @@
 """VGG16's weights: a checked download that leaves stdout to --json."""
 
 import hashlib
+import socket
+import time
 
 import pytest
 import torch
@@ -44,3 +46,35 @@ def test_a_download_that_fails_names_the_way_out(page, hub, tmp_path, monkeypatc
     with pytest.raises(NetworkError, match=r"VGG16's weights cannot be downloaded \(.*features_weights=PATH"):
         features.load_features("vgg16", None)
     assert list(hub.iterdir()) == [] and capfd.readouterr().out == ""
+
+
+@pytest.fixture
+def silent_server():
+    """It accepts, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/vgg16-397923af.pth"
+
+
+def test_a_silent_server_is_given_up_soon_and_the_ways_out_are_told(hub, silent_server, monkeypatch):
+    monkeypatch.setattr(features, "_CONTACT_SECONDS", 0.2)
+    monkeypatch.setattr(features, "VGG16_URL", silent_server)
+    start = time.monotonic()
+    with pytest.raises(NetworkError) as caught:
+        features.load_features("vgg16", None)
+    assert time.monotonic() - start < 3
+    for word in (
+        silent_server,
+        str(hub),
+        "algorithm.features_weights=PATH",
+        "algorithm.features=none",
+        "squeezenet1_1",
+    ):
+        assert word in str(caught.value)
+
+
+def test_a_name_server_that_is_silent_is_given_up_soon(hub, monkeypatch):
+    monkeypatch.setattr(features, "_CONTACT_SECONDS", 0.1)
+    monkeypatch.setattr(features, "VGG16_URL", "https://example.invalid/vgg16-397923af.pth")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(2))
+    with pytest.raises(NetworkError, match="no answer within"):
+        features.load_features("vgg16", None)

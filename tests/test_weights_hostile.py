@@ -1,6 +1,7 @@
 """Files by strangers: every one is refused with InputError, executes nothing and allocates nothing."""
 
 import argparse
+import collections
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import struct
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +21,7 @@ from safetensors.torch import save
 from vemcompress.errors import InputError
 from vemcompress.weights.loading import load
 from vemcompress.weights.pickles import read_plan
+from vemcompress.weights.plan import Refused
 from vemcompress.weights.safe import read_state
 
 GIB = 1 << 30
@@ -127,12 +130,12 @@ BYTES = {
     "sparse": (saved({"w": torch.eye(3).to_sparse()}), "sparse"),
     "quantised": (saved({"w": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}), "quantised|could"),
     "complex": (saved({"w": torch.ones(3, dtype=torch.complex64)}), "."),
-    "numpy": (saved({"w": torch.ones(3).numpy()}), "could execute"),
+    "numpy": (saved({"w": torch.ones(3).numpy()}), "NumPy values: save torch tensors"),
     "a list": (saved([torch.ones(3)]), "holds a list"),
     "no tensors": (saved({"epoch": 3, "lr": 0.1}), "'epoch', 'lr'"),
     "nothing": (saved({}), "nothing"),
     "nested for ever": (
-        saved({"model": {"model": {"model": {"model": {"model": {"model": {"model": {"model": {}}}}}}}}}),
+        saved({"model": {"model": {"model": {"model": {"model": {"model": {"model": {"model": ONE}}}}}}}}),
         "nested",
     ),
     "infinite": (saved({"w": torch.tensor([1.0, float("inf")])}), "infinite"),
@@ -188,6 +191,80 @@ def test_code_in_a_pickle_is_not_executed(form, tmp_path):
     assert not proof.exists()
 
 
+NUMPY = {
+    "array of objects": lambda evil: np.array([evil], dtype=object),
+    "array with a field of objects": lambda evil: np.zeros(1, dtype=[("a", "O")]),
+    "dtype of objects": lambda evil: np.dtype(object),
+    "defaultdict that calls": lambda evil: collections.defaultdict(os.getcwd),
+    "defaultdict of a class": lambda evil: collections.defaultdict(Evil),
+    "defaultdict with code in it": lambda evil: collections.defaultdict(list, a=evil),
+    "datetime": lambda evil: np.datetime64("2020-01-01"),
+}
+
+
+@pytest.mark.parametrize("case", NUMPY)
+@pytest.mark.parametrize("form", [saved, legacy])
+def test_numpy_and_defaultdicts_that_hold_or_call_objects_are_refused(case, form, tmp_path):
+    proof, path = tmp_path / "proof", tmp_path / "g.pth"
+    path.write_bytes(form({"netG": tensors(), "more": NUMPY[case](Evil(proof))}))
+    with pytest.raises(InputError, match="could execute code"):
+        load(path)
+    assert not proof.exists()
+
+
+DTYPE = "cnumpy\ndtype\nX\x02\0\0\0{}\x85R"
+SCALAR = "cnumpy._core.multiarray\nscalar\n"
+RECONSTRUCT = "cnumpy._core.multiarray\n_reconstruct\n"
+TRICKS = {
+    "object scalar": SCALAR + DTYPE.format("O8") + "X\x01\0\0\0a\x86R",
+    "scalar without dtype": SCALAR + "X\x02\0\0\0f8X\x01\0\0\0a\x86R",
+    "scalar of a dict": SCALAR + DTYPE.format("f8") + "}\x86R",
+    "scalar of a callable": SCALAR + DTYPE.format("f8") + "c__builtin__\nlist\n\x86R",
+    "array of another class": RECONSTRUCT + "c__builtin__\nlist\nK\0\x85X\x01\0\0\0b\x87R",
+    "huge array": RECONSTRUCT + "cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85X\x01\0\0\0b\x87R",
+    "called factory": "c__builtin__\nlist\n)R",
+    "called class": "cnumpy\nndarray\n)R",
+    "new object": "cnumpy\nndarray\n)\x81",
+    "bytes of a number": "c__builtin__\nbytes\nJ\xff\xff\xff\x7f\x85R",
+    "result called": DTYPE.format("f8") + ")R",
+    "factory called through a defaultdict": "ccollections\ndefaultdict\nccollections\nOrderedDict\n\x85R",
+    "nested call": "ccollections\ndefaultdict\ncposix\ngetcwd\n)R\x85R",
+    "state of a class": "cnumpy\nndarray\n}b",
+    "state of a factory": "c__builtin__\nlist\n}b",
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_calls_that_numpy_would_not_write_are_refused(trick):
+    with pytest.raises(Refused):
+        read_plan(io.BytesIO(b"\x80\x02" + TRICKS[trick].encode("latin1") + b"."))
+
+
+@pytest.mark.parametrize("form", [saved, legacy])
+def test_numbers_of_numpy_beside_the_weights_are_left_alone(form, tmp_path):
+    kept = collections.defaultdict(list, losses=[np.float32(1)])
+    numbers = {"fid": np.float64(3), "n": np.int64(2), "ok": np.bool_(True), "name": np.str_("a"), "kept": kept}
+    numbers |= {
+        "dtype": np.dtype("float32"),
+        "array": np.ones((2, 3)),
+        "empty": np.zeros(0),
+        "rng": np.random.get_state(),
+    }
+    numbers |= {"counts": collections.defaultdict(int), "nested": [{"best": np.float64(1)}]}
+    (tmp_path / "g.pth").write_bytes(form({"netG": tensors(), **numbers}))
+    before = set(torch.serialization.get_safe_globals())
+    assert set(read_state(tmp_path / "g.pth").tensors) == set(tensors())
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_networks_that_are_named_again_and_again_cost_no_time(tmp_path):
+    inner: dict = {"w": 1}
+    for _ in range(30):
+        inner = {"a": inner, "b": inner, "c": [inner]}
+    (tmp_path / "g.pth").write_bytes(saved({"netG": tensors(), "more": inner, **{f"x{i}": inner for i in range(999)}}))
+    assert read_state(tmp_path / "g.pth").taken == ("netG",)
+
+
 def test_refusal_names_what_the_pickle_would_call(tmp_path):
     (tmp_path / "g.pth").write_bytes(saved(Evil(tmp_path / "proof")))
     with pytest.raises(InputError, match=r"could execute code \(it names '\w+\.mkdir'\)"):
@@ -233,7 +310,7 @@ def test_what_one_may_not_read_is_an_input_error(method, tmp_path, monkeypatch):
     def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, method, forbidden)
+    monkeypatch.setattr(os if method == "open" else Path, method, forbidden)
     for path in (tmp_path, tmp_path / "g.safetensors"):
         with pytest.raises(InputError, match=r"Permission denied\): check|has no student"):
             load(path)

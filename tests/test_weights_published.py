@@ -12,6 +12,8 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.weights.loading import load
+from vemcompress.weights.recognise import hint
+from vemcompress.weights.traced import macs_by_hooks
 
 WIDTHS = (4, 6, 8, 6, 4)
 FULL = (8,) * 9
@@ -49,6 +51,12 @@ CASES = {
     "unet-3-instance": lambda: published.UnetGenerator(4, 3, norm=INSTANCE),
     "unet-4-affine": lambda: published.UnetGenerator(4, 4, norm=AFFINE),
     "unet-edges": lambda: published.UnetGenerator(4, 3, channels=(1, 4)),
+    "cut": lambda: published.CutGenerator(4, 9),
+    "cut-down-alone": lambda: published.CutGenerator(4, 3, up=False),
+    "cut-up-alone": lambda: published.CutGenerator(4, 3, down=False),
+    "upsampled": lambda: published.UpsampleGenerator(4, 3),
+    "named": lambda: published.NamedGenerator(4, 3),
+    "named-grey": lambda: published.NamedGenerator(4, 2, channels=1),
     "cartoongan": lambda: published.CartoonGenerator(4),
     "inception-affine": lambda: inception((WHOLE,) * 3),
     "inception-pruned": lambda: inception((PRUNED, ((), ()), WHOLE, ((), ((3, 2),)))),
@@ -77,7 +85,9 @@ def test_published_file_gives_the_published_image(case, tmp_path):
     loaded = load(path)
     assert difference(reference, loaded.generator) < 1e-4
     assert not loaded.generator.training
-    assert loaded.origin == f"published:{loaded.generator.family}"
+    assert loaded.origin.startswith("published:")
+    config = loaded.generator.config
+    assert macs_by_hooks(loaded.generator, config.in_channels, 32, 64) == config.cost(32, 64)
 
 
 def test_batch_norm_without_statistics_normalises_by_the_image(tmp_path):
@@ -182,6 +192,59 @@ def test_what_does_not_fit_is_named(change, said, tmp_path):
     torch.save(state, tmp_path / "g.pth")
     with pytest.raises(InputError, match=said):
         load(tmp_path / "g.pth")
+
+
+CUT_OFF = {
+    "another filter": lambda s: s["model.7.filt"].mul_(2),
+    "a filter of another size": lambda s: s.update({"model.7.filt": torch.ones(8, 1, 5, 5)}),
+    "a filter that is a number": lambda s: s.update({"model.7.filt": torch.tensor(1.0)}),
+    "a filter of whole numbers": lambda s: s.update({"model.7.filt": torch.ones(8, 1, 3, 3, dtype=torch.int64)}),
+    "an unusual number": lambda s: s.update({f"model.{'9' * 5000}.conv_block.1.weight": torch.ones(1)}),
+    "an unusual name": lambda s: s.update({"a.b.conv_block.1.weight": torch.ones(1)}),
+    "no blocks' place": lambda s: s.update({f"model.40{k[8:]}": s.pop(k) for k in list(s) if "model.12.conv" in k}),
+}
+
+
+@pytest.mark.parametrize("case", CUT_OFF)
+def test_another_anti_aliased_form_is_named(case, tmp_path):
+    state = randomise(published.CutGenerator(4, 3)).state_dict()
+    CUT_OFF[case](state)
+    torch.save(state, tmp_path / "g.pth")
+    with pytest.raises(InputError, match=r"anti-aliased \(CUT\)"):
+        load(tmp_path / "g.pth")
+
+
+def test_the_upsampled_form_of_grey_images_is_refused(tmp_path):
+    torch.save(randomise(published.UpsampleGenerator(4, 2, channels=1)).state_dict(), tmp_path / "g.pth")
+    with pytest.raises(InputError, match="takes 1 channels"):
+        load(tmp_path / "g.pth")
+
+
+CONV, UP = nn.Conv2d, nn.ConvTranspose2d
+GENERATORS = {
+    "grey, few layers": lambda: nn.Sequential(CONV(1, 8, 4, 2, 1), UP(8, 1, 4, 2, 1)),
+    "grey without bias": lambda: nn.Sequential(CONV(1, 8, 4, 2, 1, bias=False), UP(8, 1, 4, 2, 1, bias=False)),
+    "grey, deep": lambda: nn.Sequential(*(CONV(8 if i else 1, 8, 4, 2, 1) for i in range(4)), UP(8, 1, 4, 2, 1)),
+    "grey, last plain": lambda: nn.Sequential(
+        CONV(3, 8, 4), CONV(8, 16, 4), UP(16, 8, 4), CONV(8, 1, 4, padding="same")
+    ),
+    "colour": lambda: nn.Sequential(CONV(3, 8, 4, 2, 1), UP(8, 3, 4, 2, 1)),
+    "labels": lambda: nn.Sequential(CONV(35, 8, 4, 2, 1), CONV(8, 16, 4, 2, 1), UP(16, 8, 4, 2, 1), UP(8, 3, 4, 2, 1)),
+    "U-Net": lambda: published.UnetGenerator(4, 3, channels=(1, 1)),
+    "tutorial": lambda: published.NamedGenerator(4, 1, channels=1),
+    "upsampled": lambda: published.UpsampleGenerator(4, 1, channels=1),
+}
+
+
+@pytest.mark.parametrize("case", GENERATORS)
+def test_no_generator_is_said_to_be_a_discriminator(case):
+    assert hint({f"net.{name}": tensor for name, tensor in GENERATORS[case]().state_dict().items()}) == ""
+
+
+@pytest.mark.parametrize("inputs", [1, 6, 39])
+def test_a_discriminator_is_said_to_be_one(inputs):
+    network = nn.Sequential(CONV(inputs, 8, 4, 2, 1), CONV(8, 16, 4, 2, 1), CONV(16, 16, 4, 1, 1), CONV(16, 1, 4, 1, 1))
+    assert hint(network.state_dict()) == " (looks like a discriminator)"
 
 
 UNKNOWN = {

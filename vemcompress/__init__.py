@@ -1,11 +1,23 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
 The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `evaluate`, `generate` and
-`export_onnx` take what the commands take (recipe keys through `overrides`) and return typed results, as do
+`export_onnx` take what the commands take (recipe keys by name, or through `overrides`) and return typed results, as do
 `distill_seeds` and `evaluate_seeds` over several seeds. They are imported when first used.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vemcompress.commands.distill import distill
+    from vemcompress.commands.evaluate import evaluate
+    from vemcompress.commands.generate import generate
+    from vemcompress.commands.prune import prune
+    from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
+    from vemcompress.commands.teach import teach
+    from vemcompress.export.onnx import export_onnx
+    from vemcompress.weights.energy import load_energy_model
+    from vemcompress.weights.loading import load_generator
 
 __version__ = "0.1.0"
 
@@ -22,10 +34,26 @@ _FACE = {
     "generate": "vemcompress.commands.generate",
     "export_onnx": "vemcompress.export.onnx",
 }
-__all__ = [*_FACE, "__version__"]
+__all__ = [  # written out, as type checkers read it
+    "__version__",
+    "distill",
+    "distill_seeds",
+    "evaluate",
+    "evaluate_seeds",
+    "export_onnx",
+    "generate",
+    "load_energy_model",
+    "load_generator",
+    "prune",
+    "teach",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _FACE:
         return getattr(import_module(_FACE[name]), name)
     raise AttributeError(f"module 'vemcompress' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

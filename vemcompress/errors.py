@@ -61,7 +61,7 @@ class OutputError(VemError):
 
 
 class Interrupted(VemError):
-    """Stopped by SIGINT or SIGTERM after saving (130)."""
+    """Stopped by SIGINT, SIGTERM or SIGHUP after saving (130)."""
 
     exit_code = 130
 

@@ -8,7 +8,6 @@ student learns from it as it is then. KA is of each process's own part of the ba
 from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from vemcompress.algorithms.adversarial import AdversarialDistillation
@@ -18,6 +17,7 @@ from vemcompress.errors import RecipeError
 from vemcompress.gans.adversary import Adversary
 from vemcompress.losses.features import kernel_alignment
 from vemcompress.system import distributed
+from vemcompress.system.settings import Weight
 from vemcompress.training.update import Output
 
 
@@ -32,8 +32,8 @@ class CAT(AdversarialDistillation):
         """
 
         name: Literal["cat"] = "cat"
-        recon: float | None = Field(None, ge=0)
-        distill: float | None = Field(None, ge=0)
+        recon: Weight | None = None
+        distill: Weight | None = None
         adversary: Adversary.Settings | None = Adversary.Settings()
 
     @classmethod

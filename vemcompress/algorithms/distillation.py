@@ -5,9 +5,10 @@ add-on.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
@@ -20,6 +21,7 @@ from vemcompress.information.base import Information
 from vemcompress.networks.base import Generator as ImageGenerator
 from vemcompress.networks.base import Taps
 from vemcompress.networks.features import FeatureNetwork
+from vemcompress.system import distributed
 from vemcompress.training.ema import Average
 from vemcompress.training.learner import Learner, one_by_one
 from vemcompress.training.update import Optimizer, Output, Update
@@ -148,7 +150,7 @@ class Distillation(Learner):
         first, *others = lessons.images
         target = first if batch.target is None else batch.target
         out = Output(batch.input, student.float(), first, target, taps, lessons.taps, random)
-        out.others, out.gan = tuple(others), lessons.gan
+        out.others, out.gan, out.index = tuple(others), lessons.gan, batch.index
         out.real = next(image for image in (batch.target, batch.real, first) if image is not None)
         return out
 
@@ -174,11 +176,26 @@ class Distillation(Learner):
         learned = {"student": self.student} | self.learned() | self.information.student_modules()
 
         def terms(out: Output) -> dict[str, Tensor]:
-            return self.student_terms(out) | self.information.student_terms(out)
+            found = self.student_terms(out)
+            if not self.measures:
+                return found | self.information.student_terms(out)
+            own = out.student.view_as(out.student)  # its gradient is the add-on's alone
+            added = self.information.student_terms(replace(out, student=own))
+            if added:
+                out.gradients = norms_to_come(own, out.student)
+            return found | added
 
         tighten = self.information.update()
         after = self.average.follow if self.average is not None else None
-        student = Update("student", learned, terms, self.optimizer, after=after, together=self.together)
+        student = Update(
+            "student",
+            learned,
+            terms,
+            self.optimizer,
+            after=after,
+            monitor=information_shares,
+            together=self.together,
+        )
         mine = [*([tighten] if tighten else []), *self.extra_updates(), student]
         return [*within(self.teacher.updates(), lambda out: out.gan), *(u.only(self.teacher.due) for u in mine)]
 
@@ -209,3 +226,36 @@ class Distillation(Learner):
 
     def finish(self, step: int) -> dict:
         return self.teacher.finish(step)
+
+
+def norms_to_come(own: Tensor, image: Tensor) -> dict[str, Tensor]:
+    """Norms, as scalars, that the coming backward fills in: of the gradient of `all` terms with respect to the
+    student's `image`, B x C x H x W; of the add-on's part of it, the gradient of `own`, a view; and of the rest.
+
+    It is the backward that trains, and stays as it is to the bit.
+    """
+    norms, kept = {}, []
+
+    def whole(gradient: Tensor) -> None:
+        mine = kept.pop() if kept else torch.zeros_like(gradient)
+        parts = {"all": gradient, "information": mine, "rest": gradient - mine}
+        norms.update({name: torch.linalg.vector_norm(part.float()) for name, part in parts.items()})
+
+    own.register_hook(kept.append)
+    image.register_hook(whole)
+    return norms
+
+
+def information_shares(out: Output) -> dict[str, Tensor]:
+    """What the add-on moves, of the student's image in the global batch: `information.gradient_share`, the norm of its
+    gradient over that of all terms', and `information.rest_share`, that of the other terms' over the same.
+
+    Either exceeds 1 where the two pull against each other. Terms of feature maps reach the student beside its image,
+    so that these shares leave them out. Empty at a step that does not measure.
+    """
+    if not out.gradients:
+        return {}
+    squares = torch.stack(list(out.gradients.values())).double().square()
+    whole, mine, rest = distributed.average(squares).sqrt()
+    whole = whole.clamp(min=torch.finfo(torch.float32).tiny)
+    return {"information.gradient_share": (mine / whole).float(), "information.rest_share": (rest / whole).float()}

@@ -10,7 +10,6 @@ from random import Random
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from vemcompress.algorithms.adversarial import AdversarialDistillation
@@ -21,6 +20,7 @@ from vemcompress.gans.adversary import Adversary
 from vemcompress.networks.base import Taps
 from vemcompress.networks.groups import at
 from vemcompress.networks.subnets import Space, WidthOptions
+from vemcompress.system.settings import Weight
 from vemcompress.training.update import Output
 
 
@@ -40,8 +40,8 @@ class GANCompression(AdversarialDistillation):
         """
 
         name: Literal["gan_compression"] = "gan_compression"
-        recon: float | None = Field(None, ge=0)
-        distill: float | None = Field(None, ge=0)
+        recon: Weight | None = None
+        distill: Weight | None = None
         adversary: Adversary.Settings | None = Adversary.Settings()
         space: WidthOptions = "none"
 

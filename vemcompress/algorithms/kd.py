@@ -8,7 +8,6 @@ feature maps at the published places, and where `adversary` is set it must also 
 from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.algorithms.adversarial import AdversarialDistillation
@@ -16,6 +15,7 @@ from vemcompress.algorithms.distillation import Facts, Parts
 from vemcompress.algorithms.match import paired_places
 from vemcompress.errors import RecipeError
 from vemcompress.losses import image as image_losses
+from vemcompress.system.settings import Weight
 from vemcompress.training.update import Output
 
 
@@ -28,8 +28,8 @@ class KD(AdversarialDistillation):
         have places of one kind, else 0."""
 
         name: Literal["kd"] = "kd"
-        recon: float = Field(10.0, ge=0)
-        feature: float | None = Field(None, ge=0)
+        recon: Weight = 10.0
+        feature: Weight | None = None
 
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:

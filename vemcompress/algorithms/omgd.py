@@ -8,7 +8,6 @@ VGG features.
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
@@ -19,6 +18,7 @@ from vemcompress.losses import image as image_losses
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.system import distributed
+from vemcompress.system.settings import Text, Weight
 from vemcompress.training.update import Output
 
 Features = Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe", "none"]
@@ -42,14 +42,14 @@ class OMGD(Distillation):
         replaces: ClassVar = {"features": ("features_weights", "style", "feature", "channel", "recon")}
 
         name: Literal["omgd"] = "omgd"
-        ssim: float = Field(10.0, ge=0)
-        style: float | None = Field(None, ge=0)
-        feature: float | None = Field(None, ge=0)
-        tv: float = Field(1e-5, ge=0)
-        channel: float | None = Field(None, ge=0)
-        recon: float | None = Field(None, ge=0)
+        ssim: Weight = 10.0
+        style: Weight | None = None
+        feature: Weight | None = None
+        tv: Weight = 1e-5
+        channel: Weight | None = None
+        recon: Weight | None = None
         features: Features = "vgg16"
-        features_weights: str | None = None
+        features_weights: Text | None = None
 
     files: ClassVar = ("features_weights",)
 

@@ -18,9 +18,11 @@ from vemcompress.gans.teachers import Phased
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
 from vemcompress.networks.generators.resnet import MobileResNetConfig
 from vemcompress.recipe import Recipe
+from vemcompress.system import names
 from vemcompress.system.events import silent
 from vemcompress.weights.features import load_features
 from vemcompress.weights.loading import Loaded
+from vemcompress.weights.trust import named
 
 TEACHER = MobileResNetConfig(width=64)  # the papers' CycleGAN teacher
 CPU = torch.device("cpu")
@@ -74,7 +76,8 @@ def subject(
     plan = opening.located(plan, teacher, data or ()) if teacher is not None else _with_data(plan, data)
     random_teacher = _random_teacher(plan, random_weights) if teacher is None and plan.gan is None else None
     made_up += ["teacher"] if teacher is None else []
-    found = facts.gather("distill", plan, silent, random_teacher)
+    with named(*recipes.classes_named(overrides)):
+        found = facts.gather("distill", plan, silent, random_teacher)
     features, is_random = _features(found.plan, random_weights)
     made_up += [ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0]] if is_random else []
     found = parts.calibrated(found, features, CPU, silent)
@@ -121,7 +124,7 @@ def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def _with_data(plan: Recipe, data) -> Recipe:
     if data is None:
         return plan
-    roots = tuple(map(str, [data] if isinstance(data, str | Path) else data))
+    roots = tuple(map(names.stored, [data] if isinstance(data, str | Path) else data))
     return plan.but(data=plan.data.but(roots=roots))
 
 

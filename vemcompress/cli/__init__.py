@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from vemcompress.cli import bench, measure, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 from vemcompress.system import launch
+from vemcompress.system.interrupts import heeded
 
 __all__ = ["app", "main"]
 
@@ -48,18 +50,24 @@ app.add_typer(recipes_app, name="recipes")
 SPREAD = ("distill", "teach", "search", "eval")  # over the processes that torchrun started
 
 
+def _version(wanted: bool) -> None:
+    """Before a missing command is complained of."""
+    if wanted:
+        from vemcompress import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _globals(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help=GLOBAL_FLAGS["--debug"])] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help=GLOBAL_FLAGS["--quiet"])] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
-    if version:
-        from vemcompress import __version__
-
-        print(__version__)
-        raise typer.Exit
     if context.invoked_subcommand not in SPREAD and launch.processes() > 1:
         from vemcompress.errors import UsageError
 
@@ -73,17 +81,30 @@ def _leave(number: int, frame) -> None:
     """
     if launch.number():
         os._exit(130)
-    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
-    os.write(2, f"{cursor}error: interrupted.\n".encode())
+    with suppress(OSError):  # after SIGHUP the terminal is gone
+        cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
+        os.write(2, f"{cursor}error: interrupted.\n".encode())
     os._exit(130)
+
+
+def _tell_notes(flags: list[str]) -> None:
+    """What the library logs, on stderr: notes, and with --debug details."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    logger = logging.getLogger("vemcompress")
+    logger.handlers = [handler]
+    logger.setLevel("DEBUG" if "--debug" in flags else "ERROR" if "--quiet" in flags else "WARNING")
 
 
 def main() -> None:
     """Entry point: turns an expected failure into one sentence and its exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in heeded():
         signal.signal(number, _leave)
     flags = [flag for flag in GLOBAL_FLAGS if flag in sys.argv]
     arguments = flags + [a for a in sys.argv[1:] if a not in GLOBAL_FLAGS]  # global flags may stand anywhere
+    _tell_notes(flags)
     try:
         app(arguments, prog_name="vemcompress")
     except SystemExit:

@@ -13,6 +13,7 @@ def bench(
     threads: options.Threads = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
 ) -> None:
@@ -24,8 +25,12 @@ def bench(
         target = model
         if not model.lower().endswith(".onnx"):
             from vemcompress.weights.loading import load
+            from vemcompress.weights.trust import named
 
-            target = load(model, class_path=teacher_class).generator
+            with named(teacher_class):
+                loaded = load(model, class_path=teacher_class, key=teacher_key)
+            loaded.tell(on_event)
+            target = loaded.generator
         result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)
     console.result(result, json, console.benched)
 

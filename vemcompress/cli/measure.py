@@ -19,6 +19,8 @@ def evaluate(
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
     teacher_class: options.TeacherClass = None,
+    student_class: options.StudentClass = None,
+    teacher_key: options.TeacherKey = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
     real: Annotated[
         Path | None,
@@ -31,7 +33,8 @@ def evaluate(
     inception: options.Inception = None,
     features: Annotated[str | None, typer.Option(help="A second feature network: squeezenet1_1[_caffe].")] = None,
     features_weights: Annotated[Path | None, typer.Option(readable=False, help="Its weights.")] = None,
-    size: options.Size = None,
+    recursive: options.Recursive = False,
+    size: options.Measured = None,
     batch: options.Images = None,
     seed: Annotated[int, typer.Option(help="Of KID's subsets.")] = 0,
     device: options.Device = "auto",
@@ -55,9 +58,11 @@ def evaluate(
             model,
             data=data,
             split=split,
-            overrides=set_ or (),
+            overrides=[*(["data.recursive=true"] if recursive else []), *(set_ or [])],
             teacher=teacher,
             teacher_class=teacher_class,
+            student_class=student_class,
+            teacher_key=teacher_key,
             teacher_norm=teacher_norm,
             segmenter=segmenter,
             size=size,
@@ -80,7 +85,8 @@ def stats(
     inception: options.Inception = None,
     features: Annotated[str, typer.Option(help="inception, or squeezenet1_1[_caffe].")] = "inception",
     features_weights: Annotated[Path | None, typer.Option(readable=False, help="SqueezeNet's weights.")] = None,
-    size: options.Size = None,
+    recursive: options.Recursive = False,
+    size: options.Measured = None,
     batch: options.Images = None,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -95,6 +101,7 @@ def stats(
             out,
             features=features,
             weights=features_weights or inception,
+            recursive=recursive,
             size=size,
             batch=batch,
             device=device,
@@ -107,16 +114,21 @@ def inspect(
     model: options.Weights,
     size: options.MacsSize = 256,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     json: options.Json = False,
 ) -> None:
     """Say what a checkpoint is: family, MACs, taps."""
     console = options.open_console()
     options.weights_only(model)
-    with console.talking():
+    with console.talking() as on_event:
         from vemcompress.commands.inspect import describe
         from vemcompress.weights.loading import load
+        from vemcompress.weights.trust import named
 
-        result = describe(load(model, class_path=teacher_class), size, size)
+        with named(teacher_class):
+            loaded = load(model, class_path=teacher_class, key=teacher_key)
+            loaded.tell(on_event)
+            result = describe(loaded, size, size)
     console.result(result, json, console.inspected)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vemcompress.system.keys import as_overrides
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 LocalDevice = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
@@ -14,16 +16,27 @@ Inception = Annotated[Path | None, typer.Option(readable=False, help="Inception'
 MacsSize = Annotated[int, typer.Option(min=1, help="Side of the image that MACs are counted for.")]
 Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.")]
 TeacherClass = Annotated[
-    str | None, typer.Option(metavar="MODULE:CLASS", help="Your own generator's class, imported from this folder.")
+    str | None,
+    typer.Option(
+        metavar="MODULE:CLASS", help="Your own generator's class, imported from here and trusted from then on."
+    ),
+]
+StudentClass = Annotated[
+    str | None, typer.Option(metavar="MODULE:CLASS", help="The student's class, where it is your own.")
+]
+TeacherKey = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The generator's name in a file that has several, such as netG_B.")
 ]
 Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
 TargetMacs = Annotated[str, typer.Option(help="At most so many MACs: 2.6e9, 1.2G")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
+Measured = Annotated[int | None, typer.Option(min=1, max=4096, help="Side of the square images, in pixels.")]
 Data = Annotated[
     list[Path] | None,
     typer.Option(readable=False, help="A folder of images, or a root of trainA/, train/, ...; two: A and B."),
 ]
+Recursive = Annotated[bool, typer.Option("--recursive", help="With the images in sub-folders.")]
 Out = Annotated[Path | None, typer.Option(readable=False, help="The new run folder.")]
 Resume = Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Go on with this run.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
@@ -56,17 +69,9 @@ def open_console():
     return Console(quiet="--quiet" in sys.argv)
 
 
-# Options of distill and teach that are keys of a recipe.
-KEYS = {"direction": "data.direction", "size": "data.size"} | {
-    key: f"train.{key}" for key in ("steps", "epochs", "batch", "lr", "seed", "precision", "compile", "strict")
-}
-
-
 def overrides(given: dict, more: list[str] | None) -> list[str]:
     """Recipe keys that have options of their own, where they were given, and then those of --set."""
-    words = {True: "true", False: "false"}  # TOML's
-    found = {key: words[value] if isinstance(value, bool) else value for key, value in given.items()}
-    return [f"{key}={value}" for key, value in found.items() if value is not None] + (more or [])
+    return as_overrides(given) + (more or [])
 
 
 def weights_only(model: str) -> None:

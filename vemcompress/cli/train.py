@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vemcompress.cli import options
+from vemcompress.system.keys import KEYS, DistillKeys, TeachKeys
 
 
 def distill(
@@ -39,10 +40,9 @@ def distill(
         str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
     ] = None,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
-    student_class: Annotated[
-        str | None, typer.Option(metavar="MODULE:CLASS", help="The class of --student, where it is your own.")
-    ] = None,
+    student_class: options.StudentClass = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
     json: options.Json = False,
@@ -50,28 +50,22 @@ def distill(
     """Distil a teacher into a small student.
 
     A new run takes --teacher, --data and --out; --resume RUN goes on with one, with several that --seeds made, or with
-    the stages of a recipe that has some. Any recipe key can be set with --set; stages.NAME.KEY is one of a stage.
+    the stages of a recipe that has some, and takes --teacher and --data where the files have moved.
+
+    Any recipe key can be set with --set; stages.NAME.KEY is one of a stage.
     """
-    given = {options.KEYS[name]: value for name, value in locals().items() if name in options.KEYS}
+    given = {KEYS[DistillKeys][name]: value for name, value in locals().items() if name in KEYS[DistillKeys]}
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in its own folder; leave --out away.")
-    if resume is not None and (teacher or data or teacher_class or recipe != "omgd"):
-        raise UsageError(
-            "--resume takes teacher, data and recipe from the run; leave --teacher, --data, --recipe away."
-        )
-    if student_class and not student and resume is None:
+    if resume is not None and recipe != "omgd":
+        raise UsageError("--resume takes the recipe from the run; leave --recipe away.")
+    if student_class and not student and resume is None and not recipe.endswith(".toml"):
         raise UsageError("--student-class needs --student, the file with its weights.")
-    given |= {
-        "student.width": width,
-        "student.source": student,
-        "student.class_path": student_class,
-        "student.target_macs": None if target_macs is None else options.macs_of(target_macs),
-        "teacher.class_path": teacher_class,
-    }
+    given["student.target_macs"] = None if target_macs is None else options.macs_of(target_macs)
     overrides = options.overrides(given, set_)
     numbers = None if seeds is None else _seeds(seeds)
     if until is not None and numbers is not None:
@@ -122,14 +116,14 @@ def teach(
 
     By Pix2Pix from pairs, by CycleGAN from two domains. The run is a teacher for distill, which reads its weights.
     """
-    given = {options.KEYS[name]: value for name, value in locals().items() if name in options.KEYS}
+    given = {KEYS[TeachKeys][name]: value for name, value in locals().items() if name in KEYS[TeachKeys]}
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
-    if resume is not None and (out or teacher or data or recipe != "pix2pix"):
-        raise UsageError("--resume takes data, recipe and folder from the run; leave them away.")
-    overrides = options.overrides(given | {"teacher.network.width": width}, set_)
+    if resume is not None and (out or recipe != "pix2pix"):
+        raise UsageError("--resume takes recipe and folder from the run; leave --recipe and --out away.")
+    overrides = options.overrides(given, set_)
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.teach import teach as run

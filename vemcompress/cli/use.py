@@ -16,6 +16,7 @@ def export(
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
     tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     json: options.Json = False,
 ) -> None:
     """Export to ONNX, checked against PyTorch.
@@ -27,8 +28,11 @@ def export(
     with console.talking() as on_event:
         from vemcompress.export.onnx import export_onnx, origin
         from vemcompress.weights.loading import load
+        from vemcompress.weights.trust import named
 
-        loaded = load(model, class_path=teacher_class)
+        with named(teacher_class):
+            loaded = load(model, class_path=teacher_class, key=teacher_key)
+            loaded.tell(on_event)
         result = export_onnx(
             loaded.generator,
             onnx,
@@ -50,7 +54,9 @@ def generate(
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The folder for the pictures.")],
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Photos of equal size at a time.")] = 1,
+    recursive: options.Recursive = False,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
 ) -> None:
@@ -62,7 +68,8 @@ def generate(
     with console.talking() as on_event:
         from vemcompress.commands.generate import generate as run
 
-        more = {"size": size, "batch": batch, "device": device, "teacher_class": teacher_class}
+        more = {"size": size, "batch": batch, "device": device, "recursive": recursive}
+        more |= {"teacher_class": teacher_class, "teacher_key": teacher_key}
         result = run(model, input, out, **more, on_event=on_event)
     console.result(result.as_dict(), json, console.generated)
 
@@ -79,6 +86,7 @@ def prune(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of random.")] = 0,
     teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
     json: options.Json = False,
 ) -> None:
     """Remove a generator's least important channels.
@@ -102,6 +110,7 @@ def prune(
             seed=seed,
             least=least,
             teacher_class=teacher_class,
+            teacher_key=teacher_key,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.pruned)

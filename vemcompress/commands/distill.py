@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import tomli_w
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import opening
 from vemcompress.commands.distilling import DistillResult, distill_run
+from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
 from vemcompress.commands.pipeline import Pipeline, StageResult
-from vemcompress.commands.prune import PruneResult, prune_again
+from vemcompress.commands.prune import PruneResult, check_prunable, prune_again
 from vemcompress.commands.search import SearchResult, search_again
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, RecipeError, UsageError
@@ -22,8 +24,10 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
+from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
 from vemcompress.training.pace import Limit
-from vemcompress.weights.loading import Loaded, load
+from vemcompress.weights.loading import Loaded
+from vemcompress.weights.modules import Model, source_of
 
 
 @dataclass(frozen=True)
@@ -43,32 +47,39 @@ class PipelineResult(Reported):
 
 
 def distill(
-    teacher: str | Path | None = None,
+    teacher: Model | None = None,
     *,
-    data: str | Path | Sequence[str | Path] = (),
+    data: Data = (),
     out: str | Path | None = None,
     recipe: str | Path = "omgd",
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     resume: str | Path | None = None,
     until: str | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
     on_event: Event = silent,
+    **keys: Unpack[DistillKeys],
 ) -> DistillResult | PipelineResult | PruneResult | SearchResult:
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
     Where the recipe has a [gan] the teacher learns too: from `teacher`'s weights, or from new ones. A resumed run
-    takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set. Checks come in
-    this order: recipe, teacher, data, output. With `max_hours` it saves and returns before so much time has passed
+    takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set, or a dict such as
+    {"train.steps": 30}; `keys` are those of `DistillKeys`, as steps=30. Checks come in this order: recipe, teacher,
+    data, output. With `max_hours` it saves and returns before so much time has passed
     since it was called, after one step at least. Raises the classes of `errors`; a run that raised keeps its last
     checkpoint and can be resumed. Processes that torchrun started train it together, and all get the result.
+
+    `teacher` may be an nn.Module, B x 3 x H x W in [-1, 1] to the same, of which a copy is used; a run knows it by its
+    tensors, and is resumed with `teacher` given again. `data` may be images, a list or a Dataset of PIL images, uint8
+    arrays H x W x 3 or tensors 3 x H x W (uint8, or floats in [-1, 1]); they are kept in RUN/given_images.
 
     A recipe with stages gives a PipelineResult: `out` then has a run folder for each stage, of which those after
     `until` are left for a later resume. Resuming a stage that prunes or searches gives its
     PruneResult or SearchResult.
     """
-    given = Given(teacher, data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
-    with given.shared() as given:
+    overrides = as_overrides(overrides, keys, DistillKeys)
+    given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    with given.shared() as given, kept(given) as given:
         return distilled(given, until)
 
 
@@ -91,6 +102,7 @@ def _kind(given: Given, until: str | None) -> str:
         return "stages"
     plan = recipes.read(given.recipe, given.overrides) if folder is None else None
     if folder is not None and folder.recipe.is_file():
+        folder.check_existing()
         plan = recipes.read(folder.recipe)
     if until is not None and not (plan and plan.stages):
         raise UsageError("--until needs a recipe with stages, and this one has none; omit it.")
@@ -148,6 +160,8 @@ def _new(given: Given, until: str | None) -> Pipeline:
     plan = opening.located_stages(opening.located(plan, given.teacher, given.data, given.on_event))
     plan, loaded = _with_teacher(plan)
     names, skipped = [stage.name for stage in plan.stages], _skipped(plan, loaded)
+    if loaded and any(stage.do == "prune" and stage.name not in skipped for stage in plan.stages):
+        check_prunable(loaded)
     pipeline = Pipeline(Series(out or ".", "stages", names, skipped=skipped), plan)
     if until in skipped:
         raise UsageError(f"--until {until}: that stage is skipped, because {skipped[until]}; name another.")
@@ -163,7 +177,7 @@ def _with_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
     source = plan.teacher.source
     if source is None:
         return plan, None
-    loaded = load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)
+    loaded = opening.load_teacher(plan)
     if loaded.revision and "@" not in source:
         plan = plan.but(teacher=plan.teacher.but(source=f"{source}@{loaded.revision}"))
     return plan, loaded
@@ -175,6 +189,7 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
     folder = Series.read(path, "stages")
     if not folder.recipe.is_file():
         raise InputError(f"{path}: none of its stages has begun; start them anew, with --out {path}.")
+    folder.check_existing()
     plan = recipes.read(folder.recipe)
     if folder.items != [stage.name for stage in plan.stages]:
         raise InputError(f"{folder.list}: names other stages than {folder.recipe}; put the file back that was there.")
@@ -182,6 +197,7 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
     names = [name for name in folder.items if name not in folder.skipped]
     for name in names:
         folder.check_there(name)
+        opening.check_moved(folder.run(name), given.teacher, plan.teacher.source)
     open_ = [name for name in names if name not in folder.done] or names[-1:]
     changes: dict[str, list[str]] = {name: [] for name in open_}
     for override in overrides:

@@ -2,33 +2,40 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.commands import line, parts
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
+from vemcompress.errors import InputError
 from vemcompress.networks.base import count_parameters
 from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
-from vemcompress.system.events import Event
+from vemcompress.system.events import Event, Once
+from vemcompress.weights.custom import strays, unsigned
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillResult(line.RunResult):
-    """A run, and the file of its `student`, which has `parameters`."""
+    """A run, and the file of its `student`, which has `parameters`. `information_share`: the add-on's share of the
+    gradient at the student's image, the median of the steps that logged it; None where none did."""
 
     student: str
     teacher_parameters: int
+    information_share: float | None = None
 
 
 def distill_run(given: Given) -> DistillResult:
     """One run, as `distill` of a recipe without stages."""
     given.limit.begin()
+    given = replace(given, on_event=Once(given.on_event))
     facts = distributed.together(lambda: read("distill", given))
     with devices.memory_errors(facts.advice):
         return _run(facts, given)
@@ -38,8 +45,10 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
     """The result of a run that is done, from its files; None where it is not, or not with these overrides."""
 
     def result(told: dict, made: dict) -> DistillResult:
-        counts = {"parameters": made["student"]["parameters"], "teacher_parameters": made["teacher"]["parameters"]}
-        return DistillResult(student=str(run.student), **counts, **told)
+        counts = {"parameters": line.parameters_of(made, "student")}
+        counts["teacher_parameters"] = line.parameters_of(made, "teacher")
+        share = information_share(run.metrics)
+        return DistillResult(student=str(run.student), information_share=share, **counts, **told)
 
     return line.known(run, overrides, "distill", result)
 
@@ -49,9 +58,11 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     features = parts.features_of(facts.plan, device)
     facts = parts.calibrated(facts, features, device, on_event)
     made = {} if facts.gan else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
+    if made and facts.original.config is None:
+        _check_range(facts.original.name, made["teacher"], on_event)
     with distributed.alike():
-        pick = parts.picker(facts, features, device)
-        judge = parts.judge_of_teachers(facts, features, device)
+        pick = parts.picker(facts, features, device, on_event)
+        judge = parts.judge_of_teachers(facts, features, device, on_event)
     plan, student = facts.plan, facts.student and facts.student.generator
     build = partial(parts.distillation, plan, facts.original, features, gan=facts.gan, student=student, judge=judge)
     algorithm = distributed.together(build)  # an adversary's file is read here
@@ -73,8 +84,22 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         during=lambda stream: _cached(cache, facts, algorithm, stream, on_event),
     )
     counts = {name: networks[name]["parameters"] for name in networks}
-    student = str(facts.run.student)
-    return DistillResult(student=student, parameters=counts["student"], teacher_parameters=counts["teacher"], **told)
+    share = distributed.from_writer(lambda: information_share(facts.run.metrics))
+    return DistillResult(
+        student=str(facts.run.student),
+        parameters=counts["student"],
+        teacher_parameters=counts["teacher"],
+        information_share=share,
+        **told,
+    )
+
+
+def _check_range(name: str, images: Tensor, on_event: Event) -> None:
+    """Raises InputError for a teacher of the user's own class whose images are far from [-1, 1]."""
+    if reason := strays(name, images):
+        raise InputError(reason)
+    if reason := unsigned(name, images):
+        on_event({"event": "warning", "message": reason})
 
 
 def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event: Event) -> CachePlan | None:
@@ -89,7 +114,7 @@ def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event
         | {"sha256": facts.loaded.sha256},
         "precision": plan.train.precision,
         "seed": plan.train.seed,
-        "data": plan.data.model_dump(mode="json", exclude={"roots", "workers", "on_device"}),
+        "data": plan.data.model_dump(mode="json", exclude={"roots", "recursive", "workers", "on_device"}),
     }
     example = teacher.ask(facts.inputs[:1].to(device), algorithm.teacher_taps)
     cache = CachePlan.of(made_by, plan.train.teacher_cache, example, facts.images.paths)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vemcompress import recipe
+from vemcompress.commands.given_images import Data, for_now
+from vemcompress.commands.opening import teacher_gone
 from vemcompress.data.folders import FLAT
 from vemcompress.data.sets import test_set
 from vemcompress.data.settings import DataSettings
@@ -11,76 +13,102 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.report import Evaluation
-from vemcompress.evaluation.statistics import compute_statistics, save_statistics
+from vemcompress.evaluation.statistics import compute_statistics, image_paths, save_statistics
 from vemcompress.networks.base import Generator, use_image_statistics
 from vemcompress.runs.best import Networks, look
+from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
-from vemcompress.system import devices, distributed
-from vemcompress.system.events import Event, silent
+from vemcompress.runs.shares import information_share
+from vemcompress.system import devices, distributed, names
+from vemcompress.system.events import Event, Once, silent
+from vemcompress.system.keys import Overrides, as_overrides
 from vemcompress.weights.loading import load
+from vemcompress.weights.modules import Model, source_of
+from vemcompress.weights.trust import named
 
 
 def evaluate(
-    model: str | Path,
+    model: Model,
     *,
-    data: str | Path | Sequence[str | Path] | None = None,
+    data: Data = None,
     split: str | None = None,
-    overrides: Sequence[str] = (),
-    teacher: str | Path | None = None,
+    overrides: Overrides = (),
+    teacher: Model | None = None,
     teacher_class: str | None = None,
+    student_class: str | None = None,
+    teacher_key: str | None = None,
     teacher_norm: str | None = None,
     segmenter: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    real: str | Path | Sequence[str | Path] | None = None,
+    inception: str | Path | None = None,
+    features: str | None = None,
+    features_weights: str | Path | None = None,
     size: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
     device: str = "auto",
     on_event: Event = silent,
-    **options,
 ) -> Evaluation:
     """Evaluate `model`, a run folder or a model file, on the test images of `data`.
 
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
-    best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `overrides` change
-    the data's settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation
-    images in its place. `segmenter` is a file for `miou`. `options` are those of `evaluation.evaluate`. Raises the
-    classes of `errors`. Processes that torchrun started take a share of the images each, and all get the result.
+    best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `teacher_class` and
+    `student_class` ("module:Class") are for networks of the user's own classes. `teacher_key` is the name of the
+    teacher in a file that has several generators, or without a teacher that of `model`. `overrides` change the data's
+    settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in
+    its place. `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and `seed` are
+    those of `evaluation.evaluate`. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as
+    in `distill`. Raises the classes of `errors`. Processes that torchrun started take a share of the images each, and
+    all get the result.
     """
-    where = devices.choose(device)
-    with distributed.group(where):
-        on_event = distributed.told_by_writer(on_event)
-        networks, found = distributed.together(
+    where, changes = devices.choose(device), as_overrides(overrides)
+    options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
+    options |= {"features_weights": features_weights, "batch": batch, "seed": seed}
+    sources, classes = (source_of(model, "model"), source_of(teacher)), (teacher_class, student_class)
+    with distributed.group(where), named(*classes), for_now(data, on_event) as roots:
+        on_event = Once(distributed.told_by_writer(on_event))
+        networks, found, share = distributed.together(
             lambda: _opened(
-                model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, where, on_event
+                *(sources[0], roots, split, changes, sources[1], classes, teacher_key, teacher_norm),
+                *(segmenter, size, where, on_event),
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
             result = report.evaluate(**networks, device=where, on_event=on_event, **options)
+    result.information_share = share
     return _of_run(result, found)
 
 
 def _opened(
-    model, data, split, overrides, teacher, teacher_class, teacher_norm, segmenter, size, device, on_event: Event
-) -> tuple[dict, Networks]:
-    """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, and what the
-    run says of its networks."""
+    model, data, split, overrides, teacher, classes, key, teacher_norm, segmenter, size, device, on_event: Event
+) -> tuple[dict, Networks, float | None]:
+    """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, what the run
+    says of its networks, and its add-on's share of the student's gradient."""
     if is_series(model, "stages"):
         model = Series.read(model, "stages").last_done().path
         on_event({"event": "stage", "title": f"stage {model.name}, the last that is done"})
     folder = Path(model)
     plan = _recipe_of(folder, overrides)
+    teacher_class, student_class = classes
     settings = _settings(plan, overrides, data, size)
     if teacher is None and teacher_class is not None and (plan is None or plan.gan is not None):
         raise UsageError("--teacher-class needs --teacher, the file with its weights.")
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of test images.")
     found = look(folder) if plan is not None else Networks("student", None, None)
-    student = load(model, class_path=getattr(plan and plan.student, "class_path", None)).generator
+    own = student_class or getattr(plan and plan.student, "class_path", None)
+    opened = load(model, class_path=own, key=key if teacher is None and plan is None else None)
+    opened.tell(on_event)
+    student = opened.generator
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
-    original = _teacher(folder, plan, found.name, teacher, teacher_class, norm)
+    original = _teacher(folder, plan, found.name, teacher, teacher_class, key, norm, on_event)
     if found.best is not None and found.best.step != found.step:
-        best = load(found.best.path).generator
+        best = load(found.best.path, class_path=own).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
-    images = test_set(settings, split or "test")
+    images = test_set(settings, split or "test", on_event)
     on_event({"event": "data", "images": len(images.paths), "used": list(images.found.used)})
     if not data and FLAT in images.found.used:
         message = "these are the images that the run was trained on; give test images with --data."
@@ -89,7 +117,8 @@ def _opened(
 
     with devices.memory_errors("lower --batch or --size."):
         reads = segmenter_on(segmenter, device) if segmenter is not None else None
-    return {"student": student, "teacher": original, "images": images, "best": best, "segmenter": reads}, found
+    networks = {"student": student, "teacher": original, "images": images, "best": best, "segmenter": reads}
+    return networks, found, information_share(RunFolder(folder).metrics)
 
 
 def _of_run(result: Evaluation, found: Networks) -> Evaluation:
@@ -121,19 +150,28 @@ def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: 
     """The run's settings, or the defaults, with the user's. Raises RecipeError for settings that do not exist."""
     settings = (plan or recipe.defaults(overrides)).data
     roots = [data] if isinstance(data, str | Path) else data or settings.roots
-    return settings.but(roots=tuple(map(str, roots)), size=size or settings.size)
+    return settings.but(roots=tuple(map(names.stored, roots)), size=size or settings.size)
 
 
-def _teacher(folder: Path, plan, name: str, given, class_path: str | None, norm: str) -> Generator | None:
-    """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given."""
+def _teacher(
+    folder: Path, plan, name: str, given, class_path: str | None, key: str | None, norm: str, on_event: Event
+) -> Generator | None:
+    """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given; None
+    where that is gone, which is told."""
     if given is not None:
-        return load(given, class_path=class_path, norm=norm).generator
+        loaded = load(given, class_path=class_path, norm=norm, key=key)
+        loaded.tell(on_event)
+        return loaded.generator
     if plan is None or name == "teacher":
         return None
     if plan.gan is not None:
         return _learnt(load(folder / "teacher.safetensors").generator, norm)
-    source, class_path = plan.teacher.source, class_path or plan.teacher.class_path
-    return load(source, class_path=class_path, norm=norm).generator if source else None
+    if told := teacher_gone(plan):
+        on_event({"event": "warning", "message": f"{told}; metrics that need it are left out."})
+        return None
+    about = plan.teacher
+    more = {"class_path": class_path or about.class_path, "key": key or about.key}
+    return load(about.source, norm=norm, **more).generator if about.source else None
 
 
 def _learnt(generator: Generator, norm: str) -> Generator:
@@ -144,13 +182,23 @@ def _learnt(generator: Generator, norm: str) -> Generator:
 
 
 def real_statistics(
-    data: Path, out: Path, *, features: str, weights: Path | None, device: str, on_event: Event, **options
+    data: Path,
+    out: Path,
+    *,
+    features: str,
+    weights: Path | None,
+    device: str,
+    on_event: Event,
+    recursive: bool = False,
+    **options,
 ) -> dict:
-    """Write the .npz of a folder's statistics; returns what it holds. `options` are `size` and `batch`."""
+    """Write the .npz of a folder's statistics; returns what it holds. `recursive`: with
+    sub-folders. `options` are `size` and `batch`."""
     where = devices.choose(device)
+    paths = image_paths(data, recursive=recursive, on_event=on_event)
     name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
     extractor = load_extractor(name, weights)
     with devices.arithmetic("fp32"):
-        statistics = compute_statistics(data, extractor, device=where, on_event=on_event, **options)
+        statistics = compute_statistics(paths, extractor, device=where, on_event=on_event, **options)
     save_statistics(out, statistics)
     return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}

@@ -4,13 +4,15 @@ What the user gave is opened, and everything that can be known to be wrong is to
 written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor
 
 from vemcompress.commands import opening
 from vemcompress.commands.opening import Given
+from vemcompress.data.images import tell_notes
 from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN, Start, build_gan
@@ -20,7 +22,7 @@ from vemcompress.recipe.resolve import resolved, teacher_network
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
 from vemcompress.system.events import Event
-from vemcompress.weights.loading import Loaded, load, load_known
+from vemcompress.weights.loading import Loaded, load_known
 
 SAMPLES = 4  # images in a run's pictures
 
@@ -30,7 +32,8 @@ class Facts:
     """What was asked for, found to be possible.
 
     `plan` is resolved but for what is calibrated; `original` is the teacher to distil, or the generator that learns;
-    `student` the one that the user brings. `columns` begin a run's pictures, whose inputs are `inputs`.
+    `student` the one that the user brings. `columns` begin a run's pictures, whose inputs are `inputs`; files that
+    are no images are `unreadable`.
     """
 
     plan: Recipe
@@ -43,6 +46,7 @@ class Facts:
     held_out: ImageSet | None
     inputs: Tensor
     columns: dict[str, Tensor]
+    unreadable: Collection[Path] = ()
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -59,6 +63,8 @@ def read(command: str, given: Given, adapt: Callable[[Recipe], Recipe] = lambda 
     """All that can be known to be wrong before anything is computed or written, in the order recipe, teacher, data,
     output. `command` is "distill" or "teach"; `adapt` changes the recipe once it is read."""
     plan, run = opening.open_recipe(given.recipe, given.overrides, given.resume, command)
+    if run is not None and given.teacher in (None, plan.teacher.source):  # a pipeline gives its stages the same again
+        opening.check_teacher_there(plan)
     plan = opening.located(adapt(plan), given.teacher, given.data, given.on_event)
     return replace(gather(command, plan, given.on_event), run=run or opening.new_run(given.out))
 
@@ -70,20 +76,26 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     """
     opening.check_data(plan)
     wanted, source, begin = opening.second_domain(plan), plan.teacher.source, None
-    loaded = given or (source and load(source, class_path=plan.teacher.class_path, norm=plan.teacher.norm)) or None
+    loaded = given or (source and opening.load_teacher(plan, on_event)) or None
     if command == "distill" and (student := getattr(plan.student, "source", None)):
         begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
+        begin.tell(on_event)
     images = training_set(plan.data, second_domain=wanted, on_event=on_event)
-    on_event({"event": "data", "images": images.count, "used": list(images.found.used)})
+    for path, reason in (unreadable := images.unreadable()).items():
+        on_event({"event": "skipped", "path": str(path), "reason": reason})
+    tell_notes(on_event)
+    on_event({"event": "data", "images": images.readable(unreadable), "used": list(images.found.used)})
     learn_on, held_out = images.split_off()
     channels, count = images.channels(), learn_on.count
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
     original = next(iter(gan.generators().values())) if gan else loaded.generator
     plan = resolved(command, plan, original, count, gan=gan, loaded=loaded, student=begin)
+    if original.config is None:
+        original.check(plan.data.size)
     distributed.check_batch(plan.train.batch)
     inputs, targets = learn_on.spread(SAMPLES).views(original.channels, SAMPLES, on_event)
     columns = {"input": learn_on.picture(inputs)} | ({} if targets is None else {"ground truth": targets})
-    return Facts(plan, None, loaded, gan, original, begin, learn_on, held_out, inputs, columns)
+    return Facts(plan, None, loaded, gan, original, begin, learn_on, held_out, inputs, columns, frozenset(unreadable))
 
 
 def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> GAN:

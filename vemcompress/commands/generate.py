@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vemcompress.data.images import EXTENSIONS, ImageError, list_images, read_image, save_png
+from vemcompress.data.images import EXTENSIONS, ImageError, list_images, read_image, save_png, tell_notes
 from vemcompress.errors import InputError, MemoryExhausted, OutputError, UsageError
+from vemcompress.export.room import Room
 from vemcompress.export.session import open_onnx
+from vemcompress.weights.trust import named
 
 
 @dataclass
@@ -43,6 +45,8 @@ def generate(
     device: str = "cpu",
     size: int | tuple[int, int] | None = None,
     teacher_class: str | None = None,
+    teacher_key: str | None = None,
+    recursive: bool = False,
     on_event: Callable[[dict], None] | None = None,
 ) -> GenerateResult:
     """Run a photo, or every photo of a folder, through a model, and write PNG files of the photos' sizes.
@@ -50,10 +54,12 @@ def generate(
     `output` is a folder (created), or for one photo a .png file. `size` resizes first: a number is the shorter side,
     a pair height and width, in pixels. Photos of equal size that follow each other run together, up to `batch`.
     A model of one fixed size gets photos resized to it, and its pictures are resized back. A run that learnt to draw
-    from label maps is given label maps; a network of the user's own class needs `teacher_class`. Unreadable photos are
-    skipped and named in the result. No input file is overwritten.
+    from label maps is given label maps; a network of the user's own class needs `teacher_class`, and `teacher_key` is
+    the name of the generator in a file that has several. `recursive`: photos in sub-folders too, whose pictures go into
+    equal ones. Unreadable photos are skipped and named in the result. No input file is overwritten.
 
-    Raises InputError (4: model or photos unreadable, none left), UsageError (2), OutputError (9), MemoryExhausted (6).
+    Raises InputError (4: model or photos unreadable, none left), UsageError (2), OutputError (9), MemoryExhausted (6: a
+    photo that memory cannot hold is not begun).
     """
     tell = on_event or (lambda event: None)
     _check_numbers(batch, size)
@@ -63,13 +69,19 @@ def generate(
         from vemcompress.export.torch_model import open_torch  # torch takes seconds, and a device may not have it
 
         labels = _labels_of(Path(model_path))
-        model = open_torch(model_path, device=device, labels=labels, class_path=teacher_class)
-    plan = _plan(Path(input), Path(output))
+        with named(teacher_class):
+            model = open_torch(
+                model_path, device=device, labels=labels, class_path=teacher_class, key=teacher_key, on_event=tell
+            )
+    plan = _plan(Path(input), Path(output), recursive, tell)
     result = GenerateResult(assumed=model.assumed)
     if model.assumed:
         tell({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
     try:
-        for group in _groups(_photos(plan, size, model, result, tell), batch):
+        room = _room_in(model, device)
+        for group in _groups(_photos(plan, size, model, room, result, tell), batch):
+            tell_notes(tell)
+            room.check(str(input), *group[0][1].shape[:2], len(group), "use a smaller --batch, or --size")
             start = time.perf_counter()
             pictures = _apply(model, np.stack([photo for _, photo in group]))
             result.seconds += time.perf_counter() - start
@@ -103,7 +115,7 @@ def _labels_of(run: Path):
 Named = tuple[Path, np.ndarray]
 
 
-def _photos(plan: list[tuple[Path, Path]], size, model, result: GenerateResult, tell) -> Iterator[Named]:
+def _photos(plan: list[tuple[Path, Path]], size, model, room: Room, result: GenerateResult, tell) -> Iterator[Named]:
     """Each readable photo, resized, in the model's colours, with its target; the others are put down as skipped."""
     labels = getattr(model, "labels", None)
     for source, target in plan:
@@ -113,10 +125,18 @@ def _photos(plan: list[tuple[Path, Path]], size, model, result: GenerateResult, 
             result.skipped[source] = error.reason
             tell({"event": "skipped", "path": str(source), "reason": error.reason})
             continue
+        room.check(str(source), *_target(photo.shape[:2], size))
         if labels is None:
             yield target, _colours(_resized(photo, size), model.channels)
         else:
             yield target, _resized(photo, size, Image.Resampling.NEAREST)[:, :, None]
+
+
+def _room_in(model, device: str) -> Room:
+    def run(side: int) -> None:
+        model(np.zeros((1, side, side, model.channels), np.uint8))
+
+    return Room(run, on_cpu=device.startswith("cpu") and model.fixed_size is None)
 
 
 def _groups(photos: Iterator[Named], batch: int) -> Iterator[list[Named]]:
@@ -138,7 +158,7 @@ def _check_numbers(batch: int, size: int | tuple[int, int] | None) -> None:
         raise UsageError(f"size {size}: give a number of pixels of at least 1.")
 
 
-def _plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
+def _plan(source: Path, output: Path, recursive: bool, tell) -> list[tuple[Path, Path]]:
     """Each photo with the file it becomes; every check that needs no pixel."""
     try:
         if not source.exists():
@@ -147,10 +167,10 @@ def _plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
         raise InputError(f"{source}: cannot be read ({error.strerror}); check its permissions.") from error
     to_file = output.suffix.lower() in EXTENSIONS and not _is_folder(output)
     if source.is_dir():
-        photos, folder = list_images(source), output
+        photos, folder = list_images(source, recursive=recursive, on_event=tell), output
         if to_file:
             raise UsageError(f"{output}: looks like a file, but {source} is a folder; give a folder for the pictures.")
-        plan = list(zip(photos, (folder / name for name in _names(photos)), strict=True))
+        plan = [(photo, folder / name) for photo, name in zip(photos, _named(source, photos), strict=True)]
     else:
         if to_file and output.suffix.lower() != ".png":
             raise UsageError(f"{output}: pictures are written as PNG; give a name ending in .png, or a folder.")
@@ -187,6 +207,17 @@ def _check_writable(folder: Path) -> None:
         raise OutputError(f"{folder}: no permission to write there; choose another place.")
 
 
+def _named(source: Path, photos: list[Path]) -> list[Path]:
+    """The pictures' names, with the folders that the photos lie in below the source."""
+    inside: dict[Path, list[Path]] = {}
+    for photo in photos:
+        inside.setdefault(photo.parent, []).append(photo)
+    named = {}
+    for parent, some in inside.items():
+        named |= {p: parent.relative_to(source) / name for p, name in zip(some, _names(some), strict=True)}
+    return [named[photo] for photo in photos]
+
+
 def _names(photos: list[Path]) -> list[str]:
     """a.jpg becomes a.png; where that is not alone (a.jpg and a.png, on any file system), a.jpg.png, a.jpg.2.png ..."""
     stems = [photo.stem.casefold() for photo in photos]
@@ -205,15 +236,18 @@ def _names(photos: list[Path]) -> list[str]:
 
 
 def _resized(photo: np.ndarray, size: int | tuple[int, int] | None, how=Image.Resampling.BICUBIC) -> np.ndarray:
-    if size is None:
-        return photo
-    height, width = photo.shape[:2]
-    if isinstance(size, int):
-        scale = size / min(height, width)
-        size = max(1, round(height * scale)), max(1, round(width * scale))
-    if size == (height, width):
+    size = _target(photo.shape[:2], size)
+    if size == photo.shape[:2]:
         return photo
     return np.array(Image.fromarray(photo).resize((size[1], size[0]), how))
+
+
+def _target(shape: tuple[int, int], size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width that a photo of this shape is resized to."""
+    if not isinstance(size, int):
+        return size or shape
+    scale = size / min(shape)
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def _colours(photo: np.ndarray, channels: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from vemcompress.weights.traced import macs_by_hooks
 def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
     """Family, config, parameters, MACs for one image of `height` x `width`, input and taps: `inspect --json`.
 
-    Raises UsageError (2) for a size that the network cannot take.
+    Raises UsageError (2) for a size that the network cannot take, InputError (4) where a class fails on it.
     """
     generator = loaded.generator
     check_size(loaded, height, width)
@@ -28,6 +28,7 @@ def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
         "sha256": loaded.sha256,
         "origin": loaded.origin,
         "norm": loaded.norm,
+        **({"key": loaded.key, "others": list(loaded.others)} if loaded.key else {}),
     }
 
 
@@ -44,10 +45,12 @@ def cost_of(generator: Generator, height: int, width: int) -> Cost:
 
 
 def check_size(loaded: Loaded, height: int, width: int) -> None:
-    """Raises UsageError (2) for a size that the network cannot take."""
+    """Raises UsageError (2) for a size that the network cannot take, and InputError (4) where a class fails on it."""
     multiple, least = loaded.generator.multiple, loaded.generator.min_size
     if min(height, width) < least or height % multiple or width % multiple:
         raise UsageError(
             f"{loaded.source}: cannot take {height} x {width}: height and width must be multiples of {multiple}, "
             f"and at least {least}"
         )
+    if loaded.generator.config is None:
+        loaded.generator.check(height)

@@ -4,7 +4,6 @@ recipe -> facts -> resolved recipe (`facts`) -> parts -> learner (`parts`) -> lo
 that trains goes this way once, from the left to the right.
 """
 
-import json
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,12 +24,13 @@ from vemcompress.commands.opening import Given
 from vemcompress.commands.quality import quality
 from vemcompress.data.images import save_png
 from vemcompress.networks.base import Generator
-from vemcompress.runs.best import Picker
+from vemcompress.runs.best import Picker, checked
 from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.log import damage, last
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import distributed
-from vemcompress.system.events import Event
-from vemcompress.system.files import write_atomically
+from vemcompress.system.events import Event, Once
+from vemcompress.system.files import is_count, read_json
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
 from vemcompress.weights.folder import Made
@@ -93,7 +93,7 @@ def trained(
     distributed.by_writer(run.create)
     with distributed.held_by_writer(run.locked):
         if command == "distill" and not resumed:  # from here on the run can be resumed
-            distributed.by_writer(lambda: write_atomically(run.recipe, plan.toml().encode()))
+            distributed.by_writer(lambda: run.write_recipe(plan.toml()))
         stream = facts.images.stream(
             facts.original.channels, train.batch, train.seed, on_event, device, train.teacher_cache
         )
@@ -114,14 +114,17 @@ def trained(
             limit=given.limit,
         )
         if resumed:
-            distributed.together(lambda: opening.check_same_teacher(run, facts.loaded))
+            distributed.together(lambda: opening.check_same_teacher(run, facts.loaded, on_event))
+            for found in distributed.from_writer(lambda: [damage(log) for log in (run.metrics, run.timing)]):
+                if found:
+                    on_event({"event": "warning", "message": found})
         continued = trainer.restore() if resumed else False
         surroundings = environment(device, **networks) | {"diverged": trainer.health.found}
         picture = run.samples / ("data.png" if facts.gan else "teacher.png")
 
         def write_down() -> None:
             if trainer.step < train.steps:
-                write_atomically(run.recipe, plan.toml().encode())
+                run.write_recipe(plan.toml())
             run.write_json(run.environment, surroundings)
             Made(command, next(iter(learner.artifacts()))).write(run.path)
             columns = facts.columns | (made or {})
@@ -147,8 +150,8 @@ def _told(facts: Facts, device: torch.device) -> dict:
     train = facts.plan.train
     return {
         "recipe": facts.plan.name,
-        "images": facts.images.count,
-        "held_out": len(facts.held_out.paths) if facts.held_out else 0,
+        "images": facts.images.readable(facts.unreadable),
+        "held_out": facts.held_out.readable(facts.unreadable) if facts.held_out else 0,
         "size": facts.plan.data.size,
         "batch": train.batch,
         "steps": train.steps,
@@ -164,7 +167,7 @@ def _outcome(trainer: Trainer, on_event: Event) -> dict:
         "steps": trainer.step,
         "losses": trainer.losses,
         "seconds_per_step": trainer.seconds_per_step,
-        "skipped_images": len(_union_of_skipped(trainer.stream.skipped, on_event)),
+        "skipped_images": len(_union_of_skipped(trainer.stream.skipped, Once.of(on_event))),
         "best": trainer.best.state,
         "stopped": trainer.stopped,
         "total_steps": trainer.settings.steps,
@@ -180,10 +183,10 @@ def known(
         return None
     plan, _ = opening.open_recipe(run.recipe, overrides, run.path, command)
     try:
-        made, best = json.loads(run.environment.read_text()), run.best / "best.json"
+        made, best = read_json(run.environment), run.best / "best.json"
         steps, losses = last_logged(run)
         told = {"run": str(run.path), "steps": steps, "losses": losses, "seconds_per_step": None, "skipped_images": 0}
-        told |= {"best": json.loads(best.read_text()) if best.is_file() else None, "total_steps": plan.train.steps}
+        told |= {"best": checked(read_json(best)) if best.is_file() else None, "total_steps": plan.train.steps}
         quality, diverged = made.get("quality"), made.get("diverged", {})  # the first release said neither
         told |= {
             "quality": quality
@@ -196,17 +199,27 @@ def known(
         return None  # resuming it says what is wrong, or writes them anew
 
 
+def parameters_of(made: dict, name: str) -> int:
+    """How many a network has by environment.json. Raises KeyError and TypeError where that does not tell."""
+    found = made[name]["parameters"]
+    if not is_count(found) or not found:
+        raise TypeError(f"{name} has {found!r:.40} parameters")
+    return found
+
+
 def last_logged(run: RunFolder) -> tuple[int, dict[str, float]]:
-    """The last step, which is always logged, and its losses."""
-    values = json.loads(run.metrics.read_text().splitlines()[-1])
-    return values["step"], {name: value for name, value in values.items() if name not in ("step", "lr")}
+    """The last step, which is always logged, and its losses; 0 and none where the log tells none."""
+    step, values = last(run.metrics)
+    return step, {name: value for name, value in values.items() if name != "lr"}
 
 
-def _union_of_skipped(skipped: dict[Path, str], on_event: Event) -> dict[Path, str]:
-    """The images that any rank could not read, with the reasons; those of other ranks are told here."""
-    found = {path: reason for part in distributed.collected(skipped) for path, reason in part.items()}
-    for path in found.keys() - skipped.keys():
-        on_event({"event": "skipped", "path": str(path), "reason": found[path]})
+def _union_of_skipped(skipped: dict[Path, str], on_event: Once) -> dict[str, str]:
+    """The images that any rank could not read, wherever in the run, with the reasons; those of other ranks are told
+    here."""
+    mine = on_event.skipped | {str(path): reason for path, reason in skipped.items()}
+    found = {path: reason for part in distributed.collected(mine) for path, reason in part.items()}
+    for path in found:
+        on_event({"event": "skipped", "path": path, "reason": found[path]})
     return found
 
 

@@ -1,27 +1,34 @@
 """What the user gave, opened: the recipe, the teacher, the images and the run folder of a command that makes a run."""
 
-import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
 from vemcompress.data.pairs import Pairs, find_pairs
+from vemcompress.data.settings import MAX_ROOTS
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.gans import GANS, started_by
 from vemcompress.recipe import Recipe
 from vemcompress.recipe.stages import TABLES
+from vemcompress.recipe.toml import BYTES
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
-from vemcompress.system import devices, distributed
+from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
+from vemcompress.system.files import read_json, sha256_file
 from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
-from vemcompress.weights.loading import Loaded
+from vemcompress.weights.hub import is_hub
+from vemcompress.weights.loading import Loaded, load, weights_of
+from vemcompress.weights.modules import PREFIX, is_module
+from vemcompress.weights.trust import named
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
 # student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
@@ -41,8 +48,8 @@ _MOVABLE = {
 class Given:
     """What the user gave to a command that trains, as the arguments of `distill` say."""
 
-    teacher: str | Path | None = None
-    data: str | Path | Sequence[str | Path] = ()
+    teacher: str | None = None
+    data: Any = ()  # paths; images until `given_images.kept` has written them
     out: str | Path | None = None
     recipe: str | Path | Recipe = ""
     overrides: Sequence[str] = ()
@@ -51,14 +58,21 @@ class Given:
     limit: Limit | None = None
     on_event: Event = silent
 
+    def __post_init__(self):
+        for name in ("out", "resume", "recipe"):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str | os.PathLike | Recipe)):
+                raise UsageError(f"{name}: is a {type(value).__name__}; give a name or a path.")
+
     @property
     def where(self) -> torch.device:
         return devices.choose(self.device)
 
     @contextmanager
     def shared(self) -> Iterator["Given"]:
-        """While inside, the processes that torchrun started work together, and the writer alone hears of events."""
-        with distributed.group(self.where):
+        """While inside, the processes that torchrun started work together, the writer alone hears of events, and the
+        user's classes may run that the overrides name."""
+        with distributed.group(self.where), named(*recipes.classes_named(self.overrides)):
             yield replace(self, on_event=distributed.told_by_writer(self.on_event))
 
 
@@ -105,9 +119,12 @@ def located(
     start = {name: _absolute(path) for name, path in start.items()}
     plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
-        plan = _as_taught(plan, Path(source), data, on_event)
-    roots = [data] if isinstance(data, str | Path) else data or plan.data.roots
-    return plan.but(data=plan.data.but(roots=tuple(map(_absolute, roots))))
+        plan = _as_taught(plan, Path(names.found(source)), data, on_event)
+    roots = [data] if isinstance(data, str | os.PathLike) else data or plan.data.roots
+    roots = tuple(map(_absolute, roots))
+    if len(roots) > MAX_ROOTS or sum(map(len, roots)) > BYTES // 2:
+        raise UsageError(f"data: {len(roots):,} names are more than a recipe holds; give the folders that they are in.")
+    return plan.but(data=plan.data.but(roots=roots))
 
 
 def located_stages(plan: Recipe) -> Recipe:
@@ -137,7 +154,7 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
         return plan
     if data and taught.data.kind == "paired" and not _look_like_pairs(data, plan.data.split):
         return plan
-    keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots")
+    keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots", "recursive")
     found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
     silent = {"roots"} if taught.data.kind == "labels" else {"roots", "label_input"}
     told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k not in silent)
@@ -157,7 +174,7 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
 
     Of a run with a student that one is loaded, and the run's teachers and discriminators are no part of it.
     """
-    folder = Path(source)
+    folder = Path(names.found(source))
     found = made(folder) if (folder / "recipe.toml").is_file() else None
     if plan.gan is None or found is None or found.gives != "teacher":
         return dict(plan.teacher.start)
@@ -185,6 +202,14 @@ def second_domain(plan: Recipe) -> bool:
     return plan.gan is not None or ALGORITHMS[plan.algorithm.name].wants_real(plan.algorithm)
 
 
+def load_teacher(plan: Recipe, on_event: Event = silent) -> Loaded:
+    """The network of `teacher.source`. Raises what `load` raises."""
+    about = plan.teacher
+    loaded = load(about.source, class_path=about.class_path, norm=about.norm, key=about.key)
+    loaded.tell(on_event)
+    return loaded
+
+
 def new_run(out: str | Path | None) -> RunFolder:
     """Raises UsageError where there is none, or something is there already."""
     if out is None:
@@ -194,21 +219,59 @@ def new_run(out: str | Path | None) -> RunFolder:
     return run
 
 
-def check_same_teacher(run: RunFolder, loaded: Loaded | None) -> None:
+def teacher_gone(plan: Recipe) -> str | None:
+    """That the run's teacher is not where it was, as a sentence; None where it is there."""
+    source = plan.teacher.source
+    if source is None or is_hub(source) or is_module(source) or Path(names.found(source)).exists():
+        return None
+    return f"{source}: the run's teacher is gone; give it with --teacher"
+
+
+def check_teacher_there(plan: Recipe) -> None:
+    """Raises InputError where a run's teacher has been moved or removed."""
+    if told := teacher_gone(plan):
+        raise InputError(f"{told}, which must be the same file.")
+
+
+def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = silent) -> None:
     """Raises InputError where a resumed run gets another teacher than it began with."""
     try:
-        before = str(json.loads(run.environment.read_text())["teacher"].get("sha256", ""))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        before = str(read_json(run.environment)["teacher"].get("sha256", ""))
+    except FileNotFoundError:
         return  # the run was stopped before it had written its environment
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        told = f"{run.environment}: cannot be understood ({error!s:.80}), and is written anew."
+        on_event({"event": "warning", "message": told})
+        return
     if loaded is not None and before != loaded.sha256:
-        raise InputError(
-            f"{loaded.source}: is not the teacher that {run.path} began with (SHA-256 {loaded.sha256[:12]}, then "
-            f"{before[:12]}); put that file back, or start a new run."
-        )
+        raise _another_teacher(loaded.source, run, loaded.sha256, before)
+
+
+def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) -> None:
+    """Raises InputError where a run that began with the teacher of `source` would be joined by runs with another, the
+    file `teacher`."""
+    if teacher is None or is_hub(str(teacher)) or not Path(teacher).exists():
+        return  # who needs it says that it is not there
+    try:
+        before = read_json(run.environment)["teacher"]
+        known = before["sha256"] if before["source"] == source else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # its own resume says what is wrong with it
+    if known is not None and (found := sha256_file(weights_of(Path(teacher)))) != known:
+        raise _another_teacher(teacher, run, found, str(known))
+
+
+def _another_teacher(source: str | Path, run: RunFolder, found: str, before: str) -> InputError:
+    return InputError(
+        f"{source}: is not the teacher that {run.path} began with (SHA-256 {found[:12]}, then {before[:12]}); put that "
+        "file back, or start a new run."
+    )
 
 
 def _absolute(path: str | Path) -> str:
-    return str(path) if str(path).startswith("hf://") else str(Path(path).resolve())
+    if str(path).startswith(("hf://", PREFIX)):
+        return str(path)
+    return names.stored(Path(names.found(path)).resolve())
 
 
 def _check_command(run: RunFolder, command: str) -> None:

@@ -101,13 +101,15 @@ def _strategy(plan: Recipe, original: Generator, gan: GAN | None, judge: Picker 
     return Phased(gan, deepcopy(original), phases, judge)
 
 
-def judge_of_teachers(facts: Facts, features: FeatureNetwork | None, device: torch.device) -> Picker | None:
+def judge_of_teachers(
+    facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event
+) -> Picker | None:
     """What picks the teacher that the student learns from, where the two learn in turn."""
     algorithm = facts.plan.algorithm
     if facts.gan is None or algorithm.online != "phases" or algorithm.best_teacher == "latest":
         return None
     try:
-        judge = picker(facts, features, device, by=algorithm.best_teacher)
+        judge = picker(facts, features, device, on_event, by=algorithm.best_teacher)
     except NetworkError as error:
         raise NetworkError(f"{error} Or set algorithm.best_teacher to frechet or latest.") from error
     if judge is None:
@@ -118,7 +120,9 @@ def judge_of_teachers(facts: Facts, features: FeatureNetwork | None, device: tor
     return judge
 
 
-def picker(facts: Facts, features: FeatureNetwork | None, device: torch.device, by: str | None = None) -> Picker | None:
+def picker(
+    facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event, by: str | None = None
+) -> Picker | None:
     """What scores a network on the held-out images, or the test images where the recipe says so.
 
     None where the recipe does not want it, or leaves it open and nothing was held out. Raises RecipeError where it
@@ -127,7 +131,7 @@ def picker(facts: Facts, features: FeatureNetwork | None, device: torch.device, 
     plan, teacher = facts.plan, None if facts.gan else facts.original
     named = by is None and plan.train.best_by not in ("auto", "none")
     by = by or plan.train.best_by
-    images = test_set(plan.data) if plan.train.best_on == "test" else facts.held_out
+    images = test_set(plan.data, on_event=on_event) if plan.train.best_on == "test" else facts.held_out
     if by == "auto":
         by = "ssim_teacher" if teacher else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
         if by == "frechet" and features is None:
@@ -153,4 +157,5 @@ def picker(facts: Facts, features: FeatureNetwork | None, device: torch.device, 
         segmenter=segmenter,
         inception=plan.train.inception,
         on=plan.train.best_on,
+        on_event=on_event,
     )

@@ -19,7 +19,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
 from vemcompress.system import distributed
 from vemcompress.system.events import silent
-from vemcompress.system.files import write_atomically
+from vemcompress.system.files import LARGE, read_bytes, write_atomically
 
 StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult | search.SearchResult
 
@@ -42,7 +42,8 @@ class Pipeline:
         plan = recipes.of_stage(self.plan, stage)
         teacher, student = self._product(stage.teacher), self._product(stage.student)
         if teacher is not None:
-            plan = plan.but(teacher=plan.teacher.but(source=teacher))
+            key = plan.teacher.key if stage.teacher in self.folder.skipped else None  # of the user's own file alone
+            plan = plan.but(teacher=plan.teacher.but(source=teacher, key=key))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
             plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))
@@ -117,8 +118,16 @@ class Pipeline:
         """Make a stage's student the pipeline's."""
         if GIVES[self.stages[name].do] != "student":
             return
-        content = self.folder.run(name).student.read_bytes()
-        if not self.student.is_file() or self.student.read_bytes() != content:
+        made = self.folder.run(name).student
+        try:
+            content = read_bytes(made, LARGE)
+            same = self.student.is_file() and read_bytes(self.student, LARGE) == content
+        except OSError as error:
+            raise InputError(
+                f"{made}: cannot be read ({error.strerror or error}), but stage {name} is done; go on with "
+                f"--resume {made.parent} to have it written again."
+            ) from error
+        if not same:
             write_atomically(self.student, content)
 
     def check(self, teacher: Generator | None) -> None:

@@ -19,11 +19,13 @@ from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import check_target, output_error, write_atomically
+from vemcompress.system.files import check_target, is_count, output_error, read_json, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, load_known, weights_of
+from vemcompress.weights.modules import Model, source_of
+from vemcompress.weights.trust import named
 
 CONVENTIONS = tuple(Cost().macs())
 
@@ -45,7 +47,7 @@ class PruneResult(line.Reported):
 
 
 def prune(
-    model: str | Path,
+    model: Model,
     *,
     target_macs: int,
     out: str | Path,
@@ -55,13 +57,15 @@ def prune(
     seed: int = 0,
     least: int | None = None,
     teacher_class: str | None = None,
+    teacher_key: str | None = None,
     on_event: Event = silent,
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels.
 
-    `model` is a weight file, a run folder or `hf://...`. MACs are counted by `convention` ("true", "paper" or
-    "paper_norm"). `seed` is that of "random"; `least` the channels that each group keeps outside residual blocks, the
-    method's own where it is None. A network of `teacher_class` needs the class again when the file is loaded.
+    `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
+    `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random"; `least` the channels that each group
+    keeps outside residual blocks, the method's own where it is None. A network of `teacher_class` needs the class
+    again when the file is loaded; `teacher_key` is the name of the generator in a file that has several.
 
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
@@ -69,15 +73,27 @@ def prune(
     pruner = _pruner(method, seed, least)
     if convention not in CONVENTIONS:
         raise UsageError(f"MACs are counted as {', '.join(CONVENTIONS)}; not as {convention!r}.")
-    loaded = load(model, class_path=teacher_class)
+    source = source_of(model, "model")
+    if source is None:
+        raise UsageError("no model: give a file, a run folder, hf://user/repo or a network.")
+    with named(teacher_class):
+        loaded = load(source, class_path=teacher_class, key=teacher_key)
+    loaded.tell(on_event)
+    check_prunable(loaded)
     check_size(loaded, size, size)
     check_target(out, "small.safetensors")
-    if not is_hub(str(model)) and Path(out).resolve() == weights_of(Path(model)).resolve():
+    if not is_hub(source) and Path(out).resolve() == weights_of(Path(source)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
     result, content = _pruned(loaded, pruner, int(target_macs), out, size, convention)
     write_atomically(out, content)
     on_event({"event": "pruned", "path": str(out)})
     return result
+
+
+def check_prunable(loaded: Loaded) -> None:
+    """Raises UsageError for a module of the user's own class: its smaller form could not be opened from a file."""
+    if loaded.origin == "module" and loaded.generator.config is None:
+        raise UsageError("an nn.Module of your own class cannot be pruned; give its file, and teacher_class.")
 
 
 def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
@@ -91,7 +107,8 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
         loaded = load_known(given, plan.student.sha256, "student", class_path=plan.student.class_path)
         plan = plan.but(student=plan.student.but(sha256=loaded.sha256))
     else:
-        loaded = load(teacher.source, class_path=teacher.class_path, norm=teacher.norm)
+        loaded = load(teacher.source, class_path=teacher.class_path, norm=teacher.norm, key=teacher.key)
+        plan = plan.but(teacher=teacher.but(key=loaded.key or None))
         opening.check_same_teacher(run, loaded)
         if loaded.generator.config is None:  # the pruned file is of the user's class too
             plan = recipes.changed(plan, "student", lambda _: AutoStudent(class_path=teacher.class_path))
@@ -112,7 +129,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     except OSError as error:
         raise output_error(run.path, error) from error
     with run.locked():
-        write_atomically(run.recipe, plan.toml().encode())
+        run.write_recipe(plan.toml())
         write_atomically(run.student, content)
         networks = {"teacher": loaded.provenance() | result.before, "student": result.after}
         made = line.environment(torch.device("cpu"), **networks, pruned=result.as_dict())
@@ -123,6 +140,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
 
 def prune_again(run: RunFolder, overrides: Sequence[str] = ()) -> PruneResult:
     """Go on with a folder of `prune_run`: what is done stays so. Raises UsageError for another recipe then."""
+    run.check_existing()
     before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
     found = known(run)
     if found is not None and plan != before:
@@ -133,8 +151,13 @@ def prune_again(run: RunFolder, overrides: Sequence[str] = ()) -> PruneResult:
 def known(run: RunFolder) -> PruneResult | None:
     """The result of a run that has been pruned; None where it is not done."""
     try:
-        found = json.loads(run.environment.read_text())["pruned"]
-        widths = {name: tuple(counts) for name, counts in found.pop("widths").items()}
+        found = read_json(run.environment)["pruned"]
+        widths = {name: (int(kept), int(size)) for name, (kept, size) in found.pop("widths").items()}
+        sides, convention = ("before", "after"), found["convention"]
+        numbers = [found["target"], *(found[side]["macs"][convention] for side in sides)]
+        numbers += [line.parameters_of(found, side) for side in sides]
+        if not all(map(is_count, numbers)):
+            raise TypeError("counts that are no numbers")
         return PruneResult(**found | {"out": str(run.student)}, widths=widths) if run.student.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

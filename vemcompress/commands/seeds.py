@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Unpack
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import opening
@@ -11,6 +12,7 @@ from vemcompress.commands.distill import PipelineResult, check_resume, distilled
 from vemcompress.commands.distill import known as known_pipeline
 from vemcompress.commands.distilling import DistillResult, known
 from vemcompress.commands.evaluate import evaluate
+from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
 from vemcompress.commands.series import run_all
@@ -21,7 +23,9 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
+from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
 from vemcompress.training.pace import Limit
+from vemcompress.weights.modules import Model, source_of
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,17 @@ class SeedsResult(Reported):
 
 def distill_seeds(
     seeds: Sequence[int] | None = None,
-    teacher: str | Path | None = None,
+    teacher: Model | None = None,
     *,
-    data: str | Path | Sequence[str | Path] = (),
+    data: Data = (),
     out: str | Path | None = None,
     recipe: str | Path = "omgd",
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
     on_event: Event = silent,
+    **keys: Unpack[DistillKeys],
 ) -> SeedsResult:
     """`distill` with train.seed set to each of `seeds`, in `out`/seed-N; or go on with such a folder `resume`.
 
@@ -84,14 +89,15 @@ def distill_seeds(
     these `overrides`), resumes those that have begun and makes those that are missing. `max_hours` is for all of them
     together. Raises the classes of `errors`; runs that are done stay.
     """
-    given = Given(teacher, data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    overrides = as_overrides(overrides, keys, DistillKeys)
+    given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
     if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
         raise UsageError("train.seed is each run's own among several seeds; leave --seed and --set train.seed away.")
     if resume is not None and seeds is not None:
         raise UsageError("--resume takes the seeds from its folder; leave --seeds away.")
-    with given.shared() as given:
+    with given.shared() as given, kept(given) as given:
         folder, first = distributed.together(
-            lambda: _old(resume, overrides) if resume is not None else _new(seeds, out, recipe, overrides)
+            lambda: _old(resume, overrides, teacher) if resume is not None else _new(seeds, out, recipe, overrides)
         )
         given = replace(given, recipe=first)
 
@@ -130,9 +136,10 @@ def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> 
     return folder, recipe
 
 
-def _old(path: str | Path, overrides: Sequence[str]) -> tuple[Series, Path]:
-    """The folder, and the recipe for runs that are missing."""
+def _old(path: str | Path, overrides: Sequence[str], teacher: str | Path | None) -> tuple[Series, Path]:
+    """The folder, and the recipe for runs that are missing; `teacher` is the file where it has moved."""
     folder = Series.read(path, "seeds")
+    folder.check_existing()
     begun = folder.begun()
     if not begun:
         raise InputError(f"{path}: none of its runs has begun; start them anew, with --seeds and --out {path}.")
@@ -140,7 +147,8 @@ def _old(path: str | Path, overrides: Sequence[str]) -> tuple[Series, Path]:
         if is_series(run.path, "stages"):
             check_resume(run.path, overrides)
         else:
-            opening.open_recipe(run.recipe, overrides, run.path)
+            plan, _ = opening.open_recipe(run.recipe, overrides, run.path)
+            opening.check_moved(run, teacher, plan.teacher.source)
     return folder, begun[0].recipe
 
 
@@ -176,7 +184,7 @@ class SeedsEvaluation(Reported):
     real: dict[str, Spread]
 
 
-def evaluate_seeds(folder: str | Path, **options) -> SeedsEvaluation:
+def evaluate_seeds(folder: str | Path, **options: Any) -> SeedsEvaluation:
     """`evaluate` with the same `options` of every run in a folder that `distill_seeds` made.
 
     Raises InputError where a run is missing or not at its end, and the classes of `errors`.

@@ -1,19 +1,23 @@
 """From paired images, or two domains of them, to a teacher that `distill` takes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
 from vemcompress.commands import line, parts
 from vemcompress.commands.facts import Facts, read
+from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.opening import Given
 from vemcompress.errors import RecipeError
 from vemcompress.networks.base import count_parameters
 from vemcompress.recipe import Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed
-from vemcompress.system.events import Event, silent
+from vemcompress.system.events import Event, Once, silent
+from vemcompress.system.keys import Overrides, TeachKeys, as_overrides
 from vemcompress.training.pace import Limit
+from vemcompress.weights.modules import Model, source_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +31,33 @@ class TeachResult(line.RunResult):
 
 def teach(
     *,
-    data: str | Path | Sequence[str | Path] = (),
+    data: Data = (),
     out: str | Path | None = None,
     recipe: str | Path | Recipe = "pix2pix",
-    teacher: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    teacher: Model | None = None,
+    overrides: Overrides = (),
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
     on_event: Event = silent,
+    **keys: Unpack[TeachKeys],
 ) -> TeachResult:
     """Train a teacher by the recipe's [gan], in the new run folder `out`; or go on with the run `resume`.
 
     It starts from the weights of `teacher` where they are given. The run holds `teacher.safetensors`, the
-    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `max_hours` and ranks
-    are as in `distill`.
+    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `overrides`, `max_hours` and ranks
+    are as in `distill`; `keys` are those of `TeachKeys`.
     """
-    given = Given(teacher, data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
-    with given.shared() as given:
+    overrides = as_overrides(overrides, keys, TeachKeys)
+    given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    with given.shared() as given, kept(given) as given:
         return teach_run(given)
 
 
 def teach_run(given: Given) -> TeachResult:
     """`teach`, among processes that work together already."""
     given.limit.begin()
+    given = replace(given, on_event=Once(given.on_event))
     facts = distributed.together(lambda: read("teach", given, adapt=lambda plan: _alone(plan, given.on_event)))
     with devices.memory_errors(facts.advice):
         return _run(facts, given)
@@ -62,14 +69,14 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
     def result(told: dict, made: dict) -> TeachResult:
         files = {path.stem: str(path) for path in sorted(run.path.glob("*.safetensors"))}
         teacher = files.pop("teacher")
-        return TeachResult(teacher=teacher, others=files, parameters=made["teacher"]["parameters"], **told)
+        return TeachResult(teacher=teacher, others=files, parameters=line.parameters_of(made, "teacher"), **told)
 
     return line.known(run, overrides, "teach", result)
 
 
 def _run(facts: Facts, given: Given) -> TeachResult:
     with distributed.alike():
-        pick = parts.picker(facts, None, given.where)
+        pick = parts.picker(facts, None, given.where, given.on_event)
     plan, gan = facts.plan, facts.gan
     networks = {name: line.described(g, plan.data.size) for name, g in gan.generators().items()}
     described = {"teacher": facts.provenance | next(iter(networks.values())), "networks": networks}

@@ -4,8 +4,10 @@ import sys
 
 from vemcompress.console.scores import Scores
 from vemcompress.console.talk import Talk
+from vemcompress.console.words import printable
 from vemcompress.errors import RankLost, VemError
 from vemcompress.system import launch
+from vemcompress.system.memory import is_exhausted
 
 
 class Console(Talk, Scores):
@@ -22,6 +24,10 @@ def explain(error: BaseException) -> int:
         message, code = str(error), error.exit_code
     elif isinstance(error, KeyboardInterrupt):
         message, code = "interrupted.", 130
+    elif is_exhausted(error):
+        message, code = "out of memory: close other programs, or ask for smaller images, batches or networks.", 6
+    elif "torchvision::" in str(error):  # raised while torchvision is imported
+        message, code = "torch and torchvision are of two builds: install both from one place, as the README says.", 1
     else:
         message, code = f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1
     if isinstance(error, BrokenPipeError):
@@ -31,5 +37,5 @@ def explain(error: BaseException) -> int:
     if rank and getattr(error, "shared", False):
         return code
     whose = f"rank {rank}: " if rank or isinstance(error, RankLost) else ""
-    print(f"error: {whose}{' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {whose}{printable(' '.join(message.split()))}", file=sys.stderr)
     return code

@@ -8,8 +8,19 @@ from rich.console import Console as Rich
 from rich.table import Table
 from rich.text import Text
 
-from vemcompress.console.words import giga, millions, plain, short, steps_of, stopped, times_fewer, which_images
-from vemcompress.system import launch
+from vemcompress.console.words import (
+    add_on,
+    giga,
+    millions,
+    plain,
+    printable,
+    short,
+    steps_of,
+    stopped,
+    times_fewer,
+    which_images,
+)
+from vemcompress.system import launch, names
 
 
 class Results:
@@ -25,7 +36,7 @@ class Results:
         if launch.number():
             return
         if as_json:
-            print(json.dumps(values, indent=2, default=str))
+            print(json.dumps(names.plain(values), indent=2, default=str))
         else:
             render(values)
 
@@ -39,11 +50,12 @@ class Results:
                 value = ", ".join(f"{k} {plain(v)}" for k, v in value.items())
             elif isinstance(value, list | tuple):
                 value = ", ".join(map(str, value))
-            grid.add_row(Text(str(name)), Text(plain(value)))
+            grid.add_row(Text(printable(str(name))), Text(printable(plain(value))))
         self.show(grid)
 
     def show(self, what) -> None:
         """Print on stdout; where that is no terminal, as wide as it needs and without blanks at the end of lines."""
+        what = printable(what) if isinstance(what, str) else what
         if self.out.is_terminal:
             self.out.print(what, markup=False)
             return
@@ -60,6 +72,8 @@ class Results:
         smaller = values["teacher_parameters"] / values["parameters"]
         parameters = f"{millions(values['parameters'])}, {times_fewer(smaller)} than the teacher"
         shown = {"student": values["student"], "parameters": parameters, **_training(values, "distill")}
+        if values["information_share"] is not None:
+            shown["add-on"] = add_on(values["information_share"])
         if values["skipped_images"]:
             shown["skipped"] = f"{values['skipped_images']} unreadable images"
         self.table(shown)
@@ -182,7 +196,7 @@ def figures(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str 
     for title in others:
         table.add_column(title, justify="right", overflow=overflow)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     return table
 
 

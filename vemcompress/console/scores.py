@@ -19,6 +19,8 @@ class Scores(Results):
         if best is not None:
             picked = f"picked by {best['picked_by']} on {words.which_images(best['on'])}"
             self.show(f"best: {picked}" if apart else f"the best is the last (step {step}), {picked}")
+        if values["information_share"] is not None:
+            self.show(f"add-on: {words.add_on(values['information_share'])}")
         self._protocols(values)
 
     def distilled_seeds(self, values: dict) -> None:
@@ -79,7 +81,7 @@ class Scores(Results):
         for name in one["metrics"]:
             self.show(f"{name}: {one['protocol'].get(name, '')}")
         for name, reason in one["skipped"].items():
-            self.err.print(f"left out  {name}: {reason}", markup=False)
+            self.err.print(words.printable(f"left out  {name}: {reason}"), markup=False)
 
     def recipe(self, values: dict, toml: str) -> None:
         """TOML; of a row of the paper then its figures beside ours, as comments, so that all of it stays TOML."""
@@ -106,7 +108,7 @@ class Scores(Results):
             *([] if all(ours["agrees"].values()) else ["* differs from ours"]),
             *([f"note: {paper['note']}"] if "note" in paper else []),
         ]
-        print("", *(f"# {line}".rstrip() for line in "\n".join(lines).splitlines()), sep="\n")
+        print("", *(words.printable(f"# {line}".rstrip()) for line in "\n".join(lines).splitlines()), sep="\n")
 
 
 def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[str]:

@@ -6,7 +6,18 @@ from contextlib import contextmanager
 from rich.console import Console as Rich
 
 from vemcompress.console.bar import Bar
-from vemcompress.console.words import duration, losses, macs, millions, short, size, times_fewer, which_images
+from vemcompress.console.words import (
+    duration,
+    losses,
+    macs,
+    millions,
+    plural,
+    printable,
+    short,
+    size,
+    times_fewer,
+    which_images,
+)
 
 EXPORT = {
     "trace": "exporting the graph, which takes up to a minute",
@@ -36,7 +47,7 @@ class Talk:
 
     def note(self, text: str) -> None:
         """A line of talk, above the progress bar where there is one."""
-        (self._bar.console if self._bar else self.err).print(text, markup=False, soft_wrap=True)
+        (self._bar.console if self._bar else self.err).print(printable(text), markup=False, soft_wrap=True)
 
     def _on_event(self, event: dict) -> None:
         if not self.quiet:
@@ -48,7 +59,7 @@ class Talk:
 
     def _on_stage(self, event: dict) -> None:
         self._end_bar()
-        self.err.print(event["title"], style="bold", markup=False)
+        self.err.print(printable(event["title"]), style="bold", markup=False)
         if event.get("series") == "seeds":
             self._within = {}
         self._within[event.get("series")] = event.get("short", event["title"])
@@ -155,6 +166,22 @@ class Talk:
     def _on_skipped(self, event: dict) -> None:
         self.note(f"skipped   {event['path']}: {event['reason']}")
 
+    def _on_mended(self, event: dict) -> None:
+        self.note(f"note      {event['path']}: {event['reason']}")
+
+    def _on_ignored(self, event: dict) -> None:
+        if event["kinds"]:
+            kinds = ", ".join(f"{kind} ({count})" for kind, count in list(event["kinds"].items())[:5])
+            more = ", ..." if len(event["kinds"]) > 5 else ""
+            hint = f"; {event['hint']}" if event.get("hint") else ""
+            self.note(f"ignored   {event['path']}: {plural(event['files'], 'file')}: {kinds}{more}{hint}")
+        if event["folders"]:
+            names = ", ".join(f"{name}/" for name in event["folders"][:3]) + (", ..." if event["folders"][3:] else "")
+            count = plural(len(event["folders"]), "sub-folder")
+            self.note(
+                f"ignored   {event['path']}: {count} with images ({names}); data.recursive (--recursive) reads them"
+            )
+
     def _on_warning(self, event: dict) -> None:
         self.note(f"warning   {event['message']}")
 
@@ -203,7 +230,7 @@ class Talk:
             self._end_bar()
             within = [self._within[series] for series in ("seeds", "stages") if series in self._within]
             within += [title] if title != "training" or not within else []
-            self._bar, self._title = Bar(", ".join(within), total, self.err), title
+            self._bar, self._title = Bar(printable(", ".join(within)), total, self.err), title
             self._bar.start()
         return self._bar
 

@@ -1,6 +1,14 @@
-"""Numbers, sizes, times and scores as text."""
+"""Numbers, sizes, times, scores and foreign names as text."""
 
 from collections.abc import Callable
+
+from vemcompress.system.names import shown
+
+
+def printable(text: str) -> str:
+    r"""On one line, without what would steer a terminal: control characters as \x1b or \n, bytes that are not UTF-8 as
+    \xe9."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown(text))
 
 
 def plain(value) -> str:
@@ -9,6 +17,10 @@ def plain(value) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def millions(count: int) -> str:
@@ -61,6 +73,11 @@ def stopped(run: dict, command: str) -> str:
     """By which option a run was stopped, and how it goes on."""
     option = run["stopped"].replace("_", "-")
     return f"by --{option}, saved; go on with `vemcompress {command} --resume {run['run']}`"
+
+
+def add_on(share: float) -> str:
+    """What an add-on's share of the gradient is a share of."""
+    return f"{100 * share:.2g} % of the gradient at the student's image (median of the logged steps)"
 
 
 def spread(found: dict | None, shown: Callable[[float], str]) -> str:

@@ -14,12 +14,14 @@ class Batch:
     `input`: what the generators take, images B x C x H x W in [-1, 1] (one-hot label maps of 0 and 1), or latent
     vectors B x size. `target`: the ground truth of each input, B x C x H x W in [-1, 1], where there is one. `real`:
     images of the kind that should be made, which belong to no input: another domain's, or real ones beside latent
-    vectors.
+    vectors. `index`: which of the training images each input shows, B, int64, whatever its crop; None where nobody
+    knows.
     """
 
     input: Tensor
     target: Tensor | None = None
     real: Tensor | None = None
+    index: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with `change` applied to each of its tensors."""

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from vemcompress.data.images import ImageError, list_images, open_image
 from vemcompress.errors import InputError
+from vemcompress.system.events import Event
+from vemcompress.system.names import found as named
 
 FLAT, FILE = "flat folder", "file"
 _SPLIT = re.compile(r"(train|val|valid|test)[A-Z]?")
@@ -25,35 +27,52 @@ class Found(NamedTuple):
     used: tuple[str, ...]
 
 
-def find_images(roots: str | os.PathLike | Sequence[str | os.PathLike], split: str = "trainA", *others: str) -> Found:
+class Listing(NamedTuple):
+    """How folders are listed: with their sub-folders if `recursive`, and `on_event` hears of files that are ignored."""
+
+    recursive: bool = False
+    on_event: Event | None = None
+
+    def __call__(self, folder: Path, *, recursive: bool = False) -> list[Path]:
+        """As `list_images`; `recursive` where this folder's layout has sub-folders anyway."""
+        return list_images(folder, recursive=self.recursive or recursive, on_event=self.on_event)
+
+
+def find_images(
+    roots: str | os.PathLike | Sequence[str | os.PathLike],
+    split: str = "trainA",
+    *others: str,
+    listed: Listing = Listing(),
+) -> Found:
     """The images of all roots, root by root in natural order, none twice.
 
     A root is an image file, a flat folder, or the root of an unpaired set, whose `split` folder is then taken, or the
-    first of `others` that is there. Raises InputError for a root that is absent, has no images, or has splits but none
-    of these.
+    first of `others` that is there; folders are as `listed`. Raises InputError for a root that is absent, has no
+    images, or has splits but none of these.
     """
     if isinstance(roots, str | os.PathLike):
         roots = [roots]
     if not roots:
         raise InputError("no data: name at least one folder of images.")
     try:
-        parts = [_in_singles(Path(root), (split, *others)) for root in roots]
+        parts = [_in_singles(Path(named(root)), (split, *others), listed) for root in roots]
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions.") from error
     paths = dict.fromkeys(path for found, _ in parts for path in found)
     return Found(list(paths), tuple(used for _, used in parts))
 
 
-def _in_singles(root: Path, splits: Sequence[str]) -> tuple[list[Path], str]:
+def _in_singles(root: Path, splits: Sequence[str], listed: Listing) -> tuple[list[Path], str]:
     if root.is_file():
         return [root], FILE
     for split in splits:
         if (root / split).is_dir():
-            return list_images(root / split), split
+            return listed(root / split), split
+    present = _splits_of(root)
     try:
-        return list_images(root), FLAT
+        return (listed._replace(recursive=False) if present else listed)(root), FLAT  # a split is not the whole
     except InputError:
-        if not (present := _splits_of(root)):
+        if not present:
             raise
         wanted = " or ".join(f"{split}/" for split in splits)
         raise InputError(
@@ -62,9 +81,11 @@ def _in_singles(root: Path, splits: Sequence[str]) -> tuple[list[Path], str]:
         ) from None
 
 
-def find_test_images(roots: str | os.PathLike | Sequence[str | os.PathLike], split: str = "testA") -> Found:
+def find_test_images(
+    roots: str | os.PathLike | Sequence[str | os.PathLike], split: str = "testA", *, listed: Listing = Listing()
+) -> Found:
     """As `find_images`, for evaluation: where an unpaired set has no testA, its valA; `used` says what was taken."""
-    return find_images(roots, *((split, "valA") if split == "testA" else (split,)))
+    return find_images(roots, *((split, "valA") if split == "testA" else (split,)), listed=listed)
 
 
 def _splits_of(root: Path) -> list[str]:
@@ -144,14 +165,14 @@ def _if_both(a: Path, b: Path, used: str, **what: bool) -> Sides | None:
     return Sides(a, b, used, **what) if a.is_dir() and b.is_dir() else None
 
 
-def match(sides: Sides, colours: bool = False) -> tuple[list[Path], list[Path]]:
+def match(sides: Sides, colours: bool = False, listed: Listing = Listing()) -> tuple[list[Path], list[Path]]:
     """The images of two folders, partners at equal places: those whose names are equal up to the extension.
 
     `colours`: of Cityscapes' labels the colour pictures, not the maps of numbers. Raises InputError for an image
     without a partner.
     """
-    a = list_images(sides.a, recursive=sides.cityscapes)
-    b = list_images(sides.b, recursive=sides.cityscapes)
+    a = listed(sides.a, recursive=sides.cityscapes)
+    b = listed(sides.b, recursive=sides.cityscapes)
     if sides.cityscapes:
         ends = (COLOUR_SUFFIX,) if colours else LABEL_SUFFIXES
         kept = next((found for end in ends if (found := [p for p in b if p.stem.endswith(end)])), None)

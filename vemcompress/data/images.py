@@ -5,20 +5,39 @@ No torch here, so that a device which only runs ONNX can use it.
 
 import contextlib
 import errno
+import io
 import os
 import re
 import threading
 import warnings
+from collections import Counter, deque
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vemcompress.data.unfinished import finished
 from vemcompress.errors import InputError, OutputError
+from vemcompress.system.events import Event
+from vemcompress.system.files import read_bytes
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+# Still pictures that Pillow decodes by itself and knows by their first bytes; nothing that starts another program.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
+EXTENSIONS = frozenset({
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"),
+    *(".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"),
+})  # fmt: skip
+HEIC = frozenset({".heic", ".heif"})  # iPhones' pictures; their decoder is an extra of ours
+HEIC_HINT = "pip install 'vemcompress[heic]' reads .heic"
+try:
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
+    FORMATS, EXTENSIONS = (*FORMATS, "HEIF"), EXTENSIONS | HEIC
 
 # Pillow only warns between its limit and twice its limit; `open_image` refuses both without relying on this filter,
 # which worker threads cannot set safely and which keeps the warning itself off stderr.
@@ -39,10 +58,13 @@ def natural_key(name: str) -> tuple:
     return (*((part.zfill(20), "") if part.isdecimal() else ("", part) for part in parts), ("", name))
 
 
-def list_images(folder: str | os.PathLike, *, recursive: bool = False) -> list[Path]:
-    """The images of a folder by their extensions (any case), in natural order; hidden files are left out.
+def list_images(folder: str | os.PathLike, *, recursive: bool = False, on_event: Event | None = None) -> list[Path]:
+    """The images of a folder by their extensions (any case), in natural order of their names, or with `recursive` of
+    their paths below it; hidden files and folders are left out.
 
-    Raises InputError for a folder that is absent, unreadable or without images.
+    What else is there is told as {"event": "ignored", "path", "files", "kinds", "folders", "hint"}: how many other
+    files, how many of each extension, which folders that are not looked into hold images, and what would help. Raises
+    InputError for a folder that is absent, unreadable or without images.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -50,38 +72,135 @@ def list_images(folder: str | os.PathLike, *, recursive: bool = False) -> list[P
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder; give the folder that holds the images.")
     try:
-        found = [p for p in (folder.rglob("*") if recursive else folder.iterdir()) if _looks_like_image(p)]
+        files, folders = _visible(folder, recursive)
+        found = [path for path in files if _looks_like_image(path)]
+        inner = [name for name in folders if any(map(_looks_like_image, _below(folder / name, deep=not found)))]
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror}); check its permissions.") from error
+    kinds = Counter(path.suffix.lower() or "no extension" for path in files)
+    kinds.subtract(path.suffix.lower() for path in found)
+    kinds = {kind: count for kind, count in kinds.most_common() if count}
     if not found:
-        known = " ".join(sorted(e[1:] for e in EXTENSIONS))
-        raise InputError(f"{folder}: no images in this folder; put files ending in {known} there.")
+        raise _no_images(folder, kinds, inner)
+    if on_event and (kinds or inner):
+        told = {"files": len(files) - len(found), "kinds": kinds, "folders": inner}
+        told["hint"] = HEIC_HINT if HEIC & kinds.keys() else ""
+        on_event({"event": "ignored", "path": str(folder), **told})
     return sorted(found, key=lambda p: natural_key(p.relative_to(folder).as_posix()))
+
+
+def _visible(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
+    """The files that are not hidden, and the folders that were not looked into. Raises OSError."""
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_raised):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+        if not recursive:
+            return files, folders
+    return files, []
+
+
+def _raised(error: OSError) -> None:
+    raise error
+
+
+def _below(folder: Path, deep: bool) -> Iterator[Path]:
+    """Some of the files in a folder, of its own ones if not `deep`; of a folder that cannot be read none."""
+    for parent, folders, names in islice(os.walk(folder), 1000 if deep else 1):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names)
+
+
+def _no_images(folder: Path, kinds: dict[str, int], inner: list[str]) -> InputError:
+    if inner:
+        named = ", ".join(f"{name}/" for name in inner[:3]) + (", ..." if len(inner) > 3 else "")
+        return InputError(
+            f"{folder}: no images in this folder itself, but in {named}; name that folder, or have sub-folders read "
+            "with data.recursive = true (--set data.recursive=true; of eval, stats and generate --recursive)."
+        )
+    if not kinds:
+        known = " ".join(sorted(e[1:] for e in EXTENSIONS))
+        return InputError(f"{folder}: no images in this folder; put files ending in {known} there.")
+    seen = ", ".join(f"{kind} ({count})" for kind, count in islice(kinds.items(), 5))
+    hint = HEIC_HINT if HEIC & kinds.keys() else "convert them to PNG or JPEG"
+    return InputError(f"{folder}: no images that can be read in this folder, which has {seen}; {hint}.")
 
 
 def _looks_like_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
+_JPEG_BYTES = 256 << 20  # of a file that may be mended
+_noted: set[Path] = set()
+_notes: deque[Path] = deque()
+
+
+def tell_notes(on_event: Event) -> None:
+    """Tell of each file that was read though it lacked something, once in this process: {"event": "mended", "path",
+    "reason"}. Files are read in threads, and events are told by the caller's own."""
+    while _notes:
+        reason = "the JPEG lacks its end marker, but all pixels are there; it is used"
+        on_event({"event": "mended", "path": str(_notes.popleft()), "reason": reason})
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, 0 where it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def why_unreadable(path: Path, *, whole: bool = True) -> str | None:
+    """Why this is no image, None where it is one; by its header alone if not `whole`."""
+    try:
+        if whole:
+            read_image(path)
+        else:
+            with open_image(path):
+                pass
+    except ImageError as error:
+        return error.reason
+    return None
+
+
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """An image file as uint8, H x W x 3, RGB, upright.
 
     EXIF rotation is applied; transparency is laid over white; CMYK, palette, 1-bit and grey are converted; 16-bit,
-    32-bit and float greys are scaled to 8 bits instead of clipped. Of several frames the first. Raises ImageError.
+    32-bit and float greys are scaled to 8 bits instead of clipped. Of several frames the first. A JPEG that lacks
+    nothing but its end marker is read, and `tell_notes` says so. Raises ImageError.
     """
-    with open_image(path) as image:
+    try:
+        return _decoded(path)
+    except ImageError as error:
+        if not isinstance(error.__cause__, OSError) or "truncated" not in error.reason:
+            raise
+        with open_image(path):  # what is wrong with the file is told of the file
+            whole = finished(read_bytes(path, _JPEG_BYTES))
+        if whole is None:
+            raise
+        image = _decoded(path, io.BytesIO(whole))
+    if Path(path) not in _noted:
+        _noted.add(Path(path))
+        _notes.append(Path(path))
+    return image
+
+
+def _decoded(path: str | os.PathLike, content: io.BytesIO | None = None) -> np.ndarray:
+    with open_image(path, content) as image:
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return to_rgb(ImageOps.exif_transpose(image))
 
 
 @contextlib.contextmanager
-def open_image(path: str | os.PathLike) -> Iterator[Image.Image]:
+def open_image(path: str | os.PathLike, content: io.BytesIO | None = None) -> Iterator[Image.Image]:
     """An image file, opened but not yet decoded; whatever fails inside the block leaves as ImageError.
 
-    An error of ours (InputError) and MemoryError pass.
+    `content` is what is read in its place. An error of ours (InputError) and MemoryError pass.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(content or path, formats=FORMATS) as image:
             if (limit := Image.MAX_IMAGE_PIXELS) is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombError("too many pixels")
             yield image
@@ -108,7 +227,8 @@ def _one_line(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A decoded image as uint8, H x W x 3; see `read_image`."""
     if image.mode.startswith("I") or image.mode == "F":
         grey = _to_bytes(np.asarray(image))
         return np.repeat(grey[:, :, None], 3, axis=2)

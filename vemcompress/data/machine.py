@@ -28,11 +28,11 @@ def default_workers() -> int:
 
 def default_cache() -> int:
     """Bytes of decoded images to keep: a quarter of the memory that is free now; 2 GiB where that is unknown."""
-    available = _available()
+    available = free_memory()
     return CACHE_UNKNOWN if available is None else available // (CACHE_SHARE * launch.local_processes())
 
 
-def _available() -> int | None:
+def free_memory() -> int | None:
     """Free memory in bytes, or a container's limit where that is less: what the machine has is not what it may use."""
     try:
         lines = dict(line.split(":") for line in _MEMORY.read_text().splitlines())

@@ -46,12 +46,12 @@ class Sent:
     def __init__(self, stream: ImageStream, device: torch.device):
         self._stream, self._device = stream, device
 
-    def prepare(self, step: int) -> Tensor:
-        samples = [self._stream._sample(k) for k in self._stream._numbers(step)]
-        return pinned(np.stack(samples), self._device)
+    def prepare(self, step: int) -> tuple[Tensor, Tensor]:
+        samples, index = self._stream._samples(step)
+        return pinned(samples, self._device), pinned(index.numpy(), self._device)
 
-    def deliver(self, samples: Tensor) -> Batch:
-        return self._stream._collate(moved(samples, self._device))
+    def deliver(self, prepared: tuple[Tensor, Tensor]) -> Batch:
+        return self._stream._collate(*(moved(tensor, self._device) for tensor in prepared))
 
 
 class Ticket(NamedTuple):
@@ -94,10 +94,12 @@ class Kept:
             self._there.update(ticket.fresh)
             for index in ticket.fresh:
                 self._stream._forget(index)
-        index, top, left, flipped = moved(ticket.views, self._device)[..., None].unbind(1)
+        views = moved(ticket.views, self._device)
+        index, top, left, flipped = views[..., None].unbind(1)
         rows = top + self._across
         columns = left + torch.where(flipped > 0, self._across.flip(0), self._across)
-        return self._stream._collate(self._images[index[..., None], rows[:, :, None], columns[:, None, :]])
+        crops = self._images[index[..., None], rows[:, :, None], columns[:, None, :]]
+        return self._stream._collate(crops, views[:, 0])
 
 
 def on_device(stream: Stream, device: torch.device | None, where: str) -> Stream | DeviceStream:

@@ -1,6 +1,7 @@
 """Training batches of pairs, and of two unpaired domains: as `stream.py`, pure functions of (seed, step)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -29,20 +30,23 @@ class PairStream(ImageStream):
     noun = "pairs"
 
     def __init__(self, pairs: Pairs, *, channels: tuple[int, int] | None = None, **options):
-        super().__init__(pairs.inputs, **options)
         self.pairs, self.pair_channels = pairs, checked_pair_channels(pairs, channels)
+        super().__init__(pairs.inputs, **options)
 
     @property
     def depth(self) -> int:
         inputs, targets = self.pair_channels
         return (1 if is_one_hot(self.pairs) else inputs) + targets
 
+    def _files(self) -> list[tuple[Path, ...]]:
+        return list(zip(self.pairs.a, self.pairs.b, strict=True))
+
     def _load(self, index: int) -> np.ndarray:
         return np.concatenate(square_pair(self.pairs, index, self.load_size, self.pair_channels), axis=2)
 
-    def _collate(self, samples: np.ndarray | Tensor) -> Batch:
+    def _collate(self, samples: np.ndarray | Tensor, index: Tensor) -> Batch:
         depth = samples.shape[3] - self.pair_channels[1]
-        return Batch(*to_tensors(self.pairs, samples[..., :depth], samples[..., depth:]))
+        return Batch(*to_tensors(self.pairs, samples[..., :depth], samples[..., depth:]), index=index)
 
 
 class UnpairedStream(Joined):
@@ -72,7 +76,7 @@ class UnpairedStream(Joined):
 def joined(parts: Sequence[Batch]) -> Batch:
     """The batch of a stream from those of its parts: of one, or of each domain."""
     first, *others = parts
-    return Batch(first.input, real=others[0].input) if others else first
+    return Batch(first.input, real=others[0].input, index=first.index) if others else first
 
 
 class _DrawnStream(ImageStream):

@@ -13,11 +13,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vemcompress.data.folders import Sides, check_widths, find_sides, is_twice_as_wide, match, odd_width
-from vemcompress.data.images import ImageError, list_images, read_image
+from vemcompress.data.folders import Listing, Sides, check_widths, find_sides, is_twice_as_wide, match, odd_width
+from vemcompress.data.images import ImageError, read_image
 from vemcompress.data.indices import holds_numbers, spread
 from vemcompress.data.labels import Ids, LabelInput, LabelMaps, label_maps
 from vemcompress.errors import InputError, RecipeError
+from vemcompress.system.names import found as named
 
 Direction = Literal["AtoB", "BtoA"]
 Kind = Literal["auto", "paired", "labels", "unpaired"]
@@ -124,6 +125,7 @@ def find_pairs(
     void: int | None = None,
     label_input: LabelInput = "onehot",
     ids: Ids | None = None,
+    listed: Listing = Listing(),
 ) -> Pairs | Unpaired:
     """The pairs of a split, root by root; `test` falls back to `val`, and `used` says so.
 
@@ -132,14 +134,14 @@ def find_pairs(
     of side-by-side images; or there are two roots, the folders of A and of B. "auto" takes trainA/ + trainB/ for
     unpaired, two other folders for labels where one holds index label maps and else for paired, and single images for
     pairs if they are twice as wide as high. `classes`, `void`, `label_input` and `ids` are LabelMaps' own;
-    Cityscapes' files need none (`ids` None: by their names). Raises RecipeError for
-    settings that do not exist, InputError for the data.
+    Cityscapes' files need none (`ids` None: by their names). Folders are as `listed`. Raises RecipeError for settings
+    that do not exist, InputError for the data.
     """
     if direction not in get_args(Direction):
         raise RecipeError(f"data.direction '{direction}' does not exist; use AtoB or BtoA.")
     if kind not in get_args(Kind):
         raise RecipeError(f"data.kind '{kind}' does not exist for pairs; use {', '.join(get_args(Kind))}.")
-    given = [Path(r) for r in ([roots] if isinstance(roots, str | os.PathLike) else roots)]
+    given = [Path(named(r)) for r in ([roots] if isinstance(roots, str | os.PathLike) else roots)]
     if not given:
         raise InputError("no data: name at least one folder of images.")
 
@@ -147,17 +149,19 @@ def find_pairs(
         return label_maps(classes, void, label_input, ids or _ids_by_name(path))
 
     located = find_sides(given, split, single=kind in ("auto", "paired"))
-    return _joined([_find(sides, kind, direction, label_settings) for sides in located], given)
+    return _joined([_find(sides, kind, direction, label_settings, listed) for sides in located], given)
 
 
-def _find(sides: Sides, kind: Kind, direction: Direction, label_settings: Settings) -> Pairs | Unpaired:
+def _find(
+    sides: Sides, kind: Kind, direction: Direction, label_settings: Settings, listed: Listing
+) -> Pairs | Unpaired:
     if sides.a == sides.b:
-        return _side_by_side(sides, kind, direction)
+        return _side_by_side(sides, kind, direction, listed)
     unpaired = kind == "unpaired" or (kind == "auto" and sides.domains)
     if unpaired and not sides.cityscapes:
-        a, b = list_images(sides.a), list_images(sides.b)
+        a, b = listed(sides.a), listed(sides.b)
     else:
-        a, b = match(sides, colours=kind in ("paired", "unpaired"))
+        a, b = match(sides, kind in ("paired", "unpaired"), listed)
     side, how = _labelled_side(a, b)
     if how == "grey" and kind in ("paired", "unpaired"):
         raise InputError(
@@ -184,8 +188,8 @@ def _labelled_side(a: list[Path], b: list[Path]) -> tuple[Literal["A", "B"], Lit
     return ("A" if how else "B"), how
 
 
-def _side_by_side(sides: Sides, kind: Kind, direction: Direction) -> Pairs:
-    paths = [sides.a] if sides.a.is_file() else list_images(sides.a)
+def _side_by_side(sides: Sides, kind: Kind, direction: Direction, listed: Listing) -> Pairs:
+    paths = [sides.a] if sides.a.is_file() else listed(sides.a)
     if kind == "auto" and not is_twice_as_wide(paths):
         raise InputError(
             f"{sides.a}: these images are not twice as wide as high, so it is unclear whether they are pairs side by "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vemcompress.data.batch import Batch
+from vemcompress.system import distributed
 
 SPARE = 2  # batches that wait, ready, while every thread has one in hand
 
@@ -25,7 +26,8 @@ class Stream:
         return self._deliver(prepared)
 
     def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Batch]]:
-        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them."""
+        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them. All
+        ranks go through it together."""
         pool, ahead = ThreadPoolExecutor(self.workers, "vemcompress-data"), deque[Future]()
         try:
             step = start_step
@@ -33,7 +35,7 @@ class Stream:
                 while len(ahead) < self.workers + SPARE:
                     ahead.append(pool.submit(self._prepare, step + len(ahead)))
                 try:
-                    prepared = ahead.popleft().result()
+                    prepared = distributed.together(ahead.popleft().result)  # all ranks learn of lost data at once
                 finally:
                     self._report()
                 yield step, self._deliver(prepared)

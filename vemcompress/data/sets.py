@@ -1,7 +1,9 @@
 """The images of a recipe's data, whatever their kind: what a run learns from, shows, and is measured on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vemcompress.data.folders import Found, find_images, find_test_images, is_twice_as_wide
+from vemcompress.data.folders import Found, Listing, find_images, find_test_images, is_twice_as_wide
+from vemcompress.data.images import size_of, why_unreadable
+from vemcompress.data.machine import default_workers
 from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, is_one_hot, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
@@ -19,6 +23,7 @@ from vemcompress.errors import UsageError
 from vemcompress.system import distributed
 
 HELD_OUT_SHARE, HELD_OUT_MOST, HELD_OUT_FROM = 20, 64, 80
+DECODED_BYTES, OPENED = 16 << 20, 10_000  # a set is decoded before a run if its files are that small, or else opened
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,33 @@ class ImageSet:
     def pairs(self) -> Pairs | None:
         """Where every input has its ground truth."""
         return self.found if isinstance(self.found, Pairs) else None
+
+    @property
+    def samples(self) -> list[tuple[Path, ...]]:
+        """The files of every sample; of two domains each image is one."""
+        match self.found:
+            case Pairs(side_by_side=False):
+                return list(zip(self.found.a, self.found.b, strict=True))
+            case Unpaired():
+                return [(path,) for path in (*self.found.a, *self.found.b)]
+        return [(path,) for path in self.found.inputs]
+
+    def unreadable(self) -> dict[Path, str]:
+        """The files that are no images, and why. Large files are opened and not decoded, and of very many none is
+        looked at, for that takes minutes."""
+        files = list(dict.fromkeys(path for sample in self.samples for path in sample))
+        if len(files) > OPENED:
+            return {}
+        whole = sum(map(size_of, files)) <= DECODED_BYTES
+        with ThreadPoolExecutor(self.settings.workers or default_workers()) as pool:
+            reasons = pool.map(partial(why_unreadable, whole=whole), files)
+            return {path: reason for path, reason in zip(files, reasons, strict=True) if reason}
+
+    def readable(self, unreadable: Collection[Path]) -> int:
+        """`count` without these files."""
+        if isinstance(self.found, Unpaired):
+            return max(sum(path not in unreadable for path in side) for side in (self.found.a, self.found.b))
+        return sum(not any(path in unreadable for path in sample) for sample in self.samples)
 
     def channels(self) -> tuple[int, int]:
         """Channels of input and output that these files have by themselves."""
@@ -164,27 +196,30 @@ def training_set(settings: DataSettings, *, second_domain: bool = True, on_event
     """
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
-    images = ImageSet(settings, _found(settings, settings.split, find_images))
+    images = ImageSet(settings, _found(settings, settings.split, find_images, on_event))
     if on_event and images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
         message = "these images are cut into two halves, A and B, but are not twice as wide as high; see data.kind."
         on_event({"event": "warning", "message": message})
     return images.inputs_alone() if settings.kind == "unpaired" and not second_domain else images
 
 
-def test_set(settings: DataSettings, split: str = "test") -> ImageSet:
+def test_set(settings: DataSettings, split: str = "test", on_event: Event | None = None) -> ImageSet:
     """The test images under `settings.roots`, or the validation images where there are none; `found.used` says so."""
     if settings.kind == "single" and split == "test":
         split = "testA"
-    return ImageSet(settings, _found(settings, split, find_test_images))
+    return ImageSet(settings, _found(settings, split, find_test_images, on_event))
 
 
 test_set.__test__ = False  # not a test, though pytest would take it for one where it is imported
 
 
-def _found(settings: DataSettings, split: str, find: Callable[..., Found]) -> Singles | Pairs | Unpaired:
+def _found(
+    settings: DataSettings, split: str, find: Callable[..., Found], on_event: Event | None
+) -> Singles | Pairs | Unpaired:
     """`find` is how single images are found."""
+    listed = Listing(settings.recursive, on_event)
     if settings.kind == "single":
-        found = find(settings.roots, split)
+        found = find(settings.roots, split, listed=listed)
         return Singles(tuple(found.paths), found.used)
     labels = settings.model_dump(include={"classes", "void", "label_input", "ids"})
-    return find_pairs(settings.roots, split, settings.kind, settings.direction, **labels)
+    return find_pairs(settings.roots, split, settings.kind, settings.direction, listed=listed, **labels)

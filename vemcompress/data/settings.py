@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from vemcompress.data.labels import Ids, LabelInput
 from vemcompress.data.pairs import Direction
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Images, Text
+
+MAX_ROOTS = 10_000  # folders and files
 
 DataKind = Literal["single", "paired", "labels", "unpaired"]
 
@@ -16,10 +18,10 @@ class DataSettings(BaseSettings):
 
     `kind`: "single" images for a frozen teacher; "paired" ones, or "labels" with photos, whose other side is the
     ground truth; two "unpaired" domains. `direction`, `classes`, `void`, `label_input` and `ids` are
-    `data.pairs.find_pairs`'s. `held_out`: training images that are set aside to pick the best checkpoint by; None is
-    one in twenty, at most 64, and none of fewer than 80. `workers`: threads that read images, None as many as there are
-    processors, 2 to 8; `on_device`: whether a set that is small beside a GPU's memory is kept there, "auto" or "never".
-    Neither of these two changes a batch.
+    `data.pairs.find_pairs`'s. `recursive`: whether images in sub-folders are taken too. `held_out`: training images
+    that are set aside to pick the best checkpoint by; None is one in twenty, at most 64, and none of fewer than 80.
+    `workers`: threads that read images, None as many as there are processors, 2 to 8; `on_device`: whether a set that
+    is small beside a GPU's memory is kept there, "auto" or "never". Neither of these two changes a batch.
     """
 
     replaces: ClassVar = {"size": ("load_size",)}
@@ -29,13 +31,14 @@ class DataSettings(BaseSettings):
     size: int = Field(256, ge=8, le=4096)
     load_size: int | None = Field(None, ge=8, le=8192)
     flip: bool = True
-    split: str = "trainA"
-    roots: tuple[str, ...] = Field((), strict=False)
+    split: Text = "trainA"
+    roots: tuple[Text, ...] = Field((), strict=False, max_length=MAX_ROOTS)
+    recursive: bool = False
     classes: int | None = Field(None, ge=1, le=255)
     void: int | None = Field(None, ge=0, le=255)
     label_input: LabelInput = "onehot"
     ids: Ids | None = None
-    held_out: int | None = Field(None, ge=0)
+    held_out: Images | None = None
     workers: int | None = Field(None, ge=1, le=256)
     on_device: Literal["auto", "never"] = "auto"
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vemcompress.data.images import ImageError, read_image, to_square
+from vemcompress.data.images import ImageError, read_image, tell_notes, to_square
 from vemcompress.errors import InputError
 
 Item, Read = TypeVar("Item"), TypeVar("Read")
@@ -85,6 +85,8 @@ def first_readable(
         except ImageError as error:
             if on_event:
                 on_event({"event": "skipped", "path": str(error.path), "reason": error.reason})
+    if on_event:
+        tell_notes(on_event)
     if not found:
         raise InputError(f"none of {len(items)} {noun} can be read; give other images.")
     return found

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
-from vemcompress.data.images import ImageError
+from vemcompress.data.images import ImageError, tell_notes
 from vemcompress.data.machine import default_cache, default_workers
 from vemcompress.data.prefetch import Stream
 from vemcompress.data.squares import checked_channels, load_square, test_batch, to_tensor
+from vemcompress.data.vanished import Vanished
 from vemcompress.errors import InputError, RecipeError
 
 __all__ = ["ImageStream", "test_batch"]
@@ -40,7 +42,8 @@ class ImageStream(Stream):
 
     Sample k = step * batch + j is number k mod N of epoch k div N, a permutation of the N paths. An image that cannot
     be read is replaced by the next readable one of that epoch's order, listed in `skipped` with the reason, and
-    reported once as an event {"event": "skipped", "path", "reason"}, from the thread that asks for batches.
+    reported once as an event {"event": "skipped", "path", "reason"}, from the thread that asks for batches. Where more
+    than one in ten (and more than one) that were there at first are lost, batches end with InputError.
 
     `batch` is the global one; of it `share`, by default all, is what this rank's batches hold.
     `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
@@ -80,6 +83,7 @@ class ImageStream(Stream):
         self.workers, self.epoch_length = workers or default_workers(), len(paths) / batch
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
+        self._vanished = Vanished(self._files())
         self._tell, self._untold = on_event or (lambda event: None), deque()
         self._bad: set[int] = set()
         self._cache: dict[int, np.ndarray] = {}
@@ -109,22 +113,27 @@ class ImageStream(Stream):
         return [index * self.views + self._number(k) for k, index in shown.items()]
 
     def _prepare(self, step: int) -> Batch:
-        return self._collate(np.stack([self._sample(k) for k in self._numbers(step)]))
+        return self._collate(*self._samples(step))
 
     def _numbers(self, step: int) -> range:
         """This rank's samples of a step's batch, counted from the first of the run."""
         start = step * self.batch_size
         return range(start + self.share.start, start + self.share.stop)
 
-    def _collate(self, samples: np.ndarray | Tensor) -> Batch:
+    def _collate(self, samples: np.ndarray | Tensor, index: Tensor) -> Batch:
         """A batch from the bytes of its samples, B x size x size x depth; from a tensor on the tensor's device."""
-        return Batch(to_tensor(samples))
+        return Batch(to_tensor(samples), index=index)
 
-    def _sample(self, k: int) -> np.ndarray:
+    def _samples(self, step: int) -> tuple[np.ndarray, Tensor]:
+        """The bytes of a step's samples, B x size x size x depth, and which images they show, B, int64."""
+        indices, samples = zip(*(self._sample(k) for k in self._numbers(step)), strict=True)
+        return np.stack(samples), torch.tensor(indices)
+
+    def _sample(self, k: int) -> tuple[int, np.ndarray]:
         index, image = self._readable(k)
         view = self._view(k, index)
         image = image[view.top : view.top + self.size, view.left : view.left + self.size]
-        return image[:, ::-1] if view.flipped else image
+        return index, image[:, ::-1] if view.flipped else image
 
     def _view(self, k: int, index: int) -> View:
         """Crop and flip of sample k, which shows image `index`."""
@@ -160,6 +169,10 @@ class ImageStream(Stream):
             f"none of {len(self.paths)} {self.noun} can be read (the first, {path}: {reason}); give other images."
         )
 
+    def _files(self) -> list[tuple[Path, ...]]:
+        """Of each sample."""
+        return [(path,) for path in self.paths]
+
     def _load(self, index: int) -> np.ndarray:
         return load_square(self.paths[index], self.load_size, self.channels)
 
@@ -170,6 +183,7 @@ class ImageStream(Stream):
         try:
             image = self._load(index)
         except ImageError as error:
+            self._vanished.check(index, error)
             with self._lock:
                 self._bad.add(index)
                 if error.path not in self.skipped:
@@ -191,6 +205,7 @@ class ImageStream(Stream):
     def _report(self) -> None:
         while self._untold:
             self._tell(self._untold.popleft())
+        tell_notes(self._tell)
 
 
 def _load_size(size: int, load_size: int | None, crop: bool) -> int:

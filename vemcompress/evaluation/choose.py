@@ -13,7 +13,7 @@ from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeeze
 from vemcompress.evaluation.fidelity import FIDELITY
 from vemcompress.evaluation.metric import Given, Metric, Real, Tools, lacking
 from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, meters
-from vemcompress.evaluation.statistics import check_fit, image_paths, load_statistics
+from vemcompress.evaluation.statistics import OnEvent, check_fit, image_paths, load_statistics
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*FIDELITY, *SEGMENTATION, *DISTANCES)}
 
@@ -65,14 +65,14 @@ def choose(names: Sequence[str] | None, given: Given) -> Chosen:
 
 
 def prepare(
-    metrics, images: ImageSet, teacher, real, features, features_weights, inception, segmenter, device, seed: int
+    metrics, images: ImageSet, teacher, real, features, features_weights, inception, segmenter, device, seed, on_event
 ) -> tuple[Chosen, Tools]:
     """The metrics of an evaluation and what they work with. Arguments and errors are `evaluate`'s; cheap checks come
     first."""
     if features is not None:
         features = squeezenet_name(features, features_weights)
     is_npz = isinstance(real, str | os.PathLike) and Path(real).suffix.lower() == ".npz"
-    side = Real() if is_npz else real_side(images, real)
+    side = Real() if is_npz else real_side(images, real, on_event)
     given = given_with(images, "statistics" if is_npz else side.kind, features, teacher, segmenter)
     chosen = choose(metrics, given)
     if is_npz:
@@ -94,10 +94,10 @@ def given_with(images: ImageSet, real, features: str | None, teacher, segmenter)
     )
 
 
-def real_side(images: ImageSet, real=None) -> Real:
+def real_side(images: ImageSet, real=None, on_event: OnEvent | None = None) -> Real:
     """What the user gave; else the other sides of pairs, or the other domain's images."""
     if real is not None:
-        return Real(tuple(image_paths(real)))
+        return Real(tuple(image_paths(real, recursive=images.settings.recursive, on_event=on_event)))
     part = ", ".join(dict.fromkeys(images.found.used))
     if images.pairs is not None:
         return Real(targets=True, what=f"ground-truth images of the same pairs ({part})")

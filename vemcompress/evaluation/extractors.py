@@ -57,10 +57,10 @@ class Inception(Extractor):
         super().__init__()
         if weights is None:
             weights = downloaded(
-                url := pytorch_fid.inception.FID_WEIGHTS_URL,
+                pytorch_fid.inception.FID_WEIGHTS_URL,
                 INCEPTION_SHA256,
-                failed=f"the Inception weights could not be had from {url}",
-                remedy="go online, or give the file with --inception PATH (in training --set train.inception=PATH)",
+                what="the Inception's weights",
+                remedy="give another place with --inception PATH (in training --set train.inception=PATH)",
             )
         self.network = _frozen(_build_inception(Path(weights)))
 

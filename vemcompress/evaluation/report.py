@@ -29,7 +29,8 @@ class Evaluation:
     run, after `step` steps; `teacher` its teacher's own scores against the same ground truth and real images; `best`
     the best checkpoint's {"step", "picked_by", "on", "metrics"}; `real` what the real photos themselves reach,
     `miou_real`. `iou`: by role and class, 0..100, None for a class that never appears. `protocol` says how each
-    figure was made, `skipped` why a metric is missing, `unreadable` why an image is."""
+    figure was made, `skipped` why a metric is missing, `unreadable` why an image is. `information_share`: of a run with
+    an add-on, its share of the gradient at the student's image, the median of the steps that logged it."""
 
     metrics: dict[str, float]
     teacher: dict[str, float]
@@ -45,6 +46,7 @@ class Evaluation:
     role: str = "student"
     real: dict[str, float] = field(default_factory=dict)
     iou: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    information_share: float | None = None
 
     def as_dict(self) -> dict:
         """Plain values for JSON."""
@@ -88,7 +90,9 @@ def evaluate(
     device, images = torch.device(device), _image_set(images, size)
     size, report = images.settings.size, on_event or (lambda event: None)
     chosen, tools = distributed.writer_first(
-        lambda: prepare(metrics, images, teacher, real, features, features_weights, inception, segmenter, device, seed)
+        lambda: prepare(
+            metrics, images, teacher, real, features, features_weights, inception, segmenter, device, seed, report
+        )
     )
     _warn_of_size(tools, real, report)
     given = {"student": student, "best": best, "teacher": teacher}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from vemcompress.data.images import ImageError
+from vemcompress.data.images import ImageError, tell_notes
 from vemcompress.data.samples import Batch, Samples, batches
 from vemcompress.errors import InputError
 from vemcompress.evaluation.gather import Gather, Gathered, Views, sweep
@@ -61,6 +61,7 @@ class Source:
         for batch in read:
             yield batch
             done += len(batch.files)
+            tell_notes(self.report)
             self.report({"event": "eval", "stage": stage, "done": done, "total": total})
 
     def _with_real(self, batch: Batch) -> Batch:
@@ -87,6 +88,7 @@ class Kept(Source):
     def __post_init__(self):
         self._samples = distributed.together(lambda: list(self.samples.decoded(2 * self.batch, self.on_bad)))
         self._made: dict[str, list[Tensor]] = {}
+        tell_notes(self.report)
         if not sum(distributed.collected(len(self._samples))):
             count = len(self.samples.paths)
             raise InputError(f"none of {count} images to pick the best by can be read; give other images.")

@@ -11,23 +11,27 @@ import torch
 from numpy.lib import format as npy
 
 from vemcompress import __version__
-from vemcompress.data.images import ImageError, list_images
+from vemcompress.data.images import ImageError, list_images, tell_notes
 from vemcompress.data.samples import batches, default_batch
 from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
 from vemcompress.evaluation.gather import Checks
+from vemcompress.system.files import open_regular
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384
+_MAX_BYTES = 3 << 30  # 16384 x 16384 numbers of 8 bytes, and the mean
 
 OnEvent = Callable[[dict], None]
 
 
-def image_paths(source: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
-    """The images of a folder, or a list of paths as it is; InputError where there is none."""
+def image_paths(
+    source: str | os.PathLike | Sequence[str | os.PathLike], *, recursive: bool = False, on_event: OnEvent | None = None
+) -> list[Path]:
+    """The images of a folder, as `list_images`, or a list of paths as it is; InputError where there is none."""
     if isinstance(source, str | os.PathLike):
-        return list_images(source)
+        return list_images(source, recursive=recursive, on_event=on_event)
     if not source:
         raise InputError("no image was given; give a folder of images.")
     return [Path(p) for p in source]
@@ -49,8 +53,8 @@ def compute_statistics(
     does. A `batch` of None is `default_batch`'s. Unreadable images are reported as events and left out. Raises
     InputError where fewer than 2 remain.
     """
-    paths, done, device = image_paths(source), 0, torch.device(device)
     report = on_event or (lambda event: None)
+    paths, done, device = image_paths(source, on_event=report), 0, torch.device(device)
     extractor = extractor.to(device).eval()
     accumulator, checks = Accumulator(extractor.dims, device), Checks(device)
     batch = batch or default_batch(device, size)
@@ -62,6 +66,7 @@ def compute_statistics(
         accumulator.add(checked_features(extractor, images, checks))
         checks.turn()
         done += len(names)
+        tell_notes(report)
         report({"event": "stats", "stage": "features", "done": done, "total": len(paths)})
     checks.finish()
     if accumulator.count < 2:
@@ -95,17 +100,19 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
     Nothing is unpickled, and the declared shapes are checked before memory is taken."""
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path, _MAX_BYTES) as opened, zipfile.ZipFile(opened) as archive:
             _check_members(path, archive)
-        with np.load(path, allow_pickle=False) as file:
+            opened.seek(0)
+            file = np.load(opened, allow_pickle=False)
             mu, sigma = (file[k].astype(np.float64) for k in ("mu", "sigma"))
             images, size = (int(file[k]) if k in file else None for k in ("images", "size"))
             features, weights = (str(file[k]) if k in file else None for k in ("features", "weights"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; make one with `vemcompress stats DIR -o {path.name}`.") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{path}: not readable as statistics ({error}); make it anew with `vemcompress stats`."
+            f"{path}: not readable as statistics ({reason}); make it anew with `vemcompress stats`."
         ) from error
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise InputError(f"{path}: its mu or sigma holds NaN or Inf; make it anew with `vemcompress stats`.")

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from vemcompress.errors import ExportError
+from vemcompress.system.memory import is_exhausted
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -88,9 +89,9 @@ def _output(model: nn.Module, inputs: int, side: int) -> tuple[int | None, str]:
     """The output's channels, or None and the reason why a square image of this side does not come out as one."""
     try:
         image = model(torch.zeros(1, inputs, side, side))
-    except MemoryError:
-        raise
     except Exception as error:  # a foreign class may fail in any way
+        if is_exhausted(error):
+            raise
         return None, first_line(error)
     if not isinstance(image, torch.Tensor):
         return None, f"a {type(image).__name__} came out"

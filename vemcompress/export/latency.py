@@ -11,6 +11,7 @@ import numpy as np
 
 from vemcompress.data.machine import cores
 from vemcompress.errors import UsageError
+from vemcompress.export.room import Room
 from vemcompress.export.session import open_onnx
 
 RUNTIMES = ("torch", "onnxruntime")
@@ -84,6 +85,11 @@ def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], devi
     else:
         model = open_torch(model, device=device, photos=False)
     _check_size(model, model.name, size)
+    on_cpu = model.device.type == "cpu"
+    with torch.inference_mode():
+        Room(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
+            model.name, *size
+        )
     if "torch" in runtimes:
         x = torch.zeros(1, model.channels, *size, device=model.device).uniform_(-1, 1)
         with devices.threads(threads), torch.inference_mode():
@@ -113,6 +119,11 @@ def _onnx_run(path: Path, size: Size, threads: int, device: str) -> Callable[[],
         raise UsageError(f"{path}: takes images of {model.fixed_size[0]} x {model.fixed_size[1]} only; give that size.")
     if not model.assumed:  # of others no metadata tells what they take; the first run does
         _check_size(model, str(path), size)
+
+    def run_at(side: int) -> None:
+        model.run(model.prepare(np.zeros((1, side, side, model.channels), np.uint8)))
+
+    Room(run_at, on_cpu=device == "cpu").check(str(path), *size)
     x = model.prepare(np.random.default_rng(0).integers(0, 256, (1, *size, model.channels), dtype=np.uint8))
     return lambda: model.run(x)
 

@@ -14,9 +14,12 @@ from torch import nn
 from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
+from vemcompress.export.foreign import endless
 from vemcompress.export.graph import Shape, check_float, check_shapes, check_uint8, trace, uint8_shapes
+from vemcompress.export.room import Room
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.files import check_target, write_atomically
+from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
@@ -82,7 +85,11 @@ def export_onnx(
                 f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; "
                 "export it without uint8."
             )
-        shapes = check_shapes(contract, _check_size(size, contract))
+        shapes = check_shapes(contract, size := _check_size(size, contract))
+        if size is not None:
+            room = Room(lambda side: network(torch.zeros(1, contract.in_channels, side, side)))
+            with torch.inference_mode():  # PyTorch's and ONNX Runtime's of one image
+                room.check(str(path), *size, 2)
         checks, numbers = len(shapes) + (len(uint8_shapes(contract)) if uint8 else 0), itertools.count(1)
 
         def stage(name: str, done: int, **more) -> None:
@@ -102,7 +109,9 @@ def export_onnx(
         onnx.helper.set_model_props(graph, {key: str(value) for key, value in facts.items()})
         graph.producer_name, graph.producer_version = "vemcompress", __version__
         data = _checked_bytes(graph)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
         raise MemoryExhausted(f"{path}: not enough memory to export and compare; compare at a smaller size.") from error
     write_atomically(path, data)
     stage("written", checks + 2, path=str(path), bytes=len(data))
@@ -160,6 +169,10 @@ def _describe(network: nn.Module, contract: Contract, uint8: bool) -> dict[str, 
 
 
 def _checked_bytes(graph: onnx.ModelProto) -> bytes:
+    if why := endless(graph):
+        raise ExportError(
+            f"the exported graph {why}: let the network decide nothing by its images; no file was written."
+        )
     try:
         onnx.checker.check_model(graph, full_check=True)
         return graph.SerializeToString()

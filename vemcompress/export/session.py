@@ -10,6 +10,7 @@ import onnxruntime
 from vemcompress.errors import InputError, MemoryExhausted, UsageError
 from vemcompress.export.foreign import read_onnx
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.system.memory import is_exhausted
 
 RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
 _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -69,7 +70,7 @@ class OnnxModel:
             return self.session.run(None, {self.session.get_inputs()[0].name: x})[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
             text = str(error)
-            if isinstance(error, MemoryError) or "allocate" in text or "bad_alloc" in text:
+            if is_exhausted(error):
                 raise MemoryExhausted(f"{self.path}: not enough memory for {times(x.shape)}; use --size.") from error
             raise InputError(
                 f"{self.path}: does not run on {times(x.shape)} ({_first_line(text)}); choose a size that it takes."
@@ -84,7 +85,7 @@ def open_onnx(
     Without `photos` ours may take label maps and the like, of any number of channels: to be run, not called.
 
     Raises InputError (4) for a file that is absent, no ONNX, not image-to-image, or reaches for data outside its
-    folder; UsageError (2) for a device that ONNX Runtime cannot use here.
+    folder; UsageError (2) for a device that ONNX Runtime cannot use here; MemoryExhausted (6).
     """
     path = Path(path)
     providers = _providers(device)
@@ -101,6 +102,8 @@ def open_onnx(
         seen = f"inputs {_signature(inputs)}, outputs {_signature(outputs)}"
         said = session.get_modelmeta().custom_metadata_map
     except Exception as error:
+        if is_exhausted(error):
+            raise MemoryExhausted(f"{path}: not enough memory to load it; close other programs.") from error
         raise InputError(
             f"{path}: ONNX Runtime cannot load it ({_first_line(str(error))}); export it again."
         ) from error

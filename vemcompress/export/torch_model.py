@@ -9,8 +9,10 @@ from torch import nn
 
 from vemcompress.data.labels import LabelMaps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
-from vemcompress.export.deploy import contract_of, deployment_copy
+from vemcompress.export.deploy import contract_of, deployment_copy, first_line
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.system.events import Event, silent
+from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.loading import load
 
 
@@ -41,10 +43,14 @@ class TorchModel:
             x = torch.from_numpy(to_float(padded, -1.0, 1.0)).permute(0, 3, 1, 2)
         try:
             y = self.network(x.contiguous().to(self.device))
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise MemoryExhausted(
-                f"{self.name}: not enough memory for a photo of {width} x {height} pixels; use --size."
-            ) from error
+        except Exception as error:  # the user's own code may raise anything
+            what = f"{width} x {height} pixels"
+            if is_exhausted(error):
+                raise MemoryExhausted(f"{self.name}: not enough memory for a photo of {what}; use --size.") from error
+            if getattr(self.network, "config", None) is not None:
+                raise
+            told = f"failed on an image of {what} ({first_line(error)})"
+            raise InputError(f"{self.name}: {told}; use --size.") from error
         return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
 
 
@@ -55,15 +61,19 @@ def open_torch(
     photos: bool = True,
     labels: LabelMaps | None = None,
     class_path: str | None = None,
+    key: str | None = None,
+    on_event: Event = silent,
 ) -> TorchModel:
     """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
 
-    `labels`: how the label maps that it draws from are read; `class_path`: the user's own class. Also UsageError (2)
-    for a device not here and, where it is for `photos`, InputError (4) for a network that does not go from photos to
-    pictures.
+    `labels`: how the label maps that it draws from are read; `class_path`: the user's own class; `key`: the generator's
+    name in a file that has several, of which `on_event` is told. Also UsageError (2) for a device not here and, where
+    it is for `photos`, InputError (4) for a network that does not go from photos to pictures.
     """
     place = usable_device(device)
-    model = wrap(load(source, class_path=class_path).generator, str(source), place, photos=photos and labels is None)
+    loaded = load(source, class_path=class_path, key=key)
+    loaded.tell(on_event)
+    model = wrap(loaded.generator, str(source), place, photos=photos and labels is None)
     return model if labels is None else replace(model, labels=labels, channels=1)
 
 

@@ -11,7 +11,7 @@ from vemcompress.gans.pool import ImagePool
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
 from vemcompress.networks.base import Generator
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
-from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.system.settings import BaseSettings, Betas, Images, Positive, Text, Weight
 from vemcompress.training.learner import Learner
 from vemcompress.training.update import Optimizer, Output, Update
 from vemcompress.weights.discriminator import load_discriminator
@@ -29,13 +29,13 @@ class Adversary(Learner):
         """`source`: a file of a discriminator to start from, the teacher's own as published. `pool`: how many earlier
         images of the student's it sees again, without pairs alone; 0, as published for students, for none."""
 
-        weight: float = Field(1.0, ge=0)
+        weight: Weight = 1.0
         mode: Literal["hinge", "lsgan", "vanilla"] = "lsgan"
-        lr: float = Field(2e-4, gt=0)
+        lr: Positive = 2e-4
         betas: Betas = Field((0.5, 0.999), strict=False)
-        pool: int = Field(0, ge=0)
+        pool: Images = 0
         discriminator: AnyDiscriminator = PatchGANConfig(width=64)
-        source: str | None = None
+        source: Text | None = None
 
     @staticmethod
     def check(settings: Settings, side: int, paired: bool) -> None:

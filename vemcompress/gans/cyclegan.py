@@ -16,7 +16,7 @@ from vemcompress.gans.start import Start
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
-from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.system.settings import BaseSettings, Betas, Images, Period, Positive, Weight
 from vemcompress.training.update import Update
 
 
@@ -50,14 +50,14 @@ class CycleGAN(GAN):
 
         name: Literal["cyclegan"] = "cyclegan"
         mode: Literal["hinge", "lsgan", "vanilla"] = "lsgan"
-        lambda_a: float = Field(10.0, ge=0)
-        lambda_b: float = Field(10.0, ge=0)
-        identity: float = Field(0.5, ge=0)
-        lambda_gan: float = Field(1.0, ge=0)
-        pool: int = Field(50, ge=0)
-        lr: float = Field(2e-4, gt=0)
+        lambda_a: Weight = 10.0
+        lambda_b: Weight = 10.0
+        identity: Weight = 0.5
+        lambda_gan: Weight = 1.0
+        pool: Images = 50
+        lr: Positive = 2e-4
         betas: Betas = Field((0.5, 0.999), strict=False)
-        every: int = Field(1, ge=1)
+        every: Period = 1
         discriminator: AnyDiscriminator = PatchGANConfig(width=64)
 
     started = ("generator_b", "discriminator_a", "discriminator_b")

@@ -27,13 +27,14 @@ from vemcompress.networks.discriminators import (
 from vemcompress.networks.generators.deep import DeepUNetConfig
 from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.networks.norms import PassOrder
-from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.system.settings import BaseSettings, Betas, Period, Positive, Text, Weight
 from vemcompress.training.update import Update
 
 # In which the discriminator's BatchNorm sees OMGD's passes, each for a teacher: its own update, fake before real and
-# teacher after teacher, and then the updates of the deep and the wide one.
+# teacher after teacher, and then the teachers' own, the wide one's image first. (The published step computes their
+# gradients the other way round, which no statistic sees.)
 PUBLISHED_PASSES = (
-    ("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("deep", "deep"), ("wide", "wide"),
+    ("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("wide", "wide"), ("deep", "deep"),
 )  # fmt: skip
 
 
@@ -63,13 +64,13 @@ class Conditional(GAN):
     class Settings(BaseSettings):
         """`every`: teachers and discriminator learn at each n-th step (n_dis)."""
 
-        name: str
+        name: Text
         mode: Literal["hinge", "lsgan", "vanilla"] = "hinge"
-        lambda_recon: float = Field(100.0, ge=0)
-        lambda_gan: float = Field(1.0, ge=0)
-        lr: float = Field(2e-4, gt=0)
+        lambda_recon: Weight = 100.0
+        lambda_gan: Weight = 1.0
+        lr: Positive = 2e-4
         betas: Betas = Field((0.5, 0.999), strict=False)
-        every: int = Field(1, ge=1)
+        every: Period = 1
 
     data = ("paired", "labels")
     discriminator: Discriminator

@@ -17,7 +17,7 @@ from vemcompress.gans.base import GAN
 from vemcompress.losses.features import channel_means
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.runs.best import Picker
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import MAX_STEPS, BaseSettings, Epochs, Steps
 from vemcompress.training.learner import Learner, one_by_one
 from vemcompress.training.update import Update
 
@@ -33,9 +33,9 @@ class TurnSettings(BaseSettings):
     replaces: ClassVar = {"phase_steps": ("phase_epochs",), "phase_epochs": ("phase_steps",)}
 
     online: Literal["step", "phases"] = "step"
-    phase_epochs: float | None = Field(None, gt=0)
-    phase_steps: int | None = Field(None, ge=1)
-    student_epochs: int = Field(4, ge=1)
+    phase_epochs: Epochs | None = None
+    phase_steps: Steps | None = None
+    student_epochs: int = Field(4, ge=1, le=10_000)
     best_teacher: Literal["fid", "frechet", "latest"] = "fid"
 
     def resolved(self, images: int, batch: int, steps: int) -> "TurnSettings":
@@ -43,7 +43,7 @@ class TurnSettings(BaseSettings):
         if self.phase_steps is not None:
             return self.but(phase_epochs=None)
         found = round(self.phase_epochs * images / batch) if self.phase_epochs else steps // 10
-        return self.but(phase_steps=max(1, found), phase_epochs=None)
+        return self.but(phase_steps=min(max(1, found), MAX_STEPS), phase_epochs=None)
 
 
 @dataclass

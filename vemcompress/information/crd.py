@@ -13,7 +13,7 @@ from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.losses.information import info_nce
 from vemcompress.system import distributed
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Channels, Positive, Weight
 from vemcompress.training.update import Output
 
 SIDE, SLOPE = 64, 0.2
@@ -40,11 +40,11 @@ class CRD(Information):
         """`memory`: images kept; `channels`: width of the encoders, `dimension`: of the embeddings."""
 
         name: Literal["crd"] = "crd"
-        weight: float = Field(0.8, ge=0)
-        temperature: float = Field(0.07, gt=0)
-        memory: int = Field(32, ge=0)
-        dimension: int = Field(128, ge=1)
-        channels: int = Field(32, ge=1)
+        weight: Weight = 0.8
+        temperature: Positive = 0.07
+        memory: int = Field(32, ge=0, le=2**14)
+        dimension: Channels = 128
+        channels: int = Field(32, ge=1, le=1024)
 
     file = "crd"
 

@@ -5,18 +5,19 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.information.divergence import Divergence
 from vemcompress.losses.information import contrast, magnitude
-from vemcompress.networks.energy import EnergyConfig, EnergyModel
+from vemcompress.networks.energy import MAX_CHANNELS, EnergyConfig, EnergyModel
 from vemcompress.networks.generators.resnet import ResNetConfig
 from vemcompress.system import distributed
-from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.system.settings import BaseSettings, Betas, Positive, Weight
 from vemcompress.training.schedules import constant
 from vemcompress.training.update import Optimizer, Output, Update
+
+MOST_CHAINS = 256
 
 
 class VEM(Information):
@@ -28,19 +29,27 @@ class VEM(Information):
     """
 
     class Settings(BaseSettings):
-        """The paper's symbols: `weight` lambda_MI, `channels` C (8 for ResNets, 32 else), `steps` K, `start` q_0."""
+        """The paper's symbols: `weight` lambda_MI, `channels` C (8 for ResNets, 32 else), `steps` K, `start` q_0.
+
+        `start` (section 4.1.3): "student", VEM's own and the only one of the published code; "teacher", contrastive
+        divergence: the teacher's image, also where there are pairs and t itself is the ground truth, for the paper
+        speaks of "the data distributions of teacher networks"; "noise", short-run MCMC; "buffer", persistent
+        contrastive divergence, see `Chains`. `buffer`: how many images have a chain, the first ones of the list; None
+        for all, but 256 at most. Each takes its pixels in float32, in memory and in every checkpoint: 256 images of
+        256 px 200 MB.
+        """
 
         name: Literal["vem"] = "vem"
-        weight: float = Field(0.1, ge=0)
-        channels: int | None = Field(None, ge=1)
-        steps: int = Field(10, ge=1)
-        step_size: float = Field(100.0, gt=0)
-        noise: float = Field(0.005, ge=0)
-        l2: float = Field(0.05, ge=0)
-        lr: float = Field(1e-4, gt=0)
+        weight: Weight = 0.1
+        channels: int | None = Field(None, ge=1, le=MAX_CHANNELS)
+        steps: int = Field(10, ge=1, le=10_000)
+        step_size: Positive = 100.0
+        noise: Weight = 0.005
+        l2: Weight = 0.05
+        lr: Positive = 1e-4
         betas: Betas = Field((0.0, 0.999), strict=False)
         start: Literal["student", "teacher", "buffer", "noise"] = "student"
-        buffer: int = Field(64, ge=1)
+        buffer: int | None = Field(None, ge=1, le=2**16)
         power_iteration: Literal["step", "forward"] = "step"
 
     def __init__(self, settings: Settings, *, image_channels: int, height: int, width: int):
@@ -48,20 +57,26 @@ class VEM(Information):
         self.settings = settings
         config = EnergyConfig.for_size(settings.channels or 32, height, width, image_channels)
         self.energy = EnergyModel(config)
+        self.chains = None
         if settings.start == "buffer":
-            self.register_buffer("memory", torch.rand(settings.buffer, image_channels, height, width) * 2 - 1)
+            self.chains = Chains(settings.buffer or MOST_CHAINS, (image_channels, height, width))
 
     file = "energy"
 
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *others) -> None:
+        """The buffer of an earlier release, whose chains belonged to no image, is forgotten."""
+        if self.chains is not None and state_dict.pop(f"{prefix}memory", None) is not None:
+            fresh = self.chains.named_buffers(prefix=f"{prefix}chains")
+            state_dict.update({name: torch.zeros_like(value) for name, value in fresh})
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     @staticmethod
     def resolve(settings: Settings, facts: Any) -> Settings:
-        if settings.start == "buffer" and settings.buffer < facts.batch:
-            raise RecipeError(
-                f"information.buffer {settings.buffer}: is smaller than the batch of {facts.batch}; make it larger."
-            )
-        config = facts.teacher.config
+        config, buffer = facts.teacher.config, settings.buffer
         published = 8 if config is None or isinstance(config, ResNetConfig) else 32
-        return settings.model_copy(update={"channels": settings.channels or published})
+        if settings.start == "buffer" and buffer is None:
+            buffer = min(facts.images, MOST_CHAINS)
+        return settings.model_copy(update={"channels": settings.channels or published, "buffer": buffer})
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -85,24 +100,23 @@ class VEM(Information):
             return energy(target), energy(samples)
         return energy(torch.cat((target, samples))).chunk(2)
 
-    def start(self, out: Output) -> tuple[Tensor, Tensor | None]:
-        """t_0 of section 4.1.3, and the memory's slots that all ranks' were taken from."""
-        like, batch = out.student, distributed.ranks() * len(out.student)
+    def start(self, out: Output) -> Tensor:
+        """t_0 of section 4.1.3."""
+        like = out.student
         match self.settings.start:
             case "student":
-                return like.detach(), None
+                return like.detach()
             case "teacher":
-                return out.teacher.detach(), None
+                return out.teacher.detach()
             case "noise":
-                shape = (batch, *like.shape[1:])
-                return distributed.mine(torch.rand(shape, generator=out.random, device=like.device) * 2 - 1), None
-        slots = torch.randperm(len(self.memory), generator=out.random, device=like.device)[:batch]
-        return self.memory[distributed.mine(slots)], slots
+                shape = (distributed.ranks() * len(like), *like.shape[1:])
+                return distributed.mine(torch.rand(shape, generator=out.random, device=like.device) * 2 - 1)
+        return self.chains.of(out.index, out.teacher.detach().float())
 
     def sample(self, out: Output) -> Tensor:
         """t~ by Langevin dynamics, given the student's images (eq. 7)."""
         settings = self.settings
-        out.start, slots = self.start(out)
+        out.start = self.start(out)
         samples = langevin(
             self._evaluator(out.student.detach().float(), frozen=True),
             out.start,
@@ -111,8 +125,8 @@ class VEM(Information):
             noise=settings.noise,
             random=out.random,
         )
-        if slots is not None:
-            self.memory[slots] = distributed.gather(samples)
+        if self.chains is not None:
+            self.chains.keep(out.index, samples)
         return samples
 
     def energy_terms(self, out: Output) -> dict[str, Tensor]:
@@ -155,6 +169,47 @@ class VEM(Information):
             s = self.timed(out.student)
             positive, negative = self._both(s, out.target.float(), out.samples, frozen=True)
             return {"information": self.settings.weight * contrast(positive, negative)}
+
+
+class Chains(nn.Module):
+    """The chains of persistent contrastive divergence: where the samples of each image ended, and go on from.
+
+    A chain samples q(t|s), so that it belongs to its image: "PCD updates all samples in the memory buffer" (section
+    4.1.3), of which there is one for each. It begins at the teacher's image, "the data distributions of teacher
+    networks, [...] dynamic in Persistent Contrastive Divergence". (The published code has no buffer; earlier releases
+    of this one continued the chain of any image.)
+
+    It is known by the image's index. The paper does not speak of augmentation, by which each visit sees another crop,
+    half of them mirrored: then a chain goes on from the same photo, shifted by up to a tenth. `data.flip=false` and
+    `data.load_size` equal to `data.size` show an image always alike, so that only the student moves between visits.
+
+    The images from number `count` on have none, and begin anew each time. Among several ranks every one holds all
+    chains. In a batch that shows an image twice both go on from its one chain, and the later one's sample is kept.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...]):
+        super().__init__()
+        self.register_buffer("samples", torch.zeros(count + 1, *shape))  # the last row takes what is not kept
+        self.register_buffer("begun", torch.zeros(count + 1, dtype=torch.bool))
+
+    def of(self, index: Tensor, new: Tensor) -> Tensor:
+        """Where the chains of images `index`, B, are, and `new`, B x C x H x W, for those that have not begun."""
+        if index is None:
+            raise ValueError("information.start = buffer needs to know which images a batch shows; give it an index")
+        slots = self._slots(index)
+        return torch.where(self.begun[slots].view(-1, 1, 1, 1), self.samples[slots], new)
+
+    def keep(self, index: Tensor, samples: Tensor) -> None:
+        """These are where the chains are now."""
+        index, samples = distributed.gather(index), distributed.gather(samples)
+        slots, row = self._slots(index), torch.arange(len(index), device=index.device)
+        latest = ((slots[:, None] == slots) * row).amax(1)  # equal rows write equal values, in whatever order
+        kept = slots < len(self.begun) - 1
+        self.samples[slots] = samples[latest] * kept.view(-1, 1, 1, 1)
+        self.begun[slots] = kept
+
+    def _slots(self, index: Tensor) -> Tensor:
+        return index.clamp(max=len(self.begun) - 1)
 
 
 def langevin(

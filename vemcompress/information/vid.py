@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vemcompress.information.base import Information
 from vemcompress.losses.information import gaussian
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Weight
 from vemcompress.training.update import Output
 
 INITIAL_VARIANCE, LEAST_VARIANCE = 5.0, 1e-5
@@ -30,8 +30,8 @@ class VID(Information):
         0 for mu(s) = s."""
 
         name: Literal["vid"] = "vid"
-        weight: float = Field(1.0, ge=0)
-        regressor: int = Field(0, ge=0)
+        weight: Weight = 1.0
+        regressor: int = Field(0, ge=0, le=4096)
 
     file = "vid"
 

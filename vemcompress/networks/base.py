@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from vemcompress.errors import UsageError
 from vemcompress.networks.cost import Cost, Counted, costs
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Group
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Channels, Text
 
 Norm = Literal["instance", "instance_affine", "batch"]
 Taps = dict[str, Tensor]
@@ -49,10 +49,19 @@ class Config(Counted, BaseSettings):
     # The field whose length another width keeps, and the key for that number.
     counted: ClassVar[tuple[str, str]] = ("", "")
 
-    family: str
-    in_channels: int = Field(3, ge=1, le=4096)
-    out_channels: int = Field(3, ge=1, le=4096)
+    family: Text
+    in_channels: Channels = 3
+    out_channels: Channels = 3
     norm: Norm = "instance"
+
+    @model_validator(mode="after")
+    def _can_be_built(self):
+        self.check()
+        self.check_parameters()
+        return self
+
+    def check(self) -> None:
+        """Raises ValueError for fields that do not fit each other."""
 
     @property
     def biased(self) -> bool:
@@ -179,9 +188,14 @@ class Generator(nn.Module):
 
 
 def check_width(width) -> None:
-    """Raises ValueError for a shorthand `width` that is no whole number of at least 1."""
-    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-        raise ValueError("width must be a whole number of at least 1")
+    """Raises ValueError for a shorthand `width` that is no whole number from 1 to 4096."""
+    check_number("width", width, 1, 4096)
+
+
+def check_number(name: str, value, least: int, most: int) -> None:
+    """Raises ValueError for a `value` that is no whole number within these bounds."""
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{name} must be a whole number from {least} to {most}")
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:

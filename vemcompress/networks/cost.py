@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+MAX_PARAMETERS = 2 * 10**9  # of one network: 8 GB in float32
 NORM_PARAMETERS = {"none": 0, "instance": 0, "instance_affine": 2, "batch": 2}
 
 
@@ -78,6 +79,12 @@ class Counted:
     def cost(self, height: int, width: int) -> Cost:
         """Parameters and MACs for one image of `height` x `width` pixels."""
         return total(self.layer_costs(height, width))
+
+    def check_parameters(self) -> None:
+        """Raises ValueError for a network that is too large to be built."""
+        parameters = self.cost(1, 1).parameters
+        if parameters > MAX_PARAMETERS:
+            raise ValueError(f"has {parameters:.3g} parameters, more than {MAX_PARAMETERS:.3g}; lower width or depth")
 
 
 class Costs:

@@ -13,17 +13,18 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Channels
 
 MAX_BLOCKS = 7
+MAX_CHANNELS = 512  # layers have up to four times as many
 
 
 class EnergyConfig(BaseSettings):
     """`channels` is the paper's C (8 for horse2zebra, 32 elsewhere); `image_channels` those of t and of s alike."""
 
-    channels: int = Field(32, ge=1)
+    channels: int = Field(32, ge=1, le=MAX_CHANNELS)
     blocks: int = Field(MAX_BLOCKS, ge=1, le=MAX_BLOCKS)
-    image_channels: int = Field(3, ge=1)
+    image_channels: Channels = 3
 
     @classmethod
     def for_size(cls, channels: int, height: int, width: int, image_channels: int = 3) -> "EnergyConfig":

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor
 
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Text, Width
 
 
 class Pruner:
@@ -19,9 +18,9 @@ class Pruner:
         the group, which narrows all groups alike. A group keeps `least` channels if it has them, except within
         residual blocks."""
 
-        name: str
+        name: Text
         by: Literal["threshold", "ratio"] = "ratio"
-        least: int = Field(1, ge=1)
+        least: Width = 1
 
     def __init__(self, settings: Settings | None = None):
         self.settings = settings or self.Settings()

@@ -3,11 +3,11 @@
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from vemcompress.networks.base import Generator
 from vemcompress.pruning.base import Pruner
+from vemcompress.system.settings import Seed
 
 
 class Random(Pruner):
@@ -15,7 +15,7 @@ class Random(Pruner):
 
     class Settings(Pruner.Settings):
         name: Literal["random"] = "random"
-        seed: int = Field(0, ge=0, lt=2**31)
+        seed: Seed = 0
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
         draw = torch.Generator().manual_seed(self.settings.seed)

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field
 from torch import Tensor
 
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator
 from vemcompress.pruning.base import Pruner
+from vemcompress.system.settings import Width
 
 
 class Scale(Pruner):
@@ -16,7 +16,7 @@ class Scale(Pruner):
     class Settings(Pruner.Settings):
         name: Literal["scale"] = "scale"
         by: Literal["threshold", "ratio"] = "threshold"
-        least: int = Field(16, ge=1)
+        least: Width = 16
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
         tensors = network.state_dict()

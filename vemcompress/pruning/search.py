@@ -14,7 +14,7 @@ from pydantic import Field
 
 from vemcompress.errors import UsageError
 from vemcompress.networks.subnets import Entries, Space, WidthOptions
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Macs, Seed, Text
 
 TRIES = 1000  # draws that may miss the budget before one is narrowed until it fits
 EXHAUSTIVE = 1000  # so many candidates are scored one by one
@@ -38,9 +38,9 @@ class SearchSettings(BaseSettings):
 
     by: Literal["fid", "frechet", "miou", "ssim_teacher", "l1_target"] = "fid"
     features: Literal["none", "vgg16", "squeezenet1_1", "squeezenet1_1_caffe"] = "none"
-    features_weights: str | None = None
+    features_weights: Text | None = None
     space: WidthOptions = "none"
-    target_macs: int | None = Field(None, ge=1, le=10**18)
+    target_macs: Macs | None = None
     share: float | None = Field(None, gt=0, le=1)
     count_as: Literal["true", "paper", "paper_norm"] = "paper_norm"
     method: Literal["auto", "evolution", "exhaustive"] = "auto"
@@ -51,7 +51,7 @@ class SearchSettings(BaseSettings):
     mutate: float = Field(0.2, ge=0, le=1)
     weighted: float = Field(1.0, gt=0, le=1000)
     weighting: Literal["arithmetic", "geometric"] = "arithmetic"
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: Seed = 0
 
     def target(self, macs: int) -> int:
         """So many MACs may a candidate have, of a supernet of `macs`."""

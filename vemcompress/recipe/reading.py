@@ -1,15 +1,19 @@
 """Reading a recipe: by name or path, what it extends, what overrides it."""
 
+import os
 import re
-import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from vemcompress.errors import RecipeError
 from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
-from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
+from vemcompress.recipe.sentences import nearest, printable, sentence, text_of_stage
 from vemcompress.recipe.stages import TABLES, Stage
+from vemcompress.recipe.toml import DEPTH, NotTOML, parse, parse_file
+from vemcompress.system import names
 from vemcompress.system.settings import BaseSettings, tag_of
 
 # By table of a recipe: the key that says of which class it is, and what it is if it does not say.
@@ -31,28 +35,28 @@ def find(name: str | Path) -> Path:
     """A recipe's file: a path that ends in .toml, or a shipped name."""
     text = str(name)
     if text.endswith(".toml"):
-        if not Path(text).is_file():
-            raise RecipeError(f"recipe {text}: no such file; see `vemcompress recipes list`.")
+        if "\0" in text or not os.path.lexists(text):
+            raise RecipeError(f"recipe {printable(text)}: no such file; see `vemcompress recipes list`.")
         return Path(text)
     if text not in shipped():
-        raise RecipeError(f"recipe '{text}' is not known{nearest(text, shipped())}")
+        raise RecipeError(f"recipe '{printable(text)}' is not known{nearest(text, shipped())}")
     return folder() / f"{text}.toml"
 
 
-def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+def read(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by name or path, with its `extends` and `key=value` overrides. Raises RecipeError (3).
 
     An override is one of every stage; `stages.NAME.key=value` is one of that stage alone.
     """
     path = find(name)
     label = str(name) if str(name).endswith(".toml") else path.stem
-    values, text = _parse(path)
-    values.setdefault("name", path.stem)
+    values, text = parse_file(path)
+    values.setdefault("name", names.shown(path.stem))
     if "extends" in values:
         parent = values.pop("extends")
         if not isinstance(parent, str):
             raise RecipeError(f"recipe {label}: extends must be the name of one recipe, in quotes.")
-        base, _ = _parse(find(parent))
+        base, _ = parse_file(find(parent))
         if "extends" in base:
             raise RecipeError(f"recipe {label}: extends '{parent}', which extends another; one level is allowed.")
         values = _merge(_tagged(base), values)
@@ -61,18 +65,33 @@ def read(name: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
     values = _with_stages(_merge(_tagged(values), changes), changes, own, label)
     recipe = _validate(_tagged(values), f"recipe {label}", text, overrides)
     for stage in recipe.stages:
-        of_stage(recipe, stage, label, text)
+        of_stage(recipe, stage, label, text, overrides)
     return recipe
 
 
-def defaults(overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+def defaults(overrides: Sequence[str] = ()) -> Recipe:
     """What a recipe is that says nothing but these `key=value`. Raises RecipeError."""
     return _validate(_tagged(_changes(overrides)), "--set", "", overrides)
 
 
-def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "") -> Recipe:
+def classes_named(overrides: Sequence[str]) -> set[str]:
+    """The user's own classes ("module:Class") that `key=value` overrides name by any `class_path`. What is wrong with
+    the overrides is not told here."""
+    found, todo = set(), []
+    with suppress(RecipeError):
+        todo = [_changes(overrides)]
+    while todo:
+        for key, value in todo.pop().items():
+            if isinstance(value, dict):
+                todo.append(value)
+            elif key == "class_path" and isinstance(value, str):
+                found.add(value)
+    return found
+
+
+def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "", overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of one stage by itself: the pipeline's with the tables that the stage changes. Raises RecipeError with
-    the stage's name, and the line of the `text` of the recipe's file."""
+    the stage's name, and the line of the `text` of the recipe's file, or the one of `overrides` that it comes from."""
     values = {key: value for key, value in recipe.stated().items() if key not in ("stages", "paper", "description")}
     for table in TABLES:
         if stage.do == table:
@@ -80,10 +99,11 @@ def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "") -> R
         else:
             values.pop(table, None)
     values = _tagged(_merge(_tagged(values), _spelled(stage.recipe)))
-    return _validate(values, f"recipe {label or recipe.name}: stage {stage.name}", text_of_stage(text, stage.name))
+    where = f"recipe {label or recipe.name}: stage {stage.name}"
+    return _validate(values, where, text_of_stage(text, stage.name), overrides)
 
 
-def with_changes(recipe: Recipe, overrides: list[str] | tuple[str, ...], names: list[str]) -> Recipe:
+def with_changes(recipe: Recipe, overrides: Sequence[str], names: list[str]) -> Recipe:
     """The recipe of a pipeline with these `key=value`, each either of the stages of these `names` or of the one that it
     names. Raises RecipeError."""
     for override in overrides:
@@ -120,31 +140,25 @@ def _with_stages(values: dict, changes: dict, own: dict, label: str) -> dict:
     return values | ({"stages": found} if found else {})
 
 
-def _parse(path: Path) -> tuple[dict, str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        return tomllib.loads(text), text
-    except OSError as error:
-        raise RecipeError(f"recipe {path}: cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"recipe {path}: not valid TOML: {error}.") from error
-
-
 def _override(text: str) -> dict:
     """`train.batch=8` as nested tables; a value that is not TOML is taken as text."""
     key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\s*", key):
-        raise RecipeError(f"--set {text}: write it as table.key=value, for example --set train.batch=8.")
+    parts = key.strip().split(".")
+    if not equals or len(parts) > DEPTH or not all(re.fullmatch(r"[A-Za-z_]\w{0,99}", part) for part in parts):
+        raise RecipeError(f"--set {printable(text)}: write it as table.key=value, for example --set train.batch=8.")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    for part in reversed(key.strip().split(".")):
+        parsed = parse(f"value = {value}")
+    except NotTOML:
+        parsed = {}
+    except ValueError as error:
+        raise RecipeError(f"--set {printable(text)}: {error}.") from error
+    parsed = parsed["value"] if parsed.keys() == {"value"} else names.stored(value.strip())
+    for part in reversed(parts):
         parsed = {part: parsed}
     return parsed
 
 
-def _changes(overrides: list[str] | tuple[str, ...]) -> dict:
+def _changes(overrides: Sequence[str]) -> dict:
     """All overrides as one layer of tables; the last of several of one key wins."""
     changes: dict = {}
     for override in overrides:
@@ -234,4 +248,5 @@ def _validate(values: dict, label: str, text: str, overrides=()) -> Recipe:
     except ValidationError as error:
         # A typing error explains the rest, so it is told first.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise RecipeError(f"{label}: {sentence(errors[0], values, text, overrides)}") from error
+        found = sentence(errors[0], values, text, overrides)
+        raise RecipeError(printable(f"{label}: {found}", 2000)) from error

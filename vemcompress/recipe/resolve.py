@@ -4,6 +4,7 @@ add-on its own table."""
 from collections.abc import Callable
 
 import torch
+from pydantic import ValidationError
 
 from vemcompress.algorithms import ALGORITHMS, Facts
 from vemcompress.errors import RecipeError
@@ -12,6 +13,7 @@ from vemcompress.information import INFORMATION
 from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import Generator
 from vemcompress.recipe.schema import AutoStudent, Recipe
+from vemcompress.system.settings import MAX_STEPS
 from vemcompress.training.settings import TrainSettings
 from vemcompress.weights.loading import Loaded
 
@@ -31,7 +33,7 @@ def resolved(
     """The recipe of a command with everything that follows from its parts: the files of teacher and student as they
     were `loaded`, the shapes of what learns, and what `resolve` or `resolve_teaching` decide. Raises RecipeError."""
     if loaded is not None and recipe.teacher.source is not None:
-        recipe = recipe.but(teacher=recipe.teacher.but(source=loaded.pinned))
+        recipe = recipe.but(teacher=recipe.teacher.but(source=loaded.pinned, key=loaded.key or None))
     if gan is not None:
         for name, generator in gan.generators().items():
             check_size(recipe, name, generator)
@@ -129,6 +131,8 @@ def _steps(train: TrainSettings, images: int, batch: int) -> int:
 
 
 def _with_length(recipe: Recipe, batch: int, steps: int) -> Recipe:
+    if steps > MAX_STEPS:
+        raise RecipeError(f"recipe {recipe.name}: {steps:,} steps are more than {MAX_STEPS:,}; lower train.epochs.")
     load_size = recipe.data.load_size or round(recipe.data.size * 286 / 256)
     train = recipe.train.but(batch=batch, steps=steps, epochs=None)
     return recipe.but(data=recipe.data.but(load_size=load_size), train=train)
@@ -145,18 +149,29 @@ def _student(recipe: Recipe, teacher: Generator) -> Config:
 
     if recipe.student.target_macs:
         return _widest(of_width, recipe.student.target_macs, recipe.data.size)
-    return of_width(recipe.student.width or DEFAULT_WIDTH)
+    width = recipe.student.width or DEFAULT_WIDTH
+    try:
+        return of_width(width)
+    except ValidationError as error:
+        raise RecipeError(f"student.width {width}: gives a network that is too large to be built; lower it.") from error
 
 
 def _widest(of_width: Callable[[int], Config], target: int, size: int) -> Config:
     """The widest student of at most `target` true MACs on one image of `size`."""
-    if of_width(1).cost(size, size).true > target:
+
+    def fits(width: int) -> bool:
+        try:
+            return of_width(width).cost(size, size).true <= target
+        except ValidationError:  # too large to be built
+            return False
+
+    if not fits(1):
         least = of_width(1).cost(size, size).true
         raise RecipeError(f"student.target_macs {target}: even width 1 needs {least} at {size} px; ask for more.")
     low, high = 1, 2
-    while of_width(high).cost(size, size).true <= target and high < 4096:
+    while high <= 4096 and fits(high):
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if of_width(middle).cost(size, size).true <= target else (low, middle)
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return of_width(low)

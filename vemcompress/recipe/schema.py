@@ -16,7 +16,7 @@ from vemcompress.networks import GENERATORS, AnyConfig
 from vemcompress.pruning import PRUNERS, AnyPruner
 from vemcompress.pruning.search import SearchSettings
 from vemcompress.recipe.stages import Stage, check_stages
-from vemcompress.system.settings import BaseSettings, tag_of, tagged_union
+from vemcompress.system.settings import BaseSettings, Channels, Figure, Macs, Text, tag_of, tagged_union
 from vemcompress.training.settings import TrainSettings
 
 
@@ -27,17 +27,20 @@ def _first(registry: dict[str, type]) -> BaseSettings:
 class TeacherSettings(BaseSettings):
     """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from.
 
+    `key` is the name of the generator in a file that has several, such as `netG_B`.
+
     `norm = "batch"`: BatchNorm by each image's own statistics, as Pix2Pix is tested. With a [gan]: `network` is what
     is built where there is no `source`, `deep` OMGD's second teacher, and `start` gives files for the others by name
     (`deep`, `generator_b`, `discriminator`, `discriminator_a`, `discriminator_b`).
     """
 
-    source: str | None = None
-    class_path: str | None = None
+    source: Text | None = None
+    key: str | None = Field(None, max_length=200)
+    class_path: Text | None = None
     norm: Literal["eval", "batch"] = "eval"
     network: AnyConfig | None = None
     deep: AnyConfig | None = None
-    start: dict[str, str] = Field(default_factory=dict)
+    start: dict[Text, Text] = Field(default_factory=dict, max_length=16)
 
 
 class AutoStudent(BaseSettings):
@@ -54,11 +57,11 @@ class AutoStudent(BaseSettings):
     alone: ClassVar = ("target_macs", "source")  # keys that leave nothing of another family under them
 
     family: Literal["auto"] = "auto"
-    width: int | None = Field(None, ge=1)
-    target_macs: int | None = Field(None, ge=1)
-    source: str | None = None
-    sha256: str | None = None
-    class_path: str | None = None
+    width: Channels | None = None
+    target_macs: Macs | None = None
+    source: Text | None = None
+    sha256: Text | None = None
+    class_path: Text | None = None
 
 
 AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATORS.values())))
@@ -81,7 +84,7 @@ class PruneSettings(BaseSettings):
     exclusive: ClassVar = ("target_macs", "share", "width")
 
     method: AnyPruner = _first(PRUNERS)
-    target_macs: int | None = Field(None, ge=1)
+    target_macs: Macs | None = None
     share: float | None = Field(None, gt=0, lt=1)
     width: int | None = Field(None, ge=1, le=4096)
     keep_weights: bool = True
@@ -100,8 +103,8 @@ class Recipe(BaseSettings):
     nothing.
     """
 
-    name: str = "unnamed"
-    description: str = ""
+    name: Text = "unnamed"
+    description: Text = ""
     teacher: TeacherSettings = TeacherSettings()
     student: AnyStudent = AutoStudent()
     data: DataSettings = DataSettings()
@@ -111,8 +114,8 @@ class Recipe(BaseSettings):
     train: TrainSettings = TrainSettings()
     prune: PruneSettings | None = None
     search: SearchSettings | None = None
-    stages: tuple[Stage, ...] = Field((), strict=False)
-    paper: dict[str, str | int | float] = Field(default_factory=dict)
+    stages: tuple[Stage, ...] = Field((), strict=False, max_length=64)
+    paper: dict[Text, Text | Figure] = Field(default_factory=dict, max_length=64)
 
     @model_validator(mode="after")
     def _fits(self):

@@ -2,36 +2,48 @@
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 from vemcompress.recipe.schema import Recipe, choices
-from vemcompress.system.settings import tag_of
+from vemcompress.system.keys import KEYS, TrainKeys
+from vemcompress.system.settings import BaseSettings, tag_of
+
+COMMON = KEYS[TrainKeys]
 
 
-def sentence(error: dict, values: dict, text: str, overrides) -> str:
-    """A validation error in words: what, in which table, on which line, and the nearest known key."""
+def sentence(error: dict, values: dict, text: str, overrides: Sequence[str]) -> str:
+    """A validation error in words: what, in which table, on which line or by which override, and the nearest known
+    key."""
     path = [str(part) for part in error["loc"] if _is_key(part, values, error)]
     table, key = ".".join(path[:-1]), path[-1] if path else ""
     where = f" in [{table}]" if table else ""
-    dotted = ".".join(path)
-    overridden = any(dotted.startswith(o.partition("=")[0].strip()) for o in overrides)
+    tag = error.get("ctx", {}).get("discriminator", "").strip("'")
     listed = any(isinstance(part, int) for part in error["loc"])  # which of several tables of one name is not known
-    line = None if overridden or listed else _line(text, path)
-    place = where + (" (--set)" if overridden else f" (line {line})" if line else "")
+    place = where + _origin([*path, tag] if tag else path, text if not listed else "", overrides)
     if error["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{place}{nearest(key, _known(path[:-1], values))}"
+        return f"unknown key '{key:.60}'{place}{_meant(path, values)}"
     if error["type"] in ("union_tag_invalid", "literal_error"):
         expected = error["ctx"].get("expected_tags") or error["ctx"].get("expected")
-        found = (
-            error["input"].get(error["ctx"]["discriminator"].strip("'")) if "tag" in error["ctx"] else error["input"]
-        )
-        return f"'{found}' is not possible for {key or 'it'}{place}; use one of {expected}."
+        found = error["input"].get(tag) if tag else error["input"]
+        return f"'{found!s:.60}' is not possible for {key or 'it'}{place}; use one of {expected}."
     if error["type"] == "union_tag_not_found":
         return f"{key or 'recipe'}{place}: does not say which one it is; give its {error['ctx']['discriminator']}."
     if error["type"] in ("value_error", "missing"):
         return (f"{key}{place}: " if key else "") + f"{error['msg'].removeprefix('Value error, ')}."
     message = error["msg"].removeprefix("Input ")
     return f"{key or 'recipe'}{place}: {message}, not {json.dumps(error['input'], default=str)[:60]}."
+
+
+def _origin(path: list[str], text: str, overrides: Sequence[str]) -> str:
+    """Where a key comes from: an override of it, of what is in it, or of a table around it; or a line of the text."""
+    for override in reversed(overrides):
+        words = override.partition("=")[0].strip()
+        own = re.sub(r"^stages\.\w+\.", "", words).split(".")
+        if all(a == b for a, b in zip(own, path, strict=False)):
+            return f" (--set {words})"
+    line = _line(text, path) or _line(text, path[:-1])
+    return f" (line {line})" if line else ""
 
 
 def _is_key(part, values: dict, error: dict) -> bool:
@@ -46,13 +58,32 @@ def _tags(values: dict) -> set[str]:
     return own.union(*map(_tags, tables))
 
 
+def _meant(path: list[str], values: dict) -> str:
+    """What an unknown key may stand for: one of another table, or else the nearest of its own."""
+    *table, key = path
+    found = [COMMON[key]] if key in COMMON else []
+    found += [".".join(other) for other in _paths(Recipe) if other[-1] == key and list(other[:-1]) != table]
+    if key in {other[-1] for other in _paths(Recipe) if list(other[:-1]) == table}:
+        found = []  # a key of another method than the one that is chosen here
+    found = list(dict.fromkeys(found))[:2]
+    return f". Did you mean {' or '.join(map(repr, found))}?" if found else nearest(key, _known(table, values))
+
+
+def _paths(kind: type[BaseSettings], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key of the tables, with the tables that it is in."""
+    for key in kind.model_fields:
+        yield (*above, key)
+        for own in choices(kind, key) if key != "stages" else ():
+            yield from _paths(own, (*above, key))
+
+
 def _known(path: list[str], values: dict) -> list[str]:
     """The keys of the table at `path`; of a tagged union, those of the option that is chosen."""
     options, chosen = [Recipe], values
     for key in path:
         options = [o for option in options for o in choices(option, key)]
         chosen = chosen.get(key, {}) if isinstance(chosen, dict) else {}
-    names = []
+    chosen, names = chosen if isinstance(chosen, dict) else {}, []
     for option in options:
         tag = tag_of(option)
         if len(options) == 1 or tag is None or tag[1] in (chosen.get("family"), chosen.get("name")):
@@ -62,8 +93,13 @@ def _known(path: list[str], values: dict) -> list[str]:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, 1, 0.5)
+    close = get_close_matches(word[:100], known, 1, 0.5)
     return f". Did you mean '{close[0]}'?" if close else f". Known: {', '.join(known)}."
+
+
+def printable(text: str, most: int = 100) -> str:
+    """The first `most` characters of what a file or a user says, on one line."""
+    return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
 def text_of_stage(text: str, name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Text
 
 NAME = re.compile("[a-z][a-z0-9_]{0,39}")
 GIVES = {"teach": "teacher", "distill": "student", "prune": "student", "search": "student"}
@@ -22,12 +22,12 @@ class Stage(BaseSettings):
     student's own starts from; without one there it starts anew.
     """
 
-    name: str
+    name: Text
     do: Literal["teach", "distill", "prune", "search"]
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    teacher: str | None = None
-    student: str | None = None
-    adversary: str | None = None
+    recipe: dict[Text, Any] = Field(default_factory=dict, max_length=64)
+    teacher: Text | None = None
+    student: Text | None = None
+    adversary: Text | None = None
 
     @model_validator(mode="after")
     def _fits(self):

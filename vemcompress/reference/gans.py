@@ -70,9 +70,12 @@ class PlainTeachers:
             (half_fake + half_real).backward()
             losses |= {f"{name}_d_fake": half_fake, f"{name}_d_real": half_real}
         judge.requires_grad_(False)
-        for name in ("deep", "wide"):
+        of_teachers = {}
+        for name in ("wide", "deep"):  # the order in which the original's BatchNorm sees them
             passes = settings.lambda_gan * for_generator(settings.mode, judge(torch.cat((a, fakes[name]), 1), name))
-            recon = settings.lambda_recon * F.l1_loss(fakes[name], b)
+            of_teachers[name] = passes, settings.lambda_recon * F.l1_loss(fakes[name], b)
+        for name in ("deep", "wide"):
+            passes, recon = of_teachers[name]
             (passes + recon).backward()
             losses |= {f"{name}_gan": passes, f"{name}_recon": recon}
         judge.requires_grad_(True)

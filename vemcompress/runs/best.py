@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from vemcompress.errors import InputError
-from vemcompress.system.files import output_error, write_atomically
+from vemcompress.system.files import is_count, output_error, read_json, read_text, write_atomically
 from vemcompress.weights.folder import made
 
 
@@ -31,6 +31,18 @@ class Score:
         """What best.json says."""
         values = asdict(self)
         return {"metric": values.pop("name"), **values}
+
+
+def checked(said) -> dict:
+    """What best.json or a checkpoint says of the best. Raises ValueError where it cannot be that."""
+    if not isinstance(said, dict):
+        raise ValueError("it is no table")
+    step, value = said.get("step"), said.get("value")
+    fits = {"step": is_count(step), "value": isinstance(value, float) or is_count(value)}
+    fits |= {key: isinstance(said.get(key), str) for key in ("metric", "on")}
+    if wrong := [key for key, fit in fits.items() if not fit]:
+        raise ValueError(f"{wrong[0]!r} is {said.get(wrong[0])!r:.40}")
+    return said
 
 
 Picker = Callable[[nn.Module], Score]
@@ -95,8 +107,9 @@ def look(folder: Path) -> Networks:
 
 def _last_step(checkpoints: Path) -> int | None:
     try:
-        newest = (checkpoints / "latest").read_text().strip()
-        return int(json.loads((checkpoints / Path(newest).name / "state.json").read_text())["step"])
+        newest = read_text(checkpoints / "latest").strip()
+        step = read_json(checkpoints / Path(newest).name / "state.json")["step"]
+        return step if is_count(step) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # checkpoints may have been removed to save room; the network itself is still whole
 
@@ -106,7 +119,7 @@ def _best(folder: Path, name: str) -> Copy | None:
     if not told.is_file():
         return None
     try:
-        said = json.loads(told.read_text())
-        return Copy(folder / f"{name}.safetensors", int(said["step"]), str(said["metric"]), str(said["on"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = checked(read_json(told))
+        return Copy(folder / f"{name}.safetensors", said["step"], said["metric"], said["on"])
+    except (OSError, ValueError) as error:
         raise InputError(f"{told}: cannot be understood ({error}); mend it, or remove the folder best/.") from error

@@ -3,18 +3,33 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from vemcompress.errors import InputError
-from vemcompress.system.files import output_error, write_atomically
+from vemcompress.runs.own import is_unfinished
+from vemcompress.system.events import Event, silent
+from vemcompress.system.files import (
+    LARGE,
+    SMALL,
+    is_count,
+    open_regular,
+    output_error,
+    read_bytes,
+    read_json,
+    read_text,
+    write_atomically,
+)
 
 KEPT = 2
 NEEDED = ("optimizers.safetensors", "state.json")  # of every run, whatever it trains
+_NAME = re.compile(r"step-\d{6,18}", re.ASCII)
 
 
 def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
@@ -28,42 +43,64 @@ def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
     files = files | {"manifest.json": (json.dumps(sums, indent=2) + "\n").encode()}
     try:
         _write(beside, files)
-        if target.exists():  # left by a run that was killed before `latest` was swapped
-            shutil.rmtree(target)
+        _remove(target)  # left by a run that was killed before `latest` was swapped
         beside.rename(target)
         _sync(folder)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise output_error(target, error) from error
     write_atomically(folder / "latest", f"{target.name}\n".encode())
-    for old in _steps(folder)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    steps = _steps(folder)
+    newest = [found for found in steps if _step(found) <= step][-KEPT:]
+    for old in steps:
+        if old not in newest:  # one of a later step is of a run that has gone back, as to the checkpoint before
+            _remove(old)
     return target
 
 
 def discard_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half written. For the holder of the run's lock alone: another may be at it."""
+    """Remove what a killed process left half written or half removed. For the holder of the run's lock alone: another
+    may be at it."""
     for leftover in folder.glob("step-*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if is_unfinished(leftover.name):
+            _delete(leftover)
+    complete = [step for step in _steps(folder) if not _is_partial(step)]
+    for step in _steps(folder):
+        if complete and _step(step) < _step(complete[-1]) and step not in complete:
+            _remove(step)
 
 
-def latest(folder: Path, needed: Collection[str] = NEEDED) -> Path | None:
+def latest(folder: Path, needed: Collection[str] = NEEDED, on_event: Event = silent) -> Path | None:
     """The newest complete checkpoint, None where there is none. Raises InputError where all are damaged.
 
-    One without a file of the names `needed` is not complete.
+    One without a file of the names `needed` is not complete. Where an earlier one has to be taken, both are told.
     """
-    candidates = list(reversed(_steps(folder)))
-    pointer = folder / "latest"
-    if pointer.is_file():
-        named = folder / pointer.read_text(errors="replace").strip()
-        candidates.sort(key=lambda path: path != named)
+    candidates, named = list(reversed(_steps(folder))), _pointed(folder)
+    candidates.sort(key=lambda path: path.name != named)
+    lost = named is not None and named not in [path.name for path in candidates]
+    told, whole = f"{folder / named}: is gone" if lost else "", None
     for candidate in candidates:
-        if not damage(candidate, needed):
-            return candidate
-    if candidates:
-        found = damage(candidates[0], needed)
-        raise InputError(f"{candidates[0]}: {found}; no other checkpoint is whole. Start a new run.")
-    return None
+        if not (wrong := damage(candidate, needed)):
+            whole = candidate
+            break
+        told = told or f"{candidate}: {wrong}"
+    if candidates and whole is None:
+        raise InputError(f"{told}; no other checkpoint is whole. Start a new run.")
+    if told:
+        taken = (
+            f"going on from {whole.name}, the newest that is whole" if whole else "no other is left, so starting anew"
+        )
+        on_event({"event": "warning", "message": f"{told}; {taken}."})
+    return whole
+
+
+def _pointed(folder: Path) -> str | None:
+    """The name in `latest`; None where it names no checkpoint."""
+    try:
+        name = read_text(folder / "latest", SMALL).strip()
+    except (OSError, ValueError):
+        return None
+    return name if _NAME.fullmatch(name) else None
 
 
 def damage(checkpoint: Path, needed: Collection[str] = ()) -> str | None:
@@ -72,32 +109,47 @@ def damage(checkpoint: Path, needed: Collection[str] = ()) -> str | None:
     A state.json must hold a whole number, `step`.
     """
     try:
-        sums = json.loads((checkpoint / "manifest.json").read_bytes())
+        sums = read_json(checkpoint / "manifest.json")
         if not isinstance(sums, dict) or not sums:
             return "manifest.json names no files"
         if absent := [name for name in needed if name not in sums]:
             return f"manifest.json does not name {absent[0]}"
         for name, expected in sums.items():
-            if hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() != expected:
-                return f"{name} does not match its sum in manifest.json"
-        if "state.json" in sums and not _has_step(json.loads((checkpoint / "state.json").read_bytes())):
+            if Path(name).name != name:
+                return f"manifest.json names {name!r:.80}, which is no file's name"
+            with open_regular(checkpoint / name, LARGE) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    return f"{name} does not match its sum in manifest.json"
+        if "state.json" in sums and not _has_step(read_json(checkpoint / "state.json")):
             return "state.json does not tell the step"
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         return f"manifest.json or a file of it cannot be read ({error})"
     return None
 
 
+def _is_partial(checkpoint: Path) -> bool:
+    """Whether a file is not there that must be, as where a kill came while it was removed."""
+    try:
+        sums = read_json(checkpoint / "manifest.json")
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return isinstance(sums, dict) and not all((checkpoint / Path(name).name).exists() for name in sums)
+
+
 def _has_step(state) -> bool:
-    return isinstance(state, dict) and type(state.get("step")) is int
+    return isinstance(state, dict) and is_count(state.get("step"))
 
 
 def tensors_from(path: Path) -> dict[str, Tensor]:
-    return load_tensors(path.read_bytes())
+    """Raises OSError, and SafetensorError for what is none."""
+    return load_tensors(read_bytes(path, LARGE))
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    _delete(folder)
+    folder.mkdir()  # without its parents: a run's folder that was removed is not made anew
     for name, data in files.items():
         with (folder / name).open("wb") as file:
             file.write(data)
@@ -106,9 +158,30 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     _sync(folder)
 
 
+def _remove(path: Path) -> None:
+    """Out of the way first, so that a kill leaves no checkpoint that looks whole."""
+    aside = path.with_name(f"{path.name}.old.tmp")
+    with suppress(OSError):
+        if path.is_symlink() or path.exists():
+            _delete(aside)
+            path.rename(aside)
+            _delete(aside)
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink()
+
+
 def _steps(folder: Path) -> list[Path]:
-    found = (p for p in folder.glob("step-*") if p.is_dir() and p.suffix != ".tmp")
-    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
+    """The folders of checkpoints, the oldest first."""
+    found = (path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
+    return sorted((path for path in found if path.is_dir() and not path.is_symlink()), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _sync(folder: Path) -> None:

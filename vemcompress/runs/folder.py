@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -9,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vemcompress.errors import InputError, OutputError, UsageError
-from vemcompress.system.files import output_error, write_atomically
+from vemcompress.runs import checkpoint, own
+from vemcompress.runs.log import removed
+from vemcompress.system.files import is_same, open_own, output_error, read_bytes, write_atomically
+
+_SUM = b"# SHA-256 of the lines above: "
 
 
 class RunFolder:
@@ -28,6 +33,8 @@ class RunFolder:
         self.best = self.path / "best"
         self.teacher_cache = self.path / "teacher_cache"
         self.environment = self.path / "environment.json"
+        self._home: int | None = None  # the folder's descriptor, while it is locked
+        self.given_images = self.path / "given_images"  # those that were given from Python
 
     def artifact(self, name: str) -> Path:
         """Where the newest network of this name is: `student`, `teacher`, `discriminator`, ..."""
@@ -35,26 +42,64 @@ class RunFolder:
 
     def check_new(self) -> None:
         """Raises UsageError (2) where something is there already, OutputError (9) where one may not look."""
-        begun = {".lock", self.samples.name, self.checkpoints.name}  # of a run that was killed before it had a recipe
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"{self.path}: is a file; give another folder to --out.")
-            present = {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+            free = not self.path.is_dir() or self._only_leftovers()
         except OSError as error:
             raise output_error(self.path, error) from error
-        if not present <= begun:
+        if not free:
             raise UsageError(
                 f"{self.path}: is there already; continue it with --resume {self.path}, or give another --out."
             )
 
+    def _only_leftovers(self) -> bool:
+        """Whether there is but what a run leaves that was killed before it had a recipe."""
+        begun = (self.samples, self.checkpoints)
+        inside = (path for folder in begun if folder.is_dir() for path in folder.iterdir())
+        rest = [path for path in (*self.path.iterdir(), *inside) if not own.is_leftover(path)]
+        return {path.name for path in rest} <= {".lock", self.given_images.name, *(folder.name for folder in begun)}
+
     def check_existing(self) -> None:
-        """Raises InputError (4) where there is no run to continue, OutputError (9) where one may not look."""
+        """Raises InputError (4) where there is no run to continue, or it is not as it was written, OutputError (9)
+        where one may not look."""
         try:
             there = self.recipe.is_file()
+            begun = not there and self.path.is_dir() and self._only_leftovers()
         except OSError as error:
             raise output_error(self.path, error) from error
+        if begun:
+            raise InputError(
+                f"{self.path}: no run to resume here, it was stopped before it had a recipe; start it anew, with "
+                f"--out {self.path}."
+            )
         if not there:
             raise InputError(f"{self.path}: no run to resume here (no recipe.toml); check the folder's name.")
+        own.check_inside(self.path)
+        self.check_recipe()
+
+    def write_recipe(self, text: str) -> None:
+        """With its SHA-256 in a last line, by which `check_recipe` knows it. Raises OutputError."""
+        data = text.encode()
+        write_atomically(self.recipe, data + _SUM + hashlib.sha256(data).hexdigest().encode() + b"\n")
+
+    def check_recipe(self) -> None:
+        """Raises InputError where the recipe is not as it was written. One without its sum, as of an earlier release,
+        is taken as it is."""
+        try:
+            text, told, digest = read_bytes(self.recipe).rpartition(_SUM)
+        except OSError as error:
+            raise InputError(f"{self.recipe}: cannot be read ({error.strerror or error}).") from error
+        if told and digest.strip() != hashlib.sha256(text).hexdigest().encode():
+            raise InputError(
+                f"{self.recipe}: was changed by hand or damaged since the run wrote it; put it back (and change keys "
+                "with --set), or remove its last line, which is its SHA-256, to go on with it as it is."
+            )
+
+    def check_there(self) -> None:
+        """Raises OutputError where the folder was removed, or another is in its place, since it was locked."""
+        if self._home is not None and not is_same(self.path, self._home):
+            raise removed(self.path)
 
     def create(self) -> None:
         try:
@@ -65,9 +110,13 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the advisory lock; a dead process cannot leave it behind. Raises OutputError (9) if another holds it."""
+        """Hold the advisory lock; a dead process cannot leave it behind, and what it left half written is removed.
+
+        Raises OutputError (9) if another holds it, InputError (4) for what may not lie in a run's folder.
+        """
+        own.check_inside(self.path)
         try:
-            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = open_own(self.path / ".lock", os.O_RDWR)
         except OSError as error:
             raise output_error(self.path, error) from error
         try:
@@ -79,60 +128,15 @@ class RunFolder:
                 raise OutputError(
                     f"{self.path}: another process is writing to this run; wait for it or stop it."
                 ) from error
+            self._home = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            own.sweep(self.path, self.samples, self.checkpoints, self.best, self.teacher_cache)
+            checkpoint.discard_unfinished(self.checkpoints)
             yield
         finally:
+            if self._home is not None:
+                os.close(self._home)
+                self._home = None
             os.close(descriptor)
 
     def write_json(self, path: Path, values: dict) -> None:
         write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
-
-
-class Log:
-    """One JSON object a line. Opening it forgets the lines of steps after `step`, which will be written anew."""
-
-    def __init__(self, path: Path, step: int):
-        self.path = path
-        try:
-            if path.exists():
-                kept = [line for line in path.read_bytes().splitlines(keepends=True) if _step_of(line) <= step]
-                write_atomically(path, b"".join(kept))
-            self._file = path.open("ab")
-        except OSError as error:
-            raise output_error(path, error) from error
-
-    def write(self, values: dict) -> None:
-        self._guarded(lambda: self._file.write((json.dumps(values) + "\n").encode()))
-
-    def sync(self) -> None:
-        """Make everything written so far durable."""
-        self._guarded(self._flush)
-
-    def close(self) -> None:
-        self._guarded(self._file.close)
-
-    def _flush(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def _guarded(self, action) -> None:
-        try:
-            action()
-        except OSError as error:
-            raise output_error(self.path, error) from error
-
-
-class NoLog:
-    """The log of a process that does not write."""
-
-    def write(self, *values: dict) -> None:
-        """Nothing."""
-
-    sync = close = write
-
-
-def _step_of(line: bytes) -> float:
-    """A line's step; a line that a kill cut short belongs to no step."""
-    try:
-        return json.loads(line)["step"] if line.endswith(b"\n") else float("inf")
-    except (ValueError, KeyError, TypeError):
-        return float("inf")

@@ -6,7 +6,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from vemcompress.system.files import output_error
+from vemcompress.system.files import open_own, output_error
 
 _HEADER = struct.Struct("<QI")  # the record's number + 1, as nothing but zeros is there at first; CRC-32 of the rest
 
@@ -20,7 +20,7 @@ class Records:
     def __init__(self, path: Path, count: int, size: int):
         self.path, self.count, self.size = path, count, size
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = open_own(path, os.O_RDWR)
             os.ftruncate(self._file, self.length(count, size))
         except OSError as error:
             raise output_error(path, error) from error

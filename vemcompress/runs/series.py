@@ -8,8 +8,9 @@ from pathlib import Path
 
 from vemcompress.errors import InputError, UsageError
 from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.own import check_inside, is_leftover
 from vemcompress.system import distributed
-from vemcompress.system.files import output_error, write_atomically
+from vemcompress.system.files import output_error, read_json, write_atomically
 
 KINDS = {"seeds": "seed", "stages": "stage"}  # what the items are, and what one of them is
 LARGEST = 2**31 - 1  # as the recipe's train.seed
@@ -54,8 +55,10 @@ class Series:
         """Raises InputError where the list is absent or cannot be understood."""
         file = Path(path) / f"{kind}.json"
         try:
-            said = json.loads(file.read_text())
+            said = read_json(file)
             items = said[kind]
+            if not isinstance(items, list):
+                raise ValueError(f"{kind} is no list")
             if kind == "stages" and not all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in items):
                 raise ValueError("a stage's name is a lower-case word")
             skipped = {name: str(why) for name, why in said.get("skipped", {}).items() if name in items}
@@ -99,7 +102,8 @@ class Series:
         """Raises UsageError where something is there, but for what a start leaves that was killed at once."""
         own = {*self._own(), *(self.run(item).path.name for item in self.items)}
         try:
-            there = {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+            found = list(self.path.iterdir()) if self.path.is_dir() else []
+            there = {path.name for path in found if not is_leftover(path)}
         except OSError as error:
             raise output_error(self.path, error) from error
         if not there or there - own:
@@ -110,6 +114,13 @@ class Series:
             )
         for item in self.items:
             self.run(item).check_new()
+
+    def check_existing(self) -> None:
+        """Raises InputError where the folder of a resumed series has what may not lie there, or its recipe is not as it
+        was written."""
+        check_inside(self.path)
+        if self.recipe.is_file():
+            RunFolder(self.path).check_recipe()
 
     @contextmanager
     def started(self, recipe: str | None = None) -> Iterator[None]:
@@ -124,7 +135,7 @@ class Series:
             with RunFolder(self.path).locked():
                 self._write()
                 if recipe is not None:
-                    write_atomically(self.recipe, recipe.encode())
+                    RunFolder(self.path).write_recipe(recipe)
                 yield
         except BaseException:
             if not self.begun():

@@ -5,16 +5,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import nn
 
+from vemcompress.errors import InputError
 from vemcompress.networks.base import Generator
 from vemcompress.networks.discriminators import Discriminator
 from vemcompress.runs import checkpoint
-from vemcompress.runs.best import Best
-from vemcompress.runs.folder import Log, NoLog, RunFolder
-from vemcompress.system import distributed
+from vemcompress.runs.best import Best, checked
+from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.log import Log, NoLog
+from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event
-from vemcompress.system.files import write_atomically
+from vemcompress.system.files import LARGE, read_bytes, read_json, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.discriminator import discriminator_bytes
@@ -43,7 +46,9 @@ class Store:
         self.run, self.learner, self.runner, self.best, self.health = run, learner, runner, best, health
         self.recipe, self.provenance, self.on_event = recipe, provenance, on_event
         # What the training images are called, in their order, as one hash.
-        self.images = hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()
+        self.images = hashlib.sha256(
+            "\n".join(path.name for path in paths).encode("utf-8", "surrogateescape")
+        ).hexdigest()
 
     @property
     def main(self) -> nn.Module:
@@ -53,6 +58,7 @@ class Store:
     def write(self, step: int, better: bool, logs: Sequence[Log | NoLog]) -> None:
         """A checkpoint, then the run's own copies, `better` ones as the best too. Raises OutputError; an earlier
         checkpoint stays."""
+        self.run.check_there()
         for log in logs:
             log.sync()
         artifacts = {name: self._bytes(module) for name, module in self.learner.artifacts().items()}
@@ -75,27 +81,48 @@ class Store:
             self.on_event({"event": "best", **self.best.state})
 
     def restore(self) -> int | None:
-        """Take up the newest whole checkpoint: its step, None where there is none yet."""
-        distributed.by_writer(lambda: checkpoint.discard_unfinished(self.run.checkpoints))
+        """Take up the newest whole checkpoint: its step, None where there is none yet. Raises InputError where it does
+        not fit the run."""
         modules = self.learner.artifacts()
         modules |= {name: module for name, (module, _) in self.learner.companions().items()}
         needed = [*checkpoint.NEEDED, *(f"{name}.safetensors" for name in modules)]
-        folder = distributed.together(lambda: checkpoint.latest(self.run.checkpoints, needed))
+        folder = distributed.together(lambda: checkpoint.latest(self.run.checkpoints, needed, self.on_event))
         if folder is None:
             return None
-        for name, module in modules.items():
-            _stored(module).load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
-        self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
-        state = json.loads((folder / "state.json").read_text())
-        self.best.state, self.health.state = state.get("best"), state.get("health", {})
+        state, artifacts = distributed.together(lambda: self._take_up(folder, modules))
         if state.get("images", self.images) != self.images:
             message = "the images are not those that this run began with, so it will not end as an unbroken one would."
             self.on_event({"event": "warning", "message": message})
         # A kill may have come between the checkpoint and the run's own copies.
-        artifacts = {name: (folder / f"{name}.safetensors").read_bytes() for name in self.learner.artifacts()}
         best = bool(self.best.state) and self.best.state["step"] == state["step"]
         distributed.by_writer(lambda: self._publish(artifacts, best))
         return state["step"]
+
+    def _take_up(self, folder: Path, modules: dict[str, nn.Module]) -> tuple[dict, dict[str, bytes]]:
+        """What a checkpoint's state.json says, and the files of the run's own networks."""
+        try:
+            with devices.memory_errors("go on with the run where there is more of it."):
+                for name, module in modules.items():
+                    _stored(module).load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
+                self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
+                state = read_json(folder / "state.json")
+                self.best.state = None if state.get("best") is None else checked(state["best"])
+                self.health.state = state.get("health", {})
+                artifacts = {
+                    name: read_bytes(folder / f"{name}.safetensors", LARGE) for name in self.learner.artifacts()
+                }
+        except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{folder}: does not fit this run ({reason:.200}); put its recipe.toml back, or start a new run."
+            ) from error
+        before, now = state.get("teacher_sha256"), self.provenance.get("sha256")
+        if before is not None and now is not None and before != now:
+            raise InputError(
+                f"{folder}: is of another teacher (SHA-256 {before!s:.12}) than the one given ({now:.12}); give that "
+                "one with --teacher, or start a new run."
+            )
+        return state, artifacts
 
     def _publish(self, artifacts: dict[str, bytes], best: bool) -> None:
         for name, data in artifacts.items():

@@ -16,7 +16,7 @@ from vemcompress.errors import OutputError, RecipeError
 from vemcompress.runs.records import Records
 from vemcompress.system import launch
 from vemcompress.system.events import Event
-from vemcompress.system.files import output_error, write_atomically
+from vemcompress.system.files import output_error, read_json, write_atomically
 
 Taught = tuple[Tensor, dict[str, Tensor]]  # a frozen teacher's images, and its taps or their means over pixels
 
@@ -177,7 +177,9 @@ class CachePlan:
 
 def _fingerprint(paths: Sequence[Path]) -> str:
     """Names of the images in their order, by which views are known, with sizes and times of change."""
-    return hashlib.sha256("\n".join(f"{path.name} {_state(path)}" for path in paths).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join(f"{path.name} {_state(path)}" for path in paths).encode("utf-8", "surrogateescape")
+    ).hexdigest()
 
 
 def _state(path: Path) -> str:
@@ -198,6 +200,6 @@ def _occupied(path: Path) -> int:
 
 def _read(manifest: Path) -> dict | None:
     try:
-        return json.loads(manifest.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_json(manifest)
+    except (OSError, ValueError):
         return None

@@ -11,6 +11,7 @@ import torch
 
 from vemcompress.errors import MemoryExhausted, UsageError
 from vemcompress.system import launch
+from vemcompress.system.memory import is_exhausted
 
 
 def choose(name: str) -> torch.device:
@@ -47,13 +48,11 @@ def _of_rank(device: torch.device, name: str) -> torch.device:
 
 @contextmanager
 def memory_errors(advice: str) -> Iterator[None]:
-    """Turn an allocation failure of PyTorch or Python into MemoryExhausted (6) with advice."""
+    """Turn a failed allocation into MemoryExhausted (6) with advice."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise MemoryExhausted(f"out of memory: {advice}") from error
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+    except (MemoryError, RuntimeError) as error:  # PyTorch's own is a RuntimeError
+        if is_exhausted(error):
             raise MemoryExhausted(f"out of memory: {advice}") from error
         raise
 

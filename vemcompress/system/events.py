@@ -7,3 +7,27 @@ Event = Callable[[dict], None]
 
 def silent(event: dict) -> None:
     """For whom nothing is to be told."""
+
+
+class Once:
+    """Passes events on, but of each file only once that it was skipped, mended or ignored: several parts of a run read
+    the same images. `skipped`: why, by path."""
+
+    def __init__(self, on_event: Event):
+        self.on_event, self.skipped = on_event, dict[str, str]()
+        self._told = set[tuple[str, str]]()
+
+    @classmethod
+    def of(cls, on_event: Event) -> "Once":
+        return on_event if isinstance(on_event, cls) else cls(on_event)
+
+    def __call__(self, event: dict) -> None:
+        kind = "skipped" if event.get("stage") == "unreadable" else event["event"]
+        if kind in ("skipped", "mended", "ignored"):
+            key = kind, event["path"]
+            if key in self._told:
+                return
+            self._told.add(key)
+        if kind == "skipped":
+            self.skipped[event["path"]] = event["reason"]
+        self.on_event(event)

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -15,6 +16,7 @@ from vemcompress.errors import InputError, OutputError, UsageError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 SMALL = 16 << 20  # bytes: a JSON file, a recipe, a pointer
+LARGE = 8 << 30  # bytes: a log, the tensors of a run
 
 
 def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
@@ -36,6 +38,28 @@ def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def open_own(path: str | Path, flags: int) -> int:
+    """The descriptor of a file of our own to write to, made where it is absent. Raises OSError.
+
+    No link is followed and nothing but a regular file is opened: what is written would go elsewhere.
+    """
+    if Path(path).is_symlink():
+        raise OSError(errno.ELOOP, "is a link", str(path))
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return descriptor
+
+
+def is_same(path: str | Path, descriptor: int) -> bool:
+    """Whether what is at `path` is still what was opened there."""
+    try:
+        return os.path.samestat(Path(path).stat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def read_bytes(path: str | Path, limit: int = SMALL) -> bytes:
@@ -71,6 +95,11 @@ def read_json(path: str | Path, limit: int = SMALL) -> Any:
     return parse_json(read_bytes(path, limit))
 
 
+def is_count(value: Any) -> bool:
+    """Whether what a JSON file says is a number of steps, of parameters, of bytes: whole, from 0 to 2^63."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
 def _refused(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON number")
 
@@ -82,19 +111,19 @@ def _finite(text: str) -> float:
     return number
 
 
-def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
+def write_atomically(path: str | Path, data: bytes | memoryview, mode: int = 0o666) -> None:
     """Write `data` to `path` so that a reader sees the old file or the complete new one, whatever happens.
 
     The bytes go to a new file in the same folder, are fsynced, and are renamed over `path`; the folder is fsynced
     last. Raises OutputError (9) where the disk is full, writing is not permitted or the folder is absent; the
-    unfinished file is then removed and an earlier `path` is intact.
+    unfinished file is then removed and an earlier `path` is intact. `mode` is narrowed by the umask.
     """
     path = Path(path)
     # Beside the target, because a rename is only atomic within one file system; short, because names have a limit.
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -106,6 +135,11 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what a killed `write_atomically` leaves."""
+    return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
 
 
 def output_error(path: str | Path, error: OSError) -> OutputError:

@@ -3,9 +3,33 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("has a NUL character; leave it away")
+    return text
+
+
+MAX_STEPS = 10**7  # of a run
+MAX_CHANNELS = 2**16  # of a feature map
+
+# Every number, text and list of a recipe has bounds, so that a slip or a hostile file is told before it takes memory.
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+Batch = Annotated[int, Field(ge=1, le=4096)]
+Channels = Annotated[int, Field(ge=1, le=4096)]  # of an image, or of a network's narrowest layer
+Epochs = Annotated[float, Field(gt=0, le=1e6)]
+Figure = Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(ge=-1e30, le=1e30)]  # to show
+Images = Annotated[int, Field(ge=0, le=2**16)]  # that are kept in memory
+Macs = Annotated[int, Field(ge=1, le=10**15)]
+Period = Annotated[int, Field(ge=1, le=MAX_STEPS)]  # at each how many-th step
+Positive = Annotated[float, Field(gt=0, le=1e30)]  # what float32 holds, with room; a run says that a rate is too high
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Text = Annotated[str, Field(max_length=4096), AfterValidator(_without_nul)]  # as long as a path
+Weight = Annotated[float, Field(ge=0, le=1e30)]  # of a loss
+Width = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]  # of a layer
 
 
 class BaseSettings(BaseModel):

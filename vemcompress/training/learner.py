@@ -12,10 +12,12 @@ from vemcompress.training.update import Update
 
 
 class Learner(nn.Module):
-    """Networks that learn, and how. `timer` sums where a step's time goes, `bf16` is the recipe's precision."""
+    """Networks that learn, and how. `timer` sums where a step's time goes, `bf16` is the recipe's precision.
+    `measures`: whether the coming step logs what only some steps do, because it costs something."""
 
     timer: Timer
     bf16: bool = False
+    measures: bool = False
 
     def __init__(self):
         super().__init__()

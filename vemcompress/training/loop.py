@@ -12,7 +12,8 @@ from vemcompress.data.batch import Batch
 from vemcompress.data.images import save_png
 from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.runs.best import Best, Picker
-from vemcompress.runs.folder import Log, NoLog, RunFolder
+from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.log import Log, NoLog
 from vemcompress.runs.pictures import image_grid
 from vemcompress.runs.store import Store
 from vemcompress.system import devices, distributed
@@ -24,6 +25,8 @@ from vemcompress.training.pace import WARM_UP, Estimate, Limit, Pace
 from vemcompress.training.settings import TrainSettings
 from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
+
+MEASURED_FIRST, MEASURED_EVERY = 100, 10  # steps whose logs have every figure, and then of so many logs one
 
 
 class Trainer:
@@ -97,8 +100,8 @@ class Trainer:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT or SIGTERM
-        (then raises Interrupted). Raises RankLost where another rank stops."""
+        """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT, SIGTERM or
+        SIGHUP (then raises Interrupted). Raises RankLost where another rank stops."""
         distributed.broadcast(self.learner)
         settings, self.pace, self.estimate = self.settings, self._pace(), Estimate()
         told, heard, exact = self._told(), self._signals.heard(), devices.arithmetic(settings.precision)
@@ -178,9 +181,13 @@ class Trainer:
     def _one_step(self, batch: Batch) -> None:
         """All updates on one batch. The step counts once every optimiser has moved."""
         settings, step = self.settings, self.step + 1
+        ends = step in (1, settings.steps)
+        logged = ends or step % settings.log_every == 0
+        often = ends or step <= MEASURED_FIRST or step % (MEASURED_EVERY * settings.log_every) == 0
+        self.learner.measures = logged and often
         losses = self.make_step(batch, step)
         self.step = step
-        if losses and (step == 1 or step % settings.log_every == 0 or step == settings.steps):
+        if losses and logged:
             self._log_losses(losses)
 
     def _finish(self) -> None:
@@ -245,6 +252,7 @@ class Trainer:
     @torch.no_grad()
     def sample(self) -> None:
         """Write samples/step-N.png: a row for each fixed image, from input to student."""
+        self.run.check_there()
         self.learner.eval()
         with as_written():
             columns = self.columns | self.learner.pictures(self.inputs.to(self.device))

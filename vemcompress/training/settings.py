@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from vemcompress.system.settings import BaseSettings, Betas
+from vemcompress.system.settings import BaseSettings, Batch, Betas, Epochs, Period, Positive, Seed, Steps, Text
 
 
 class TrainSettings(BaseSettings):
@@ -27,22 +27,22 @@ class TrainSettings(BaseSettings):
     replaces: ClassVar = {"steps": ("epochs",), "epochs": ("steps",)}
     exclusive: ClassVar = ("steps", "epochs")
 
-    steps: int | None = Field(None, ge=1)
-    epochs: float | None = Field(None, gt=0)
-    batch: int | None = Field(None, ge=1)
-    lr: float = Field(2e-4, gt=0)
+    steps: Steps | None = None
+    epochs: Epochs | None = None
+    batch: Batch | None = None
+    lr: Positive = 2e-4
     betas: Betas = Field((0.5, 0.999), strict=False)
     constant: float = Field(0.5, ge=0, le=1)
     decay: Literal["step", "epoch"] = "step"
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: Seed = 0
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False
-    checkpoint_every: int = Field(1000, ge=1)
-    sample_every: int = Field(1000, ge=1)
-    log_every: int = Field(10, ge=1)
+    checkpoint_every: Period = 1000
+    sample_every: Period = 1000
+    log_every: Period = 10
     best_by: Literal["auto", "none", "ssim_teacher", "l1_target", "frechet", "fid", "miou"] = "auto"
     best_on: Literal["held_out", "test"] = "held_out"
-    segmenter: str | None = None
-    inception: str | None = None
+    segmenter: Text | None = None
+    inception: Text | None = None
     teacher_cache: int = Field(0, ge=0, le=10_000)
     strict: bool = False

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during training."""
+"""SIGINT, SIGTERM and SIGHUP during training."""
 
 import os
 import signal
@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from vemcompress.system.interrupts import heeded, mute_lost_terminal
+
 PATIENCE = 15.0  # seconds; torchrun kills what has not left 30 seconds after its signal
 
 
 class Signals:
-    """A signal ends the run after the step in hand, a second one at once. `number` is what came, 0 before.
+    """A signal ends the run after the step in hand, a second one at once, but not a second SIGHUP: where a connection
+    is lost the system and the shell each send one. `number` is what came, 0 before.
 
     `stuck`, where it is given, is called in a thread of its own when the main one has not seen a signal for `PATIENCE`:
     it may wait on a device for another rank that is gone, where no Python runs.
@@ -26,7 +29,7 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, self._handle) for number in heeded()}
         try:
             with self._watched():
                 yield
@@ -35,9 +38,11 @@ class Signals:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, frame) -> None:
-        if self.number:
+        if number == signal.SIGHUP:
+            mute_lost_terminal()
+        elif self.number:
             raise KeyboardInterrupt
-        self.number = number
+        self.number = self.number or number
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

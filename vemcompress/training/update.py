@@ -1,7 +1,7 @@
 """What one training step is made of: everything computed once, and the updates that use it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -19,8 +19,9 @@ class Output:
     drawn once by the add-on and used by both of its losses; `start` is t_0, where its dynamics began, and `energies`
     are E(t, s) and E(t~, s), B x 1, before theta moved. `teacher_taps` are the teacher's maps, or their means over
     pixels, B x C x 1 x 1, where these are enough. `others` are further teachers' images, `real` what an adversary takes
-    for real, and `gan` what teachers that learn at this step have computed for it. At a step that is the teachers' own
-    there is nothing else.
+    for real, and `gan` what teachers that learn at this step have computed for it. `gradients` are norms of the
+    student's, where a step measures them. `index` is the batch's. At a step that is the teachers' own there is nothing
+    else.
     """
 
     input: Tensor
@@ -36,6 +37,8 @@ class Output:
     others: tuple[Tensor, ...] = ()
     real: Tensor | None = None
     gan: Any = None
+    index: Tensor | None = None
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def teachers(self) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS, parse_config
 from vemcompress.networks.base import Generator, use_image_statistics, uses_image_statistics
-from vemcompress.system.files import write_atomically
+from vemcompress.system.files import parse_json, write_atomically
 from vemcompress.weights import layouts
 from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.format import check_version, is_artifact, safetensors_bytes, signature
@@ -86,7 +86,7 @@ def narrow_as_saved(network: nn.Module, metadata: dict[str, str], source: str) -
     where the class has other layers, or fewer channels than the file."""
     check_version(metadata, source)
     try:
-        saved = json.loads(metadata["layers"])
+        saved = parse_json(metadata["layers"])
         own = {name: (layer, _channels(layer)) for name, layer in network.named_modules()}
         own = {name: found for name, found in own.items() if found[1]}
         if saved.keys() != own.keys():

@@ -2,20 +2,25 @@
 
 import io
 import mmap
+import os
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
+from vemcompress.system.files import open_regular
 from vemcompress.weights.pickles import MAX_BYTES, read_plan
 from vemcompress.weights.plan import DAMAGED, Plan, Refused
+
+_PIECE = 1 << 20  # bytes that are summed at a time
 
 
 def check_zip(path: Path) -> Plan:
     """Refuse a zip file whose members are compressed, overlap or do not fit, or whose tensors claim more than it has.
     Raises Refused (or Forbidden) with the reason."""
-    size = path.stat().st_size
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            size = os.fstat(file.fileno()).st_size
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 raise Refused("is a TorchScript archive, which carries code: save the module's state dict instead")
             members = _members(archive, file, size)
@@ -24,8 +29,10 @@ def check_zip(path: Path) -> Plan:
                 raise Refused("is a zip archive, but not one that torch.save wrote: give the weight file itself")
             if members[records[0]] > MAX_BYTES:
                 raise Refused(f"has a pickle of more than {MAX_BYTES >> 20} MB: it is not a weight file")
-            plan = read_plan(io.BytesIO(archive.read(records[0])))
-    except Refused:
+            _check_sums(archive, file)
+            file.seek(_data_offset(file, archive.getinfo(records[0])))
+            plan = read_plan(io.BytesIO(file.read(members[records[0]])))
+    except (Refused, MemoryError):
         raise
     except Exception as error:  # zipfile raises a dozen kinds on damaged archives
         raise Refused(DAMAGED) from error
@@ -62,6 +69,19 @@ def _members(archive: zipfile.ZipFile, file, size: int) -> dict[str, int]:
     return members
 
 
+def _check_sums(archive: zipfile.ZipFile, file) -> None:
+    """Refuse members that are not as they were written; torch.save can be told to write no sums, but 0 for all."""
+    if not any(info.CRC for info in archive.infolist()):
+        return
+    for info in archive.infolist():
+        file.seek(_data_offset(file, info))
+        found, left = 0, info.file_size
+        while left and (piece := file.read(min(_PIECE, left))):
+            found, left = zlib.crc32(piece, found), left - len(piece)
+        if found != info.CRC:
+            raise Refused(f"is damaged: {info.filename!r:.80} does not agree with its CRC: download or copy it again")
+
+
 def _data_offset(file, info: zipfile.ZipInfo) -> int:
     file.seek(info.header_offset)
     header = file.read(30)
@@ -74,8 +94,8 @@ def _data_offset(file, info: zipfile.ZipInfo) -> int:
 
 def check_legacy(path: Path) -> Plan:
     """The same for the format before torch 1.6: five pickles, then each storage's length and bytes. Raises Refused."""
-    size = path.stat().st_size
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        size = len(view)
         for _ in range(3):  # magic number, protocol, the writing machine
             read_plan(view)
         plan = read_plan(view)

@@ -1,10 +1,12 @@
 """The energy network of a run, for studying what it learnt."""
 
-import json
+from contextlib import suppress
 from pathlib import Path
 
 from vemcompress.errors import InputError
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
+from vemcompress.system.files import parse_json, read_text
+from vemcompress.weights.layouts import Mismatch, assemble
 from vemcompress.weights.safe import read_state
 
 FILE = "energy.safetensors"
@@ -16,15 +18,15 @@ def load_energy_model(path: str | Path) -> EnergyModel:
     path = Path(path)
     if path.is_dir():
         checkpoints = path / "checkpoints"
-        if (checkpoints / "latest").is_file():
-            path = checkpoints / (checkpoints / "latest").read_text(errors="replace").strip()
+        with suppress(OSError, ValueError):  # a folder of a checkpoint has none
+            path = checkpoints / Path(read_text(checkpoints / "latest").strip()).name
         path = path / FILE
     if not path.is_file():
         raise InputError(f"{path}: no energy model here; give a run made with information.name=vem.")
     state = read_state(path)
     try:
-        model = EnergyModel(EnergyConfig(**json.loads(state.metadata["config"])))
-        model.load_state_dict({k.removeprefix("energy."): v for k, v in state.tensors.items() if k != "memory"})
-    except (KeyError, ValueError, RuntimeError) as error:
+        of_run = {k.removeprefix("energy."): v for k, v in state.tensors.items() if k.startswith("energy.")}
+        tensors = of_run or state.tensors
+        return assemble(EnergyConfig(**parse_json(state.metadata["config"])), tensors, build=EnergyModel)
+    except (KeyError, ValueError, TypeError, Mismatch) as error:
         raise InputError(f"{path}: not an energy model of vemcompress ({str(error).splitlines()[0]}).") from error
-    return model.eval()

@@ -1,11 +1,14 @@
 """Published weights of feature networks: from a file, or downloaded, checked, and kept in torch.hub's folder."""
 
-import hashlib
 import http.client
+import queue
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
 from torch import Tensor
@@ -13,11 +16,12 @@ from torchvision.models import VGG16_Weights
 
 from vemcompress.errors import InputError, NetworkError, OutputError, RecipeError
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
+from vemcompress.system.files import sha256_file
 from vemcompress.weights.safe import read_state
 
 VGG16_URL = VGG16_Weights.IMAGENET1K_V1.url
 VGG16_SHA256 = "397923af"  # how it begins, as the file's name says
-_TIMEOUT_SECONDS = 30.0
+_TIMEOUT_SECONDS, _CONTACT_SECONDS = 30.0, 5.0
 
 
 def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | None:
@@ -28,10 +32,13 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | Non
         return None
     if weights is None and name != "vgg16":
         raise RecipeError(f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights.")
-    network = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
     if weights is None:
-        remedy = "give a file with --set algorithm.features_weights=PATH, or use --set algorithm.features=none"
-        weights = downloaded(VGG16_URL, VGG16_SHA256, failed="VGG16's weights cannot be downloaded", remedy=remedy)
+        remedy = (
+            "give another place with --set algorithm.features_weights=PATH. Or go on without VGG16: --set "
+            "algorithm.features=none, or squeezenet1_1 with its own features_weights"
+        )
+        weights = downloaded(VGG16_URL, VGG16_SHA256, what="VGG16's weights", remedy=remedy)
+    network = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
     fill_trunk(network, read_state(weights).tensors, name, weights)
     return network
 
@@ -47,11 +54,12 @@ def fill_trunk(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, w
         value.copy_(trunk[key].to(torch.float32))
 
 
-def downloaded(url: str, sha256: str, *, failed: str, remedy: str) -> Path:
+def downloaded(url: str, sha256: str, *, what: str, remedy: str) -> Path:
     """The file in torch.hub's folder, downloaded where absent; its SHA-256 is checked every time.
 
-    `sha256` is the sum or how it begins; `failed` and `remedy` begin and end the sentence for a failed download.
-    Raises NetworkError where the file cannot be had or is damaged, OutputError where the folder cannot be made.
+    `sha256` is the sum or how it begins; `what` and `remedy` begin and end the sentence for a failed download. A server
+    that does not answer is given up after seconds. Raises NetworkError where the file cannot be had or is damaged,
+    OutputError where the folder cannot be made.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not path.exists():
@@ -61,18 +69,47 @@ def downloaded(url: str, sha256: str, *, failed: str, remedy: str) -> Path:
             hint = "set TORCH_HOME to another place"
             raise OutputError(f"{path.parent}: cannot be made ({error.strerror}); {hint}.") from error
         try:
+            _contact(url)
             with _socket_timeout(_TIMEOUT_SECONDS):
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise NetworkError(f"{failed} ({reason}); {remedy}.") from error
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+            reason = next(iter(str(getattr(error, "reason", error)).splitlines()), type(error).__name__)
+            raise NetworkError(
+                f"{what} cannot be downloaded ({reason}): fetch {url} by hand and put it into {path.parent}, or "
+                f"{remedy}."
+            ) from error
+    found = sha256_file(path)
     if not found.startswith(sha256):
         raise NetworkError(
             f"{path}: a damaged download (SHA-256 {found[:8]} and not {sha256[:8]}); delete it to get it again."
         )
     return path
+
+
+def _contact(url: str) -> None:
+    """Ask the server once whether it is there. Raises what urlopen raises, and TimeoutError.
+
+    In a thread, for neither a name server nor a server of many addresses keeps to a time limit.
+    """
+    answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            urlopen(Request(url, method="HEAD"), timeout=_CONTACT_SECONDS).close()
+        except HTTPError:
+            answers.put(None)  # it answers; the download itself says what is wrong
+        except Exception as error:
+            answers.put(error)
+        else:
+            answers.put(None)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        error = answers.get(timeout=2 * _CONTACT_SECONDS)
+    except queue.Empty:
+        error = TimeoutError(f"no answer within {2 * _CONTACT_SECONDS:.0f} seconds")
+    if error is not None:
+        raise error
 
 
 @contextmanager

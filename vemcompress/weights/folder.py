@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vemcompress.system.files import write_atomically
+from vemcompress.system.files import read_json, write_atomically
 
 FILE = "run.json"
 COMMANDS = ("distill", "teach", "prune", "search")
@@ -37,9 +37,22 @@ def made(folder: Path) -> Made | None:
     return command and Made(command, NAMES[command])
 
 
+def never_picked(path: Path) -> str | None:
+    """Why the best network of a run, best/NAME.safetensors, is not there, and what to take; None for other paths."""
+    run = path.parent.parent
+    if path.parent.name != "best" or path.exists() or (told := made(run)) is None:
+        return None
+    if path.stem != told.gives or not (last := run / f"{told.gives}.safetensors").is_file():
+        return None
+    return (
+        f"{path}: no best checkpoint was picked in this run, because no image was held out (data.held_out) or "
+        f"train.best_by is none; take the last one, {last}."
+    )
+
+
 def _read(path: Path) -> dict:
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = read_json(path)
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,7 +1,8 @@
 """A .safetensors file's content, and how it says that it is ours."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from safetensors.torch import save
 from torch import Tensor
@@ -11,6 +12,7 @@ from vemcompress.errors import InputError
 
 FORMAT = "vemcompress"
 FORMAT_VERSION = 1
+SUM = "vemcompress_sha256"  # the key of the metadata that holds `content_sum`
 
 
 def signature(family: str) -> dict[str, str]:
@@ -40,11 +42,26 @@ def check_version(metadata: dict[str, str], source: str) -> None:
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """A .safetensors file's content; equal tensors and metadata give equal bytes. The library writes its header's keys
-    in an order that changes from call to call, so they are sorted here."""
+    in an order that changes from call to call, so they are sorted here. Metadata get the sum of the whole."""
     # A copy of each tensor: safetensors refuses to write two names for one memory.
     data = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, dict(metadata or {}))
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
+    header, body = json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
+    if metadata:
+        header["__metadata__"][SUM] = content_sum(header, lambda begin, end: (body[begin:end],))
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+    return b"".join((len(text).to_bytes(8, "little"), text, body))
+
+
+def content_sum(header: dict, read: Callable[[int, int], Iterable[bytes]]) -> str:
+    """SHA-256 of a .safetensors file's metadata and of its tensors by name, each with type, shape and bytes; where in
+    the file they lie does not count. `read` gives the bytes between two offsets of the header, in pieces."""
+    about = {key: value for key, value in header.get("__metadata__", {}).items() if key != SUM}
+    tensors = sorted((name, entry) for name, entry in header.items() if name != "__metadata__")
+    shapes = [(name, entry["dtype"], entry["shape"]) for name, entry in tensors]
+    digest = hashlib.sha256(json.dumps([about, shapes], sort_keys=True).encode())
+    for _, entry in tensors:
+        for piece in read(*entry["data_offsets"]):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,9 +1,8 @@
 """From published names to our networks: recognised by their keys, every shape checked, loaded strictly."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from vemcompress.errors import InputError
 from vemcompress.networks import build_generator
+from vemcompress.system.files import parse_json
 from vemcompress.system.settings import BaseSettings
 
 Tensors = dict[str, Tensor]
@@ -27,14 +27,16 @@ class Layout:
     """How one family is published.
 
     `matches` looks at the names alone. `read` gives the Config and the published name of each of our names; it raises
-    Mismatch. `adapt` turns the renamed tensors into ours, where more than names differ. `build` makes the network of
-    a Config, and `advice` ends the message for a file that does not fit.
+    Mismatch. `prepare` leaves constants out, once the Config is read. `adapt` turns the renamed tensors into ours,
+    where more than names differ. `build` makes the network of a Config, and `advice` ends the message for a file that
+    does not fit.
     """
 
     name: str
     matches: Callable[[Tensors], bool]
     read: Callable[[Tensors], Read]
     adapt: Callable[[Tensors], Tensors] = dict
+    prepare: Callable[[Tensors], Tensors] = dict
     build: Callable[[BaseSettings], nn.Module] = build_generator
     advice: str = "generator alone, or use --teacher-class module:Class for a network of your own"
 
@@ -82,7 +84,10 @@ def rebuild(
 ) -> nn.Module:
     """As `assemble`, of the Config in a file of ours. Raises InputError (4) where metadata or tensors do not fit."""
     try:
-        return assemble(parse(json.loads(metadata["config"])), tensors, prepare=prepare, build=build)
+        config = parse(_bounded(parse_json(metadata["config"]), tensors))
+        if config.cost(256, 256).parameters > sum(tensor.numel() for tensor in tensors.values()):
+            raise Mismatch("it is of a larger network")
+        return assemble(config, tensors, prepare=prepare, build=build)
     except ValidationError as error:
         reason = f"its config is not valid ({error.errors()[0]['msg']}{families})"
     except (KeyError, ValueError, RecursionError):
@@ -90,6 +95,19 @@ def rebuild(
     except Mismatch as error:
         reason = f"its tensors do not fit its config: {error}"
     raise InputError(f"{source}: damaged {what}, {reason}: make or download it again")
+
+
+def _bounded(values: Any, tensors: Tensors) -> Any:
+    """The values of a Config, none of which may take more room than the tensors have: a width or a number of layers is
+    never beyond the number of their elements. Raises Mismatch."""
+    most, todo = sum(tensor.numel() for tensor in tensors.values()), [values]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict | list):
+            todo.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, int | float) and value > most:
+            raise Mismatch(f"it says {value:.6g}, and they have {most:,} elements in all")
+    return values
 
 
 def has(*names: str) -> Callable[[Tensors], bool]:
@@ -130,6 +148,7 @@ def convert(layout: Layout, tensors: Tensors, source: str) -> nn.Module:
     """Our network with the weights of this published layout. Raises InputError where they do not fit."""
     try:
         config, published = layout.read(tensors)
+        tensors = layout.prepare(tensors)
         names = {ours: published(ours) for ours in _skeleton(config, layout.build).state_dict()}
         _check_names(tensors, names)
         ours_to_tensor = {}

@@ -7,14 +7,19 @@ from torch import nn
 
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.system import names
+from vemcompress.system.devices import memory_errors
+from vemcompress.system.events import Event
 from vemcompress.system.files import sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
-from vemcompress.weights.folder import made
+from vemcompress.weights.folder import made, never_picked
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
+from vemcompress.weights.modules import is_module, open_module
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
+from vemcompress.weights.trust import named
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class Loaded:
     """A generator in eval mode (float32, CPU) and where it came from.
 
     `source` is what the caller gave, `sha256` that of the file read. `revision` and `licence` are the Hub's, else
-    empty. `origin` is "artifact", "published:<layout>" or "class"; `norm` is "eval" or "batch".
+    empty. `origin` is "artifact", "published:<layout>", "class" or "module"; `norm` is "eval" or "batch". Of a file
+    with several generators `key` names this one, and `others` the rest.
     """
 
     generator: Generator
@@ -33,41 +39,57 @@ class Loaded:
     licence: str = ""
     norm: str = "eval"
     metadata: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def pinned(self) -> str:
-        """The source, of the Hub at this revision: it may move on before a run is resumed."""
-        return f"{self.source}@{self.revision}" if self.revision and "@" not in self.source else self.source
+        """The source as recipes have it, of the Hub at this revision: it may move on before a run is resumed."""
+        source = names.stored(self.source)
+        return f"{source}@{self.revision}" if self.revision and "@" not in source else source
 
     def provenance(self) -> dict[str, str]:
         """What an artifact records about its teacher."""
-        return {"source": self.source, "sha256": self.sha256, "revision": self.revision, "licence": self.licence}
+        about = {"source": names.shown(self.source), "sha256": self.sha256}
+        about |= {"revision": self.revision, "licence": self.licence}
+        return about | ({"key": self.key} if self.key else {})
+
+    def tell(self, on_event: Event) -> None:
+        """Say which generator of several was taken, and of a class what is odd about its images."""
+        if warning := getattr(self.generator, "warning", ""):
+            on_event({"event": "warning", "message": warning})
+        if self.others:
+            taken = f"{self.key} is taken; {', '.join(self.others)} is there too (--teacher-key)"
+            on_event({"event": "assumed", "model": self.source, "assumed": taken})
 
 
-def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> Loaded:
+def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval", key: str | None = None) -> Loaded:
     """A generator from a .safetensors, .pth or .pt file, a run folder, or `hf://user/repo[/file][@revision]`.
 
-    `class_path` ("module:Class") builds the user's own class instead of recognising a published layout. `norm` is
+    `class_path` ("module:Class") builds the user's own class instead of recognising a published layout, where its code
+    is trusted: inside `trust.named`, or from files that the user has trusted before. `norm` is
     "eval" for stored statistics, or "batch" where BatchNorm shall normalise each image by itself, as Pix2Pix teachers
-    were used. Raises InputError (4), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for "batch").
+    were used. `key` is the name of the generator in a file that has several. Raises InputError (4), MemoryExhausted
+    (6), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for "batch").
     """
     if norm not in ("eval", "batch"):
         raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
-    name = str(source)
-    path, revision, licence = Path(source), "", ""
+    name = names.found(source)
+    if is_module(name):
+        generator, digest = open_module(name)
+        return Loaded(_normed(generator, name, norm), name, digest, "module", norm=norm)
+    path, revision, licence = Path(name), "", ""
     if is_hub(name):
         file = fetch(name)
         path, revision, licence = file.path, file.revision, file.licence
     else:
         path = weights_of(path)
-    state = read_state(path, source=name)
-    digest = sha256_file(path)
-    generator, origin = _build(state, name, class_path)
-    if norm == "batch":
-        if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
-            raise RecipeError(f"{name}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
-        use_image_statistics(generator)
-    return Loaded(generator, name, digest, origin, revision, licence, norm, state.metadata)
+    with memory_errors(f"{name} needs more than there is; close other programs."):
+        state = read_state(path, source=name, key=key)
+        digest = sha256_file(path)
+        generator, origin = _build(state, name, class_path)
+    about = state.metadata, state.key, state.others
+    return Loaded(_normed(generator, name, norm), name, digest, origin, revision, licence, norm, *about)
 
 
 def load_known(source: str | Path, sha256: str | None, what: str, *, class_path: str | None = None) -> Loaded:
@@ -81,17 +103,33 @@ def load_known(source: str | Path, sha256: str | None, what: str, *, class_path:
     return loaded
 
 
-def load_generator(source: str | Path, *, class_path: str | None = None, norm: str = "eval") -> nn.Module:
-    """The generator alone, in eval mode; arguments and errors as `load`."""
-    return load(source, class_path=class_path, norm=norm).generator
+def load_generator(
+    source: str | Path, *, class_path: str | None = None, norm: str = "eval", key: str | None = None
+) -> nn.Module:
+    """The generator alone, in eval mode; arguments and errors as `load`. A class that is named here is trusted."""
+    with named(class_path):
+        return load(source, class_path=class_path, norm=norm, key=key).generator
+
+
+def _normed(generator: Generator, name: str, norm: str) -> Generator:
+    """With the statistics that are asked for. Raises RecipeError."""
+    if norm == "batch":
+        if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
+            raise RecipeError(f"{name}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
+        use_image_statistics(generator)
+    return generator
 
 
 def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:
     if class_path is not None:
-        network = build_custom(class_path)
+        network = build_custom(class_path, source)
         if is_own_class(state.metadata):
             narrow_as_saved(network, state.metadata, source)
-        fill_strictly(network, state.tensors, state.prefix, source, class_path)
+        tensors, prefix = state.tensors, state.prefix
+        wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
+        if state.whole is not None and not (wanted <= {*tensors} or wanted <= {prefix + name for name in tensors}):
+            tensors, prefix = state.whole(), ""  # the class may have all networks of the file
+        fill_strictly(network, tensors, prefix, source, class_path)
         return CustomGenerator(network, class_path).eval(), "class"
     if is_own_class(state.metadata):
         raise class_wanted(state.metadata, source)
@@ -104,6 +142,8 @@ def _build(state: State, source: str, class_path: str | None) -> tuple[Generator
 def weights_of(path: Path) -> Path:
     """What a run folder gives, its student or its teacher; every other path as it is, for `read_state`."""
     try:
+        if told := never_picked(path):
+            raise InputError(told)
         if not path.is_dir():
             return path
         if (run := made(path)) is not None and (path / f"{run.gives}.safetensors").exists():

@@ -6,6 +6,7 @@ tensors as *descriptions*; sizes are then checked against the file before torch 
 """
 
 import pickletools
+import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,8 +17,18 @@ _REBUILD = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
 _PARAMETER = "torch._utils._rebuild_parameter"
 _PLAIN = {"collections.OrderedDict", "collections.Counter", "torch.Size", "torch.device", "_codecs.encode"}
 NAMESPACE = "argparse.Namespace"
+# Numbers that trainers keep beside the weights. None of these is ever called: see `STAND_INS`.
+_DEFAULTDICT = "collections.defaultdict"
+_FACTORIES = {f"__builtin__.{name}" for name in ("bool", "dict", "float", "int", "list", "long")}
+_FACTORIES |= {f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list")}
+_DTYPE, _NDARRAY = "numpy.dtype", "numpy.ndarray"
+_SCALARS = {f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")}
+_ARRAYS = {f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")}
+_KIND = re.compile(r"[<>|=]?[biufcSU]\d{0,9}")  # of a dtype: numbers and text; "O" would hold any object
+_NO_BYTES = {"__builtin__.bytes", "builtins.bytes"}  # called without arguments: those of an empty array
+_INERT = {_DTYPE, _NDARRAY, *_FACTORIES, *_SCALARS, *_ARRAYS, *_NO_BYTES}
 _GLOBALS = {f"torch.{name}" for name in STORAGES} | {f"torch.{name}" for name in _DTYPES}
-_GLOBALS |= _REBUILD | _PLAIN | {_PARAMETER, NAMESPACE}
+_GLOBALS |= _REBUILD | _PLAIN | {_PARAMETER, NAMESPACE, _DEFAULTDICT} | _INERT
 
 # A generator's pickle has a few hundred kB; more is an attempt to keep the reader busy.
 MAX_BYTES = 32 << 20
@@ -37,6 +48,31 @@ class Opaque:
     """A value whose content does not matter here (a Namespace, a device, bytes)."""
 
 
+class Inert(Opaque):
+    """A NumPy scalar, array or dtype, here and in what torch loads: it takes whatever it is given and keeps nothing."""
+
+    __slots__ = ()
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, state) -> None:
+        pass
+
+
+class _Dtype(Inert):
+    __slots__ = ()
+
+
+def _empty(*_) -> dict:
+    """In the place of a defaultdict: a plain dict, whose factory is forgotten."""
+    return {}
+
+
+# What `torch.load` puts where a pickle names these: neither NumPy's functions nor a factory are within reach.
+STAND_INS = [(_empty, _DEFAULTDICT), *((Inert, name) for name in sorted(_INERT))]
+
+
 def read_plan(stream) -> Plan:
     """The plan of the pickle that starts at the position of `stream` (read, readline, tell), which is left just behind
     it. Raises Forbidden or Refused."""
@@ -50,7 +86,7 @@ def read_plan(stream) -> Plan:
                 machine.plan.value = machine.stack.pop()
                 return machine.plan
             machine.step(opcode.name, argument)
-    except Refused:
+    except (Refused, MemoryError):
         raise
     except Exception as error:  # whatever a damaged opcode stream provokes: short stack, unknown memo, bad text
         raise Refused(DAMAGED) from error
@@ -135,6 +171,8 @@ class _Machine:
 
     def _build(self, _) -> None:
         state = self.stack.pop()
+        if type(self.stack[-1]) in (Inert, _Dtype):  # its stand-in forgets any state
+            return
         # An OrderedDict carries its `_metadata` this way, a Namespace its fields; a tensor would be *resized* by it.
         if not isinstance(self.stack[-1], dict | Opaque) or not isinstance(state, dict):
             raise Forbidden("it changes an object's inside")
@@ -160,6 +198,15 @@ class _Machine:
             self.stack.append(_expect(arguments[0], StridedTensor))
         elif name == "collections.OrderedDict":
             self.stack.append(self._ordered_dict(*arguments))
+        elif name == _DEFAULTDICT:
+            self.stack.append(_default_dict(*arguments))
+        elif name == _DTYPE:
+            self.stack.append(_dtype(*arguments))
+        elif name in _SCALARS | _ARRAYS:
+            _check_numpy_call(name, arguments)
+            self.stack.append(Inert())
+        elif name in _NO_BYTES and not arguments:
+            self.stack.append(Opaque())
         elif name in _PLAIN:
             _check_plain_call(name, arguments)
             self.stack.append(Opaque())
@@ -200,6 +247,29 @@ def _set(target: Any, key: Any, value: Any) -> None:
         raise Refused(DAMAGED)
     if isinstance(target, dict):
         target[key] = value
+
+
+def _default_dict(factory: Any = None) -> dict:
+    if factory is not None and not (isinstance(factory, Global) and factory.name in _FACTORIES):
+        raise Forbidden("it has a defaultdict that would call something")
+    return {}
+
+
+def _dtype(kind: Any, *flags: Any) -> _Dtype:
+    if type(kind) is not str or not _KIND.fullmatch(kind) or any(type(flag) not in (bool, int) for flag in flags):
+        raise Forbidden(f"it has NumPy values of type {kind!r:.20}, which are neither numbers nor text")
+    return _Dtype()
+
+
+def _check_numpy_call(name: str, arguments: tuple) -> None:
+    """Only the forms that NumPy itself writes."""
+    first, *rest = arguments
+    if name in _SCALARS:
+        fits = type(first) is _Dtype and len(rest) == 1 and type(rest[0]) in (Opaque, bytes, str)
+    else:
+        fits = first == Global(_NDARRAY) and len(rest) == 2 and rest[0] == (0,)
+    if not fits:
+        raise Forbidden("it makes a NumPy value in an unusual way")
 
 
 def _check_plain_call(name: str, arguments: tuple) -> None:

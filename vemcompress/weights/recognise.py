@@ -1,16 +1,22 @@
 """Which published layout a set of names is, and what is said of one that is none of them."""
 
+from itertools import pairwise
+
+import torch
+
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Generator
 from vemcompress.weights.layouts import Tensors, convert
 from vemcompress.weights.published.cartoongan import CARTOONGAN
 from vemcompress.weights.published.inception_resnet import INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED
+from vemcompress.weights.published.resampled import CUT, NAMED, UPSAMPLED
 from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, RESNET
 from vemcompress.weights.published.unet import DEEP_UNET, UNET
+from vemcompress.weights.wrappers import strip_prefixes
 
 # The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
-LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, RESNET, UNET, CARTOONGAN)
+LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, CUT, RESNET, UNET, CARTOONGAN, UPSAMPLED, NAMED)
 LAYOUTS += (INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED)
 
 # A part of some name, and what has it; the first that fits is said.
@@ -20,7 +26,7 @@ _SIGNS = (
     ("synthesis.b4.const", "StyleGAN2-ADA, which makes images from noise"),
     ("weight_bar", "SAGAN with hand-written spectral norm, which makes images from noise"),
     ("to_rgb", "a StyleGAN, which makes images from noise"),
-    (".filt", "a generator with anti-aliased sampling (CUT)"),
+    (".filt", "an anti-aliased (CUT) network of another shape than its default ResNet"),
     ("block1s.0.block.0.weight", "OMGD's discriminator for two teachers"),
     ("stages.0.conv.weight", "a discriminator of vemcompress"),
     ("stages.0.0.conv.weight", "a discriminator of vemcompress for two teachers"),
@@ -32,22 +38,47 @@ def hint(tensors: Tensors) -> str:
     for sign, what in _SIGNS:
         if any(sign in name for name in tensors):
             return f" (looks like {what})"
-    kernels = [tensor.shape for tensor in tensors.values() if tensor.dim() == 4]
-    if kernels and kernels[0][2:] == (4, 4):
-        if kernels[0][1] > 4 and kernels[-1][1] <= 3:  # a transposed convolution is in x out
-            return " (looks like a DCGAN, which makes images from noise)"
-        if all("up" not in name for name in tensors) and kernels[0][1] <= 8:
-            return " (looks like a discriminator)"
-    return ""
+    kernels = {name: tensor.shape for name, tensor in tensors.items() if tensor.dim() == 4}
+    if _is_dcgan(list(kernels.values())):
+        return " (looks like a DCGAN, which makes images from noise)"
+    return " (looks like a discriminator)" if _is_discriminator(tensors, kernels) else ""
+
+
+def _is_dcgan(kernels: list[torch.Size]) -> bool:
+    """Transposed convolutions alone, in x out, of ever fewer channels, from many to those of an image."""
+    if not kernels or kernels[0][2:] != (4, 4) or kernels[0][1] <= 4 or kernels[-1][1] > 3:
+        return False
+    return all(after[0] <= before[0] and after[1] <= before[1] for before, after in pairwise(kernels))
+
+
+def _is_discriminator(tensors: Tensors, kernels: dict[str, torch.Size]) -> bool:
+    """4x4 convolutions alone that give ever more channels, and at last a single one: nothing enlarges an image."""
+    outputs = [kernel[0] for kernel in kernels.values()]
+    if len(outputs) < 2 or outputs[-1] != 1 or any(kernel[2:] != (4, 4) for kernel in kernels.values()):
+        return False
+    if any(before > after for before, after in pairwise(outputs[:-1])):
+        return False
+    biases = {name: tensors.get(f"{name.removesuffix('weight')}bias") for name in kernels}
+    # A transposed convolution is in x out, and its bias is as long as it has outputs.
+    return all(bias is None or bias.shape == kernels[name][:1] for name, bias in biases.items())
+
+
+def is_known(tensors: Tensors) -> bool:
+    """Whether tensors have the names of a published generator, behind prefixes that all share perhaps."""
+    tensors = strip_prefixes(tensors)[0]
+    return any(layout.matches(candidate) for candidate in _candidates(tensors) for layout in LAYOUTS)
+
+
+def _candidates(tensors: Tensors) -> list[Tensors]:
+    if tensors and all(name.startswith("model.") for name in tensors):  # perhaps one wrapper more than published
+        return [tensors, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}]
+    return [tensors]
 
 
 def recognise(tensors: Tensors, source: str) -> tuple[Generator, str]:
     """Our network with these published weights, in eval mode, and the layout's name. Raises InputError (4): of no known
     layout, or of a known one with a missing, surplus or misshapen tensor."""
-    candidates = [tensors]
-    if all(name.startswith("model.") for name in tensors):  # one wrapper more than published
-        candidates.append({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
-    for candidate in candidates:
+    for candidate in _candidates(tensors):
         for layout in LAYOUTS:
             if layout.matches(candidate):
                 return convert(layout, candidate, source), layout.name

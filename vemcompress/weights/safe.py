@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import logging
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -13,20 +15,24 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from vemcompress.errors import InputError
+from vemcompress.errors import InputError, MemoryExhausted, UsageError
+from vemcompress.system import names
+from vemcompress.system.files import open_regular
+from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.containers import check_legacy, check_zip
+from vemcompress.weights.folder import made
+from vemcompress.weights.format import FORMAT, SUM, content_sum, is_artifact
+from vemcompress.weights.pickles import STAND_INS
 from vemcompress.weights.plan import Forbidden, Refused
+from vemcompress.weights.recognise import is_known
 from vemcompress.weights.sniff import CONVERT, sniff
+from vemcompress.weights.wrappers import Unwrapped, unwrap
 
 # Bits of a weight's element in safetensors; the 8-bit floats and packed kinds are refused by name.
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _MAX_HEADER = 32 << 20
-
-# The average of the weights is what papers evaluate, so it comes first.
-WRAPPERS = ("g_ema", "G_ema", "ema", "params_ema", "G", "g", "netG", "netG_A", "G_A", "generator", "params")
-WRAPPERS += ("state_dict", "model_state_dict", "model", "net")
-PREFIXES = ("module.", "_orig_mod.", "netG.", "netG_A.", "G_A.", "G.", "g_ema.", "generator.", "net.", "network.")
-_COUNTERS = ("total_ops", "total_params", "n_averaged")  # left behind by thop and by AveragedModel
+_PIECE = 1 << 20  # bytes that are summed at a time
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class State:
     """A generator's tensors by name: float32 (whole numbers keep their kind), contiguous, finite, on the CPU.
 
     `kind` is "safetensors", "zip" or "legacy"; `taken` names the wrappers that were opened ("g_ema") and `prefix`
-    what was stripped from every name ("module.").
+    what was stripped from every name ("module."). Where the file has several generators, `key` is the name of this one
+    and `others` are those of the rest. Where its state dict has several networks, `whole` gives the tensors of all.
     """
 
     tensors: dict[str, Tensor]
@@ -42,68 +49,91 @@ class State:
     kind: str
     taken: tuple[str, ...] = field(default=())
     prefix: str = ""
+    key: str = ""
+    others: tuple[str, ...] = ()
+    whole: Callable[[], dict[str, Tensor]] | None = None
 
 
-def read_state(path: str | Path, *, source: str | None = None) -> State:
+def read_state(path: str | Path, *, source: str | None = None, key: str | None = None) -> State:
     """The tensors of a .safetensors, .pth or .pt file, unwrapped and with common prefixes stripped.
 
-    `source` is the name used in messages. Raises InputError (4) for whatever is absent, damaged, hostile or not
+    `source` is the name used in messages; `key` that of the network to take, where the file has several. Raises
+    UsageError (2) where it has none of that name, and InputError (4) for whatever is absent, damaged, hostile or not
     weights; no code in the file is executed, and nothing is allocated for sizes that the file does not have.
     """
-    path, source = Path(path), source or str(path)
+    path = Path(names.found(path))
+    source = source or str(path)
     kind = sniff(path, source)
     if kind == "safetensors":
-        tensors, metadata = _read_safetensors(path, source)
-        taken: tuple[str, ...] = ()
+        value, metadata = _read_safetensors(path, source)
     else:
-        metadata = {}
-        tensors, taken = unwrap(_read_torch(path, source, kind), source)
-    prefix = ""
-    if metadata.get("format") != "vemcompress":  # our own names are never wrapped
-        tensors, prefix = strip_prefixes(tensors)
-    if not tensors:
+        value, metadata = _read_torch(path, source, kind), {}
+    if is_artifact(metadata) and key is not None:
+        raise UsageError(f"{source}: has one generator alone: leave --teacher-key away")
+    # Our own names are never wrapped.
+    found = Unwrapped(value) if is_artifact(metadata) else unwrap(value, source, key, is_known)
+    if not found.tensors:
         raise InputError(f"{source}: holds no tensors: give the file with the generator's weights")
+    size = path.stat().st_size
+    whole = None if found.whole is None else lambda: _own(found.whole, size, source)
+    about = found.taken, found.prefix, found.key, found.others
+    return State(_own(found.tensors, size, source), metadata, kind, *about, whole)
+
+
+def _own(tensors: dict[str, Tensor], size: int, source: str) -> dict[str, Tensor]:
+    """Checked copies of tensors from a file of this size."""
     # One stored tensor under many names would be copied many times. Widening from 16 bits doubles honestly.
-    if sum(4 * tensor.numel() for tensor in tensors.values()) > 8 * path.stat().st_size:
+    if sum(4 * tensor.numel() for tensor in tensors.values()) > 8 * size:
         raise InputError(f"{source}: claims many times more elements than it has bytes: it is damaged or hostile")
-    return State({name: _checked(name, t, source) for name, t in tensors.items()}, metadata, kind, taken, prefix)
+    return {name: _checked(name, tensor, source) for name, tensor in tensors.items()}
 
 
 def _read_torch(path: Path, source: str, kind: str) -> Any:
     try:
         # The extension decides in torch.load, and mapping needs a path: so not for a zip that is named .safetensors.
         mapped = kind == "zip" and path.suffix != ".safetensors"
-        with path.open("rb") as file, warnings.catch_warnings():
+        with open_regular(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on protocols, escapes and storage classes: nothing a user can act on
             (check_zip if kind == "zip" else check_legacy)(path)
-            with torch.serialization.safe_globals([argparse.Namespace]):
+            with torch.serialization.safe_globals([argparse.Namespace, *STAND_INS]):
                 target = str(path) if mapped else file
                 return torch.load(target, map_location="cpu", weights_only=True, mmap=mapped)
     except Forbidden as error:
         raise InputError(f"{source}: is refused, its pickle could execute code ({error}): {CONVERT}") from error
     except Refused as error:
         raise InputError(f"{source}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror or error}): check the path") from error
     except Exception as error:  # torch.load raises whatever its C++ side does on damaged files
+        check_readable(error, source)
         raise InputError(f"{source}: cannot be loaded as weights, it is damaged: download or copy it again") from error
 
 
 def _read_safetensors(path: Path, source: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        _check_header(path)
-        with safe_open(path, framework="pt", device="cpu") as file:
+        _check_sum(path, _header(path), source)
+        with names.in_utf8(path) as name, safe_open(name, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except InputError:
+        raise
     except Refused as error:
         raise InputError(f"{source}: {error}") from error
     except Exception as error:
-        raise InputError(f"{source}: is a damaged or cut off safetensors file: download or copy it again") from error
+        check_readable(error, source)
+        raise InputError(f"{source}: is a damaged or cut off safetensors file: {_remedy(path)}") from error
 
 
-def _check_header(path: Path) -> None:
-    """Refuse a header whose length, offsets or shapes do not agree with the size of the file."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+def check_readable(error: Exception, source: str) -> None:
+    """Raises MemoryExhausted (6), or InputError (4) with the system's reason, for an error at reading that is not the
+    file's fault."""
+    if is_exhausted(error):
+        raise MemoryExhausted(f"{source}: not enough memory to read it: close other programs") from error
+    if isinstance(error, OSError):
+        raise InputError(f"{source}: cannot be read ({error.strerror or error}): check the path") from error
+
+
+def _header(path: Path) -> dict:
+    """The header; refused where its length, offsets or shapes do not agree with the size of the file."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if length > min(_MAX_HEADER, size - 8):
             raise Refused(f"has a header that claims {length} bytes: it is cut off or not a safetensors file")
@@ -118,6 +148,40 @@ def _check_header(path: Path) -> None:
         begin, end = entry["data_offsets"]
         if not 0 <= begin <= end <= space or end - begin != prod(entry["shape"]) * bits // 8:
             raise Refused(f"claims bytes for {name!r:.80} that it does not have: it is cut off or damaged")
+    return header
+
+
+def _check_sum(path: Path, header: dict, source: str) -> None:
+    """Raises InputError where a file of ours is not as it was written."""
+    about = header.get("__metadata__", {})
+    if SUM not in about:
+        if str(about.get("format")).startswith(FORMAT):
+            _log.debug("%s: an older release wrote it, without a sum, so that damage would not be seen.", source)
+        return
+    with open_regular(path) as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+
+        def read(begin: int, end: int) -> Iterator[bytes]:
+            file.seek(start + begin)
+            while begin < end and (piece := file.read(min(_PIECE, end - begin))):
+                begin += len(piece)
+                yield piece
+
+        found = content_sum(header, read)
+    if found != about[SUM]:
+        raise InputError(f"{source}: is damaged, its content does not agree with the sum in it: {_remedy(path)}")
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a damaged file of ours."""
+    folder = path.absolute().parent
+    if folder.name == "best" and (folder.parent / "recipe.toml").is_file():
+        return f"use the last one instead, {folder.parent / path.name}"
+    run = made(folder) if (folder / "recipe.toml").is_file() else None
+    if run is not None:
+        command = "teach" if run.command == "teach" else "distill"
+        return f"`vemcompress {command} --resume {folder}` writes it anew from the run's last checkpoint"
+    return "copy or download it again"
 
 
 def _checked(name: str, tensor: Tensor, source: str) -> Tensor:
@@ -132,35 +196,3 @@ def _checked(name: str, tensor: Tensor, source: str) -> Tensor:
     if not torch.isfinite(tensor).all():
         raise InputError(f"{source}: {name!r:.80} has NaN or infinite weights: use an earlier checkpoint")
     return tensor
-
-
-def unwrap(value: Any, source: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors by name, and the wrappers that were opened to reach them. Raises InputError."""
-    taken: list[str] = []
-    for _ in range(8):
-        if not isinstance(value, Mapping):
-            raise InputError(f"{source}: holds a {type(value).__name__}, not a state dict: save generator.state_dict()")
-        inside = next((name for name in WRAPPERS if isinstance(value.get(name), Mapping)), None)
-        if inside is None:
-            tensors = {str(name): item for name, item in value.items() if isinstance(item, Tensor)}
-            if tensors:
-                return tensors, tuple(taken)
-            seen = ", ".join(f"{name!r:.40}" for name in list(value)[:5]) or "nothing"
-            known = ", ".join(WRAPPERS[:6])
-            raise InputError(f"{source}: holds no generator, but {seen}: save it under one of {known}, or bare")
-        taken.append(inside)
-        value = value[inside]
-    raise InputError(f"{source}: is nested too deeply: save generator.state_dict() alone")
-
-
-def strip_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """The tensors without the prefixes that all names share, and without counters; and what was stripped."""
-    tensors = {name: t for name, t in tensors.items() if name.rpartition(".")[2] not in _COUNTERS}
-    stripped = ""
-    while tensors:
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) and name != p for name in tensors)), None)
-        if prefix is None:
-            break
-        tensors = {name[len(prefix) :]: t for name, t in tensors.items()}
-        stripped += prefix
-    return tensors, stripped

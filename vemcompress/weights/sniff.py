@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from vemcompress.errors import InputError
+from vemcompress.system.files import open_regular
 
+LARGEST = 16 << 30  # bytes; the largest generators have a few GB
 _LEGACY = b"\x80\x02\x8a\x0a"  # torch.save before 1.6: a pickled magic number of ten bytes
 CONVERT = "load it in an environment that you trust and save the generator's state dict as .safetensors"
 
@@ -15,9 +17,7 @@ def sniff(path: Path, source: str) -> str:
             raise InputError(f"{source}: is a folder, not a weight file: name the file in it")
         if not path.exists():
             raise InputError(f"{source}: no such file: check the path")
-        if not path.is_file():
-            raise InputError(f"{source}: is not a regular file: give a weight file")
-        with path.open("rb") as file:
+        with open_regular(path, LARGEST) as file:
             head = file.read(4096)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error

@@ -16,11 +16,10 @@ from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-_SIDE = 64  # of the image that the network is traced with
 
 
-def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = "") -> tuple[Group, ...]:
-    """The groups of `network`, which takes images of so many channels; `name` is for errors.
+def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = "", side: int = 64) -> tuple[Group, ...]:
+    """The groups of `network`, which takes images of so many channels and this side; `name` is for errors.
 
     They are named after a layer that makes the channels. Left out are those that a layer mixes which is not known
     here, such as group norm or attention. `prefix` goes before the tensors' names. Raises UsageError without
@@ -39,7 +38,7 @@ def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = ""
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             graph = torch_pruning.DependencyGraph()
-            graph.build_dependency(traced, torch.zeros(1, channels, _SIDE, _SIDE), verbose=False)
+            graph.build_dependency(traced, torch.zeros(1, channels, side, side), verbose=False)
             found = [_group(graph, items, modules, prefix) for items in graph.get_all_groups()]
     except Exception as error:  # Torch-Pruning raises whatever its walk runs into
         what = first_line(error)

@@ -4,21 +4,26 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from vemcompress.networks.base import Norm, Taps
 from vemcompress.networks.cost import Counted
-from vemcompress.system.settings import BaseSettings
+from vemcompress.system.settings import BaseSettings, Channels, Text
 
 
 class DiscriminatorConfig(Counted, BaseSettings):
     """The shape of a discriminator. `width` is that of its first convolution (ndf in the published options)."""
 
-    family: str
-    in_channels: int = Field(3, ge=1, le=4096)
-    width: int = Field(64, ge=1, le=4096)
+    family: Text
+    in_channels: Channels = 3
+    width: Channels = 64
     norm: Norm = "instance"
+
+    @model_validator(mode="after")
+    def _can_be_built(self):
+        self.check_parameters()
+        return self
 
     @property
     def min_size(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vemcompress.networks.base import Taps, norm_layer
 from vemcompress.networks.cost import Cost, conv, norm
 from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig, Stage, judge
+from vemcompress.system.settings import Channels
 
 TeacherName = Literal["wide", "deep"]
 STAGES = 5
@@ -105,8 +106,8 @@ class SharedPatchGANConfig(PatchGANConfig):
     teacher."""
 
     family: Literal["shared_patchgan"] = "shared_patchgan"
-    in_channels: int = Field(6, ge=1, le=4096)
-    width: int = Field(128, ge=1, le=4096)
+    in_channels: Channels = 6
+    width: Channels = 128
     layers: Literal[3] = 3
     n_share: int = Field(5, ge=0, le=STAGES)
 

@@ -12,12 +12,18 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Norm
+from vemcompress.networks.base import Norm, check_number
 from vemcompress.networks.cost import Cost, conv, norm
-from vemcompress.networks.generators.resnet import ResNet, ResNetConfig, expand_width
+from vemcompress.networks.generators.resnet import MAX_BLOCKS, ResNet, ResNetConfig, expand_width
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
+from vemcompress.system.settings import MAX_CHANNELS
 
 REDUCTION = 6  # of the trunk's width to that of each branch, as published
+MAX_KERNELS = 4
+Kernel = Annotated[int, Field(ge=1, le=15)]
+Branches = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=MAX_CHANNELS)], ...], Field(strict=False, max_length=2 * MAX_KERNELS)
+]
 
 
 class InceptionResNetConfig(ResNetConfig):
@@ -27,10 +33,8 @@ class InceptionResNetConfig(ResNetConfig):
 
     family: Literal["inception_resnet"] = "inception_resnet"
     norm: Norm = "instance_affine"
-    kernels: tuple[int, ...] = Field((1, 3, 5), strict=False, min_length=1, max_length=4)
-    blocks: tuple[Annotated[tuple[int, ...], Field(strict=False)], ...] = Field(
-        strict=False, min_length=1, max_length=64
-    )
+    kernels: tuple[Kernel, ...] = Field((1, 3, 5), strict=False, min_length=1, max_length=MAX_KERNELS)
+    blocks: tuple[Branches, ...] = Field(strict=False, min_length=1, max_length=MAX_BLOCKS)
 
     @model_validator(mode="before")
     @classmethod
@@ -40,23 +44,20 @@ class InceptionResNetConfig(ResNetConfig):
         if {"channels", "legacy"} & values.keys():
             raise ValueError("channels is for mobile ResNets; give width, or widths and blocks")
         values = expand_width(dict(values))
-        blocks = values.get("blocks", 9)
-        if isinstance(blocks, int) and "widths" in values:
-            kernels = values.get("kernels", (1, 3, 5))
-            values["blocks"] = ((values["widths"][2] // REDUCTION,) * 2 * len(kernels),) * blocks
+        blocks, widths, kernels = values.get("blocks", 9), values.get("widths"), values.get("kernels", (1, 3, 5))
+        if not isinstance(blocks, list | tuple):
+            check_number("blocks", blocks, 1, MAX_BLOCKS)
+            if all(isinstance(part, list | tuple) for part in (widths, kernels)) and len(widths) == 5:
+                trunk, count = widths[2], min(len(kernels), MAX_KERNELS)
+                inner = trunk // REDUCTION if isinstance(trunk, int) else trunk
+                values["blocks"] = ((inner,) * 2 * count,) * blocks
         return values
 
-    @model_validator(mode="after")
-    def _positive(self):
-        if min(self.widths) < 1 or min(min(block, default=0) for block in self.blocks) < 0:
-            raise ValueError("every width must be at least 1, and that of a branch at least 0")
-        if any(kernel < 1 or kernel % 2 == 0 or kernel > 15 for kernel in self.kernels):
-            raise ValueError("kernels must be odd numbers from 1 to 15")
-        if len(set(self.kernels)) < len(self.kernels):
-            raise ValueError("kernels must be different")
+    def check(self) -> None:
+        if any(kernel % 2 == 0 for kernel in self.kernels) or len(set(self.kernels)) < len(self.kernels):
+            raise ValueError("kernels must be different odd numbers")
         if any(len(block) != 2 * len(self.kernels) for block in self.blocks):
             raise ValueError(f"each of blocks must have {2 * len(self.kernels)} widths: two for each kernel")
-        return self
 
     @property
     def branches(self) -> tuple[tuple[str, int], ...]:

@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Config, Generator, Taps, check_width, norm_layer
+from vemcompress.networks.base import Config, Generator, Taps, check_number, check_width, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
+from vemcompress.system.settings import Width
 
+MAX_BLOCKS = 64
 _WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 
 
@@ -31,8 +33,8 @@ class ResNetConfig(Config):
     replaces: ClassVar = {"width": ("widths",), "channels": ("widths", "blocks")}
 
     family: Literal["resnet"] = "resnet"
-    widths: tuple[int, int, int, int, int] = Field(strict=False)
-    blocks: tuple[int, ...] = Field(strict=False, min_length=1, max_length=64)
+    widths: tuple[Width, Width, Width, Width, Width] = Field(strict=False)
+    blocks: tuple[Width, ...] = Field(strict=False, min_length=1, max_length=MAX_BLOCKS)
 
     @model_validator(mode="before")
     @classmethod
@@ -46,16 +48,12 @@ class ResNetConfig(Config):
                 raise ValueError("channels excludes width and widths; give the one or the other")
             values |= entries(channels, values.get("blocks", 9), legacy=legacy is True)
         values = expand_width(values)
-        blocks = values.get("blocks", 9)
-        if isinstance(blocks, int) and "widths" in values:
-            values["blocks"] = (values["widths"][2],) * blocks
+        blocks, widths = values.get("blocks", 9), values.get("widths")
+        if not isinstance(blocks, list | tuple):
+            check_number("blocks", blocks, 1, MAX_BLOCKS)
+            if isinstance(widths, list | tuple) and len(widths) == len(_WIDTHS):
+                values["blocks"] = (widths[_WIDTHS.index("trunk")],) * blocks
         return values
-
-    @model_validator(mode="after")
-    def _positive(self):
-        if min(*self.widths, *self.blocks) < 1:
-            raise ValueError("every width must be at least 1")
-        return self
 
     def student(self, width: int) -> "MobileResNetConfig":
         """A mobile ResNet of as many blocks."""
@@ -142,8 +140,9 @@ def entries(text: str, blocks: int = 9, *, legacy: bool = False) -> dict[str, tu
     """
     if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d{0,5}(_[1-9]\d{0,5})*", text):
         raise ValueError('channels must be whole numbers with "_" between them, such as "24_24_24_32_20_16"')
-    if isinstance(blocks, bool) or not isinstance(blocks, int) or not 1 <= blocks <= 64:
-        raise ValueError("beside channels, blocks must be their number, from 1 to 64")
+    if isinstance(blocks, list | tuple):
+        raise ValueError("beside channels, blocks must be their number")
+    check_number("blocks", blocks, 1, MAX_BLOCKS)
     numbers = [int(part) for part in text.split("_")]
     if len(numbers) not in (6, 8):
         raise ValueError(
@@ -201,6 +200,7 @@ class ResNet(Generator):
     config_class = ResNetConfig
     multiple = 4
     min_size = 8
+    transposed = True  # the convolutions of the steps up
 
     def __init__(self, config: ResNetConfig):
         super().__init__(config)
@@ -249,14 +249,14 @@ class ResNet(Generator):
     def groups(self) -> tuple[Group, ...]:
         """`stem`, `down1`, the residual `trunk`, each block's inner width as `block1`, ..., `up1` and `up2`."""
         down1, down2, up1, up2 = (self._stage(name) for name in ("down1", "down2", "up1", "up2"))
-        entry_up = reads(self._entry("up1"), transposed=True)
+        entry_up = reads(self._entry("up1"), transposed=self.transposed)
         trunk, inner = self._residual_groups()
         slots = {
             "stem": ((*writes("stem"), *passes("stem_norm"), *reads(self._entry("down1"))), "stem_norm.weight"),
             "down1": ((*down1, *reads(self._entry("down2"))), "down1_norm.weight"),
             "trunk": ((*down2, *trunk, *entry_up), "down2_norm.weight"),
             **inner,
-            "up1": ((*up1, *reads(self._entry("up2"), transposed=True)), "up1_norm.weight"),
+            "up1": ((*up1, *reads(self._entry("up2"), transposed=self.transposed)), "up1_norm.weight"),
             "up2": ((*up2, *reads("head")), "up2_norm.weight"),
         }
         scaled = self.config.norm != "instance"
@@ -286,7 +286,7 @@ class ResNet(Generator):
 
     def _stage(self, name: str) -> tuple[Slot, ...]:
         """Where the channels that a stage down or up makes lie within it."""
-        return (*writes(name, transposed=name.startswith("up")), *passes(f"{name}_norm"))
+        return (*writes(name, transposed=name.startswith("up") and self.transposed), *passes(f"{name}_norm"))
 
     @staticmethod
     def _residual(name: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
@@ -296,6 +296,10 @@ class ResNet(Generator):
     def _extra(self, name: str) -> tuple[Slot, ...]:
         """The trunk's channels in a block of another kind."""
         raise NotImplementedError
+
+    def _shrunk(self, h: Tensor) -> Tensor:
+        """What a step down does after its ReLU."""
+        return h
 
     def tap_channels(self, name: str) -> int:
         _, down1, trunk, up1, up2 = self.config.widths
@@ -310,8 +314,8 @@ class ResNet(Generator):
             return value
 
         h = F.relu(self.stem_norm(self.stem(x)))
-        h = tap("down1", F.relu(self.down1_norm(self.down1(h))))
-        h = tap("down2", F.relu(self.down2_norm(self.down2(h))))
+        h = tap("down1", self._shrunk(F.relu(self.down1_norm(self.down1(h)))))
+        h = tap("down2", self._shrunk(F.relu(self.down2_norm(self.down2(h)))))
         for i, block in enumerate(self.blocks):
             h = tap(f"block{i + 1}", block(h))
         h = tap("up1", F.relu(self.up1_norm(self.up1(h))))

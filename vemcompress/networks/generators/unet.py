@@ -8,9 +8,12 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Config, Generator, Norm, Taps, check_width, norm_layer
+from vemcompress.networks.base import Config, Generator, Norm, Taps, check_number, check_width, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
+from vemcompress.system.settings import Width
+
+MAX_DOWNS = 12
 
 
 class UNetConfig(Config):
@@ -26,8 +29,8 @@ class UNetConfig(Config):
 
     family: Literal["unet"] = "unet"
     norm: Norm = "batch"
-    down: tuple[int, ...] = Field(strict=False, min_length=2, max_length=12)
-    up: tuple[int, ...] = Field(strict=False)
+    down: tuple[Width, ...] = Field(strict=False, min_length=2, max_length=MAX_DOWNS)
+    up: tuple[Width, ...] = Field(strict=False, max_length=MAX_DOWNS - 1)
 
     @model_validator(mode="before")
     @classmethod
@@ -40,20 +43,15 @@ class UNetConfig(Config):
         width, downs = values.pop("width", None), values.pop("downs", 8)
         if width is not None:
             check_width(width)
-            if not isinstance(downs, int) or not 2 <= downs <= 12:
-                raise ValueError("downs must be a whole number from 2 to 12")
+            check_number("downs", downs, 2, MAX_DOWNS)
             values["down"] = tuple(width * min(2**i, 8) for i in range(downs))
-        if "down" in values and "up" not in values:
+        if isinstance(values.get("down"), list | tuple) and "up" not in values:
             values["up"] = tuple(values["down"][:-1])
         return values
 
-    @model_validator(mode="after")
-    def _consistent(self):
+    def check(self) -> None:
         if len(self.up) != len(self.down) - 1:
             raise ValueError("up must be one shorter than down")
-        if min(*self.down, *self.up) < 1:
-            raise ValueError("every width must be at least 1")
-        return self
 
     def student(self, width: int) -> "UNetConfig":
         """A U-Net of the same depth and norm."""

@@ -29,7 +29,7 @@ def largest(number: int) -> int:
     """The largest of the ranks' numbers."""
     if ranks() == 1:
         return number
-    found = torch.tensor(number)
+    found = torch.tensor(int(number))
     with watched():
         dist.all_reduce(found, op=dist.ReduceOp.MAX)
     return int(found)
@@ -47,10 +47,9 @@ def together(action: Callable[[], Result]) -> Result:
         result = action()
     except VemError as own:
         error = own
-    first = next((found for found in collected(error and _plain(error)) if found is not None), None)
-    if first is None:
+    if not largest(error is not None):
         return result
-    name, message = first
+    name, message = next(found for found in collected(error and _plain(error)) if found is not None)
     shared = getattr(errors, name)(message)
     shared.shared = True
     raise shared from error

@@ -17,21 +17,21 @@ from vemcompress.networks.generators.resnet import MobileResNetConfig, ResNetCon
 from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has, norm_of, renamed, shape
 from vemcompress.weights.published.unet import widening_block
 
-_BLOCK = re.compile(r"model\.(\d+)\.conv_block\.")
+BLOCK = re.compile(r"model\.(\d{1,6})\.conv_block\.")
 _TRUNK = 18  # the deep form's first residual block
 
 
-def _is_resnet(tensors: Tensors) -> bool:
-    return "model.1.weight" in tensors and any(_BLOCK.match(name) for name in tensors)
+def is_resnet(tensors: Tensors) -> bool:
+    return "model.1.weight" in tensors and any(BLOCK.match(name) for name in tensors)
 
 
 def _is_mobile(tensors: Tensors) -> bool:
-    return _is_resnet(tensors) and any(".conv_block.1.conv." in name for name in tensors)
+    return is_resnet(tensors) and any(".conv_block.1.conv." in name for name in tensors)
 
 
 def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> Read:
     """`out` is where, below a residual convolution's name, its output width can be read."""
-    indices = sorted({int(match[1]) for name in tensors if (match := _BLOCK.match(name))})
+    indices = sorted({int(match[1]) for name in tensors if (match := BLOCK.match(name))})
     if indices != list(range(10, 10 + len(indices))):
         raise Mismatch(f"its residual blocks are not the layers from model.10 on, but start at model.{indices[0]}")
     after = 10 + len(indices)
@@ -39,30 +39,32 @@ def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> Read:
     names = {name: f"model.{index}" for name, index in layers.items()}
     names |= {f"{name}_norm": f"model.{index + 1}" for name, index in layers.items()}
     for i, index in enumerate(indices):
-        second = _second(tensors, f"model.{index}.conv_block", out)
+        second = second_conv(tensors, f"model.{index}.conv_block", out)
         for ours, theirs in (("conv1", 1), ("norm1", 2), ("conv2", second), ("norm2", second + 1)):
             names[f"blocks.{i}.{ours}"] = f"model.{index}.conv_block.{theirs}"
-    return _read_shapes(tensors, config, names, [f"model.{index}.conv_block.1{out}" for index in indices])
+    return read_shapes(tensors, config, names, [f"model.{index}.conv_block.1{out}" for index in indices])
 
 
-def _read_shapes(
-    tensors: Tensors, config: type[ResNetConfig], names: dict[str, str], blocks: Sequence[str], step: str = ""
+def read_shapes(
+    tensors: Tensors, config: type[ResNetConfig], names: dict[str, str], blocks: Sequence[str], step: str = "", **more
 ) -> Read:
-    """The Config by the layers' shapes. `blocks` are the published names of the convolutions that tell the blocks'
-    widths; `step` is where, below our name of a step down or up, its convolution is."""
+    """The Config by the layers' shapes, with `more` fields. `blocks` are the published names of the convolutions that
+    tell the blocks' widths; `step` is where, below our name of a step down or up, its convolution is."""
+    outputs = 1 if more.get("upsample", "transposed") == "transposed" else 0  # the axis of a step up
     down = [shape(tensors, f"{names[name]}.weight")[0] for name in ("stem", f"down1{step}", f"down2{step}")]
-    up = [shape(tensors, f"{names[name]}.weight")[1] for name in (f"up1{step}", f"up2{step}")]
+    up = [shape(tensors, f"{names[name]}.weight")[outputs] for name in (f"up1{step}", f"up2{step}")]
     found = config(
-        in_channels=shape(tensors, "model.1.weight")[1],
+        in_channels=shape(tensors, f"{names['stem']}.weight")[1],
         out_channels=shape(tensors, f"{names['head']}.weight")[0],
-        norm=norm_of(tensors, "model.2"),
+        norm=norm_of(tensors, names["stem_norm"]),
         widths=(*down, *up),
         blocks=tuple(shape(tensors, f"{name}.weight")[0] for name in blocks),
+        **more,
     )
     return found, renamed(names)
 
 
-def _second(tensors: Tensors, block: str, out: str) -> int:
+def second_conv(tensors: Tensors, block: str, out: str) -> int:
     """The index of a block's second convolution; without dropout the norm's own weight may be at 6."""
     weight = tensors.get(f"{block}.6{out}.weight")
     return 6 if weight is not None and weight.dim() == 4 else 5
@@ -70,7 +72,7 @@ def _second(tensors: Tensors, block: str, out: str) -> int:
 
 def _read_deep(tensors: Tensors) -> Read:
     # Besides those of the trunk, one widening block stands in each of the four steps, at its fourth place.
-    indices = sorted({int(match[1]) for name in tensors if (match := _BLOCK.match(name))})
+    indices = sorted({int(match[1]) for name in tensors if (match := BLOCK.match(name))})
     trunk = [index for index in indices if index >= _TRUNK][:-2]
     if len(trunk) <= MIDDLE or indices != [7, 14, *trunk, trunk[-1] + 4, trunk[-1] + 11]:
         raise Mismatch(f"its residual blocks are at {', '.join(map(str, indices))} of model")
@@ -91,9 +93,9 @@ def _read_deep(tensors: Tensors) -> Read:
         mobile.append(f"model.{index}.conv_block.1.conv.2")
         places = (("conv1", 1), ("norm1", 2), ("conv2", 6), ("norm2", 7))
         names |= {f"blocks.{i}.{ours}": f"model.{index}.conv_block.{theirs}" for ours, theirs in places}
-    return _read_shapes(tensors, DeepMobileResNetConfig, names, mobile, step=".0")
+    return read_shapes(tensors, DeepMobileResNetConfig, names, mobile, step=".0")
 
 
-RESNET = Layout("resnet", _is_resnet, lambda tensors: _read(tensors, ResNetConfig, ""))
+RESNET = Layout("resnet", is_resnet, lambda tensors: _read(tensors, ResNetConfig, ""))
 MOBILE_RESNET = Layout("mobile_resnet", _is_mobile, lambda tensors: _read(tensors, MobileResNetConfig, ".conv.2"))
 DEEP_MOBILE_RESNET = Layout("deep_mobile_resnet", has("model.1.weight", "model.7.conv_block.12.weight"), _read_deep)

@@ -1,0 +1,143 @@
+"""Images that are given from Python: kept as PNGs in the run folder, so that the command line can resume the run."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from vemcompress import recipe as recipes
+from vemcompress.commands import opening
+from vemcompress.commands.opening import Given
+from vemcompress.data.images import save_png, to_rgb
+from vemcompress.errors import InputError, UsageError
+from vemcompress.recipe import Recipe
+from vemcompress.runs.folder import RunFolder
+from vemcompress.system import distributed
+from vemcompress.system.events import Event
+from vemcompress.weights.traced import first_line
+
+Data = str | os.PathLike | Sequence[Any] | Dataset | None
+
+ACCEPTED = (
+    "a folder, image files, or a list or Dataset of images: PIL, uint8 arrays H x W x 3, or tensors 3 x H x W, uint8 "
+    "or floats in [-1, 1]"
+)
+
+
+@contextmanager
+def kept(given: Given) -> Iterator[Given]:
+    """With paths in place of images: those are written into the new run's folder, and taken away where it never begins.
+
+    Floats are rounded to 8 bits. Raises UsageError for what cannot be images, and InputError where one cannot be had.
+    """
+    if are_paths(given.data):
+        yield given
+        return
+    if given.resume is not None:
+        raise UsageError(f"{given.resume}: has its images; leave data away to resume, or give a folder of images.")
+    folder = distributed.together(lambda: _new_folder(given))
+    made = [path for path in (folder, folder.parent) if not path.exists()]
+    try:
+        distributed.by_writer(lambda: write(given.data, folder, given.on_event))
+        yield replace(given, data=(folder,))
+    except BaseException:
+        if distributed.is_writer() and not _has_begun(folder.parent):
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # not empty
+                for path in made[1:]:
+                    path.rmdir()
+        raise
+
+
+@contextmanager
+def for_now(data: Data, on_event: Event) -> Iterator[Any]:
+    """With paths in place of images, which are written into a folder that is removed afterwards. Raises as `kept`."""
+    if are_paths(data):
+        yield data
+        return
+    with tempfile.TemporaryDirectory(prefix="vemcompress-") as folder:
+        write(data, Path(folder), on_event)
+        yield [folder]
+
+
+def are_paths(data: Data) -> bool:
+    """Whether it names folders or files; else it is images. Raises UsageError for what is neither."""
+    if data is None or isinstance(data, str | os.PathLike):
+        return True
+    if isinstance(data, list | tuple):
+        found = [isinstance(one, str | os.PathLike) for one in data]
+        if any(found) and not all(found):
+            raise UsageError("data: has both paths and images; give one or the other.")
+        return all(found)
+    if isinstance(data, bytes | Mapping) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise UsageError(f"data: is a {type(data).__name__}; give {ACCEPTED}.")
+    return False
+
+
+def write(images: Any, folder: Path, on_event: Event) -> None:
+    """One lossless PNG for each image, in their order. Raises as `kept`, and OutputError."""
+    if not len(images):
+        raise UsageError(f"data: has no image; give {ACCEPTED}.")
+    on_event({"event": "stage", "title": f"keeping {len(images)} images in {folder}"})
+    shutil.rmtree(folder, ignore_errors=True)  # what a start left that was killed at once
+    floats, least = 0, 0.0
+    for index in range(len(images)):
+        try:
+            image = images[index]
+        except Exception as error:  # the user's own code may raise anything
+            raise InputError(f"data[{index}]: failed with {type(error).__name__}: {first_line(error)}") from error
+        image = _image_of(image)
+        if isinstance(image, torch.Tensor) and image.is_floating_point():
+            floats, least = floats + 1, min(least, image.min().item() if image.numel() else 0.0)
+        save_png(folder / f"{index + 1:06}.png", _picture(image, index))
+    if floats == len(images) and least >= 0:
+        message = "no value of these images is below 0; were they in [0, 1], give 2 x - 1, as [-1, 1] is meant."
+        on_event({"event": "warning", "message": message})
+
+
+def _image_of(item: Any) -> Any:
+    """The image of a Dataset's item, which may have labels beside it."""
+    if isinstance(item, tuple | list) and item:
+        return item[0]
+    return item.get("image") if isinstance(item, Mapping) else item
+
+
+def _picture(image: Any, index: int) -> np.ndarray:
+    """As uint8, H x W x 3 or H x W."""
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    found = image
+    if isinstance(image, torch.Tensor):
+        found = image.detach().cpu()
+        if found.is_floating_point():
+            if not (found.abs() <= 1.001).all():  # NaN too
+                raise UsageError(f"data[{index}]: has values outside of [-1, 1]; scale it, or give uint8.")
+            found = ((found.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        found = (found.permute(1, 2, 0) if found.dim() == 3 else found).numpy()
+    if isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.size:
+        if found.ndim == 3 and found.shape[2] in (1, 3):
+            return found[:, :, 0] if found.shape[2] == 1 else found
+        if found.ndim == 2:
+            return found
+    shape = f" {image.dtype} of {'x'.join(map(str, image.shape))}" if hasattr(image, "shape") else ""
+    raise UsageError(f"data[{index}]: is a {type(image).__name__}{shape}; give {ACCEPTED}.")
+
+
+def _new_folder(given: Given) -> Path:
+    """Where the images of a new run go. Raises what `opening.new_run` and an impossible recipe do."""
+    if not isinstance(given.recipe, Recipe):
+        recipes.read(given.recipe, given.overrides)
+    return opening.new_run(given.out).given_images.resolve()
+
+
+def _has_begun(out: Path) -> bool:
+    return RunFolder(out).recipe.exists() or any(out.glob("*/recipe.toml"))

@@ -1,0 +1,58 @@
+"""Files that were there when a run began and cannot be read any more: a folder was removed, or a disk is gone."""
+
+import errno
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vemcompress.data.images import ImageError
+from vemcompress.errors import InputError
+
+SHARE, LEAST = 10, 1  # so many vanish, one in ten but at least one, before a run ends
+_DEVICE = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO, errno.EREMOTEIO}
+
+
+class Vanished:
+    """Of the `samples` of a stream, each of some files, those that are lost. A file that never was an image is none."""
+
+    def __init__(self, samples: Sequence[tuple[Path, ...]]):
+        self._samples, self._since = samples, time.time()
+        self._lost: set[int] = set()
+        self._lock = threading.Lock()
+        self._looked = 0
+
+    def check(self, index: int, error: ImageError) -> None:
+        """Sample `index` cannot be read. Raises InputError where too many are lost."""
+        if not self._is_lost(error):
+            return
+        with self._lock:
+            self._lost.add(index)
+            if len(self._lost) >= 2 * self._looked:  # each look is at all of the files
+                self._looked = len(self._lost)
+                gone = (i for i, files in enumerate(self._samples) if not all(map(_is_there, files)))
+                self._lost.update(gone)
+            lost, total = len(self._lost), len(self._samples)
+        if lost > max(LEAST, total // SHARE):
+            raise InputError(
+                f"{error.path.parent}: {lost} of {total} images that were there when the run began cannot be read any "
+                f"more (one is {error.path.name}: {error.reason}); put the data back. The last checkpoint is kept: go "
+                "on with --resume."
+            )
+
+    def _is_lost(self, error: ImageError) -> bool:
+        """Whether it was another file when the run began, or none can be had."""
+        if getattr(error.__cause__, "errno", None) in _DEVICE:
+            return True
+        try:
+            return error.path.stat().st_ctime > self._since
+        except OSError:
+            return True
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True

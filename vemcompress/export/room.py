@@ -1,0 +1,65 @@
+"""Whether memory holds an image in a network: a process that takes too much is killed by the system without a word."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from math import isqrt, sqrt
+from pathlib import Path
+
+from vemcompress.data.machine import free_memory
+from vemcompress.errors import MemoryExhausted
+
+# Bytes a pixel: more than published generators take (0.2 to 2 KB), so that smaller images need no try; and what an
+# image takes beside the network, as bytes and as floats.
+NETWORK, IMAGE = 8192, 80
+TRIED = 512  # pixels of a side: at smaller ones other costs hide what a pixel takes
+USABLE = 0.9
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Room:
+    """For images that go through `run`, which takes a side in pixels and puts a square of zeros through the network.
+
+    `on_cpu`: whether the network's own memory is the machine's; a GPU says by itself what it cannot hold.
+    """
+
+    def __init__(self, run: Callable[[int], object], *, on_cpu: bool = True):
+        self._run, self._on_cpu = run, on_cpu
+        self._bytes: float | None = None
+
+    def check(self, what: str, height: int, width: int, count: int = 1, advice: str = "use --size") -> None:
+        """Raises MemoryExhausted for `count` images that do not fit at once, naming the largest size that does."""
+        pixels, free = count * height * width, free_memory()
+        if free is None or pixels * (NETWORK if self._on_cpu else IMAGE) <= USABLE * free:
+            return
+        needed = pixels * self._per_pixel(free)
+        if needed > USABLE * free:
+            largest = int(min(height, width) * sqrt(USABLE * free / needed))
+            at_once = f"{count} images of " if count > 1 else ""
+            raise MemoryExhausted(
+                f"{what}: {at_once}{width} x {height} pixels need about {needed / 2**30:,.1f} GiB of memory, and "
+                f"{USABLE * free / 2**30:,.1f} GiB can be had; {advice} {largest} or less."
+            )
+
+    def _per_pixel(self, free: int) -> float:
+        """Bytes, as one smaller image takes them; what any image takes where that cannot be known here."""
+        if self._bytes is None:
+            side = max(64, min(TRIED, isqrt(free // 2 // NETWORK)) // 32 * 32)
+            grown = _growth(lambda: self._run(side)) if self._on_cpu else 0
+            self._bytes = max(IMAGE, grown / side**2)
+        return self._bytes
+
+
+def _growth(run: Callable[[], object]) -> int:
+    """How many bytes this process grows by meanwhile; 0 where the system does not tell, or it fails."""
+    with suppress(Exception):  # the image itself will fail, and say why
+        _CLEAR.write_text("5")  # the peak begins anew (Linux)
+        before = _of_process("VmRSS")
+        run()
+        return max(0, _of_process("VmHWM") - before)
+    return 0
+
+
+def _of_process(name: str) -> int:
+    lines = _STATUS.read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))

@@ -1,0 +1,72 @@
+"""CycleGAN's ResNet generator with other steps down and up: those of CUT, and of two much used implementations."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vemcompress.networks.cost import Cost, conv, norm
+from vemcompress.networks.generators.resnet import ResNet, ResNetConfig
+
+
+class ResampledResNetConfig(ResNetConfig):
+    """As `ResNetConfig`, with these steps.
+
+    `downsample`: a "strided" convolution as CycleGAN's, or one with "reflect" padding, or a plain one and then a "blur"
+    of [1, 2, 1] with stride 2 (Zhang, ICML 2019; CUT, Park et al., ECCV 2020). `upsample`: a "transposed" convolution
+    as CycleGAN's, or a plain one behind "nearest" or "bilinear" enlargement; CUT's blurred one is the bilinear.
+    """
+
+    family: Literal["resampled_resnet"] = "resampled_resnet"
+    downsample: Literal["strided", "reflect", "blur"] = "strided"
+    upsample: Literal["transposed", "nearest", "bilinear"] = "transposed"
+
+    def _step(self, inputs: int, outputs: int, height: int, width: int, up: bool = False) -> Iterator[Cost]:
+        """Blurs and enlargements are counted as nothing, as padding is."""
+        pixels = height * width
+        if up and self.upsample != "transposed":
+            yield conv(inputs, outputs, 3, pixels, bias=self.biased)
+            yield norm(self.norm, outputs, pixels)
+        elif not up and self.downsample == "blur":
+            yield conv(inputs, outputs, 3, 4 * pixels, bias=self.biased)
+            yield norm(self.norm, outputs, 4 * pixels)
+        else:
+            yield from super()._step(inputs, outputs, height, width, up)
+
+
+class _EnlargedConv(nn.Conv2d):
+    """A 3x3 convolution of the image enlarged by 2."""
+
+    def __init__(self, inputs: int, outputs: int, mode: str, bias: bool):
+        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.interpolate(x, scale_factor=2.0, mode=self.mode))
+
+
+class ResampledResNet(ResNet):
+    """`ResNet` with the Config's steps down and up; taps and channel groups as there."""
+
+    config_class: ClassVar = ResampledResNetConfig
+
+    def _down(self, inputs: int, outputs: int) -> nn.Module:
+        kind, bias = self.config.downsample, self.config.biased
+        mode = "reflect" if kind == "reflect" else "zeros"
+        return nn.Conv2d(inputs, outputs, 3, 1 if kind == "blur" else 2, 1, padding_mode=mode, bias=bias)
+
+    def _up(self, inputs: int, outputs: int) -> nn.Module:
+        if not self.transposed:
+            return _EnlargedConv(inputs, outputs, self.config.upsample, self.config.biased)
+        return super()._up(inputs, outputs)
+
+    @property
+    def transposed(self) -> bool:
+        return self.config.upsample == "transposed"
+
+    def _shrunk(self, h: Tensor) -> Tensor:
+        if self.config.downsample != "blur":
+            return h
+        h = F.avg_pool2d(F.pad(h, (1, 1, 1, 1), mode="reflect"), 2, 1)  # [1, 1] with [1, 1] is [1, 2, 1]
+        return F.avg_pool2d(h, 2)

@@ -1,0 +1,65 @@
+"""TOML as plain values under limits, so that a hostile recipe takes neither memory nor time."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from vemcompress.errors import RecipeError
+from vemcompress.system.files import read_text
+
+BYTES = 1 << 20  # of a recipe
+DEPTH = 32  # tables and lists within each other
+KEYS, ITEMS = 1000, 10_000  # of one table, of one list
+
+_NAME = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_CHAIN = re.compile(rf"(?<![\w-])(?:{_NAME}){{{DEPTH}}}")  # a.a.a. ...: tomllib takes quadratic time for it
+
+
+class NotTOML(ValueError):
+    """A text that is no TOML at all."""
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The values of a text. Raises NotTOML, and ValueError beyond the limits."""
+    if len(text) > BYTES:
+        raise ValueError(f"has more than {BYTES:,} characters")
+    if _CHAIN.search(text):
+        raise ValueError(f"has tables that are nested more than {DEPTH} deep")
+    try:
+        values = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"has tables that are nested more than {DEPTH} deep") from error
+    except tomllib.TOMLDecodeError as error:
+        raise NotTOML(f"not valid TOML: {error}") from error
+    except ValueError as error:  # Python converts no integer of thousands of digits
+        raise ValueError("has a number of too many digits") from error
+    _check(values)
+    return values
+
+
+def parse_file(path: Path) -> tuple[dict[str, Any], str]:
+    """The values of a recipe's file, and its text. Raises RecipeError."""
+    try:
+        text = read_text(path, BYTES)
+        return parse(text), text
+    except OSError as error:
+        raise RecipeError(f"recipe {path}: cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path}: not valid TOML: {error}.") from error
+    except ValueError as error:
+        raise RecipeError(f"recipe {path}: {error}.") from error
+
+
+def _check(values: dict) -> None:
+    level: list[Any] = [values]
+    for _ in range(DEPTH):
+        for part in level:
+            most, what = (KEYS, "table") if isinstance(part, dict) else (ITEMS, "list")
+            if len(part) > most:
+                raise ValueError(f"has a {what} of {len(part):,} entries, more than {most:,}")
+        parts = [value for part in level for value in (part.values() if isinstance(part, dict) else part)]
+        level = [value for value in parts if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"has tables that are nested more than {DEPTH} deep")

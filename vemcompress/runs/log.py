@@ -1,0 +1,118 @@
+"""A run's logs, `metrics.jsonl` and `timing.jsonl`: one JSON object a line, each with the `step` that it is of."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vemcompress.errors import InputError, OutputError
+from vemcompress.system.files import LARGE, is_count, is_same, open_own, open_regular, output_error, parse_json
+
+LONGEST = 1 << 20  # bytes of a line
+
+
+def lines(path: Path) -> Iterator[tuple[int, int, dict | None]]:
+    """Of each line its number, where it ends in the file, and its values: None where it is damaged.
+
+    A last line that a kill cut short is left out. Raises InputError where there is a file that cannot be read.
+    """
+    try:
+        with open_regular(path, LARGE) as file:
+            number = end = 0
+            while line := file.readline(LONGEST):
+                number, end = number + 1, end + len(line)
+                if line.endswith(b"\n") or len(line) == LONGEST:
+                    yield number, end, _values(line)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); put it elsewhere to go on.") from error
+
+
+def damage(path: Path) -> str | None:
+    """Which lines of a log cannot be understood, as a sentence; None where it is whole. Raises InputError."""
+    numbers = [number for number, _, values in lines(path) if values is None]
+    if not numbers:
+        return None
+    told = ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
+    which = f"line {told} is" if len(numbers) == 1 else f"lines {told} are"
+    return f"{path}: {which} damaged, and left out of all figures."
+
+
+def last(path: Path) -> tuple[int, dict[str, float]]:
+    """The last step of a log, and its numbers by name; 0 and none where there is none. Raises InputError."""
+    values = {"step": 0}
+    for _, _, found in lines(path):
+        values = found or values
+    return values["step"], {name: value for name, value in values.items() if name != "step" and _is_number(value)}
+
+
+class Log:
+    """Opening it forgets the lines of steps after `step`, which will be written anew; damaged ones before stay there.
+
+    Raises OutputError, also where the file is removed while it is open, and InputError where it cannot be read.
+    """
+
+    def __init__(self, path: Path, step: int):
+        self.path = path
+        kept = max((end for _, end, values in lines(path) if values is not None and values["step"] <= step), default=0)
+        try:
+            self._file = os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "ab")
+            self._file.truncate(kept)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+    def write(self, values: dict) -> None:
+        """Numbers that are not finite are written as null, as JSON has none."""
+        told = {name: value if not isinstance(value, float) or math.isfinite(value) else None
+                for name, value in values.items()}  # fmt: skip
+        self._guarded(lambda: self._file.write((json.dumps(told) + "\n").encode()))
+        if not is_same(self.path, self._file.fileno()):
+            raise removed(self.path)
+
+    def sync(self) -> None:
+        """Make everything written so far durable."""
+        self._guarded(self._flush)
+
+    def close(self) -> None:
+        self._guarded(self._file.close)
+
+    def _flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _guarded(self, action) -> None:
+        try:
+            action()
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+
+class NoLog:
+    """The log of a process that does not write."""
+
+    def write(self, *values: dict) -> None:
+        """Nothing."""
+
+    sync = close = write
+
+
+def removed(path: Path) -> OutputError:
+    """What is said where a part of the run is taken away under it."""
+    return OutputError(
+        f"{path}: was removed or replaced while the run was at work, so that nothing more can be saved; if the folder "
+        "is still somewhere, go on with --resume there, else start a new run."
+    )
+
+
+def _values(line: bytes) -> dict | None:
+    try:
+        values = parse_json(line)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) and is_count(values.get("step")) else None
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, float) or is_count(value)

@@ -1,0 +1,50 @@
+"""Names of files as text: a name is bytes, not always UTF-8, held as surrogates that no recipe or JSON can hold."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+_URI = "file:///"
+
+
+def shown(text: str | os.PathLike) -> str:
+    r"""For people and JSON: bytes that are not UTF-8 as \xNN. What comes out is not a name any more."""
+    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def stored(path: str | os.PathLike) -> str:
+    """For recipes: a path, as it is where it is UTF-8, else as an absolute file:///... address (RFC 8089) with %NN for
+    each such byte. `found` gives the path back."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return Path(path).absolute().as_uri()
+    return str(path)
+
+
+def found(text: str | os.PathLike) -> str:
+    """The path that `stored` was given, or that of any other file:///... address; other text as it is."""
+    text = str(text)
+    return os.fsdecode(unquote_to_bytes(text[len(_URI) - 1 :])) if text.startswith(_URI) else text
+
+
+@contextmanager
+def in_utf8(path: str | os.PathLike) -> Iterator[str]:
+    """While inside, a name of this file for libraries that take no other than UTF-8 ones. Raises OSError."""
+    if stored(path) == str(path):
+        yield str(path)
+        return
+    with Path(path).open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
+
+
+def plain(value: Any) -> Any:
+    """Plain values, tuples and paths among them, as JSON that every reader takes: names as `shown`."""
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return shown(value) if isinstance(value, str | os.PathLike) else value
