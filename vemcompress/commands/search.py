@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -29,10 +30,12 @@ from vemcompress.runs.pictures import scatter
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import read_json, write_atomically
+from vemcompress.system.keys import Overrides, as_overrides
 from vemcompress.training.pace import Limit
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.features import load_features
 from vemcompress.weights.folder import Made
+from vemcompress.weights.modules import Model, source_of
 
 CALIBRATION, CALIBRATION_BATCH = 64, 8
 
@@ -70,8 +73,8 @@ def search(
     target_macs: int | None = None,
     data: str | Path | Sequence[str | Path] = (),
     out: str | Path | None = None,
-    teacher: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    teacher: Model | None = None,
+    overrides: Overrides = (),
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
@@ -82,10 +85,12 @@ def search(
     search `resume`.
 
     Of a run its recipe, teacher and data are taken, unless others are given. `overrides` are `key=value`, of which
-    search.by, search.method, search.population and the like say how. Raises the classes of `errors`; a search that
-    raised or was stopped keeps its table, and can be resumed.
+    search.by, search.method, search.population and the like say how; they may be a dict, and `teacher` an nn.Module, as
+    in `distill`. Raises the classes of `errors`; a search that raised or was stopped keeps its table, and can be
+    resumed.
     """
-    given = Given(teacher, data, out, "", overrides, resume, device, Limit.of(max_hours), on_event)
+    limit, changes = Limit.of(max_hours), as_overrides(overrides)
+    given = Given(source_of(teacher), data, out, "", changes, resume, device, limit, on_event)
     with given.shared() as given:
         plan, run = distributed.together(lambda: _asked(supernet, target_macs, given))
         return search_run(plan, run, given)
@@ -112,11 +117,8 @@ def known(run: RunFolder) -> SearchResult | None:
     try:
         found = read_json(run.environment)["searched"]
         found["front"] = [tuple(point) for point in found["front"]]
-        return (
-            SearchResult(**found | {"run": str(run.path), "student": str(run.student)})
-            if run.student.is_file()
-            else None
-        )
+        found |= {"run": str(run.path), "student": str(run.student)}
+        return SearchResult(**found) if run.student.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -141,6 +143,8 @@ def _asked(supernet: str | Path | None, target_macs: int | None, given: Given) -
     made = Path(supernet) / "recipe.toml"
     if made.is_file():
         plan = recipes.read(made, given.overrides)
+        if plan.stages:
+            raise UsageError(f"{supernet}: has stages; give the run of the one that trains the supernet.")
     else:
         basis = ["algorithm.name=gan_compression", "algorithm.distill=0"]
         plan = recipes.defaults([*basis, *given.overrides])
@@ -171,7 +175,7 @@ def _run(facts: Facts, given: Given) -> SearchResult:
     settings, supernet = plan.search, facts.student.generator
     search = distributed.together(lambda: planned(plan, supernet.config))
     with distributed.alike():
-        pick = _picker(facts, device)
+        pick = _picker(facts, device, on_event)
     distributed.by_writer(run.create)
     with distributed.held_by_writer(run.locked):
         supernet.to(device)
@@ -185,7 +189,7 @@ def _run(facts: Facts, given: Given) -> SearchResult:
             "macs": [settings.count_as, plan.data.size],
             "fitness": [whole.name, settings.features, whole.on, whole.images],
         }
-        distributed.by_writer(lambda: write_atomically(run.recipe, plan.toml().encode()))
+        distributed.by_writer(lambda: run.write_recipe(plan.toml()))
         table = distributed.by_writer(lambda: Candidates.opened(run.path, identity, on_event))
         rows = distributed.from_writer(lambda: table.rows)
         on_event(_begins(plan, search, whole, len(rows)))
@@ -216,11 +220,11 @@ def planned(plan: Recipe, supernet: Config | None) -> Search:
     return Search(space, macs, settings.target(macs(supernet.widths_by_group())), settings)
 
 
-def _picker(facts: Facts, device: torch.device) -> Picker:
+def _picker(facts: Facts, device: torch.device, on_event: Event) -> Picker:
     settings = facts.plan.search
     features = load_features(settings.features, settings.features_weights)
     try:
-        return parts.picker(facts, features and features.to(device), device, by=settings.by)
+        return parts.picker(facts, features and features.to(device), device, on_event, by=settings.by)
     except RecipeError as error:
         raise RecipeError(str(error).replace("train.best_by", "search.by")) from error
     except NetworkError as error:
@@ -248,16 +252,19 @@ def _generations(
 ) -> str | None:
     """Score generation after generation; why it was stopped before the end, None where it was not. BatchNorms get their
     statistics from `examples`."""
+    slowest = 0.0
     while True:
         for entries in search.wanted:
-            if search.fitness and given.limit.over:
+            if search.fitness and given.limit.passed_in(slowest):
                 return "max_hours"
+            began = perf_counter()
             candidate = cut(supernet, search.space.widths(entries))
             recalibrate(candidate, examples)
             fitness = pick(candidate).value
             search.tell({entries: fitness})
             row = {"widths": text_of(entries), "macs": search.macs(entries), "fitness": fitness}
             distributed.by_writer(lambda row=row: table.add([row]))
+            slowest = max(slowest, perf_counter() - began)
             given.on_event(_scored(search))
         if not search.advance():
             return None

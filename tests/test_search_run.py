@@ -1,0 +1,176 @@
+"""A search as a command and as a stage: its table, its student, interruptions, and what it refuses."""
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+from toys import TOY, toy_images, toy_teacher_file
+
+import vemcompress
+from vemcompress.cli import app
+from vemcompress.commands.search import search
+from vemcompress.errors import InputError, RecipeError, UsageError
+from vemcompress.networks.groups import cut
+from vemcompress.networks.subnets import Space
+from vemcompress.weights.loading import load
+
+OPTIONS = [o for o in TOY if not o.startswith("algorithm")] + [
+    "student.width=8",
+    "data.held_out=2",
+    "algorithm.adversary.discriminator.width=2",
+    "algorithm.adversary.discriminator.layers=2",
+]
+HOW = ["search.by=ssim_teacher", "search.method=evolution", "search.population=4", "search.generations=3"]
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A supernet's run, and the folder of everything."""
+    folder = tmp_path_factory.mktemp("given")
+    toy_teacher_file(folder / "t.safetensors", family="mobile_resnet", width=8)
+    overrides = [*OPTIONS, "algorithm.name=gan_compression", "algorithm.space=auto", "train.steps=2"]
+    vemcompress.distill(
+        folder / "t.safetensors",
+        data=toy_images(folder / "images", 6),
+        out=folder / "supernet",
+        recipe="kd",
+        overrides=overrides,
+        device="cpu",
+    )
+    return folder
+
+
+def found(given, out, *more: str, **options):
+    options = {"target_macs": 1_000_000, "device": "cpu", **options}
+    return search(given / "supernet", out=out, overrides=[*HOW, *more], **options)
+
+
+def table(run):
+    return [json.loads(line) for line in (run / "candidates.jsonl").read_text().splitlines()]
+
+
+def test_the_student_is_the_best_sub_network_of_the_table(given, tmp_path):
+    result = found(given, tmp_path / "run")
+    identity, *rows = table(tmp_path / "run")
+    best = max(rows, key=lambda row: row["fitness"])
+    assert (result.widths, result.fitness) == (best["widths"], best["fitness"])
+    assert all(row["macs"] <= 1_000_000 for row in rows) and len(rows) == result.scored
+    supernet, small = load(given / "supernet").generator, load(tmp_path / "run").generator
+    expected = cut(supernet, Space.of(supernet.config, "auto").widths(tuple(map(int, result.widths.split("_")))))
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert torch.equal(small(x), expected.eval()(x))
+    assert small.config.cost(32, 32).macs()["paper_norm"] == best["macs"] == result.after["macs"]["paper_norm"]
+    assert result.front[-1][0] == result.widths and (tmp_path / "run/candidates.png").is_file()
+    assert identity["fitness"] == ["ssim_teacher", "none", "held_out", 2]
+
+
+def test_an_interrupted_search_goes_on_without_scoring_twice(given, tmp_path):
+    whole = found(given, tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if event["event"] == "candidate" and event["scored"] == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        found(given, tmp_path / "run", on_event=stop)
+    assert len(table(tmp_path / "run")) == 6 and not (tmp_path / "run/student.safetensors").exists()
+    scored = Counter()
+    with (tmp_path / "run/candidates.jsonl").open("a") as file:
+        file.write('{"widths": "8_8')  # a kill cut it short
+    again = search(resume=tmp_path / "run", device="cpu", on_event=lambda event: scored.update([event["event"]]))
+    assert scored["candidate"] == whole.scored - 5
+    assert (again.widths, again.fitness, again.front) == (whole.widths, whole.fitness, whole.front)
+    assert search(resume=tmp_path / "run", device="cpu") == again  # there is nothing left to do
+
+
+def test_the_time_is_over_and_the_rest_is_left_for_later(given, tmp_path):
+    stopped = found(given, tmp_path / "run", max_hours=1e-9)
+    assert (stopped.stopped, stopped.student, stopped.scored) == ("max_hours", None, 1)
+    assert search(resume=tmp_path / "run", device="cpu").stopped is None
+
+
+def test_a_table_of_another_search_is_refused_and_a_damaged_line_is_told(given, tmp_path):
+    found(given, tmp_path / "run")
+    (tmp_path / "run/student.safetensors").unlink()
+    path, events = tmp_path / "run/candidates.jsonl", []
+    identity, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text(identity + rows[0] + "{broken\n" + "".join(rows[1:]))
+    search(resume=tmp_path / "run", device="cpu", on_event=events.append)
+    assert any("line 3 is damaged" in event.get("message", "") for event in events)
+    path.write_text(identity.replace('"supernet": "', '"supernet": "0') + "".join(rows))
+    (tmp_path / "run/student.safetensors").unlink()
+    with pytest.raises(InputError, match=r"table of another search \(other supernet\)"):
+        search(resume=tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "error", "message"),
+    [
+        ({"target_macs": 1000}, (), UsageError, "smallest candidate has"),
+        ({"target_macs": 10**12}, (), UsageError, "nothing to search"),
+        ({}, ("search.space=channels-32",), RecipeError, "widths of stem must be from 1 to 8"),
+        ({}, ("data.held_out=0",), RecipeError, "none are held out"),
+        ({}, ("search.by=frechet",), RecipeError, "search.by 'frechet' needs"),
+        ({}, ("search.by=miou",), RecipeError, "search.by 'miou' needs"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_a_folder_is_made(given, tmp_path, options, more, error, message):
+    with pytest.raises(error, match=message):
+        found(given, tmp_path / "run", *more, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_weights_alone_can_be_searched_and_a_pipeline_is_not_a_supernet(given, tmp_path, capsys):
+    result = search(
+        given / "supernet/student.safetensors",
+        target_macs=1_000_000,
+        data=given / "images",
+        out=tmp_path / "run",
+        overrides=["data.size=32", "data.held_out=2", *HOW],
+        device="cpu",
+    )
+    assert result.scored and (tmp_path / "run/student.safetensors").is_file()
+    (tmp_path / "stages").mkdir()
+    recipe = (given / "supernet/recipe.toml").read_text()
+    stage = '\n[[stages]]\nname = "a"\ndo = "distill"\n'
+    (tmp_path / "stages/recipe.toml").write_text(recipe[: recipe.index("# SHA-256")] + stage)
+    with pytest.raises(UsageError, match="has stages"):
+        search(tmp_path / "stages", target_macs=1_000_000, out=tmp_path / "x", device="cpu")
+    with pytest.raises(UsageError, match="no supernet"):
+        search(out=tmp_path / "x", device="cpu")
+    arguments = ["search", str(given / "supernet"), "--target-macs", "1M", "--out", str(tmp_path / "cli"), "--json"]
+    app([*arguments, *(part for o in HOW for part in ("--set", o)), "--device", "cpu"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["metric"] == "ssim_teacher"
+
+
+def test_a_pipeline_searches_its_supernet_and_trains_what_is_found_on(given, tmp_path):
+    overrides = [*OPTIONS, *HOW, "train.steps=2", "train.best_by=none"]
+    result = vemcompress.distill(
+        given / "t.safetensors",
+        data=given / "images",
+        out=tmp_path / "run",
+        recipe="gan_compression_fast",
+        overrides=overrides,
+        device="cpu",
+    )
+    assert list(result.stages) == ["supernet", "search", "finetune"]
+    last, before = load(tmp_path / "run").generator, load(tmp_path / "run/2-search").generator
+    assert last.config == before.config
+    adversary = (tmp_path / "run/1-supernet/adversary.safetensors").resolve()
+    assert str(adversary) in (tmp_path / "run/3-finetune/recipe.toml").read_text()
+    again = vemcompress.distill(resume=tmp_path / "run", device="cpu")
+    assert again.stages["search"] == result.stages["search"]
+    with pytest.raises(UsageError, match=r"stage search: .*smallest candidate"):
+        vemcompress.distill(
+            given / "t.safetensors",
+            data=given / "images",
+            out=tmp_path / "new",
+            recipe="gan_compression_fast",
+            overrides=[*overrides, "search.share=0.01"],
+            device="cpu",
+        )
+    assert not (tmp_path / "new").exists()
