@@ -10,6 +10,7 @@ from PIL import Image
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Distillation
+from vemcompress.bench.stage import of_stage
 from vemcompress.commands import facts, opening, parts
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import UsageError
@@ -63,12 +64,16 @@ def subject(
     data: str | Path | Sequence[str | Path] | None,
     random_weights: bool,
     folder: Path,
+    stage: str | None = None,
 ) -> Subject:
     """The recipe's algorithm as `distill` would make it. Raises as `distill`, and UsageError where weights are missing
-    and may not be random. `folder` takes images that are drawn where `data` is None."""
+    and may not be random. `folder` takes images that are drawn where `data` is None. Of a recipe with stages it is the
+    `stage` of this name, or the first that distils, with a student of the shape that earlier stages could give."""
     plan, made_up = recipes.read(recipe, overrides), []
     if plan.stages:
-        raise UsageError(f"recipe {plan.name}: has stages; bench-step measures one run, so give a recipe without.")
+        plan = of_stage(plan, stage, teacher)
+    elif stage is not None:
+        raise UsageError(f"recipe {plan.name}: has no stages; leave --stage away.")
     if plan.train.teacher_cache:
         raise UsageError("bench-step measures the teacher at work; leave train.teacher_cache away.")
     if data is None:

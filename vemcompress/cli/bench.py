@@ -48,6 +48,7 @@ def bench_step(
     reference_precision: Annotated[str, typer.Option(help="fp32, or tf32 as PyTorch's own default.")] = "fp32",
     steps: Annotated[int | None, typer.Option(min=1, help="Measured after warm-up. Default: 5, on a GPU 50.")] = None,
     phase: Annotated[str, typer.Option(help="student or teacher, where they take turns.")] = "student",
+    stage: Annotated[str | None, typer.Option(help="Of a recipe with stages. Default: the first that distils.")] = None,
     batch: options.Batch = None,
     size: options.TrainSize = None,
     precision: options.Precision = None,
@@ -78,6 +79,7 @@ def bench_step(
             reference_precision=reference_precision,
             steps=steps,
             phase=phase,
+            stage=stage,
             threads=threads,
             on_event=on_event,
         )
