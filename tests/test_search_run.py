@@ -174,3 +174,34 @@ def test_a_pipeline_searches_its_supernet_and_trains_what_is_found_on(given, tmp
             device="cpu",
         )
     assert not (tmp_path / "new").exists()
+
+
+def test_widths_give_a_sub_network_of_a_supernet_for_every_command(given, tmp_path, capsys):
+    supernet, file = given / "supernet", given / "supernet/student.safetensors"
+    widths = "8_4_6_2_3_8_4_2"
+    small = vemcompress.load_generator(supernet, widths=widths)
+    whole = load(supernet)
+    assert whole.is_supernet and small.config.widths == (8, 8, 24, 8, 2)
+    expected = cut(whole.generator, small.config.widths_by_group())
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert torch.equal(small(x), expected.eval()(x))
+    told = json.loads(shown(capsys, "inspect", file, "--widths", widths, "--json"))
+    assert told["parameters"] == small.config.cost(32, 32).parameters
+    shown(capsys, "export", supernet, "--widths", widths, "--onnx", tmp_path / "small.onnx")
+    shown(capsys, "generate", file, "--widths", widths, "-i", given / "images", "-o", tmp_path / "pictures")
+    found = shown(capsys, "eval", supernet, "--widths", widths, "--data", given / "images", "--size", 32, "--json")
+    assert "ssim_teacher" in json.loads(found)["metrics"]
+    with pytest.raises(UsageError, match="--widths: widths 8_4_6_2_3_8_4_5: up2 cannot be 5; it can be 8, 6, 4, 3, 2"):
+        load(file, widths="8_4_6_2_3_8_4_5")
+    with pytest.raises(UsageError, match="has 9 entries, and this network needs 8"):
+        load(file, widths="8_4_6_2_3_8_4_2_2")
+
+
+def test_a_supernet_without_widths_says_that_it_is_one(given, capsys):
+    app(["inspect", str(given / "supernet/student.safetensors")], standalone_mode=False)
+    assert "a supernet, at its full width; --widths gives a sub-network" in capsys.readouterr().err
+
+
+def shown(capsys, *arguments) -> str:
+    app([*map(str, arguments)], standalone_mode=False)
+    return capsys.readouterr().out

@@ -6,6 +6,7 @@ from the discriminator as it was before this step, because both losses are compu
 several GPUs the published code adds up their feature terms; here the batch is one, whatever it is spread over.
 """
 
+import json
 from random import Random
 from typing import ClassVar, Literal
 
@@ -19,7 +20,7 @@ from vemcompress.errors import RecipeError
 from vemcompress.gans.adversary import Adversary
 from vemcompress.networks.base import Taps
 from vemcompress.networks.groups import at
-from vemcompress.networks.subnets import Space, WidthOptions
+from vemcompress.networks.subnets import SPACE, Space, WidthOptions
 from vemcompress.system.settings import Weight
 from vemcompress.training.update import Output
 
@@ -73,6 +74,9 @@ class GANCompression(AdversarialDistillation):
         # The seed, not the state: on a GPU a number drawn from the generator would make the host wait.
         entries = self.space.draw(Random(random.initial_seed()))
         return at(self.student, self.space.widths(entries), x, self.student_taps)
+
+    def metadata(self) -> dict[str, str]:
+        return {} if self.space is None else {SPACE: json.dumps(self.space.options)}
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         terms = self.adversary.student_term(out) if self.adversary else {}

@@ -14,6 +14,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
 ) -> None:
@@ -28,7 +29,7 @@ def bench(
             from vemcompress.weights.trust import named
 
             with named(teacher_class):
-                loaded = load(model, class_path=teacher_class, key=teacher_key)
+                loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
             loaded.tell(on_event)
             target = loaded.generator
         result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)

@@ -17,6 +17,7 @@ def export(
     tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
     """Export to ONNX, checked against PyTorch.
@@ -31,7 +32,7 @@ def export(
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            loaded = load(model, class_path=teacher_class, key=teacher_key)
+            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
             loaded.tell(on_event)
         result = export_onnx(
             loaded.generator,
@@ -57,6 +58,7 @@ def generate(
     recursive: options.Recursive = False,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
 ) -> None:
@@ -69,7 +71,7 @@ def generate(
         from vemcompress.commands.generate import generate as run
 
         more = {"size": size, "batch": batch, "device": device, "recursive": recursive}
-        more |= {"teacher_class": teacher_class, "teacher_key": teacher_key}
+        more |= {"teacher_class": teacher_class, "teacher_key": teacher_key, "widths": widths}
         result = run(model, input, out, **more, on_event=on_event)
     console.result(result.as_dict(), json, console.generated)
 
@@ -87,6 +89,7 @@ def prune(
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of random.")] = 0,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
     """Remove a generator's least important channels.
@@ -111,6 +114,7 @@ def prune(
             least=least,
             teacher_class=teacher_class,
             teacher_key=teacher_key,
+            widths=widths,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.pruned)

@@ -58,6 +58,7 @@ def prune(
     least: int | None = None,
     teacher_class: str | None = None,
     teacher_key: str | None = None,
+    widths: str | None = None,
     on_event: Event = silent,
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels.
@@ -65,7 +66,8 @@ def prune(
     `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
     `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random"; `least` the channels that each group
     keeps outside residual blocks, the method's own where it is None. A network of `teacher_class` needs the class
-    again when the file is loaded; `teacher_key` is the name of the generator in a file that has several.
+    again when the file is loaded; `teacher_key` is the name of the generator in a file that has several, `widths`
+    those of a supernet's sub-network.
 
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
@@ -77,7 +79,7 @@ def prune(
     if source is None:
         raise UsageError("no model: give a file, a run folder, hf://user/repo or a network.")
     with named(teacher_class):
-        loaded = load(source, class_path=teacher_class, key=teacher_key)
+        loaded = load(source, class_path=teacher_class, key=teacher_key, widths=widths)
     loaded.tell(on_event)
     check_prunable(loaded)
     check_size(loaded, size, size)

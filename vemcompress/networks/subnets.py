@@ -20,6 +20,7 @@ Entries = tuple[int, ...]
 _Options = Annotated[tuple[Width, ...], Field(strict=False, max_length=64)]
 # In a recipe: a set's name, "auto", "none" or lists of entries.
 WidthOptions = Text | Annotated[tuple[_Options, ...], Field(strict=False, max_length=1024)]
+SPACE = "space"  # in the metadata of a supernet's file: its options as JSON
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25)  # of a gene's full entry, as in channels-64-cycleGAN
 
 # GAN-Compression's sets for ResNets of nine blocks, by gene, widest first.

@@ -134,7 +134,8 @@ class Store:
     def _bytes(self, module: Generator | Discriminator) -> bytes:
         if isinstance(module, Discriminator):
             return discriminator_bytes(module)
-        return artifact_bytes(module, recipe=self.recipe, teacher=self.provenance)
+        extra = self.learner.metadata()
+        return artifact_bytes(module, recipe=self.recipe, teacher=self.provenance, extra=extra)
 
 
 def _stored(module: nn.Module) -> nn.Module:
