@@ -173,6 +173,15 @@ def test_a_pipeline_searches_its_supernet_and_trains_what_is_found_on(given, tmp
             overrides=[*overrides, "search.share=0.01"],
             device="cpu",
         )
+    with pytest.raises(RecipeError, match=r"stage search: search\.by 'fid' needs real images"):
+        vemcompress.distill(
+            given / "t.safetensors",
+            data=given / "images",
+            out=tmp_path / "new",
+            recipe="gan_compression_fast",
+            overrides=[*OPTIONS, "train.steps=2"],
+            device="cpu",
+        )
     assert not (tmp_path / "new").exists()
 
 

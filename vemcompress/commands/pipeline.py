@@ -9,7 +9,7 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import distilling, opening, prune, search, teach
 from vemcompress.commands.opening import Given
 from vemcompress.data.sets import training_set
-from vemcompress.errors import InputError, RecipeError, UsageError
+from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
 from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
 from vemcompress.recipe import AutoStudent, Recipe
@@ -140,7 +140,7 @@ class Pipeline:
         for stage in left:
             try:
                 self._check_fit(stage, teacher)
-            except (RecipeError, InputError, UsageError) as error:
+            except (RecipeError, InputError, UsageError, NetworkError) as error:
                 raise type(error)(f"stage {stage.name}: {error}") from error
 
     def _check_fit(self, stage: Stage, teacher: Generator | None) -> None:
@@ -151,9 +151,12 @@ class Pipeline:
         if stage.do == "search":
             if (supernet := self._configs.get(stage.student)) is not None:
                 search.planned(plan, supernet)
-            return
-        opening.check_data(plan)
+        else:
+            opening.check_data(plan)
         images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent)
+        if stage.do == "search":
+            search.check_fitness(plan, images)
+            return
         if stage.do == "teach" or plan.gan is not None:
             return
         if stage.teacher is not None and stage.teacher not in self.folder.skipped:

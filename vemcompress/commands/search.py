@@ -1,7 +1,8 @@
 """From a supernet to its best sub-network under a budget of MACs, by figures on images that training has not seen."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +16,7 @@ from vemcompress.commands.facts import Facts, gather
 from vemcompress.commands.inspect import counts
 from vemcompress.commands.opening import Given
 from vemcompress.data.images import save_png
+from vemcompress.data.sets import ImageSet, test_set, training_set
 from vemcompress.errors import NetworkError, RecipeError, UsageError
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.cost import costs
@@ -162,11 +164,7 @@ def _facts(plan: Recipe, run: RunFolder, given: Given) -> Facts:
     facts = replace(gather("distill", plan, given.on_event), run=run)
     if facts.student is None:
         raise RecipeError(f"recipe {plan.name}: a search needs a supernet; set student.source.")
-    if facts.held_out is None and plan.train.best_on != "test":
-        raise RecipeError(
-            f"recipe {plan.name}: a search scores candidates on images that training has not seen, and none are held "
-            "out; set data.held_out=40, for example, or train.best_on=test."
-        )
+    check_fitness(plan, training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent))
     return facts
 
 
@@ -220,15 +218,43 @@ def planned(plan: Recipe, supernet: Config | None) -> Search:
     return Search(space, macs, settings.target(macs(supernet.widths_by_group())), settings)
 
 
+def check_fitness(plan: Recipe, images: ImageSet) -> None:
+    """Raises RecipeError where candidates could not be scored on images that training has not seen, and NetworkError
+    and InputError for weights that cannot be had."""
+    from vemcompress.evaluation.extractors import INCEPTION, load_extractor  # late: it takes a second to import
+    from vemcompress.evaluation.judge import check_by
+
+    settings, train = plan.search, plan.train
+    unseen = test_set(plan.data) if train.best_on == "test" else images.split_off()[1]
+    if unseen is None:
+        raise RecipeError(
+            f"recipe {plan.name}: a search scores candidates on images that training has not seen, and none are held "
+            "out; set data.held_out=40, for example, or train.best_on=test."
+        )
+    features = load_features(settings.features, settings.features_weights)
+    teacher = None if plan.gan is not None else plan.teacher
+    with _named():
+        check_by(settings.by, unseen, features=features, segmenter=train.segmenter, teacher=teacher)
+        if settings.by == "fid":
+            load_extractor(INCEPTION, train.inception)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Errors of what scores candidates name the search's own keys."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(str(error).replace("train.best_by", "search.by").replace("best_by", "search.by")) from error
+    except NetworkError as error:
+        raise NetworkError(f"{error} Or set search.by to frechet, with search.features.") from error
+
+
 def _picker(facts: Facts, device: torch.device, on_event: Event) -> Picker:
     settings = facts.plan.search
     features = load_features(settings.features, settings.features_weights)
-    try:
+    with _named():
         return parts.picker(facts, features and features.to(device), device, on_event, by=settings.by)
-    except RecipeError as error:
-        raise RecipeError(str(error).replace("train.best_by", "search.by")) from error
-    except NetworkError as error:
-        raise NetworkError(f"{error} Or set search.by to frechet, with search.features.") from error
 
 
 def _examples(facts: Facts, device: torch.device) -> list[Tensor]:
