@@ -148,13 +148,11 @@ class Pipeline:
         if stage.do == "prune":
             return
         plan = self.recipe_of(stage.name)
+        opening.check_data(plan)
+        images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent)
         if stage.do == "search":
             if (supernet := self._configs.get(stage.student)) is not None:
                 search.planned(plan, supernet)
-        else:
-            opening.check_data(plan)
-        images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent)
-        if stage.do == "search":
             search.check_fitness(plan, images)
             return
         if stage.do == "teach" or plan.gan is not None:
