@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from vemcompress.data.images import EXTENSIONS, ImageError, list_images, read_im
 from vemcompress.errors import InputError, MemoryExhausted, OutputError, UsageError
 from vemcompress.export.room import Room
 from vemcompress.export.session import open_onnx
+from vemcompress.system.events import Event, silent
 from vemcompress.weights.trust import named
 
 
@@ -47,7 +48,7 @@ def generate(
     teacher_class: str | None = None,
     teacher_key: str | None = None,
     recursive: bool = False,
-    on_event: Callable[[dict], None] | None = None,
+    on_event: Event = silent,
 ) -> GenerateResult:
     """Run a photo, or every photo of a folder, through a model, and write PNG files of the photos' sizes.
 
@@ -61,7 +62,6 @@ def generate(
     Raises InputError (4: model or photos unreadable, none left), UsageError (2), OutputError (9), MemoryExhausted (6: a
     photo that memory cannot hold is not begun).
     """
-    tell = on_event or (lambda event: None)
     _check_numbers(batch, size)
     if str(model_path).lower().endswith(".onnx"):
         model = open_onnx(model_path, device=device)
@@ -71,16 +71,16 @@ def generate(
         labels = _labels_of(Path(model_path))
         with named(teacher_class):
             model = open_torch(
-                model_path, device=device, labels=labels, class_path=teacher_class, key=teacher_key, on_event=tell
+                model_path, device=device, labels=labels, class_path=teacher_class, key=teacher_key, on_event=on_event
             )
-    plan = _plan(Path(input), Path(output), recursive, tell)
+    plan = _plan(Path(input), Path(output), recursive, on_event)
     result = GenerateResult(assumed=model.assumed)
     if model.assumed:
-        tell({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
+        on_event({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
     try:
         room = _room_in(model, device)
-        for group in _groups(_photos(plan, size, model, room, result, tell), batch):
-            tell_notes(tell)
+        for group in _groups(_photos(plan, size, model, room, result, on_event), batch):
+            tell_notes(on_event)
             room.check(str(input), *group[0][1].shape[:2], len(group), "use a smaller --batch, or --size")
             start = time.perf_counter()
             pictures = _apply(model, np.stack([photo for _, photo in group]))
@@ -88,7 +88,7 @@ def generate(
             for (target, _), picture in zip(group, pictures, strict=True):
                 save_png(target, picture[:, :, 0] if picture.shape[2] == 1 else picture)
                 result.written.append(target)
-                tell({"event": "generated", "done": len(result.written), "total": len(plan), "path": str(target)})
+                on_event({"event": "generated", "done": len(result.written), "total": len(plan), "path": str(target)})
     except MemoryError as error:
         raise MemoryExhausted(
             f"{input}: not enough memory for these photos; use a smaller --size or --batch."

@@ -3,7 +3,7 @@
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +17,16 @@ from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
 from vemcompress.evaluation.gather import Checks
+from vemcompress.system.events import Event, silent
 from vemcompress.system.files import open_regular
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384
 _MAX_BYTES = 3 << 30  # 16384 x 16384 numbers of 8 bytes, and the mean
 
-OnEvent = Callable[[dict], None]
-
 
 def image_paths(
-    source: str | os.PathLike | Sequence[str | os.PathLike], *, recursive: bool = False, on_event: OnEvent | None = None
+    source: str | os.PathLike | Sequence[str | os.PathLike], *, recursive: bool = False, on_event: Event = silent
 ) -> list[Path]:
     """The images of a folder, as `list_images`, or a list of paths as it is; InputError where there is none."""
     if isinstance(source, str | os.PathLike):
@@ -45,7 +44,7 @@ def compute_statistics(
     size: int | None = None,
     batch: int | None = None,
     device: torch.device | str = "cpu",
-    on_event: OnEvent | None = None,
+    on_event: Event = silent,
 ) -> Statistics:
     """Statistics of a folder's images (or of a list of paths), in memory of D x D however many they are.
 
@@ -53,21 +52,20 @@ def compute_statistics(
     does. A `batch` of None is `default_batch`'s. Unreadable images are reported as events and left out. Raises
     InputError where fewer than 2 remain.
     """
-    report = on_event or (lambda event: None)
-    paths, done, device = image_paths(source, on_event=report), 0, torch.device(device)
+    paths, done, device = image_paths(source, on_event=on_event), 0, torch.device(device)
     extractor = extractor.to(device).eval()
     accumulator, checks = Accumulator(extractor.dims, device), Checks(device)
     batch = batch or default_batch(device, size)
 
     def on_bad(error: ImageError) -> None:
-        report({"event": "stats", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
+        on_event({"event": "stats", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
 
     for names, images in batches(paths, size, batch, on_bad, device):
         accumulator.add(checked_features(extractor, images, checks))
         checks.turn()
         done += len(names)
-        tell_notes(report)
-        report({"event": "stats", "stage": "features", "done": done, "total": len(paths)})
+        tell_notes(on_event)
+        on_event({"event": "stats", "stage": "features", "done": done, "total": len(paths)})
     checks.finish()
     if accumulator.count < 2:
         raise InputError(f"{accumulator.count} of {len(paths)} images could be read; statistics need at least 2.")

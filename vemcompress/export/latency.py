@@ -13,6 +13,7 @@ from vemcompress.data.machine import cores
 from vemcompress.errors import UsageError
 from vemcompress.export.room import Room
 from vemcompress.export.session import open_onnx
+from vemcompress.system.events import Event, silent
 
 RUNTIMES = ("torch", "onnxruntime")
 Size = tuple[int, int]
@@ -29,7 +30,7 @@ def bench(
     runtimes: Sequence[str] = RUNTIMES,
     device: str = "cpu",
     budget: float = 30.0,
-    on_event: Callable[[dict], None] | None = None,
+    on_event: Event = silent,
 ) -> dict:
     """Median and 95th percentile of the time for one image of `size` pixels (a side, or height and width).
 
@@ -49,7 +50,7 @@ def bench(
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise UsageError(f"size {height} x {width}: give a number of pixels of at least 1.")
-    threads, tell = threads or cores(), on_event or (lambda event: None)
+    threads = threads or cores()
     is_file = isinstance(model, str | os.PathLike) and str(model).lower().endswith(".onnx")
     runs = (_file_runs if is_file else _network_runs)(model, (height, width), threads, runtimes, device)
     measured, skipped = {}, {}
@@ -58,7 +59,7 @@ def bench(
             if isinstance(run, str):
                 skipped[name] = run
                 continue
-            tell({"event": "bench", "runtime": name})
+            on_event({"event": "bench", "runtime": name})
             measured[name] = _measure(run, warmup, repeats, budget)
     if not measured:
         raise UsageError(f"nothing to measure: {'; '.join(f'{name}: {why}' for name, why in skipped.items())}.")

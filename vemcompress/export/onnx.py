@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from vemcompress.export.foreign import endless
 from vemcompress.export.graph import Shape, check_float, check_shapes, check_uint8, trace, uint8_shapes
 from vemcompress.export.room import Room
 from vemcompress.export.uint8 import wrap_uint8
+from vemcompress.system.events import Event, silent
 from vemcompress.system.files import check_target, write_atomically
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
-Events = Callable[[dict], None] | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def export_onnx(
     opset: int = 18,
     tolerance: float = 1e-4,
     metadata: dict[str, str] | None = None,
-    on_event: Events = None,
+    on_event: Event = silent,
 ) -> ExportResult:
     """Write an image-to-image `model` as ONNX with dynamic batch, height and width, after comparing it in ONNX Runtime.
 
@@ -70,7 +69,7 @@ def export_onnx(
     "total"}, the stage "trace", then "compare" for each shape, then "written". Raises UsageError (2), ExportError (7:
     cannot be exported, or differs from PyTorch by more than `tolerance`), OutputError (9), MemoryExhausted (6).
     """
-    path, tell = Path(path), on_event or (lambda event: None)
+    path = Path(path)
     if opset not in OPSETS:
         raise UsageError(f"opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
     check_target(path, "student.onnx")
@@ -93,7 +92,7 @@ def export_onnx(
         checks, numbers = len(shapes) + (len(uint8_shapes(contract)) if uint8 else 0), itertools.count(1)
 
         def stage(name: str, done: int, **more) -> None:
-            tell({"event": "export", "stage": name, "done": done, "total": checks + 2, **more})
+            on_event({"event": "export", "stage": name, "done": done, "total": checks + 2, **more})
 
         def comparing(shape: Shape) -> None:
             number = next(numbers)
