@@ -137,7 +137,7 @@ def test_a_full_disk_keeps_the_old_picture_and_says_what_to_do(tmp_path, monkeyp
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(images.os, "fsync", full)
-    with pytest.raises(OutputError, match="make room"):
+    with pytest.raises(OutputError, match="disk is full"):
         save_png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
     assert (read_image(tmp_path / "a.png") == halves()).all()
     assert len(list(tmp_path.iterdir())) == 1

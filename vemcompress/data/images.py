@@ -4,11 +4,9 @@ No torch here, so that a device which only runs ONNX can use it.
 """
 
 import contextlib
-import errno
 import io
 import os
 import re
-import threading
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -19,9 +17,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vemcompress.data.unfinished import finished
-from vemcompress.errors import InputError, OutputError
+from vemcompress.errors import InputError
 from vemcompress.system.events import Event
-from vemcompress.system.files import read_bytes
+from vemcompress.system.files import make_folder, read_bytes, write_atomically
 
 # Still pictures that Pillow decodes by itself and knows by their first bytes; nothing that starts another program.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
@@ -260,20 +258,7 @@ def to_square(image: np.ndarray, size: int) -> np.ndarray:
 
 def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write uint8, H x W x 3 or H x W, as PNG; the file appears whole or not at all. Raises OutputError."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            Image.fromarray(np.ascontiguousarray(array)).save(file, format="PNG")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        hint = "make room on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another place"
-        raise OutputError(
-            f"{path}: cannot be written ({(error.strerror or _one_line(error)).lower()}); {hint}."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # gone after success, or never there
-            partial.unlink()
+    content = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(content, format="PNG")
+    make_folder(Path(path).parent)
+    write_atomically(path, content.getbuffer())

@@ -1,5 +1,6 @@
 """Statistics of a folder of images, and their files: .npz with `mu` and `sigma`, which pytorch-fid reads too."""
 
+import io
 import os
 import zipfile
 import zlib
@@ -13,12 +14,12 @@ from numpy.lib import format as npy
 from vemcompress import __version__
 from vemcompress.data.images import ImageError, list_images, tell_notes
 from vemcompress.data.samples import batches, default_batch
-from vemcompress.errors import InputError, OutputError, UsageError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
 from vemcompress.evaluation.gather import Checks
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import open_regular
+from vemcompress.system.files import make_folder, open_regular, write_atomically
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384
@@ -79,18 +80,10 @@ def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:
         raise UsageError(f"{path}: statistics are known by their ending; give a name that ends in .npz.")
     known = {k: getattr(statistics, k) for k in ("images", "features", "weights", "size")}
     known = {k: v for k, v in known.items() if v is not None}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez(file, mu=statistics.mu, sigma=statistics.sigma, version=__version__, **known)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez(content, mu=statistics.mu, sigma=statistics.sigma, version=__version__, **known)
+    make_folder(path.parent)
+    write_atomically(path, content.getbuffer())
 
 
 def load_statistics(path: str | os.PathLike) -> Statistics:

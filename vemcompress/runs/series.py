@@ -10,7 +10,7 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.own import check_inside, is_leftover
 from vemcompress.system import distributed
-from vemcompress.system.files import output_error, read_json, write_atomically
+from vemcompress.system.files import make_folder, output_error, read_json, write_atomically
 
 KINDS = {"seeds": "seed", "stages": "stage"}  # what the items are, and what one of them is
 LARGEST = 2**31 - 1  # as the recipe's train.seed
@@ -127,10 +127,7 @@ class Series:
         """Hold the folder, with its list and its own `recipe` written; nothing is left of it where an error comes
         before any run begins."""
         made = [p for p in (self.path, *self.path.parents) if not p.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(self.path, error) from error
+        make_folder(self.path)
         try:
             with RunFolder(self.path).locked():
                 self._write()

@@ -132,7 +132,15 @@ def write_atomically(path: str | Path, data: bytes | memoryview, mode: int = 0o6
             with suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def make_folder(path: str | Path) -> None:
+    """A folder and those above it, where they are absent. Raises OutputError (9)."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(path, error) from error
 
@@ -177,8 +185,8 @@ def sha256_file(path: str | Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can."""
+def sync_folder(folder: Path) -> None:
+    """Make a rename in it durable, where the system can. Raises OSError."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
