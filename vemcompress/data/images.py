@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vemcompress.data.unfinished import finished
-from vemcompress.errors import InputError
+from vemcompress.errors import InputError, first_line
 from vemcompress.system.events import Event
 from vemcompress.system.files import make_folder, read_bytes, write_atomically
 
@@ -211,18 +211,13 @@ def open_image(path: str | os.PathLike, content: io.BytesIO | None = None) -> It
     except (MemoryError, InputError):
         raise
     except Exception as error:  # decoders meet hostile bytes, and answer them with nearly every class there is
-        raise ImageError(path, _one_line(error)) from error
+        raise ImageError(path, first_line(error).rstrip(".")) from error
 
 
 def _why_unidentified(path) -> str:
     if Path(path).stat().st_size == 0:
         return "the file is empty"
     return "its content is none of " + ", ".join(FORMATS)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
-    return text or type(error).__name__
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import nn
 
 from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
-from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
+from vemcompress.export.deploy import Contract, cause, contract_of, deployment_copy
 from vemcompress.export.foreign import endless
 from vemcompress.export.graph import Shape, check_float, check_shapes, check_uint8, trace, uint8_shapes
 from vemcompress.export.room import Room
@@ -176,4 +176,4 @@ def _checked_bytes(graph: onnx.ModelProto) -> bytes:
         onnx.checker.check_model(graph, full_check=True)
         return graph.SerializeToString()
     except Exception as error:
-        raise ExportError(f"the exported graph is not valid ONNX: {first_line(error)}") from error
+        raise ExportError(f"the exported graph is not valid ONNX: {cause(error)}") from error
