@@ -12,7 +12,17 @@ _URI = "file:///"
 
 def shown(text: str | os.PathLike) -> str:
     r"""For people and JSON: bytes that are not UTF-8 as \xNN. What comes out is not a name any more."""
-    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        data = str(text).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # surrogates that no file's name has
+        data = str(text).encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    r"""On one line, without what would steer a terminal: control characters as \x1b or \n, bytes that are not UTF-8 as
+    \xe9."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown(text))
 
 
 def stored(path: str | os.PathLike) -> str:
