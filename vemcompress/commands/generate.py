@@ -12,7 +12,7 @@ from PIL import Image
 
 from vemcompress.data.images import EXTENSIONS, ImageError, list_images, read_image, save_png, tell_notes
 from vemcompress.errors import InputError, MemoryExhausted, OutputError, UsageError
-from vemcompress.export.room import Room
+from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.session import open_onnx
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.trust import named
@@ -78,10 +78,10 @@ def generate(
     if model.assumed:
         on_event({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
     try:
-        room = _room_in(model, device)
-        for group in _groups(_photos(plan, size, model, room, result, on_event), batch):
+        limit = _memory_limit(model, device)
+        for group in _groups(_photos(plan, size, model, limit, result, on_event), batch):
             tell_notes(on_event)
-            room.check(str(input), *group[0][1].shape[:2], len(group), "use a smaller --batch, or --size")
+            limit.check(str(input), *group[0][1].shape[:2], len(group), "use a smaller --batch, or --size")
             start = time.perf_counter()
             pictures = _apply(model, np.stack([photo for _, photo in group]))
             result.seconds += time.perf_counter() - start
@@ -115,7 +115,9 @@ def _labels_of(run: Path):
 Named = tuple[Path, np.ndarray]
 
 
-def _photos(plan: list[tuple[Path, Path]], size, model, room: Room, result: GenerateResult, tell) -> Iterator[Named]:
+def _photos(
+    plan: list[tuple[Path, Path]], size, model, limit: MemoryLimit, result: GenerateResult, tell
+) -> Iterator[Named]:
     """Each readable photo, resized, in the model's colours, with its target; the others are put down as skipped."""
     labels = getattr(model, "labels", None)
     for source, target in plan:
@@ -125,18 +127,18 @@ def _photos(plan: list[tuple[Path, Path]], size, model, room: Room, result: Gene
             result.skipped[source] = error.reason
             tell({"event": "skipped", "path": str(source), "reason": error.reason})
             continue
-        room.check(str(source), *_target(photo.shape[:2], size))
+        limit.check(str(source), *_target(photo.shape[:2], size))
         if labels is None:
             yield target, _colours(_resized(photo, size), model.channels)
         else:
             yield target, _resized(photo, size, Image.Resampling.NEAREST)[:, :, None]
 
 
-def _room_in(model, device: str) -> Room:
+def _memory_limit(model, device: str) -> MemoryLimit:
     def run(side: int) -> None:
         model(np.zeros((1, side, side, model.channels), np.uint8))
 
-    return Room(run, on_cpu=device.startswith("cpu") and model.fixed_size is None)
+    return MemoryLimit(run, on_cpu=device.startswith("cpu") and model.fixed_size is None)
 
 
 def _groups(photos: Iterator[Named], batch: int) -> Iterator[list[Named]]:

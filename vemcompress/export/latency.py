@@ -11,7 +11,7 @@ import numpy as np
 
 from vemcompress.data.machine import cores
 from vemcompress.errors import UsageError
-from vemcompress.export.room import Room
+from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.session import open_onnx
 from vemcompress.system.events import Event, silent
 
@@ -88,7 +88,7 @@ def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], devi
     _check_size(model, model.name, size)
     on_cpu = model.device.type == "cpu"
     with torch.inference_mode():
-        Room(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
+        MemoryLimit(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
             model.name, *size
         )
     if "torch" in runtimes:
@@ -124,7 +124,7 @@ def _onnx_run(path: Path, size: Size, threads: int, device: str) -> Callable[[],
     def run_at(side: int) -> None:
         model.run(model.prepare(np.zeros((1, side, side, model.channels), np.uint8)))
 
-    Room(run_at, on_cpu=device == "cpu").check(str(path), *size)
+    MemoryLimit(run_at, on_cpu=device == "cpu").check(str(path), *size)
     x = model.prepare(np.random.default_rng(0).integers(0, 256, (1, *size, model.channels), dtype=np.uint8))
     return lambda: model.run(x)
 

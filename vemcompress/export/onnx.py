@@ -15,7 +15,7 @@ from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.deploy import Contract, cause, contract_of, deployment_copy
 from vemcompress.export.foreign import endless
 from vemcompress.export.graph import Shape, check_float, check_shapes, check_uint8, trace, uint8_shapes
-from vemcompress.export.room import Room
+from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import check_target, write_atomically
@@ -86,9 +86,9 @@ def export_onnx(
             )
         shapes = check_shapes(contract, size := _check_size(size, contract))
         if size is not None:
-            room = Room(lambda side: network(torch.zeros(1, contract.in_channels, side, side)))
+            limit = MemoryLimit(lambda side: network(torch.zeros(1, contract.in_channels, side, side)))
             with torch.inference_mode():  # PyTorch's and ONNX Runtime's of one image
-                room.check(str(path), *size, 2)
+                limit.check(str(path), *size, 2)
         checks, numbers = len(shapes) + (len(uint8_shapes(contract)) if uint8 else 0), itertools.count(1)
 
         def stage(name: str, done: int, **more) -> None:

@@ -1,4 +1,4 @@
-"""Whether memory holds an image in a network: a process that takes too much is killed by the system without a word."""
+"""Refuses images that do not fit into memory: a process that takes too much is killed by the system without a word."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +17,8 @@ USABLE = 0.9
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-class Room:
-    """For images that go through `run`, which takes a side in pixels and puts a square of zeros through the network.
+class MemoryLimit:
+    """Of images that go through a network. `run` takes a side in pixels, and puts a square of zeros through it.
 
     `on_cpu`: whether the network's own memory is the machine's; a GPU says by itself what it cannot hold.
     """
