@@ -5,8 +5,8 @@ from contextlib import suppress
 from math import isqrt, sqrt
 from pathlib import Path
 
-from vemcompress.data.machine import free_memory
 from vemcompress.errors import MemoryExhausted
+from vemcompress.system.memory import free_memory
 
 # Bytes a pixel: more than published generators take (0.2 to 2 KB), so that smaller images need no try; and what an
 # image takes beside the network, as bytes and as floats.

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from vemcompress.errors import NumericalError
 from vemcompress.system.events import Event
+from vemcompress.system.files import MALFORMED
 from vemcompress.training.learner import one_by_one
 
 FIRST = 5  # values of a loss that make its first mean
@@ -45,7 +46,7 @@ class Health:
                 for update, known in state["first"].items()
             }
             self.found = {kind: dict(found, message=str(found["message"])) for kind, found in state["found"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError):  # of a release that kept none
+        except MALFORMED:  # of a release that kept none
             self.found, self._first = {}, {}
 
     def look(self, update: str, step: int, names: list[str], values: list[float]) -> None:
