@@ -17,7 +17,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 SMALL = 16 << 20  # bytes: a JSON file, a recipe, a pointer
 LARGE = 8 << 30  # bytes: a log, the tensors of a run
-MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # raised when values are picked from JSON of another shape
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # what picking from JSON of another shape raises
 
 
 def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
