@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from vemcompress.data import images
-from vemcompress.data.images import ImageError, list_images, read_image, save_png, to_square
+from vemcompress.data.images import ImageError, read_image, save_png, to_square
+from vemcompress.data.listing import list_images
 from vemcompress.data.unfinished import finished
 from vemcompress.errors import InputError, OutputError
 

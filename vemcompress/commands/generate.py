@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vemcompress.data.images import EXTENSIONS, ImageError, list_images, read_image, save_png, tell_notes
+from vemcompress.data.images import EXTENSIONS, ImageError, read_image, save_png, tell_notes
+from vemcompress.data.listing import list_images
 from vemcompress.errors import InputError, MemoryExhausted, OutputError, UsageError
 from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.session import open_onnx

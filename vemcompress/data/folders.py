@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from vemcompress.data.images import ImageError, list_images, open_image
+from vemcompress.data.images import ImageError, open_image
+from vemcompress.data.listing import list_images
 from vemcompress.errors import InputError
 from vemcompress.system.events import Event
 from vemcompress.system.names import found as named

@@ -12,7 +12,8 @@ import torch
 from numpy.lib import format as npy
 
 from vemcompress import __version__
-from vemcompress.data.images import ImageError, list_images, tell_notes
+from vemcompress.data.images import ImageError, tell_notes
+from vemcompress.data.listing import list_images
 from vemcompress.data.samples import batches, default_batch
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation.extractors import Extractor, checked_features

@@ -11,7 +11,8 @@ from vemcompress.commands.distill import distill
 from vemcompress.commands.generate import generate
 from vemcompress.commands.quickstart import TEACHER
 from vemcompress.commands.quickstart.scenes import write_images
-from vemcompress.data.images import list_images, save_png
+from vemcompress.data.images import save_png
+from vemcompress.data.listing import list_images
 from vemcompress.data.stream import test_batch
 from vemcompress.errors import UsageError
 from vemcompress.evaluation import Evaluation, evaluate
