@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from vemcompress.export.graph import Shape, check_float, check_shapes, check_uin
 from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import check_target, write_atomically
+from vemcompress.system.files import MALFORMED, check_target, parse_json, write_atomically
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.loading import Loaded, load
 
@@ -120,8 +121,9 @@ def export_onnx(
 
 def origin(loaded: Loaded) -> dict[str, str]:
     """Where a model comes from, for the file's metadata; of a student, also where its teacher came from."""
-    facts = loaded.provenance()
-    teacher = json.loads(loaded.metadata.get("teacher", "{}"))
+    facts, teacher = loaded.provenance(), {}
+    with suppress(*MALFORMED):  # another program's file may say anything, or nothing
+        teacher = dict(parse_json(loaded.metadata["teacher"]))
     facts |= {f"teacher_{name}": teacher.get(name, "") for name in ("source", "sha256", "revision")}
     facts["licence"] = loaded.licence or teacher.get("licence", "")
     return {name: value for name, value in facts.items() if value}
