@@ -54,15 +54,15 @@ _notes: deque[Path] = deque()
 
 
 def tell_notes(on_event: Event) -> None:
-    """Tell of each file that was read though it lacked something, once in this process: {"event": "mended", "path",
-    "reason"}. Files are read in threads, and events are told by the caller's own."""
+    """Report each file that was read although its end marker was missing, once in this process: {"event": "mended",
+    "path", "reason"}. Files are read in threads; this reports from the caller's own."""
     while _notes:
         reason = "the JPEG lacks its end marker, but all pixels are there; it is used"
         on_event({"event": "mended", "path": str(_notes.popleft()), "reason": reason})
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, 0 where it is not there."""
+    """A file's size in bytes; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:
@@ -70,7 +70,7 @@ def size_of(path: Path) -> int:
 
 
 def why_unreadable(path: Path, *, whole: bool = True) -> str | None:
-    """Why this is no image, None where it is one; by its header alone if not `whole`."""
+    """Why a file cannot be read as an image; None if it can. If not `whole`, only its header is read."""
     try:
         if whole:
             read_image(path)
@@ -94,7 +94,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     except ImageError as error:
         if not isinstance(error.__cause__, OSError) or "truncated" not in error.reason:
             raise
-        with open_image(path):  # what is wrong with the file is told of the file
+        with open_image(path):  # if the file itself cannot be opened, say that
             whole = finished(read_bytes(path, _JPEG_BYTES))
         if whole is None:
             raise
@@ -115,7 +115,7 @@ def _decoded(path: str | os.PathLike, content: io.BytesIO | None = None) -> np.n
 def open_image(path: str | os.PathLike, content: io.BytesIO | None = None) -> Iterator[Image.Image]:
     """An image file, opened but not yet decoded; whatever fails inside the block leaves as ImageError.
 
-    `content` is what is read in its place. An error of ours (InputError) and MemoryError pass.
+    `content` is read in its place. InputError and MemoryError are not converted.
     """
     try:
         with Image.open(content or path, formats=FORMATS) as image:

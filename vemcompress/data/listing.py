@@ -65,7 +65,7 @@ def _raised(error: OSError) -> None:
 
 
 def _below(folder: Path, deep: bool) -> Iterator[Path]:
-    """Some of the files in a folder, of its own ones if not `deep`; of a folder that cannot be read none."""
+    """Some files of a folder, with those of its sub-folders if `deep`; none of a folder that cannot be read."""
     for parent, folders, names in islice(os.walk(folder), 1000 if deep else 1):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names)
