@@ -79,7 +79,7 @@ class ImageSet:
         return [(path,) for path in self.found.inputs]
 
     def unreadable(self) -> dict[Path, str]:
-        """The files that are no images, with the reasons. Large files are opened but not decoded, and of more than 10,000
+        """The files that are no images, with the reasons. Large files are opened but not decoded, and of over 10,000
         files none is opened: it would take minutes."""
         files = list(dict.fromkeys(path for sample in self.samples for path in sample))
         if len(files) > OPENED:
