@@ -1,7 +1,7 @@
 """Every failure that a user can cause, each with the exit code that scripts rely on.
 
 A message is one sentence that says what happened, where, and what to do. Anything else that escapes is a bug and
-leaves with exit code 1.
+leaves with exit code 1. `first_line` and `summary` quote the errors of other code.
 """
 
 
