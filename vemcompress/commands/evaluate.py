@@ -1,11 +1,7 @@
 """Scores a run or a model file: which networks, which images and which size, then `evaluation`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from vemcompress import recipe
 from vemcompress.commands.given_images import Data, for_now
@@ -69,63 +65,52 @@ def evaluate(
     where, changes = devices.choose(device), as_overrides(overrides)
     options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
     options |= {"features_weights": features_weights, "batch": batch, "seed": seed}
-    model, teacher = source_of(model, "model"), source_of(teacher)
-    with distributed.group(where), named(teacher_class, student_class), for_now(data, on_event) as roots:
+    sources, classes = (source_of(model, "model"), source_of(teacher)), (teacher_class, student_class)
+    with distributed.group(where), named(*classes), for_now(data, on_event) as roots:
         on_event = Once(distributed.told_by_writer(on_event))
-        given = _Given(model, teacher, teacher_class, student_class, teacher_key, teacher_norm, roots, changes, size)
-        networks, found, share = distributed.together(lambda: _opened(given, split, segmenter, where, on_event))
+        networks, found, share = distributed.together(
+            lambda: _opened(
+                *(sources[0], roots, split, changes, sources[1], classes, teacher_key, teacher_norm),
+                *(segmenter, size, where, on_event),
+            )
+        )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
             result = report.evaluate(**networks, device=where, on_event=on_event, **options)
     result.information_share = share
     return _of_run(result, found)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What the user gave: networks and data, as the arguments of `evaluate` say."""
-
-    model: str
-    teacher: str | None
-    teacher_class: str | None
-    student_class: str | None
-    teacher_key: str | None
-    teacher_norm: str | None
-    data: Any
-    overrides: Sequence[str]
-    size: int | None
-
-
 def _opened(
-    given: _Given, split: str | None, segmenter: str | Path | None, device: torch.device, on_event: Event
+    model, data, split, overrides, teacher, classes, key, teacher_norm, segmenter, size, device, on_event: Event
 ) -> tuple[dict, Networks, float | None]:
     """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, what the run
     says of its networks, and its add-on's share of the student's gradient."""
-    model, teacher = given.model, given.teacher
     if is_series(model, "stages"):
         model = Series.read(model, "stages").last_done().path
         on_event({"event": "stage", "title": f"stage {model.name}, the last that is done"})
     folder = Path(model)
-    plan = _recipe_of(folder, given.overrides)
-    settings = _settings(plan, given)
-    if teacher is None and given.teacher_class is not None and (plan is None or plan.gan is not None):
+    plan = _recipe_of(folder, overrides)
+    teacher_class, student_class = classes
+    settings = _settings(plan, overrides, data, size)
+    if teacher is None and teacher_class is not None and (plan is None or plan.gan is not None):
         raise UsageError("--teacher-class needs --teacher, the file with its weights.")
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of test images.")
     found = look(folder) if plan is not None else Networks("student", None, None)
-    own = given.student_class or getattr(plan and plan.student, "class_path", None)
-    opened = load(model, class_path=own, key=given.teacher_key if teacher is None and plan is None else None)
+    own = student_class or getattr(plan and plan.student, "class_path", None)
+    opened = load(model, class_path=own, key=key if teacher is None and plan is None else None)
     opened.tell(on_event)
     student = opened.generator
-    norm, best = given.teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
+    norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
-    original = _teacher(given, folder, plan, found.name, norm, on_event)
+    original = _teacher(folder, plan, found.name, teacher, teacher_class, key, norm, on_event)
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path, class_path=own).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
     images = test_set(settings, split or "test", on_event)
     on_event({"event": "data", "images": len(images.paths), "used": list(images.found.used)})
-    if not given.data and FLAT in images.found.used:
+    if not data and FLAT in images.found.used:
         message = "these are the images that the run was trained on; give test images with --data."
         on_event({"event": "warning", "message": message})
     from vemcompress.evaluation.onnx_segmenter import segmenter_on  # late: ONNX Runtime is not needed by all
@@ -161,18 +146,20 @@ def _recipe_of(folder: Path, overrides: Sequence[str]) -> recipe.Recipe | None:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions.") from error
 
 
-def _settings(plan: recipe.Recipe | None, given: _Given) -> DataSettings:
+def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: int | None) -> DataSettings:
     """The run's settings, or the defaults, with the user's. Raises RecipeError for settings that do not exist."""
-    settings, data = (plan or recipe.defaults(given.overrides)).data, given.data
+    settings = (plan or recipe.defaults(overrides)).data
     roots = [data] if isinstance(data, str | Path) else data or settings.roots
-    return settings.but(roots=tuple(map(names.stored, roots)), size=given.size or settings.size)
+    return settings.but(roots=tuple(map(names.stored, roots)), size=size or settings.size)
 
 
-def _teacher(given: _Given, folder: Path, plan, name: str, norm: str, on_event: Event) -> Generator | None:
+def _teacher(
+    folder: Path, plan, name: str, given, class_path: str | None, key: str | None, norm: str, on_event: Event
+) -> Generator | None:
     """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given; None
     where that is gone, which is told."""
-    if given.teacher is not None:
-        loaded = load(given.teacher, class_path=given.teacher_class, norm=norm, key=given.teacher_key)
+    if given is not None:
+        loaded = load(given, class_path=class_path, norm=norm, key=key)
         loaded.tell(on_event)
         return loaded.generator
     if plan is None or name == "teacher":
@@ -183,7 +170,7 @@ def _teacher(given: _Given, folder: Path, plan, name: str, norm: str, on_event: 
         on_event({"event": "warning", "message": f"{told}; metrics that need it are left out."})
         return None
     about = plan.teacher
-    more = {"class_path": given.teacher_class or about.class_path, "key": given.teacher_key or about.key}
+    more = {"class_path": class_path or about.class_path, "key": key or about.key}
     return load(about.source, norm=norm, **more).generator if about.source else None
 
 
@@ -205,8 +192,8 @@ def real_statistics(
     recursive: bool = False,
     **options,
 ) -> dict:
-    """Write the .npz of a folder's statistics; returns what it holds. `recursive`: with sub-folders. `options` are
-    `size` and `batch`."""
+    """Write the .npz of a folder's statistics; returns what it holds. `recursive`: with
+    sub-folders. `options` are `size` and `batch`."""
     where = devices.choose(device)
     paths = image_paths(data, recursive=recursive, on_event=on_event)
     name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
