@@ -264,7 +264,7 @@ def test_a_list_of_runs_that_says_nonsense_is_one_sentence(text, tmp_path):
 
 
 def test_leftovers_of_kills_are_swept_by_the_next_holder_and_nothing_else(run):
-    ours = [".0123456789abcdef.tmp", "best/.0123456789abcdef.tmp", "samples/.teacher.png.12-34.tmp"]
+    ours = [".0123456789abcdef.tmp", "best/.0123456789abcdef.tmp", "samples/.0123456789abcdef.tmp"]
     others = [".0123.tmp", "mine.tmp", "checkpoints/step-000002.bak", "checkpoints/step-foo"]
     for name in (*ours, *others):
         (run / name).write_text("x")

@@ -18,12 +18,11 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import opening
 from vemcompress.commands.opening import Given
 from vemcompress.data.images import save_png, to_rgb
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError, UsageError, summary
 from vemcompress.recipe import Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
 from vemcompress.system.events import Event
-from vemcompress.weights.traced import first_line
 
 Data = str | os.PathLike | Sequence[Any] | Dataset | None
 
@@ -94,7 +93,7 @@ def write(images: Any, folder: Path, on_event: Event) -> None:
         try:
             image = images[index]
         except Exception as error:  # the user's own code may raise anything
-            raise InputError(f"data[{index}]: failed with {type(error).__name__}: {first_line(error)}") from error
+            raise InputError(f"data[{index}]: failed with {summary(error)}") from error
         image = _image_of(image)
         if isinstance(image, torch.Tensor) and image.is_floating_point():
             floats, least = floats + 1, min(least, image.min().item() if image.numel() else 0.0)

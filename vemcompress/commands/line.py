@@ -30,7 +30,7 @@ from vemcompress.runs.log import damage, last
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, Once
-from vemcompress.system.files import is_count, read_json
+from vemcompress.system.files import MALFORMED, is_count, read_json
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
 from vemcompress.weights.folder import Made
@@ -195,7 +195,7 @@ def known(
         }
         done = plan.train.steps and steps >= plan.train.steps and not (plan.train.strict and diverged)
         return result(told, made) if done else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (OSError, *MALFORMED):
         return None  # resuming it says what is wrong, or writes them anew
 
 

@@ -21,7 +21,7 @@ from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import read_json, sha256_file
+from vemcompress.system.files import MALFORMED, read_json, sha256_file
 from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
@@ -237,7 +237,7 @@ def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = 
         before = str(read_json(run.environment)["teacher"].get("sha256", ""))
     except FileNotFoundError:
         return  # the run was stopped before it had written its environment
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *MALFORMED) as error:
         told = f"{run.environment}: cannot be understood ({error!s:.80}), and is written anew."
         on_event({"event": "warning", "message": told})
         return
@@ -253,7 +253,7 @@ def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) 
     try:
         before = read_json(run.environment)["teacher"]
         known = before["sha256"] if before["source"] == source else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         return  # its own resume says what is wrong with it
     if known is not None and (found := sha256_file(weights_of(Path(teacher)))) != known:
         raise _another_teacher(teacher, run, found, str(known))

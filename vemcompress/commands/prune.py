@@ -17,7 +17,7 @@ from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import check_target, is_count, output_error, read_json, write_atomically
+from vemcompress.system.files import MALFORMED, check_target, is_count, make_folder, read_json, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
@@ -115,10 +115,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     result, content = _pruned(
         loaded, PRUNERS[settings.method.name](settings.method), target, run.student, size, settings.count_as
     )
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(run.path, error) from error
+    make_folder(run.path)
     with run.locked():
         run.write_recipe(plan.toml())
         write_atomically(run.student, content)
@@ -150,7 +147,7 @@ def known(run: RunFolder) -> PruneResult | None:
         if not all(map(is_count, numbers)):
             raise TypeError("counts that are no numbers")
         return PruneResult(**found | {"out": str(run.student)}, widths=widths) if run.student.is_file() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *MALFORMED):
         return None
 
 

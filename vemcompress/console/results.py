@@ -13,7 +13,6 @@ from vemcompress.console.words import (
     giga,
     millions,
     plain,
-    printable,
     short,
     steps_of,
     stopped,
@@ -21,6 +20,7 @@ from vemcompress.console.words import (
     which_images,
 )
 from vemcompress.system import launch, names
+from vemcompress.system.names import printable
 
 
 class Results:

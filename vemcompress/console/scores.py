@@ -7,6 +7,7 @@ from rich.table import Table
 
 from vemcompress.console import words
 from vemcompress.console.results import Results, figures
+from vemcompress.system.names import printable
 
 
 class Scores(Results):
@@ -81,7 +82,7 @@ class Scores(Results):
         for name in one["metrics"]:
             self.show(f"{name}: {one['protocol'].get(name, '')}")
         for name, reason in one["skipped"].items():
-            self.err.print(words.printable(f"left out  {name}: {reason}"), markup=False)
+            self.err.print(printable(f"left out  {name}: {reason}"), markup=False)
 
     def recipe(self, values: dict, toml: str) -> None:
         """TOML; of a row of the paper then its figures beside ours, as comments, so that all of it stays TOML."""
@@ -108,7 +109,7 @@ class Scores(Results):
             *([] if all(ours["agrees"].values()) else ["* differs from ours"]),
             *([f"note: {paper['note']}"] if "note" in paper else []),
         ]
-        print("", *(words.printable(f"# {line}".rstrip()) for line in "\n".join(lines).splitlines()), sep="\n")
+        print("", *(printable(f"# {line}".rstrip()) for line in "\n".join(lines).splitlines()), sep="\n")
 
 
 def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[str]:

@@ -12,11 +12,11 @@ from vemcompress.console.words import (
     macs,
     millions,
     plural,
-    printable,
     size,
     times_fewer,
     which_images,
 )
+from vemcompress.system.names import printable
 
 EXPORT = {
     "trace": "exporting the graph, which takes up to a minute",

@@ -12,7 +12,7 @@ from pathlib import Path
 from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.runs import checkpoint, own
 from vemcompress.runs.log import removed
-from vemcompress.system.files import is_same, open_own, output_error, read_bytes, write_atomically
+from vemcompress.system.files import is_same, make_folder, open_own, output_error, read_bytes, write_atomically
 
 _SUM = b"# SHA-256 of the lines above: "
 
@@ -102,11 +102,8 @@ class RunFolder:
             raise removed(self.path)
 
     def create(self) -> None:
-        try:
-            self.samples.mkdir(parents=True, exist_ok=True)
-            self.checkpoints.mkdir(exist_ok=True)
-        except OSError as error:
-            raise output_error(self.path, error) from error
+        make_folder(self.samples)
+        make_folder(self.checkpoints)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

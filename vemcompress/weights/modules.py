@@ -8,10 +8,9 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError, UsageError, first_line, summary
 from vemcompress.networks.base import Generator
 from vemcompress.weights.custom import CustomGenerator
-from vemcompress.weights.traced import first_line
 
 PREFIX = "python:"
 Model = str | os.PathLike | nn.Module
@@ -55,7 +54,7 @@ def open_module(name: str) -> tuple[Generator, str]:
     try:
         own = copy.deepcopy(model).cpu().float().eval()
     except Exception as error:  # the user's own class may raise anything
-        raise InputError(f"{name}: cannot be copied ({type(error).__name__}: {first_line(error)})") from error
+        raise InputError(f"{name}: cannot be copied ({summary(error)})") from error
     for parameter in own.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return own if isinstance(own, Generator) else CustomGenerator(own, name).eval(), digest(model)
