@@ -70,7 +70,7 @@ def subject(
     if plan.stages:
         raise UsageError(f"recipe {plan.name}: has stages; bench-step measures one run, so give a recipe without.")
     if plan.train.teacher_cache:
-        raise UsageError("bench-step measures the teacher at work; leave train.teacher_cache away.")
+        raise UsageError("bench-step measures the teacher at work; leave out train.teacher_cache.")
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
     plan = opening.located(plan, teacher, data or ()) if teacher is not None else _with_data(plan, data)

@@ -42,7 +42,7 @@ def kept(given: Given) -> Iterator[Given]:
         yield given
         return
     if given.resume is not None:
-        raise UsageError(f"{given.resume}: has its images; leave data away to resume, or give a folder of images.")
+        raise UsageError(f"{given.resume}: has its images; leave out data to resume, or give a folder of images.")
     folder = distributed.together(lambda: _new_folder(given))
     made = [path for path in (folder, folder.parent) if not path.exists()]
     try:
@@ -78,7 +78,7 @@ def are_paths(data: Data) -> bool:
             raise UsageError("data: has both paths and images; give one or the other.")
         return all(found)
     if isinstance(data, bytes | Mapping) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        raise UsageError(f"data: is a {type(data).__name__}; give {ACCEPTED}.")
+        raise UsageError(f"data: is of type {type(data).__name__}; give {ACCEPTED}.")
     return False
 
 
@@ -128,7 +128,7 @@ def _picture(image: Any, index: int) -> np.ndarray:
         if found.ndim == 2:
             return found
     shape = f" {image.dtype} of {'x'.join(map(str, image.shape))}" if hasattr(image, "shape") else ""
-    raise UsageError(f"data[{index}]: is a {type(image).__name__}{shape}; give {ACCEPTED}.")
+    raise UsageError(f"data[{index}]: is of type {type(image).__name__}{shape}; give {ACCEPTED}.")
 
 
 def _new_folder(given: Given) -> Path:

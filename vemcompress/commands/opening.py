@@ -26,7 +26,7 @@ from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, weights_of
-from vemcompress.weights.modules import PREFIX, is_module
+from vemcompress.weights.modules import PREFIX, is_module, missing
 from vemcompress.weights.trust import named
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
@@ -61,7 +61,7 @@ class Given:
         for name in ("out", "resume", "recipe"):
             value = getattr(self, name)
             if not (value is None or isinstance(value, str | os.PathLike | Recipe)):
-                raise UsageError(f"{name}: is a {type(value).__name__}; give a name or a path.")
+                raise UsageError(f"{name}: is of type {type(value).__name__}; give a name or a path.")
 
     @property
     def where(self) -> torch.device:
@@ -220,7 +220,9 @@ def new_run(out: str | Path | None) -> RunFolder:
 def teacher_gone(plan: Recipe) -> str | None:
     """That the run's teacher is not where it was, as a sentence; None where it is there."""
     source = plan.teacher.source
-    if source is None or is_hub(source) or is_module(source) or Path(names.found(source)).exists():
+    if source is not None and is_module(source):
+        return missing(source)
+    if source is None or is_hub(source) or Path(names.found(source)).exists():
         return None
     return f"{source}: the run's teacher is gone; give it with --teacher"
 
@@ -228,7 +230,7 @@ def teacher_gone(plan: Recipe) -> str | None:
 def check_teacher_there(plan: Recipe) -> None:
     """Raises InputError where a run's teacher has been moved or removed."""
     if told := teacher_gone(plan):
-        raise InputError(f"{told}, which must be the same file.")
+        raise InputError(f"{told}, which must be the same {'module' if is_module(plan.teacher.source) else 'file'}.")
 
 
 def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = silent) -> None:
@@ -292,6 +294,6 @@ def _check_same_run(before: Recipe, after: Recipe) -> None:
             changed = [table] if new[table] != old[table] else []
         if changed:
             raise UsageError(
-                f"{changed[0]} cannot change within a run; leave it away to resume, or start a new run with "
+                f"{changed[0]} cannot change within a run; leave it out to resume, or start a new run with "
                 "--recipe RUN/recipe.toml."
             )

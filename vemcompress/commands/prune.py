@@ -132,7 +132,7 @@ def prune_again(run: RunFolder, overrides: Sequence[str] = ()) -> PruneResult:
     before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
     found = known(run)
     if found is not None and plan != before:
-        raise UsageError(f"{run.path}: has been pruned; leave --set away, or prune anew in another folder.")
+        raise UsageError(f"{run.path}: has been pruned; leave out --set, or prune anew in another folder.")
     return found or prune_run(plan, run)
 
 

@@ -12,6 +12,7 @@ from vemcompress.gans import GAN
 from vemcompress.information import INFORMATION
 from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import Generator
+from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.recipe.schema import AutoStudent, Recipe
 from vemcompress.system.settings import MAX_STEPS
 from vemcompress.training.settings import TrainSettings
@@ -107,7 +108,7 @@ def teacher_network(recipe: Recipe, channels: tuple[int, int]) -> Config:
         if key in config.model_fields_set and getattr(config, key) != found:
             raise RecipeError(
                 f"recipe {recipe.name}: teacher.network.{key} is {getattr(config, key)}, the data have {found}; leave "
-                "it away, or change the data's settings."
+                "it out, or change the data's settings."
             )
     return config.but(in_channels=channels[0], out_channels=channels[1])
 
@@ -118,8 +119,16 @@ def check_size(recipe: Recipe, role: str, network: Generator) -> None:
     if takes.kind == "image" and (size % takes.multiple or size < takes.least):
         raise RecipeError(
             f"recipe {recipe.name}: data.size {size} does not fit the {role}, a {network.family}; it takes multiples "
-            f"of {takes.multiple} from {max(takes.least, takes.multiple)} on."
+            f"of {takes.multiple} from {max(takes.least, takes.multiple)} on{_fewer_levels(recipe, network)}."
         )
+
+
+def _fewer_levels(recipe: Recipe, network: Generator) -> str:
+    """How a teacher that begins here as a U-Net can take images of this size; nothing of other networks and sizes."""
+    halvings = (recipe.data.size & -recipe.data.size).bit_length() - 1
+    if recipe.teacher.source is not None or not isinstance(network.config, UNetConfig) or halvings < 2:
+        return ""
+    return f"; or give it fewer levels: teacher.network.downs = {halvings}"
 
 
 def _batch(recipe: Recipe, teacher: Generator) -> int:

@@ -84,8 +84,8 @@ class Health:
 
     def _tell(self, kind: str, step: int, what: str, told: str, **more: float) -> None:
         message = (
-            f"step {step}: {told}, so the run has diverged; start a new one with a lower train.lr or gan.lr, or with a "
-            "lower weight."
+            f"step {step}: {told}, so the run has diverged; start a new one with a lower train.lr (gan.lr of "
+            "teachers that learn), or with a lower weight of its losses."
         )
         if self.strict:
             raise NumericalError(f"{message} The last checkpoint is kept.")
