@@ -45,7 +45,7 @@ class Health:
                 for update, known in state["first"].items()
             }
             self.found = {kind: dict(found, message=str(found["message"])) for kind, found in state["found"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError):  # of a release that kept none
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):  # of a release that kept none
             self.found, self._first = {}, {}
 
     def look(self, update: str, step: int, names: list[str], values: list[float]) -> None:
