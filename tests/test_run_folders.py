@@ -368,6 +368,14 @@ def test_a_run_folder_that_is_deleted_while_it_trains_ends_the_run(settings, inp
     assert not (tmp_path / "run").exists()
 
 
+def test_a_write_that_fails_since_the_run_folder_is_gone_says_so(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.create()
+    with pytest.raises(OutputError, match="run: was removed or replaced"), run.locked():
+        shutil.rmtree(run.path)
+        run.write_json(run.environment, {})
+
+
 def test_a_log_that_is_removed_under_a_run_is_told(tmp_path):
     opened = log.Log(tmp_path / "metrics.jsonl", 0)
     opened.write({"step": 1})

@@ -12,7 +12,6 @@ from vemcompress.gans import GAN
 from vemcompress.information import INFORMATION
 from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import Generator
-from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.recipe.schema import AutoStudent, Recipe
 from vemcompress.system.settings import MAX_STEPS
 from vemcompress.training.settings import TrainSettings
@@ -117,18 +116,12 @@ def check_size(recipe: Recipe, role: str, network: Generator) -> None:
     """Raises RecipeError for images that a network cannot take."""
     size, takes = recipe.data.size, network.takes
     if takes.kind == "image" and (size % takes.multiple or size < takes.least):
+        advice = network.config.advice(size) if network.config is not None and recipe.teacher.source is None else ""
         raise RecipeError(
             f"recipe {recipe.name}: data.size {size} does not fit the {role}, a {network.family}; it takes multiples "
-            f"of {takes.multiple} from {max(takes.least, takes.multiple)} on{_fewer_levels(recipe, network)}."
+            f"of {takes.multiple} from {max(takes.least, takes.multiple)} on"
+            + (f"; or give it a shape for that size: teacher.network.{advice}." if advice else ".")
         )
-
-
-def _fewer_levels(recipe: Recipe, network: Generator) -> str:
-    """How a teacher that begins here as a U-Net can take images of this size; nothing of other networks and sizes."""
-    halvings = (recipe.data.size & -recipe.data.size).bit_length() - 1
-    if recipe.teacher.source is not None or not isinstance(network.config, UNetConfig) or halvings < 2:
-        return ""
-    return f"; or give it fewer levels: teacher.network.downs = {halvings}"
 
 
 def _batch(recipe: Recipe, teacher: Generator) -> int:

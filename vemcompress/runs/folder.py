@@ -109,7 +109,8 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the advisory lock; a dead process cannot leave it behind, and what it left half written is removed.
 
-        Raises OutputError (9) if another holds it, InputError (4) for what may not lie in a run's folder.
+        Raises OutputError (9) if another holds it, or if the folder is removed meanwhile; InputError (4) for what may
+        not lie in a run's folder.
         """
         own.check_inside(self.path)
         try:
@@ -128,7 +129,11 @@ class RunFolder:
             self._home = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             own.sweep(self.path, self.samples, self.checkpoints, self.best, self.teacher_cache)
             checkpoint.discard_unfinished(self.checkpoints)
-            yield
+            try:
+                yield
+            except OutputError:
+                self.check_there()  # where the folder is gone, that is why nothing could be written
+                raise
         finally:
             if self._home is not None:
                 os.close(self._home)

@@ -47,7 +47,7 @@ class Health:
                 for update, known in state["first"].items()
             }
             self.found = {kind: dict(found, message=str(found["message"])) for kind, found in state["found"].items()}
-        except MALFORMED:  # of a release that kept none
+        except (*MALFORMED, OverflowError):  # of a release that kept none
             self.found, self._first = {}, {}
 
     def look(self, update: str, step: int, names: list[str], values: list[float]) -> None:
