@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from toys import random_inception_file
 
-from vemcompress.data.images import list_images
+from vemcompress.data.listing import list_images
 from vemcompress.data.machine import default_workers
 from vemcompress.data.samples import batches, default_batch
 from vemcompress.evaluation.extractors import Inception

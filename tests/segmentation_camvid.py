@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from miou_files import evaluate_miou
 from torch import Tensor, nn
 
-from vemcompress.data.images import list_images, read_image, to_square
+from vemcompress.data.images import read_image, to_square
 from vemcompress.data.indices import VOID, nearest_square
 from vemcompress.data.labels import LabelMaps
+from vemcompress.data.listing import list_images
 from vemcompress.evaluation.onnx_segmenter import open_segmenter
 from vemcompress.system.files import write_atomically
 

@@ -6,10 +6,10 @@ import re
 
 import pytest
 from rich.console import Console as Rich
-from toys import TOY, toy_teacher
+from toys import TOY, toy_images, toy_teacher
 
 from vemcompress.commands.distill import distill
-from vemcompress.console import explain
+from vemcompress.console import Console, explain
 from vemcompress.console.bar import Bar
 from vemcompress.console.talk import Talk
 from vemcompress.console.words import short
@@ -157,3 +157,41 @@ def test_a_torchvision_of_another_build_is_told_in_a_sentence(capsys):
     assert capsys.readouterr().err == (
         "error: torch and torchvision are of two builds: install both from one place, as the README says.\n"
     )
+
+
+def test_the_end_of_a_run_names_its_terms_alone_and_a_run_that_is_done_none(inputs, call, tmp_path):
+    teacher, data = inputs
+    settings = [f"--set={o}" for o in (*TOY, "train.steps=1", "data.held_out=0")]
+    code, out, _ = call("distill", "--teacher", teacher, "--data", data, "--out", tmp_path / "run", *settings)
+    (line,) = (line for line in out.splitlines() if line.startswith("last step"))
+    assert code == 0 and "ssim" in line and "information" in line
+    assert not any(name in out for name in ("energy_gap", "langevin_move", "share"))
+    code, out, _ = call("distill", "--resume", tmp_path / "run")
+    assert code == 0 and "last step" not in out
+
+
+def test_one_thing_is_no_plural_and_a_file_that_is_no_image_is_not_counted(inputs, call, tmp_path):
+    folder = toy_images(tmp_path / "images", 1)
+    (folder / "broken.png").write_bytes(b"no image")
+    code, _, err = call("eval", inputs[0], "--teacher", inputs[0], "--data", folder, "--size", 32)
+    assert code == 0 and err.count("broken.png") == 1 and "data      1 image (flat folder)" in err
+    code, out, _ = call("generate", inputs[0], "--input", folder, "--out", tmp_path / "out")
+    assert code == 0 and out.startswith("1 picture,")
+
+
+def test_metrics_that_are_missing_for_one_reason_share_a_line_which_is_not_broken(capsys):
+    address = f"fetch https://example.org/{'x' * 100}"
+    one = {"images": 1, "real_images": None, "size": 32, "features": "none", "metrics": {}, "protocol": {}}
+    Console()._protocols(one | {"skipped": {"fid": address, "kid": address, "miou": "no labels"}})
+    assert capsys.readouterr().err.splitlines() == [f"left out  fid, kid: {address}", "left out  miou: no labels"]
+
+
+def test_inspect_has_no_empty_rows(capsys):
+    Console().inspected({"family": "custom", "config": None, "taps": [], "parameters": 1234, "macs": {"true": 1000}})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["family", "parameters", "macs"]
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["prune", "--target-macs", "1G", "--out", "x.safetensors"]])
+def test_macs_are_counted_for_sides_whose_count_fits(command, inputs, call):
+    code, _, err = call(command[0], inputs[0], *command[1:], "--size", 99999996)
+    assert (code, "65536" in err) == (2, True)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from vemcompress.data import images
-from vemcompress.data.images import ImageError, list_images, read_image, save_png, to_square
+from vemcompress.data.images import ImageError, read_image, save_png, to_square
+from vemcompress.data.listing import list_images
 from vemcompress.data.unfinished import finished
 from vemcompress.errors import InputError, OutputError
 
@@ -137,7 +138,7 @@ def test_a_full_disk_keeps_the_old_picture_and_says_what_to_do(tmp_path, monkeyp
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(images.os, "fsync", full)
-    with pytest.raises(OutputError, match="make room"):
+    with pytest.raises(OutputError, match="disk is full"):
         save_png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
     assert (read_image(tmp_path / "a.png") == halves()).all()
     assert len(list(tmp_path.iterdir())) == 1

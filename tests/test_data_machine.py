@@ -10,8 +10,8 @@ def memory(tmp_path, monkeypatch):
     """A machine with 64 of 128 GiB free, and the file of its container's limit."""
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     (tmp_path / "meminfo").write_text(f"MemTotal: {128 << 20} kB\nMemAvailable: {64 << 20} kB\n")
-    monkeypatch.setattr(machine, "_MEMORY", tmp_path / "meminfo")
-    monkeypatch.setattr(machine, "_LIMITS", (tmp_path / "memory.max",))
+    monkeypatch.setattr("vemcompress.system.memory._MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr("vemcompress.system.memory._LIMITS", (tmp_path / "memory.max",))
     return tmp_path
 
 

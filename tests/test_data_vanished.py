@@ -4,7 +4,7 @@ import pytest
 from toys import TOY, toy_images, toy_teacher_file
 
 from vemcompress.commands.distill import distill
-from vemcompress.data.images import list_images
+from vemcompress.data.listing import list_images
 from vemcompress.data.pair_stream import PairStream, UnpairedStream
 from vemcompress.data.pairs import find_pairs
 from vemcompress.data.stream import ImageStream

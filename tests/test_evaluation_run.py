@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from vemcompress.data.images import list_images, save_png
+from vemcompress.data.images import save_png
+from vemcompress.data.listing import list_images
 from vemcompress.errors import InputError, NetworkError, NumericalError, UsageError
 from vemcompress.evaluation import (
     METRICS,

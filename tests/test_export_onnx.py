@@ -14,8 +14,9 @@ from torch import nn
 
 from vemcompress.errors import ExportError, OutputError, UsageError
 from vemcompress.export.deploy import contract_of, deployment_copy
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.onnx import export_onnx, origin
 from vemcompress.networks import parse_config
+from vemcompress.weights.loading import Loaded
 
 
 class Noisy(Small):
@@ -118,3 +119,9 @@ def test_sizes_of_a_foreign_network_are_found_by_trying():
 def test_network_that_gives_no_image_is_refused(tmp_path):
     with pytest.raises(ExportError, match="image-to-image"):
         export_onnx(Small(nn.Flatten()), tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("teacher", ["{", "[1]", '"x"', "null", "StyleGAN"])
+def test_what_a_file_says_of_its_teacher_may_be_nonsense(teacher):
+    loaded = Loaded(toy("resnet"), "a.safetensors", "0" * 64, "artifact", metadata={"teacher": teacher})
+    assert origin(loaded) == {"source": "a.safetensors", "sha256": "0" * 64}

@@ -79,6 +79,13 @@ def test_a_state_judges_on_as_the_health_that_it_was_taken_from():
     assert restored.found == health.found and health.found["loss"]["first"] == 2.0
 
 
+@pytest.mark.parametrize("total", [10**400, "x", None, [1]], ids=["beyond floats", "text", "null", "list"])
+def test_a_state_that_cannot_be_is_begun_anew(total):
+    health = Health(False, lambda event: None)
+    health.state = {"found": {}, "first": {"student": {"ssim": [total, 1]}}}
+    assert health.state == {"found": {}, "first": {}}
+
+
 def test_a_ruined_student_is_told_once_and_is_in_the_result_and_the_run_folder(inputs, tmp_path):
     events = []
     result = run(inputs, tmp_path / "run", RUINED, on_event=events.append)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from teach_toys import toy_pairs
 from torch import nn
 from torch.utils.data import Dataset
 from toys import TOY, toy_images, toy_teacher, toy_teacher_file
@@ -121,11 +122,16 @@ def test_a_module_teaches_and_its_run_is_resumed_with_it_alone(data, tmp_path, c
     with pytest.raises(InputError, match="not the teacher that"):
         vemcompress.distill(resume=out, teacher=Net(3), steps=4, device="cpu")
     del net
-    with pytest.raises(InputError, match=r"given from Python as an nn\.Module; give it again"):
+    with pytest.raises(InputError, match=r"given from Python as an nn\.Module; give it there again"):
         vemcompress.distill(resume=out, steps=4, device="cpu")
     code, _, err = call("distill", "--resume", out, "--steps", 4)
     assert code == 4
     assert "given from Python" in err
+    code, metrics, err = call(
+        "eval", out, "--data", toy_pairs(tmp_path / "pairs", 2), "--set=data.kind=paired", "--json"
+    )
+    assert (code, "metrics that need it are left out" in err) == (0, True)
+    assert "ssim_target" in json.loads(metrics)["metrics"]
 
 
 def test_our_own_network_as_a_module_keeps_its_taps(data, tmp_path):
@@ -205,17 +211,17 @@ def test_a_list_of_files_is_data(tmp_path, data):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (42, "data: is a int; give a folder"),
-        ({"a": 1}, "data: is a dict"),
-        (b"images", "data: is a bytes"),
+        (42, "data: is of type int; give a folder"),
+        ({"a": 1}, "data: is of type dict"),
+        (b"images", "data: is of type bytes"),
         (iter([1]), "give a folder"),
         (["a.png", PICTURES[0]], "both paths and images"),
-        ([1, 2], r"data\[0\]: is a int"),
+        ([1, 2], r"data\[0\]: is of type int"),
         ([None], r"data\[0\]"),
-        ([PICTURES[0].astype(np.float32)], r"data\[0\]: is a ndarray float32 of 40x36x3; give"),
+        ([PICTURES[0].astype(np.float32)], r"data\[0\]: is of type ndarray float32 of 40x36x3; give"),
         ([PICTURES[0], torch.full((3, 8, 8), 3.0)], r"data\[1\]: has values outside"),
         ([torch.full((3, 8, 8), float("nan"))], r"data\[0\]: has values outside"),
-        ([torch.zeros(5, 8, 8)], r"data\[0\]: is a Tensor torch.float32 of 5x8x8"),
+        ([torch.zeros(5, 8, 8)], r"data\[0\]: is of type Tensor torch.float32 of 5x8x8"),
         (PICTURES[:0], "has no image"),
     ],
 )
@@ -258,7 +264,7 @@ def test_images_that_may_be_from_0_to_1_are_warned_of(tmp_path):
 
 @pytest.mark.parametrize("given", [{"out": 42}, {"resume": 42}, {"recipe": {"train": {}}}])
 def test_a_path_of_a_wrong_type_is_refused(given):
-    with pytest.raises(UsageError, match=f"{next(iter(given))}: is a .*; give a name or a path"):
+    with pytest.raises(UsageError, match=f"{next(iter(given))}: is of type .*; give a name or a path"):
         vemcompress.distill("t.safetensors", data="d", **given)
 
 
@@ -270,6 +276,6 @@ def test_a_module_without_data_is_refused(data, tmp_path):
 @pytest.mark.parametrize("teacher", [42, {"a": 1}, ["a.pth"], Net])
 def test_a_teacher_of_a_wrong_type_is_refused(teacher, data, tmp_path):
     with pytest.raises(
-        UsageError, match=r"teacher: is a .*; give a file, a run folder, hf://user/repo or an nn.Module"
+        UsageError, match=r"teacher: is of type .*; give a file, a run folder, hf://user/repo or an nn.Module"
     ):
         vemcompress.distill(teacher, data=data, out=tmp_path / "run")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from toys import TOY, toy_images, toy_teacher_file
 
-from vemcompress.console.words import printable
 from vemcompress.system import names
+from vemcompress.system.names import printable
 
 LATIN = os.fsdecode(b"caf\xe9")
 SET = [word for setting in TOY if setting != "train.steps=6" for word in ("--set", setting)]
@@ -53,7 +53,13 @@ def test_errors_escape_what_steers_a_terminal(call, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("plain é.jpg", "plain é.jpg"), ("a\x1b]0;x\x07", r"a\x1b]0;x\x07"), ("a\nb", r"a\nb"), (LATIN, r"caf\xe9")],
+    [
+        ("plain é.jpg", "plain é.jpg"),
+        ("a\x1b]0;x\x07", r"a\x1b]0;x\x07"),
+        ("a\nb", r"a\nb"),
+        (LATIN, r"caf\xe9"),
+        ("\ud800", r"\ud800"),
+    ],
 )
 def test_names_are_printed_on_one_line(name, said):
     assert printable(name) == said

@@ -7,7 +7,8 @@ import torch
 from vemcompress.commands.quickstart import TEACHER, teacher
 from vemcompress.commands.quickstart.scenes import draw_pair, write_images
 from vemcompress.commands.quickstart.shapes import Light, Shape, gradient, rasterise
-from vemcompress.data.images import list_images, read_image
+from vemcompress.data.images import read_image
+from vemcompress.data.listing import list_images
 from vemcompress.networks.generators.resnet import ResNetConfig
 from vemcompress.weights.loading import load_generator
 

@@ -264,7 +264,7 @@ def test_a_list_of_runs_that_says_nonsense_is_one_sentence(text, tmp_path):
 
 
 def test_leftovers_of_kills_are_swept_by_the_next_holder_and_nothing_else(run):
-    ours = [".0123456789abcdef.tmp", "best/.0123456789abcdef.tmp", "samples/.teacher.png.12-34.tmp"]
+    ours = [".0123456789abcdef.tmp", "best/.0123456789abcdef.tmp", "samples/.0123456789abcdef.tmp"]
     others = [".0123.tmp", "mine.tmp", "checkpoints/step-000002.bak", "checkpoints/step-foo"]
     for name in (*ours, *others):
         (run / name).write_text("x")
@@ -366,6 +366,14 @@ def test_a_run_folder_that_is_deleted_while_it_trains_ends_the_run(settings, inp
     with pytest.raises(OutputError, match="removed or replaced while the run was at work"):
         distill(inputs[0], data=inputs[1], out=tmp_path / "run", overrides=overrides, device="cpu", on_event=delete)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_write_that_fails_since_the_run_folder_is_gone_says_so(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.create()
+    with pytest.raises(OutputError, match="run: was removed or replaced"), run.locked():
+        shutil.rmtree(run.path)
+        run.write_json(run.environment, {})
 
 
 def test_a_log_that_is_removed_under_a_run_is_told(tmp_path):

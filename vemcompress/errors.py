@@ -1,7 +1,7 @@
 """Every failure that a user can cause, each with the exit code that scripts rely on.
 
 A message is one sentence that says what happened, where, and what to do. Anything else that escapes is a bug and
-leaves with exit code 1.
+leaves with exit code 1. `first_line` and `summary` quote the errors of other code.
 """
 
 
@@ -68,3 +68,15 @@ class Interrupted(VemError):
 
 class RankLost(VemError):
     """One of several processes has stopped, and the others cannot go on (1)."""
+
+
+def first_line(error: object) -> str:
+    """The first line of what other code says, short enough for a sentence; its class where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)[:200]
+
+
+def summary(error: BaseException) -> str:
+    """The class of an error of other code, and its first line, if it says anything."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"

@@ -40,7 +40,7 @@ class Needs:
         """Raises RecipeError."""
         kind, what = facts.teacher.takes.kind, None
         if self.teacher == "frozen" and facts.learns:
-            what = "learns from a frozen teacher; leave [gan] away"
+            what = "learns from a frozen teacher; leave out [gan]"
         elif self.teacher == "online" and not facts.learns:
             what = "needs a teacher that learns; add a [gan]"
         elif kind not in self.takes:

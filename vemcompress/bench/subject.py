@@ -75,7 +75,7 @@ def subject(
     elif stage is not None:
         raise UsageError(f"recipe {plan.name}: has no stages; leave --stage away.")
     if plan.train.teacher_cache:
-        raise UsageError("bench-step measures the teacher at work; leave train.teacher_cache away.")
+        raise UsageError("bench-step measures the teacher at work; leave out train.teacher_cache.")
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
     plan = opening.located(plan, teacher, data or ()) if teacher is not None else _with_data(plan, data)

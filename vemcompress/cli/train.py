@@ -60,16 +60,16 @@ def distill(
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and out is not None:
-        raise UsageError("--resume goes on in its own folder; leave --out away.")
+        raise UsageError("--resume goes on in its own folder; leave out --out.")
     if resume is not None and recipe != "omgd":
-        raise UsageError("--resume takes the recipe from the run; leave --recipe away.")
+        raise UsageError("--resume takes the recipe from the run; leave out --recipe.")
     if student_class and not student and resume is None and not recipe.endswith(".toml"):
         raise UsageError("--student-class needs --student, the file with its weights.")
     given["student.target_macs"] = None if target_macs is None else options.macs_of(target_macs)
     overrides = options.overrides(given, set_)
     numbers = None if seeds is None else _seeds(seeds)
     if until is not None and numbers is not None:
-        raise UsageError("--seeds makes all stages of each seed; leave --until away.")
+        raise UsageError("--seeds makes all stages of each seed; leave out --until.")
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.distill import distill as run
@@ -122,7 +122,7 @@ def teach(
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
     if resume is not None and (out or recipe != "pix2pix"):
-        raise UsageError("--resume takes recipe and folder from the run; leave --recipe and --out away.")
+        raise UsageError("--resume takes recipe and folder from the run; leave out --recipe and --out.")
     overrides = options.overrides(given, set_)
     console = options.open_console()
     with console.talking() as on_event:

@@ -234,7 +234,7 @@ def _skipped(plan: Recipe, loaded: Loaded | None) -> dict[str, str]:
         if network is not None and network.family != loaded.generator.family:
             raise RecipeError(
                 f"recipe {plan.name}: stage {stage.name} gives a {network.family}, and {loaded.source} is a "
-                f"{loaded.generator.family}; give one of that family, or leave --teacher away so that it is taught."
+                f"{loaded.generator.family}; give one of that family, or leave out --teacher so that it is taught."
             )
         brought["teach"] = "the teacher is given"
     if getattr(plan.student, "source", None):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vemcompress import recipe
+from vemcompress.commands.facts import tell_images
 from vemcompress.commands.given_images import Data, for_now
 from vemcompress.commands.opening import teacher_gone
 from vemcompress.data.folders import FLAT
@@ -111,7 +112,7 @@ def _opened(
         best = load(found.best.path, class_path=own, widths=widths).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
     images = test_set(settings, split or "test", on_event)
-    on_event({"event": "data", "images": len(images.paths), "used": list(images.found.used)})
+    tell_images(images, on_event)
     if not data and FLAT in images.found.used:
         message = "these are the images that the run was trained on; give test images with --data."
         on_event({"event": "warning", "message": message})

@@ -69,6 +69,15 @@ def read(command: str, given: Given, adapt: Callable[[Recipe], Recipe] = lambda 
     return replace(gather(command, plan, given.on_event), run=run or opening.new_run(given.out))
 
 
+def tell_images(images: ImageSet, on_event: Event) -> dict[Path, str]:
+    """Tell how many images there are, without the files that are none, which are named first and returned with why."""
+    for path, reason in (unreadable := images.unreadable()).items():
+        on_event({"event": "skipped", "path": str(path), "reason": reason})
+    tell_notes(on_event)
+    on_event({"event": "data", "images": images.readable(unreadable), "used": list(images.found.used)})
+    return unreadable
+
+
 def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = None) -> Facts:
     """The facts of a recipe whose teacher and data are told, and the recipe resolved by them; without a folder yet.
 
@@ -81,10 +90,7 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
         begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
         begin.tell(on_event)
     images = training_set(plan.data, second_domain=wanted, on_event=on_event)
-    for path, reason in (unreadable := images.unreadable()).items():
-        on_event({"event": "skipped", "path": str(path), "reason": reason})
-    tell_notes(on_event)
-    on_event({"event": "data", "images": images.readable(unreadable), "used": list(images.found.used)})
+    unreadable = tell_images(images, on_event)
     learn_on, held_out = images.split_off()
     channels, count = images.channels(), learn_on.count
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
@@ -102,10 +108,10 @@ def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> G
     """The GAN of `plan.gan` with its teachers and discriminators; the first teacher is `given`, or new from
     `teacher.network` with the `channels` of the data. Raises RecipeError and InputError."""
     if given is not None and given.generator.config is None:
-        raise RecipeError(f"recipe {plan.name}: a teacher of your own class cannot learn here; leave [gan] away.")
+        raise RecipeError(f"recipe {plan.name}: a teacher of your own class cannot learn here; leave out [gan].")
     if given is not None and given.norm == "batch":
         raise RecipeError(
-            f"recipe {plan.name}: teacher.norm = 'batch' is of frozen teachers; leave it away, or leave [gan] away."
+            f"recipe {plan.name}: teacher.norm = 'batch' is of frozen teachers; leave it out, or leave out [gan]."
         )
     first = given.generator if given else teacher_network(plan, channels)
     start = Start(plan.name, plan.teacher.start, {"deep": plan.teacher.deep})

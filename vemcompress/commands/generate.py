@@ -3,17 +3,19 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from vemcompress.data.images import EXTENSIONS, ImageError, list_images, read_image, save_png, tell_notes
+from vemcompress.data.images import EXTENSIONS, ImageError, read_image, save_png, tell_notes
+from vemcompress.data.listing import list_images
 from vemcompress.errors import InputError, MemoryExhausted, OutputError, UsageError
-from vemcompress.export.room import Room
+from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.session import open_onnx
+from vemcompress.system.events import Event, silent
 from vemcompress.weights.trust import named
 
 
@@ -48,7 +50,7 @@ def generate(
     teacher_key: str | None = None,
     widths: str | None = None,
     recursive: bool = False,
-    on_event: Callable[[dict], None] | None = None,
+    on_event: Event = silent,
 ) -> GenerateResult:
     """Run a photo, or every photo of a folder, through a model, and write PNG files of the photos' sizes.
 
@@ -63,7 +65,6 @@ def generate(
     Raises InputError (4: model or photos unreadable, none left), UsageError (2), OutputError (9), MemoryExhausted (6: a
     photo that memory cannot hold is not begun).
     """
-    tell = on_event or (lambda event: None)
     _check_numbers(batch, size)
     if str(model_path).lower().endswith(".onnx"):
         model = open_onnx(model_path, device=device)
@@ -73,23 +74,23 @@ def generate(
         labels = _labels_of(Path(model_path))
         with named(teacher_class):
             about = {"class_path": teacher_class, "key": teacher_key, "widths": widths}
-            model = open_torch(model_path, device=device, labels=labels, **about, on_event=tell)
-    plan = _plan(Path(input), Path(output), recursive, tell)
+            model = open_torch(model_path, device=device, labels=labels, **about, on_event=on_event)
+    plan = _plan(Path(input), Path(output), recursive, on_event)
     result = GenerateResult(assumed=model.assumed)
     if model.assumed:
-        tell({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
+        on_event({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
     try:
-        room = _room_in(model, device)
-        for group in _groups(_photos(plan, size, model, room, result, tell), batch):
-            tell_notes(tell)
-            room.check(str(input), *group[0][1].shape[:2], len(group), "use a smaller --batch, or --size")
+        limit = _memory_limit(model, device)
+        for group in _groups(_photos(plan, size, model, limit, result, on_event), batch):
+            tell_notes(on_event)
+            limit.check(str(input), *group[0][1].shape[:2], len(group), "use a smaller --batch, or --size")
             start = time.perf_counter()
             pictures = _apply(model, np.stack([photo for _, photo in group]))
             result.seconds += time.perf_counter() - start
             for (target, _), picture in zip(group, pictures, strict=True):
                 save_png(target, picture[:, :, 0] if picture.shape[2] == 1 else picture)
                 result.written.append(target)
-                tell({"event": "generated", "done": len(result.written), "total": len(plan), "path": str(target)})
+                on_event({"event": "generated", "done": len(result.written), "total": len(plan), "path": str(target)})
     except MemoryError as error:
         raise MemoryExhausted(
             f"{input}: not enough memory for these photos; use a smaller --size or --batch."
@@ -116,7 +117,9 @@ def _labels_of(run: Path):
 Named = tuple[Path, np.ndarray]
 
 
-def _photos(plan: list[tuple[Path, Path]], size, model, room: Room, result: GenerateResult, tell) -> Iterator[Named]:
+def _photos(
+    plan: list[tuple[Path, Path]], size, model, limit: MemoryLimit, result: GenerateResult, tell
+) -> Iterator[Named]:
     """Each readable photo, resized, in the model's colours, with its target; the others are put down as skipped."""
     labels = getattr(model, "labels", None)
     for source, target in plan:
@@ -126,18 +129,18 @@ def _photos(plan: list[tuple[Path, Path]], size, model, room: Room, result: Gene
             result.skipped[source] = error.reason
             tell({"event": "skipped", "path": str(source), "reason": error.reason})
             continue
-        room.check(str(source), *_target(photo.shape[:2], size))
+        limit.check(str(source), *_target(photo.shape[:2], size))
         if labels is None:
             yield target, _colours(_resized(photo, size), model.channels)
         else:
             yield target, _resized(photo, size, Image.Resampling.NEAREST)[:, :, None]
 
 
-def _room_in(model, device: str) -> Room:
+def _memory_limit(model, device: str) -> MemoryLimit:
     def run(side: int) -> None:
         model(np.zeros((1, side, side, model.channels), np.uint8))
 
-    return Room(run, on_cpu=device.startswith("cpu") and model.fixed_size is None)
+    return MemoryLimit(run, on_cpu=device.startswith("cpu") and model.fixed_size is None)
 
 
 def _groups(photos: Iterator[Named], batch: int) -> Iterator[list[Named]]:

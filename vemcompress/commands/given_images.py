@@ -18,12 +18,11 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import opening
 from vemcompress.commands.opening import Given
 from vemcompress.data.images import save_png, to_rgb
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError, UsageError, summary
 from vemcompress.recipe import Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
 from vemcompress.system.events import Event
-from vemcompress.weights.traced import first_line
 
 Data = str | os.PathLike | Sequence[Any] | Dataset | None
 
@@ -43,7 +42,7 @@ def kept(given: Given) -> Iterator[Given]:
         yield given
         return
     if given.resume is not None:
-        raise UsageError(f"{given.resume}: has its images; leave data away to resume, or give a folder of images.")
+        raise UsageError(f"{given.resume}: has its images; leave out data to resume, or give a folder of images.")
     folder = distributed.together(lambda: _new_folder(given))
     made = [path for path in (folder, folder.parent) if not path.exists()]
     try:
@@ -79,7 +78,7 @@ def are_paths(data: Data) -> bool:
             raise UsageError("data: has both paths and images; give one or the other.")
         return all(found)
     if isinstance(data, bytes | Mapping) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        raise UsageError(f"data: is a {type(data).__name__}; give {ACCEPTED}.")
+        raise UsageError(f"data: is of type {type(data).__name__}; give {ACCEPTED}.")
     return False
 
 
@@ -94,7 +93,7 @@ def write(images: Any, folder: Path, on_event: Event) -> None:
         try:
             image = images[index]
         except Exception as error:  # the user's own code may raise anything
-            raise InputError(f"data[{index}]: failed with {type(error).__name__}: {first_line(error)}") from error
+            raise InputError(f"data[{index}]: failed with {summary(error)}") from error
         image = _image_of(image)
         if isinstance(image, torch.Tensor) and image.is_floating_point():
             floats, least = floats + 1, min(least, image.min().item() if image.numel() else 0.0)
@@ -129,7 +128,7 @@ def _picture(image: Any, index: int) -> np.ndarray:
         if found.ndim == 2:
             return found
     shape = f" {image.dtype} of {'x'.join(map(str, image.shape))}" if hasattr(image, "shape") else ""
-    raise UsageError(f"data[{index}]: is a {type(image).__name__}{shape}; give {ACCEPTED}.")
+    raise UsageError(f"data[{index}]: is of type {type(image).__name__}{shape}; give {ACCEPTED}.")
 
 
 def _new_folder(given: Given) -> Path:

@@ -30,7 +30,7 @@ from vemcompress.runs.log import damage, last
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, Once
-from vemcompress.system.files import is_count, read_json
+from vemcompress.system.files import MALFORMED, is_count, read_json
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
 from vemcompress.weights.folder import Made
@@ -49,7 +49,7 @@ class Reported:
 @dataclass(frozen=True, kw_only=True)
 class RunResult(Reported):
     """What is told of every run that trained. `seconds_per_step`, without saving, is None where no step was needed;
-    losses are those logged last.
+    losses are those logged last, and `main` names those whose sum is the student's (or the taught teacher's) loss.
 
     `best` is what best/best.json says of the best checkpoint, None where none was picked; a finished run then has a
     `quality`, {"on", "images", "metrics"}, of a few images, which are "held_out" or "training" ones. `diverged` says
@@ -63,6 +63,7 @@ class RunResult(Reported):
     losses: dict[str, float]
     seconds_per_step: float | None
     skipped_images: int
+    main: Sequence[str] = ()
     best: dict | None = None
     quality: dict | None = None
     diverged: dict[str, dict] = field(default_factory=dict)
@@ -166,6 +167,7 @@ def _outcome(trainer: Trainer, on_event: Event) -> dict:
         "run": str(trainer.run.path),
         "steps": trainer.step,
         "losses": trainer.losses,
+        "main": trainer.main,
         "seconds_per_step": trainer.seconds_per_step,
         "skipped_images": len(_union_of_skipped(trainer.stream.skipped, Once.of(on_event))),
         "best": trainer.best.state,
@@ -195,7 +197,7 @@ def known(
         }
         done = plan.train.steps and steps >= plan.train.steps and not (plan.train.strict and diverged)
         return result(told, made) if done else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (OSError, *MALFORMED):
         return None  # resuming it says what is wrong, or writes them anew
 
 

@@ -22,12 +22,12 @@ from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import read_json, sha256_file
+from vemcompress.system.files import MALFORMED, read_json, sha256_file
 from vemcompress.training.pace import Limit
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, weights_of
-from vemcompress.weights.modules import PREFIX, is_module
+from vemcompress.weights.modules import PREFIX, is_module, missing
 from vemcompress.weights.trust import named
 
 # What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
@@ -62,7 +62,7 @@ class Given:
         for name in ("out", "resume", "recipe"):
             value = getattr(self, name)
             if not (value is None or isinstance(value, str | os.PathLike | Recipe)):
-                raise UsageError(f"{name}: is a {type(value).__name__}; give a name or a path.")
+                raise UsageError(f"{name}: is of type {type(value).__name__}; give a name or a path.")
 
     @property
     def where(self) -> torch.device:
@@ -222,7 +222,9 @@ def new_run(out: str | Path | None) -> RunFolder:
 def teacher_gone(plan: Recipe) -> str | None:
     """That the run's teacher is not where it was, as a sentence; None where it is there."""
     source = plan.teacher.source
-    if source is None or is_hub(source) or is_module(source) or Path(names.found(source)).exists():
+    if source is not None and is_module(source):
+        return missing(source)
+    if source is None or is_hub(source) or Path(names.found(source)).exists():
         return None
     return f"{source}: the run's teacher is gone; give it with --teacher"
 
@@ -230,7 +232,7 @@ def teacher_gone(plan: Recipe) -> str | None:
 def check_teacher_there(plan: Recipe) -> None:
     """Raises InputError where a run's teacher has been moved or removed."""
     if told := teacher_gone(plan):
-        raise InputError(f"{told}, which must be the same file.")
+        raise InputError(f"{told}, which must be the same {'module' if is_module(plan.teacher.source) else 'file'}.")
 
 
 def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = silent) -> None:
@@ -239,7 +241,7 @@ def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = 
         before = str(read_json(run.environment)["teacher"].get("sha256", ""))
     except FileNotFoundError:
         return  # the run was stopped before it had written its environment
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *MALFORMED) as error:
         told = f"{run.environment}: cannot be understood ({error!s:.80}), and is written anew."
         on_event({"event": "warning", "message": told})
         return
@@ -255,7 +257,7 @@ def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) 
     try:
         before = read_json(run.environment)["teacher"]
         known = before["sha256"] if before["source"] == source else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         return  # its own resume says what is wrong with it
     if known is not None and (found := sha256_file(weights_of(Path(teacher)))) != known:
         raise _another_teacher(teacher, run, found, str(known))
@@ -294,6 +296,6 @@ def _check_same_run(before: Recipe, after: Recipe) -> None:
             changed = [table] if new[table] != old[table] else []
         if changed:
             raise UsageError(
-                f"{changed[0]} cannot change within a run; leave it away to resume, or start a new run with "
+                f"{changed[0]} cannot change within a run; leave it out to resume, or start a new run with "
                 "--recipe RUN/recipe.toml."
             )

@@ -19,7 +19,7 @@ from vemcompress.pruning.budget import prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import check_target, is_count, output_error, read_json, write_atomically
+from vemcompress.system.files import MALFORMED, check_target, is_count, make_folder, read_json, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
@@ -126,10 +126,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
         width=settings.width,
         seed=None if settings.keep_weights else plan.train.seed,
     )
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(run.path, error) from error
+    make_folder(run.path)
     with run.locked():
         run.write_recipe(plan.toml())
         write_atomically(run.student, content)
@@ -146,7 +143,7 @@ def prune_again(run: RunFolder, overrides: Sequence[str] = ()) -> PruneResult:
     before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
     found = known(run)
     if found is not None and plan != before:
-        raise UsageError(f"{run.path}: has been pruned; leave --set away, or prune anew in another folder.")
+        raise UsageError(f"{run.path}: has been pruned; leave out --set, or prune anew in another folder.")
     return found or prune_run(plan, run)
 
 
@@ -161,7 +158,7 @@ def known(run: RunFolder) -> PruneResult | None:
         if not all(map(is_count, numbers)):
             raise TypeError("counts that are no numbers")
         return PruneResult(**found | {"out": str(run.student)}, widths=widths) if run.student.is_file() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *MALFORMED):
         return None
 
 

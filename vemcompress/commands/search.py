@@ -355,10 +355,12 @@ def _write(facts: Facts, search: Search, result: SearchResult, examples: list[Te
     recalibrate(best, examples)
     best.cpu()
 
-    def point(entries: Entries) -> tuple[float, float]:
-        return search.macs(entries) / 1e9, search.fitness[entries]
+    unit, scale = ("billions", 1e9) if search.target >= 5e8 else ("millions", 1e6)
 
-    axes = f"billions of MACs ({result.convention}, {result.size} px)", result.metric
+    def point(entries: Entries) -> tuple[float, float]:
+        return search.macs(entries) / scale, search.fitness[entries]
+
+    axes = f"{unit} of MACs ({result.convention}, {result.size} px)", result.metric
     plot = scatter([*map(point, search.fitness)], [*map(point, search.front())], axes, point(search.best()))
     save_png(run.path / "candidates.png", plot)
     how = {"widths": result.widths, "supernet": facts.student.sha256, result.metric: result.fitness}

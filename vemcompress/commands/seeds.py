@@ -92,9 +92,9 @@ def distill_seeds(
     overrides = as_overrides(overrides, keys, DistillKeys)
     given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
     if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
-        raise UsageError("train.seed is each run's own among several seeds; leave --seed and --set train.seed away.")
+        raise UsageError("train.seed is each run's own among several seeds; leave out --seed and --set train.seed.")
     if resume is not None and seeds is not None:
-        raise UsageError("--resume takes the seeds from its folder; leave --seeds away.")
+        raise UsageError("--resume takes the seeds from its folder; leave out --seeds.")
     with given.shared() as given, kept(given) as given:
         folder, first = distributed.together(
             lambda: _old(resume, overrides, teacher) if resume is not None else _new(seeds, out, recipe, overrides)

@@ -4,10 +4,10 @@ import sys
 
 from vemcompress.console.scores import Scores
 from vemcompress.console.talk import Talk
-from vemcompress.console.words import printable
 from vemcompress.errors import RankLost, VemError
 from vemcompress.system import launch
 from vemcompress.system.memory import is_exhausted
+from vemcompress.system.names import printable
 
 
 class Console(Talk, Scores):

@@ -11,9 +11,10 @@ from rich.text import Text
 from vemcompress.console.words import (
     add_on,
     giga,
+    losses,
     millions,
     plain,
-    printable,
+    plural,
     short,
     steps_of,
     stopped,
@@ -21,6 +22,7 @@ from vemcompress.console.words import (
     which_images,
 )
 from vemcompress.system import launch, names
+from vemcompress.system.names import printable
 
 
 class Results:
@@ -75,7 +77,7 @@ class Results:
         if values["information_share"] is not None:
             shown["add-on"] = add_on(values["information_share"])
         if values["skipped_images"]:
-            shown["skipped"] = f"{values['skipped_images']} unreadable images"
+            shown["skipped"] = plural(values["skipped_images"], "unreadable image")
         self.table(shown)
 
     def piped(self, values: dict) -> None:
@@ -140,7 +142,7 @@ class Results:
 
     def generated(self, values: dict) -> None:
         count, seconds = len(values["written"]), values["seconds"]
-        self.show(f"{count} pictures, {seconds / max(1, count):.3f} s of the network each")
+        self.show(f"{plural(count, 'picture')}, {seconds / max(1, count):.3f} s of the network each")
 
     def benched(self, values: dict) -> None:
         rows = [
@@ -177,7 +179,7 @@ class Results:
 
     def inspected(self, values: dict) -> None:
         macs = {name: short(count) for name, count in values["macs"].items()}
-        self.table(values | {"macs": macs})
+        self.table({name: value for name, value in (values | {"macs": macs}).items() if value not in (None, [])})
 
     def toured(self, values: dict) -> None:
         rows = [
@@ -204,7 +206,8 @@ def _training(values: dict, command: str) -> dict:
     """The lines that all training runs have."""
     rate = values["seconds_per_step"]
     lines = {"steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""), **_quality(values)}
-    lines |= {"losses": "  ".join(f"{k} {v:.3g}" for k, v in values["losses"].items()) or "-"}
+    if values["main"]:
+        lines["last step"] = "  ".join(losses(values["losses"], values["main"]))
     lines |= {f"diverged ({kind})": found["message"] for kind, found in values["diverged"].items()}
     return lines | ({"stopped": stopped(values, command)} if values["stopped"] else {})
 

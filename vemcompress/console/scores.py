@@ -7,6 +7,7 @@ from rich.table import Table
 
 from vemcompress.console import words
 from vemcompress.console.results import Results, figures
+from vemcompress.system.names import printable
 
 
 class Scores(Results):
@@ -30,7 +31,7 @@ class Scores(Results):
         if best is not None:
             each = [run.get("best") and run["best"]["value"] for run in runs.values()]
             rows.append((f"best {best['metric']}, {words.which_images(best['on'])}", best["value"], each))
-        titles = ("loss of the last step", "mean ± std (n)", *(f"seed {seed}" for seed in runs))
+        titles = ("logged at the last step", "mean ± std (n)", *(f"seed {seed}" for seed in runs))
         lines = [(name, words.spread(found, "{:.4g}".format), *map(words.plain, each)) for name, found, each in rows]
         if lines:
             self.show(figures(titles, lines, "fold"))
@@ -40,7 +41,9 @@ class Scores(Results):
             fewer = words.times_fewer(teacher / count)
             self.show(f"{len(students)} students of {words.millions(count)} parameters, {fewer} than the teacher")
         for run in students:
-            skipped = f", {run['skipped_images']} unreadable images skipped" if run["skipped_images"] else ""
+            skipped = (
+                f", {words.plural(run['skipped_images'], 'unreadable image')} skipped" if run["skipped_images"] else ""
+            )
             self.show(f"{run['student']}, {words.steps_of(run)} steps{skipped}")
             for found in run["diverged"].values():
                 self.show(f"diverged  {found['message']}")
@@ -77,11 +80,14 @@ class Scores(Results):
     def _protocols(self, one: dict) -> None:
         """How many images, how each figure was made, and why others are missing."""
         real = f", {one['real_images']} real" if one["real_images"] else ""
-        self.show(f"{one['images']} images{real} at {one['size']} px; features: {one['features']}")
+        self.show(f"{words.plural(one['images'], 'image')}{real} at {one['size']} px; features: {one['features']}")
         for name in one["metrics"]:
             self.show(f"{name}: {one['protocol'].get(name, '')}")
+        missing = dict[str, list[str]]()
         for name, reason in one["skipped"].items():
-            self.err.print(words.printable(f"left out  {name}: {reason}"), markup=False)
+            missing.setdefault(reason, []).append(name)
+        for reason, of in missing.items():  # not broken into lines, for a reason may hold an address
+            self.err.print(printable(f"left out  {', '.join(of)}: {reason}"), markup=False, soft_wrap=True)
 
     def recipe(self, values: dict, toml: str) -> None:
         """TOML; of a row of the paper then its figures beside ours, as comments, so that all of it stays TOML."""
@@ -108,7 +114,7 @@ class Scores(Results):
             *([] if all(ours["agrees"].values()) else ["* differs from ours"]),
             *([f"note: {paper['note']}"] if "note" in paper else []),
         ]
-        print("", *(words.printable(f"# {line}".rstrip()) for line in "\n".join(lines).splitlines()), sep="\n")
+        print("", *(printable(f"# {line}".rstrip()) for line in "\n".join(lines).splitlines()), sep="\n")
 
 
 def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[str]:

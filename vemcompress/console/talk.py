@@ -12,12 +12,12 @@ from vemcompress.console.words import (
     macs,
     millions,
     plural,
-    printable,
     short,
     size,
     times_fewer,
     which_images,
 )
+from vemcompress.system.names import printable
 
 EXPORT = {
     "trace": "exporting the graph, which takes up to a minute",
@@ -96,8 +96,8 @@ class Talk:
         aside = f" ({event['held_out']} more held out)" if event["held_out"] else ""
         devices = f"{event['ranks']} x {event['device']}" if event["ranks"] > 1 else event["device"]
         self.note(
-            f"data      {event['images']} images{aside} at {event['size']} px, batch {event['batch']}, "
-            f"{event['steps']} steps on {devices} in {event['precision']}"
+            f"data      {plural(event['images'], 'image')}{aside} at {event['size']} px, batch {event['batch']}, "
+            f"{plural(event['steps'], 'step')} on {devices} in {event['precision']}"
         )
         if event["device"] == "cuda" and event["precision"] == "fp32":
             self.note(
@@ -105,7 +105,7 @@ class Talk:
             )
         self.note(f"picture   {event['picture']} ({shown})")
         if event["step"] >= event["steps"]:
-            self.note(f"nothing to do: this run has done {event['step']} steps; ask for more with --steps.")
+            self.note(f"nothing to do: this run has done {plural(event['step'], 'step')}; ask for more with --steps.")
         elif event["continued"]:
             self.note(f"resuming after step {event['step']}")
 
@@ -191,7 +191,7 @@ class Talk:
         self.note(f"assumed   {event['model']}: {event['assumed']}")
 
     def _on_data(self, event: dict) -> None:
-        self.note(f"data      {event['images']} images ({', '.join(event['used'])})")
+        self.note(f"data      {plural(event['images'], 'image')} ({', '.join(event['used'])})")
 
     def _on_eval(self, event: dict) -> None:
         if event["stage"] == "unreadable":

@@ -1,14 +1,6 @@
-"""Numbers, sizes, times, scores and foreign names as text."""
+"""Numbers, sizes, times and scores as text."""
 
 from collections.abc import Callable
-
-from vemcompress.system.names import shown
-
-
-def printable(text: str) -> str:
-    r"""On one line, without what would steer a terminal: control characters as \x1b or \n, bytes that are not UTF-8 as
-    \xe9."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown(text))
 
 
 def plain(value) -> str:

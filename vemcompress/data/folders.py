@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from vemcompress.data.images import ImageError, list_images, open_image
+from vemcompress.data.images import ImageError, open_image
+from vemcompress.data.listing import list_images
 from vemcompress.errors import InputError
+from vemcompress.system import names
 from vemcompress.system.events import Event
-from vemcompress.system.names import found as named
 
 FLAT, FILE = "flat folder", "file"
 _SPLIT = re.compile(r"(train|val|valid|test)[A-Z]?")
@@ -55,7 +56,7 @@ def find_images(
     if not roots:
         raise InputError("no data: name at least one folder of images.")
     try:
-        parts = [_in_singles(Path(named(root)), (split, *others), listed) for root in roots]
+        parts = [_in_singles(Path(names.found(root)), (split, *others), listed) for root in roots]
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions.") from error
     paths = dict.fromkeys(path for found, _ in parts for path in found)

@@ -4,24 +4,20 @@ No torch here, so that a device which only runs ONNX can use it.
 """
 
 import contextlib
-import errno
 import io
 import os
-import re
-import threading
 import warnings
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vemcompress.data.unfinished import finished
-from vemcompress.errors import InputError, OutputError
+from vemcompress.errors import InputError, first_line
 from vemcompress.system.events import Event
-from vemcompress.system.files import read_bytes
+from vemcompress.system.files import make_folder, read_bytes, write_atomically
 
 # Still pictures that Pillow decodes by itself and knows by their first bytes; nothing that starts another program.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
@@ -52,99 +48,21 @@ class ImageError(InputError):
         self.path, self.reason = Path(path), reason
 
 
-def natural_key(name: str) -> tuple:
-    """Sorts `2.jpg` before `10.jpg`, the same on every file system."""
-    parts = re.split(r"([0-9]+)", name.lower())
-    return (*((part.zfill(20), "") if part.isdecimal() else ("", part) for part in parts), ("", name))
-
-
-def list_images(folder: str | os.PathLike, *, recursive: bool = False, on_event: Event | None = None) -> list[Path]:
-    """The images of a folder by their extensions (any case), in natural order of their names, or with `recursive` of
-    their paths below it; hidden files and folders are left out.
-
-    What else is there is told as {"event": "ignored", "path", "files", "kinds", "folders", "hint"}: how many other
-    files, how many of each extension, which folders that are not looked into hold images, and what would help. Raises
-    InputError for a folder that is absent, unreadable or without images.
-    """
-    folder = Path(folder)
-    if not folder.exists():
-        raise InputError(f"{folder}: no such folder; check the path.")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: not a folder; give the folder that holds the images.")
-    try:
-        files, folders = _visible(folder, recursive)
-        found = [path for path in files if _looks_like_image(path)]
-        inner = [name for name in folders if any(map(_looks_like_image, _below(folder / name, deep=not found)))]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}); check its permissions.") from error
-    kinds = Counter(path.suffix.lower() or "no extension" for path in files)
-    kinds.subtract(path.suffix.lower() for path in found)
-    kinds = {kind: count for kind, count in kinds.most_common() if count}
-    if not found:
-        raise _no_images(folder, kinds, inner)
-    if on_event and (kinds or inner):
-        told = {"files": len(files) - len(found), "kinds": kinds, "folders": inner}
-        told["hint"] = HEIC_HINT if HEIC & kinds.keys() else ""
-        on_event({"event": "ignored", "path": str(folder), **told})
-    return sorted(found, key=lambda p: natural_key(p.relative_to(folder).as_posix()))
-
-
-def _visible(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
-    """The files that are not hidden, and the folders that were not looked into. Raises OSError."""
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=_raised):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
-        if not recursive:
-            return files, folders
-    return files, []
-
-
-def _raised(error: OSError) -> None:
-    raise error
-
-
-def _below(folder: Path, deep: bool) -> Iterator[Path]:
-    """Some of the files in a folder, of its own ones if not `deep`; of a folder that cannot be read none."""
-    for parent, folders, names in islice(os.walk(folder), 1000 if deep else 1):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names)
-
-
-def _no_images(folder: Path, kinds: dict[str, int], inner: list[str]) -> InputError:
-    if inner:
-        named = ", ".join(f"{name}/" for name in inner[:3]) + (", ..." if len(inner) > 3 else "")
-        return InputError(
-            f"{folder}: no images in this folder itself, but in {named}; name that folder, or have sub-folders read "
-            "with data.recursive = true (--set data.recursive=true; of eval, stats and generate --recursive)."
-        )
-    if not kinds:
-        known = " ".join(sorted(e[1:] for e in EXTENSIONS))
-        return InputError(f"{folder}: no images in this folder; put files ending in {known} there.")
-    seen = ", ".join(f"{kind} ({count})" for kind, count in islice(kinds.items(), 5))
-    hint = HEIC_HINT if HEIC & kinds.keys() else "convert them to PNG or JPEG"
-    return InputError(f"{folder}: no images that can be read in this folder, which has {seen}; {hint}.")
-
-
-def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
-
-
 _JPEG_BYTES = 256 << 20  # of a file that may be mended
 _noted: set[Path] = set()
 _notes: deque[Path] = deque()
 
 
 def tell_notes(on_event: Event) -> None:
-    """Tell of each file that was read though it lacked something, once in this process: {"event": "mended", "path",
-    "reason"}. Files are read in threads, and events are told by the caller's own."""
+    """Report each file that was read although its end marker was missing, once in this process: {"event": "mended",
+    "path", "reason"}. Files are read in threads; this reports from the caller's own."""
     while _notes:
         reason = "the JPEG lacks its end marker, but all pixels are there; it is used"
         on_event({"event": "mended", "path": str(_notes.popleft()), "reason": reason})
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, 0 where it is not there."""
+    """A file's size in bytes; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:
@@ -152,7 +70,7 @@ def size_of(path: Path) -> int:
 
 
 def why_unreadable(path: Path, *, whole: bool = True) -> str | None:
-    """Why this is no image, None where it is one; by its header alone if not `whole`."""
+    """Why a file cannot be read as an image; None if it can. If not `whole`, only its header is read."""
     try:
         if whole:
             read_image(path)
@@ -176,7 +94,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     except ImageError as error:
         if not isinstance(error.__cause__, OSError) or "truncated" not in error.reason:
             raise
-        with open_image(path):  # what is wrong with the file is told of the file
+        with open_image(path):  # if the file itself cannot be opened, say that
             whole = finished(read_bytes(path, _JPEG_BYTES))
         if whole is None:
             raise
@@ -197,7 +115,7 @@ def _decoded(path: str | os.PathLike, content: io.BytesIO | None = None) -> np.n
 def open_image(path: str | os.PathLike, content: io.BytesIO | None = None) -> Iterator[Image.Image]:
     """An image file, opened but not yet decoded; whatever fails inside the block leaves as ImageError.
 
-    `content` is what is read in its place. An error of ours (InputError) and MemoryError pass.
+    `content` is read in its place. InputError and MemoryError are not converted.
     """
     try:
         with Image.open(content or path, formats=FORMATS) as image:
@@ -213,18 +131,13 @@ def open_image(path: str | os.PathLike, content: io.BytesIO | None = None) -> It
     except (MemoryError, InputError):
         raise
     except Exception as error:  # decoders meet hostile bytes, and answer them with nearly every class there is
-        raise ImageError(path, _one_line(error)) from error
+        raise ImageError(path, first_line(error).rstrip(".")) from error
 
 
 def _why_unidentified(path) -> str:
     if Path(path).stat().st_size == 0:
         return "the file is empty"
     return "its content is none of " + ", ".join(FORMATS)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
-    return text or type(error).__name__
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
@@ -260,20 +173,7 @@ def to_square(image: np.ndarray, size: int) -> np.ndarray:
 
 def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write uint8, H x W x 3 or H x W, as PNG; the file appears whole or not at all. Raises OutputError."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            Image.fromarray(np.ascontiguousarray(array)).save(file, format="PNG")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        hint = "make room on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another place"
-        raise OutputError(
-            f"{path}: cannot be written ({(error.strerror or _one_line(error)).lower()}); {hint}."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # gone after success, or never there
-            partial.unlink()
+    content = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(content, format="PNG")
+    make_folder(Path(path).parent)
+    write_atomically(path, content.getbuffer())

@@ -1,6 +1,6 @@
 """Training batches of pairs, and of two unpaired domains: as `stream.py`, pure functions of (seed, step)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from vemcompress.data.prefetch import Joined
 from vemcompress.data.squares import checked_channels, first_readable, square_of, to_tensor
 from vemcompress.data.stream import ImageStream
 from vemcompress.errors import RecipeError
+from vemcompress.system.events import Event
 
 DRAW, AUGMENTATION_B = 2, 3  # beside stream.py's purposes of a random generator
 
@@ -95,7 +96,7 @@ def test_pairs(
     size: int,
     channels: tuple[int, int] | None = None,
     count: int | None = None,
-    on_event: Callable[[dict], None] | None = None,
+    on_event: Event | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The first `count` readable pairs (None: all) at size x size, neither cropped nor flipped: (input, target).
 

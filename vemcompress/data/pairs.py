@@ -18,7 +18,7 @@ from vemcompress.data.images import ImageError, read_image
 from vemcompress.data.indices import holds_numbers, spread
 from vemcompress.data.labels import Ids, LabelInput, LabelMaps, label_maps
 from vemcompress.errors import InputError, RecipeError
-from vemcompress.system.names import found as named
+from vemcompress.system import names
 
 Direction = Literal["AtoB", "BtoA"]
 Kind = Literal["auto", "paired", "labels", "unpaired"]
@@ -141,7 +141,7 @@ def find_pairs(
         raise RecipeError(f"data.direction '{direction}' does not exist; use AtoB or BtoA.")
     if kind not in get_args(Kind):
         raise RecipeError(f"data.kind '{kind}' does not exist for pairs; use {', '.join(get_args(Kind))}.")
-    given = [Path(named(r)) for r in ([roots] if isinstance(roots, str | os.PathLike) else roots)]
+    given = [Path(names.found(r)) for r in ([roots] if isinstance(roots, str | os.PathLike) else roots)]
     if not given:
         raise InputError("no data: name at least one folder of images.")
 

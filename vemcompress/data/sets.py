@@ -18,9 +18,10 @@ from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, is_one_hot, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
 from vemcompress.data.settings import DataSettings
-from vemcompress.data.stream import Event, ImageStream, test_batch
+from vemcompress.data.stream import ImageStream, test_batch
 from vemcompress.errors import UsageError
 from vemcompress.system import distributed
+from vemcompress.system.events import Event, silent
 
 HELD_OUT_SHARE, HELD_OUT_MOST, HELD_OUT_FROM = 20, 64, 80
 DECODED_BYTES, OPENED = 16 << 20, 10_000  # a set is decoded before a run if its files are that small, or else opened
@@ -78,8 +79,8 @@ class ImageSet:
         return [(path,) for path in self.found.inputs]
 
     def unreadable(self) -> dict[Path, str]:
-        """The files that are no images, and why. Large files are opened and not decoded, and of very many none is
-        looked at, for that takes minutes."""
+        """The files that are no images, with the reasons. Large files are opened but not decoded, and of over 10,000
+        files none is opened: it would take minutes."""
         files = list(dict.fromkeys(path for sample in self.samples for path in sample))
         if len(files) > OPENED:
             return {}
@@ -103,7 +104,7 @@ class ImageSet:
         channels: tuple[int, int],
         batch: int,
         seed: int,
-        on_event: Event | None = None,
+        on_event: Event = silent,
         device: torch.device | None = None,
         views: int = 0,
     ):

@@ -52,5 +52,5 @@ class DataSettings(BaseSettings):
     def _labels_alone(self):
         for key in ("classes", "void", "ids"):
             if self.kind != "labels" and getattr(self, key) is not None:
-                raise ValueError(f"{key} is of label maps; set data.kind = 'labels' or leave it away")
+                raise ValueError(f"{key} is of label maps; set data.kind = 'labels' or leave it out")
         return self

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vemcompress.data.images import ImageError, read_image, tell_notes, to_square
 from vemcompress.errors import InputError
+from vemcompress.system.events import Event
 
 Item, Read = TypeVar("Item"), TypeVar("Read")
 
@@ -51,7 +52,7 @@ def test_batch(
     size: int,
     channels: int = 3,
     count: int | None = None,
-    on_event: Callable[[dict], None] | None = None,
+    on_event: Event | None = None,
 ) -> Tensor:
     """The first `count` readable images (None: all) resized to the square, unflipped: B x channels x size x size.
 
@@ -70,7 +71,7 @@ def first_readable(
     count: int | None,
     read: Callable[[Item], Read],
     noun: str,
-    on_event: Callable[[dict], None] | None = None,
+    on_event: Event | None = None,
 ) -> list[Read]:
     """What `read` gives for the first `count` (None: all) of the items whose files can be read; others are reported.
 

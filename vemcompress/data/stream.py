@@ -6,7 +6,7 @@ The augmentation of CycleGAN and OMGD: resize to 286/256 of the size, bicubic; c
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +21,11 @@ from vemcompress.data.prefetch import Stream
 from vemcompress.data.squares import checked_channels, load_square, test_batch, to_tensor
 from vemcompress.data.vanished import Vanished
 from vemcompress.errors import InputError, RecipeError
+from vemcompress.system.events import Event, silent
 
 __all__ = ["ImageStream", "test_batch"]
 
 ORDER, AUGMENTATION, FIXED_VIEW = 0, 1, 4  # what a random generator is for, as part of its seed
-Event = Callable[[dict], None]
 
 
 class View(NamedTuple):
@@ -72,7 +72,7 @@ class ImageStream(Stream):
         cache_bytes: int | None = None,
         workers: int | None = None,
         views: int = 0,
-        on_event: Event | None = None,
+        on_event: Event = silent,
     ):
         if not paths:
             raise InputError("no images to train on; name at least one folder of images.")
@@ -84,7 +84,7 @@ class ImageStream(Stream):
         self.channels = checked_channels(channels)
         self.skipped: dict[Path, str] = {}
         self._vanished = Vanished(self._files())
-        self._tell, self._untold = on_event or (lambda event: None), deque()
+        self._tell, self._untold = on_event, deque()
         self._bad: set[int] = set()
         self._cache: dict[int, np.ndarray] = {}
         self._room = default_cache() if cache_bytes is None else cache_bytes

@@ -1,7 +1,7 @@
-"""JPEG files that lack their end marker: whether every pixel is there nevertheless.
+"""JPEG files without their end marker: whether every pixel is there nevertheless.
 
-A decoder fills what is missing with grey and says nothing, so that a file is believed only where what follows its last
-byte changes no pixel. No torch here.
+A decoder silently fills missing parts with grey. So a file counts as whole only if no bytes that are put behind its
+last one change a pixel. No torch here.
 """
 
 import io
@@ -38,8 +38,8 @@ def _pixels(data: bytes) -> np.ndarray:
 
 
 def _scans_are_complete(data: bytes, components: set[int]) -> bool:
-    """Whether the scans that have begun bring each component's 64 coefficients at their last bit: a progressive file
-    may be cut between two of them."""
+    """Whether the scans that have begun hold all 64 coefficients of each component to the last bit: a progressive file
+    may be cut between two scans."""
     left = {(component, k) for component in components for k in range(64)}
     for scan in _scans(data):
         count = scan[0]

@@ -1,4 +1,4 @@
-"""Files that were there when a run began and cannot be read any more: a folder was removed, or a disk is gone."""
+"""Training images that are lost during a run: a folder was removed, or a disk is gone."""
 
 import errno
 import threading
@@ -9,12 +9,13 @@ from pathlib import Path
 from vemcompress.data.images import ImageError
 from vemcompress.errors import InputError
 
-SHARE, LEAST = 10, 1  # so many vanish, one in ten but at least one, before a run ends
+SHARE, LEAST = 10, 1  # a run goes on while at most one image in ten is lost, and always with one lost
 _DEVICE = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO, errno.EREMOTEIO}
 
 
 class Vanished:
-    """Of the `samples` of a stream, each of some files, those that are lost. A file that never was an image is none."""
+    """Counts the samples of a stream that are lost. `samples` gives the files of each; a file that never was an image
+    does not count."""
 
     def __init__(self, samples: Sequence[tuple[Path, ...]]):
         self._samples, self._since = samples, time.time()
@@ -41,7 +42,7 @@ class Vanished:
             )
 
     def _is_lost(self, error: ImageError) -> bool:
-        """Whether it was another file when the run began, or none can be had."""
+        """Whether the file has changed since the run began, or cannot be reached."""
         if getattr(error.__cause__, "errno", None) in _DEVICE:
             return True
         try:

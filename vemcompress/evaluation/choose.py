@@ -13,7 +13,8 @@ from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeeze
 from vemcompress.evaluation.fidelity import FIDELITY
 from vemcompress.evaluation.metric import Given, Metric, Real, Tools, lacking
 from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, meters
-from vemcompress.evaluation.statistics import OnEvent, check_fit, image_paths, load_statistics
+from vemcompress.evaluation.statistics import check_fit, image_paths, load_statistics
+from vemcompress.system.events import Event, silent
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*FIDELITY, *SEGMENTATION, *DISTANCES)}
 
@@ -94,7 +95,7 @@ def given_with(images: ImageSet, real, features: str | None, teacher, segmenter)
     )
 
 
-def real_side(images: ImageSet, real=None, on_event: OnEvent | None = None) -> Real:
+def real_side(images: ImageSet, real=None, on_event: Event = silent) -> Real:
     """What the user gave; else the other sides of pairs, or the other domain's images."""
     if real is not None:
         return Real(tuple(image_paths(real, recursive=images.settings.recursive, on_event=on_event)))

@@ -16,10 +16,10 @@ from vemcompress.evaluation.gather import Gathered, sweep
 from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Tools, lacking
 from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.sources import Kept, Source
-from vemcompress.evaluation.statistics import OnEvent
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.runs.best import Picker, Score
 from vemcompress.system import distributed
+from vemcompress.system.events import Event, silent
 
 BATCH = 8
 
@@ -107,7 +107,7 @@ def judge_by(
     inception: str | None = None,
     teacher: nn.Module | None = None,
     on: str = "held_out",
-    on_event: OnEvent | None = None,
+    on_event: Event = silent,
 ) -> Judge:
     """A judge of generators (on `device`, of these channels) by all `images`, at their full squares.
 
@@ -128,7 +128,7 @@ def judge_by(
     distributed.writer_first(lambda: equip(Chosen(metrics, True), tools, images, segmenter, {INCEPTION: inception}))
     samples = Samples(images, channels, truths=tools.meter is not None)
     compared = any(metric.needs.targets for metric in metrics)
-    source = Kept(samples, real, BATCH, device, on_event or (lambda event: None), targets=compared)
+    source = Kept(samples, real, BATCH, device, on_event, targets=compared)
     if any(metric.needs.teacher for metric in metrics):
         source.remember("teacher", teacher.to(device))
     judge = Judge(metrics, tools, source, on)

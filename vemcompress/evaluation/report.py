@@ -17,8 +17,9 @@ from vemcompress.evaluation.judge import Judge
 from vemcompress.evaluation.metric import Metric, Tools
 from vemcompress.evaluation.segmenters import Segmenter
 from vemcompress.evaluation.sources import Source
-from vemcompress.evaluation.statistics import OnEvent, image_paths
+from vemcompress.evaluation.statistics import image_paths
 from vemcompress.system import distributed
+from vemcompress.system.events import Event, silent
 
 DEFAULT_SIZE = 256
 
@@ -69,7 +70,7 @@ def evaluate(
     batch: int | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
-    on_event: OnEvent | None = None,
+    on_event: Event = silent,
 ) -> Evaluation:
     """Score a student on test inputs, beside its teacher and its `best` checkpoint.
 
@@ -88,13 +89,13 @@ def evaluate(
     if batch is not None and batch < 1:
         raise UsageError(f"a batch of {batch} images cannot be; give at least 1.")
     device, images = torch.device(device), _image_set(images, size)
-    size, report = images.settings.size, on_event or (lambda event: None)
+    size = images.settings.size
     chosen, tools = distributed.writer_first(
         lambda: prepare(
-            metrics, images, teacher, real, features, features_weights, inception, segmenter, device, seed, report
+            metrics, images, teacher, real, features, features_weights, inception, segmenter, device, seed, on_event
         )
     )
-    _warn_of_size(tools, real, report)
+    _warn_of_size(tools, real, on_event)
     given = {"student": student, "best": best, "teacher": teacher}
     networks = {role: network for role, network in given.items() if network is not None}
 
@@ -104,7 +105,7 @@ def evaluate(
 
     samples = distributed.together(ready)
     networks = {role: network.to(device) for role, network in networks.items()}
-    source = Source(samples, tools.real, batch or default_batch(device, size), device, report)
+    source = Source(samples, tools.real, batch or default_batch(device, size), device, on_event)
     gathered = Judge(chosen.metrics, tools, source).gather(networks)
     return distributed.from_writer(lambda: _reported(chosen, tools, gathered, source.unreadable, list(networks)))
 
@@ -141,12 +142,12 @@ def _image_set(images: ImageSet | Sequence[str | os.PathLike], size: int | None)
     return images if size is None else ImageSet(images.settings.model_copy(update={"size": size}), images.found)
 
 
-def _warn_of_size(tools: Tools, real, report: OnEvent) -> None:
+def _warn_of_size(tools: Tools, real, on_event: Event) -> None:
     known, size = tools.real.statistics, tools.size
     if known is not None and known.size != size:
         other = f"{known.size} px" if known.size else "their own size"
         message = f"the statistics of {real} were made at {other}, the images here are {size} px; use stats --size "
-        report({"event": "warning", "message": f"{message}{size}."})
+        on_event({"event": "warning", "message": f"{message}{size}."})
 
 
 def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> None:

@@ -11,8 +11,8 @@ from vemcompress.data.samples import Batch, Samples, batches
 from vemcompress.errors import InputError
 from vemcompress.evaluation.gather import Gather, Gathered, Views, sweep
 from vemcompress.evaluation.metric import Real
-from vemcompress.evaluation.statistics import OnEvent
 from vemcompress.system import distributed
+from vemcompress.system.events import Event
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Source:
     real: Real
     batch: int
     device: torch.device
-    report: OnEvent
+    report: Event
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def inputs(self) -> Iterator[Batch]:

@@ -1,9 +1,10 @@
 """Statistics of a folder of images, and their files: .npz with `mu` and `sigma`, which pytorch-fid reads too."""
 
+import io
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +12,23 @@ import torch
 from numpy.lib import format as npy
 
 from vemcompress import __version__
-from vemcompress.data.images import ImageError, list_images, tell_notes
+from vemcompress.data.images import ImageError, tell_notes
+from vemcompress.data.listing import list_images
 from vemcompress.data.samples import batches, default_batch
-from vemcompress.errors import InputError, OutputError, UsageError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation.extractors import Extractor, checked_features
 from vemcompress.evaluation.frechet import Accumulator, Statistics
 from vemcompress.evaluation.gather import Checks
-from vemcompress.system.files import open_regular
+from vemcompress.system.events import Event, silent
+from vemcompress.system.files import make_folder, open_regular, write_atomically
 
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384
 _MAX_BYTES = 3 << 30  # 16384 x 16384 numbers of 8 bytes, and the mean
 
-OnEvent = Callable[[dict], None]
-
 
 def image_paths(
-    source: str | os.PathLike | Sequence[str | os.PathLike], *, recursive: bool = False, on_event: OnEvent | None = None
+    source: str | os.PathLike | Sequence[str | os.PathLike], *, recursive: bool = False, on_event: Event = silent
 ) -> list[Path]:
     """The images of a folder, as `list_images`, or a list of paths as it is; InputError where there is none."""
     if isinstance(source, str | os.PathLike):
@@ -45,7 +46,7 @@ def compute_statistics(
     size: int | None = None,
     batch: int | None = None,
     device: torch.device | str = "cpu",
-    on_event: OnEvent | None = None,
+    on_event: Event = silent,
 ) -> Statistics:
     """Statistics of a folder's images (or of a list of paths), in memory of D x D however many they are.
 
@@ -53,21 +54,20 @@ def compute_statistics(
     does. A `batch` of None is `default_batch`'s. Unreadable images are reported as events and left out. Raises
     InputError where fewer than 2 remain.
     """
-    report = on_event or (lambda event: None)
-    paths, done, device = image_paths(source, on_event=report), 0, torch.device(device)
+    paths, done, device = image_paths(source, on_event=on_event), 0, torch.device(device)
     extractor = extractor.to(device).eval()
     accumulator, checks = Accumulator(extractor.dims, device), Checks(device)
     batch = batch or default_batch(device, size)
 
     def on_bad(error: ImageError) -> None:
-        report({"event": "stats", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
+        on_event({"event": "stats", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
 
     for names, images in batches(paths, size, batch, on_bad, device):
         accumulator.add(checked_features(extractor, images, checks))
         checks.turn()
         done += len(names)
-        tell_notes(report)
-        report({"event": "stats", "stage": "features", "done": done, "total": len(paths)})
+        tell_notes(on_event)
+        on_event({"event": "stats", "stage": "features", "done": done, "total": len(paths)})
     checks.finish()
     if accumulator.count < 2:
         raise InputError(f"{accumulator.count} of {len(paths)} images could be read; statistics need at least 2.")
@@ -81,18 +81,10 @@ def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:
         raise UsageError(f"{path}: statistics are known by their ending; give a name that ends in .npz.")
     known = {k: getattr(statistics, k) for k in ("images", "features", "weights", "size")}
     known = {k: v for k, v in known.items() if v is not None}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez(file, mu=statistics.mu, sigma=statistics.sigma, version=__version__, **known)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez(content, mu=statistics.mu, sigma=statistics.sigma, version=__version__, **known)
+    make_folder(path.parent)
+    write_atomically(path, content.getbuffer())
 
 
 def load_statistics(path: str | os.PathLike) -> Statistics:

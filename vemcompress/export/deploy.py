@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from vemcompress.errors import ExportError
+from vemcompress.errors import ExportError, first_line
 from vemcompress.system.memory import is_exhausted
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -92,7 +92,7 @@ def _output(model: nn.Module, inputs: int, side: int) -> tuple[int | None, str]:
     except Exception as error:  # a foreign class may fail in any way
         if is_exhausted(error):
             raise
-        return None, first_line(error)
+        return None, cause(error)
     if not isinstance(image, torch.Tensor):
         return None, f"a {type(image).__name__} came out"
     if image.ndim != 4 or image.shape[2:] != (side, side):
@@ -100,9 +100,8 @@ def _output(model: nn.Module, inputs: int, side: int) -> tuple[int | None, str]:
     return image.shape[1], ""
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of the innermost cause, for an error of one sentence."""
+def cause(error: BaseException) -> str:
+    """The first line of an error's innermost cause."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
+    return first_line(error)

@@ -71,7 +71,7 @@ def endless(model: onnx.ModelProto) -> str | None:
     """Why ONNX Runtime could load or run the model without end; None where it could not."""
     for node in _nodes(model.graph, *model.functions):
         if node.op_type in _CONTROL and node.domain in ("", "ai.onnx"):
-            return f"has the node {node.name[:80]!r} of type {node.op_type}, with which a graph may run for ever"
+            return f"has the node {node.name[:80]!r} of type {node.op_type}, with which a graph may run without end"
     calls = {(f.domain, f.name, f.overload): Counter(map(_called, _nodes(f))) for f in model.functions}
     sizes: dict[tuple, int] = {}
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.export import Dim
 
 from vemcompress.errors import ExportError
-from vemcompress.export.deploy import Contract, first_line
+from vemcompress.export.deploy import Contract, cause
 from vemcompress.export.session import times
 from vemcompress.export.uint8 import uint8_reference
 from vemcompress.system.memory import is_exhausted
@@ -47,7 +47,7 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
         if is_exhausted(error):
             raise
         raise ExportError(
-            f"PyTorch's ONNX exporter cannot take this network ({first_line(error)}); it needs operations that ONNX "
+            f"PyTorch's ONNX exporter cannot take this network ({cause(error)}); it needs operations that ONNX "
             "has and sizes that stay dynamic."
         ) from error
 
@@ -147,7 +147,7 @@ def _session(exported: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(exported.SerializeToString(), options, ["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(f"ONNX Runtime does not take the exported graph: {first_line(error)}") from error
+        raise ExportError(f"ONNX Runtime does not take the exported graph: {cause(error)}") from error
 
 
 def _difference(session: onnxruntime.InferenceSession, values: np.ndarray, expected: np.ndarray) -> float:
@@ -157,7 +157,7 @@ def _difference(session: onnxruntime.InferenceSession, values: np.ndarray, expec
     except Exception as error:
         if is_exhausted(error):
             raise
-        raise ExportError(f"ONNX Runtime fails on {times(values.shape)}: {first_line(error)}") from error
+        raise ExportError(f"ONNX Runtime fails on {times(values.shape)}: {cause(error)}") from error
     if seen.dtype != expected.dtype:
         raise ExportError(f"the exported graph gives {seen.dtype} instead of {expected.dtype}; no file was written.")
     if seen.shape != expected.shape:

@@ -11,8 +11,9 @@ import numpy as np
 
 from vemcompress.data.machine import cores
 from vemcompress.errors import UsageError
-from vemcompress.export.room import Room
+from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.session import open_onnx
+from vemcompress.system.events import Event, silent
 
 RUNTIMES = ("torch", "onnxruntime")
 Size = tuple[int, int]
@@ -29,7 +30,7 @@ def bench(
     runtimes: Sequence[str] = RUNTIMES,
     device: str = "cpu",
     budget: float = 30.0,
-    on_event: Callable[[dict], None] | None = None,
+    on_event: Event = silent,
 ) -> dict:
     """Median and 95th percentile of the time for one image of `size` pixels (a side, or height and width).
 
@@ -49,7 +50,7 @@ def bench(
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise UsageError(f"size {height} x {width}: give a number of pixels of at least 1.")
-    threads, tell = threads or cores(), on_event or (lambda event: None)
+    threads = threads or cores()
     is_file = isinstance(model, str | os.PathLike) and str(model).lower().endswith(".onnx")
     runs = (_file_runs if is_file else _network_runs)(model, (height, width), threads, runtimes, device)
     measured, skipped = {}, {}
@@ -58,7 +59,7 @@ def bench(
             if isinstance(run, str):
                 skipped[name] = run
                 continue
-            tell({"event": "bench", "runtime": name})
+            on_event({"event": "bench", "runtime": name})
             measured[name] = _measure(run, warmup, repeats, budget)
     if not measured:
         raise UsageError(f"nothing to measure: {'; '.join(f'{name}: {why}' for name, why in skipped.items())}.")
@@ -87,7 +88,7 @@ def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], devi
     _check_size(model, model.name, size)
     on_cpu = model.device.type == "cpu"
     with torch.inference_mode():
-        Room(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
+        MemoryLimit(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
             model.name, *size
         )
     if "torch" in runtimes:
@@ -123,7 +124,7 @@ def _onnx_run(path: Path, size: Size, threads: int, device: str) -> Callable[[],
     def run_at(side: int) -> None:
         model.run(model.prepare(np.zeros((1, side, side, model.channels), np.uint8)))
 
-    Room(run_at, on_cpu=device == "cpu").check(str(path), *size)
+    MemoryLimit(run_at, on_cpu=device == "cpu").check(str(path), *size)
     x = model.prepare(np.random.default_rng(0).integers(0, 256, (1, *size, model.channels), dtype=np.uint8))
     return lambda: model.run(x)
 

@@ -3,7 +3,7 @@
 import itertools
 import json
 import os
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,17 +13,17 @@ from torch import nn
 
 from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
-from vemcompress.export.deploy import Contract, contract_of, deployment_copy, first_line
+from vemcompress.export.deploy import Contract, cause, contract_of, deployment_copy
 from vemcompress.export.foreign import endless
 from vemcompress.export.graph import Shape, check_float, check_shapes, check_uint8, trace, uint8_shapes
-from vemcompress.export.room import Room
+from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.uint8 import wrap_uint8
-from vemcompress.system.files import check_target, write_atomically
+from vemcompress.system.events import Event, silent
+from vemcompress.system.files import MALFORMED, check_target, parse_json, write_atomically
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
-Events = Callable[[dict], None] | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def export_onnx(
     opset: int = 18,
     tolerance: float = 1e-4,
     metadata: dict[str, str] | None = None,
-    on_event: Events = None,
+    on_event: Event = silent,
 ) -> ExportResult:
     """Write an image-to-image `model` as ONNX with dynamic batch, height and width, after comparing it in ONNX Runtime.
 
@@ -70,7 +70,7 @@ def export_onnx(
     "total"}, the stage "trace", then "compare" for each shape, then "written". Raises UsageError (2), ExportError (7:
     cannot be exported, or differs from PyTorch by more than `tolerance`), OutputError (9), MemoryExhausted (6).
     """
-    path, tell = Path(path), on_event or (lambda event: None)
+    path = Path(path)
     if opset not in OPSETS:
         raise UsageError(f"opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
     check_target(path, "student.onnx")
@@ -87,13 +87,13 @@ def export_onnx(
             )
         shapes = check_shapes(contract, size := _check_size(size, contract))
         if size is not None:
-            room = Room(lambda side: network(torch.zeros(1, contract.in_channels, side, side)))
+            limit = MemoryLimit(lambda side: network(torch.zeros(1, contract.in_channels, side, side)))
             with torch.inference_mode():  # PyTorch's and ONNX Runtime's of one image
-                room.check(str(path), *size, 2)
+                limit.check(str(path), *size, 2)
         checks, numbers = len(shapes) + (len(uint8_shapes(contract)) if uint8 else 0), itertools.count(1)
 
         def stage(name: str, done: int, **more) -> None:
-            tell({"event": "export", "stage": name, "done": done, "total": checks + 2, **more})
+            on_event({"event": "export", "stage": name, "done": done, "total": checks + 2, **more})
 
         def comparing(shape: Shape) -> None:
             number = next(numbers)
@@ -121,8 +121,9 @@ def export_onnx(
 
 def origin(loaded: Loaded) -> dict[str, str]:
     """Where a model comes from, for the file's metadata; of a student, also where its teacher came from."""
-    facts = loaded.provenance()
-    teacher = json.loads(loaded.metadata.get("teacher", "{}"))
+    facts, teacher = loaded.provenance(), {}
+    with suppress(*MALFORMED):  # another program's file may say anything, or nothing
+        teacher = dict(parse_json(loaded.metadata["teacher"]))
     facts |= {f"teacher_{name}": teacher.get(name, "") for name in ("source", "sha256", "revision")}
     facts["licence"] = loaded.licence or teacher.get("licence", "")
     return {name: value for name, value in facts.items() if value}
@@ -177,4 +178,4 @@ def _checked_bytes(graph: onnx.ModelProto) -> bytes:
         onnx.checker.check_model(graph, full_check=True)
         return graph.SerializeToString()
     except Exception as error:
-        raise ExportError(f"the exported graph is not valid ONNX: {first_line(error)}") from error
+        raise ExportError(f"the exported graph is not valid ONNX: {cause(error)}") from error

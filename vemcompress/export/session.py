@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from vemcompress.errors import InputError, MemoryExhausted, UsageError
+from vemcompress.errors import InputError, MemoryExhausted, UsageError, first_line
 from vemcompress.export.foreign import read_onnx
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 from vemcompress.system.memory import is_exhausted
@@ -69,11 +69,10 @@ class OnnxModel:
         try:
             return self.session.run(None, {self.session.get_inputs()[0].name: x})[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
-            text = str(error)
             if is_exhausted(error):
                 raise MemoryExhausted(f"{self.path}: not enough memory for {times(x.shape)}; use --size.") from error
             raise InputError(
-                f"{self.path}: does not run on {times(x.shape)} ({_first_line(text)}); choose a size that it takes."
+                f"{self.path}: does not run on {times(x.shape)} ({first_line(error)}); choose a size that it takes."
             ) from error
 
 
@@ -104,9 +103,7 @@ def open_onnx(
     except Exception as error:
         if is_exhausted(error):
             raise MemoryExhausted(f"{path}: not enough memory to load it; close other programs.") from error
-        raise InputError(
-            f"{path}: ONNX Runtime cannot load it ({_first_line(str(error))}); export it again."
-        ) from error
+        raise InputError(f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export it again.") from error
     if session.get_providers()[0] != (providers[0] if device.startswith("cpu") else providers[0][0]):
         raise _no_device(device)  # it was built for the GPU, and quietly went on without
     return _understand(path, session, seen, said, photos)
@@ -175,7 +172,3 @@ def _signature(values) -> str:
 def times(shape) -> str:
     """A shape in words, with ? for a side that is open."""
     return " x ".join("?" if dim is None else str(dim) for dim in shape)
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")[:200]

@@ -9,7 +9,7 @@ from torch import nn
 
 from vemcompress.data.labels import LabelMaps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
-from vemcompress.export.deploy import contract_of, deployment_copy, first_line
+from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 from vemcompress.system.events import Event, silent
 from vemcompress.system.memory import is_exhausted
@@ -49,7 +49,7 @@ class TorchModel:
                 raise MemoryExhausted(f"{self.name}: not enough memory for a photo of {what}; use --size.") from error
             if getattr(self.network, "config", None) is not None:
                 raise
-            told = f"failed on an image of {what} ({first_line(error)})"
+            told = f"failed on an image of {what} ({cause(error)})"
             raise InputError(f"{self.name}: {told}; use --size.") from error
         return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
 

@@ -31,8 +31,8 @@ from vemcompress.system.settings import BaseSettings, Betas, Period, Positive, T
 from vemcompress.training.update import Update
 
 # In which the discriminator's BatchNorm sees OMGD's passes, each for a teacher: its own update, fake before real and
-# teacher after teacher, and then the teachers' own, the wide one's image first. (The published step computes their
-# gradients the other way round, which no statistic sees.)
+# teacher after teacher, and then the teachers' own, the wide one's image first. (Gradients are computed in the other
+# order here, which no statistic sees.)
 PUBLISHED_PASSES = (
     ("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("wide", "wide"), ("deep", "deep"),
 )  # fmt: skip

@@ -108,6 +108,11 @@ class Config(Counted, BaseSettings):
         """The fields that hold these widths of all groups."""
         raise NotImplementedError
 
+    def advice(self, size: int) -> str:
+        """A key and its value, such as "downs = 6", with which such a network takes images of `size`; nothing where
+        there is none."""
+        return ""
+
     def student(self, width: int) -> "Config":
         """The student of this width that such a teacher is distilled into by default, with its channels."""
         raise NotImplementedError

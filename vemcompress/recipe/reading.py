@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from vemcompress.errors import RecipeError
 from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
-from vemcompress.recipe.sentences import nearest, printable, sentence, text_of_stage
+from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
 from vemcompress.recipe.stages import TABLES, Stage
 from vemcompress.recipe.toml import DEPTH, NotTOML, parse, parse_file
 from vemcompress.system import names
@@ -36,10 +36,10 @@ def find(name: str | Path) -> Path:
     text = str(name)
     if text.endswith(".toml"):
         if "\0" in text or not os.path.lexists(text):
-            raise RecipeError(f"recipe {printable(text)}: no such file; see `vemcompress recipes list`.")
+            raise RecipeError(f"recipe {names.printable(text[:100])}: no such file; see `vemcompress recipes list`.")
         return Path(text)
     if text not in shipped():
-        raise RecipeError(f"recipe '{printable(text)}' is not known{nearest(text, shipped())}")
+        raise RecipeError(f"recipe '{names.printable(text[:100])}' is not known{nearest(text, shipped())}")
     return folder() / f"{text}.toml"
 
 
@@ -103,13 +103,13 @@ def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "", over
     return _validate(values, where, text_of_stage(text, stage.name), overrides)
 
 
-def with_changes(recipe: Recipe, overrides: Sequence[str], names: list[str]) -> Recipe:
-    """The recipe of a pipeline with these `key=value`, each either of the stages of these `names` or of the one that it
-    names. Raises RecipeError."""
+def with_changes(recipe: Recipe, overrides: Sequence[str], stages: list[str]) -> Recipe:
+    """The recipe of a pipeline with these `key=value`: an override that names no stage is of each of `stages`. Raises
+    RecipeError."""
     for override in overrides:
         key, _, rest = override.partition(".")
         named, _, rest = rest.partition(".") if key.strip() == "stages" else ("", "", override)
-        tables = {name: _override(rest) for name in ([named] if named else names)}
+        tables = {name: _override(rest) for name in ([named] if named else stages)}
         values = _with_stages(recipe.stated(), {}, tables, recipe.name)
         recipe = _validate(values, f"recipe {recipe.name}", "", overrides)
     for stage in recipe.stages:
@@ -123,15 +123,15 @@ def _with_stages(values: dict, changes: dict, own: dict, label: str) -> dict:
     stages = values.get("stages")
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
         stages = []  # there are none, or the schema says what is wrong with them
-    names = [str(stage.get("name")) for stage in stages]
+    known = [str(stage.get("name")) for stage in stages]
     for name, change in own.items() if isinstance(own, dict) else [("NAME", own)]:
         if not isinstance(change, dict):
             raise RecipeError(f"--set stages.{name}: write it as stages.{name}.table.key=value.")
-        if name not in names:
-            known = nearest(name, names) if names else "; this recipe has none."
-            raise RecipeError(f"recipe {label}: --set stages.{name}: no such stage{known}")
+        if name not in known:
+            hint = nearest(name, known) if known else "; this recipe has none."
+            raise RecipeError(f"recipe {label}: --set stages.{name}: no such stage{hint}")
     found = []
-    for name, stage in zip(names, stages, strict=True):
+    for name, stage in zip(known, stages, strict=True):
         table = stage.get("recipe", {})
         if isinstance(table, dict):
             same = {key: value for key, value in changes.items() if key in table}
@@ -145,13 +145,15 @@ def _override(text: str) -> dict:
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or len(parts) > DEPTH or not all(re.fullmatch(r"[A-Za-z_]\w{0,99}", part) for part in parts):
-        raise RecipeError(f"--set {printable(text)}: write it as table.key=value, for example --set train.batch=8.")
+        raise RecipeError(
+            f"--set {names.printable(text[:100])}: write it as table.key=value, for example --set train.batch=8."
+        )
     try:
         parsed = parse(f"value = {value}")
     except NotTOML:
         parsed = {}
     except ValueError as error:
-        raise RecipeError(f"--set {printable(text)}: {error}.") from error
+        raise RecipeError(f"--set {names.printable(text[:100])}: {error}.") from error
     parsed = parsed["value"] if parsed.keys() == {"value"} else names.stored(value.strip())
     for part in reversed(parts):
         parsed = {part: parsed}
@@ -249,4 +251,4 @@ def _validate(values: dict, label: str, text: str, overrides=()) -> Recipe:
         # A typing error explains the rest, so it is told first.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         found = sentence(errors[0], values, text, overrides)
-        raise RecipeError(printable(f"{label}: {found}", 2000)) from error
+        raise RecipeError(names.printable(f"{label}: {found}"[:2000])) from error

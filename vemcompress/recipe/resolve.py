@@ -107,7 +107,7 @@ def teacher_network(recipe: Recipe, channels: tuple[int, int]) -> Config:
         if key in config.model_fields_set and getattr(config, key) != found:
             raise RecipeError(
                 f"recipe {recipe.name}: teacher.network.{key} is {getattr(config, key)}, the data have {found}; leave "
-                "it away, or change the data's settings."
+                "it out, or change the data's settings."
             )
     return config.but(in_channels=channels[0], out_channels=channels[1])
 
@@ -116,9 +116,11 @@ def check_size(recipe: Recipe, role: str, network: Generator) -> None:
     """Raises RecipeError for images that a network cannot take."""
     size, takes = recipe.data.size, network.takes
     if takes.kind == "image" and (size % takes.multiple or size < takes.least):
+        advice = network.config.advice(size) if network.config is not None and recipe.teacher.source is None else ""
         raise RecipeError(
             f"recipe {recipe.name}: data.size {size} does not fit the {role}, a {network.family}; it takes multiples "
-            f"of {takes.multiple} from {max(takes.least, takes.multiple)} on."
+            f"of {takes.multiple} from {max(takes.least, takes.multiple)} on"
+            + (f"; or give it a shape for that size: teacher.network.{advice}." if advice else ".")
         )
 
 

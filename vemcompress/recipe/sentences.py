@@ -97,11 +97,6 @@ def nearest(word: str, known: list[str]) -> str:
     return f". Did you mean '{close[0]}'?" if close else f". Known: {', '.join(known)}."
 
 
-def printable(text: str, most: int = 100) -> str:
-    """The first `most` characters of what a file or a user says, on one line."""
-    return "".join(c if c.isprintable() else "?" for c in text[:most])
-
-
 def text_of_stage(text: str, name: str) -> str:
     """The lines in which a recipe says what this stage changes, as if they were a recipe; all others are empty."""
     found, block, own = [], [], False

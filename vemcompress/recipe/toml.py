@@ -11,6 +11,8 @@ from vemcompress.system.files import read_text
 BYTES = 1 << 20  # of a recipe
 DEPTH = 32  # tables and lists within each other
 KEYS, ITEMS = 1000, 10_000  # of one table, of one list
+BITS = 1024  # of an integer
+DIGITS = "has a number of too many digits"
 
 _NAME = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
 _CHAIN = re.compile(rf"(?<![\w-])(?:{_NAME}){{{DEPTH}}}")  # a.a.a. ...: tomllib takes quadratic time for it
@@ -33,7 +35,7 @@ def parse(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise NotTOML(f"not valid TOML: {error}") from error
     except ValueError as error:  # Python converts no integer of thousands of digits
-        raise ValueError("has a number of too many digits") from error
+        raise ValueError(DIGITS) from error
     _check(values)
     return values
 
@@ -59,6 +61,8 @@ def _check(values: dict) -> None:
             if len(part) > most:
                 raise ValueError(f"has a {what} of {len(part):,} entries, more than {most:,}")
         parts = [value for part in level for value in (part.values() if isinstance(part, dict) else part)]
+        if any(isinstance(value, int) and value.bit_length() > BITS for value in parts):  # no message can say it
+            raise ValueError(DIGITS)
         level = [value for value in parts if isinstance(value, dict | list)]
         if not level:
             return

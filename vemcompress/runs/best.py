@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from vemcompress.errors import InputError
-from vemcompress.system.files import is_count, output_error, read_json, read_text, write_atomically
+from vemcompress.system.files import MALFORMED, is_count, output_error, read_json, read_text, write_atomically
 from vemcompress.weights.folder import made
 
 
@@ -110,7 +110,7 @@ def _last_step(checkpoints: Path) -> int | None:
         newest = read_text(checkpoints / "latest").strip()
         step = read_json(checkpoints / Path(newest).name / "state.json")["step"]
         return step if is_count(step) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         return None  # checkpoints may have been removed to save room; the network itself is still whole
 
 

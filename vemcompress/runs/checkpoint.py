@@ -24,6 +24,7 @@ from vemcompress.system.files import (
     read_bytes,
     read_json,
     read_text,
+    sync_folder,
     write_atomically,
 )
 
@@ -45,7 +46,7 @@ def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
         _write(beside, files)
         _remove(target)  # left by a run that was killed before `latest` was swapped
         beside.rename(target)
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise output_error(target, error) from error
@@ -155,7 +156,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    _sync(folder)
+    sync_folder(folder)
 
 
 def _remove(path: Path) -> None:
@@ -182,11 +183,3 @@ def _steps(folder: Path) -> list[Path]:
 
 def _step(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ from pathlib import Path
 from vemcompress.errors import InputError, OutputError, UsageError
 from vemcompress.runs import checkpoint, own
 from vemcompress.runs.log import removed
-from vemcompress.system.files import is_same, open_own, output_error, read_bytes, write_atomically
+from vemcompress.system.files import is_same, make_folder, open_own, output_error, read_bytes, write_atomically
 
 _SUM = b"# SHA-256 of the lines above: "
 
@@ -102,17 +102,15 @@ class RunFolder:
             raise removed(self.path)
 
     def create(self) -> None:
-        try:
-            self.samples.mkdir(parents=True, exist_ok=True)
-            self.checkpoints.mkdir(exist_ok=True)
-        except OSError as error:
-            raise output_error(self.path, error) from error
+        make_folder(self.samples)
+        make_folder(self.checkpoints)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the advisory lock; a dead process cannot leave it behind, and what it left half written is removed.
 
-        Raises OutputError (9) if another holds it, InputError (4) for what may not lie in a run's folder.
+        Raises OutputError (9) if another holds it, or if the folder is removed meanwhile; InputError (4) for what may
+        not lie in a run's folder.
         """
         own.check_inside(self.path)
         try:
@@ -131,7 +129,11 @@ class RunFolder:
             self._home = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             own.sweep(self.path, self.samples, self.checkpoints, self.best, self.teacher_cache)
             checkpoint.discard_unfinished(self.checkpoints)
-            yield
+            try:
+                yield
+            except OutputError:
+                self.check_there()  # where the folder is gone, that is why nothing could be written
+                raise
         finally:
             if self._home is not None:
                 os.close(self._home)

@@ -10,8 +10,6 @@ from pathlib import Path
 from vemcompress.errors import InputError
 from vemcompress.system.files import is_temporary
 
-_PICTURE = re.compile(r"\..+\.png\.\d+-\d+\.tmp")  # what a killed `save_png` leaves
-
 
 def check_inside(folder: Path) -> None:
     """Raises InputError for a link that leads out of the folder, and for a pipe, a socket or a device.
@@ -52,7 +50,7 @@ def _entries(folder: str | Path) -> Iterator[os.DirEntry]:
 
 def is_leftover(path: Path) -> bool:
     """Whether it is what a killed process leaves half written: a file, or the folder of a checkpoint."""
-    return is_temporary(path.name) or _PICTURE.fullmatch(path.name) is not None or is_unfinished(path.name)
+    return is_temporary(path.name) or is_unfinished(path.name)
 
 
 def is_unfinished(name: str) -> bool:

@@ -40,7 +40,7 @@ Point = tuple[float, float]
 def scatter(points: Sequence[Point], front: Sequence[Point], axes: tuple[str, str], mark: Point) -> np.ndarray:
     """A plot of points (x, y) with those of a `front` joined by a line, and one of them marked; H x W x 3 uint8. `axes`
     are the names of x and y."""
-    width, height, left, right, top, bottom = 720, 480, 90, 20, 20, 60
+    width, height, left, right, top, bottom = 720, 480, 90, 40, 20, 60
     canvas = Image.new("RGB", (width, height), (255, 255, 255))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
     spans = [_span([p[axis] for p in points]) for axis in (0, 1)]

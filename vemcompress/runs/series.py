@@ -10,7 +10,7 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.own import check_inside, is_leftover
 from vemcompress.system import distributed
-from vemcompress.system.files import output_error, read_json, write_atomically
+from vemcompress.system.files import MALFORMED, make_folder, output_error, read_json, write_atomically
 
 KINDS = {"seeds": "seed", "stages": "stage"}  # what the items are, and what one of them is
 LARGEST = 2**31 - 1  # as the recipe's train.seed
@@ -63,7 +63,7 @@ class Series:
                 raise ValueError("a stage's name is a lower-case word")
             skipped = {name: str(why) for name, why in said.get("skipped", {}).items() if name in items}
             return cls(path, kind, items, [item for item in said["done"] if item in items], skipped)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        except (OSError, *MALFORMED, UsageError) as error:
             example = {"seeds": [1, 2, 3]} if kind == "seeds" else {"stages": ["teach", "distill"]}
             example = json.dumps(example | {"done": []})
             raise InputError(f"{file}: cannot be understood ({error}); mend it, such as {example}.") from error
@@ -127,10 +127,7 @@ class Series:
         """Hold the folder, with its list and its own `recipe` written; nothing is left of it where an error comes
         before any run begins."""
         made = [p for p in (self.path, *self.path.parents) if not p.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(self.path, error) from error
+        make_folder(self.path)
         try:
             with RunFolder(self.path).locked():
                 self._write()

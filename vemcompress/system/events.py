@@ -1,4 +1,4 @@
-"""What the library tells while it works: each event is a dict of plain values, with its name as "event"."""
+"""Events, by which the library reports what it does: dicts of plain values, with the event's name as "event"."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,12 @@ Event = Callable[[dict], None]
 
 
 def silent(event: dict) -> None:
-    """For whom nothing is to be told."""
+    """Ignore events."""
 
 
 class Once:
-    """Passes events on, but of each file only once that it was skipped, mended or ignored: several parts of a run read
-    the same images. `skipped`: why, by path."""
+    """Passes events on, but each file's "skipped", "mended" and "ignored" only once, as several parts of a run read the
+    same images. `skipped`: the reasons by path."""
 
     def __init__(self, on_event: Event):
         self.on_event, self.skipped = on_event, dict[str, str]()

@@ -17,6 +17,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 SMALL = 16 << 20  # bytes: a JSON file, a recipe, a pointer
 LARGE = 8 << 30  # bytes: a log, the tensors of a run
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # what picking from JSON of another shape raises
 
 
 def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
@@ -41,9 +42,9 @@ def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
 
 
 def open_own(path: str | Path, flags: int) -> int:
-    """The descriptor of a file of our own to write to, made where it is absent. Raises OSError.
+    """Open a file of a run for writing, or create it; returns its descriptor. Raises OSError.
 
-    No link is followed and nothing but a regular file is opened: what is written would go elsewhere.
+    Links and special files are refused: the data would be written somewhere else.
     """
     if Path(path).is_symlink():
         raise OSError(errno.ELOOP, "is a link", str(path))
@@ -55,7 +56,7 @@ def open_own(path: str | Path, flags: int) -> int:
 
 
 def is_same(path: str | Path, descriptor: int) -> bool:
-    """Whether what is at `path` is still what was opened there."""
+    """Whether `path` still leads to the file or folder that was opened there."""
     try:
         return os.path.samestat(Path(path).stat(), os.fstat(descriptor))
     except OSError:
@@ -63,7 +64,7 @@ def is_same(path: str | Path, descriptor: int) -> bool:
 
 
 def read_bytes(path: str | Path, limit: int = SMALL) -> bytes:
-    """What is in a regular file of at most `limit` bytes. Raises OSError."""
+    """The content of a regular file of at most `limit` bytes. Raises OSError."""
     with open_regular(path, limit) as file:
         data = file.read(limit + 1)
     if len(data) > limit:  # it has grown since it was opened
@@ -77,9 +78,9 @@ def read_text(path: str | Path, limit: int = SMALL) -> str:
 
 
 def parse_json(data: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError for all that is not strict JSON.
+    """The value of a JSON text. Raises ValueError for everything that is not strict JSON.
 
-    Refused beside wrong syntax: NaN and numbers beyond float64 (1e999), integers of thousands of digits, lone
+    Besides wrong syntax it refuses NaN, numbers beyond float64 (1e999), integers of thousands of digits, lone
     surrogates (they cannot be written again), and nesting that is too deep.
     """
     try:
@@ -96,7 +97,7 @@ def read_json(path: str | Path, limit: int = SMALL) -> Any:
 
 
 def is_count(value: Any) -> bool:
-    """Whether what a JSON file says is a number of steps, of parameters, of bytes: whole, from 0 to 2^63."""
+    """Whether a value of a JSON file can be a count, of steps or bytes: a whole number from 0 to 2^63 - 1."""
     return type(value) is int and 0 <= value < 1 << 63
 
 
@@ -132,7 +133,15 @@ def write_atomically(path: str | Path, data: bytes | memoryview, mode: int = 0o6
             with suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def make_folder(path: str | Path) -> None:
+    """Create a folder and its parents where they are absent. Raises OutputError (9)."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(path, error) from error
 
@@ -177,8 +186,8 @@ def sha256_file(path: str | Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can."""
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where the file system can. Raises OSError."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""Signals that ask a process to leave, and a terminal that is gone."""
+"""Signals that ask a process to stop, and a terminal that is gone."""
 
 import os
 import signal
@@ -6,13 +6,13 @@ from contextlib import suppress
 
 
 def heeded() -> list[signal.Signals]:
-    """SIGINT, SIGTERM, and SIGHUP, which comes where the connection is lost, unless `nohup` has it ignored."""
+    """The signals to handle: SIGINT, SIGTERM, and SIGHUP (a lost connection) unless `nohup` ignores it."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     return numbers if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [*numbers, signal.SIGHUP]
 
 
 def mute_lost_terminal() -> None:
-    """What is written to a terminal that has hung up is an error; from here on it goes nowhere."""
+    """Send output to /dev/null where the terminal has hung up: writing to it would raise an error."""
     for stream in (1, 2):
         try:
             os.write(stream, b"")

@@ -1,5 +1,9 @@
-"""How a failed allocation shows: each library says it in its own way."""
+"""Memory: how much is free, and whether an error says that it was not enough."""
 
+from pathlib import Path
+
+_MEMORY = Path("/proc/meminfo")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _SAID = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -10,6 +14,21 @@ _SAID = (
     "failed to allocate memory",
     "can't start new thread",
 )
+
+
+def free_memory() -> int | None:
+    """Free memory in bytes, or a container's limit where that is less: what the machine has is not what it may use."""
+    try:
+        lines = dict(line.split(":") for line in _MEMORY.read_text().splitlines())
+        found = int(lines["MemAvailable"].removesuffix("kB")) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    for path in _LIMITS:
+        try:
+            found = min(found, int(path.read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return found
 
 
 def is_exhausted(error: BaseException) -> bool:

@@ -11,13 +11,23 @@ _URI = "file:///"
 
 
 def shown(text: str | os.PathLike) -> str:
-    r"""For people and JSON: bytes that are not UTF-8 as \xNN. What comes out is not a name any more."""
-    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""For people and JSON: bytes that are not UTF-8 become \xNN. The result cannot be used as a name."""
+    try:
+        data = str(text).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # surrogates that no file's name has
+        data = str(text).encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    r"""On one line, without what would steer a terminal: control characters as \x1b or \n, bytes that are not UTF-8 as
+    \xe9."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown(text))
 
 
 def stored(path: str | os.PathLike) -> str:
-    """For recipes: a path, as it is where it is UTF-8, else as an absolute file:///... address (RFC 8089) with %NN for
-    each such byte. `found` gives the path back."""
+    """For recipes: a path of UTF-8 as it is, another one as an absolute file:///... address (RFC 8089) with %NN for
+    each byte that is not UTF-8. `found` gives the path back."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -33,7 +43,7 @@ def found(text: str | os.PathLike) -> str:
 
 @contextmanager
 def in_utf8(path: str | os.PathLike) -> Iterator[str]:
-    """While inside, a name of this file for libraries that take no other than UTF-8 ones. Raises OSError."""
+    """While inside, a UTF-8 name of this file, for libraries that take no other names. Raises OSError."""
     if stored(path) == str(path):
         yield str(path)
         return

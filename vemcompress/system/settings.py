@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        raise ValueError("has a NUL character; leave it away")
+        raise ValueError("has a NUL character; leave it out")
     return text
 
 

@@ -1,26 +1,28 @@
-"""Tells when a run has diverged while every number is still finite: losses that explode, images that are all alike."""
+"""Detects a run that has diverged although every number is finite: losses that explode, images that are all alike."""
 
 import torch
 from torch import Tensor, nn
 
 from vemcompress.errors import NumericalError
 from vemcompress.system.events import Event
+from vemcompress.system.files import MALFORMED
 from vemcompress.training.learner import one_by_one
 
 FIRST = 5  # values of a loss that make its first mean
 FACTOR = 1e4  # a loss beyond so many times its first mean diverges
 JUMP = 100  # a value beyond so many times the mean until then does not join it
-SHARE, LEAST = 0.01, 0.01  # the first mean counts as at least this share of the first total, and at least this much
+SHARE, LEAST = 0.01, 0.01  # a first mean counts as at least this share of the first total, and at least this much
 LEVEL = 2 / 255  # one level of 8 bits, in [-1, 1]
 
 
 class Health:
     """Watches every update's loss terms at every step, and a network's images now and then; warns once of each kind.
 
-    A loss diverges beyond 1e4 times its first mean: the mean size of its first 5 values, without those that are over
-    100 times the mean of the ones before, so that a run that is ruined at once is not measured with its ruins. A term
-    that begins near 0, as one with a ramp does, is measured with 0.01, or with a hundredth of its update's first total
-    if that is more. The total is that of the terms' sizes, so that terms of opposite signs do not hide each other.
+    A loss diverges beyond 1e4 times its first mean, which is the mean of its first 5 absolute values. A value over 100
+    times the mean of those before it does not count, so that a run that explodes at once does not raise its own limit.
+    For a term that begins near 0, as one with a ramp does, the first mean counts as at least 0.01 and at least a
+    hundredth of its update's first total. The total is the sum of absolute values, so that terms of opposite signs do
+    not hide each other.
 
     `found`: by kind, "loss" or "output", what was told of it: `step`, `what`, `message`, and of a loss its `value` and
     `first` mean. `strict`: raise NumericalError instead. `state` is kept in checkpoints, so that a resumed run judges
@@ -45,7 +47,7 @@ class Health:
                 for update, known in state["first"].items()
             }
             self.found = {kind: dict(found, message=str(found["message"])) for kind, found in state["found"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError):  # of a release that kept none
+        except (*MALFORMED, OverflowError):  # of a release that kept none
             self.found, self._first = {}, {}
 
     def look(self, update: str, step: int, names: list[str], values: list[float]) -> None:
@@ -82,8 +84,8 @@ class Health:
 
     def _tell(self, kind: str, step: int, what: str, told: str, **more: float) -> None:
         message = (
-            f"step {step}: {told}, so the run has diverged; start a new one with a lower train.lr or gan.lr, or with a "
-            "lower weight."
+            f"step {step}: {told}, so the run has diverged; start a new one with a lower train.lr (gan.lr of "
+            "teachers that learn), or with a lower weight of its losses."
         )
         if self.strict:
             raise NumericalError(f"{message} The last checkpoint is kept.")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS, parse_config
 from vemcompress.networks.base import Generator, use_image_statistics, uses_image_statistics
-from vemcompress.system.files import parse_json, write_atomically
+from vemcompress.system.files import MALFORMED, parse_json, write_atomically
 from vemcompress.weights import layouts
 from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.format import check_version, is_artifact, safetensors_bytes, signature
@@ -97,7 +97,7 @@ def narrow_as_saved(network: nn.Module, metadata: dict[str, str], source: str) -
                 raise ValueError("other channels")
             if wanted != whole:
                 _narrow(layer, wanted)
-    except (KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
+    except MALFORMED as error:
         raise InputError(
             f"{source}: its layers are not those of this class: give the class that it was pruned from"
         ) from error

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from vemcompress.errors import InputError, RecipeError, UsageError, VemError
+from vemcompress.errors import InputError, RecipeError, UsageError, VemError, summary
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut, narrowed, set_sizes, sizes
 from vemcompress.networks.slots import Group
 from vemcompress.system.memory import is_exhausted
-from vemcompress.weights.traced import cut_and_compared, first_line, macs_by_hooks, traced_groups
+from vemcompress.weights.traced import cut_and_compared, macs_by_hooks, traced_groups
 from vemcompress.weights.trust import importing
 
 _PROBES = (64, 128, 256, 512)  # sides of the images that a class is tried with
@@ -140,8 +140,9 @@ class CustomGenerator(Generator):
         except Exception as error:  # the user's own code may raise anything
             if is_exhausted(error):
                 raise
-            what = f"{type(error).__name__}: {first_line(error)}"
-            raise _Raised(f"{self.name}: failed on a {size} x {size} image ({what}): it must take images") from error
+            raise _Raised(
+                f"{self.name}: failed on a {size} x {size} image ({summary(error)}): it must take images"
+            ) from error
         if not isinstance(image, Tensor):
             raise InputError(f"{self.name}: returned a {type(image).__name__}: let forward return the image alone")
         if image.dim() != 4 or image.shape[0] != 1 or image.shape[2:] != (size, size):
@@ -207,9 +208,7 @@ def _made(cls: type[nn.Module], class_path: str) -> nn.Module:
     except Exception as error:
         if isinstance(error, VemError) or is_exhausted(error):
             raise
-        raise InputError(
-            f"--teacher-class {class_path}: failed with {type(error).__name__}: {first_line(error)}"
-        ) from error
+        raise InputError(f"--teacher-class {class_path}: failed with {summary(error)}") from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"--teacher-class {class_path}: makes a {type(network).__name__}, not a torch.nn.Module")
     return network
@@ -243,9 +242,7 @@ def _import(module_name: str, class_path: str):
         where = "in the working folder" if missing.split(".")[0] == module_name.split(".")[0] else "that it imports"
         raise UsageError(f"--teacher-class {class_path}: no module {missing!r} {where}: check the name") from error
     except Exception as error:
-        raise InputError(
-            f"--teacher-class {class_path}: importing failed with {type(error).__name__}: {first_line(error)}"
-        ) from error
+        raise InputError(f"--teacher-class {class_path}: importing failed with {summary(error)}") from error
 
 
 def _some(names: list[str]) -> str:

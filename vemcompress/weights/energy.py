@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from vemcompress.errors import InputError
+from vemcompress.errors import InputError, first_line
 from vemcompress.networks.energy import EnergyConfig, EnergyModel
 from vemcompress.system.files import parse_json, read_text
 from vemcompress.weights.layouts import Mismatch, assemble
@@ -29,4 +29,4 @@ def load_energy_model(path: str | Path) -> EnergyModel:
         tensors = of_run or state.tensors
         return assemble(EnergyConfig(**parse_json(state.metadata["config"])), tensors, build=EnergyModel)
     except (KeyError, ValueError, TypeError, Mismatch) as error:
-        raise InputError(f"{path}: not an energy model of vemcompress ({str(error).splitlines()[0]}).") from error
+        raise InputError(f"{path}: not an energy model of vemcompress ({first_line(error)}).") from error

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.models import VGG16_Weights
 
-from vemcompress.errors import InputError, NetworkError, OutputError, RecipeError
+from vemcompress.errors import InputError, NetworkError, OutputError, RecipeError, first_line
 from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
 from vemcompress.system.files import sha256_file
 from vemcompress.weights.safe import read_state
@@ -73,7 +73,7 @@ def downloaded(url: str, sha256: str, *, what: str, remedy: str) -> Path:
             with _socket_timeout(_TIMEOUT_SECONDS):
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
-            reason = next(iter(str(getattr(error, "reason", error)).splitlines()), type(error).__name__)
+            reason = first_line(getattr(error, "reason", error))
             raise NetworkError(
                 f"{what} cannot be downloaded ({reason}): fetch {url} by hand and put it into {path.parent}, or "
                 f"{remedy}."

@@ -8,10 +8,9 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError, UsageError, first_line, summary
 from vemcompress.networks.base import Generator
 from vemcompress.weights.custom import CustomGenerator
-from vemcompress.weights.traced import first_line
 
 PREFIX = "python:"
 Model = str | os.PathLike | nn.Module
@@ -33,7 +32,9 @@ def source_of(model: Model | None, what: str = "teacher") -> str | None:
         return name
     if model is None or isinstance(model, str | os.PathLike):
         return None if model is None else os.fspath(model)
-    raise UsageError(f"{what}: is a {type(model).__name__}; give a file, a run folder, hf://user/repo or an nn.Module.")
+    raise UsageError(
+        f"{what}: is of type {type(model).__name__}; give a file, a run folder, hf://user/repo or an nn.Module."
+    )
 
 
 def is_module(source: str) -> bool:
@@ -41,21 +42,25 @@ def is_module(source: str) -> bool:
     return source.startswith(PREFIX)
 
 
+def missing(name: str) -> str | None:
+    """That this process was not given the module of this name, as a sentence; None where it was."""
+    if name in _given:
+        return None
+    return f"{name}: was given from Python as an nn.Module; give it there again, with teacher=module"
+
+
 def open_module(name: str) -> tuple[Generator, str]:
     """A copy in eval mode, float32 and on the CPU of the module of this name, and the SHA-256 of its tensors.
 
     Raises InputError (4) where this process was not given it, or it is no generator.
     """
-    model = _given.get(name)
-    if model is None:
-        raise InputError(
-            f"{name}: was given from Python as an nn.Module; give it again there, such as "
-            "vemcompress.distill(resume=RUN, teacher=module)."
-        )
+    if told := missing(name):
+        raise InputError(f"{told}.")
+    model = _given[name]
     try:
         own = copy.deepcopy(model).cpu().float().eval()
     except Exception as error:  # the user's own class may raise anything
-        raise InputError(f"{name}: cannot be copied ({type(error).__name__}: {first_line(error)})") from error
+        raise InputError(f"{name}: cannot be copied ({summary(error)})") from error
     for parameter in own.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return own if isinstance(own, Generator) else CustomGenerator(own, name).eval(), digest(model)

@@ -69,7 +69,7 @@ def read_state(path: str | Path, *, source: str | None = None, key: str | None =
     else:
         value, metadata = _read_torch(path, source, kind), {}
     if is_artifact(metadata) and key is not None:
-        raise UsageError(f"{source}: has one generator alone: leave --teacher-key away")
+        raise UsageError(f"{source}: has one generator alone: leave out --teacher-key")
     # Our own names are never wrapped.
     found = Unwrapped(value) if is_artifact(metadata) else unwrap(value, source, key, is_known)
     if not found.tensors:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError, UsageError, first_line, summary
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut, masked
@@ -41,9 +41,8 @@ def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = ""
             graph.build_dependency(traced, torch.zeros(1, channels, side, side), verbose=False)
             found = [_group(graph, items, modules, prefix) for items in graph.get_all_groups()]
     except Exception as error:  # Torch-Pruning raises whatever its walk runs into
-        what = first_line(error)
         raise InputError(
-            f"{name}: Torch-Pruning cannot trace this class ({type(error).__name__}: {what}): its forward must be made "
+            f"{name}: Torch-Pruning cannot trace this class ({summary(error)}): its forward must be made "
             "of layers with gradients; distil it instead"
         ) from error
     return tuple(group for group in found if group is not None and group.size > 1)
@@ -65,7 +64,7 @@ def cut_and_compared(network: Generator, kept: Mapping[str, Tensor]) -> Generato
             if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-3):
                 return small
     except Exception as error:  # the user's own code may raise anything
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        reason = summary(error)
     raise InputError(
         f"{network.name}: does not work with fewer channels ({reason}): its forward depends on their number in a way "
         "that tracing cannot see; distil it into a known student instead."
@@ -163,8 +162,3 @@ def _layer_cost(layer: nn.Module, x: Tensor, output: Tensor) -> Cost:
     on_output = per_pixel * output[0, 0].numel()
     on_input = per_pixel * x[0, 0].numel()
     return Cost(on_input if isinstance(layer, nn.ConvTranspose2d) else on_output, on_output)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a foreign error, short enough for a sentence."""
-    return (str(error).strip().splitlines() or [""])[0][:160]

@@ -11,7 +11,8 @@ from vemcompress.commands.distill import distill
 from vemcompress.commands.generate import generate
 from vemcompress.commands.quickstart import TEACHER
 from vemcompress.commands.quickstart.scenes import write_images
-from vemcompress.data.images import list_images, save_png
+from vemcompress.data.images import save_png
+from vemcompress.data.listing import list_images
 from vemcompress.data.stream import test_batch
 from vemcompress.errors import UsageError
 from vemcompress.evaluation import Evaluation, evaluate
@@ -20,7 +21,7 @@ from vemcompress.export.onnx import export_onnx
 from vemcompress.networks.base import Generator
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import devices
-from vemcompress.system.events import Event
+from vemcompress.system.events import Event, silent
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load
 
@@ -28,7 +29,7 @@ RECIPE, TRAIN_IMAGES, TEST_IMAGES, ROWS = "quickstart", 160, 24, 4
 TRAIN_SEED, TEST_SEED = 0, 1_000_000
 
 
-def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_event: Event = lambda e: None) -> dict:
+def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_event: Event = silent) -> dict:
     """Run everything in the new folder `out`; returns the closing table and the picture's path.
 
     Raises UsageError where the folder is there already.

@@ -53,6 +53,10 @@ class UNetConfig(Config):
         if len(self.up) != len(self.down) - 1:
             raise ValueError("up must be one shorter than down")
 
+    def advice(self, size: int) -> str:
+        halvings = (size & -size).bit_length() - 1
+        return f"downs = {halvings}" if halvings >= 2 else ""
+
     def student(self, width: int) -> "UNetConfig":
         """A U-Net of the same depth and norm."""
         config = UNetConfig(width=width, downs=len(self.down), norm=self.norm)

@@ -1,24 +1,24 @@
-"""Whether memory holds an image in a network: a process that takes too much is killed by the system without a word."""
+"""Refuses images that do not fit into memory: a process that takes too much is killed by the system without a word."""
 
 from collections.abc import Callable
 from contextlib import suppress
 from math import isqrt, sqrt
 from pathlib import Path
 
-from vemcompress.data.machine import free_memory
 from vemcompress.errors import MemoryExhausted
+from vemcompress.system.memory import free_memory
 
-# Bytes a pixel: more than published generators take (0.2 to 2 KB), so that smaller images need no try; and what an
-# image takes beside the network, as bytes and as floats.
+# Bytes a pixel: NETWORK is more than published generators take (0.2 to 2 KB), so that nothing is measured for images
+# that fit with it; IMAGE is what an image takes outside the network, as bytes and as floats.
 NETWORK, IMAGE = 8192, 80
-TRIED = 512  # pixels of a side: at smaller ones other costs hide what a pixel takes
+TRIED = 512  # pixels, the side of the image that is measured: with smaller ones other costs hide a pixel's
 USABLE = 0.9
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-class Room:
-    """For images that go through `run`, which takes a side in pixels and puts a square of zeros through the network.
+class MemoryLimit:
+    """Of images that go through a network. `run` takes a side in pixels, and puts a square of zeros through it.
 
     `on_cpu`: whether the network's own memory is the machine's; a GPU says by itself what it cannot hold.
     """
@@ -42,7 +42,7 @@ class Room:
             )
 
     def _per_pixel(self, free: int) -> float:
-        """Bytes, as one smaller image takes them; what any image takes where that cannot be known here."""
+        """Bytes a pixel, measured with one smaller image; IMAGE where they cannot be measured."""
         if self._bytes is None:
             side = max(64, min(TRIED, isqrt(free // 2 // NETWORK)) // 32 * 32)
             grown = _growth(lambda: self._run(side)) if self._on_cpu else 0
@@ -51,8 +51,8 @@ class Room:
 
 
 def _growth(run: Callable[[], object]) -> int:
-    """How many bytes this process grows by meanwhile; 0 where the system does not tell, or it fails."""
-    with suppress(Exception):  # the image itself will fail, and say why
+    """By how many bytes this process grows while it runs; 0 where the system does not tell, or where `run` fails."""
+    with suppress(Exception):  # the user's own image will fail too, and say why
         _CLEAR.write_text("5")  # the peak begins anew (Linux)
         before = _of_process("VmRSS")
         run()

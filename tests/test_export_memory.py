@@ -8,20 +8,20 @@ from PIL import Image
 from toys import toy_images, toy_teacher_file
 
 from vemcompress.errors import MemoryExhausted
-from vemcompress.export import room
-from vemcompress.export.room import Room
+from vemcompress.export import memory
+from vemcompress.export.memory import MemoryLimit
 
 
 @pytest.fixture
 def little(monkeypatch):
     """A machine with 64 MiB to spare, and a network that takes 1 KiB a pixel."""
-    monkeypatch.setattr(room, "free_memory", lambda: 64 << 20)
-    monkeypatch.setattr(room, "_growth", lambda run: (run(), 1024 * 64**2)[1])
+    monkeypatch.setattr(memory, "free_memory", lambda: 64 << 20)
+    monkeypatch.setattr(memory, "_growth", lambda run: (run(), 1024 * 64**2)[1])
 
 
 def test_the_largest_size_that_fits_is_told_and_fits(little):
     tried = []
-    found = Room(tried.append)
+    found = MemoryLimit(tried.append)
     with pytest.raises(MemoryExhausted, match="use --size") as caught:
         found.check("a.png", 1000, 2000)
     largest = int(re.search(r"--size (\d+) or less", str(caught.value))[1])
@@ -32,14 +32,14 @@ def test_the_largest_size_that_fits_is_told_and_fits(little):
 
 
 def test_small_images_and_unknown_memory_cost_no_try(little, monkeypatch):
-    Room(lambda side: pytest.fail("tried")).check("a.png", 64, 64)
-    monkeypatch.setattr(room, "free_memory", lambda: None)
-    Room(lambda side: pytest.fail("tried")).check("a.png", 10**6, 10**6)
+    MemoryLimit(lambda side: pytest.fail("tried")).check("a.png", 64, 64)
+    monkeypatch.setattr(memory, "free_memory", lambda: None)
+    MemoryLimit(lambda side: pytest.fail("tried")).check("a.png", 10**6, 10**6)
 
 
-@pytest.mark.skipif(not room._CLEAR.exists(), reason="needs Linux")
+@pytest.mark.skipif(not memory._CLEAR.exists(), reason="needs Linux")
 def test_what_a_network_takes_is_measured():
-    assert room._growth(lambda: np.ones(64 << 20, np.uint8)) == pytest.approx(64 << 20, rel=0.2)
+    assert memory._growth(lambda: np.ones(64 << 20, np.uint8)) == pytest.approx(64 << 20, rel=0.2)
 
 
 @pytest.mark.parametrize("command", ["generate", "bench", "export"])
