@@ -252,3 +252,17 @@ student = "prune"
     kept = [i for i, w in enumerate(teacher.stem_norm.weight) if w in a.stem_norm.weight]
     assert len(kept) == len(a.stem_norm.weight) and not a.stem.bias.any()
     assert not torch.equal(a.stem.weight, teacher.stem.weight[kept]) and 0.01 < a.stem.weight.std() < 0.03
+
+
+def test_branches_and_blocks_vanish_where_the_budget_is_tight():
+    network = toy_teacher("inception_resnet", width=6, norm="instance_affine").eval()
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("norm1.weight"):
+                weight.fill_(0.01 if "blocks.1" in name else 1.0)
+        network.blocks[0].branches["dw5"].norm1.weight.fill_(0.02)
+    floor = network.config.cost(32, 32).true // 5
+    small, kept = prune_network(network, Scale(Scale.Settings(least=2)), floor, 32, 32)
+    assert small.config.blocks[1] == (0,) * 6 and small.config.blocks[0][5] == 0
+    assert not len(kept["block1_dw5"]) and small.config.cost(32, 32).true <= floor
+    assert small(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)

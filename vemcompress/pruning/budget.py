@@ -66,7 +66,8 @@ def choose(
     gone = {group.name: set() for group in groups}
     for place, channel in order[:high]:
         gone[groups[place].name].add(-channel)
-    return {g.name: torch.tensor([c for c in range(g.size) if c not in gone[g.name]]) for g in groups}
+    kept = {g.name: [c for c in range(g.size) if c not in gone[g.name]] for g in groups}
+    return {name: torch.tensor(channels, dtype=torch.int64) for name, channels in kept.items()}
 
 
 def floor(group: Group, least: int) -> int:
