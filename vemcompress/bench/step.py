@@ -111,7 +111,8 @@ def bench_step(
             for _ in range(WARM_UP):
                 ours.run(cycle)
             memory, batch = devices.peak_memory(where), ours.batch()
-            plain = {name: PlainRun(twin, batch, where, reference_precision) for name, twin in twins.items()}
+            about = batch, where, reference_precision, made.plan.train.seed
+            plain = {name: PlainRun(twin, *about) for name, twin in twins.items()}
             times = _in_turns({"ours": ours, **plain}, cycle, rounds, on_event)
         return _result(made, where, phase, rounds * len(cycle), times, _medians(ours.parts), flops, memory)
 

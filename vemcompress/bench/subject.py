@@ -28,6 +28,7 @@ from vemcompress.weights.trust import named
 TEACHER = MobileResNetConfig(width=64)  # the papers' CycleGAN teacher
 CPU = torch.device("cpu")
 IMAGES = 32  # that are drawn where none are given
+DRAWS = 8  # of a supernet's widths, over which a step is averaged
 
 
 @dataclass
@@ -53,6 +54,8 @@ class Subject:
         """Numbers of steps after which the same updates are due again; of alternating recipes one of that `phase`."""
         if self.alternates:
             return [1 if phase == "teacher" else self.algorithm.teacher.phases.steps + 1]
+        if getattr(self.algorithm, "space", None) is not None:  # a supernet, whose steps differ in their widths
+            return list(range(1, 1 + DRAWS))
         return list(range(1, 1 + (self.plan.gan.every if self.plan.gan else 1)))
 
 
