@@ -11,7 +11,7 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts
 from vemcompress.errors import UsageError
-from vemcompress.networks.base import init_weights
+from vemcompress.networks.base import Config, init_weights
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS, Pruner
@@ -179,7 +179,7 @@ def _pruned(
     if width is None:
         small, kept = prune_network(network, pruner, target, size, size, convention)
     else:
-        kept = pruner.selected(network, _widths(loaded, width))
+        kept = pruner.selected(network, of_width(network.config, width, loaded.source).widths_by_group())
         small = cut(network, kept)
         target = cost_of(small, size, size).macs()[convention]
     if seed is not None:
@@ -193,18 +193,18 @@ def _pruned(
     return result, artifact_bytes(small, teacher=loaded.provenance(), extra={"pruned": json.dumps(how)})
 
 
-def _widths(loaded: Loaded, width: int) -> dict[str, int]:
-    """By group, those of the network of this kind and `width`. Raises UsageError where it is not narrower."""
-    config = loaded.generator.config
+def of_width(config: Config | None, width: int, source: str) -> Config:
+    """The network of this kind and `width`. Raises UsageError where that of `source`, of this Config, is narrower."""
     if config is None:
         raise UsageError("a network of your own class has no shorthand width; give a target of MACs.")
-    wanted, own = config.of_width(width).widths_by_group(), config.widths_by_group()
+    small = config.of_width(width)
+    wanted, own = small.widths_by_group(), config.widths_by_group()
     if wide := next((name for name in own if wanted[name] > own[name]), None):
         raise UsageError(
-            f"width {width}: {loaded.source} has {own[wide]} channels in {wide}, and {wanted[wide]} would be needed; "
+            f"width {width}: {source} has {own[wide]} channels in {wide}, and {wanted[wide]} would be needed; "
             "give a smaller width."
         )
-    return wanted
+    return small
 
 
 def _pruner(method: str, seed: int, least: int | None) -> Pruner:
