@@ -148,7 +148,7 @@ class Pipeline:
     def _check_fit(self, stage: Stage, teacher: Generator | None) -> None:
         """Whether there are images, and a stage that distils fits its teacher, also one that is still to be taught."""
         plan = self.recipe_of(stage.name)
-        if stage.do == "prune" and (plan.prune.width is None or stage.student is not None):
+        if stage.do == "prune" and getattr(plan.student, "source", None) is not None:
             return
         opening.check_data(plan)
         images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent)
@@ -167,7 +167,8 @@ class Pipeline:
             return
         if stage.do == "prune":
             source = plan.teacher.source or f"stage {stage.teacher}"
-            self._configs[stage.name] = prune.of_width(teacher.config, plan.prune.width, source)
+            if (made := prune.check_plan(plan, teacher, source)) is not None:
+                self._configs[stage.name] = made
             return
         known = self._configs.get(stage.student)
         student = _empty(known) if known is not None else teacher if stage.student else None

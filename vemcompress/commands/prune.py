@@ -11,11 +11,11 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts
 from vemcompress.errors import UsageError
-from vemcompress.networks.base import Config, init_weights
+from vemcompress.networks.base import Config, Generator, init_weights
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS, Pruner
-from vemcompress.pruning.budget import prune_network
+from vemcompress.pruning.budget import check_budget, prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
@@ -191,6 +191,19 @@ def _pruned(
     result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
     how = {"method": method, "target_macs": target, "convention": convention, "size": size}
     return result, artifact_bytes(small, teacher=loaded.provenance(), extra={"pruned": json.dumps(how)})
+
+
+def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
+    """What [prune] makes of a network, as far as its weights do not matter: its Config where the recipe gives a width.
+    Raises UsageError for a width or a budget that cannot be."""
+    settings, size = plan.prune, plan.data.size
+    if settings.width is not None:
+        return of_width(network.config, settings.width, source)
+    if network.config is not None:
+        target = settings.target(network.config.cost(size, size).macs()[settings.count_as])
+        pruner = PRUNERS[settings.method.name](settings.method)
+        check_budget(network, pruner, target, size, size, settings.count_as)
+    return None
 
 
 def of_width(config: Config | None, width: int, source: str) -> Config:
