@@ -184,6 +184,16 @@ def test_a_supernets_step_is_that_of_the_sub_network_that_was_drawn():
     assert gradient[:, :kept].abs().sum() > 0 and not gradient[:, kept:].any()
 
 
+def test_a_supernet_is_not_compiled_anew_for_each_shape():
+    algorithm, graphs = method("gan_compression", space="auto"), []
+    compiled = torch.compile(
+        algorithm.student.forward_with_taps, backend=lambda graph, _: graphs.append(graph) or graph
+    )
+    algorithm.student.forward_with_taps = compiled
+    algorithm(batch(), random(5))
+    assert not graphs
+
+
 def test_widths_are_drawn_anew_at_each_step_and_alike_for_one_seed():
     def widths(seed: int) -> list[int]:
         algorithm = method("gan_compression", space="auto")

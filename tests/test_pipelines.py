@@ -12,7 +12,7 @@ import torch
 from rich.console import Console as Rich
 from safetensors.torch import load_file
 from teach_toys import toy_pairs
-from toys import TOY, stop_after, toy_teacher_file
+from toys import TOY, stop_after, toy_images, toy_teacher_file
 
 import vemcompress
 from vemcompress import recipe as recipes
@@ -516,3 +516,20 @@ def test_another_teacher_in_a_pipelines_place_is_refused(inputs, tmp_path):
     (tmp_path / "x" / "stages.json").write_text('{"stages": ["prune", "distill"], "done": []}')
     with pytest.raises(InputError, match=r"stage prune: .*is not the teacher that"):
         distill(resume=tmp_path / "x", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("prune.share=0.001", "stage prune: a target of .* can go down to"),
+        ("prune.target_macs=1000000000000", "stage prune: .* nothing to prune"),
+        ("stages.teacher.teacher.network.norm=instance", "stage prune: method scale: .* have no scales"),
+    ],
+)
+def test_a_budget_that_a_taught_teacher_cannot_be_pruned_to_is_refused_before_it_is_taught(change, message, tmp_path):
+    for domain in "AB":
+        toy_images(tmp_path / f"data/train{domain}", 4)
+    changes = ["data.size=32", "stages.teacher.teacher.network.width=16", change]
+    with pytest.raises(UsageError, match=message):
+        vemcompress.distill(data=tmp_path / "data", out=tmp_path / "run", recipe="cat", overrides=changes, device="cpu")
+    assert not (tmp_path / "run").exists()

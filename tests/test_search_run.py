@@ -5,14 +5,15 @@ from collections import Counter
 
 import pytest
 import torch
-from toys import TOY, toy_images, toy_teacher_file
+from toys import TOY, toy_images, toy_teacher, toy_teacher_file
 
 import vemcompress
 from vemcompress.cli import app
 from vemcompress.commands.search import search
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks.groups import cut
-from vemcompress.networks.subnets import Space
+from vemcompress.networks.subnets import SPACE, Space
+from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load
 
 OPTIONS = [o for o in TOY if not o.startswith("algorithm")] + [
@@ -183,6 +184,105 @@ def test_a_pipeline_searches_its_supernet_and_trains_what_is_found_on(given, tmp
             device="cpu",
         )
     assert not (tmp_path / "new").exists()
+
+
+def stages(teacher, images, out, recipe, *more: str, **options):
+    own = [o for o in OPTIONS if recipe != "gan_compression" or not o.startswith("student.width")]
+    overrides = [*own, *HOW, "train.steps=2", "train.best_by=none", *more]
+    return vemcompress.distill(
+        teacher, data=images, out=out, recipe=recipe, overrides=overrides, device="cpu", **options
+    )
+
+
+@pytest.fixture(scope="module")
+def listed(given):
+    """A pipeline up to its supernet, whose widths are the user's."""
+    own = ("stages.supernet.algorithm.space=[[8, 4]]", "search.share=0.5")
+    out = given / "listed"
+    stages(given / "t.safetensors", given / "images", out, "gan_compression_fast", *own, until="supernet")
+    return out
+
+
+def test_only_widths_that_the_supernet_has_learned_are_searched(given, listed, tmp_path):
+    whole = vemcompress.distill(resume=listed, until="search", device="cpu")
+    assert table(listed / "2-search")[0]["space"] == [[8, 4]] * 8
+    assert set(whole.stages["search"].widths.split("_")) <= {"8", "4"}
+    options = {"target_macs": 3_000_000, "data": given / "images", "device": "cpu"}
+    how = ["data.size=32", "data.held_out=2", *HOW]
+    search(listed / "1-supernet/student.safetensors", out=tmp_path / "run", overrides=how, **options)
+    assert table(tmp_path / "run")[0]["space"] == [[8, 4]] * 8
+    with pytest.raises(RecipeError, match="the supernet has not learned stem at 2, 3, 6"):
+        search(listed / "1-supernet", out=tmp_path / "other", overrides=[*how, "search.space=auto"], **options)
+
+
+def test_the_full_pipeline_searches_what_its_supernet_learns(given, tmp_path):
+    images = tmp_path / "images"
+    for domain in "AB":
+        toy_images(images / f"train{domain}", 6)
+
+    def full(*more):
+        own = ("prune.width=4", *more)
+        return stages(given / "t.safetensors", images, tmp_path / "run", "gan_compression", *own)
+
+    with pytest.raises(RecipeError, match=r"stage supernet: .*widths of stem must be from 1 to 4"):
+        full("stages.supernet.algorithm.space=[[8, 2]]")
+    with pytest.raises(UsageError, match=r"stage search: .*smallest candidate"):
+        full("stages.supernet.algorithm.space=[[4, 2]]", "search.share=0.01")
+    with pytest.raises(UsageError, match=r"stage transfer: width 16: .* has 8 channels in stem"):
+        full("prune.width=16")
+    assert not (tmp_path / "run").exists()
+    full("stages.supernet.algorithm.space=[[4, 2]]")
+    (run,) = tmp_path.glob("run/*-search")
+    assert table(run)[0]["space"] == [[4, 2]] * 8
+
+
+def test_a_space_for_all_stages_that_what_is_found_cannot_have_is_refused_at_once(given, tmp_path):
+    with pytest.raises(RecipeError, match=r"stage finetune: .*algorithm\.space: the space's widths of"):
+        more = ("algorithm.space=[[8, 4]]", "search.share=0.5")
+        stages(given / "t.safetensors", given / "images", tmp_path / "new", "gan_compression_fast", *more)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_pipeline_goes_on_in_the_middle_of_its_search(given, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(event):
+        if event["event"] == "candidate" and event["scored"] == 3:
+            raise Stop
+
+    more = (given / "t.safetensors", given / "images", tmp_path / "run", "gan_compression_fast")
+    with pytest.raises(Stop):
+        stages(*more, on_event=stop)
+    lines, scored = table(tmp_path / "run/2-search"), Counter()
+    assert len(lines) == 4
+    again = vemcompress.distill(
+        resume=tmp_path / "run", device="cpu", on_event=lambda event: scored.update([event["event"]])
+    )
+    assert table(tmp_path / "run/2-search")[:4] == lines
+    assert scored["candidate"] == again.stages["search"].scored - 3
+
+
+@pytest.mark.parametrize("said", ["5", '[["a"]]', "null", "[5]", "[[1.5]]", "{", '"x"'])
+def test_a_file_whose_learned_widths_are_damaged_is_refused_in_a_sentence(said, tmp_path):
+    file = tmp_path / "s.safetensors"
+    save_generator(file, toy_teacher("mobile_resnet", width=8), extra={SPACE: said})
+    with pytest.raises(UsageError, match="--widths"):
+        load(file, widths="8_4_6_2_3_8_4_2")
+
+
+def test_only_the_student_of_a_run_is_said_to_be_a_supernet(given, tmp_path):
+    overrides = [*OPTIONS, "algorithm.name=gan_compression", "algorithm.space=auto", "train.steps=1"]
+    overrides += ["teacher.network.width=4", "teacher.network.blocks=3", "gan.discriminator.width=2"]
+    overrides += ["gan.discriminator.layers=2", "teacher.network.family=mobile_resnet", "gan.name=cyclegan"]
+    overrides += ["data.kind=unpaired", "algorithm.best_teacher=latest"]
+    data = tmp_path / "data"
+    for split in ("trainA", "trainB"):
+        toy_images(data / split, 4)
+    overrides = [one for one in overrides if not one.startswith("algorithm.best")]
+    vemcompress.distill(data=data, out=tmp_path / "run", recipe="kd", overrides=overrides, device="cpu")
+    assert load(tmp_path / "run/student.safetensors").is_supernet
+    assert not load(tmp_path / "run/teacher.safetensors").is_supernet
 
 
 def test_widths_give_a_sub_network_of_a_supernet_for_every_command(given, tmp_path, capsys):

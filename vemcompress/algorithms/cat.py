@@ -2,7 +2,8 @@
 the feature maps, which needs no layers between teacher and student.
 
 Eq. 22 writes a sum for the images' term; the published code takes the mean. The discriminator moves first, and the
-student learns from it as it is then. KA is of each process's own part of the batch, as published.
+student learns from it as it is then. KA is of each process's own part of the batch, as published; the published code
+adds up what several GPUs find, and here it is averaged.
 """
 
 from typing import Literal

@@ -22,6 +22,7 @@ from vemcompress.networks.base import Taps
 from vemcompress.networks.groups import at
 from vemcompress.networks.subnets import SPACE, Space, WidthOptions
 from vemcompress.system.settings import Weight
+from vemcompress.training.compiling import as_written
 from vemcompress.training.update import Output
 
 
@@ -73,7 +74,8 @@ class GANCompression(AdversarialDistillation):
             return super().imitate(x, random)
         # The seed, not the state: on a GPU a number drawn from the generator would make the host wait.
         entries = self.space.draw(Random(random.initial_seed()))
-        return at(self.student, self.space.widths(entries), x, self.student_taps)
+        with as_written():  # a compiler would begin anew for each shape
+            return at(self.student, self.space.widths(entries), x, self.student_taps)
 
     def metadata(self) -> dict[str, str]:
         return {} if self.space is None else {SPACE: json.dumps(self.space.options)}

@@ -46,6 +46,8 @@ def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | 
             return before or own.student
         return student_of(teacher, own.student.width or 16)
     if stage.do == "search":
+        supernet = recipes.of_stage(plan, stages[stage.student])
+        own = own.but(algorithm=supernet.algorithm)  # the widths that it learns
         search = planned(own, before)
         return before.with_widths(search.space.widths(search.population[0]))
     network, settings, size = before or teacher, own.prune, own.data.size

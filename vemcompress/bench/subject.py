@@ -76,7 +76,7 @@ def subject(
     if plan.stages:
         plan = of_stage(plan, stage, teacher)
     elif stage is not None:
-        raise UsageError(f"recipe {plan.name}: has no stages; leave --stage away.")
+        raise UsageError(f"recipe {plan.name}: has no stages; omit --stage.")
     if plan.train.teacher_cache:
         raise UsageError("bench-step measures the teacher at work; leave out train.teacher_cache.")
     if data is None:

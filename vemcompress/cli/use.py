@@ -148,7 +148,7 @@ def search(
 
     limit = Limit(max_hours)
     if resume is not None and (supernet or out or data or target_macs or by):
-        raise UsageError("--resume takes supernet, data, budget and folder from the search; leave them away.")
+        raise UsageError("--resume takes supernet, data, budget and folder from the search; omit them.")
     target = None if target_macs is None else options.macs_of(target_macs)
     console = options.open_console()
     with console.talking() as on_event:

@@ -1,5 +1,6 @@
 """What each stage of a pipeline is given: a recipe of its own, the products of earlier stages, a run folder."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from vemcompress.data.sets import training_set
 from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
 from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
+from vemcompress.networks.subnets import Space
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.recipe.resolve import resolve, teacher_network
 from vemcompress.recipe.stages import GIVES, Stage
@@ -145,25 +147,38 @@ class Pipeline:
 
     def _check_fit(self, stage: Stage, teacher: Generator | None) -> None:
         """Whether there are images, and a stage that distils fits its teacher, also one that is still to be taught."""
-        if stage.do == "prune":
-            return
         plan = self.recipe_of(stage.name)
+        if stage.do == "prune" and getattr(plan.student, "source", None) is not None:
+            return
         opening.check_data(plan)
         images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent)
         if stage.do == "search":
             if (supernet := self._configs.get(stage.student)) is not None:
-                search.planned(plan, supernet)
+                found = search.planned(plan, supernet, self._learned(stage.student, supernet))
+                self._configs[stage.name] = supernet.with_widths(found.space.widths(found.population[0]))  # or the like
             search.check_fitness(plan, images)
             return
         if stage.do == "teach" or plan.gan is not None:
             return
         if stage.teacher is not None and stage.teacher not in self.folder.skipped:
             config = teacher_network(self.recipe_of(stage.teacher), images.channels())
-            with torch.device("meta"):
-                teacher = build_generator(config)
-        if teacher is not None:
-            found = resolve(plan, teacher, images.split_off()[0].count, teacher if stage.student else None).student
-            self._configs[stage.name] = self._configs.get(stage.student) if stage.student else found
+            teacher = _empty(config)
+        if teacher is None:
+            return
+        if stage.do == "prune":
+            source = plan.teacher.source or f"stage {stage.teacher}"
+            if (made := prune.check_plan(plan, teacher, source)) is not None:
+                self._configs[stage.name] = made
+            return
+        known = self._configs.get(stage.student)
+        student = _empty(known) if known is not None else teacher if stage.student else None
+        found = resolve(plan, teacher, images.split_off()[0].count, student).student
+        self._configs[stage.name] = known if stage.student else found
+
+    def _learned(self, name: str, supernet: Config) -> str | None:
+        """The widths that the supernet of a stage will have learned, as its file will say; None where it is none."""
+        options = getattr(self.recipe_of(name).algorithm, "space", "none")
+        return None if options == "none" else json.dumps(Space.of(supernet, options).options)
 
     def _check_teacher(self, stage: Stage) -> None:
         plan = self.recipe_of(stage.name)
@@ -186,3 +201,9 @@ class Pipeline:
                 f"recipe {self.plan.name}: student.{keys[0]} has no effect, because stage {stages[0].name} takes its "
                 f"student from '{stages[0].student}'; omit it, or change that stage, for example prune.share."
             )
+
+
+def _empty(config: Config) -> Generator:
+    """Without weights."""
+    with torch.device("meta"):
+        return build_generator(config)

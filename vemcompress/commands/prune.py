@@ -11,11 +11,11 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts
 from vemcompress.errors import UsageError
-from vemcompress.networks.base import init_weights
+from vemcompress.networks.base import Config, Generator, init_weights
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS, Pruner
-from vemcompress.pruning.budget import prune_network
+from vemcompress.pruning.budget import check_budget, prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
@@ -179,7 +179,7 @@ def _pruned(
     if width is None:
         small, kept = prune_network(network, pruner, target, size, size, convention)
     else:
-        kept = pruner.selected(network, _widths(loaded, width))
+        kept = pruner.selected(network, of_width(network.config, width, loaded.source).widths_by_group())
         small = cut(network, kept)
         target = cost_of(small, size, size).macs()[convention]
     if seed is not None:
@@ -193,18 +193,31 @@ def _pruned(
     return result, artifact_bytes(small, teacher=loaded.provenance(), extra={"pruned": json.dumps(how)})
 
 
-def _widths(loaded: Loaded, width: int) -> dict[str, int]:
-    """By group, those of the network of this kind and `width`. Raises UsageError where it is not narrower."""
-    config = loaded.generator.config
+def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
+    """What [prune] makes of a network, as far as its weights do not matter: its Config where the recipe gives a width.
+    Raises UsageError for a width or a budget that cannot be."""
+    settings, size = plan.prune, plan.data.size
+    if settings.width is not None:
+        return of_width(network.config, settings.width, source)
+    if network.config is not None:
+        target = settings.target(network.config.cost(size, size).macs()[settings.count_as])
+        pruner = PRUNERS[settings.method.name](settings.method)
+        check_budget(network, pruner, target, size, size, settings.count_as)
+    return None
+
+
+def of_width(config: Config | None, width: int, source: str) -> Config:
+    """The network of this kind and `width`. Raises UsageError where that of `source`, of this Config, is narrower."""
     if config is None:
         raise UsageError("a network of your own class has no shorthand width; give a target of MACs.")
-    wanted, own = config.of_width(width).widths_by_group(), config.widths_by_group()
+    small = config.of_width(width)
+    wanted, own = small.widths_by_group(), config.widths_by_group()
     if wide := next((name for name in own if wanted[name] > own[name]), None):
         raise UsageError(
-            f"width {width}: {loaded.source} has {own[wide]} channels in {wide}, and {wanted[wide]} would be needed; "
+            f"width {width}: {source} has {own[wide]} channels in {wide}, and {wanted[wide]} would be needed; "
             "give a smaller width."
         )
-    return wanted
+    return small
 
 
 def _pruner(method: str, seed: int, least: int | None) -> Pruner:

@@ -22,7 +22,7 @@ from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.cost import costs
 from vemcompress.networks.groups import cut
 from vemcompress.networks.norms import recalibrate
-from vemcompress.networks.subnets import Entries, Space, text_of
+from vemcompress.networks.subnets import SPACE, Entries, Space, text_of
 from vemcompress.pruning.search import Search, SearchSettings
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.best import Picker, Score
@@ -171,7 +171,7 @@ def _facts(plan: Recipe, run: RunFolder, given: Given) -> Facts:
 def _run(facts: Facts, given: Given) -> SearchResult:
     plan, run, device, on_event = facts.plan, facts.run, given.where, given.on_event
     settings, supernet = plan.search, facts.student.generator
-    search = distributed.together(lambda: planned(plan, supernet.config))
+    search = distributed.together(lambda: planned(plan, supernet.config, facts.student.metadata.get(SPACE)))
     with distributed.alike():
         pick = _picker(facts, device, on_event)
     distributed.by_writer(run.create)
@@ -191,7 +191,8 @@ def _run(facts: Facts, given: Given) -> SearchResult:
         table = distributed.by_writer(lambda: Candidates.opened(run.path, identity, on_event))
         rows = distributed.from_writer(lambda: table.rows)
         on_event(_begins(plan, search, whole, len(rows)))
-        search.tell({entries: row["fitness"] for row in rows if (entries := _entries(search.space, row["widths"]))})
+        known = {entries: row["fitness"] for row in rows if (entries := _entries(search.space, row["widths"]))}
+        search.tell({entries: value for entries, value in known.items() if search.macs(entries) <= search.target})
         stopped = _generations(search, supernet, examples, pick, table, given)
         result = _result(facts, search, whole, stopped)
         if not stopped:
@@ -199,15 +200,22 @@ def _run(facts: Facts, given: Given) -> SearchResult:
     return result
 
 
-def planned(plan: Recipe, supernet: Config | None) -> Search:
-    """The search of a supernet of this Config. Raises RecipeError where the space does not fit it, and UsageError for a
-    budget that cannot be met."""
+def planned(plan: Recipe, supernet: Config | None, learned: str | None = None) -> Search:
+    """The search of a supernet of this Config, which has `learned` these widths, as its file says, if it does. Raises
+    RecipeError where the space does not fit it, and UsageError for a budget that cannot be met."""
     settings, size = plan.search, plan.data.size
     if supernet is None:
         raise RecipeError(f"recipe {plan.name}: a network of your own class cannot be searched.")
     space = settings.space if settings.space != "none" else getattr(plan.algorithm, "space", "none")
     try:
-        space = Space.of(supernet, "auto" if space == "none" else space)
+        known = None if learned is None else Space.learned(supernet, learned)
+        if known is not None and settings.space == "none":
+            space = known
+        else:
+            space = Space.of(supernet, "auto" if space == "none" else space)
+        for gene, mine, theirs in zip(supernet.genes(), space.options, (known or space).options, strict=True):
+            if foreign := sorted(set(mine) - set(theirs)):
+                raise ValueError(f"the supernet has not learned {gene} at {', '.join(map(str, foreign))}")
     except ValueError as error:
         raise RecipeError(f"recipe {plan.name}: the space of the search: {error}.") from error
     table = costs(supernet, size, size)

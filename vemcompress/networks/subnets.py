@@ -11,9 +11,10 @@ from math import prod
 from random import Random
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from vemcompress.networks.base import Config
+from vemcompress.system.files import parse_json
 from vemcompress.system.settings import Text, Width
 
 Entries = tuple[int, ...]
@@ -59,6 +60,15 @@ class Space:
             if not entries or min(entries) < 1 or max(entries) > most:
                 raise ValueError(f"the space's widths of {gene} must be from 1 to {most}, which the network has")
         return cls(config, found)
+
+    @classmethod
+    def learned(cls, config: Config, said: str) -> "Space":
+        """What a supernet's file says under `SPACE`. Raises ValueError where it is damaged or does not fit."""
+        try:
+            options = TypeAdapter(WidthOptions).validate_python(parse_json(said))
+        except ValidationError:
+            raise ValueError("the widths that the file says its supernet has learned are damaged") from None
+        return cls.of(config, options)
 
     @property
     def size(self) -> int:

@@ -134,7 +134,8 @@ class Store:
     def _bytes(self, module: Generator | Discriminator) -> bytes:
         if isinstance(module, Discriminator):
             return discriminator_bytes(module)
-        extra = self.learner.metadata()
+        main = next(iter(self.learner.artifacts().values()))
+        extra = self.learner.metadata() if module is main else None
         return artifact_bytes(module, recipe=self.recipe, teacher=self.provenance, extra=extra)
 
 

@@ -48,7 +48,7 @@ class Learner(nn.Module):
         raise NotImplementedError
 
     def metadata(self) -> dict[str, str]:
-        """What the files of `artifacts` that are generators say beside what all say."""
+        """What the file of the first of `artifacts` says beside what all say."""
         return {}
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:

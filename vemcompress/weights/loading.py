@@ -12,7 +12,7 @@ from vemcompress.networks.subnets import SPACE, Space, sub_widths
 from vemcompress.system import names
 from vemcompress.system.devices import memory_errors
 from vemcompress.system.events import Event
-from vemcompress.system.files import parse_json, sha256_file
+from vemcompress.system.files import sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
 from vemcompress.weights.folder import made, never_picked
@@ -142,7 +142,7 @@ def _narrowed(generator: Generator, widths: str, metadata: dict[str, str], sourc
         if generator.config is None:
             raise ValueError("a network of your own class has no sub-networks that widths name")
         if SPACE in metadata:
-            space = Space.of(generator.config, parse_json(metadata[SPACE]))
+            space = Space.learned(generator.config, metadata[SPACE])
             return cut(generator, space.widths(space.parse(widths)))
         return cut(generator, sub_widths(generator.config, widths))
     except ValueError as error:
