@@ -121,6 +121,13 @@ def test_six_entries_stand_for_all_residual_blocks():
     assert text_of(Space.of(FULL, [[32, 24, 20, 16]]).parse("24_24_24_32_20_16")) == "24_24_24_32_32_32_20_16"
 
 
+def test_a_network_of_which_a_branch_was_pruned_away_is_no_supernet():
+    blocks = [[0, 2, 2, 2, 2, 2], [2] * 6]
+    pruned = parse_config({"family": "inception_resnet", "widths": [8, 16, 32, 16, 8], "blocks": blocks})
+    with pytest.raises(ValueError, match="block1_res1 was pruned away"):
+        Space.of(pruned)
+
+
 def test_a_set_for_another_width_is_refused():
     with pytest.raises(ValueError, match="widths of stem must be from 1 to 32"):
         Space.of(FULL, "channels-48")

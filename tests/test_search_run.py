@@ -243,7 +243,8 @@ def test_a_space_for_all_stages_that_what_is_found_cannot_have_is_refused_at_onc
     assert not (tmp_path / "new").exists()
 
 
-def test_a_pipeline_goes_on_in_the_middle_of_its_search(given, tmp_path):
+@pytest.mark.parametrize(("share", "changes"), [((), []), (("search.share=0.6",), ["search.share=0.2"])])
+def test_a_pipeline_goes_on_in_the_middle_of_its_search_also_to_a_tighter_budget(given, tmp_path, share, changes):
     class Stop(Exception):
         pass
 
@@ -253,14 +254,17 @@ def test_a_pipeline_goes_on_in_the_middle_of_its_search(given, tmp_path):
 
     more = (given / "t.safetensors", given / "images", tmp_path / "run", "gan_compression_fast")
     with pytest.raises(Stop):
-        stages(*more, on_event=stop)
+        stages(*more, *share, on_event=stop)
     lines, scored = table(tmp_path / "run/2-search"), Counter()
     assert len(lines) == 4
-    again = vemcompress.distill(
-        resume=tmp_path / "run", device="cpu", on_event=lambda event: scored.update([event["event"]])
-    )
+    count = lambda event: scored.update([event["event"]])  # noqa: E731
+    again = vemcompress.distill(resume=tmp_path / "run", device="cpu", overrides=changes, on_event=count)
     assert table(tmp_path / "run/2-search")[:4] == lines
-    assert scored["candidate"] == again.stages["search"].scored - 3
+    result = again.stages["search"]
+    assert scored["candidate"] == result.scored - sum(row["macs"] <= result.target for row in lines[1:])
+    assert result.after["macs"]["paper_norm"] <= result.target
+    with pytest.raises(UsageError, match="is for no stage that is still to be done"):
+        vemcompress.distill(resume=tmp_path / "run", device="cpu", overrides=["search.share=0.3"])
 
 
 @pytest.mark.parametrize("said", ["5", '[["a"]]', "null", "[5]", "[[1.5]]", "{", '"x"'])

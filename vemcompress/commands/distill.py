@@ -19,7 +19,7 @@ from vemcompress.commands.search import SearchResult, search_again
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.recipe import Recipe
-from vemcompress.recipe.stages import GIVES, TABLES, skipped_stages
+from vemcompress.recipe.stages import GIVES, TABLES, meant, skipped_stages
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import distributed
@@ -205,7 +205,10 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
         name, _, own = rest.partition(".") if stages.strip() == "stages" else ("", "", "")
         if name in names and name not in open_:
             raise UsageError(f"--set {override}: stage {name} is done, and later ones begin with it; start a new run.")
-        for open_name in [name] if name in changes else open_:
+        for_ = [name] if name in changes else meant(plan.stages, open_, override)
+        if not for_:
+            raise UsageError(f"--set {override}: is for no stage that is still to be done; start a new run.")
+        for open_name in for_:
             changes[open_name].append(own or override)
     plan = recipes.with_changes(plan, overrides, open_)
     plan = opening.located_stages(opening.located(plan, given.teacher, given.data, given.on_event))

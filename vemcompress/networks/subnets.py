@@ -128,12 +128,14 @@ def widths_of(config: Config, entries: Entries) -> dict[str, int]:
 
 
 def full_entries(config: Config) -> Entries:
-    """Those of the whole network. Raises ValueError where the groups of a gene have lost different shares."""
+    """Those of the whole network. Raises ValueError where the groups of a gene have lost different shares, or all."""
     widths, found = config.widths_by_group(), []
     for gene, groups in config.genes().items():
         entries = {widths[group] / factor for group, factor in groups.items()}
         if len(entries) > 1 or not (entry := entries.pop()).is_integer():
             raise ValueError(f"{gene}: its channel groups have no common width, so this network has no sub-networks")
+        if not entry:
+            raise ValueError(f"{gene} was pruned away, and a supernet needs every branch")
         found.append(int(entry))
     return tuple(found)
 

@@ -23,7 +23,8 @@ EXHAUSTIVE = 1000  # so many candidates are scored one by one
 class SearchSettings(BaseSettings):
     """How a supernet is searched, with the published numbers. Fitness is the figure `by`, on the held-out images or, by
     train.best_on, the test images; "frechet" on `features` with the file of their `features_weights`. `space` is as in
-    the algorithm, whose own is taken where it is "none".
+    the algorithm; "none" for the widths that the supernet's file says it has learned (others are
+    then refused), else the algorithm's own, else "auto".
 
     The budget: at most `target_macs`, or this `share` of the supernet's MACs (0.25), on one image of `data.size`,
     counted by the convention `count_as`. `method`: "auto" scores all where at most 1,000 fit the budget. Of each

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from vemcompress.errors import RecipeError
 from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
-from vemcompress.recipe.stages import TABLES, Stage
+from vemcompress.recipe.stages import TABLES, Stage, meant
 from vemcompress.recipe.toml import DEPTH, NotTOML, parse, parse_file
 from vemcompress.system import names
 from vemcompress.system.settings import BaseSettings, tag_of
@@ -109,7 +109,7 @@ def with_changes(recipe: Recipe, overrides: Sequence[str], stages: list[str]) ->
     for override in overrides:
         key, _, rest = override.partition(".")
         named, _, rest = rest.partition(".") if key.strip() == "stages" else ("", "", override)
-        tables = {name: _override(rest) for name in ([named] if named else stages)}
+        tables = {name: _override(rest) for name in ([named] if named else meant(recipe.stages, stages, rest))}
         values = _with_stages(recipe.stated(), {}, tables, recipe.name)
         recipe = _validate(values, f"recipe {recipe.name}", "", overrides)
     for stage in recipe.stages:

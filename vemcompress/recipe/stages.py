@@ -67,6 +67,12 @@ def check_stages(stages: Sequence[Stage]) -> None:
         earlier[stage.name] = stage
 
 
+def meant(stages: Sequence[Stage], names: Sequence[str], override: str) -> list[str]:
+    """Of these stages those that a `table.key=value` is for: one of [prune] or [search] is for stages that do this."""
+    table = override.partition(".")[0].strip()
+    return [stage.name for stage in stages if stage.name in names and (table not in TABLES or stage.do == table)]
+
+
 def skipped_stages(stages: Sequence[Stage], brought: dict[str, str]) -> dict[str, str]:
     """Stages that need not run, and why. `brought` says, for "teach" and "prune", why their product is there already.
 
