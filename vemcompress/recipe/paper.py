@@ -29,7 +29,7 @@ def _networks(recipe: Recipe) -> dict[str, Config]:
     paper, given = recipe.paper, {"teacher": recipe.teacher.network, "deep": recipe.teacher.deep}
     networks = {} if isinstance(recipe.student, AutoStudent) else {"student": recipe.student}
     if "channels" in paper:  # of a student that a search finds
-        networks["student"] = parse_config({"family": "mobile_resnet", "channels": paper["channels"]})
+        networks["student"] = parse_config({"family": paper["student"], "channels": paper["channels"]})
     networks |= {role: config for role, config in given.items() if config is not None}
     if "original" in paper:
         try:

@@ -13,8 +13,7 @@ from vemcompress.data.settings import DataSettings
 from vemcompress.gans import AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
-from vemcompress.pruning import PRUNERS, AnyPruner
-from vemcompress.pruning.search import SearchSettings
+from vemcompress.pruning import PRUNERS, AnyPruner, SearchSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, Channels, Figure, Macs, Text, tag_of, tagged_union
 from vemcompress.training.settings import TrainSettings
