@@ -68,6 +68,61 @@ class ResnetGenerator(nn.Module):
         return self.model(x)
 
 
+class Inception(nn.Module):
+    """CAT's block: `res` and `dw` are the branches' (kernel size, width); no branch, no change."""
+
+    def __init__(self, trunk: int, res, dw, norm, bias: bool):
+        super().__init__()
+
+        def step(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Module:
+            conv = nn.Conv2d(inputs, outputs, kernel, groups=groups, bias=bias)
+            return nn.Sequential(conv, norm(outputs), nn.ReLU(True))
+
+        def pad(kernel: int) -> nn.Module:
+            return nn.ReflectionPad2d(kernel // 2)
+
+        self.res_ops = nn.ModuleList(
+            nn.Sequential(
+                *(pad(k), step(trunk, m, k), nn.Dropout(0), pad(k), nn.Conv2d(m, trunk, k, bias=bias)),
+            )
+            for k, m in res
+        )
+        self.dw_ops = nn.ModuleList(
+            nn.Sequential(
+                *(step(trunk, m, 1), pad(k), step(m, m, k, m), nn.Dropout(0), nn.Conv2d(m, trunk, 1, bias=bias)),
+            )
+            for k, m in dw
+        )
+        self.pw_bn = norm(trunk)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = [*self.res_ops, *self.dw_ops]
+        return x + self.pw_bn(sum(branch(x) for branch in branches)) if branches else x
+
+
+class InceptionGenerator(nn.Module):
+    """CAT's generator; `blocks` has (res, dw) as of `Inception`."""
+
+    def __init__(self, widths, blocks, *, norm, bias: bool):
+        super().__init__()
+        stem, down, trunk, up, last = widths
+        more = {"stride": 2, "padding": 1, "bias": bias}
+        self.down_sampling = nn.Sequential(
+            *(nn.ReflectionPad2d(3), nn.Conv2d(3, stem, 7, bias=bias), norm(stem), nn.ReLU(True)),
+            *(nn.Conv2d(stem, down, 3, **more), norm(down), nn.ReLU(True)),
+            *(nn.Conv2d(down, trunk, 3, **more), norm(trunk), nn.ReLU(True)),
+        )
+        self.features = nn.Sequential(*(Inception(trunk, res, dw, norm, bias) for res, dw in blocks))
+        self.up_sampling = nn.Sequential(
+            *(nn.ConvTranspose2d(trunk, up, 3, output_padding=1, **more), norm(up), nn.ReLU(True)),
+            *(nn.ConvTranspose2d(up, last, 3, output_padding=1, **more), norm(last), nn.ReLU(True)),
+            *(nn.ReflectionPad2d(3), nn.Conv2d(last, 3, 7), nn.Tanh()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up_sampling(self.features(self.down_sampling(x)))
+
+
 class Blur(nn.Module):
     """CUT's blur pools: down by [1, 2, 1] and stride 2, up by a transposed convolution with [1, 3, 3, 1]."""
 
@@ -268,7 +323,7 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
             fan_in = parameter.numel() / parameter.shape[0] if parameter.dim() == 4 else 25
             parameter.normal_(0.0, fan_in**-0.5, generator=generator)
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
                 module.running_mean.normal_(generator=generator)
                 module.running_var.uniform_(0.5, 2.0, generator=generator)
                 module.weight.uniform_(0.5, 1.5, generator=generator)

@@ -21,6 +21,7 @@ from vemcompress.algorithms import Parts
 from vemcompress.algorithms.kd import KD
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.commands.distill import distill
+from vemcompress.commands.search import search
 from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
 from vemcompress.errors import VemError
 from vemcompress.evaluation import evaluate
@@ -151,12 +152,16 @@ def made(inputs: Path, out: Path) -> dict:
             refused[name] = [type(error).__name__, str(error), error.shared]
     seeds = evaluate_seeds(out / "seeds", data=inputs / "images", metrics=["ssim_teacher"], device="cpu").metrics
     teacher = taught({"paired": inputs / "data" / "paired"}, out / "teacher", "train.batch=4", "data.held_out=2")
+    how = ["search.by=ssim_teacher", "search.share=0.6", "search.method=evolution"]
+    how += ["search.population=3", "search.generations=2"]
+    searched = search(out / "run", out=out / "searched", overrides=how, device="cpu")
     events = [e for e in events if e["event"] in ("plan", "skipped", "checkpoint", "best", "sample")]
     made = {
         "result": result,
         "seeds": seeds["ssim_teacher"].mean,
         "teacher": teacher.losses,
         "short": [short.stopped, short.steps],
+        "searched": {"widths": searched.widths, "fitness": searched.fitness, "scored": searched.scored},
     }
     return made | {"refused": refused, "events": events}
 

@@ -94,3 +94,38 @@ def test_the_command_prints_json(capsys):
     assert found["size"] == 32
     assert found["reference_ms"] is None
     assert found["threads"] >= 1
+
+
+SMALL = [
+    "data.size=32",
+    "algorithm.adversary.discriminator.width=2",
+    "algorithm.adversary.discriminator.layers=2",
+    *VEM,
+]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stage", "more"),
+    [
+        ("gan_compression_fast", None, ["student.width=8"]),
+        ("gan_compression_fast", "finetune", ["student.width=8"]),
+        ("gan_compression", "supernet", ["stages.teacher.teacher.network.width=64"]),
+        ("cat", "distill", ["stages.teacher.teacher.network.width=18", "train.batch=2", "prune.share=0.5"]),
+    ],
+)
+def test_a_stage_is_measured_without_the_stages_before_it(recipe, stage, more):
+    found = bench(recipe, [*SMALL, *more], stage=stage, against="reference")
+    assert found.ratio_none > 0 and {"adversary", "langevin"} <= found.parts.keys()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stage", "message"),
+    [
+        ("omgd", "finetune", "has no stages; omit --stage"),
+        ("gan_compression_fast", "search", "no stage that distils; those are supernet, finetune"),
+        ("prune_omgd", None, "stage prune prunes a teacher; give it with --teacher"),
+    ],
+)
+def test_a_stage_that_cannot_be_measured_is_refused(recipe, stage, message):
+    with pytest.raises(UsageError, match=message):
+        bench(recipe, ["algorithm.features=none"] if recipe == "prune_omgd" else [], stage=stage)

@@ -99,6 +99,12 @@ def test_a_teacher_learns_on_two_ranks_as_on_one(one_and_two):
     assert two == pytest.approx(one, rel=1e-3)
 
 
+def test_a_search_scores_its_candidates_on_all_ranks_and_finds_the_same(one_and_two):
+    one, two = (told(folder)["searched"] for folder in one_and_two)
+    assert told(one_and_two[1], rank=1)["searched"] == two
+    assert two == one | {"fitness": pytest.approx(one["fitness"], rel=1e-4)}
+
+
 def test_images_that_another_rank_could_not_read_count_and_are_told(one_and_two):
     for folder in one_and_two:
         assert told(folder)["result"]["skipped_images"] == 1

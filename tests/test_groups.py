@@ -23,6 +23,7 @@ SHAPES = {
     "deep_unet": {"width": 2, "downs": 4},
     "deep_mobile_resnet": {"width": 3, "blocks": 4},
     "cartoongan": {"width": 4, "blocks": 2},
+    "inception_resnet": {"width": 6, "blocks": 2},
 }
 NORMS = ("instance", "instance_affine", "batch", "image")  # image: BatchNorm that uses each image's own statistics
 KINDS = [(f, n) for f in SHAPES for n in (NORMS if f != "cartoongan" else ("instance_affine",))]

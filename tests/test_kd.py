@@ -148,9 +148,9 @@ def test_the_terms_are_the_weighted_distances():
     assert out.teacher_taps["down2"].shape[2:] == (8, 8)  # whole maps, not their means
 
 
-def test_the_adversary_moves_before_the_add_on_and_the_student():
+def test_the_adversary_moves_before_the_student():
     names = [update.name for update in kd(add_on="vem", adversary=Adversary.Settings(**SMALL)).updates()]
-    assert names == ["adversary", "energy", "student"]
+    assert names == ["energy", "adversary", "student"]
 
 
 def test_an_adversary_beside_a_teachers_discriminator_has_a_name_of_its_own():

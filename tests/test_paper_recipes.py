@@ -11,12 +11,24 @@ from vemcompress import recipe as recipes
 from vemcompress.cli import app
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GANS
-from vemcompress.networks import build_generator
+from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import count_parameters
+from vemcompress.networks.subnets import Space
 from vemcompress.recipe import paper
 from vemcompress.recipe.resolve import resolve, resolve_teaching
 
-ROWS = [name for name in recipes.shipped() if name.startswith("paper/")]
+PAPER = [name for name in recipes.shipped() if name.startswith("paper/")]
+ROWS = [name for name in PAPER if "_omgd" in name]
+PIPELINES = {  # lambda_MI, FID: Table 4
+    "horse2zebra_gan_compression": (None, 59.13),
+    "horse2zebra_gan_compression_vid": (None, 62.36),
+    "horse2zebra_gan_compression_crd": (None, 60.27),
+    "horse2zebra_gan_compression_vem": (0.1, 50.01),
+    "horse2zebra_cat": (None, 64.79),
+    "horse2zebra_cat_vid": (None, 68.71),
+    "horse2zebra_cat_crd": (None, 67.69),
+    "horse2zebra_cat_vem": (0.005, 52.44),
+}
 LEARNING = [name for name in recipes.shipped() if recipes.read(name).gan is not None]
 
 # lambda_MI, FID or mIoU: Tables 1, 2, 4 and 5, the rows of OMGD.
@@ -82,8 +94,35 @@ def shown(capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_each_row_of_omgd_has_its_recipe_and_no_other():
-    assert sorted(ROWS) == sorted(f"paper/{name}" for name in PRINTED)
+def test_each_row_has_its_recipe_and_no_other():
+    assert sorted(PAPER) == sorted(f"paper/{name}" for name in (*PRINTED, *PIPELINES))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_rows_of_pipelines_have_the_published_figures_and_weights(name):
+    plan, (weight, fid) = recipes.read(f"paper/{name}"), PIPELINES[name]
+    assert plan.paper["fid"] == fid and (plan.paper["original_fid"], plan.train.seed) == (61.53, 233)
+    ending = name.rpartition("_")[2]
+    assert plan.information.name == (ending if ending in ("vem", "vid", "crd") else "none")
+    if weight is not None:
+        information = plan.information
+        assert (information.weight, information.steps, information.step_size) == (weight, 10, 100)
+    found = paper.row(plan)
+    last = recipes.of_stage(plan, plan.stages[-1])
+    if "gan_compression" in name:
+        assert round(found["macs"]["paper_norm"] / 1e9, 2) == plan.paper["macs"] == 2.55
+        assert found["agrees"] == {"macs": True, "original_params": True, "original_macs": True}
+        assert (last.search.target_macs, last.search.by, plan.prune.width) == (2_600_000_000, "fid", 32)
+        assert (plan.algorithm.recon, plan.algorithm.distill, plan.train.batch) == (10, 0.01, 1)
+        epochs = {stage.name: recipes.of_stage(plan, stage).train.epochs for stage in plan.stages}
+        assert epochs["teacher"] == epochs["distill"] == 200 and epochs["supernet"] == 400
+        space = recipes.of_stage(plan, plan.stages[3]).algorithm.space
+        assert Space.of(parse_config({"family": "mobile_resnet", "width": 32}), space).size == 3**8
+    else:
+        assert "student" not in found.get("agrees", {}) and plan.paper["macs"] == 2.56
+        assert (plan.prune.target_macs, plan.prune.method.least, plan.prune.keep_weights) == (2_600_000_000, 16, False)
+        assert (plan.algorithm.recon, plan.algorithm.distill) == (5, 1)
+        assert (last.train.batch, recipes.of_stage(plan, plan.stages[0]).train.batch) == (80, 32)
 
 
 @pytest.mark.parametrize("name", LEARNING)

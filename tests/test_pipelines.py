@@ -12,7 +12,7 @@ import torch
 from rich.console import Console as Rich
 from safetensors.torch import load_file
 from teach_toys import toy_pairs
-from toys import TOY, stop_after, toy_teacher_file
+from toys import TOY, stop_after, toy_images, toy_teacher_file
 
 import vemcompress
 from vemcompress import recipe as recipes
@@ -364,7 +364,9 @@ def test_stages_whose_product_nobody_takes_any_more_are_skipped_too():
             r"stage b: unknown key 'stepz' in \[train\] \(line 8\). Did you mean 'steps'",
         ),
         ('name = "../a"\ndo = "distill"', "cannot be a stage's name"),
-        ('name = "a"\ndo = "search"', "'search' is not possible for do"),
+        ('name = "a"\ndo = "dance"', "'dance' is not possible for do"),
+        ('name = "a"\ndo = "search"', "stage a: searches a supernet; say which stage gives it"),
+        ('name = "a"\ndo = "distill"\nadversary = "b"', "adversary = 'b' must be an earlier stage"),
         ('name = "a"\ndo = "distill"\nstudnet = "b"', "unknown key 'studnet' in .stages.*'student'"),
         ('name = "a"\ndo = "distill"\nrecipe.stages = []', "has stages of its own"),
         ('name = "a"\ndo = "distill"\n[prune]\nshare = 0.5', "there is none; omit it"),
@@ -441,7 +443,7 @@ def test_a_nan_says_in_which_stage_and_keeps_what_is_done(inputs, tmp_path):
 def test_other_commands_name_the_one_for_stages(pairs, taught, tmp_path):
     with pytest.raises(RecipeError, match="has stages; run it with `vemcompress distill`"):
         teach(data=pairs, out=tmp_path / "x", recipe=taught, device="cpu")
-    with pytest.raises(RecipeError, match=r"\[prune\] needs a stage that prunes"):
+    with pytest.raises(RecipeError, match=r"\[prune\] needs a stage with do = 'prune'"):
         distill(data=pairs, out=tmp_path / "x", overrides=["prune.share=0.5"], device="cpu")
 
 
@@ -514,3 +516,20 @@ def test_another_teacher_in_a_pipelines_place_is_refused(inputs, tmp_path):
     (tmp_path / "x" / "stages.json").write_text('{"stages": ["prune", "distill"], "done": []}')
     with pytest.raises(InputError, match=r"stage prune: .*is not the teacher that"):
         distill(resume=tmp_path / "x", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("prune.share=0.001", "stage prune: a target of .* can go down to"),
+        ("prune.target_macs=1000000000000", "stage prune: .* nothing to prune"),
+        ("stages.teacher.teacher.network.norm=instance", "stage prune: method scale: .* have no scales"),
+    ],
+)
+def test_a_budget_that_a_taught_teacher_cannot_be_pruned_to_is_refused_before_it_is_taught(change, message, tmp_path):
+    for domain in "AB":
+        toy_images(tmp_path / f"data/train{domain}", 4)
+    changes = ["data.size=32", "stages.teacher.teacher.network.width=16", change]
+    with pytest.raises(UsageError, match=message):
+        vemcompress.distill(data=tmp_path / "data", out=tmp_path / "run", recipe="cat", overrides=changes, device="cpu")
+    assert not (tmp_path / "run").exists()

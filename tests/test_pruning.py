@@ -6,13 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import TOY, toy_teacher
+from toys import TOY, toy_images, toy_teacher, toy_teacher_file
 
 import vemcompress
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import use_image_statistics
+from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS
 from vemcompress.pruning.budget import choose, prune_network
+from vemcompress.pruning.l1 import L1
+from vemcompress.pruning.scale import Scale
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load
 
@@ -161,3 +164,105 @@ def test_images_own_statistics_outlive_pruning(tmp_path):
     assert loaded.metadata["statistics"] == "image"
     x = torch.rand(1, 3, 32, 32)
     assert torch.allclose(loaded.generator(torch.cat((x, 2 * x)))[:1], loaded.generator(x), atol=1e-5)
+
+
+def test_a_transfer_takes_the_largest_norms_of_what_reads_taken_channels_largest_first():
+    network = toy_teacher("mobile_resnet")
+    widths = network.config.student(2).widths_by_group()
+    taken = L1().selected(network, widths)
+    assert {name: len(kept) for name, kept in taken.items()} == widths
+    stem = network.stem.weight.abs().sum((1, 2, 3))
+    assert taken["stem"].tolist() == stem.argsort(descending=True)[:2].tolist()
+    down1 = network.down1.weight[:, taken["stem"]].abs().sum((1, 2, 3))
+    assert taken["down1"].tolist() == down1.argsort(descending=True)[:4].tolist()
+    inner = network.blocks[0].conv1.pointwise.weight[:, taken["trunk"]].abs().sum((1, 2, 3))
+    assert taken["block1"].tolist() == inner.argsort(descending=True)[:8].tolist()
+    up1 = network.up1.weight[taken["trunk"]].abs().sum((0, 2, 3))
+    assert taken["up1"].tolist() == up1.argsort(descending=True)[:4].tolist()
+    assert torch.equal(cut(network, taken).stem.weight, network.stem.weight[taken["stem"]])
+
+
+def test_other_criteria_select_their_best_channels_at_given_widths():
+    network = toy_teacher("resnet", norm="instance_affine")
+    widths = network.config.of_width(2).widths_by_group()
+    with torch.no_grad():
+        network.stem_norm.weight.copy_(torch.tensor([0.1, -0.9, 0.5, 0.2]))
+    assert Scale().selected(network, widths)["stem"].tolist() == [1, 2]
+
+
+def test_a_config_of_another_width_keeps_the_number_of_its_blocks():
+    config = toy_teacher("mobile_resnet", blocks=5, norm="batch").config.of_width(3)
+    assert (config.widths, config.blocks, config.norm) == ((3, 6, 12, 6, 3), (12,) * 5, "batch")
+    assert toy_teacher("unet", downs=5).config.of_width(2).down == (2, 4, 8, 16, 16)
+
+
+def test_a_stage_that_prunes_to_a_width_gives_the_transferred_channels(tmp_path):
+    teacher = toy_teacher_file(tmp_path / "t.safetensors", family="mobile_resnet")
+    plan = tmp_path / "mine.toml"
+    plan.write_text("""
+[algorithm]
+name = "kd"
+[prune]
+width = 2
+[[stages]]
+name = "transfer"
+do = "prune"
+[[stages]]
+name = "distill"
+do = "distill"
+student = "transfer"
+""")
+    told = [o for o in TOY if not o.startswith(("algorithm", "student"))]
+    data = toy_images(tmp_path / "data")
+    vemcompress.distill(teacher, data=data, out=tmp_path / "run", recipe=plan, overrides=told, until="transfer")
+    small, network = load(tmp_path / "run" / "1-transfer").generator, load(teacher).generator
+    kept = L1().selected(network, network.config.of_width(2).widths_by_group())
+    assert small.config == network.config.of_width(2)
+    assert torch.equal(small.stem.weight, network.stem.weight[kept["stem"]])
+
+
+def test_weights_that_are_not_kept_are_the_published_initial_ones_but_for_the_scales_of_instance_norms(tmp_path):
+    teacher = toy_teacher("inception_resnet", width=6, norm="instance_affine")
+    with torch.no_grad():
+        teacher.stem_norm.weight.uniform_(0.5, 2)
+    save_generator(tmp_path / "t.safetensors", teacher)
+    plan = tmp_path / "mine.toml"
+    plan.write_text("""
+[algorithm]
+name = "kd"
+[prune]
+share = 0.5
+keep_weights = false
+method = {name = "scale", least = 2}
+[[stages]]
+name = "prune"
+do = "prune"
+[[stages]]
+name = "distill"
+do = "distill"
+student = "prune"
+""")
+    told = [o for o in TOY if not o.startswith(("algorithm", "student"))]
+    data = toy_images(tmp_path / "data")
+    runs = [tmp_path / name for name in ("a", "b")]
+    for run in runs:
+        vemcompress.distill(tmp_path / "t.safetensors", data=data, out=run, recipe=plan, overrides=told, until="prune")
+    a, b = (load(run / "1-prune").generator for run in runs)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    kept = [i for i, w in enumerate(teacher.stem_norm.weight) if w in a.stem_norm.weight]
+    assert len(kept) == len(a.stem_norm.weight) and not a.stem.bias.any()
+    assert not torch.equal(a.stem.weight, teacher.stem.weight[kept]) and 0.01 < a.stem.weight.std() < 0.03
+
+
+def test_branches_and_blocks_vanish_where_the_budget_is_tight():
+    network = toy_teacher("inception_resnet", width=6, norm="instance_affine").eval()
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("norm1.weight"):
+                weight.fill_(0.01 if "blocks.1" in name else 1.0)
+        network.blocks[0].branches["dw5"].norm1.weight.fill_(0.02)
+    floor = network.config.cost(32, 32).true // 5
+    small, kept = prune_network(network, Scale(Scale.Settings(least=2)), floor, 32, 32)
+    assert small.config.blocks[1] == (0,) * 6 and small.config.blocks[0][5] == 0
+    assert not len(kept["block1_dw5"]) and small.config.cost(32, 32).true <= floor
+    assert small(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)

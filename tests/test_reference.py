@@ -18,9 +18,9 @@ from vemcompress.training.stepper import Stepper
 
 CPU, STEPS, SIZE = torch.device("cpu"), 20, 32
 MONITORED = {"energy_gap", "energy_scale", "langevin_move"}
+LONG = ("train.steps=1000", "train.constant=1.0")
 TRAINING = (
-    "algorithm.style=100.0", "algorithm.feature=10.0", "algorithm.channel=50.0", "algorithm.recon=0.0",
-    "train.steps=1000", "train.constant=1.0",
+    "algorithm.style=100.0", "algorithm.feature=10.0", "algorithm.channel=50.0", "algorithm.recon=0.0", *LONG,
 )  # fmt: skip
 VEM = ("information.channels=4", "information.steps=3", "information.weight=0.2")
 UNETS = (
@@ -59,6 +59,14 @@ def frozen(family: str, *overrides: str):
     return plan, distillation(plan, teacher, trunk())
 
 
+def with_adversary(name: str, *overrides: str):
+    teacher = toy_teacher("resnet")
+    toy = ("train.batch=2", "algorithm.adversary.discriminator.width=2", "algorithm.adversary.discriminator.layers=2")
+    plan = recipes.defaults(["data.size=32", "student.width=2", f"algorithm.name={name}", *toy, *overrides, *LONG])
+    plan = resolve(plan, teacher, 3)
+    return plan, distillation(plan, teacher)
+
+
 def batches(batch: int, kind: str, dtype: torch.dtype):
     generator = random(7)
     for _ in range(STEPS):
@@ -82,13 +90,19 @@ SUBJECTS = {
     "frozen U-Net, VEM": lambda: frozen("unet", *VEM, "train.batch=2"),
     "frozen ResNet, no add-on": lambda: frozen("resnet", "information.name=none"),
     "frozen ResNet, VID": lambda: frozen("resnet", "information.name=vid"),
+    "GAN-Compression, a supernet, VEM": lambda: with_adversary("gan_compression", *VEM, "algorithm.space=auto"),
+    "GAN-Compression, pairs": lambda: with_adversary(
+        "gan_compression", *VEM, "data.kind=paired", "algorithm.adversary.mode=hinge"
+    ),
+    "CAT, VEM": lambda: with_adversary("cat", *VEM),
+    "CAT, two domains, VID": lambda: with_adversary("cat", "data.kind=unpaired", "information.name=vid"),
     "frozen ResNet, CRD": lambda: frozen("resnet", "information.name=crd", "information.memory=4"),
 }
 
 
 # Some of the deep teacher's gradients are rounding from the first step on, and Adam makes full steps of these: in
-# float32 the plain step parts even from itself with another number of threads.
-DOUBLE = [name for name in SUBJECTS if "two teachers" in name or "n_share" in name]
+# float32 the plain step parts even from itself with another number of threads. So do a student and its adversary.
+DOUBLE = [name for name in SUBJECTS if any(part in name for part in ("two teachers", "n_share", "GAN-", "CAT"))]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)

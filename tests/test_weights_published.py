@@ -18,10 +18,20 @@ from vemcompress.weights.traced import macs_by_hooks
 WIDTHS = (4, 6, 8, 6, 4)
 FULL = (8,) * 9
 AFFINE = lambda channels: nn.InstanceNorm2d(channels, affine=True)  # noqa: E731
+UNTRACKED = lambda channels: nn.BatchNorm2d(channels, track_running_stats=False)  # noqa: E731
+WHOLE = (
+    ((1, 3), (3, 3), (5, 3)),
+    ((1, 2), (3, 2), (5, 2)),
+)  # CAT's branches: kernel size and width, dense and depthwise
+PRUNED = (((3, 2),), ((1, 4), (5, 1)))
 
 
 def resnet(**options):
     return published.ResnetGenerator(options.pop("widths", WIDTHS), options.pop("inner", (8,) * 3), **options)
+
+
+def inception(blocks, *, norm=AFFINE, bias=True):
+    return published.InceptionGenerator(WIDTHS, blocks, norm=norm, bias=bias)
 
 
 CASES = {
@@ -48,6 +58,9 @@ CASES = {
     "named": lambda: published.NamedGenerator(4, 3),
     "named-grey": lambda: published.NamedGenerator(4, 2, channels=1),
     "cartoongan": lambda: published.CartoonGenerator(4),
+    "inception-affine": lambda: inception((WHOLE,) * 3),
+    "inception-pruned": lambda: inception((PRUNED, ((), ()), WHOLE, ((), ((3, 2),)))),
+    "inception-batch": lambda: inception((WHOLE, PRUNED), norm=BATCH, bias=False),
 }
 
 
@@ -75,6 +88,15 @@ def test_published_file_gives_the_published_image(case, tmp_path):
     assert loaded.origin.startswith("published:")
     config = loaded.generator.config
     assert macs_by_hooks(loaded.generator, config.in_channels, 32, 64) == config.cost(32, 64)
+
+
+def test_batch_norm_without_statistics_normalises_by_the_image(tmp_path):
+    reference = randomise(inception((WHOLE, PRUNED), norm=UNTRACKED, bias=False)).eval()
+    torch.save(reference.state_dict(), tmp_path / "latest_net_G.pth")
+    ours, x = load(tmp_path / "latest_net_G.pth").generator, image(3)
+    with torch.no_grad():
+        expected = torch.cat([reference(one[None]) for one in x])
+        assert (ours(x) - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("form", ["legacy", "safetensors", "renamed", "half", "channels_last"])

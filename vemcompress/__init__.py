@@ -1,8 +1,8 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
-The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `evaluate`, `generate` and
-`export_onnx` take what the commands take (recipe keys by name, or through `overrides`) and return typed results, as do
-`distill_seeds` and `evaluate_seeds` over several seeds. They are imported when first used.
+The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `search`, `evaluate`, `generate`
+and `export_onnx` take what the commands take (recipe keys by name, or through `overrides`) and return typed results, as
+do `distill_seeds` and `evaluate_seeds` over several seeds. They are imported when first used.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vemcompress.commands.evaluate import evaluate
     from vemcompress.commands.generate import generate
     from vemcompress.commands.prune import prune
+    from vemcompress.commands.search import search
     from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
     from vemcompress.commands.teach import teach
     from vemcompress.export.onnx import export_onnx
@@ -27,6 +28,7 @@ _FACE = {
     "distill": "vemcompress.commands.distill",
     "teach": "vemcompress.commands.teach",
     "prune": "vemcompress.commands.prune",
+    "search": "vemcompress.commands.search",
     "evaluate": "vemcompress.commands.evaluate",
     "distill_seeds": "vemcompress.commands.seeds",
     "evaluate_seeds": "vemcompress.commands.seeds",
@@ -44,6 +46,7 @@ __all__ = [  # written out, as type checkers read it
     "load_energy_model",
     "load_generator",
     "prune",
+    "search",
     "teach",
 ]
 

@@ -94,6 +94,9 @@ class Distillation(Learner):
         ema: float = Field(0.0, ge=0, lt=1)
 
     needs: ClassVar[Needs] = Needs()
+    together: ClassVar[str | None] = (
+        None  # the student's update and those of the method's own with this label move at once
+    )
     files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files, dots between tables
 
     @classmethod
@@ -142,7 +145,7 @@ class Distillation(Learner):
         if not self.teacher.due(step):
             return Output.of_teachers(random, lessons.gan)
         with self.autocast(batch.input.device), self.timer.part("student"):
-            student, taps = self.imitate(batch.input, step)
+            student, taps = self.imitate(batch.input, random)
         self.timer.until_gradient(student, "features")
         first, *others = lessons.images
         target = first if batch.target is None else batch.target
@@ -151,8 +154,8 @@ class Distillation(Learner):
         out.real = next(image for image in (batch.target, batch.real, first) if image is not None)
         return out
 
-    def imitate(self, x: Tensor, step: int) -> tuple[Tensor, Taps]:
-        """The student's image, with the taps `student_taps`."""
+    def imitate(self, x: Tensor, random: Generator) -> tuple[Tensor, Taps]:
+        """The student's image, with the taps `student_taps`. `random` is the step's own, the same on all ranks."""
         return self.student.forward_with_taps(x, self.student_taps)
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
@@ -164,11 +167,11 @@ class Distillation(Learner):
         return {"connectors": self.connectors}
 
     def extra_updates(self) -> list[Update]:
-        """Updates of the method's own, before the add-on's and the student's."""
+        """Updates of the method's own, between the add-on's and the student's."""
         return []
 
     def updates(self) -> list[Update]:
-        """The teachers', the method's own, the add-on's (it tightens the bound), the student's with the add-on's term
+        """The teachers', the add-on's (it tightens the bound), the method's own, the student's with the add-on's term
         (eq. 10)."""
         learned = {"student": self.student} | self.learned() | self.information.student_modules()
 
@@ -184,8 +187,16 @@ class Distillation(Learner):
 
         tighten = self.information.update()
         after = self.average.follow if self.average is not None else None
-        student = Update("student", learned, terms, self.optimizer, after=after, monitor=information_shares)
-        mine = [*self.extra_updates(), *([tighten] if tighten else []), student]
+        student = Update(
+            "student",
+            learned,
+            terms,
+            self.optimizer,
+            after=after,
+            monitor=information_shares,
+            together=self.together,
+        )
+        mine = [*([tighten] if tighten else []), *self.extra_updates(), student]
         return [*within(self.teacher.updates(), lambda out: out.gan), *(u.only(self.teacher.due) for u in mine)]
 
     @property

@@ -5,24 +5,24 @@ feature maps at the published places, and where `adversary` is set it must also 
 (Li et al., CVPR 2020) are of this form, with the ground truth in the teacher's place where there are pairs.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vemcompress.algorithms.distillation import Distillation, Facts, Parts
+from vemcompress.algorithms.adversarial import AdversarialDistillation
+from vemcompress.algorithms.distillation import Facts, Parts
 from vemcompress.algorithms.match import paired_places
 from vemcompress.errors import RecipeError
-from vemcompress.gans.adversary import Adversary
 from vemcompress.losses import image as image_losses
 from vemcompress.system.settings import Weight
-from vemcompress.training.update import Output, Update
+from vemcompress.training.update import Output
 
 
-class KD(Distillation):
+class KD(AdversarialDistillation):
     """From any teacher: frozen, online or in phases."""
 
-    class Settings(Distillation.Settings):
+    class Settings(AdversarialDistillation.Settings):
         """Weights: `recon` of the mean absolute difference to the teachers' images, `feature` of the mean squared
         difference of the maps at each place, after a 1x1 convolution of the student's; None is 1 where both networks
         have places of one kind, else 0."""
@@ -30,36 +30,23 @@ class KD(Distillation):
         name: Literal["kd"] = "kd"
         recon: Weight = 10.0
         feature: Weight | None = None
-        adversary: Adversary.Settings | None = None
-
-    files: ClassVar = ("adversary.source",)
 
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        settings = super().resolve(settings, facts)
         matched = bool(paired_places(facts.teacher, facts.student))
         if settings.feature and not matched:
             raise RecipeError(
                 f"recipe {facts.recipe}: a {facts.student.family} student cannot follow the feature maps of a "
                 f"{facts.teacher.family} teacher; set algorithm.feature=0 to distil from images alone."
             )
-        if settings.adversary is not None:
-            takes = facts.student.takes
-            side = takes.image if takes.kind == "latent" else takes.scale * facts.size
-            Adversary.check(settings.adversary, side, facts.paired)
         return settings if settings.feature is not None else settings.but(feature=float(matched))
-
-    @classmethod
-    def wants_real(cls, settings: Settings) -> bool:
-        return settings.adversary is not None
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
         if settings.feature:
             self.teacher.maps = True
             self.follow(lambda i, o: nn.Conv2d(i, o, 1))
-        self.adversary = None
-        if settings.adversary is not None:
-            self.adversary = Adversary(settings.adversary, student=self.student, conditional=parts.paired)
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         terms = {"recon": self.settings.recon * image_losses.reconstruction(out.teachers, out.student)}
@@ -70,12 +57,3 @@ class KD(Distillation):
             distance = sum(F.mse_loss(m.float(), out.teacher_taps[t].float()) for m, t in pairs)
             terms["feature"] = self.settings.feature * distance
         return terms | (self.adversary.student_term(out) if self.adversary else {})
-
-    def extra_updates(self) -> list[Update]:
-        return [self.adversary.update()] if self.adversary else []
-
-    def artifacts(self) -> dict[str, nn.Module]:
-        return super().artifacts() | (self.adversary.artifacts() if self.adversary else {})
-
-    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        return super().companions() | (self.adversary.companions() if self.adversary else {})

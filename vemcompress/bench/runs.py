@@ -11,7 +11,7 @@ from vemcompress.recipe import TrainSettings
 from vemcompress.reference.step import PlainStep
 from vemcompress.system import devices
 from vemcompress.training.compiling import as_written
-from vemcompress.training.stepper import Stepper
+from vemcompress.training.stepper import Stepper, noise_of
 
 # How the parts that a run times are called here: by what they are for, whatever the recipe's updates are named.
 NAMES = {"discriminators": "discriminator", "deep": "teacher", "wide": "teacher", "generators": "teacher"}
@@ -66,7 +66,8 @@ class FastRun:
 class PlainRun:
     """The reference step on one batch that lies ready."""
 
-    def __init__(self, algorithm: Distillation, batch: Batch, device: torch.device, precision: str):
+    def __init__(self, algorithm: Distillation, batch: Batch, device: torch.device, precision: str, seed: int):
+        self.seed = seed
         self.batch = batch.map(torch.Tensor.contiguous)
         self.device, self.precision = device, precision
         self.step = PlainStep(algorithm.to(device))
@@ -77,6 +78,6 @@ class PlainRun:
         start = perf_counter()
         with devices.arithmetic(self.precision):
             for number in cycle:
-                self.step(self.batch, torch.Generator(self.device).manual_seed(number), number)
+                self.step(self.batch, noise_of(self.seed, number, self.device), number)
         devices.wait(self.device)
         return (perf_counter() - start) / len(cycle)

@@ -73,14 +73,16 @@ def bench_step(
     reference_precision: str = "fp32",
     steps: int | None = None,
     phase: str = "student",
+    stage: str | None = None,
     threads: int | None = None,
     on_event: Event = silent,
 ) -> StepBench:
     """Measure the training step of a recipe, and `against` "reference" the plain one in the same run, in turns.
 
     `steps`: how many are measured after warm-up, 5 on a CPU and 50 on a GPU by default; `phase`: "student" or
-    "teacher", of recipes in which they take turns; `threads`: of a CPU, for this process from here on. Without `data`
-    images are drawn. Raises as `distill`.
+    "teacher", of recipes in which they take turns; `stage`: of recipes with stages, the one that is measured, the first
+    that distils by default; `threads`: of a CPU, for this process from here on. Without `data` images are drawn. Raises
+    as `distill`.
     """
     if against not in (None, "reference"):
         raise UsageError(f"--against {against}: only reference is there to compare with.")
@@ -94,7 +96,13 @@ def bench_step(
     rounds = steps or (50 if where.type == "cuda" else 5)
     with TemporaryDirectory() as folder, devices.memory_errors("lower --batch or --size."):
         made = subject(
-            recipe, overrides, teacher=teacher, data=data, random_weights=random_weights, folder=Path(folder)
+            recipe,
+            overrides,
+            teacher=teacher,
+            data=data,
+            random_weights=random_weights,
+            folder=Path(folder),
+            stage=stage,
         )
         cycle = made.cycle(phase)
         twins = _plain_twins(made, phase) if against else {}
@@ -103,7 +111,8 @@ def bench_step(
             for _ in range(WARM_UP):
                 ours.run(cycle)
             memory, batch = devices.peak_memory(where), ours.batch()
-            plain = {name: PlainRun(twin, batch, where, reference_precision) for name, twin in twins.items()}
+            about = batch, where, reference_precision, made.plan.train.seed
+            plain = {name: PlainRun(twin, *about) for name, twin in twins.items()}
             times = _in_turns({"ours": ours, **plain}, cycle, rounds, on_event)
         return _result(made, where, phase, rounds * len(cycle), times, _medians(ours.parts), flops, memory)
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Distillation
+from vemcompress.bench.stage import of_stage
 from vemcompress.commands import facts, opening, parts
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import UsageError
@@ -27,6 +28,7 @@ from vemcompress.weights.trust import named
 TEACHER = MobileResNetConfig(width=64)  # the papers' CycleGAN teacher
 CPU = torch.device("cpu")
 IMAGES = 32  # that are drawn where none are given
+DRAWS = 8  # of a supernet's widths, over which a step is averaged
 
 
 @dataclass
@@ -52,6 +54,8 @@ class Subject:
         """Numbers of steps after which the same updates are due again; of alternating recipes one of that `phase`."""
         if self.alternates:
             return [1 if phase == "teacher" else self.algorithm.teacher.phases.steps + 1]
+        if getattr(self.algorithm, "space", None) is not None:  # a supernet, whose steps differ in their widths
+            return list(range(1, 1 + DRAWS))
         return list(range(1, 1 + (self.plan.gan.every if self.plan.gan else 1)))
 
 
@@ -63,12 +67,16 @@ def subject(
     data: str | Path | Sequence[str | Path] | None,
     random_weights: bool,
     folder: Path,
+    stage: str | None = None,
 ) -> Subject:
     """The recipe's algorithm as `distill` would make it. Raises as `distill`, and UsageError where weights are missing
-    and may not be random. `folder` takes images that are drawn where `data` is None."""
+    and may not be random. `folder` takes images that are drawn where `data` is None. Of a recipe with stages it is the
+    `stage` of this name, or the first that distils, with a student of the shape that earlier stages could give."""
     plan, made_up = recipes.read(recipe, overrides), []
     if plan.stages:
-        raise UsageError(f"recipe {plan.name}: has stages; bench-step measures one run, so give a recipe without.")
+        plan = of_stage(plan, stage, teacher)
+    elif stage is not None:
+        raise UsageError(f"recipe {plan.name}: has no stages; omit --stage.")
     if plan.train.teacher_cache:
         raise UsageError("bench-step measures the teacher at work; leave out train.teacher_cache.")
     if data is None:

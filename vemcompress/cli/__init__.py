@@ -31,6 +31,7 @@ COMMANDS = {
     "distill": train.distill,
     "teach": train.teach,
     "prune": use.prune,
+    "search": use.search,
     "eval": measure.evaluate,
     "stats": measure.stats,
     "export": use.export,
@@ -46,7 +47,7 @@ recipes_app.command("show")(measure.recipes_show)
 app.add_typer(recipes_app, name="recipes")
 
 
-SPREAD = ("distill", "teach", "eval")  # over the processes that torchrun started
+SPREAD = ("distill", "teach", "search", "eval")  # over the processes that torchrun started
 
 
 def _version(wanted: bool) -> None:

@@ -14,6 +14,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
 ) -> None:
@@ -28,7 +29,7 @@ def bench(
             from vemcompress.weights.trust import named
 
             with named(teacher_class):
-                loaded = load(model, class_path=teacher_class, key=teacher_key)
+                loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
             loaded.tell(on_event)
             target = loaded.generator
         result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)
@@ -48,6 +49,7 @@ def bench_step(
     reference_precision: Annotated[str, typer.Option(help="fp32, or tf32 as PyTorch's own default.")] = "fp32",
     steps: Annotated[int | None, typer.Option(min=1, help="Measured after warm-up. Default: 5, on a GPU 50.")] = None,
     phase: Annotated[str, typer.Option(help="student or teacher, where they take turns.")] = "student",
+    stage: Annotated[str | None, typer.Option(help="Of a recipe with stages. Default: the first that distils.")] = None,
     batch: options.Batch = None,
     size: options.TrainSize = None,
     precision: options.Precision = None,
@@ -78,6 +80,7 @@ def bench_step(
             reference_precision=reference_precision,
             steps=steps,
             phase=phase,
+            stage=stage,
             threads=threads,
             on_event=on_event,
         )

@@ -21,6 +21,7 @@ def evaluate(
     teacher_class: options.TeacherClass = None,
     student_class: options.StudentClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
     real: Annotated[
         Path | None,
@@ -63,6 +64,7 @@ def evaluate(
             teacher_class=teacher_class,
             student_class=student_class,
             teacher_key=teacher_key,
+            widths=widths,
             teacher_norm=teacher_norm,
             segmenter=segmenter,
             size=size,
@@ -115,6 +117,7 @@ def inspect(
     size: options.MacsSize = 256,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
     """Say what a checkpoint is: family, MACs, taps."""
@@ -126,7 +129,7 @@ def inspect(
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            loaded = load(model, class_path=teacher_class, key=teacher_key)
+            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
             loaded.tell(on_event)
             result = describe(loaded, size, size)
     console.result(result, json, console.inspected)

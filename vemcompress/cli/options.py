@@ -27,8 +27,12 @@ StudentClass = Annotated[
 TeacherKey = Annotated[
     str | None, typer.Option(metavar="NAME", help="The generator's name in a file that has several, such as netG_B.")
 ]
+Widths = Annotated[
+    str | None, typer.Option(metavar="16_16_32_...", help="The sub-network of a supernet that has these widths.")
+]
 Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
+TargetMacs = Annotated[str, typer.Option(help="At most so many MACs: 2.6e9, 1.2G")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
 Measured = Annotated[int | None, typer.Option(min=1, max=4096, help="Side of the square images, in pixels.")]
 Data = Annotated[

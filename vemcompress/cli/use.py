@@ -1,4 +1,4 @@
-"""Commands that make something of a model: export, generate, prune."""
+"""Commands that make something of a model: export, generate, prune, search."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ def export(
     tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
     """Export to ONNX, checked against PyTorch.
@@ -31,7 +32,7 @@ def export(
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            loaded = load(model, class_path=teacher_class, key=teacher_key)
+            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
             loaded.tell(on_event)
         result = export_onnx(
             loaded.generator,
@@ -57,6 +58,7 @@ def generate(
     recursive: options.Recursive = False,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
 ) -> None:
@@ -69,14 +71,14 @@ def generate(
         from vemcompress.commands.generate import generate as run
 
         more = {"size": size, "batch": batch, "device": device, "recursive": recursive}
-        more |= {"teacher_class": teacher_class, "teacher_key": teacher_key}
+        more |= {"teacher_class": teacher_class, "teacher_key": teacher_key, "widths": widths}
         result = run(model, input, out, **more, on_event=on_event)
     console.result(result.as_dict(), json, console.generated)
 
 
 def prune(
     model: options.Weights,
-    target_macs: Annotated[str, typer.Option(help="At most so many MACs: 2.6e9, 1.2G")],
+    target_macs: options.TargetMacs,
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .safetensors file to write.")],
     method: Annotated[str, typer.Option(help="l1, random or scale.")] = "l1",
     count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
@@ -87,6 +89,7 @@ def prune(
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of random.")] = 0,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
     """Remove a generator's least important channels.
@@ -111,6 +114,56 @@ def prune(
             least=least,
             teacher_class=teacher_class,
             teacher_key=teacher_key,
+            widths=widths,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.pruned)
+
+
+def search(
+    supernet: Annotated[
+        str | None, typer.Argument(metavar="SUPERNET", help="A run with algorithm.space, or its weights.")
+    ] = None,
+    target_macs: Annotated[
+        str | None, typer.Option(help="At most so many MACs: 2.6e9, 1.2G (search.target_macs)")
+    ] = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    by: Annotated[str | None, typer.Option(help="fid, frechet, miou, ssim_teacher or l1_target (search.by).")] = None,
+    teacher: Annotated[str | None, typer.Option(help="For ssim_teacher, where the run's own is gone.")] = None,
+    resume: options.Resume = None,
+    set_: options.Set = None,
+    device: options.Device = "auto",
+    max_hours: options.MaxHours = None,
+    json: options.Json = False,
+) -> None:
+    """Search a supernet for its best sub-network under a budget.
+
+    GAN-Compression's evolution, or all sub-networks where they are few, scored on held-out images. The table of all
+    candidates, a plot of it and the student that was found are in the run folder; an interrupted search goes on with
+    --resume.
+    """
+    from vemcompress.errors import UsageError
+    from vemcompress.training.pace import Limit
+
+    limit = Limit(max_hours)
+    if resume is not None and (supernet or out or data or target_macs or by):
+        raise UsageError("--resume takes supernet, data, budget and folder from the search; omit them.")
+    target = None if target_macs is None else options.macs_of(target_macs)
+    console = options.open_console()
+    with console.talking() as on_event:
+        from vemcompress.commands.search import search as run
+
+        result = run(
+            supernet,
+            target_macs=target,
+            data=data or (),
+            out=out,
+            teacher=teacher,
+            overrides=options.overrides({"search.by": by}, set_),
+            resume=resume,
+            device=device,
+            max_hours=limit,
+            on_event=on_event,
+        )
+    console.result(result.as_dict(), json, console.searched)

@@ -15,10 +15,11 @@ from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
 from vemcompress.commands.pipeline import Pipeline, StageResult
 from vemcompress.commands.prune import PruneResult, check_prunable, prune_again
+from vemcompress.commands.search import SearchResult, search_again
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.recipe import Recipe
-from vemcompress.recipe.stages import GIVES, skipped_stages
+from vemcompress.recipe.stages import GIVES, TABLES, meant, skipped_stages
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import distributed
@@ -58,7 +59,7 @@ def distill(
     max_hours: float | Limit | None = None,
     on_event: Event = silent,
     **keys: Unpack[DistillKeys],
-) -> DistillResult | PipelineResult | PruneResult:
+) -> DistillResult | PipelineResult | PruneResult | SearchResult:
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
     Where the recipe has a [gan] the teacher learns too: from `teacher`'s weights, or from new ones. A resumed run
@@ -73,7 +74,8 @@ def distill(
     arrays H x W x 3 or tensors 3 x H x W (uint8, or floats in [-1, 1]); they are kept in RUN/given_images.
 
     A recipe with stages gives a PipelineResult: `out` then has a run folder for each stage, of which those after
-    `until` are left for a later resume. Resuming a stage that prunes gives its PruneResult.
+    `until` are left for a later resume. Resuming a stage that prunes or searches gives its
+    PruneResult or SearchResult.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
     given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
@@ -81,18 +83,20 @@ def distill(
         return distilled(given, until)
 
 
-def distilled(given: Given, until: str | None = None) -> DistillResult | PipelineResult | PruneResult:
+def distilled(given: Given, until: str | None = None) -> DistillResult | PipelineResult | PruneResult | SearchResult:
     """`distill`, among processes that work together already."""
     kind = distributed.together(lambda: _kind(given, until))
     if kind == "stages":
         return _run_stages(given, until)
+    if kind == "search":
+        return search_again(RunFolder(given.resume), given)
     if kind == "prune":
         return distributed.from_writer(lambda: prune_again(RunFolder(given.resume), given.overrides))
     return distill_run(given)
 
 
 def _kind(given: Given, until: str | None) -> str:
-    """Whether it is a run, or "stages", or a stage that prunes."""
+    """Whether it is a run, or "stages", or a stage that prunes or searches."""
     folder = None if given.resume is None else RunFolder(given.resume)
     if folder is not None and is_series(folder.path, "stages"):
         return "stages"
@@ -102,7 +106,9 @@ def _kind(given: Given, until: str | None) -> str:
         plan = recipes.read(folder.recipe)
     if until is not None and not (plan and plan.stages):
         raise UsageError("--until needs a recipe with stages, and this one has none; omit it.")
-    return "run" if plan is None else "stages" if plan.stages else "prune" if folder and plan.prune else "run"
+    if plan is not None and plan.stages:
+        return "stages"
+    return next((do for do in TABLES if folder and plan and getattr(plan, do) is not None), "run")
 
 
 def _run_stages(given: Given, until: str | None) -> PipelineResult:
@@ -199,14 +205,17 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
         name, _, own = rest.partition(".") if stages.strip() == "stages" else ("", "", "")
         if name in names and name not in open_:
             raise UsageError(f"--set {override}: stage {name} is done, and later ones begin with it; start a new run.")
-        for open_name in [name] if name in changes else open_:
+        for_ = [name] if name in changes else meant(plan.stages, open_, override)
+        if not for_:
+            raise UsageError(f"--set {override}: is for no stage that is still to be done; start a new run.")
+        for open_name in for_:
             changes[open_name].append(own or override)
     plan = recipes.with_changes(plan, overrides, open_)
     plan = opening.located_stages(opening.located(plan, given.teacher, given.data, given.on_event))
     pipeline = Pipeline(folder, plan, changes)
     for name in open_:  # overrides that a stage cannot take are known before another goes on
         run, stage = folder.run(name), pipeline.stages[name]
-        if run.recipe.is_file() and stage.do != "prune":
+        if run.recipe.is_file() and stage.do not in TABLES:
             opening.open_recipe(run.recipe, changes[name], run.path, stage.do)
     if any(changes[name] and not folder.run(name).recipe.is_file() for name in open_):
         loaded = _with_teacher(plan)[1]

@@ -38,6 +38,7 @@ def evaluate(
     teacher_class: str | None = None,
     student_class: str | None = None,
     teacher_key: str | None = None,
+    widths: str | None = None,
     teacher_norm: str | None = None,
     segmenter: str | Path | None = None,
     metrics: Sequence[str] | None = None,
@@ -56,7 +57,8 @@ def evaluate(
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
     best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `teacher_class` and
     `student_class` ("module:Class") are for networks of the user's own classes. `teacher_key` is the name of the
-    teacher in a file that has several generators, or without a teacher that of `model`. `overrides` change the data's
+    teacher in a file that has several generators, or without a teacher that of `model`; `widths` are those of a
+    sub-network of `model`, a supernet. `overrides` change the data's
     settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in
     its place. `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and `seed` are
     those of `evaluation.evaluate`. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as
@@ -71,7 +73,7 @@ def evaluate(
         on_event = Once(distributed.told_by_writer(on_event))
         networks, found, share = distributed.together(
             lambda: _opened(
-                *(sources[0], roots, split, changes, sources[1], classes, teacher_key, teacher_norm),
+                *(sources[0], widths, roots, split, changes, sources[1], classes, teacher_key, teacher_norm),
                 *(segmenter, size, where, on_event),
             )
         )
@@ -82,7 +84,7 @@ def evaluate(
 
 
 def _opened(
-    model, data, split, overrides, teacher, classes, key, teacher_norm, segmenter, size, device, on_event: Event
+    model, widths, data, split, overrides, teacher, classes, key, teacher_norm, segmenter, size, device, on_event: Event
 ) -> tuple[dict, Networks, float | None]:
     """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, what the run
     says of its networks, and its add-on's share of the student's gradient."""
@@ -99,7 +101,7 @@ def _opened(
         raise UsageError("no data: give --data DIR, a folder of test images.")
     found = look(folder) if plan is not None else Networks("student", None, None)
     own = student_class or getattr(plan and plan.student, "class_path", None)
-    opened = load(model, class_path=own, key=key if teacher is None and plan is None else None)
+    opened = load(model, class_path=own, key=key if teacher is None and plan is None else None, widths=widths)
     opened.tell(on_event)
     student = opened.generator
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
@@ -107,7 +109,7 @@ def _opened(
         student = _learnt(student, norm)
     original = _teacher(folder, plan, found.name, teacher, teacher_class, key, norm, on_event)
     if found.best is not None and found.best.step != found.step:
-        best = load(found.best.path, class_path=own).generator
+        best = load(found.best.path, class_path=own, widths=widths).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
     images = test_set(settings, split or "test", on_event)
     tell_images(images, on_event)

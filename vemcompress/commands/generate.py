@@ -48,6 +48,7 @@ def generate(
     size: int | tuple[int, int] | None = None,
     teacher_class: str | None = None,
     teacher_key: str | None = None,
+    widths: str | None = None,
     recursive: bool = False,
     on_event: Event = silent,
 ) -> GenerateResult:
@@ -57,8 +58,9 @@ def generate(
     a pair height and width, in pixels. Photos of equal size that follow each other run together, up to `batch`.
     A model of one fixed size gets photos resized to it, and its pictures are resized back. A run that learnt to draw
     from label maps is given label maps; a network of the user's own class needs `teacher_class`, and `teacher_key` is
-    the name of the generator in a file that has several. `recursive`: photos in sub-folders too, whose pictures go into
-    equal ones. Unreadable photos are skipped and named in the result. No input file is overwritten.
+    the name of the generator in a file that has several; `widths` gives a supernet's sub-network. `recursive`: photos
+    in sub-folders too, whose pictures go into equal ones. Unreadable photos are skipped and named in the result. No
+    input file is overwritten.
 
     Raises InputError (4: model or photos unreadable, none left), UsageError (2), OutputError (9), MemoryExhausted (6: a
     photo that memory cannot hold is not begun).
@@ -71,9 +73,8 @@ def generate(
 
         labels = _labels_of(Path(model_path))
         with named(teacher_class):
-            model = open_torch(
-                model_path, device=device, labels=labels, class_path=teacher_class, key=teacher_key, on_event=on_event
-            )
+            about = {"class_path": teacher_class, "key": teacher_key, "widths": widths}
+            model = open_torch(model_path, device=device, labels=labels, **about, on_event=on_event)
     plan = _plan(Path(input), Path(output), recursive, on_event)
     result = GenerateResult(assumed=model.assumed)
     if model.assumed:

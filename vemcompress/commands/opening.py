@@ -16,6 +16,7 @@ from vemcompress.data.settings import MAX_ROOTS
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.gans import GANS, started_by
 from vemcompress.recipe import Recipe
+from vemcompress.recipe.stages import TABLES
 from vemcompress.recipe.toml import BYTES
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
@@ -83,8 +84,9 @@ def open_recipe(
         plan = recipe if isinstance(recipe, Recipe) else recipes.read(recipe, overrides)
         if plan.stages:
             raise RecipeError(f"recipe {plan.name}: has stages; run it with `vemcompress distill`.")
-        if plan.prune is not None:
-            raise RecipeError(f"recipe {plan.name}: [prune] needs a stage that prunes; omit it.")
+        for table in TABLES:
+            if getattr(plan, table) is not None:
+                raise RecipeError(f"recipe {plan.name}: [{table}] needs a stage with do = '{table}'; omit it.")
         return plan, None
     run = RunFolder(resume)
     run.check_existing()

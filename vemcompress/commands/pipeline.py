@@ -1,17 +1,19 @@
 """What each stage of a pipeline is given: a recipe of its own, the products of earlier stages, a run folder."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from vemcompress import recipe as recipes
-from vemcompress.commands import distilling, opening, prune, teach
+from vemcompress.commands import distilling, opening, prune, search, teach
 from vemcompress.commands.opening import Given
 from vemcompress.data.sets import training_set
-from vemcompress.errors import InputError, RecipeError, UsageError
-from vemcompress.networks import build_generator
+from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
+from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
+from vemcompress.networks.subnets import Space
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.recipe.resolve import resolve, teacher_network
 from vemcompress.recipe.stages import GIVES, Stage
@@ -21,7 +23,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import silent
 from vemcompress.system.files import LARGE, read_bytes, write_atomically
 
-StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult
+StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult | search.SearchResult
 
 
 class Pipeline:
@@ -30,6 +32,7 @@ class Pipeline:
     def __init__(self, folder: Series, plan: Recipe, changes: dict[str, list[str]] | None = None):
         self.folder, self.plan, self.changes = folder, plan, changes or {}
         self.stages = {stage.name: stage for stage in plan.stages}
+        self._configs: dict[str | None, Config] = {}  # of students, by stage, as far as they are known before it runs
 
     @property
     def student(self) -> Path:
@@ -48,7 +51,21 @@ class Pipeline:
             plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))
         elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
             plan = plan.but(student=AutoStudent())  # the user's is for who takes the pruned one
+        own = getattr(plan.algorithm, "adversary", None)
+        if stage.adversary is not None and own is not None and own.source is None:
+            started = own.but(source=self._discriminator(stage.adversary))
+            plan = plan.but(algorithm=plan.algorithm.but(adversary=started))
         return plan
+
+    def _discriminator(self, name: str) -> str | None:
+        """The file of the discriminator that judged what a stage gives, its student's own or its teacher's; None where
+        there is none, as beside a teacher that the user brings as a file alone."""
+        stage = self.stages[name]
+        brought = name in self.folder.skipped
+        folder = Path(self._product(name) or "") if brought else self.folder.run(name).path
+        own = ("adversary",) if GIVES[stage.do] == "student" else ("discriminator_a", "discriminator")
+        found = (folder / f"{one}.safetensors" for one in own)
+        return next((str(path.resolve()) for path in found if path.is_file()), None)
 
     def _product(self, name: str | None) -> str | None:
         if name is None:
@@ -74,8 +91,8 @@ class Pipeline:
             return None
         self.folder.check_there(name)
         run = self.folder.run(name)
-        if self.stages[name].do == "prune":
-            return prune.known(run)
+        if self.stages[name].do in ("prune", "search"):
+            return (prune if self.stages[name].do == "prune" else search).known(run)
         found = teach if self.stages[name].do == "teach" else distilling
         return found.known(run, self.changes.get(name, ()))
 
@@ -84,6 +101,8 @@ class Pipeline:
         stage, run, plan = self.stages[name], self.folder.run(name), self.recipe_of(name)
         if stage.do == "prune":
             result = distributed.from_writer(lambda: prune.prune_run(plan, run))
+        elif stage.do == "search":
+            result = search.search_run(plan, run, given)
         else:
             own = {"out": run.path, "recipe": plan, "overrides": (), "resume": None}
             if run.recipe.is_file():
@@ -123,24 +142,43 @@ class Pipeline:
         for stage in left:
             try:
                 self._check_fit(stage, teacher)
-            except (RecipeError, InputError) as error:
+            except (RecipeError, InputError, UsageError, NetworkError) as error:
                 raise type(error)(f"stage {stage.name}: {error}") from error
 
     def _check_fit(self, stage: Stage, teacher: Generator | None) -> None:
         """Whether there are images, and a stage that distils fits its teacher, also one that is still to be taught."""
-        if stage.do == "prune":
-            return
         plan = self.recipe_of(stage.name)
+        if stage.do == "prune" and getattr(plan.student, "source", None) is not None:
+            return
         opening.check_data(plan)
         images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent)
+        if stage.do == "search":
+            if (supernet := self._configs.get(stage.student)) is not None:
+                found = search.planned(plan, supernet, self._learned(stage.student, supernet))
+                self._configs[stage.name] = supernet.with_widths(found.space.widths(found.population[0]))  # or the like
+            search.check_fitness(plan, images)
+            return
         if stage.do == "teach" or plan.gan is not None:
             return
         if stage.teacher is not None and stage.teacher not in self.folder.skipped:
             config = teacher_network(self.recipe_of(stage.teacher), images.channels())
-            with torch.device("meta"):
-                teacher = build_generator(config)
-        if teacher is not None:
-            resolve(plan, teacher, images.split_off()[0].count, teacher if stage.student else None)
+            teacher = _empty(config)
+        if teacher is None:
+            return
+        if stage.do == "prune":
+            source = plan.teacher.source or f"stage {stage.teacher}"
+            if (made := prune.check_plan(plan, teacher, source)) is not None:
+                self._configs[stage.name] = made
+            return
+        known = self._configs.get(stage.student)
+        student = _empty(known) if known is not None else teacher if stage.student else None
+        found = resolve(plan, teacher, images.split_off()[0].count, student).student
+        self._configs[stage.name] = known if stage.student else found
+
+    def _learned(self, name: str, supernet: Config) -> str | None:
+        """The widths that the supernet of a stage will have learned, as its file will say; None where it is none."""
+        options = getattr(self.recipe_of(name).algorithm, "space", "none")
+        return None if options == "none" else json.dumps(Space.of(supernet, options).options)
 
     def _check_teacher(self, stage: Stage) -> None:
         plan = self.recipe_of(stage.name)
@@ -163,3 +201,9 @@ class Pipeline:
                 f"recipe {self.plan.name}: student.{keys[0]} has no effect, because stage {stages[0].name} takes its "
                 f"student from '{stages[0].student}'; omit it, or change that stage, for example prune.share."
             )
+
+
+def _empty(config: Config) -> Generator:
+    """Without weights."""
+    with torch.device("meta"):
+        return build_generator(config)

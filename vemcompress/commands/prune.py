@@ -11,9 +11,11 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts
 from vemcompress.errors import UsageError
+from vemcompress.networks.base import Config, Generator, init_weights
 from vemcompress.networks.cost import Cost
+from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS, Pruner
-from vemcompress.pruning.budget import prune_network
+from vemcompress.pruning.budget import check_budget, prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
@@ -56,6 +58,7 @@ def prune(
     least: int | None = None,
     teacher_class: str | None = None,
     teacher_key: str | None = None,
+    widths: str | None = None,
     on_event: Event = silent,
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels.
@@ -63,7 +66,8 @@ def prune(
     `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
     `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random"; `least` the channels that each group
     keeps outside residual blocks, the method's own where it is None. A network of `teacher_class` needs the class
-    again when the file is loaded; `teacher_key` is the name of the generator in a file that has several.
+    again when the file is loaded; `teacher_key` is the name of the generator in a file that has several, `widths`
+    those of a supernet's sub-network.
 
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
@@ -75,7 +79,7 @@ def prune(
     if source is None:
         raise UsageError("no model: give a file, a run folder, hf://user/repo or a network.")
     with named(teacher_class):
-        loaded = load(source, class_path=teacher_class, key=teacher_key)
+        loaded = load(source, class_path=teacher_class, key=teacher_key, widths=widths)
     loaded.tell(on_event)
     check_prunable(loaded)
     check_size(loaded, size, size)
@@ -113,7 +117,14 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     check_size(loaded, size, size)
     target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
     result, content = _pruned(
-        loaded, PRUNERS[settings.method.name](settings.method), target, run.student, size, settings.count_as
+        loaded,
+        PRUNERS[settings.method.name](settings.method),
+        target,
+        run.student,
+        size,
+        settings.count_as,
+        width=settings.width,
+        seed=None if settings.keep_weights else plan.train.seed,
     )
     make_folder(run.path)
     with run.locked():
@@ -152,16 +163,61 @@ def known(run: RunFolder) -> PruneResult | None:
 
 
 def _pruned(
-    loaded: Loaded, pruner: Pruner, target: int, out: str | Path, size: int, convention: str
+    loaded: Loaded,
+    pruner: Pruner,
+    target: int,
+    out: str | Path,
+    size: int,
+    convention: str,
+    *,
+    width: int | None = None,
+    seed: int | None = None,
 ) -> tuple[PruneResult, bytes]:
-    """What there is to tell of the pruned network, and the content of its file `out`."""
+    """What there is to tell of the pruned network, and the content of its file `out`. A `width` takes the place of the
+    target; with a `seed` the network gets new weights."""
     network, method = loaded.generator, pruner.settings.name
-    small, kept = prune_network(network, pruner, target, size, size, convention)
+    if width is None:
+        small, kept = prune_network(network, pruner, target, size, size, convention)
+    else:
+        kept = pruner.selected(network, of_width(network.config, width, loaded.source).widths_by_group())
+        small = cut(network, kept)
+        target = cost_of(small, size, size).macs()[convention]
+    if seed is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            init_weights(small)
     before, after = (counts(n, size, size) for n in (network, small))
-    widths = {group.name: (len(kept[group.name]), group.size) for group in network.groups()}
+    widths = {group.name: (len(kept.get(group.name, range(group.size))), group.size) for group in network.groups()}
     result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
     how = {"method": method, "target_macs": target, "convention": convention, "size": size}
     return result, artifact_bytes(small, teacher=loaded.provenance(), extra={"pruned": json.dumps(how)})
+
+
+def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
+    """What [prune] makes of a network, as far as its weights do not matter: its Config where the recipe gives a width.
+    Raises UsageError for a width or a budget that cannot be."""
+    settings, size = plan.prune, plan.data.size
+    if settings.width is not None:
+        return of_width(network.config, settings.width, source)
+    if network.config is not None:
+        target = settings.target(network.config.cost(size, size).macs()[settings.count_as])
+        pruner = PRUNERS[settings.method.name](settings.method)
+        check_budget(network, pruner, target, size, size, settings.count_as)
+    return None
+
+
+def of_width(config: Config | None, width: int, source: str) -> Config:
+    """The network of this kind and `width`. Raises UsageError where that of `source`, of this Config, is narrower."""
+    if config is None:
+        raise UsageError("a network of your own class has no shorthand width; give a target of MACs.")
+    small = config.of_width(width)
+    wanted, own = small.widths_by_group(), config.widths_by_group()
+    if wide := next((name for name in own if wanted[name] > own[name]), None):
+        raise UsageError(
+            f"width {width}: {source} has {own[wide]} channels in {wide}, and {wanted[wide]} would be needed; "
+            "give a smaller width."
+        )
+    return small
 
 
 def _pruner(method: str, seed: int, least: int | None) -> Pruner:

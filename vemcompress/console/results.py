@@ -66,9 +66,9 @@ class Results:
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
     def made(self, values: dict) -> None:
-        """What `distill` gives: a run, the stages of a pipeline, or one of them that prunes."""
-        show = self.piped if "stages" in values else self.pruned if "widths" in values else self.distilled
-        show(values)
+        """What `distill` gives: a run, the stages of a pipeline, or one of them that prunes or searches."""
+        kinds = {"stages": self.piped, "front": self.searched, "widths": self.pruned}
+        next((show for key, show in kinds.items() if key in values), self.distilled)(values)
 
     def distilled(self, values: dict) -> None:
         smaller = values["teacher_parameters"] / values["parameters"]
@@ -83,7 +83,7 @@ class Results:
     def piped(self, values: dict) -> None:
         shown = {name: f"skipped, {why}" for name, why in values["skipped"].items()}
         for name, run in values["stages"].items():
-            what = run.get("student") or run.get("teacher") or run["out"]
+            what = run.get("student") or run.get("teacher") or run.get("out") or "unfinished"
             parameters = run["parameters"] if "parameters" in run else run["after"]["parameters"]
             shown[name] = f"{what}, {millions(parameters)} parameters" + (
                 f", {steps_of(run)} steps" if "steps" in run else ""
@@ -112,6 +112,22 @@ class Results:
             f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}, target {giga(values['target'])}",
             "method": values["method"],
         })  # fmt: skip
+
+    def searched(self, values: dict) -> None:
+        rows = [(widths, short(macs), f"{fitness:.4g}") for widths, macs, fitness in values["front"]]
+        self.show(figures(("Pareto front", "MACs", values["metric"]), rows))
+        self.show("")
+        before, after, counted = values["before"], values["after"], values["convention"]
+        macs = [found["macs"][counted] for found in (before, after)]
+        shown = {
+            "student": values["student"] or "none yet",
+            "widths": values["widths"],
+            values["metric"]: f"{values['fitness']:.4g} on {values['images']} of {which_images(values['on'])}",
+            "parameters": f"{millions(after['parameters'])}, {times_fewer(before['parameters'] / after['parameters'])}",
+            f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}, target {giga(values['target'])}",
+            "scored": f"{values['scored']} candidates",
+        }
+        self.table(shown | ({"stopped": stopped(values, "search")} if values["stopped"] else {}))
 
     def exported(self, values: dict) -> None:
         levels = values["max_level_diff"]

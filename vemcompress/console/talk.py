@@ -12,6 +12,7 @@ from vemcompress.console.words import (
     macs,
     millions,
     plural,
+    short,
     size,
     times_fewer,
     which_images,
@@ -122,6 +123,23 @@ class Talk:
             f"cache     of the teacher: up to {size(event['bytes'])} for {event['images']} images x "
             f"{event['views']} views{kept}, {size(event['free'])} free"
         )
+
+    def _on_search(self, event: dict) -> None:
+        on = f"{event['images']} of {which_images(event['on'])}"
+        self.note(
+            f"search    {event['space']:,} sub-networks, at most {short(event['target'])} MACs ({event['convention']})"
+        )
+        self.note(f"          fitness {event['metric']} on {on}, supernet {event['supernet']:.4g}")
+        if event["known"]:
+            self.note(f"resuming with {event['known']} candidates that are scored already")
+
+    def _on_candidate(self, event: dict) -> None:
+        best = f"best {event['widths']}, {event['fitness']:.4g}, {short(event['macs'])} MACs"
+        told = [f"{event['scored']} scored", best]
+        if self.err.is_terminal:
+            self._progress("generation", event["generations"]).update(event["generation"] - 1, None, told)
+        elif event["scored"] % 20 == 0:
+            self.note(f"generation {event['generation']}/{event['generations']}  {'  '.join(told)}")
 
     def _on_estimate(self, event: dict) -> None:
         self.note(

@@ -123,9 +123,7 @@ def judge_by(
     if isinstance(features, FeatureNetwork):
         features = Deepest(features)
     device, real, size = torch.device(device), real_side(images), images.settings.size
-    given = given_with(images, real.kind, features and features.name, teacher, segmenter)
-    given = replace(given, images=len(images.paths), size=size)
-    metrics = [_metric(name, features, given) for name in names]
+    metrics = [check_by(name, images, features=features, segmenter=segmenter, teacher=teacher) for name in names]
     tools = Tools(device, size, real, {features.name: features.to(device)} if features else {}, rows=BATCH)
     distributed.writer_first(lambda: equip(Chosen(metrics, True), tools, images, segmenter, {INCEPTION: inception}))
     samples = Samples(images, channels, truths=tools.meter is not None)
@@ -142,6 +140,17 @@ def scorer(by: str, images: ImageSet, channels: tuple[int, int], device: torch.d
     """A function that scores a generator by one name; arguments and errors are `judge_by`'s."""
     judge = judge_by([by], images, channels, device, **options)
     return lambda network: next(iter(judge(network).values()))
+
+
+def check_by(
+    by: str, images: ImageSet, *, features: Extractor | FeatureNetwork | None = None, segmenter=None, teacher=None
+) -> Metric:
+    """The metric of this name, of which nothing is computed yet. `segmenter` and `teacher`: anything but None says that
+    there is one. Raises RecipeError where the data or the recipe cannot give it."""
+    if isinstance(features, FeatureNetwork):
+        features = Deepest(features)
+    given = given_with(images, real_side(images).kind, features and features.name, teacher, segmenter)
+    return _metric(by, features, replace(given, images=len(images.paths), size=images.settings.size))
 
 
 def _metric(by: str, features: Extractor | None, given: Given) -> Metric:

@@ -62,16 +62,18 @@ def open_torch(
     labels: LabelMaps | None = None,
     class_path: str | None = None,
     key: str | None = None,
+    widths: str | None = None,
     on_event: Event = silent,
 ) -> TorchModel:
     """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
 
     `labels`: how the label maps that it draws from are read; `class_path`: the user's own class; `key`: the generator's
-    name in a file that has several, of which `on_event` is told. Also UsageError (2) for a device not here and, where
-    it is for `photos`, InputError (4) for a network that does not go from photos to pictures.
+    name in a file that has several, of which `on_event` is told; `widths`: those of a supernet's sub-network. Also
+    UsageError (2) for a device not here and, where it is for `photos`, InputError (4) for a network that does not go
+    from photos to pictures.
     """
     place = usable_device(device)
-    loaded = load(source, class_path=class_path, key=key)
+    loaded = load(source, class_path=class_path, key=key, widths=widths)
     loaded.tell(on_event)
     model = wrap(loaded.generator, str(source), place, photos=photos and labels is None)
     return model if labels is None else replace(model, labels=labels, channels=1)

@@ -55,3 +55,12 @@ def channel_distillation(teacher: Sequence[Tensor], student: Sequence[Tensor]) -
 def channel_means(x: Tensor) -> Tensor:
     """The mean over pixels of each channel, float32: B x C x 1 x 1."""
     return x.float().mean((2, 3), keepdim=True)
+
+
+def kernel_alignment(teacher: Tensor, student: Tensor) -> Tensor:
+    """KA of eq. 23 (CAT), a scalar in [0, 1]: the cosine between the two Gram matrices of a batch, K = X X^T with X the
+    B x (C H W) maps, not centred. Channels and sizes may differ; the teacher is a constant. Of one image it is 1,
+    whatever the maps are, so B must be at least 2."""
+    t, s = teacher.detach().float().flatten(1), student.float().flatten(1)
+    kernel_t, kernel_s = t @ t.T, s @ s.T
+    return (kernel_t * kernel_s).sum() / (kernel_t.norm() * kernel_s.norm())

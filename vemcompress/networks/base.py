@@ -94,6 +94,16 @@ class Config(Counted, BaseSettings):
             raise ValueError(f"no channel group {min(unknown)!r}; there are {', '.join(own)}")
         return type(self).model_validate(self.model_dump() | self._placed(own | dict(widths)))
 
+    def genes(self) -> dict[str, dict[str, int]]:
+        """What a sub-network's widths are written by (`networks.subnets`): for each gene its channel groups, and the
+        factors between its entry and their widths."""
+        return {group: {group: 1} for group in self.widths_by_group()}
+
+    def of_width(self, width: int) -> Self:
+        """The network of this kind, depth, norm and channels that the shorthand `width` stands for."""
+        kind = type(self)
+        return kind.model_validate(kind.under(self.model_dump(mode="json"), {"width": width}) | {"width": width})
+
     def _placed(self, widths: dict[str, int]) -> dict[str, tuple[int, ...]]:
         """The fields that hold these widths of all groups."""
         raise NotImplementedError

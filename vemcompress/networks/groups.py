@@ -23,7 +23,7 @@ def narrowed(tensors: Mapping[str, Tensor], groups: Sequence[Group], kept: Kept)
             pieces.append(_chosen(tensor, slot, group.size, kept.get(group.name)))
             done = slot.start + group.size * slot.each
         pieces.append(tensor.narrow(axis, done, tensor.shape[axis] - done))
-        pieces = [piece for piece in pieces if piece.shape[axis]]
+        pieces = [piece for piece in pieces if piece.shape[axis]] or pieces[:1]
         out[name] = pieces[0] if len(pieces) == 1 else torch.cat(pieces, axis)
     return out
 
@@ -34,8 +34,8 @@ def cut(network: Generator, kept: Kept) -> Generator:
     groups = network.groups()
     _check(groups, kept)
     small = network.narrower(groups, {name: _count(k) for name, k in kept.items()})
-    tensors = narrowed(network.state_dict(), groups, kept)
-    tensors = {name: t.clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    tensors, left = narrowed(network.state_dict(), groups, kept), small.state_dict()
+    tensors = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items() if n in left}
     small.load_state_dict(tensors, strict=True, assign=True)
     return small.train(network.training)
 
@@ -46,7 +46,8 @@ def at(
     """Image and taps of the network that has the first channels of each group alone, without cutting it.
 
     `widths` by group, of which those left out run whole, or a Config of this family. The weights are views of the
-    network's own, so gradients reach these. Running statistics of a training BatchNorm are not followed.
+    network's own, so gradients reach these. The running statistics of a training BatchNorm follow in its first
+    channels, where those of several widths mix: `norms.recalibrate` gives a sub-network its own.
     """
     widths = widths.widths_by_group() if isinstance(widths, Config) else widths
     groups = network.groups()
@@ -128,12 +129,13 @@ def _count(kept: Tensor | int) -> int:
 
 
 def _check(groups: Sequence[Group], kept: Kept) -> None:
-    known = {group.name: group.size for group in groups}
+    known = {group.name: group for group in groups}
     for name, channels in kept.items():
         if name not in known:
             raise ValueError(f"no channel group {name!r}; there are {', '.join(known)}")
-        if not 1 <= _count(channels) <= known[name]:
-            raise ValueError(f"channel group {name!r}: keep 1 to {known[name]} channels, not {_count(channels)}")
+        least, most = min(1, known[name].least), known[name].size
+        if not least <= _count(channels) <= most:
+            raise ValueError(f"channel group {name!r}: keep {least} to {most} channels, not {_count(channels)}")
 
 
 def _attributes(layer: nn.Module, axis: int) -> tuple[str, ...]:

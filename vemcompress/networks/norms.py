@@ -43,6 +43,24 @@ def synchronise(network: nn.Module) -> None:
             module.__class__ = SyncBatchNorm2d
 
 
+@torch.no_grad()
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give every BatchNorm2d the statistics of these inputs, the average over the batches, in place; a network without
+    BatchNorm stays as it is and sees none of them. The network is in evaluation mode afterwards."""
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if layers:
+        before = [layer.momentum for layer in layers]
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean of all batches
+        network.train()
+        for batch in batches:
+            network(batch)
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum
+    network.eval()
+
+
 class _Normalise(torch.autograd.Function):
     """gamma (x - mean) / sqrt(var + eps) + beta, in float32 or better; also the mean and the variance, as constants."""
 

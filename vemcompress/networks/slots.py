@@ -32,8 +32,9 @@ class Slot:
 class Group:
     """`size` channels and the slots that they lie in.
 
-    `scale` is the norm weight that scales them, where there is one. `least` is the smallest width that works. The
-    channels of a `bypassed` group lie within a residual block, so that the network needs few of them.
+    `scale` is the norm weight that scales them, where there is one. `least` is the smallest width that works: 0 where
+    the layers around the channels may vanish with them. The channels of a `bypassed` group lie within a residual block,
+    so that the network needs few of them.
     """
 
     name: str

@@ -9,7 +9,10 @@ from vemcompress.pruning.base import Pruner
 from vemcompress.pruning.l1 import L1
 from vemcompress.pruning.random import Random
 from vemcompress.pruning.scale import Scale
+from vemcompress.pruning.search import SearchSettings
 from vemcompress.system.settings import tag_of, tagged_union
+
+__all__ = ["PRUNERS", "AnyPruner", "Pruner", "SearchSettings"]
 
 _ALL = (L1, Random, Scale)
 

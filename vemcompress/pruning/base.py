@@ -1,9 +1,11 @@
 """What every pruning method is: settings, and a score for each channel of each group."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor
 
+from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator
 from vemcompress.system.settings import BaseSettings, Text, Width
 
@@ -29,3 +31,15 @@ class Pruner:
         Raises UsageError where the network has nothing that the criterion could judge by.
         """
         raise NotImplementedError
+
+    def selected(self, network: Generator, widths: Mapping[str, int]) -> dict[str, Tensor]:
+        """The channels of the highest scores, of each group as many as `widths` says, the highest first. Raises
+        UsageError where a group that must become narrower has no scores."""
+        scores, taken = self.scores(network), {}
+        for group in network.groups():
+            width = widths.get(group.name, group.size)
+            if group.name in scores:
+                taken[group.name] = scores[group.name].sort(descending=True, stable=True).indices[:width]
+            elif width < group.size:
+                raise UsageError(f"method {self.settings.name}: has nothing to judge {group.name} by; use l1.")
+        return taken

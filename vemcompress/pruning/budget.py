@@ -22,16 +22,26 @@ def prune_network(
     `convention` is "true", "paper" or "paper_norm". Raises UsageError (2) for a target that is not below the network's
     own MACs, or below what its groups' floors allow.
     """
-    costs = network.costs(height, width)
     kept = choose(
         network.groups(),
         pruner.scores(network),
-        lambda widths: costs(widths).macs()[convention],
+        _counted(network, height, width, convention),
         target,
         by=pruner.settings.by,
         least=pruner.settings.least,
     )
     return (cut if network.config is not None else cut_and_compared)(network, kept), kept
+
+
+def check_budget(network: Generator, pruner: Pruner, target: int, height: int, width: int, convention: str) -> None:
+    """Raises UsageError as `prune_network` would; the network may be on the meta device, without weights."""
+    macs = _counted(network, height, width, convention)
+    _check(network.groups(), pruner.scores(network), macs, target, pruner.settings.least)
+
+
+def _counted(network: Generator, height: int, width: int, convention: str) -> Callable[[Mapping[str, int]], int]:
+    costs = network.costs(height, width)
+    return lambda widths: costs(widths).macs()[convention]
 
 
 def choose(
@@ -58,7 +68,7 @@ def choose(
             left[groups[place].name] -= 1
         return left
 
-    _check(target, macs(whole), macs(widths(len(order))), least)
+    _check(groups, scores, macs, target, least)
     low, high = 0, len(order)  # too many MACs, few enough
     while high - low > 1:
         middle = (low + high) // 2
@@ -66,12 +76,13 @@ def choose(
     gone = {group.name: set() for group in groups}
     for place, channel in order[:high]:
         gone[groups[place].name].add(-channel)
-    return {g.name: torch.tensor([c for c in range(g.size) if c not in gone[g.name]]) for g in groups}
+    kept = {g.name: [c for c in range(g.size) if c not in gone[g.name]] for g in groups}
+    return {name: torch.tensor(channels, dtype=torch.int64) for name, channels in kept.items()}
 
 
 def floor(group: Group, least: int) -> int:
     """The smallest width of a group for a method that keeps `least` channels outside residual blocks."""
-    return max(group.least, 1 if group.bypassed else min(least, group.size))
+    return group.least if group.bypassed else max(group.least, min(least, group.size))
 
 
 def _removable(groups: Sequence[Group], scores: Mapping[str, Tensor], floors: Mapping[str, int], by: str):
@@ -87,7 +98,9 @@ def _removable(groups: Sequence[Group], scores: Mapping[str, Tensor], floors: Ma
             yield worth, place, -channel
 
 
-def _check(target: int, whole: int, smallest: int, least: int) -> None:
+def _check(groups: Sequence[Group], scores: Mapping[str, Tensor], macs: Callable, target: int, least: int) -> None:
+    whole = macs({g.name: g.size for g in groups})
+    smallest = macs({g.name: floor(g, least) if g.name in scores else g.size for g in groups})
     if target >= whole:
         raise UsageError(
             f"a target of {_giga(target)} MACs: the network has {_giga(whole)} already, so there is nothing to prune."

@@ -1,10 +1,13 @@
 """GAN-Compression's criterion: the L1 norm of the weights that make a channel (Li et al., CVPR 2020)."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor
 
 from vemcompress.networks.base import Generator
+from vemcompress.networks.groups import narrowed
+from vemcompress.networks.slots import Group
 from vemcompress.pruning.base import Pruner
 
 
@@ -20,14 +23,29 @@ class L1(Pruner):
     def scores(self, network: Generator) -> dict[str, Tensor]:
         tensors, found = network.state_dict(), {}
         for group in network.groups():
-            score = None
-            for slot in group.slots:
-                if slot.role != "write" or slot.tensor not in tensors or not slot.tensor.endswith(".weight"):
-                    continue
-                weight = tensors[slot.tensor].movedim(slot.axis, 0)
-                weight = weight[slot.start : slot.start + group.size * slot.each]
-                norm = weight.float().abs().reshape(group.size, -1).sum(1)
-                score = norm if score is None else score + norm
-            if score is not None:
-                found[group.name] = score
+            norms = _norms(group, tensors)
+            if norms:
+                found[group.name] = sum(norms)
         return found
+
+    def selected(self, network: Generator, widths: Mapping[str, int]) -> dict[str, Tensor]:
+        """The channels that a student of these widths by group takes from its teacher, as published: layer after
+        layer those of the largest norms, of the weights that read channels which were taken; the largest first, so
+        that a supernet's narrow sub-networks have them. The first layer that makes a trunk's channels decides."""
+        groups, taken = network.groups(), {}
+        for group in groups:
+            norms = _norms(group, narrowed(network.state_dict(), groups, taken))
+            if norms and group.name in widths:
+                taken[group.name] = norms[0].sort(descending=True, stable=True).indices[: widths[group.name]]
+        return taken
+
+
+def _norms(group: Group, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """The L1 norms of a group's channels in each layer that makes them."""
+    found = []
+    for slot in group.slots:
+        if slot.role == "write" and slot.tensor in tensors and slot.tensor.endswith(".weight"):
+            weight = tensors[slot.tensor].movedim(slot.axis, 0)
+            weight = weight[slot.start : slot.start + group.size * slot.each]
+            found.append(weight.float().abs().reshape(group.size, -1).sum(1))
+    return found

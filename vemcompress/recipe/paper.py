@@ -28,6 +28,8 @@ def row(recipe: Recipe) -> dict[str, Any]:
 def _networks(recipe: Recipe) -> dict[str, Config]:
     paper, given = recipe.paper, {"teacher": recipe.teacher.network, "deep": recipe.teacher.deep}
     networks = {} if isinstance(recipe.student, AutoStudent) else {"student": recipe.student}
+    if "channels" in paper:  # of a student that a search finds
+        networks["student"] = parse_config({"family": paper["student"], "channels": paper["channels"]})
     networks |= {role: config for role, config in given.items() if config is not None}
     if "original" in paper:
         try:
@@ -48,10 +50,11 @@ def _cost(config: Config) -> dict[str, Any]:
 def _pairs(recipe: Recipe, found: dict) -> dict[str, tuple[float, str | float]]:
     """By key of [paper]: our figure in the paper's unit (M parameters, G MACs by its convention), and the paper's."""
     pairs = {}
-    for prefix, network in (("", found), ("original_", found.get("original", {}))):
+    own = recipe.paper.get("count_as", "paper")
+    for prefix, network, convention in (("", found, own), ("original_", found.get("original", {}), "paper")):
         if "parameters" in network:
             pairs[f"{prefix}params"] = network["parameters"] / 1e6
-            pairs[f"{prefix}macs"] = network["macs"]["paper"] / 1e9
+            pairs[f"{prefix}macs"] = network["macs"][convention] / 1e9
     return {key: (value, recipe.paper[key]) for key, value in pairs.items() if key in recipe.paper}
 
 

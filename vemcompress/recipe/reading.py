@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from vemcompress.errors import RecipeError
 from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
-from vemcompress.recipe.stages import Stage
+from vemcompress.recipe.stages import TABLES, Stage, meant
 from vemcompress.recipe.toml import DEPTH, NotTOML, parse, parse_file
 from vemcompress.system import names
 from vemcompress.system.settings import BaseSettings, tag_of
@@ -93,10 +93,11 @@ def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "", over
     """The recipe of one stage by itself: the pipeline's with the tables that the stage changes. Raises RecipeError with
     the stage's name, and the line of the `text` of the recipe's file, or the one of `overrides` that it comes from."""
     values = {key: value for key, value in recipe.stated().items() if key not in ("stages", "paper", "description")}
-    if stage.do == "prune":
-        values.setdefault("prune", {})
-    else:
-        values.pop("prune", None)
+    for table in TABLES:
+        if stage.do == table:
+            values.setdefault(table, {})
+        else:
+            values.pop(table, None)
     values = _tagged(_merge(_tagged(values), _spelled(stage.recipe)))
     where = f"recipe {label or recipe.name}: stage {stage.name}"
     return _validate(values, where, text_of_stage(text, stage.name), overrides)
@@ -108,7 +109,7 @@ def with_changes(recipe: Recipe, overrides: Sequence[str], stages: list[str]) ->
     for override in overrides:
         key, _, rest = override.partition(".")
         named, _, rest = rest.partition(".") if key.strip() == "stages" else ("", "", override)
-        tables = {name: _override(rest) for name in ([named] if named else stages)}
+        tables = {name: _override(rest) for name in ([named] if named else meant(recipe.stages, stages, rest))}
         values = _with_stages(recipe.stated(), {}, tables, recipe.name)
         recipe = _validate(values, f"recipe {recipe.name}", "", overrides)
     for stage in recipe.stages:

@@ -13,7 +13,7 @@ from vemcompress.data.settings import DataSettings
 from vemcompress.gans import AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
-from vemcompress.pruning import PRUNERS, AnyPruner
+from vemcompress.pruning import PRUNERS, AnyPruner, SearchSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, Channels, Figure, Macs, Text, tag_of, tagged_union
 from vemcompress.training.settings import TrainSettings
@@ -68,14 +68,25 @@ AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATO
 
 class PruneSettings(BaseSettings):
     """The criterion, and the budget: at most `target_macs`, or this `share` of the network's own MACs (0.25), on one
-    image of `data.size`, counted by the convention `count_as`."""
+    image of `data.size`, counted by the convention `count_as`; or the shape that the shorthand `width` stands for, with
+    the best channels of each layer first, as GAN-Compression transfers them.
 
-    replaces: ClassVar = {"target_macs": ("share",), "share": ("target_macs",)}
-    exclusive: ClassVar = ("target_macs", "share")
+    `keep_weights` = false gives the pruned network new initial weights, as CAT's code does: only the scales and shifts
+    of instance norms stay.
+    """
+
+    replaces: ClassVar = {
+        "target_macs": ("share", "width"),
+        "share": ("target_macs", "width"),
+        "width": ("target_macs", "share"),
+    }
+    exclusive: ClassVar = ("target_macs", "share", "width")
 
     method: AnyPruner = _first(PRUNERS)
     target_macs: Macs | None = None
     share: float | None = Field(None, gt=0, lt=1)
+    width: int | None = Field(None, ge=1, le=4096)
+    keep_weights: bool = True
     count_as: Literal["true", "paper", "paper_norm"] = "true"
 
     def target(self, macs: int) -> int:
@@ -87,7 +98,8 @@ class Recipe(BaseSettings):
     """A whole run, or a pipeline of several, its `stages`. With `gan` the teacher learns, beside the student or alone
     (`teach`); without, it is frozen.
 
-    `prune` is of a stage that prunes. `paper` holds a published table's row and changes nothing.
+    `prune` is of a stage that prunes, `search` of one that searches. `paper` holds a published table's row and changes
+    nothing.
     """
 
     name: Text = "unnamed"
@@ -100,6 +112,7 @@ class Recipe(BaseSettings):
     information: AnyInformation = _first(INFORMATION)
     train: TrainSettings = TrainSettings()
     prune: PruneSettings | None = None
+    search: SearchSettings | None = None
     stages: tuple[Stage, ...] = Field((), strict=False, max_length=64)
     paper: dict[Text, Text | Figure] = Field(default_factory=dict, max_length=64)
 
@@ -108,8 +121,9 @@ class Recipe(BaseSettings):
         if self.gan is not None and self.train.teacher_cache:
             raise ValueError("train.teacher_cache needs a frozen teacher, and with a [gan] the teacher learns; omit it")
         check_stages(self.stages)
-        if self.prune is not None and self.stages and all(stage.do != "prune" for stage in self.stages):
-            raise ValueError("[prune] needs a stage with do = 'prune', and there is none; omit it")
+        for do in ("prune", "search"):
+            if getattr(self, do) is not None and self.stages and all(stage.do != do for stage in self.stages):
+                raise ValueError(f"[{do}] needs a stage with do = '{do}', and there is none; omit it")
         return self
 
     def toml(self) -> str:

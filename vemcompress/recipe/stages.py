@@ -9,21 +9,25 @@ from pydantic import Field, model_validator
 from vemcompress.system.settings import BaseSettings, Text
 
 NAME = re.compile("[a-z][a-z0-9_]{0,39}")
-GIVES = {"teach": "teacher", "distill": "student", "prune": "student"}
+GIVES = {"teach": "teacher", "distill": "student", "prune": "student", "search": "student"}
+TABLES = ("prune", "search")  # of a stage that does this alone
 
 
 class Stage(BaseSettings):
     """What one stage does. `recipe` has the tables that it changes, such as recipe.train.steps = 100.
 
     `teacher` and `student` name earlier stages, whose product it begins with; without them it has the pipeline's
-    teacher, and a student of its own. A stage that prunes takes its `student`, if it has one, instead of the teacher.
+    teacher, and a student of its own. A stage that prunes takes its `student`, if it has one, instead of the teacher,
+    and one that searches takes its `student` as the supernet. `adversary`: the earlier stage whose discriminator the
+    student's own starts from; without one there it starts anew.
     """
 
     name: Text
-    do: Literal["teach", "distill", "prune"]
+    do: Literal["teach", "distill", "prune", "search"]
     recipe: dict[Text, Any] = Field(default_factory=dict, max_length=64)
     teacher: Text | None = None
     student: Text | None = None
+    adversary: Text | None = None
 
     @model_validator(mode="after")
     def _fits(self):
@@ -31,8 +35,11 @@ class Stage(BaseSettings):
             raise ValueError(f"{self.name!r} cannot be a stage's name; use a lower-case word, such as '{self.do}'")
         if "stages" in self.recipe:
             raise ValueError(f"stage {self.name}: its recipe has stages of its own; list them beside it instead")
-        if "prune" in self.recipe and self.do != "prune":
-            raise ValueError(f"stage {self.name}: recipe.prune needs do = 'prune'")
+        for table in TABLES:
+            if table in self.recipe and self.do != table:
+                raise ValueError(f"stage {self.name}: recipe.{table} needs do = '{table}'")
+        if self.do == "search" and self.student is None:
+            raise ValueError(f"stage {self.name}: searches a supernet; say which stage gives it, student = 'NAME'")
         if self.do == "teach" and self.student is not None:
             raise ValueError(f"stage {self.name}: trains a teacher and takes no student; omit it")
         return self
@@ -44,6 +51,10 @@ def check_stages(stages: Sequence[Stage]) -> None:
     for stage in stages:
         if stage.name in earlier:
             raise ValueError(f"two stages are named '{stage.name}'; give each a name of its own")
+        if stage.adversary is not None and (stage.adversary not in earlier or stage.do != "distill"):
+            raise ValueError(
+                f"stage {stage.name}: adversary = '{stage.adversary}' must be an earlier stage, of one that distils"
+            )
         for role in ("teacher", "student"):
             name = getattr(stage, role)
             if name is None:
@@ -54,6 +65,12 @@ def check_stages(stages: Sequence[Stage]) -> None:
                 take = f"take {' or '.join(fit)}" if fit else "no earlier stage gives one"
                 raise ValueError(f"stage {stage.name}: takes its {role} from '{name}', which {what}; {take}")
         earlier[stage.name] = stage
+
+
+def meant(stages: Sequence[Stage], names: Sequence[str], override: str) -> list[str]:
+    """Of these stages those that a `table.key=value` is for: one of [prune] or [search] is for stages that do this."""
+    table = override.partition(".")[0].strip()
+    return [stage.name for stage in stages if stage.name in names and (table not in TABLES or stage.do == table)]
 
 
 def skipped_stages(stages: Sequence[Stage], brought: dict[str, str]) -> dict[str, str]:

@@ -54,8 +54,10 @@ def channel_distillation(student: list[Tensor], teacher: list[Tensor], connector
     return total
 
 
-def student_terms(algorithm: OMGD, shown: list[Tensor], student: Tensor, of_teacher: Taps, of_student: Taps):
-    """Summed over the teachers' images `shown`, which are constants."""
+def student_terms(
+    algorithm: OMGD, shown: list[Tensor], student: Tensor, of_teacher: Taps, of_student: Taps, target: Tensor
+):
+    """Summed over the teachers' images `shown`, which are constants; the ground truth is for the add-on alone."""
     terms = {}
     for image in shown:
         for name, value in distillation(student, image, algorithm.features, algorithm.settings).items():

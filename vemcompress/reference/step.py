@@ -14,6 +14,7 @@ from vemcompress.errors import UsageError
 from vemcompress.gans.teachers import Online, Phased
 from vemcompress.information.vem import VEM
 from vemcompress.networks.norms import InstanceNorm2d
+from vemcompress.reference.adversary import PlainAdversary
 from vemcompress.reference.gans import plain_gan
 from vemcompress.reference.vem import PlainVEM
 from vemcompress.training.update import Output
@@ -31,6 +32,8 @@ class PlainStep:
         self.algorithm, self.terms = algorithm, _terms_of(algorithm.settings.name)
         teacher, self.generator = algorithm.teacher, algorithm.teacher.generator
         self.gan = plain_gan(teacher.gan) if isinstance(teacher, Online | Phased) else None
+        own = getattr(algorithm, "adversary", None)
+        self.adversary = PlainAdversary(own) if own is not None else None
         self.vem = PlainVEM(algorithm.information) if isinstance(algorithm.information, VEM) else None
         learned = [algorithm.student, *algorithm.learned().values(), *algorithm.information.student_modules().values()]
         parameters = [p for module in learned for p in module.parameters()]
@@ -52,14 +55,19 @@ class PlainStep:
             return _detached(self.gan.teach(a, b, fakes, random))
         image, of_teacher = self.generator.forward_with_taps(a, algorithm.teacher_taps)
         fakes = self._others(a, image)
-        student, of_student = algorithm.student.forward_with_taps(a, algorithm.student_taps)
+        student, of_student = algorithm.imitate(a, random)
         shown = [fake.detach() for fake in fakes.values()]
         if isinstance(teacher, Online) and step % teacher.gan.settings.every == 0:
             losses |= self.gan.teach(a, b, fakes, random)
         target = shown[0] if batch.target is None else batch.target
         if self.vem is not None:
             losses |= self.vem.tighten(target, student, random)
-        losses |= self._student(shown, student, of_teacher, of_student, target, random)
+        if self.adversary is not None:
+            real = next(image for image in (batch.target, batch.real, shown[0]) if image is not None)
+            losses |= self.adversary.learn(a, real, student, random)
+            if algorithm.together is None:  # it moves before the student learns from it
+                self.adversary.optimizer.step()
+        losses |= self._student(a, shown, student, of_teacher, of_student, target, random)
         return _detached(losses)
 
     def _others(self, a: Tensor, first: Tensor) -> dict[str, Tensor]:
@@ -70,8 +78,10 @@ class PlainStep:
         name, *others = teacher.gan.teachers()
         return {name: first} | {other: teacher.gan.teachers()[other](a) for other in others}
 
-    def _student(self, shown, student, of_teacher, of_student, target, random) -> dict[str, Tensor]:
-        terms = self.terms(self.algorithm, shown, student, of_teacher, of_student)
+    def _student(self, a, shown, student, of_teacher, of_student, target, random) -> dict[str, Tensor]:
+        terms = self.terms(self.algorithm, shown, student, of_teacher, of_student, target)
+        if self.adversary is not None:
+            terms["gan"] = self.adversary.of_student(a, student)
         if self.vem is not None:
             terms["information"] = self.vem.student_term(target, student)
         else:
@@ -79,6 +89,8 @@ class PlainStep:
             terms |= self.algorithm.information.student_terms(out)
         self.optimizer.zero_grad()
         sum(terms.values()).backward()
+        if self.adversary is not None and self.algorithm.together is not None:
+            self.adversary.optimizer.step()
         self.optimizer.step()
         return terms
 

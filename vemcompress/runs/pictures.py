@@ -1,5 +1,7 @@
 """Pictures of a run."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -30,3 +32,51 @@ def image_grid(columns: list[Tensor], titles: list[str]) -> np.ndarray:
             shown = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
             canvas.paste(shown, (left, HEADER + row * (height + GAP)))
     return np.asarray(canvas)
+
+
+Point = tuple[float, float]
+
+
+def scatter(points: Sequence[Point], front: Sequence[Point], axes: tuple[str, str], mark: Point) -> np.ndarray:
+    """A plot of points (x, y) with those of a `front` joined by a line, and one of them marked; H x W x 3 uint8. `axes`
+    are the names of x and y."""
+    width, height, left, right, top, bottom = 720, 480, 90, 40, 20, 60
+    canvas = Image.new("RGB", (width, height), (255, 255, 255))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    spans = [_span([p[axis] for p in points]) for axis in (0, 1)]
+
+    def place(point: Point) -> Point:
+        (x0, x1), (y0, y1) = spans
+        x = left + (point[0] - x0) / (x1 - x0) * (width - left - right)
+        return x, height - bottom - (point[1] - y0) / (y1 - y0) * (height - top - bottom)
+
+    grey, blue, red = (150, 150, 150), (30, 90, 200), (200, 40, 40)
+    draw.rectangle((left, top, width - right, height - bottom), outline=grey)
+    for part in range(5):
+        x, y = (low + (high - low) * part / 4 for low, high in spans)
+        at_x, at_y = place((x, y))
+        draw.line((at_x, height - bottom, at_x, height - bottom + 4), fill=grey)
+        draw.text((at_x, height - bottom + 6), f"{x:.4g}", fill=(60, 60, 60), font=font, anchor="ma")
+        draw.line((left - 4, at_y, left, at_y), fill=grey)
+        draw.text((left - 6, at_y), f"{y:.4g}", fill=(60, 60, 60), font=font, anchor="rm")
+    draw.text(((left + width - right) / 2, height - 8), axes[0], fill=(60, 60, 60), font=font, anchor="ms")
+    draw.text((left + 6, top + 6), axes[1], fill=(60, 60, 60), font=font)
+    for point in points:
+        _dot(draw, place(point), 2, grey)
+    if len(front) > 1:
+        draw.line([place(point) for point in front], fill=blue, width=2)
+    for point in front:
+        _dot(draw, place(point), 3, blue)
+    _dot(draw, place(mark), 5, red)
+    return np.asarray(canvas)
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """From a little below the least to a little above the largest."""
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    return low - margin, high + margin
+
+
+def _dot(draw: ImageDraw.ImageDraw, at: Point, radius: int, colour: tuple[int, int, int]) -> None:
+    draw.ellipse((at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius), fill=colour)

@@ -134,7 +134,9 @@ class Store:
     def _bytes(self, module: Generator | Discriminator) -> bytes:
         if isinstance(module, Discriminator):
             return discriminator_bytes(module)
-        return artifact_bytes(module, recipe=self.recipe, teacher=self.provenance)
+        main = next(iter(self.learner.artifacts().values()))
+        extra = self.learner.metadata() if module is main else None
+        return artifact_bytes(module, recipe=self.recipe, teacher=self.provenance, extra=extra)
 
 
 def _stored(module: nn.Module) -> nn.Module:

@@ -47,6 +47,10 @@ class Learner(nn.Module):
         """Generators and discriminators to write, by file name; the first is what the run is for."""
         raise NotImplementedError
 
+    def metadata(self) -> dict[str, str]:
+        """What the file of the first of `artifacts` says beside what all say."""
+        return {}
+
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
         """What else learns and belongs in a checkpoint: by file name, the module and its metadata."""
         return {}

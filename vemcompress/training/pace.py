@@ -163,6 +163,10 @@ class Limit:
         others = sum(pace.seconds.get(name, guess) for name, guess in guesses.items())
         save = pace.seconds.get("save", unknown)
         next_step = self._start if pace.step == pace.total else pace.slowest + others
+        return self.passed_in(next_step + save)
+
+    def passed_in(self, seconds: float) -> bool:
+        """Whether the time will be over so many seconds from now."""
         if self.seconds < math.inf:  # clocks of several ranks differ, and they leave together
-            self.over = bool(distributed.largest(int(now() + next_step + save > self.ends)))
+            self.over = bool(distributed.largest(int(now() + seconds > self.ends)))
         return self.over

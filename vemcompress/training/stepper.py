@@ -62,6 +62,10 @@ class Stepper:
         return losses
 
     def random(self, step: int) -> torch.Generator:
-        """The step's own noise: a function of the seed and the step alone, so that resuming needs no state."""
-        seed = np.random.SeedSequence([self.settings.seed, step]).generate_state(1, np.uint64)[0]
-        return torch.Generator(self.device).manual_seed(int(seed >> 1))
+        return noise_of(self.settings.seed, step, self.device)
+
+
+def noise_of(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """A step's own noise: a function of the seed and the step alone, so that resuming needs no state."""
+    found = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(found >> 1))

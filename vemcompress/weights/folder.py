@@ -7,7 +7,7 @@ from pathlib import Path
 from vemcompress.system.files import read_json, write_atomically
 
 FILE = "run.json"
-COMMANDS = ("distill", "teach", "prune")
+COMMANDS = ("distill", "teach", "prune", "search")
 NAMES = {"distill": "student", "teach": "teacher"}  # what the commands of the first release were for
 
 

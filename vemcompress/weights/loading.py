@@ -5,8 +5,10 @@ from pathlib import Path
 
 from torch import nn
 
-from vemcompress.errors import InputError, RecipeError
+from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.networks.groups import cut
+from vemcompress.networks.subnets import SPACE, Space, sub_widths
 from vemcompress.system import names
 from vemcompress.system.devices import memory_errors
 from vemcompress.system.events import Event
@@ -28,7 +30,7 @@ class Loaded:
 
     `source` is what the caller gave, `sha256` that of the file read. `revision` and `licence` are the Hub's, else
     empty. `origin` is "artifact", "published:<layout>", "class" or "module"; `norm` is "eval" or "batch". Of a file
-    with several generators `key` names this one, and `others` the rest.
+    with several generators `key` names this one, and `others` the rest. `is_supernet`: a whole one, of no widths.
     """
 
     generator: Generator
@@ -41,6 +43,7 @@ class Loaded:
     metadata: dict[str, str] = field(default_factory=dict)
     key: str = ""
     others: tuple[str, ...] = ()
+    is_supernet: bool = False
 
     @property
     def pinned(self) -> str:
@@ -58,19 +61,32 @@ class Loaded:
         """Say which generator of several was taken, and of a class what is odd about its images."""
         if warning := getattr(self.generator, "warning", ""):
             on_event({"event": "warning", "message": warning})
+        if self.is_supernet:
+            told = (
+                "a supernet, at its full width; --widths gives a sub-network, and `vemcompress search` finds the best"
+            )
+            on_event({"event": "assumed", "model": self.source, "assumed": told})
         if self.others:
             taken = f"{self.key} is taken; {', '.join(self.others)} is there too (--teacher-key)"
             on_event({"event": "assumed", "model": self.source, "assumed": taken})
 
 
-def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval", key: str | None = None) -> Loaded:
+def load(
+    source: str | Path,
+    *,
+    class_path: str | None = None,
+    norm: str = "eval",
+    key: str | None = None,
+    widths: str | None = None,
+) -> Loaded:
     """A generator from a .safetensors, .pth or .pt file, a run folder, or `hf://user/repo[/file][@revision]`.
 
     `class_path` ("module:Class") builds the user's own class instead of recognising a published layout, where its code
     is trusted: inside `trust.named`, or from files that the user has trusted before. `norm` is
     "eval" for stored statistics, or "batch" where BatchNorm shall normalise each image by itself, as Pix2Pix teachers
-    were used. `key` is the name of the generator in a file that has several. Raises InputError (4), MemoryExhausted
-    (6), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for "batch").
+    were used. `key` is the name of the generator in a file that has several. `widths` gives the sub-network of these
+    widths ("16_16_32_16_32_32_16_16"), the first channels of every layer, as of GAN-Compression's supernets. Raises
+    InputError (4), MemoryExhausted (6), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for "batch").
     """
     if norm not in ("eval", "batch"):
         raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
@@ -88,8 +104,12 @@ def load(source: str | Path, *, class_path: str | None = None, norm: str = "eval
         state = read_state(path, source=name, key=key)
         digest = sha256_file(path)
         generator, origin = _build(state, name, class_path)
+        if widths is not None:
+            generator = _narrowed(generator, widths, state.metadata, name)
     about = state.metadata, state.key, state.others
-    return Loaded(_normed(generator, name, norm), name, digest, origin, revision, licence, norm, *about)
+    whole = SPACE in state.metadata and widths is None
+    normed = _normed(generator, name, norm)
+    return Loaded(normed, name, digest, origin, revision, licence, norm, *about, is_supernet=whole)
 
 
 def load_known(source: str | Path, sha256: str | None, what: str, *, class_path: str | None = None) -> Loaded:
@@ -104,11 +124,29 @@ def load_known(source: str | Path, sha256: str | None, what: str, *, class_path:
 
 
 def load_generator(
-    source: str | Path, *, class_path: str | None = None, norm: str = "eval", key: str | None = None
+    source: str | Path,
+    *,
+    class_path: str | None = None,
+    norm: str = "eval",
+    key: str | None = None,
+    widths: str | None = None,
 ) -> nn.Module:
     """The generator alone, in eval mode; arguments and errors as `load`. A class that is named here is trusted."""
     with named(class_path):
-        return load(source, class_path=class_path, norm=norm, key=key).generator
+        return load(source, class_path=class_path, norm=norm, key=key, widths=widths).generator
+
+
+def _narrowed(generator: Generator, widths: str, metadata: dict[str, str], source: str) -> Generator:
+    """The sub-network of these widths. Raises UsageError where there is none, or the supernet did not learn it."""
+    try:
+        if generator.config is None:
+            raise ValueError("a network of your own class has no sub-networks that widths name")
+        if SPACE in metadata:
+            space = Space.learned(generator.config, metadata[SPACE])
+            return cut(generator, space.widths(space.parse(widths)))
+        return cut(generator, sub_widths(generator.config, widths))
+    except ValueError as error:
+        raise UsageError(f"{source}: --widths: {error}.") from error
 
 
 def _normed(generator: Generator, name: str, norm: str) -> Generator:

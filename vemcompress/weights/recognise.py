@@ -9,6 +9,7 @@ from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Generator
 from vemcompress.weights.layouts import Tensors, convert
 from vemcompress.weights.published.cartoongan import CARTOONGAN
+from vemcompress.weights.published.inception_resnet import INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED
 from vemcompress.weights.published.resampled import CUT, NAMED, UPSAMPLED
 from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, RESNET
 from vemcompress.weights.published.unet import DEEP_UNET, UNET
@@ -16,6 +17,7 @@ from vemcompress.weights.wrappers import strip_prefixes
 
 # The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
 LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, CUT, RESNET, UNET, CARTOONGAN, UPSAMPLED, NAMED)
+LAYOUTS += (INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED)
 
 # A part of some name, and what has it; the first that fits is said.
 _SIGNS = (

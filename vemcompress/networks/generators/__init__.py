@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.generators.cartoongan import CartoonGAN
 from vemcompress.networks.generators.deep import DeepMobileResNet, DeepUNet
+from vemcompress.networks.generators.inception_resnet import InceptionResNet
 from vemcompress.networks.generators.resampled import ResampledResNet
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig, ResNet
 from vemcompress.networks.generators.unet import UNet
@@ -22,6 +23,7 @@ _CLASSES: tuple[type[Generator], ...] = (
     DeepUNet,
     DeepMobileResNet,
     ResampledResNet,
+    InceptionResNet,
 )
 
 GENERATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}

@@ -3,6 +3,7 @@
 Zhu et al., ICCV 2017; the mobile form is GAN-Compression's (Li et al., CVPR 2020), which OMGD and VEM distil into.
 """
 
+import re
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
@@ -22,10 +23,14 @@ _WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 
 class ResNetConfig(Config):
     """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width. `width = n` stands for (n, 2n, 4n,
-    2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number."""
+    2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number.
+
+    `channels = "16_16_32_16_32_32_16_16"` stands for the widths of one of GAN-Compression's sub-networks (`entries`),
+    with `legacy = true` in the older form, in which the inner width is that of each third block alone.
+    """
 
     counted: ClassVar = ("blocks", "blocks")
-    replaces: ClassVar = {"width": ("widths",)}
+    replaces: ClassVar = {"width": ("widths",), "channels": ("widths", "blocks")}
 
     family: Literal["resnet"] = "resnet"
     widths: tuple[Width, Width, Width, Width, Width] = Field(strict=False)
@@ -37,12 +42,12 @@ class ResNetConfig(Config):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        width = values.pop("width", None)
-        if width is not None:
-            if "widths" in values:
-                raise ValueError("width and widths exclude each other; give one")
-            check_width(width)
-            values["widths"] = (width, 2 * width, 4 * width, 2 * width, width)
+        channels, legacy = values.pop("channels", None), values.pop("legacy", False)
+        if channels is not None:
+            if not {"width", "widths"}.isdisjoint(values):
+                raise ValueError("channels excludes width and widths; give the one or the other")
+            values |= entries(channels, values.get("blocks", 9), legacy=legacy is True)
+        values = expand_width(values)
         blocks, widths = values.get("blocks", 9), values.get("widths")
         if not isinstance(blocks, list | tuple):
             check_number("blocks", blocks, 1, MAX_BLOCKS)
@@ -60,6 +65,21 @@ class ResNetConfig(Config):
         blocks = {f"block{i + 1}": inner for i, inner in enumerate(self.blocks)}
         stem, down1, trunk, up1, up2 = self.widths
         return {"stem": stem, "down1": down1, "trunk": trunk, **blocks, "up1": up1, "up2": up2}
+
+    def genes(self) -> dict[str, dict[str, int]]:
+        """As published: stem, down1, trunk, each third of the residual blocks, up1, up2."""
+        count = len(self.blocks)
+        thirds: dict[str, dict[str, int]] = {}
+        for i in range(count):
+            thirds.setdefault(f"blocks{i * 3 // count + 1}", {})[f"block{i + 1}"] = 4
+        return (
+            {"stem": {"stem": 1}, "down1": {"down1": 2}, "trunk": {"trunk": 4}}
+            | thirds
+            | {
+                "up1": {"up1": 2},
+                "up2": {"up2": 1},
+            }
+        )
 
     def _placed(self, widths: dict[str, int]) -> dict[str, tuple[int, ...]]:
         return {
@@ -97,6 +117,44 @@ class ResNetConfig(Config):
     def _middle(self, trunk: int, height: int, width: int) -> Iterator[Cost]:
         for inner in self.blocks:
             yield from self._block(trunk, inner, height * width)
+
+
+def expand_width(values: dict) -> dict:
+    """A Config's values with `widths` in the place of the shorthand `width`. Raises ValueError."""
+    width = values.pop("width", None)
+    if width is not None:
+        if "widths" in values:
+            raise ValueError("width and widths exclude each other; give one")
+        check_width(width)
+        values["widths"] = (width, 2 * width, 4 * width, 2 * width, width)
+    return values
+
+
+def entries(text: str, blocks: int = 9, *, legacy: bool = False) -> dict[str, tuple[int, ...]]:
+    """`widths` and `blocks` of a ResNetConfig from GAN-Compression's notation, such as "16_16_32_16_32_32_16_16".
+
+    The entries are the widths of stem, down1, trunk, the residual blocks' insides (one entry for all, or one for each
+    third of them), up1 and up2, without the factors 1, 2, 4, 4, 2 and 1 that the full network multiplies them by. In
+    the `legacy` form the inner entry is that of blocks 1, 4, 7, ..., and the others are as wide as the trunk.
+    Raises ValueError for other numbers of entries.
+    """
+    if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d{0,5}(_[1-9]\d{0,5})*", text):
+        raise ValueError('channels must be whole numbers with "_" between them, such as "24_24_24_32_20_16"')
+    if isinstance(blocks, list | tuple):
+        raise ValueError("beside channels, blocks must be their number")
+    check_number("blocks", blocks, 1, MAX_BLOCKS)
+    numbers = [int(part) for part in text.split("_")]
+    if len(numbers) not in (6, 8):
+        raise ValueError(
+            f"channels {text} has {len(numbers)} entries; give 6, or 8 with one for each third of the blocks"
+        )
+    stem, down1, trunk, *inner, up1, up2 = numbers
+    found = [4 * inner[i * len(inner) // blocks] for i in range(blocks)]
+    if legacy:
+        if len(inner) > 1:
+            raise ValueError(f"channels {text} has 8 entries; the legacy form has 6")
+        found = [width if i % 3 == 0 else 4 * trunk for i, width in enumerate(found)]
+    return {"widths": (stem, 2 * down1, 4 * trunk, 2 * up1, up2), "blocks": tuple(found)}
 
 
 class MobileResNetConfig(ResNetConfig):
@@ -192,19 +250,12 @@ class ResNet(Generator):
         """`stem`, `down1`, the residual `trunk`, each block's inner width as `block1`, ..., `up1` and `up2`."""
         down1, down2, up1, up2 = (self._stage(name) for name in ("down1", "down2", "up1", "up2"))
         entry_up = reads(self._entry("up1"), transposed=self.transposed)
-        trunk, inner = list(down2), []
-        for name, block in self.blocks.named_children():
-            conv1, conv2 = (self._residual(f"blocks.{name}.{leaf}") for leaf in ("conv1", "conv2"))
-            if not isinstance(block, Block):
-                trunk += self._extra(f"blocks.{name}")
-                continue
-            trunk += (*conv1[0], *conv2[1], *passes(f"blocks.{name}.norm2"))
-            inner.append(((*conv1[1], *passes(f"blocks.{name}.norm1"), *conv2[0]), f"blocks.{name}.norm1.weight"))
+        trunk, inner = self._residual_groups()
         slots = {
             "stem": ((*writes("stem"), *passes("stem_norm"), *reads(self._entry("down1"))), "stem_norm.weight"),
             "down1": ((*down1, *reads(self._entry("down2"))), "down1_norm.weight"),
-            "trunk": ((*trunk, *entry_up), "down2_norm.weight"),
-            **{f"block{i + 1}": found for i, found in enumerate(inner)},
+            "trunk": ((*down2, *trunk, *entry_up), "down2_norm.weight"),
+            **inner,
             "up1": ((*up1, *reads(self._entry("up2"), transposed=self.transposed)), "up1_norm.weight"),
             "up2": ((*up2, *reads("head")), "up2_norm.weight"),
         }
@@ -212,7 +263,22 @@ class ResNet(Generator):
         return tuple(
             Group(name, width, slots[name][0], slots[name][1] if scaled else None, bypassed=name.startswith("block"))
             for name, width in self.config.widths_by_group().items()
+            if width
         )
+
+    def _residual_groups(self) -> tuple[list[Slot], dict[str, tuple[tuple[Slot, ...], str]]]:
+        """Where the trunk's channels lie in the residual blocks; by group the slots of the channels within them, and
+        the weight of the norm that scales these."""
+        trunk, inner = [], {}
+        for name, block in self.blocks.named_children():
+            conv1, conv2 = (self._residual(f"blocks.{name}.{leaf}") for leaf in ("conv1", "conv2"))
+            if not isinstance(block, Block):
+                trunk += self._extra(f"blocks.{name}")
+                continue
+            trunk += (*conv1[0], *conv2[1], *passes(f"blocks.{name}.norm2"))
+            slots = (*conv1[1], *passes(f"blocks.{name}.norm1"), *conv2[0])
+            inner[f"block{len(inner) + 1}"] = slots, f"blocks.{name}.norm1.weight"
+        return trunk, inner
 
     def _entry(self, stage: str) -> str:
         """The convolution that a stage down or up begins with."""

@@ -1,0 +1,72 @@
+"""CAT (Jin et al., CVPR 2021; paper, eq. 22-23): images, a discriminator of the student's own, and kernel alignment of
+the feature maps, which needs no layers between teacher and student.
+
+Eq. 22 writes a sum for the images' term; the published code takes the mean. The discriminator moves first, and the
+student learns from it as it is then. KA is of each process's own part of the batch, as published; the published code
+adds up what several GPUs find, and here it is averaged.
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from vemcompress.algorithms.adversarial import AdversarialDistillation
+from vemcompress.algorithms.distillation import Facts, Parts
+from vemcompress.algorithms.match import paired_places
+from vemcompress.errors import RecipeError
+from vemcompress.gans.adversary import Adversary
+from vemcompress.losses.features import kernel_alignment
+from vemcompress.system import distributed
+from vemcompress.system.settings import Weight
+from vemcompress.training.update import Output
+
+
+class CAT(AdversarialDistillation):
+    """From any teacher, with at least two images on each process: of one image KA is 1 whatever the student does."""
+
+    class Settings(AdversarialDistillation.Settings):
+        """Weights: `recon` of the mean absolute difference to the ground truth where there is one, else to the
+        teacher's image (None: 100 and 5), `distill` of -KA, summed over the places (None: 0.5 with pairs, else 1).
+
+        `adversary`: with pairs hinge loss and a PatchGAN 128, without least squares and 64, where it does not say.
+        """
+
+        name: Literal["cat"] = "cat"
+        recon: Weight | None = None
+        distill: Weight | None = None
+        adversary: Adversary.Settings | None = Adversary.Settings()
+
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        matched = bool(paired_places(facts.teacher, facts.student))
+        if settings.distill and not matched:
+            raise RecipeError(
+                f"recipe {facts.recipe}: a {facts.student.family} student has no places that correspond to those of a "
+                f"{facts.teacher.family} teacher; set algorithm.distill=0 to distil from images alone."
+            )
+        recon, distill = (100.0, 0.5) if facts.paired else (5.0, 1.0)
+        settings = cls.filled(settings, facts, recon=recon, distill=distill if matched else 0.0)
+        if settings.distill and facts.batch < 2 * distributed.ranks():
+            raise RecipeError(
+                f"recipe {facts.recipe}: train.batch {facts.batch} gives a process a single image, of which kernel "
+                "alignment (KA) is always 1 and teaches nothing; set train.batch to at least "
+                f"{2 * distributed.ranks()}, or algorithm.distill=0."
+            )
+        return super().resolve(settings, facts)
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, parts)
+        if settings.distill:
+            self.teacher.maps = True
+            pairs = paired_places(self.teacher.generator, self.student)
+            self.teacher_taps, self.student_taps = (tuple(names) for names in zip(*pairs, strict=True))
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        terms = self.adversary.student_term(out) if self.adversary else {}
+        terms["recon"] = self.settings.recon * F.l1_loss(out.student, out.target.detach().float())
+        if self.student_taps:
+            places = zip(self.teacher_taps, self.student_taps, strict=True)
+            alignment = sum(kernel_alignment(out.teacher_taps[t], out.student_taps[s]) for t, s in places)
+            terms["distill"] = -self.settings.distill * alignment
+        return terms

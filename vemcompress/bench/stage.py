@@ -1,0 +1,61 @@
+"""A stage of a pipeline that a bench measures without the stages before it: their products have random weights."""
+
+from pathlib import Path
+
+import torch
+
+from vemcompress import recipe as recipes
+from vemcompress.commands.search import planned
+from vemcompress.errors import UsageError
+from vemcompress.networks import Config, build_generator, student_of
+from vemcompress.pruning.budget import prune_network
+from vemcompress.pruning.random import Random
+from vemcompress.recipe import AutoStudent, Recipe
+from vemcompress.recipe.stages import Stage
+from vemcompress.weights.loading import load
+
+
+def of_stage(plan: Recipe, name: str | None, teacher: str | Path | None) -> Recipe:
+    """The recipe of the stage of this name, or the first that distils, by itself: its teacher of the shape that the
+    pipeline teaches, its student of one that the stages before could give. Raises UsageError where none distils."""
+    stages = {stage.name: stage for stage in plan.stages}
+    if name is None:
+        name = next((stage.name for stage in plan.stages if stage.do == "distill"), "")
+    if name not in stages or stages[name].do != "distill":
+        fit = ", ".join(stage.name for stage in plan.stages if stage.do == "distill")
+        raise UsageError(f"recipe {plan.name}: --stage {name}: is no stage that distils; those are {fit}.")
+    own, shape = recipes.of_stage(plan, stages[name]), None
+    if teacher is not None:
+        shape = load(teacher, class_path=own.teacher.class_path).generator.config
+    elif stages[name].teacher is not None:
+        shape = recipes.of_stage(plan, stages[stages[name].teacher]).teacher.network
+        own = own.but(teacher=own.teacher.but(network=shape))
+    if stages[name].student is None:
+        return own
+    student = _gives(plan, stages, stages[name].student, shape)
+    return own.but(student=student.with_channels(3, 3) if shape is None else student)
+
+
+def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | None) -> Config:
+    """The shape of the student that a stage gives."""
+    stage = stages[name]
+    own = recipes.of_stage(plan, stage)
+    before = None if stage.student is None else _gives(plan, stages, stage.student, teacher)
+    if stage.do == "distill":
+        if before is not None or not isinstance(own.student, AutoStudent):
+            return before or own.student
+        return student_of(teacher, own.student.width or 16)
+    if stage.do == "search":
+        supernet = recipes.of_stage(plan, stages[stage.student])
+        own = own.but(algorithm=supernet.algorithm)  # the widths that it learns
+        search = planned(own, before)
+        return before.with_widths(search.space.widths(search.population[0]))
+    network, settings, size = before or teacher, own.prune, own.data.size
+    if network is None:
+        raise UsageError(f"recipe {plan.name}: stage {name} prunes a teacher; give it with --teacher.")
+    if settings.width is not None:
+        return network.of_width(settings.width)
+    with torch.device("meta"):
+        whole = build_generator(network)
+    target = settings.target(network.cost(size, size).macs()[settings.count_as])
+    return prune_network(whole, Random(), target, size, size, settings.count_as)[0].config

@@ -1,0 +1,191 @@
+"""Search for the best sub-network of a supernet under a budget of MACs: evolution as published with GAN-Compression
+(Li et al., CVPR 2020), or every sub-network where there are few.
+
+Nothing here knows what a candidate's fitness is: `Search.wanted` says which candidates to score next, and `tell` takes
+their fitness. The draws depend on the seed and on these figures alone, so that a search that is told what it was told
+before goes the same way again: that is how an interrupted one goes on.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from vemcompress.errors import UsageError
+from vemcompress.networks.subnets import Entries, Space, WidthOptions
+from vemcompress.system.settings import BaseSettings, Macs, Seed, Text
+
+TRIES = 1000  # draws that may miss the budget before one is narrowed until it fits
+EXHAUSTIVE = 1000  # so many candidates are scored one by one
+
+
+class SearchSettings(BaseSettings):
+    """How a supernet is searched, with the published numbers. Fitness is the figure `by`, on the held-out images or, by
+    train.best_on, the test images; "frechet" on `features` with the file of their `features_weights`. `space` is as in
+    the algorithm; "none" for the widths that the supernet's file says it has learned (others are
+    then refused), else the algorithm's own, else "auto".
+
+    The budget: at most `target_macs`, or this `share` of the supernet's MACs (0.25), on one image of `data.size`,
+    counted by the convention `count_as`. `method`: "auto" scores all where at most 1,000 fit the budget. Of each
+    generation of `population` the `parents` (a share) stay; `mutants` (a share of the population) are parents of which
+    each gene is drawn anew with probability `mutate`, the others cross two parents gene by gene. Draws favour narrow
+    widths: the narrowest is `weighted` times as likely as the widest, and between them arithmetically, or each option
+    is `weighted` times as likely as the next wider one (geometric).
+    """
+
+    replaces: ClassVar = {"target_macs": ("share",), "share": ("target_macs",)}
+    exclusive: ClassVar = ("target_macs", "share")
+
+    by: Literal["fid", "frechet", "miou", "ssim_teacher", "l1_target"] = "fid"
+    features: Literal["none", "vgg16", "squeezenet1_1", "squeezenet1_1_caffe"] = "none"
+    features_weights: Text | None = None
+    space: WidthOptions = "none"
+    target_macs: Macs | None = None
+    share: float | None = Field(None, gt=0, le=1)
+    count_as: Literal["true", "paper", "paper_norm"] = "paper_norm"
+    method: Literal["auto", "evolution", "exhaustive"] = "auto"
+    population: int = Field(100, ge=2, le=10_000)
+    generations: int = Field(500, ge=1, le=100_000)
+    parents: float = Field(0.25, gt=0, le=1)
+    mutants: float = Field(0.5, ge=0, le=1)
+    mutate: float = Field(0.2, ge=0, le=1)
+    weighted: float = Field(1.0, gt=0, le=1000)
+    weighting: Literal["arithmetic", "geometric"] = "arithmetic"
+    seed: Seed = 0
+
+    def target(self, macs: int) -> int:
+        """So many MACs may a candidate have, of a supernet of `macs`."""
+        return self.target_macs or int(macs * (self.share or 0.25))
+
+
+class Search:
+    """Generation after generation of candidates in a `space`, each with at most `target` MACs by `macs`, a function of
+    the widths of all channel groups. `higher`: whether a higher fitness is better.
+
+    Raises UsageError (2) for a target that no candidate meets, or that the largest is below already.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        macs: Callable[[dict[str, int]], int],
+        target: int,
+        settings: SearchSettings,
+        *,
+        higher: bool = True,
+    ):
+        self.space, self.target, self.settings, self.higher = space, target, settings, higher
+        self._macs, self._counted = macs, {}
+        self._random = Random(settings.seed)
+        self.fitness: dict[Entries, float] = {}
+        self.generation = 0
+        smallest = self.macs(space.smallest)
+        if smallest > target:
+            raise UsageError(
+                f"a target of {target:,} MACs: the smallest candidate has {smallest:,}; give a higher target or "
+                "narrower widths in the space."
+            )
+        if self.macs(space.largest) <= target:
+            raise UsageError(
+                f"a target of {target:,} MACs: the largest candidate has {self.macs(space.largest):,} and meets it, so "
+                "there is nothing to search; give a lower target."
+            )
+        self.everything = self._few()
+        self.population = self.everything if self.everything is not None else self._unique(self._draw)
+
+    def macs(self, entries: Entries) -> int:
+        if entries not in self._counted:
+            self._counted[entries] = self._macs(self.space.widths(entries))
+        return self._counted[entries]
+
+    @property
+    def total(self) -> int:
+        """Generations."""
+        return 1 if self.everything is not None else self.settings.generations
+
+    @property
+    def wanted(self) -> list[Entries]:
+        """The candidates of this generation that have no fitness yet."""
+        return [entries for entries in dict.fromkeys(self.population) if entries not in self.fitness]
+
+    def tell(self, fitness: dict[Entries, float]) -> None:
+        self.fitness |= fitness
+
+    def advance(self) -> bool:
+        """To the next generation; False where there is none. All of this one must be scored."""
+        self.generation += 1
+        if self.generation >= self.total:
+            return False
+        parents = self.ranked(self.population)[: max(1, round(self.settings.parents * self.settings.population))]
+        mutants = round(self.settings.mutants * self.settings.population)
+        children = [self._fitting(lambda: self._mutant(parents)) for _ in range(mutants)]
+        children += [self._fitting(lambda: self._cross(parents)) for _ in range(self.settings.population - mutants)]
+        self.population = parents + children
+        return True
+
+    def ranked(self, candidates) -> list[Entries]:
+        """Best first, each once; of equal ones those of fewer MACs."""
+        sign = -1 if self.higher else 1
+        return sorted(dict.fromkeys(candidates), key=lambda e: (sign * self.fitness[e], self.macs(e), e))
+
+    def best(self) -> Entries:
+        """Of all that were scored."""
+        return self.ranked(self.fitness)[0]
+
+    def front(self) -> list[Entries]:
+        """The Pareto front: candidates than which no other is both smaller and better, from small to large."""
+        found: list[Entries] = []
+        for entries in sorted(self.ranked(self.fitness), key=self.macs):
+            worse = found and (self.fitness[entries] <= self.fitness[found[-1]]) == self.higher
+            if not (worse or (found and self.fitness[entries] == self.fitness[found[-1]])):
+                found.append(entries)
+        return found
+
+    def _few(self) -> list[Entries] | None:
+        """Every candidate within the budget, where all are to be scored."""
+        if self.settings.method == "evolution" or (
+            self.settings.method == "auto" and self.space.size > 20 * EXHAUSTIVE
+        ):
+            return None
+        if self.space.size > 10_000_000:
+            raise UsageError(f"search.method exhaustive: the space has {self.space.size:,} candidates; use evolution.")
+        found = [entries for entries in self.space.all() if self.macs(entries) <= self.target]
+        return found if self.settings.method == "exhaustive" or len(found) <= EXHAUSTIVE else None
+
+    def _unique(self, make: Callable[[], Entries]) -> list[Entries]:
+        return [self._fitting(make) for _ in range(self.settings.population)]
+
+    def _fitting(self, make: Callable[[], Entries]) -> Entries:
+        """A candidate within the budget. Under a tight one nearly every draw misses it, so that after some tries one is
+        narrowed, gene by gene at random, until it fits; the smallest does."""
+        for _ in range(TRIES):
+            if self.macs(entries := make()) <= self.target:
+                return entries
+        while self.macs(entries) > self.target:
+            gene = self._random.randrange(len(entries))
+            narrower = [option for option in self.space.options[gene] if option < entries[gene]]
+            if narrower:
+                entries = (*entries[:gene], max(narrower), *entries[gene + 1 :])
+        return entries
+
+    def _draw(self) -> Entries:
+        return tuple(self._option(gene) for gene in range(len(self.space.options)))
+
+    def _option(self, gene: int) -> int:
+        options, weighted = self.space.options[gene], self.settings.weighted
+        last = max(1, len(options) - 1)
+        if self.settings.weighting == "geometric":
+            weights = [weighted**i for i in range(len(options))]
+        else:
+            weights = [1 + (weighted - 1) * i / last for i in range(len(options))]
+        return self._random.choices(options, weights)[0]
+
+    def _mutant(self, parents: list[Entries]) -> Entries:
+        parent = self._random.choice(parents)
+        anew = [self._random.random() < self.settings.mutate for _ in parent]
+        return tuple(self._option(i) if new else entry for i, (new, entry) in enumerate(zip(anew, parent, strict=True)))
+
+    def _cross(self, parents: list[Entries]) -> Entries:
+        a, b = (self._random.choice(parents) for _ in range(2))
+        return tuple(self._random.choice(pair) for pair in zip(a, b, strict=True))

@@ -1,0 +1,34 @@
+"""A student's own discriminator, as the original code does it."""
+
+import torch
+from torch import Tensor
+
+from vemcompress.gans.adversary import Adversary
+from vemcompress.reference.gans import adam, for_generator, judged
+
+
+class PlainAdversary:
+    """It learns from images that are constants; the student from its scores, while it is held."""
+
+    def __init__(self, adversary: Adversary):
+        self.own, self.mode = adversary, adversary.settings.mode
+        self.optimizer = adam(adversary.settings, adversary.discriminator)
+
+    def learn(self, a: Tensor, real: Tensor, fake: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        """The gradients of its loss; `optimizer` has not moved yet."""
+        fake = fake.detach()
+        shown = fake if self.own.conditional else self.own.pool.query(fake, random)
+        self.optimizer.zero_grad()
+        half_fake = 0.5 * judged(False, self.mode, self._scores(a, shown))
+        half_real = 0.5 * judged(True, self.mode, self._scores(a, real))
+        (half_fake + half_real).backward()
+        return {"adversary_fake": half_fake, "adversary_real": half_real}
+
+    def of_student(self, a: Tensor, fake: Tensor) -> Tensor:
+        self.own.discriminator.requires_grad_(False)
+        term = self.own.settings.weight * for_generator(self.mode, self._scores(a, fake))
+        self.own.discriminator.requires_grad_(True)
+        return term
+
+    def _scores(self, a: Tensor, image: Tensor) -> Tensor:
+        return self.own.discriminator(torch.cat((a, image), 1) if self.own.conditional else image)
