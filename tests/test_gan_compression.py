@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from toys import random, toy_teacher
+from toys import ADD_ONS, random, toy_teacher
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
@@ -25,12 +25,6 @@ from vemcompress.training.update import Optimizer
 
 CPU = torch.device("cpu")
 SMALL = {"discriminator": PatchGANConfig(width=2, layers=2)}
-ADD_ONS = {
-    "vem": {"channels": 2, "steps": 2},
-    "vid": {},
-    "crd": {"memory": 2, "channels": 2, "dimension": 4},
-    "none": {},
-}
 PLACES = ("down2", "block1", "block2", "block3")
 
 

@@ -9,7 +9,7 @@ from gans_toys import as_batch, toy_unet
 from safetensors.torch import load_file
 from teach_toys import CRD, TRAIN, UNET, VEM, toy_data
 from torch import Tensor, nn
-from toys import TOY, random, toy_plan, toy_teacher, toy_teacher_file
+from toys import ADD_ONS, TOY, random, toy_plan, toy_teacher, toy_teacher_file
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
@@ -32,12 +32,6 @@ from vemcompress.weights.loading import load
 
 CPU = torch.device("cpu")
 SMALL = {"discriminator": PatchGANConfig(width=2, layers=2)}
-ADD_ONS = {
-    "vem": {"channels": 2, "steps": 2},
-    "vid": {},
-    "crd": {"memory": 2, "channels": 2, "dimension": 4},
-    "none": {},
-}
 
 
 class LatentConfig(Config):

@@ -32,6 +32,13 @@ TOY = (
     "train.sample_every=100",
     "train.checkpoint_every=3",
 )
+# Every add-on, at its smallest.
+ADD_ONS = {
+    "vem": {"channels": 2, "steps": 2},
+    "vid": {},
+    "crd": {"memory": 2, "channels": 2, "dimension": 4},
+    "none": {},
+}
 
 
 def toy_teacher(family: str = "resnet", seed: int = 0, **shape) -> Generator:

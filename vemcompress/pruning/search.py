@@ -23,8 +23,8 @@ EXHAUSTIVE = 1000  # so many candidates are scored one by one
 class SearchSettings(BaseSettings):
     """How a supernet is searched, with the published numbers. Fitness is the figure `by`, on the held-out images or, by
     train.best_on, the test images; "frechet" on `features` with the file of their `features_weights`. `space` is as in
-    the algorithm; "none" for the widths that the supernet's file says it has learned (others are
-    then refused), else the algorithm's own, else "auto".
+    the algorithm; "none" for the widths that the supernet's file says it has learned (others are then refused), else
+    the algorithm's own, else "auto".
 
     The budget: at most `target_macs`, or this `share` of the supernet's MACs (0.25), on one image of `data.size`,
     counted by the convention `count_as`. `method`: "auto" scores all where at most 1,000 fit the budget. Of each
@@ -92,7 +92,7 @@ class Search:
                 "there is nothing to search; give a lower target."
             )
         self.everything = self._few()
-        self.population = self.everything if self.everything is not None else self._unique(self._draw)
+        self.population = self.everything if self.everything is not None else self._drawn(self._draw)
 
     def macs(self, entries: Entries) -> int:
         if entries not in self._counted:
@@ -153,7 +153,7 @@ class Search:
         found = [entries for entries in self.space.all() if self.macs(entries) <= self.target]
         return found if self.settings.method == "exhaustive" or len(found) <= EXHAUSTIVE else None
 
-    def _unique(self, make: Callable[[], Entries]) -> list[Entries]:
+    def _drawn(self, make: Callable[[], Entries]) -> list[Entries]:
         return [self._fitting(make) for _ in range(self.settings.population)]
 
     def _fitting(self, make: Callable[[], Entries]) -> Entries:

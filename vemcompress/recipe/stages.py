@@ -55,6 +55,10 @@ def check_stages(stages: Sequence[Stage]) -> None:
             raise ValueError(
                 f"stage {stage.name}: adversary = '{stage.adversary}' must be an earlier stage, of one that distils"
             )
+        if stage.adversary is not None and earlier[stage.adversary].do in TABLES:
+            raise ValueError(
+                f"stage {stage.name}: adversary = '{stage.adversary}' has no discriminator; name a stage that trains"
+            )
         for role in ("teacher", "student"):
             name = getattr(stage, role)
             if name is None:
