@@ -23,7 +23,7 @@ from vemcompress.gans import CycleGAN, Pix2PixTeachers
 from vemcompress.gans.adversary import Adversary
 from vemcompress.gans.teachers import Frozen, Online, Phased, Phases
 from vemcompress.information import INFORMATION, build_information
-from vemcompress.networks.base import Config, Generator, ImageInput, LatentInput
+from vemcompress.networks.base import Generator, ImageInput, LatentInput
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig
 from vemcompress.training.optimizers import Runner
 from vemcompress.training.stepper import Stepper
@@ -34,38 +34,9 @@ CPU = torch.device("cpu")
 SMALL = {"discriminator": PatchGANConfig(width=2, layers=2)}
 
 
-class LatentConfig(Config):
-    family: str = "toy_latent"
-    size: int = 6
-
-    def layer_costs(self, height, width):
-        return iter(())
-
-
-class ToyLatent(Generator):
+def toy_latent(width: int, seed: int = 0) -> Generator:
     """z, B x 6, to images of 16 px."""
-
-    config_class = LatentConfig
-    family = "toy_latent"
-
-    def __init__(self, width: int, seed: int = 0):
-        super().__init__(LatentConfig())
-        torch.manual_seed(seed)
-        self.linear, self.up = nn.Linear(6, width * 16), nn.ConvTranspose2d(width, 3, 4, stride=4)
-        self.width = width
-
-    @property
-    def takes(self):
-        return LatentInput(6, 16)
-
-    taps = places = ("up1",)
-
-    def tap_channels(self, name):
-        return self.width
-
-    def forward_with_taps(self, x: Tensor, names):
-        h = F.relu(self.linear(x)).unflatten(1, (self.width, 4, 4))
-        return self.up(h).tanh(), {"up1": h} if "up1" in names else {}
+    return toy_teacher("dcgan", seed, width=width, levels=2, latent=6)
 
 
 def gan(kind: str):
@@ -78,7 +49,7 @@ def gan(kind: str):
 
 def student_of(teacher: str) -> Generator:
     if teacher == "latent":
-        return ToyLatent(2, seed=1)
+        return toy_latent(2, seed=1)
     return toy_teacher("unet", 2, width=2) if teacher == "online" else toy_teacher("mobile_resnet", 2, width=2)
 
 
@@ -86,7 +57,7 @@ TEACHERS = {
     "frozen": lambda: Frozen(toy_teacher("resnet")),
     "online": lambda: Online(gan("paired")),
     "phased": lambda: Phased(gan("unpaired"), toy_teacher("mobile_resnet", width=2, blocks=3), Phases(1, 1, 4)),
-    "latent": lambda: Frozen(ToyLatent(4)),
+    "latent": lambda: Frozen(toy_latent(4)),
 }
 
 
@@ -180,7 +151,7 @@ def test_a_hinge_adversary_has_the_hand_numbers():
         ({"teacher": "frozen"}, {"learns": True}, "learns from a frozen teacher"),
         ({"teacher": "online"}, {}, "needs a teacher that learns"),
         ({"takes": ("latent",)}, {}, "for generators that take latent input, and this teacher's is image"),
-        ({"takes": ("image",)}, {"teacher": ToyLatent(2)}, "take image input, and this teacher's is latent"),
+        ({"takes": ("image",)}, {"teacher": toy_latent(2)}, "take image input, and this teacher's is latent"),
         ({"pairs": True}, {}, "needs the ground truth of each input"),
         ({"batch": 2}, {}, "needs batches of at least 2"),
     ],

@@ -43,7 +43,8 @@ ADD_ONS = {
 
 def toy_teacher(family: str = "resnet", seed: int = 0, **shape) -> Generator:
     torch.manual_seed(seed)
-    shape = {"width": 4, **({"downs": 5} if "unet" in family else {"blocks": 3}), **shape}
+    depth = {"levels": 2} if family in ("dcgan", "sagan") else {"downs": 5} if "unet" in family else {"blocks": 3}
+    shape = {"width": 4, **depth, **shape}
     network = build_generator(parse_config({"family": family, **shape}))
     init_weights(network)
     return network.eval()

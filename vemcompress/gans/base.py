@@ -132,6 +132,8 @@ def fit(config: DiscriminatorConfig, channels: int, generator: Generator, where:
             f"discriminator: takes {config.in_channels} channels, and here there are {channels} to judge; leave "
             f"{where}.discriminator.in_channels away."
         )
+    if not config.norms:
+        return config.but(in_channels=channels)
     norm = config.norm if "norm" in stated else "batch" if _norm_of(generator.config) == "batch" else "instance"
     return config.but(in_channels=channels, norm=norm)
 

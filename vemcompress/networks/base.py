@@ -12,6 +12,7 @@ from vemcompress.errors import UsageError
 from vemcompress.networks.cost import Cost, Counted, costs
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Group
+from vemcompress.networks.spectral import Spectral
 from vemcompress.system.settings import BaseSettings, Channels, Text
 
 Norm = Literal["instance", "instance_affine", "batch"]
@@ -31,28 +32,33 @@ class ImageInput:
     kind: ClassVar[str] = "image"
 
 
+Prior = Literal["normal", "uniform"]
+
+
 @dataclass(frozen=True)
 class LatentInput:
-    """A generator takes latent vectors of `size` numbers, B x size, and draws images of `image` x `image` pixels."""
+    """A generator takes latent vectors of `size` numbers, B x size, drawn from `prior` (N(0, 1), or uniform in
+    [-1, 1]), and draws images of `image` x `image` pixels."""
 
     size: int
     image: int
+    prior: Prior = "normal"
 
     kind: ClassVar[str] = "latent"
 
 
 class Config(Counted, BaseSettings):
-    """The shape of a network. Subclasses add per-layer widths; `width = 16` is a shorthand for all of them. `batch` is
-    the published batch size of training such a network."""
+    """The shape of a network: an `ImageConfig`, or a `LatentConfig`. Subclasses of these add per-layer widths;
+    `width = 16` is a shorthand for all of them. `batch` is the published batch size of training such a network.
+
+    All have `in_channels` (of a latent vector its size), `out_channels` and `norm`.
+    """
 
     batch: ClassVar[int] = 1
     # The field whose length another width keeps, and the key for that number.
     counted: ClassVar[tuple[str, str]] = ("", "")
 
     family: Text
-    in_channels: Channels = 3
-    out_channels: Channels = 3
-    norm: Norm = "instance"
 
     @model_validator(mode="after")
     def _can_be_built(self):
@@ -76,12 +82,17 @@ class Config(Counted, BaseSettings):
             kept[number] = len(below[field])
         return kept
 
-    def left_open(self) -> set[str]:
-        return {"in_channels", "out_channels"} - self.model_fields_set
-
     def with_channels(self, inputs: int, outputs: int) -> Self:
-        """With so many channels of the images that it takes and gives."""
-        return self.model_copy(update={"in_channels": inputs, "out_channels": outputs})
+        """With so many channels of the input (numbers of a latent vector) and of the images that it gives."""
+        raise NotImplementedError
+
+    def for_data(self, inputs: int, outputs: int) -> Self:
+        """With the channels of the data's inputs and targets. Raises ValueError where another number was stated."""
+        raise NotImplementedError
+
+    def shaped(self, widths: Mapping[str, int]) -> Self:
+        """The Config of a new network of these widths by group, where what follows other widths follows them anew."""
+        return self.with_widths(widths)
 
     def widths_by_group(self) -> dict[str, int]:
         """The width of every channel group, by the names of `Generator.groups`, from the input to the output."""
@@ -118,11 +129,71 @@ class Config(Counted, BaseSettings):
         raise NotImplementedError
 
 
+class ImageConfig(Config):
+    """Of a generator from images to images."""
+
+    in_channels: Channels = 3
+    out_channels: Channels = 3
+    norm: Norm = "instance"
+
+    def left_open(self) -> set[str]:
+        return {"in_channels", "out_channels"} - self.model_fields_set
+
+    def with_channels(self, inputs: int, outputs: int) -> Self:
+        return self.but(in_channels=inputs, out_channels=outputs)
+
+    def for_data(self, inputs: int, outputs: int) -> Self:
+        for key, found in (("in_channels", inputs), ("out_channels", outputs)):
+            _check_stated(self, key, found)
+        return self.but(in_channels=inputs, out_channels=outputs)
+
+
+class LatentConfig(Config):
+    """Of a generator from latent vectors of `latent` numbers, drawn from `prior`, to square images."""
+
+    batch: ClassVar[int] = 64
+
+    latent: Channels = 128
+    prior: Prior = "normal"
+    out_channels: Channels = 3
+    norm: Norm = "batch"
+
+    @property
+    def in_channels(self) -> int:
+        return self.latent
+
+    @property
+    def image(self) -> int:
+        """The side of its images, in pixels."""
+        raise NotImplementedError
+
+    @property
+    def biased(self) -> bool:
+        return True
+
+    def left_open(self) -> set[str]:
+        return {"out_channels"} - self.model_fields_set
+
+    def with_channels(self, inputs: int, outputs: int) -> Self:
+        return self.but(latent=inputs, out_channels=outputs)
+
+    def for_data(self, inputs: int, outputs: int) -> Self:
+        """Data have no latent vectors."""
+        _check_stated(self, "out_channels", outputs)
+        return self.but(out_channels=outputs)
+
+
+def _check_stated(config: Config, key: str, found: int) -> None:
+    if key in config.model_fields_set and getattr(config, key) != found:
+        raise ValueError(f"{key} is {getattr(config, key)}, the data have {found}")
+
+
 class Generator(nn.Module):
     """An image-to-image generator: B x in_channels x H x W in [-1, 1] to B x out_channels x H x W in [-1, 1].
 
-    RGB on both sides, whatever the published weights use. `multiple` is the number that H and W must be divisible
-    by for an output of the input's size; `min_size` is the smallest H or W that the padding allows.
+    `LatentGenerator` is its form without an image as input. RGB on both sides, whatever the published weights use.
+    `multiple` is the number that H and W must be divisible by for an output of the input's size; `min_size` is the
+    smallest H or W that the padding allows.
     """
 
     config_class: ClassVar[type[Config]]  # what builds it; its `family` is the network's key in `GENERATORS`
@@ -162,6 +233,14 @@ class Generator(nn.Module):
         belong together one by one."""
         return ()
 
+    def deployed(self) -> "Generator":
+        """The network as it is written to files and exported: itself, or one without what only training needs."""
+        return self
+
+    def learning(self) -> "Generator":
+        """The network as it learns: itself, or one with what training needs beside it, which gives the same images."""
+        return self
+
     def groups(self) -> tuple[Group, ...]:
         """The channels that can be removed, in groups that only go together, from the input to the output. Raises
         UsageError for an architecture that has none."""
@@ -192,6 +271,20 @@ class Generator(nn.Module):
         raise NotImplementedError
 
 
+class LatentGenerator(Generator):
+    """A generator from latent vectors, B x size, to images, B x out_channels x side x side in [-1, 1], RGB."""
+
+    @property
+    def takes(self) -> LatentInput:
+        config = self.config
+        return LatentInput(config.latent, config.image, config.prior)
+
+    @staticmethod
+    def as_map(z: Tensor) -> Tensor:
+        """Latent vectors as maps of one pixel: B x size x 1 x 1."""
+        return z.flatten(1)[:, :, None, None]
+
+
 def check_width(width) -> None:
     """Raises ValueError for a shorthand `width` that is no whole number from 1 to 4096."""
     check_number("width", width, 1, 4096)
@@ -211,8 +304,11 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
 
 
 def init_weights(network: nn.Module) -> None:
-    """The initialisation of all image-to-image baselines: N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0."""
+    """The initialisation of all baselines: N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0; those of the norms of a
+    network that has a `norm_bias_std` N(0, that). Layers with spectral norm keep PyTorch's."""
     for module in network.modules():
+        if isinstance(module, Spectral):
+            continue
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
@@ -220,6 +316,8 @@ def init_weights(network: nn.Module) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
+            if std := getattr(network, "norm_bias_std", 0.0):
+                nn.init.normal_(module.bias, 0.0, std)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -12,7 +12,7 @@ Biases, activations and padding are not counted in any of them.
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -45,10 +45,12 @@ def conv(inputs: int, outputs: int, kernel: int, out_pixels: int, *, groups: int
     return Cost(weights * out_pixels, weights * out_pixels, 0, weights + (outputs if bias else 0))
 
 
-def conv_transposed(inputs: int, outputs: int, kernel: int, in_pixels: int, *, bias: bool = True) -> Cost:
-    """A transposed convolution of stride 2, from `in_pixels` positions to four times as many."""
+def conv_transposed(
+    inputs: int, outputs: int, kernel: int, in_pixels: int, *, growth: int = 4, bias: bool = True
+) -> Cost:
+    """A transposed convolution, of stride 2 where it goes from `in_pixels` positions to `growth` = 4 times as many."""
     weights = inputs * outputs * kernel * kernel
-    return Cost(weights * in_pixels, 4 * weights * in_pixels, 0, weights + (outputs if bias else 0))
+    return Cost(weights * in_pixels, growth * weights * in_pixels, 0, weights + (outputs if bias else 0))
 
 
 def norm(kind: str, channels: int, pixels: int) -> Cost:
@@ -70,7 +72,10 @@ def total(layers) -> Cost:
 
 
 class Counted:
-    """A Config that knows what its network costs without building it; subclasses give the layers."""
+    """A Config that knows what its network costs without building it; subclasses give the layers. `polynomial`: whether
+    every layer's cost is a product of at most two widths."""
+
+    polynomial: ClassVar[bool] = True
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
         """The cost of every layer on one image of `height` x `width` pixels."""
@@ -131,9 +136,26 @@ class Costs:
         return less[:, self._first] * less[:, self._second] @ self._coefficients + self._constant
 
 
-def costs(config, height: int, width: int) -> Costs:
+class OneByOne:
+    """As `Costs`, for a Config whose costs are no polynomial: each set of widths is counted by itself."""
+
+    def __init__(self, config, height: int, width: int):
+        self.names = tuple(config.widths_by_group())
+        self._of = lambda widths: config.with_widths(widths).cost(height, width)
+
+    def __call__(self, widths: Mapping[str, int]) -> Cost:
+        return self._of(widths)
+
+    def batch(self, widths: np.ndarray) -> np.ndarray:
+        rows = (dict(zip(self.names, row, strict=True)) for row in np.asarray(widths).tolist())
+        return np.array([self._of(row) for row in rows], dtype=np.int64)
+
+
+def costs(config, height: int, width: int) -> Costs | OneByOne:
     """The cost of this Config's widths on one image of `height` x `width` pixels; kept for Configs that differ in
     widths alone."""
+    if not config.polynomial:
+        return OneByOne(config, height, width)
     return _costs(config.with_widths(dict.fromkeys(config.widths_by_group(), 1)), height, width)
 
 

@@ -103,13 +103,12 @@ def teacher_network(recipe: Recipe, channels: tuple[int, int]) -> Config:
         raise RecipeError(
             f"recipe {recipe.name}: no teacher; give --teacher FILE, or say in [teacher] which network is to be built."
         )
-    for key, found in zip(("in_channels", "out_channels"), channels, strict=True):
-        if key in config.model_fields_set and getattr(config, key) != found:
-            raise RecipeError(
-                f"recipe {recipe.name}: teacher.network.{key} is {getattr(config, key)}, the data have {found}; leave "
-                "it out, or change the data's settings."
-            )
-    return config.but(in_channels=channels[0], out_channels=channels[1])
+    try:
+        return config.for_data(*channels)
+    except ValueError as error:
+        raise RecipeError(
+            f"recipe {recipe.name}: teacher.network.{error}; leave it out, or change the data's settings."
+        ) from error
 
 
 def check_size(recipe: Recipe, role: str, network: Generator) -> None:
@@ -142,9 +141,8 @@ def _with_length(recipe: Recipe, batch: int, steps: int) -> Recipe:
 
 def _student(recipe: Recipe, teacher: Generator) -> Config:
     if not isinstance(recipe.student, AutoStudent):
-        shape = dict(zip(("in_channels", "out_channels"), teacher.channels, strict=True))
-        open_ = {key: count for key, count in shape.items() if key not in recipe.student.model_fields_set}
-        return recipe.student.but(**open_)
+        shape, stated = recipe.student.with_channels(*teacher.channels), recipe.student.model_fields_set
+        return shape.but(**{key: getattr(recipe.student, key) for key in stated})
 
     def of_width(width: int) -> Config:
         return student_of(teacher.config, width).with_channels(*teacher.channels)

@@ -3,15 +3,17 @@
 Published are PatchGAN and its 1x1 form in junyanz/pytorch-CycleGAN-and-pix2pix's layout, and OMGD's for two teachers.
 `n_layers`: one Sequential `model` with convolutions at 0, 2, 5, 8, ..., all but the first and the last followed by
 their norm. `pixel`: a Sequential `net`, convolutions at 0, 2 and 5, norm at 3. `multi_n_layers`: `block1s` to
-`block5s`, each with copies 0 and 1 of a Sequential `block`, convolution at 0 and norm at 1.
+`block5s`, each with copies 0 and 1 of a Sequential `block`, convolution at 0 and norm at 1. Those of latent generators
+are in `published.latent_discriminators`.
 """
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import vemcompress
-from vemcompress.errors import InputError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.networks.discriminators import (
     DISCRIMINATORS,
     STAGES,
@@ -25,6 +27,7 @@ from vemcompress.networks.discriminators import (
 )
 from vemcompress.weights.format import safetensors_bytes
 from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, convert, has, norm_of, rebuild, renamed, shape
+from vemcompress.weights.published.latent_discriminators import LATENT
 from vemcompress.weights.recognise import hint
 from vemcompress.weights.safe import State, read_state
 
@@ -60,6 +63,9 @@ def load_discriminator(path: str | Path, expected: DiscriminatorConfig | None = 
     """
     source = str(path)
     state = read_state(path)
+    if state.taken and not any(layout.matches(state.tensors) for layout in _LAYOUTS):
+        with suppress(UsageError):  # GCC's files have both networks, of which the generator is taken first
+            state = read_state(path, key="D")
     if state.metadata.get("format") == FORMAT:
         given = state.tensors, state.metadata, source, "discriminator", parse_discriminator_config
         network = rebuild(*given, build=build_discriminator)
@@ -81,7 +87,7 @@ def _published(state: State, source: str, expected: DiscriminatorConfig | None) 
         # Where another family is expected, the fit is refused next.
         n_share = expected.n_share if isinstance(expected, SharedPatchGANConfig) else STAGES
         return convert(_shared_patchgan(n_share), tensors, source)
-    for layout in (_PATCHGAN, _PIXELGAN):
+    for layout in _LAYOUTS:
         if layout.matches(tensors):
             return convert(layout, tensors, source)
     family = state.metadata.get("family")
@@ -152,3 +158,4 @@ _PATCHGAN = Layout("patchgan", _has_kernels(4, "model.0.weight", "model.2.weight
 _PIXELGAN = Layout(
     "pixelgan", _has_kernels(1, *(f"{index}.weight" for index in _PIXEL)), _read_pixelgan, **_DISCRIMINATOR
 )
+_LAYOUTS = (_PATCHGAN, _PIXELGAN, *LATENT)

@@ -10,6 +10,7 @@ from vemcompress.networks.base import Generator
 from vemcompress.weights.layouts import Tensors, convert
 from vemcompress.weights.published.cartoongan import CARTOONGAN
 from vemcompress.weights.published.inception_resnet import INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED
+from vemcompress.weights.published.latent import DCGAN, DCGAN_REFINED, SAGAN
 from vemcompress.weights.published.resampled import CUT, NAMED, UPSAMPLED
 from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, RESNET
 from vemcompress.weights.published.unet import DEEP_UNET, UNET
@@ -17,14 +18,14 @@ from vemcompress.weights.wrappers import strip_prefixes
 
 # The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
 LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, CUT, RESNET, UNET, CARTOONGAN, UPSAMPLED, NAMED)
-LAYOUTS += (INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED)
+LAYOUTS += (INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED, SAGAN, DCGAN, DCGAN_REFINED)
 
 # A part of some name, and what has it; the first that fits is said.
 _SIGNS = (
     ("magnitude_ema", "StyleGAN3, which has no StyleGAN2 or image-to-image form"),
     ("convs.0.conv.modulation.weight", "StyleGAN2 in rosinality's layout, which makes images from noise"),
     ("synthesis.b4.const", "StyleGAN2-ADA, which makes images from noise"),
-    ("weight_bar", "SAGAN with hand-written spectral norm, which makes images from noise"),
+    ("weight_bar", "a network with hand-written spectral norm, and not GCC's SAGAN generator"),
     ("to_rgb", "a StyleGAN, which makes images from noise"),
     (".filt", "an anti-aliased (CUT) network of another shape than its default ResNet"),
     ("block1s.0.block.0.weight", "OMGD's discriminator for two teachers"),
@@ -40,7 +41,7 @@ def hint(tensors: Tensors) -> str:
             return f" (looks like {what})"
     kernels = {name: tensor.shape for name, tensor in tensors.items() if tensor.dim() == 4}
     if _is_dcgan(list(kernels.values())):
-        return " (looks like a DCGAN, which makes images from noise)"
+        return " (looks like a DCGAN of another layout than pytorch/examples)"
     return " (looks like a discriminator)" if _is_discriminator(tensors, kernels) else ""
 
 

@@ -7,6 +7,7 @@ B x 1 x h x w raw scores. Initial weights are PyTorch's; the published ones are 
 from pydantic import TypeAdapter
 
 from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig
+from vemcompress.networks.discriminators.dcgan import DCGANDiscriminator, DCGANDiscriminatorConfig
 from vemcompress.networks.discriminators.patchgan import (
     STAGES,
     PatchGAN,
@@ -17,23 +18,26 @@ from vemcompress.networks.discriminators.patchgan import (
     SharedPatchGANConfig,
     TeacherName,
 )
+from vemcompress.networks.discriminators.sagan import SAGANDiscriminator, SAGANDiscriminatorConfig
 from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = [
     "DISCRIMINATORS",
     "STAGES",
     "AnyDiscriminator",
+    "DCGANDiscriminatorConfig",
     "Discriminator",
     "DiscriminatorConfig",
     "PatchGANConfig",
     "PixelGANConfig",
+    "SAGANDiscriminatorConfig",
     "SharedPatchGANConfig",
     "TeacherName",
     "build_discriminator",
     "parse_discriminator_config",
 ]
 
-_CLASSES: tuple[type[Discriminator], ...] = (PatchGAN, PixelGAN, SharedPatchGAN)
+_CLASSES: tuple[type[Discriminator], ...] = (PatchGAN, PixelGAN, SharedPatchGAN, SAGANDiscriminator, DCGANDiscriminator)
 
 DISCRIMINATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}
 

@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 from vemcompress.networks.base import Norm, Taps
 from vemcompress.networks.cost import Counted
+from vemcompress.networks.discriminators.gates import Gate
 from vemcompress.system.settings import BaseSettings, Channels, Text
 
 
 class DiscriminatorConfig(Counted, BaseSettings):
-    """The shape of a discriminator. `width` is that of its first convolution (ndf in the published options)."""
+    """The shape of a discriminator. `width` is that of its first convolution (ndf in the published options); `norms`:
+    whether `norm` says which norm it has."""
+
+    norms: ClassVar[bool] = True
 
     family: Text
     in_channels: Channels = 3
@@ -36,17 +40,25 @@ class DiscriminatorConfig(Counted, BaseSettings):
 
 
 class Stage(nn.Module):
-    """Convolution, norm, LeakyReLU 0.2; the last stage of a discriminator is its convolution alone."""
+    """Convolution, norm, LeakyReLU 0.2; the last stage of a discriminator is its convolution alone.
+
+    A gate comes after the norm, or where there is none after LeakyReLU, as in GCC.
+    """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module | None, last: bool = False):
         super().__init__()
         self.conv, self.norm, self.last = conv, norm, last
+        self.gate: Gate | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv(x)
         if self.norm is not None:
             h = self.norm(h)
-        return h if self.last else F.leaky_relu(h, 0.2, inplace=True)
+            h = h if self.gate is None else self.gate(h)
+        if self.last:
+            return h
+        h = F.leaky_relu(h, 0.2, inplace=True)
+        return h if self.norm is not None or self.gate is None else self.gate(h)
 
 
 class Discriminator(nn.Module):
@@ -69,6 +81,20 @@ class Discriminator(nn.Module):
     @property
     def taps(self) -> tuple[str, ...]:
         return tuple(f"layer{i + 1}" for i in range(len(self.stages) - 1))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The taps at which its features are distilled as published (GCC), shallow to deep."""
+        return tuple(dict.fromkeys((self.taps[min(1, len(self.taps) - 1)], self.taps[-1])))
+
+    def select(self, threshold: float) -> None:
+        """Give every layer but the last a gate on its channels (GCC's selective activation)."""
+        for stage in self.stages[:-1]:
+            stage.gate = Gate(stage.conv.out_channels, threshold)
+
+    def opened(self) -> list["Gate"]:
+        """The gates, none where it does not select."""
+        return [module for module in self.modules() if isinstance(module, Gate)]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_with_taps(x, ())[0]

@@ -8,10 +8,12 @@ from pydantic import TypeAdapter
 
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.generators.cartoongan import CartoonGAN
+from vemcompress.networks.generators.dcgan import DCGAN
 from vemcompress.networks.generators.deep import DeepMobileResNet, DeepUNet
 from vemcompress.networks.generators.inception_resnet import InceptionResNet
 from vemcompress.networks.generators.resampled import ResampledResNet
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig, ResNet
+from vemcompress.networks.generators.sagan import SAGAN
 from vemcompress.networks.generators.unet import UNet
 from vemcompress.system.settings import tag_of, tagged_union
 
@@ -24,6 +26,8 @@ _CLASSES: tuple[type[Generator], ...] = (
     DeepMobileResNet,
     ResampledResNet,
     InceptionResNet,
+    DCGAN,
+    SAGAN,
 )
 
 GENERATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Config, Generator, Taps, check_number, check_width, norm_layer
+from vemcompress.networks.base import Generator, ImageConfig, Taps, check_number, check_width, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
@@ -21,7 +21,7 @@ MAX_BLOCKS = 64
 _WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
 
 
-class ResNetConfig(Config):
+class ResNetConfig(ImageConfig):
     """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width. `width = n` stands for (n, 2n, 4n,
     2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number.
 

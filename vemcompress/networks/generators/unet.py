@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Config, Generator, Norm, Taps, check_number, check_width, norm_layer
+from vemcompress.networks.base import Generator, ImageConfig, Norm, Taps, check_number, check_width, norm_layer
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 from vemcompress.system.settings import Width
@@ -16,7 +16,7 @@ from vemcompress.system.settings import Width
 MAX_DOWNS = 12
 
 
-class UNetConfig(Config):
+class UNetConfig(ImageConfig):
     """`down[i]` is the width after the (i+1)-th down convolution, `up[i]` that of the transposed one back to level i+1.
 
     `up` is one shorter than `down`: the outermost transposed convolution gives `out_channels`. `width = n` and

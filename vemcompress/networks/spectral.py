@@ -1,0 +1,77 @@
+"""Convolutions with spectral normalisation (Miyato et al., ICLR 2018), as GCC's SAGAN has them.
+
+W / sigma with sigma = u^T W v, W reshaped to (shape[0], -1). For a transposed convolution dimension 0 is that of the
+*input* channels, where torch's own `spectral_norm` takes the outputs: the two are not interchangeable. The gradient
+goes through W alone, also within sigma. `networks.energy` has another form of its own.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-12
+
+
+class Spectral(nn.Module):
+    """One power iteration at every forward in training mode, as published; in evaluation mode u and v stay, where the
+    published network goes on, so that its images change from call to call until they have converged."""
+
+    weight: Tensor
+    u: Tensor
+    v: Tensor
+
+    def _add_vectors(self) -> None:
+        rows, columns = self.weight.flatten(1).shape
+        for name, size in (("u", rows), ("v", columns)):
+            self.register_buffer(name, F.normalize(torch.randn(size, device=self.weight.device), dim=0, eps=EPS))
+
+    def normalised(self) -> Tensor:
+        """The weight that the layer works with; in training mode after one power iteration."""
+        matrix = self.weight.flatten(1)
+        if self.training:
+            with torch.no_grad():
+                self.v.copy_(F.normalize(matrix.T @ self.u, dim=0, eps=EPS))
+                self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=EPS))
+        # Copies: a backward may come after another forward has moved u and v.
+        u, v = self.u.clone(), self.v.clone()
+        return self.weight / (u @ (matrix @ v))
+
+    @torch.no_grad()
+    def converge(self) -> None:
+        """Set u and v to the leading singular vectors."""
+        left, _, right = torch.linalg.svd(self.weight.flatten(1), full_matrices=False)
+        self.u.copy_(left[:, 0])
+        self.v.copy_(right[0])
+
+
+class SpectralConv2d(Spectral, nn.Conv2d):
+    """A convolution; arguments as `nn.Conv2d`, whose initial weights it keeps, as published."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self._add_vectors()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.normalised(), self.bias)
+
+
+class SpectralConvTranspose2d(Spectral, nn.ConvTranspose2d):
+    """A transposed convolution; arguments as `nn.ConvTranspose2d`, whose initial weights it keeps, as published."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self._add_vectors()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.normalised(), self.bias, self.stride, self.padding)
+
+
+def folded(weight: Tensor, u: Tensor) -> Tensor:
+    """W / sigma as the published network has it at its first forward from a stored u: after one power iteration. Raises
+    ValueError where that gives no number."""
+    matrix = weight.flatten(1)
+    v = F.normalize(matrix.T @ u, dim=0, eps=EPS)
+    sigma = F.normalize(matrix @ v, dim=0, eps=EPS) @ (matrix @ v)
+    if not (sigma > 0 and torch.isfinite(sigma)):
+        raise ValueError(f"gives a largest singular value of {sigma.item():.3g}")
+    return weight / sigma
