@@ -164,6 +164,19 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     return np.round(values.astype(np.float64).clip(0, full) * (255.0 / full)).astype(np.uint8)
 
 
+Crop = int | str | None
+
+
+def middle(image: np.ndarray, crop: Crop) -> np.ndarray:
+    """The square in the middle of H x W x 3 (or H x W), of `crop` pixels, or where that is "square" or more than there
+    are, of the shorter side; None for the whole image."""
+    if crop is None:
+        return image
+    side = min(image.shape[:2] if crop == "square" else (*image.shape[:2], crop))
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
 def to_square(image: np.ndarray, size: int) -> np.ndarray:
     """Resize uint8, H x W x 3 (or H x W) to size x size, bicubic with antialiasing; the aspect ratio is not kept."""
     if image.shape[:2] == (size, size):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vemcompress.data.images import ImageError, read_image, to_square
+from vemcompress.data.images import Crop, ImageError, middle, read_image, to_square
 from vemcompress.data.machine import default_workers
 from vemcompress.data.on_device import moved, pinned
 from vemcompress.data.pair_stream import checked_pair_channels, is_one_hot, square_pair
@@ -56,7 +56,7 @@ class Samples:
 
     def __init__(self, images: ImageSet, channels: tuple[int, int], *, truths: bool = False):
         self.pairs, self.size, self.paths = images.pairs, images.settings.size, images.paths
-        self._truths = truths
+        self._truths, self.crop = truths, images.settings.crop
         self.channels = checked_pair_channels(self.pairs, channels) if self.pairs else channels
         if self.pairs is None and channels[0] not in (1, 3):
             raise InputError(
@@ -68,7 +68,7 @@ class Samples:
         """Raises ImageError for a file that cannot be read, InputError for one that is no pair or label map."""
         path = self.paths[index]
         if self.pairs is None:
-            return Sample(path, load_square(path, self.size, self.channels[0]), None, None)
+            return Sample(path, load_square(path, self.size, self.channels[0], self.crop), None, None)
         sides = square_pair(self.pairs, index, self.size, self.channels)
         return Sample(path, *sides, self.pairs.ground_truth(index) if self._truths else None)
 
@@ -99,14 +99,19 @@ def default_batch(device: torch.device, size: int | None) -> int:
 
 
 def batches(
-    paths: Sequence[Path], size: int | None, batch: int, on_bad: OnBad, device: torch.device | str = "cpu"
+    paths: Sequence[Path],
+    size: int | None,
+    batch: int,
+    on_bad: OnBad,
+    device: torch.device | str = "cpu",
+    crop: Crop = None,
 ) -> Iterator[tuple[list[Path], Tensor]]:
-    """Paths and their images, B x 3 x H x W uint8 RGB on `device`, in the given order. Images are resized to `size` x
-    `size`; with None they keep their size, and a batch ends where the size changes. An image that cannot be read is
-    given to `on_bad` and left out."""
+    """Paths and their images, B x 3 x H x W uint8 RGB on `device`, in the given order. Images, or the `crop` in their
+    middle, are resized to `size` x `size`; with None they keep their size, and a batch ends where the size changes. An
+    image that cannot be read is given to `on_bad` and left out."""
 
     def read(index: int) -> tuple[Path, np.ndarray]:
-        image = read_image(paths[index])
+        image = middle(read_image(paths[index]), crop)
         return paths[index], image if size is None else to_square(image, size)
 
     for group in _grouped(decoded(read, range(len(paths)), 2 * batch, on_bad), batch, lambda item: item[1].shape):

@@ -114,7 +114,7 @@ class ImageSet:
         """
         options = self.settings.model_dump(include={"size", "load_size", "flip", "workers"})
         options |= {"batch": batch, "share": distributed.share(batch), "seed": seed, "views": views}
-        options["on_event"] = on_event
+        options |= {"middle": self.settings.crop, "on_event": on_event}
         match self.found:
             case Pairs():
                 stream = PairStream(self.found, channels=channels, **options)
@@ -129,12 +129,12 @@ class ImageSet:
         size = self.settings.size
         if self.pairs:
             return Views(*test_pairs(self.pairs, size, channels, count, on_event))
-        return Views(test_batch(self.found.inputs, size, channels[0], count, on_event), None)
+        return Views(test_batch(self.found.inputs, size, channels[0], count, on_event, self.settings.crop), None)
 
     def examples(self, channels: tuple[int, int], count: int, on_event: Event | None = None) -> Tensor:
         """The first real images of the kind that a teacher should make: targets, or the other domain's."""
         if isinstance(self.found, Unpaired):
-            return test_batch(self.found.targets, self.settings.size, channels[1], count, on_event)
+            return test_batch(self.found.targets, self.settings.size, channels[1], count, on_event, self.settings.crop)
         views = self.views(channels, count, on_event)
         return views.inputs if views.targets is None else views.targets
 

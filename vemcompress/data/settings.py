@@ -1,6 +1,6 @@
 """The [data] table of a recipe."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,13 +15,16 @@ DataKind = Literal["single", "paired", "labels", "unpaired"]
 
 class DataSettings(BaseSettings):
     """`size`: side of the square images in pixels. `load_size`: what they are resized to before the random crop.
+    `crop`: the square in the middle of an image, of so many of its own pixels or, "square", as large as it has one,
+    that is taken before it is resized (CelebA: 160); without it the aspect ratio is not kept.
 
-    `kind`: "single" images for a frozen teacher; "paired" ones, or "labels" with photos, whose other side is the
-    ground truth; two "unpaired" domains. `direction`, `classes`, `void`, `label_input` and `ids` are
-    `data.pairs.find_pairs`'s. `recursive`: whether images in sub-folders are taken too. `held_out`: training images
-    that are set aside to pick the best checkpoint by; None is one in twenty, at most 64, and none of fewer than 80.
-    `workers`: threads that read images, None as many as there are processors, 2 to 8; `on_device`: whether a set that
-    is small beside a GPU's memory is kept there, "auto" or "never". Neither of these two changes a batch.
+    `kind`: "single" images for a frozen teacher, or real ones beside latent vectors; "paired" ones, or "labels" with
+    photos, whose other side is the ground truth; two "unpaired" domains. `direction`, `classes`, `void`, `label_input`
+    and `ids` are `data.pairs.find_pairs`'s. `recursive`: whether images in sub-folders are taken too. `held_out`:
+    training images that are set aside to pick the best checkpoint by; None is one in twenty, at most 64, and none of
+    fewer than 80. `workers`: threads that read images, None as many as there are processors, 2 to 8; `on_device`:
+    whether a set that is small beside a GPU's memory is kept there, "auto" or "never". Neither of these two changes a
+    batch.
     """
 
     replaces: ClassVar = {"size": ("load_size",)}
@@ -30,6 +33,7 @@ class DataSettings(BaseSettings):
     direction: Direction = "AtoB"
     size: int = Field(256, ge=8, le=4096)
     load_size: int | None = Field(None, ge=8, le=8192)
+    crop: Literal["square"] | Annotated[int, Field(ge=8, le=8192)] | None = None
     flip: bool = True
     split: Text = "trainA"
     roots: tuple[Text, ...] = Field((), strict=False, max_length=MAX_ROOTS)
@@ -46,6 +50,12 @@ class DataSettings(BaseSettings):
     def _crop_fits(self):
         if self.load_size and self.load_size < self.size:
             raise ValueError(f"load_size {self.load_size} is smaller than size {self.size}")
+        return self
+
+    @model_validator(mode="after")
+    def _crops_alone(self):
+        if self.crop is not None and self.kind in ("paired", "labels"):
+            raise ValueError("crop is of single images, and would cut one side of a pair alone; omit it")
         return self
 
     @model_validator(mode="after")

@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vemcompress.data.images import ImageError, read_image, tell_notes, to_square
+from vemcompress.data.images import Crop, ImageError, middle, read_image, tell_notes, to_square
 from vemcompress.errors import InputError
 from vemcompress.system.events import Event
 
 Item, Read = TypeVar("Item"), TypeVar("Read")
 
 
-def load_square(path: Path, size: int, channels: int = 3) -> np.ndarray:
-    """An image file as uint8, size x size x channels. Raises ImageError."""
-    return square_of(read_image(path), size, channels)
+def load_square(path: Path, size: int, channels: int = 3, crop: Crop = None) -> np.ndarray:
+    """An image file, or the `crop` in its middle, as uint8, size x size x channels. Raises ImageError."""
+    return square_of(middle(read_image(path), crop), size, channels)
 
 
 def square_of(image: np.ndarray, size: int, channels: int = 3) -> np.ndarray:
@@ -53,13 +53,14 @@ def test_batch(
     channels: int = 3,
     count: int | None = None,
     on_event: Event | None = None,
+    crop: Crop = None,
 ) -> Tensor:
     """The first `count` readable images (None: all) resized to the square, unflipped: B x channels x size x size.
 
     For pictures of progress, which must show the same images each time. Raises InputError when none can be read.
     """
     channels = checked_channels(channels)
-    images = first_readable(paths, count, lambda path: load_square(path, size, channels), "images", on_event)
+    images = first_readable(paths, count, lambda path: load_square(path, size, channels, crop), "images", on_event)
     return to_tensor(np.stack(images))
 
 

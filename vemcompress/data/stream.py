@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
-from vemcompress.data.images import ImageError, tell_notes
+from vemcompress.data.images import Crop, ImageError, tell_notes
 from vemcompress.data.machine import default_cache, default_workers
 from vemcompress.data.prefetch import Stream
 from vemcompress.data.squares import checked_channels, load_square, test_batch, to_tensor
@@ -50,6 +50,8 @@ class ImageStream(Stream):
     `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once; how many bytes,
     and how many threads (`workers`), follows the machine where it is None. Neither changes a batch.
 
+    `middle`: what of each image is taken before it is resized, `data.crop`.
+
     `views`: 0 crops and flips every sample anew, as published. N > 0 gives each image N fixed views instead, a pure
     function of the seed, the image and the view, and epoch e shows view e mod N. That is a weaker augmentation than
     the published one: from epoch N on nothing new is seen. `keys` names them.
@@ -72,11 +74,12 @@ class ImageStream(Stream):
         cache_bytes: int | None = None,
         workers: int | None = None,
         views: int = 0,
+        middle: Crop = None,
         on_event: Event = silent,
     ):
         if not paths:
             raise InputError("no images to train on; name at least one folder of images.")
-        self.paths, self.size, self.flip = [Path(p) for p in paths], size, flip
+        self.paths, self.size, self.flip, self.middle = [Path(p) for p in paths], size, flip, middle
         self.load_size = _load_size(size, load_size, crop)
         self.batch_size, self.seed, self.views = batch, seed, views
         self.share = range(batch) if share is None else share
@@ -174,7 +177,7 @@ class ImageStream(Stream):
         return [(path,) for path in self.paths]
 
     def _load(self, index: int) -> np.ndarray:
-        return load_square(self.paths[index], self.load_size, self.channels)
+        return load_square(self.paths[index], self.load_size, self.channels, self.middle)
 
     def _image(self, index: int) -> np.ndarray | None:
         image = self._cache.get(index)

@@ -5,9 +5,9 @@ SAGAN: `l1` to `l4` (transposed convolution in a wrapper at 0, BatchNorm at 1), 
 `weight_v` under `module`; reading folds them into the weight that the published network has at its first forward.
 
 DCGAN: one Sequential `main`, transposed convolutions at 0, 3, 6, ... and BatchNorm behind each; or `generator_deconv`,
-a list of pairs, the second of which is a 3x3 convolution, with latent vectors uniform in [-1, 1]. The file of the latter
-does not tell its activations. Those here, none after the first pair and LeakyReLU 0.2 after the others, are the ones
-with which each norm's input has the mean and the variance that the norm has stored, to 2 %.
+a list of pairs, the second of which is a 3x3 convolution, with latent vectors uniform in [-1, 1]. The file of the
+latter does not tell its activations. Those here, none after the first pair and LeakyReLU 0.2 after the others, are the
+ones with which each norm's input has the mean and the variance that the norm has stored, to 2 %.
 """
 
 import re
