@@ -63,7 +63,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     with distributed.alike():
         pick = parts.picker(facts, features, device, on_event)
         judge = parts.judge_of_teachers(facts, features, device, on_event)
-    plan, student = facts.plan, facts.student and facts.student.generator
+    plan, student = facts.plan, facts.student and facts.student.generator.learning()
     build = partial(parts.distillation, plan, facts.original, features, gan=facts.gan, student=student, judge=judge)
     algorithm = distributed.together(build)  # an adversary's file is read here
     with distributed.alike():

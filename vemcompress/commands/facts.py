@@ -13,18 +13,19 @@ from torch import Tensor
 from vemcompress.commands import opening
 from vemcompress.commands.opening import Given
 from vemcompress.data.images import tell_notes
+from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.sets import ImageSet, training_set
-from vemcompress.errors import RecipeError
+from vemcompress.errors import RecipeError, UsageError
 from vemcompress.gans import GAN, Start, build_gan
-from vemcompress.networks.base import Generator
+from vemcompress.networks.base import Generator, ImageInput, LatentConfig, LatentInput
 from vemcompress.recipe import Recipe
-from vemcompress.recipe.resolve import resolved, teacher_network
+from vemcompress.recipe.resolve import for_latents, resolved, teacher_network
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
-from vemcompress.system.events import Event
+from vemcompress.system.events import Event, silent
 from vemcompress.weights.loading import Loaded, load_known
 
-SAMPLES = 4  # images in a run's pictures
+SAMPLES, DRAWN = 4, 16  # images in a run's pictures, and those that latent generators draw
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Facts:
     gan: GAN | None
     original: Generator
     student: Loaded | None
-    images: ImageSet
-    held_out: ImageSet | None
+    images: ImageSet | LatentSet
+    held_out: ImageSet | LatentSet | None
     inputs: Tensor
     columns: dict[str, Tensor]
     unreadable: Collection[Path] = ()
@@ -84,13 +85,17 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     `given` stands for the teacher of the recipe's source.
     """
     opening.check_data(plan)
-    wanted, source, begin = opening.second_domain(plan), plan.teacher.source, None
+    source, begin = plan.teacher.source, None
     loaded = given or (source and opening.load_teacher(plan, on_event)) or None
     if command == "distill" and (student := getattr(plan.student, "source", None)):
         begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
         begin.tell(on_event)
-    images = training_set(plan.data, second_domain=wanted, on_event=on_event)
-    unreadable = tell_images(images, on_event)
+    takes = taken(plan, loaded and loaded.generator)
+    if takes.kind == "latent":
+        plan = for_latents(plan, takes)
+    images = data_of(plan, takes, on_event)
+    files = images.real if isinstance(images, LatentSet) else images
+    unreadable = tell_images(files, on_event) if files is not None else {}
     learn_on, held_out = images.split_off()
     channels, count = images.channels(), learn_on.count
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
@@ -99,9 +104,38 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     if original.config is None:
         original.check(plan.data.size)
     distributed.check_batch(plan.train.batch)
-    inputs, targets = learn_on.spread(SAMPLES).views(original.channels, SAMPLES, on_event)
-    columns = {"input": learn_on.picture(inputs)} | ({} if targets is None else {"ground truth": targets})
+    inputs, columns = _shown(learn_on, original, on_event)
     return Facts(plan, None, loaded, gan, original, begin, learn_on, held_out, inputs, columns, frozenset(unreadable))
+
+
+def taken(plan: Recipe, teacher: Generator | None) -> ImageInput | LatentInput:
+    """What the generators of a run take: the `teacher`, or the one that is to be built."""
+    network = plan.teacher.network
+    if teacher is None and isinstance(network, LatentConfig):
+        return network.takes
+    return teacher.takes if teacher is not None else ImageInput(3)
+
+
+def data_of(plan: Recipe, takes: ImageInput | LatentInput, on_event: Event = silent) -> ImageSet | LatentSet:
+    """What a run learns from: images, or latent vectors beside real images where there are some.
+
+    Raises UsageError where images are needed and none are given, and what `training_set` raises.
+    """
+    if takes.kind == "image":
+        return training_set(plan.data, second_domain=opening.second_domain(plan), on_event=on_event)
+    if plan.gan is not None and not plan.data.roots:
+        raise UsageError("no data: give --data DIR, a folder of real images for the discriminator.")
+    real = training_set(plan.data, on_event=on_event) if plan.data.roots else None
+    return LatentSet(plan.data, takes, real)
+
+
+def _shown(images: ImageSet | LatentSet, original: Generator, on_event: Event) -> tuple[Tensor, dict[str, Tensor]]:
+    """Inputs for a run's pictures, and the columns that these begin with."""
+    if isinstance(images, LatentSet):
+        real = {} if images.real is None else {"real": images.real.spread(DRAWN).views((3, 3), DRAWN, on_event).inputs}
+        return images.spread(DRAWN).vectors(DRAWN), real
+    inputs, targets = images.spread(SAMPLES).views(original.channels, SAMPLES, on_event)
+    return inputs, {"input": images.picture(inputs)} | ({} if targets is None else {"ground truth": targets})
 
 
 def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> GAN:
@@ -113,6 +147,6 @@ def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> G
         raise RecipeError(
             f"recipe {plan.name}: teacher.norm = 'batch' is of frozen teachers; leave it out, or leave out [gan]."
         )
-    first = given.generator if given else teacher_network(plan, channels)
+    first = given.generator.learning() if given else teacher_network(plan, channels)
     start = Start(plan.name, plan.teacher.start, {"deep": plan.teacher.deep})
     return build_gan(plan.gan, first, start, seed=plan.train.seed, size=plan.data.size)

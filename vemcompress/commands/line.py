@@ -27,7 +27,7 @@ from vemcompress.networks.base import Generator
 from vemcompress.runs.best import Picker, checked
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import damage, last
-from vemcompress.runs.pictures import image_grid
+from vemcompress.runs.pictures import grid_of
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, Once
 from vemcompress.system.files import MALFORMED, is_count, read_json
@@ -128,8 +128,8 @@ def trained(
                 run.write_recipe(plan.toml())
             run.write_json(run.environment, surroundings)
             Made(command, next(iter(learner.artifacts()))).write(run.path)
-            columns = facts.columns | (made or {})
-            save_png(picture, image_grid(list(columns.values()), list(columns)))
+            if columns := facts.columns | (made or {}):
+                save_png(picture, grid_of(columns, inputs=facts.inputs))
 
         distributed.by_writer(write_down)
         told = _told(facts, device) | {"step": trainer.step, "continued": continued, "picture": str(picture)}

@@ -188,6 +188,11 @@ def check_data(plan: Recipe) -> None:
     kind = plan.data.kind
     if plan.gan is None or kind in (kinds := GANS[plan.gan.name].data):
         return
+    if kinds == ("single",):
+        raise RecipeError(
+            f"recipe {plan.name}: data.kind = '{kind}' does not serve gan.name = '{plan.gan.name}', which takes latent "
+            "vectors; omit it, and give a folder of real images."
+        )
     if kind == "single" and "unpaired" not in kinds:
         raise RecipeError(
             f"recipe {plan.name}: {plan.gan.name} needs data.kind = 'paired' or 'labels'; images alone do not serve."

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vemcompress.algorithms import ALGORITHMS, Distillation, Parts
 from vemcompress.commands.facts import Facts
+from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.sets import test_set
 from vemcompress.errors import NetworkError, RecipeError
 from vemcompress.gans import GAN, new_generator
@@ -131,7 +132,11 @@ def picker(
     plan, teacher = facts.plan, None if facts.gan else facts.original
     named = by is None and plan.train.best_by not in ("auto", "none")
     by = by or plan.train.best_by
-    images = test_set(plan.data, on_event=on_event) if plan.train.best_on == "test" else facts.held_out
+    images = facts.held_out
+    if plan.train.best_on == "test":
+        images = test_set(plan.data, on_event=on_event)
+        if isinstance(facts.images, LatentSet):
+            images = facts.images.unseen(images)
     if by == "auto":
         by = "ssim_teacher" if teacher else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
         if by == "frechet" and features is None:

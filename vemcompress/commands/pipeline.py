@@ -7,15 +7,14 @@ from pathlib import Path
 import torch
 
 from vemcompress import recipe as recipes
-from vemcompress.commands import distilling, opening, prune, search, teach
+from vemcompress.commands import distilling, facts, opening, prune, search, teach
 from vemcompress.commands.opening import Given
-from vemcompress.data.sets import training_set
 from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
 from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
 from vemcompress.networks.subnets import Space
 from vemcompress.recipe import AutoStudent, Recipe
-from vemcompress.recipe.resolve import resolve, teacher_network
+from vemcompress.recipe.resolve import for_latents, resolve, teacher_network
 from vemcompress.recipe.stages import GIVES, Stage
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
@@ -151,7 +150,7 @@ class Pipeline:
         if stage.do == "prune" and getattr(plan.student, "source", None) is not None:
             return
         opening.check_data(plan)
-        images = training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent)
+        plan, images = self._data(stage, plan, teacher)
         if stage.do == "search":
             if (supernet := self._configs.get(stage.student)) is not None:
                 found = search.planned(plan, supernet, self._learned(stage.student, supernet))
@@ -174,6 +173,16 @@ class Pipeline:
         student = _empty(known) if known is not None else teacher if stage.student else None
         found = resolve(plan, teacher, images.split_off()[0].count, student).student
         self._configs[stage.name] = known if stage.student else found
+
+    def _data(self, stage: Stage, plan: Recipe, teacher: Generator | None):
+        """The recipe, for latent vectors where the teacher takes them, and what the stage learns from."""
+        if stage.teacher is not None and stage.teacher not in self.folder.skipped:
+            network = self.recipe_of(stage.teacher).teacher.network
+            teacher = None if network is None else _empty(network)
+        takes = facts.taken(plan, teacher)
+        if takes.kind == "latent":
+            plan = for_latents(plan, takes)
+        return plan, facts.data_of(plan, takes, silent)
 
     def _learned(self, name: str, supernet: Config) -> str | None:
         """The widths that the supernet of a stage will have learned, as its file will say; None where it is none."""

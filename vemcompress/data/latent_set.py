@@ -80,6 +80,10 @@ class LatentSet:
     def paths(self) -> tuple[Path, ...]:
         return self.real.paths if self.real is not None else ()
 
+    def channels(self) -> tuple[int, int]:
+        """Numbers of a vector, and channels of the real images."""
+        return self.takes.size, 3
+
     def unreadable(self) -> dict[Path, str]:
         return self.real.unreadable() if self.real is not None else {}
 
@@ -121,8 +125,13 @@ class LatentSet:
         learn_on, held_out = self.real.split_off() if self.real is not None else (None, None)
         if self.settings.held_out == 0:
             return replace(self, real=learn_on), None
-        least = held_out.count if held_out is not None else self.settings.held_out or HELD_OUT_MOST
-        return replace(self, real=learn_on), replace(self, real=held_out, purpose=HELD_OUT, least=least)
+        found = replace(self, real=learn_on)
+        return found, found.unseen(held_out)
+
+    def unseen(self, real: ImageSet | None) -> "LatentSet":
+        """Vectors that a run never draws, as many as there are of these real images, and some where there are none."""
+        least = real.count if real is not None else self.settings.held_out or HELD_OUT_MOST
+        return replace(self, real=real, purpose=HELD_OUT, least=least)
 
     def spread(self, count: int) -> "LatentSet":
         """For pictures: vectors that are shown at every step alike."""

@@ -11,14 +11,26 @@ import torch
 from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN
 from vemcompress.gans.cyclegan import CycleGAN
+from vemcompress.gans.latent import LatentGAN
 from vemcompress.gans.pix2pix import Pix2Pix, Pix2PixTeachers
 from vemcompress.gans.start import Start, new_generator
 from vemcompress.networks.base import Config, Generator
 from vemcompress.system.settings import tag_of, tagged_union
 
-__all__ = ["GAN", "GANS", "AnyGAN", "CycleGAN", "Pix2Pix", "Pix2PixTeachers", "Start", "build_gan", "new_generator"]
+__all__ = [
+    "GAN",
+    "GANS",
+    "AnyGAN",
+    "CycleGAN",
+    "LatentGAN",
+    "Pix2Pix",
+    "Pix2PixTeachers",
+    "Start",
+    "build_gan",
+    "new_generator",
+]
 
-_CLASSES: tuple[type[GAN], ...] = (Pix2Pix, Pix2PixTeachers, CycleGAN)
+_CLASSES: tuple[type[GAN], ...] = (Pix2Pix, Pix2PixTeachers, CycleGAN, LatentGAN)
 
 GANS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
 

@@ -133,7 +133,7 @@ def fit(config: DiscriminatorConfig, channels: int, generator: Generator, where:
             f"{where}.discriminator.in_channels away."
         )
     if not config.norms:
-        return config.but(in_channels=channels)
+        return config.for_images(generator.takes).but(in_channels=channels)
     norm = config.norm if "norm" in stated else "batch" if _norm_of(generator.config) == "batch" else "instance"
     return config.but(in_channels=channels, norm=norm)
 

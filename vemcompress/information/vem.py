@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from vemcompress.errors import RecipeError
 from vemcompress.information.base import Information
 from vemcompress.information.divergence import Divergence
 from vemcompress.losses.information import contrast, magnitude
@@ -73,6 +74,11 @@ class VEM(Information):
     @staticmethod
     def resolve(settings: Settings, facts: Any) -> Settings:
         config, buffer = facts.teacher.config, settings.buffer
+        if settings.start == "buffer" and facts.teacher.takes.kind == "latent":
+            raise RecipeError(
+                "information.start = 'buffer' keeps a chain for each training image, and latent vectors are new at "
+                "each sample; take student, teacher or noise."
+            )
         published = 8 if config is None or isinstance(config, ResNetConfig) else 32
         if settings.start == "buffer" and buffer is None:
             buffer = min(facts.images, MOST_CHAINS)

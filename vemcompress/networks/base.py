@@ -168,6 +168,10 @@ class LatentConfig(Config):
         raise NotImplementedError
 
     @property
+    def takes(self) -> LatentInput:
+        return LatentInput(self.latent, self.image, self.prior)
+
+    @property
     def biased(self) -> bool:
         return True
 
@@ -276,8 +280,7 @@ class LatentGenerator(Generator):
 
     @property
     def takes(self) -> LatentInput:
-        config = self.config
-        return LatentInput(config.latent, config.image, config.prior)
+        return self.config.takes
 
     @staticmethod
     def as_map(z: Tensor) -> Tensor:

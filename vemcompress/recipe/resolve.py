@@ -11,10 +11,9 @@ from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN
 from vemcompress.information import INFORMATION
 from vemcompress.networks import Config, build_generator, student_of
-from vemcompress.networks.base import Generator
+from vemcompress.networks.base import Generator, LatentInput
 from vemcompress.recipe.schema import AutoStudent, Recipe
 from vemcompress.system.settings import MAX_STEPS
-from vemcompress.training.settings import TrainSettings
 from vemcompress.weights.loading import Loaded
 
 DEFAULT_WIDTH, DEFAULT_STEPS = 16, 20_000
@@ -62,12 +61,13 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
             "out_channels."
         )
     batch, learns = _batch(recipe, teacher), recipe.gan is not None
-    steps = _steps(recipe.train, images, batch)
+    steps = _steps(recipe, images, batch)
     paired = recipe.data.kind in ("paired", "labels")
     facts = Facts(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired)
     method = ALGORITHMS[recipe.algorithm.name]
     method.needs.check(method.__name__, facts)
     algorithm = method.resolve(recipe.algorithm, facts)
+    _check_cache(recipe, teacher)
     for role, network in (("student", student), ("teacher", teacher)):
         check_size(recipe, role, network)
     if learns and algorithm.online == "phases":
@@ -82,7 +82,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
 def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:
     """The recipe of a teacher that learns alone, with its batch and length decided."""
     batch = _batch(recipe, teacher)
-    return _with_length(recipe, batch, _steps(recipe.train, images, batch))
+    return _with_length(recipe, batch, _steps(recipe, images, batch))
 
 
 def with_shapes(recipe: Recipe, gan: GAN) -> Recipe:
@@ -111,6 +111,34 @@ def teacher_network(recipe: Recipe, channels: tuple[int, int]) -> Config:
         ) from error
 
 
+def for_latents(recipe: Recipe, takes: LatentInput) -> Recipe:
+    """The recipe for a generator that takes latent vectors: real images are of the size that it draws, and only cropped
+    where the recipe says so. Raises RecipeError for data or a size that are not for it."""
+    data = recipe.data
+    if data.kind != "single":
+        raise RecipeError(
+            f"recipe {recipe.name}: data.kind = '{data.kind}' is for generators that take images, and this one takes "
+            "latent vectors; omit it, and give a folder of real images, or none."
+        )
+    if "size" in data.model_fields_set and data.size != takes.image:
+        raise RecipeError(
+            f"recipe {recipe.name}: data.size {data.size}: this generator draws images of {takes.image} px; omit it, "
+            "or give a teacher.network of another depth."
+        )
+    size = takes.image
+    if data.load_size is not None and data.load_size < size:
+        raise RecipeError(f"recipe {recipe.name}: data.load_size {data.load_size} is smaller than {size}; omit it.")
+    return recipe.but(data=data.but(size=size, load_size=data.load_size or size))
+
+
+def _check_cache(recipe: Recipe, teacher: Generator) -> None:
+    if recipe.train.teacher_cache and teacher.takes.kind == "latent":
+        raise RecipeError(
+            f"recipe {recipe.name}: train.teacher_cache keeps what a teacher makes of images, and latent vectors are "
+            "new at each sample; omit it."
+        )
+
+
 def check_size(recipe: Recipe, role: str, network: Generator) -> None:
     """Raises RecipeError for images that a network cannot take."""
     size, takes = recipe.data.size, network.takes
@@ -127,7 +155,12 @@ def _batch(recipe: Recipe, teacher: Generator) -> int:
     return recipe.train.batch or (teacher.config.batch if teacher.config is not None else 1)
 
 
-def _steps(train: TrainSettings, images: int, batch: int) -> int:
+def _steps(recipe: Recipe, images: int, batch: int) -> int:
+    train = recipe.train
+    if train.epochs and not images:
+        raise RecipeError(
+            f"recipe {recipe.name}: train.epochs counts real images, and there are none; give --data, or train.steps."
+        )
     return max(1, round(train.epochs * images / batch)) if train.epochs else train.steps or DEFAULT_STEPS
 
 

@@ -34,6 +34,21 @@ def image_grid(columns: list[Tensor], titles: list[str]) -> np.ndarray:
     return np.asarray(canvas)
 
 
+def grid_of(columns: dict[str, Tensor], inputs: Tensor) -> np.ndarray:
+    """A run's picture by titles: for inputs that are images a row each, and for latent vectors, B x size, a square
+    block of each network's images."""
+    if inputs.dim() == 4:
+        return image_grid(list(columns.values()), list(columns))
+    blocks, titles = [], []
+    for title, images in columns.items():
+        across = max(1, round(len(images) ** 0.5))
+        rows = len(images) // across
+        blocks += [images[place : rows * across : across] for place in range(across)]
+        titles += [title, *[""] * (across - 1)]
+    least = min(map(len, blocks))
+    return image_grid([block[:least] for block in blocks], titles)
+
+
 Point = tuple[float, float]
 
 

@@ -70,6 +70,9 @@ class Store:
             "health": self.health.state,
         }
         files = {f"{name}.safetensors": data for name, data in artifacts.items()}
+        for name, module in self.learner.artifacts().items():
+            if _trains_otherwise(module):
+                files[f"{_learning(name, module)}.safetensors"] = safetensors_bytes(module.state_dict(), {})
         files["optimizers.safetensors"] = safetensors_bytes(self.runner.state())
         files["state.json"] = json.dumps(state).encode()
         for name, (module, metadata) in self.learner.companions().items():
@@ -83,7 +86,7 @@ class Store:
     def restore(self) -> int | None:
         """Take up the newest whole checkpoint: its step, None where there is none yet. Raises InputError where it does
         not fit the run."""
-        modules = self.learner.artifacts()
+        modules = {_learning(name, module): module for name, module in self.learner.artifacts().items()}
         modules |= {name: module for name, (module, _) in self.learner.companions().items()}
         needed = [*checkpoint.NEEDED, *(f"{name}.safetensors" for name in modules)]
         folder = distributed.together(lambda: checkpoint.latest(self.run.checkpoints, needed, self.on_event))
@@ -137,6 +140,16 @@ class Store:
         main = next(iter(self.learner.artifacts().values()))
         extra = self.learner.metadata() if module is main else None
         return artifact_bytes(module, recipe=self.recipe, teacher=self.provenance, extra=extra)
+
+
+def _trains_otherwise(module: nn.Module) -> bool:
+    """Whether its file leaves out what only training needs, so that a checkpoint has that besides."""
+    return isinstance(module, Generator) and module.deployed() is not module
+
+
+def _learning(name: str, module: nn.Module) -> str:
+    """What a checkpoint calls the weights of an artifact that it goes on with."""
+    return f"{name}_training" if _trains_otherwise(module) else name
 
 
 def _stored(module: nn.Module) -> nn.Module:

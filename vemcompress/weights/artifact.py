@@ -38,6 +38,7 @@ def artifact_bytes(
 ) -> bytes:
     """The artifact's content. `recipe` is the name of the recipe that made it; `teacher` says where it came from
     (source, sha256, revision, licence); `extra` is added to the metadata under names that are not taken."""
+    generator = generator.deployed()
     metadata = (extra or {}) | {"recipe": recipe, "teacher": json.dumps(teacher or {})}
     if generator.config is None:
         return _own_class_bytes(generator, metadata)
@@ -45,9 +46,16 @@ def artifact_bytes(
         "config": generator.config.model_dump_json(),
         "statistics": "image" if uses_image_statistics(generator) else "stored",
     }
-    takes = {"order": "RGB", "range": [-1, 1], "layout": "NCHW", "channels": generator.config.in_channels}
-    metadata["input"] = json.dumps(takes | {"multiple": generator.multiple, "min_size": generator.min_size})
+    metadata["input"] = json.dumps(_convention(generator))
     return safetensors_bytes(generator.state_dict(), metadata)
+
+
+def _convention(generator: Generator) -> dict[str, Any]:
+    """What goes in and comes out, so that nobody has to guess."""
+    takes, images = generator.takes, {"order": "RGB", "range": [-1, 1], "layout": "NCHW"}
+    if takes.kind == "latent":
+        return {"latent": takes.size, "prior": takes.prior, "image": takes.image} | images
+    return images | {"channels": takes.channels, "multiple": generator.multiple, "min_size": generator.min_size}
 
 
 def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -> Generator:

@@ -1,13 +1,13 @@
 """What every discriminator here is: a frozen Config that determines its shape, and stages with taps."""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Norm, Taps
+from vemcompress.networks.base import ImageInput, LatentInput, Norm, Taps
 from vemcompress.networks.cost import Counted
 from vemcompress.networks.discriminators.gates import Gate
 from vemcompress.system.settings import BaseSettings, Channels, Text
@@ -33,6 +33,10 @@ class DiscriminatorConfig(Counted, BaseSettings):
     def min_size(self) -> int:
         """The smallest H or W that it can judge, in pixels."""
         raise NotImplementedError
+
+    def for_images(self, takes: ImageInput | LatentInput) -> Self:
+        """With as many layers, where they are not stated, as give one score for an image of a latent generator."""
+        return self
 
     def left_open(self) -> set[str]:
         # of two domains' discriminators each has its own number of channels

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 from torch import nn
 
+from vemcompress.networks.base import ImageInput, LatentInput
 from vemcompress.networks.cost import Cost, conv, norm
 from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig, Stage
 
@@ -31,6 +32,11 @@ class DCGANDiscriminatorConfig(DiscriminatorConfig):
     def channels(self) -> tuple[int, ...]:
         """Channels between the convolutions: of the input, n, 2n, ..., and the one of the scores."""
         return (self.in_channels, *(self.width * 2**i for i in range(self.layers)), 1)
+
+    def for_images(self, takes: ImageInput | LatentInput) -> Self:
+        if "layers" in self.model_fields_set or takes.kind != "latent":
+            return self
+        return self.but(layers=max(1, (takes.image // self.kernel).bit_length() - 1))
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
         for i, (inputs, outputs) in enumerate(pairwise(self.channels)):

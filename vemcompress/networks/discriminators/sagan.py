@@ -1,14 +1,14 @@
 """The SAGAN discriminator (Zhang et al., ICML 2019) as GCC has it."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.networks.attention import SelfAttention, attention_costs
-from vemcompress.networks.base import Taps
+from vemcompress.networks.base import ImageInput, LatentInput, Taps
 from vemcompress.networks.cost import Cost, conv
 from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig
 from vemcompress.networks.discriminators.gates import Gate
@@ -33,6 +33,11 @@ class SAGANDiscriminatorConfig(DiscriminatorConfig):
     @property
     def widths(self) -> tuple[int, ...]:
         return tuple(self.width * 2**i for i in range(self.layers))
+
+    def for_images(self, takes: ImageInput | LatentInput) -> Self:
+        if "layers" in self.model_fields_set or takes.kind != "latent":
+            return self
+        return self.but(layers=max(2, (takes.image // 4).bit_length() - 1))
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
         inputs = self.in_channels
