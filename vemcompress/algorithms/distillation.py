@@ -6,7 +6,7 @@ add-on.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -144,15 +144,21 @@ class Distillation(Learner):
         lessons = self.teacher(batch, random, step, self.teacher_taps)
         if not self.teacher.due(step):
             return Output.of_teachers(random, lessons.gan)
-        with self.autocast(batch.input.device), self.timer.part("student"):
-            student, taps = self.imitate(batch.input, random)
+        with self.timer.part("student"):
+            student, taps, own = self.draw(batch, random, step)
         self.timer.until_gradient(student, "features")
         first, *others = lessons.images
         target = first if batch.target is None else batch.target
         out = Output(batch.input, student.float(), first, target, taps, lessons.taps, random)
         out.others, out.gan, out.index = tuple(others), lessons.gan, batch.index
+        out.own, out.second = own, batch.second
         out.real = next(image for image in (batch.target, batch.real, first) if image is not None)
         return out
+
+    def draw(self, batch: Batch, random: Generator, step: int) -> tuple[Tensor, Taps, Any]:
+        """The student's image, the taps `student_taps`, and what else of the student's a method computes in a step."""
+        with self.autocast(batch.input.device):
+            return *self.imitate(batch.input, random), None
 
     def imitate(self, x: Tensor, random: Generator) -> tuple[Tensor, Taps]:
         """The student's image, with the taps `student_taps`. `random` is the step's own, the same on all ranks."""
@@ -166,13 +172,21 @@ class Distillation(Learner):
         """What else learns by the student's loss and optimiser."""
         return {"connectors": self.connectors}
 
+    def moved_twice(self) -> tuple[nn.Module, ...]:
+        """Modules that take two steps at each of the student's, as `Update.twice`."""
+        return ()
+
     def extra_updates(self) -> list[Update]:
         """Updates of the method's own, between the add-on's and the student's."""
         return []
 
+    def late_updates(self) -> list[Update]:
+        """Updates of the method's own, after the student's."""
+        return []
+
     def updates(self) -> list[Update]:
         """The teachers', the add-on's (it tightens the bound), the method's own, the student's with the add-on's term
-        (eq. 10)."""
+        (eq. 10), and what the method does after it."""
         learned = {"student": self.student} | self.learned() | self.information.student_modules()
 
         def terms(out: Output) -> dict[str, Tensor]:
@@ -195,8 +209,9 @@ class Distillation(Learner):
             after=after,
             monitor=information_shares,
             together=self.together,
+            twice=self.moved_twice(),
         )
-        mine = [*([tighten] if tighten else []), *self.extra_updates(), student]
+        mine = [*([tighten] if tighten else []), *self.extra_updates(), student, *self.late_updates()]
         return [*within(self.teacher.updates(), lambda out: out.gan), *(u.only(self.teacher.due) for u in mine)]
 
     @property

@@ -10,13 +10,21 @@ from vemcompress.networks.base import Generator, Taps, init_weights
 class FeatureMatch(nn.ModuleList):
     """A `connector(inputs, outputs)` for each pair of places, from the student's channels to the teacher's.
 
-    `teacher_taps` and `student_taps` are the places' names, pair by pair. Connectors stay in training mode.
+    `initialise` gives their initial weights; `teacher_taps` and `student_taps` are the places' names, pair by pair.
+    Connectors stay in training mode.
     """
 
-    def __init__(self, teacher: Generator, student: Generator, connector: Callable[[int, int], nn.Module]):
+    def __init__(
+        self,
+        teacher: Generator,
+        student: Generator,
+        connector: Callable[[int, int], nn.Module],
+        *,
+        initialise: Callable[[nn.Module], None] = init_weights,
+    ):
         pairs = paired_places(teacher, student)
         super().__init__(connector(student.tap_channels(s), teacher.tap_channels(t)) for t, s in pairs)
-        init_weights(self)
+        initialise(self)
         self.teacher_taps = tuple(t for t, _ in pairs)
         self.student_taps = tuple(s for _, s in pairs)
 

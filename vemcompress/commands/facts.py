@@ -8,12 +8,15 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from vemcompress.commands import opening
 from vemcompress.commands.opening import Given
 from vemcompress.data.images import tell_notes
 from vemcompress.data.latent_set import LatentSet
+from vemcompress.data.prefetch import Stream, Twice
 from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import RecipeError, UsageError
 from vemcompress.gans import GAN, Start, build_gan
@@ -25,6 +28,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.loading import Loaded, load_known
 
+SECOND = 8  # the seed's purpose for the order of second batches
 SAMPLES, DRAWN = 4, 16  # images in a run's pictures, and those that latent generators draw
 
 
@@ -53,6 +57,18 @@ class Facts:
     def provenance(self) -> dict[str, str]:
         """Where the teacher came from."""
         return self.loaded.provenance() if self.loaded else {"source": f"{self.plan.gan.name}, learnt in this run"}
+
+    def stream(self, device: torch.device, on_event: Event = silent, *, second: bool = False) -> Stream:
+        """The batches of a run, each with a `second` one of another order where that is asked for."""
+        train, channels = self.plan.train, self.original.channels
+
+        def ordered(seed: int) -> Stream:
+            return self.images.stream(channels, train.batch, seed, on_event, device, train.teacher_cache)
+
+        first = ordered(train.seed)
+        if not second:
+            return first
+        return Twice(first, ordered(int(np.random.SeedSequence((train.seed, SECOND)).generate_state(1)[0] >> 1)))
 
     @property
     def advice(self) -> str:
@@ -94,8 +110,7 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     if takes.kind == "latent":
         plan = for_latents(plan, takes)
     images = data_of(plan, takes, on_event)
-    files = images.real if isinstance(images, LatentSet) else images
-    unreadable = tell_images(files, on_event) if files is not None else {}
+    unreadable = _told(images, on_event)
     learn_on, held_out = images.split_off()
     channels, count = images.channels(), learn_on.count
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
@@ -125,8 +140,21 @@ def data_of(plan: Recipe, takes: ImageInput | LatentInput, on_event: Event = sil
         return training_set(plan.data, second_domain=opening.second_domain(plan), on_event=on_event)
     if plan.gan is not None and not plan.data.roots:
         raise UsageError("no data: give --data DIR, a folder of real images for the discriminator.")
-    real = training_set(plan.data, on_event=on_event) if plan.data.roots else None
+    wanted = opening.second_domain(plan) or plan.train.best_by in ("fid", "frechet")
+    real = training_set(plan.data, on_event=on_event) if plan.data.roots and wanted else None
     return LatentSet(plan.data, takes, real)
+
+
+def _told(images: ImageSet | LatentSet, on_event: Event) -> dict[Path, str]:
+    """As `tell_images`, of real images where there are some beside latent vectors."""
+    if not isinstance(images, LatentSet):
+        return tell_images(images, on_event)
+    if images.real is not None:
+        return tell_images(images.real, on_event)
+    ignored = ", and those of --data are not read" if images.settings.roots else ""
+    message = f"latent vectors of {images.takes.size} numbers ({images.takes.prior}); no real images needed{ignored}"
+    on_event({"event": "latent", "message": message})
+    return {}
 
 
 def _shown(images: ImageSet | LatentSet, original: Generator, on_event: Event) -> tuple[Tensor, dict[str, Tensor]]:

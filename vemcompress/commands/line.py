@@ -23,6 +23,7 @@ from vemcompress.commands.inspect import counts
 from vemcompress.commands.opening import Given
 from vemcompress.commands.quality import quality
 from vemcompress.data.images import save_png
+from vemcompress.data.latent_set import LatentSet
 from vemcompress.networks.base import Generator
 from vemcompress.runs.best import Picker, checked
 from vemcompress.runs.folder import RunFolder
@@ -95,9 +96,7 @@ def trained(
     with distributed.held_by_writer(run.locked):
         if command == "distill" and not resumed:  # from here on the run can be resumed
             distributed.by_writer(lambda: run.write_recipe(plan.toml()))
-        stream = facts.images.stream(
-            facts.original.channels, train.batch, train.seed, on_event, device, train.teacher_cache
-        )
+        stream = facts.stream(device, on_event, second=learner.second)
         trainer = Trainer(
             plan.name,
             train,
@@ -153,6 +152,7 @@ def _told(facts: Facts, device: torch.device) -> dict:
         "recipe": facts.plan.name,
         "images": facts.images.readable(facts.unreadable),
         "held_out": facts.held_out.readable(facts.unreadable) if facts.held_out else 0,
+        "latent": facts.images.takes.size if isinstance(facts.images, LatentSet) else None,
         "size": facts.plan.data.size,
         "batch": train.batch,
         "steps": train.steps,

@@ -80,7 +80,8 @@ class Talk:
         self.note(f"recipe    {event['recipe']}: {algorithm['name'].upper()}{features}, {add_on}")
         weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
         self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
-        self._begun(event, "your images" if event["gan"] else "the teacher on your images")
+        drawn = "your images" if event["gan"] else "what the teacher draws"
+        self._begun(event, drawn if event["gan"] or event["latent"] else "the teacher on your images")
 
     def _on_teaching(self, event: dict) -> None:
         for name, network in event["networks"].items():
@@ -95,8 +96,12 @@ class Talk:
     def _begun(self, event: dict, shown: str) -> None:
         aside = f" ({event['held_out']} more held out)" if event["held_out"] else ""
         devices = f"{event['ranks']} x {event['device']}" if event["ranks"] > 1 else event["device"]
+        data = f"{plural(event['images'], 'image')}{aside}"
+        if event["latent"]:
+            beside = f" beside {plural(event['images'], 'real image')}" if event["images"] else ""
+            data = f"latent vectors of {plural(event['latent'], 'number')}{beside}"
         self.note(
-            f"data      {plural(event['images'], 'image')}{aside} at {event['size']} px, batch {event['batch']}, "
+            f"data      {data} at {event['size']} px, batch {event['batch']}, "
             f"{plural(event['steps'], 'step')} on {devices} in {event['precision']}"
         )
         if event["device"] == "cuda" and event["precision"] == "fp32":
@@ -189,6 +194,9 @@ class Talk:
 
     def _on_assumed(self, event: dict) -> None:
         self.note(f"assumed   {event['model']}: {event['assumed']}")
+
+    def _on_latent(self, event: dict) -> None:
+        self.note(f"data      {event['message']}")
 
     def _on_data(self, event: dict) -> None:
         self.note(f"data      {plural(event['images'], 'image')} ({', '.join(event['used'])})")

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,35 @@ class Stream:
 
     def _deliver(self, prepared: Any) -> Batch:
         return prepared
+
+
+class Twice(Stream):
+    """The batches of a stream, each with one of another stream as its `second`."""
+
+    def __init__(self, first: Stream, second: Stream):
+        self.first, self.second = first, second
+        self.workers, self.epoch_length = first.workers, first.epoch_length
+
+    @property
+    def paths(self) -> list[Path]:
+        return self.first.paths
+
+    @property
+    def skipped(self) -> dict[Path, str]:
+        return self.first.skipped | self.second.skipped
+
+    def _prepare(self, step: int) -> tuple[Any, Any]:
+        return self.first._prepare(step), self.second._prepare(step)
+
+    def _deliver(self, prepared: tuple[Any, Any]) -> Batch:
+        first, second = (
+            stream._deliver(part) for stream, part in zip((self.first, self.second), prepared, strict=True)
+        )
+        return replace(first, second=second)
+
+    def _report(self) -> None:
+        self.first._report()
+        self.second._report()
 
 
 class Joined(Stream):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
+from vemcompress.gans.sparsity import Penalty
 from vemcompress.gans.start import Start
 from vemcompress.losses.adversarial import precise
 from vemcompress.networks.base import Config, Generator, Taps, init_weights
@@ -19,6 +20,7 @@ from vemcompress.networks.discriminators import (
     build_discriminator,
 )
 from vemcompress.training.learner import Learner, one_by_one
+from vemcompress.training.schedules import constant
 from vemcompress.training.update import Optimizer, Update
 
 
@@ -26,13 +28,21 @@ class GAN(Learner):
     """Teachers and the discriminators that they learn against. All of it stays in training mode while it learns.
 
     `started` names the networks beside the first teacher that may start from files (`teacher.start.NAME`), `data` the
-    kinds of data that it can learn from.
+    kinds of data that it can learn from. `decays`: whether its rates follow the recipe's schedule. `watches`: whether
+    what a step computes keeps the discriminators' features of the teachers' images, as constants, in its `features` by
+    the discriminator's name: those at its `places`, of the last pass that was published to be kept (GCC).
     """
 
     started: ClassVar[tuple[str, ...]]
     data: ClassVar[tuple[str, ...]]
 
     settings: Any
+    decays: bool = True
+    watches: bool = False
+
+    def __init__(self):
+        super().__init__()
+        self._penalties: dict[str, Penalty] = {}
 
     @classmethod
     def build(cls, settings: Any, first: Generator, start: Start) -> "GAN":
@@ -42,7 +52,9 @@ class GAN(Learner):
     def forward(self, batch: Batch, random: torch.Generator, step: int = 1, *, taps: tuple[str, ...] = ()) -> Any:
         """Everything that a step's updates need. `taps`: of the first teacher.
 
-        The result has `images`, the teachers' images of A by name, and `taps`, both as the teachers made them.
+        The result has `images`, the teachers' images of A by name, and `taps`, both as the teachers made them, with
+        their graphs; `features`; and of a GAN that has a `twin` the `fakes` by the discriminator that judges them, and
+        the `maps` of each generator.
         """
         raise NotImplementedError
 
@@ -55,13 +67,13 @@ class GAN(Learner):
             return self.translate(condition, taps)
 
     def translate(self, condition: Tensor, taps: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], Taps]:
-        """The teachers' images of A by name, and the first one's taps as constants."""
+        """The teachers' images of A by name, and the first one's taps."""
         images, maps = {}, {}
         with self.autocast(condition.device):
             for i, (name, generator) in enumerate(self.teachers().items()):
                 image, found = generator.forward_with_taps(condition, () if i else taps)
                 images[name] = precise(image)
-                maps |= {tap: value.detach() for tap, value in found.items()}
+                maps |= found
         return images, maps
 
     def generators(self) -> dict[str, Generator]:
@@ -85,9 +97,37 @@ class GAN(Learner):
         titles = ["teacher"] if len(teachers) == 1 else list(teachers)
         return {t: one_by_one(network, inputs) for t, network in zip(titles, teachers.values(), strict=True)}
 
-    def optimizer(self) -> Optimizer:
-        """A new one by the settings, for an update."""
-        return Optimizer(self.settings.lr, self.settings.betas)
+    def twin(self, first: Generator, back: Config | None = None) -> "GAN":
+        """A GAN of this kind and these settings around another first generator, with new networks beside it; `back` is
+        the shape of its second generator where there is one. Raises RecipeError where there is no such form."""
+        raise RecipeError(f"gan.name = '{self.settings.name}' has no form for a student; take pix2pix, or cyclegan.")
+
+    def draw(self, batch: Batch) -> dict[str, Tensor]:
+        """By discriminator the images that its generators make of a batch, and no more."""
+        first = next(iter(self.translate(batch.input)[0].values()))
+        return {next(iter(self.discriminators())): first}
+
+    def reals(self, batch: Batch) -> dict[str, Tensor]:
+        """By discriminator the images of a batch that it takes for real."""
+        real = batch.real if batch.target is None else batch.target
+        return {next(iter(self.discriminators())): real}
+
+    def shown(self, condition: Tensor, image: Tensor) -> Tensor:
+        """What a discriminator sees of an image: also its condition, where it judges by that."""
+        return image
+
+    def optimizer(self, lr: float | None = None) -> Optimizer:
+        """A new one by the settings, for an update; of another rate where that is given."""
+        schedule = None if self.decays else constant
+        return Optimizer(lr or self.settings.lr, self.settings.betas, schedule=schedule)
+
+    def sparse_terms(self, name: str) -> dict[str, Tensor]:
+        """The penalty of the generator of this name, where the settings have a `sparsity`."""
+        if self.settings.sparsity is None:
+            return {}
+        if name not in self._penalties:
+            self._penalties[name] = Penalty(self.settings.sparsity, self.generators()[name])
+        return {f"{name}_sparsity": self._penalties[name].term()}
 
     def check_size(self, size: int) -> None:
         """Raises RecipeError for images, size x size, that are too small for a discriminator."""
@@ -101,6 +141,20 @@ class GAN(Learner):
     def judge(self, discriminator: Discriminator, images: Tensor, *teacher: str) -> Tensor:
         with self.autocast(images.device):
             return precise(discriminator(images, *teacher))
+
+    def judge_with_features(self, discriminator: Discriminator, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The scores, and the features at the discriminator's places in float32."""
+        with self.autocast(images.device):
+            scores, taps = discriminator.forward_with_taps(images, discriminator.places)
+        return precise(scores), [taps[place].float() for place in discriminator.places]
+
+    def watched(self, out: Any, name: str, discriminator: Discriminator, images: Tensor, *teacher: str) -> Tensor:
+        """As `judge`, of a teacher's images; what it `watches` goes into `out.features`."""
+        if not self.watches:
+            return self.judge(discriminator, images, *teacher)
+        scores, features = self.judge_with_features(discriminator, images)
+        out.features[name] = [feature.detach() for feature in features]
+        return scores
 
 
 def within(updates: list[Update], select: Callable[[Any], Any]) -> list[Update]:

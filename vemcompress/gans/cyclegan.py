@@ -12,9 +12,10 @@ from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN, check_channels, discriminator_for
 from vemcompress.gans.pool import ImagePool
-from vemcompress.gans.start import Start
-from vemcompress.losses.adversarial import discriminator_loss, generator_loss
-from vemcompress.networks.base import Generator, Taps
+from vemcompress.gans.sparsity import Sparsity
+from vemcompress.gans.start import Start, new_generator
+from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
+from vemcompress.networks.base import Config, Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
 from vemcompress.system.settings import BaseSettings, Betas, Images, Period, Positive, Weight
 from vemcompress.training.update import Update
@@ -22,7 +23,8 @@ from vemcompress.training.update import Update
 
 @dataclass
 class Cycle:
-    """One step's images of both domains, their translations, and these translated back; taps of `generator_a`."""
+    """One step's images of both domains, their translations, and these translated back; taps of `generator_a`, and
+    where they are asked for `taps_b` of `generator_b`. `features`: as GAN says."""
 
     real_a: Tensor
     real_b: Tensor
@@ -32,6 +34,16 @@ class Cycle:
     back_b: Tensor
     random: Random
     taps: Taps = field(default_factory=dict)
+    taps_b: Taps = field(default_factory=dict)
+    features: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    @property
+    def fakes(self) -> dict[str, Tensor]:
+        return {"discriminator_a": self.fake_b, "discriminator_b": self.fake_a}
+
+    @property
+    def maps(self) -> list[Taps]:
+        return [self.taps, self.taps_b]
 
     @property
     def images(self) -> dict[str, Tensor]:
@@ -59,6 +71,9 @@ class CycleGAN(GAN):
         betas: Betas = Field((0.5, 0.999), strict=False)
         every: Period = 1
         discriminator: AnyDiscriminator = PatchGANConfig(width=64)
+        sparsity: Sparsity | None = None
+
+    follows_back: bool = False  # whether the second generator's maps are kept
 
     started = ("generator_b", "discriminator_a", "discriminator_b")
     data = ("unpaired",)
@@ -102,9 +117,11 @@ class CycleGAN(GAN):
         images, maps = self.translate(real_a, taps)
         fake_b = images["generator_a"]
         back_a = self.generate(self.generator_b, fake_b)
-        fake_a = self.generate(self.generator_b, real_b)
+        with self.autocast(real_b.device):
+            fake_a, maps_b = self.generator_b.forward_with_taps(real_b, taps if self.follows_back else ())
+        fake_a = precise(fake_a)
         back_b = self.generate(self.generator_a, fake_a)
-        return Cycle(real_a, real_b, fake_b, fake_a, back_a, back_b, random, maps)
+        return Cycle(real_a, real_b, fake_b, fake_a, back_a, back_b, random, maps, maps_b)
 
     def generator_terms(self, out: Cycle) -> dict[str, Tensor]:
         """Identity (G_A on B should change nothing), adversarial and cycle terms of both directions."""
@@ -121,7 +138,7 @@ class CycleGAN(GAN):
             terms[f"{side}_gan"] = settings.lambda_gan * generator_loss(settings.mode, self.judge(judge, fake))
         terms["a_cycle"] = settings.lambda_a * F.l1_loss(out.back_a, out.real_a)
         terms["b_cycle"] = settings.lambda_b * F.l1_loss(out.back_b, out.real_b)
-        return terms
+        return terms | self.sparse_terms("generator_a") | self.sparse_terms("generator_b")
 
     def discriminator_terms(self, out: Cycle) -> dict[str, Tensor]:
         """Real, then fake, for B and then for A: the published order, also of the pools' draws."""
@@ -131,10 +148,25 @@ class CycleGAN(GAN):
             ("b", self.discriminator_b, self.pool_a, out.real_a, out.fake_a),
         ):
             earlier = pool.query(fake, out.random)
-            scores = self.judge(judge, real), self.judge(judge, earlier)
+            scores = self.judge(judge, real), self.watched(out, f"discriminator_{side}", judge, earlier)
             halves = discriminator_loss(self.settings.mode, *scores)
             terms |= {f"{side}_d_{half}": value for half, value in halves.items()}
         return terms
+
+    def twin(self, first: Generator, back: Config | None = None) -> "CycleGAN":
+        """As published (GCC) the student's discriminators have BatchNorm, whatever the teacher's have."""
+        back = new_generator(back or first.config.with_channels(*first.channels[::-1]))
+        settings = self.settings.but(discriminator=self.settings.discriminator.but(norm="batch"), sparsity=None)
+        twin = CycleGAN(settings, generator_a=first, generator_b=back)
+        twin.follows_back = True
+        return twin
+
+    def draw(self, batch: Batch) -> dict[str, Tensor]:
+        fake_b, fake_a = self.generate(self.generator_a, batch.input), self.generate(self.generator_b, batch.real)
+        return {"discriminator_a": fake_b, "discriminator_b": fake_a}
+
+    def reals(self, batch: Batch) -> dict[str, Tensor]:
+        return {"discriminator_a": batch.real, "discriminator_b": batch.input}
 
     def updates(self) -> list[Update]:
         judges = {"a": self.discriminator_a, "b": self.discriminator_b}

@@ -11,9 +11,10 @@ from torch import Tensor
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN, discriminator_for
+from vemcompress.gans.sparsity import Sparsity
 from vemcompress.gans.start import Start
 from vemcompress.losses.adversarial import generator_loss, on_fake, on_real
-from vemcompress.networks.base import Generator, Taps
+from vemcompress.networks.base import Config, Generator, Taps
 from vemcompress.networks.discriminators import (
     AnyDiscriminator,
     DCGANDiscriminatorConfig,
@@ -22,7 +23,7 @@ from vemcompress.networks.discriminators import (
     SAGANDiscriminatorConfig,
 )
 from vemcompress.system.settings import BaseSettings, Betas, Period, Positive, Weight
-from vemcompress.training.update import Optimizer, Update
+from vemcompress.training.update import Update
 
 
 @dataclass
@@ -33,6 +34,15 @@ class Drawn:
     real: Tensor
     images: dict[str, Tensor]
     taps: Taps = field(default_factory=dict)
+    features: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    @property
+    def fakes(self) -> dict[str, Tensor]:
+        return {"discriminator": self.images["teacher"]}
+
+    @property
+    def maps(self) -> list[Taps]:
+        return [self.taps]
 
 
 class LatentGAN(GAN):
@@ -51,6 +61,7 @@ class LatentGAN(GAN):
         lr_d: Positive = 4e-4
         betas: Betas = Field((0.0, 0.9), strict=False)
         every: Period = 1
+        sparsity: Sparsity | None = None
         discriminator: AnyDiscriminator | None = None
 
     started = ("discriminator",)
@@ -82,12 +93,16 @@ class LatentGAN(GAN):
         return {"teacher_d_real": real, "teacher_d_fake": on_fake(mode, self.judge(self.discriminator, image.detach()))}
 
     def generator_terms(self, out: Drawn) -> dict[str, Tensor]:
-        scores = self.judge(self.discriminator, out.images["teacher"])
-        return {"teacher_gan": self.settings.lambda_gan * generator_loss(self.settings.mode, scores)}
+        scores = self.watched(out, "discriminator", self.discriminator, out.images["teacher"])
+        terms = {"teacher_gan": self.settings.lambda_gan * generator_loss(self.settings.mode, scores)}
+        return terms | self.sparse_terms("teacher")
+
+    def twin(self, first: Generator, back: Config | None = None) -> "LatentGAN":
+        return LatentGAN(self.settings.but(sparsity=None), generator=first)
 
     def updates(self) -> list[Update]:
         settings, learns = self.settings, {"discriminator": self.discriminator}
-        judge = Optimizer(settings.lr_d, settings.betas)
+        judge = self.optimizer(settings.lr_d)
         return [
             Update("discriminator", learns, self.discriminator_terms, judge, settings.every),
             Update("teacher", {"generator": self.generator}, self.generator_terms, self.optimizer(), settings.every),

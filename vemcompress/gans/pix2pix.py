@@ -13,6 +13,7 @@ from torch import Tensor, cat
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN, check_channels, discriminator_for, fit
+from vemcompress.gans.sparsity import Sparsity
 from vemcompress.gans.start import Start
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
 from vemcompress.networks import Config
@@ -43,7 +44,8 @@ DEEP_WIDTH = 16  # of OMGD's deep teacher: the student's, as published
 
 @dataclass
 class Pairs:
-    """One step's A and B, the teachers' images of A by name, and feature maps of the first of them, as constants.
+    """One step's A and B, the teachers' images of A by name, and feature maps of the first of them. `features`: as GAN
+    says.
 
     `scores`: of the teachers' images with their graphs, where the discriminator's update has them for the teachers'.
     """
@@ -53,6 +55,15 @@ class Pairs:
     images: dict[str, Tensor]
     taps: Taps = field(default_factory=dict)
     scores: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    @property
+    def fakes(self) -> dict[str, Tensor]:
+        return {"discriminator": next(iter(self.images.values()))}
+
+    @property
+    def maps(self) -> list[Taps]:
+        return [self.taps]
 
 
 class Conditional(GAN):
@@ -71,6 +82,7 @@ class Conditional(GAN):
         lr: Positive = 2e-4
         betas: Betas = Field((0.5, 0.999), strict=False)
         every: Period = 1
+        sparsity: Sparsity | None = None
 
     data = ("paired", "labels")
     discriminator: Discriminator
@@ -96,9 +108,13 @@ class Conditional(GAN):
     def generator_terms(self, teacher: str, out: Pairs) -> dict[str, Tensor]:
         """Eq. 11, against the discriminator as it is now."""
         settings, image = self.settings, out.images[teacher]
-        scores = out.scores[teacher] if out.scores else self.scores(teacher, out.input, image)
+        scores = out.scores[teacher] if out.scores else self._watched_scores(teacher, out, image)
         terms = {f"{teacher}_gan": settings.lambda_gan * generator_loss(settings.mode, scores)}
-        return terms | {f"{teacher}_recon": settings.lambda_recon * F.l1_loss(image, out.target)}
+        terms[f"{teacher}_recon"] = settings.lambda_recon * F.l1_loss(image, out.target)
+        return terms | self.sparse_terms(teacher)
+
+    def _watched_scores(self, teacher: str, out: Pairs, image: Tensor) -> Tensor:
+        return self.scores(teacher, out.input, image)
 
     def _discriminator_update(self, together: str | None) -> Update:
         learns = {"discriminator": self.discriminator}
@@ -137,6 +153,15 @@ class Pix2Pix(Conditional):
         self.settings, self.generator = settings, generator
         channels = generator.in_channels + generator.out_channels
         self.discriminator = discriminator_for(settings.discriminator, discriminator, channels, generator, shared=False)
+
+    def twin(self, first: Generator, back: Config | None = None) -> "Pix2Pix":
+        return Pix2Pix(self.settings.but(sparsity=None), generator=first)
+
+    def shown(self, condition: Tensor, image: Tensor) -> Tensor:
+        return cat((condition, image), dim=1)
+
+    def _watched_scores(self, teacher: str, out: Pairs, image: Tensor) -> Tensor:
+        return self.watched(out, "discriminator", self.discriminator, self.shown(out.input, image))
 
     def generators(self) -> dict[str, Generator]:
         return {"teacher": self.generator}

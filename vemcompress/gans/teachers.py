@@ -128,7 +128,7 @@ class Online(Teacher):
                 made, (images, found) = None, self.gan.look(batch.input, taps)
             else:
                 made = self.gan(batch, random, step, taps=taps)
-                images, found = made.images, made.taps
+                images, found = made.images, {name: tap.detach() for name, tap in made.taps.items()}
         return Lessons(tuple(image.detach().float() for image in images.values()), found, made)
 
     def updates(self) -> list[Update]:

@@ -93,9 +93,22 @@ class Runner:
             if flags:  # the fused Adam leaves everything as it is where this is 1, without asking the host
                 optimizer.found_inf = torch.stack(flags).amax(0)
             optimizer.step()
+            if update.twice:
+                self._again(update, optimizer)
         for update, _ in held:  # also after an optimiser that was held: a power iteration of weights as they were
             if update.after:
                 update.after()
+
+    def _again(self, update: Update, optimizer: torch.optim.Optimizer) -> None:
+        """A second step of some parameters by the gradient that they have."""
+        chosen = {id(p) for module in update.twice for p in module.parameters(recurse=False)}
+        kept = [(p, p.grad) for group in optimizer.param_groups for p in group["params"]]
+        for parameter, _ in kept:
+            if id(parameter) not in chosen:
+                parameter.grad = None
+        optimizer.step()
+        for parameter, gradient in kept:
+            parameter.grad = gradient
 
     def state(self) -> dict[str, Tensor]:
         """All optimisers' state as flat tensors: `update/parameter/key`, after the first update of each."""
@@ -154,6 +167,8 @@ def _check(updates: list[Update]) -> None:
 
 
 def _parameters(update: Update):
+    still = {id(parameter) for module in update.still for parameter in module.parameters()}
     for prefix, module in update.modules.items():
         for name, parameter in module.named_parameters():
-            yield f"{prefix}.{name}", parameter
+            if id(parameter) not in still:
+                yield f"{prefix}.{name}", parameter

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from vemcompress.data.batch import Batch
 from vemcompress.networks.base import Taps
 
 
@@ -20,7 +21,8 @@ class Output:
     are E(t, s) and E(t~, s), B x 1, before theta moved. `teacher_taps` are the teacher's maps, or their means over
     pixels, B x C x 1 x 1, where these are enough. `others` are further teachers' images, `real` what an adversary takes
     for real, and `gan` what teachers that learn at this step have computed for it. `gradients` are norms of the
-    student's, where a step measures them. `index` is the batch's. At a step that is the teachers' own there is nothing
+    student's, where a step measures them. `index` and `second` are the batch's, `own` what a student that is part of a
+    GAN of its own has computed for it. At a step that is the teachers' own there is nothing
     else.
     """
 
@@ -39,6 +41,8 @@ class Output:
     gan: Any = None
     index: Tensor | None = None
     gradients: dict[str, Tensor] = field(default_factory=dict)
+    own: Any = None
+    second: Batch | None = None
 
     @property
     def teachers(self) -> Tensor:
@@ -79,7 +83,9 @@ class Update:
     `every`: due at each n-th step, and of these where `when` says so. `after` is called once the parameters have
     moved. `monitor` gives detached scalars to log that are no part of the loss; `watch` is told the values of each
     logged step, and returns a warning or None. Due updates of one label `together` that follow one another all learn
-    before the first of them moves. `retains`: a later update's terms use this one's graph again.
+    before the first of them moves. `retains`: a later update's terms use this one's graph again. `still`: modules
+    within `modules` that do not learn here; `twice`: modules within them whose own parameters take two optimiser steps
+    by the same gradient, as where an optimiser is given a parameter twice.
     """
 
     name: str
@@ -93,6 +99,8 @@ class Update:
     together: str | None = None
     when: Callable[[int], bool] | None = None
     retains: bool = False
+    still: tuple[nn.Module, ...] = ()
+    twice: tuple[nn.Module, ...] = ()
 
     def only(self, when: Callable[[int], bool]) -> "Update":
         """The same update, at steps where this says so too."""

@@ -1,0 +1,270 @@
+"""GCC: generator-discriminator cooperative compression (Li et al., NeurIPS 2021; VEM paper, A.2.2, eq. 16-18).
+
+Teacher and student are GANs of one kind that learn from scratch side by side. The student's discriminators have gates
+on their channels (selective activation), which open and shut so that the student's balance of losses follows the
+teacher's (global coordination). The student also imitates features: its generator's, and those that the *teacher's*
+discriminator has of its images.
+
+This follows the published code, SJLeo/GCC, where that and the paper part:
+
+- The distances are of means, not sums, and for SAGAN and Pix2Pix their roots (`root`).
+- CycleGAN's discriminator features give the student no gradient, because its image is detached (`detached`).
+- The running average of the teacher's difference never averages: its factor is set on the student alone (`average`).
+- The teacher's learning rates are never scheduled, so that they stay (`teacher_decays`).
+- SAGAN's student and its discriminator list the layers with spectral norm and attention's convolutions twice, so that
+  Adam moves these twice a step (`double_steps`).
+
+Not followed, as slips without an effect to speak of: Adam on the u and v of spectral norm; CycleGAN's image term once
+for each feature is kept, its weight being 0.
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Generator as Random
+from torch import Tensor, nn
+
+from vemcompress.algorithms.distillation import Distillation, Facts, Needs, Parts
+from vemcompress.algorithms.match import FeatureMatch, paired_places
+from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
+from vemcompress.gans.cyclegan import CycleGAN
+from vemcompress.gans.latent import LatentGAN
+from vemcompress.losses.adversarial import on_fake, on_real
+from vemcompress.losses.coordination import content, difference, style
+from vemcompress.networks import AnyConfig
+from vemcompress.networks.attention import SelfAttention
+from vemcompress.networks.base import Taps
+from vemcompress.networks.spectral import Spectral
+from vemcompress.system.settings import Betas, Positive, Weight
+from vemcompress.training.schedules import constant
+from vemcompress.training.update import Optimizer, Output, Update
+
+# The scripts' weights of content, style and images by kind of GAN, and whether distances are roots.
+PUBLISHED = {
+    "latent": {"content": 1.0, "gram": 1.0, "image": 0.0, "root": True, "detached": False},
+    "pairs": {"content": 50.0, "gram": 1e4, "image": 0.0, "root": True, "detached": False},
+    "domains": {"content": 0.01, "gram": 10.0, "image": 0.0, "root": False, "detached": True},
+}
+
+
+class GCC(Distillation):
+    """Beside an online teacher that learns by Pix2Pix, by CycleGAN or from latent vectors."""
+
+    class Settings(Distillation.Settings):
+        """Weights: `content` (lambda_MSE) and `gram` (lambda_style) of eq. 18, `image` (lambda_recon) of the mean
+        absolute difference to the teacher's image; None for the published ones of the kind.
+
+        `masks`: whether the student's discriminators have gates; `threshold` (tau), `mask_lr` and `mask_betas` are
+        theirs, and `mask_every`: at each how many-th step they learn. `average`: the teacher's difference is a running
+        average, with the factor 1 - step / steps for the newest. `teacher_decays`, `detached`, `root` and
+        `double_steps` say what is followed, see above. `back`: the shape of CycleGAN's second student, None for that of
+        the first.
+        """
+
+        name: Literal["gcc"] = "gcc"
+        content: Weight | None = None
+        gram: Weight | None = None
+        image: Weight | None = None
+        masks: bool = True
+        threshold: float = Field(0.5, ge=0, le=1)
+        mask_lr: Positive = 1e-4
+        mask_betas: Betas = Field((0.9, 0.999), strict=False)
+        mask_every: int = Field(1, ge=1, le=1000)
+        average: bool = False
+        teacher_decays: bool = False
+        root: bool | None = None
+        detached: bool | None = None
+        double_steps: bool = True
+        back: AnyConfig | None = None
+
+    needs: ClassVar = Needs(teacher="online")
+
+    @property
+    def second(self) -> bool:
+        return self.settings.masks
+
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        if settings.online != "step":
+            raise RecipeError(
+                f"recipe {facts.recipe}: GCC's teacher and student learn at the same steps; leave out algorithm.online."
+            )
+        if not paired_places(facts.teacher, facts.student):
+            raise RecipeError(
+                f"recipe {facts.recipe}: a {facts.student.family} student has no places that correspond to those of a "
+                f"{facts.teacher.family} teacher; GCC needs a student of the teacher's kind."
+            )
+        kind = "latent" if facts.teacher.takes.kind == "latent" else "pairs" if facts.paired else "domains"
+        return settings.but(**{k: v for k, v in PUBLISHED[kind].items() if getattr(settings, k) is None})
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, parts)
+        gan = self.teacher.gan
+        if gan.settings.every > 1:
+            raise RecipeError(f"gan.every {gan.settings.every}: GCC's teacher learns at each step; omit it.")
+        gan.watches, gan.decays, self.teacher.maps = True, settings.teacher_decays, True
+        gan.follows_back = True
+        self.own = gan.twin(self.student, settings.back)
+        self._own = {"judges" if "discriminator" in u.name else "student": u for u in self.own.updates()}
+        if settings.masks:
+            for judge in self.own.discriminators().values():
+                judge.select(settings.threshold)
+        self.pairs = list(zip(gan.generators().values(), self.own.generators().values(), strict=True))
+        self.connectors = nn.ModuleList(
+            FeatureMatch(*pair, lambda i, o: nn.Conv2d(i, o, 1, bias=False), initialise=lambda m: None)
+            for pair in self.pairs
+        )
+        first = self.connectors[0]
+        self.teacher_taps, self.student_taps = first.teacher_taps, first.student_taps
+        self.balance = Balance(len(gan.discriminators()))
+
+    def train(self, mode: bool = True) -> "GCC":
+        super().train(mode)
+        self.own.train(mode)
+        return self
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def draw(self, batch: Batch, random: Random, step: int) -> tuple[Tensor, Taps, Any]:
+        own = self.own(batch, random, step, taps=self.student_taps)
+        return next(iter(own.images.values())), own.taps, own
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        """The student's own GAN's terms, and eq. 17."""
+        settings, root = self.settings, self.settings.root
+        terms = {_mine(name): term for name, term in self._own["student"].terms(out.own).items()}
+        teacher, student = self._features(out)
+        terms["content"] = settings.content * content(teacher, student, root=root)
+        terms["gram"] = settings.gram * style(teacher, student, root=root)
+        if settings.image:
+            images = zip(out.gan.fakes.values(), out.own.fakes.values(), strict=True)
+            distance = sum(F.l1_loss(mine, theirs.detach()) for theirs, mine in images)
+            # CycleGAN's code adds it once for each of a direction's features.
+            terms["image"] = settings.image * distance * (len(teacher) // 2 if len(self.connectors) > 1 else 1)
+        return terms
+
+    def _features(self, out: Output) -> tuple[list[Tensor], list[Tensor]]:
+        """By pairs the teacher's features, of its generators and then of its discriminators, and the student's."""
+        teacher, student = [], []
+        for theirs, mine, connectors in zip(out.gan.maps, out.own.maps, self.connectors, strict=True):
+            teacher += [theirs[tap] for tap in connectors.teacher_taps]
+            with self.autocast(out.student.device):
+                student += connectors(mine)
+        gan = self.teacher.gan
+        for name, judge in gan.discriminators().items():
+            image = out.own.fakes[name]
+            teacher += out.gan.features[name]
+            shown = gan.shown(out.input, image.detach() if self.settings.detached else image)
+            student += gan.judge_with_features(judge, shown)[1]
+        return teacher, student
+
+    def mask_terms(self, out: Output) -> dict[str, Tensor]:
+        """L_arch on the second batch: the difference of both balances, and the discriminators' own losses."""
+        batch, gan, own, mode = out.second, self.teacher.gan, self.own, self.teacher.gan.settings.mode
+        half = 1.0 if isinstance(gan, LatentGAN) else 0.5
+        for gate in self._gates():
+            gate.clip()
+        with torch.no_grad():
+            theirs, mine = gan.draw(batch), own.draw(batch)
+            scores = [gan.judge(d, gan.shown(batch.input, theirs[n])) for n, d in gan.discriminators().items()]
+            of_teacher = self.balance(torch.stack([difference(mode, score) for score in scores]))
+        terms, reals = {"mask_balance": 0.0, "mask_real": 0.0, "mask_fake": 0.0}, own.reals(batch)
+        for i, (name, judge) in enumerate(own.discriminators().items()):
+            on_fakes, on_reals = (own.judge(judge, own.shown(batch.input, x[name])) for x in (mine, reals))
+            terms["mask_balance"] += torch.abs(difference(mode, on_fakes) - of_teacher[i])
+            terms["mask_real"] += half * on_real(mode, on_reals)
+            terms["mask_fake"] += half * on_fake(mode, on_fakes)
+        return terms
+
+    # -- the updates ---------------------------------------------------------------------------------------------
+
+    def _judges(self) -> Update:
+        """The student's discriminators, gates aside."""
+        update = self._own["judges"]
+
+        def terms(out: Output) -> dict[str, Tensor]:
+            return {_mine(name, "student_"): term for name, term in update.terms(out.own).items()}
+
+        twice = _doubled(*self.own.discriminators().values()) if self.settings.double_steps else ()
+        return replace(update, name="student_discriminator", terms=terms, still=tuple(self._gates()), twice=twice)
+
+    def learned(self) -> dict[str, nn.Module]:
+        back = list(self.own.generators().values())[1:]
+        return super().learned() | ({"student_b": back[0]} if back else {})
+
+    def moved_twice(self) -> tuple[nn.Module, ...]:
+        return _doubled(self.student) if self.settings.double_steps else ()
+
+    def extra_updates(self) -> list[Update]:
+        """As published CycleGAN's generators move before their discriminators, and the others' after them."""
+        return [] if isinstance(self.own, CycleGAN) else [self._judges()]
+
+    def late_updates(self) -> list[Update]:
+        judges = [self._judges()] if isinstance(self.own, CycleGAN) else []
+        if not self.settings.masks:
+            return judges
+        optimizer = Optimizer(self.settings.mask_lr, self.settings.mask_betas, schedule=constant)
+        masks = {"masks": nn.ModuleList(self._gates())}
+        return [*judges, Update("masks", masks, self.mask_terms, optimizer, every=self.settings.mask_every)]
+
+    def _gates(self) -> list[nn.Module]:
+        return [gate for judge in self.own.discriminators().values() for gate in judge.opened()]
+
+    def clock(self, step: int, total: int) -> tuple[int, int]:
+        if self.settings.average:
+            self.balance.newest = 1 - (step - 1) / total
+        return super().clock(step, total)
+
+    # -- what is written -----------------------------------------------------------------------------------------
+
+    def artifacts(self) -> dict[str, nn.Module]:
+        found = {"student": self.result}
+        for network in list(self.own.generators().values())[1:]:
+            found["student_b"] = network
+        return found | self.teacher.artifacts()
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        pools = {f"student_{name}": found for name, found in self.own.companions().items()}
+        judges = {f"student_{name}": (judge, {}) for name, judge in self.own.discriminators().items()}
+        return super().companions() | judges | pools | {"balance": (self.balance, {})}
+
+
+class Balance(nn.Module):
+    """The teacher's differences, one for each discriminator: the newest ones, or a running average of which the newest
+    have the share `newest`. The first are taken whole."""
+
+    newest: float = 1.0
+    value: Tensor
+    count: Tensor
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("value", torch.zeros(size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, found: Tensor) -> Tensor:
+        mixed = torch.lerp(self.value, found, self.newest)
+        self.value.copy_(torch.where(self.count > 0, mixed, found))
+        self.count += 1
+        return self.value.clone()
+
+
+def _mine(name: str, prefix: str = "") -> str:
+    """A term of a GAN of the student's as one of the student's."""
+    return prefix + name.removeprefix("teacher_") if name.startswith("teacher_") else f"student_{name}"
+
+
+def _doubled(*networks: nn.Module) -> tuple[nn.Module, ...]:
+    """What the published optimisers of SAGAN's student list twice."""
+    inside = [module for network in networks for module in network.modules()]
+    attention = [
+        layer
+        for module in inside
+        if isinstance(module, SelfAttention)
+        for layer in (module.query, module.key, module.value)
+    ]
+    return (*(module for module in inside if isinstance(module, Spectral)), *attention)

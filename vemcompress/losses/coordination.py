@@ -1,0 +1,34 @@
+"""GCC's losses (Li et al., NeurIPS 2021; VEM paper, eq. 17-18) between features of teacher and student."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vemcompress.losses.adversarial import Mode, generator_loss, on_fake
+from vemcompress.losses.features import gram
+
+LEAST = 1e-12  # of a mean square: its root has no finite gradient at 0
+
+
+def content(teacher: Sequence[Tensor], student: Sequence[Tensor], *, root: bool) -> Tensor:
+    """The mean squared difference of each pair of maps, B x C x H x W, or its `root`, summed over the pairs; the
+    teacher's are constants. Eq. 18 writes squared sums; every published code has means."""
+    return _summed([(t.detach(), s) for t, s in zip(teacher, student, strict=True)], root)
+
+
+def style(teacher: Sequence[Tensor], student: Sequence[Tensor], *, root: bool) -> Tensor:
+    """As `content`, of the maps' Gram matrices F F^T / (C H W)."""
+    return _summed([(gram(t.detach()), gram(s)) for t, s in zip(teacher, student, strict=True)], root)
+
+
+def _summed(pairs: Sequence[tuple[Tensor, Tensor]], root: bool) -> Tensor:
+    squares = [F.mse_loss(s.float(), t.float()) for t, s in pairs]
+    return sum(square.clamp(min=LEAST).sqrt() for square in squares) if root else sum(squares)
+
+
+def difference(mode: Mode, fake: Tensor) -> Tensor:
+    """|L_G - L_D| of a discriminator's raw scores of fakes: how far it is from being fooled as much as it fools. Global
+    coordination brings the student's to the teacher's."""
+    return torch.abs(generator_loss(mode, fake) - on_fake(mode, fake))
