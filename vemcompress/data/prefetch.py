@@ -67,10 +67,8 @@ class Twice(Stream):
         return self.first._prepare(step), self.second._prepare(step)
 
     def _deliver(self, prepared: tuple[Any, Any]) -> Batch:
-        first, second = (
-            stream._deliver(part) for stream, part in zip((self.first, self.second), prepared, strict=True)
-        )
-        return replace(first, second=second)
+        first, second = prepared
+        return replace(self.first._deliver(first), second=self.second._deliver(second))
 
     def _report(self) -> None:
         self.first._report()

@@ -132,7 +132,7 @@ def for_latents(recipe: Recipe, takes: LatentInput) -> Recipe:
 
 
 def _check_cache(recipe: Recipe, teacher: Generator) -> None:
-    if recipe.train.teacher_cache and teacher.takes.kind == "latent":
+    if recipe.train.teacher_cache and isinstance(teacher.takes, LatentInput):
         raise RecipeError(
             f"recipe {recipe.name}: train.teacher_cache keeps what a teacher makes of images, and latent vectors are "
             "new at each sample; omit it."

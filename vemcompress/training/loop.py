@@ -62,7 +62,7 @@ class Trainer:
         self.device, self.on_event, self.command = device, on_event, command
         self.step, self.limit = 0, limit or Limit()
         self.losses: dict[str, float] = {}
-        self.main: list[str] = []  # of these, the terms of the last update: the student's, where it learnt
+        self.main: list[str] = []  # of these, the student's terms, or the last update's where it did not learn
         self.seconds_per_step: float | None = None
         self.stopped: str | None = None
         self.make_step = Stepper(learner, settings, device, stream.epoch_length)
@@ -205,7 +205,8 @@ class Trainer:
         values = dict(zip(losses, found.tolist(), strict=True))
         self._metrics.write({"step": self.step, "lr": self.settings.lr * self.make_step.factor, **values})
         self.losses = values
-        self.main = [self.runner.terms[u.name] for u in self.runner.updates if u.due(self.step)][-1]
+        due = [update.name for update in self.runner.updates if update.due(self.step)]
+        self.main = self.runner.terms["student" if "student" in due else due[-1]]
         for update in self.runner.updates:
             if update.watch and (warning := update.watch(values)):
                 self.on_event({"event": "warning", "message": f"step {self.step}: {warning}"})
