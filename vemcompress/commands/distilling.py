@@ -13,13 +13,15 @@ from vemcompress.commands import line, parts
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
 from vemcompress.errors import InputError
-from vemcompress.networks.base import count_parameters
+from vemcompress.gans import new_generator
+from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once
 from vemcompress.weights.custom import strays, unsigned
+from vemcompress.weights.loading import Loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     with distributed.alike():
         pick = parts.picker(facts, features, device, on_event)
         judge = parts.judge_of_teachers(facts, features, device, on_event)
-    plan, student = facts.plan, facts.student and facts.student.generator.learning()
+    plan, student = facts.plan, facts.student and _starting(facts.student, facts.plan.train.seed)
     build = partial(parts.distillation, plan, facts.original, features, gan=facts.gan, student=student, judge=judge)
     algorithm = distributed.together(build)  # an adversary's file is read here
     with distributed.alike():
@@ -92,6 +94,17 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         information_share=share,
         **told,
     )
+
+
+def _starting(given: Loaded, seed: int) -> Generator:
+    """The student that the user brings, as it learns. New weights that its file holds in another form are drawn anew:
+    a folded spectral norm would have changed their size."""
+    student = given.generator.learning()
+    if student is given.generator or not given.is_fresh:
+        return student
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return new_generator(student.config)
 
 
 def _check_range(name: str, images: Tensor, on_event: Event) -> None:

@@ -11,6 +11,7 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts
 from vemcompress.errors import UsageError
+from vemcompress.gans import new_generator
 from vemcompress.networks.base import Config, Generator, init_weights
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut
@@ -177,7 +178,7 @@ def _pruned(
     target; with a `seed` the network gets new weights."""
     network, method = loaded.generator, pruner.settings.name
     if width is None:
-        small, kept = prune_network(network, pruner, target, size, size, convention)
+        small, kept = prune_network(network, pruner, target, size, size, convention, fresh=seed is not None)
     else:
         kept = pruner.selected(network, of_width(network.config, width, loaded.source).widths_by_group())
         small = cut(network, kept)
@@ -185,12 +186,23 @@ def _pruned(
     if seed is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            init_weights(small)
+            small = _fresh(network, small, kept)
     before, after = (counts(n, size, size) for n in (network, small))
     widths = {group.name: (len(kept.get(group.name, range(group.size))), group.size) for group in network.groups()}
     result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
-    how = {"method": method, "target_macs": target, "convention": convention, "size": size}
+    how = {"method": method, "target_macs": target, "convention": convention, "size": size, "fresh": seed is not None}
     return result, artifact_bytes(small, teacher=loaded.provenance(), extra={"pruned": json.dumps(how)})
+
+
+def _fresh(network: Generator, small: Generator, kept: dict[str, torch.Tensor]) -> Generator:
+    """`small` with new weights, but for the scales and shifts of instance norms; or a new network where one of these
+    widths has another shape."""
+    if network.config is not None:
+        shaped = network.config.shaped({name: len(channels) for name, channels in kept.items()})
+        if shaped != small.config:
+            return new_generator(shaped)
+    init_weights(small)
+    return small
 
 
 def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
@@ -202,7 +214,7 @@ def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
     if network.config is not None:
         target = settings.target(network.config.cost(size, size).macs()[settings.count_as])
         pruner = PRUNERS[settings.method.name](settings.method)
-        check_budget(network, pruner, target, size, size, settings.count_as)
+        check_budget(network, pruner, target, size, size, settings.count_as, fresh=not settings.keep_weights)
     return None
 
 

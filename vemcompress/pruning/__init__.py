@@ -6,6 +6,7 @@ its class; a new one is a file beside these and an entry in `_ALL`.
 """
 
 from vemcompress.pruning.base import Pruner
+from vemcompress.pruning.gcc import GCC
 from vemcompress.pruning.l1 import L1
 from vemcompress.pruning.random import Random
 from vemcompress.pruning.scale import Scale
@@ -14,7 +15,7 @@ from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = ["PRUNERS", "AnyPruner", "Pruner", "SearchSettings"]
 
-_ALL = (L1, Random, Scale)
+_ALL = (L1, Random, Scale, GCC)
 
 PRUNERS: dict[str, type[Pruner]] = {tag_of(kind.Settings)[1]: kind for kind in _ALL}
 

@@ -26,7 +26,7 @@ class Pruner:
         self.settings = settings or self.Settings()
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
-        """By group, one finite number of at least 0 for each channel; a group that is left out stays whole.
+        """By group, one finite number for each channel; a group that is left out stays whole.
 
         Raises UsageError where the network has nothing that the criterion could judge by.
         """

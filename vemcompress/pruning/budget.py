@@ -14,18 +14,26 @@ from vemcompress.weights.traced import cut_and_compared
 
 
 def prune_network(
-    network: Generator, pruner: Pruner, target: int, height: int, width: int, convention: str = "true"
+    network: Generator,
+    pruner: Pruner,
+    target: int,
+    height: int,
+    width: int,
+    convention: str = "true",
+    *,
+    fresh: bool = False,
 ) -> tuple[Generator, dict[str, Tensor]]:
     """A generator of at most `target` MACs on an image of this size, with the channels of the highest scores, and
     which these are by group.
 
-    `convention` is "true", "paper" or "paper_norm". Raises UsageError (2) for a target that is not below the network's
-    own MACs, or below what its groups' floors allow.
+    `convention` is "true", "paper" or "paper_norm". `fresh`: MACs are those of a new network of these widths, where
+    what follows other widths follows them (`Config.shaped`). Raises UsageError (2) for a target that is not below the
+    network's own MACs, or below what its groups' floors allow.
     """
     kept = choose(
         network.groups(),
         pruner.scores(network),
-        _counted(network, height, width, convention),
+        _counted(network, height, width, convention, fresh),
         target,
         by=pruner.settings.by,
         least=pruner.settings.least,
@@ -33,13 +41,20 @@ def prune_network(
     return (cut if network.config is not None else cut_and_compared)(network, kept), kept
 
 
-def check_budget(network: Generator, pruner: Pruner, target: int, height: int, width: int, convention: str) -> None:
+def check_budget(
+    network: Generator, pruner: Pruner, target: int, height: int, width: int, convention: str, *, fresh: bool = False
+) -> None:
     """Raises UsageError as `prune_network` would; the network may be on the meta device, without weights."""
-    macs = _counted(network, height, width, convention)
+    macs = _counted(network, height, width, convention, fresh)
     _check(network.groups(), pruner.scores(network), macs, target, pruner.settings.least)
 
 
-def _counted(network: Generator, height: int, width: int, convention: str) -> Callable[[Mapping[str, int]], int]:
+def _counted(
+    network: Generator, height: int, width: int, convention: str, fresh: bool
+) -> Callable[[Mapping[str, int]], int]:
+    config = network.config
+    if fresh and config is not None and not config.polynomial:
+        return lambda widths: config.shaped(widths).cost(height, width).macs()[convention]
     costs = network.costs(height, width)
     return lambda widths: costs(widths).macs()[convention]
 

@@ -23,7 +23,7 @@ class L1(Pruner):
     def scores(self, network: Generator) -> dict[str, Tensor]:
         tensors, found = network.state_dict(), {}
         for group in network.groups():
-            norms = _norms(group, tensors)
+            norms = norms_of(group, tensors)
             if norms:
                 found[group.name] = sum(norms)
         return found
@@ -34,13 +34,13 @@ class L1(Pruner):
         that a supernet's narrow sub-networks have them. The first layer that makes a trunk's channels decides."""
         groups, taken = network.groups(), {}
         for group in groups:
-            norms = _norms(group, narrowed(network.state_dict(), groups, taken))
+            norms = norms_of(group, narrowed(network.state_dict(), groups, taken))
             if norms and group.name in widths:
                 taken[group.name] = norms[0].sort(descending=True, stable=True).indices[: widths[group.name]]
         return taken
 
 
-def _norms(group: Group, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+def norms_of(group: Group, tensors: Mapping[str, Tensor]) -> list[Tensor]:
     """The L1 norms of a group's channels in each layer that makes them."""
     found = []
     for slot in group.slots:

@@ -11,16 +11,20 @@ from vemcompress.system.settings import Width
 
 
 class Scale(Pruner):
-    """A group that no norm scales stays whole. The published floor outside residual blocks is 16 channels."""
+    """A group that no norm scales stays whole. The published floor outside residual blocks is 16 channels. `signed`:
+    scales are compared as they are, as in GCC, and not by their size, as in Network Slimming and CAT."""
 
     class Settings(Pruner.Settings):
         name: Literal["scale"] = "scale"
         by: Literal["threshold", "ratio"] = "threshold"
         least: Width = 16
+        signed: bool = False
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
         tensors = network.state_dict()
-        found = {g.name: tensors[g.scale].float().abs() for g in network.groups() if g.scale in tensors}
+        found = {g.name: tensors[g.scale].float() for g in network.groups() if g.scale in tensors}
+        if not self.settings.signed:
+            found = {name: scales.abs() for name, scales in found.items()}
         if not found:
             raise UsageError(
                 f"method scale: the norms of this {network.family} have no scales to judge by; use l1, or a teacher "

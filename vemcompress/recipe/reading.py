@@ -5,9 +5,11 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
+from vemcompress.data.settings import DataKind
 from vemcompress.errors import RecipeError
 from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
@@ -43,10 +45,12 @@ def find(name: str | Path) -> Path:
     return folder() / f"{text}.toml"
 
 
-def read(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def read(name: str | Path, overrides: Sequence[str] = (), *, kind: str | None = None) -> Recipe:
     """Read a recipe by name or path, with its `extends` and `key=value` overrides. Raises RecipeError (3).
 
-    An override is one of every stage; `stages.NAME.key=value` is one of that stage alone.
+    An override is one of every stage; `stages.NAME.key=value` is one of that stage alone. A recipe may fit itself to
+    its data: the tables of its `fits.KIND` hold where that is `data.kind`, or the `kind` that nothing states; those for
+    pairs hold for label maps too, and `fits.KIND.stages.NAME` has those of a stage.
     """
     path = find(name)
     label = str(name) if str(name).endswith(".toml") else path.stem
@@ -62,11 +66,30 @@ def read(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         values = _merge(_tagged(base), values)
     changes = _changes(overrides)
     own = changes.pop("stages", {})
+    values, fitting = _fitted(values, changes, kind, label)
+    own = _join(fitting, own) if isinstance(own, dict) else own
     values = _with_stages(_merge(_tagged(values), changes), changes, own, label)
     recipe = _validate(_tagged(values), f"recipe {label}", text, overrides)
     for stage in recipe.stages:
         of_stage(recipe, stage, label, text, overrides)
     return recipe
+
+
+def _fitted(values: dict, changes: dict, kind: str | None, label: str) -> tuple[dict, dict]:
+    """The layer with the tables that fit the kind of data, and those of its stages."""
+    values = dict(values)
+    fits = values.pop("fits", {})
+    kinds = get_args(DataKind)
+    if not isinstance(fits, dict) or not all(isinstance(table, dict) for table in fits.values()):
+        raise RecipeError(f"recipe {label}: [fits] must have tables, such as [fits.paired.gan].")
+    if unknown := next((key for key in fits if key not in kinds), None):
+        raise RecipeError(f"recipe {label}: unknown kind of data '{unknown:.60}' in [fits]{nearest(unknown, [*kinds])}")
+    data = [layer["data"] for layer in (values, changes) if isinstance(layer.get("data"), dict)]
+    found = ([kind] + [layer["kind"] for layer in data if "kind" in layer])[-1] or "single"
+    fit = fits.get(found) or (fits.get("paired") if found == "labels" else None) or {}
+    own = fit.get("stages", {})
+    tables = {key: table for key, table in fit.items() if key != "stages"}
+    return _merge(_tagged(values), _spelled(tables)), own if isinstance(own, dict) else {}
 
 
 def defaults(overrides: Sequence[str] = ()) -> Recipe:

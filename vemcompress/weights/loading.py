@@ -12,7 +12,7 @@ from vemcompress.networks.subnets import SPACE, Space, sub_widths
 from vemcompress.system import names
 from vemcompress.system.devices import memory_errors
 from vemcompress.system.events import Event
-from vemcompress.system.files import sha256_file
+from vemcompress.system.files import MALFORMED, parse_json, sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
 from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
 from vemcompress.weights.folder import made, never_picked
@@ -50,6 +50,14 @@ class Loaded:
         """The source as recipes have it, of the Hub at this revision: it may move on before a run is resumed."""
         source = names.stored(self.source)
         return f"{source}@{self.revision}" if self.revision and "@" not in source else source
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was pruned for its shape alone, and has new weights."""
+        try:
+            return parse_json(self.metadata["pruned"])["fresh"] is True
+        except MALFORMED:
+            return False
 
     def provenance(self) -> dict[str, str]:
         """What an artifact records about its teacher."""
