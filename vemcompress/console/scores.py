@@ -126,9 +126,10 @@ def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[
             return "-"
         return f"{words.hundredths(paper[key])} {unit}" + ("" if agrees.get(key) else " *")
 
-    macs = found["macs"]
-    ours = [f"{value:.3f}" for value in (found["parameters"] / 1e6, macs["paper"] / 1e9, macs["true"] / 1e9)]
-    return [printed("params", "M"), f"{ours[0]} M", printed("macs", "G"), f"{ours[1]} G", f"{ours[2]} G"]
+    macs, unit = found["macs"], str(paper.get("unit", "G"))
+    scale = 1e6 if unit == "M" else 1e9
+    ours = [f"{value:.3f}" for value in (found["parameters"] / 1e6, macs["paper"] / scale, macs["true"] / scale)]
+    return [printed("params", "M"), f"{ours[0]} M", printed("macs", unit), f"{ours[1]} {unit}", f"{ours[2]} {unit}"]
 
 
 def _scores(paper: dict) -> list[str]:

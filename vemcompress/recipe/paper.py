@@ -7,9 +7,11 @@ from pydantic import ValidationError
 
 from vemcompress.errors import RecipeError
 from vemcompress.networks import Config, parse_config
+from vemcompress.networks.base import LatentConfig
 from vemcompress.recipe import AutoStudent, Recipe
 
-SIZE = 256  # pixels, of every OMGD row
+SIZE = 256  # pixels, of every row of generators that take images
+UNITS = {"M": 1e6, "G": 1e9}
 
 
 def row(recipe: Recipe) -> dict[str, Any]:
@@ -21,7 +23,8 @@ def row(recipe: Recipe) -> dict[str, Any]:
     """
     networks = _networks(recipe)
     costs = {role: _cost(config) for role, config in networks.items()}
-    found = {"size": SIZE, **costs.pop("student", {}), **costs}
+    sizes = [config.image for config in networks.values() if isinstance(config, LatentConfig)]
+    found = {"size": sizes[0] if sizes else SIZE, **costs.pop("student", {}), **costs}
     return found | {"agrees": {key: _prints(*pair) for key, pair in _pairs(recipe, found).items()}}
 
 
@@ -48,13 +51,14 @@ def _cost(config: Config) -> dict[str, Any]:
 
 
 def _pairs(recipe: Recipe, found: dict) -> dict[str, tuple[float, str | float]]:
-    """By key of [paper]: our figure in the paper's unit (M parameters, G MACs by its convention), and the paper's."""
+    """By key of [paper]: our figure in the paper's unit (M parameters, G MACs by its convention, or M where `unit` says
+    so), and the paper's."""
     pairs = {}
-    own = recipe.paper.get("count_as", "paper")
+    own, unit = recipe.paper.get("count_as", "paper"), UNITS.get(recipe.paper.get("unit"), UNITS["G"])
     for prefix, network, convention in (("", found, own), ("original_", found.get("original", {}), "paper")):
         if "parameters" in network:
             pairs[f"{prefix}params"] = network["parameters"] / 1e6
-            pairs[f"{prefix}macs"] = network["macs"][convention] / 1e9
+            pairs[f"{prefix}macs"] = network["macs"][convention] / unit
     return {key: (value, recipe.paper[key]) for key, value in pairs.items() if key in recipe.paper}
 
 
