@@ -19,7 +19,7 @@ from vemcompress.commands.search import SearchResult, search_again
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.recipe import Recipe
-from vemcompress.recipe.stages import GIVES, TABLES, meant, skipped_stages
+from vemcompress.recipe.stages import GIVES, TABLES, Stage, meant, skipped_stages
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
 from vemcompress.system import distributed
@@ -234,15 +234,22 @@ def _skipped(plan: Recipe, loaded: Loaded | None) -> dict[str, str]:
     brought = {}
     for stage in plan.stages if loaded is not None else ():
         network = recipes.of_stage(plan, stage).teacher.network if stage.do == "teach" else None
-        if network is not None and network.family != loaded.generator.family:
+        stated = network if _states_family(stage) else None
+        if stated is not None and stated.family != loaded.generator.family:
             raise RecipeError(
-                f"recipe {plan.name}: stage {stage.name} gives a {network.family}, and {loaded.source} is a "
+                f"recipe {plan.name}: stage {stage.name} gives a {stated.family}, and {loaded.source} is a "
                 f"{loaded.generator.family}; give one of that family, or leave out --teacher so that it is taught."
             )
         brought["teach"] = "the teacher is given"
     if getattr(plan.student, "source", None):
         brought["prune"] = "the student is given"
     return skipped_stages(plan.stages, brought)
+
+
+def _states_family(stage: Stage) -> bool:
+    """Whether a stage says itself of which family its teacher is; else one of any family may take its place."""
+    teacher = stage.recipe.get("teacher", {})
+    return "family" in (teacher.get("network") or {}) if isinstance(teacher, dict) else False
 
 
 def _told(pipeline: Pipeline) -> list[dict]:

@@ -127,8 +127,8 @@ def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[
         return f"{words.hundredths(paper[key])} {unit}" + ("" if agrees.get(key) else " *")
 
     macs, unit = found["macs"], str(paper.get("unit", "G"))
-    scale = 1e6 if unit == "M" else 1e9
-    ours = [f"{value:.3f}" for value in (found["parameters"] / 1e6, macs["paper"] / scale, macs["true"] / scale)]
+    scale, counted = 1e6 if unit == "M" else 1e9, macs[paper.get("count_as", "paper") if prefix == "" else "paper"]
+    ours = [f"{value:.3f}" for value in (found["parameters"] / 1e6, counted / scale, macs["true"] / scale)]
     return [printed("params", "M"), f"{ours[0]} M", printed("macs", unit), f"{ours[1]} {unit}", f"{ours[2]} {unit}"]
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from vemcompress.errors import UsageError
 from vemcompress.networks.subnets import Entries, Space, WidthOptions
-from vemcompress.system.settings import BaseSettings, Macs, Seed, Text
+from vemcompress.system.settings import BaseSettings, Convention, Macs, Seed, Text
 
 TRIES = 1000  # draws that may miss the budget before one is narrowed until it fits
 EXHAUSTIVE = 1000  # so many candidates are scored one by one
@@ -43,7 +43,7 @@ class SearchSettings(BaseSettings):
     space: WidthOptions = "none"
     target_macs: Macs | None = None
     share: float | None = Field(None, gt=0, le=1)
-    count_as: Literal["true", "paper", "paper_norm"] = "paper_norm"
+    count_as: Convention = "paper_norm"
     method: Literal["auto", "evolution", "exhaustive"] = "auto"
     population: int = Field(100, ge=2, le=10_000)
     generations: int = Field(500, ge=1, le=100_000)

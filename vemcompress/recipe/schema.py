@@ -15,7 +15,7 @@ from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
 from vemcompress.pruning import PRUNERS, AnyPruner, SearchSettings
 from vemcompress.recipe.stages import Stage, check_stages
-from vemcompress.system.settings import BaseSettings, Channels, Figure, Macs, Text, tag_of, tagged_union
+from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, tag_of, tagged_union
 from vemcompress.training.settings import TrainSettings
 
 
@@ -87,7 +87,7 @@ class PruneSettings(BaseSettings):
     share: float | None = Field(None, gt=0, lt=1)
     width: int | None = Field(None, ge=1, le=4096)
     keep_weights: bool = True
-    count_as: Literal["true", "paper", "paper_norm"] = "true"
+    count_as: Convention = "true"
 
     def target(self, macs: int) -> int:
         """So many MACs may be left of a network's."""

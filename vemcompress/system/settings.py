@@ -1,9 +1,9 @@
 """The base of everything that a recipe can say, and the unions of what it can choose from."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Self, Union
+from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _without_nul(text: str) -> str:
@@ -19,6 +19,10 @@ MAX_CHANNELS = 2**16  # of a feature map
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 Batch = Annotated[int, Field(ge=1, le=4096)]
 Channels = Annotated[int, Field(ge=1, le=4096)]  # of an image, or of a network's narrowest layer
+# How MACs are counted (`networks.cost`). On the command line `=true` is a truth value.
+Convention = Annotated[
+    Literal["true", "paper", "paper_norm"], BeforeValidator(lambda value: "true" if value is True else value)
+]
 Epochs = Annotated[float, Field(gt=0, le=1e6)]
 Figure = Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(ge=-1e30, le=1e30)]  # to show
 Images = Annotated[int, Field(ge=0, le=2**16)]  # that are kept in memory
