@@ -74,7 +74,7 @@ def test_held_out_and_shown_vectors_are_not_those_of_training():
     assert torch.equal(first.input, sets[0][2:4]) and first.real is None
 
 
-@pytest.mark.parametrize(("crop", "mean"), [(None, 75), (4, 200), ("square", 125), (100, 125)])
+@pytest.mark.parametrize(("crop", "mean"), [(None, 62.5), (4, 200), ("square", 125), (100, 125)])
 def test_crop_takes_the_middle_of_an_image(crop, mean, tmp_path):
     picture = np.zeros((8, 16, 3), np.uint8)
     picture[:, 4:12] = 100
