@@ -19,7 +19,7 @@ from vemcompress.errors import InputError
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 
-HELD_OUT, SHOWN = 1, 2  # added to a seed's purpose: vectors that training never draws
+HELD_OUT, SHOWN, TEST = 1, 2, 4  # added to a seed's purpose: vectors that training never draws
 
 
 class LatentStream(Stream):
