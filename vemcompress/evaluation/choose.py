@@ -88,6 +88,8 @@ def prepare(
     side = Real() if is_npz else real_side(images, real, on_event)
     given = given_with(images, "statistics" if is_npz else side.kind, features, teacher, segmenter)
     chosen = choose(metrics, given)
+    if given.latent:
+        _skip_small(chosen, images.takes.image)
     if is_npz:
         side = Real(statistics=load_statistics(real))
     tools = Tools(device, side_of(images), side, seed=seed, crop=images.settings.crop, latents=_drawn(images, seed))
@@ -139,19 +141,30 @@ def _parts(images: ImageSet) -> str:
     return ", ".join(dict.fromkeys(images.found.used))
 
 
+def _skip_small(chosen: Chosen, size: int) -> None:
+    """Leave out what cannot be taken of images of this side, which nobody can choose. Raises UsageError where it was
+    asked for, or nothing is left."""
+    for metric in [metric for metric in chosen.metrics if size < metric.needs.size]:
+        told = f"{metric.name} needs images of at least {metric.needs.size} px, and this model draws {size} px"
+        chosen.skip([metric], UsageError(f"{told}; choose other metrics."))
+    if not chosen.metrics:
+        raise UsageError(f"no metric can be taken of images of {size} px; give a teacher to compare them with.")
+
+
 def equip(chosen: Chosen, tools: Tools, images: ImageSet | LatentSet, segmenter, weights: dict, real=None) -> None:
     """Give the metrics meters and extractors, each loaded once, from `weights` by name. An extractor that cannot be had
-    is an error where it was asked for, else its metrics are skipped; likewise those that the statistics of `real` do
-    not fit, and an error where these fit none."""
+    is an error where it was asked for or nothing else is measured, else its metrics are skipped; likewise those that
+    the statistics of `real` do not fit, and an error where these fit none."""
     if any(metric.needs.labels for metric in chosen.metrics):
         tools.meter = meters(segmenter, images)
-    misfit = None
+    misfit = lost = None
     for name in dict.fromkeys(metric.needs.features for metric in chosen.metrics if metric.needs.features):
         metrics = [metric for metric in chosen.metrics if metric.needs.features == name]
         try:
             extractor = tools.extractors.pop(name, None) or load_extractor(name, weights.get(name)).to(tools.device)
         except (NetworkError, OutputError) as error:
             chosen.skip(metrics, error)
+            lost = error
             continue
         to_real = [metric for metric in metrics if metric.needs.real and tools.real.statistics is not None]
         try:
@@ -164,3 +177,5 @@ def equip(chosen: Chosen, tools: Tools, images: ImageSet | LatentSet, segmenter,
             tools.extractors[name] = extractor
     if misfit and not tools.extractors:
         raise misfit
+    if lost and not chosen.metrics:
+        raise lost

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.errors import InputError
-from vemcompress.evaluation.extractors import INCEPTION, SQUEEZENETS, Extractor, checked_features
+from vemcompress.evaluation.extractors import INCEPTION, LEAST, SQUEEZENETS, Extractor, checked_features
 from vemcompress.evaluation.frechet import Statistics, distance, double_device, statistics_of
 from vemcompress.evaluation.gather import BYTES, Gather, Gathered, Views
 from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Needs, Tools, cropped
@@ -137,7 +137,9 @@ class Distance(Metric):
     @classmethod
     def to(cls, against: Literal["real", "teacher"], name: str, extractor: str) -> Self:
         real = cls.of_real if against == "real" else None
-        needs = Needs(teacher=against == "teacher", real=real, features=extractor, images=2)
+        needs = Needs(
+            teacher=against == "teacher", real=real, features=extractor, images=2, size=LEAST.get(extractor, 1)
+        )
         return cls(name, higher=False, gathers=extractor, needs=needs, against=against)
 
     def offered(self, given: Given) -> bool:

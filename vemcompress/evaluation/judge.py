@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from vemcompress.data.latent_set import LatentSet
+from vemcompress.data.latent_set import VECTORS, LatentSet
 from vemcompress.data.samples import LatentSamples, Samples
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, RecipeError
@@ -130,7 +130,7 @@ def judge_by(
     tools = Tools(device, size, real, {features.name: features.to(device)} if features else {}, rows=BATCH)
     distributed.writer_first(lambda: equip(Chosen(metrics, True), tools, images, segmenter, {INCEPTION: inception}))
     if isinstance(images, LatentSet):
-        samples = LatentSamples(images, _vectors(images, metrics))
+        samples, on = LatentSamples(images, _count(images, metrics)), VECTORS
     else:
         samples = Samples(images, channels, truths=tools.meter is not None)
     compared = any(metric.needs.targets for metric in metrics)
@@ -142,7 +142,7 @@ def judge_by(
     return judge
 
 
-def _vectors(images: LatentSet, metrics: Sequence[Metric]) -> int:
+def _count(images: LatentSet, metrics: Sequence[Metric]) -> int:
     to_real = any(metric.needs.real for metric in metrics)
     return max(images.least, len(images.paths) if to_real else 0)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vemcompress.errors import InputError
 from vemcompress.evaluation.distances import Distance, Features
-from vemcompress.evaluation.extractors import INCEPTION, SQUEEZENETS
+from vemcompress.evaluation.extractors import INCEPTION, LEAST, SQUEEZENETS
 from vemcompress.evaluation.frechet import double_device
 from vemcompress.evaluation.gather import Gathered
 from vemcompress.evaluation.metric import Given, Needs, Tools
@@ -67,7 +67,7 @@ class _Neighbours(Distance):
 
     @classmethod
     def on(cls, extractor: str) -> "_Neighbours":
-        needs = Needs(real=cls.of_real, features=extractor, images=K + 1)
+        needs = Needs(real=cls.of_real, features=extractor, images=K + 1, size=LEAST[extractor])
         return cls(f"{cls.what}_{extractor}", higher=True, gathers=extractor, needs=needs, against="real")
 
     @property

@@ -108,10 +108,10 @@ def evaluate(
     networks = {role: network for role, network in given.items() if network is not None}
 
     def ready() -> Samples | LatentSamples:
-        _check_size(size, chosen.metrics, *networks.values())
         if isinstance(images, LatentSet):
             _check_takes(images, networks)
             return LatentSamples(images, samples or DEFAULT_SAMPLES, seed)
+        _check_size(size, chosen.metrics, *networks.values())
         return _samples(images, networks, truths=tools.meter is not None)
 
     fed = distributed.together(ready)
