@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from PIL import Image
 from toys import toy_images, toy_teacher
 
 from vemcompress.commands.evaluate import evaluate as assess
+from vemcompress.commands.quality import quality
 from vemcompress.data.latent_set import TEST, LatentSet
 from vemcompress.data.latents import draw
 from vemcompress.data.samples import LatentSamples
@@ -18,13 +21,24 @@ from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.evaluation import evaluate, load_extractor
 from vemcompress.evaluation.judge import check_by, scorer
+from vemcompress.networks.base import Generator
 from vemcompress.networks.features import squeezenet_features
+from vemcompress.recipe import Recipe
 from vemcompress.weights.artifact import save_generator
 
 pytestmark = pytest.mark.usefixtures("no_inception")
 
 SHAPE = {"width": 2, "levels": 3, "latent": 6}  # 32 px
 TO_REAL = [f"{name}_squeezenet1_1" for name in ("frechet", "mmd", "precision", "recall")]
+
+
+def drawer(seed: int = 0, **shape) -> Generator:
+    """A toy whose images differ from each other, and from another seed's."""
+    network = toy_teacher("dcgan", seed, **SHAPE | shape)
+    for module in network.modules():
+        if isinstance(module, torch.nn.ConvTranspose2d):
+            module.weight.data *= 20
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +51,13 @@ def models(tmp_path_factory):
     """Files of a student and its teacher, and a folder of nine real images."""
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("student", "teacher")):
-        save_generator(folder / f"{name}.safetensors", toy_teacher("dcgan", seed, **SHAPE))
+        save_generator(folder / f"{name}.safetensors", drawer(seed))
     return folder / "student.safetensors", folder / "teacher.safetensors", toy_images(folder / "real", 9)
 
 
 def vectors(real: Path | None = None, **options) -> LatentSet:
     settings = DataSettings(size=32, roots=(str(real),) if real else ())
-    takes = toy_teacher("dcgan", **SHAPE).takes
+    takes = drawer().takes
     return LatentSet(settings, takes, test_set(settings) if real else None, **options)
 
 
@@ -52,7 +66,7 @@ class Sees(torch.nn.Module):
 
     def __init__(self, seed: int = 0):
         super().__init__()
-        self.network, self.seen = toy_teacher("dcgan", seed, **SHAPE), []
+        self.network, self.seen = drawer(seed), []
 
     def forward(self, z):
         self.seen.append(z)
@@ -76,6 +90,7 @@ def test_every_network_runs_once_on_the_same_vectors_of_the_seed(models, squeeze
 def test_a_student_equal_to_its_teacher_has_the_best_fidelity():
     found = evaluate(Sees(1), Sees(1), vectors(), samples=5)
     assert found.metrics == pytest.approx({"ssim_teacher": 1, "psnr_teacher": 100, "l1_teacher": 0})
+    assert evaluate(Sees(0), Sees(1), vectors(), samples=5).metrics["ssim_teacher"] < 0.5
 
 
 def test_every_figure_says_how_it_was_made(models, squeezenet):
@@ -131,8 +146,8 @@ def test_statistics_remember_their_crop(tmp_path, models, squeezenet, call):
     assert call("stats", models[2], "-o", file, "--size", 32, "--crop", 30, *weights)[0] == 0
     options = {"real": file, "samples": 12, "metrics": TO_REAL[:1], **squeezenet}
     found = assess(models[0], overrides=["data.crop=30"], on_event=told.append, **options)
-    assert found.metrics == assess(models[0], data=models[2], samples=12, overrides=["data.crop=30"],
-                                   metrics=TO_REAL[:1], **squeezenet).metrics  # fmt: skip
+    same = assess(models[0], overrides=["data.crop=30"], **options | {"real": models[2]})
+    assert found.metrics == pytest.approx(same.metrics)
     assert "9 real images, the square of 30 px in the middle of each, at 32 px" in found.protocol[TO_REAL[0]]
     assert not [event for event in told if event["event"] == "warning"]
     assess(models[0], overrides=["data.crop=square"], on_event=told.append, **options)
@@ -165,7 +180,7 @@ def test_what_does_not_fit_latent_vectors_is_refused(models, inputs, call):
 
 
 def test_a_teacher_of_other_vectors_is_refused():
-    other = toy_teacher("dcgan", **SHAPE | {"latent": 7})
+    other = drawer(latent=7)
     with pytest.raises(InputError, match=r"the teacher takes 7 latent numbers \(normal\).*evaluate a student with its"):
         evaluate(Sees(), other, vectors(), samples=2)
 
@@ -181,7 +196,7 @@ def test_too_few_samples_leave_a_metric_out_or_are_an_error(models, squeezenet):
 
 
 def test_images_too_small_for_the_features_leave_their_metrics_out(models, squeezenet):
-    small = toy_teacher("dcgan", **SHAPE | {"levels": 2})
+    small = drawer(levels=2)
     found = assess(small, teacher=small, data=models[2], samples=5, **squeezenet)
     assert "ssim_teacher" in found.metrics and "needs images of at least 17 px" in found.skipped[TO_REAL[0]]
     with pytest.raises(UsageError, match="this model draws 16 px"):
@@ -224,6 +239,39 @@ def test_what_vectors_cannot_be_picked_by_is_refused(models):
             check_by(by, vectors(), features=features)
 
 
+def test_a_run_gives_its_teacher_its_data_and_its_best(tmp_path, models, squeezenet):
+    """Its real images with their crop; the images of --real need none of the run's."""
+    student, teacher, real = models
+    data, run, told = tmp_path / "data", tmp_path / "run", []
+    (data / "testA").mkdir(parents=True)
+    for path in sorted(real.iterdir())[:6]:
+        shutil.copy(path, data / "testA")
+    recipe = Recipe.model_validate({"teacher": {"source": str(teacher)}, "data": {"roots": (str(data),), "crop": 30}})
+    (run / "best").mkdir(parents=True)
+    (run / "recipe.toml").write_text(recipe.toml())
+    shutil.copy(student, run / "student.safetensors")
+    shutil.copy(teacher, run / "best" / "student.safetensors")
+    best = {"metric": "ssim_teacher", "value": 1.0, "on": "vectors", "step": 2}
+    (run / "best" / "best.json").write_text(json.dumps(best))
+    found = assess(run, samples=7, on_event=told.append, **squeezenet)
+    assert (found.images, found.real_images, found.best["on"]) == (7, 6, "vectors")
+    assert found.best["metrics"]["ssim_teacher"] == pytest.approx(1) and found.metrics["ssim_teacher"] < 0.5
+    assert found.best["metrics"][TO_REAL[0]] == pytest.approx(found.teacher[TO_REAL[0]])
+    assert "6 real images (testA), the square of 30 px" in found.protocol[TO_REAL[0]]
+    assert "warning" not in [event["event"] for event in told]
+    shutil.rmtree(data)
+    assert assess(run, samples=7, real=real, **squeezenet).real_images == 9
+
+
+def test_a_runs_quality_is_on_vectors_that_training_does_not_draw(models):
+    network, held_out = drawer(1), vectors(purpose=1)
+    plan = SimpleNamespace(data=held_out.settings)
+    facts = SimpleNamespace(plan=plan, gan=None, original=network, images=vectors(), held_out=held_out)
+    found = quality(facts, drawer(1), torch.device("cpu"))
+    assert (found["on"], found["images"]) == ("vectors", 8)
+    assert found["metrics"] == pytest.approx({"ssim_teacher": 1, "psnr_teacher": 100})
+
+
 def test_trained_features_tell_a_trained_dcgans_faces_from_a_random_ones():
     root = Path(os.environ.get("VEMCOMPRESS_TEST_DATA", "/nowhere"))
     if not (root / "teachers" / "dcgan_faces_32").is_dir():
@@ -232,8 +280,7 @@ def test_trained_features_tell_a_trained_dcgans_faces_from_a_random_ones():
     options = {"features": "squeezenet", "features_weights": weights, "samples": 64}
     real = [str(path) for path in sorted((root / "faces_128").iterdir())[:64]]
     found = assess(root / "teachers" / "dcgan_faces_32" / "generator.pt", data=real, **options)
-    config = {"latent": 100, "prior": "uniform", "width": 8, "levels": 3}
-    random = assess(toy_teacher("dcgan", **config), data=real, **options)
+    random = assess(drawer(latent=100, prior="uniform"), data=real, **options)
     assert found.latents["prior"] == "uniform" and found.size == random.size == 32
     name = "{}_squeezenet1_1_caffe".format
     assert 4 * found.metrics[name("frechet")] < random.metrics[name("frechet")]

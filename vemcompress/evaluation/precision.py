@@ -22,7 +22,7 @@ from vemcompress.evaluation.metric import Given, Needs, Tools
 
 K = 3
 
-_BLOCK_BYTES = 32 << 20  # of squared distances in float64 that exist at a time
+_BLOCK_BYTES = 16 << 20  # of squared distances in float64 that exist at a time
 # Squared distances come from inner products, whose rounding is relative to the squared lengths.
 _ROUNDING = 1e-12
 
