@@ -97,7 +97,7 @@ def test_every_figure_says_how_it_was_made(models, squeezenet):
     found = evaluate(Sees(), Sees(1), vectors(models[2]), samples=11, seed=3, **squeezenet)
     assert found.protocol.keys() == found.metrics.keys()
     for name, sentence in found.protocol.items():
-        assert "11 " in sentence and "at 32 px for latent vectors of 6 numbers, N(0, 1), of seed 3" in sentence
+        assert "11 " in sentence and "at 32 px (latent vectors of 6 numbers, N(0, 1), seed 3)" in sentence
         if name in TO_REAL:
             assert "to 8 bits by truncation" in sentence and "9 real images (flat folder) at 32 px" in sentence
 

@@ -107,7 +107,7 @@ def _drawn(images: ImageSet | LatentSet, seed: int) -> str:
     if not isinstance(images, LatentSet):
         return ""
     prior = {"normal": "N(0, 1)", "uniform": "uniform in [-1, 1]"}[images.takes.prior]
-    return f"latent vectors of {images.takes.size} numbers, {prior}, of seed {seed}"
+    return f"latent vectors of {images.takes.size} numbers, {prior}, seed {seed}"
 
 
 def given_with(images: ImageSet | LatentSet, real, features: str | None, teacher, segmenter) -> Given:

@@ -104,7 +104,7 @@ class Tools:
 
     def outputs(self, count: int, noun: str = "outputs") -> str:
         """So many of them, as protocols say it."""
-        return f"{count} {noun} at {self.size} px" + (f" for {self.latents}" if self.latents else "")
+        return f"{count} {noun} at {self.size} px" + (f" ({self.latents})" if self.latents else "")
 
 
 def cropped(crop: Crop) -> str:
