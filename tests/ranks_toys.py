@@ -23,6 +23,9 @@ from vemcompress.algorithms.omgd import OMGD
 from vemcompress.commands.distill import distill
 from vemcompress.commands.search import search
 from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
+from vemcompress.data.latent_set import LatentSet
+from vemcompress.data.sets import test_set
+from vemcompress.data.settings import DataSettings
 from vemcompress.errors import VemError
 from vemcompress.evaluation import evaluate
 from vemcompress.evaluation.judge import scorer
@@ -128,7 +131,12 @@ def scored(inputs: Path) -> dict:
     given = {"teacher": Even(0.5), "segmenter": segmenter, "features": squeezenet_features(caffe=True)}
     picked = {by: scorer(by, images, (3, 3), "cpu", **given)(Painter(1)).as_dict() for by in ("ssim_teacher", "miou")}
     picked["frechet"] = scorer("frechet", images, (3, 3), "cpu", **given)(Painter(1)).as_dict()
-    return {"eval": found.as_dict(), "picked": picked}
+    vectors = LatentSet(
+        images.settings, toy_teacher("dcgan", levels=3).takes, test_set(DataSettings(roots=(str(inputs / "real"),)))
+    )
+    networks = (toy_teacher("dcgan", seed, levels=3) for seed in (0, 1))
+    drawn = evaluate(*networks, vectors, samples=11, batch=2, **weights)
+    return {"eval": found.as_dict(), "latent": drawn.as_dict(), "picked": picked}
 
 
 def made(inputs: Path, out: Path) -> dict:

@@ -166,6 +166,14 @@ def test_an_evaluation_on_two_ranks_is_that_on_one(one_and_two):
     assert told(one_and_two[1], rank=1)["eval"]["metrics"] == told(one_and_two[1])["eval"]["metrics"]
 
 
+def test_latent_vectors_are_shared_among_ranks(one_and_two):
+    one, two = (told(folder)["latent"] for folder in one_and_two)
+    for part in ("metrics", "teacher"):
+        assert two.pop(part) == pytest.approx(one.pop(part), rel=1e-4), part
+    assert two == one
+    assert (one["images"], one["real_images"]) == (11, 6)
+
+
 def test_what_picks_the_best_is_the_same_on_two_ranks(one_and_two):
     one, two = (told(folder)["picked"] for folder in one_and_two)
     for by, score in one.items():

@@ -30,6 +30,9 @@ def evaluate(
     segmenter: Annotated[
         Path | None, typer.Option(readable=False, help="For mIoU: an .onnx file, or DRN-D-105's weights.")
     ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=10**7, help="Images that a model of latent vectors draws. Default: 10000.")
+    ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Only these metrics. May be repeated.")] = None,
     inception: options.Inception = None,
     features: Annotated[str | None, typer.Option(help="A second feature network: squeezenet1_1[_caffe].")] = None,
@@ -37,7 +40,7 @@ def evaluate(
     recursive: options.Recursive = False,
     size: options.Measured = None,
     batch: options.Images = None,
-    seed: Annotated[int, typer.Option(help="Of KID's subsets.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of latent vectors and KID's subsets.")] = 0,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
@@ -45,7 +48,8 @@ def evaluate(
 
     Fidelity to the teacher and to the ground truth (SSIM, PSNR, L1) where there are any; FID and KID where there are
     real images and Inception's weights; mIoU where there are label maps and --segmenter. A run's best checkpoint is
-    scored beside its last. Of a folder that distill --seeds made: mean and spread over its runs.
+    scored beside its last. Of a folder that distill --seeds made: mean and spread over its runs. A model of latent
+    vectors draws --samples images, which are compared with those of --data, also by precision and recall.
     """
     console = options.open_console()
     options.weights_only(model)
@@ -72,6 +76,7 @@ def evaluate(
             on_event=on_event,
             metrics=metric,
             real=real,
+            samples=samples,
             inception=inception,
             features=features,
             features_weights=features_weights,
@@ -89,6 +94,9 @@ def stats(
     features_weights: Annotated[Path | None, typer.Option(readable=False, help="SqueezeNet's weights.")] = None,
     recursive: options.Recursive = False,
     size: options.Measured = None,
+    crop: Annotated[
+        str | None, typer.Option(metavar="N|square", help="The square in an image's middle (data.crop), before --size.")
+    ] = None,
     batch: options.Images = None,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -105,11 +113,22 @@ def stats(
             weights=features_weights or inception,
             recursive=recursive,
             size=size,
+            crop=_crop(crop),
             batch=batch,
             device=device,
             on_event=on_event,
         )
     console.result(result, json, console.table)
+
+
+def _crop(text: str | None) -> int | str | None:
+    from vemcompress.errors import UsageError
+
+    if text in (None, "square"):
+        return text
+    if not text.isascii() or not text.isdigit() or not 8 <= int(text[:6]) <= 8192:
+        raise UsageError(f"--crop {text:.80}: give a number of pixels from 8 to 8192, or square.")
+    return int(text)
 
 
 def inspect(

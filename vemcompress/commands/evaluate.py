@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vemcompress import recipe
-from vemcompress.commands.facts import tell_images
 from vemcompress.commands.given_images import Data, for_now
 from vemcompress.commands.opening import teacher_gone
-from vemcompress.data.folders import FLAT
-from vemcompress.data.sets import test_set
-from vemcompress.data.settings import DataSettings
+from vemcompress.commands.scored_images import beside_latents, images_of
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
@@ -43,6 +40,7 @@ def evaluate(
     segmenter: str | Path | None = None,
     metrics: Sequence[str] | None = None,
     real: str | Path | Sequence[str | Path] | None = None,
+    samples: int | None = None,
     inception: str | Path | None = None,
     features: str | None = None,
     features_weights: str | Path | None = None,
@@ -55,10 +53,11 @@ def evaluate(
     """Evaluate `model`, a run folder or a model file, on the test images of `data`.
 
     A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
-    best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. `teacher_class` and
-    `student_class` ("module:Class") are for networks of the user's own classes. `teacher_key` is the name of the
-    teacher in a file that has several generators, or without a teacher that of `model`; `widths` are those of a
-    sub-network of `model`, a supernet. `overrides` change the data's
+    best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. Of a model that
+    takes latent vectors `data` are the real images, `samples` says how many images it draws, 10,000 by default, and
+    `seed` which; their size is its own. `teacher_class` and `student_class` ("module:Class") are for networks of the
+    user's own classes. `teacher_key` is the name of the teacher in a file that has several generators, or without a
+    teacher that of `model`; `widths` are those of a sub-network of `model`, a supernet. `overrides` change the data's
     settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in
     its place. `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and `seed` are
     those of `evaluation.evaluate`. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as
@@ -67,14 +66,14 @@ def evaluate(
     """
     where, changes = devices.choose(device), as_overrides(overrides)
     options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
-    options |= {"features_weights": features_weights, "batch": batch, "seed": seed}
+    options |= {"features_weights": features_weights, "batch": batch, "seed": seed, "samples": samples}
     sources, classes = (source_of(model, "model"), source_of(teacher)), (teacher_class, student_class)
     with distributed.group(where), named(*classes), for_now(data, on_event) as roots:
         on_event = Once(distributed.told_by_writer(on_event))
         networks, found, share = distributed.together(
             lambda: _opened(
                 *(sources[0], widths, roots, split, changes, sources[1], classes, teacher_key, teacher_norm),
-                *(segmenter, size, where, on_event),
+                *(segmenter, size, real, samples, where, on_event),
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
@@ -84,7 +83,21 @@ def evaluate(
 
 
 def _opened(
-    model, widths, data, split, overrides, teacher, classes, key, teacher_norm, segmenter, size, device, on_event: Event
+    model,
+    widths,
+    data,
+    split,
+    overrides,
+    teacher,
+    classes,
+    key,
+    teacher_norm,
+    segmenter,
+    size,
+    real,
+    samples,
+    device,
+    on_event: Event,
 ) -> tuple[dict, Networks, float | None]:
     """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, what the run
     says of its networks, and its add-on's share of the student's gradient."""
@@ -94,16 +107,25 @@ def _opened(
     folder = Path(model)
     plan = _recipe_of(folder, overrides)
     teacher_class, student_class = classes
-    settings = _settings(plan, overrides, data, size)
+    settings = (plan or recipe.defaults(overrides)).data
+    roots = [data] if isinstance(data, str | Path) else data or settings.roots
+    settings = settings.but(roots=tuple(map(names.stored, roots)), size=size or settings.size)
     if teacher is None and teacher_class is not None and (plan is None or plan.gan is not None):
         raise UsageError("--teacher-class needs --teacher, the file with its weights.")
-    if not settings.roots:
-        raise UsageError("no data: give --data DIR, a folder of test images.")
     found = look(folder) if plan is not None else Networks("student", None, None)
     own = student_class or getattr(plan and plan.student, "class_path", None)
     opened = load(model, class_path=own, key=key if teacher is None and plan is None else None, widths=widths)
     opened.tell(on_event)
     student = opened.generator
+    if student.takes.kind == "latent":
+        stated = size is not None or any(key.strip().startswith("data.size") for key in overrides)
+        settings = beside_latents(settings, student.takes.image, stated=stated)
+        if data and real is not None:
+            raise UsageError("the real images are given twice, by --data and by --real; leave one of them out.")
+    elif samples is not None:
+        raise UsageError(f"--samples: {model} makes images from images, one of each; leave it out.")
+    elif not settings.roots:
+        raise UsageError("no data: give --data DIR, a folder of test images.")
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
@@ -111,11 +133,7 @@ def _opened(
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path, class_path=own, widths=widths).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
-    images = test_set(settings, split or "test", on_event)
-    tell_images(images, on_event)
-    if not data and FLAT in images.found.used:
-        message = "these are the images that the run was trained on; give test images with --data."
-        on_event({"event": "warning", "message": message})
+    images = images_of(settings, student.takes, split or "test", real, own=not data, on_event=on_event)
     from vemcompress.evaluation.onnx_segmenter import segmenter_on  # late: ONNX Runtime is not needed by all
 
     with devices.memory_errors("lower --batch or --size."):
@@ -147,13 +165,6 @@ def _recipe_of(folder: Path, overrides: Sequence[str]) -> recipe.Recipe | None:
         return recipe.read(path, overrides) if path.is_file() else None
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions.") from error
-
-
-def _settings(plan: recipe.Recipe | None, overrides: Sequence[str], data, size: int | None) -> DataSettings:
-    """The run's settings, or the defaults, with the user's. Raises RecipeError for settings that do not exist."""
-    settings = (plan or recipe.defaults(overrides)).data
-    roots = [data] if isinstance(data, str | Path) else data or settings.roots
-    return settings.but(roots=tuple(map(names.stored, roots)), size=size or settings.size)
 
 
 def _teacher(
@@ -196,7 +207,7 @@ def real_statistics(
     **options,
 ) -> dict:
     """Write the .npz of a folder's statistics; returns what it holds. `recursive`: with
-    sub-folders. `options` are `size` and `batch`."""
+    sub-folders. `options` are `size`, `crop` and `batch`."""
     where = devices.choose(device)
     paths = image_paths(data, recursive=recursive, on_event=on_event)
     name = INCEPTION if features == "inception" else squeezenet_name(features, weights)

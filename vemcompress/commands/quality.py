@@ -4,6 +4,7 @@ import torch
 
 from vemcompress.commands import parts
 from vemcompress.commands.facts import Facts
+from vemcompress.data.latent_set import VECTORS
 from vemcompress.errors import InputError
 from vemcompress.networks.base import Generator
 from vemcompress.training.compiling import as_written
@@ -13,7 +14,8 @@ IMAGES = 8
 
 def quality(facts: Facts, network: Generator, device: torch.device) -> dict | None:
     """Mean SSIM and PSNR to the frozen teacher, or else to the ground truth, over at most 8 images, spread over those
-    that are held out, or over the training images where none are: {"on", "images", "metrics"}.
+    that are held out, or over the training images where none are; or of 8 latent vectors that training does not draw:
+    {"on", "images", "metrics"}.
 
     None where there is neither teacher nor ground truth, or the images cannot be read any more.
     """
@@ -32,7 +34,8 @@ def quality(facts: Facts, network: Generator, device: torch.device) -> dict | No
         else:
             return None
         made = parts.at_work(network, inputs, device)
-    kinds = {"ssim": ssim, "psnr": psnr} if facts.plan.data.size >= WINDOW else {"psnr": psnr}
+    kinds = {"ssim": ssim, "psnr": psnr} if min(made.shape[-2:]) >= WINDOW else {"psnr": psnr}
     a, b = ((images.cpu() + 1) / 2 for images in (made, wanted))
     found = {f"{kind}_{against}": measure(a, b).mean().item() for kind, measure in kinds.items()}
-    return {"on": "held_out" if facts.held_out else "training", "images": len(inputs), "metrics": found}
+    on = VECTORS if facts.original.takes.kind == "latent" else "held_out" if facts.held_out else "training"
+    return {"on": on, "images": len(inputs), "metrics": found}

@@ -80,7 +80,8 @@ class Scores(Results):
     def _protocols(self, one: dict) -> None:
         """How many images, how each figure was made, and why others are missing."""
         real = f", {one['real_images']} real" if one["real_images"] else ""
-        self.show(f"{words.plural(one['images'], 'image')}{real} at {one['size']} px; features: {one['features']}")
+        noun = "sample" if one.get("latents") else "image"
+        self.show(f"{words.plural(one['images'], noun)}{real} at {one['size']} px; features: {one['features']}")
         for name in one["metrics"]:
             self.show(f"{name}: {one['protocol'].get(name, '')}")
         missing = dict[str, list[str]]()

@@ -19,7 +19,8 @@ from vemcompress.errors import InputError
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 
-HELD_OUT, SHOWN = 1, 2  # added to a seed's purpose: vectors that training never draws
+HELD_OUT, SHOWN, TEST = 1, 2, 4  # added to a seed's purpose: vectors that training never draws
+VECTORS = "vectors"  # what scores on such vectors are said to be on
 
 
 class LatentStream(Stream):

@@ -1,17 +1,19 @@
-"""Whole images for measuring: each of a set once, at its full square, decoded in threads ahead of the network."""
+"""Whole images for measuring: each of a set once, at its full square, decoded in threads ahead of the network; or
+latent vectors in their place."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vemcompress.data.images import Crop, ImageError, middle, read_image, to_square
+from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.machine import default_workers
 from vemcompress.data.on_device import moved, pinned
 from vemcompress.data.pair_stream import checked_pair_channels, is_one_hot, square_pair
@@ -40,9 +42,10 @@ class Sample(NamedTuple):
 
 @dataclass
 class Batch:
-    """`x`: what a network is fed, B x Cin x H x W float32, pictures in [-1, 1], one-hot label maps of 0 and 1; None
-    where there is nothing to feed. `others`: images to compare with by name, `target` those of pairs, uint8,
-    B x Cout x H x W. `truths`: label maps at their own sizes, uint8, H x W, where they were asked for."""
+    """`x`: what a network is fed, B x Cin x H x W float32, pictures in [-1, 1], one-hot label maps of 0 and 1; or
+    latent vectors, B x size; None where there is nothing to feed. `others`: images to compare with by name, `target`
+    those of pairs, uint8, B x Cout x H x W. `truths`: label maps at their own sizes, uint8, H x W, where they were
+    asked for."""
 
     files: list[Path]
     x: Tensor | None
@@ -88,6 +91,28 @@ class Samples:
         others = {"target": stack([sample.target for sample in samples], device)} if self.pairs else {}
         truths = [torch.from_numpy(sample.truth) for sample in samples if sample.truth is not None]
         return Batch([sample.path for sample in samples], x, others, truths)
+
+
+class LatentSamples:
+    """The first `count` latent vectors of a set and seed, with the face of `Samples`. `size` and `crop` are those of
+    the real images beside them; a vector's "path" is its number."""
+
+    pairs: ClassVar[None] = None
+
+    def __init__(self, images: LatentSet, count: int, seed: int = 0):
+        self.size, self.crop, self.paths = images.takes.image, images.settings.crop, range(count)
+        self._vectors = images.vectors(count, seed)
+
+    def decoded(self, ahead: int, on_bad: OnBad) -> Iterator[int]:
+        """The numbers of this rank's share."""
+        yield from distributed.share(len(self.paths))
+
+    def batches(self, batch: int, device: torch.device, on_bad: OnBad) -> Iterator[Batch]:
+        for numbers in _grouped(self.decoded(batch, on_bad), batch):
+            yield self.collate(numbers, device)
+
+    def collate(self, samples: Sequence[int], device: torch.device) -> Batch:
+        return Batch([Path(f"z {number}") for number in samples], self._vectors[list(samples)].to(device))
 
 
 def default_batch(device: torch.device, size: int | None) -> int:

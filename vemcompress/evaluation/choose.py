@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.pairs import Unpaired
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, NetworkError, OutputError, UsageError
@@ -12,11 +13,12 @@ from vemcompress.evaluation.distances import DISTANCES
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.fidelity import FIDELITY
 from vemcompress.evaluation.metric import Given, Metric, Real, Tools, lacking
+from vemcompress.evaluation.precision import NEIGHBOURS
 from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, meters
 from vemcompress.evaluation.statistics import check_fit, image_paths, load_statistics
 from vemcompress.system.events import Event, silent
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*FIDELITY, *SEGMENTATION, *DISTANCES)}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*FIDELITY, *SEGMENTATION, *DISTANCES, *NEIGHBOURS)}
 
 _WORDS = {
     "segmenter": "a segmentation network; give its file with --segmenter",
@@ -66,7 +68,17 @@ def choose(names: Sequence[str] | None, given: Given) -> Chosen:
 
 
 def prepare(
-    metrics, images: ImageSet, teacher, real, features, features_weights, inception, segmenter, device, seed, on_event
+    metrics,
+    images: ImageSet | LatentSet,
+    teacher,
+    real,
+    features,
+    features_weights,
+    inception,
+    segmenter,
+    device,
+    seed,
+    on_event,
 ) -> tuple[Chosen, Tools]:
     """The metrics of an evaluation and what they work with. Arguments and errors are `evaluate`'s; cheap checks come
     first."""
@@ -76,14 +88,29 @@ def prepare(
     side = Real() if is_npz else real_side(images, real, on_event)
     given = given_with(images, "statistics" if is_npz else side.kind, features, teacher, segmenter)
     chosen = choose(metrics, given)
+    if given.latent:
+        _skip_small(chosen, images.takes.image)
     if is_npz:
         side = Real(statistics=load_statistics(real))
-    tools = Tools(device, images.settings.size, side, seed=seed)
+    tools = Tools(device, side_of(images), side, seed=seed, crop=images.settings.crop, latents=_drawn(images, seed))
     equip(chosen, tools, images, segmenter, {INCEPTION: inception, features: features_weights}, real)
     return chosen, tools
 
 
-def given_with(images: ImageSet, real, features: str | None, teacher, segmenter) -> Given:
+def side_of(images: ImageSet | LatentSet) -> int:
+    """The side of the images that a set's networks give, in pixels."""
+    return images.takes.image if isinstance(images, LatentSet) else images.settings.size
+
+
+def _drawn(images: ImageSet | LatentSet, seed: int) -> str:
+    """How an evaluation's latent vectors are drawn, for protocols."""
+    if not isinstance(images, LatentSet):
+        return ""
+    prior = {"normal": "N(0, 1)", "uniform": "uniform in [-1, 1]"}[images.takes.prior]
+    return f"latent vectors of {images.takes.size} numbers, {prior}, seed {seed}"
+
+
+def given_with(images: ImageSet | LatentSet, real, features: str | None, teacher, segmenter) -> Given:
     """What these and an image set give, however many and large its images are."""
     return Given(
         teacher=teacher is not None,
@@ -92,14 +119,17 @@ def given_with(images: ImageSet, real, features: str | None, teacher, segmenter)
         features=(INCEPTION, features) if features else (INCEPTION,),
         segmenter=segmenter is not None,
         no_labels=lacks_labels(images),
+        latent=isinstance(images, LatentSet),
     )
 
 
-def real_side(images: ImageSet, real=None, on_event: Event = silent) -> Real:
-    """What the user gave; else the other sides of pairs, or the other domain's images."""
+def real_side(images: ImageSet | LatentSet, real=None, on_event: Event = silent) -> Real:
+    """What the user gave; else the other sides of pairs, the other domain's images, or those beside latent vectors."""
     if real is not None:
         return Real(tuple(image_paths(real, recursive=images.settings.recursive, on_event=on_event)))
-    part = ", ".join(dict.fromkeys(images.found.used))
+    if isinstance(images, LatentSet):
+        return Real(images.paths, what="real images" + (f" ({_parts(images.real)})" if images.real else ""))
+    part = _parts(images)
     if images.pairs is not None:
         return Real(targets=True, what=f"ground-truth images of the same pairs ({part})")
     if isinstance(images.found, Unpaired):
@@ -107,19 +137,34 @@ def real_side(images: ImageSet, real=None, on_event: Event = silent) -> Real:
     return Real()
 
 
-def equip(chosen: Chosen, tools: Tools, images: ImageSet, segmenter, weights: dict, real=None) -> None:
+def _parts(images: ImageSet) -> str:
+    return ", ".join(dict.fromkeys(images.found.used))
+
+
+def _skip_small(chosen: Chosen, size: int) -> None:
+    """Leave out what cannot be taken of images of this side, which nobody can choose. Raises UsageError where it was
+    asked for, or nothing is left."""
+    for metric in [metric for metric in chosen.metrics if size < metric.needs.size]:
+        told = f"{metric.name} needs images of at least {metric.needs.size} px, and this model draws {size} px"
+        chosen.skip([metric], UsageError(f"{told}; choose other metrics."))
+    if not chosen.metrics:
+        raise UsageError(f"no metric can be taken of images of {size} px; give a teacher to compare them with.")
+
+
+def equip(chosen: Chosen, tools: Tools, images: ImageSet | LatentSet, segmenter, weights: dict, real=None) -> None:
     """Give the metrics meters and extractors, each loaded once, from `weights` by name. An extractor that cannot be had
-    is an error where it was asked for, else its metrics are skipped; likewise those that the statistics of `real` do
-    not fit, and an error where these fit none."""
+    is an error where it was asked for or nothing else is measured, else its metrics are skipped; likewise those that
+    the statistics of `real` do not fit, and an error where these fit none."""
     if any(metric.needs.labels for metric in chosen.metrics):
         tools.meter = meters(segmenter, images)
-    misfit = None
+    misfit = lost = None
     for name in dict.fromkeys(metric.needs.features for metric in chosen.metrics if metric.needs.features):
         metrics = [metric for metric in chosen.metrics if metric.needs.features == name]
         try:
             extractor = tools.extractors.pop(name, None) or load_extractor(name, weights.get(name)).to(tools.device)
         except (NetworkError, OutputError) as error:
             chosen.skip(metrics, error)
+            lost = error
             continue
         to_real = [metric for metric in metrics if metric.needs.real and tools.real.statistics is not None]
         try:
@@ -132,3 +177,5 @@ def equip(chosen: Chosen, tools: Tools, images: ImageSet, segmenter, weights: di
             tools.extractors[name] = extractor
     if misfit and not tools.extractors:
         raise misfit
+    if lost and not chosen.metrics:
+        raise lost

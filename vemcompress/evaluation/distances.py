@@ -4,6 +4,7 @@ Kernel Inception Distance (Binkowski et al., ICLR 2018) is the unbiased squared 
 distance's mathematics are in `frechet.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, Self
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from vemcompress.errors import InputError
-from vemcompress.evaluation.extractors import INCEPTION, SQUEEZENETS, Extractor, checked_features
+from vemcompress.evaluation.extractors import INCEPTION, LEAST, SQUEEZENETS, Extractor, checked_features
 from vemcompress.evaluation.frechet import Statistics, distance, double_device, statistics_of
 from vemcompress.evaluation.gather import BYTES, Gather, Gathered, Views
-from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Needs, Tools
+from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Needs, Tools, cropped
 from vemcompress.system import distributed
 
 SUBSETS, SUBSET_SIZE = 100, 1000
@@ -86,6 +87,7 @@ class Features(Gather):
         self._extractor, self._device, self._at_a_time = extractor, device, rows
         self._rows: list[Tensor] = []
         self._fresh: list[Tensor] = []
+        self._shared: dict[Callable, Tensor] = {}
 
     def add(self, views: Views, role: str) -> None:
         """On the extractor's device, where a few thousand features wait: fetching every batch's would stall it."""
@@ -103,6 +105,12 @@ class Features(Gather):
         """N x D float32 on the CPU, in the images' order."""
         self._fetch()
         return torch.cat(self._rows)
+
+    def shared(self, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `make` gives of the matrix, on the device where that has float64; computed once for all that ask."""
+        if make not in self._shared:
+            self._shared[make] = make(self.matrix().to(double_device(self._device)))
+        return self._shared[make]
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -129,7 +137,9 @@ class Distance(Metric):
     @classmethod
     def to(cls, against: Literal["real", "teacher"], name: str, extractor: str) -> Self:
         real = cls.of_real if against == "real" else None
-        needs = Needs(teacher=against == "teacher", real=real, features=extractor, images=2)
+        needs = Needs(
+            teacher=against == "teacher", real=real, features=extractor, images=2, size=LEAST.get(extractor, 1)
+        )
         return cls(name, higher=False, gathers=extractor, needs=needs, against=against)
 
     def offered(self, given: Given) -> bool:
@@ -148,11 +158,14 @@ class Distance(Metric):
     def protocol(self, gathered: Gathered, tools: Tools) -> str:
         against = f"the teacher's outputs for the same {gathered.images} inputs"
         if self.against == "real":
-            size = tools.size if tools.real.statistics is None else tools.real.statistics.size
+            known = tools.real.statistics
+            size, crop = (tools.size, tools.crop) if known is None else (known.size, known.crop)
             number = "an unknown number of" if gathered.real is None else str(gathered.real)
-            against = f"{number} {tools.real.what} at {'their own size' if size is None else f'{size} px'}"
+            against = (
+                f"{number} {tools.real.what}{cropped(crop)} at {'their own size' if size is None else f'{size} px'}"
+            )
         how, of = self.how.format(seed=tools.seed), tools.extractors[self.needs.features].protocol
-        return f"{how} of {of}; {BYTES}; {gathered.images} outputs at {tools.size} px against {against}."
+        return f"{how} of {of}; {BYTES}; {tools.outputs(gathered.images)} against {against}."
 
 
 class Frechet(Distance):

@@ -18,6 +18,7 @@ from vemcompress.weights.safe import read_state
 
 INCEPTION = "inception_pool3"
 SQUEEZENETS = ("squeezenet1_1", "squeezenet1_1_caffe")
+LEAST = {INCEPTION: 1} | dict.fromkeys(SQUEEZENETS, 17)  # the smallest side of images that go through, in pixels
 
 # Of the file at pytorch_fid.inception.FID_WEIGHTS_URL, whose name carries the first eight digits.
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

@@ -86,7 +86,7 @@ class Fidelity(Metric):
     def protocol(self, gathered: Gathered, tools: Tools) -> str:
         return (
             f"{_KINDS[self.kind][1]} between each output and {_WORDS[self.against]}, as floats in [0, 1], each image "
-            f"alone and then the mean; {gathered.images} images at {tools.size} px."
+            f"alone and then the mean; {tools.outputs(gathered.images, 'images')}."
         )
 
 

@@ -22,7 +22,8 @@ class Statistics:
 
     `factor` (N x D, `sigma = factor.T @ factor`) is there when there were no more images than dimensions. What is not
     known of foreign statistics is None: `images` is N, `features` the extractor's name, `weights` its fingerprint and
-    `size` the images' side in pixels (None also for images of their own sizes).
+    `size` the images' side in pixels (None also for images of their own sizes). `crop` is what was taken of them before
+    (`data.images.middle`), None also for whole images.
     """
 
     mu: np.ndarray
@@ -31,6 +32,7 @@ class Statistics:
     features: str | None = None
     weights: str | None = None
     size: int | None = None
+    crop: int | str | None = None
     factor: np.ndarray | None = None
 
 

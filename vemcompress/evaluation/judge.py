@@ -6,10 +6,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from vemcompress.data.samples import Samples
+from vemcompress.data.latent_set import VECTORS, LatentSet
+from vemcompress.data.samples import LatentSamples, Samples
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, RecipeError
-from vemcompress.evaluation.choose import METRICS, Chosen, equip, given_with, real_side
+from vemcompress.evaluation.choose import METRICS, Chosen, equip, given_with, real_side, side_of
 from vemcompress.evaluation.distances import Frechet, distances
 from vemcompress.evaluation.extractors import INCEPTION, Deepest, Extractor
 from vemcompress.evaluation.gather import Gathered, sweep
@@ -34,6 +35,7 @@ _WORDS = {
     "features": "features; set algorithm.features",
     "segmenter": "a segmentation network; give its file with train.segmenter",
 }
+_LATENT_WORDS = {"targets": "a ground truth, which latent vectors have none of", "real": "real images; give --data DIR"}
 
 
 class Judge:
@@ -98,7 +100,7 @@ class Judge:
 
 def judge_by(
     names: Sequence[str],
-    images: ImageSet,
+    images: ImageSet | LatentSet,
     channels: tuple[int, int],
     device: torch.device | str,
     *,
@@ -109,24 +111,28 @@ def judge_by(
     on: str = "held_out",
     on_event: Event = silent,
 ) -> Judge:
-    """A judge of generators (on `device`, of these channels) by all `images`, at their full squares.
+    """A judge of generators (on `device`, of these channels) by all `images`, at their full squares, or by a set's own
+    latent vectors: `least`, and where real images are compared with at least as many as there are of those.
 
     What does not change is computed here, once, and kept on the CPU. `names`: "ssim_teacher", against a frozen
     `teacher`; "l1_target", against the ground truth, in [0, 1]; "fid", with Inception's weights in the file
     `inception` or downloaded; "frechet", the same distance on `features`, of a FeatureNetwork the deepest map
-    averaged over its places; "miou", by `segmenter`, in 0..100. Real images are the pairs' targets, or the other
-    domain's.
+    averaged over its places; "miou", by `segmenter`, in 0..100. Real images are the pairs' targets, the other
+    domain's, or those beside latent vectors.
 
     Raises RecipeError where the data or the recipe cannot give it, InputError where no image can be read,
     NetworkError.
     """
     if isinstance(features, FeatureNetwork):
         features = Deepest(features)
-    device, real, size = torch.device(device), real_side(images), images.settings.size
+    device, real, size = torch.device(device), real_side(images), side_of(images)
     metrics = [check_by(name, images, features=features, segmenter=segmenter, teacher=teacher) for name in names]
     tools = Tools(device, size, real, {features.name: features.to(device)} if features else {}, rows=BATCH)
     distributed.writer_first(lambda: equip(Chosen(metrics, True), tools, images, segmenter, {INCEPTION: inception}))
-    samples = Samples(images, channels, truths=tools.meter is not None)
+    if isinstance(images, LatentSet):
+        samples, on = LatentSamples(images, _count(images, metrics)), VECTORS
+    else:
+        samples = Samples(images, channels, truths=tools.meter is not None)
     compared = any(metric.needs.targets for metric in metrics)
     source = Kept(samples, real, BATCH, device, on_event, targets=compared)
     if any(metric.needs.teacher for metric in metrics):
@@ -136,21 +142,34 @@ def judge_by(
     return judge
 
 
-def scorer(by: str, images: ImageSet, channels: tuple[int, int], device: torch.device | str, **options) -> Picker:
+def _count(images: LatentSet, metrics: Sequence[Metric]) -> int:
+    to_real = any(metric.needs.real for metric in metrics)
+    return max(images.least, len(images.paths) if to_real else 0)
+
+
+def scorer(
+    by: str, images: ImageSet | LatentSet, channels: tuple[int, int], device: torch.device | str, **options
+) -> Picker:
     """A function that scores a generator by one name; arguments and errors are `judge_by`'s."""
     judge = judge_by([by], images, channels, device, **options)
     return lambda network: next(iter(judge(network).values()))
 
 
 def check_by(
-    by: str, images: ImageSet, *, features: Extractor | FeatureNetwork | None = None, segmenter=None, teacher=None
+    by: str,
+    images: ImageSet | LatentSet,
+    *,
+    features: Extractor | FeatureNetwork | None = None,
+    segmenter=None,
+    teacher=None,
 ) -> Metric:
     """The metric of this name, of which nothing is computed yet. `segmenter` and `teacher`: anything but None says that
     there is one. Raises RecipeError where the data or the recipe cannot give it."""
     if isinstance(features, FeatureNetwork):
         features = Deepest(features)
     given = given_with(images, real_side(images).kind, features and features.name, teacher, segmenter)
-    return _metric(by, features, replace(given, images=len(images.paths), size=images.settings.size))
+    count = len(images.paths) or (images.least if given.latent else 0)
+    return _metric(by, features, replace(given, images=count, size=side_of(images)))
 
 
 def _metric(by: str, features: Extractor | None, given: Given) -> Metric:
@@ -163,6 +182,6 @@ def _metric(by: str, features: Extractor | None, given: Given) -> Metric:
         metric = Frechet.to("real", by, Deepest.name)
     else:
         metric = distances(features.name)[0]
-    if reason := lacking(metric.needs, given, _WORDS):
+    if reason := lacking(metric.needs, given, _WORDS | (_LATENT_WORDS if given.latent else {})):
         raise RecipeError(f"train.best_by '{by}' needs {reason}; or choose another best_by.")
     return metric

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from vemcompress.data.images import Crop
 from vemcompress.evaluation.extractors import Extractor
 from vemcompress.evaluation.frechet import Statistics
 from vemcompress.evaluation.gather import Gather, Gathered
@@ -36,7 +37,8 @@ class Needs:
 @dataclass(frozen=True)
 class Given:
     """What there is for metrics. `features` are the names of extractors that can be loaded; `no_labels` says what
-    label maps lack, None where they are there; `images` and `size` count where too few are refused beforehand."""
+    label maps lack, None where they are there; `latent`: networks take latent vectors; `images` and `size` count where
+    too few are refused beforehand."""
 
     teacher: bool = False
     targets: bool = False
@@ -44,6 +46,7 @@ class Given:
     features: tuple[str, ...] = ()
     segmenter: bool = False
     no_labels: str | None = "maps of class numbers"
+    latent: bool = False
     images: int = sys.maxsize
     size: int = sys.maxsize
 
@@ -85,7 +88,9 @@ class Real:
 @dataclass
 class Tools:
     """What metrics work with: the real side, extractors by name, `meter`, which makes a new `Miou`. `size` is the
-    images' side in pixels, `seed` that of subsets, `rows` how many features enter a covariance at a time."""
+    images' side in pixels, `seed` that of subsets, `rows` how many features enter a covariance at a time. `crop` is
+    what was taken of real images before they were resized; `latents` says how latent vectors were drawn, where networks
+    take such."""
 
     device: torch.device
     size: int
@@ -94,6 +99,18 @@ class Tools:
     meter: Callable | None = None
     seed: int = 0
     rows: int | None = None
+    crop: Crop = None
+    latents: str = ""
+
+    def outputs(self, count: int, noun: str = "outputs") -> str:
+        """So many of them, as protocols say it."""
+        return f"{count} {noun} at {self.size} px" + (f" ({self.latents})" if self.latents else "")
+
+
+def cropped(crop: Crop) -> str:
+    """What was taken of images, behind the word for them in a sentence."""
+    part = "square in the middle" if crop == "square" else f"square of {crop} px in the middle"
+    return "" if crop is None else f", the {part} of each,"
 
 
 @dataclass(frozen=True)

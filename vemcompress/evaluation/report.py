@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import nn
 
-from vemcompress.data.samples import Samples, default_batch
+from vemcompress.data.latent_set import LatentSet
+from vemcompress.data.samples import LatentSamples, Samples, default_batch
 from vemcompress.data.sets import ImageSet, Singles
 from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, UsageError
-from vemcompress.evaluation.choose import Chosen, prepare
+from vemcompress.evaluation.choose import Chosen, prepare, side_of
 from vemcompress.evaluation.gather import Gathered
 from vemcompress.evaluation.judge import Judge
 from vemcompress.evaluation.metric import Metric, Tools
@@ -21,7 +22,7 @@ from vemcompress.evaluation.statistics import image_paths
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 
-DEFAULT_SIZE = 256
+DEFAULT_SIZE, DEFAULT_SAMPLES = 256, 10_000
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Evaluation:
     the best checkpoint's {"step", "picked_by", "on", "metrics"}; `real` what the real photos themselves reach,
     `miou_real`. `iou`: by role and class, 0..100, None for a class that never appears. `protocol` says how each
     figure was made, `skipped` why a metric is missing, `unreadable` why an image is. `information_share`: of a run with
-    an add-on, its share of the gradient at the student's image, the median of the steps that logged it."""
+    an add-on, its share of the gradient at the student's image, the median of the steps that logged it. `latents`: how
+    the vectors were drawn that all networks were fed, {"size", "prior", "seed"}; `images` says how many."""
 
     metrics: dict[str, float]
     teacher: dict[str, float]
@@ -48,6 +50,7 @@ class Evaluation:
     real: dict[str, float] = field(default_factory=dict)
     iou: dict[str, dict[str, float | None]] = field(default_factory=dict)
     information_share: float | None = None
+    latents: dict | None = None
 
     def as_dict(self) -> dict:
         """Plain values for JSON."""
@@ -57,8 +60,9 @@ class Evaluation:
 def evaluate(
     student: nn.Module,
     teacher: nn.Module | None,
-    images: ImageSet | Sequence[str | os.PathLike],
+    images: ImageSet | LatentSet | Sequence[str | os.PathLike],
     *,
+    samples: int | None = None,
     best: nn.Module | None = None,
     metrics: Sequence[str] | None = None,
     real: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
@@ -76,11 +80,13 @@ def evaluate(
 
     `images` are files, resized to `size` x `size` (256 by default), or a set of any kind at its own size. `real` is a
     folder (or files) of real images, or an .npz of their statistics; without it they are the targets of pairs, or the
-    other domain's images. `metrics` are names of `METRICS`; None computes what can be had, and puts the reason
-    for the rest into `skipped`. `features` with `features_weights` adds distances on a SqueezeNet; `inception` is a
-    file that replaces the download; `segmenter` gives mIoU against the label maps that images were drawn from. The
-    generators are moved to `device`; a `batch` of None is `default_batch`'s. Events: {"event": "eval",
-    "stage": "generate" | "real", "done", "total"} and {"event": "eval", "stage": "unreadable", "path", "reason"}.
+    other domain's images. Networks that take latent vectors are given a LatentSet, whose `real` images are the real
+    side, and draw `samples` images, 10,000 by default, all of the same vectors of `seed`. `metrics` are names of
+    `METRICS`; None computes what can be had, and puts the reason for the rest into `skipped`. `features` with
+    `features_weights` adds distances on a SqueezeNet; `inception` is a file that replaces the download; `segmenter`
+    gives mIoU against the label maps that images were drawn from. The generators are moved to `device`; a `batch` of
+    None is `default_batch`'s. Events: {"event": "eval", "stage": "generate" | "real", "done", "total"} and {"event":
+    "eval", "stage": "unreadable", "path", "reason"}.
 
     Raises UsageError for a metric that is unknown or lacks its input, NetworkError where weights asked for by name
     cannot be had, InputError for images, weights or statistics that do not serve, RecipeError for label maps that do
@@ -88,26 +94,34 @@ def evaluate(
     """
     if batch is not None and batch < 1:
         raise UsageError(f"a batch of {batch} images cannot be; give at least 1.")
+    if samples is not None and (samples < 1 or not isinstance(images, LatentSet)):
+        raise UsageError("samples are drawn from latent vectors alone, and at least 1; leave them out for images.")
     device, images = torch.device(device), _image_set(images, size)
-    size = images.settings.size
+    size = side_of(images)
     chosen, tools = distributed.writer_first(
         lambda: prepare(
             metrics, images, teacher, real, features, features_weights, inception, segmenter, device, seed, on_event
         )
     )
-    _warn_of_size(tools, real, on_event)
+    _warn_of_misfit(tools, real, on_event)
     given = {"student": student, "best": best, "teacher": teacher}
     networks = {role: network for role, network in given.items() if network is not None}
 
-    def ready() -> Samples:
+    def ready() -> Samples | LatentSamples:
+        if isinstance(images, LatentSet):
+            _check_takes(images, networks)
+            return LatentSamples(images, samples or DEFAULT_SAMPLES, seed)
         _check_size(size, chosen.metrics, *networks.values())
         return _samples(images, networks, truths=tools.meter is not None)
 
-    samples = distributed.together(ready)
+    fed = distributed.together(ready)
     networks = {role: network.to(device) for role, network in networks.items()}
-    source = Source(samples, tools.real, batch or default_batch(device, size), device, on_event)
+    source = Source(fed, tools.real, batch or default_batch(device, size), device, on_event)
     gathered = Judge(chosen.metrics, tools, source).gather(networks)
-    return distributed.from_writer(lambda: _reported(chosen, tools, gathered, source.unreadable, list(networks)))
+    result = distributed.from_writer(lambda: _reported(chosen, tools, gathered, source.unreadable, list(networks)))
+    if isinstance(images, LatentSet):
+        result.latents = {"size": images.takes.size, "prior": images.takes.prior, "seed": seed}
+    return result
 
 
 def _reported(
@@ -136,18 +150,30 @@ def _reported(
     return result
 
 
-def _image_set(images: ImageSet | Sequence[str | os.PathLike], size: int | None) -> ImageSet:
+def _image_set(images: ImageSet | LatentSet | Sequence[str | os.PathLike], size: int | None) -> ImageSet | LatentSet:
+    if isinstance(images, LatentSet):
+        if size not in (None, images.takes.image):
+            raise UsageError(f"size {size}: this network draws images of {images.takes.image} px; leave the size out.")
+        return images
     if not isinstance(images, ImageSet):
         images = ImageSet(DataSettings(size=DEFAULT_SIZE), Singles(tuple(image_paths(images)), ()))
     return images if size is None else ImageSet(images.settings.model_copy(update={"size": size}), images.found)
 
 
-def _warn_of_size(tools: Tools, real, on_event: Event) -> None:
-    known, size = tools.real.statistics, tools.size
+def _warn_of_misfit(tools: Tools, real, on_event: Event) -> None:
+    """Statistics of images of another size, or of another part of them."""
+    known, size, crop = tools.real.statistics, tools.size, tools.crop
     if known is not None and known.size != size:
         other = f"{known.size} px" if known.size else "their own size"
         message = f"the statistics of {real} were made at {other}, the images here are {size} px; use stats --size "
         on_event({"event": "warning", "message": f"{message}{size}."})
+    # What latent vectors give has no crop of its own; only a run knows that of the images that it learnt from.
+    if known is not None and known.crop != crop and not (tools.latents and crop is None):
+        other = "whole images" if known.crop is None else f"images with crop {known.crop}"
+        message = (
+            f"the statistics of {real} were made of {other}, and data.crop is {crop or 'not set'} here; make them "
+        )
+        on_event({"event": "warning", "message": message + (f"with stats --crop {crop}." if crop else "without it.")})
 
 
 def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> None:
@@ -161,6 +187,18 @@ def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> Non
             )
     if metric := next((metric for metric in metrics if size < metric.needs.size), None):
         raise UsageError(f"{metric.name} cannot be taken at {size} px; give a size of at least {metric.needs.size} px.")
+
+
+def _check_takes(images: LatentSet, networks: dict[str, nn.Module]) -> None:
+    """Raises InputError for a network that does not take the vectors of the others, or gives images of another size."""
+    for role, network in networks.items():
+        takes = getattr(network, "takes", images.takes)
+        if takes != images.takes:
+            found, wanted = (
+                f"{of.size} latent numbers ({of.prior}) and draws {of.image} px" if of.kind == "latent" else "images"
+                for of in (takes, images.takes)
+            )
+            raise InputError(f"the {role} takes {found}, and not {wanted}; evaluate a student with its own teacher.")
 
 
 def _samples(images: ImageSet, networks: dict[str, nn.Module], truths: bool) -> Samples:

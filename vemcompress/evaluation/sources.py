@@ -1,4 +1,4 @@
-"""Where a judge's images come from: read anew in each pass, or decoded once and kept."""
+"""Where a judge's images come from: read anew in each pass, or decoded once and kept. Latent vectors are drawn once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vemcompress.data.images import ImageError, tell_notes
-from vemcompress.data.samples import Batch, Samples, batches
+from vemcompress.data.samples import Batch, LatentSamples, Samples, batches
 from vemcompress.errors import InputError
 from vemcompress.evaluation.gather import Gather, Gathered, Views, sweep
 from vemcompress.evaluation.metric import Real
@@ -19,7 +19,7 @@ from vemcompress.system.events import Event
 class Source:
     """This rank's images on the device, read in each pass, with an event for each batch. `unreadable`: path: reason."""
 
-    samples: Samples
+    samples: Samples | LatentSamples
     real: Real
     batch: int
     device: torch.device

@@ -12,7 +12,7 @@ import torch
 from numpy.lib import format as npy
 
 from vemcompress import __version__
-from vemcompress.data.images import ImageError, tell_notes
+from vemcompress.data.images import Crop, ImageError, tell_notes
 from vemcompress.data.listing import list_images
 from vemcompress.data.samples import batches, default_batch
 from vemcompress.errors import InputError, UsageError
@@ -25,6 +25,7 @@ from vemcompress.system.files import make_folder, open_regular, write_atomically
 # Far above any feature network; what a file declares is checked against it before anything is allocated.
 _MAX_DIMS = 16384
 _MAX_BYTES = 3 << 30  # 16384 x 16384 numbers of 8 bytes, and the mean
+_PROVENANCE = ("images", "features", "weights", "size", "crop")
 
 
 def image_paths(
@@ -44,15 +45,16 @@ def compute_statistics(
     extractor: Extractor,
     *,
     size: int | None = None,
+    crop: Crop = None,
     batch: int | None = None,
     device: torch.device | str = "cpu",
     on_event: Event = silent,
 ) -> Statistics:
     """Statistics of a folder's images (or of a list of paths), in memory of D x D however many they are.
 
-    Images are resized to `size` x `size` pixels as an evaluation's are; None leaves them as they are, as pytorch-fid
-    does. A `batch` of None is `default_batch`'s. Unreadable images are reported as events and left out. Raises
-    InputError where fewer than 2 remain.
+    Images, or the `crop` in their middle, are resized to `size` x `size` pixels as an evaluation's are; None leaves
+    them as they are, as pytorch-fid does. A `batch` of None is `default_batch`'s. Unreadable images are reported as
+    events and left out. Raises InputError where fewer than 2 remain.
     """
     paths, done, device = image_paths(source, on_event=on_event), 0, torch.device(device)
     extractor = extractor.to(device).eval()
@@ -62,7 +64,7 @@ def compute_statistics(
     def on_bad(error: ImageError) -> None:
         on_event({"event": "stats", "stage": "unreadable", "path": str(error.path), "reason": error.reason})
 
-    for names, images in batches(paths, size, batch, on_bad, device):
+    for names, images in batches(paths, size, batch, on_bad, device, crop):
         accumulator.add(checked_features(extractor, images, checks))
         checks.turn()
         done += len(names)
@@ -71,7 +73,7 @@ def compute_statistics(
     checks.finish()
     if accumulator.count < 2:
         raise InputError(f"{accumulator.count} of {len(paths)} images could be read; statistics need at least 2.")
-    return accumulator.statistics(features=extractor.name, weights=extractor.fingerprint(), size=size)
+    return accumulator.statistics(features=extractor.name, weights=extractor.fingerprint(), size=size, crop=crop)
 
 
 def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:
@@ -79,7 +81,7 @@ def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:
     path = Path(path)
     if path.suffix.lower() != ".npz":
         raise UsageError(f"{path}: statistics are known by their ending; give a name that ends in .npz.")
-    known = {k: getattr(statistics, k) for k in ("images", "features", "weights", "size")}
+    known = {k: getattr(statistics, k) for k in _PROVENANCE}
     known = {k: v for k, v in known.items() if v is not None}
     content = io.BytesIO()
     np.savez(content, mu=statistics.mu, sigma=statistics.sigma, version=__version__, **known)
@@ -98,7 +100,8 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
             file = np.load(opened, allow_pickle=False)
             mu, sigma = (file[k].astype(np.float64) for k in ("mu", "sigma"))
             images, size = (int(file[k]) if k in file else None for k in ("images", "size"))
-            features, weights = (str(file[k]) if k in file else None for k in ("features", "weights"))
+            features, weights, crop = (str(file[k]) if k in file else None for k in ("features", "weights", "crop"))
+            crop = crop if crop in (None, "square") else int(crop)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; make one with `vemcompress stats DIR -o {path.name}`.") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
@@ -112,7 +115,7 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
         raise InputError(
             f"{path}: its sigma is not symmetric, so no covariance; make it anew with `vemcompress stats`."
         )
-    return Statistics(mu, sigma, images, features, weights, size)
+    return Statistics(mu, sigma, images, features, weights, size, crop)
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
@@ -130,7 +133,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
             f"{path}: mu {mu} {mu_type} and sigma {sigma} {sigma_type} are no mean and covariance; "
             "mu must hold D floats and sigma D x D."
         )
-    for key in ("images", "size", "features", "weights"):
+    for key in _PROVENANCE:
         shape, dtype = declared.get(key, ((), np.dtype(int)))
         if shape != () or dtype.itemsize > 4096:
             raise InputError(f"{path}: {key} is no single value; make it anew with `vemcompress stats`.")
