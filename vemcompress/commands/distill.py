@@ -157,8 +157,11 @@ def _result(pipeline: Pipeline, results: dict[str, StageResult], missing: tuple[
 def _new(given: Given, until: str | None) -> Pipeline:
     plan, out = recipes.read(given.recipe, given.overrides), given.out
     _check_until(plan, until)
-    plan = opening.located_stages(opening.located(plan, given.teacher, given.data, given.on_event))
-    plan, loaded = _with_teacher(plan)
+    stated, plan = plan, opening.located(plan, given.teacher, given.data, given.on_event)
+    if plan.data.kind != stated.data.kind:  # that of the data which the teacher learnt from, to which a recipe may fit
+        plan = recipes.read(given.recipe, given.overrides, kind=plan.data.kind)
+        plan = opening.located(plan, given.teacher, given.data)
+    plan, loaded = _with_teacher(opening.located_stages(plan))
     names, skipped = [stage.name for stage in plan.stages], _skipped(plan, loaded)
     if loaded and any(stage.do == "prune" and stage.name not in skipped for stage in plan.stages):
         check_prunable(loaded)

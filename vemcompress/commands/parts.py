@@ -12,7 +12,7 @@ from torch import Tensor
 from vemcompress.algorithms import ALGORITHMS, Distillation, Parts
 from vemcompress.commands.facts import Facts
 from vemcompress.data.latent_set import LatentSet
-from vemcompress.data.sets import test_set
+from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.errors import NetworkError, RecipeError
 from vemcompress.gans import GAN, new_generator
 from vemcompress.gans.teachers import Frozen, Online, Phased, Phases, Teacher
@@ -22,7 +22,7 @@ from vemcompress.networks.features import FeatureNetwork
 from vemcompress.recipe import Recipe
 from vemcompress.runs.best import Picker
 from vemcompress.system import distributed
-from vemcompress.system.events import Event
+from vemcompress.system.events import Event, silent
 from vemcompress.training.learner import one_by_one
 from vemcompress.training.update import Optimizer
 from vemcompress.weights.features import load_features
@@ -102,6 +102,13 @@ def _strategy(plan: Recipe, original: Generator, gan: GAN | None, judge: Picker 
     return Phased(gan, deepcopy(original), phases, judge)
 
 
+def tested(plan: Recipe, images: ImageSet | LatentSet, on_event: Event = silent) -> ImageSet | LatentSet:
+    """The test images of the data that a run learns from, or real ones beside vectors that it does not draw."""
+    if isinstance(images, LatentSet):
+        return images.unseen(test_set(plan.data, on_event=on_event) if plan.data.roots else None)
+    return test_set(plan.data, on_event=on_event)
+
+
 def judge_of_teachers(
     facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event
 ) -> Picker | None:
@@ -132,11 +139,7 @@ def picker(
     plan, teacher = facts.plan, None if facts.gan else facts.original
     named = by is None and plan.train.best_by not in ("auto", "none")
     by = by or plan.train.best_by
-    images = facts.held_out
-    if plan.train.best_on == "test":
-        images = test_set(plan.data, on_event=on_event)
-        if isinstance(facts.images, LatentSet):
-            images = facts.images.unseen(images)
+    images = facts.held_out if plan.train.best_on != "test" else tested(plan, facts.images, on_event)
     if by == "auto":
         by = "ssim_teacher" if teacher else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
         if by == "frechet" and features is None:

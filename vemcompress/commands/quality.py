@@ -14,7 +14,7 @@ IMAGES = 8
 
 def quality(facts: Facts, network: Generator, device: torch.device) -> dict | None:
     """Mean SSIM and PSNR to the frozen teacher, or else to the ground truth, over at most 8 images, spread over those
-    that are held out, or over the training images where none are; or of 8 latent vectors that training does not draw:
+    that are held out, or over the training images where none are; or of 8 latent vectors that training never draws:
     {"on", "images", "metrics"}.
 
     None where there is neither teacher nor ground truth, or the images cannot be read any more.

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening, parts
-from vemcompress.commands.facts import Facts, gather
+from vemcompress.commands.facts import Facts, data_of, gather
 from vemcompress.commands.inspect import counts
 from vemcompress.commands.opening import Given
 from vemcompress.data.images import save_png
-from vemcompress.data.sets import ImageSet, test_set, training_set
+from vemcompress.data.latent_set import LatentSet
+from vemcompress.data.sets import ImageSet
 from vemcompress.errors import NetworkError, RecipeError, UsageError
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.cost import costs
@@ -161,11 +162,11 @@ def _asked(supernet: str | Path | None, target_macs: int | None, given: Given) -
 
 
 def _facts(plan: Recipe, run: RunFolder, given: Given) -> Facts:
-    facts = replace(gather("distill", plan, given.on_event), run=run)
-    if facts.student is None:
+    found = replace(gather("distill", plan, given.on_event), run=run)
+    if found.student is None:
         raise RecipeError(f"recipe {plan.name}: a search needs a supernet; set student.source.")
-    check_fitness(plan, training_set(plan.data, second_domain=opening.second_domain(plan), on_event=silent))
-    return facts
+    check_fitness(plan, data_of(found.plan, found.original.takes))
+    return found
 
 
 def _run(facts: Facts, given: Given) -> SearchResult:
@@ -226,14 +227,14 @@ def planned(plan: Recipe, supernet: Config | None, learned: str | None = None) -
     return Search(space, macs, settings.target(macs(supernet.widths_by_group())), settings)
 
 
-def check_fitness(plan: Recipe, images: ImageSet) -> None:
+def check_fitness(plan: Recipe, images: ImageSet | LatentSet) -> None:
     """Raises RecipeError where candidates could not be scored on images that training has not seen, and NetworkError
     and InputError for weights that cannot be had."""
     from vemcompress.evaluation.extractors import INCEPTION, load_extractor  # late: it takes a second to import
     from vemcompress.evaluation.judge import check_by
 
     settings, train = plan.search, plan.train
-    unseen = test_set(plan.data) if train.best_on == "test" else images.split_off()[1]
+    unseen = parts.tested(plan, images) if train.best_on == "test" else images.split_off()[1]
     if unseen is None:
         raise RecipeError(
             f"recipe {plan.name}: a search scores candidates on images that training has not seen, and none are held "

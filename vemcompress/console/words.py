@@ -87,7 +87,7 @@ def score(name: str, value: float | None) -> str:
 
 def which_images(on: str) -> str:
     kinds = {"test": "the test images", "training": "the training images"}
-    kinds |= {"vectors": "latent vectors that training does not draw"}
+    kinds |= {"vectors": "the latent vectors that training never draws"}
     return kinds.get(on, "held-out training images")
 
 
