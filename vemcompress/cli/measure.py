@@ -114,7 +114,7 @@ def stats(
 
 def inspect(
     model: options.Weights,
-    size: options.MacsSize = 256,
+    size: options.MacsSize = None,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     widths: options.Widths = None,
@@ -131,7 +131,7 @@ def inspect(
         with named(teacher_class):
             loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
             loaded.tell(on_event)
-            result = describe(loaded, size, size)
+            result = describe(loaded, size)
     console.result(result, json, console.inspected)
 
 

@@ -11,7 +11,9 @@ from vemcompress.cli import options
 def export(
     model: options.Weights,
     onnx: Annotated[Path, typer.Option(readable=False, help="The .onnx file to write.")],
-    uint8: Annotated[bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out, any size.")] = False,
+    uint8: Annotated[
+        bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out, any size; of latents, out.")
+    ] = False,
     size: options.Size = None,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
     tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
@@ -22,7 +24,8 @@ def export(
 ) -> None:
     """Export to ONNX, checked against PyTorch.
 
-    The file is compared in ONNX Runtime at two batch sizes and two image sizes before it is written.
+    The file is compared in ONNX Runtime at two batch sizes and two image sizes before it is written. A generator from
+    latent vectors takes z, float32 N x size, and is compared at three batch sizes.
     """
     console = options.open_console()
     options.weights_only(model)
@@ -82,7 +85,7 @@ def prune(
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .safetensors file to write.")],
     method: Annotated[str, typer.Option(help="l1, random or scale.")] = "l1",
     count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
-    size: options.MacsSize = 256,
+    size: options.MacsSize = None,
     least: Annotated[
         int | None, typer.Option(min=1, help="Keep so many channels of a layer (scale: 16), residual blocks aside.")
     ] = None,

@@ -179,7 +179,10 @@ class Results:
 
     def inspected(self, values: dict) -> None:
         macs = {name: short(count) for name, count in values["macs"].items()}
-        self.table({name: value for name, value in (values | {"macs": macs}).items() if value not in (None, [])})
+        shown = values | {"macs": macs, "notes": []}
+        self.table({name: value for name, value in shown.items() if value not in (None, [])})
+        for note in values.get("notes", ()):
+            self.show(note)
 
     def toured(self, values: dict) -> None:
         rows = [

@@ -34,6 +34,10 @@ class SAGANConfig(LatentConfig):
 
     counted: ClassVar = ("widths", "levels")
     replaces: ClassVar = {"width": ("widths", "keys"), "widths": ("keys",)}
+    counting_note: ClassVar = (
+        "The paper column is GCC's own count, as in its tables: it leaves out layers with spectral norm and the "
+        "attention's products; the true column has all."
+    )
     polynomial: ClassVar = False  # an eighth of a width is rounded down
 
     family: Literal["sagan"] = "sagan"
