@@ -141,8 +141,9 @@ class Results:
         })  # fmt: skip
 
     def generated(self, values: dict) -> None:
-        count, seconds = len(values["written"]), values["seconds"]
-        self.show(f"{plural(count, 'picture')}, {seconds / max(1, count):.3f} s of the network each")
+        count, images = len(values["written"]), values["images"]
+        each = f"{values['seconds'] / max(1, images):.3f} s of the network each"
+        self.show(f"{plural(count, 'picture')}{f' of {images} images' if images > count else ''}, {each}")
 
     def benched(self, values: dict) -> None:
         rows = [

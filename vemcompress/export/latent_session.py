@@ -43,8 +43,8 @@ class OnnxLatents:
         wanted = self.sides if any(self.sides) else y.shape[1:3]
         if y.ndim != 4 or y.shape[0] != len(z) or y.shape[1:3] != wanted or y.shape[3] not in COLOURS:
             raise InputError(
-                f"{self.path}: turned {times(z.shape)} into {times(y.shape)}; only graphs that give one image of 1 or 3 "
-                "channels for each latent vector can be used."
+                f"{self.path}: turned {times(z.shape)} into {times(y.shape)}; only graphs that give one image of 1 "
+                "or 3 channels for each latent vector can be used."
             )
         return y if y.dtype == np.uint8 else to_bytes(y, *self.range, str(self.path))
 

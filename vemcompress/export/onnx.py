@@ -69,9 +69,10 @@ def export_onnx(
     x H x W in [-1, 1], to `y`; with `uint8`, `image` to `result`, both uint8 N x H x W x C of any size. `size` (a side,
     or height and width, in pixels) is one more size to compare at. Of a generator from latent vectors the graph takes
     `z`, float32 N x size, to `y`, N x C x side x side; with `uint8`, to `result`, uint8 N x side x side x C; it has no
-    `size` but its own. `metadata` (source, licence, ...) joins what the file says of itself. An existing file is replaced only on success. Events: {"event": "export", "stage", "done",
-    "total"}, the stage "trace", then "compare" for each shape, then "written". Raises UsageError (2), ExportError (7:
-    cannot be exported, or differs from PyTorch by more than `tolerance`), OutputError (9), MemoryExhausted (6).
+    `size` but its own. `metadata` (source, licence, ...) joins what the file says of itself. An existing file is
+    replaced only on success. Events: {"event": "export", "stage", "done", "total"}, the stage "trace", then "compare"
+    for each shape, then "written". Raises UsageError (2), ExportError (7: cannot be exported, or differs from PyTorch
+    by more than `tolerance`), OutputError (9), MemoryExhausted (6).
     """
     path = Path(path)
     if opset not in OPSETS:
