@@ -89,6 +89,8 @@ def prune(
     if not is_hub(source) and Path(out).resolve() == weights_of(Path(source)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
     result, content = _pruned(loaded, pruner, int(target_macs), out, size, convention)
+    if convention != "true" and (note := getattr(loaded.generator.config, "counting_note", "")):
+        on_event({"event": "warning", "message": note})
     write_atomically(out, content)
     on_event({"event": "pruned", "path": str(out)})
     return result

@@ -203,7 +203,7 @@ class SAGAN(LatentGenerator):
 
     def _other_form(self, *, spectral: bool) -> "SAGAN":
         with torch.device("meta"):
-            other = SAGAN(self.config.but(spectral=spectral))
+            other = SAGAN(self.config.but(spectral=spectral)).to(self.head.weight.dtype)
         other.to_empty(device=self.head.weight.device)
         state = {name: value for name, value in self.state_dict().items() if not name.endswith((".u", ".v"))}
         if not spectral:
