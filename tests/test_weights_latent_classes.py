@@ -37,6 +37,9 @@ CODE = """
         def forward(self, z):
             return super().forward(z) * 100 + 127
 
+    class Silent(Maps):
+        nz = None
+
     class Wide(Vectors):
         def forward(self, z):
             return super().forward(z)[:, :, :4]
@@ -112,6 +115,11 @@ def test_a_class_that_draws_no_square_images_is_refused(own, cls, said):
     with pytest.raises(InputError) as caught:
         load(f"{own}:{cls}")
     assert said in str(caught.value) and "attribute z_dim says that it draws from 5 numbers" in str(caught.value)
+
+
+def test_a_class_of_transposed_convolutions_that_says_no_latent_size_is_told_how(own):
+    with pytest.raises(InputError, match="says in an attribute latent_dim from how many numbers it draws"):
+        load(f"{own}:Silent")
 
 
 def test_images_far_from_their_range_are_warned_of_with_the_wrapper_that_helps(own):

@@ -47,7 +47,10 @@ class CustomGenerator(Generator):
         module, name = self.module, self.name
         found = [m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)]
         if not found:
-            raise InputError(f"{name}: has no Conv2d, so its input channels are unknown: give a network for images")
+            raise InputError(
+                f"{name}: has no Conv2d, so its input channels are unknown: give a network for images, or one that says "
+                "in an attribute latent_dim from how many numbers it draws"
+            )
         first = found[:1] if found[0] <= 4 else []  # a larger one is rather inside
         self.side, image = self._tried(dict.fromkeys([*first, 3, 1, *sorted(found)]))
         self.out_channels = image.shape[1]
