@@ -76,8 +76,8 @@ def contract_of(model: nn.Module) -> Contract:
     if outputs is None:
         raise ExportError(
             f"the network does not turn a 1 x {inputs} x {side} x {side} image into one of the same height and width "
-            f"({problem}): only image-to-image networks are exported, and those that say in an attribute latent_dim from "
-            "how many numbers they draw."
+            f"({problem}): only image-to-image networks are exported, and those that say in an attribute latent_dim "
+            "from how many numbers they draw."
         )
     return ImageContract(inputs, outputs, multiple, least)
 

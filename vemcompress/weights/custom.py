@@ -48,8 +48,8 @@ class CustomGenerator(Generator):
         found = [m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)]
         if not found:
             raise InputError(
-                f"{name}: has no Conv2d, so its input channels are unknown: give a network for images, or one that says "
-                "in an attribute latent_dim from how many numbers it draws"
+                f"{name}: has no Conv2d, so its input channels are unknown: give a network for images, or one that "
+                "says in an attribute latent_dim from how many numbers it draws"
             )
         first = found[:1] if found[0] <= 4 else []  # a larger one is rather inside
         self.side, image = self._tried(dict.fromkeys([*first, 3, 1, *sorted(found)]))
