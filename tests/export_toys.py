@@ -4,6 +4,8 @@ import torch
 from torch import nn
 
 from vemcompress.networks import build_generator, parse_config
+from vemcompress.networks.attention import SelfAttention
+from vemcompress.networks.spectral import Spectral
 
 TOYS = {
     "resnet": {"family": "resnet", "width": 8, "blocks": 1, "norm": "batch"},
@@ -23,6 +25,27 @@ def toy(name: str) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.3, 0.3)
             nn.init.uniform_(module.running_var, 0.05, 0.3)
+    return model.eval()
+
+
+LATENTS = {
+    "dcgan": {"family": "dcgan", "width": 8, "levels": 2, "latent": 6, "prior": "uniform"},
+    "sagan": {"family": "sagan", "width": 8, "levels": 2, "latent": 6},
+}
+
+
+def latent_toy(name: str) -> nn.Module:
+    """From latent vectors, with images that are not grey, and self-attention at work."""
+    torch.manual_seed(0)
+    model = build_generator(parse_config(LATENTS[name]))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            nn.init.uniform_(module.running_var, 0.01, 0.03)
+        elif isinstance(module, SelfAttention):
+            nn.init.constant_(module.gamma, 0.7)
+        elif isinstance(module, Spectral):
+            module.converge()
     return model.eval()
 
 

@@ -27,12 +27,18 @@ SHAPES = {
 }
 NORMS = ("instance", "instance_affine", "batch", "image")  # image: BatchNorm that uses each image's own statistics
 KINDS = [(f, n) for f in SHAPES for n in (NORMS if f != "cartoongan" else ("instance_affine",))]
+LATENT = {
+    "dcgan": {"width": 3, "levels": 2, "refined": 1, "latent": 6},
+    "sagan": {"width": 6, "levels": 3, "latent": 6, "spectral": False},
+}
+CUT = [*KINDS, *((family, "batch") for family in LATENT)]
 
 
 def random_network(family: str, norm: str, **shape) -> Generator:
     """Double precision, with scales, shifts and running statistics away from 1 and 0, and images that are not flat."""
     torch.manual_seed(0)
-    config = parse_config({"family": family, "norm": "batch" if norm == "image" else norm, **SHAPES[family], **shape})
+    known = (SHAPES | LATENT)[family]
+    config = parse_config({"family": family, "norm": "batch" if norm == "image" else norm, **known, **shape})
     network = build_generator(config).double().eval()
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.is_floating_point():
@@ -56,9 +62,13 @@ def images(count: int = 2) -> Tensor:
     return torch.randn(count, 3, 32, 32, dtype=torch.double)
 
 
-@pytest.mark.parametrize(("family", "norm"), KINDS)
+def inputs(family: str) -> Tensor:
+    return torch.randn(2, 6, dtype=torch.double) if family in LATENT else images()
+
+
+@pytest.mark.parametrize(("family", "norm"), CUT)
 def test_cutting_gives_what_masking_gives(family, norm):
-    network, x = random_network(family, norm), images()
+    network, x = random_network(family, norm), inputs(family)
     kept = some(network)
     small = cut(network, kept)
     assert torch.allclose(small(x), masked(network, masks_of(network, kept), x)[0], atol=1e-9)
@@ -73,9 +83,21 @@ def test_cutting_gives_what_masking_gives_in_single_precision(family):
     assert torch.allclose(cut(network, kept)(x), masked(network, masks_of(network, kept), x)[0], atol=1e-5)
 
 
-@pytest.mark.parametrize(("family", "norm"), KINDS)
+def test_a_network_with_spectral_norm_is_cut_as_its_files_have_it():
+    network, x = random_network("sagan", "batch", spectral=True), inputs("sagan")
+    for up in network.ups:
+        up.converge()
+    kept, folded = some(network), network.deployed()
+    small = cut(network, kept)
+    assert not small.config.spectral
+    assert torch.equal(small(x), cut(folded, kept)(x))
+    assert torch.allclose(small(x), masked(folded, masks_of(network, kept), x)[0], atol=1e-9)
+    assert not torch.allclose(small(x), network(x), atol=1e-2)
+
+
+@pytest.mark.parametrize(("family", "norm"), CUT)
 def test_a_smaller_width_is_the_network_of_the_first_channels(family, norm):
-    network, x = random_network(family, norm), images()
+    network, x = random_network(family, norm), inputs(family)
     widths = {name: max(1, width // 2) for name, width in network.config.widths_by_group().items()}
     small = cut(network, widths)
     image, taps = at(network, small.config, x, network.taps)
@@ -98,9 +120,9 @@ def test_groups_are_those_that_torch_pruning_traces(family, norm):
     assert ours == traced
 
 
-@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("family", [*SHAPES, *LATENT])
 def test_groups_are_the_widths_of_the_config(family):
-    config = parse_config({"family": family, **SHAPES[family]})
+    config = parse_config({"family": family, **(SHAPES | LATENT)[family]})
     own = config.widths_by_group()
     assert {group.name: group.size for group in build_generator(config).groups()} == own
     wider = {name: width + i for i, (name, width) in enumerate(own.items())}
@@ -152,6 +174,14 @@ def test_costs_of_widths_are_those_of_the_config(data):
     assert [table(widths) for widths in sets] == expected
     found = table.batch(np.array([list(widths.values()) for widths in sets]))
     assert [Cost(*row) for row in found.tolist()] == expected
+
+
+@pytest.mark.parametrize("family", LATENT)
+def test_costs_of_generators_from_latent_vectors_are_those_of_the_config(family):
+    config = parse_config({"family": family, **LATENT[family]})
+    table, own = costs(config, config.image, config.image), config.widths_by_group()
+    for widths in (own, {name: width + 3 * i for i, (name, width) in enumerate(own.items())}):
+        assert table(widths) == config.with_widths(widths).cost(config.image, config.image)
 
 
 @pytest.mark.parametrize("family", ["resnet", "mobile_resnet", "unet"])

@@ -9,7 +9,9 @@ from vemcompress.cli import options
 
 def bench(
     model: options.Model,
-    size: Annotated[int, typer.Option(min=1, help="Side of the image, in pixels.")] = 256,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the image, in pixels. Default: 256, or the model's only one.")
+    ] = None,
     threads: options.Threads = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
     teacher_class: options.TeacherClass = None,

@@ -133,7 +133,7 @@ def _crop(text: str | None) -> int | str | None:
 
 def inspect(
     model: options.Weights,
-    size: options.MacsSize = 256,
+    size: options.MacsSize = None,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     widths: options.Widths = None,
@@ -150,7 +150,7 @@ def inspect(
         with named(teacher_class):
             loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
             loaded.tell(on_event)
-            result = describe(loaded, size, size)
+            result = describe(loaded, size)
     console.result(result, json, console.inspected)
 
 

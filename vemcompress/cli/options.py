@@ -13,7 +13,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 LocalDevice = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 Inception = Annotated[Path | None, typer.Option(readable=False, help="Inception's weights, instead of the download.")]
-MacsSize = Annotated[int, typer.Option(min=1, max=2**16, help="Side of the image that MACs are counted for.")]
+MacsSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=2**16, help="Side of the image that MACs are counted for. Default: 256, or the model's only one."
+    ),
+]
 Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.")]
 TeacherClass = Annotated[
     str | None,

@@ -11,7 +11,9 @@ from vemcompress.cli import options
 def export(
     model: options.Weights,
     onnx: Annotated[Path, typer.Option(readable=False, help="The .onnx file to write.")],
-    uint8: Annotated[bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out, any size.")] = False,
+    uint8: Annotated[
+        bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out, any size; of latents, out.")
+    ] = False,
     size: options.Size = None,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
     tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
@@ -22,7 +24,8 @@ def export(
 ) -> None:
     """Export to ONNX, checked against PyTorch.
 
-    The file is compared in ONNX Runtime at two batch sizes and two image sizes before it is written.
+    The file is compared in ONNX Runtime at two batch sizes and two image sizes before it is written. A generator from
+    latent vectors takes z, float32 N x size, and is compared at three batch sizes.
     """
     console = options.open_console()
     options.weights_only(model)
@@ -49,12 +52,29 @@ def export(
 
 def generate(
     model: options.Model,
-    input: Annotated[
-        Path, typer.Option("--input", "-i", readable=False, help="A photo, or a folder of photos, of any size.")
+    out: Annotated[
+        Path, typer.Option("--out", "-o", readable=False, help="The folder for the pictures; for one, a .png too.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The folder for the pictures.")],
+    input: Annotated[
+        Path | None, typer.Option("--input", "-i", readable=False, help="A photo, or a folder of photos, of any size.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Draw so many images from latent vectors. Default: 64.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the latent vectors. Default: 0.")] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="All samples in one picture.")] = False,
+    truncation: Annotated[
+        float | None, typer.Option(help="Scale the latent vectors: below 1 the images vary less.")
+    ] = None,
+    interpolate: Annotated[
+        int | None, typer.Option(help="Draw a row of so many images from --seed to --seed-to.")
+    ] = None,
+    seed_to: Annotated[int | None, typer.Option(help="The end of --interpolate. Default: the next seed.")] = None,
+    latent: Annotated[
+        Path | None, typer.Option(readable=False, help="A .npy file of latent vectors to draw, N x size.")
+    ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Photos of equal size at a time.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Photos of equal size at a time (1), or latent vectors (16).")
+    ] = None,
     recursive: options.Recursive = False,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
@@ -62,17 +82,35 @@ def generate(
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Run photos through a model.
+    """Run photos through a model, or draw from latent vectors.
 
-    Photos of any size; an .onnx file needs no PyTorch.
+    Photos of any size; an .onnx file needs no PyTorch. A generator from latent vectors takes --samples and --seed
+    instead of --input; a seed's images are the same however many are drawn.
     """
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.generate import generate as run
 
-        more = {"size": size, "batch": batch, "device": device, "recursive": recursive}
-        more |= {"teacher_class": teacher_class, "teacher_key": teacher_key, "widths": widths}
-        result = run(model, input, out, **more, on_event=on_event)
+        result = run(
+            model,
+            input,
+            out,
+            samples=samples,
+            seed=seed,
+            grid=grid,
+            truncation=truncation,
+            interpolate=interpolate,
+            seed_to=seed_to,
+            latent=latent,
+            size=size,
+            batch=batch,
+            device=device,
+            recursive=recursive,
+            teacher_class=teacher_class,
+            teacher_key=teacher_key,
+            widths=widths,
+            on_event=on_event,
+        )
     console.result(result.as_dict(), json, console.generated)
 
 
@@ -82,7 +120,7 @@ def prune(
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .safetensors file to write.")],
     method: Annotated[str, typer.Option(help="l1, random or scale.")] = "l1",
     count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
-    size: options.MacsSize = 256,
+    size: options.MacsSize = None,
     least: Annotated[
         int | None, typer.Option(min=1, help="Keep so many channels of a layer (scale: 16), residual blocks aside.")
     ] = None,

@@ -2,28 +2,36 @@
 
 from typing import Any
 
+import torch
+
 from vemcompress.errors import UsageError
+from vemcompress.export.sides import own_sides
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
 from vemcompress.weights.loading import Loaded
-from vemcompress.weights.traced import macs_by_hooks
+from vemcompress.weights.traced import macs_by_hooks, macs_of
 
 
-def describe(loaded: Loaded, height: int, width: int) -> dict[str, Any]:
+def describe(loaded: Loaded, height: int | None = None, width: int | None = None) -> dict[str, Any]:
     """Family, config, parameters, MACs for one image of `height` x `width`, input and taps: `inspect --json`.
 
-    Raises UsageError (2) for a size that the network cannot take, InputError (4) where a class fails on it.
+    Without a size MACs are those at 256 px, or at the only size of a generator from latent vectors; without `width`
+    the image is square. Raises UsageError (2) for a size that the network cannot take, InputError (4) where a class
+    fails on it.
     """
     generator = loaded.generator
+    height, width = sides_of(loaded, None if height is None else (height, width or height))
     check_size(loaded, height, width)
     takes = generator.takes
     is_image = takes.kind == "image"
+    note = getattr(generator.config, "counting_note", "")
     return {
         "family": generator.family,
         "config": generator.config.model_dump(mode="json") if generator.config is not None else None,
         **counts(generator, height, width),
         "input": {"kind": takes.kind, "shape": [takes.channels, height, width] if is_image else [takes.size]},
         "taps": list(generator.taps),
+        "notes": [note] if note else [],
         "source": loaded.source,
         "sha256": loaded.sha256,
         "origin": loaded.origin,
@@ -39,13 +47,23 @@ def counts(generator: Generator, height: int, width: int) -> dict[str, Any]:
 
 def cost_of(generator: Generator, height: int, width: int) -> Cost:
     """Parameters and MACs on one image of this size."""
+    if generator.config is None and generator.takes.kind == "latent":
+        return macs_of(generator, torch.zeros(1, generator.takes.size))
     if generator.config is None:
         return macs_by_hooks(generator, generator.in_channels, height, width)
     return generator.config.cost(height, width)
 
 
+def sides_of(loaded: Loaded, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width that MACs are counted for: the `size` that is given, or a default. Raises UsageError (2) for
+    another than the only one of a generator from latent vectors."""
+    takes = loaded.generator.takes
+    return own_sides(loaded.source, (takes.image, takes.image) if takes.kind == "latent" else None, size)
+
+
 def check_size(loaded: Loaded, height: int, width: int) -> None:
     """Raises UsageError (2) for a size that the network cannot take, and InputError (4) where a class fails on it."""
+    sides_of(loaded, (height, width))
     multiple, least = loaded.generator.multiple, loaded.generator.min_size
     if min(height, width) < least or height % multiple or width % multiple:
         raise UsageError(

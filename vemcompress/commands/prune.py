@@ -9,7 +9,7 @@ import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
-from vemcompress.commands.inspect import check_size, cost_of, counts
+from vemcompress.commands.inspect import check_size, cost_of, counts, sides_of
 from vemcompress.errors import UsageError
 from vemcompress.gans import new_generator
 from vemcompress.networks.base import Config, Generator, init_weights
@@ -53,7 +53,7 @@ def prune(
     target_macs: int,
     out: str | Path,
     method: str = "l1",
-    size: int = 256,
+    size: int | None = None,
     convention: str = "true",
     seed: int = 0,
     least: int | None = None,
@@ -62,7 +62,8 @@ def prune(
     widths: str | None = None,
     on_event: Event = silent,
 ) -> PruneResult:
-    """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels.
+    """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels
+    (256, or the only one of a generator from latent vectors).
 
     `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
     `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random"; `least` the channels that each group
@@ -83,11 +84,14 @@ def prune(
         loaded = load(source, class_path=teacher_class, key=teacher_key, widths=widths)
     loaded.tell(on_event)
     check_prunable(loaded)
+    size, _ = sides_of(loaded, size)
     check_size(loaded, size, size)
     check_target(out, "small.safetensors")
     if not is_hub(source) and Path(out).resolve() == weights_of(Path(source)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
     result, content = _pruned(loaded, pruner, int(target_macs), out, size, convention)
+    if convention != "true" and (note := getattr(loaded.generator.config, "counting_note", "")):
+        on_event({"event": "warning", "message": note})
     write_atomically(out, content)
     on_event({"event": "pruned", "path": str(out)})
     return result
@@ -115,6 +119,8 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
         opening.check_same_teacher(run, loaded)
         if loaded.generator.config is None:  # the pruned file is of the user's class too
             plan = recipes.changed(plan, "student", lambda _: AutoStudent(class_path=teacher.class_path))
+    if loaded.generator.takes.kind == "latent":  # its images have no other size
+        size, _ = sides_of(loaded, None)
     check_size(loaded, size, size)
     target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
     result, content = _pruned(
@@ -176,7 +182,7 @@ def _pruned(
 ) -> tuple[PruneResult, bytes]:
     """What there is to tell of the pruned network, and the content of its file `out`. A `width` takes the place of the
     target; with a `seed` the network gets new weights."""
-    network, method = loaded.generator, pruner.settings.name
+    network, method = loaded.generator.deployed(), pruner.settings.name
     if width is None:
         small, kept = prune_network(network, pruner, target, size, size, convention, fresh=seed is not None)
     else:

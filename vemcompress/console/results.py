@@ -141,8 +141,9 @@ class Results:
         })  # fmt: skip
 
     def generated(self, values: dict) -> None:
-        count, seconds = len(values["written"]), values["seconds"]
-        self.show(f"{plural(count, 'picture')}, {seconds / max(1, count):.3f} s of the network each")
+        count, images = len(values["written"]), values["images"]
+        each = f"{values['seconds'] / max(1, images):.3f} s of the network each"
+        self.show(f"{plural(count, 'picture')}{f' of {images} images' if images > count else ''}, {each}")
 
     def benched(self, values: dict) -> None:
         rows = [
@@ -179,7 +180,10 @@ class Results:
 
     def inspected(self, values: dict) -> None:
         macs = {name: short(count) for name, count in values["macs"].items()}
-        self.table({name: value for name, value in (values | {"macs": macs}).items() if value not in (None, [])})
+        shown = values | {"macs": macs, "notes": []}
+        self.table({name: value for name, value in shown.items() if value not in (None, [])})
+        for note in values.get("notes", ()):
+            self.show(note)
 
     def toured(self, values: dict) -> None:
         rows = [

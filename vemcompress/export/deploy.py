@@ -1,41 +1,29 @@
-"""A copy of a network for export, without what only training needs, and which images it takes."""
+"""A copy of a network for export, without what only training needs, and what it takes as input."""
 
 import copy
-from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from vemcompress.errors import ExportError, first_line
+from vemcompress.export.contracts import Contract, ImageContract, LatentContract
+from vemcompress.networks.base import Generator
 from vemcompress.system.memory import is_exhausted
+from vemcompress.weights.custom_latents import of_latents
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
-@dataclass(frozen=True)
-class Contract:
-    """What goes into an image-to-image network and comes out: channels, and the sizes it takes. H and W must be
-    divisible by `multiple` and at least `min_size` (pixels) for an output of the input's size."""
-
-    in_channels: int
-    out_channels: int
-    multiple: int
-    min_size: int
-
-    @property
-    def unit(self) -> int:
-        """The smallest side, a multiple of `multiple`, that is worth a numerical check (at least 64 px)."""
-        least = max(self.min_size, 64)
-        return -(-least // self.multiple) * self.multiple
-
-
 def deployment_copy(model: nn.Module) -> nn.Module:
     """A frozen float32 copy on the CPU in eval mode, without dropout, with parametrised weights folded. Raises
     ExportError (7) for a BatchNorm that would still normalise by the statistics of the batch: the exporter turns that
-    silently into something else, and an image's result must not depend on its neighbours."""
-    model = copy.deepcopy(getattr(model, "_orig_mod", model)).to(device="cpu", dtype=torch.float32)
+    silently into something else, and an image's result must not depend on its neighbours.
+
+    A module of another class that says its latent size is wrapped as `weights.custom_latents` has it."""
+    model = copy.deepcopy(getattr(model, "_orig_mod", model)).to(device="cpu", dtype=torch.float32).eval()
+    model = model.deployed() if isinstance(model, Generator) else of_latents(model, type(model).__name__) or model
     model.eval().requires_grad_(False)
     for name, module in list(model.named_modules()):
         if isinstance(module, _DROPOUT):
@@ -61,8 +49,17 @@ def contract_of(model: nn.Module) -> Contract:
 
     A network without a Config knows little of its sizes, so they are tried: the multiple, where it is not named, among
     powers of two up to 256, then the smallest side from `min_size` on. Raises ExportError (7) where the network does
-    not map B x C x H x W to B x C' x H x W.
+    not map B x C x H x W to B x C' x H x W, or latent vectors to images of the size that it says.
     """
+    takes = getattr(model, "takes", None)
+    if getattr(takes, "kind", "image") == "latent":
+        outputs, problem = _output(model, torch.zeros(1, takes.size), takes.image)
+        if outputs is None:
+            raise ExportError(
+                f"the network does not turn a latent vector of {takes.size} numbers into an image of {takes.image} x "
+                f"{takes.image} pixels ({problem}): it must draw what it says."
+            )
+        return LatentContract(takes.size, takes.image, takes.prior, outputs)
     config = getattr(model, "config", None)
     inputs = getattr(config, "in_channels", None) or getattr(model, "in_channels", None)
     if inputs is None:
@@ -71,29 +68,34 @@ def contract_of(model: nn.Module) -> Contract:
     if config is None:
         powers = [2**i for i in range(9)]
         if multiple == 1:
-            multiple = next((k for k in powers if _output(model, inputs, max(64, k) + k)[0] is not None), 1)
+            multiple = next((k for k in powers if _tried(model, inputs, max(64, k) + k)[0] is not None), 1)
         sides = [multiple * k for k in powers if multiple * k >= least]
-        least = next((side for side in sides if _output(model, inputs, side)[0] is not None), least)
-    side = Contract(inputs, inputs, multiple, least).unit
-    outputs, problem = _output(model, inputs, side)
+        least = next((side for side in sides if _tried(model, inputs, side)[0] is not None), least)
+    side = ImageContract(inputs, inputs, multiple, least).unit
+    outputs, problem = _tried(model, inputs, side)
     if outputs is None:
         raise ExportError(
             f"the network does not turn a 1 x {inputs} x {side} x {side} image into one of the same height and width "
-            f"({problem}): only image-to-image networks are exported."
+            f"({problem}): only image-to-image networks are exported, and those that say in an attribute latent_dim "
+            "from how many numbers they draw."
         )
-    return Contract(inputs, outputs, multiple, least)
+    return ImageContract(inputs, outputs, multiple, least)
+
+
+def _tried(model: nn.Module, inputs: int, side: int) -> tuple[int | None, str]:
+    return _output(model, torch.zeros(1, inputs, side, side), side)
 
 
 @torch.no_grad()
-def _output(model: nn.Module, inputs: int, side: int) -> tuple[int | None, str]:
-    """The output's channels, or None and the reason why a square image of this side does not come out as one."""
+def _output(model: nn.Module, x: Tensor, side: int) -> tuple[int | None, str]:
+    """The output's channels, or None and the reason why no square image of this side comes out."""
     try:
-        image = model(torch.zeros(1, inputs, side, side))
+        image = model(x)
     except Exception as error:  # a foreign class may fail in any way
         if is_exhausted(error):
             raise
         return None, cause(error)
-    if not isinstance(image, torch.Tensor):
+    if not isinstance(image, Tensor):
         return None, f"a {type(image).__name__} came out"
     if image.ndim != 4 or image.shape[2:] != (side, side):
         return None, f"{tuple(image.shape)} came out"

@@ -11,24 +11,19 @@ import onnx
 import onnxruntime
 import torch
 from torch import nn
-from torch.export import Dim
 
 from vemcompress.errors import ExportError
-from vemcompress.export.deploy import Contract, cause
-from vemcompress.export.session import times
+from vemcompress.export.contracts import Contract, Shape
+from vemcompress.export.deploy import cause
+from vemcompress.export.opened import times
 from vemcompress.export.uint8 import uint8_reference
 from vemcompress.system.memory import is_exhausted
 
-Shape = tuple[int, int, int, int]
-
 
 def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto:
-    """A deployment copy as ONNX: `x`, float32 N x C x H x W, to `y`, with N, H and W dynamic and the weights inside.
-    Raises ExportError (7) for what the exporter cannot take."""
-    multiple, unit = contract.multiple, contract.unit
-    # Multiples let the tracer see that halves meet again (U-Net skips); a plain Dim would be refused for no reason.
-    sides = (multiple * Dim("h"), multiple * Dim("w")) if multiple > 1 else (Dim.AUTO, Dim.AUTO)
-    sample = torch.zeros(2, contract.in_channels, 2 * unit, 3 * unit)
+    """A deployment copy as ONNX: `x`, float32 N x C x H x W, to `y`, with N, H and W dynamic and the weights inside; or
+    `z`, float32 N x size, to `y`, with N dynamic. Raises ExportError (7) for what the exporter cannot take."""
+    sample, dynamic = contract.traced()
     try:
         with _silence():
             program = torch.onnx.export(
@@ -37,9 +32,9 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
                 dynamo=True,
                 opset_version=opset,
                 external_data=False,
-                input_names=["x"],
+                input_names=[contract.name],
                 output_names=["y"],
-                dynamic_shapes=({0: Dim("n"), 2: sides[0], 3: sides[1]},),
+                dynamic_shapes=(dynamic,),
                 verbose=False,
             )
         return program.model_proto
@@ -52,29 +47,21 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
         ) from error
 
 
-def check_shapes(contract: Contract, size: tuple[int, int] | None = None) -> list[Shape]:
-    """N x C x H x W of the checks: two batch sizes, two image sizes, one not square, none the sample's; `size` too."""
-    unit, channels = contract.unit, contract.in_channels
-    shapes = [(1, channels, unit, unit), (2 if unit > 128 else 3, channels, unit, 2 * unit)]
-    if size is not None and size != (unit, unit):
-        shapes.append((1, channels, *size))
-    return shapes
-
-
 def check_float(
     model: nn.Module,
     exported: onnx.ModelProto,
+    contract: Contract,
     shapes: list[Shape],
     tolerance: float,
     tell: Callable[[Shape], None] = lambda shape: None,
 ) -> float:
-    """The largest absolute difference on uniform noise in [-1, 1]; raises ExportError (7) above `tolerance`. `tell`
-    hears of each shape before it is compared."""
+    """The largest absolute difference on noise; raises ExportError (7) above `tolerance`. `tell` hears of each shape
+    before it is compared."""
     session, worst = _session(exported), 0.0
     generator = torch.Generator().manual_seed(0)
     for shape in shapes:
         tell(shape)
-        x = torch.rand(shape, generator=generator) * 2 - 1
+        x = contract.noise(shape, generator)
         with torch.no_grad():
             expected = model(x).numpy()
         difference = _difference(session, x.numpy(), expected)
@@ -97,13 +84,6 @@ def check_float(
     return worst
 
 
-def uint8_shapes(contract: Contract) -> list[Shape]:
-    """N x H x W x C of the checks, odd on purpose: no side is a multiple of what the network takes, one is smaller than
-    its least."""
-    unit, channels = contract.unit, contract.in_channels
-    return [(1, 7, 5, channels), (2, unit - 3, unit // 2 + 1, channels), (1, unit + 1, unit - 1, channels)]
-
-
 def check_uint8(
     model: nn.Module,
     exported: onnx.ModelProto,
@@ -113,11 +93,11 @@ def check_uint8(
     """The largest difference in levels; raises ExportError (7) above 1. `tell` as in `check_float`."""
     session, worst = _session(exported), 0
     generator = torch.Generator().manual_seed(0)
-    for shape in uint8_shapes(contract):
+    for shape in contract.uint8_shapes():
         tell(shape)
-        image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        expected = uint8_reference(model, image, contract).numpy()
-        levels = int(_difference(session, image.numpy(), expected))
+        given = contract.uint8_noise(shape, generator)
+        expected = uint8_reference(model, given, contract).numpy()
+        levels = int(_difference(session, given.numpy(), expected))
         if levels > 1:
             raise ExportError(
                 f"the exported uint8 graph differs from PyTorch by {levels} levels on {times(shape)} (allowed: 1), "

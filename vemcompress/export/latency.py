@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vemcompress.data.latents import draw
 from vemcompress.data.machine import cores
 from vemcompress.errors import UsageError
 from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.session import open_onnx
+from vemcompress.export.sides import own_sides
 from vemcompress.system.events import Event, silent
 
 RUNTIMES = ("torch", "onnxruntime")
@@ -23,7 +25,7 @@ Runs = Generator[tuple[str, Callable[[], object] | str], None, None]  # by runti
 def bench(
     model,
     *,
-    size: int | tuple[int, int] = 256,
+    size: int | tuple[int, int] | None = None,
     threads: int | None = None,
     warmup: int = 3,
     repeats: int = 50,
@@ -32,7 +34,8 @@ def bench(
     budget: float = 30.0,
     on_event: Event = silent,
 ) -> dict:
-    """Median and 95th percentile of the time for one image of `size` pixels (a side, or height and width).
+    """Median and 95th percentile of the time for one image of `size` pixels (a side, or height and width; 256 where it
+    is not said). A generator from latent vectors has no size but its own.
 
     `model` is an nn.Module, an .onnx file, or what `weights.loading.load` takes. A PyTorch model is measured in
     PyTorch and, through a temporary export, in ONNX Runtime; an .onnx file only there. `threads` (default: the cores
@@ -47,12 +50,13 @@ def bench(
         raise UsageError(f"runtime '{' '.join(unknown)}' is not known; choose from {', '.join(RUNTIMES)}.")
     if min(repeats, warmup + 1, 1 if threads is None else threads) < 1 or budget <= 0:
         raise UsageError("repeats and threads must be at least 1, warmup at least 0, and the budget above 0 seconds.")
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise UsageError(f"size {height} x {width}: give a number of pixels of at least 1.")
+    if size is not None and min(own_sides("", None, size)) < 1:
+        raise UsageError(f"size {size}: give a number of pixels of at least 1.")
     threads = threads or cores()
     is_file = isinstance(model, str | os.PathLike) and str(model).lower().endswith(".onnx")
-    runs = (_file_runs if is_file else _network_runs)(model, (height, width), threads, runtimes, device)
+    subject = _opened(model, device, threads) if is_file else _network(model, device)
+    height, width = own_sides(_name(subject), subject.sides if subject.kind == "latent" else None, size)
+    runs = (_file_runs if is_file else _network_runs)(subject, (height, width), threads, runtimes, device)
     measured, skipped = {}, {}
     with closing(runs):
         for name, run in runs:
@@ -67,32 +71,48 @@ def bench(
     return result | {"runtimes": measured, "skipped": skipped}
 
 
-def _file_runs(path, size: Size, threads: int, runtimes: Sequence[str], device: str) -> Runs:
+def _opened(path, device: str, threads: int):
+    return open_onnx(path, device=device, threads=threads, photos=False, latents=True)
+
+
+def _network(model, device: str):
+    import torch  # an .onnx file is measured without it
+
+    from vemcompress.export.torch_model import open_torch, usable_device, wrap
+
+    if isinstance(model, torch.nn.Module):
+        return wrap(model, type(model).__name__, usable_device(device), photos=False)
+    return open_torch(model, device=device, photos=False)
+
+
+def _name(subject) -> str:
+    return str(getattr(subject, "path", None) or subject.name)
+
+
+def _file_runs(subject, size: Size, threads: int, runtimes: Sequence[str], device: str) -> Runs:
     if "torch" in runtimes:
         yield "torch", "an .onnx file holds no PyTorch model"
     if "onnxruntime" in runtimes:
-        yield "onnxruntime", _onnx_run(Path(path), size, threads, device)
+        yield "onnxruntime", _onnx_run(subject, size, device)
 
 
 def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], device: str) -> Runs:
-    import torch  # an .onnx file is measured without it
+    import torch
 
     from vemcompress.export.onnx import export_onnx
-    from vemcompress.export.torch_model import open_torch, usable_device, wrap
     from vemcompress.system import devices
 
-    if isinstance(model, torch.nn.Module):
-        model = wrap(model, type(model).__name__, usable_device(device), photos=False)
+    if model.kind == "latent":
+        x = torch.from_numpy(_vector(model)).to(model.device)
     else:
-        model = open_torch(model, device=device, photos=False)
-    _check_size(model, model.name, size)
-    on_cpu = model.device.type == "cpu"
-    with torch.inference_mode():
-        MemoryLimit(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
-            model.name, *size
-        )
-    if "torch" in runtimes:
+        _check_size(model, model.name, size)
+        on_cpu = model.device.type == "cpu"
+        with torch.inference_mode():
+            MemoryLimit(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
+                model.name, *size
+            )
         x = torch.zeros(1, model.channels, *size, device=model.device).uniform_(-1, 1)
+    if "torch" in runtimes:
         with devices.threads(threads), torch.inference_mode():
             yield "torch", lambda: _finish(model.network(x))
     if "onnxruntime" in runtimes:
@@ -100,7 +120,7 @@ def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], devi
             path = Path(folder) / "model.onnx"
             export_onnx(model.network, path)
             try:
-                run = _onnx_run(path, size, threads, device)
+                run = _onnx_run(_opened(path, device, threads), size, device)
             except UsageError as error:  # a CUDA device, and an ONNX Runtime that was built without
                 run = str(error)
             yield "onnxruntime", run
@@ -114,8 +134,15 @@ def _finish(image) -> None:
         torch.accelerator.synchronize(image.device)
 
 
-def _onnx_run(path: Path, size: Size, threads: int, device: str) -> Callable[[], object]:
-    model = open_onnx(path, device=device, threads=threads, photos=False)
+def _vector(model) -> np.ndarray:
+    return draw(model.prior, model.size, 0, [0])
+
+
+def _onnx_run(model, size: Size, device: str) -> Callable[[], object]:
+    if model.kind == "latent":
+        z = model.prepare(_vector(model))
+        return lambda: model.run(z)
+    path = model.path
     if model.fixed_size not in (None, size):
         raise UsageError(f"{path}: takes images of {model.fixed_size[0]} x {model.fixed_size[1]} only; give that size.")
     if not model.assumed:  # of others no metadata tells what they take; the first run does

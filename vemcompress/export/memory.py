@@ -1,4 +1,8 @@
-"""Refuses images that do not fit into memory: a process that takes too much is killed by the system without a word."""
+"""Refuses images that do not fit into memory: a process that takes too much is killed by the system without a word.
+
+Images that go through a network are limited in size; those drawn from latent vectors have one size, so their number at
+a time is.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +15,7 @@ from vemcompress.system.memory import free_memory
 # Bytes a pixel: NETWORK is more than published generators take (0.2 to 2 KB), so that nothing is measured for images
 # that fit with it; IMAGE is what an image takes outside the network, as bytes and as floats.
 NETWORK, IMAGE = 8192, 80
+ATTENTIVE = 4 * NETWORK  # of a network with self-attention over a map of a quarter of its pixels, up to 128 px
 TRIED = 512  # pixels, the side of the image that is measured: with smaller ones other costs hide a pixel's
 USABLE = 0.9
 
@@ -48,6 +53,21 @@ class MemoryLimit:
             grown = _growth(lambda: self._run(side)) if self._on_cpu else 0
             self._bytes = max(IMAGE, grown / side**2)
         return self._bytes
+
+
+def check_batch(what: str, draw: Callable[[int], object], count: int, sides: tuple[int, int], *, on_cpu: bool) -> None:
+    """Raises MemoryExhausted for `count` images from latent vectors, of these height and width, that do not fit at
+    once, naming how many do. `draw` takes how many to draw."""
+    pixels, free = sides[0] * sides[1], free_memory()
+    if free is None or count * pixels * (ATTENTIVE if on_cpu else IMAGE) <= USABLE * free:
+        return
+    each = max(IMAGE * pixels, _growth(lambda: draw(1)) if on_cpu else 0)
+    if count * each > USABLE * free:
+        most = max(1, int(USABLE * free / each))
+        told = f"about {count * each / 2**30:,.1f} GiB of memory, and {USABLE * free / 2**30:,.1f} GiB can be had"
+        size = f"{sides[1]} x {sides[0]} pixels"
+        advice = f"use --batch {most}" + (" or less" if most > 1 else ", or close other programs")
+        raise MemoryExhausted(f"{what}: {count} images of {size} at a time need {told}; {advice}.")
 
 
 def _growth(run: Callable[[], object]) -> int:

@@ -13,10 +13,12 @@ from torch import nn
 
 from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
-from vemcompress.export.deploy import Contract, cause, contract_of, deployment_copy
+from vemcompress.export.contracts import Contract, ImageContract, Shape
+from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.export.foreign import endless
-from vemcompress.export.graph import Shape, check_float, check_shapes, check_uint8, trace, uint8_shapes
+from vemcompress.export.graph import check_float, check_uint8, trace
 from vemcompress.export.memory import MemoryLimit
+from vemcompress.export.sides import own_sides
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, check_target, parse_json, write_atomically
@@ -61,14 +63,16 @@ def export_onnx(
     metadata: dict[str, str] | None = None,
     on_event: Event = silent,
 ) -> ExportResult:
-    """Write an image-to-image `model` as ONNX with dynamic batch, height and width, after comparing it in ONNX Runtime.
+    """Write `model` as ONNX with dynamic batch, height and width, after comparing it in ONNX Runtime.
 
     `model` is a network, which is not changed, or what `weights.loading.load` takes. The graph takes `x`, float32 N x C
     x H x W in [-1, 1], to `y`; with `uint8`, `image` to `result`, both uint8 N x H x W x C of any size. `size` (a side,
-    or height and width, in pixels) is one more size to compare at. `metadata` (source, licence, ...) joins what the
-    file says of itself. An existing file is replaced only on success. Events: {"event": "export", "stage", "done",
-    "total"}, the stage "trace", then "compare" for each shape, then "written". Raises UsageError (2), ExportError (7:
-    cannot be exported, or differs from PyTorch by more than `tolerance`), OutputError (9), MemoryExhausted (6).
+    or height and width, in pixels) is one more size to compare at. Of a generator from latent vectors the graph takes
+    `z`, float32 N x size, to `y`, N x C x side x side; with `uint8`, to `result`, uint8 N x side x side x C; it has no
+    `size` but its own. `metadata` (source, licence, ...) joins what the file says of itself. An existing file is
+    replaced only on success. Events: {"event": "export", "stage", "done", "total"}, the stage "trace", then "compare"
+    for each shape, then "written". Raises UsageError (2), ExportError (7: cannot be exported, or differs from PyTorch
+    by more than `tolerance`), OutputError (9), MemoryExhausted (6).
     """
     path = Path(path)
     if opset not in OPSETS:
@@ -80,17 +84,18 @@ def export_onnx(
     try:
         network = deployment_copy(model)
         contract = contract_of(network)
-        if uint8 and contract.in_channels not in (1, 3):  # levels of 0 to 255 stand for -1 to 1
+        of_images = isinstance(contract, ImageContract)
+        if uint8 and of_images and contract.in_channels not in (1, 3):  # levels of 0 to 255 stand for -1 to 1
             raise ExportError(
                 f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; "
                 "export it without uint8."
             )
-        shapes = check_shapes(contract, size := _check_size(size, contract))
-        if size is not None:
+        shapes = contract.shapes(size := _check_size(path, size, contract))
+        if size is not None and of_images:
             limit = MemoryLimit(lambda side: network(torch.zeros(1, contract.in_channels, side, side)))
             with torch.inference_mode():  # PyTorch's and ONNX Runtime's of one image
                 limit.check(str(path), *size, 2)
-        checks, numbers = len(shapes) + (len(uint8_shapes(contract)) if uint8 else 0), itertools.count(1)
+        checks, numbers = len(shapes) + (len(contract.uint8_shapes()) if uint8 else 0), itertools.count(1)
 
         def stage(name: str, done: int, **more) -> None:
             on_event({"event": "export", "stage": name, "done": done, "total": checks + 2, **more})
@@ -101,9 +106,9 @@ def export_onnx(
 
         stage("trace", 0, opset=opset)
         graph = trace(network, contract, opset)
-        difference, levels = check_float(network, graph, shapes, tolerance, comparing), None
+        difference, levels = check_float(network, graph, contract, shapes, tolerance, comparing), None
         if uint8:
-            graph, shapes = wrap_uint8(graph, contract), uint8_shapes(contract)
+            graph, shapes = wrap_uint8(graph, contract), contract.uint8_shapes()
             levels = check_uint8(network, graph, contract, comparing)
         facts = _describe(network, contract, uint8) | (metadata or {})
         onnx.helper.set_model_props(graph, {key: str(value) for key, value in facts.items()})
@@ -129,9 +134,11 @@ def origin(loaded: Loaded) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _check_size(size: int | tuple[int, int] | None, contract: Contract) -> tuple[int, int] | None:
+def _check_size(path: Path, size: int | tuple[int, int] | None, contract: Contract) -> tuple[int, int] | None:
     if size is None:
         return None
+    if not isinstance(contract, ImageContract):
+        return own_sides(str(path), (contract.image, contract.image), size)
     height, width = (size, size) if isinstance(size, int) else size
     for side in (height, width):
         if side < contract.min_size or side % contract.multiple:
@@ -145,24 +152,13 @@ def _check_size(size: int | tuple[int, int] | None, contract: Contract) -> tuple
 def _describe(network: nn.Module, contract: Contract, uint8: bool) -> dict[str, str]:
     """What the file says of itself, so that nobody has to guess."""
     config = getattr(network, "config", None)
-    inputs, outputs = contract.in_channels, contract.out_channels
-    if uint8:
-        forms = [f"{n}: uint8 N x H x W x {c}, 0..255, any size" for n, c in (("image", inputs), ("result", outputs))]
-    else:
-        rule = f"H and W multiples of {contract.multiple}, at least {contract.min_size}"
-        taken = "-1..1" if inputs in (1, 3) else "as in training (0 and 1 for one-hot label maps)"
-        ends = (("x", inputs, taken), ("y", outputs, "-1..1"))
-        forms = [f"{name}: float32 N x {count} x H x W, {values}, {rule}" for name, count, values in ends]
     return {
         "family": getattr(network, "family", "custom"),
         "config": config.model_dump_json() if config is not None else json.dumps(None),
         "layout": "NHWC" if uint8 else "NCHW",
         "range": "0..255" if uint8 else "-1..1",
         "channels": "RGB",
-        "multiple": str(contract.multiple),
-        "min_size": str(contract.min_size),
-        "input": forms[0],
-        "output": forms[1],
+        **contract.facts(uint8),
         "version": __version__,
         "source": "unknown",
         "licence": "unknown",

@@ -7,15 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from vemcompress.errors import InputError, MemoryExhausted, UsageError, first_line
-from vemcompress.export.foreign import read_onnx
+from vemcompress.errors import InputError
+from vemcompress.export.latent_session import OnnxLatents, takes_latents, understand_latents
+from vemcompress.export.opened import COLOURS, LARGEST, RANGES, TYPES, Opened, open_session, run_graph, times
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
-from vemcompress.system.memory import is_exhausted
-
-RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
-_TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
-_COLOURS = (1, 3)
-LARGEST = 2**14  # pixels of a side
 
 
 @dataclass
@@ -37,6 +32,8 @@ class OnnxModel:
     assumed: str
     metadata: dict[str, str]
 
+    kind = "image"
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Pad by repetition, run, crop back. Raises InputError (4) or MemoryExhausted (6)."""
         if self.one_by_one and len(images) > 1:
@@ -47,7 +44,7 @@ class OnnxModel:
         y = self.run(x)
         if y.ndim == 4 and self.layout == "NCHW":
             y = y.transpose(0, 2, 3, 1)
-        if y.ndim != 4 or y.shape[:3] != (len(images), *sides) or y.shape[3] not in _COLOURS:
+        if y.ndim != 4 or y.shape[:3] != (len(images), *sides) or y.shape[3] not in COLOURS:
             raise InputError(
                 f"{self.path}: turned {times(x.shape)} into {times(y.shape)}; only graphs that give an image of the "
                 "input's size can be used."
@@ -66,76 +63,45 @@ class OnnxModel:
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """The raw graph."""
-        try:
-            return self.session.run(None, {self.session.get_inputs()[0].name: x})[0]
-        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
-            if is_exhausted(error):
-                raise MemoryExhausted(f"{self.path}: not enough memory for {times(x.shape)}; use --size.") from error
-            raise InputError(
-                f"{self.path}: does not run on {times(x.shape)} ({first_line(error)}); choose a size that it takes."
-            ) from error
+        return run_graph(self.path, self.session, x, "--size", "choose a size that it takes")
 
 
 def open_onnx(
-    path: str | os.PathLike, *, device: str = "cpu", threads: int | None = None, photos: bool = True
-) -> OnnxModel:
+    path: str | os.PathLike,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    photos: bool = True,
+    latents: bool = False,
+) -> OnnxModel | OnnxLatents:
     """An .onnx file as a callable. Ours says what goes in and out; of others the shapes are read.
 
-    Without `photos` ours may take label maps and the like, of any number of channels: to be run, not called.
+    Without `photos` ours may take label maps and the like, of any number of channels: to be run, not called. With
+    `latents` a graph may also go from latent vectors to images.
 
     Raises InputError (4) for a file that is absent, no ONNX, not image-to-image, or reaches for data outside its
     folder; UsageError (2) for a device that ONNX Runtime cannot use here; MemoryExhausted (6).
     """
-    path = Path(path)
-    providers = _providers(device)
-    model, contained = read_onnx(path)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised
-    if threads is not None:
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    try:
-        source = model if contained else str(path)
-        session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=False)
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        # Bytes that are no text pass until a name is asked for.
-        seen = f"inputs {_signature(inputs)}, outputs {_signature(outputs)}"
-        said = session.get_modelmeta().custom_metadata_map
-    except Exception as error:
-        if is_exhausted(error):
-            raise MemoryExhausted(f"{path}: not enough memory to load it; close other programs.") from error
-        raise InputError(f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export it again.") from error
-    if session.get_providers()[0] != (providers[0] if device.startswith("cpu") else providers[0][0]):
-        raise _no_device(device)  # it was built for the GPU, and quietly went on without
-    return _understand(path, session, seen, said, photos)
+    opened = open_session(Path(path), device, threads)
+    if latents and takes_latents(opened):
+        return understand_latents(opened)
+    return _understand(opened, photos)
 
 
-def _providers(device: str) -> list:
-    name, _, number = device.partition(":")
-    wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(name)
-    if wanted not in onnxruntime.get_available_providers() or not (number or "0").isdecimal():
-        raise _no_device(device)
-    return [wanted] if name == "cpu" else [(wanted, {"device_id": number or "0"}), "CPUExecutionProvider"]
-
-
-def _no_device(device: str) -> UsageError:
-    return UsageError(f"device '{device}': ONNX Runtime cannot use it here; take 'cpu', or install its GPU build.")
-
-
-def _understand(
-    path: Path, session: onnxruntime.InferenceSession, seen: str, said: dict[str, str], photos: bool
-) -> OnnxModel:
+def _understand(opened: Opened, photos: bool) -> OnnxModel:
+    path, session, seen, said = opened.path, opened.session, opened.seen, opened.said
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = inputs[0].shape if inputs else []
-    if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or inputs[0].type not in _TYPES:
+    if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or inputs[0].type not in TYPES:
         raise InputError(
             f"{path}: not an image-to-image model: {seen}; it must take one 4-dimensional float or uint8 image batch "
             "and give one."
         )
     ours = {"layout", "range", "multiple", "min_size"} <= set(said)
-    dtype = _TYPES[inputs[0].type]
-    layout = said["layout"] if ours else "NCHW" if shape[1] in _COLOURS else "NHWC"
+    dtype = TYPES[inputs[0].type]
+    layout = said["layout"] if ours else "NCHW" if shape[1] in COLOURS else "NHWC"
     channels = shape[1] if layout == "NCHW" else shape[3]
-    known = channels in _COLOURS or (ours and not photos and isinstance(channels, int))
+    known = channels in COLOURS or (ours and not photos and isinstance(channels, int))
     if layout not in ("NCHW", "NHWC") or not known:
         raise InputError(f"{path}: takes no photos: {seen}; it must take images of 3 channels or 1.")
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
@@ -163,12 +129,3 @@ def _sizes(path: Path, said: dict[str, str]) -> tuple[int, int, tuple[float, flo
     if said["range"] not in RANGES:
         raise InputError(f"{path}: its metadata says range '{said['range']}'; known are {', '.join(RANGES)}.")
     return int(multiple), int(least), RANGES[said["range"]]
-
-
-def _signature(values) -> str:
-    return ", ".join(f"{v.name} {v.type} {times(v.shape)}" for v in values[:4]) or "none"
-
-
-def times(shape) -> str:
-    """A shape in words, with ? for a side that is open."""
-    return " x ".join("?" if dim is None else str(dim) for dim in shape)

@@ -1,4 +1,4 @@
-"""A PyTorch generator behind the same face as an .onnx file (`session.OnnxModel`)."""
+"""A PyTorch generator behind the same face as an .onnx file (`session.OnnxModel`, `latent_session.OnnxLatents`)."""
 
 import os
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ from torch import nn
 
 from vemcompress.data.labels import LabelMaps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
+from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 from vemcompress.system.events import Event, silent
@@ -30,6 +31,8 @@ class TorchModel:
     fixed_size: None = None
     assumed: str = ""
     labels: LabelMaps | None = None
+
+    kind = "image"
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -54,6 +57,38 @@ class TorchModel:
         return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
 
 
+@dataclass
+class TorchLatents:
+    """Called with float32 N x `size`, latent vectors from `prior`, it gives uint8 N x H x W x (1 or 3); `sides` are H
+    and W."""
+
+    name: str
+    network: nn.Module
+    size: int
+    prior: str
+    sides: tuple[int, int]
+    device: torch.device
+    assumed: str = ""
+
+    kind = "latent"
+
+    @torch.inference_mode()
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Raises MemoryExhausted (6), and InputError (4) where a class fails."""
+        try:
+            y = self.network(torch.from_numpy(z).to(self.device))
+        except Exception as error:  # the user's own code may raise anything
+            if is_exhausted(error):
+                told = f"not enough memory for {len(z)} images at a time; use a smaller --batch."
+                raise MemoryExhausted(f"{self.name}: {told}") from error
+            if getattr(self.network, "config", None) is not None:
+                raise
+            raise InputError(
+                f"{self.name}: failed on {len(z)} latent vectors ({cause(error)}); use --batch 1."
+            ) from error
+        return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)
+
+
 def open_torch(
     source: str | os.PathLike,
     *,
@@ -64,7 +99,7 @@ def open_torch(
     key: str | None = None,
     widths: str | None = None,
     on_event: Event = silent,
-) -> TorchModel:
+) -> TorchModel | TorchLatents:
     """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
 
     `labels`: how the label maps that it draws from are read; `class_path`: the user's own class; `key`: the generator's
@@ -76,7 +111,7 @@ def open_torch(
     loaded = load(source, class_path=class_path, key=key, widths=widths)
     loaded.tell(on_event)
     model = wrap(loaded.generator, str(source), place, photos=photos and labels is None)
-    return model if labels is None else replace(model, labels=labels, channels=1)
+    return model if labels is None or model.kind == "latent" else replace(model, labels=labels, channels=1)
 
 
 def usable_device(name: str) -> torch.device:
@@ -89,13 +124,19 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = True) -> TorchModel:
-    """A generator as a callable; `name` is for errors. `photos`: 1 or 3 channels on both sides, or InputError."""
+def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = True) -> TorchModel | TorchLatents:
+    """A generator as a callable; `name` is for errors. `photos`: 1 or 3 channels on both sides, or InputError; from
+    latent vectors those of the images count."""
     try:
         network = deployment_copy(network)
         contract = contract_of(network)
     except ExportError as error:
         raise InputError(f"{name}: {error}") from error
+    if isinstance(contract, LatentContract):
+        if photos and contract.out_channels not in (1, 3):
+            raise InputError(f"{name}: draws images of {contract.out_channels} channels; pictures have 3 or 1.")
+        sides = (contract.image, contract.image)
+        return TorchLatents(name, network.to(device), contract.size, contract.prior, sides, device)
     if photos and (contract.in_channels not in (1, 3) or contract.out_channels not in (1, 3)):
         raise InputError(
             f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "

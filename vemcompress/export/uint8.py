@@ -1,4 +1,5 @@
-"""Pre- and post-processing inside the graph: uint8 N x H x W x C in, the same out, any size of at least 1 x 1.
+"""Pre- and post-processing inside the graph: uint8 N x H x W x C in, the same out, any size of at least 1 x 1. Of a
+network from latent vectors only what comes out is uint8.
 
 PyTorch's exporter cannot make paddings of a dynamic amount that ONNX Runtime takes for every size, so both ends are
 written in ONNX itself and joined to the exported network.
@@ -9,7 +10,7 @@ import torch
 from onnx import compose, parser
 from torch import Tensor, nn
 
-from vemcompress.export.deploy import Contract
+from vemcompress.export.contracts import Contract, ImageContract
 from vemcompress.export.pixels import pad_to_multiple
 
 _BEFORE = """
@@ -35,16 +36,10 @@ before (uint8[N, H, W, {channels}] image) => (float[N, {channels}, PH, PW] padde
 }}
 """
 
-_AFTER = """
-<ir_version: {ir}, opset_import: ["": {opset}]>
-after (float[N, {channels}, PH, PW] drawn, int64[2] size) => (uint8[N, H, W, {channels}] result)
-<int64[2] none = {{ 0, 0 }}, int64[2] axes = {{ 1, 2 }}>
-{{
+_LEVELS = """
     half = Constant <value = float {{127.5}}> ()
     low = Constant <value = float {{0.0}}> ()
     high = Constant <value = float {{255.0}}> ()
-    whole = Transpose <perm = [0, 2, 3, 1]> (drawn)
-    pixels = Slice (whole, none, size, axes)
     scaled = Mul (pixels, half)
     lifted = Add (scaled, half)
     limited = Clip (lifted, low, high)
@@ -53,19 +48,45 @@ after (float[N, {channels}, PH, PW] drawn, int64[2] size) => (uint8[N, H, W, {ch
 }}
 """
 
+_AFTER = f"""
+<ir_version: {{ir}}, opset_import: ["": {{opset}}]>
+after (float[N, {{channels}}, PH, PW] drawn, int64[2] size) => (uint8[N, H, W, {{channels}}] result)
+<int64[2] none = {{{{ 0, 0 }}}}, int64[2] axes = {{{{ 1, 2 }}}}>
+{{{{
+    whole = Transpose <perm = [0, 2, 3, 1]> (drawn)
+    pixels = Slice (whole, none, size, axes)
+    {_LEVELS}
+"""
+
+_DRAWN = f"""
+<ir_version: {{ir}}, opset_import: ["": {{opset}}]>
+after (float[N, {{channels}}, {{side}}, {{side}}] drawn) => (uint8[N, {{side}}, {{side}}, {{channels}}] result)
+{{{{
+    pixels = Transpose <perm = [0, 2, 3, 1]> (drawn)
+    {_LEVELS}
+"""
+
 
 def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     """`model` (x: float32 N x C x H x W in [-1, 1] to y) with input `image` and output `result`, both uint8 NHWC.
 
     Inside: normalise, transpose, repeat the last row and column up to the next permitted size, run, crop, round to
-    the nearest level and clamp. The output has exactly the input's height and width.
+    the nearest level and clamp. The output has exactly the input's height and width. From latent vectors the input `z`
+    stays as it is.
     """
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    about = {"ir": model.ir_version, "opset": opset}
+    if not isinstance(contract, ImageContract):
+        after = parser.parse_model(_DRAWN.format(**about, channels=contract.out_channels, side=contract.image))
+        joined = compose.merge_models(model, compose.add_prefix(after, "after_"), io_map=[("y", "after_drawn")])
+        _rename(joined, {"after_result": "result"})
+        for value in (joined.graph.input[0], joined.graph.output[0]):
+            value.type.tensor_type.shape.dim[0].dim_param = "N"
+        return joined
     # Padding comes before the transposition, with all axes named: ONNX Runtime 1.31's optimiser, where it can move a
     # transposition over a Pad of some axes, breaks it.
-    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     least = -(-contract.min_size // contract.multiple) * contract.multiple
-    values = {"ir": model.ir_version, "opset": opset, "multiple": contract.multiple}
-    values |= {"rounder": contract.multiple - 1, "least": least}
+    values = about | {"multiple": contract.multiple, "rounder": contract.multiple - 1, "least": least}
     before = parser.parse_model(_BEFORE.format(channels=contract.in_channels, **values))
     after = parser.parse_model(_AFTER.format(channels=contract.out_channels, **values))
     before, after = compose.add_prefix(before, "before_"), compose.add_prefix(after, "after_")
@@ -92,10 +113,16 @@ def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
 
 
 @torch.no_grad()
-def uint8_reference(model: nn.Module, image: Tensor, contract: Contract) -> Tensor:
-    """The same in PyTorch, which `wrap_uint8` is checked against: uint8 N x H x W x C to uint8 N x H x W x C'."""
-    height, width = image.shape[1:3]
-    padded = pad_to_multiple(image.numpy(), contract.multiple, contract.min_size)
+def uint8_reference(model: nn.Module, given: Tensor, contract: Contract) -> Tensor:
+    """The same in PyTorch, which `wrap_uint8` is checked against: uint8 N x H x W x C, or latent vectors, to uint8
+    N x H x W x C'."""
+    if not isinstance(contract, ImageContract):
+        return _to_levels(model(given))
+    height, width = given.shape[1:3]
+    padded = pad_to_multiple(given.numpy(), contract.multiple, contract.min_size)
     x = torch.from_numpy(padded).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
-    y = model(x)[:, :, :height, :width]
+    return _to_levels(model(x)[:, :, :height, :width])
+
+
+def _to_levels(y: Tensor) -> Tensor:
     return (y * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

@@ -57,6 +57,8 @@ class Config(Counted, BaseSettings):
     batch: ClassVar[int] = 1
     # The field whose length another width keeps, and the key for that number.
     counted: ClassVar[tuple[str, str]] = ("", "")
+    # A sentence for whoever reads its MACs, where a column of them is not what it seems.
+    counting_note: ClassVar[str] = ""
 
     family: Text
 

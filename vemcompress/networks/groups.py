@@ -30,7 +30,12 @@ def narrowed(tensors: Mapping[str, Tensor], groups: Sequence[Group], kept: Kept)
 
 def cut(network: Generator, kept: Kept) -> Generator:
     """A generator of its own that has the kept channels alone, with their weights and a Config of its widths. Raises
-    ValueError for a group that the network does not have, and for one of which nothing is kept."""
+    ValueError for a group that the network does not have, and for one of which nothing is kept.
+
+    What only training needs is left out first: a spectral norm counts all channels, so that those that stay keep their
+    weights only where it is folded.
+    """
+    network = network.deployed()
     groups = network.groups()
     _check(groups, kept)
     small = network.narrower(groups, {name: _count(k) for name, k in kept.items()})

@@ -26,7 +26,8 @@ class _Raised(InputError):
 
 
 class CustomGenerator(Generator):
-    """Any network from images to images of the same size. It has no Config and no taps.
+    """Any network from images to images of the same size. It has no Config and no taps. `custom_latents` has those from
+    latent vectors.
 
     It is tried on noise: `in_channels` are those of one of its convolutions with which it runs, the first, 3 and 1
     before others, and `out_channels` those of its output. `multiple` is the smallest power of two, up to the side of
@@ -39,9 +40,17 @@ class CustomGenerator(Generator):
         super().__init__(None)
         self.module, self.name = module, name
         self._groups: tuple[Group, ...] | None = None
+        self._find()
+
+    def _find(self) -> None:
+        """Find by trying what it takes and gives. Raises InputError."""
+        module, name = self.module, self.name
         found = [m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)]
         if not found:
-            raise InputError(f"{name}: has no Conv2d, so its input channels are unknown: give a network for images")
+            raise InputError(
+                f"{name}: has no Conv2d, so its input channels are unknown: give a network for images, or one that "
+                "says in an attribute latent_dim from how many numbers it draws"
+            )
         first = found[:1] if found[0] <= 4 else []  # a larger one is rather inside
         self.side, image = self._tried(dict.fromkeys([*first, 3, 1, *sorted(found)]))
         self.out_channels = image.shape[1]
@@ -164,15 +173,16 @@ def unsigned(name: str, images: Tensor) -> str:
     )
 
 
-def strays(name: str, images: Tensor) -> str:
+def strays(name: str, images: Tensor, *, of_latents: bool = False) -> str:
     """What is to be said of a class whose images are far from [-1, 1], with the wrapper that helps; else nothing."""
     low, high = images.min().item(), images.max().item()
     if not max(-low, high) > _STRAY:
         return ""
     module, _, cls = name.rpartition(":")
-    wrapped = f"class Wrapped({cls}): forward = lambda self, x: {cls}.forward(self, (x + 1) * 127.5) / 127.5 - 1"
+    taken, does = ("x", "gives") if of_latents else ("(x + 1) * 127.5", "takes and gives")
+    wrapped = f"class Wrapped({cls}): forward = lambda self, x: {cls}.forward(self, {taken}) / 127.5 - 1"
     return (
-        f"{name}: gives values from {low:.4g} to {high:.4g}, where an image is in [-1, 1]; if it takes and gives "
+        f"{name}: gives values from {low:.4g} to {high:.4g}, where an image is in [-1, 1]; if it {does} "
         f"0..255, add `{wrapped}` to {module} and give --teacher-class {module}:Wrapped"
     )
 

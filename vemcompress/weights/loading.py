@@ -14,7 +14,8 @@ from vemcompress.system.devices import memory_errors
 from vemcompress.system.events import Event
 from vemcompress.system.files import MALFORMED, parse_json, sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
-from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
+from vemcompress.weights.custom import build_custom, fill_strictly
+from vemcompress.weights.custom_latents import own_generator
 from vemcompress.weights.folder import made, never_picked
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
@@ -176,7 +177,7 @@ def _build(state: State, source: str, class_path: str | None) -> tuple[Generator
         if state.whole is not None and not (wanted <= {*tensors} or wanted <= {prefix + name for name in tensors}):
             tensors, prefix = state.whole(), ""  # the class may have all networks of the file
         fill_strictly(network, tensors, prefix, source, class_path)
-        return CustomGenerator(network, class_path).eval(), "class"
+        return own_generator(network, class_path), "class"
     if is_own_class(state.metadata):
         raise class_wanted(state.metadata, source)
     if is_artifact(state.metadata):

@@ -10,7 +10,7 @@ from torch import nn
 
 from vemcompress.errors import InputError, UsageError, first_line, summary
 from vemcompress.networks.base import Generator
-from vemcompress.weights.custom import CustomGenerator
+from vemcompress.weights.custom_latents import own_generator
 
 PREFIX = "python:"
 Model = str | os.PathLike | nn.Module
@@ -63,7 +63,7 @@ def open_module(name: str) -> tuple[Generator, str]:
         raise InputError(f"{name}: cannot be copied ({summary(error)})") from error
     for parameter in own.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    return own if isinstance(own, Generator) else CustomGenerator(own, name).eval(), digest(model)
+    return own if isinstance(own, Generator) else own_generator(own, name), digest(model)
 
 
 @torch.no_grad()

@@ -131,8 +131,13 @@ def _places(indices: list[int], roots: list[int], size: int) -> list[tuple[int, 
 
 
 def macs_by_hooks(module: nn.Module, in_channels: int, height: int, width: int, device: str = "cpu") -> Cost:
-    """Parameters and MACs (as `networks.cost`) of any network for one image, counted while it runs: convolutions,
-    linear layers and norms. Raises InputError where the network does not run at this size."""
+    """Parameters and MACs (as `networks.cost`) of any network for one image, counted while it runs, as `macs_of`."""
+    return macs_of(module, torch.zeros(1, in_channels, height, width, device=device))
+
+
+def macs_of(module: nn.Module, x: Tensor) -> Cost:
+    """Parameters and MACs of any network for one input, counted while it runs: convolutions, linear layers and norms.
+    Raises InputError where the network does not run."""
     seen: list[Cost] = []
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -143,9 +148,10 @@ def macs_by_hooks(module: nn.Module, in_channels: int, height: int, width: int, 
     training = module.training
     try:
         with torch.no_grad():
-            module.eval()(torch.zeros(1, in_channels, height, width, device=device))
+            module.eval()(x)
     except Exception as error:
-        raise InputError(f"does not run at {height} x {width} ({first_line(error)}): choose another size") from error
+        size = " x ".join(map(str, x.shape[2:] or x.shape))
+        raise InputError(f"does not run at {size} ({first_line(error)}): choose another size") from error
     finally:
         module.train(training)
         for handle in handles:

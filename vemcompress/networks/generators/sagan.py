@@ -34,6 +34,10 @@ class SAGANConfig(LatentConfig):
 
     counted: ClassVar = ("widths", "levels")
     replaces: ClassVar = {"width": ("widths", "keys"), "widths": ("keys",)}
+    counting_note: ClassVar = (
+        "The paper column is GCC's own count, as in its tables: it leaves out layers with spectral norm and the "
+        "attention's products; the true column has all."
+    )
     polynomial: ClassVar = False  # an eighth of a width is rounded down
 
     family: Literal["sagan"] = "sagan"
@@ -199,7 +203,7 @@ class SAGAN(LatentGenerator):
 
     def _other_form(self, *, spectral: bool) -> "SAGAN":
         with torch.device("meta"):
-            other = SAGAN(self.config.but(spectral=spectral))
+            other = SAGAN(self.config.but(spectral=spectral)).to(self.head.weight.dtype)
         other.to_empty(device=self.head.weight.device)
         state = {name: value for name, value in self.state_dict().items() if not name.endswith((".u", ".v"))}
         if not spectral:

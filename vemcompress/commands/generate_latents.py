@@ -1,0 +1,173 @@
+"""Images from latent vectors through an opened model: single files, a grid, or a row between two seeds."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vemcompress.commands.pictures import GenerateResult, check_writable, is_file_name
+from vemcompress.data import latents
+from vemcompress.data.images import save_png
+from vemcompress.data.vectors import MOST, read_vectors
+from vemcompress.errors import MemoryExhausted, UsageError
+from vemcompress.export.memory import check_batch
+from vemcompress.system.events import Event
+
+SAMPLES = 64
+LARGEST_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What to draw, as `generate` has it; None and False where it was not said."""
+
+    samples: int | None = None
+    seed: int | None = None
+    grid: bool = False
+    truncation: float | None = None
+    interpolate: int | None = None
+    seed_to: int | None = None
+    latent: Path | None = None
+
+    def given(self) -> list[str]:
+        """The options that were given, by their names on the command line."""
+        said = [field.name for field in fields(self) if self._said(field.name)]
+        return [f"--{name.replace('_', '-')}" for name in said]
+
+    def check(self) -> None:
+        """Raises UsageError (2) for numbers that cannot be, and for options that exclude each other."""
+        _check_number("samples", self.samples, 1, MOST)
+        _check_number("interpolate", self.interpolate, 2, MOST)
+        _check_number("seed", self.seed, 0, LARGEST_SEED)
+        _check_number("seed-to", self.seed_to, 0, LARGEST_SEED)
+        if self.truncation is not None and not 0 <= self.truncation < math.inf:
+            raise UsageError(f"truncation {self.truncation}: give a number from 0 on; 1 changes nothing.")
+        excluded = {"interpolate": ("samples", "grid"), "latent": ("samples", "seed", "interpolate", "seed_to")}
+        for name, others in excluded.items():
+            if self._said(name) and (other := next(filter(self._said, others), None)):
+                raise UsageError(f"--{name} excludes --{other.replace('_', '-')}; give the one or the other.")
+        if self.seed_to is not None and self.interpolate is None:
+            raise UsageError("--seed-to is the end of a row of images; give --interpolate N with it.")
+
+    def _said(self, name: str) -> bool:
+        value = getattr(self, name)
+        return value is not None and value is not False
+
+    @property
+    def whole(self) -> bool:
+        """Whether all images go into one picture."""
+        return self.grid or self.interpolate is not None
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        first = self.seed or 0
+        return first, first + 1 if self.seed_to is None else self.seed_to
+
+    @property
+    def name(self) -> str:
+        """What the pictures' names begin with."""
+        return self.latent.stem if self.latent is not None else f"seed{self.seeds[0]}"
+
+
+def draw_images(
+    model, output: Path, drawing: Drawing, batch: int, device: str, result: GenerateResult, tell: Event
+) -> None:
+    """Draw with an opened model, write the pictures and put them into `result`; raises as `generate`."""
+    given = None if drawing.latent is None else read_vectors(drawing.latent, model.size)
+    total = drawing.interpolate or (len(given) if given is not None else drawing.samples or SAMPLES)
+    batch = min(batch, total)
+    targets = _targets(output, drawing, total)
+    shape = _arranged(drawing, total)
+    if drawing.whole:
+        _check_pixels(total, shape, model.sides)
+    check_batch(str(output), lambda n: model(np.zeros((n, model.size), np.float32)), batch, model.sides,
+                on_cpu=device.startswith("cpu"))  # fmt: skip
+    kept: list[np.ndarray] = []
+    try:
+        for z in _vectors(model, drawing, given, total, batch):
+            start = time.perf_counter()
+            images = model(z)
+            result.seconds += time.perf_counter() - start
+            for image in images:
+                if drawing.whole:
+                    kept.append(image)
+                else:
+                    _write(targets[result.images], image, result)
+                result.images += 1
+                path = targets[0] if drawing.whole else targets[result.images - 1]
+                tell({"event": "generated", "done": result.images, "total": total, "path": str(path)})
+        if drawing.whole:
+            _write(targets[0], _put_together(kept, shape), result)
+    except MemoryError as error:
+        raise MemoryExhausted(f"{output}: not enough memory; use a smaller --batch or fewer samples.") from error
+
+
+def _vectors(model, drawing: Drawing, given: np.ndarray | None, total: int, batch: int) -> Iterator[np.ndarray]:
+    """All vectors, float32, at most `batch` at a time."""
+    first, last = drawing.seeds
+    if drawing.interpolate is not None:
+        ends = (latents.draw(model.prior, model.size, seed, [0])[0] for seed in (first, last))
+        given = latents.between(*ends, total, model.prior)
+    for start in range(0, total, batch):
+        numbers = range(start, min(total, start + batch))
+        z = latents.draw(model.prior, model.size, first, numbers) if given is None else given[start : numbers.stop]
+        yield z if drawing.truncation is None else latents.truncated(z, drawing.truncation)
+
+
+def _targets(output: Path, drawing: Drawing, total: int) -> list[Path]:
+    """The files that the pictures become. Raises UsageError (2) and OutputError (9)."""
+    count = 1 if drawing.whole else total
+    if is_file_name(output):
+        if count > 1:
+            raise UsageError(f"{output}: is one picture, and there are {count}; give a folder for them, or --grid.")
+        folder, targets = output.parent, [output]
+    elif drawing.interpolate is not None:
+        folder, targets = output, [output / f"{drawing.name}_to_seed{drawing.seeds[1]}.png"]
+    elif drawing.grid:
+        folder, targets = output, [output / f"{drawing.name}_grid.png"]
+    else:
+        folder, targets = output, [output / f"{drawing.name}_{n:06d}.png" for n in range(total)]
+    if drawing.latent is not None and any(target.resolve() == drawing.latent.resolve() for target in targets):
+        raise UsageError(f"{drawing.latent}: holds the latent vectors and would be overwritten; give another name.")
+    check_writable(folder)
+    return targets
+
+
+def _arranged(drawing: Drawing, total: int) -> tuple[int, int]:
+    """Rows and columns of the one picture: a row, or nearly a square."""
+    columns = total if drawing.interpolate is not None else math.isqrt(total - 1) + 1
+    return -(-total // columns), columns
+
+
+def _check_pixels(total: int, shape: tuple[int, int], sides: tuple[int, int]) -> None:
+    """Raises UsageError (2) for a picture that no program would open again."""
+    pixels, most = shape[0] * shape[1] * sides[0] * sides[1], Image.MAX_IMAGE_PIXELS
+    if most is not None and pixels > most:
+        raise UsageError(
+            f"{total} images in one picture: it would have {pixels:,} pixels, more than {most:,}; draw fewer, or leave "
+            "out --grid."
+        )
+
+
+def _put_together(images: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """One picture, H x W x C, of rows and columns; places without an image are white."""
+    rows, columns = shape
+    height, width, channels = images[0].shape
+    whole = np.full((rows, height, columns, width, channels), 255, np.uint8)
+    for n, image in enumerate(images):
+        whole[n // columns, :, n % columns] = image
+    return whole.reshape(rows * height, columns * width, channels)
+
+
+def _write(target: Path, image: np.ndarray, result: GenerateResult) -> None:
+    save_png(target, image[:, :, 0] if image.shape[2] == 1 else image)
+    result.written.append(target)
+
+
+def _check_number(name: str, value: int | None, least: int, most: int) -> None:
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{name} {value}: give a whole number from {least} to {most}.")

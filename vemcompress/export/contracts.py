@@ -1,0 +1,113 @@
+"""What goes into an exported network and what comes out: how its graph is traced, checked and described.
+
+`ImageContract` is that of a network from images to images, `LatentContract` that of one from latent vectors to images.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from vemcompress.data import latents
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ImageContract:
+    """The channels of an image-to-image network, and the sizes it takes. H and W must be divisible by `multiple` and
+    at least `min_size` (pixels) for an output of the input's size."""
+
+    in_channels: int
+    out_channels: int
+    multiple: int
+    min_size: int
+
+    name = "x"  # of the graph's input
+
+    @property
+    def unit(self) -> int:
+        """The smallest side, a multiple of `multiple`, that is worth a numerical check (at least 64 px)."""
+        least = max(self.min_size, 64)
+        return -(-least // self.multiple) * self.multiple
+
+    def traced(self) -> tuple[Tensor, dict]:
+        """An input to trace with, and which of its sides stay dynamic."""
+        # Multiples let the tracer see that halves meet again (U-Net skips); a plain Dim would be refused for no reason.
+        multiple, unit = self.multiple, self.unit
+        sides = (multiple * Dim("h"), multiple * Dim("w")) if multiple > 1 else (Dim.AUTO, Dim.AUTO)
+        return torch.zeros(2, self.in_channels, 2 * unit, 3 * unit), {0: Dim("n"), 2: sides[0], 3: sides[1]}
+
+    def shapes(self, size: tuple[int, int] | None = None) -> list[Shape]:
+        """N x C x H x W of the checks: two batch sizes, two image sizes, one not square, none the sample's; `size`."""
+        unit, channels = self.unit, self.in_channels
+        shapes = [(1, channels, unit, unit), (2 if unit > 128 else 3, channels, unit, 2 * unit)]
+        if size is not None and size != (unit, unit):
+            shapes.append((1, channels, *size))
+        return shapes
+
+    def noise(self, shape: Shape, generator: torch.Generator) -> Tensor:
+        """An input of a check: uniform in [-1, 1]."""
+        return torch.rand(shape, generator=generator) * 2 - 1
+
+    def uint8_shapes(self) -> list[Shape]:
+        """N x H x W x C of the checks, odd on purpose: no side is a multiple of what the network takes, one is smaller
+        than its least."""
+        unit, channels = self.unit, self.in_channels
+        return [(1, 7, 5, channels), (2, unit - 3, unit // 2 + 1, channels), (1, unit + 1, unit - 1, channels)]
+
+    def uint8_noise(self, shape: Shape, generator: torch.Generator) -> Tensor:
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+    def facts(self, uint8: bool) -> dict[str, str]:
+        """What the file says of its input and output."""
+        inputs, outputs = self.in_channels, self.out_channels
+        if uint8:
+            ends = (("image", inputs), ("result", outputs))
+            forms = [f"{name}: uint8 N x H x W x {count}, 0..255, any size" for name, count in ends]
+        else:
+            rule = f"H and W multiples of {self.multiple}, at least {self.min_size}"
+            taken = "-1..1" if inputs in (1, 3) else "as in training (0 and 1 for one-hot label maps)"
+            ends = (("x", inputs, taken), ("y", outputs, "-1..1"))
+            forms = [f"{name}: float32 N x {count} x H x W, {values}, {rule}" for name, count, values in ends]
+        sizes = {"multiple": str(self.multiple), "min_size": str(self.min_size)}
+        return {"input_kind": "image", **sizes, "input": forms[0], "output": forms[1]}
+
+
+@dataclass(frozen=True)
+class LatentContract:
+    """A network from latent vectors of `size` numbers, drawn from `prior`, to images of `image` x `image` pixels."""
+
+    size: int
+    image: int
+    prior: str
+    out_channels: int
+
+    name = "z"
+
+    def traced(self) -> tuple[Tensor, dict]:
+        return torch.zeros(2, self.size), {0: Dim("n")}
+
+    def shapes(self, size: tuple[int, int] | None = None) -> list[Shape]:
+        """N x size of the checks: batches of one vector, of more, and of the sample's two."""
+        return [(1, self.size), (3, self.size), (2, self.size)]
+
+    def noise(self, shape: Shape, generator: torch.Generator) -> Tensor:
+        """Vectors from the prior, others for each number of them."""
+        return torch.from_numpy(latents.draw(self.prior, self.size, shape[0], range(shape[0])))
+
+    uint8_shapes, uint8_noise = shapes, noise
+
+    def facts(self, uint8: bool) -> dict[str, str]:
+        side, channels = self.image, self.out_channels
+        drawn = "N(0, 1)" if self.prior == "normal" else "uniform in -1..1"
+        given = f"y: float32 N x {channels} x {side} x {side}, -1..1"
+        if uint8:
+            given = f"result: uint8 N x {side} x {side} x {channels}, 0..255"
+        numbers = {"latent": str(self.size), "prior": self.prior, "image": str(side)}
+        taken = f"z: float32 N x {self.size}, {drawn}"
+        return {"input_kind": "latent", **numbers, "input": taken, "output": given}
+
+
+Contract = ImageContract | LatentContract

@@ -1,0 +1,94 @@
+"""A graph from latent vectors to images, run with ONNX Runtime alone (no torch)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from vemcompress.errors import InputError
+from vemcompress.export.opened import COLOURS, LARGEST, RANGES, TYPES, Opened, run_graph, times
+from vemcompress.export.pixels import to_bytes
+
+MOST = 2**16  # numbers of a vector
+PRIORS = ("normal", "uniform")
+
+
+@dataclass
+class OnnxLatents:
+    """Called with float32 N x `size`, vectors drawn from `prior`, it gives uint8 N x H x W x (1 or 3); `sides` are H
+    and W. `assumed` says what no metadata told ("" where the file says it)."""
+
+    path: Path
+    session: onnxruntime.InferenceSession
+    dtype: type
+    size: int
+    maps: bool  # takes vectors as maps of one pixel
+    prior: str
+    layout: str
+    range: tuple[float, float]
+    one_by_one: bool
+    assumed: str
+    sides: tuple[int, int] = (0, 0)
+
+    kind = "latent"
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Raises InputError (4), NumericalError (5) or MemoryExhausted (6)."""
+        if self.one_by_one and len(z) > 1:
+            return np.concatenate([self(one[None]) for one in z])
+        y = self.run(self.prepare(z))
+        if y.ndim == 4 and self.layout == "NCHW":
+            y = y.transpose(0, 2, 3, 1)
+        wanted = self.sides if any(self.sides) else y.shape[1:3]
+        if y.ndim != 4 or y.shape[0] != len(z) or y.shape[1:3] != wanted or y.shape[3] not in COLOURS:
+            raise InputError(
+                f"{self.path}: turned {times(z.shape)} into {times(y.shape)}; only graphs that give one image of 1 "
+                "or 3 channels for each latent vector can be used."
+            )
+        return y if y.dtype == np.uint8 else to_bytes(y, *self.range, str(self.path))
+
+    def prepare(self, z: np.ndarray) -> np.ndarray:
+        """The graph's own input for vectors, N x `size`."""
+        z = z.astype(self.dtype)
+        return z[:, :, None, None] if self.maps else z
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """The raw graph."""
+        return run_graph(self.path, self.session, x, "a smaller --batch", "export it with a dynamic batch")
+
+
+def takes_latents(opened: Opened) -> bool:
+    """Whether a graph's only input are floats, N x size, or as maps of one pixel, N x size x 1 x 1."""
+    inputs, outputs = opened.session.get_inputs(), opened.session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1 or TYPES.get(inputs[0].type, np.uint8) == np.uint8:
+        return False
+    shape = inputs[0].shape
+    return len(shape) == 2 or (len(shape) == 4 and shape[2:] == [1, 1])
+
+
+def understand_latents(opened: Opened) -> OnnxLatents:
+    """What a graph that `takes_latents` says of itself, and how large its images are: it draws one. Raises InputError
+    (4) for one that cannot be used, and what a call raises."""
+    path, said, seen = opened.path, opened.said, opened.seen
+    batch, size, *pixel = opened.session.get_inputs()[0].shape
+    if not isinstance(size, int) or not 1 <= size <= MOST:
+        raise InputError(f"{path}: takes latent vectors of an unknown size: {seen}; export it with their size fixed.")
+    if isinstance(batch, int) and batch != 1:
+        raise InputError(f"{path}: takes {batch} latent vectors at a time: {seen}; make their number dynamic.")
+    shape = opened.session.get_outputs()[0].shape
+    layout = "NHWC" if len(shape) == 4 and shape[1] not in COLOURS and shape[3] in COLOURS else "NCHW"
+    prior, limits, assumed = "normal", RANGES["-1..1"], "z from N(0, 1), RGB in [-1, 1]"
+    if said.get("input_kind") == "latent":
+        layout, prior = said.get("layout", ""), said.get("prior", "")
+        limits, assumed = RANGES.get(said.get("range", "")), ""
+        if layout not in ("NCHW", "NHWC") or prior not in PRIORS or limits is None or said.get("latent") != str(size):
+            told = {name: said.get(name, "") for name in ("layout", "range", "prior", "latent")}
+            known = ", ".join(f"{name} '{value[:20]}'" for name, value in told.items())
+            raise InputError(f"{path}: its metadata says {known}, which cannot be for {seen}; export it again.")
+    dtype, one_by_one = TYPES[opened.session.get_inputs()[0].type], batch == 1
+    model = OnnxLatents(path, opened.session, dtype, size, bool(pixel), prior, layout, limits, one_by_one, assumed)
+    model.sides = model(np.zeros((1, size), np.float32)).shape[1:3]
+    if not all(1 <= side <= LARGEST for side in model.sides):
+        raise InputError(f"{path}: draws images of an impossible size, {times(model.sides)}; export it again.")
+    return model

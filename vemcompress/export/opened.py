@@ -1,0 +1,83 @@
+"""A foreign .onnx file, opened safely with ONNX Runtime alone (no torch)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from vemcompress.errors import InputError, MemoryExhausted, UsageError, first_line
+from vemcompress.export.foreign import read_onnx
+from vemcompress.system.memory import is_exhausted
+
+RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
+TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+COLOURS = (1, 3)
+LARGEST = 2**14  # pixels of a side
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session, its inputs and outputs in words, and the file's metadata."""
+
+    path: Path
+    session: onnxruntime.InferenceSession
+    seen: str
+    said: dict[str, str]
+
+
+def open_session(path: Path, device: str, threads: int | None) -> Opened:
+    """Raises InputError (4) for a file that is absent, no ONNX, or reaches for data outside its folder; UsageError (2)
+    for a device that ONNX Runtime cannot use here; MemoryExhausted (6)."""
+    providers = _providers(device)
+    model, contained = read_onnx(path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised
+    if threads is not None:
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    try:
+        source = model if contained else str(path)
+        session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=False)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        # Bytes that are no text pass until a name is asked for.
+        seen = f"inputs {_signature(inputs)}, outputs {_signature(outputs)}"
+        said = session.get_modelmeta().custom_metadata_map
+    except Exception as error:
+        if is_exhausted(error):
+            raise MemoryExhausted(f"{path}: not enough memory to load it; close other programs.") from error
+        raise InputError(f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export it again.") from error
+    if session.get_providers()[0] != (providers[0] if device.startswith("cpu") else providers[0][0]):
+        raise _no_device(device)  # it was built for the GPU, and quietly went on without
+    return Opened(path, session, seen, said)
+
+
+def run_graph(path: Path, session: onnxruntime.InferenceSession, x: np.ndarray, smaller: str, other: str) -> np.ndarray:
+    """The first output of the raw graph. Raises MemoryExhausted (6), which advises to use what is `smaller`, and
+    InputError (4), which advises what `other` thing to do."""
+    try:
+        return session.run(None, {session.get_inputs()[0].name: x})[0]
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+        if is_exhausted(error):
+            raise MemoryExhausted(f"{path}: not enough memory for {times(x.shape)}; use {smaller}.") from error
+        raise InputError(f"{path}: does not run on {times(x.shape)} ({first_line(error)}); {other}.") from error
+
+
+def _providers(device: str) -> list:
+    name, _, number = device.partition(":")
+    wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(name)
+    if wanted not in onnxruntime.get_available_providers() or not (number or "0").isdecimal():
+        raise _no_device(device)
+    return [wanted] if name == "cpu" else [(wanted, {"device_id": number or "0"}), "CPUExecutionProvider"]
+
+
+def _no_device(device: str) -> UsageError:
+    return UsageError(f"device '{device}': ONNX Runtime cannot use it here; take 'cpu', or install its GPU build.")
+
+
+def _signature(values) -> str:
+    return ", ".join(f"{v.name} {v.type} {times(v.shape)}" for v in values[:4]) or "none"
+
+
+def times(shape) -> str:
+    """A shape in words, with ? for a side that is open."""
+    return " x ".join("?" if dim is None else str(dim) for dim in shape)
