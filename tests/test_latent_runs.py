@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from teach_toys import CRD, VEM
+from torch import nn
 from toys import stop_after, toy_images, toy_teacher, toy_teacher_file
 
 from vemcompress import recipe as recipes
@@ -141,6 +143,26 @@ def test_teaching_needs_real_images_and_a_latent_generator(images, tmp_path):
     overrides = ["teacher.network.family=unet", "teacher.network.width=2", "teacher.network.downs=5", "data.size=32"]
     with pytest.raises(RecipeError, match="takes images"):
         teach(data=images, out=tmp_path / "run", recipe="sagan", overrides=overrides, device="cpu")
+
+
+class Mine(nn.Module):
+    """A user's own: 12 numbers to images of 16 px."""
+
+    nz = 12
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.conv = nn.Linear(12, 8 * 16), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, z):
+        return self.conv(F.interpolate(self.linear(z).view(-1, 8, 4, 4), scale_factor=4).relu()).tanh()
+
+
+def test_a_class_of_the_users_own_is_distilled_into_a_dcgan(tmp_path):
+    result = distill(Mine(), out=tmp_path / "run", recipe="kd", overrides=KD, device="cpu")
+    student = load(result.student).generator
+    assert (student.family, student.takes) == ("dcgan", LatentInput(12, 16))
+    assert result.diverged == {}  # a new student makes all images alike, which is no fault
 
 
 def test_an_adversary_of_the_students_own_judges_against_real_images(teacher, images, tmp_path):

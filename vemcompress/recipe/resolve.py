@@ -178,7 +178,7 @@ def _student(recipe: Recipe, teacher: Generator) -> Config:
         return shape.but(**{key: getattr(recipe.student, key) for key in stated})
 
     def of_width(width: int) -> Config:
-        return student_of(teacher.config, width).with_channels(*teacher.channels)
+        return student_of(teacher.config, width, teacher.takes).with_channels(*teacher.channels)
 
     if recipe.student.target_macs:
         return _widest(of_width, recipe.student.target_macs, recipe.data.size)
@@ -187,6 +187,8 @@ def _student(recipe: Recipe, teacher: Generator) -> Config:
         return of_width(width)
     except ValidationError as error:
         raise RecipeError(f"student.width {width}: gives a network that is too large to be built; lower it.") from error
+    except ValueError as error:
+        raise RecipeError(f"recipe {recipe.name}: {error}; give a --student.") from error
 
 
 def _widest(of_width: Callable[[int], Config], target: int, size: int) -> Config:

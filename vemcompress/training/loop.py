@@ -26,6 +26,7 @@ from vemcompress.training.settings import TrainSettings
 from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
 
+BLANK = 100  # steps until which a generator of latent vectors may make all images alike
 MEASURED_FIRST, MEASURED_EVERY = 100, 10  # steps whose logs have every figure, and then of so many logs one
 
 
@@ -212,7 +213,10 @@ class Trainer:
                 self.on_event({"event": "warning", "message": f"step {self.step}: {warning}"})
 
     def _look_at_images(self) -> None:
-        """Whether what the run is for still makes different images of different inputs."""
+        """Whether what the run is for still makes different images of different inputs. A new generator of latent
+        vectors does not yet."""
+        if self.inputs.dim() == 2 and self.step < BLANK:
+            return
         name, network = next(iter(self.learner.artifacts().items()))
         self.learner.eval()
         with as_written():

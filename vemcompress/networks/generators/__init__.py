@@ -6,9 +6,9 @@ belong in the folder above, the layouts of published files in `weights.published
 
 from pydantic import TypeAdapter
 
-from vemcompress.networks.base import Config, Generator
+from vemcompress.networks.base import Config, Generator, ImageInput, LatentInput
 from vemcompress.networks.generators.cartoongan import CartoonGAN
-from vemcompress.networks.generators.dcgan import DCGAN
+from vemcompress.networks.generators.dcgan import DCGAN, DCGANConfig
 from vemcompress.networks.generators.deep import DeepMobileResNet, DeepUNet
 from vemcompress.networks.generators.inception_resnet import InceptionResNet
 from vemcompress.networks.generators.resampled import ResampledResNet
@@ -46,7 +46,14 @@ def build_generator(config: Config) -> Generator:
     return GENERATORS[config.family](config)
 
 
-def student_of(config: Config | None, width: int) -> Config:
+def student_of(config: Config | None, width: int, takes: ImageInput | LatentInput | None = None) -> Config:
     """The default student of this width for a teacher of that Config; for one of the user's own class (None) a mobile
-    ResNet."""
-    return MobileResNetConfig(width=width) if config is None else config.student(width)
+    ResNet, or where it `takes` latent vectors a DCGAN. Raises ValueError for images that no DCGAN draws."""
+    if config is not None:
+        return config.student(width)
+    if not isinstance(takes, LatentInput):
+        return MobileResNetConfig(width=width)
+    levels = (takes.image // 4).bit_length() - 1
+    if takes.image != 4 * 2**levels or levels < 1:
+        raise ValueError(f"no default student draws images of {takes.image} px; 8, 16, 32, ... px can be had")
+    return DCGANConfig(width=width, levels=levels, latent=takes.size, prior=takes.prior)
