@@ -103,7 +103,7 @@ def test_better_is_higher_or_lower_and_never_equal():
     [
         ("ssim_teacher", "pairs", "a teacher that does not learn"),
         ("miou", "pairs", "train.segmenter"),
-        ("frechet", "pairs", "set algorithm.features"),
+        ("frechet", "pairs", "set train.features"),
         ("l1_target", "domains", "data.kind to paired or labels"),
         ("frechet", "photos", "data.kind to paired, labels or unpaired"),
         ("fid", "one", "at least 2 images"),

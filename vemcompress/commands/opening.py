@@ -38,10 +38,15 @@ _MOVABLE = {
     "data": ("roots", "workers", "on_device"),
     "gan": ("lr",),
     "train": (
-        *("steps", "epochs", "lr", "constant", "precision", "compile", "segmenter", "inception"),
+        *("steps", "epochs", "lr", "constant", "precision", "compile"),
+        *("segmenter", "inception", "features_weights"),
         *("checkpoint_every", "sample_every", "log_every", "strict"),
     ),
 }
+
+
+# Keys of a recipe that are paths, beside the algorithm's own.
+_FILES = ("student.source", "train.segmenter", "train.inception", "train.features_weights")
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def located(
     elif plan.gan is None and not plan.stages:  # each stage has one of its own
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     start = _start_from(source, plan) if source else plan.teacher.start
-    for key in ("student.source", "train.segmenter", "train.inception", *_files_of(plan.algorithm.name)):
+    for key in (*_FILES, *_files_of(plan.algorithm.name)):
         plan = recipes.changed(plan, key, _absolute)
     start = {name: _absolute(path) for name, path in start.items()}
     plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
@@ -129,7 +134,7 @@ def located(
 
 def located_stages(plan: Recipe) -> Recipe:
     """With absolute paths in the tables that stages have of their own."""
-    files = {"student.source", "train.segmenter", "train.inception", "teacher.source"}
+    files = {*_FILES, "teacher.source"}
     files.update(key for name in ALGORITHMS for key in _files_of(name))
     stages = []
     for stage in plan.stages:

@@ -137,6 +137,10 @@ def picker(
     names a figure and nothing was.
     """
     plan, teacher = facts.plan, None if facts.gan else facts.original
+    wanted = (by or plan.train.best_by) in ("auto", "frechet")
+    if wanted and features is None and plan.train.features != "none":
+        found = distributed.writer_first(lambda: load_features(plan.train.features, plan.train.features_weights))
+        features = found.to(device)
     named = by is None and plan.train.best_by not in ("auto", "none")
     by = by or plan.train.best_by
     images = facts.held_out if plan.train.best_on != "test" else tested(plan, facts.images, on_event)

@@ -32,7 +32,7 @@ _WORDS = {
     "targets": "pairs; set data.kind to paired or labels",
     "real": "real images of the target's kind; set data.kind to paired, labels or unpaired",
     "images": "at least {images} images; raise data.held_out",
-    "features": "features; set algorithm.features",
+    "features": "features; set train.features",
     "segmenter": "a segmentation network; give its file with train.segmenter",
 }
 _LATENT_WORDS = {"targets": "a ground truth, which latent vectors have none of", "real": "real images; give --data DIR"}

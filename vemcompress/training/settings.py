@@ -14,6 +14,7 @@ class TrainSettings(BaseSettings):
     `best_by`: what the best checkpoint is picked by, at each checkpoint. "auto" is the fidelity to a frozen teacher
     (SSIM), or the L1 distance to the ground truth where the teacher learns from pairs. `best_on`: the held-out part
     of the training images, or, as the papers did, the test images. `segmenter` and `inception`: files for miou and fid.
+    `features` with the file of their `features_weights`: for frechet, where the algorithm has none of its own.
 
     `precision`: of float32 products on a GPU, see `devices.arithmetic`, or networks in bfloat16 beside losses and
     energies in float32. `compile`: the networks by torch.compile, on a GPU as CUDA graphs.
@@ -44,5 +45,7 @@ class TrainSettings(BaseSettings):
     best_on: Literal["held_out", "test"] = "held_out"
     segmenter: Text | None = None
     inception: Text | None = None
+    features: Literal["none", "vgg16", "squeezenet1_1", "squeezenet1_1_caffe"] = "none"
+    features_weights: Text | None = None
     teacher_cache: int = Field(0, ge=0, le=10_000)
     strict: bool = False
