@@ -23,7 +23,7 @@ from vemcompress.gans import CycleGAN, Pix2PixTeachers
 from vemcompress.gans.adversary import Adversary
 from vemcompress.gans.teachers import Frozen, Online, Phased, Phases
 from vemcompress.information import INFORMATION, build_information
-from vemcompress.networks.base import Generator, ImageInput, LatentInput
+from vemcompress.networks.base import Generator, ImageInput
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig
 from vemcompress.training.optimizers import Runner
 from vemcompress.training.stepper import Stepper
