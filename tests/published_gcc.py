@@ -201,6 +201,8 @@ def mask_step(teacher: Side, student: Side, weights, optimizer, inputs, conditio
     found = {"mask_balance": 0.0, "mask_real": 0.0, "mask_fake": 0.0}
     for i, (of_teacher, of_student) in enumerate(zip(teacher.judges, student.judges, strict=True)):
         newest = difference(of_teacher(shown(condition, teacher.make[i](inputs[i])[0].detach()))).detach()
+        if condition is None:  # its scores are not used, and running statistics, of Pix2Pix, neither
+            of_teacher(shown(condition, reals[i]))
         averages[i] = newest if averages[i] == 0.0 else beta * newest + (1 - beta) * averages[i]
         on_fake = of_student(shown(condition, student.make[i](inputs[i])[0].detach()))
         on_real = of_student(shown(condition, reals[i]))
