@@ -1,6 +1,6 @@
 """From published names to our networks: recognised by their keys, every shape checked, loaded strictly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -47,11 +47,12 @@ def assemble(
     *,
     prepare: Callable[[nn.Module], None] | None = None,
     build: Callable[[BaseSettings], nn.Module] = build_generator,
+    told: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """A network of this Config that owns these tensors (by our names), in eval mode. Raises Mismatch.
 
     Shapes are checked before anything is allocated, and no random number is drawn. `prepare` may change the network
-    before it is filled; `build` makes it.
+    before it is filled; `build` makes it; `told` are names of tensors for messages where they differ from ours.
     """
     network = _skeleton(config, build)
     if prepare is not None:
@@ -66,7 +67,8 @@ def assemble(
         if found is None:
             raise Mismatch(f"{name!r} is missing")
         if found.shape != wanted.shape or found.is_floating_point() != wanted.is_floating_point():
-            raise Mismatch(f"{name!r} is {described(found)} and should be {described(wanted)}")
+            shown = (told or {}).get(name, name)
+            raise Mismatch(f"{shown!r:.80} is {described(found)} and should be {described(wanted)}")
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval()
 
@@ -159,7 +161,7 @@ def convert(layout: Layout, tensors: Tensors, source: str) -> nn.Module:
                 ours_to_tensor[ours] = torch.zeros((), dtype=torch.int64)
             else:
                 raise Mismatch(f"{theirs!r} is missing")
-        return assemble(config, layout.adapt(ours_to_tensor), build=layout.build)
+        return assemble(config, layout.adapt(ours_to_tensor), build=layout.build, told=names)
     except Mismatch as error:
         _unfit(source, layout, str(error), error)
     except ValidationError as error:
