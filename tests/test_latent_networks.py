@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from toys import random
 
 from vemcompress.errors import InputError
-from vemcompress.networks import parse_config
+from vemcompress.networks import attention, parse_config
 from vemcompress.networks.discriminators import parse_discriminator_config
 from vemcompress.networks.discriminators.gates import Gate
 from vemcompress.networks.spectral import SpectralConv2d, SpectralConvTranspose2d
@@ -209,3 +209,11 @@ def test_evaluation_does_not_move_the_vectors_of_spectral_norm(transposed):
     assert torch.equal(layer(x), first) and torch.equal(layer.u, u) and torch.equal(layer.v, v)
     layer.train()(x)
     assert not torch.equal(layer.u, u)
+
+
+def test_attention_image_by_image_is_the_plain_one_with_its_gradients(monkeypatch):
+    q, k, v = (torch.randn(2, c, 9, dtype=torch.double, requires_grad=True) for c in (2, 2, 5))
+    plain = attention.attended(q, k, v)
+    monkeypatch.setattr(attention, "LARGE", 1)
+    assert torch.allclose(attention.attended(q, k, v), plain, atol=1e-12)
+    assert torch.autograd.gradcheck(attention.attended, (q, k, v))
