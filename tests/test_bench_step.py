@@ -129,3 +129,12 @@ def test_a_stage_is_measured_without_the_stages_before_it(recipe, stage, more):
 def test_a_stage_that_cannot_be_measured_is_refused(recipe, stage, message):
     with pytest.raises(UsageError, match=message):
         bench(recipe, ["algorithm.features=none"] if recipe == "prune_omgd" else [], stage=stage)
+
+
+def test_gcc_is_measured_from_latent_vectors_and_drawn_images_with_second_batches():
+    shapes = ["teacher.network.family=sagan", "teacher.network.width=8", "teacher.network.levels=3", "student.width=8"]
+    names = ["algorithm.name=gcc", "gan.name=latent", "data.flip=false", "train.batch=2", "train.steps=10"]
+    found = bench("sagan", [*names, *shapes, *VEM], against="reference")
+    assert found.random == ["images", "teacher"]
+    assert found.parts.keys() >= {"teacher", "discriminator", "student_discriminator", "student", "masks", "langevin"}
+    assert found.reference_ms > 0 and found.ratio != found.ratio_none

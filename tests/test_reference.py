@@ -67,6 +67,28 @@ def with_adversary(name: str, *overrides: str):
     return plan, distillation(plan, teacher)
 
 
+def gcc(*overrides: str):
+    shapes = ("teacher.network.family=sagan", "teacher.network.width=8", "teacher.network.levels=3", "student.width=8")
+    names = ("algorithm.name=gcc", "gan.name=latent", "data.size=32", "data.flip=false", "train.batch=4")
+    rates = ("train.lr=1e-4", "train.betas=[0.0, 0.9]", "algorithm.image=0.5")
+    plan = recipes.defaults([*names, *shapes, *rates, *overrides, *LONG])
+    gan = teachers(plan, None, (3, 3))
+    plan = resolve(with_shapes(plan, gan), first := gan.generator, 100)
+    algorithm = distillation(plan, first, gan=gan)
+    for name, gamma in algorithm.named_parameters():
+        if name.endswith("gamma"):
+            gamma.data.fill_(0.5)
+    return plan, algorithm
+
+
+def with_latents(batch: int, dtype: torch.dtype):
+    generator = random(7)
+    for _ in range(STEPS):
+        z = torch.randn(2, batch, 128, generator=generator, dtype=dtype)
+        x = torch.rand(2, batch, 3, SIZE, SIZE, generator=generator, dtype=dtype) * 2 - 1
+        yield Batch(z[0], real=x[0], second=Batch(z[1], real=x[1]))
+
+
 def batches(batch: int, kind: str, dtype: torch.dtype):
     generator = random(7)
     for _ in range(STEPS):
@@ -96,13 +118,16 @@ SUBJECTS = {
     ),
     "CAT, VEM": lambda: with_adversary("cat", *VEM),
     "CAT, two domains, VID": lambda: with_adversary("cat", "data.kind=unpaired", "information.name=vid"),
+    "GCC, VEM": lambda: gcc(*VEM),
+    "GCC, single steps": lambda: gcc("information.name=none", "algorithm.double_steps=false", "algorithm.mask_every=2"),
+    "GCC without masks, VID": lambda: gcc("information.name=vid", "algorithm.masks=false"),
     "frozen ResNet, CRD": lambda: frozen("resnet", "information.name=crd", "information.memory=4"),
 }
 
 
 # Some of the deep teacher's gradients are rounding from the first step on, and Adam makes full steps of these: in
 # float32 the plain step parts even from itself with another number of threads. So do a student and its adversary.
-DOUBLE = [name for name in SUBJECTS if any(part in name for part in ("two teachers", "n_share", "GAN-", "CAT"))]
+DOUBLE = [name for name in SUBJECTS if any(part in name for part in ("two teachers", "n_share", "GAN-", "CAT", "GCC"))]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -113,7 +138,10 @@ def test_the_fast_step_does_what_the_plain_one_does(subject, monkeypatch):
         monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # also where the losses ask for float32
     algorithm.to(dtype)
     plain, fast = PlainStep(deepcopy(algorithm)), Stepper(algorithm, plan.train, CPU, 10)
-    for step, batch in enumerate(batches(plan.train.batch, plan.data.kind, dtype), start=1):
+    given = batches(plan.train.batch, plan.data.kind, dtype)
+    if algorithm.student.takes.kind == "latent":
+        given = with_latents(plan.train.batch, dtype)
+    for step, batch in enumerate(given, start=1):
         wanted = plain(batch, fast.random(step), step)
         found = fast(batch.to(CPU), step)
         assert found.keys() - MONITORED == wanted.keys()

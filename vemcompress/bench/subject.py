@@ -12,7 +12,8 @@ from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.bench.stage import of_stage
 from vemcompress.commands import facts, opening, parts
-from vemcompress.data.sets import ImageSet
+from vemcompress.commands.facts import Facts
+from vemcompress.data.prefetch import Stream
 from vemcompress.errors import UsageError
 from vemcompress.gans import new_generator
 from vemcompress.gans.teachers import Phased
@@ -35,15 +36,17 @@ DRAWS = 8  # of a supernet's widths, over which a step is averaged
 class Subject:
     """`random` says which weights and images were made up."""
 
-    plan: Recipe
+    facts: Facts
     algorithm: Distillation
-    images: ImageSet
     random: list[str] = field(default_factory=list)
 
-    def stream(self, device: torch.device):
+    @property
+    def plan(self) -> Recipe:
+        return self.facts.plan
+
+    def stream(self, device: torch.device) -> Stream:
         """The batches that a run on this device has."""
-        train = self.plan.train
-        return self.images.stream(self.algorithm.student.channels, train.batch, train.seed, device=device)
+        return self.facts.stream(device, second=self.algorithm.second)
 
     @property
     def alternates(self) -> bool:
@@ -91,7 +94,7 @@ def subject(
     found = parts.calibrated(found, features, CPU, silent)
     student = found.student and found.student.generator
     algorithm = parts.distillation(found.plan, found.original, features, gan=found.gan, student=student)
-    return Subject(found.plan, algorithm, found.images, made_up)
+    return Subject(found, algorithm, made_up)
 
 
 def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:

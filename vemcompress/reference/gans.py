@@ -1,10 +1,13 @@
-"""How teachers learn, as the original code does it: Pix2Pix, OMGD's two teachers, CycleGAN."""
+"""How teachers learn, as the original code does it: Pix2Pix, OMGD's two teachers, CycleGAN, and from latent vectors."""
+
+import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vemcompress.gans import GAN, CycleGAN, Pix2Pix, Pix2PixTeachers
+from vemcompress.gans import GAN, CycleGAN, LatentGAN, Pix2Pix, Pix2PixTeachers
+from vemcompress.training.update import Optimizer
 
 
 def judged(real: bool, mode: str, scores: Tensor) -> Tensor:
@@ -25,6 +28,15 @@ def for_generator(mode: str, scores: Tensor) -> Tensor:
 def adam(settings, *networks: nn.Module) -> torch.optim.Adam:
     parameters = [p for network in networks for p in network.parameters()]
     return torch.optim.Adam(parameters, lr=settings.lr, betas=settings.betas)
+
+
+def adam_of(settings: Optimizer, parameters: list[Tensor], twice: tuple[nn.Module, ...] = ()) -> torch.optim.Adam:
+    """It is given the parameters of the modules that move `twice` once more, so that it steps these again."""
+    again = [p for module in twice for p in module.parameters(recurse=False)]
+    with warnings.catch_warnings(action="ignore"):  # of duplicates
+        # One by one where some come twice: all at once they would be read before they are written.
+        foreach = False if again else None
+        return torch.optim.Adam([*parameters, *again], lr=settings.lr, betas=settings.betas, foreach=foreach)
 
 
 class PlainPix2Pix:
@@ -126,7 +138,39 @@ class PlainCycleGAN:
         return losses
 
 
-_PLAIN = {Pix2Pix: PlainPix2Pix, Pix2PixTeachers: PlainTeachers, CycleGAN: PlainCycleGAN}
+class PlainLatent:
+    """Discriminator, then generator; the former's features of the images stay in `features`, as hooks keep them."""
+
+    def __init__(self, gan: LatentGAN):
+        self.gan, self.settings = gan, gan.settings
+        self.of_teacher = adam(gan.settings, gan.generator)
+        self.of_judge = torch.optim.Adam(gan.discriminator.parameters(), gan.settings.lr_d, gan.settings.betas)
+
+    def teach(self, z: Tensor, real: Tensor, fakes: dict[str, Tensor], random) -> dict[str, Tensor]:
+        judge, settings, fake = self.gan.discriminator, self.settings, fakes["teacher"]
+        losses = judge_step(judge, settings.mode, real, fake, self.of_judge)
+        judge.requires_grad_(False)
+        self.of_teacher.zero_grad()
+        scores, taps = judge.forward_with_taps(fake, judge.places)
+        passes = settings.lambda_gan * for_generator(settings.mode, scores)
+        passes.backward()
+        self.of_teacher.step()
+        judge.requires_grad_(True)
+        self.features = [taps[place].detach().clone() for place in judge.places]
+        names = ("teacher_d_real", "teacher_d_fake", "teacher_gan")
+        return dict(zip(names, (*losses, passes), strict=True))
+
+
+def judge_step(judge: nn.Module, mode: str, real: Tensor, fake: Tensor, optimizer) -> tuple[Tensor, Tensor]:
+    """A discriminator of images alone learns: its losses on real images and on made ones, without a half."""
+    optimizer.zero_grad()
+    of_real, of_fake = judged(True, mode, judge(real)), judged(False, mode, judge(fake.detach()))
+    (of_real + of_fake).backward()
+    optimizer.step()
+    return of_real, of_fake
+
+
+_PLAIN = {Pix2Pix: PlainPix2Pix, Pix2PixTeachers: PlainTeachers, CycleGAN: PlainCycleGAN, LatentGAN: PlainLatent}
 
 
 def plain_gan(gan: GAN):

@@ -1,6 +1,7 @@
 """A whole step of a distillation, with frozen, online or phased teachers and any add-on, as the original code does it.
 
-The file of an algorithm's name in this folder has its student's terms.
+The file of an algorithm's name in this folder has its student's terms, as `student_terms`; or, where the student has
+more to do in a step, the whole of it, as `Whole`.
 """
 
 from importlib import import_module, util
@@ -15,7 +16,7 @@ from vemcompress.gans.teachers import Online, Phased
 from vemcompress.information.vem import VEM
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.reference.adversary import PlainAdversary
-from vemcompress.reference.gans import plain_gan
+from vemcompress.reference.gans import adam_of, plain_gan
 from vemcompress.reference.vem import PlainVEM
 from vemcompress.training.update import Output
 
@@ -29,7 +30,7 @@ class PlainStep:
     """
 
     def __init__(self, algorithm: Distillation):
-        self.algorithm, self.terms = algorithm, _terms_of(algorithm.settings.name)
+        self.algorithm, plain = algorithm, _module_of(algorithm.settings.name)
         teacher, self.generator = algorithm.teacher, algorithm.teacher.generator
         self.gan = plain_gan(teacher.gan) if isinstance(teacher, Online | Phased) else None
         own = getattr(algorithm, "adversary", None)
@@ -37,7 +38,7 @@ class PlainStep:
         self.vem = PlainVEM(algorithm.information) if isinstance(algorithm.information, VEM) else None
         learned = [algorithm.student, *algorithm.learned().values(), *algorithm.information.student_modules().values()]
         parameters = [p for module in learned for p in module.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=algorithm.optimizer.lr, betas=algorithm.optimizer.betas)
+        self.optimizer = adam_of(algorithm.optimizer, parameters, algorithm.moved_twice())
         # The original's teachers are ready to learn whoever's turn it is, so every forward of theirs builds a graph.
         self.generator.requires_grad_(True)
         if self.gan is not None:
@@ -46,9 +47,13 @@ class PlainStep:
         for module in algorithm.modules():
             if isinstance(module, InstanceNorm2d):
                 module.__class__ = nn.InstanceNorm2d  # PyTorch's own
+        self.whole = plain.Whole(self) if hasattr(plain, "Whole") else None
+        self.terms = getattr(plain, "student_terms", None)
 
     def __call__(self, batch: Batch, random: torch.Generator, step: int = 1) -> dict[str, Tensor]:
         algorithm, teacher, losses = self.algorithm, self.algorithm.teacher, {}
+        if self.whole is not None:
+            return _detached(self.whole(batch, random, step))
         a, b = batch.input, batch.real if batch.target is None else batch.target
         if not teacher.due(step):
             fakes = {name: generator(a) for name, generator in teacher.gan.teachers().items()}
@@ -82,11 +87,7 @@ class PlainStep:
         terms = self.terms(self.algorithm, shown, student, of_teacher, of_student, target)
         if self.adversary is not None:
             terms["gan"] = self.adversary.of_student(a, student)
-        if self.vem is not None:
-            terms["information"] = self.vem.student_term(target, student)
-        else:
-            out = Output(student, student, shown[0], target, {}, {}, random)
-            terms |= self.algorithm.information.student_terms(out)
+        terms |= self.added(shown[0], student, target, random)
         self.optimizer.zero_grad()
         sum(terms.values()).backward()
         if self.adversary is not None and self.algorithm.together is not None:
@@ -94,13 +95,20 @@ class PlainStep:
         self.optimizer.step()
         return terms
 
+    def added(self, image: Tensor, student: Tensor, target: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        """The add-on's terms, of the first teacher's image and the student's."""
+        if self.vem is not None:
+            return {"information": self.vem.student_term(target, student)}
+        out = Output(student, student, image, target, {}, {}, random)
+        return self.algorithm.information.student_terms(out)
 
-def _terms_of(name: str):
-    """The plain terms of the algorithm of this name."""
+
+def _module_of(name: str):
+    """The plain form of the algorithm of this name."""
     module = f"{__package__}.{name}"
     if util.find_spec(module) is None:
         raise UsageError(f"--against reference: there is no plain form of {name} to compare with; omit it.")
-    return import_module(module).student_terms
+    return import_module(module)
 
 
 def _detached(losses: dict[str, Tensor]) -> dict[str, Tensor]:
