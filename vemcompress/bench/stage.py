@@ -8,6 +8,7 @@ from vemcompress import recipe as recipes
 from vemcompress.commands.search import planned
 from vemcompress.errors import UsageError
 from vemcompress.networks import Config, build_generator, student_of
+from vemcompress.networks.base import LatentConfig
 from vemcompress.pruning.budget import prune_network
 from vemcompress.pruning.random import Random
 from vemcompress.recipe import AutoStudent, Recipe
@@ -33,7 +34,9 @@ def of_stage(plan: Recipe, name: str | None, teacher: str | Path | None) -> Reci
     if stages[name].student is None:
         return own
     student = _gives(plan, stages, stages[name].student, shape)
-    return own.but(student=student.with_channels(3, 3) if shape is None else student)
+    if shape is None:
+        student = student.with_channels(student.in_channels if isinstance(student, LatentConfig) else 3, 3)
+    return own.but(student=student)
 
 
 def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | None) -> Config:
@@ -50,6 +53,8 @@ def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | 
         own = own.but(algorithm=supernet.algorithm)  # the widths that it learns
         search = planned(own, before)
         return before.with_widths(search.space.widths(search.population[0]))
+    if teacher is None and stage.teacher is not None:  # one that is taught to be pruned
+        teacher = recipes.of_stage(plan, stages[stage.teacher]).teacher.network
     network, settings, size = before or teacher, own.prune, own.data.size
     if network is None:
         raise UsageError(f"recipe {plan.name}: stage {name} prunes a teacher; give it with --teacher.")
@@ -58,4 +63,6 @@ def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | 
     with torch.device("meta"):
         whole = build_generator(network)
     target = settings.target(network.cost(size, size).macs()[settings.count_as])
-    return prune_network(whole, Random(), target, size, size, settings.count_as)[0].config
+    fresh = not settings.keep_weights
+    small, kept = prune_network(whole, Random(), target, size, size, settings.count_as, fresh=fresh)
+    return network.shaped({name: len(channels) for name, channels in kept.items()}) if fresh else small.config
