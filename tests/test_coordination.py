@@ -82,6 +82,12 @@ def test_with_an_average_the_newest_share_falls_over_the_run(average, shares):
     assert found == shares
 
 
+def test_the_students_discriminator_is_of_the_teachers_width():
+    gan = LatentGAN(LatentGAN.Settings(), generator=toy_teacher("sagan", width=8))
+    own = gan.twin(toy_teacher("sagan", 1, width=5))
+    assert own.discriminator.config == gan.discriminator.config
+
+
 # -- updates ---------------------------------------------------------------------------------------------------------
 
 

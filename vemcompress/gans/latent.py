@@ -98,7 +98,9 @@ class LatentGAN(GAN):
         return terms | self.sparse_terms("teacher")
 
     def twin(self, first: Generator, back: Config | None = None) -> "LatentGAN":
-        return LatentGAN(self.settings.but(sparsity=None), generator=first)
+        """Its discriminator is as wide as the teacher's, whatever the generator's width is, as published (GCC)."""
+        judge = self.settings.discriminator or self.discriminator.config
+        return LatentGAN(self.settings.but(sparsity=None, discriminator=judge), generator=first)
 
     def updates(self) -> list[Update]:
         settings, learns = self.settings, {"discriminator": self.discriminator}
