@@ -214,8 +214,8 @@ def mask_step(teacher: Side, student: Side, weights, optimizer, inputs, conditio
 
 
 def weights_of(judge: nn.Module) -> list[nn.Parameter]:
-    """All but alpha, and but the vectors of spectral norm."""
-    return [p for n, p in judge.named_parameters() if not n.endswith(("alpha", "weight_u", "weight_v"))]
+    """All that learn, but alpha; the vectors of spectral norm are among them where they do."""
+    return [p for n, p in judge.named_parameters() if not n.endswith("alpha") and p.requires_grad]
 
 
 def listed_by_type(network: nn.Module) -> list[nn.Parameter]:

@@ -26,14 +26,11 @@ class SpectralNorm(nn.Module):
         layer = self.module
         bar = layer.weight_bar
         matrix = bar.reshape(bar.shape[0], -1)
-        with torch.no_grad():
-            v = matrix.t().mv(layer.weight_u)
-            v = v / (v.norm() + 1e-12)
-            u = matrix.mv(v)
-            u = u / (u.norm() + 1e-12)
-            layer.weight_v.copy_(v)
-            layer.weight_u.copy_(u)
-        layer.weight = bar / u.dot(matrix.mv(v))
+        for vector, other, of in (("v", "u", matrix.t()), ("u", "v", matrix)):
+            found = of.data.mv(getattr(layer, f"weight_{other}").data)
+            # A new storage under the same parameter: a graph of an earlier pass has it too.
+            getattr(layer, f"weight_{vector}").data = found / (found.norm() + 1e-12)
+        layer.weight = bar / layer.weight_u.dot(matrix.mv(layer.weight_v))
         return layer.forward(x)
 
 

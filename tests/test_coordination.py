@@ -117,7 +117,8 @@ def test_weights_and_gates_learn_apart_and_sagans_double_layers_move_twice():
         before = {n: p.detach().clone() for n, p in algorithm.named_parameters()}
         runner.apply(update, out, 1)
         moved = {n: (p - before[n]).abs().max().item() for n, p in algorithm.named_parameters()}
-        moved = {n: change for n, change in moved.items() if change}
+        vectors = (".u", ".v")  # every pass moves them
+        moved = {n: change for n, change in moved.items() if change and not n.endswith(vectors)}
         if name == "student_discriminator":
             assert moved["own.discriminator.convs.0.weight"] == pytest.approx(2 * 4e-4, rel=0.02)
             assert moved["own.discriminator.head.weight"] == pytest.approx(4e-4, rel=0.02)

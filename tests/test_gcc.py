@@ -138,14 +138,16 @@ def assert_same(ours: nn.Module, theirs: nn.Module) -> None:
 # -- one test for each kind of GAN -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("double_steps", "average"), [(True, False), (False, True)])
-def test_iterations_of_sagan_are_the_published_ones(double_steps, average):
+@pytest.mark.parametrize(
+    ("double_steps", "vector_steps", "average"), [(True, True, False), (False, True, True), (False, False, False)]
+)
+def test_iterations_of_sagan_are_the_published_ones(double_steps, vector_steps, average):
     torch.manual_seed(3)
     gan = LatentGAN(LatentGAN.Settings(), generator=toy_teacher("sagan", 0, levels=4, width=8))
     student = toy_teacher("sagan", 1, levels=4, width=8).train()
     for gamma in [p for net in (gan, student) for n, p in net.named_parameters() if n.endswith("gamma")]:
         gamma.data.fill_(0.5)
-    options = {"double_steps": double_steps, "average": average}
+    options = {"double_steps": double_steps, "vector_steps": vector_steps, "average": average}
     algorithm = gcc(gan, student, "latent", 1e-4, (0.0, 0.9), **options)
     for i, judge in enumerate(algorithm.own.discriminators().values()):
         for j, attention in enumerate(judge.attentions):
@@ -153,6 +155,9 @@ def test_iterations_of_sagan_are_the_published_ones(double_steps, average):
     ours = [gan.generator, gan.discriminator, student, algorithm.own.discriminator]
     shapes = (SAGANGenerator(8), SAGANDiscriminator(8), SAGANGenerator(8), SAGANDiscriminator(8, TAU))
     g_t, d_t, g_s, d_s = theirs = [copied(*pair) for pair in zip(ours, shapes, strict=True)]
+    if vector_steps:  # as published switching a discriminator on switches its vectors on
+        for vector in (p for judge in (d_t, d_s) for p in judge.parameters()):
+            vector.requires_grad_(True)
     connectors = deepcopy(algorithm.connectors[0])
     listed, betas = listed_by_type if double_steps else weights_of, (0.0, 0.9)
     teacher = Side([g_t], [d_t], [g_t.with_features], Adam(weights_of(g_t), 1e-4, betas), None)

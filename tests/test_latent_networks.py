@@ -211,7 +211,7 @@ def test_evaluation_does_not_move_the_vectors_of_spectral_norm(transposed):
     assert not torch.equal(layer.u, u)
 
 
-def test_attention_image_by_image_is_the_plain_one_with_its_gradients(monkeypatch):
+def test_fused_attention_is_the_plain_one_with_its_gradients(monkeypatch):
     q, k, v = (torch.randn(2, c, 9, dtype=torch.double, requires_grad=True) for c in (2, 2, 5))
     plain = attention.attended(q, k, v)
     monkeypatch.setattr(attention, "LARGE", 1)

@@ -14,8 +14,10 @@ This follows the published code, SJLeo/GCC, where that and the paper part:
 - SAGAN's student and its discriminator list the layers with spectral norm and attention's convolutions twice, so that
   Adam moves these twice a step (`double_steps`).
 
-CycleGAN's image term, added once for each feature, is kept, its weight being 0. Not followed: Adam on the u and v of a
-discriminator's spectral norm, whose gradients there are all by the u and v of the last pass; dropout in U-Nets.
+- Adam also moves the u and v of discriminators with spectral norm, which are parameters there (`vector_steps`).
+- CycleGAN's image term is added once for each feature; its weight is 0.
+
+Not followed: dropout in U-Nets.
 """
 
 from dataclasses import replace
@@ -62,9 +64,9 @@ class GCC(Distillation):
         `masks`: whether the student's discriminators have gates; `threshold` (tau), `mask_lr` and `mask_betas` are
         theirs, and `mask_every`: at each how many-th step they learn. Their rate falls to a tenth after each
         `mask_period` of the run, a share of its steps; 0 for never. `average`: the teacher's difference is a running
-        average, with the factor 1 - step / steps for the newest. `teacher_decays`, `detached`, `root` and
-        `double_steps` say what is followed, see above. `back`: the shape of CycleGAN's second student, None for that of
-        the first.
+        average, with the factor 1 - step / steps for the newest. `teacher_decays`, `detached`, `root`, `double_steps`
+        and `vector_steps` say what is followed, see above. `back`: the shape of CycleGAN's second student, None for
+        that of the first.
         """
 
         name: Literal["gcc"] = "gcc"
@@ -82,6 +84,7 @@ class GCC(Distillation):
         root: bool | None = None
         detached: bool | None = None
         double_steps: bool = True
+        vector_steps: bool = True
         back: AnyConfig | None = None
 
     needs: ClassVar = Needs(teacher="online")
@@ -123,6 +126,9 @@ class GCC(Distillation):
         )
         first = self.connectors[0]
         self.teacher_taps, self.student_taps = first.teacher_taps, first.student_taps
+        if settings.vector_steps:
+            for layer in _spectral(*gan.discriminators().values(), *self.own.discriminators().values()):
+                layer.learn_vectors()
         self.balance = Balance(len(gan.discriminators()))
 
     def train(self, mode: bool = True) -> "GCC":

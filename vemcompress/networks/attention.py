@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from vemcompress.networks.cost import Cost, conv
 
@@ -32,45 +31,16 @@ class SelfAttention(nn.Module):
 def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """v softmax(q^T k)^T of B x K x N and B x C x N: B x C x N.
 
-    Of large maps the N x N products of a whole batch do not fit into a processor's cache, so that image after image is
-    2.2 times as fast there, forward and backward (one core, N = 1024, C = 64, batch 32); a GPU has PyTorch's fused
-    kernel. Compilers and exporters get the plain form.
+    Of large maps PyTorch's fused kernel keeps no N x N products. On a CPU it wants q and k as long as v, and zeros add
+    nothing to their products: on one core at N = 1024, C = 64, batch 32, forward and backward take 0.44 s instead of
+    0.82 s. Compilers and exporters get the plain form.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if traced or q.shape[2] < LARGE:
+    if traced or q.shape[2] < LARGE or q.shape[1] > v.shape[1]:
         return v @ F.softmax(q.mT @ k, dim=-1).mT
-    if q.device.type == "cpu":
-        return _ImageByImage.apply(q.contiguous(), k.contiguous(), v.contiguous())
-    return F.scaled_dot_product_attention(q.mT[:, None], k.mT[:, None], v.mT[:, None], scale=1.0)[:, 0].mT
-
-
-class _ImageByImage(torch.autograd.Function):
-    """`attended`, which keeps no N x N product: the backward makes each anew."""
-
-    @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        ctx.save_for_backward(q, k, v)
-        out = torch.empty_like(v)
-        for i in range(len(q)):
-            torch.mm(v[i], F.softmax(q[i].T @ k[i], dim=-1).T, out=out[i])
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = ctx.saved_tensors
-        dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
-        gradient = gradient.contiguous()
-        for i in range(len(q)):
-            shares = F.softmax(q[i].T @ k[i], dim=-1)
-            torch.mm(gradient[i], shares, out=dv[i])
-            inner = gradient[i].T @ v[i]
-            # Through the softmax: shares (d - sum of shares d).
-            inner -= (inner * shares).sum(-1, keepdim=True)
-            inner *= shares
-            torch.mm(k[i], inner.T, out=dq[i])
-            torch.mm(q[i], inner, out=dk[i])
-        return dq, dk, dv
+    more = v.shape[1] - q.shape[1] if q.device.type == "cpu" else 0
+    q, k = (F.pad(x.mT, (0, more))[:, None] for x in (q, k))
+    return F.scaled_dot_product_attention(q, k, v.mT.contiguous()[:, None], scale=1.0)[:, 0].mT
 
 
 def attention_costs(channels: int, keys: int, pixels: int) -> Iterator[Cost]:

@@ -14,7 +14,11 @@ EPS = 1e-12
 
 class Spectral(nn.Module):
     """One power iteration at every forward in training mode, as published; in evaluation mode u and v stay, where the
-    published network goes on, so that its images change from call to call until they have converged."""
+    published network goes on, so that its images change from call to call until they have converged.
+
+    As published, too, an iteration does not tell autograd: of several passes before one backward, as a discriminator's
+    of real and of fake images, all gradients go through the u and v of the last.
+    """
 
     weight: Tensor
     u: Tensor
@@ -30,11 +34,16 @@ class Spectral(nn.Module):
         matrix = self.weight.flatten(1)
         if self.training:
             with torch.no_grad():
-                self.v.copy_(F.normalize(matrix.T @ self.u, dim=0, eps=EPS))
-                self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=EPS))
-        # Copies: a backward may come after another forward has moved u and v.
-        u, v = self.u.clone(), self.v.clone()
-        return self.weight / (u @ (matrix @ v))
+                self.v.data.copy_(F.normalize(matrix.T @ self.u, dim=0, eps=EPS))
+                self.u.data.copy_(F.normalize(matrix @ self.v, dim=0, eps=EPS))
+        return self.weight / (self.u @ (matrix @ self.v))
+
+    def learn_vectors(self) -> None:
+        """Make u and v parameters that learn, as GCC's discriminators have them by an oversight: a step moves them a
+        little, and the next iteration starts from there."""
+        for name in ("u", "v"):
+            vector = self._buffers.pop(name)
+            self.register_parameter(name, nn.Parameter(vector))
 
     @torch.no_grad()
     def converge(self) -> None:

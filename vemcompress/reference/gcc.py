@@ -28,9 +28,9 @@ def normalised(layer: SpectralConv2d | SpectralConvTranspose2d) -> Tensor:
     matrix = layer.weight.flatten(1)
     if layer.training:
         v = torch.mv(matrix.detach().t(), layer.u)
-        layer.v = v / (v.norm() + EPS)
+        layer.v.data = (v / (v.norm() + EPS)).detach()
         u = torch.mv(matrix.detach(), layer.v)
-        layer.u = u / (u.norm() + EPS)
+        layer.u.data = (u / (u.norm() + EPS)).detach()
     return layer.weight / torch.dot(layer.u, torch.mv(matrix, layer.v))
 
 
