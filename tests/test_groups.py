@@ -30,6 +30,7 @@ KINDS = [(f, n) for f in SHAPES for n in (NORMS if f != "cartoongan" else ("inst
 LATENT = {
     "dcgan": {"width": 3, "levels": 2, "refined": 1, "latent": 6},
     "sagan": {"width": 6, "levels": 3, "latent": 6, "spectral": False},
+    "stylegan2": {"widths": [7, 6, 5, 6, 4, 3], "latent": 6, "style": 5, "mapping": 2},
 }
 CUT = [*KINDS, *((family, "batch") for family in LATENT)]
 

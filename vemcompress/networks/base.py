@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vemcompress.errors import UsageError
 from vemcompress.networks.cost import Cost, Counted, costs
+from vemcompress.networks.equalised import Equalised
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Group
 from vemcompress.networks.spectral import Spectral
@@ -310,11 +311,14 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
 
 def init_weights(network: nn.Module) -> None:
     """The initialisation of all baselines: N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0; those of the norms of a
-    network that has a `norm_bias_std` N(0, that). Layers with spectral norm keep PyTorch's."""
+    network that has a `norm_bias_std` N(0, that). Layers with spectral norm keep PyTorch's, those with an equalised
+    learning rate have their own."""
     for module in network.modules():
         if isinstance(module, Spectral):
             continue
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(module, Equalised):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

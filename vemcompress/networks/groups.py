@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vemcompress.networks.base import Config, Generator, Taps
+from vemcompress.networks.equalised import Equalised
 from vemcompress.networks.slots import Group, Kept, Slot
 
 
@@ -144,6 +145,8 @@ def _check(groups: Sequence[Group], kept: Kept) -> None:
 
 
 def _attributes(layer: nn.Module, axis: int) -> tuple[str, ...]:
+    if isinstance(layer, Equalised):
+        return ()
     if isinstance(layer, nn.Linear):
         return ("in_features",) if axis else ("out_features",)
     if isinstance(layer, nn.PReLU):

@@ -14,6 +14,7 @@ from vemcompress.networks.generators.inception_resnet import InceptionResNet
 from vemcompress.networks.generators.resampled import ResampledResNet
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig, ResNet
 from vemcompress.networks.generators.sagan import SAGAN
+from vemcompress.networks.generators.stylegan2 import StyleGAN2
 from vemcompress.networks.generators.unet import UNet
 from vemcompress.system.settings import tag_of, tagged_union
 
@@ -28,6 +29,7 @@ _CLASSES: tuple[type[Generator], ...] = (
     InceptionResNet,
     DCGAN,
     SAGAN,
+    StyleGAN2,
 )
 
 GENERATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}

@@ -1,0 +1,243 @@
+"""The StyleGAN2 generator (Karras et al., CVPR 2020) with skip connections: latent vectors to images of 8 to 1024 px.
+
+Its layers may have any widths, as CAGC's pruned networks have (Liu et al., CVPR 2021).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vemcompress.networks.base import LatentConfig, LatentGenerator, Taps, check_number, check_width
+from vemcompress.networks.cost import Cost
+from vemcompress.networks.equalised import Constant, EqualLinear, activated, pixel_norm, upsampled
+from vemcompress.networks.modulated import Form, ModulatedConv2d, StyledConv, ToRGB
+from vemcompress.networks.slots import Group, Slot, reads, writes
+from vemcompress.system.settings import Width
+
+SIDES = tuple(2**i for i in range(3, 11))  # pixels of images
+MOST = 512  # channels of a published layer
+RATE = 0.01  # of the mapping network's learning, times the others'
+Noise = Sequence[Tensor] | torch.Generator | None
+
+
+def published_width(side: int, multiplier: int = 2) -> int:
+    """The width of the layers that have maps of `side` pixels."""
+    return min(MOST, 16384 * multiplier // side)
+
+
+class StyleGAN2Config(LatentConfig):
+    """`widths` of the constant of 4 px, of the convolution behind it, and of two for every size from 8 px on: 14
+    numbers for images of 256 px. `size = 256` and `multiplier = 2` stand for the published widths; `size = 256` and
+    `width = 16` for those in another proportion, 16 at the images' own size. `style` is the length of w, `mapping` the
+    number of layers from z to w.
+    """
+
+    batch: ClassVar[int] = 16
+    counted: ClassVar = ("widths", "size")
+    replaces: ClassVar = {"width": ("widths", "multiplier"), "multiplier": ("widths",), "size": ("widths",)}
+
+    family: Literal["stylegan2"] = "stylegan2"
+    latent: int = Field(512, ge=1, le=4096)
+    style: int = Field(ge=1, le=4096)
+    mapping: int = Field(8, ge=1, le=16)
+    widths: tuple[Width, ...] = Field(strict=False, min_length=4, max_length=2 * len(SIDES) + 2)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, values):
+        if not isinstance(values, dict):
+            return values
+        values = {"style": values.get("latent", 512)} | values
+        if "widths" in values and not {"width", "size", "multiplier"}.isdisjoint(values):
+            raise ValueError("widths excludes size, width and multiplier; give the one or the others")
+        if "width" in values and "multiplier" in values:
+            raise ValueError("width excludes multiplier; give the one or the other")
+        size, width, multiplier = values.pop("size", 256), values.pop("width", None), values.pop("multiplier", 2)
+        if "widths" in values:
+            return values
+        if type(size) is not int or size not in SIDES:
+            raise ValueError(f"size must be one of {', '.join(map(str, SIDES))}")
+        check_number("multiplier", multiplier, 1, 8)
+        sides = [4, 4, *(side for side in SIDES if side <= size for _ in range(2))]
+        values["widths"] = tuple(published_width(side, multiplier) for side in sides)
+        if width is not None:
+            check_width(width)
+            values["widths"] = tuple(width * w // values["widths"][-1] for w in values["widths"])
+        return values
+
+    def check(self) -> None:
+        if len(self.widths) % 2:
+            raise ValueError("widths must be an even number of them: two for every size of a map")
+
+    @classmethod
+    def under(cls, below: dict, above: dict) -> dict:
+        kept = super().under(below, above)
+        if isinstance(below.get("widths"), list) and "widths" not in kept and "widths" not in above:
+            kept["size"] = 2 * 2 ** (len(below["widths"]) // 2)
+        return {key: value for key, value in kept.items() if key not in above}
+
+    @property
+    def image(self) -> int:
+        return 2 * 2 ** (len(self.widths) // 2)
+
+    @property
+    def layers(self) -> int:
+        """How many styles an image has: one for each convolution, and one for the last layer to RGB."""
+        return len(self.widths)
+
+    def side(self, layer: int) -> int:
+        """The size of the map that convolution `layer`, counted from 0, makes."""
+        return 4 * 2 ** ((layer + 1) // 2)
+
+    def student(self, width: int) -> "StyleGAN2Config":
+        """A StyleGAN2 with as many layers and the same w."""
+        config = StyleGAN2Config(size=self.image, width=width, latent=self.latent, prior=self.prior)
+        return config.but(style=self.style, mapping=self.mapping, out_channels=self.out_channels)
+
+    def widths_by_group(self) -> dict[str, int]:
+        return {f"conv{i}" if i else "constant": width for i, width in enumerate(self.widths)}
+
+    def _placed(self, widths: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        return {"widths": tuple(widths[name] for name in self.widths_by_group())}
+
+    def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
+        """As published: a convolution that doubles the size is counted on its input, and blur, demodulation, noise and
+        the doubling of images are not."""
+        inputs = self.latent
+        for _ in range(self.mapping):
+            yield _linear(inputs, self.style)
+            inputs = self.style
+        yield Cost(parameters=16 * self.widths[0])
+        for i in range(self.layers - 1):
+            before, after = self.widths[i], self.widths[i + 1]
+            yield _linear(self.style, before)
+            yield _conv(before, after, 9, self.side(i - i % 2))
+            yield Cost(parameters=1)
+            if i % 2 == 0:
+                yield _linear(self.style, after)
+                yield _conv(after, self.out_channels, 1, self.side(i))
+
+
+def _linear(inputs: int, outputs: int) -> Cost:
+    return Cost(inputs * outputs, inputs * outputs, 0, inputs * outputs + outputs)
+
+
+def _conv(inputs: int, outputs: int, weights: int, side: int) -> Cost:
+    macs = inputs * outputs * weights * side * side
+    return Cost(macs, macs, 0, inputs * outputs * weights + outputs)
+
+
+class StyleGAN2(LatentGenerator):
+    """z to w by the mapping network; from a constant, modulated convolutions by w with noise, two for each size, the
+    first of which doubles it; each size adds to the image. No tanh: images are in [-1, 1] but for some pixels.
+
+    Taps: `conv1`, ... behind their activations, and `rgb4`, `rgb8`, ... the images so far. `noise_0`, ... are the noise
+    of each convolution where none is given; `mean` is the mean of w, zeros where it is not known.
+    """
+
+    config_class = StyleGAN2Config
+
+    def __init__(self, config: StyleGAN2Config):
+        super().__init__(config)
+        style, widths = config.style, config.widths
+        ins = (config.latent, *(style for _ in range(config.mapping - 1)))
+        self.mapping = nn.ModuleList(EqualLinear(n, style, rate=RATE) for n in ins)
+        self.constant = Constant(widths[0])
+        self.convs = nn.ModuleList(
+            StyledConv(widths[i], widths[i + 1], style, up=i % 2 == 1) for i in range(config.layers - 1)
+        )
+        self.rgbs = nn.ModuleList(ToRGB(width, config.out_channels, style) for width in widths[1::2])
+        self.register_buffer("mean", torch.zeros(style))
+        for i in range(len(self.convs)):
+            self.register_buffer(f"noise_{i}", torch.randn(1, 1, config.side(i), config.side(i)))
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        found = []
+        for i in range(len(self.convs)):
+            found += [f"conv{i + 1}", *([f"rgb{self.config.side(i)}"] if i % 2 == 0 else [])]
+        return tuple(found)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """CAGC's: the images of every size."""
+        return tuple(name for name in self.taps if name.startswith("rgb"))
+
+    def tap_channels(self, name: str) -> int:
+        return self.config.out_channels if name.startswith("rgb") else self.config.widths[int(name[4:])]
+
+    def use_form(self, form: Form | None) -> None:
+        """Take this form of the modulated convolutions, or with None the faster one, in training and in evaluation."""
+        for module in self.modules():
+            if isinstance(module, ModulatedConv2d):
+                module.form = form
+
+    def styles(self, z: Tensor) -> Tensor:
+        """w, B x style, of latent vectors."""
+        w = pixel_norm(z.flatten(1))
+        for layer in self.mapping:
+            w = activated(layer(w))
+        return w
+
+    @torch.no_grad()
+    def mean_latent(self, count: int = 4096, seed: int = 0) -> Tensor:
+        """The mean of w over so many latent vectors."""
+        draws = torch.Generator().manual_seed(seed)
+        z = torch.randn(count, self.config.latent, generator=draws).to(self.mean)
+        return self.styles(z).mean(0)
+
+    def truncated(self, w: Tensor, share: float, mean: Tensor | None = None) -> Tensor:
+        """`share` of the way from the mean to w: 1 for w itself. Without a mean, the one that is stored, or else that
+        of 4096 latent vectors."""
+        if mean is None:
+            mean = self.mean if self.mean.any() else self.mean_latent()
+        return torch.lerp(mean.expand_as(w), w, share)
+
+    def mixed(self, first: Tensor, second: Tensor, index: int) -> Tensor:
+        """B x layers x style: of w `first` for the layers before `index`, and of `second` from there on."""
+        parts = first[:, None].expand(-1, index, -1), second[:, None].expand(-1, self.config.layers - index, -1)
+        return torch.cat(parts, 1)
+
+    def forward_with_taps(self, x: Tensor, names: tuple[str, ...], noise: Noise = None) -> tuple[Tensor, Taps]:
+        return self.synthesise(self.styles(x), names, noise)
+
+    def synthesise(self, w: Tensor, names: tuple[str, ...] = (), noise: Noise = None) -> tuple[Tensor, Taps]:
+        """The images of styles B x style, or B x layers x style, and the taps of these names. `noise`: a tensor for
+        each convolution, B or 1 x 1 x H x W; or a generator to draw it from; or None for what is stored."""
+        if w.dim() == 2:
+            w = w[:, None].expand(-1, self.config.layers, -1)
+        taps, h, image = {}, self.constant(len(w)), None
+        for i, (conv, n) in enumerate(zip(self.convs, self._noise(noise, w), strict=True)):
+            h = conv(h, w[:, i], n)
+            if f"conv{i + 1}" in names:
+                taps[f"conv{i + 1}"] = h
+            if i % 2 == 0:
+                more = self.rgbs[i // 2](h, w[:, i + 1])
+                image = more if image is None else upsampled(image) + more
+                if (name := f"rgb{self.config.side(i)}") in names:
+                    taps[name] = image
+        return image, taps
+
+    def _noise(self, noise: Noise, w: Tensor) -> Iterator[Tensor]:
+        if noise is None:
+            return (getattr(self, f"noise_{i}") for i in range(len(self.convs)))
+        if not isinstance(noise, torch.Generator):
+            return iter(noise)
+        sides = (self.config.side(i) for i in range(len(self.convs)))
+        return (torch.randn(len(w), 1, n, n, generator=noise, device=noise.device).to(w) for n in sides)
+
+    def groups(self) -> tuple[Group, ...]:
+        """`constant`, and `conv1`, ... as the taps. Where channels are read, the kernel tells which: the demodulation
+        is computed of it, so that a masked input counts as little as one that is cut off."""
+        found = []
+        for i, (name, width) in enumerate(self.config.widths_by_group().items()):
+            slots = [*writes(f"convs.{i - 1}")] if i else [Slot("constant.weight", 1, role="write")]
+            readers = ([f"convs.{i}"] if i < len(self.convs) else []) + ([f"rgbs.{i // 2}"] if i % 2 else [])
+            for reader in readers:
+                slots += reads(reader)
+                slots += (Slot(f"{reader}.modulation.{leaf}", 0) for leaf in ("weight", "bias"))
+            found.append(Group(name, width, tuple(slots)))
+        return tuple(found)

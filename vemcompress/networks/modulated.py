@@ -1,0 +1,103 @@
+"""Convolutions modulated by a style (StyleGAN2, eq. 1-3), in two forms that give the same numbers.
+
+"grouped": each image has kernels of its own, W times its style and demodulated, in one convolution with a group for
+each image, as published. "scaled": one convolution with W of the inputs times the style, whose outputs are multiplied
+by the demodulation. Its kernel is constant and its batch is open, which exports need.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vemcompress.networks.equalised import Equalised, EqualLinear, activated, blurred
+
+Form = Literal["grouped", "scaled"]
+EPS = 1e-8
+TRAINING: Form = "scaled"
+INFERENCE: Form = "scaled"
+
+
+class ModulatedConv2d(Equalised):
+    """A kernel of 3 or 1 that keeps the size, or with `up` doubles it: transposed, with a blur behind it.
+
+    `scale` equalises the learning rate: 1 / sqrt(inputs * kernel^2) as new. It is stored, so that a network without
+    some of its inputs is the same function of the others. `form` is the faster one where it is None.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, style: int, *, up: bool = False, demodulate=True):
+        super().__init__()
+        self.up, self.demodulate = up, demodulate
+        self.form: Form | None = None
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.empty(outputs))
+        self.modulation = EqualLinear(style, inputs, first=1.0)
+        self.register_buffer("scale", torch.empty(1))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        self.weight.normal_()
+        self.bias.zero_()
+        self.scale.fill_(1 / math.sqrt(self.weight[0].numel()))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Of maps B x C x H x W and the styles' B x style; without bias."""
+        form = self.form or (TRAINING if self.training else INFERENCE)
+        style, weight = self.modulation(w), self.weight * self.scale
+        return (self._grouped if form == "grouped" else self._scaled)(x, weight, style)
+
+    def _grouped(self, x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
+        batch, outputs = len(x), len(weight)
+        weight = weight * style[:, None, :, None, None]
+        if self.demodulate:
+            weight = weight * torch.rsqrt(weight.square().sum((2, 3, 4), keepdim=True) + EPS)
+        if self.up:  # one's inputs come first in a transposed convolution
+            weight = weight.transpose(1, 2)
+        out = self._convolved(x.reshape(1, -1, *x.shape[2:]), weight.flatten(0, 1), batch)
+        return self._behind(out.reshape(batch, outputs, *out.shape[2:]))
+
+    def _scaled(self, x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
+        out = self._convolved(x * style[:, :, None, None], weight.transpose(0, 1) if self.up else weight, 1)
+        if self.demodulate:
+            energy = style.square() @ weight.square().sum((2, 3)).T
+            out = out * torch.rsqrt(energy + EPS)[:, :, None, None]
+        return self._behind(out)
+
+    def _convolved(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
+        if self.up:
+            return F.conv_transpose2d(x, weight, stride=2, groups=groups)
+        return F.conv2d(x, weight, padding=weight.shape[2] // 2, groups=groups)
+
+    def _behind(self, out: Tensor) -> Tensor:
+        return blurred(out, 1, 4.0) if self.up else out
+
+
+class StyledConv(ModulatedConv2d):
+    """With noise of one channel, times the learned `strength`, then bias and activation."""
+
+    def __init__(self, inputs: int, outputs: int, style: int, *, up: bool):
+        super().__init__(inputs, outputs, 3, style, up=up)
+        self.strength = nn.Parameter(torch.zeros(1))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if hasattr(self, "strength"):
+            self.strength.zero_()
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+        """`noise` is B or 1 x 1 x H x W, of the output's size."""
+        return activated(super().forward(x, w) + self.strength * noise + self.bias[:, None, None])
+
+
+class ToRGB(ModulatedConv2d):
+    """1 x 1, without demodulation: what a layer adds to the image."""
+
+    def __init__(self, inputs: int, outputs: int, style: int):
+        super().__init__(inputs, outputs, 1, style, demodulate=False)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return super().forward(x, w) + self.bias[:, None, None]
