@@ -248,7 +248,7 @@ def test_a_discriminator_is_said_to_be_one(inputs):
 
 
 UNKNOWN = {
-    "StyleGAN2 ": {"input.input": (1, 4, 4, 4), "convs.0.conv.modulation.weight": (4, 4)},
+    "StyleGAN of another": {"progression.0.to_rgb.weight": (3, 4, 1, 1)},
     "StyleGAN3": {"synthesis.L0_36_4.weight": (4, 4, 3, 3), "synthesis.L0_36_4.magnitude_ema": (1,)},
     "SAGAN": {"l1.0.module.weight_bar": (4, 4, 4, 4)},
     "a discriminator": {"model.0.weight": (8, 6, 4, 4), "model.8.weight": (1, 16, 4, 4)},

@@ -21,6 +21,7 @@ from vemcompress.networks.discriminators import (
     Discriminator,
     DiscriminatorConfig,
     SAGANDiscriminatorConfig,
+    StyleGAN2DiscriminatorConfig,
 )
 from vemcompress.system.settings import BaseSettings, Betas, Period, Positive, Weight
 from vemcompress.training.update import Update
@@ -118,7 +119,9 @@ class LatentGAN(GAN):
 
 
 def discriminator_like(generator: Generator) -> DiscriminatorConfig:
-    """SAGAN's beside a SAGAN, and DCGAN's beside others, with the generator's last width."""
+    """Its own beside a SAGAN or a StyleGAN2, and DCGAN's beside others, with the generator's last width."""
+    if generator.family == "stylegan2":
+        return StyleGAN2DiscriminatorConfig(width=generator.config.widths[-1], most=max(generator.config.widths))
     kind = SAGANDiscriminatorConfig if generator.family == "sagan" else DCGANDiscriminatorConfig
     widths = getattr(generator.config, "widths", None)
     return kind(width=widths[-1] if widths else 64)

@@ -28,6 +28,7 @@ from vemcompress.networks.discriminators import (
 from vemcompress.weights.format import safetensors_bytes
 from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, convert, has, norm_of, rebuild, renamed, shape
 from vemcompress.weights.published.latent_discriminators import LATENT
+from vemcompress.weights.published.stylegan2 import DISCRIMINATOR
 from vemcompress.weights.recognise import hint
 from vemcompress.weights.safe import State, read_state
 
@@ -64,8 +65,10 @@ def load_discriminator(path: str | Path, expected: DiscriminatorConfig | None = 
     source = str(path)
     state = read_state(path)
     if state.taken and not any(layout.matches(state.tensors) for layout in _LAYOUTS):
-        with suppress(UsageError):  # GCC's files have both networks, of which the generator is taken first
-            state = read_state(path, key="D")
+        for key in ("D", "d"):  # GCC's and rosinality's files have both networks, the generator is taken first
+            with suppress(UsageError):
+                state = read_state(path, key=key)
+                break
     if state.metadata.get("format") == FORMAT:
         given = state.tensors, state.metadata, source, "discriminator", parse_discriminator_config
         network = rebuild(*given, build=build_discriminator)
@@ -158,4 +161,4 @@ _PATCHGAN = Layout("patchgan", _has_kernels(4, "model.0.weight", "model.2.weight
 _PIXELGAN = Layout(
     "pixelgan", _has_kernels(1, *(f"{index}.weight" for index in _PIXEL)), _read_pixelgan, **_DISCRIMINATOR
 )
-_LAYOUTS = (_PATCHGAN, _PIXELGAN, *LATENT)
+_LAYOUTS = (_PATCHGAN, _PIXELGAN, *LATENT, DISCRIMINATOR)

@@ -182,7 +182,7 @@ def _build(state: State, source: str, class_path: str | None) -> tuple[Generator
         raise class_wanted(state.metadata, source)
     if is_artifact(state.metadata):
         return rebuild(state.tensors, state.metadata, source), "artifact"
-    generator, layout = recognise(state.tensors, source)
+    generator, layout = recognise(state.beside | state.tensors, source)
     return generator, f"published:{layout}"
 
 

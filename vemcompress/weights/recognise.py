@@ -13,21 +13,22 @@ from vemcompress.weights.published.inception_resnet import INCEPTION_RESNET, INC
 from vemcompress.weights.published.latent import DCGAN, DCGAN_REFINED, SAGAN
 from vemcompress.weights.published.resampled import CUT, NAMED, UPSAMPLED
 from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, RESNET
+from vemcompress.weights.published.stylegan2 import ADA, ROSINALITY
 from vemcompress.weights.published.unet import DEEP_UNET, UNET
 from vemcompress.weights.wrappers import strip_prefixes
 
 # The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
 LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, CUT, RESNET, UNET, CARTOONGAN, UPSAMPLED, NAMED)
-LAYOUTS += (INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED, SAGAN, DCGAN, DCGAN_REFINED)
+LAYOUTS += (INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED, SAGAN, DCGAN, DCGAN_REFINED, ROSINALITY, ADA)
 
 # A part of some name, and what has it; the first that fits is said.
 _SIGNS = (
     ("magnitude_ema", "StyleGAN3, which has no StyleGAN2 or image-to-image form"),
-    ("convs.0.conv.modulation.weight", "StyleGAN2 in rosinality's layout, which makes images from noise"),
-    ("synthesis.b4.const", "StyleGAN2-ADA, which makes images from noise"),
     ("weight_bar", "a network with hand-written spectral norm, and not GCC's SAGAN generator"),
-    ("to_rgb", "a StyleGAN, which makes images from noise"),
+    ("to_rgb", "a StyleGAN of another layout than rosinality's StyleGAN2 and StyleGAN2-ADA"),
     (".filt", "an anti-aliased (CUT) network of another shape than its default ResNet"),
+    ("final_linear.1.weight", "StyleGAN2's discriminator"),
+    ("b4.out.weight", "StyleGAN2-ADA's discriminator"),
     ("block1s.0.block.0.weight", "OMGD's discriminator for two teachers"),
     ("stages.0.conv.weight", "a discriminator of vemcompress"),
     ("stages.0.0.conv.weight", "a discriminator of vemcompress for two teachers"),

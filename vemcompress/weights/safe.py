@@ -41,7 +41,8 @@ class State:
 
     `kind` is "safetensors", "zip" or "legacy"; `taken` names the wrappers that were opened ("g_ema") and `prefix`
     what was stripped from every name ("module."). Where the file has several generators, `key` is the name of this one
-    and `others` are those of the rest. Where its state dict has several networks, `whole` gives the tensors of all.
+    and `others` are those of the rest. Where its state dict has several networks, `whole` gives the tensors of all;
+    `beside` has what is kept next to a generator and belongs to it.
     """
 
     tensors: dict[str, Tensor]
@@ -52,6 +53,7 @@ class State:
     key: str = ""
     others: tuple[str, ...] = ()
     whole: Callable[[], dict[str, Tensor]] | None = None
+    beside: dict[str, Tensor] = field(default_factory=dict)
 
 
 def read_state(path: str | Path, *, source: str | None = None, key: str | None = None) -> State:
@@ -77,7 +79,7 @@ def read_state(path: str | Path, *, source: str | None = None, key: str | None =
     size = path.stat().st_size
     whole = None if found.whole is None else lambda: _own(found.whole, size, source)
     about = found.taken, found.prefix, found.key, found.others
-    return State(_own(found.tensors, size, source), metadata, kind, *about, whole)
+    return State(_own(found.tensors, size, source), metadata, kind, *about, whole, _own(found.beside, size, source))
 
 
 def _own(tensors: dict[str, Tensor], size: int, source: str) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ dict whose names begin with the network's. A generator is known by its name, or 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -35,6 +35,7 @@ _OTHER = re.compile(
 
 _PREFIXES = ("module", "_orig_mod", "net", "network")  # besides generators' names
 _COUNTERS = ("total_ops", "total_params", "n_averaged")  # left behind by thop and by AveragedModel
+_BESIDE = ("latent_avg",)  # the mean of StyleGAN2's w, beside its weights
 _DEEPEST = 8
 
 
@@ -43,7 +44,8 @@ class Unwrapped:
     """A generator's tensors, the wrappers that were opened to reach them, and what was stripped from all names.
 
     `key` is the name by which it was chosen, where the file has several generators, and `others` are the further ones.
-    `whole` has, where one state dict held several networks, the tensors of all of them.
+    `whole` has, where one state dict held several networks, the tensors of all of them, and
+    `beside` what is kept next to a network and belongs to it.
     """
 
     tensors: Tensors
@@ -52,12 +54,13 @@ class Unwrapped:
     key: str = ""
     others: tuple[str, ...] = ()
     whole: Tensors | None = None
+    beside: Tensors = field(default_factory=dict)
 
 
 def unwrap(value: Any, source: str, key: str | None, known: Callable[[Tensors], bool]) -> Unwrapped:
     """The generator in what a file holds: that of the name `key`, or the likeliest, where `known` tells whether tensors
     are of a layout that we know. Raises InputError (4), and UsageError (2) for a `key` that is not there."""
-    found, taken = _Choice(key), []
+    found, taken, beside = _Choice(key), [], {}
     memo: dict[int, bool] = {}
     for _ in range(_DEEPEST):
         value = _only(value, memo)
@@ -70,6 +73,7 @@ def unwrap(value: Any, source: str, key: str | None, known: Callable[[Tensors], 
         if name is None:
             break
         taken.append(name)
+        beside |= {n: item for n, item in value.items() if n in _BESIDE and isinstance(item, Tensor)}
         value = networks[name]
     else:
         raise InputError(f"{source}: is nested too deeply: save generator.state_dict() alone")
@@ -88,7 +92,7 @@ def unwrap(value: Any, source: str, key: str | None, known: Callable[[Tensors], 
         tensors, prefix = strip_prefixes(parts[name])
         prefix = f"{before}{name}.{prefix}"
     found.check(source)
-    return Unwrapped(tensors, tuple(taken), prefix, found.chosen, found.others, whole if split else None)
+    return Unwrapped(tensors, tuple(taken), prefix, found.chosen, found.others, whole if split else None, beside)
 
 
 class _Choice:

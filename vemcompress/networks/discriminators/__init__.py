@@ -19,6 +19,7 @@ from vemcompress.networks.discriminators.patchgan import (
     TeacherName,
 )
 from vemcompress.networks.discriminators.sagan import SAGANDiscriminator, SAGANDiscriminatorConfig
+from vemcompress.networks.discriminators.stylegan2 import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
 from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = [
@@ -32,12 +33,20 @@ __all__ = [
     "PixelGANConfig",
     "SAGANDiscriminatorConfig",
     "SharedPatchGANConfig",
+    "StyleGAN2DiscriminatorConfig",
     "TeacherName",
     "build_discriminator",
     "parse_discriminator_config",
 ]
 
-_CLASSES: tuple[type[Discriminator], ...] = (PatchGAN, PixelGAN, SharedPatchGAN, SAGANDiscriminator, DCGANDiscriminator)
+_CLASSES: tuple[type[Discriminator], ...] = (
+    PatchGAN,
+    PixelGAN,
+    SharedPatchGAN,
+    SAGANDiscriminator,
+    DCGANDiscriminator,
+    StyleGAN2Discriminator,
+)
 
 DISCRIMINATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}
 
