@@ -182,6 +182,23 @@ def test_both_forms_have_the_same_images_and_gradients():
     assert torch.allclose(network(z.float()), image, atol=1e-4)
 
 
+def test_both_forms_have_the_same_second_derivatives():
+    """Of the path length, whose penalty is trained."""
+    network, found = tiny().double(), []
+    w = network.styles(latents().double()).detach()
+    for form in ("grouped", "scaled"):
+        network.use_form(form)
+        network.zero_grad()
+        styles = w.clone().requires_grad_()
+        image = network.synthesise(styles)[0]
+        probe = torch.randn(image.shape, generator=random(5), dtype=torch.double)
+        (slope,) = torch.autograd.grad((image * probe).sum(), styles, create_graph=True)
+        slope.square().sum().backward()
+        found.append([slope, *(p.grad for p in network.convs.parameters() if p.grad is not None)])
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("form", ["grouped", "scaled"])
 def test_a_cut_network_is_the_masked_one(form):
     network, z = tiny().double(), latents().double()

@@ -80,7 +80,7 @@ class Constant(Equalised):
 
 def activated(x: Tensor) -> Tensor:
     """LeakyReLU 0.2, times the square root of 2, which keeps the variance."""
-    return F.leaky_relu(x, SLOPE) * GAIN
+    return F.leaky_relu(x, SLOPE).mul_(GAIN)
 
 
 def pixel_norm(x: Tensor) -> Tensor:

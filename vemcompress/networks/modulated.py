@@ -3,6 +3,10 @@
 "grouped": each image has kernels of its own, W times its style and demodulated, in one convolution with a group for
 each image, as published. "scaled": one convolution with W of the inputs times the style, whose outputs are multiplied
 by the demodulation. Its kernel is constant and its batch is open, which exports need.
+
+"scaled" is the default. Measured on one CPU core at 64 px and batch 4, in ms (forward; and with backward): widths of
+512 and 256 (`multiplier = 1`), grouped 842; 2902, scaled 336; 1074. Width 128 throughout, 61; 184 and 53; 169. Width
+16 throughout, 4.6; 15 and 4.9; 21.
 """
 
 import math
@@ -12,25 +16,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vemcompress.networks.equalised import Equalised, EqualLinear, activated, blurred
+from vemcompress.networks.equalised import GAIN, SLOPE, Equalised, EqualLinear, blurred
 
 Form = Literal["grouped", "scaled"]
 EPS = 1e-8
-TRAINING: Form = "scaled"
-INFERENCE: Form = "scaled"
 
 
 class ModulatedConv2d(Equalised):
     """A kernel of 3 or 1 that keeps the size, or with `up` doubles it: transposed, with a blur behind it.
 
-    `scale` equalises the learning rate: 1 / sqrt(inputs * kernel^2) as new. It is stored, so that a network without
-    some of its inputs is the same function of the others. `form` is the faster one where it is None.
+    Without demodulation it has no gain. `scale` equalises the learning rate: 1 / sqrt(inputs * kernel^2) as new. It is stored, so that a network without
+    some of its inputs is the same function of the others.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, style: int, *, up: bool = False, demodulate=True):
         super().__init__()
         self.up, self.demodulate = up, demodulate
-        self.form: Form | None = None
+        self.form: Form = "scaled"
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.empty(outputs))
         self.modulation = EqualLinear(style, inputs, first=1.0)
@@ -43,35 +45,35 @@ class ModulatedConv2d(Equalised):
         self.bias.zero_()
         self.scale.fill_(1 / math.sqrt(self.weight[0].numel()))
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Of maps B x C x H x W and the styles' B x style; without bias."""
-        form = self.form or (TRAINING if self.training else INFERENCE)
+    def forward(self, x: Tensor, w: Tensor, added: Tensor, gain: float = 1.0) -> Tensor:
+        """Of maps B x C x H x W and the styles' B x style: `gain` times the convolution, plus `added`."""
         style, weight = self.modulation(w), self.weight * self.scale
-        return (self._grouped if form == "grouped" else self._scaled)(x, weight, style)
+        return (self._grouped if self.form == "grouped" else self._scaled)(x, weight, style, added, gain)
 
-    def _grouped(self, x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
+    def _grouped(self, x: Tensor, weight: Tensor, style: Tensor, added: Tensor, gain: float) -> Tensor:
         batch, outputs = len(x), len(weight)
         weight = weight * style[:, None, :, None, None]
         if self.demodulate:
-            weight = weight * torch.rsqrt(weight.square().sum((2, 3, 4), keepdim=True) + EPS)
-        if self.up:  # one's inputs come first in a transposed convolution
+            weight = weight * (torch.rsqrt(weight.square().sum((2, 3, 4), keepdim=True) + EPS) * gain)
+        if self.up:  # a transposed convolution's inputs come first
             weight = weight.transpose(1, 2)
         out = self._convolved(x.reshape(1, -1, *x.shape[2:]), weight.flatten(0, 1), batch)
-        return self._behind(out.reshape(batch, outputs, *out.shape[2:]))
+        return self._blurred(out.reshape(batch, outputs, *out.shape[2:])) + added
 
-    def _scaled(self, x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
+    def _scaled(self, x: Tensor, weight: Tensor, style: Tensor, added: Tensor, gain: float) -> Tensor:
         out = self._convolved(x * style[:, :, None, None], weight.transpose(0, 1) if self.up else weight, 1)
-        if self.demodulate:
-            energy = style.square() @ weight.square().sum((2, 3)).T
-            out = out * torch.rsqrt(energy + EPS)[:, :, None, None]
-        return self._behind(out)
+        out = self._blurred(out)
+        if not self.demodulate:
+            return out + added
+        demodulation = torch.rsqrt(style.square() @ weight.square().sum((2, 3)).T + EPS) * gain
+        return torch.addcmul(added, out, demodulation[:, :, None, None])
 
     def _convolved(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
         if self.up:
             return F.conv_transpose2d(x, weight, stride=2, groups=groups)
         return F.conv2d(x, weight, padding=weight.shape[2] // 2, groups=groups)
 
-    def _behind(self, out: Tensor) -> Tensor:
+    def _blurred(self, out: Tensor) -> Tensor:
         return blurred(out, 1, 4.0) if self.up else out
 
 
@@ -85,12 +87,14 @@ class StyledConv(ModulatedConv2d):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        if hasattr(self, "strength"):
+        if hasattr(self, "strength"):  # the first time it comes later
             self.strength.zero_()
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         """`noise` is B or 1 x 1 x H x W, of the output's size."""
-        return activated(super().forward(x, w) + self.strength * noise + self.bias[:, None, None])
+        added = self.strength * noise + self.bias[:, None, None]
+        # The activation's gain goes through it, and costs less before it.
+        return F.leaky_relu(super().forward(x, w, added * GAIN, GAIN), SLOPE, inplace=True)
 
 
 class ToRGB(ModulatedConv2d):
@@ -100,4 +104,4 @@ class ToRGB(ModulatedConv2d):
         super().__init__(inputs, outputs, 1, style, demodulate=False)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return super().forward(x, w) + self.bias[:, None, None]
+        return super().forward(x, w, self.bias[:, None, None])

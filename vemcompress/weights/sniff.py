@@ -9,6 +9,11 @@ LARGEST = 16 << 30  # bytes; the largest generators have a few GB
 _LEGACY = b"\x80\x02\x8a\x0a"  # torch.save before 1.6: a pickled magic number of ten bytes
 CONVERT = "load it in an environment that you trust and save the generator's state dict as .safetensors"
 
+_CONVERT_NVIDIA = (
+    "in an environment that you trust and that has its stylegan2-ada-pytorch, open it and "
+    "torch.save(content['G_ema'].state_dict(), 'g.pth'), which is read here"
+)
+
 
 def sniff(path: Path, source: str) -> str:
     """ "safetensors", "zip" or "legacy"; raises InputError (4) with what to do for everything else."""
@@ -36,9 +41,9 @@ def _why_not(head: bytes) -> str:
         return "is empty: download or copy it again"
     if head[0] == 0x80 and head[1:2] <= b"\x05":
         # Never opened: NVIDIA's run the source code that they carry, by design.
-        of_nvidia = any(word in head for word in (b"dnnlib", b"torch_utils", b"persistence"))
-        what = "an NVIDIA network pickle, which runs" if of_nvidia else "a bare pickle, which can run"
-        return f"is {what} code when it is opened, and is refused: {CONVERT}"
+        if any(word in head for word in (b"dnnlib", b"torch_utils", b"persistence")):
+            return f"is an NVIDIA network pickle, which runs code when it is opened, and is refused: {_CONVERT_NVIDIA}"
+        return f"is a bare pickle, which can run code when it is opened, and is refused: {CONVERT}"
     start = head.lstrip()[:64].lower()
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the weights: fetch the file itself with `git lfs pull`"

@@ -169,8 +169,8 @@ class StyleGAN2(LatentGenerator):
     def tap_channels(self, name: str) -> int:
         return self.config.out_channels if name.startswith("rgb") else self.config.widths[int(name[4:])]
 
-    def use_form(self, form: Form | None) -> None:
-        """Take this form of the modulated convolutions, or with None the faster one, in training and in evaluation."""
+    def use_form(self, form: Form) -> None:
+        """Take this form of all modulated convolutions."""
         for module in self.modules():
             if isinstance(module, ModulatedConv2d):
                 module.form = form
