@@ -25,8 +25,8 @@ EPS = 1e-8
 class ModulatedConv2d(Equalised):
     """A kernel of 3 or 1 that keeps the size, or with `up` doubles it: transposed, with a blur behind it.
 
-    Without demodulation it has no gain. `scale` equalises the learning rate: 1 / sqrt(inputs * kernel^2) as new. It is stored, so that a network without
-    some of its inputs is the same function of the others.
+    Without demodulation it has no gain. `scale` equalises the learning rate: 1 / sqrt(inputs * kernel^2) as new. It is
+    stored, so that a network without some of its inputs is the same function of the others.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, style: int, *, up: bool = False, demodulate=True):

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import LatentConfig, LatentGenerator, Taps, check_number, check_width
+from vemcompress.networks.base import LatentConfig, LatentGenerator, Norm, Taps, check_number, check_width
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.equalised import Constant, EqualLinear, activated, pixel_norm, upsampled
 from vemcompress.networks.modulated import Form, ModulatedConv2d, StyledConv, ToRGB
@@ -40,6 +40,7 @@ class StyleGAN2Config(LatentConfig):
     replaces: ClassVar = {"width": ("widths", "multiplier"), "multiplier": ("widths",), "size": ("widths",)}
 
     family: Literal["stylegan2"] = "stylegan2"
+    norm: Norm = "instance"  # no layer of its own: demodulation stands for it, and there are no stored statistics
     latent: int = Field(512, ge=1, le=4096)
     style: int = Field(ge=1, le=4096)
     mapping: int = Field(8, ge=1, le=16)
