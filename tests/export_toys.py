@@ -31,6 +31,7 @@ def toy(name: str) -> nn.Module:
 LATENTS = {
     "dcgan": {"family": "dcgan", "width": 8, "levels": 2, "latent": 6, "prior": "uniform"},
     "sagan": {"family": "sagan", "width": 8, "levels": 2, "latent": 6},
+    "stylegan2": {"family": "stylegan2", "width": 8, "size": 16, "latent": 6, "mapping": 2},
 }
 
 

@@ -8,6 +8,7 @@ from published_stylegan2 import ADAGenerator, Discriminator, Generator
 from toys import random
 
 from vemcompress.errors import InputError
+from vemcompress.export.onnx import export_onnx
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import init_weights
 from vemcompress.networks.discriminators import build_discriminator, parse_discriminator_config
@@ -154,6 +155,17 @@ def test_an_artifact_is_the_same_network(tmp_path):
     again = load_generator(tmp_path / "g.safetensors")
     assert torch.equal(again(latents()), network(latents())) and torch.equal(again.mean, network.mean)
     assert again.config == network.config
+
+
+def test_an_exported_graph_keeps_what_is_added_below_its_roots(tmp_path):
+    """A number as small as 1e-8 would be left out, and nothing but zeros give NaN."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network, zeros = tiny(), torch.zeros(4, 8)
+    network.convs[1].weight.data[0] = 0  # a channel that was never used
+    export_onnx(network, tmp_path / "g.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "g.onnx"), providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(None, {"z": zeros.numpy()})[0])
+    assert torch.allclose(found, network(zeros), atol=1e-4)
 
 
 def test_a_discriminator_is_said_to_be_none_of_the_generators(tmp_path):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SLOPE, GAIN = 0.2, math.sqrt(2)
+EPS = 1e-8
 
 
 class Equalised(nn.Module):
@@ -85,7 +86,13 @@ def activated(x: Tensor) -> Tensor:
 
 def pixel_norm(x: Tensor) -> Tensor:
     """Vectors, B x C, of a mean square of 1."""
-    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+    return x * inverse_root(x.square().mean(1, keepdim=True))
+
+
+def inverse_root(x: Tensor) -> Tensor:
+    """1 / sqrt(x + 1e-8), with the addend as a tensor: exports take a number as small as that for 0, and leave it out
+    (onnxscript 0.7), so that zeros give NaN."""
+    return torch.rsqrt(x + x.new_full((1,), EPS))
 
 
 def _kernel(x: Tensor, gain: float) -> Tensor:

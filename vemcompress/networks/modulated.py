@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vemcompress.networks.equalised import GAIN, SLOPE, Equalised, EqualLinear, blurred
+from vemcompress.networks.equalised import GAIN, SLOPE, Equalised, EqualLinear, blurred, inverse_root
 
 Form = Literal["grouped", "scaled"]
-EPS = 1e-8
 
 
 class ModulatedConv2d(Equalised):
@@ -54,7 +53,7 @@ class ModulatedConv2d(Equalised):
         batch, outputs = len(x), len(weight)
         weight = weight * style[:, None, :, None, None]
         if self.demodulate:
-            weight = weight * (torch.rsqrt(weight.square().sum((2, 3, 4), keepdim=True) + EPS) * gain)
+            weight = weight * (inverse_root(weight.square().sum((2, 3, 4), keepdim=True)) * gain)
         if self.up:  # a transposed convolution's inputs come first
             weight = weight.transpose(1, 2)
         out = self._convolved(x.reshape(1, -1, *x.shape[2:]), weight.flatten(0, 1), batch)
@@ -65,7 +64,7 @@ class ModulatedConv2d(Equalised):
         out = self._blurred(out)
         if not self.demodulate:
             return out + added
-        demodulation = torch.rsqrt(style.square() @ weight.square().sum((2, 3)).T + EPS) * gain
+        demodulation = inverse_root(style.square() @ weight.square().sum((2, 3)).T) * gain
         return torch.addcmul(added, out, demodulation[:, :, None, None])
 
     def _convolved(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
