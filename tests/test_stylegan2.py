@@ -148,6 +148,28 @@ def test_a_damaged_file_is_refused_in_one_sentence_that_names_the_tensor(case, t
     assert name in message or "777" in name, message
 
 
+KINDS = {
+    "rosinality": (lambda: Generator(FULL, layers=2), load),
+    "ada": (lambda: ADAGenerator([4, 4]), load),
+    "discriminator": (lambda: Discriminator([4, 4]), load_discriminator),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_tensor_of_another_shape_is_refused(kind, tmp_path):
+    (build, read), path = KINDS[kind], tmp_path / "g.pt"
+    state = build().state_dict()
+    torch.save(state, path)
+    read(path)
+    for name in state:
+        for shape in ((), (0,), (1, 0, 3, 3), (7, 5), (0, 1, 1, 1, 1)):
+            wrong = torch.ones(shape)
+            if wrong.numel() != state[name].numel():  # a single number may be of any shape
+                torch.save(state | {name: wrong}, path)
+                with pytest.raises(InputError):
+                    read(path)
+
+
 def test_an_artifact_is_the_same_network(tmp_path):
     network = tiny(widths=PRUNED, style=6)
     network.mean += 1

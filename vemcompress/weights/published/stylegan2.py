@@ -8,6 +8,7 @@ half precision needs is left out: activations beyond +-256, which it cuts off.
 
 import math
 import re
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -91,8 +92,8 @@ def _prepare_rosinality(tensors: Tensors) -> Tensors:
     found["latent_avg"] = found["latent_avg"].flatten()
     for name in list(found):
         if name.endswith(".conv.weight"):
-            found[f"{name.removesuffix('weight')}scale"] = _scale(found[name][0])
-    convs = len([name for name in found if re.fullmatch(r"conv(s\.\d+|1)\.conv\.weight", name)])
+            found[f"{name.removesuffix('weight')}scale"] = _scale(found[name])
+    convs = next(i for i in count() if f"{_rosinality_conv(i)}.conv.weight" not in tensors)
     return _with_noise(found, [f"noises.noise_{i}" for i in range(convs)], (1, 1))
 
 
@@ -135,8 +136,8 @@ def _with_noise(tensors: Tensors, names: list[str], front: tuple[int, ...]) -> T
 
 
 def _scale(kernel: Tensor) -> Tensor:
-    """1 / sqrt(inputs * kernel^2), of a kernel O x I x k x k."""
-    return torch.tensor([1 / math.sqrt(max(1, kernel[0].numel()))])
+    """1 / sqrt(inputs * kernel^2), of a kernel that ends with I x k x k."""
+    return torch.tensor([1 / math.sqrt(max(1, math.prod(kernel.shape[-3:])))])
 
 
 # -- StyleGAN2-ADA -----------------------------------------------------------------------------------------------------
@@ -176,13 +177,11 @@ def _prepare_ada(tensors: Tensors) -> Tensors:
     found = _without_kernels(tensors, r".+\.resample_filter", 1.0)
     last = _highest(tensors, "mapping.fc")
     found.setdefault("mapping.w_avg", torch.zeros(len(found[f"mapping.fc{last}.weight"])))
-    names = []
     for name in list(found):
         if match := re.fullmatch(r"(synthesis\.b\d+\.(conv[01]|torgb))\.weight", name):
-            module, kind = match.groups()
-            found[f"{module}.scale"] = _scale(found[name]) if kind == "torgb" else torch.ones(1)
-            names += [] if kind == "torgb" else [f"{module}.noise_const"]
-    return _with_noise(found, [f"{_ada_conv(i)}.noise_const" for i in range(len(names))], ())
+            found[f"{match[1]}.scale"] = _scale(found[name]) if match[2] == "torgb" else torch.ones(1)
+    convs = next(i for i in count() if f"{_ada_conv(i)}.weight" not in tensors)
+    return _with_noise(found, [f"{_ada_conv(i)}.noise_const" for i in range(convs)], ())
 
 
 ROSINALITY = Layout(
