@@ -1,10 +1,12 @@
 """StyleGAN2 beside the published networks: files, both forms of its convolutions, noise, styles and costs."""
 
 import argparse
+from itertools import pairwise
 
 import pytest
 import torch
 from published_stylegan2 import ADAGenerator, Discriminator, Generator
+from torch.utils.flop_counter import FlopCounterMode
 from toys import random
 
 from vemcompress.errors import InputError
@@ -190,6 +192,12 @@ def test_an_exported_graph_keeps_what_is_added_below_its_roots(tmp_path):
     assert torch.allclose(found, network(zeros), atol=1e-4)
 
 
+def test_a_pickle_of_nvidia_is_refused_with_the_way_to_convert_it(tmp_path):
+    (tmp_path / "g.pkl").write_bytes(b"\x80\x04\x95" + b"torch_utils.persistence" + bytes(100))
+    with pytest.raises(InputError, match=r"runs code when it is opened.*\['G_ema'\].state_dict\(\)"):
+        load(tmp_path / "g.pkl")
+
+
 def test_a_discriminator_is_said_to_be_none_of_the_generators(tmp_path):
     torch.save(Discriminator([6, 8, 8]).state_dict(), tmp_path / "d.pt")
     with pytest.raises(InputError, match="looks like StyleGAN2's discriminator"):
@@ -268,6 +276,16 @@ def test_new_weights_of_a_pruned_network_are_equalised_for_its_own_widths():
 def test_macs_are_the_published_ones_to_the_digit(shape, macs):
     cost = parse_config({"family": "stylegan2", **shape}).cost(256, 256)
     assert (cost.true, cost.paper, cost.paper_norm) == (macs, macs, macs)
+
+
+def test_macs_are_those_that_pytorch_counts():
+    """But for what the published count leaves out: blurs, the images' doubling and the sums of the demodulation."""
+    network = tiny(widths=PRUNED).requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        network(latents(1))
+    blurs, doubled = 16 * (6 * 8**2 + 2 * 16**2), 16 * 3 * (4**2 + 8**2)
+    sums = sum(a * b for a, b in pairwise(PRUNED))
+    assert counter.get_total_flops() // 2 == network.config.cost(1, 1).true + blurs + doubled + sums
 
 
 @pytest.mark.parametrize(("ratio", "billions"), [(0.8, 1.857), (0.7, 4.124), (0.6, 7.33), (0.5, 11.30)])

@@ -75,9 +75,6 @@ class Constant(Equalised):
     def reset_parameters(self) -> None:
         self.weight.normal_()
 
-    def forward(self, batch: int) -> Tensor:
-        return self.weight.expand(batch, -1, -1, -1)
-
 
 def activated(x: Tensor) -> Tensor:
     """LeakyReLU 0.2, times the square root of 2, which keeps the variance."""

@@ -210,7 +210,7 @@ class StyleGAN2(LatentGenerator):
         each convolution, B or 1 x 1 x H x W; or a generator to draw it from; or None for what is stored."""
         if w.dim() == 2:
             w = w[:, None].expand(-1, self.config.layers, -1)
-        taps, h, image = {}, self.constant(w.shape[0]), None
+        taps, h, image = {}, self.constant.weight.expand(w.shape[0], -1, -1, -1), None
         for i, (conv, n) in enumerate(zip(self.convs, self._noise(noise, w), strict=True)):
             h = conv(h, w[:, i], n)
             if f"conv{i + 1}" in names:
