@@ -18,6 +18,7 @@ from torchvision.models import squeezenet1_1
 from toys import TOY, random, toy_images, toy_teacher, toy_teacher_file
 
 from vemcompress.algorithms import Parts
+from vemcompress.algorithms.gcc import GCC, PUBLISHED
 from vemcompress.algorithms.kd import KD
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.commands.distill import distill
@@ -30,8 +31,9 @@ from vemcompress.errors import VemError
 from vemcompress.evaluation import evaluate
 from vemcompress.evaluation.judge import scorer
 from vemcompress.evaluation.onnx_segmenter import OnnxSegmenter
+from vemcompress.gans import Pix2Pix
 from vemcompress.gans.adversary import Adversary
-from vemcompress.gans.teachers import Frozen
+from vemcompress.gans.teachers import Frozen, Online
 from vemcompress.information import build_information
 from vemcompress.information.crd import CRD
 from vemcompress.information.vem import VEM
@@ -73,7 +75,25 @@ def against_an_adversary(information) -> KD:
     return KD(KD.Settings(feature=1.0, adversary=judge, ema=0.5), parts).double().train()
 
 
+def beside_gcc(information) -> GCC:
+    torch.manual_seed(7)
+    shape = {"norm": "batch", "downs": 5}
+    gan = Pix2Pix(
+        Pix2Pix.Settings(discriminator=PatchGANConfig(width=4, layers=2)),
+        generator=toy_teacher("unet", 0, width=2, **shape).train(),
+    )
+    parts = Parts(
+        teacher=Online(gan),
+        student=toy_teacher("unet", 2, width=2, **shape),
+        information=build_information(information, image_channels=3, height=32, width=32),
+        optimizer=Optimizer(2e-4, (0.5, 0.999)),
+        paired=True,
+    )
+    return GCC(GCC.Settings(**PUBLISHED["pairs"]), parts).double().train()
+
+
 CASES = {
+    "gcc": lambda: beside_gcc(VEM.Settings(**VEM_SETTINGS)),
     "adversary": lambda: against_an_adversary(VEM.Settings(**VEM_SETTINGS)),
     "pix2pix_teachers": lambda: two_teachers(VEM.Settings(**VEM_SETTINGS)),
     "cyclegan": lambda: cyclegan_online(VEM.Settings(**VEM_SETTINGS, start="buffer", buffer=2), pool=3),
@@ -93,7 +113,9 @@ def played(learner: Learner, compiled: bool = False) -> dict[str, Tensor]:
     distributed.broadcast(learner)
     runner, found, learner.measures = Runner(learner.updates(), CPU), {}, True
     for step, batch in enumerate(batches(STEPS, batch=BATCH), start=1):
-        whole = replace(as_batch(getattr(learner.teacher, "gan", None), batch), index=(torch.arange(BATCH) + step) % 3)
+        gan = getattr(learner.teacher, "gan", None)
+        whole = replace(as_batch(gan, batch), index=(torch.arange(BATCH) + step) % 3)
+        whole = replace(whole, second=as_batch(gan, [x.flip(0) for x in batch]))
         mine = whole.map(distributed.mine)
         out, losses = learner(mine, random(step), step), {}
         for update in runner.updates:

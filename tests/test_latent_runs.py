@@ -209,6 +209,12 @@ def test_the_recipe_gcc_fits_the_kind_of_data(kind, gan, family):
     assert recipes.of_stage(plan, plan.stages[-1]).gan.sparsity is None
 
 
+def test_a_recipe_as_it_is_shown_can_be_run(images, tmp_path):
+    (tmp_path / "mine.toml").write_text(recipes.read("sagan").toml())
+    result = teach(data=images, out=tmp_path / "run", recipe=tmp_path / "mine.toml", overrides=[*SHORT, *SMALL])
+    assert recipes.read(tmp_path / "run" / "recipe.toml").data.size == load(result.run).generator.takes.image
+
+
 def test_tables_that_fit_another_kind_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "a.toml").write_text("[fits.pared.data]\nsize = 64\n")
     with pytest.raises(RecipeError, match=r"unknown kind of data 'pared' in \[fits\].*paired"):

@@ -46,6 +46,9 @@ class DataSettings(BaseSettings):
     workers: int | None = Field(None, ge=1, le=256)
     on_device: Literal["auto", "never"] = "auto"
 
+    def left_open(self) -> set[str]:
+        return {"size"} - self.model_fields_set  # that of a latent generator's images is its own
+
     @model_validator(mode="after")
     def _crop_fits(self):
         if self.load_size and self.load_size < self.size:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vemcompress.losses.adversarial import Mode, generator_loss, on_fake
 from vemcompress.losses.features import gram
+from vemcompress.system import distributed
 
 LEAST = 1e-12  # of a mean square: its root has no finite gradient at 0
 
@@ -25,10 +26,12 @@ def style(teacher: Sequence[Tensor], student: Sequence[Tensor], *, root: bool) -
 
 def _summed(pairs: Sequence[tuple[Tensor, Tensor]], root: bool) -> Tensor:
     squares = [F.mse_loss(s.float(), t.float()) for t, s in pairs]
-    return sum(square.clamp(min=LEAST).sqrt() for square in squares) if root else sum(squares)
+    if not root:
+        return sum(squares)
+    return sum(distributed.of_all(square).clamp(min=LEAST).sqrt() for square in squares)
 
 
 def difference(mode: Mode, fake: Tensor) -> Tensor:
     """|L_G - L_D| of a discriminator's raw scores of fakes: how far it is from being fooled as much as it fools. Global
     coordination brings the student's to the teacher's."""
-    return torch.abs(generator_loss(mode, fake) - on_fake(mode, fake))
+    return torch.abs(distributed.of_all(generator_loss(mode, fake) - on_fake(mode, fake)))

@@ -169,7 +169,7 @@ def _with_length(recipe: Recipe, batch: int, steps: int) -> Recipe:
         raise RecipeError(f"recipe {recipe.name}: {steps:,} steps are more than {MAX_STEPS:,}; lower train.epochs.")
     load_size = recipe.data.load_size or round(recipe.data.size * 286 / 256)
     train = recipe.train.but(batch=batch, steps=steps, epochs=None)
-    return recipe.but(data=recipe.data.but(load_size=load_size), train=train)
+    return recipe.but(data=recipe.data.but(size=recipe.data.size, load_size=load_size), train=train)
 
 
 def _student(recipe: Recipe, teacher: Generator) -> Config:

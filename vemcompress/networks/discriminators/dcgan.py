@@ -33,6 +33,9 @@ class DCGANDiscriminatorConfig(DiscriminatorConfig):
         """Channels between the convolutions: of the input, n, 2n, ..., and the one of the scores."""
         return (self.in_channels, *(self.width * 2**i for i in range(self.layers)), 1)
 
+    def left_open(self) -> set[str]:
+        return super().left_open() | ({"layers"} - self.model_fields_set)
+
     def for_images(self, takes: ImageInput | LatentInput) -> Self:
         if "layers" in self.model_fields_set or takes.kind != "latent":
             return self

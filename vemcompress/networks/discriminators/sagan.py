@@ -34,6 +34,9 @@ class SAGANDiscriminatorConfig(DiscriminatorConfig):
     def widths(self) -> tuple[int, ...]:
         return tuple(self.width * 2**i for i in range(self.layers))
 
+    def left_open(self) -> set[str]:
+        return super().left_open() | ({"layers"} - self.model_fields_set)
+
     def for_images(self, takes: ImageInput | LatentInput) -> Self:
         if "layers" in self.model_fields_set or takes.kind != "latent":
             return self

@@ -16,4 +16,4 @@ from vemcompress.system.distributed.agreement import (
     writer_first,
 )
 from vemcompress.system.distributed.group import check_batch, group, is_writer, rank, ranks, share
-from vemcompress.system.distributed.tensors import average, broadcast, gather, mine, stacked, summed, total
+from vemcompress.system.distributed.tensors import average, broadcast, gather, mine, of_all, stacked, summed, total

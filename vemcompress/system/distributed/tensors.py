@@ -61,6 +61,14 @@ def average(values: Tensor, gradients: Sequence[Tensor] = ()) -> Tensor:
     return values
 
 
+def of_all(value: Tensor) -> Tensor:
+    """A scalar that is a mean over this rank's part of the batch, with the value of the global batch's and the gradient
+    of this rank's. So a root or an absolute value of it is the global batch's, once gradients are averaged."""
+    if ranks() == 1:
+        return value
+    return value + (average(value.detach().reshape(1)).reshape(()) - value.detach())
+
+
 def broadcast(module: nn.Module) -> None:
     """Give every rank the first one's parameters and buffers."""
     if ranks() == 1:
