@@ -361,6 +361,7 @@ def test_truncation_goes_to_the_mean_that_is_stored_or_measured():
     network = tiny()
     w = network.styles(latents())
     mean = network.mean_latent(4096, 0)
+    network.settle()
     assert torch.allclose(network.truncated(w, 0.5), (w + mean) / 2, atol=1e-6)
     network.mean.fill_(2.0)
     assert torch.allclose(network.truncated(w, 0.25), w / 4 + 1.5) and torch.allclose(network.truncated(w, 1.0), w)

@@ -62,7 +62,8 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Of the latent vectors. Default: 0.")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All samples in one picture.")] = False,
     truncation: Annotated[
-        float | None, typer.Option(help="Scale the latent vectors: below 1 the images vary less.")
+        float | None,
+        typer.Option(help="Scale the latent vectors (StyleGAN2: w about its mean): images vary less below 1."),
     ] = None,
     interpolate: Annotated[
         int | None, typer.Option(help="Draw a row of so many images from --seed to --seed-to.")
@@ -71,6 +72,10 @@ def generate(
     latent: Annotated[
         Path | None, typer.Option(readable=False, help="A .npy file of latent vectors to draw, N x size.")
     ] = None,
+    w: Annotated[
+        Path | None, typer.Option("--w", readable=False, help="StyleGAN2: a .npy file of w, N x (layers x) style.")
+    ] = None,
+    noise: Annotated[str | None, typer.Option(help="StyleGAN2: fixed (default), or random for each image.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Photos of equal size at a time (1), or latent vectors (16).")
@@ -102,6 +107,8 @@ def generate(
             interpolate=interpolate,
             seed_to=seed_to,
             latent=latent,
+            w=w,
+            noise=noise,
             size=size,
             batch=batch,
             device=device,

@@ -29,6 +29,8 @@ def generate(
     interpolate: int | None = None,
     seed_to: int | None = None,
     latent: str | os.PathLike | None = None,
+    w: str | os.PathLike | None = None,
+    noise: str | None = None,
     batch: int | None = None,
     device: str = "cpu",
     size: int | tuple[int, int] | None = None,
@@ -54,13 +56,19 @@ def generate(
     size. `grid` puts all into one picture. `truncation` scales the vectors: below 1 the images vary less. `interpolate`
     draws a row of so many images from the seed's first vector to that of `seed_to` (the next seed).
 
+    A StyleGAN2 has w between vectors and images. There `truncation` is the share of the way from the mean of w (that of
+    4,096 vectors, unless the file has one) to w; `w` gives it: a .npy file, N x style or N x layers x style; `noise`
+    is the one that is stored ("fixed"), or "random", of the seed and other for each image. Its .onnx file takes
+    `truncation`.
+
     Raises InputError (4: model, photos or vectors unreadable, none left), UsageError (2), OutputError (9),
     MemoryExhausted (6: a photo that memory cannot hold is not begun).
     """
     _check_numbers(batch, size)
     if output is None:
         raise UsageError("no output: give a folder for the pictures.")
-    drawing = Drawing(samples, seed, grid, truncation, interpolate, seed_to, None if latent is None else Path(latent))
+    files = [None if path is None else Path(path) for path in (latent, w)]
+    drawing = Drawing(samples, seed, grid, truncation, interpolate, seed_to, *files, noise)
     drawing.check()
     if str(model_path).lower().endswith(".onnx"):
         model = open_onnx(model_path, device=device, latents=True)
@@ -92,6 +100,7 @@ def _check_kind(name: str, model, input, drawing: Drawing, size, recursive: bool
                 f"{'--input' if input is not None else '--recursive'}, and say how many with --samples."
             )
         own_sides(name, model.sides, size)
+        drawing.check_styles(name, model)
     elif given := drawing.given():
         raise UsageError(
             f"{name}: takes photos and no latent vectors; leave out {', '.join(given)}, and give photos with --input."

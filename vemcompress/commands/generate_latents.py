@@ -32,6 +32,8 @@ class Drawing:
     interpolate: int | None = None
     seed_to: int | None = None
     latent: Path | None = None
+    w: Path | None = None
+    noise: str | None = None
 
     def given(self) -> list[str]:
         """The options that were given, by their names on the command line."""
@@ -46,7 +48,10 @@ class Drawing:
         _check_number("seed-to", self.seed_to, 0, LARGEST_SEED)
         if self.truncation is not None and not 0 <= self.truncation < math.inf:
             raise UsageError(f"truncation {self.truncation}: give a number from 0 on; 1 changes nothing.")
-        excluded = {"interpolate": ("samples", "grid"), "latent": ("samples", "seed", "interpolate", "seed_to")}
+        if self.noise not in (None, "fixed", "random"):
+            raise UsageError(f"noise '{self.noise}': fixed or random.")
+        read = "samples", "interpolate", "seed_to"
+        excluded = {"interpolate": ("samples", "grid"), "latent": (*read, "seed", "w"), "w": read}
         for name, others in excluded.items():
             if self._said(name) and (other := next(filter(self._said, others), None)):
                 raise UsageError(f"--{name} excludes --{other.replace('_', '-')}; give the one or the other.")
@@ -70,14 +75,28 @@ class Drawing:
     @property
     def name(self) -> str:
         """What the pictures' names begin with."""
-        return self.latent.stem if self.latent is not None else f"seed{self.seeds[0]}"
+        return self.file.stem if self.file is not None else f"seed{self.seeds[0]}"
+
+    @property
+    def file(self) -> Path | None:
+        """Of the vectors that are given."""
+        return self.latent or self.w
+
+    def check_styles(self, name: str, model) -> None:
+        """Raises UsageError (2) for what a model without w does not take."""
+        for option in ("w", "noise"):
+            if self._said(option) and model.styled is None:
+                raise UsageError(
+                    f"{name}: takes latent vectors z alone, so that --{option} cannot be; it is for the weights of a "
+                    "StyleGAN2, not for its .onnx file."
+                )
 
 
 def draw_images(
     model, output: Path, drawing: Drawing, batch: int, device: str, result: GenerateResult, tell: Event
 ) -> None:
     """Draw with an opened model, write the pictures and put them into `result`; raises as `generate`."""
-    given = None if drawing.latent is None else read_vectors(drawing.latent, model.size)
+    given = _read(drawing, model)
     total = drawing.interpolate or (len(given) if given is not None else drawing.samples or SAMPLES)
     batch = min(batch, total)
     targets = _targets(output, drawing, total)
@@ -88,9 +107,11 @@ def draw_images(
                 on_cpu=device.startswith("cpu"))  # fmt: skip
     kept: list[np.ndarray] = []
     try:
-        for z in _vectors(model, drawing, given, total, batch):
+        truncation = 1.0 if drawing.truncation is None else drawing.truncation
+        draw = model if drawing.w is None else model.of_styles
+        for z, more in _vectors(model, drawing, given, total, batch):
             start = time.perf_counter()
-            images = model(z)
+            images = draw(z, truncation, **more)
             result.seconds += time.perf_counter() - start
             for image in images:
                 if drawing.whole:
@@ -106,8 +127,16 @@ def draw_images(
         raise MemoryExhausted(f"{output}: not enough memory; use a smaller --batch or fewer samples.") from error
 
 
-def _vectors(model, drawing: Drawing, given: np.ndarray | None, total: int, batch: int) -> Iterator[np.ndarray]:
-    """All vectors, float32, at most `batch` at a time."""
+def _read(drawing: Drawing, model) -> np.ndarray | None:
+    if drawing.w is not None:
+        return read_vectors(drawing.w, model.styled.style, model.styled.layers)
+    return None if drawing.latent is None else read_vectors(drawing.latent, model.size)
+
+
+def _vectors(
+    model, drawing: Drawing, given: np.ndarray | None, total: int, batch: int
+) -> Iterator[tuple[np.ndarray, dict]]:
+    """All vectors, float32, at most `batch` at a time, with the noise where it is drawn."""
     first, last = drawing.seeds
     if drawing.interpolate is not None:
         ends = (latents.draw(model.prior, model.size, seed, [0])[0] for seed in (first, last))
@@ -115,7 +144,8 @@ def _vectors(model, drawing: Drawing, given: np.ndarray | None, total: int, batc
     for start in range(0, total, batch):
         numbers = range(start, min(total, start + batch))
         z = latents.draw(model.prior, model.size, first, numbers) if given is None else given[start : numbers.stop]
-        yield z if drawing.truncation is None else latents.truncated(z, drawing.truncation)
+        drawn = drawing.noise == "random"
+        yield z, {"noise": latents.draw_noise(model.styled.noise, first, numbers)} if drawn else {}
 
 
 def _targets(output: Path, drawing: Drawing, total: int) -> list[Path]:
@@ -131,8 +161,8 @@ def _targets(output: Path, drawing: Drawing, total: int) -> list[Path]:
         folder, targets = output, [output / f"{drawing.name}_grid.png"]
     else:
         folder, targets = output, [output / f"{drawing.name}_{n:06d}.png" for n in range(total)]
-    if drawing.latent is not None and any(target.resolve() == drawing.latent.resolve() for target in targets):
-        raise UsageError(f"{drawing.latent}: holds the latent vectors and would be overwritten; give another name.")
+    if drawing.file is not None and any(target.resolve() == drawing.file.resolve() for target in targets):
+        raise UsageError(f"{drawing.file}: holds the latent vectors and would be overwritten; give another name.")
     check_writable(folder)
     return targets
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-LATENT = 7  # beside stream.py's purposes of a random generator
+LATENT, NOISE = 7, 8  # beside stream.py's purposes of a random generator
 
 
 def draw(prior: str, size: int, seed: int, numbers: Iterable[int]) -> np.ndarray:
@@ -21,10 +21,17 @@ def _one(prior: str, size: int, random: np.random.Generator) -> np.ndarray:
     return random.standard_normal(size, np.float32)
 
 
-def truncated(z: np.ndarray, truncation: float) -> np.ndarray:
-    """Vectors brought nearer to their mean, 0, by this factor: images less varied and more alike (1 changes nothing).
-    Every prior here has the mean 0."""
-    return z * np.float32(truncation)
+def draw_noise(sides: Iterable[int], seed: int, numbers: Iterable[int]) -> list[np.ndarray]:
+    """The noise that StyleGAN2 adds to its maps, N x 1 x side x side of N(0, 1) for each of these sides, float32."""
+    numbers = list(numbers)
+    return [
+        np.stack([_map(np.random.default_rng((seed, NOISE, n, layer)), side) for n in numbers])
+        for layer, side in enumerate(sides)
+    ]
+
+
+def _map(random: np.random.Generator, side: int) -> np.ndarray:
+    return random.standard_normal((1, side, side), np.float32)
 
 
 def between(first: np.ndarray, last: np.ndarray, count: int, prior: str) -> np.ndarray:

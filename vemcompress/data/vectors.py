@@ -13,20 +13,22 @@ LARGEST = 1 << 30  # bytes
 MOST = 10**6  # vectors
 
 
-def read_vectors(path: Path, size: int) -> np.ndarray:
-    """The latent vectors of a .npy file of floats, N x `size` or one of `size` numbers: N x `size`, float32. Raises
-    InputError (4)."""
+def read_vectors(path: Path, size: int, layers: int | None = None) -> np.ndarray:
+    """The latent vectors of a .npy file of floats, N x `size` or one of `size` numbers: N x `size`, float32. With
+    `layers` they may also be N x `layers` x `size`, and stay so. Raises InputError (4)."""
     try:
         with open_regular(path, LARGEST) as opened:
             shape, dtype, left = _declared(opened)
             if dtype.kind != "f" or dtype.itemsize > 8:
                 raise InputError(f"{path}: holds {dtype}, no floats; save a float32 array with numpy.save.")
-            if shape not in ((size,), (*shape[:1], size)) or not shape[0]:
+            layered = layers is not None and len(shape) == 3 and shape[1:] == (layers, size)
+            if not (layered or shape in ((size,), (*shape[:1], size))) or not shape[0]:
                 found = " x ".join(map(str, shape)) or "a single number"
+                more = "" if layers is None else f" or N x {layers} x {size}"
                 raise InputError(
-                    f"{path}: holds {found}; this model takes N x {size}, latent vectors of {size} numbers."
+                    f"{path}: holds {found}; this model takes N x {size}{more}, latent vectors of {size} numbers."
                 )
-            if len(shape) == 2 and shape[0] > MOST:
+            if len(shape) > 1 and shape[0] > MOST:
                 raise InputError(f"{path}: holds {shape[0]:,} latent vectors; give at most {MOST:,} at a time.")
             if left != np.prod(shape, dtype=object) * dtype.itemsize:
                 raise InputError(f"{path}: is not whole: {left:,} bytes follow for {shape}; save it again.")
@@ -38,7 +40,7 @@ def read_vectors(path: Path, size: int) -> np.ndarray:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: not readable as an array ({reason}); save one with numpy.save.") from error
     with np.errstate(over="ignore"):
-        z = z.reshape(-1, size).astype(np.float32)
+        z = z.reshape(-1, *((layers, size) if layered else (size,))).astype(np.float32)
     if not np.isfinite(z).all():
         raise InputError(f"{path}: holds NaN or Inf; give finite latent vectors.")
     return z

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from vemcompress.data import latents
+from vemcompress.export.latent_session import TRUNCATION
 
 Shape = tuple[int, ...]
 
@@ -77,12 +78,16 @@ class ImageContract:
 
 @dataclass(frozen=True)
 class LatentContract:
-    """A network from latent vectors of `size` numbers, drawn from `prior`, to images of `image` x `image` pixels."""
+    """A network from latent vectors of `size` numbers, drawn from `prior`, to images of `image` x `image` pixels.
+
+    With `styled` it has w between the two; its graph then has a second input, `truncation`, that may be left out.
+    """
 
     size: int
     image: int
     prior: str
     out_channels: int
+    styled: bool = False
 
     name = "z"
 
@@ -106,6 +111,8 @@ class LatentContract:
         if uint8:
             given = f"result: uint8 N x {side} x {side} x {channels}, 0..255"
         numbers = {"latent": str(self.size), "prior": self.prior, "image": str(side)}
+        if self.styled:
+            numbers[TRUNCATION] = "float32, 1 where it is left out: the share of the way from the mean of w to w"
         taken = f"z: float32 N x {self.size}, {drawn}"
         return {"input_kind": "latent", **numbers, "input": taken, "output": given}
 

@@ -23,7 +23,11 @@ def deployment_copy(model: nn.Module) -> nn.Module:
 
     A module of another class that says its latent size is wrapped as `weights.custom_latents` has it."""
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).to(device="cpu", dtype=torch.float32).eval()
-    model = model.deployed() if isinstance(model, Generator) else of_latents(model, type(model).__name__) or model
+    if isinstance(model, Generator):
+        model = model.deployed()
+        model.settle()
+    else:
+        model = of_latents(model, type(model).__name__) or model
     model.eval().requires_grad_(False)
     for name, module in list(model.named_modules()):
         if isinstance(module, _DROPOUT):
@@ -59,7 +63,7 @@ def contract_of(model: nn.Module) -> Contract:
                 f"the network does not turn a latent vector of {takes.size} numbers into an image of {takes.image} x "
                 f"{takes.image} pixels ({problem}): it must draw what it says."
             )
-        return LatentContract(takes.size, takes.image, takes.prior, outputs)
+        return LatentContract(takes.size, takes.image, takes.prior, outputs, getattr(model, "styled", False))
     config = getattr(model, "config", None)
     inputs = getattr(config, "in_channels", None) or getattr(model, "in_channels", None)
     if inputs is None:

@@ -10,34 +10,44 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vemcompress.errors import ExportError
 from vemcompress.export.contracts import Contract, Shape
 from vemcompress.export.deploy import cause
+from vemcompress.export.latent_session import TRUNCATION
 from vemcompress.export.opened import times
 from vemcompress.export.uint8 import uint8_reference
 from vemcompress.system.memory import is_exhausted
+
+TRIED = 0.6  # the truncation of a check
 
 
 def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto:
     """A deployment copy as ONNX: `x`, float32 N x C x H x W, to `y`, with N, H and W dynamic and the weights inside; or
     `z`, float32 N x size, to `y`, with N dynamic. Raises ExportError (7) for what the exporter cannot take."""
     sample, dynamic = contract.traced()
+    samples, names, free = [sample], [contract.name], [dynamic]
+    if styled := getattr(contract, "styled", False):
+        network = _Truncated(network)
+        samples, names, free = [*samples, torch.ones(())], [*names, TRUNCATION], [*free, None]
     try:
         with _silence():
             program = torch.onnx.export(
                 network,
-                (sample,),
+                tuple(samples),
                 dynamo=True,
                 opset_version=opset,
                 external_data=False,
-                input_names=[contract.name],
+                input_names=names,
                 output_names=["y"],
-                dynamic_shapes=(dynamic,),
+                dynamic_shapes=tuple(free),
                 verbose=False,
             )
-        return program.model_proto
+        graph = program.model_proto
+        if styled:  # an input with an initial value may be left out
+            graph.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((), np.float32), TRUNCATION))
+        return graph
     except Exception as error:  # the exporter has dozens of exception types of its own
         if is_exhausted(error):
             raise
@@ -45,6 +55,17 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
             f"PyTorch's ONNX exporter cannot take this network ({cause(error)}); it needs operations that ONNX "
             "has and sizes that stay dynamic."
         ) from error
+
+
+class _Truncated(nn.Module):
+    """A network's images of latent vectors and a truncation."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: Tensor, truncation: Tensor) -> Tensor:
+        return self.network.draw(z, truncation)
 
 
 def check_float(
@@ -65,6 +86,10 @@ def check_float(
         with torch.no_grad():
             expected = model(x).numpy()
         difference = _difference(session, x.numpy(), expected)
+        if getattr(contract, "styled", False):
+            with torch.no_grad():
+                nearer = model.draw(x, TRIED).numpy()
+            difference = max(difference, _difference(session, x.numpy(), nearer, **{TRUNCATION: np.array(TRIED, np.float32)}))
         if not difference <= tolerance:  # NaN fails too
             largest = np.abs(expected).max()
             advice = (
@@ -130,10 +155,10 @@ def _session(exported: onnx.ModelProto) -> onnxruntime.InferenceSession:
         raise ExportError(f"ONNX Runtime does not take the exported graph: {cause(error)}") from error
 
 
-def _difference(session: onnxruntime.InferenceSession, values: np.ndarray, expected: np.ndarray) -> float:
+def _difference(session: onnxruntime.InferenceSession, values: np.ndarray, expected: np.ndarray, **more) -> float:
     """The largest, between the graph's output for these values and what is expected."""
     try:
-        seen = session.run(None, {session.get_inputs()[0].name: values})[0]
+        seen = session.run(None, {session.get_inputs()[0].name: values, **more})[0]
     except Exception as error:
         if is_exhausted(error):
             raise

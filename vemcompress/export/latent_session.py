@@ -11,7 +11,17 @@ from vemcompress.export.opened import COLOURS, LARGEST, RANGES, TYPES, Opened, r
 from vemcompress.export.pixels import to_bytes
 
 MOST = 2**16  # numbers of a vector
+TRUNCATION = "truncation"  # the optional input of our graphs that have w
 PRIORS = ("normal", "uniform")
+
+
+@dataclass(frozen=True)
+class Styled:
+    """Of a model that has w between vectors and images: how many layers take it, its length, the noises' sides."""
+
+    layers: int
+    style: int
+    noise: tuple[int, ...]
 
 
 @dataclass
@@ -33,11 +43,17 @@ class OnnxLatents:
 
     kind = "latent"
 
-    def __call__(self, z: np.ndarray) -> np.ndarray:
-        """Raises InputError (4), NumericalError (5) or MemoryExhausted (6)."""
+    styled = None  # w and noise are inside
+
+    def __call__(self, z: np.ndarray, truncation: float = 1.0) -> np.ndarray:
+        """`truncation` goes to the graph's own input of that name, or else scales the vectors. Raises InputError (4),
+        NumericalError (5) or MemoryExhausted (6)."""
         if self.one_by_one and len(z) > 1:
-            return np.concatenate([self(one[None]) for one in z])
-        y = self.run(self.prepare(z))
+            return np.concatenate([self(one[None], truncation) for one in z])
+        if any(value.name == TRUNCATION for value in self.session.get_overridable_initializers()):
+            y = self.run(self.prepare(z), **{TRUNCATION: np.array(truncation, np.float32)})
+        else:
+            y = self.run(self.prepare(z * np.float32(truncation)))
         if y.ndim == 4 and self.layout == "NCHW":
             y = y.transpose(0, 2, 3, 1)
         wanted = self.sides if any(self.sides) else y.shape[1:3]
@@ -53,9 +69,10 @@ class OnnxLatents:
         z = z.astype(self.dtype)
         return z[:, :, None, None] if self.maps else z
 
-    def run(self, x: np.ndarray) -> np.ndarray:
+    def run(self, x: np.ndarray, **more: np.ndarray) -> np.ndarray:
         """The raw graph."""
-        return run_graph(self.path, self.session, x, "a smaller --batch", "export it with a dynamic batch")
+        advice = "a smaller --batch", "export it with a dynamic batch"
+        return run_graph(self.path, self.session, x, *advice, **more)
 
 
 def takes_latents(opened: Opened) -> bool:

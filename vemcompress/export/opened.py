@@ -51,11 +51,13 @@ def open_session(path: Path, device: str, threads: int | None) -> Opened:
     return Opened(path, session, seen, said)
 
 
-def run_graph(path: Path, session: onnxruntime.InferenceSession, x: np.ndarray, smaller: str, other: str) -> np.ndarray:
-    """The first output of the raw graph. Raises MemoryExhausted (6), which advises to use what is `smaller`, and
-    InputError (4), which advises what `other` thing to do."""
+def run_graph(
+    path: Path, session: onnxruntime.InferenceSession, x: np.ndarray, smaller: str, other: str, **more: np.ndarray
+) -> np.ndarray:
+    """The first output of the raw graph; `more` are its optional inputs. Raises MemoryExhausted (6), which advises to
+    use what is `smaller`, and InputError (4), which advises what `other` thing to do."""
     try:
-        return session.run(None, {session.get_inputs()[0].name: x})[0]
+        return session.run(None, {session.get_inputs()[0].name: x, **more})[0]
     except Exception as error:  # ONNX Runtime's exceptions have no common base but this
         if is_exhausted(error):
             raise MemoryExhausted(f"{path}: not enough memory for {times(x.shape)}; use {smaller}.") from error

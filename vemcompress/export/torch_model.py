@@ -1,6 +1,7 @@
 """A PyTorch generator behind the same face as an .onnx file (`session.OnnxModel`, `latent_session.OnnxLatents`)."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from vemcompress.data.labels import LabelMaps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
+from vemcompress.export.latent_session import Styled
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 from vemcompress.system.events import Event, silent
 from vemcompress.system.memory import is_exhausted
@@ -72,11 +74,35 @@ class TorchLatents:
 
     kind = "latent"
 
+    @property
+    def styled(self) -> Styled | None:
+        """The shape of w and of the noise, where there is a w."""
+        if not getattr(self.network, "styled", False):
+            return None
+        return Styled(self.network.config.layers, self.network.config.style, self.network.noise_sides)
+
+    def __call__(self, z: np.ndarray, truncation: float = 1.0, noise: list[np.ndarray] | None = None) -> np.ndarray:
+        """`truncation` scales the vectors, or the way from the mean of w to w; `noise`, where there is w, in place of
+        what is stored. Raises MemoryExhausted (6), and InputError (4) where a class fails."""
+        if self.styled is None:
+            return self._drawn(z * np.float32(truncation), self.network)
+        return self._drawn(z, lambda z: self.network.draw(z, truncation, self._placed(noise)))
+
+    def of_styles(self, w: np.ndarray, truncation: float = 1.0, noise: list[np.ndarray] | None = None) -> np.ndarray:
+        """Of w, N x style or N x layers x style; the rest as for a call."""
+
+        def draw(w: torch.Tensor) -> torch.Tensor:
+            return self.network.synthesise(self.network.truncated(w, truncation), noise=self._placed(noise))[0]
+
+        return self._drawn(w, draw)
+
+    def _placed(self, noise: list[np.ndarray] | None) -> list[torch.Tensor] | None:
+        return noise and [torch.from_numpy(n).to(self.device) for n in noise]
+
     @torch.inference_mode()
-    def __call__(self, z: np.ndarray) -> np.ndarray:
-        """Raises MemoryExhausted (6), and InputError (4) where a class fails."""
+    def _drawn(self, z: np.ndarray, draw: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         try:
-            y = self.network(torch.from_numpy(z).to(self.device))
+            y = draw(torch.from_numpy(z).to(self.device))
         except Exception as error:  # the user's own code may raise anything
             if is_exhausted(error):
                 told = f"not enough memory for {len(z)} images at a time; use a smaller --batch."

@@ -244,6 +244,9 @@ class Generator(nn.Module):
         """The network as it is written to files and exported: itself, or one without what only training needs."""
         return self
 
+    def settle(self) -> None:
+        """Store what is computed of the weights once. Called for a copy whose weights do not change any more."""
+
     def learning(self) -> "Generator":
         """The network as it learns: itself, or one with what training needs beside it, which gives the same images."""
         return self
@@ -281,9 +284,15 @@ class Generator(nn.Module):
 class LatentGenerator(Generator):
     """A generator from latent vectors, B x size, to images, B x out_channels x side x side in [-1, 1], RGB."""
 
+    styled: ClassVar[bool] = False  # has w between the two, and `draw` works on it
+
     @property
     def takes(self) -> LatentInput:
         return self.config.takes
+
+    def draw(self, z: Tensor, truncation: Tensor | float = 1.0) -> Tensor:
+        """The images of vectors that are brought nearer to their mean, 0, by this factor: 1 changes nothing."""
+        return self(z * truncation)
 
     @staticmethod
     def as_map(z: Tensor) -> Tensor:

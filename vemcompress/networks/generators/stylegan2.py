@@ -140,6 +140,7 @@ class StyleGAN2(LatentGenerator):
     """
 
     config_class = StyleGAN2Config
+    styled = True
 
     def __init__(self, config: StyleGAN2Config):
         super().__init__(config)
@@ -152,8 +153,8 @@ class StyleGAN2(LatentGenerator):
         )
         self.rgbs = nn.ModuleList(ToRGB(width, config.out_channels, style) for width in widths[1::2])
         self.register_buffer("mean", torch.zeros(style))
-        for i in range(len(self.convs)):
-            self.register_buffer(f"noise_{i}", torch.randn(1, 1, config.side(i), config.side(i)))
+        for i, side in enumerate(self.noise_sides):
+            self.register_buffer(f"noise_{i}", torch.randn(1, 1, side, side))
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -169,6 +170,11 @@ class StyleGAN2(LatentGenerator):
 
     def tap_channels(self, name: str) -> int:
         return self.config.out_channels if name.startswith("rgb") else self.config.widths[int(name[4:])]
+
+    @property
+    def noise_sides(self) -> tuple[int, ...]:
+        """The side of the noise of each convolution."""
+        return tuple(self.config.side(i) for i in range(len(self.convs)))
 
     def use_form(self, form: Form) -> None:
         """Take this form of all modulated convolutions."""
@@ -190,12 +196,18 @@ class StyleGAN2(LatentGenerator):
         z = torch.randn(count, self.config.latent, generator=draws).to(self.mean)
         return self.styles(z).mean(0)
 
-    def truncated(self, w: Tensor, share: float, mean: Tensor | None = None) -> Tensor:
-        """`share` of the way from the mean to w: 1 for w itself. Without a mean, the one that is stored, or else that
-        of 4096 latent vectors."""
-        if mean is None:
-            mean = self.mean if self.mean.any() else self.mean_latent()
-        return torch.lerp(mean.expand_as(w), w, share)
+    def settle(self) -> None:
+        """Know the mean of w: the one that is stored, or else that of 4096 latent vectors."""
+        if not self.mean.any():
+            self.mean.copy_(self.mean_latent())
+
+    def truncated(self, w: Tensor, share: Tensor | float) -> Tensor:
+        """`share` of the way from the stored mean (`settle`) to w: 1 for w itself."""
+        return self.mean + (w - self.mean) * share
+
+    def draw(self, z: Tensor, truncation: Tensor | float = 1.0, noise: Noise = None) -> Tensor:
+        """Images of w that are brought nearer to their mean (the truncation trick, StyleGAN, appendix B)."""
+        return self.synthesise(self.truncated(self.styles(z), truncation), noise=noise)[0]
 
     def mixed(self, first: Tensor, second: Tensor, index: int) -> Tensor:
         """B x layers x style: of w `first` for the layers before `index`, and of `second` from there on."""
@@ -227,8 +239,7 @@ class StyleGAN2(LatentGenerator):
             return (getattr(self, f"noise_{i}") for i in range(len(self.convs)))
         if not isinstance(noise, torch.Generator):
             return iter(noise)
-        sides = (self.config.side(i) for i in range(len(self.convs)))
-        return (torch.randn(len(w), 1, n, n, generator=noise, device=noise.device).to(w) for n in sides)
+        return (torch.randn(len(w), 1, n, n, generator=noise, device=noise.device).to(w) for n in self.noise_sides)
 
     def groups(self) -> tuple[Group, ...]:
         """`constant`, and `conv1`, ... as the taps. Where channels are read, the kernel tells which: the demodulation
