@@ -16,7 +16,7 @@ from vemcompress import recipe as recipes
 from vemcompress.commands.distill import distill
 from vemcompress.commands.teach import teach
 from vemcompress.data.latent_set import LatentSet
-from vemcompress.data.latents import between, draw, truncated
+from vemcompress.data.latents import between, draw
 from vemcompress.data.settings import DataSettings
 from vemcompress.data.squares import load_square
 from vemcompress.errors import Interrupted, RecipeError, UsageError
@@ -55,7 +55,6 @@ def test_a_vector_is_a_function_of_its_seed_and_number():
     assert not np.array_equal(draw("normal", 5, 8, [3]), some[[3]])
     uniform = draw("uniform", 1000, 0, [0])
     assert -1 <= uniform.min() < -0.9 and 0.9 < uniform.max() <= 1
-    assert np.abs(truncated(uniform, 0.5)).max() <= 0.5
 
 
 def test_between_two_normal_vectors_lengths_stay_as_they_are():

@@ -89,7 +89,9 @@ def check_float(
         if getattr(contract, "styled", False):
             with torch.no_grad():
                 nearer = model.draw(x, TRIED).numpy()
-            difference = max(difference, _difference(session, x.numpy(), nearer, **{TRUNCATION: np.array(TRIED, np.float32)}))
+            difference = max(
+                difference, _difference(session, x.numpy(), nearer, **{TRUNCATION: np.array(TRIED, np.float32)})
+            )
         if not difference <= tolerance:  # NaN fails too
             largest = np.abs(expected).max()
             advice = (

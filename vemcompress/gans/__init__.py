@@ -14,6 +14,7 @@ from vemcompress.gans.cyclegan import CycleGAN
 from vemcompress.gans.latent import LatentGAN
 from vemcompress.gans.pix2pix import Pix2Pix, Pix2PixTeachers
 from vemcompress.gans.start import Start, new_generator
+from vemcompress.gans.stylegan2 import StyleGAN2GAN
 from vemcompress.networks.base import Config, Generator
 from vemcompress.system.settings import tag_of, tagged_union
 
@@ -26,11 +27,12 @@ __all__ = [
     "Pix2Pix",
     "Pix2PixTeachers",
     "Start",
+    "StyleGAN2GAN",
     "build_gan",
     "new_generator",
 ]
 
-_CLASSES: tuple[type[GAN], ...] = (Pix2Pix, Pix2PixTeachers, CycleGAN, LatentGAN)
+_CLASSES: tuple[type[GAN], ...] = (Pix2Pix, Pix2PixTeachers, CycleGAN, LatentGAN, StyleGAN2GAN)
 
 GANS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
 

@@ -1,0 +1,191 @@
+"""StyleGAN2's training beside the published steps, its lazy regularisers, its average, and runs of it."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from published_stylegan2 import Discriminator, Generator
+from safetensors.torch import load_file
+from toys import random, stop_after, toy_images, toy_teacher
+
+from vemcompress.commands.teach import teach
+from vemcompress.data.batch import Batch
+from vemcompress.errors import Interrupted, RecipeError
+from vemcompress.gans.stylegan2 import StyleGAN2GAN
+from vemcompress.training.optimizers import Runner
+from vemcompress.weights.discriminator import load_discriminator
+from vemcompress.weights.loading import load_generator
+
+WIDTHS = [8, 8, 8, 8, 6, 6]
+LAYERS, SIDES, SIZE = 6, (4, 8, 8, 16, 16), 4  # the batch's
+DECAY = 0.5 ** (32 / 10_000)
+STEPS = 6  # R1 at steps 1 and 5, path lengths at 1, 4
+R1_EVERY, PATH_EVERY = 4, 3
+
+
+def checkpoint(path, g, d, g_ema):
+    torch.save({"g": g.state_dict(), "d": d.state_dict(), "g_ema": g_ema.state_dict()}, path)
+    return path
+
+
+def published(seed: int = 0):
+    torch.manual_seed(seed)
+    g, d = Generator(WIDTHS), Discriminator([6, 8, 8])
+    for network in (g, d):  # noise and biases take part
+        for parameter in network.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return g, d
+
+
+class Draws:
+    """The random numbers of some steps, in the order in which both take them."""
+
+    def __init__(self):
+        self.source, self.indices = random(5), iter([3, 6, 1] * 20)
+
+    def normal(self, *shape):
+        return torch.randn(shape, generator=self.source, dtype=torch.float64)
+
+    def index(self):
+        return next(self.indices)
+
+
+def mapped(g, draws, z):
+    """Styles of z, and of a second z from an index on; 6 layers."""
+    index = draws.index()
+    first = g.style(z)[:, None]
+    if index == LAYERS:
+        return first.repeat(1, LAYERS, 1)
+    second = g.style(draws.normal(*z.shape))[:, None]
+    return torch.cat([first.repeat(1, index, 1), second.repeat(1, LAYERS - index, 1)], 1)
+
+
+def noises(draws, count):
+    return [draws.normal(count, 1, side, side) for side in SIDES]
+
+
+def image_of(g, draws, z):
+    """Noise first, then what mixes: the order of the draws alone."""
+    noise = noises(draws, len(z))
+    return g.synthesis(mapped(g, draws, z), noise)
+
+
+def published_steps(g, d, batches, draws):
+    """The trainer's loop; returns the averaged generator's parameters."""
+    ema = {name: p.detach().clone() for name, p in g.named_parameters()}
+    g_ratio, d_ratio = PATH_EVERY / (PATH_EVERY + 1), R1_EVERY / (R1_EVERY + 1)
+    g_optim = torch.optim.Adam(g.parameters(), lr=0.002 * g_ratio, betas=(0**g_ratio, 0.99**g_ratio))
+    d_optim = torch.optim.Adam(d.parameters(), lr=0.002 * d_ratio, betas=(0**d_ratio, 0.99**d_ratio))
+    mean_path = torch.zeros((), dtype=torch.float64)
+    for i, (z, real) in enumerate(batches):
+        judged_z = draws.normal(*z.shape)
+        with torch.no_grad():
+            judged = image_of(g, draws, judged_z)
+        noise = noises(draws, len(z))
+        w = mapped(g, draws, z)
+        loss = F.softplus(-d(real)).mean() + F.softplus(d(judged)).mean()
+        d.zero_grad()
+        loss.backward()
+        d_optim.step()
+        if i % R1_EVERY == 0:
+            image = real.clone().requires_grad_(True)
+            scores = d(image)
+            (grad,) = torch.autograd.grad(scores.sum(), image, create_graph=True)
+            penalty = grad.pow(2).reshape(len(grad), -1).sum(1).mean()
+            d.zero_grad()
+            (10 / 2 * penalty * R1_EVERY + 0 * scores[0, 0]).backward()
+            d_optim.step()
+        loss = F.softplus(-d(g.synthesis(w, noise))).mean()
+        g.zero_grad()
+        loss.backward()
+        g_optim.step()
+        if i % PATH_EVERY == 0:
+            z = draws.normal(max(1, len(z) // 2), z.shape[1])
+            w = mapped(g, draws, z)
+            fake = g.synthesis(w, noises(draws, len(z)))
+            weights = draws.normal(*fake.shape) / math.sqrt(fake.shape[2] * fake.shape[3])
+            (grad,) = torch.autograd.grad((fake * weights).sum(), w, create_graph=True)
+            lengths = torch.sqrt(grad.pow(2).sum(2).mean(1))
+            path_mean = mean_path + 0.01 * (lengths.mean() - mean_path)
+            loss, mean_path = (lengths - path_mean).pow(2).mean(), path_mean.detach()
+            g.zero_grad()
+            (2 * PATH_EVERY * loss + 0 * fake[0, 0, 0, 0]).backward()
+            g_optim.step()
+        for name, parameter in g.named_parameters():
+            ema[name] = ema[name] * DECAY + parameter.detach() * (1 - DECAY)
+    return ema, mean_path
+
+
+def test_steps_are_the_published_ones(tmp_path, monkeypatch):
+    g, d = published()
+    before = checkpoint(tmp_path / "before.pt", g, d, g)
+    ours, judge = load_generator(before).double().train(), load_discriminator(before).double().train()
+    settings = StyleGAN2GAN.Settings(r1_every=R1_EVERY, path_every=PATH_EVERY)
+    gan = StyleGAN2GAN(settings, generator=ours, discriminator=judge).double().requires_grad_(True)
+    data = Draws()
+    batches = [(data.normal(SIZE, 8), data.normal(SIZE, 3, 16, 16)) for _ in range(STEPS)]
+
+    draws = Draws()
+    monkeypatch.setattr(gan, "normal", lambda random, *shape: draws.normal(*shape))
+    monkeypatch.setattr(gan, "mixing_index", lambda chance: draws.index())
+    runner = Runner(gan.updates(), torch.device("cpu"))
+    for step, (z, real) in enumerate(batches, start=1):
+        runner.schedule(step, STEPS, 1.0)
+        out = gan(Batch(z, real=real), random(step), step)
+        for update in runner.updates:
+            if update.due(step):
+                runner.apply(update, out, step)
+
+    g, d = g.double(), d.double()
+    ema, mean_path = published_steps(g, d, batches, Draws())
+    averaged = Generator(WIDTHS)
+    averaged.load_state_dict(g.state_dict() | ema)
+    after = checkpoint(tmp_path / "after.pt", g, d, averaged)
+    assert gan.path.value.item() == pytest.approx(mean_path.item(), rel=1e-9)
+    for mine, theirs in ((gan.average.average, load_generator(after)), (judge, load_discriminator(after))):
+        moved = load_generator(before) if mine is not judge else load_discriminator(before)
+        for (name, p), (_, q), (_, old) in zip(
+            mine.named_parameters(), theirs.named_parameters(), moved.named_parameters(), strict=True
+        ):
+            assert torch.allclose(p.float(), q, atol=1e-6), name
+            assert not torch.equal(q, old), name
+
+
+def test_regularisers_are_due_at_the_first_of_their_steps():
+    gan = StyleGAN2GAN(StyleGAN2GAN.Settings(), generator=toy_teacher("stylegan2", size=8, width=4, latent=4))
+    due = {u.name: [step for step in range(1, 34) if u.due(step)] for u in gan.updates()}
+    assert due["r1"] == [1, 17, 33] and due["path"] == list(range(1, 34, 4)) and len(due["teacher"]) == 33
+    assert list(due) == ["discriminator", "r1", "teacher", "path"]
+    plain = StyleGAN2GAN(
+        StyleGAN2GAN.Settings(r1=0, path=0), generator=toy_teacher("stylegan2", size=8, width=4, latent=4)
+    )
+    assert [(u.name, u.optimizer.lr) for u in plain.updates()] == [("discriminator", 2e-3), ("teacher", 2e-3)]
+
+
+def test_a_generator_without_w_is_refused():
+    with pytest.raises(RecipeError, match="a dcgan has no w"):
+        StyleGAN2GAN(StyleGAN2GAN.Settings(), generator=toy_teacher("dcgan"))
+
+
+SMALL = ("teacher.network.size=8", "teacher.network.width=4", "teacher.network.latent=4", "gan.discriminator.width=4")
+SMALL = (*SMALL, "gan.discriminator.family=stylegan2", "teacher.network.mapping=2")
+SHORT = ("train.steps=6", "train.batch=4", "train.log_every=1", "train.sample_every=3", "train.checkpoint_every=2")
+RUN = (*SMALL, *SHORT, "train.best_by=none", "gan.path_every=2", "gan.r1_every=3", "gan.ema=0.5")
+
+
+def test_a_run_that_was_stopped_ends_as_an_unbroken_one(tmp_path, one_thread):
+    images = toy_images(tmp_path / "faces", 6)
+    whole = teach(recipe="stylegan2", data=images, out=tmp_path / "whole", overrides=RUN)
+    with pytest.raises(Interrupted):
+        teach(recipe="stylegan2", data=images, out=tmp_path / "cut", overrides=RUN, on_event=stop_after(3))
+    teach(resume=tmp_path / "cut")
+    for name in ("teacher", "discriminator"):
+        a, b = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("whole", "cut"))
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+    lines = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert [("teacher_r1" in line, "teacher_path" in line) for line in lines] == [
+        (True, True), (False, False), (False, True), (True, False), (False, True), (False, False),
+    ]  # fmt: skip
+    assert load_generator(whole.teacher).config.widths == (4,) * 4
