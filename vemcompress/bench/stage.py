@@ -9,7 +9,7 @@ from vemcompress.commands.search import planned
 from vemcompress.errors import UsageError
 from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import LatentConfig
-from vemcompress.pruning.budget import prune_network
+from vemcompress.pruning.budget import narrow, prune_network
 from vemcompress.pruning.random import Random
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.recipe.stages import Stage
@@ -62,7 +62,10 @@ def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | 
         return network.of_width(settings.width)
     with torch.device("meta"):
         whole = build_generator(network)
-    target = settings.target(network.cost(size, size).macs()[settings.count_as])
     fresh = not settings.keep_weights
-    small, kept = prune_network(whole, Random(), target, size, size, settings.count_as, fresh=fresh)
+    if settings.ratio is not None:
+        small, kept = narrow(whole, Random(), settings.ratio)
+    else:
+        target = settings.target(network.cost(size, size).macs()[settings.count_as])
+        small, kept = prune_network(whole, Random(), target, size, size, settings.count_as, fresh=fresh)
     return network.shaped({name: len(channels) for name, channels in kept.items()}) if fresh else small.config

@@ -123,15 +123,16 @@ def generate(
 
 def prune(
     model: options.Weights,
-    target_macs: options.TargetMacs,
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .safetensors file to write.")],
-    method: Annotated[str, typer.Option(help="l1, random or scale.")] = "l1",
+    target_macs: options.TargetMacs | None = None,
+    ratio: Annotated[float | None, typer.Option(help="In its place: this part of each layer's channels goes.")] = None,
+    method: Annotated[str, typer.Option(help="l1, random, scale, gcc, content or diversity.")] = "l1",
     count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
     size: options.MacsSize = None,
     least: Annotated[
         int | None, typer.Option(min=1, help="Keep so many channels of a layer (scale: 16), residual blocks aside.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of what is drawn at random.")] = 0,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     widths: options.Widths = None,
@@ -140,17 +141,19 @@ def prune(
     """Remove a generator's least important channels.
 
     The rest keep their weights. The file can be used as any other model, pruned again, and distilled from; its images
-    are poor before it is trained again. Methods: l1 (the weights' L1 norm), random, scale (the norms' scales).
+    are poor before it is trained again. Methods: l1 (the weights' L1 norm), random, scale (the norms' scales), gcc (one
+    threshold on either); of generators from latent vectors also content (CAGC), of a StyleGAN2 diversity (DCP-GAN).
     """
     console = options.open_console()
     options.weights_only(model)
-    target = options.macs_of(target_macs)
+    target = None if target_macs is None else options.macs_of(target_macs)
     with console.talking() as on_event:
         from vemcompress.commands.prune import prune as run
 
         result = run(
             model,
             target_macs=target,
+            ratio=ratio,
             out=out,
             method=method,
             size=size,

@@ -16,7 +16,7 @@ from vemcompress.networks.base import Config, Generator, init_weights
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS, Pruner
-from vemcompress.pruning.budget import check_budget, prune_network
+from vemcompress.pruning.budget import check_budget, narrow, prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event, silent
@@ -50,8 +50,9 @@ class PruneResult(line.Reported):
 def prune(
     model: Model,
     *,
-    target_macs: int,
     out: str | Path,
+    target_macs: int | None = None,
+    ratio: float | None = None,
     method: str = "l1",
     size: int | None = None,
     convention: str = "true",
@@ -63,10 +64,10 @@ def prune(
     on_event: Event = silent,
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels
-    (256, or the only one of a generator from latent vectors).
+    (256, or the only one of a generator from latent vectors); or without this `ratio` of each layer's channels.
 
     `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
-    `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random"; `least` the channels that each group
+    `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random" and of methods that draw images; `least` the channels that each group
     keeps outside residual blocks, the method's own where it is None. A network of `teacher_class` needs the class
     again when the file is loaded; `teacher_key` is the name of the generator in a file that has several, `widths`
     those of a supernet's sub-network.
@@ -74,6 +75,12 @@ def prune(
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
     """
+    if (target_macs is None) == (ratio is None):
+        raise UsageError(
+            "give either target_macs (--target-macs 2.6G), or the ratio of channels that go (--ratio 0.7)."
+        )
+    if ratio is not None and not 0 < ratio < 1:
+        raise UsageError(f"ratio {ratio}: the part of each layer's channels that go, above 0 and below 1.")
     pruner = _pruner(method, seed, least)
     if convention not in CONVENTIONS:
         raise UsageError(f"MACs are counted as {', '.join(CONVENTIONS)}; not as {convention!r}.")
@@ -89,7 +96,7 @@ def prune(
     check_target(out, "small.safetensors")
     if not is_hub(source) and Path(out).resolve() == weights_of(Path(source)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
-    result, content = _pruned(loaded, pruner, int(target_macs), out, size, convention)
+    result, content = _pruned(loaded, pruner, target_macs and int(target_macs), out, size, convention, ratio=ratio)
     if convention != "true" and (note := getattr(loaded.generator.config, "counting_note", "")):
         on_event({"event": "warning", "message": note})
     write_atomically(out, content)
@@ -130,6 +137,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
         run.student,
         size,
         settings.count_as,
+        ratio=settings.ratio,
         width=settings.width,
         seed=None if settings.keep_weights else plan.train.seed,
     )
@@ -172,22 +180,26 @@ def known(run: RunFolder) -> PruneResult | None:
 def _pruned(
     loaded: Loaded,
     pruner: Pruner,
-    target: int,
+    target: int | None,
     out: str | Path,
     size: int,
     convention: str,
     *,
+    ratio: float | None = None,
     width: int | None = None,
     seed: int | None = None,
 ) -> tuple[PruneResult, bytes]:
-    """What there is to tell of the pruned network, and the content of its file `out`. A `width` takes the place of the
-    target; with a `seed` the network gets new weights."""
+    """What there is to tell of the pruned network, and the content of its file `out`. A `ratio` or a `width` takes the
+    place of the target; with a `seed` the network gets new weights."""
     network, method = loaded.generator.deployed(), pruner.settings.name
-    if width is None:
+    if ratio is not None:
+        small, kept = narrow(network, pruner, ratio)
+    elif width is None:
         small, kept = prune_network(network, pruner, target, size, size, convention, fresh=seed is not None)
     else:
         kept = pruner.selected(network, of_width(network.config, width, loaded.source).widths_by_group())
         small = cut(network, kept)
+    if ratio is not None or width is not None:
         target = cost_of(small, size, size).macs()[convention]
     if seed is not None:
         with torch.random.fork_rng(devices=[]):
@@ -217,7 +229,7 @@ def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
     settings, size = plan.prune, plan.data.size
     if settings.width is not None:
         return of_width(network.config, settings.width, source)
-    if network.config is not None:
+    if network.config is not None and settings.ratio is None:
         target = settings.target(network.config.cost(size, size).macs()[settings.count_as])
         pruner = PRUNERS[settings.method.name](settings.method)
         check_budget(network, pruner, target, size, size, settings.count_as, fresh=not settings.keep_weights)

@@ -203,6 +203,7 @@ class Generator(nn.Module):
     smallest H or W that the padding allows.
     """
 
+    styled: ClassVar[bool] = False  # has w between latent vectors and images, on which `draw` works
     config_class: ClassVar[type[Config]]  # what builds it; its `family` is the network's key in `GENERATORS`
     multiple: int = 1
     min_size: int = 1
@@ -283,8 +284,6 @@ class Generator(nn.Module):
 
 class LatentGenerator(Generator):
     """A generator from latent vectors, B x size, to images, B x out_channels x side x side in [-1, 1], RGB."""
-
-    styled: ClassVar[bool] = False  # has w between the two, and `draw` works on it
 
     @property
     def takes(self) -> LatentInput:

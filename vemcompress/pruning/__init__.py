@@ -6,6 +6,8 @@ its class; a new one is a file beside these and an entry in `_ALL`.
 """
 
 from vemcompress.pruning.base import Pruner
+from vemcompress.pruning.content import Content
+from vemcompress.pruning.diversity import Diversity
 from vemcompress.pruning.gcc import GCC
 from vemcompress.pruning.l1 import L1
 from vemcompress.pruning.random import Random
@@ -15,7 +17,7 @@ from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = ["PRUNERS", "AnyPruner", "Pruner", "SearchSettings"]
 
-_ALL = (L1, Random, Scale, GCC)
+_ALL = (L1, Random, Scale, GCC, Content, Diversity)
 
 PRUNERS: dict[str, type[Pruner]] = {tag_of(kind.Settings)[1]: kind for kind in _ALL}
 

@@ -41,6 +41,22 @@ def prune_network(
     return (cut if network.config is not None else cut_and_compared)(network, kept), kept
 
 
+def narrow(network: Generator, pruner: Pruner, ratio: float) -> tuple[Generator, dict[str, Tensor]]:
+    """A generator without int(size * ratio) of each group's channels, those of the lowest scores, as CAGC prunes; and
+    which stay, by group. Groups that the method does not judge stay whole. A group keeps what the method's `least`
+    says."""
+    scores, kept = pruner.scores(network), {}
+    for group in network.groups():
+        count = group.size
+        if group.name in scores:
+            count = max(count - int(count * ratio), floor(group, pruner.settings.least))
+            ranked = scores[group.name].detach().cpu().sort(descending=True, stable=True).indices
+            kept[group.name] = ranked[:count].sort().values
+        else:
+            kept[group.name] = torch.arange(count)
+    return (cut if network.config is not None else cut_and_compared)(network, kept), kept
+
+
 def check_budget(
     network: Generator, pruner: Pruner, target: int, height: int, width: int, convention: str, *, fresh: bool = False
 ) -> None:

@@ -68,23 +68,26 @@ AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATO
 
 class PruneSettings(BaseSettings):
     """The criterion, and the budget: at most `target_macs`, or this `share` of the network's own MACs (0.25), on one
-    image of `data.size`, counted by the convention `count_as`; or the shape that the shorthand `width` stands for, with
-    the best channels of each layer first, as GAN-Compression transfers them.
+    image of `data.size`, counted by the convention `count_as`; or without this `ratio` of each layer's channels, as
+    CAGC prunes; or the shape that the shorthand `width` stands for, with the best channels of each layer first, as
+    GAN-Compression transfers them.
 
     `keep_weights` = false gives the pruned network new initial weights, as CAT's code does: only the scales and shifts
     of instance norms stay.
     """
 
     replaces: ClassVar = {
-        "target_macs": ("share", "width"),
-        "share": ("target_macs", "width"),
-        "width": ("target_macs", "share"),
+        "target_macs": ("share", "ratio", "width"),
+        "share": ("target_macs", "ratio", "width"),
+        "ratio": ("target_macs", "share", "width"),
+        "width": ("target_macs", "share", "ratio"),
     }
-    exclusive: ClassVar = ("target_macs", "share", "width")
+    exclusive: ClassVar = ("target_macs", "share", "ratio", "width")
 
     method: AnyPruner = _first(PRUNERS)
     target_macs: Macs | None = None
     share: float | None = Field(None, gt=0, lt=1)
+    ratio: float | None = Field(None, gt=0, lt=1)
     width: int | None = Field(None, ge=1, le=4096)
     keep_weights: bool = True
     count_as: Convention = "true"

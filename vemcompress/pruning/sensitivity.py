@@ -1,0 +1,68 @@
+"""How much a loss of a generator's images depends on each channel: the mean size of the gradient of the kernel that
+reads it, as CAGC and DCP-GAN judge by."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from vemcompress.errors import UsageError
+from vemcompress.networks.base import Generator
+from vemcompress.networks.slots import Group, Slot
+
+
+class Sensitivity:
+    """Of a generator that draws from latent vectors; a copy of it, so that its own gradients stay as they are. Random
+    numbers, those of the noise within a StyleGAN2 included, come from a `seed`.
+
+    Of each group that the kernel of a convolution reads, the first such kernel counts, as published: in a StyleGAN2
+    the next convolution's, and for the last group that of the last layer to RGB.
+    """
+
+    def __init__(self, network: Generator, method: str, seed: int):
+        if network.takes.kind != "latent":
+            raise UsageError(
+                f"method {method}: judges channels by images that are drawn from latent vectors, and this "
+                f"{network.family} takes images; use l1."
+            )
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.takes = network.takes
+        tensors = dict(self.network.named_parameters())
+        self.groups: dict[str, tuple[Group, Slot]] = {}
+        for group in network.groups():
+            slots = (s for s in group.slots if s.role == "read" and s.tensor.endswith(".weight"))
+            if slot := next((s for s in slots if s.tensor in tensors and tensors[s.tensor].dim() == 4), None):
+                self.groups[group.name] = group, slot
+        self.kernels = {slot.tensor: tensors[slot.tensor].requires_grad_(True) for _, slot in self.groups.values()}
+        self.random = torch.Generator().manual_seed(seed)
+
+    @property
+    def judges(self) -> bool:
+        """Whether there are weights to judge: those of a network on the meta device only have shapes."""
+        return not any(kernel.is_meta for kernel in self.kernels.values())
+
+    def zeros(self) -> dict[str, Tensor]:
+        return {name: torch.zeros(group.size) for name, (group, _) in self.groups.items()}
+
+    def latents(self, count: int) -> Tensor:
+        """From the network's prior, count x size."""
+        shape = count, self.takes.size
+        if self.takes.prior == "uniform":
+            return torch.rand(shape, generator=self.random) * 2 - 1
+        return torch.randn(shape, generator=self.random)
+
+    def images(self, z: Tensor) -> Tensor:
+        """With new noise, where the network has noise."""
+        return self.of_styles(self.network.styles(z)) if self.network.styled else self.network(z)
+
+    def of_styles(self, w: Tensor) -> Tensor:
+        return self.network.synthesise(w, noise=self.random)[0]
+
+    def of(self, loss: Tensor) -> dict[str, Tensor]:
+        """By group, for each channel the mean of |d loss / d kernel| over its other axes."""
+        gradients = dict(zip(self.kernels, torch.autograd.grad(loss, list(self.kernels.values())), strict=True))
+        found = {}
+        for name, (group, slot) in self.groups.items():
+            size = gradients[slot.tensor].movedim(slot.axis, 0)[slot.start : slot.start + group.size * slot.each]
+            found[name] = size.abs().reshape(group.size, -1).mean(1)
+        return found
