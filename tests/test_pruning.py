@@ -49,7 +49,7 @@ def test_the_budget_is_met_and_one_channel_more_would_exceed_it(seed, share, by,
     assert all(torch.equal(kept[name], again[name]) for name in kept)
 
 
-@pytest.mark.parametrize("method", PRUNERS)
+@pytest.mark.parametrize("method", [name for name in PRUNERS if name not in ("content", "diversity")])  # of images
 def test_an_impossible_budget_is_refused_at_once(method):
     network, pruner = toy_teacher(norm="batch"), PRUNERS[method]()
     with pytest.raises(UsageError, match=r"0\.001 M MACs: this method can go down to"):

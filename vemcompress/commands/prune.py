@@ -67,10 +67,10 @@ def prune(
     (256, or the only one of a generator from latent vectors); or without this `ratio` of each layer's channels.
 
     `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
-    `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random" and of methods that draw images; `least` the channels that each group
-    keeps outside residual blocks, the method's own where it is None. A network of `teacher_class` needs the class
-    again when the file is loaded; `teacher_key` is the name of the generator in a file that has several, `widths`
-    those of a supernet's sub-network.
+    `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random" and of methods that draw images;
+    `least` the channels that each group keeps outside residual blocks, the method's own where it is None. A network of
+    `teacher_class` needs the class again when the file is loaded; `teacher_key` is the name of the generator in a file
+    that has several, `widths` those of a supernet's sub-network.
 
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
