@@ -13,7 +13,8 @@ from toys import random, stop_after, toy_images, toy_teacher
 from vemcompress.commands.teach import teach
 from vemcompress.data.batch import Batch
 from vemcompress.errors import Interrupted, RecipeError
-from vemcompress.gans.stylegan2 import StyleGAN2GAN
+from vemcompress.gans.sparsity import Penalty, Sparsity
+from vemcompress.gans.stylegan2 import StyleGAN2GAN, chance_of
 from vemcompress.training.optimizers import Runner
 from vemcompress.weights.discriminator import load_discriminator
 from vemcompress.weights.loading import load_generator
@@ -162,6 +163,23 @@ def test_regularisers_are_due_at_the_first_of_their_steps():
         StyleGAN2GAN.Settings(r1=0, path=0), generator=toy_teacher("stylegan2", size=8, width=4, latent=4)
     )
     assert [(u.name, u.optimizer.lr) for u in plain.updates()] == [("discriminator", 2e-3), ("teacher", 2e-3)]
+
+
+def test_where_styles_are_mixed_does_not_go_with_their_latent_vectors():
+    gan = StyleGAN2GAN(StyleGAN2GAN.Settings(), generator=toy_teacher("stylegan2", size=8, width=4, latent=16))
+    mixed, lengths = [], []
+    for seed in range(1500):
+        step = random(seed)
+        mixed.append(float(gan.mixing_index(chance_of(step)) < gan.generator.config.layers))
+        lengths.append(gan.normal(step, 4, 16)[0, [0, 8]].square().sum().item())
+    assert 0.87 < sum(mixed) / len(mixed) < 0.93
+    assert abs(torch.corrcoef(torch.tensor([mixed, lengths]))[0, 1]) < 0.1
+
+
+def test_a_penalty_on_plain_convolutions_is_refused():
+    generator = toy_teacher("stylegan2", size=8, width=4, latent=4)
+    with pytest.raises(RecipeError, match="a stylegan2 has no plain convolutions"):
+        Penalty(Sparsity(), generator)
 
 
 def test_a_generator_without_w_is_refused():

@@ -116,17 +116,31 @@ def test_random_noise_is_of_the_seed_and_other_for_each_image(files, tmp_path):
     assert near(fixed, network(z(3, 4))) and np.abs(pixels(fixed) - pixels(found)).max() > 10
 
 
+def test_a_row_has_one_noise_and_given_vectors_that_of_the_seed(files, tmp_path):
+    network = lively()
+    noise = [torch.from_numpy(n) for n in draw_noise(network.noise_sides, 4, [0])]
+    ends = network.synthesise(network.styles(torch.cat([z(1, 4), z(1, 5)])), noise=noise)[0]
+    row = generate(files["torch"], output=tmp_path, seed=4, interpolate=5, noise="random").written
+    whole = pixels(row)
+    assert np.abs(np.concatenate([whole[:, :, :16], whole[:, :, -16:]]) - levels(ends)).max() <= 1
+    np.save(tmp_path / "z.npy", z(1, 4).numpy())
+    found = generate(files["torch"], output=tmp_path, latent=tmp_path / "z.npy", seed=4, noise="random").written
+    assert near(found, ends[:1])
+
+
 @pytest.mark.parametrize("option", [{"noise": "random"}, {"w": "w.npy"}])
 def test_what_an_onnx_file_does_not_take_is_refused(files, option, tmp_path):
-    with pytest.raises(UsageError, match=f"--{next(iter(option))} cannot be"):
+    with pytest.raises(UsageError, match=f"has no input for --{next(iter(option))}"):
         generate(files["float"], output=tmp_path, **option)
 
 
 def test_w_of_another_shape_are_refused(files, tmp_path, call):
     np.save(tmp_path / "w.npy", np.zeros((2, 5, 6)))
-    with pytest.raises(InputError, match="holds 2 x 5 x 6; this model takes N x 6 or N x 6 x 6"):
+    with pytest.raises(InputError, match="holds 2 x 5 x 6; this model takes w, N x 6 or N x 6 x 6"):
         generate(files["torch"], output=tmp_path / "out", w=tmp_path / "w.npy")
     code, _, err = call("generate", files["torch"], "--w", tmp_path / "w.npy", "--samples", 3, "--out", tmp_path)
     assert code == 2 and "--w excludes --samples" in err
+    code, _, err = call("generate", files["torch"], "--w", tmp_path / "w.npy", "--seed", 3, "--out", tmp_path)
+    assert code == 2 and "--w excludes --seed" in err
     code, _, err = call("generate", files["torch"], "--noise", "none", "--out", tmp_path)
     assert code == 2 and "noise 'none': fixed or random" in err

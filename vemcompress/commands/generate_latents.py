@@ -50,8 +50,8 @@ class Drawing:
             raise UsageError(f"truncation {self.truncation}: give a number from 0 on; 1 changes nothing.")
         if self.noise not in (None, "fixed", "random"):
             raise UsageError(f"noise '{self.noise}': fixed or random.")
-        read = "samples", "interpolate", "seed_to"
-        excluded = {"interpolate": ("samples", "grid"), "latent": (*read, "seed", "w"), "w": read}
+        read = "samples", "interpolate", "seed_to", *(() if self.noise == "random" else ("seed",))
+        excluded = {"interpolate": ("samples", "grid"), "latent": (*read, "w"), "w": read}
         for name, others in excluded.items():
             if self._said(name) and (other := next(filter(self._said, others), None)):
                 raise UsageError(f"--{name} excludes --{other.replace('_', '-')}; give the one or the other.")
@@ -87,8 +87,7 @@ class Drawing:
         for option in ("w", "noise"):
             if self._said(option) and model.styled is None:
                 raise UsageError(
-                    f"{name}: takes latent vectors z alone, so that --{option} cannot be; it is for the weights of a "
-                    "StyleGAN2, not for its .onnx file."
+                    f"{name}: has no input for --{option}; give the weights of a StyleGAN2, not its .onnx file."
                 )
 
 
@@ -144,8 +143,11 @@ def _vectors(
     for start in range(0, total, batch):
         numbers = range(start, min(total, start + batch))
         z = latents.draw(model.prior, model.size, first, numbers) if given is None else given[start : numbers.stop]
-        drawn = drawing.noise == "random"
-        yield z, {"noise": latents.draw_noise(model.styled.noise, first, numbers)} if drawn else {}
+        more = {}
+        if drawing.noise == "random":  # a row has one noise, so that only w changes in it
+            of = numbers if drawing.interpolate is None else [0] * len(numbers)
+            more["noise"] = latents.draw_noise(model.styled.noise, first, of)
+        yield z, more
 
 
 def _targets(output: Path, drawing: Drawing, total: int) -> list[Path]:

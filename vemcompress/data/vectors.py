@@ -24,10 +24,10 @@ def read_vectors(path: Path, size: int, layers: int | None = None) -> np.ndarray
             layered = layers is not None and len(shape) == 3 and shape[1:] == (layers, size)
             if not (layered or shape in ((size,), (*shape[:1], size))) or not shape[0]:
                 found = " x ".join(map(str, shape)) or "a single number"
-                more = "" if layers is None else f" or N x {layers} x {size}"
-                raise InputError(
-                    f"{path}: holds {found}; this model takes N x {size}{more}, latent vectors of {size} numbers."
-                )
+                what = f"N x {size}, latent vectors of {size} numbers"
+                if layers is not None:
+                    what = f"w, N x {size} or N x {layers} x {size}"
+                raise InputError(f"{path}: holds {found}; this model takes {what}.")
             if len(shape) > 1 and shape[0] > MOST:
                 raise InputError(f"{path}: holds {shape[0]:,} latent vectors; give at most {MOST:,} at a time.")
             if left != np.prod(shape, dtype=object) * dtype.itemsize:

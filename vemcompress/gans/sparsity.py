@@ -51,6 +51,8 @@ class Penalty:
             )
         by_tensor = {name: factors[group] for group in factors for name in makers[group]}
         found = scales if on_scales else _weights(generator, nn.Conv2d, nn.ConvTranspose2d)
+        if not found:
+            raise RecipeError(f"gan.sparsity: a {generator.family} has no plain convolutions to penalise; omit it.")
         self._parts = [(tensor, weight * by_tensor.get(name, 1.0)) for name, tensor in found.items()]
 
     def term(self) -> Tensor:

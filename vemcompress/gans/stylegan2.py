@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Generator as Random
@@ -17,7 +18,6 @@ from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN
 from vemcompress.gans.latent import Drawn, LatentGAN
-from vemcompress.gans.sparsity import Sparsity
 from vemcompress.losses.adversarial import generator_loss, on_fake, on_real, precise
 from vemcompress.networks.base import Generator
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator
@@ -36,6 +36,13 @@ class StyledDrawn(Drawn):
     judged: Tensor
     random: Random
     chance: Random
+
+
+def chance_of(random: Random) -> Random:
+    """A step's other random numbers, on the CPU, where choosing does not wait for a GPU. The seed is another one: the
+    same would give numbers that go with those of z."""
+    seed = np.random.SeedSequence([random.initial_seed(), 1]).generate_state(1, np.uint64)[0]
+    return Random().manual_seed(int(seed >> 1))
 
 
 class PathMean(nn.Module):
@@ -76,7 +83,6 @@ class StyleGAN2GAN(LatentGAN):
         path_decay: float = Field(0.01, gt=0, le=1)
         mixing: float = Field(0.9, ge=0, le=1)
         ema: float = Field(0.5 ** (32 / 10_000), ge=0, lt=1)
-        sparsity: Sparsity | None = None
         discriminator: AnyDiscriminator | None = None
 
     twin = GAN.twin  # as a student's own it has no form yet
@@ -127,7 +133,7 @@ class StyleGAN2GAN(LatentGAN):
 
     def forward(self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = ()) -> StyledDrawn:
         """The generator's z is the batch's input; the discriminator's is drawn."""
-        chance = Random().manual_seed(random.initial_seed())
+        chance = chance_of(random)
         with torch.no_grad():
             judged = self.drawn(self.normal(random, *batch.input.shape).to(batch.input), random, chance)[0]
         image, found = self.drawn(batch.input, random, chance, taps)
@@ -151,9 +157,7 @@ class StyleGAN2GAN(LatentGAN):
 
     def generator_terms(self, out: StyledDrawn) -> dict[str, Tensor]:
         scores = self.watched(out, "discriminator", self.discriminator, out.images["teacher"])
-        return {"teacher_gan": self.settings.lambda_gan * generator_loss("vanilla", scores)} | self.sparse_terms(
-            "teacher"
-        )
+        return {"teacher_gan": self.settings.lambda_gan * generator_loss("vanilla", scores)}
 
     def path_terms(self, out: StyledDrawn) -> dict[str, Tensor]:
         """The squared difference of path lengths to their mean (StyleGAN2, eq. 4), times the period: lengths of new

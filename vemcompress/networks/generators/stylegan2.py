@@ -42,6 +42,7 @@ class StyleGAN2Config(LatentConfig):
     family: Literal["stylegan2"] = "stylegan2"
     norm: Norm = "instance"  # no layer of its own: demodulation stands for it, and there are no stored statistics
     latent: int = Field(512, ge=1, le=4096)
+    prior: Literal["normal"] = "normal"
     style: int = Field(ge=1, le=4096)
     mapping: int = Field(8, ge=1, le=16)
     widths: tuple[Width, ...] = Field(strict=False, min_length=4, max_length=2 * len(SIDES) + 2)
