@@ -90,7 +90,8 @@ def networks(name: str):
             for role, config in given.items()
             if config is not None and config.family != "auto"
         }
-        pairs = {"pix2pix": ["generator"], "pix2pix_teachers": ["wide", "deep"], "latent": ["generator"]}
+        pairs = {"pix2pix": ["generator"], "pix2pix_teachers": ["wide", "deep"]}
+        pairs |= {"latent": ["generator"], "stylegan2": ["generator"]}
         roles = pairs.get(plan.gan.name, ["generator_a", "generator_b"])
         makers = [built["teacher"], built.get("deep") or build_generator(plan.teacher.network)]
         gan = GANS[plan.gan.name](plan.gan, **dict(zip(roles, makers, strict=False)))
