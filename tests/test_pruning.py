@@ -1,6 +1,7 @@
 """`prune`: criteria, the budget, and the command from end to end."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -196,26 +197,31 @@ def test_a_config_of_another_width_keeps_the_number_of_its_blocks():
     assert toy_teacher("unet", downs=5).config.of_width(2).down == (2, 4, 8, 16, 16)
 
 
-def test_a_stage_that_prunes_to_a_width_gives_the_transferred_channels(tmp_path):
-    teacher = toy_teacher_file(tmp_path / "t.safetensors", family="mobile_resnet")
-    plan = tmp_path / "mine.toml"
-    plan.write_text("""
+def two_stages(folder: Path, settings: str) -> tuple[Path, list[str], Path]:
+    """A recipe that prunes by these settings and then distils, the overrides of a small run of it, and its images."""
+    plan = folder / "mine.toml"
+    plan.write_text(f"""
 [algorithm]
 name = "kd"
 [prune]
-width = 2
+{settings}
 [[stages]]
-name = "transfer"
+name = "prune"
 do = "prune"
 [[stages]]
 name = "distill"
 do = "distill"
-student = "transfer"
+student = "prune"
 """)
-    told = [o for o in TOY if not o.startswith(("algorithm", "student"))]
-    data = toy_images(tmp_path / "data")
-    vemcompress.distill(teacher, data=data, out=tmp_path / "run", recipe=plan, overrides=told, until="transfer")
-    small, network = load(tmp_path / "run" / "1-transfer").generator, load(teacher).generator
+    told = [option for option in TOY if not option.startswith(("algorithm", "student"))]
+    return plan, told, toy_images(folder / "data")
+
+
+def test_a_stage_that_prunes_to_a_width_gives_the_transferred_channels(tmp_path):
+    teacher = toy_teacher_file(tmp_path / "t.safetensors", family="mobile_resnet")
+    plan, told, data = two_stages(tmp_path, "width = 2")
+    vemcompress.distill(teacher, data=data, out=tmp_path / "run", recipe=plan, overrides=told, until="prune")
+    small, network = load(tmp_path / "run" / "1-prune").generator, load(teacher).generator
     kept = L1().selected(network, network.config.of_width(2).widths_by_group())
     assert small.config == network.config.of_width(2)
     assert torch.equal(small.stem.weight, network.stem.weight[kept["stem"]])
@@ -226,24 +232,8 @@ def test_weights_that_are_not_kept_are_the_published_initial_ones_but_for_the_sc
     with torch.no_grad():
         teacher.stem_norm.weight.uniform_(0.5, 2)
     save_generator(tmp_path / "t.safetensors", teacher)
-    plan = tmp_path / "mine.toml"
-    plan.write_text("""
-[algorithm]
-name = "kd"
-[prune]
-share = 0.5
-keep_weights = false
-method = {name = "scale", least = 2}
-[[stages]]
-name = "prune"
-do = "prune"
-[[stages]]
-name = "distill"
-do = "distill"
-student = "prune"
-""")
-    told = [o for o in TOY if not o.startswith(("algorithm", "student"))]
-    data = toy_images(tmp_path / "data")
+    settings = 'share = 0.5\nkeep_weights = false\nmethod = {name = "scale", least = 2}'
+    plan, told, data = two_stages(tmp_path, settings)
     runs = [tmp_path / name for name in ("a", "b")]
     for run in runs:
         vemcompress.distill(tmp_path / "t.safetensors", data=data, out=run, recipe=plan, overrides=told, until="prune")

@@ -12,6 +12,7 @@ from vemcompress.pruning import PRUNERS
 from vemcompress.pruning.budget import check_budget, narrow, prune_network
 from vemcompress.pruning.content import noise_loss
 from vemcompress.pruning.diversity import principal
+from vemcompress.pruning.sensitivity import Sensitivity
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load_generator
 
@@ -137,6 +138,14 @@ def test_the_command_prunes_by_ratio_or_by_macs_and_not_by_both(call, tmp_path):
     ):  # fmt: skip
         code, _, err = call("prune", tmp_path / "g.safetensors", "-o", small, *more)
         assert code == 2 and told in err
+
+
+def test_an_impossible_budget_is_told_before_any_image_is_drawn(call, tmp_path, monkeypatch):
+    save_generator(tmp_path / "g.safetensors", network())
+    monkeypatch.setattr(Sensitivity, "images", lambda *_: pytest.fail("drew images"))
+    arguments = "--method", "content", "--target-macs", 1, "-o", tmp_path / "small.safetensors"
+    code, _, err = call("prune", tmp_path / "g.safetensors", *arguments)
+    assert code == 2 and "this method can go down to" in err
 
 
 def test_content_judges_other_latent_generators_too():

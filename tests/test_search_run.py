@@ -165,24 +165,11 @@ def test_a_pipeline_searches_its_supernet_and_trains_what_is_found_on(given, tmp
     assert str(adversary) in (tmp_path / "run/3-finetune/recipe.toml").read_text()
     again = vemcompress.distill(resume=tmp_path / "run", device="cpu")
     assert again.stages["search"] == result.stages["search"]
+    anew = {"data": given / "images", "out": tmp_path / "new", "recipe": "gan_compression_fast", "device": "cpu"}
     with pytest.raises(UsageError, match=r"stage search: .*smallest candidate"):
-        vemcompress.distill(
-            given / "t.safetensors",
-            data=given / "images",
-            out=tmp_path / "new",
-            recipe="gan_compression_fast",
-            overrides=[*overrides, "search.share=0.01"],
-            device="cpu",
-        )
+        vemcompress.distill(given / "t.safetensors", overrides=[*overrides, "search.share=0.01"], **anew)
     with pytest.raises(RecipeError, match=r"stage search: search\.by 'fid' needs real images"):
-        vemcompress.distill(
-            given / "t.safetensors",
-            data=given / "images",
-            out=tmp_path / "new",
-            recipe="gan_compression_fast",
-            overrides=[*OPTIONS, "train.steps=2"],
-            device="cpu",
-        )
+        vemcompress.distill(given / "t.safetensors", overrides=[*OPTIONS, "train.steps=2"], **anew)
     assert not (tmp_path / "new").exists()
 
 

@@ -12,7 +12,7 @@ from toys import random, stop_after, toy_images, toy_teacher
 
 from vemcompress.commands.teach import teach
 from vemcompress.data.batch import Batch
-from vemcompress.errors import Interrupted, RecipeError
+from vemcompress.errors import Interrupted, RecipeError, UsageError
 from vemcompress.gans.sparsity import Penalty, Sparsity
 from vemcompress.gans.stylegan2 import StyleGAN2GAN, chance_of
 from vemcompress.training.optimizers import Runner
@@ -191,6 +191,12 @@ SMALL = ("teacher.network.size=8", "teacher.network.width=4", "teacher.network.l
 SMALL = (*SMALL, "gan.discriminator.family=stylegan2", "teacher.network.mapping=2")
 SHORT = ("train.steps=6", "train.batch=4", "train.log_every=1", "train.sample_every=3", "train.checkpoint_every=2")
 RUN = (*SMALL, *SHORT, "train.best_by=none", "gan.path_every=2", "gan.r1_every=3", "gan.ema=0.5")
+
+
+def test_compiling_is_refused_and_not_left_out_silently(tmp_path):
+    images = toy_images(tmp_path / "faces", 6)
+    with pytest.raises(UsageError, match="--compile: a StyleGAN2 that learns needs second derivatives"):
+        teach(recipe="stylegan2", data=images, out=tmp_path / "run", overrides=(*RUN, "train.compile=true"))
 
 
 def test_a_run_that_was_stopped_ends_as_an_unbroken_one(tmp_path, one_thread):

@@ -132,6 +132,7 @@ def test_a_row_has_one_noise_and_given_vectors_that_of_the_seed(files, tmp_path)
 def test_what_an_onnx_file_does_not_take_is_refused(files, option, tmp_path):
     with pytest.raises(UsageError, match=f"has no input for --{next(iter(option))}"):
         generate(files["float"], output=tmp_path, **option)
+    assert generate(files["float"], output=tmp_path, samples=1, noise="fixed").images == 1
 
 
 def test_w_of_another_shape_are_refused(files, tmp_path, call):

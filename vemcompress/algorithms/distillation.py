@@ -94,9 +94,7 @@ class Distillation(Learner):
         ema: float = Field(0.0, ge=0, lt=1)
 
     needs: ClassVar[Needs] = Needs()
-    together: ClassVar[str | None] = (
-        None  # the student's update and those of the method's own with this label move at once
-    )
+    together: ClassVar[str | None] = None  # updates of the method's own with this label move at once with the student
     files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files, dots between tables
 
     @classmethod

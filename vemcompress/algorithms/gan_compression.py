@@ -36,9 +36,8 @@ class GANCompression(AdversarialDistillation):
         what was published: 100 and 1 with pairs, 10 and 0.01 without.
 
         `adversary`: with pairs hinge loss and a PatchGAN 128, without least squares and 64, where it does not say.
-        `space`: the supernet's widths, as the name of a published set, `auto` (1, 3/4, 1/2, 3/8
-        and 1/4 of each width), or lists
-        of widths, one for each gene or one for all; "none" for a student of one shape.
+        `space`: the supernet's widths, as the name of a published set, `auto` (1, 3/4, 1/2, 3/8 and 1/4 of each
+        width), or lists of widths, one for each gene or one for all; "none" for a student of one shape.
         """
 
         name: Literal["gan_compression"] = "gan_compression"

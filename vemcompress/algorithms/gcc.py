@@ -13,7 +13,6 @@ This follows the published code, SJLeo/GCC, where that and the paper part:
 - The teacher's learning rates are never scheduled, so that they stay (`teacher_decays`).
 - SAGAN's student and its discriminator list the layers with spectral norm and attention's convolutions twice, so that
   Adam moves these twice a step (`double_steps`).
-
 - Adam also moves the u and v of discriminators with spectral norm, which are parameters there (`vector_steps`).
 - CycleGAN's image term is added once for each feature; its weight is 0.
 

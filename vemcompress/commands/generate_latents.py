@@ -84,8 +84,9 @@ class Drawing:
 
     def check_styles(self, name: str, model) -> None:
         """Raises UsageError (2) for what a model without w does not take."""
-        for option in ("w", "noise"):
-            if self._said(option) and model.styled is None:
+        wanted = {"w": self.w is not None, "noise random": self.noise == "random"}
+        for option in (name for name, said in wanted.items() if said):
+            if model.styled is None:
                 raise UsageError(
                     f"{name}: has no input for --{option}; give the weights of a StyleGAN2, not its .onnx file."
                 )

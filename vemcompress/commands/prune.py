@@ -12,6 +12,7 @@ from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts, sides_of
 from vemcompress.errors import UsageError
 from vemcompress.gans import new_generator
+from vemcompress.networks import build_generator
 from vemcompress.networks.base import Config, Generator, init_weights
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut
@@ -195,6 +196,10 @@ def _pruned(
     if ratio is not None:
         small, kept = narrow(network, pruner, ratio)
     elif width is None:
+        if network.config is not None:  # before a method that judges by images draws them
+            with torch.device("meta"):
+                empty = build_generator(network.config)
+            check_budget(empty, pruner, target, size, size, convention, fresh=seed is not None)
         small, kept = prune_network(network, pruner, target, size, size, convention, fresh=seed is not None)
     else:
         kept = pruner.selected(network, of_width(network.config, width, loaded.source).widths_by_group())

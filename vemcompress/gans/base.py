@@ -100,7 +100,7 @@ class GAN(Learner):
     def twin(self, first: Generator, back: Config | None = None) -> "GAN":
         """A GAN of this kind and these settings around another first generator, with new networks beside it; `back` is
         the shape of its second generator where there is one. Raises RecipeError where there is no such form."""
-        raise RecipeError(f"gan.name = '{self.settings.name}' has no form for a student; take pix2pix, or cyclegan.")
+        raise RecipeError(f"gan.name = '{self.settings.name}' has no student form; take pix2pix, cyclegan or latent.")
 
     def draw(self, batch: Batch) -> dict[str, Tensor]:
         """By discriminator the images that its generators make of a batch, and no more."""

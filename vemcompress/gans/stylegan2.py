@@ -86,6 +86,7 @@ class StyleGAN2GAN(LatentGAN):
         discriminator: AnyDiscriminator | None = None
 
     twin = GAN.twin  # as a student's own it has no form yet
+    compiles = False  # path lengths need second derivatives, which compiled networks do not have
 
     def __init__(self, settings: Settings, *, generator: Generator, discriminator: Discriminator | None = None):
         if not getattr(generator, "styled", False):

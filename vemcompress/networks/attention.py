@@ -1,6 +1,6 @@
 """Self-attention over the places of a feature map (SAGAN, Zhang et al., ICML 2019)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,31 @@ def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     more = v.shape[1] - q.shape[1] if q.device.type == "cpu" else 0
     q, k = (F.pad(x.mT, (0, more))[:, None] for x in (q, k))
     return F.scaled_dot_product_attention(q, k, v.mT.contiguous()[:, None], scale=1.0)[:, 0].mT
+
+
+def attended_taps(layers: int, attentions: int) -> tuple[str, ...]:
+    """`l1`, ... behind so many layers, and `attn1`, ... behind the attentions, which follow the last of them."""
+    found = []
+    for i in range(layers):
+        found += [f"l{i + 1}", *([f"attn{i + 1 - layers + attentions}"] if i >= layers - attentions else [])]
+    return tuple(found)
+
+
+def forward_attended(
+    h: Tensor, layers: Sequence[Callable[[Tensor], Tensor]], attentions: nn.ModuleList, names: tuple[str, ...]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A map B x C x H x W through `layers`, of which the last ones have an attention behind them; with the taps of
+    these names (`attended_taps`)."""
+    taps, first = {}, len(layers) - len(attentions)
+    for i, layer in enumerate(layers):
+        h = layer(h)
+        if f"l{i + 1}" in names:
+            taps[f"l{i + 1}"] = h
+        if i >= first:
+            h = attentions[i - first](h)
+            if f"attn{i - first + 1}" in names:
+                taps[f"attn{i - first + 1}"] = h
+    return h, taps
 
 
 def attention_costs(channels: int, keys: int, pixels: int) -> Iterator[Cost]:

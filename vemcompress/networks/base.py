@@ -304,6 +304,20 @@ def check_width(width) -> None:
     check_number("width", width, 1, 4096)
 
 
+def take_shorthand(
+    values: dict, field: str, number: str, default: int, bounds: tuple[int, int]
+) -> tuple[int | None, int]:
+    """A Config's `width` and the `number` of layers that it is for, taken out of its values. Raises ValueError for
+    either beside the `field` that they stand for, and with a width for numbers out of bounds."""
+    if field in values and not {"width", number}.isdisjoint(values):
+        raise ValueError(f"{field} excludes width and {number}; give the one or the other")
+    width, count = values.pop("width", None), values.pop(number, default)
+    if width is not None:
+        check_width(width)
+        check_number(number, count, *bounds)
+    return width, count
+
+
 def check_number(name: str, value, least: int, most: int) -> None:
     """Raises ValueError for a `value` that is no whole number within these bounds."""
     if type(value) is not int or not least <= value <= most:

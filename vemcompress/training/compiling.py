@@ -12,6 +12,7 @@ from vemcompress.networks.base import Generator
 from vemcompress.networks.energy import EnergyModel
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.networks.norms import SyncBatchNorm2d
+from vemcompress.training.learner import Learner
 
 # What each kind of network computes. Discriminators are not among them: a compiled backward gives all gradients, and
 # of theirs each update needs another part; nor is what the losses do, which is little.
@@ -28,9 +29,11 @@ def compile_networks(learner: nn.Module, device: torch.device) -> None:
 
     Weights, names and files stay as they are. On a GPU whole entries replay as CUDA graphs, which is what a step at
     batch 1 needs, since launching its kernels one by one takes longer than they do. Among several ranks a graph ends
-    where BatchNorm waits for the others.
+    where BatchNorm waits for the others. Raises UsageError for a learner whose networks cannot be compiled.
     """
     settings = options(device)
+    if any(isinstance(module, Learner) and not module.compiles for module in learner.modules()):
+        raise UsageError("--compile: a StyleGAN2 that learns needs second derivatives, which compilers lack; omit it.")
     for module in learner.modules():
         if isinstance(module, SyncBatchNorm2d):
             module.forward = torch.compiler.disable(module.forward)

@@ -14,12 +14,13 @@ from vemcompress.training.update import Update
 class Learner(nn.Module):
     """Networks that learn, and how. `timer` sums where a step's time goes, `bf16` is the recipe's precision.
     `second`: whether each batch must have a second one. `measures`: whether the coming step logs what only some steps
-    do, because it costs something."""
+    do, because it costs something. `compiles`: whether torch.compile can take its networks."""
 
     timer: Timer
     bf16: bool = False
     measures: bool = False
     second: bool = False
+    compiles: bool = True
 
     def __init__(self):
         super().__init__()

@@ -22,8 +22,7 @@ class Output:
     pixels, B x C x 1 x 1, where these are enough. `others` are further teachers' images, `real` what an adversary takes
     for real, and `gan` what teachers that learn at this step have computed for it. `gradients` are norms of the
     student's, where a step measures them. `index` and `second` are the batch's, `own` what a student that is part of a
-    GAN of its own has computed for it. At a step that is the teachers' own there is nothing
-    else.
+    GAN of its own has computed for it. At a step that is the teachers' own there is nothing else.
     """
 
     input: Tensor

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.networks.attention import SelfAttention, attention_costs
+from vemcompress.networks.attention import SelfAttention, attended_taps, attention_costs, forward_attended
 from vemcompress.networks.base import ImageInput, LatentInput, Taps
 from vemcompress.networks.cost import Cost, conv
 from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig
@@ -70,10 +70,7 @@ class SAGANDiscriminator(Discriminator):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        found, first = [], len(self.convs) - ATTENDED
-        for i in range(len(self.convs)):
-            found += [f"l{i + 1}", *([f"attn{i - first + 1}"] if i >= first else [])]
-        return tuple(found)
+        return attended_taps(len(self.convs), ATTENDED)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -84,13 +81,7 @@ class SAGANDiscriminator(Discriminator):
         self.gates = nn.ModuleList(Gate(conv.out_channels, threshold) for conv in self.convs)
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-        taps, h, first = {}, x, len(self.convs) - ATTENDED
-        for i, (layer, gate) in enumerate(zip(self.convs, self.gates, strict=True)):
-            h = F.leaky_relu(gate(layer(h)), 0.1)
-            if f"l{i + 1}" in names:
-                taps[f"l{i + 1}"] = h
-            if i >= first:
-                h = self.attentions[i - first](h)
-                if f"attn{i - first + 1}" in names:
-                    taps[f"attn{i - first + 1}"] = h
+        pairs = zip(self.convs, self.gates, strict=True)
+        layers = [lambda h, conv=conv, gate=gate: F.leaky_relu(gate(conv(h)), 0.1) for conv, gate in pairs]
+        h, taps = forward_attended(x, layers, self.attentions, names)
         return self.head(h), taps

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import LatentConfig, LatentGenerator, Taps, check_number, check_width
+from vemcompress.networks.base import LatentConfig, LatentGenerator, Taps, check_number, take_shorthand
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.slots import Group, passes, reads, writes
 from vemcompress.system.settings import Width
@@ -41,12 +41,9 @@ class DCGANConfig(LatentConfig):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        if "widths" in values and not {"width", "levels"}.isdisjoint(values):
-            raise ValueError("widths excludes width and levels; give the one or the other")
-        width, levels, refined = values.pop("width", None), values.pop("levels", 4), values.get("refined", 0)
+        width, levels = take_shorthand(values, "widths", "levels", 4, (1, MAX_LEVELS))
+        refined = values.get("refined", 0)
         if width is not None:
-            check_width(width)
-            check_number("levels", levels, 1, MAX_LEVELS)
             check_number("refined", refined, 0, MAX_LEVELS)
             values["widths"] = tuple(width * 2 ** (levels + refined - 1 - i) for i in range(levels + refined))
         return values

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.attention import SelfAttention, attention_costs
-from vemcompress.networks.base import LatentConfig, LatentGenerator, Taps, check_number, check_width
+from vemcompress.networks.attention import SelfAttention, attended_taps, attention_costs, forward_attended
+from vemcompress.networks.base import LatentConfig, LatentGenerator, Taps, take_shorthand
 from vemcompress.networks.cost import Cost, conv_transposed, norm
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 from vemcompress.networks.spectral import SpectralConvTranspose2d
@@ -51,12 +51,8 @@ class SAGANConfig(LatentConfig):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        if "widths" in values and not {"width", "levels"}.isdisjoint(values):
-            raise ValueError("widths excludes width and levels; give the one or the other")
-        width, levels = values.pop("width", None), values.pop("levels", 4)
+        width, levels = take_shorthand(values, "widths", "levels", 4, (ATTENDED, MAX_LEVELS))
         if width is not None:
-            check_width(width)
-            check_number("levels", levels, ATTENDED, MAX_LEVELS)
             values["widths"] = tuple(width * 2 ** (levels - 1 - i) for i in range(levels))
         widths = values.get("widths")
         if isinstance(widths, list | tuple) and "keys" not in values and all(type(w) is int for w in widths):
@@ -136,10 +132,7 @@ class SAGAN(LatentGenerator):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        found, first = [], len(self.ups) - ATTENDED
-        for i in range(len(self.ups)):
-            found += [f"l{i + 1}", *([f"attn{i - first + 1}"] if i >= first else [])]
-        return tuple(found)
+        return attended_taps(len(self.ups), ATTENDED)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -151,15 +144,9 @@ class SAGAN(LatentGenerator):
         return widths[int(name[1:]) - 1] if name.startswith("l") else widths[int(name[4:]) - 1 - ATTENDED]
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-        taps, h, first = {}, self.as_map(x), len(self.ups) - ATTENDED
-        for i, (up, normalise) in enumerate(zip(self.ups, self.norms, strict=True)):
-            h = F.relu(normalise(up(h)))
-            if f"l{i + 1}" in names:
-                taps[f"l{i + 1}"] = h
-            if i >= first:
-                h = self.attentions[i - first](h)
-                if f"attn{i - first + 1}" in names:
-                    taps[f"attn{i - first + 1}"] = h
+        pairs = zip(self.ups, self.norms, strict=True)
+        layers = [lambda h, up=up, normalise=normalise: F.relu(normalise(up(h))) for up, normalise in pairs]
+        h, taps = forward_attended(self.as_map(x), layers, self.attentions, names)
         return self.head(h).tanh(), taps
 
     def groups(self) -> tuple[Group, ...]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Generator, ImageConfig, Norm, Taps, check_number, check_width, norm_layer
+from vemcompress.networks.base import Generator, ImageConfig, Norm, Taps, norm_layer, take_shorthand
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 from vemcompress.system.settings import Width
@@ -38,12 +38,8 @@ class UNetConfig(ImageConfig):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        if "down" in values and not {"width", "downs"}.isdisjoint(values):
-            raise ValueError("down excludes width and downs; give the one or the other")
-        width, downs = values.pop("width", None), values.pop("downs", 8)
+        width, downs = take_shorthand(values, "down", "downs", 8, (2, MAX_DOWNS))
         if width is not None:
-            check_width(width)
-            check_number("downs", downs, 2, MAX_DOWNS)
             values["down"] = tuple(width * min(2**i, 8) for i in range(downs))
         if isinstance(values.get("down"), list | tuple) and "up" not in values:
             values["up"] = tuple(values["down"][:-1])

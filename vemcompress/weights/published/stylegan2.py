@@ -8,6 +8,7 @@ half precision needs is left out: activations beyond +-256, which it cuts off.
 
 import math
 import re
+from collections.abc import Callable
 from itertools import count
 
 import torch
@@ -70,19 +71,15 @@ def _read_rosinality(tensors: Tensors) -> Read:
     constant, channels = _size(tensors, "input.input", 4)[1], _size(tensors, "to_rgb1.conv.weight", 5)[1]
     config = _config(tensors, layers, constant, channels, kernels)
 
-    def published(ours: str) -> str:
-        if ours in ("mean", "constant.weight"):
-            return {"mean": "latent_avg", "constant.weight": "input.input"}[ours]
-        if ours.startswith("noise_"):
-            return f"noises.{ours}"
-        kind, i, rest = _module(ours)
+    def in_layer(kind: str, i: int, rest: str) -> str:
         if kind == "mapping":
             return f"style.{i + 1}.{rest}"
         if kind == "rgbs":
             return f"{f'to_rgbs.{i - 1}' if i else 'to_rgb1'}.{rest if rest == 'bias' else f'conv.{rest}'}"
         return f"{_rosinality_conv(i)}.{_LEAVES.get(rest, f'conv.{rest}')}"
 
-    return config, published
+    single = {"mean": "latent_avg", "constant.weight": "input.input"}
+    return config, _published(single, lambda i: f"noises.noise_{i}", in_layer)
 
 
 def _prepare_rosinality(tensors: Tensors) -> Tensors:
@@ -111,6 +108,20 @@ def _adapt(tensors: Tensors) -> Tensors:
         elif leaf.startswith("noise_") and tensor.dim() == 2:
             found[name] = tensor[None, None]
     return found
+
+
+def _published(
+    single: dict[str, str], noise: Callable[[int], str], in_layer: Callable[[str, int, str], str]
+) -> Callable[[str], str]:
+    """From our name of a tensor to a layout's: those that there is one of, the noise of a convolution, and others by
+    kind, number and rest."""
+
+    def published(ours: str) -> str:
+        if ours in single:
+            return single[ours]
+        return noise(int(ours[6:])) if ours.startswith("noise_") else in_layer(*_module(ours))
+
+    return published
 
 
 def _without_kernels(tensors: Tensors, pattern: str, gain: float) -> Tensors:
@@ -159,18 +170,14 @@ def _read_ada(tensors: Tensors) -> Read:
         shape(tensors, name)
     config = _config(tensors, layers, constant, channels, kernels)
 
-    def published(ours: str) -> str:
-        if ours in ("mean", "constant.weight"):
-            return {"mean": "mapping.w_avg", "constant.weight": "synthesis.b4.const"}[ours]
-        if ours.startswith("noise_"):
-            return f"{_ada_conv(int(ours[6:]))}.noise_const"
-        kind, i, rest = _module(ours)
+    def in_layer(kind: str, i: int, rest: str) -> str:
         if kind == "mapping":
             return f"mapping.fc{i}.{rest}"
         module = _ada_conv(i) if kind == "convs" else f"synthesis.b{4 * 2**i}.torgb"
         return f"{module}.{_ADA_LEAVES.get(rest, rest.replace('modulation', 'affine'))}"
 
-    return config, published
+    single = {"mean": "mapping.w_avg", "constant.weight": "synthesis.b4.const"}
+    return config, _published(single, lambda i: f"{_ada_conv(i)}.noise_const", in_layer)
 
 
 def _prepare_ada(tensors: Tensors) -> Tensors:
