@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from toys import TOY, toy_images, toy_teacher_file
 
 from vemcompress import __version__
+from vemcompress.cli import COMMANDS, app
 
 SETTINGS = [f"--set={o}" for o in TOY]
 
@@ -304,3 +306,9 @@ def test_interrupting_an_import_leaves_with_130(inputs):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_says_what_it_is(command):
+    options = [p for p in typer.main.get_command(app).commands[command].params if p.param_type_name == "option"]
+    assert options and not [option.name for option in options if not option.help]

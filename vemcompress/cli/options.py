@@ -37,7 +37,7 @@ Widths = Annotated[
 ]
 Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
-TargetMacs = Annotated[str, typer.Option(help="At most so many MACs: 2.6e9, 1.2G")]
+TargetMacs = Annotated[str | None, typer.Option(help="At most so many MACs: 2.6e9, 1.2G. This, or --ratio.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
 Measured = Annotated[int | None, typer.Option(min=1, max=4096, help="Side of the square images, in pixels.")]
 Data = Annotated[

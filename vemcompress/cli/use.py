@@ -124,8 +124,8 @@ def generate(
 def prune(
     model: options.Weights,
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .safetensors file to write.")],
-    target_macs: options.TargetMacs | None = None,
-    ratio: Annotated[float | None, typer.Option(help="In its place: this part of each layer's channels goes.")] = None,
+    target_macs: options.TargetMacs = None,
+    ratio: Annotated[float | None, typer.Option(help="In its place: the part of each layer that goes, 0.7.")] = None,
     method: Annotated[str, typer.Option(help="l1, random, scale, gcc, content or diversity.")] = "l1",
     count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
     size: options.MacsSize = None,
