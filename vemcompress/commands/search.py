@@ -32,7 +32,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.pictures import scatter
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import read_json, write_atomically
+from vemcompress.system.files import MALFORMED, read_json, write_atomically
 from vemcompress.system.keys import Overrides, as_overrides
 from vemcompress.training.pace import Limit
 from vemcompress.weights.artifact import artifact_bytes
@@ -122,7 +122,7 @@ def known(run: RunFolder) -> SearchResult | None:
         found["front"] = [tuple(point) for point in found["front"]]
         found |= {"run": str(run.path), "student": str(run.student)}
         return SearchResult(**found) if run.student.is_file() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *MALFORMED):
         return None
 
 
