@@ -160,3 +160,40 @@ def test_what_cannot_be_judged_is_refused():
         scores("diversity", toy_teacher("resnet"))
     with pytest.raises(UsageError, match="a dcgan has no w; use content"):
         scores("diversity", toy_teacher("dcgan"))
+
+
+def test_l1_out_is_the_norm_of_the_kernels_that_styles_make():
+    model = network()
+    found = scores("l1_out", model, samples=3, batch=2, seed=4)
+    w = model.styles(random_latents(3, 2, seed=4))
+    layers = [*model.convs, model.rgbs[-1]]
+    for name, layer in zip(found, layers, strict=True):
+        style = layer.modulation(w)
+        kernel = layer.weight * layer.scale * style[:, None, :, None, None]
+        if layer.demodulate:
+            kernel = kernel / (kernel.square().sum((2, 3, 4), keepdim=True) + 1e-8).sqrt()
+        assert torch.allclose(found[name], kernel.mean(0).abs().sum((0, 2, 3)), rtol=1e-4), name
+
+
+def test_l1_style_is_the_mean_size_of_styles():
+    model = network()
+    found = scores("l1_style", model, samples=3, batch=2, seed=4)
+    w = model.styles(random_latents(3, 2, seed=4))
+    assert torch.allclose(found["conv2"], model.convs[2].modulation(w).abs().mean(0), rtol=1e-5)
+    assert torch.allclose(found["conv5"], model.rgbs[-1].modulation(w).abs().mean(0), rtol=1e-5)
+
+
+def random_latents(count, batch, seed):
+    draws = random(seed)
+    return torch.cat([torch.randn(min(batch, count - n), 8, generator=draws) for n in range(0, count, batch)])
+
+
+def test_l1_out_of_other_networks_is_that_of_the_weights_that_read():
+    teacher = toy_teacher("resnet")
+    found = scores("l1_out", teacher)
+    stem = next(group for group in teacher.groups() if group.name in found)
+    slot = next(slot for slot in stem.slots if slot.role == "read")
+    kernel = teacher.get_parameter(slot.tensor).movedim(slot.axis, 0)
+    assert torch.allclose(found[stem.name], kernel.abs().sum((1, 2, 3)))
+    with pytest.raises(UsageError, match="a resnet has none; use l1"):
+        scores("l1_style", teacher)

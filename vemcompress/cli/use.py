@@ -126,23 +126,29 @@ def prune(
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .safetensors file to write.")],
     target_macs: options.TargetMacs = None,
     ratio: Annotated[float | None, typer.Option(help="In its place: the part of each layer that goes, 0.7.")] = None,
-    method: Annotated[str, typer.Option(help="l1, random, scale, gcc, content or diversity.")] = "l1",
+    method: Annotated[str, typer.Option(help="l1, l1_out, l1_style, random, scale, gcc, content or diversity.")] = "l1",
     count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
     size: options.MacsSize = None,
     least: Annotated[
         int | None, typer.Option(min=1, help="Keep so many channels of a layer (scale: 16), residual blocks aside.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of what is drawn at random.")] = 0,
+    samples: Annotated[int | None, typer.Option(min=1, help="Judge by so many images (content: 400).")] = None,
+    masks: Annotated[
+        str | None, typer.Option(help="What is content: a segmenter (.onnx, BiSeNet's .pth), or a folder of masks.")
+    ] = None,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     widths: options.Widths = None,
+    device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Remove a generator's least important channels.
 
     The rest keep their weights. The file can be used as any other model, pruned again, and distilled from; its images
-    are poor before it is trained again. Methods: l1 (the weights' L1 norm), random, scale (the norms' scales), gcc (one
-    threshold on either); of generators from latent vectors also content (CAGC), of a StyleGAN2 diversity (DCP-GAN).
+    are poor before it is trained again. Methods: l1 (the norm of the weights that make a channel, CAGC's l1-in), l1_out
+    (of those that read it), random, scale (the norms' scales), gcc (one threshold on l1 or scale); of generators from
+    latent vectors also content (CAGC); of a StyleGAN2 l1_style and diversity (DCP-GAN).
     """
     console = options.open_console()
     options.weights_only(model)
@@ -160,9 +166,12 @@ def prune(
             convention=count_as,
             seed=seed,
             least=least,
+            samples=samples,
+            masks=masks,
             teacher_class=teacher_class,
             teacher_key=teacher_key,
             widths=widths,
+            device=device,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.pruned)

@@ -91,7 +91,8 @@ def distilled(given: Given, until: str | None = None) -> DistillResult | Pipelin
     if kind == "search":
         return search_again(RunFolder(given.resume), given)
     if kind == "prune":
-        return distributed.from_writer(lambda: prune_again(RunFolder(given.resume), given.overrides))
+        more = given.overrides, given.where, given.on_event
+        return distributed.from_writer(lambda: prune_again(RunFolder(given.resume), *more))
     return distill_run(given)
 
 

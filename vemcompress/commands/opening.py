@@ -15,6 +15,7 @@ from vemcompress.data.pairs import Pairs, find_pairs
 from vemcompress.data.settings import MAX_ROOTS
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.gans import GANS, started_by
+from vemcompress.pruning import PRUNERS
 from vemcompress.recipe import Recipe
 from vemcompress.recipe.stages import TABLES
 from vemcompress.recipe.toml import BYTES
@@ -47,6 +48,7 @@ _MOVABLE = {
 
 # Keys of a recipe that are paths, beside the algorithm's own.
 _FILES = ("student.source", "train.segmenter", "train.inception", "train.features_weights")
+_FILES = (*_FILES, *(f"prune.method.{key}" for key in sorted({key for kind in PRUNERS.values() for key in kind.files})))
 
 
 @dataclass(frozen=True)
@@ -136,15 +138,13 @@ def located_stages(plan: Recipe) -> Recipe:
     """With absolute paths in the tables that stages have of their own."""
     files = {*_FILES, "teacher.source"}
     files.update(key for name in ALGORITHMS for key in _files_of(name))
-    stages = []
-    for stage in plan.stages:
-        own = {
-            table: {key: _absolute(v) if f"{table}.{key}" in files else v for key, v in values.items()}
-            if isinstance(values, dict)
-            else values
-            for table, values in stage.recipe.items()
-        }
-        stages.append(stage.but(recipe=own) if own else stage)
+
+    def made_absolute(values: Any, key: str) -> Any:
+        if isinstance(values, dict):
+            return {name: made_absolute(value, f"{key}.{name}" if key else name) for name, value in values.items()}
+        return _absolute(values) if key in files else values
+
+    stages = [stage.but(recipe=made_absolute(stage.recipe, "")) if stage.recipe else stage for stage in plan.stages]
     return plan.but(stages=tuple(stages))
 
 

@@ -99,7 +99,7 @@ class Pipeline:
         """Make a stage, or go on with it, on the device and in the time that is `given`."""
         stage, run, plan = self.stages[name], self.folder.run(name), self.recipe_of(name)
         if stage.do == "prune":
-            result = distributed.from_writer(lambda: prune.prune_run(plan, run))
+            result = distributed.from_writer(lambda: prune.prune_run(plan, run, given.where, given.on_event))
         elif stage.do == "search":
             result = search.search_run(plan, run, given)
         else:

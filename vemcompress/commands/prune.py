@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +21,7 @@ from vemcompress.pruning import PRUNERS, Pruner
 from vemcompress.pruning.budget import check_budget, narrow, prune_network
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
+from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, check_target, is_count, make_folder, read_json, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
@@ -59,9 +61,12 @@ def prune(
     convention: str = "true",
     seed: int = 0,
     least: int | None = None,
+    samples: int | None = None,
+    masks: str | Path | None = None,
     teacher_class: str | None = None,
     teacher_key: str | None = None,
     widths: str | None = None,
+    device: str = "auto",
     on_event: Event = silent,
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels
@@ -69,7 +74,8 @@ def prune(
 
     `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
     `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random" and of methods that draw images;
-    `least` the channels that each group keeps outside residual blocks, the method's own where it is None. A network of
+    `least` the channels that each group keeps outside residual blocks, `samples` the images that are drawn, the
+    method's own where they are None; `masks` says what of images is content (`evaluation.masks`). A network of
     `teacher_class` needs the class again when the file is loaded; `teacher_key` is the name of the generator in a file
     that has several, `widths` those of a supernet's sub-network.
 
@@ -82,7 +88,8 @@ def prune(
         )
     if ratio is not None and not 0 < ratio < 1:
         raise UsageError(f"ratio {ratio}: the part of each layer's channels that go, above 0 and below 1.")
-    pruner = _pruner(method, seed, least)
+    pruner = _pruner(method, seed, least=least, samples=samples, masks=masks and str(masks))
+    where = devices.choose(device)
     if convention not in CONVENTIONS:
         raise UsageError(f"MACs are counted as {', '.join(CONVENTIONS)}; not as {convention!r}.")
     source = source_of(model, "model")
@@ -97,7 +104,9 @@ def prune(
     check_target(out, "small.safetensors")
     if not is_hub(source) and Path(out).resolve() == weights_of(Path(source)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
-    result, content = _pruned(loaded, pruner, target_macs and int(target_macs), out, size, convention, ratio=ratio)
+    pruner.work_on(where, on_event)
+    with devices.memory_errors("leave out --device, or prune by a method that draws no images."):
+        result, content = _pruned(loaded, pruner, target_macs and int(target_macs), out, size, convention, ratio=ratio)
     if convention != "true" and (note := getattr(loaded.generator.config, "counting_note", "")):
         on_event({"event": "warning", "message": note})
     write_atomically(out, content)
@@ -111,8 +120,11 @@ def check_prunable(loaded: Loaded) -> None:
         raise UsageError("an nn.Module of your own class cannot be pruned; give its file, and teacher_class.")
 
 
-def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
-    """Prune by [prune] in a run folder: the network of student.source, or else the teacher; the same at every try.
+def prune_run(
+    plan: Recipe, run: RunFolder, device: torch.device | None = None, on_event: Event = silent
+) -> PruneResult:
+    """Prune by [prune] in a run folder: the network of student.source, or else the teacher; the same at every try. A
+    method that draws images does so on the `device`, None for the CPU.
 
     Raises the classes of `errors`, InputError where the network is not the one that the folder began with.
     """
@@ -133,7 +145,7 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
     result, content = _pruned(
         loaded,
-        PRUNERS[settings.method.name](settings.method),
+        PRUNERS[settings.method.name](settings.method).work_on(device or torch.device("cpu"), on_event),
         target,
         run.student,
         size,
@@ -153,14 +165,16 @@ def prune_run(plan: Recipe, run: RunFolder) -> PruneResult:
     return result
 
 
-def prune_again(run: RunFolder, overrides: Sequence[str] = ()) -> PruneResult:
+def prune_again(
+    run: RunFolder, overrides: Sequence[str] = (), device: torch.device | None = None, on_event: Event = silent
+) -> PruneResult:
     """Go on with a folder of `prune_run`: what is done stays so. Raises UsageError for another recipe then."""
     run.check_existing()
     before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
     found = known(run)
     if found is not None and plan != before:
         raise UsageError(f"{run.path}: has been pruned; leave out --set, or prune anew in another folder.")
-    return found or prune_run(plan, run)
+    return found or prune_run(plan, run, device, on_event)
 
 
 def known(run: RunFolder) -> PruneResult | None:
@@ -255,13 +269,18 @@ def of_width(config: Config | None, width: int, source: str) -> Config:
     return small
 
 
-def _pruner(method: str, seed: int, least: int | None) -> Pruner:
+def _pruner(method: str, seed: int, **given: Any) -> Pruner:
+    """The method with what is `given` of its settings, and not None."""
     if method not in PRUNERS:
         raise UsageError(f"no pruning method {method!r}; there are {', '.join(PRUNERS)}.")
-    if least is not None and least < 1:
-        raise UsageError(f"least {least}: keep at least 1 channel.")
+    cls, given = PRUNERS[method], {name: value for name, value in given.items() if value is not None}
+    for name, least, what in (("least", 1, "keep at least 1 channel"), ("samples", 1, "draw at least 1 image")):
+        if given.get(name, least) < least:
+            raise UsageError(f"{name} {given[name]}: {what}.")
     if not 0 <= seed < 2**31:
         raise UsageError(f"seed {seed}: give a whole number from 0 to {2**31 - 1}.")
-    cls = PRUNERS[method]
-    given = {"seed": seed if "seed" in cls.Settings.model_fields else None, "least": least}
-    return cls(cls.Settings(**{name: value for name, value in given.items() if value is not None}))
+    fields = cls.Settings.model_fields
+    if odd := next((name for name in given if name not in fields), None):
+        takers = ", ".join(name for name, kind in PRUNERS.items() if odd in kind.Settings.model_fields)
+        raise UsageError(f"method {method}: has no {odd}; leave it out, or use one of {takers}.")
+    return cls(cls.Settings(**given | ({"seed": seed} if "seed" in fields else {})))

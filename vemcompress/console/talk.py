@@ -216,6 +216,9 @@ class Talk:
     def _on_generated(self, event: dict) -> None:
         self._count("generating", event)
 
+    def _on_judged(self, event: dict) -> None:
+        self._count("judging", event)
+
     def _on_bench(self, event: dict) -> None:
         if "total" in event:
             self._count("measuring", event)

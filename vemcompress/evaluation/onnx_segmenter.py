@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vemcompress.errors import InputError
-from vemcompress.evaluation.segmenters import Segmenter, load_drn, to_unit
+from vemcompress.evaluation.segmenters import Segmenter, load_segmenter, to_unit
 from vemcompress.export.session import open_onnx, times
 
 
@@ -105,11 +105,11 @@ class OnnxSegmenter(Segmenter):
 
 
 def open_segmenter(path: str | os.PathLike, *, device: str = "cpu") -> Segmenter:
-    """A segmenter of a file: an .onnx graph, or else the weights of DRN-D-105 for Cityscapes. Raises InputError (4) for
-    a file that is absent or neither, UsageError (2) for a device that cannot be used."""
+    """A segmenter of a file: an .onnx graph, or else weights, of DRN-D-105 for Cityscapes or of BiSeNet for faces.
+    Raises InputError (4) for a file that is absent or none, UsageError (2) for a device that cannot be used."""
     if Path(path).suffix.lower() == ".onnx":
         return OnnxSegmenter(path, device=device)
-    return load_drn(path, device)
+    return load_segmenter(path, device)
 
 
 def segmenter_on(path: str | os.PathLike, device: torch.device) -> Segmenter:

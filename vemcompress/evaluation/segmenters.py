@@ -1,29 +1,33 @@
-"""Segmentation networks that read what a generator drew; `export.segmenter` adds those in ONNX files."""
+"""Segmentation networks that read what a generator drew; `onnx_segmenter` adds those in ONNX files."""
 
 import os
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vemcompress.errors import InputError, UsageError
-from vemcompress.networks.segmentation import CLASSES, DRN, bilinear_kernel
+from vemcompress.networks.bisenet import BiSeNet
+from vemcompress.networks.features import IMAGENET_MEAN, IMAGENET_STD
+from vemcompress.networks.segmentation import DRN, bilinear_kernel
 from vemcompress.weights.layouts import described
 from vemcompress.weights.safe import read_state
 
 # Of Cityscapes' training photos, RGB in [0, 1], as published with the weights.
 CITYSCAPES_MEAN = (0.29010095242892997, 0.32808144844279574, 0.28696394422942517)
 CITYSCAPES_STD = (0.1829540508368939, 0.18656561047509476, 0.18447508988480435)
+FACE_SIDE = 512
 
 
 class Segmenter:
     """Images to class maps. `name` is for messages, `protocol` says in words what is done; `classes` is the number of
-    classes, None where the network does not tell before it ran."""
+    classes, None where the network does not tell before it ran; `side` that of the images it wants, None for any."""
 
     name: str
     classes: int | None
     protocol: str
+    side: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """B x 3 x H x W, RGB, uint8 or floats in [0, 1], to scores B x classes x h x w (float32) or class numbers
@@ -50,38 +54,82 @@ class DRNSegmenter(Segmenter):
         return self.network(x.contiguous(memory_format=torch.channels_last))[..., :height, :width]
 
 
+class BiSeNetSegmenter(Segmenter):
+    """BiSeNet of faces with the published protocol: images of any size become 512 px, normalised by ImageNet's
+    statistics."""
+
+    side = FACE_SIDE
+
+    def __init__(self, network: BiSeNet, name: str = "BiSeNet", device: torch.device | str = "cpu"):
+        self.network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        self.name, self.classes, self._device = name, network.classes, device
+        self.protocol = f"BiSeNet (CelebAMask-HQ), fed the images at {FACE_SIDE} px"
+        self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        x = to_unit(images).to(self._device)
+        if x.shape[2:] != (FACE_SIDE, FACE_SIDE):
+            x = F.interpolate(x, (FACE_SIDE, FACE_SIDE), mode="bilinear")
+        return self.network(((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last))
+
+
 def load_drn(path: str | os.PathLike, device: torch.device | str = "cpu") -> DRNSegmenter:
     """DRN-D-105 with the weights of a file such as `drn-d-105_ms_cityscapes.pth`. Raises InputError (4) where the file
     cannot be read safely or holds another network's weights."""
+    return _drn(read_state(path).tensors, str(path), device)
+
+
+def load_segmenter(path: str | os.PathLike, device: torch.device | str = "cpu") -> Segmenter:
+    """Of published weights: DRN-D-105's for Cityscapes, or BiSeNet's for faces (`79999_iter.pth`). Errors as
+    `load_drn`."""
+    tensors = read_state(path).tensors
+    return _bisenet(tensors, str(path), device) if is_bisenet(tensors) else _drn(tensors, str(path), device)
+
+
+def is_bisenet(tensors: Mapping[str, Tensor]) -> bool:
+    return "cp.resnet.conv1.weight" in tensors
+
+
+def _drn(tensors: Mapping[str, Tensor], source: str, device: torch.device | str) -> DRNSegmenter:
     with torch.device("meta"):
         network = DRN()
-    fill_drn(network, read_state(path).tensors, str(path))
-    return DRNSegmenter(network, str(path), device)
-
-
-def fill_drn(network: DRN, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Give a network on the meta device the published tensors; every key and shape must fit, else InputError (4)."""
-    expected, tensors = network.state_dict(), dict(tensors)
     # It never learns, and a network that was trained with PyTorch's own upsampling has none.
-    tensors.setdefault("up.weight", bilinear_kernel().expand(expected["up.weight"].shape).clone())
+    shape = network.state_dict()["up.weight"].shape
+    tensors = {"up.weight": bilinear_kernel().expand(shape).clone(), **tensors}
+    fill(network, tensors, source, f"DRN-D-105 for {network.classes} classes", "drn-d-105_ms_cityscapes.pth")
+    return DRNSegmenter(network, source, device)
+
+
+def _bisenet(tensors: Mapping[str, Tensor], source: str, device: torch.device | str) -> BiSeNetSegmenter:
+    with torch.device("meta"):
+        network = BiSeNet()
+    fill(network, tensors, source, f"BiSeNet for {network.classes} classes", "79999_iter.pth")
+    return BiSeNetSegmenter(network, source, device)
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str, what: str, file: str) -> None:
+    """Give a network on the meta device the published tensors; every key and shape must fit, else InputError (4).
+    `what` names the network, and `file` the published file."""
+
+    def unfit(key: str, why: str) -> InputError:
+        return InputError(
+            f"{source}: not the weights of {what}: '{key:.80}' {why}; give {file}, or another segmentation network as "
+            "an .onnx file."
+        )
+
+    expected, tensors = network.state_dict(), dict(tensors)
     for key, wanted in expected.items():
         if key.endswith(".num_batches_tracked"):  # not written before torch 0.4.1, and never used here
             tensors[key] = torch.zeros((), dtype=torch.int64)
         found = tensors.get(key)
         if found is None:
-            raise _unfit(source, key, "is missing")
+            raise unfit(key, "is missing")
         if found.shape != wanted.shape or found.is_floating_point() != wanted.is_floating_point():
-            raise _unfit(source, key, f"is {described(found)}, not {described(wanted)}")
+            raise unfit(key, f"is {described(found)}, not {described(wanted)}")
     if surplus := next((key for key in tensors if key not in expected), None):
-        raise _unfit(source, surplus, "is surplus")
+        raise unfit(surplus, "is surplus")
     network.load_state_dict(tensors, assign=True)
-
-
-def _unfit(source: str, key: str, what: str) -> InputError:
-    return InputError(
-        f"{source}: not the weights of DRN-D-105 for {CLASSES} classes: '{key:.80}' {what}; give "
-        "drn-d-105_ms_cityscapes.pth, or another segmentation network as an .onnx file."
-    )
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -49,11 +49,19 @@ class ModulatedConv2d(Equalised):
         style, weight = self.modulation(w), self.weight * self.scale
         return (self._grouped if self.form == "grouped" else self._scaled)(x, weight, style, added, gain)
 
+    def kernels(self, w: Tensor) -> Tensor:
+        """Of styles B x style the kernels that they make, modulated and demodulated: B x outputs x inputs x k x k."""
+        return self._modulated(self.weight * self.scale, self.modulation(w), 1.0)
+
+    def _modulated(self, weight: Tensor, style: Tensor, gain: float) -> Tensor:
+        weight = weight * style[:, None, :, None, None]
+        if not self.demodulate:
+            return weight
+        return weight * (inverse_root(weight.square().sum((2, 3, 4), keepdim=True)) * gain)
+
     def _grouped(self, x: Tensor, weight: Tensor, style: Tensor, added: Tensor, gain: float) -> Tensor:
         batch, outputs = len(x), len(weight)
-        weight = weight * style[:, None, :, None, None]
-        if self.demodulate:
-            weight = weight * (inverse_root(weight.square().sum((2, 3, 4), keepdim=True)) * gain)
+        weight = self._modulated(weight, style, gain)
         if self.up:  # a transposed convolution's inputs come first
             weight = weight.transpose(1, 2)
         out = self._convolved(x.reshape(1, -1, *x.shape[2:]), weight.flatten(0, 1), batch)

@@ -10,6 +10,8 @@ from vemcompress.pruning.content import Content
 from vemcompress.pruning.diversity import Diversity
 from vemcompress.pruning.gcc import GCC
 from vemcompress.pruning.l1 import L1
+from vemcompress.pruning.l1_out import L1Out
+from vemcompress.pruning.l1_style import L1Style
 from vemcompress.pruning.random import Random
 from vemcompress.pruning.scale import Scale
 from vemcompress.pruning.search import SearchSettings
@@ -17,7 +19,7 @@ from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = ["PRUNERS", "AnyPruner", "Pruner", "SearchSettings"]
 
-_ALL = (L1, Random, Scale, GCC, Content, Diversity)
+_ALL = (L1, Random, Scale, GCC, Content, Diversity, L1Out, L1Style)
 
 PRUNERS: dict[str, type[Pruner]] = {tag_of(kind.Settings)[1]: kind for kind in _ALL}
 

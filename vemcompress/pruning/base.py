@@ -1,17 +1,25 @@
 """What every pruning method is: settings, and a score for each channel of each group."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator
+from vemcompress.system.events import Event, silent
 from vemcompress.system.settings import BaseSettings, Text, Width
 
 
 class Pruner:
-    """A criterion. Subclasses give scores; channels of low score go first."""
+    """A criterion. Subclasses give scores; channels of low score go first.
+
+    One that `draws` images to judge by uses `device` for them, and tells `on_event` how many are done.
+    """
+
+    draws: ClassVar[bool] = False
+    files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files
 
     class Settings(BaseSettings):
         """`by` says how scores of different groups are compared: "threshold" as they are, "ratio" by their rank within
@@ -23,7 +31,16 @@ class Pruner:
         least: Width = 1
 
     def __init__(self, settings: Settings | None = None):
-        self.settings = settings or self.Settings()
+        self.settings: Any = settings or self.Settings()
+        self.device, self.on_event = torch.device("cpu"), silent
+
+    def work_on(self, device: torch.device, on_event: Event) -> "Pruner":
+        self.device, self.on_event = device, on_event
+        return self
+
+    def told(self, done: int, total: int) -> None:
+        """Tell that `done` of `total` images are judged."""
+        self.on_event({"event": "judged", "done": done, "total": total})
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
         """By group, one finite number for each channel; a group that is left out stays whole.

@@ -1,46 +1,62 @@
 """CAGC's criterion: how much a channel matters for the content of images (Liu et al., CVPR 2021)."""
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from vemcompress.evaluation.masks import MaskSettings, open_masks
 from vemcompress.networks.base import Generator
 from vemcompress.pruning.base import Pruner
-from vemcompress.pruning.sensitivity import Sensitivity
-from vemcompress.system.settings import Seed
+from vemcompress.pruning.sensitivity import DrawnSettings, Sensitivity
 
 
 class Content(Pruner):
-    """Salt and pepper, -1 or 1 in all colours, takes the place of some pixels of drawn images; the loss is the sum of
-    |noisy - image|, whose gradient goes through the image alone. Its gradients' sizes are summed over `samples` images,
-    `batch` at a time. Without a mask of the content all pixels are content.
+    """Salt and pepper, -1 or 1 in all colours, takes the place of some pixels of the content of drawn images; the loss
+    is the sum of |noisy - image|, whose gradient goes through the image alone. Its gradients' sizes are summed over
+    `samples` images, `batch` at a time. Images have new noise in each layer, but those of a folder, which have masks
+    already and are all that is judged by.
     """
 
-    class Settings(Pruner.Settings):
+    draws = True
+    files: ClassVar = ("masks",)
+
+    class Settings(Pruner.Settings, DrawnSettings, MaskSettings):
         """`probability` is that of a pixel to be replaced."""
 
         name: Literal["content"] = "content"
-        samples: int = Field(400, ge=1, le=1_000_000)
-        batch: int = Field(10, ge=1, le=4096)
         probability: float = Field(0.05, gt=0, le=1)
-        seed: Seed = 0
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
-        settings = self.settings
-        found = Sensitivity(network, settings.name, settings.seed)
+        found = Sensitivity(network, self.settings.name, self.settings.seed, self.device)
         scores = found.zeros()
-        for start in range(0, settings.samples if found.judges else 0, settings.batch):
-            images = found.images(found.latents(min(settings.batch, settings.samples - start)))
-            for name, sizes in found.of(noise_loss(images, settings.probability, found.random)).items():
+        for images, masks in self._drawn(found) if found.judges else ():
+            loss = noise_loss(images, self.settings.probability, found.random, masks)
+            for name, sizes in found.of(loss).items():
                 scores[name] += sizes
         return scores
 
+    def _drawn(self, found: Sensitivity) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Batches of images, with their masks where not all is content."""
+        masks = open_masks(self.settings, found.network, self.device)
+        if masks is not None and masks.vectors is not None:
+            settings = self.settings.but(samples=min(self.settings.samples, len(masks.vectors)))
+            for start in range(0, settings.samples, settings.batch):
+                chosen = slice(start, min(settings.samples, start + settings.batch))
+                yield found.network(masks.vectors[chosen].to(self.device)), masks.known[chosen].to(self.device)
+                self.told(chosen.stop, settings.samples)
+            return
+        for z in found.batches(self.settings, self.told):
+            images = found.images(z)
+            yield images, None if masks is None else masks(images.detach())
 
-def noise_loss(images: Tensor, probability: float, random: torch.Generator) -> Tensor:
-    """The sum of |noisy - image| over N x C x H x W in [-1, 1]; pixels that stay as they are have no part in it."""
+
+def noise_loss(images: Tensor, probability: float, random: torch.Generator, masks: Tensor | None = None) -> Tensor:
+    """The sum of |noisy - image| over N x C x H x W in [-1, 1]; pixels that stay as they are have no part in it, nor
+    has what the `masks`, N x 1 x H x W, leave out."""
     shape = len(images), 1, *images.shape[2:]
-    pattern = torch.randint(0, 2, shape, generator=random) * 2.0 - 1.0
-    replaced = torch.rand(shape, generator=random) < probability
-    return ((pattern - images).abs() * replaced).sum()
+    pattern = (torch.randint(0, 2, shape, generator=random) * 2.0 - 1.0).to(images)
+    replaced = (torch.rand(shape, generator=random) < probability).to(images)
+    return ((pattern - images).abs() * (replaced if masks is None else replaced * masks)).sum()

@@ -10,8 +10,7 @@ from torch import Tensor
 from vemcompress.errors import UsageError
 from vemcompress.networks.base import Generator
 from vemcompress.pruning.base import Pruner
-from vemcompress.pruning.sensitivity import Sensitivity
-from vemcompress.system.settings import Seed
+from vemcompress.pruning.sensitivity import DrawnSettings, Sensitivity
 
 MAPPED = 10_000  # w from which the directions come
 
@@ -25,13 +24,14 @@ class Diversity(Pruner):
     5,000 do.
     """
 
-    class Settings(Pruner.Settings):
+    draws = True
+
+    class Settings(Pruner.Settings, DrawnSettings):
         name: Literal["diversity"] = "diversity"
         samples: int = Field(5000, ge=1, le=1_000_000)
         batch: int = Field(5, ge=1, le=4096)
         directions: int = Field(10, ge=2, le=512)
         step: float = Field(5.0, gt=0, le=1000)
-        seed: Seed = 0
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
         settings = self.settings
@@ -39,14 +39,15 @@ class Diversity(Pruner):
             raise UsageError(
                 f"method diversity: moves along the w of a StyleGAN2, and a {network.family} has no w; use content."
             )
-        found = Sensitivity(network, settings.name, settings.seed)
+        found = Sensitivity(network, settings.name, settings.seed, self.device)
         scores = found.zeros()
         if not found.judges:
             return scores
         with torch.no_grad():
-            components, shares = principal(found.network.styles(found.latents(MAPPED)))
-        for start in range(0, settings.samples, settings.batch):
-            w = found.network.styles(found.latents(min(settings.batch, settings.samples - start))).detach()
+            components, shares = principal(found.network.styles(found.latents(MAPPED)).cpu())
+        components = components.to(self.device)
+        for z in found.batches(settings, self.told):
+            w = found.network.styles(z).detach()
             drawn = torch.multinomial(shares, settings.directions, replacement=True, generator=found.random)
             sizes = [self._along(found, w, components[:, n]) for n in drawn.tolist()]
             for name in scores:

@@ -1,4 +1,5 @@
-"""GAN-Compression's criterion: the L1 norm of the weights that make a channel (Li et al., CVPR 2020)."""
+"""GAN-Compression's criterion: the L1 norm of the weights that make a channel (Li et al., CVPR 2020). CAGC has it too,
+as l1-in."""
 
 from collections.abc import Mapping
 from typing import Literal

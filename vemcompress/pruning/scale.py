@@ -26,8 +26,8 @@ class Scale(Pruner):
         if not self.settings.signed:
             found = {name: scales.abs() for name, scales in found.items()}
         if not found:
+            teacher = "" if network.styled else ", or a teacher with norm = 'batch' or 'instance_affine'"
             raise UsageError(
-                f"method scale: the norms of this {network.family} have no scales to judge by; use l1, or a teacher "
-                "with norm = 'batch' or 'instance_affine'."
+                f"method scale: this {network.family} has no scales of norms to judge by; use l1{teacher}."
             )
         return found
