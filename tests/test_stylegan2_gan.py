@@ -1,12 +1,21 @@
 """StyleGAN2's training beside the published steps, its lazy regularisers, its average, and runs of it."""
 
 import json
-import math
 
 import pytest
 import torch
-import torch.nn.functional as F
-from published_stylegan2 import Discriminator, Generator
+from published_stylegan2 import Generator
+from published_stylegan2_steps import (
+    PATH_EVERY,
+    R1_EVERY,
+    SIZE,
+    STEPS,
+    WIDTHS,
+    Draws,
+    checkpoint,
+    published,
+    published_steps,
+)
 from safetensors.torch import load_file
 from toys import random, stop_after, toy_images, toy_teacher
 
@@ -18,105 +27,6 @@ from vemcompress.gans.stylegan2 import StyleGAN2GAN, chance_of
 from vemcompress.training.optimizers import Runner
 from vemcompress.weights.discriminator import load_discriminator
 from vemcompress.weights.loading import load_generator
-
-WIDTHS = [8, 8, 8, 8, 6, 6]
-LAYERS, SIDES, SIZE = 6, (4, 8, 8, 16, 16), 4  # the batch's
-DECAY = 0.5 ** (32 / 10_000)
-STEPS = 6  # R1 at steps 1 and 5, path lengths at 1, 4
-R1_EVERY, PATH_EVERY = 4, 3
-
-
-def checkpoint(path, g, d, g_ema):
-    torch.save({"g": g.state_dict(), "d": d.state_dict(), "g_ema": g_ema.state_dict()}, path)
-    return path
-
-
-def published(seed: int = 0):
-    torch.manual_seed(seed)
-    g, d = Generator(WIDTHS), Discriminator([6, 8, 8])
-    for network in (g, d):  # noise and biases take part
-        for parameter in network.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    return g, d
-
-
-class Draws:
-    """The random numbers of some steps, in the order in which both take them."""
-
-    def __init__(self):
-        self.source, self.indices = random(5), iter([3, 6, 1] * 20)
-
-    def normal(self, *shape):
-        return torch.randn(shape, generator=self.source, dtype=torch.float64)
-
-    def index(self):
-        return next(self.indices)
-
-
-def mapped(g, draws, z):
-    """Styles of z, and of a second z from an index on; 6 layers."""
-    index = draws.index()
-    first = g.style(z)[:, None]
-    if index == LAYERS:
-        return first.repeat(1, LAYERS, 1)
-    second = g.style(draws.normal(*z.shape))[:, None]
-    return torch.cat([first.repeat(1, index, 1), second.repeat(1, LAYERS - index, 1)], 1)
-
-
-def noises(draws, count):
-    return [draws.normal(count, 1, side, side) for side in SIDES]
-
-
-def image_of(g, draws, z):
-    """Noise first, then what mixes: the order of the draws alone."""
-    noise = noises(draws, len(z))
-    return g.synthesis(mapped(g, draws, z), noise)
-
-
-def published_steps(g, d, batches, draws):
-    """The trainer's loop; returns the averaged generator's parameters."""
-    ema = {name: p.detach().clone() for name, p in g.named_parameters()}
-    g_ratio, d_ratio = PATH_EVERY / (PATH_EVERY + 1), R1_EVERY / (R1_EVERY + 1)
-    g_optim = torch.optim.Adam(g.parameters(), lr=0.002 * g_ratio, betas=(0**g_ratio, 0.99**g_ratio))
-    d_optim = torch.optim.Adam(d.parameters(), lr=0.002 * d_ratio, betas=(0**d_ratio, 0.99**d_ratio))
-    mean_path = torch.zeros((), dtype=torch.float64)
-    for i, (z, real) in enumerate(batches):
-        judged_z = draws.normal(*z.shape)
-        with torch.no_grad():
-            judged = image_of(g, draws, judged_z)
-        noise = noises(draws, len(z))
-        w = mapped(g, draws, z)
-        loss = F.softplus(-d(real)).mean() + F.softplus(d(judged)).mean()
-        d.zero_grad()
-        loss.backward()
-        d_optim.step()
-        if i % R1_EVERY == 0:
-            image = real.clone().requires_grad_(True)
-            scores = d(image)
-            (grad,) = torch.autograd.grad(scores.sum(), image, create_graph=True)
-            penalty = grad.pow(2).reshape(len(grad), -1).sum(1).mean()
-            d.zero_grad()
-            (10 / 2 * penalty * R1_EVERY + 0 * scores[0, 0]).backward()
-            d_optim.step()
-        loss = F.softplus(-d(g.synthesis(w, noise))).mean()
-        g.zero_grad()
-        loss.backward()
-        g_optim.step()
-        if i % PATH_EVERY == 0:
-            z = draws.normal(max(1, len(z) // 2), z.shape[1])
-            w = mapped(g, draws, z)
-            fake = g.synthesis(w, noises(draws, len(z)))
-            weights = draws.normal(*fake.shape) / math.sqrt(fake.shape[2] * fake.shape[3])
-            (grad,) = torch.autograd.grad((fake * weights).sum(), w, create_graph=True)
-            lengths = torch.sqrt(grad.pow(2).sum(2).mean(1))
-            path_mean = mean_path + 0.01 * (lengths.mean() - mean_path)
-            loss, mean_path = (lengths - path_mean).pow(2).mean(), path_mean.detach()
-            g.zero_grad()
-            (2 * PATH_EVERY * loss + 0 * fake[0, 0, 0, 0]).backward()
-            g_optim.step()
-        for name, parameter in g.named_parameters():
-            ema[name] = ema[name] * DECAY + parameter.detach() * (1 - DECAY)
-    return ema, mean_path
 
 
 def test_steps_are_the_published_ones(tmp_path, monkeypatch):

@@ -174,6 +174,11 @@ class Distillation(Learner):
         """Modules that take two steps at each of the student's, as `Update.twice`."""
         return ()
 
+    def moved(self) -> None:
+        """Called once the student has moved."""
+        if self.average is not None:
+            self.average.follow()
+
     def extra_updates(self) -> list[Update]:
         """Updates of the method's own, between the add-on's and the student's."""
         return []
@@ -198,13 +203,12 @@ class Distillation(Learner):
             return found | added
 
         tighten = self.information.update()
-        after = self.average.follow if self.average is not None else None
         student = Update(
             "student",
             learned,
             terms,
             self.optimizer,
-            after=after,
+            after=self.moved,
             monitor=information_shares,
             together=self.together,
             twice=self.moved_twice(),

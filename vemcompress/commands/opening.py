@@ -15,6 +15,7 @@ from vemcompress.data.pairs import Pairs, find_pairs
 from vemcompress.data.settings import MAX_ROOTS
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.gans import GANS, started_by
+from vemcompress.gans.adversary import OF_TEACHER
 from vemcompress.pruning import PRUNERS
 from vemcompress.recipe import Recipe
 from vemcompress.recipe.stages import TABLES
@@ -25,6 +26,7 @@ from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, read_json, sha256_file
 from vemcompress.training.pace import Limit
+from vemcompress.weights.discriminator import beside_generator
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, weights_of
@@ -122,7 +124,7 @@ def located(
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in (*_FILES, *_files_of(plan.algorithm.name)):
-        plan = recipes.changed(plan, key, _absolute)
+        plan = recipes.changed(plan, key, lambda path: path if path == OF_TEACHER else _absolute(path))
     start = {name: _absolute(path) for name, path in start.items()}
     plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
@@ -142,7 +144,7 @@ def located_stages(plan: Recipe) -> Recipe:
     def made_absolute(values: Any, key: str) -> Any:
         if isinstance(values, dict):
             return {name: made_absolute(value, f"{key}.{name}" if key else name) for name, value in values.items()}
-        return _absolute(values) if key in files else values
+        return _absolute(values) if key in files and values != OF_TEACHER else values
 
     stages = [stage.but(recipe=made_absolute(stage.recipe, "")) if stage.recipe else stage for stage in plan.stages]
     return plan.but(stages=tuple(stages))
@@ -186,6 +188,25 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
     gan = recipes.read(folder / "recipe.toml").gan
     files = started_by(gan.name, folder) if gan is not None and gan.name == plan.gan.name else {}
     return files | plan.teacher.start
+
+
+def with_adversary(plan: Recipe, teacher: Loaded, on_event: Event) -> Recipe:
+    """With the file of the discriminator, where that shall be the teacher's own, or none where there is none."""
+    own = getattr(plan.algorithm, "adversary", None)
+    if own is None or own.source != OF_TEACHER:
+        return plan
+    file = beside_generator(teacher.path) if teacher.path is not None else None
+    if file is not None:
+        told = {"event": "assumed", "model": teacher.source, "assumed": f"the discriminator goes on from {file}"}
+    else:
+        message = (
+            f"{names.shown(teacher.source)}: has no discriminator, so a new one learns beside the student, which takes "
+            "longer; give one with --set algorithm.adversary.source=FILE."
+        )
+        told = {"event": "warning", "message": message}
+    on_event(told)
+    adversary = own.but(source=file and _absolute(str(file)))
+    return plan.but(algorithm=plan.algorithm.but(adversary=adversary))
 
 
 def check_data(plan: Recipe) -> None:

@@ -137,6 +137,7 @@ def picker(
     names a figure and nothing was.
     """
     plan, teacher = facts.plan, None if facts.gan else facts.original
+    features = features if isinstance(features, FeatureNetwork) else None  # a distance has none to compare sets by
     wanted = (by or plan.train.best_by) in ("auto", "frechet")
     if wanted and features is None and plan.train.features != "none":
         found = distributed.writer_first(lambda: load_features(plan.train.features, plan.train.features_weights))

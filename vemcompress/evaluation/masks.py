@@ -73,6 +73,7 @@ class SegmentedMasks(Masks):
         shape, x = images.shape[2:], images.float()
         if (side := self.segmenter.side) is not None and shape != (side, side):
             x = F.interpolate(x, (side, side), mode="bilinear")
+        self.segmenter = self.segmenter.on(images.device)
         found = self.segmenter((x.clamp(-1, 1) + 1) / 2).to(images.device)
         labels = found.argmax(1) if found.is_floating_point() else found
         content = torch.ones_like(labels, dtype=torch.float32)

@@ -34,6 +34,10 @@ class Segmenter:
         B x h x w (int64)."""
         raise NotImplementedError
 
+    def on(self, device: torch.device) -> "Segmenter":
+        """The same, at work on a device."""
+        return self
+
 
 class DRNSegmenter(Segmenter):
     """DRN with the published protocol: the images are fed at their own size, normalised by Cityscapes' statistics."""
@@ -62,7 +66,7 @@ class BiSeNetSegmenter(Segmenter):
 
     def __init__(self, network: BiSeNet, name: str = "BiSeNet", device: torch.device | str = "cpu"):
         self.network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-        self.name, self.classes, self._device = name, network.classes, device
+        self.name, self.classes, self._device = name, network.classes, torch.device(device)
         self.protocol = f"BiSeNet (CelebAMask-HQ), fed the images at {FACE_SIDE} px"
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
 
@@ -72,6 +76,9 @@ class BiSeNetSegmenter(Segmenter):
         if x.shape[2:] != (FACE_SIDE, FACE_SIDE):
             x = F.interpolate(x, (FACE_SIDE, FACE_SIDE), mode="bilinear")
         return self.network(((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last))
+
+    def on(self, device: torch.device) -> "BiSeNetSegmenter":
+        return self if device == self._device else BiSeNetSegmenter(self.network, self.name, device)
 
 
 def load_drn(path: str | os.PathLike, device: torch.device | str = "cpu") -> DRNSegmenter:

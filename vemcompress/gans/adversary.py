@@ -16,6 +16,8 @@ from vemcompress.training.learner import Learner
 from vemcompress.training.update import Optimizer, Output, Update
 from vemcompress.weights.discriminator import load_discriminator
 
+OF_TEACHER = "teacher"  # in place of a discriminator's file: the one in the teacher's file or run
+
 
 class Adversary(Learner):
     """It judges the student's images against real ones: the ground truth, else images of the target's domain, else the
@@ -26,7 +28,8 @@ class Adversary(Learner):
     """
 
     class Settings(BaseSettings):
-        """`source`: a file of a discriminator to start from, the teacher's own as published. `pool`: how many earlier
+        """`source`: a file of a discriminator to start from, or "teacher" for the one in the teacher's file or run, as
+        published. `pool`: how many earlier
         images of the student's it sees again, without pairs alone; 0, as published for students, for none."""
 
         weight: Weight = 1.0

@@ -134,6 +134,9 @@ class GAN(Learner):
         for judge in self.discriminators().values():
             check_size(judge.config, size, "gan.discriminator")
 
+    def check_batch(self, batch: int) -> None:
+        """Raises RecipeError for a batch that it cannot learn from."""
+
     def generate(self, generator: Generator, images: Tensor) -> Tensor:
         with self.autocast(images.device):
             return precise(generator(images))

@@ -5,7 +5,7 @@ The two regularisers are optimiser steps of their own that share Adam's state wi
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,21 +19,42 @@ from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN
 from vemcompress.gans.latent import Drawn, LatentGAN
 from vemcompress.losses.adversarial import generator_loss, on_fake, on_real, precise
-from vemcompress.networks.base import Generator
+from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator
+from vemcompress.networks.discriminators.stylegan2 import GROUP
 from vemcompress.system import distributed
 from vemcompress.system.settings import BaseSettings, Betas, Period, Positive, Weight
 from vemcompress.training.ema import Average
 from vemcompress.training.learner import one_by_one
 from vemcompress.training.update import Optimizer, Update
 
+EMA = 0.5 ** (32 / 10_000)  # the published decay of the average, at each step whatever the batch
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Latent vectors B x size, and those of a `second` draw whose styles serve from layer `index` on; None for none."""
+
+    first: Tensor
+    second: Tensor | None = None
+    index: int = 0
+
+    def styles(self, generator: Generator) -> Tensor:
+        """A generator's w, B x layers x style."""
+        w = generator.styles(self.first)
+        if self.second is None:
+            return generator.mixed(w, w, generator.config.layers)
+        return generator.mixed(w, generator.styles(self.second), self.index)
+
 
 @dataclass(kw_only=True)
 class StyledDrawn(Drawn):
-    """Beside it what the discriminator learns from, and the step's random numbers: those on the device, and on the
-    CPU the ones that decide where styles are mixed."""
+    """Beside it what the discriminator learns from, the `mixture` that was drawn and its `w`, and the step's random
+    numbers: those on the device, and on the CPU the ones that decide where styles are mixed."""
 
     judged: Tensor
+    mixture: Mixture
+    w: Tensor
     random: Random
     chance: Random
 
@@ -43,6 +64,26 @@ def chance_of(random: Random) -> Random:
     same would give numbers that go with those of z."""
     seed = np.random.SeedSequence([random.initial_seed(), 1]).generate_state(1, np.uint64)[0]
     return Random().manual_seed(int(seed >> 1))
+
+
+def lazy(optimizer: Optimizer, weight: float, every: int) -> Optimizer:
+    """Adam's where a regulariser of this weight takes a step more at each `every` steps: every + 1 where the published
+    constants mean `every`."""
+    if not weight:
+        return optimizer
+    ratio, (first, second) = every / (every + 1), optimizer.betas
+    return replace(optimizer, lr=optimizer.lr * ratio, betas=(first**ratio, second**ratio))
+
+
+def check_batch(batch: int) -> None:
+    """Raises RecipeError for a batch whose images the discriminator cannot put into whole groups, as published."""
+    here = batch // distributed.ranks()
+    if here > GROUP and here % GROUP:
+        ranks = f" ({here} on each process)" if distributed.ranks() > 1 else ""
+        raise RecipeError(
+            f"train.batch {batch}{ranks}: a StyleGAN2's discriminator compares groups of {GROUP} images; set it to a "
+            f"multiple of {GROUP}, or to fewer."
+        )
 
 
 class PathMean(nn.Module):
@@ -58,32 +99,37 @@ class PathMean(nn.Module):
         self.value.copy_(self.coming)
 
 
+class StyledSettings(BaseSettings):
+    """`r1`, `path`: the regularisers' weights, 0 for none; each is multiplied by its period `every`, and Adam's rate
+    and betas follow it: lr c, betas to the power of c, with c = every / (every + 1). `path_share`: path lengths are
+    those of so small a part of the batch; `path_decay`: how fast their mean moves. `mixing`: how often a batch has w of
+    two z."""
+
+    mode: Literal["vanilla"] = "vanilla"
+    lambda_gan: Weight = 1.0
+    lr: Positive = 2e-3
+    betas: Betas = Field((0.0, 0.99), strict=False)
+    r1: Weight = 10.0
+    r1_every: Period = 16
+    path: Weight = 2.0
+    path_every: Period = 4
+    path_share: int = Field(2, ge=1, le=1024)
+    path_decay: float = Field(0.01, gt=0, le=1)
+    mixing: float = Field(0.9, ge=0, le=1)
+    discriminator: AnyDiscriminator | None = None
+
+
 class StyleGAN2GAN(LatentGAN):
     """G: z -> w -> image with new noise in each layer, and the residual discriminator. Logistic losses: D minimises
     softplus(D(G(z))) + softplus(-D(x)), G lambda_gan softplus(-D(G(z))), each on vectors z of its own.
     """
 
-    class Settings(BaseSettings):
-        """`r1`, `path`: the regularisers' weights, 0 for none; each is multiplied by its period `every`, and Adam's
-        rate and betas follow it: lr c, betas to the power of c, with c = every / (every + 1). `path_share`: path
-        lengths are those of so small a part of the batch; `path_decay`: how fast their mean moves. `mixing`: how often
-        a batch has w of two z. `ema`: the decay of the generator that is written, per step; 0 for the last one."""
+    class Settings(StyledSettings):
+        """`ema`: the decay of the generator that is written, per step; 0 for the last one."""
 
         name: Literal["stylegan2"] = "stylegan2"
-        mode: Literal["vanilla"] = "vanilla"
-        lambda_gan: Weight = 1.0
-        lr: Positive = 2e-3
-        betas: Betas = Field((0.0, 0.99), strict=False)
         every: Period = 1
-        r1: Weight = 10.0
-        r1_every: Period = 16
-        path: Weight = 2.0
-        path_every: Period = 4
-        path_share: int = Field(2, ge=1, le=1024)
-        path_decay: float = Field(0.01, gt=0, le=1)
-        mixing: float = Field(0.9, ge=0, le=1)
-        ema: float = Field(0.5 ** (32 / 10_000), ge=0, lt=1)
-        discriminator: AnyDiscriminator | None = None
+        ema: float = Field(EMA, ge=0, lt=1)
 
     twin = GAN.twin  # as a student's own it has no form yet
     compiles = False  # path lengths need second derivatives, which compiled networks do not have
@@ -113,34 +159,46 @@ class StyleGAN2GAN(LatentGAN):
             return layers
         return int(torch.randint(1, layers, (), generator=chance))
 
-    def styles(self, z: Tensor, random: Random, chance: Random) -> Tensor:
-        """B x layers x style of z, and with chance of a second z."""
-        index, first = self.mixing_index(chance), self.generator.styles(z)
+    def mixture(self, z: Tensor, random: Random, chance: Random) -> Mixture:
+        """Of z, and with chance of a second draw."""
+        index = self.mixing_index(chance)
         if index == self.generator.config.layers:
-            return self.generator.mixed(first, first, index)
-        return self.generator.mixed(first, self.generator.styles(self.normal(random, *z.shape).to(z)), index)
+            return Mixture(z)
+        return Mixture(z, self.normal(random, *z.shape).to(z), index)
 
-    def noise(self, count: int, random: Random) -> list[Tensor]:
-        return [self.normal(random, count, 1, side, side) for side in self.generator.noise_sides]
+    def noise(self, like: Tensor, random: Random) -> list[Tensor]:
+        """For each image of a batch its noise in each layer."""
+        return [self.normal(random, len(like), 1, side, side).to(like) for side in self.generator.noise_sides]
 
-    def drawn(self, z: Tensor, random: Random, chance: Random, taps: tuple[str, ...] = ()) -> tuple[Tensor, dict]:
+    def drawn(self, w: Tensor, noise: list[Tensor], taps: tuple[str, ...] = ()) -> tuple[Tensor, Taps]:
         """Images as they are learnt from, and their taps."""
-        with self.autocast(z.device):
-            noise = [n.to(z) for n in self.noise(len(z), random)]
-            image, found = self.generator.synthesise(self.styles(z, random, chance), taps, noise)
+        with self.autocast(w.device):
+            image, found = self.generator.synthesise(w, taps, noise)
         return precise(image), found
+
+    def _styles(self, mixture: Mixture) -> Tensor:
+        with self.autocast(mixture.first.device):
+            return mixture.styles(self.generator)
 
     # -- a step --------------------------------------------------------------------------------------------------
 
-    def forward(self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = ()) -> StyledDrawn:
-        """The generator's z is the batch's input; the discriminator's is drawn."""
-        chance = chance_of(random)
+    def forward(
+        self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = (), mix: bool = True
+    ) -> StyledDrawn:
+        """The generator's z is the batch's input, mixed with others unless `mix` is False; the discriminator's is
+        drawn."""
+        chance, like = chance_of(random), batch.input
         with torch.no_grad():
-            judged = self.drawn(self.normal(random, *batch.input.shape).to(batch.input), random, chance)[0]
-        image, found = self.drawn(batch.input, random, chance, taps)
+            z = self.normal(random, *like.shape).to(like)
+            noise = self.noise(z, random)
+            judged, _ = self.drawn(self._styles(self.mixture(z, random, chance)), noise)
+        noise = self.noise(like, random)
+        mixture = self.mixture(like, random, chance) if mix else Mixture(like)
+        w = self._styles(mixture)
+        image, found = self.drawn(w, noise, taps)
         self._path_follows = self._lazy(self.settings.path_every)(step) and self.settings.path > 0
-        more = {"judged": judged, "random": random, "chance": chance}
-        return StyledDrawn(batch.input, batch.real, {"teacher": image}, found, **more)
+        more = {"judged": judged, "mixture": mixture, "w": w, "random": random, "chance": chance}
+        return StyledDrawn(like, batch.real, {"teacher": image}, found, **more)
 
     def discriminator_terms(self, out: StyledDrawn) -> dict[str, Tensor]:
         fake = self.judge(self.discriminator, out.judged)
@@ -165,8 +223,10 @@ class StyleGAN2GAN(LatentGAN):
         images, of the generator as it is after its own step. The gradient goes through the mean too, as published."""
         settings, generator, like = self.settings, self.generator, out.input
         z = self.normal(out.random, max(1, len(like) // settings.path_share), like.shape[1]).to(like)
-        w = self.styles(z, out.random, out.chance)
-        image, _ = generator.synthesise(w, (), [n.to(z) for n in self.noise(len(z), out.random)])
+        w = self.mixture(z, out.random, out.chance).styles(generator)
+        if not w.requires_grad:  # a mapping network that does not learn
+            w.requires_grad_(True)
+        image, _ = generator.synthesise(w, (), self.noise(z, out.random))
         direction = self.normal(out.random, *image.shape).to(image) / math.sqrt(image[0, 0].numel())
         (gradient,) = torch.autograd.grad((image * direction).sum(), w, create_graph=True)
         lengths = distributed.gather(gradient.square().sum(2).mean(1).sqrt())
@@ -179,31 +239,24 @@ class StyleGAN2GAN(LatentGAN):
         """The moving average follows once a step, after the last update of its generator."""
         settings = self.settings
         judge, learns = {"discriminator": self.discriminator}, {"generator": self.generator}
-        judging = self._optimizer(settings.r1, settings.r1_every)
-        learning = self._optimizer(settings.path, settings.path_every)
+        judging = lazy(self.optimizer(), settings.r1, settings.r1_every)
+        learning = lazy(self.optimizer(), settings.path, settings.path_every)
         found = [Update("discriminator", judge, self.discriminator_terms, judging, settings.every)]
         if settings.r1:
             found.append(Update("r1", judge, self.r1_terms, judging, when=self._lazy(settings.r1_every)))
-        found.append(Update("teacher", learns, self.generator_terms, learning, settings.every, self._follow))
+        found.append(Update("teacher", learns, self.generator_terms, learning, settings.every, self.follow))
         if settings.path:
             when = self._lazy(settings.path_every)
             found.append(Update("path", learns, self.path_terms, learning, when=when, after=self._follow_path))
         return found
-
-    def _optimizer(self, weight: float, every: int) -> Optimizer:
-        """Adam's, which takes every + 1 steps where the published constants mean `every`."""
-        if not weight:
-            return self.optimizer()
-        ratio, (first, second) = every / (every + 1), self.settings.betas
-        schedule = self.optimizer().schedule
-        return Optimizer(self.settings.lr * ratio, (first**ratio, second**ratio), schedule=schedule)
 
     def _lazy(self, every: int):
         """At the first of so many steps at which it learns, as published."""
         turn = self.settings.every
         return lambda step: step % turn == 0 and (step // turn - 1) % every == 0
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
+        """The average's, unless path lengths move the generator again at this step."""
         if self.average is not None and not self._path_follows:
             self.average.follow()
 
@@ -211,6 +264,9 @@ class StyleGAN2GAN(LatentGAN):
         self.path.follow()
         if self.average is not None:
             self.average.follow()
+
+    def check_batch(self, batch: int) -> None:
+        check_batch(batch)
 
     # -- what is written -----------------------------------------------------------------------------------------
 

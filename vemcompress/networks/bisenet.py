@@ -73,10 +73,8 @@ class Fusion(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.convblk = ConvBNReLU(width, width, 1)
-        self.conv1, self.conv2 = (
-            nn.Conv2d(width, width // 4, 1, bias=False),
-            nn.Conv2d(width // 4, width, 1, bias=False),
-        )
+        self.conv1 = nn.Conv2d(width, width // 4, 1, bias=False)
+        self.conv2 = nn.Conv2d(width // 4, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.convblk(x)

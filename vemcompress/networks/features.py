@@ -48,12 +48,27 @@ def vgg16_features() -> FeatureNetwork:
     return FeatureNetwork(vgg16(weights=None).features, (3, 8, 15, 22), 1, [0.5] * 3, [0.5] * 3)
 
 
+def vgg16_lpips() -> FeatureNetwork:
+    """relu1_2, relu2_2, relu3_3, relu4_3, relu5_3 of VGG16 with torchvision's input, for LPIPS."""
+    return FeatureNetwork(
+        vgg16(weights=None).features, (3, 8, 15, 22, 29), 1, *_convention(IMAGENET_MEAN, IMAGENET_STD)
+    )
+
+
 def squeezenet_features(caffe: bool, taps: tuple[int, ...] = (1, 4, 7, 9), feature: int = 1) -> FeatureNetwork:
     """SqueezeNet 1.1 after some layers; `caffe`: BGR in [0, 255] minus a mean, else torchvision's input."""
     mean, std, full = (CAFFE_MEAN, (1.0,) * 3, 255.0) if caffe else (IMAGENET_MEAN, IMAGENET_STD, 1.0)
-    # From [-1, 1] to (x in [0, full] - mean) / std.
-    scale, shift = [full / 2 / s for s in std], [(full / 2 - m) / s for m, s in zip(mean, std, strict=True)]
-    return FeatureNetwork(squeezenet1_1(weights=None).features, taps, feature, scale, shift, bgr=caffe)
+    return FeatureNetwork(squeezenet1_1(weights=None).features, taps, feature, *_convention(mean, std, full), bgr=caffe)
+
+
+def squeezenet_lpips(caffe: bool) -> FeatureNetwork:
+    """SqueezeNet 1.1 at the seven layers of LPIPS."""
+    return squeezenet_features(caffe, (1, 4, 7, 9, 10, 11, 12))
+
+
+def _convention(mean, std, full: float = 1.0) -> tuple[list[float], list[float]]:
+    """Scale and shift from [-1, 1] to (x in [0, full] - mean) / std."""
+    return [full / 2 / s for s in std], [(full / 2 - m) / s for m, s in zip(mean, std, strict=True)]
 
 
 def squeezenet_embedding(caffe: bool) -> FeatureNetwork:

@@ -37,6 +37,7 @@ def resolved(
         for name, generator in gan.generators().items():
             check_size(recipe, name, generator)
         recipe = with_shapes(recipe, gan)
+        gan.check_batch(_batch(recipe, teacher))
     if command == "teach":
         return resolve_teaching(recipe, teacher, images)
     if student is not None:

@@ -79,6 +79,18 @@ def load_discriminator(path: str | Path, expected: DiscriminatorConfig | None = 
     return network
 
 
+def beside_generator(path: Path) -> Path | None:
+    """The file of the discriminator that a generator in a file learnt against: the same file where it holds both, as
+    GCC's and rosinality's do, or the one of our run that taught it; None where there is none."""
+    if path.name == "teacher.safetensors" and (beside := path.with_name("discriminator.safetensors")).is_file():
+        return beside
+    for key in ("D", "d"):
+        with suppress(UsageError):
+            read_state(path, key=key)
+            return path
+    return None
+
+
 def _published(state: State, source: str, expected: DiscriminatorConfig | None) -> Discriminator:
     tensors = state.tensors
     if _IS_SHARED(tensors):

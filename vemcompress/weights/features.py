@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import as_file, files
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -15,7 +16,14 @@ from torch import Tensor
 from torchvision.models import VGG16_Weights
 
 from vemcompress.errors import InputError, NetworkError, OutputError, RecipeError, first_line
-from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
+from vemcompress.networks.features import (
+    FeatureNetwork,
+    squeezenet_features,
+    squeezenet_lpips,
+    vgg16_features,
+    vgg16_lpips,
+)
+from vemcompress.networks.lpips import LPIPS
 from vemcompress.system.files import sha256_file
 from vemcompress.weights.safe import read_state
 
@@ -24,12 +32,37 @@ VGG16_SHA256 = "397923af"  # how it begins, as the file's name says
 _TIMEOUT_SECONDS, _CONTACT_SECONDS = 30.0, 5.0
 
 
-def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | None:
-    """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`. Raises RecipeError where
-    weights are needed and not given, InputError where they do not fit, NetworkError where VGG's cannot be
-    downloaded."""
+def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | LPIPS | None:
+    """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`; "lpips" before a name,
+    or "perceptual" before the Caffe network's, for which LPIPS has no linear layers, gives the distance. Raises
+    RecipeError where weights are needed and not given, InputError where they do not fit, NetworkError where VGG's
+    cannot be downloaded."""
     if name == "none":
         return None
+    kind, _, network = name.rpartition(" ")
+    if kind:
+        trunk = vgg16_lpips() if network == "vgg16" else squeezenet_lpips(caffe=network.endswith("caffe"))
+        return LPIPS(_filled(trunk, network, weights), _linear_layers(network) if kind == "lpips" else None)
+    trunk = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
+    return _filled(trunk, name, weights)
+
+
+def distance_name(features: str) -> str:
+    """What `load_features` and results call the distance on these features: LPIPS only where it has linear layers."""
+    if features == "none":
+        return features
+    return f"{'perceptual' if features.endswith('caffe') else 'lpips'} {features}"
+
+
+def _linear_layers(name: str) -> list[Tensor]:
+    """LPIPS' weights by channel, of each map, which the package `lpips` brings."""
+    file = "vgg.pth" if name == "vgg16" else "squeeze.pth"
+    with as_file(files("lpips") / "weights" / "v0.1" / file) as path:
+        tensors = read_state(path).tensors
+    return [tensors[f"lin{n}.model.1.weight"] for n in range(len(tensors))]
+
+
+def _filled(network: FeatureNetwork, name: str, weights: str | Path | None) -> FeatureNetwork:
     if weights is None and name != "vgg16":
         raise RecipeError(f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights.")
     if weights is None:
@@ -38,7 +71,6 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | Non
             "algorithm.features=none, or squeezenet1_1 with its own features_weights"
         )
         weights = downloaded(VGG16_URL, VGG16_SHA256, what="VGG16's weights", remedy=remedy)
-    network = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
     fill_trunk(network, read_state(weights).tensors, name, weights)
     return network
 

@@ -29,9 +29,10 @@ from vemcompress.weights.trust import named
 class Loaded:
     """A generator in eval mode (float32, CPU) and where it came from.
 
-    `source` is what the caller gave, `sha256` that of the file read. `revision` and `licence` are the Hub's, else
-    empty. `origin` is "artifact", "published:<layout>", "class" or "module"; `norm` is "eval" or "batch". Of a file
-    with several generators `key` names this one, and `others` the rest. `is_supernet`: a whole one, of no widths.
+    `source` is what the caller gave, `sha256` that of the file read, which is at `path`. `revision` and `licence` are
+    the Hub's, else empty. `origin` is "artifact", "published:<layout>", "class" or "module"; `norm` is "eval" or
+    "batch". Of a file with several generators `key` names this one, and `others` the rest. `is_supernet`: a whole one,
+    of no widths.
     """
 
     generator: Generator
@@ -45,6 +46,7 @@ class Loaded:
     key: str = ""
     others: tuple[str, ...] = ()
     is_supernet: bool = False
+    path: Path | None = None
 
     @property
     def pinned(self) -> str:
@@ -118,7 +120,7 @@ def load(
     about = state.metadata, state.key, state.others
     whole = SPACE in state.metadata and widths is None
     normed = _normed(generator, name, norm)
-    return Loaded(normed, name, digest, origin, revision, licence, norm, *about, is_supernet=whole)
+    return Loaded(normed, name, digest, origin, revision, licence, norm, *about, is_supernet=whole, path=path)
 
 
 def load_known(source: str | Path, sha256: str | None, what: str, *, class_path: str | None = None) -> Loaded:

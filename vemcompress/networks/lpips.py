@@ -1,0 +1,46 @@
+"""LPIPS, a perceptual distance between images (Zhang et al., CVPR 2018), version 0.1 with linear layers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vemcompress.losses.adversarial import precise
+from vemcompress.networks.features import FeatureNetwork
+
+EPS = 1e-10
+
+
+class LPIPS(nn.Module):
+    """Of a trunk's maps, each scaled to unit length along its channels: the squared difference, weighted by channel
+    (`weights`, C of each map, not negative), the mean over pixels and the sum over maps.
+
+    Without `weights` all channels count alike, as their sum: the published form without linear layers, whose numbers
+    are others, so that it must not be called LPIPS.
+    """
+
+    def __init__(self, trunk: FeatureNetwork, weights: Sequence[Tensor] | None = None):
+        super().__init__()
+        self.trunk, self.learned = trunk, weights is not None
+        for n, weight in enumerate(weights or ()):
+            self.register_buffer(f"weight_{n}", weight.reshape(1, -1, 1, 1).float(), persistent=False)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The scaled maps of images B x 3 x H x W, RGB in [-1, 1], at least float32."""
+        found = [precise(x) for x in self.trunk(images)]
+        return [x / (x.square().sum(1, keepdim=True).sqrt() + EPS) for x in found]
+
+    def between(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+        """The distance of each image, B, of what `maps` gives."""
+        return sum(self._weighted(n, (t - s).square()) for n, (t, s) in enumerate(zip(teacher, student, strict=True)))
+
+    def forward(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """The distance of each image to another, B, with gradients to the student's alone."""
+        with torch.no_grad():
+            targets = self.maps(teacher)
+        return self.between(targets, self.maps(student))
+
+    def _weighted(self, n: int, difference: Tensor) -> Tensor:
+        if self.learned:
+            difference = difference * getattr(self, f"weight_{n}")
+        return difference.sum(1).mean((1, 2))
