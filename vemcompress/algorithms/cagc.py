@@ -8,59 +8,52 @@ This follows the published code, lychenyoko/content-aware-gan-compression, where
 
 - Masked differences are means over all pixels, not sums (eq. 25), and the weights of both distances are 3.
 - Feature maps are not imitated; `feature` brings eq. 26 back. `on = "intermediate"` is the code's own other mode.
-- Teacher and student have the same latent vectors and mix styles at the same layer, but have noise of their own.
 - R1 and path lengths, which the paper does not mention, regularise; rates stay as they are.
 - In the other mode LPIPS is between the whole image of the teacher and the masked one of the student.
 """
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Generator as Random
 from torch import Tensor, nn
 
-from vemcompress.algorithms.distillation import Distillation, Facts, Needs, Parts
+from vemcompress.algorithms.distillation import Facts, Parts
+from vemcompress.algorithms.styled import Drawings, StyledDistillation
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.evaluation.masks import MaskSettings, open_masks
-from vemcompress.gans.adversary import OF_TEACHER
-from vemcompress.gans.base import discriminator_for
-from vemcompress.gans.latent import discriminator_like
-from vemcompress.gans.stylegan2 import EMA, StyledDrawn, StyledSettings, StyleGAN2GAN, check_batch, lazy
+from vemcompress.gans.stylegan2 import StyledDrawn
 from vemcompress.losses.adversarial import precise
 from vemcompress.losses.directions import latent_directions, relation
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.lpips import LPIPS
 from vemcompress.system import distributed
 from vemcompress.system.settings import Text, Weight
-from vemcompress.training.update import Output, Update
-from vemcompress.weights.discriminator import load_discriminator
+from vemcompress.training.update import Output
 from vemcompress.weights.features import distance_name
 
 SMALLEST, LARGEST = 32, 256  # px of images that LPIPS compares
 RELATION_SIDES = (16, 32, 64, 128)  # of the maps whose relations StyleKD compares
 STEP = 5.0  # standard deviation of the way along a direction
-_NAMES = {"d_real": "adversary_real", "d_fake": "adversary_fake", "r1": "adversary_r1", "gan": "gan", "path": "path"}
 
 
 @dataclass
-class Drawings:
-    """What the student's own GAN drew, the content's mask, B x 1 x H x W or None, and, where latent directions are
-    compared, the maps of both networks of the vectors that were moved."""
+class Masked(Drawings):
+    """Beside it the content's mask, B x 1 x H x W or None, and, where latent directions are compared, the maps of
+    teacher and student of w that were moved."""
 
-    drawn: StyledDrawn
     mask: Tensor | None = None
     moved: tuple[Taps, Taps] | None = None
 
 
-class CAGC(Distillation):
+class CAGC(StyledDistillation):
     """From a frozen StyleGAN2, to a smaller one."""
 
-    class Settings(Distillation.Settings, MaskSettings):
+    class Settings(StyledDistillation.Settings, MaskSettings):
         """Weights: `recon` (lambda_recon, L1 of masked images), `perceptual` (lambda_LPIPS) and `feature`
         (lambda_distill of eq. 26: the mean absolute difference of masked maps of each size, after a 1x1 convolution of
         the student's). `on`: "output", or "intermediate" for the sum of the unmasked L1 of the images of each size.
@@ -69,15 +62,8 @@ class CAGC(Distillation):
         channels alike, and gives about five times as much: `perceptual` None is 3, and 0.6 for it. StyleKD's:
         `mapping` "copied" or "frozen" gives the student the teacher's mapping network, to go on with or to keep;
         `relation` is the weight (30 there) of how images that are moved along latent directions relate to others, by
-        "kl" or "mse". `ema`: the decay of the student that is written.
+        "kl" or "mse".
         """
-
-        class Adversary(StyledSettings):
-            """The student's own GAN. `source`: a file of a discriminator to start from, "teacher" for the one in the
-            teacher's file or run; None for a new one. `lr` and `betas` are the discriminator's; [train] has the
-            student's."""
-
-            source: Text | None = OF_TEACHER
 
         name: Literal["cagc"] = "cagc"
         recon: Weight = 3.0
@@ -89,35 +75,20 @@ class CAGC(Distillation):
         mapping: Literal["own", "copied", "frozen"] = "own"
         relation: Weight = 0.0
         relation_by: Literal["kl", "mse"] = "kl"
-        ema: float = Field(EMA, ge=0, lt=1)
-        adversary: Adversary = Adversary()
 
-    needs: ClassVar = Needs(teacher="frozen", takes=("latent",))
-    files: ClassVar = ("features_weights", "masks", "adversary.source")
+    files: ClassVar = (*StyledDistillation.files, "features_weights", "masks")
 
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
-        teacher, student = facts.teacher, facts.student
-        for role, network in (("teacher", teacher), ("student", student)):
-            if not network.styled:
-                raise RecipeError(
-                    f"recipe {facts.recipe}: {cls.__name__} is for StyleGAN2s, and this {role} is a {network.family}; "
-                    "use kd or gcc."
-                )
-        if student.takes != teacher.takes:
-            raise RecipeError(
-                f"recipe {facts.recipe}: the student draws images of {student.takes.image} px and the teacher of "
-                f"{teacher.takes.image} px; give a student of the teacher's depth."
-            )
-        check_batch(facts.batch)
-        shapes = [(n.config.latent, n.config.style, n.config.mapping) for n in (teacher, student)]
+        settings = super().resolve(settings, facts)
+        shapes = [(n.config.latent, n.config.style, n.config.mapping) for n in (facts.teacher, facts.student)]
         if (settings.mapping != "own" or settings.relation) and shapes[0] != shapes[1]:
             raise RecipeError(
                 f"recipe {facts.recipe}: the student's mapping network has another shape than the teacher's, so that "
                 "algorithm.mapping and algorithm.relation have no sense; give a student of the same latent, style and "
                 "mapping."
             )
-        if settings.relation and (facts.batch < 2 * distributed.ranks() or teacher.takes.image < RELATION_SIDES[0]):
+        if settings.relation and (facts.batch < 2 * distributed.ranks() or facts.size < RELATION_SIDES[0]):
             raise RecipeError(
                 f"recipe {facts.recipe}: algorithm.relation needs at least 2 images on each process and images of at "
                 f"least {RELATION_SIDES[0]} px; set train.batch, or algorithm.relation=0."
@@ -127,37 +98,19 @@ class CAGC(Distillation):
         return settings
 
     @classmethod
-    def wants_real(cls, settings: Settings) -> bool:
-        return True
-
-    @classmethod
     def features_of(cls, settings: Settings) -> tuple[str, str | None]:
         return ("none" if settings.perceptual == 0 else distance_name(settings.features)), settings.features_weights
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
-        teacher, own = self.teacher.generator, settings.adversary
-        self.optimizer = lazy(parts.optimizer, own.path, own.path_every)
-        judge = discriminator_for(
-            own.discriminator or discriminator_like(teacher),
-            load_discriminator(own.source) if own.source else None,
-            teacher.out_channels,
-            teacher,
-            shared=False,
-            where="algorithm.adversary",
-        )
-        judge.train().requires_grad_(True)
-        gan = StyleGAN2GAN.Settings(**own.model_dump(exclude={"source", "discriminator"}), ema=0.0)
-        self.own = StyleGAN2GAN(gan, generator=self.student, discriminator=judge)
-        self.own.average = self.average
+        teacher = self.teacher.generator
         self.distance: LPIPS | None = parts.features
         self.masks = open_masks(settings, teacher)
         if settings.mapping != "own":
             self.student.mapping.load_state_dict(teacher.mapping.state_dict())
             self.student.mapping.requires_grad_(settings.mapping != "frozen")
-        self.teacher.maps = True
         if settings.on == "intermediate":
-            self.teacher_taps = self.student_taps = teacher.places
+            self._add_taps(teacher.places)
         if settings.feature:
             last = _last_of_sizes(teacher)
             self.connectors = nn.ModuleList(
@@ -165,73 +118,57 @@ class CAGC(Distillation):
             )
             self._add_taps(last)
         if settings.relation:
-            self._add_taps([f"conv{2 * _level(side) + 1}" for side in _sides(teacher, RELATION_SIDES)])
+            self._add_taps(_related(teacher))
             self.register_buffer("directions", _directions(teacher), persistent=False)
 
-    def _add_taps(self, names: list[str]) -> None:
+    def _add_taps(self, names: tuple[str, ...]) -> None:
         self.teacher_taps = self.student_taps = tuple(dict.fromkeys((*self.teacher_taps, *names)))
-
-    def train(self, mode: bool = True) -> "CAGC":
-        super().train(mode)
-        self.own.train(mode)
-        return self
 
     # -- one step ------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch, random: Random, step: int = 1) -> Output:
-        """The teacher draws what the student draws, with noise of its own."""
-        known = None
-        if self.masks is not None and self.masks.vectors is not None:
-            known = self._chosen(batch, random)
-            batch = replace(batch, input=self.masks.vectors.to(batch.input)[known])
-        with self.timer.part("student"):
-            drawn = self.own(batch, random, step, taps=self.student_taps, mix=known is None)
-        student = drawn.images["teacher"]
-        self.timer.until_gradient(student, "features")
-        with self.timer.part("teacher"), torch.no_grad(), self.autocast(batch.input.device):
-            noise = None if known is not None else self.own.noise(batch.input, random)
-            w = drawn.mixture.styles(self.teacher.generator)
-            teacher, taps = self.teacher.generator.synthesise(w, self.teacher_taps, noise)
-            teacher = precise(teacher)
-        made = Drawings(drawn)
-        if self.masks is not None:
-            with self.timer.part("masks"):
-                chosen = self.masks.known.to(teacher.device)[known].float() if known is not None else None
-                made.mask = self.masks(teacher) if chosen is None else chosen
-        if self.settings.relation:
-            made.moved = self._moved(drawn.w, w, random)
-        out = Output(batch.input, student, teacher, teacher, drawn.taps, taps, random, own=made)
-        out.real, out.index = batch.real, batch.index
-        return out
-
-    def _chosen(self, batch: Batch, random: Random) -> Tensor:
-        """Which of the vectors that have masks this rank's batch has."""
+        """Where masks are known of some latent vectors alone, the student learns from these; `index` tells which."""
+        masks = self.masks
+        if masks is None or masks.vectors is None:
+            return super().forward(batch, random, step)
         count = len(batch.input) * distributed.ranks()
-        drawn = torch.randint(len(self.masks.vectors), (count,), generator=random, device=random.device)
-        return distributed.mine(drawn).to(self.masks.vectors.device)
+        chosen = distributed.mine(torch.randint(len(masks.vectors), (count,), generator=random, device=random.device))
+        known = masks.vectors.to(batch.input)[chosen]
+        return super().forward(replace(batch, input=known, index=chosen), random, step, plain=True)
 
-    def _moved(self, mine: Tensor, theirs: Tensor, random: Random) -> tuple[Taps, Taps]:
-        """The maps of both networks of their w, B x layers x style, moved along one direction for each image."""
+    def beside(self, batch: Batch, drawn: StyledDrawn, teacher: Tensor) -> Masked:
+        made, masks = Masked(drawn), self.masks
+        if masks is not None:
+            with self.timer.part("masks"):
+                known = masks.vectors is not None
+                made.mask = masks.known.to(teacher.device)[batch.index].to(teacher) if known else masks(teacher)
+        if self.settings.relation:
+            made.moved = self._moved(drawn)
+        return made
+
+    def _moved(self, drawn: StyledDrawn) -> tuple[Taps, Taps]:
+        """The maps of teacher and student of their w, moved along one direction for each image."""
+        mine, random = drawn.w, drawn.random
         count = len(mine) * distributed.ranks()
         chosen = torch.randint(len(self.directions), (count,), generator=random, device=random.device)
         length = STEP * self.own.normal(random, len(mine), 1).to(mine)
         step = (self.directions[distributed.mine(chosen)].to(mine) * length)[:, None]
         noises = [self.own.noise(mine, random) for _ in range(2)]
-        names = tuple(f"conv{2 * _level(side) + 1}" for side in _sides(self.student, RELATION_SIDES))
+        names, generator = _related(self.student), self.teacher.generator
         with self.autocast(mine.device):
             with torch.no_grad():
-                _, teacher = self.teacher.generator.synthesise(theirs + step, names, noises[0])
+                _, teacher = generator.synthesise(drawn.mixture.styles(generator) + step, names, noises[0])
             _, student = self.student.synthesise(mine + step, names, noises[1])
         return teacher, student
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         settings, made = self.settings, out.own
-        terms = _mine(self.own.generator_terms(made.drawn))
+        terms = super().student_terms(out)
         mask = 1.0 if made.mask is None else made.mask
         theirs, mine = mask * out.teacher, mask * out.student
         if settings.on == "intermediate":
-            pairs = [(precise(out.teacher_taps[name]), precise(out.student_taps[name])) for name in self.student.places]
-            terms["recon"] = settings.recon * sum(F.l1_loss(m, t) for t, m in pairs)
+            pairs = [(out.teacher_taps[name], out.student_taps[name]) for name in self.student.places]
+            terms["recon"] = settings.recon * sum(F.l1_loss(precise(m), precise(t)) for t, m in pairs)
             theirs = out.teacher
         else:
             terms["recon"] = settings.recon * F.l1_loss(mine, theirs)
@@ -262,38 +199,6 @@ class CAGC(Distillation):
             found = found + difference.mean()
         return found
 
-    # -- the updates ---------------------------------------------------------------------------------------------
-
-    def _own(self, *names: str, **changes: Any) -> list[Update]:
-        """The updates of the student's own GAN that are called so, as those of this step."""
-        return [
-            replace(update, terms=lambda out, terms=update.terms: _mine(terms(out.own.drawn)), **changes)
-            for update in self.own.updates()
-            if update.name in names
-        ]
-
-    def extra_updates(self) -> list[Update]:
-        return self._own("discriminator", "r1")
-
-    def late_updates(self) -> list[Update]:
-        return self._own("path", optimizer=self.optimizer, modules={"student": self.student})
-
-    def moved(self) -> None:
-        self.own.follow()
-
-    # -- what is written -----------------------------------------------------------------------------------------
-
-    def artifacts(self) -> dict[str, nn.Module]:
-        return super().artifacts() | {"adversary": self.own.discriminator}
-
-    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        return super().companions() | {"path_length": (self.own.path, {})}
-
-
-def _mine(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The terms of the student's own GAN, as the student's."""
-    return {_NAMES[name.removeprefix("teacher_")]: term for name, term in terms.items()}
-
 
 def _compared(images: Tensor) -> Tensor:
     """Images as LPIPS compares them: larger ones at 256 px, as published, and those too small for its networks at
@@ -307,8 +212,9 @@ def _level(side: int) -> int:
     return int(math.log2(side)) - 2
 
 
-def _sides(generator: Generator, sides: tuple[int, ...]) -> list[int]:
-    return [side for side in sides if side <= generator.takes.image]
+def _related(generator: Generator) -> tuple[str, ...]:
+    """The taps whose relations are compared: the last convolution's of these sizes."""
+    return tuple(f"conv{2 * _level(side) + 1}" for side in RELATION_SIDES if side <= generator.takes.image)
 
 
 def _directions(generator: Generator) -> Tensor:
@@ -317,6 +223,6 @@ def _directions(generator: Generator) -> Tensor:
     return latent_directions([(a.modulation.weight, b.modulation.weight) for a, b in layers])
 
 
-def _last_of_sizes(generator: Generator) -> list[str]:
+def _last_of_sizes(generator: Generator) -> tuple[str, ...]:
     """The last convolution's tap of each size."""
-    return [f"conv{2 * _level(int(name[3:])) + 1}" for name in generator.places]
+    return tuple(f"conv{2 * _level(int(name[3:])) + 1}" for name in generator.places)

@@ -1,0 +1,166 @@
+"""A distillation from one StyleGAN2 to another that goes on learning as a StyleGAN2 does, as CAGC and its successors
+have it."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator as Random
+from torch import Tensor, nn
+
+from vemcompress.algorithms.distillation import Distillation, Facts, Needs, Parts
+from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
+from vemcompress.gans.adversary import OF_TEACHER
+from vemcompress.gans.base import discriminator_for
+from vemcompress.gans.latent import discriminator_like
+from vemcompress.gans.stylegan2 import EMA, Mixture, StyledDrawn, StyledSettings, StyleGAN2GAN, check_batch, lazy
+from vemcompress.losses.adversarial import precise
+from vemcompress.networks.base import Generator, Taps
+from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator
+from vemcompress.system.settings import Text
+from vemcompress.training.update import Output, Update
+from vemcompress.weights.discriminator import load_discriminator
+
+_NAMES = {"d_real": "adversary_real", "d_fake": "adversary_fake", "r1": "adversary_r1", "gan": "gan", "path": "path"}
+
+
+@dataclass
+class Drawings:
+    """What the student's own GAN drew."""
+
+    drawn: StyledDrawn
+
+
+class StyledDistillation(Distillation):
+    """The order of a step is: the student's discriminator; at each 16th, R1 of it; the student; at each 4th, its path
+    lengths; the moving average. Teacher and student have the same latent vectors and mix styles at the same layer, but
+    have noise of their own, as published."""
+
+    class Settings(Distillation.Settings):
+        """`ema`: the decay of the student that is written."""
+
+        shared: ClassVar = True
+
+        class Adversary(StyledSettings):
+            """The student's own GAN. `source`: a file of a discriminator to start from, "teacher" for the one in the
+            teacher's file or run; None for a new one. `lr` and `betas` are the discriminator's; [train] has the
+            student's."""
+
+            source: Text | None = OF_TEACHER
+
+        ema: float = Field(EMA, ge=0, lt=1)
+        adversary: Adversary = Adversary()
+
+    needs: ClassVar = Needs(teacher="frozen", takes=("latent",))
+    files: ClassVar = ("adversary.source",)
+
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        teacher, student = facts.teacher, facts.student
+        for role, network in (("teacher", teacher), ("student", student)):
+            if not network.styled:
+                raise RecipeError(
+                    f"recipe {facts.recipe}: {cls.__name__} is for StyleGAN2s, and this {role} is a {network.family}; "
+                    "use kd or gcc."
+                )
+        if student.takes != teacher.takes:
+            raise RecipeError(
+                f"recipe {facts.recipe}: the student draws images of {student.takes.image} px and the teacher of "
+                f"{teacher.takes.image} px; give a student of the teacher's depth."
+            )
+        check_batch(facts.batch)
+        return settings
+
+    @classmethod
+    def wants_real(cls, settings: Settings) -> bool:
+        return True
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, parts)
+        own = settings.adversary
+        self.optimizer = lazy(parts.optimizer, own.path, own.path_every)
+        gan = StyleGAN2GAN.Settings(**own.model_dump(exclude={"source", "discriminator"}), ema=0.0)
+        judge = judge_of(self.teacher.generator, own.source, own.discriminator)
+        self.own = StyleGAN2GAN(gan, generator=self.student, discriminator=judge)
+        self.own.average = self.average
+
+    def train(self, mode: bool = True) -> "StyledDistillation":
+        super().train(mode)
+        self.own.train(mode)
+        return self
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch, random: Random, step: int = 1, *, plain: bool = False) -> Output:
+        """`plain`: styles are not mixed, and the teacher has its stored noise, as where images are drawn one by one."""
+        with self.timer.part("student"):
+            drawn = self.own(batch, random, step, taps=self.student_taps, mix=not plain)
+        student = drawn.images["teacher"]
+        self.timer.until_gradient(student, "features")
+        with self.timer.part("teacher"):
+            noise = None if plain else self.own.noise(batch.input, random)
+            teacher, taps = self.taught(drawn.mixture, noise, self.teacher_taps)
+        made = self.beside(batch, drawn, teacher)
+        out = Output(batch.input, student, teacher, teacher, drawn.taps, taps, random, own=made)
+        out.real, out.index = batch.real, batch.index
+        return out
+
+    def beside(self, batch: Batch, drawn: StyledDrawn, teacher: Tensor) -> Drawings:
+        """What else a method computes in a step: of what the student's GAN drew, and the teacher's images."""
+        return Drawings(drawn)
+
+    @torch.no_grad()
+    def taught(self, mixture: Mixture, noise: list[Tensor] | None, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        """The teacher's images of latent vectors, and its taps; without `noise` with its stored one."""
+        generator = self.teacher.generator
+        with self.autocast(mixture.first.device):
+            image, taps = generator.synthesise(mixture.styles(generator), names, noise)
+        return precise(image), taps
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        """The loss of the student's own GAN."""
+        return mine(self.own.generator_terms(out.own.drawn))
+
+    # -- the updates ---------------------------------------------------------------------------------------------
+
+    def own_updates(self, *names: str, **changes: Any) -> list[Update]:
+        """The updates of the student's own GAN that are called so, as those of this step."""
+        return [
+            replace(update, terms=lambda out, terms=update.terms: mine(terms(out.own.drawn)), **changes)
+            for update in self.own.updates()
+            if update.name in names
+        ]
+
+    def extra_updates(self) -> list[Update]:
+        return self.own_updates("discriminator", "r1")
+
+    def late_updates(self) -> list[Update]:
+        return self.own_updates("path", optimizer=self.optimizer, modules={"student": self.student})
+
+    def moved(self) -> None:
+        self.own.follow()
+
+    # -- what is written -----------------------------------------------------------------------------------------
+
+    def artifacts(self) -> dict[str, nn.Module]:
+        return super().artifacts() | {"adversary": self.own.discriminator}
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        return super().companions() | {"path_length": (self.own.path, {})}
+
+
+def judge_of(teacher: Generator, source: str | None, config: AnyDiscriminator | None = None) -> Discriminator:
+    """The discriminator of a file, or a new one: of this Config, or as wide as the teacher is."""
+    given = load_discriminator(source) if source else None
+    where, channels = "algorithm.adversary", teacher.out_channels
+    found = discriminator_for(
+        config or discriminator_like(teacher), given, channels, teacher, shared=False, where=where
+    )
+    return found.train().requires_grad_(True)
+
+
+def mine(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms of the student's own GAN, as the student's."""
+    return {_NAMES[name.removeprefix("teacher_")]: term for name, term in terms.items()}
