@@ -10,12 +10,13 @@ from vemcompress.algorithms.distillation import Distillation, Facts, Parts
 from vemcompress.algorithms.gan_compression import GANCompression
 from vemcompress.algorithms.gcc import GCC
 from vemcompress.algorithms.kd import KD
+from vemcompress.algorithms.nickel_dime import NickelDime
 from vemcompress.algorithms.omgd import OMGD
 from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = ["ALGORITHMS", "AnyAlgorithm", "Distillation", "Facts", "Parts"]
 
-_CLASSES: tuple[type[Distillation], ...] = (OMGD, KD, GANCompression, CAT, GCC, CAGC)
+_CLASSES: tuple[type[Distillation], ...] = (OMGD, KD, GANCompression, CAT, GCC, CAGC, NickelDime)
 
 ALGORITHMS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
 

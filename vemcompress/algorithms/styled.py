@@ -16,6 +16,7 @@ from vemcompress.gans.adversary import OF_TEACHER
 from vemcompress.gans.base import discriminator_for
 from vemcompress.gans.latent import discriminator_like
 from vemcompress.gans.stylegan2 import EMA, Mixture, StyledDrawn, StyledSettings, StyleGAN2GAN, check_batch, lazy
+from vemcompress.information.base import Information
 from vemcompress.losses.adversarial import precise
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator
@@ -54,6 +55,7 @@ class StyledDistillation(Distillation):
         adversary: Adversary = Adversary()
 
     needs: ClassVar = Needs(teacher="frozen", takes=("latent",))
+    imitates: ClassVar[bool] = True  # whether its terms compare images of the same latent vectors
     files: ClassVar = ("adversary.source",)
 
     @classmethod
@@ -70,7 +72,7 @@ class StyledDistillation(Distillation):
                 f"recipe {facts.recipe}: the student draws images of {student.takes.image} px and the teacher of "
                 f"{teacher.takes.image} px; give a student of the teacher's depth."
             )
-        check_batch(facts.batch)
+        check_batch(facts.batch, settings.adversary.discriminator or discriminator_like(teacher))
         return settings
 
     @classmethod
@@ -99,9 +101,12 @@ class StyledDistillation(Distillation):
             drawn = self.own(batch, random, step, taps=self.student_taps, mix=not plain)
         student = drawn.images["teacher"]
         self.timer.until_gradient(student, "features")
+        needed = self.imitates or type(self.information) is not Information
         with self.timer.part("teacher"):
             noise = None if plain else self.own.noise(batch.input, random)
-            teacher, taps = self.taught(drawn.mixture, noise, self.teacher_taps)
+            teacher, taps = student.detach(), {}
+            if needed:
+                teacher, taps = self.taught(drawn.mixture, noise, self.teacher_taps)
         made = self.beside(batch, drawn, teacher)
         out = Output(batch.input, student, teacher, teacher, drawn.taps, taps, random, own=made)
         out.real, out.index = batch.real, batch.index

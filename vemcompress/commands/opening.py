@@ -192,8 +192,8 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
 
 def with_adversary(plan: Recipe, teacher: Loaded, on_event: Event) -> Recipe:
     """With the file of the discriminator, where that shall be the teacher's own, or none where there is none."""
-    own = getattr(plan.algorithm, "adversary", None)
-    if own is None or own.source != OF_TEACHER:
+    keys = [key for key in _files_of(plan.algorithm.name) if _value(plan, key) == OF_TEACHER]
+    if not keys:
         return plan
     file = beside_generator(teacher.path) if teacher.path is not None else None
     if file is not None:
@@ -201,12 +201,20 @@ def with_adversary(plan: Recipe, teacher: Loaded, on_event: Event) -> Recipe:
     else:
         message = (
             f"{names.shown(teacher.source)}: has no discriminator, so a new one learns beside the student, which takes "
-            "longer; give one with --set algorithm.adversary.source=FILE."
+            f"longer; give one with --set {keys[0]}=FILE."
         )
         told = {"event": "warning", "message": message}
     on_event(told)
-    adversary = own.but(source=file and _absolute(str(file)))
-    return plan.but(algorithm=plan.algorithm.but(adversary=adversary))
+    for key in keys:
+        plan = recipes.changed(plan, key, lambda _: file and _absolute(str(file)))
+    return plan
+
+
+def _value(settings: Any, key: str) -> Any:
+    """Of a `table.key`, None where it is not there."""
+    for name in key.split("."):
+        settings = getattr(settings, name, None)
+    return settings
 
 
 def check_data(plan: Recipe) -> None:

@@ -23,7 +23,7 @@ LEAST = {INCEPTION: 1} | dict.fromkeys(SQUEEZENETS, 17)  # the smallest side of 
 # Of the file at pytorch_fid.inception.FID_WEIGHTS_URL, whose name carries the first eight digits.
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
-# pytorch-fid's loader is one name in one module, which `_build_inception` borrows.
+# pytorch-fid's loader is one name in one module, which `build_inception` borrows.
 _construction = threading.Lock()
 
 
@@ -63,7 +63,7 @@ class Inception(Extractor):
                 what="the Inception's weights",
                 remedy="give another place with --inception PATH (in training --set train.inception=PATH)",
             )
-        self.network = _frozen(_build_inception(Path(weights)))
+        self.network = _frozen(build_inception(Path(weights)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(_channels_last(images) / 255)[0].flatten(1)
@@ -138,7 +138,7 @@ def checked_features(extractor: Extractor, images: Tensor, checks: Checks) -> Te
     return features
 
 
-def _build_inception(path: Path) -> nn.Module:
+def build_inception(path: Path) -> nn.Module:
     """pytorch-fid's own network with the weights of a file, which its constructor would download unchecked."""
     tensors = read_state(path).tensors
     module = pytorch_fid.inception

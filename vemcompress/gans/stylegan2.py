@@ -20,8 +20,7 @@ from vemcompress.gans.base import GAN
 from vemcompress.gans.latent import Drawn, LatentGAN
 from vemcompress.losses.adversarial import generator_loss, on_fake, on_real, precise
 from vemcompress.networks.base import Generator, Taps
-from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator
-from vemcompress.networks.discriminators.stylegan2 import GROUP
+from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, DiscriminatorConfig
 from vemcompress.system import distributed
 from vemcompress.system.settings import BaseSettings, Betas, Period, Positive, Weight
 from vemcompress.training.ema import Average
@@ -49,10 +48,12 @@ class Mixture:
 
 @dataclass(kw_only=True)
 class StyledDrawn(Drawn):
-    """Beside it what the discriminator learns from, the `mixture` that was drawn and its `w`, and the step's random
-    numbers: those on the device, and on the CPU the ones that decide where styles are mixed."""
+    """Beside it what the discriminator learns from and of which latent vectors (`judged_of`), the `mixture` that the
+    generator learns from and its `w`, and the step's random numbers: those on the device, and on the CPU the ones that
+    decide where styles are mixed."""
 
     judged: Tensor
+    judged_of: Mixture
     mixture: Mixture
     w: Tensor
     random: Random
@@ -75,14 +76,14 @@ def lazy(optimizer: Optimizer, weight: float, every: int) -> Optimizer:
     return replace(optimizer, lr=optimizer.lr * ratio, betas=(first**ratio, second**ratio))
 
 
-def check_batch(batch: int) -> None:
+def check_batch(batch: int, judge: DiscriminatorConfig) -> None:
     """Raises RecipeError for a batch whose images the discriminator cannot put into whole groups, as published."""
-    here = batch // distributed.ranks()
-    if here > GROUP and here % GROUP:
+    here, group = batch // distributed.ranks(), getattr(judge, "group", 1)
+    if here > group and here % group:
         ranks = f" ({here} on each process)" if distributed.ranks() > 1 else ""
         raise RecipeError(
-            f"train.batch {batch}{ranks}: a StyleGAN2's discriminator compares groups of {GROUP} images; set it to a "
-            f"multiple of {GROUP}, or to fewer."
+            f"train.batch {batch}{ranks}: a StyleGAN2's discriminator compares groups of {group} images; set it to a "
+            f"multiple of {group}, or to fewer."
         )
 
 
@@ -191,14 +192,15 @@ class StyleGAN2GAN(LatentGAN):
         with torch.no_grad():
             z = self.normal(random, *like.shape).to(like)
             noise = self.noise(z, random)
-            judged, _ = self.drawn(self._styles(self.mixture(z, random, chance)), noise)
+            judged_of = self.mixture(z, random, chance)
+            judged, _ = self.drawn(self._styles(judged_of), noise)
         noise = self.noise(like, random)
         mixture = self.mixture(like, random, chance) if mix else Mixture(like)
         w = self._styles(mixture)
         image, found = self.drawn(w, noise, taps)
         self._path_follows = self._lazy(self.settings.path_every)(step) and self.settings.path > 0
-        more = {"judged": judged, "mixture": mixture, "w": w, "random": random, "chance": chance}
-        return StyledDrawn(like, batch.real, {"teacher": image}, found, **more)
+        more = {"judged": judged, "judged_of": judged_of, "mixture": mixture, "w": w}
+        return StyledDrawn(like, batch.real, {"teacher": image}, found, **more, random=random, chance=chance)
 
     def discriminator_terms(self, out: StyledDrawn) -> dict[str, Tensor]:
         fake = self.judge(self.discriminator, out.judged)
@@ -266,7 +268,7 @@ class StyleGAN2GAN(LatentGAN):
             self.average.follow()
 
     def check_batch(self, batch: int) -> None:
-        check_batch(batch)
+        check_batch(batch, self.discriminator.config)
 
     # -- what is written -----------------------------------------------------------------------------------------
 

@@ -33,6 +33,9 @@ def _networks(recipe: Recipe) -> dict[str, Config]:
     networks = {} if isinstance(recipe.student, AutoStudent) else {"student": recipe.student}
     if "channels" in paper:  # of a student that a search finds
         networks["student"] = parse_config({"family": paper["student"], "channels": paper["channels"]})
+    if "widths" in paper:  # of a student that is pruned
+        widths = [int(width) for width in str(paper["widths"]).split("_")]
+        networks["student"] = parse_config({"family": paper["student"], "widths": widths})
     networks |= {role: config for role, config in given.items() if config is not None}
     if "original" in paper:
         try:

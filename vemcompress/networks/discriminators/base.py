@@ -15,9 +15,10 @@ from vemcompress.system.settings import BaseSettings, Channels, Text
 
 class DiscriminatorConfig(Counted, BaseSettings):
     """The shape of a discriminator. `width` is that of its first convolution (ndf in the published options); `norms`:
-    whether `norm` says which norm it has."""
+    whether `norm` says which norm it has; `follows`: what follows the generator where it is not stated."""
 
     norms: ClassVar[bool] = True
+    follows: ClassVar[frozenset[str]] = frozenset({"norm"})
 
     family: Text
     in_channels: Channels = 3
@@ -40,7 +41,7 @@ class DiscriminatorConfig(Counted, BaseSettings):
 
     def left_open(self) -> set[str]:
         # of two domains' discriminators each has its own number of channels
-        return {"in_channels"} | ({"norm"} - self.model_fields_set)
+        return {"in_channels"} | (self.follows - self.model_fields_set)
 
 
 class Stage(nn.Module):

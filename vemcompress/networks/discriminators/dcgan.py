@@ -18,6 +18,7 @@ class DCGANDiscriminatorConfig(DiscriminatorConfig):
     and the last, which alone have a bias where `edge_bias` is set."""
 
     norms: ClassVar = False
+    follows: ClassVar = frozenset({"norm", "layers"})
 
     family: Literal["dcgan"] = "dcgan"
     layers: int = Field(4, ge=1, le=8)

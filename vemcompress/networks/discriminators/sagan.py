@@ -22,6 +22,7 @@ class SAGANDiscriminatorConfig(DiscriminatorConfig):
     last map: one score for images of 4 * 2^layers px."""
 
     norms: ClassVar = False
+    follows: ClassVar = frozenset({"norm", "layers"})
 
     family: Literal["sagan"] = "sagan"
     layers: int = Field(4, ge=ATTENDED, le=8)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vemcompress.errors import UsageError
@@ -17,19 +17,20 @@ from vemcompress.networks.equalised import EqualConv2d, EqualLinear, activated
 from vemcompress.system.settings import Channels
 
 SIDES = tuple(2**i for i in range(3, 11))
-GROUP = 4  # images whose deviation is one number
 
 
 class StyleGAN2DiscriminatorConfig(DiscriminatorConfig):
     """For images of `size` pixels. `width` is that of the layers with maps of this size; layers of half the size have
-    twice as many channels, and none has more than `most`."""
+    twice as many channels, and none has more than `most`. `group`: of how many images the deviation is one number."""
 
     norms: ClassVar = False
+    follows: ClassVar = frozenset({"norm", "size"})
 
     family: Literal["stylegan2"] = "stylegan2"
     width: Channels = 128
     size: Literal[8, 16, 32, 64, 128, 256, 512, 1024] = 256
     most: Channels = 512
+    group: int = Field(4, ge=1, le=64)
 
     @model_validator(mode="after")
     def _is_narrow(self):
@@ -85,10 +86,11 @@ class ResidualBlock(nn.Module):
 
 
 class StyleGAN2Discriminator(Discriminator):
-    """A 1 x 1 convolution, residual blocks down to 4 px, the deviation within groups of up to 4 images as one more
+    """A 1 x 1 convolution, residual blocks down to 4 px, the deviation within groups of images as one more
     channel, a 3 x 3 convolution, and two linear layers to the score, B x 1 x 1 x 1.
 
-    Taps: `layer1` behind the first convolution, then each block's. A batch that 4 does not divide has smaller groups.
+    Taps: `layer1` behind the first convolution, then each block's. A batch that `group` does not divide has smaller
+    groups.
     """
 
     config_class = StyleGAN2DiscriminatorConfig
@@ -115,15 +117,15 @@ class StyleGAN2Discriminator(Discriminator):
             h = h if block is None else block(h)
             if f"layer{i}" in names:
                 taps[f"layer{i}"] = h
-        h = activated(self.last(torch.cat((h, deviation(h)), 1)))
+        h = activated(self.last(torch.cat((h, deviation(h, self.config.group)), 1)))
         score = self.score(activated(self.hidden(h.flatten(1))))
         return score[:, :, None, None], taps
 
 
-def deviation(x: Tensor) -> Tensor:
+def deviation(x: Tensor, group: int = 4) -> Tensor:
     """B x 1 x H x W: the mean over channels and pixels of the standard deviation over a group of images, which is the
     same for all of them. Group k has every (B / size)-th image from k on, as published."""
-    size = next(n for n in range(min(GROUP, len(x)), 0, -1) if len(x) % n == 0)
+    size = next(n for n in range(min(group, len(x)), 0, -1) if len(x) % n == 0)
     parted = x.view(size, -1, *x.shape[1:])
     spread = (parted.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
     return spread.repeat(size, 1, *x.shape[2:])

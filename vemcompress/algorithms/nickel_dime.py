@@ -1,0 +1,222 @@
+"""NICKEL & DiME (Yeo et al., ECCV 2024): StyleGAN2s of 4 % of their size and less.
+
+DiME: the student's images shall have the mean embeddings, and mean squared ones, of the teacher's. NICKEL: details of
+the features that the student's discriminator has of the teacher's images follow those of the teacher's generator.
+Besides, the student must also pass the teacher's discriminator, which learns on.
+
+This follows the published code, SangyeopYeo/NICKEL_AND_DIME: no image is compared with the teacher's of the same latent
+vector, though its settings have weights for that; batch means are those of each process.
+
+Not in that code, and decided here: where the moments come from. They are of `moments` images of the teacher, of unmixed
+styles and with new noise. Published embeddings are DINO's ResNet-50 and CLIP's RN50, with weights of 20 and 15; here
+there is one, DINO's or another.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Generator as Random
+from torch import Tensor, nn
+
+from vemcompress.algorithms.distillation import Facts, Parts
+from vemcompress.algorithms.styled import Drawings, StyledDistillation, judge_of
+from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
+from vemcompress.evaluation.embeddings import Embedding, open_embedding
+from vemcompress.gans.adversary import OF_TEACHER
+from vemcompress.gans.stylegan2 import Mixture, StyledDrawn, StyleGAN2GAN
+from vemcompress.losses.wavelets import detail_distance
+from vemcompress.system.settings import Text, Weight
+from vemcompress.training.update import Output, Update
+
+FOLLOWED = "layer3"  # the tap of discriminators whose maps have a quarter of the images' side
+_BATCH, _MOMENTS_SEED = 16, 11
+_NAMES = {"d_real": "teacher_real", "d_fake": "teacher_fake", "r1": "teacher_r1"}
+
+
+@dataclass
+class Followed(Drawings):
+    """Beside it the teacher's images of the vectors that the discriminators learn from, and its maps of them."""
+
+    images: Tensor | None = None
+    maps: Tensor | None = None
+
+
+class NickelDime(StyledDistillation):
+    """From a frozen StyleGAN2 whose discriminator learns on."""
+
+    imitates = False
+
+    class Settings(StyledDistillation.Settings):
+        """Weights: `first` and `second` of DiME's mean absolute differences of the embeddings' moments, `nickel`, and
+        `teacher_gan` of the loss against the teacher's discriminator, which starts from `teacher_source` as
+        `adversary.source`. `moments`: of so many of the teacher's images. The student's own discriminator is new, as
+        published; its settings are those of StyleGAN2-ADA's paper256, as the decay of the average at batch 64."""
+
+        class Adversary(StyledDistillation.Settings.Adversary):
+            """As CAGC's, with the constants of StyleGAN2-ADA's paper256."""
+
+            lr: float = Field(2.5e-3, gt=0)
+            r1: Weight = 1.0
+            source: Text | None = None
+
+        name: Literal["nickel_dime"] = "nickel_dime"
+        first: Weight = 20.0
+        second: Weight = 20.0
+        features: Literal["none", "dino_resnet50", "inception", "squeezenet1_1_caffe"] = "dino_resnet50"
+        features_weights: Text | None = None
+        moments: int = Field(10_000, ge=1, le=10_000_000)
+        nickel: Weight = 10.0
+        teacher_gan: Weight = 1.0
+        teacher_source: Text | None = OF_TEACHER
+        ema: float = Field(0.5 ** (64 / 20_000), ge=0, lt=1)
+        adversary: Adversary = Adversary()
+
+    files: ClassVar = (*StyledDistillation.files, "features_weights", "teacher_source")
+
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        settings = super().resolve(settings, facts)
+        if settings.nickel and facts.size < 16:
+            raise RecipeError(
+                f"recipe {facts.recipe}: algorithm.nickel compares maps of a quarter of the images' side, which "
+                f"images of {facts.size} px are too small for; set it to 0."
+            )
+        return settings
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, parts)
+        teacher, gan = self.teacher.generator, self.own.settings
+        self.theirs: StyleGAN2GAN | None = None
+        if settings.teacher_gan:
+            judge = judge_of(teacher, settings.teacher_source, settings.adversary.discriminator)
+            own = gan.but(lambda_gan=settings.teacher_gan)
+            self.theirs = StyleGAN2GAN(own, generator=self.student, discriminator=judge)
+        self.followed = f"conv{2 * len(teacher.places) - 5}"  # the teacher's last map of a quarter of the images' side
+        if settings.nickel:
+            self._check_widths()
+        self.embedding: Embedding | None = None
+        if settings.features != "none" and (settings.first or settings.second):
+            self.embedding = open_embedding(settings.features, settings.features_weights)
+            self.moments = Moments(self.embedding.dims)
+
+    def _check_widths(self) -> None:
+        """NICKEL compares channel by channel. Raises RecipeError."""
+        mine = self.own.discriminator.config.widths[2]
+        theirs = self.teacher.generator.tap_channels(self.followed)
+        if mine != theirs:
+            raise RecipeError(
+                f"algorithm.nickel: the discriminator has {mine} channels where the teacher's generator has {theirs}; "
+                "give one as wide in algorithm.adversary.discriminator, or set algorithm.nickel to 0."
+            )
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch, random: Random, step: int = 1) -> Output:
+        if self.embedding is not None and not self.moments.known:
+            with self.timer.part("moments"):
+                self._measure(batch.input)
+        return super().forward(batch, random, step)
+
+    def beside(self, batch: Batch, drawn: StyledDrawn, teacher: Tensor | None) -> Followed:
+        made = Followed(drawn)
+        if self.settings.nickel:
+            with self.timer.part("teacher"):
+                noise = self.own.noise(batch.input, drawn.random)
+                made.images, taps = self.taught(drawn.judged_of, noise, (self.followed,))
+                made.maps = taps[self.followed]
+        return made
+
+    @torch.no_grad()
+    def _measure(self, like: Tensor) -> None:
+        """The moments of the teacher's images, the same on all processes."""
+        random = torch.Generator(like.device).manual_seed(_MOMENTS_SEED)
+        sides, left = self.teacher.generator.noise_sides, self.settings.moments
+        while left:
+            count = min(_BATCH, left)
+            z = torch.randn(count, like.shape[1], generator=random, device=like.device).to(like)
+            noise = [torch.randn(count, 1, n, n, generator=random, device=like.device).to(like) for n in sides]
+            self.moments.add(self.embedding(self.taught(Mixture(z), noise, ())[0]))
+            left -= count
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        """The losses against both discriminators, and DiME."""
+        settings, terms = self.settings, super().student_terms(out)
+        if self.theirs is not None:
+            (terms["teacher_gan"],) = self.theirs.generator_terms(out.own.drawn).values()
+        if self.embedding is not None:
+            with self.autocast(out.student.device):
+                found = self.embedding(out.student)
+            first, second = self.moments.distances(found)
+            terms |= {"dime_first": settings.first * first, "dime_second": settings.second * second}
+        return terms
+
+    def nickel(self, out: Output) -> Tensor:
+        """The distance of details of the maps of the teacher's images: of the student's discriminator to those of the
+        teacher's generator."""
+        with self.autocast(out.student.device):
+            _, taps = self.own.discriminator.forward_with_taps(out.own.images, (FOLLOWED,))
+        return detail_distance(out.own.maps, taps[FOLLOWED])
+
+    # -- the updates ---------------------------------------------------------------------------------------------
+
+    def extra_updates(self) -> list[Update]:
+        judge, *r1 = super().extra_updates()
+        settings, terms = self.settings, judge.terms
+        if settings.nickel:
+            judge = replace(judge, terms=lambda out: terms(out) | {"nickel": settings.nickel * self.nickel(out)})
+        return [judge, *r1, *self._judging()]
+
+    def _judging(self) -> list[Update]:
+        """The teacher's discriminator learns from the student's images too."""
+        if self.theirs is None:
+            return []
+
+        def named(terms):
+            return lambda out: {_NAMES[k.removeprefix("teacher_")]: v for k, v in terms(out.own.drawn).items()}
+
+        names = {"discriminator": "teacher_discriminator", "r1": "teacher_r1"}
+        found = [u for u in self.theirs.updates() if u.name in names]
+        modules = {"teacher_discriminator": self.theirs.discriminator}
+        return [replace(u, name=names[u.name], modules=modules, terms=named(u.terms)) for u in found]
+
+    # -- what is written -----------------------------------------------------------------------------------------
+
+    def artifacts(self) -> dict[str, nn.Module]:
+        theirs = {} if self.theirs is None else {"teacher_discriminator": self.theirs.discriminator}
+        return super().artifacts() | theirs
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        return super().companions() | ({} if self.embedding is None else {"moments": (self.moments, {})})
+
+
+class Moments(nn.Module):
+    """The mean of embeddings and of their squares, D each, of the images that were added."""
+
+    first: Tensor
+    second: Tensor
+    count: Tensor
+
+    def __init__(self, dims: int):
+        super().__init__()
+        self.register_buffer("first", torch.zeros(dims))
+        self.register_buffer("second", torch.zeros(dims))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def known(self) -> bool:
+        return bool(self.count > 0)
+
+    def add(self, found: Tensor) -> None:
+        """Take embeddings B x D into account."""
+        total = self.count + len(found)
+        self.first.lerp_(found.mean(0), len(found) / total)
+        self.second.lerp_(found.square().mean(0), len(found) / total)
+        self.count.copy_(total)
+
+    def distances(self, found: Tensor) -> tuple[Tensor, Tensor]:
+        """DiME of a batch's embeddings, B x D: the mean absolute differences of both moments."""
+        first, second = found.mean(0), found.square().mean(0)
+        return (first - self.first).abs().mean(), (second - self.second).abs().mean()
