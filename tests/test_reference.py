@@ -11,8 +11,9 @@ from vemcompress import recipe as recipes
 from vemcompress.commands.facts import teachers
 from vemcompress.commands.parts import distillation
 from vemcompress.data.batch import Batch
-from vemcompress.networks.features import FeatureNetwork
-from vemcompress.recipe.resolve import resolve, with_shapes
+from vemcompress.networks.features import FeatureNetwork, squeezenet_lpips
+from vemcompress.networks.lpips import LPIPS
+from vemcompress.recipe.resolve import for_latents, resolve, with_shapes
 from vemcompress.reference.step import PlainStep
 from vemcompress.training.stepper import Stepper
 
@@ -81,6 +82,23 @@ def gcc(*overrides: str):
     return plan, algorithm
 
 
+def cagc(*overrides: str):
+    shape = {"size": SIZE, "latent": 128, "style": 16, "mapping": 2}
+    teacher = toy_teacher("stylegan2", width=6, **shape)
+    names = ("algorithm.name=cagc", "train.batch=4", "train.lr=2e-3")
+    student = ("student.family=stylegan2", "student.width=4", *(f"student.{k}={v}" for k, v in shape.items()))
+    plan = recipes.defaults([*names, *student, "train.betas=[0.0, 0.99]", *overrides, *LONG])
+    plan = plan.but(algorithm=plan.algorithm.but(adversary=plan.algorithm.adversary.but(source=None)))
+    plan = resolve(for_latents(plan, teacher.takes), teacher, 100)
+    torch.manual_seed(5)
+    features = LPIPS(squeezenet_lpips(caffe=True)) if plan.algorithm.perceptual else None
+    algorithm = distillation(plan, teacher, features)
+    for name, strength in algorithm.named_parameters():
+        if name.endswith("strength"):
+            strength.data.normal_()
+    return plan, algorithm
+
+
 def with_latents(batch: int, dtype: torch.dtype):
     generator = random(7)
     for _ in range(STEPS):
@@ -121,13 +139,19 @@ SUBJECTS = {
     "GCC, VEM": lambda: gcc(*VEM),
     "GCC, single steps": lambda: gcc("information.name=none", "algorithm.double_steps=false", "algorithm.mask_every=2"),
     "GCC without masks, VID": lambda: gcc("information.name=vid", "algorithm.masks=false"),
+    "CAGC, VEM": lambda: cagc(*VEM),
+    "CAGC without regularisers, VID": lambda: cagc(
+        "information.name=vid", "algorithm.adversary.r1=0", "algorithm.adversary.path=0", "algorithm.perceptual=0"
+    ),
     "frozen ResNet, CRD": lambda: frozen("resnet", "information.name=crd", "information.memory=4"),
 }
 
 
 # Some of the deep teacher's gradients are rounding from the first step on, and Adam makes full steps of these: in
 # float32 the plain step parts even from itself with another number of threads. So do a student and its adversary.
-DOUBLE = [name for name in SUBJECTS if any(part in name for part in ("two teachers", "n_share", "GAN-", "CAT", "GCC"))]
+DOUBLE = [
+    name for name in SUBJECTS if any(part in name for part in ("two teachers", "n_share", "GAN-", "CAT", "GCC", "CAGC"))
+]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)

@@ -95,6 +95,7 @@ class Distillation(Learner):
 
     needs: ClassVar[Needs] = Needs()
     together: ClassVar[str | None] = None  # updates of the method's own with this label move at once with the student
+    period: int = 1  # after so many steps the same of the method's updates are due again
     files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files, dots between tables
 
     @classmethod

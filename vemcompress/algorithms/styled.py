@@ -1,6 +1,7 @@
 """A distillation from one StyleGAN2 to another that goes on learning as a StyleGAN2 does, as CAGC and its successors
 have it."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -87,6 +88,7 @@ class StyledDistillation(Distillation):
         judge = judge_of(self.teacher.generator, own.source, own.discriminator)
         self.own = StyleGAN2GAN(gan, generator=self.student, discriminator=judge)
         self.own.average = self.average
+        self.period = math.lcm(own.r1_every if own.r1 else 1, own.path_every if own.path else 1)
 
     def train(self, mode: bool = True) -> "StyledDistillation":
         super().train(mode)

@@ -31,6 +31,8 @@ def of_stage(plan: Recipe, name: str | None, teacher: str | Path | None) -> Reci
     elif stages[name].teacher is not None:
         shape = recipes.of_stage(plan, stages[stages[name].teacher]).teacher.network
         own = own.but(teacher=own.teacher.but(network=shape))
+    elif own.gan is None:
+        shape = own.teacher.network
     if stages[name].student is None:
         return own
     student = _gives(plan, stages, stages[name].student, shape)

@@ -17,16 +17,18 @@ from vemcompress.data.prefetch import Stream
 from vemcompress.errors import UsageError
 from vemcompress.gans import new_generator
 from vemcompress.gans.teachers import Phased
-from vemcompress.networks.features import FeatureNetwork, squeezenet_features, vgg16_features
+from vemcompress.networks.features import FeatureNetwork
 from vemcompress.networks.generators.resnet import MobileResNetConfig
+from vemcompress.networks.generators.stylegan2 import StyleGAN2Config
 from vemcompress.recipe import Recipe
 from vemcompress.system import names
 from vemcompress.system.events import silent
-from vemcompress.weights.features import load_features
+from vemcompress.weights.features import load_features, random_features
 from vemcompress.weights.loading import Loaded
 from vemcompress.weights.trust import named
 
 TEACHER = MobileResNetConfig(width=64)  # the papers' CycleGAN teacher
+LATENT_TEACHER = StyleGAN2Config(size=64, width=64)
 CPU = torch.device("cpu")
 IMAGES = 32  # that are drawn where none are given
 DRAWS = 8  # of a supernet's widths, over which a step is averaged
@@ -59,6 +61,8 @@ class Subject:
             return [1 if phase == "teacher" else self.algorithm.teacher.phases.steps + 1]
         if getattr(self.algorithm, "space", None) is not None:  # a supernet, whose steps differ in their widths
             return list(range(1, 1 + DRAWS))
+        if self.algorithm.period > 1:
+            return list(range(1, 1 + self.algorithm.period))
         return list(range(1, 1 + (self.plan.gan.every if self.plan.gan else 1)))
 
 
@@ -76,6 +80,8 @@ def subject(
     and may not be random. `folder` takes images that are drawn where `data` is None. Of a recipe with stages it is the
     `stage` of this name, or the first that distils, with a student of the shape that earlier stages could give."""
     plan, made_up = recipes.read(recipe, overrides), []
+    if teacher is None and plan.gan is None and ALGORITHMS[plan.algorithm.name].needs.takes == ("latent",):
+        plan = plan.but(teacher=plan.teacher.but(network=plan.teacher.network or LATENT_TEACHER))
     if plan.stages:
         plan = of_stage(plan, stage, teacher)
     elif stage is not None:
@@ -155,5 +161,4 @@ def _features(plan: Recipe, random_weights: bool) -> tuple[FeatureNetwork | None
         return load_features(name, weights), False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
-    return network, True
+        return random_features(name), True

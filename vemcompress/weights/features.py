@@ -39,12 +39,19 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | LPI
     cannot be downloaded."""
     if name == "none":
         return None
+    network = random_features(name)
+    trunk = network.trunk if isinstance(network, LPIPS) else network
+    _fill(trunk, name.rpartition(" ")[2], weights)
+    return network
+
+
+def random_features(name: str) -> FeatureNetwork | LPIPS:
+    """What `load_features` fills, with new weights."""
     kind, _, network = name.rpartition(" ")
     if kind:
         trunk = vgg16_lpips() if network == "vgg16" else squeezenet_lpips(caffe=network.endswith("caffe"))
-        return LPIPS(_filled(trunk, network, weights), _linear_layers(network) if kind == "lpips" else None)
-    trunk = vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
-    return _filled(trunk, name, weights)
+        return LPIPS(trunk, _linear_layers(network) if kind == "lpips" else None)
+    return vgg16_features() if name == "vgg16" else squeezenet_features(caffe=name.endswith("caffe"))
 
 
 def distance_name(features: str) -> str:
@@ -62,7 +69,7 @@ def _linear_layers(name: str) -> list[Tensor]:
     return [tensors[f"lin{n}.model.1.weight"] for n in range(len(tensors))]
 
 
-def _filled(network: FeatureNetwork, name: str, weights: str | Path | None) -> FeatureNetwork:
+def _fill(network: FeatureNetwork, name: str, weights: str | Path | None) -> None:
     if weights is None and name != "vgg16":
         raise RecipeError(f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights.")
     if weights is None:
