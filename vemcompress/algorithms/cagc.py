@@ -118,6 +118,7 @@ class CAGC(StyledDistillation):
             )
             self._add_taps(last)
         if settings.relation:
+            self.splits = False  # it compares all images of a batch
             self._add_taps(_related(teacher))
             self.register_buffer("directions", _directions(teacher), persistent=False)
 
@@ -131,7 +132,7 @@ class CAGC(StyledDistillation):
         masks = self.masks
         if masks is None or masks.vectors is None:
             return super().forward(batch, random, step)
-        count = len(batch.input) * distributed.ranks()
+        count = len(batch.input) * distributed.shares()
         chosen = distributed.mine(torch.randint(len(masks.vectors), (count,), generator=random, device=random.device))
         known = masks.vectors.to(batch.input)[chosen]
         return super().forward(replace(batch, input=known, index=chosen), random, step, plain=True)
@@ -149,7 +150,7 @@ class CAGC(StyledDistillation):
     def _moved(self, drawn: StyledDrawn) -> tuple[Taps, Taps]:
         """The maps of teacher and student of their w, moved along one direction for each image."""
         mine, random = drawn.w, drawn.random
-        count = len(mine) * distributed.ranks()
+        count = len(mine) * distributed.shares()
         chosen = torch.randint(len(self.directions), (count,), generator=random, device=random.device)
         length = STEP * self.own.normal(random, len(mine), 1).to(mine)
         step = (self.directions[distributed.mine(chosen)].to(mine) * length)[:, None]

@@ -88,12 +88,17 @@ class StyledDistillation(Distillation):
         judge = judge_of(self.teacher.generator, own.source, own.discriminator)
         self.own = StyleGAN2GAN(gan, generator=self.student, discriminator=judge)
         self.own.average = self.average
+        self.splits = self.information.splits
         self.period = math.lcm(own.r1_every if own.r1 else 1, own.path_every if own.path else 1)
 
     def train(self, mode: bool = True) -> "StyledDistillation":
         super().train(mode)
         self.own.train(mode)
         return self
+
+    @property
+    def grouped(self) -> int:
+        return self.own.grouped
 
     # -- one step ------------------------------------------------------------------------------------------------
 

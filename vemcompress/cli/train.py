@@ -24,6 +24,7 @@ def distill(
     epochs: options.Epochs = None,
     size: options.TrainSize = None,
     batch: options.Batch = None,
+    micro_batch: options.MicroBatch = None,
     lr: Annotated[float | None, typer.Option(help="train.lr")] = None,
     seed: options.Seed = None,
     seeds: Annotated[
@@ -103,6 +104,7 @@ def teach(
     epochs: options.Epochs = None,
     size: options.TrainSize = None,
     batch: options.Batch = None,
+    micro_batch: options.MicroBatch = None,
     seed: options.Seed = None,
     precision: options.Precision = None,
     compile: options.Compile = None,

@@ -34,6 +34,7 @@ from vemcompress.system.events import Event, Once
 from vemcompress.system.files import MALFORMED, is_count, read_json
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
+from vemcompress.training.stepper import check_parts
 from vemcompress.weights.folder import Made
 
 Result = TypeVar("Result")
@@ -92,6 +93,7 @@ def trained(
     """
     plan, run, on_event, device = facts.plan, facts.run, given.on_event, given.where
     train, resumed = plan.train, given.resume is not None
+    check_parts(learner, train)
     distributed.by_writer(run.create)
     with distributed.held_by_writer(run.locked):
         if command == "distill" and not resumed:  # from here on the run can be resumed

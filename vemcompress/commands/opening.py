@@ -41,7 +41,7 @@ _MOVABLE = {
     "data": ("roots", "workers", "on_device"),
     "gan": ("lr",),
     "train": (
-        *("steps", "epochs", "lr", "constant", "precision", "compile"),
+        *("steps", "epochs", "lr", "constant", "precision", "compile", "micro_batch"),
         *("segmenter", "inception", "features_weights"),
         *("checkpoint_every", "sample_every", "log_every", "strict"),
     ),

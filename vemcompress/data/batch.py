@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from vemcompress.system.distributed import Part
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -29,6 +31,10 @@ class Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "second"}
         changed = {name: None if value is None else change(value) for name, value in values.items()}
         return Batch(**changed, second=self.second and self.second.map(change))
+
+    def part(self, part: Part) -> "Batch":
+        """What belongs to a part of it."""
+        return self.map(part.of)
 
     def to(self, device: torch.device) -> "Batch":
         """On the device, without waiting for it; images in the channels_last memory format."""

@@ -22,6 +22,7 @@ from vemcompress.losses.adversarial import generator_loss, on_fake, on_real, pre
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, DiscriminatorConfig
 from vemcompress.system import distributed
+from vemcompress.system.distributed import Part
 from vemcompress.system.settings import BaseSettings, Betas, Period, Positive, Weight
 from vemcompress.training.ema import Average
 from vemcompress.training.learner import one_by_one
@@ -61,10 +62,19 @@ class StyledDrawn(Drawn):
 
 
 def chance_of(random: Random) -> Random:
-    """A step's other random numbers, on the CPU, where choosing does not wait for a GPU. The seed is another one: the
-    same would give numbers that go with those of z."""
-    seed = np.random.SeedSequence([random.initial_seed(), 1]).generate_state(1, np.uint64)[0]
-    return Random().manual_seed(int(seed >> 1))
+    """A step's other random numbers, on the CPU, where choosing does not wait for a GPU."""
+    return _another(random, 1, "cpu")
+
+
+def paths_of(random: Random) -> Random:
+    """A step's random numbers of path lengths, whatever else was drawn before."""
+    return _another(random, 2, random.device)
+
+
+def _another(random: Random, purpose: int, device: torch.device | str) -> Random:
+    """Of another seed: the same would give numbers that go with those of z."""
+    seed = np.random.SeedSequence([random.initial_seed(), purpose]).generate_state(1, np.uint64)[0]
+    return Random(device).manual_seed(int(seed >> 1))
 
 
 def lazy(optimizer: Optimizer, weight: float, every: int) -> Optimizer:
@@ -94,6 +104,10 @@ class PathMean(nn.Module):
         super().__init__()
         self.register_buffer("value", torch.zeros(()))
         self.coming: Tensor | None = None
+
+    def add(self, mean: Tensor, part: Part) -> None:
+        """Take what a part of the batch gives into account."""
+        self.coming = mean / part.count + (self.coming if part.number else 0)
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -132,8 +146,9 @@ class StyleGAN2GAN(LatentGAN):
         every: Period = 1
         ema: float = Field(EMA, ge=0, lt=1)
 
-    twin = GAN.twin  # as a student's own it has no form yet
+    twin = GAN.twin  # GCC has no form of it
     compiles = False  # path lengths need second derivatives, which compiled networks do not have
+    splits = True
 
     def __init__(self, settings: Settings, *, generator: Generator, discriminator: Discriminator | None = None):
         if not getattr(generator, "styled", False):
@@ -150,7 +165,7 @@ class StyleGAN2GAN(LatentGAN):
 
     def normal(self, random: Random, *shape: int) -> Tensor:
         """This rank's part of N(0, 1), of the shape that it has here; its first side is the batch."""
-        whole = shape[0] * distributed.ranks(), *shape[1:]
+        whole = shape[0] * distributed.shares(), *shape[1:]
         return distributed.mine(torch.randn(whole, generator=random, device=random.device))
 
     def mixing_index(self, chance: Random) -> int:
@@ -223,17 +238,17 @@ class StyleGAN2GAN(LatentGAN):
     def path_terms(self, out: StyledDrawn) -> dict[str, Tensor]:
         """The squared difference of path lengths to their mean (StyleGAN2, eq. 4), times the period: lengths of new
         images, of the generator as it is after its own step. The gradient goes through the mean too, as published."""
-        settings, generator, like = self.settings, self.generator, out.input
-        z = self.normal(out.random, max(1, len(like) // settings.path_share), like.shape[1]).to(like)
-        w = self.mixture(z, out.random, out.chance).styles(generator)
+        settings, generator, like, random = self.settings, self.generator, out.input, paths_of(out.random)
+        z = self.normal(random, max(1, len(like) // settings.path_share), like.shape[1]).to(like)
+        w = self.mixture(z, random, out.chance).styles(generator)
         if not w.requires_grad:  # a mapping network that does not learn
             w.requires_grad_(True)
-        image, _ = generator.synthesise(w, (), self.noise(z, out.random))
-        direction = self.normal(out.random, *image.shape).to(image) / math.sqrt(image[0, 0].numel())
+        image, _ = generator.synthesise(w, (), self.noise(z, random))
+        direction = self.normal(random, *image.shape).to(image) / math.sqrt(image[0, 0].numel())
         (gradient,) = torch.autograd.grad((image * direction).sum(), w, create_graph=True)
         lengths = distributed.gather(gradient.square().sum(2).mean(1).sqrt())
         mean = torch.lerp(self.path.value.to(lengths), lengths.mean(), settings.path_decay)
-        self.path.coming = mean.detach()
+        self.path.add(mean.detach(), distributed.current())
         penalty = (lengths - mean).square().mean()
         return {"teacher_path": settings.path * settings.path_every * penalty + 0 * image.sum()}
 
@@ -243,13 +258,16 @@ class StyleGAN2GAN(LatentGAN):
         judge, learns = {"discriminator": self.discriminator}, {"generator": self.generator}
         judging = lazy(self.optimizer(), settings.r1, settings.r1_every)
         learning = lazy(self.optimizer(), settings.path, settings.path_every)
-        found = [Update("discriminator", judge, self.discriminator_terms, judging, settings.every)]
+        found = [Update("discriminator", judge, self.discriminator_terms, judging, settings.every, apart=True)]
         if settings.r1:
-            found.append(Update("r1", judge, self.r1_terms, judging, when=self._lazy(settings.r1_every)))
+            when = self._lazy(settings.r1_every)
+            found.append(Update("r1", judge, self.r1_terms, judging, when=when, apart=True))
         found.append(Update("teacher", learns, self.generator_terms, learning, settings.every, self.follow))
         if settings.path:
             when = self._lazy(settings.path_every)
-            found.append(Update("path", learns, self.path_terms, learning, when=when, after=self._follow_path))
+            found.append(
+                Update("path", learns, self.path_terms, learning, when=when, after=self._follow_path, apart=True)
+            )
         return found
 
     def _lazy(self, every: int):
@@ -266,6 +284,10 @@ class StyleGAN2GAN(LatentGAN):
         self.path.follow()
         if self.average is not None:
             self.average.follow()
+
+    @property
+    def grouped(self) -> int:
+        return getattr(self.discriminator.config, "group", 1)
 
     def check_batch(self, batch: int) -> None:
         check_batch(batch, self.discriminator.config)

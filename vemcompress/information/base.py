@@ -19,6 +19,7 @@ class Information(nn.Module):
         name: Literal["none"] = "none"
 
     file = "information"  # its name in a checkpoint
+    splits = True  # whether its losses are means over images, so that a batch can be worked on in parts
 
     def __init__(self):
         super().__init__()

@@ -47,6 +47,8 @@ class CRD(Information):
         channels: int = Field(32, ge=1, le=1024)
 
     file = "crd"
+    splits = False
+    splits = False
 
     def __init__(self, settings: Settings, *, image_channels: int, height: int, width: int):
         super().__init__()

@@ -56,6 +56,7 @@ class VEM(Information):
     def __init__(self, settings: Settings, *, image_channels: int, height: int, width: int):
         super().__init__()
         self.settings = settings
+        self.splits = settings.power_iteration == "step"
         config = EnergyConfig.for_size(settings.channels or 32, height, width, image_channels)
         self.energy = EnergyModel(config)
         self.chains = None
@@ -115,7 +116,7 @@ class VEM(Information):
             case "teacher":
                 return out.teacher.detach()
             case "noise":
-                shape = (distributed.ranks() * len(like), *like.shape[1:])
+                shape = (distributed.shares() * len(like), *like.shape[1:])
                 return distributed.mine(torch.rand(shape, generator=out.random, device=like.device) * 2 - 1)
         return self.chains.of(out.index, out.teacher.detach().float())
 
@@ -167,6 +168,7 @@ class VEM(Information):
             after=after,
             monitor=self.monitor,
             watch=Divergence(self.settings.l2),
+            apart=True,
         )
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
@@ -237,7 +239,7 @@ def langevin(
     t = start.detach().float()
     kicks = None
     if noise:  # drawn for the global batch, of which this rank has a part
-        shape = (steps, distributed.ranks() * len(t), *t.shape[1:])
+        shape = (steps, distributed.shares() * len(t), *t.shape[1:])
         kicks = distributed.mine(torch.randn(shape, generator=random, device=t.device) * noise, dim=1)
     for k in range(steps):
         t.requires_grad_()

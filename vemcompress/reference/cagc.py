@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vemcompress.data.batch import Batch
 from vemcompress.errors import UsageError
-from vemcompress.gans.stylegan2 import chance_of
+from vemcompress.gans.stylegan2 import chance_of, paths_of
 from vemcompress.networks.equalised import GAIN, SLOPE, EqualConv2d
 from vemcompress.networks.generators.stylegan2 import StyleGAN2
 from vemcompress.networks.modulated import ModulatedConv2d, StyledConv, ToRGB
@@ -167,6 +167,7 @@ class Whole:
     def _path(self, z: Tensor, random: torch.Generator, chance: torch.Generator) -> Tensor:
         own, student = self.algorithm.own, self.algorithm.student
         settings = own.settings
+        random = paths_of(random)
         z = own.normal(random, max(1, len(z) // settings.path_share), z.shape[1]).to(z)
         w = own.mixture(z, random, chance).styles(student)
         image, _ = student.synthesise(w, (), own.noise(z, random))

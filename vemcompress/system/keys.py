@@ -23,6 +23,7 @@ class TrainKeys(TypedDict, total=False):
     steps: Annotated[int | None, "train.steps"]
     epochs: Annotated[float | None, "train.epochs"]
     batch: Annotated[int | None, "train.batch"]
+    micro_batch: Annotated[int | None, "train.micro_batch"]
     lr: Annotated[float | None, "train.lr"]
     seed: Annotated[int | None, "train.seed"]
     precision: Annotated[Literal["fp32", "tf32", "bf16"] | None, "train.precision"]

@@ -1,5 +1,9 @@
 """Applies an algorithm's updates: named terms, guard, backward, optimiser."""
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -47,23 +51,33 @@ class Runner:
         return factor
 
     def apply(self, update: Update, out: Output, step: int) -> dict[str, Tensor]:
-        """One optimiser step. Returns the terms, and what the update monitors, as scalars on the device, detached.
+        """One optimiser step of a batch that was computed whole; see `apply_in_parts`."""
+        return self.apply_in_parts(update, [partial(nullcontext, out)], step)
+
+    def apply_in_parts(
+        self, update: Update, parts: Sequence[Callable[[], AbstractContextManager[Output]]], step: int
+    ) -> dict[str, Tensor]:
+        """One optimiser step by the mean loss of equal parts of a batch, each computed when it is its turn. Returns the
+        terms, and what the update monitors, as scalars on the device, detached.
 
         Of updates `together`, the last that is due at this step moves them all. Raises NumericalError, before any of
         their optimisers moves, when a term or a gradient is NaN or infinite; where that is `deferred`, they do not
         move either, and `settle` raises it.
         """
-        terms = update.terms(out)
-        self.terms[update.name] = list(terms)
-        values = torch.stack([t.detach().float().reshape(()) for t in terms.values()])
         parameters = [p for p in self._learned[update.name] if p.requires_grad]
         self._states[id(update.optimizer)].optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(sum(terms.values()), inputs=parameters, retain_graph=update.retains)
+        found = []
+        for part in parts:
+            with self.timer.part(update.name) if len(parts) > 1 else nullcontext(), part() as out:
+                found.append(self._learn(update, out, parameters, len(parts)))
+        terms = list(found[0][0])
+        self.terms[update.name] = terms
+        values = _mean([torch.stack(list(values.values())) for values, _ in found])
         gradients = [p.grad for p in parameters if p.grad is not None]
         values = distributed.average(values, gradients)  # of the global batch, so that all ranks stop alike
         norm = torch.nn.utils.get_total_norm(gradients)
         try:
-            bad = self.guard.check(update.name, step, list(terms), values, norm)
+            bad = self.guard.check(update.name, step, terms, values, norm)
         except NumericalError:
             self._held.clear()
             raise
@@ -71,7 +85,16 @@ class Runner:
         if not self._waits(update, step):
             with self.timer.part("optimizer"):
                 self._move()
-        return dict(zip(terms, values, strict=True)) | (update.monitor(out) if update.monitor else {})
+        monitored = {name: _mean([more[name] for _, more in found]) for name in found[0][1]}
+        return dict(zip(terms, values, strict=True)) | monitored
+
+    def _learn(self, update: Update, out: Output, parameters: list[Tensor], count: int) -> tuple[dict, dict]:
+        """Add the gradients of one of `count` parts; its terms and what is monitored, detached."""
+        terms = update.terms(out)
+        loss = sum(terms.values())
+        torch.autograd.backward(loss if count == 1 else loss / count, inputs=parameters, retain_graph=update.retains)
+        values = {name: term.detach().float().reshape(()) for name, term in terms.items()}
+        return values, update.monitor(out) if update.monitor else {}
 
     def settle(self, wait: bool = False) -> None:
         """To be called once a step. Raises NumericalError for a step before this one, with `wait` for this one too."""
@@ -143,6 +166,10 @@ class _State:
             if self.parameters.setdefault(key, parameter) is not parameter:
                 raise ValueError(f"updates that share an optimizer call two parameters {key}; name their modules apart")
         self.optimizer = _build(self.settings, list(self.parameters.values()), fused)
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).mean(0)
 
 
 def _build(settings: Optimizer, parameters: list[Tensor], fused: bool) -> torch.optim.Optimizer:

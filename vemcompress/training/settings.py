@@ -19,6 +19,9 @@ class TrainSettings(BaseSettings):
     `precision`: of float32 products on a GPU, see `devices.arithmetic`, or networks in bfloat16 beside losses and
     energies in float32. `compile`: the networks by torch.compile, on a GPU as CUDA graphs.
 
+    `micro_batch`: so many of a batch's images are worked on at a time, on each process, where memory does not hold
+    all; None for all at once.
+
     `teacher_cache`: N > 0 gives each image N fixed views instead of a new crop and flip at each sample, and keeps on
     disk what a frozen teacher makes of them. That is another augmentation than the published one, and a weaker one.
 
@@ -31,6 +34,7 @@ class TrainSettings(BaseSettings):
     steps: Steps | None = None
     epochs: Epochs | None = None
     batch: Batch | None = None
+    micro_batch: Batch | None = None
     lr: Positive = 2e-4
     betas: Betas = Field((0.5, 0.999), strict=False)
     constant: float = Field(0.5, ge=0, le=1)

@@ -1,10 +1,16 @@
 """One training step, as fast as its device allows: memory layout, precision, optimisers, noise."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
 from vemcompress.networks.norms import synchronise
 from vemcompress.system import devices, distributed
 from vemcompress.training.compiling import compile_networks, compiler_errors
@@ -12,6 +18,7 @@ from vemcompress.training.learner import Learner
 from vemcompress.training.optimizers import Runner
 from vemcompress.training.settings import TrainSettings
 from vemcompress.training.timing import Timer
+from vemcompress.training.update import Update
 
 
 class Stepper:
@@ -32,6 +39,7 @@ class Stepper:
             synchronise(learner)
         self.timer = Timer(device)
         learner.work_with(self.timer, settings.precision == "bf16")
+        check_parts(learner, settings)
         if settings.compile:
             compile_networks(learner, device)
         self.runner = Runner(learner.updates(), device, self.timer)
@@ -52,17 +60,70 @@ class Stepper:
         settings = self.settings
         clock = self.learner.clock(step, settings.steps)
         self.factor = self.runner.schedule(*clock, settings.constant, self.epoch_length)
-        out = self.learner(batch, self.random(step), step)
         losses: dict[str, Tensor] = {}
-        for update in self.runner.updates:
-            if update.due(step):
+        due = [update for update in self.runner.updates if update.due(step)]
+        parts = self._parts(len(batch.input))
+        if len(parts) == 1:
+            out = self.learner(batch, self.random(step), step)
+            for update in due:
                 with self.timer.part(update.name):
                     losses |= self.runner.apply(update, out, step)
+        else:
+            computed = Parts(self.learner, batch, parts, step, self.random)
+            for update in due:
+                losses |= self.runner.apply_in_parts(update, computed.of(update), step)
         self.runner.settle()
         return losses
 
+    def _parts(self, images: int) -> list[distributed.Part]:
+        count = images // min(self.settings.micro_batch or images, images)
+        return [distributed.Part(number, count, self.learner.grouped) for number in range(count)]
+
     def random(self, step: int) -> torch.Generator:
         return noise_of(self.settings.seed, step, self.device)
+
+
+def check_parts(learner: Learner, settings: TrainSettings) -> None:
+    """Raises RecipeError for parts of a batch that cannot be worked on one after the other."""
+    if settings.micro_batch is None:
+        return
+    here, part = settings.batch // distributed.ranks(), settings.micro_batch
+    said = f"train.micro_batch {part}"
+    if not learner.splits and part < here:
+        raise RecipeError(f"{said}: the losses of this recipe need the whole batch; omit it, or lower train.batch.")
+    if here % min(part, here):
+        raise RecipeError(f"{said}: does not divide the {here} images that a batch has on each process; set a divisor.")
+    if part < here and part % learner.grouped:
+        raise RecipeError(
+            f"{said}: the discriminator compares groups of {learner.grouped} images, which must stay together; set a "
+            f"multiple of {learner.grouped}."
+        )
+
+
+class Parts:
+    """A step that is computed anew for each update and each part of its batch, with the same random numbers, so that
+    no more than a part's graph is in memory. What later updates take over from the add-on's is kept."""
+
+    kept = ("samples", "start", "energies")
+
+    def __init__(self, learner: Learner, batch: Batch, parts: list[distributed.Part], step: int, random: Callable):
+        self.learner, self.batch, self.parts, self.step, self.random = learner, batch, parts, step, random
+        self._kept: list[dict] = [{} for _ in parts]
+
+    def of(self, update: Update) -> list[Callable[[], AbstractContextManager]]:
+        """What computes each part."""
+        return [partial(self._computed, update, part) for part in self.parts]
+
+    @contextmanager
+    def _computed(self, update: Update, part: distributed.Part) -> Iterator[Any]:
+        with distributed.working_on(part):
+            with torch.no_grad() if update.apart else nullcontext():
+                out = self.learner(self.batch.part(part), self.random(self.step), self.step)
+            for name, value in self._kept[part.number].items():
+                setattr(out, name, value)
+            yield out
+            found = {name: getattr(out, name, None) for name in self.kept}
+            self._kept[part.number] = {name: value for name, value in found.items() if value is not None}
 
 
 def noise_of(seed: int, step: int, device: torch.device) -> torch.Generator:

@@ -84,7 +84,8 @@ class Update:
     logged step, and returns a warning or None. Due updates of one label `together` that follow one another all learn
     before the first of them moves. `retains`: a later update's terms use this one's graph again. `still`: modules
     within `modules` that do not learn here; `twice`: modules within them whose own parameters take two optimiser steps
-    by the same gradient, as where an optimiser is given a parameter twice.
+    by the same gradient, as where an optimiser is given a parameter twice. `apart`: its terms need no graph of what the
+    step has computed.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Update:
     retains: bool = False
     still: tuple[nn.Module, ...] = ()
     twice: tuple[nn.Module, ...] = ()
+    apart: bool = False
 
     def only(self, when: Callable[[int], bool]) -> "Update":
         """The same update, at steps where this says so too."""

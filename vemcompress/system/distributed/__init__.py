@@ -16,4 +16,5 @@ from vemcompress.system.distributed.agreement import (
     writer_first,
 )
 from vemcompress.system.distributed.group import check_batch, group, is_writer, rank, ranks, share
+from vemcompress.system.distributed.parts import Part, current, shares, working_on
 from vemcompress.system.distributed.tensors import average, broadcast, gather, mine, of_all, stacked, summed, total

@@ -8,10 +8,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vemcompress.system.distributed.group import ranks, share, watched
+from vemcompress.system.distributed.parts import current
 
 
 def mine(whole: Tensor, dim: int = 0) -> Tensor:
-    """This rank's part of what was made for the global batch, as a view."""
+    """What is this rank's, and of this part of its batch (`parts`), of what was made for the global batch."""
+    return current().of(_of_rank(whole, dim), dim)
+
+
+def _of_rank(whole: Tensor, dim: int = 0) -> Tensor:
     if ranks() == 1:
         return whole
     part = share(whole.shape[dim])
@@ -89,4 +94,4 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         # Every rank's loss depends on this part.
-        return mine(summed(gradient))
+        return _of_rank(summed(gradient))
