@@ -14,6 +14,7 @@ from vemcompress.errors import Interrupted, RecipeError
 from vemcompress.gans.stylegan2 import StyleGAN2GAN
 from vemcompress.recipe import TrainSettings
 from vemcompress.system.distributed import Part, current, shares, working_on
+from vemcompress.training.footprint import footprint
 from vemcompress.training.stepper import Stepper, check_parts
 
 CPU, STEPS, VEM = torch.device("cpu"), 4, ("information.channels=4", "information.steps=3", "information.weight=0.2")
@@ -83,6 +84,20 @@ def test_methods_that_compare_a_batchs_images_are_not_split():
     assert cagc("information.name=none")[1].splits
 
 
+def test_what_a_step_takes_grows_with_its_images_and_parts_take_less():
+    gan = StyleGAN2GAN(StyleGAN2GAN.Settings(), generator=toy_teacher("stylegan2", size=32, width=8, latent=4))
+    before = {name: p.clone() for name, p in gan.state_dict().items()}
+    batch = Batch(torch.randn(4, 4, generator=random(0)), real=torch.zeros(4, 3, 32, 32))
+    found = footprint(gan, batch, random(1))
+    maps = sum(8 * conv_side**2 for conv_side in gan.generator.noise_sides) * 4  # bytes of an image's maps
+    assert 2 * maps < found.image < 20 * maps and found.image_in_parts < found.image
+    assert found.of(8) - found.of(4) == 4 * found.image and found.of(8, True) < found.of(8)
+    weights = sum(p.numel() for p in gan.parameters()) * 4
+    assert found.fixed > 4 * sum(p.numel() for p in gan.generator.parameters()) * 4 and found.fixed > weights
+    assert all(torch.equal(p, before[name]) for name, p in gan.state_dict().items())
+    assert all(p.grad is None for p in gan.parameters())
+
+
 SMALL = ("teacher.network.size=8", "teacher.network.width=4", "teacher.network.latent=4", "gan.discriminator.width=4")
 SMALL = (*SMALL, "gan.discriminator.family=stylegan2", "teacher.network.mapping=2", "train.best_by=none")
 RUN = (*SMALL, "train.steps=4", "train.batch=8", "train.micro_batch=4", "train.checkpoint_every=2", "train.log_every=1")
@@ -90,7 +105,11 @@ RUN = (*SMALL, "train.steps=4", "train.batch=8", "train.micro_batch=4", "train.c
 
 def test_a_run_in_parts_resumes_and_other_recipes_are_refused(tmp_path, one_thread):
     images = toy_images(tmp_path / "faces", 10)
-    teach(recipe="stylegan2", data=images, out=tmp_path / "whole", overrides=RUN)
+    events = []
+    teach(recipe="stylegan2", data=images, out=tmp_path / "whole", overrides=RUN, on_event=events.append)
+    (told,) = (event for event in events if event["event"] == "memory")
+    assert (told["batch"], told["micro_batch"], told["least_batch"]) == (8, 4, 4) and 0 < told["least"] <= told["bytes"]
+    assert [event["event"] for event in events].index("memory") < [event["event"] for event in events].index("step")
     with pytest.raises(Interrupted):
         teach(recipe="stylegan2", data=images, out=tmp_path / "cut", overrides=RUN, on_event=stop_after(2))
     teach(resume=tmp_path / "cut")

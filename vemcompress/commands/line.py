@@ -22,6 +22,7 @@ from vemcompress.commands.facts import Facts
 from vemcompress.commands.inspect import counts
 from vemcompress.commands.opening import Given
 from vemcompress.commands.quality import quality
+from vemcompress.data.batch import Batch
 from vemcompress.data.images import save_png
 from vemcompress.data.latent_set import LatentSet
 from vemcompress.networks.base import Generator
@@ -29,9 +30,10 @@ from vemcompress.runs.best import Picker, checked
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import damage, last
 from vemcompress.runs.pictures import grid_of
-from vemcompress.system import distributed
+from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once
 from vemcompress.system.files import MALFORMED, is_count, read_json
+from vemcompress.training.footprint import SAMPLE, footprint
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
 from vemcompress.training.stepper import check_parts
@@ -137,6 +139,8 @@ def trained(
         for event in (events[0] | told, *events[1:]):
             on_event(event)
         if trainer.step < train.steps:
+            if learner.splits:
+                _tell_memory(facts, trainer, on_event)
             with during(stream):
                 trainer.train()
         outcome = {"quality": None, "diverged": trainer.health.found}
@@ -145,6 +149,22 @@ def trained(
             outcome["quality"] = distributed.from_writer(lambda: quality(facts, network, device))
         distributed.by_writer(lambda: run.write_json(run.environment, surroundings | outcome))
     return _outcome(trainer, on_event) | outcome
+
+
+def _tell_memory(facts: Facts, trainer: Trainer, on_event: Event) -> None:
+    """Say what a step will take, and what makes it less."""
+    learner, train, device, takes = trainer.learner, trainer.settings, trainer.device, facts.original.takes
+    real = torch.zeros(SAMPLE, facts.original.out_channels, takes.image, takes.image)
+    found = footprint(learner, Batch(facts.inputs[:SAMPLE], real=real).to(device), trainer.make_step.random(1))
+    here = train.batch // distributed.ranks()
+    parts = train.micro_batch is not None and train.micro_batch < here
+    wanted, least = found.of(train.micro_batch if parts else here, parts), found.of(learner.grouped, True)
+    images = {"batch": here, "micro_batch": train.micro_batch if parts else None, "least_batch": learner.grouped}
+    on_event({"event": "memory", "bytes": wanted, "least": least, **images})
+    if (free := devices.free(device)) is not None and wanted > free:
+        message = f"a step takes about {wanted / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; "
+        message += f"set --micro-batch {learner.grouped}." if not parts else "lower --micro-batch or --batch."
+        on_event({"event": "warning", "message": message})
 
 
 def _told(facts: Facts, device: torch.device) -> dict:

@@ -146,6 +146,14 @@ class Talk:
         elif event["scored"] % 20 == 0:
             self.note(f"generation {event['generation']}/{event['generations']}  {'  '.join(told)}")
 
+    def _on_memory(self, event: dict) -> None:
+        at = f"batch {event['batch']}"
+        if event["micro_batch"]:
+            at = f"{event['micro_batch']} images of the {at} at a time"
+        less = f"; --micro-batch {event['least_batch']} takes {size(event['least'])}"
+        more = less if event["least"] < 0.8 * event["bytes"] else ""
+        self.note(f"memory    about {size(event['bytes'])} for networks and graphs at {at}{more}")
+
     def _on_estimate(self, event: dict) -> None:
         self.note(
             f"estimate  {event['seconds_per_step']:.3f} s a step, {duration(event['seconds'])} to go, "

@@ -11,7 +11,7 @@ import torch
 
 from vemcompress.errors import MemoryExhausted, UsageError
 from vemcompress.system import launch
-from vemcompress.system.memory import is_exhausted
+from vemcompress.system.memory import free_memory, is_exhausted
 
 
 def choose(name: str) -> torch.device:
@@ -105,6 +105,13 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def free(device: torch.device) -> int | None:
+    """Bytes that are free on the device; None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return free_memory() if device.type == "cpu" else None
 
 
 @functools.cache
