@@ -26,7 +26,7 @@ from toys import random, stop_after, toy_images, toy_teacher
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
 from vemcompress.commands.distill import distill
 from vemcompress.data.batch import Batch
-from vemcompress.errors import InputError, Interrupted, RecipeError
+from vemcompress.errors import InputError, Interrupted, RecipeError, UsageError
 from vemcompress.gans.teachers import Frozen
 from vemcompress.information import build_information
 from vemcompress.losses.directions import latent_directions, relation
@@ -228,6 +228,7 @@ def test_the_perceptual_term_is_lpips_by_name_only_where_it_is():
     assert of_toys().perceptual == "perceptual"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the package lpips, on torchvision
 def test_lpips_is_the_published_distance(tmp_path):
     lpips, models = pytest.importorskip("lpips"), pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
@@ -311,6 +312,13 @@ def test_a_file_without_a_discriminator_is_told(tmp_path):
     )
     told = [event["message"] for event in events if event["event"] == "warning"]
     assert any("has no discriminator, so a new one learns beside the student" in message for message in told)
+
+
+def test_real_images_are_asked_for(tmp_path):
+    teacher, _ = files(tmp_path)
+    with pytest.raises(UsageError, match="no data: give --data DIR, a folder of real images for the discriminator"):
+        distill(str(teacher), out=tmp_path / "run", recipe="cagc", overrides=SHORT)
+    assert not (tmp_path / "run").exists()
 
 
 def test_masks_that_are_none_end_the_run_before_it_begins(tmp_path):

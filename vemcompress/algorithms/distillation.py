@@ -34,6 +34,7 @@ class Needs:
     teacher: Literal["any", "frozen", "online"] = "any"
     takes: tuple[str, ...] = ("image", "latent")
     pairs: bool = False
+    real: bool = False  # real images beside latent vectors
     batch: int = 1
 
     def check(self, method: str, facts: "Facts") -> None:

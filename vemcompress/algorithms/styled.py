@@ -55,7 +55,7 @@ class StyledDistillation(Distillation):
         ema: float = Field(EMA, ge=0, lt=1)
         adversary: Adversary = Adversary()
 
-    needs: ClassVar = Needs(teacher="frozen", takes=("latent",))
+    needs: ClassVar = Needs(teacher="frozen", takes=("latent",), real=True)
     imitates: ClassVar[bool] = True  # whether its terms compare images of the same latent vectors
     files: ClassVar = ("adversary.source",)
 

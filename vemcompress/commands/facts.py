@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vemcompress.algorithms import ALGORITHMS
 from vemcompress.commands import opening
 from vemcompress.commands.opening import Given
 from vemcompress.data.images import tell_notes
@@ -140,7 +141,7 @@ def data_of(plan: Recipe, takes: ImageInput | LatentInput, on_event: Event = sil
     """
     if takes.kind == "image":
         return training_set(plan.data, second_domain=opening.second_domain(plan), on_event=on_event)
-    if plan.gan is not None and not plan.data.roots:
+    if not plan.data.roots and (plan.gan is not None or ALGORITHMS[plan.algorithm.name].needs.real):
         raise UsageError("no data: give --data DIR, a folder of real images for the discriminator.")
     picked_by = plan.train.best_by, plan.search and plan.search.by
     wanted = opening.second_domain(plan) or not {"fid", "frechet"}.isdisjoint(picked_by)
