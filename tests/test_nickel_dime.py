@@ -83,7 +83,7 @@ def small_embedding():
 def test_dime_compares_moments_of_embeddings_with_those_of_the_teachers_images(monkeypatch):
     monkeypatch.setattr("vemcompress.algorithms.nickel_dime.open_embedding", lambda name, weights: small_embedding())
     monkeypatch.setitem(NickelDime.__init__.__globals__, "_BATCH", 8)
-    ours = algorithm(features="squeezenet1_1_caffe", first=20.0, second=15.0)
+    ours = algorithm(features="squeezenet1_1_caffe", dime_first=20.0, dime_second=15.0)
     ours.moments.first, ours.moments.second = torch.zeros(3), torch.zeros(3)
     seen, taught = [], ours.taught
     monkeypatch.setattr(ours, "taught", lambda *a: seen.append(taught(*a)) or seen[-1])

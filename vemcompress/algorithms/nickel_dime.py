@@ -28,7 +28,7 @@ from vemcompress.evaluation.embeddings import Embedding, open_embedding
 from vemcompress.gans.adversary import OF_TEACHER
 from vemcompress.gans.stylegan2 import Mixture, StyledDrawn, StyleGAN2GAN
 from vemcompress.losses.wavelets import detail_distance
-from vemcompress.system.settings import Text, Weight
+from vemcompress.system.settings import Positive, Text, Weight
 from vemcompress.training.update import Output, Update
 
 FOLLOWED = "layer3"  # the tap of discriminators whose maps have a quarter of the images' side
@@ -50,7 +50,7 @@ class NickelDime(StyledDistillation):
     imitates = False
 
     class Settings(StyledDistillation.Settings):
-        """Weights: `first` and `second` of DiME's mean absolute differences of the embeddings' moments, `nickel`, and
+        """Weights: `dime_first` and `dime_second` of DiME's mean absolute differences of the embeddings' moments, `nickel`, and
         `teacher_gan` of the loss against the teacher's discriminator, which starts from `teacher_source` as
         `adversary.source`. `moments`: of so many of the teacher's images. The student's own discriminator is new, as
         published; its settings are those of StyleGAN2-ADA's paper256, as the decay of the average at batch 64."""
@@ -58,13 +58,13 @@ class NickelDime(StyledDistillation):
         class Adversary(StyledDistillation.Settings.Adversary):
             """As CAGC's, with the constants of StyleGAN2-ADA's paper256."""
 
-            lr: float = Field(2.5e-3, gt=0)
+            lr: Positive = 2.5e-3
             r1: Weight = 1.0
             source: Text | None = None
 
         name: Literal["nickel_dime"] = "nickel_dime"
-        first: Weight = 20.0
-        second: Weight = 20.0
+        dime_first: Weight = 20.0
+        dime_second: Weight = 20.0
         features: Literal["none", "dino_resnet50", "inception", "squeezenet1_1_caffe"] = "dino_resnet50"
         features_weights: Text | None = None
         moments: int = Field(10_000, ge=1, le=10_000_000)
@@ -98,7 +98,7 @@ class NickelDime(StyledDistillation):
         if settings.nickel:
             self._check_widths()
         self.embedding: Embedding | None = None
-        if settings.features != "none" and (settings.first or settings.second):
+        if settings.features != "none" and (settings.dime_first or settings.dime_second):
             self.embedding = open_embedding(settings.features, settings.features_weights)
             self.moments = Moments(self.embedding.dims)
 
@@ -150,7 +150,7 @@ class NickelDime(StyledDistillation):
             with self.autocast(out.student.device):
                 found = self.embedding(out.student)
             first, second = self.moments.distances(found)
-            terms |= {"dime_first": settings.first * first, "dime_second": settings.second * second}
+            terms |= {"dime_first": settings.dime_first * first, "dime_second": settings.dime_second * second}
         return terms
 
     def nickel(self, out: Output) -> Tensor:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class MaskSettings(BaseSettings):
     """
 
     masks: Text | None = None
-    background: tuple[int, ...] | None = Field(None, strict=False, max_length=1000)
+    background: tuple[Annotated[int, Field(ge=0, lt=1000)], ...] | None = Field(None, strict=False, max_length=1000)
 
 
 class Masks:
