@@ -50,9 +50,9 @@ class NickelDime(StyledDistillation):
     imitates = False
 
     class Settings(StyledDistillation.Settings):
-        """Weights: `dime_first` and `dime_second` of DiME's mean absolute differences of the embeddings' moments, `nickel`, and
-        `teacher_gan` of the loss against the teacher's discriminator, which starts from `teacher_source` as
-        `adversary.source`. `moments`: of so many of the teacher's images. The student's own discriminator is new, as
+        """Weights: `dime_first` and `dime_second` of DiME's mean absolute differences of the embeddings' moments,
+        `nickel`, and `teacher_gan` of the loss against the teacher's discriminator, which starts from `teacher_source`
+        as `adversary.source`. `moments`: of so many of the teacher's images. The student's own discriminator is new, as
         published; its settings are those of StyleGAN2-ADA's paper256, as the decay of the average at batch 64."""
 
         class Adversary(StyledDistillation.Settings.Adversary):
