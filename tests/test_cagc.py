@@ -23,6 +23,7 @@ from published_stylegan2_steps import (
 from safetensors.torch import load_file
 from toys import random, stop_after, toy_images, toy_teacher
 
+from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
 from vemcompress.commands.distill import distill
 from vemcompress.data.batch import Batch
@@ -176,6 +177,7 @@ def test_stylekds_mapping_network_is_the_teachers_and_stays_where_it_is_frozen()
         theirs = algorithm.teacher.generator.mapping.state_dict()
         before = {k: v.clone() for k, v in algorithm.student.mapping.state_dict().items()}
         assert all(torch.equal(before[k], theirs[k]) for k in theirs)
+        assert all(torch.equal(v, theirs[k]) for k, v in algorithm.result.mapping.state_dict().items())
         runner = Runner(algorithm.updates(), torch.device("cpu"))
         out = step(algorithm)
         for update in runner.updates:
@@ -222,7 +224,7 @@ def test_relation_is_a_term_of_the_student_of_sizes_from_16_px():
 def test_the_perceptual_term_is_lpips_by_name_only_where_it_is():
     assert distance_name("vgg16") == "lpips vgg16" and distance_name("squeezenet1_1") == "lpips squeezenet1_1"
     assert distance_name("squeezenet1_1_caffe") == "perceptual squeezenet1_1_caffe" and distance_name("none") == "none"
-    settings = CAGC.Settings(features="squeezenet1_1_caffe")
+    settings = CAGC.Settings(features="squeezenet1_1_caffe", features_weights="trunk.safetensors")
     facts = Facts("r", toys(6), toys(4), 8, 16, 4, 10)
     assert CAGC.resolve(settings, facts).perceptual == 0.6 and CAGC.resolve(CAGC.Settings(), facts).perceptual == 3.0
     assert of_toys().perceptual == "perceptual"
@@ -333,9 +335,29 @@ def test_a_folder_of_masks_gives_the_vectors_that_the_student_learns_from():
     ours = of_toys()
     z = torch.randn(5, 8, generator=random(2))
     known = (torch.rand(5, 1, 16, 16, generator=random(3)) > 0.5).to(torch.uint8)
-    ours.masks = SimpleNamespace(vectors=z, known=known)
+    ours.masks = SimpleNamespace(vectors=z, known=known, to=lambda device: None)
     out = step(ours, count=3)
     rows = [int((z.double() == row).all(1).nonzero()[0, 0]) for row in out.input]
     assert torch.equal(out.own.mask, known[rows].float())
     assert torch.allclose(out.teacher, ours.teacher.generator(out.input))
     assert out.own.drawn.mixture.second is None
+
+
+def test_a_run_whose_teacher_has_moved_goes_on_with_its_discriminator(tmp_path):
+    teacher, images = files(tmp_path)
+    overrides = (*SHORT, "information.name=none", "train.steps=2")
+    distill(str(teacher), data=images, out=tmp_path / "run", recipe="cagc", overrides=overrides)
+    stage = tmp_path / "run/2-train"
+    assert recipes.read(stage / "recipe.toml").algorithm.adversary.source == "teacher"
+    moved = teacher.rename(tmp_path / "moved.pt")
+    result = distill(teacher=str(moved), resume=stage, overrides=("train.steps=3",))
+    assert result.steps == 3
+
+
+def test_a_new_discriminator_can_be_asked_for(tmp_path):
+    teacher, images = files(tmp_path)
+    events, overrides = [], (*SHORT, "information.name=none", "train.steps=1", "algorithm.adversary.source=new")
+    common = {"data": images, "out": tmp_path / "run", "recipe": "cagc", "overrides": overrides}
+    distill(str(teacher), **common, on_event=events.append)
+    assert not any("the discriminator goes on" in event.get("assumed", "") for event in events)
+    assert recipes.read(tmp_path / "run/2-train/recipe.toml").algorithm.adversary.source == "new"

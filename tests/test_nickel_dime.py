@@ -9,6 +9,7 @@ from published_stylegan2_steps import checkpoint, published
 from safetensors.torch import load_file
 from toys import random, stop_after, toy_images, toy_teacher
 
+from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
 from vemcompress.commands.distill import distill
 from vemcompress.data.batch import Batch
@@ -17,13 +18,13 @@ from vemcompress.evaluation.embeddings import Embedding, open_embedding
 from vemcompress.gans.teachers import Frozen
 from vemcompress.information import build_information
 from vemcompress.losses.wavelets import detail_distance, high_bands
+from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.features import squeezenet_embedding
 from vemcompress.recipe import Recipe
 from vemcompress.training.optimizers import Runner
 from vemcompress.training.update import Optimizer
 
 NickelDime = ALGORITHMS["nickel_dime"]
-DATA_FEATURES = "features/squeezenet1_1_features_caffe.safetensors"
 
 
 def toys(width, size=16):
@@ -161,6 +162,15 @@ def test_what_cannot_be_is_refused_in_a_sentence():
         algorithm(adversary=NickelDime.Settings.Adversary(source=None, discriminator=judge))
     with pytest.raises(RecipeError, match="features dino_resnet50: needs"):
         open_embedding("dino_resnet50", None)
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_the_shipped_recipes_discriminator_is_as_wide_as_its_teacher(multiplier):
+    with torch.device("meta"):
+        teacher = build_generator(parse_config({"family": "stylegan2", "size": 256, "multiplier": multiplier}))
+    settings = NickelDime.resolve(recipes.read("nickel_dime").algorithm, Facts("r", teacher, teacher, 8, 256, 64, 10))
+    judge = settings.adversary.discriminator
+    assert (judge.width, judge.widths[2], judge.group, judge.size) == (64 * multiplier, 256 * multiplier, 8, 256)
 
 
 def test_dinos_resnet_is_read_without_its_head_and_checked(tmp_path):

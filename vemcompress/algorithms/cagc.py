@@ -10,10 +10,12 @@ This follows the published code, lychenyoko/content-aware-gan-compression, where
 - Feature maps are not imitated; `feature` brings eq. 26 back. `on = "intermediate"` is the code's own other mode.
 - R1 and path lengths, which the paper does not mention, regularise; rates stay as they are.
 - In the other mode LPIPS is between the whole image of the teacher and the masked one of the student.
+- R1 is a step of its own, also with StyleKD's settings, whose code adds it to the discriminator's loss.
 """
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 from vemcompress.algorithms.distillation import Facts, Parts
 from vemcompress.algorithms.styled import Drawings, StyledDistillation
 from vemcompress.data.batch import Batch
-from vemcompress.errors import RecipeError
+from vemcompress.errors import InputError, RecipeError
 from vemcompress.evaluation.masks import MaskSettings, open_masks
 from vemcompress.gans.stylegan2 import StyledDrawn
 from vemcompress.losses.adversarial import precise
@@ -34,7 +36,7 @@ from vemcompress.networks.lpips import LPIPS
 from vemcompress.system import distributed
 from vemcompress.system.settings import Text, Weight
 from vemcompress.training.update import Output
-from vemcompress.weights.features import distance_name
+from vemcompress.weights.features import check_given, distance_name
 
 SMALLEST, LARGEST = 32, 256  # px of images that LPIPS compares
 RELATION_SIDES = (16, 32, 64, 128)  # of the maps whose relations StyleKD compares
@@ -93,6 +95,10 @@ class CAGC(StyledDistillation):
                 f"recipe {facts.recipe}: algorithm.relation needs at least 2 images on each process and images of at "
                 f"least {RELATION_SIDES[0]} px; set train.batch, or algorithm.relation=0."
             )
+        if settings.perceptual != 0:
+            check_given(settings.features, settings.features_weights)
+        if settings.masks is not None and not Path(settings.masks).exists():
+            raise InputError(f"algorithm.masks: {settings.masks}: no such file or folder; check the path.")
         if settings.perceptual is None:
             settings = settings.but(perceptual=0.6 if settings.features.endswith("caffe") else 3.0)
         return settings
@@ -107,7 +113,8 @@ class CAGC(StyledDistillation):
         self.distance: LPIPS | None = parts.features
         self.masks = open_masks(settings, teacher)
         if settings.mapping != "own":
-            self.student.mapping.load_state_dict(teacher.mapping.state_dict())
+            for network in (self.student, self.result):
+                network.mapping.load_state_dict(teacher.mapping.state_dict())
             self.student.mapping.requires_grad_(settings.mapping != "frozen")
         if settings.on == "intermediate":
             self._add_taps(teacher.places)
@@ -133,8 +140,10 @@ class CAGC(StyledDistillation):
         if masks is None or masks.vectors is None:
             return super().forward(batch, random, step)
         count = len(batch.input) * distributed.shares()
-        chosen = distributed.mine(torch.randint(len(masks.vectors), (count,), generator=random, device=random.device))
-        known = masks.vectors.to(batch.input)[chosen]
+        drawn = torch.randint(len(masks.vectors), (count,), generator=random, device=random.device)
+        chosen = distributed.mine(drawn).to(batch.input.device)
+        masks.to(batch.input.device)
+        known = masks.vectors[chosen].to(batch.input)
         return super().forward(replace(batch, input=known, index=chosen), random, step, plain=True)
 
     def beside(self, batch: Batch, drawn: StyledDrawn, teacher: Tensor) -> Masked:
@@ -142,7 +151,7 @@ class CAGC(StyledDistillation):
         if masks is not None:
             with self.timer.part("masks"):
                 known = masks.vectors is not None
-                made.mask = masks.known.to(teacher.device)[batch.index].to(teacher) if known else masks(teacher)
+                made.mask = masks.known[batch.index].to(teacher) if known else masks(teacher)
         if self.settings.relation:
             made.moved = self._moved(drawn)
         return made

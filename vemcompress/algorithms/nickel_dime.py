@@ -24,10 +24,13 @@ from vemcompress.algorithms.distillation import Facts, Parts
 from vemcompress.algorithms.styled import Drawings, StyledDistillation, judge_of
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
-from vemcompress.evaluation.embeddings import Embedding, open_embedding
-from vemcompress.gans.adversary import OF_TEACHER
+from vemcompress.evaluation.embeddings import NO_WEIGHTS, Embedding, open_embedding
+from vemcompress.gans.adversary import NEW, OF_TEACHER
+from vemcompress.gans.latent import discriminator_like
 from vemcompress.gans.stylegan2 import Mixture, StyledDrawn, StyleGAN2GAN
 from vemcompress.losses.wavelets import detail_distance
+from vemcompress.networks.base import Generator
+from vemcompress.networks.discriminators import DiscriminatorConfig
 from vemcompress.system.settings import Positive, Text, Weight
 from vemcompress.training.update import Output, Update
 
@@ -60,7 +63,7 @@ class NickelDime(StyledDistillation):
 
             lr: Positive = 2.5e-3
             r1: Weight = 1.0
-            source: Text | None = None
+            source: Text | None = NEW
 
         name: Literal["nickel_dime"] = "nickel_dime"
         dime_first: Weight = 20.0
@@ -84,6 +87,11 @@ class NickelDime(StyledDistillation):
                 f"recipe {facts.recipe}: algorithm.nickel compares maps of a quarter of the images' side, which "
                 f"images of {facts.size} px are too small for; set it to 0."
             )
+        own = settings.adversary
+        if settings.nickel and own.source in (None, NEW):
+            _check_widths(own.discriminator or discriminator_like(facts.teacher), facts.teacher)
+        if settings.features not in ("none", "inception") and settings.features_weights is None:
+            raise RecipeError(f"recipe {facts.recipe}: {NO_WEIGHTS.format(settings.features)}")
         return settings
 
     def __init__(self, settings: Settings, parts: Parts):
@@ -94,23 +102,13 @@ class NickelDime(StyledDistillation):
             judge = judge_of(teacher, settings.teacher_source, settings.adversary.discriminator)
             own = gan.but(lambda_gan=settings.teacher_gan)
             self.theirs = StyleGAN2GAN(own, generator=self.student, discriminator=judge)
-        self.followed = f"conv{2 * len(teacher.places) - 5}"  # the teacher's last map of a quarter of the images' side
+        self.followed = _followed(teacher)
         if settings.nickel:
-            self._check_widths()
+            _check_widths(self.own.discriminator.config, teacher)
         self.embedding: Embedding | None = None
         if settings.features != "none" and (settings.dime_first or settings.dime_second):
             self.embedding = open_embedding(settings.features, settings.features_weights)
             self.moments = Moments(self.embedding.dims)
-
-    def _check_widths(self) -> None:
-        """NICKEL compares channel by channel. Raises RecipeError."""
-        mine = self.own.discriminator.config.widths[2]
-        theirs = self.teacher.generator.tap_channels(self.followed)
-        if mine != theirs:
-            raise RecipeError(
-                f"algorithm.nickel: the discriminator has {mine} channels where the teacher's generator has {theirs}; "
-                "give one as wide in algorithm.adversary.discriminator, or set algorithm.nickel to 0."
-            )
 
     # -- one step ------------------------------------------------------------------------------------------------
 
@@ -192,6 +190,21 @@ class NickelDime(StyledDistillation):
         return super().companions() | ({} if self.embedding is None else {"moments": (self.moments, {})})
 
 
+def _followed(teacher: Generator) -> str:
+    """The tap of the teacher's last map of a quarter of the images' side."""
+    return f"conv{2 * len(teacher.places) - 5}"
+
+
+def _check_widths(judge: DiscriminatorConfig, teacher: Generator) -> None:
+    """NICKEL compares channel by channel. Raises RecipeError."""
+    mine, theirs = getattr(judge, "widths", (0, 0, 0))[2], teacher.tap_channels(_followed(teacher))
+    if mine != theirs:
+        raise RecipeError(
+            f"algorithm.nickel: the discriminator has {mine} channels where the teacher's generator has {theirs}; "
+            "give one as wide in algorithm.adversary.discriminator, or set algorithm.nickel to 0."
+        )
+
+
 class Moments(nn.Module):
     """The mean of embeddings and of their squares, D each, of the images that were added."""
 
@@ -204,10 +217,13 @@ class Moments(nn.Module):
         self.register_buffer("first", torch.zeros(dims))
         self.register_buffer("second", torch.zeros(dims))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self._known = False
 
     @property
     def known(self) -> bool:
-        return bool(self.count > 0)
+        """Whether images were added; once they were, this does not wait for a GPU."""
+        self._known = self._known or bool(self.count > 0)
+        return self._known
 
     def add(self, found: Tensor) -> None:
         """Take embeddings B x D into account."""

@@ -20,7 +20,7 @@ from vemcompress.gans.stylegan2 import EMA, Mixture, StyledDrawn, StyledSettings
 from vemcompress.information.base import Information
 from vemcompress.losses.adversarial import precise
 from vemcompress.networks.base import Generator, Taps
-from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator
+from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, DiscriminatorConfig
 from vemcompress.system.settings import Text
 from vemcompress.training.update import Output, Update
 from vemcompress.weights.discriminator import load_discriminator
@@ -47,10 +47,10 @@ class StyledDistillation(Distillation):
 
         class Adversary(StyledSettings):
             """The student's own GAN. `source`: a file of a discriminator to start from, "teacher" for the one in the
-            teacher's file or run; None for a new one. `lr` and `betas` are the discriminator's; [train] has the
+            teacher's file or run, "new" for a new one. `lr` and `betas` are the discriminator's; [train] has the
             student's."""
 
-            source: Text | None = OF_TEACHER
+            source: Text | None = OF_TEACHER  # None where "teacher" and "new" are resolved
 
         ema: float = Field(EMA, ge=0, lt=1)
         adversary: Adversary = Adversary()
@@ -73,6 +73,9 @@ class StyledDistillation(Distillation):
                 f"recipe {facts.recipe}: the student draws images of {student.takes.image} px and the teacher of "
                 f"{teacher.takes.image} px; give a student of the teacher's depth."
             )
+        own = settings.adversary
+        if own.discriminator is not None:
+            settings = settings.but(adversary=own.but(discriminator=as_wide(own.discriminator, teacher)))
         check_batch(facts.batch, settings.adversary.discriminator or discriminator_like(teacher))
         return settings
 
@@ -161,6 +164,14 @@ class StyledDistillation(Distillation):
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
         return super().companions() | {"path_length": (self.own.path, {})}
+
+
+def as_wide(config: DiscriminatorConfig, teacher: Generator) -> DiscriminatorConfig:
+    """The Config with what it does not state: as wide as the teacher's own would be, for its images."""
+    like, stated = discriminator_like(teacher), config.model_fields_set
+    if config.family == like.family:
+        config = config.but(**{key: getattr(like, key) for key in ("width", "most") if key not in stated})
+    return config.for_images(teacher.takes)
 
 
 def judge_of(teacher: Generator, source: str | None, config: AnyDiscriminator | None = None) -> Discriminator:

@@ -99,7 +99,8 @@ def subject(
     made_up += [ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0]] if is_random else []
     found = parts.calibrated(found, features, CPU, silent)
     student = found.student and found.student.generator
-    algorithm = parts.distillation(found.plan, found.original, features, gan=found.gan, student=student)
+    plan = found.plan if found.loaded is None else opening.with_adversary(found.plan, found.loaded, silent)
+    algorithm = parts.distillation(plan, found.original, features, gan=found.gan, student=student)
     return Subject(found, algorithm, made_up)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
-from vemcompress.commands import line, parts
+from vemcompress.commands import line, opening, parts
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
 from vemcompress.errors import InputError
@@ -66,7 +66,8 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         pick = parts.picker(facts, features, device, on_event)
         judge = parts.judge_of_teachers(facts, features, device, on_event)
     plan, student = facts.plan, facts.student and _starting(facts.student, facts.plan.train.seed)
-    build = partial(parts.distillation, plan, facts.original, features, gan=facts.gan, student=student, judge=judge)
+    built_of = plan if facts.loaded is None else opening.with_adversary(plan, facts.loaded, on_event)
+    build = partial(parts.distillation, built_of, facts.original, features, gan=facts.gan, student=student, judge=judge)
     algorithm = distributed.together(build)  # an adversary's file is read here
     with distributed.alike():
         cache = _cache(facts, algorithm, device, on_event)

@@ -104,8 +104,6 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     opening.check_data(plan)
     source, begin = plan.teacher.source, None
     loaded = given or (source and opening.load_teacher(plan, on_event)) or None
-    if loaded is not None and command == "distill":
-        plan = opening.with_adversary(plan, loaded, on_event)
     if command == "distill" and (student := getattr(plan.student, "source", None)):
         begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
         begin.tell(on_event)

@@ -157,14 +157,14 @@ def _tell_memory(facts: Facts, trainer: Trainer, on_event: Event) -> None:
     real = torch.zeros(SAMPLE, facts.original.out_channels, takes.image, takes.image)
     found = footprint(learner, Batch(facts.inputs[:SAMPLE], real=real).to(device), trainer.make_step.random(1))
     here = train.batch // distributed.ranks()
-    parts = train.micro_batch is not None and train.micro_batch < here
-    wanted, least = found.of(train.micro_batch if parts else here, parts), found.of(learner.grouped, True)
-    images = {"batch": here, "micro_batch": train.micro_batch if parts else None, "least_batch": learner.grouped}
+    parts, fewest = train.micro_batch is not None and train.micro_batch < here, min(learner.grouped, here)
+    wanted, least = found.of(train.micro_batch if parts else here, parts), found.of(fewest, fewest < here)
+    images = {"batch": here, "micro_batch": train.micro_batch if parts else None, "least_batch": fewest}
     on_event({"event": "memory", "bytes": wanted, "least": least, **images})
-    if (free := devices.free(device)) is not None and wanted > free:
-        message = f"a step takes about {wanted / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; "
-        message += f"set --micro-batch {learner.grouped}." if not parts else "lower --micro-batch or --batch."
-        on_event({"event": "warning", "message": message})
+    if (free := devices.free(device)) is not None and wanted - found.there > free:
+        advice = f"set --micro-batch {fewest}" if fewest < (train.micro_batch if parts else here) else "lower --batch"
+        told = f"a step takes about {wanted / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; {advice}."
+        on_event({"event": "warning", "message": told})
 
 
 def _told(facts: Facts, device: torch.device) -> dict:

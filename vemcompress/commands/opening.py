@@ -15,7 +15,7 @@ from vemcompress.data.pairs import Pairs, find_pairs
 from vemcompress.data.settings import MAX_ROOTS
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.gans import GANS, started_by
-from vemcompress.gans.adversary import OF_TEACHER
+from vemcompress.gans.adversary import NEW, OF_TEACHER
 from vemcompress.pruning import PRUNERS
 from vemcompress.recipe import Recipe
 from vemcompress.recipe.stages import TABLES
@@ -50,6 +50,7 @@ _MOVABLE = {
 
 # Keys of a recipe that are paths, beside the algorithm's own.
 _FILES = ("student.source", "train.segmenter", "train.inception", "train.features_weights")
+WORDS = (OF_TEACHER, NEW)  # that stand for a file
 _FILES = (*_FILES, *(f"prune.method.{key}" for key in sorted({key for kind in PRUNERS.values() for key in kind.files})))
 
 
@@ -124,7 +125,7 @@ def located(
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in (*_FILES, *_files_of(plan.algorithm.name)):
-        plan = recipes.changed(plan, key, lambda path: path if path == OF_TEACHER else _absolute(path))
+        plan = recipes.changed(plan, key, lambda path: path if path in WORDS else _absolute(path))
     start = {name: _absolute(path) for name, path in start.items()}
     plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
@@ -144,7 +145,7 @@ def located_stages(plan: Recipe) -> Recipe:
     def made_absolute(values: Any, key: str) -> Any:
         if isinstance(values, dict):
             return {name: made_absolute(value, f"{key}.{name}" if key else name) for name, value in values.items()}
-        return _absolute(values) if key in files and values != OF_TEACHER else values
+        return _absolute(values) if key in files and values not in WORDS else values
 
     stages = [stage.but(recipe=made_absolute(stage.recipe, "")) if stage.recipe else stage for stage in plan.stages]
     return plan.but(stages=tuple(stages))
@@ -191,8 +192,12 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
 
 
 def with_adversary(plan: Recipe, teacher: Loaded, on_event: Event) -> Recipe:
-    """With the file of the discriminator, where that shall be the teacher's own, or none where there is none."""
-    keys = [key for key in _files_of(plan.algorithm.name) if _value(plan, key) == OF_TEACHER]
+    """The recipe that parts are built from: with the file of the discriminator, where that shall be the teacher's own,
+    and None for a new one. The run keeps the words, so that the teacher may move."""
+    named = {key: _value(plan, key) for key in _files_of(plan.algorithm.name)}
+    for key in (key for key, value in named.items() if value == NEW):
+        plan = recipes.changed(plan, key, lambda _: None)
+    keys = [key for key, value in named.items() if value == OF_TEACHER]
     if not keys:
         return plan
     file = beside_generator(teacher.path) if teacher.path is not None else None

@@ -14,6 +14,11 @@ from vemcompress.weights.safe import read_state
 
 EMBEDDINGS = {"dino_resnet50": 2048, "inception": 2048, "squeezenet1_1_caffe": 512}  # by name their dims
 
+NO_WEIGHTS = (
+    "algorithm.features {}: needs algorithm.features_weights, a path to its weights; inception is downloaded, and none "
+    "does without."
+)
+
 
 class Embedding(nn.Module):
     """B x 3 x H x W, RGB in [-1, 1], to B x dims, float32; its weights do not learn."""
@@ -47,10 +52,7 @@ def open_embedding(name: str, weights: str | None) -> Embedding:
         )
         return Embedding(name, build_inception(path))
     if weights is None:
-        raise RecipeError(
-            f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights; inception is "
-            "downloaded, and none does without."
-        )
+        raise RecipeError(NO_WEIGHTS.format(name))
     tensors = read_state(weights).tensors
     if name == "squeezenet1_1_caffe":
         network = squeezenet_embedding(caffe=True)

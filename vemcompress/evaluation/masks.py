@@ -50,12 +50,16 @@ class Masks:
     def __call__(self, images: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def to(self, device: torch.device) -> None:
+        """Work on this device from here on."""
+
 
 class SegmentedMasks(Masks):
     """Content is what the segmenter gives another class than those of the `background`.
 
-    As published for BiSeNet: images at its size (bilinear), clamped to [-1, 1]; the mask back at the images' own
-    (bilinear), where it is above one half.
+    As published for BiSeNet: images clamped to [-1, 1], at its size (bilinear); the mask back at the images' own
+    (bilinear), where it is above one half. The same serves for scores of channels, where the published code goes by way
+    of 8-bit pictures and nearest pixels.
     """
 
     def __init__(self, segmenter: Segmenter, background: Sequence[int] | None = None):
@@ -66,21 +70,25 @@ class SegmentedMasks(Masks):
                 f"{segmenter.name}: has classes from 0 to {segmenter.classes - 1}, and background names {odd[0]}; "
                 "give classes that it has."
             )
-        self.segmenter, self.background = segmenter, tuple(background)
+        self.segmenter, self.background, self._device = segmenter, tuple(background), torch.device("cpu")
         self.protocol = f"all but the classes {', '.join(map(str, background))} of {segmenter.protocol}"
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        shape, x = images.shape[2:], images.float()
+        self.to(images.device)
+        shape, x = images.shape[2:], (images.float().clamp(-1, 1) + 1) / 2
         if (side := self.segmenter.side) is not None and shape != (side, side):
             x = F.interpolate(x, (side, side), mode="bilinear")
-        self.segmenter = self.segmenter.on(images.device)
-        found = self.segmenter((x.clamp(-1, 1) + 1) / 2).to(images.device)
+        found = self.segmenter.read(x).to(images.device)
         labels = found.argmax(1) if found.is_floating_point() else found
         content = torch.ones_like(labels, dtype=torch.float32)
         for number in self.background:
             content = content * (labels != number)
         return (F.interpolate(content[:, None], shape, mode="bilinear") > 0.5).float()
+
+    def to(self, device: torch.device) -> None:
+        if device != self._device:
+            self.segmenter, self._device = self.segmenter.on(device), device
 
 
 class FolderMasks(Masks):
@@ -104,6 +112,10 @@ class FolderMasks(Masks):
         self.vectors = torch.from_numpy(np.stack(drawn))
         self.protocol = f"{len(names)} masks of {folder}"
         _check_images(list(names.items()), self.vectors, generator)
+
+    def to(self, device: torch.device) -> None:
+        if self.vectors.device != device:
+            self.vectors, self.known = self.vectors.to(device), self.known.to(device)
 
 
 def _mask(path: Path, side: int) -> np.ndarray:

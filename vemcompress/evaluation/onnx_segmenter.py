@@ -30,7 +30,6 @@ class OnnxSegmenter(Segmenter):
 
     def __init__(self, path: str | os.PathLike, *, device: str = "cpu"):
         self._model = model = open_onnx(path, device=device)
-        self._kind = torch.device(device).type
         self.name, said = str(path), model.metadata
         output = model.session.get_outputs()[0]
         self._gives_scores, shape = "float" in output.type, output.shape
@@ -60,7 +59,7 @@ class OnnxSegmenter(Segmenter):
         return torch.from_numpy(self._checked(y, len(x), 3).astype(np.int64))
 
     def on(self, device: torch.device) -> Segmenter:
-        return self if device.type == self._kind else segmenter_on(self.name, device)
+        return segmenter_on(self.name, device)
 
     def _checked(self, y: np.ndarray, images: int, dimensions: int) -> np.ndarray:
         if y.ndim != dimensions or len(y) != images or 0 in y.shape:

@@ -34,6 +34,10 @@ class Segmenter:
         B x h x w (int64)."""
         raise NotImplementedError
 
+    def read(self, images: Tensor) -> Tensor:
+        """As a call, of float32 images that are known to be in [0, 1]: looking at them would make a GPU wait."""
+        return self(images)
+
     def on(self, device: torch.device) -> "Segmenter":
         """The same, at work on a device."""
         return self
@@ -70,9 +74,12 @@ class BiSeNetSegmenter(Segmenter):
         self.protocol = f"BiSeNet (CelebAMask-HQ), fed the images at {FACE_SIDE} px"
         self._mean, self._std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
 
-    @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        x = to_unit(images).to(self._device)
+        return self.read(to_unit(images))
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> Tensor:
+        x = images.to(self._device)
         if x.shape[2:] != (FACE_SIDE, FACE_SIDE):
             x = F.interpolate(x, (FACE_SIDE, FACE_SIDE), mode="bilinear")
         return self.network(((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last))

@@ -16,7 +16,8 @@ from vemcompress.training.learner import Learner
 from vemcompress.training.update import Optimizer, Output, Update
 from vemcompress.weights.discriminator import load_discriminator
 
-OF_TEACHER = "teacher"  # in place of a discriminator's file: the one in the teacher's file or run
+# In place of a discriminator's file: the one in the teacher's file or run; a new one.
+OF_TEACHER, NEW = "teacher", "new"
 
 
 class Adversary(Learner):
@@ -29,7 +30,7 @@ class Adversary(Learner):
 
     class Settings(BaseSettings):
         """`source`: a file of a discriminator to start from, or "teacher" for the one in the teacher's file or run, as
-        published. `pool`: how many earlier
+        published; "new", or None, for a new one. `pool`: how many earlier
         images of the student's it sees again, without pairs alone; 0, as published for students, for none."""
 
         weight: Weight = 1.0

@@ -48,7 +48,6 @@ class CRD(Information):
 
     file = "crd"
     splits = False
-    splits = False
 
     def __init__(self, settings: Settings, *, image_channels: int, height: int, width: int):
         super().__init__()

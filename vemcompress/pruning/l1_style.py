@@ -1,4 +1,4 @@
-"""CAGC's l1-style: how large the styles are that a StyleGAN2 multiplies a channel by (Liu et al., CVPR 2021)."""
+"""CAGC's l1-style: how large the mean style is that a StyleGAN2 multiplies a channel by (Liu et al., CVPR 2021)."""
 
 from typing import Literal
 
@@ -12,8 +12,8 @@ from vemcompress.pruning.sensitivity import DrawnSettings, Sensitivity
 
 
 class L1Style(Pruner):
-    """The mean size over `samples` images of a channel's style in the next convolution, and for the last channels in
-    the last layer to RGB."""
+    """The size of the mean over `samples` images of a channel's style in the next convolution, and for the last
+    channels in the last layer to RGB."""
 
     draws = True
 
@@ -31,5 +31,5 @@ class L1Style(Pruner):
         for z in found.batches(self.settings, self.told):
             w = found.network.styles(z)
             for name, (_, slot) in found.groups.items():
-                scores[name] += found.network.get_submodule(slot.module).modulation(w).abs().sum(0).cpu()
-        return {name: total / self.settings.samples for name, total in scores.items()}
+                scores[name] += found.network.get_submodule(slot.module).modulation(w).sum(0).cpu()
+        return {name: total.abs() / self.settings.samples for name, total in scores.items()}

@@ -13,6 +13,7 @@ from vemcompress.information import INFORMATION
 from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import Generator, LatentInput
 from vemcompress.recipe.schema import AutoStudent, Recipe
+from vemcompress.system import distributed
 from vemcompress.system.settings import MAX_STEPS
 from vemcompress.weights.loading import Loaded
 
@@ -62,6 +63,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
             "out_channels."
         )
     batch, learns = _batch(recipe, teacher), recipe.gan is not None
+    _check_micro_batch(recipe, batch)
     steps = _steps(recipe, images, batch)
     paired = recipe.data.kind in ("paired", "labels")
     facts = Facts(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired)
@@ -83,6 +85,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
 def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:
     """The recipe of a teacher that learns alone, with its batch and length decided."""
     batch = _batch(recipe, teacher)
+    _check_micro_batch(recipe, batch)
     return _with_length(recipe, batch, _steps(recipe, images, batch))
 
 
@@ -163,6 +166,15 @@ def _steps(recipe: Recipe, images: int, batch: int) -> int:
             f"recipe {recipe.name}: train.epochs counts real images, and there are none; give --data, or train.steps."
         )
     return max(1, round(train.epochs * images / batch)) if train.epochs else train.steps or DEFAULT_STEPS
+
+
+def _check_micro_batch(recipe: Recipe, batch: int) -> None:
+    here, part = batch // distributed.ranks(), recipe.train.micro_batch
+    if part is not None and here % min(part, here):
+        raise RecipeError(
+            f"recipe {recipe.name}: train.micro_batch {part}: does not divide the {here} images that a batch has on "
+            "each process; set a divisor."
+        )
 
 
 def _with_length(recipe: Recipe, batch: int, steps: int) -> Recipe:

@@ -108,9 +108,10 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free(device: torch.device) -> int | None:
-    """Bytes that are free on the device; None where that is not known."""
+    """Bytes that this process can still have on the device; None where that is not known."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     return free_memory() if device.type == "cpu" else None
 
 

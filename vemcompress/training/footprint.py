@@ -14,10 +14,12 @@ ADAM = 3  # a gradient and two moments for each parameter that learns
 
 @dataclass(frozen=True)
 class Footprint:
-    """In bytes: what networks, gradients and optimisers take, and what the graphs of one image take where a step is
-    computed once, and where each update computes its own (`train.micro_batch`)."""
+    """In bytes: what networks, gradients and optimisers take, of which the networks are `there` already, and what the
+    graphs of one image take where a step is computed once, and where each update computes its own
+    (`train.micro_batch`)."""
 
     fixed: int
+    there: int
     image: int
     image_in_parts: int
 
@@ -44,9 +46,10 @@ def footprint(learner: Learner, batch: Batch, random) -> Footprint:
             largest = max(largest, saved.bytes)
             largest_apart = max(largest_apart, saved.bytes + (0 if update.apart else whole.bytes))
     learned = {id(p): p for update in updates for m in update.modules.values() for p in m.parameters()}
-    fixed = sum(map(_bytes, kept.values())) + ADAM * sum(map(_bytes, learned.values()))
+    there = sum(map(_bytes, kept.values()))
+    fixed = there + ADAM * sum(map(_bytes, learned.values()))
     count = len(few.input)
-    return Footprint(fixed, (whole.bytes + largest) // count, largest_apart // count)
+    return Footprint(fixed, there, (whole.bytes + largest) // count, largest_apart // count)
 
 
 class Saved(saved_tensors_hooks):

@@ -91,8 +91,6 @@ def check_parts(learner: Learner, settings: TrainSettings) -> None:
     said = f"train.micro_batch {part}"
     if not learner.splits and part < here:
         raise RecipeError(f"{said}: the losses of this recipe need the whole batch; omit it, or lower train.batch.")
-    if here % min(part, here):
-        raise RecipeError(f"{said}: does not divide the {here} images that a batch has on each process; set a divisor.")
     if part < here and part % learner.grouped:
         raise RecipeError(
             f"{said}: the discriminator compares groups of {learner.grouped} images, which must stay together; set a "

@@ -69,9 +69,14 @@ def _linear_layers(name: str) -> list[Tensor]:
     return [tensors[f"lin{n}.model.1.weight"] for n in range(len(tensors))]
 
 
-def _fill(network: FeatureNetwork, name: str, weights: str | Path | None) -> None:
-    if weights is None and name != "vgg16":
+def check_given(name: str, weights: str | Path | None) -> None:
+    """Raises RecipeError for a feature network whose weights are neither given nor downloaded."""
+    if weights is None and name not in ("none", "vgg16"):
         raise RecipeError(f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights.")
+
+
+def _fill(network: FeatureNetwork, name: str, weights: str | Path | None) -> None:
+    check_given(name, weights)
     if weights is None:
         remedy = (
             "give another place with --set algorithm.features_weights=PATH. Or go on without VGG16: --set "
