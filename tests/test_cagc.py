@@ -345,7 +345,7 @@ def test_a_folder_of_masks_gives_the_vectors_that_the_student_learns_from():
 
 def test_a_run_whose_teacher_has_moved_goes_on_with_its_discriminator(tmp_path):
     teacher, images = files(tmp_path)
-    overrides = (*SHORT, "information.name=none", "train.steps=2")
+    overrides = (*SHORT, "train.steps=2")
     distill(str(teacher), data=images, out=tmp_path / "run", recipe="cagc", overrides=overrides)
     stage = tmp_path / "run/2-train"
     assert recipes.read(stage / "recipe.toml").algorithm.adversary.source == "teacher"
@@ -356,7 +356,7 @@ def test_a_run_whose_teacher_has_moved_goes_on_with_its_discriminator(tmp_path):
 
 def test_a_new_discriminator_can_be_asked_for(tmp_path):
     teacher, images = files(tmp_path)
-    events, overrides = [], (*SHORT, "information.name=none", "train.steps=1", "algorithm.adversary.source=new")
+    events, overrides = [], (*SHORT, "train.steps=1", "algorithm.adversary.source=new")
     common = {"data": images, "out": tmp_path / "run", "recipe": "cagc", "overrides": overrides}
     distill(str(teacher), **common, on_event=events.append)
     assert not any("the discriminator goes on" in event.get("assumed", "") for event in events)
