@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from published_stylegan2 import Discriminator, Generator
 from toys import random
 
+from vemcompress.data.batch import Batch
+from vemcompress.training.optimizers import Runner
+from vemcompress.weights.discriminator import load_discriminator
+from vemcompress.weights.loading import load_generator
+
 WIDTHS = [8, 8, 8, 8, 6, 6]
 LAYERS, SIDES, SIZE = 6, (4, 8, 8, 16, 16), 4  # the batch's
 DECAY = 0.5 ** (32 / 10_000)
@@ -113,3 +118,34 @@ def published_steps(g, d, batches, draws, distilled=None):
         for name, parameter in g.named_parameters():
             ema[name] = ema[name] * DECAY + parameter.detach() * (1 - DECAY)
     return ema, mean_path
+
+
+def our_steps(learner, gan, monkeypatch):
+    """Of a learner whose StyleGAN2GAN is `gan`, by the draws of `Draws`: the batches, and each step's losses."""
+    data, draws = Draws(), Draws()
+    monkeypatch.setattr(gan, "normal", lambda random, *shape: draws.normal(*shape))
+    monkeypatch.setattr(gan, "mixing_index", lambda chance: draws.index())
+    batches = [(data.normal(SIZE, 8), data.normal(SIZE, 3, 16, 16)) for _ in range(STEPS)]
+    runner, logged = Runner(learner.updates(), torch.device("cpu")), []
+    for step, (z, real) in enumerate(batches, start=1):
+        runner.schedule(step, STEPS, 1.0)
+        out, losses = learner(Batch(z, real=real), random(step), step), {}
+        for update in runner.updates:
+            if update.due(step):
+                losses |= runner.apply(update, out, step)
+        logged.append({name: value.item() for name, value in losses.items()})
+    return batches, logged
+
+
+def networks_after(path, g, d, batches, draws, distilled=None):
+    """The published networks, averaged generator and discriminator, after their steps, and the mean path length."""
+    ema, mean_path = published_steps(g, d, batches, draws, distilled)
+    averaged = Generator(WIDTHS)
+    averaged.load_state_dict(g.state_dict() | ema)
+    after = checkpoint(path, g, d, averaged)
+    return load_generator(after), load_discriminator(after), mean_path.item()
+
+
+def assert_alike(mine, theirs):
+    for (name, p), (_, q) in zip(mine.named_parameters(), theirs.named_parameters(), strict=True):
+        assert torch.allclose(p.float(), q, atol=1e-6), name

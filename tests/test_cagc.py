@@ -3,23 +3,10 @@
 import json
 from types import SimpleNamespace
 
+import published_stylegan2_steps as oracle
 import pytest
 import torch
 import torch.nn.functional as F
-from published_stylegan2 import Generator
-from published_stylegan2_steps import (
-    PATH_EVERY,
-    R1_EVERY,
-    SIZE,
-    STEPS,
-    WIDTHS,
-    Draws,
-    checkpoint,
-    mapped,
-    noises,
-    published,
-    published_steps,
-)
 from safetensors.torch import load_file
 from toys import random, stop_after, toy_images, toy_teacher
 
@@ -61,7 +48,7 @@ def distance() -> LPIPS:
 
 
 def cagc(teacher, student, judge=None, features=None, **settings):
-    adversary = CAGC.Settings.Adversary(r1_every=R1_EVERY, path_every=PATH_EVERY, source=None)
+    adversary = CAGC.Settings.Adversary(r1_every=oracle.R1_EVERY, path_every=oracle.PATH_EVERY, source=None)
     settings = CAGC.Settings(adversary=adversary, **{"perceptual": 0.0} | settings)
     none = Recipe(information={"name": "none"}).information
     information = build_information(none, image_channels=3, height=16, width=16)
@@ -74,49 +61,33 @@ def cagc(teacher, student, judge=None, features=None, **settings):
 
 
 def test_steps_are_the_published_ones(tmp_path, monkeypatch):
-    big, _ = published(7)
-    small, d = published()
-    teacher = load_generator(checkpoint(tmp_path / "teacher.pt", big, d, big)).double()
-    before = checkpoint(tmp_path / "before.pt", small, d, small)
-    student, judge = load_generator(before), load_discriminator(before)
+    big, _ = oracle.published(7)
+    small, d = oracle.published()
+    teacher = load_generator(oracle.checkpoint(tmp_path / "teacher.pt", big, d, big)).double()
+    before = oracle.checkpoint(tmp_path / "before.pt", small, d, small)
     features = distance()
-    ours = cagc(teacher, student, judge.double(), features, perceptual=3.0)
+    ours = cagc(teacher, load_generator(before), load_discriminator(before).double(), features, perceptual=3.0)
     ours.masks = HalfMask()
-    draws = Draws()
-    monkeypatch.setattr(ours.own, "normal", lambda random, *shape: draws.normal(*shape))
-    monkeypatch.setattr(ours.own, "mixing_index", lambda chance: draws.index())
-    data = Draws()
-    batches = [(data.normal(SIZE, 8), data.normal(SIZE, 3, 16, 16)) for _ in range(STEPS)]
-    runner, logged = Runner(ours.updates(), torch.device("cpu")), []
-    for step, (z, real) in enumerate(batches, start=1):
-        runner.schedule(step, STEPS, 1.0)
-        out = ours(Batch(z, real=real), random(step), step)
-        logged.append(
-            {k: v.item() for u in runner.updates if u.due(step) for k, v in runner.apply(u, out, step).items()}
-        )
-
-    big, small, d, theirs, seen = big.double(), small.double(), d.double(), Draws(), []
+    batches, logged = oracle.our_steps(ours, ours.own, monkeypatch)
+    big, draws, seen = big.double(), oracle.Draws(), []
 
     def distilled(i, mixed, w, fake):
         with torch.no_grad():
-            target = big.synthesis(mapped(big, mixed), noises(theirs, SIZE))
+            target = big.synthesis(oracle.mapped(big, mixed), oracle.noises(draws, oracle.SIZE))
         mask = HalfMask()(target)
         l1 = (mask * target - mask * fake).abs().mean()
         seen.append(l1.item())
         enlarged = (F.interpolate(mask * x, (32, 32), mode="bilinear") for x in (target, fake))
         return 3 * l1 + 3 * features(*enlarged).mean()
 
-    ema, mean_path = published_steps(small, d, batches, theirs, distilled)
-    averaged = Generator(WIDTHS)
-    averaged.load_state_dict(small.state_dict() | ema)
-    after = checkpoint(tmp_path / "after.pt", small, d, averaged)
-    assert ours.own.path.value.item() == pytest.approx(mean_path.item(), rel=1e-6)
+    after = tmp_path / "after.pt"
+    wanted, judge, mean = oracle.networks_after(after, small.double(), d.double(), batches, draws, distilled)
+    assert ours.own.path.value.item() == pytest.approx(mean, rel=1e-6)
     assert [line["recon"] for line in logged] == pytest.approx([3 * value for value in seen], rel=1e-6)
-    for mine, wanted in ((ours.result, load_generator(after)), (ours.own.discriminator, load_discriminator(after))):
-        for (name, p), (_, q) in zip(mine.named_parameters(), wanted.named_parameters(), strict=True):
-            assert torch.allclose(p.float(), q, atol=1e-6), name
+    oracle.assert_alike(ours.result, wanted)
+    oracle.assert_alike(ours.own.discriminator, judge)
     assert set(ours.artifacts()) == {"student", "adversary"}
-    assert [u.name for u in runner.updates] == ["discriminator", "r1", "student", "path"]
+    assert [u.name for u in ours.updates()] == ["discriminator", "r1", "student", "path"]
 
 
 def toys(width=4, size=16, **shape):
@@ -276,8 +247,8 @@ SHORT = (
 
 def files(tmp_path):
     torch.manual_seed(0)
-    teacher, judge = published(3)
-    return checkpoint(tmp_path / "teacher.pt", teacher, judge, teacher), toy_images(tmp_path / "faces", 6)
+    teacher, judge = oracle.published(3)
+    return oracle.checkpoint(tmp_path / "teacher.pt", teacher, judge, teacher), toy_images(tmp_path / "faces", 6)
 
 
 def test_a_run_prunes_goes_on_with_the_teachers_discriminator_and_resumes_bit_for_bit(tmp_path, one_thread):
@@ -296,7 +267,7 @@ def test_a_run_prunes_goes_on_with_the_teachers_discriminator_and_resumes_bit_fo
     losses = lines[0]
     assert {"gan", "recon", "information", "adversary_real", "adversary_r1", "path"} <= set(losses)
     assert ["path" in line for line in lines] == [True, False, True, False, True, False]
-    assert load_generator(tmp_path / "cut").config.widths == tuple(w - w // 2 for w in WIDTHS)
+    assert load_generator(tmp_path / "cut").config.widths == tuple(w - w // 2 for w in oracle.WIDTHS)
 
 
 def test_a_file_without_a_discriminator_is_told(tmp_path):

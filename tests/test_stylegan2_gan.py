@@ -2,66 +2,34 @@
 
 import json
 
+import published_stylegan2_steps as oracle
 import pytest
 import torch
-from published_stylegan2 import Generator
-from published_stylegan2_steps import (
-    PATH_EVERY,
-    R1_EVERY,
-    SIZE,
-    STEPS,
-    WIDTHS,
-    Draws,
-    checkpoint,
-    published,
-    published_steps,
-)
 from safetensors.torch import load_file
 from toys import random, stop_after, toy_images, toy_teacher
 
 from vemcompress.commands.teach import teach
-from vemcompress.data.batch import Batch
 from vemcompress.errors import Interrupted, RecipeError, UsageError
 from vemcompress.gans.sparsity import Penalty, Sparsity
 from vemcompress.gans.stylegan2 import StyleGAN2GAN, chance_of
-from vemcompress.training.optimizers import Runner
 from vemcompress.weights.discriminator import load_discriminator
 from vemcompress.weights.loading import load_generator
 
 
 def test_steps_are_the_published_ones(tmp_path, monkeypatch):
-    g, d = published()
-    before = checkpoint(tmp_path / "before.pt", g, d, g)
+    g, d = oracle.published()
+    before = oracle.checkpoint(tmp_path / "before.pt", g, d, g)
     ours, judge = load_generator(before).double().train(), load_discriminator(before).double().train()
-    settings = StyleGAN2GAN.Settings(r1_every=R1_EVERY, path_every=PATH_EVERY)
+    settings = StyleGAN2GAN.Settings(r1_every=oracle.R1_EVERY, path_every=oracle.PATH_EVERY)
     gan = StyleGAN2GAN(settings, generator=ours, discriminator=judge).double().requires_grad_(True)
-    data = Draws()
-    batches = [(data.normal(SIZE, 8), data.normal(SIZE, 3, 16, 16)) for _ in range(STEPS)]
-
-    draws = Draws()
-    monkeypatch.setattr(gan, "normal", lambda random, *shape: draws.normal(*shape))
-    monkeypatch.setattr(gan, "mixing_index", lambda chance: draws.index())
-    runner = Runner(gan.updates(), torch.device("cpu"))
-    for step, (z, real) in enumerate(batches, start=1):
-        runner.schedule(step, STEPS, 1.0)
-        out = gan(Batch(z, real=real), random(step), step)
-        for update in runner.updates:
-            if update.due(step):
-                runner.apply(update, out, step)
-
-    g, d = g.double(), d.double()
-    ema, mean_path = published_steps(g, d, batches, Draws())
-    averaged = Generator(WIDTHS)
-    averaged.load_state_dict(g.state_dict() | ema)
-    after = checkpoint(tmp_path / "after.pt", g, d, averaged)
-    assert gan.path.value.item() == pytest.approx(mean_path.item(), rel=1e-9)
-    for mine, theirs in ((gan.average.average, load_generator(after)), (judge, load_discriminator(after))):
-        moved = load_generator(before) if mine is not judge else load_discriminator(before)
-        for (name, p), (_, q), (_, old) in zip(
-            mine.named_parameters(), theirs.named_parameters(), moved.named_parameters(), strict=True
-        ):
-            assert torch.allclose(p.float(), q, atol=1e-6), name
-            assert not torch.equal(q, old), name
+    batches, _ = oracle.our_steps(gan, gan, monkeypatch)
+    after = tmp_path / "after.pt"
+    wanted, wanted_judge, mean = oracle.networks_after(after, g.double(), d.double(), batches, oracle.Draws())
+    assert gan.path.value.item() == pytest.approx(mean, rel=1e-9)
+    oracle.assert_alike(gan.average.average, wanted)
+    oracle.assert_alike(judge, wanted_judge)
+    for old, new in ((load_generator(before), wanted), (load_discriminator(before), wanted_judge)):
+        assert all(not torch.equal(p, q) for p, q in zip(old.parameters(), new.parameters(), strict=True))
 
 
 def test_regularisers_are_due_at_the_first_of_their_steps():

@@ -25,6 +25,7 @@ from vemcompress.algorithms.styled import Drawings, StyledDistillation, judge_of
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.evaluation.embeddings import NO_WEIGHTS, Embedding, open_embedding
+from vemcompress.evaluation.extractors import LEAST
 from vemcompress.gans.adversary import NEW, OF_TEACHER
 from vemcompress.gans.latent import discriminator_like
 from vemcompress.gans.stylegan2 import Mixture, StyledDrawn, StyleGAN2GAN
@@ -92,6 +93,11 @@ class NickelDime(StyledDistillation):
             _check_widths(own.discriminator or discriminator_like(facts.teacher), facts.teacher)
         if settings.features not in ("none", "inception") and settings.features_weights is None:
             raise RecipeError(f"recipe {facts.recipe}: {NO_WEIGHTS.format(settings.features)}")
+        if facts.size < (least := LEAST.get(settings.features, 1)):
+            raise RecipeError(
+                f"recipe {facts.recipe}: algorithm.features {settings.features} needs images of at least {least} px, "
+                f"and these are {facts.size}; choose others, or none."
+            )
         return settings
 
     def __init__(self, settings: Settings, parts: Parts):
@@ -118,7 +124,7 @@ class NickelDime(StyledDistillation):
                 self._measure(batch.input)
         return super().forward(batch, random, step)
 
-    def beside(self, batch: Batch, drawn: StyledDrawn, teacher: Tensor | None) -> Followed:
+    def beside(self, batch: Batch, drawn: StyledDrawn, teacher: Tensor) -> Followed:
         made = Followed(drawn)
         if self.settings.nickel:
             with self.timer.part("teacher"):

@@ -19,7 +19,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
-from vemcompress.system.events import Event, Once
+from vemcompress.system.events import Event, Once, silent
 from vemcompress.weights.custom import strays, unsigned
 from vemcompress.weights.loading import Loaded
 
@@ -66,7 +66,8 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         pick = parts.picker(facts, features, device, on_event)
         judge = parts.judge_of_teachers(facts, features, device, on_event)
     plan, student = facts.plan, facts.student and _starting(facts.student, facts.plan.train.seed)
-    built_of = plan if facts.loaded is None else opening.with_adversary(plan, facts.loaded, on_event)
+    told = silent if given.resume is not None else on_event  # a run that goes on has its discriminator already
+    built_of = plan if facts.loaded is None else opening.with_adversary(plan, facts.loaded, told)
     build = partial(parts.distillation, built_of, facts.original, features, gan=facts.gan, student=student, judge=judge)
     algorithm = distributed.together(build)  # an adversary's file is read here
     with distributed.alike():

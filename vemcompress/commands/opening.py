@@ -49,9 +49,11 @@ _MOVABLE = {
 
 
 # Keys of a recipe that are paths, beside the algorithm's own.
-_FILES = ("student.source", "train.segmenter", "train.inception", "train.features_weights")
-WORDS = (OF_TEACHER, NEW)  # that stand for a file
-_FILES = (*_FILES, *(f"prune.method.{key}" for key in sorted({key for kind in PRUNERS.values() for key in kind.files})))
+_FILES = (
+    *("student.source", "train.segmenter", "train.inception", "train.features_weights"),
+    *sorted({f"prune.method.{key}" for kind in PRUNERS.values() for key in kind.files}),
+)
+_WORDS = (OF_TEACHER, NEW)  # that stand for a file
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def located(
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in (*_FILES, *_files_of(plan.algorithm.name)):
-        plan = recipes.changed(plan, key, lambda path: path if path in WORDS else _absolute(path))
+        plan = recipes.changed(plan, key, lambda path: path if path in _WORDS else _absolute(path))
     start = {name: _absolute(path) for name, path in start.items()}
     plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
@@ -145,7 +147,7 @@ def located_stages(plan: Recipe) -> Recipe:
     def made_absolute(values: Any, key: str) -> Any:
         if isinstance(values, dict):
             return {name: made_absolute(value, f"{key}.{name}" if key else name) for name, value in values.items()}
-        return _absolute(values) if key in files and values not in WORDS else values
+        return _absolute(values) if key in files and values not in _WORDS else values
 
     stages = [stage.but(recipe=made_absolute(stage.recipe, "")) if stage.recipe else stage for stage in plan.stages]
     return plan.but(stages=tuple(stages))

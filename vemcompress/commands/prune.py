@@ -105,7 +105,7 @@ def prune(
     if not is_hub(source) and Path(out).resolve() == weights_of(Path(source)).resolve():
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
     pruner.work_on(where, on_event)
-    with devices.memory_errors("leave out --device, or prune by a method that draws no images."):
+    with devices.memory_errors("use --device cpu, or a method that draws no images."):
         result, content = _pruned(loaded, pruner, target_macs and int(target_macs), out, size, convention, ratio=ratio)
     if convention != "true" and (note := getattr(loaded.generator.config, "counting_note", "")):
         on_event({"event": "warning", "message": note})

@@ -15,10 +15,9 @@ from vemcompress.system.settings import BaseSettings, Text, Width
 class Pruner:
     """A criterion. Subclasses give scores; channels of low score go first.
 
-    One that `draws` images to judge by uses `device` for them, and tells `on_event` how many are done.
+    One that draws images to judge by uses `device` for them, and tells `on_event` how many are done.
     """
 
-    draws: ClassVar[bool] = False
     files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files
 
     class Settings(BaseSettings):

@@ -20,7 +20,6 @@ class Content(Pruner):
     already and are all that is judged by.
     """
 
-    draws = True
     files: ClassVar = ("masks",)
 
     class Settings(Pruner.Settings, DrawnSettings, MaskSettings):

@@ -24,8 +24,6 @@ class Diversity(Pruner):
     5,000 do.
     """
 
-    draws = True
-
     class Settings(Pruner.Settings, DrawnSettings):
         name: Literal["diversity"] = "diversity"
         samples: int = Field(5000, ge=1, le=1_000_000)

@@ -14,8 +14,6 @@ class L1Out(Pruner):
     """Those of the next convolution, and for the last channels of a StyleGAN2 of the last layer to RGB. The kernels of
     a StyleGAN2 are modulated and demodulated: their mean over `samples` images."""
 
-    draws = True
-
     class Settings(Pruner.Settings, DrawnSettings):
         name: Literal["l1_out"] = "l1_out"
 

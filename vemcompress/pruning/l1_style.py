@@ -15,8 +15,6 @@ class L1Style(Pruner):
     """The size of the mean over `samples` images of a channel's style in the next convolution, and for the last
     channels in the last layer to RGB."""
 
-    draws = True
-
     class Settings(Pruner.Settings, DrawnSettings):
         name: Literal["l1_style"] = "l1_style"
 

@@ -39,9 +39,10 @@ def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | LPI
     cannot be downloaded."""
     if name == "none":
         return None
+    which = name.rpartition(" ")[2]
+    check_given(which, weights)
     network = random_features(name)
-    trunk = network.trunk if isinstance(network, LPIPS) else network
-    _fill(trunk, name.rpartition(" ")[2], weights)
+    _fill(network.trunk if isinstance(network, LPIPS) else network, which, weights)
     return network
 
 
@@ -76,7 +77,6 @@ def check_given(name: str, weights: str | Path | None) -> None:
 
 
 def _fill(network: FeatureNetwork, name: str, weights: str | Path | None) -> None:
-    check_given(name, weights)
     if weights is None:
         remedy = (
             "give another place with --set algorithm.features_weights=PATH. Or go on without VGG16: --set "
@@ -84,7 +84,6 @@ def _fill(network: FeatureNetwork, name: str, weights: str | Path | None) -> Non
         )
         weights = downloaded(VGG16_URL, VGG16_SHA256, what="VGG16's weights", remedy=remedy)
     fill_trunk(network, read_state(weights).tensors, name, weights)
-    return network
 
 
 def fill_trunk(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, weights: str | Path | None) -> None:
