@@ -11,6 +11,7 @@ from toys import random, stop_after, toy_images, toy_teacher
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
+from vemcompress.algorithms.nickel_dime import Moments
 from vemcompress.commands.distill import distill
 from vemcompress.data.batch import Batch
 from vemcompress.errors import InputError, Interrupted, RecipeError
@@ -92,13 +93,22 @@ def test_dime_compares_moments_of_embeddings_with_those_of_the_teachers_images(m
     drawn = torch.cat([image for image, _ in seen])[:20].mean((2, 3))
     assert [len(image) for image, _ in seen] == [8, 8, 4, 4] and ours.moments.count == 20
     mine, terms = out.student.mean((2, 3)), ours.student_terms(out)
-    first = (mine.mean(0) - drawn.mean(0)).abs().mean()
-    second = (mine.square().mean(0) - drawn.square().mean(0)).abs().mean()
+    square = drawn.square().mean()  # of embeddings that are not DINO's the unit
+    first = (mine.mean(0) - drawn.mean(0)).abs().mean() / square.sqrt()
+    second = (mine.square().mean(0) - drawn.square().mean(0)).abs().mean() / square
     assert terms["dime_first"].item() == pytest.approx(20 * first.item(), rel=1e-4)
     assert terms["dime_second"].item() == pytest.approx(15 * second.item(), rel=1e-4)
     before = ours.moments.first.clone()
     step(ours)
     assert torch.equal(before, ours.moments.first) and ours.moments.count == 20
+
+
+def test_dinos_embeddings_are_taken_as_they_are():
+    moments, found = Moments(3), torch.randn(4, 3, generator=random(0)) * 5
+    moments.add(torch.full((2, 3), 2.0))
+    first, second = moments.distances(found)
+    assert first.item() == pytest.approx((found.mean(0) - 2).abs().mean().item(), rel=1e-5)
+    assert second.item() == pytest.approx((found.square().mean(0) - 4).abs().mean().item(), rel=1e-5)
 
 
 def test_nickel_follows_the_teachers_generator_of_the_vectors_that_the_discriminator_sees():

@@ -9,7 +9,8 @@ vector, though its settings have weights for that; batch means are those of each
 
 Not in that code, and decided here: where the moments come from. They are of `moments` images of the teacher, of unmixed
 styles and with new noise. Published embeddings are DINO's ResNet-50 and CLIP's RN50, with weights of 20 and 15; here
-there is one, DINO's or another.
+there is one, DINO's or another. Others are of other sizes than DINO's, for which the weights are: they are divided by
+the root mean square of the teacher's, so that the terms do not depend on it.
 """
 
 from dataclasses import dataclass, replace
@@ -114,7 +115,7 @@ class NickelDime(StyledDistillation):
         self.embedding: Embedding | None = None
         if settings.features != "none" and (settings.dime_first or settings.dime_second):
             self.embedding = open_embedding(settings.features, settings.features_weights)
-            self.moments = Moments(self.embedding.dims)
+            self.moments = Moments(self.embedding.dims, scaled=settings.features != "dino_resnet50")
 
     # -- one step ------------------------------------------------------------------------------------------------
 
@@ -212,14 +213,16 @@ def _check_widths(judge: DiscriminatorConfig, teacher: Generator) -> None:
 
 
 class Moments(nn.Module):
-    """The mean of embeddings and of their squares, D each, of the images that were added."""
+    """The mean of embeddings and of their squares, D each, of the images that were added. `scaled`: their root mean
+    square is the unit of embeddings."""
 
     first: Tensor
     second: Tensor
     count: Tensor
 
-    def __init__(self, dims: int):
+    def __init__(self, dims: int, *, scaled: bool = False):
         super().__init__()
+        self.scaled = scaled
         self.register_buffer("first", torch.zeros(dims))
         self.register_buffer("second", torch.zeros(dims))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
@@ -241,4 +244,5 @@ class Moments(nn.Module):
     def distances(self, found: Tensor) -> tuple[Tensor, Tensor]:
         """DiME of a batch's embeddings, B x D: the mean absolute differences of both moments."""
         first, second = found.mean(0), found.square().mean(0)
-        return (first - self.first).abs().mean(), (second - self.second).abs().mean()
+        square = self.second.mean() if self.scaled else 1.0
+        return (first - self.first).abs().mean() / square**0.5, (second - self.second).abs().mean() / square
