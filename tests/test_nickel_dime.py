@@ -183,6 +183,12 @@ def test_the_shipped_recipes_discriminator_is_as_wide_as_its_teacher(multiplier)
     assert (judge.width, judge.widths[2], judge.group, judge.size) == (64 * multiplier, 256 * multiplier, 8, 256)
 
 
+def test_images_that_are_too_small_for_the_embedding_are_refused():
+    settings = NickelDime.Settings(features="squeezenet1_1_caffe", features_weights="trunk.safetensors", nickel=0)
+    with pytest.raises(RecipeError, match="squeezenet1_1_caffe needs images of at least 17 px, and these are 16"):
+        NickelDime.resolve(settings, Facts("r", toys(6), toys(4), 8, 16, 4, 10))
+
+
 def test_dinos_resnet_is_read_without_its_head_and_checked(tmp_path):
     from torchvision.models import resnet50
 

@@ -110,10 +110,11 @@ class LatentContract:
         given = f"y: float32 N x {channels} x {side} x {side}, -1..1"
         if uint8:
             given = f"result: uint8 N x {side} x {side} x {channels}, 0..255"
+        taken = f"z: float32 N x {self.size}, {drawn}"
         numbers = {"latent": str(self.size), "prior": self.prior, "image": str(side)}
         if self.styled:
             numbers[TRUNCATION] = "float32, 1 where it is left out: the share of the way from the mean of w to w"
-        taken = f"z: float32 N x {self.size}, {drawn}"
+            taken += f"; {TRUNCATION}: float32, may be left out"
         return {"input_kind": "latent", **numbers, "input": taken, "output": given}
 
 
