@@ -76,6 +76,11 @@ def test_parts_that_cannot_be_are_refused(changes, batch, micro, said):
         check_parts(gan, TrainSettings(batch=batch, micro_batch=micro))
 
 
+def test_an_add_on_that_compares_a_batchs_images_is_told_before_anything_is_built():
+    with pytest.raises(RecipeError, match="micro_batch 4: the add-on crd compares all images of a batch"):
+        cagc("information.name=crd", "train.batch=8", "train.micro_batch=4")
+
+
 def test_methods_that_compare_a_batchs_images_are_not_split():
     for override in ("information.name=crd", "algorithm.relation=30"):
         _, algorithm = cagc(override, "train.batch=8")

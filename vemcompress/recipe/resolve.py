@@ -63,7 +63,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
             "out_channels."
         )
     batch, learns = _batch(recipe, teacher), recipe.gan is not None
-    _check_micro_batch(recipe, batch)
+    _check_micro_batch(recipe, batch, distils=True)
     steps = _steps(recipe, images, batch)
     paired = recipe.data.kind in ("paired", "labels")
     facts = Facts(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired)
@@ -85,7 +85,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
 def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:
     """The recipe of a teacher that learns alone, with its batch and length decided."""
     batch = _batch(recipe, teacher)
-    _check_micro_batch(recipe, batch)
+    _check_micro_batch(recipe, batch, distils=False)
     return _with_length(recipe, batch, _steps(recipe, images, batch))
 
 
@@ -168,12 +168,17 @@ def _steps(recipe: Recipe, images: int, batch: int) -> int:
     return max(1, round(train.epochs * images / batch)) if train.epochs else train.steps or DEFAULT_STEPS
 
 
-def _check_micro_batch(recipe: Recipe, batch: int) -> None:
+def _check_micro_batch(recipe: Recipe, batch: int, *, distils: bool) -> None:
     here, part = batch // distributed.ranks(), recipe.train.micro_batch
     if part is not None and here % min(part, here):
         raise RecipeError(
             f"recipe {recipe.name}: train.micro_batch {part}: does not divide the {here} images that a batch has on "
             "each process; set a divisor."
+        )
+    if distils and part is not None and part < here and not INFORMATION[recipe.information.name].splits:
+        raise RecipeError(
+            f"recipe {recipe.name}: train.micro_batch {part}: the add-on {recipe.information.name} compares all images "
+            "of a batch; omit it, or lower train.batch."
         )
 
 
