@@ -10,7 +10,7 @@ from vemcompress.algorithms import Parts
 from vemcompress.algorithms.gcc import GCC, PUBLISHED, Balance
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
-from vemcompress.gans import CycleGAN, LatentGAN, Pix2Pix
+from vemcompress.gans import CycleGAN, LatentGAN, Pix2Pix, Start
 from vemcompress.gans.sparsity import Sparsity
 from vemcompress.gans.teachers import Online
 from vemcompress.information.base import Information
@@ -69,7 +69,7 @@ def test_the_first_differences_are_taken_whole_and_later_ones_by_their_share():
 def gcc(**options) -> GCC:
     torch.manual_seed(0)
     gan = LatentGAN(LatentGAN.Settings(), generator=toy_teacher("sagan", width=8))
-    parts = Parts(Online(gan), toy_teacher("sagan", 1, width=8), Information(), Optimizer(1e-4, (0.0, 0.9)))
+    parts = Parts(Online(gan), toy_teacher("sagan", 1, width=8), Information(), Optimizer(1e-4, (0.0, 0.9)), gan=gan)
     return GCC(GCC.Settings(**PUBLISHED["latent"] | options), parts).train()
 
 
@@ -84,7 +84,7 @@ def test_with_an_average_the_newest_share_falls_over_the_run(average, shares):
 
 def test_the_students_discriminator_is_of_the_teachers_width():
     gan = LatentGAN(LatentGAN.Settings(), generator=toy_teacher("sagan", width=8))
-    own = gan.twin(toy_teacher("sagan", 1, width=5))
+    own = gan.twin(toy_teacher("sagan", 1, width=5), Start("toy", {}, {}))
     assert own.discriminator.config == gan.discriminator.config
 
 

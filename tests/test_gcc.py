@@ -53,7 +53,7 @@ def gcc(gan, student, kind: str, lr: float, betas: tuple[float, float], **option
     own = {"image": IMAGE, "threshold": TAU, "mask_period": 1 / 3 if kind == "domains" else 0.0, **options}
     settings = GCC.Settings(**PUBLISHED[kind] | own)
     optimizer = Optimizer(lr, betas)
-    parts = Parts(Online(gan), student, Information(), optimizer, paired=kind == "pairs")
+    parts = Parts(Online(gan), student, Information(), optimizer, paired=kind == "pairs", gan=gan)
     algorithm = GCC(settings, parts).double().train()
     for i, gate in enumerate(algorithm._gates()):  # open ones, shut ones, and some beyond the bounds
         gate.alpha.data = torch.rand(gate.alpha.shape, generator=random(i), dtype=torch.double) * 1.4 - 0.2

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from vemcompress.algorithms.match import FeatureMatch
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
-from vemcompress.gans.base import within
+from vemcompress.gans.base import GAN, within
 from vemcompress.gans.teachers import Teacher, TurnSettings
 from vemcompress.information.base import Information
 from vemcompress.networks.base import Generator as ImageGenerator
@@ -32,6 +32,8 @@ class Needs:
     """What a method cannot do without; `check` says in one sentence what a recipe lacks."""
 
     teacher: Literal["any", "frozen", "online"] = "any"
+    gan: bool = False  # a [gan], by which the student learns too
+    whole: bool = False  # of a teacher that does not learn all of its GAN
     takes: tuple[str, ...] = ("image", "latent")
     pairs: bool = False
     real: bool = False  # real images beside latent vectors
@@ -44,6 +46,13 @@ class Needs:
             what = "learns from a frozen teacher; leave out [gan]"
         elif self.teacher == "online" and not facts.learns:
             what = "needs a teacher that learns; add a [gan]"
+        elif self.gan and not facts.gan:
+            what = "needs a [gan], by which the student learns; add one"
+        elif self.whole and facts.missing and not facts.learns:
+            what = (
+                f"needs the teacher's {' and '.join(facts.missing)} too; give as --teacher a run of `vemcompress "
+                f"teach`, or set teacher.start.{facts.missing[0]}"
+            )
         elif kind not in self.takes:
             what = f"is for generators that take {' or '.join(self.takes)} input, and this teacher's is {kind}"
         elif self.pairs and not facts.paired:
@@ -57,7 +66,8 @@ class Needs:
 @dataclass(frozen=True)
 class Facts:
     """What is known before anything is built: both networks (the student's without weights), whether the teacher
-    `learns` and each input is `paired` with its ground truth, how many images there are and how long the run is."""
+    `learns` and each input is `paired` with its ground truth, how many images there are and how long the run is.
+    `gan`: whether the recipe has one; `missing`: its networks that are given by no file."""
 
     recipe: str
     teacher: ImageGenerator
@@ -68,11 +78,14 @@ class Facts:
     steps: int
     learns: bool = False
     paired: bool = False
+    gan: bool = False
+    missing: tuple[str, ...] = ()
 
 
 @dataclass
 class Parts:
-    """What an algorithm is built from. `features` is the network that it named, `paired` as in `Facts`."""
+    """What an algorithm is built from. `features` is the network that it named, `paired` as in `Facts`, `gan` the
+    teacher's, where the recipe has one."""
 
     teacher: Teacher
     student: ImageGenerator
@@ -80,6 +93,7 @@ class Parts:
     optimizer: Optimizer
     features: FeatureNetwork | None = None
     paired: bool = False
+    gan: GAN | None = None
 
 
 class Distillation(Learner):

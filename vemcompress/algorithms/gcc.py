@@ -20,25 +20,22 @@ Not followed: dropout in U-Nets.
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Generator as Random
 from torch import Tensor, nn
 
-from vemcompress.algorithms.distillation import Distillation, Facts, Needs, Parts
+from vemcompress.algorithms.distillation import Facts, Needs, Parts
 from vemcompress.algorithms.match import FeatureMatch, paired_places
-from vemcompress.data.batch import Batch
+from vemcompress.algorithms.twin import TwinDistillation
 from vemcompress.errors import RecipeError
 from vemcompress.gans.cyclegan import CycleGAN
 from vemcompress.gans.latent import LatentGAN
 from vemcompress.losses.adversarial import on_fake, on_real
 from vemcompress.losses.coordination import content, difference, style
-from vemcompress.networks import AnyConfig
 from vemcompress.networks.attention import SelfAttention
-from vemcompress.networks.base import Taps
 from vemcompress.networks.spectral import Spectral
 from vemcompress.system.settings import Betas, Positive, Weight
 from vemcompress.training.schedules import constant, stepwise
@@ -53,10 +50,10 @@ PUBLISHED = {
 }
 
 
-class GCC(Distillation):
+class GCC(TwinDistillation):
     """Beside an online teacher that learns by Pix2Pix, by CycleGAN or from latent vectors."""
 
-    class Settings(Distillation.Settings):
+    class Settings(TwinDistillation.Settings):
         """Weights: `content` (lambda_MSE) and `gram` (lambda_style) of eq. 18, `image` (lambda_recon) of the mean
         absolute difference to the teacher's image; None for the published ones of the kind.
 
@@ -64,8 +61,7 @@ class GCC(Distillation):
         theirs, and `mask_every`: at each how many-th step they learn. Their rate falls to a tenth after each
         `mask_period` of the run, a share of its steps; 0 for never. `average`: the teacher's difference is a running
         average, with the factor 1 - step / steps for the newest. `teacher_decays`, `detached`, `root`, `double_steps`
-        and `vector_steps` say what is followed, see above. `back`: the shape of CycleGAN's second student, None for
-        that of the first.
+        and `vector_steps` say what is followed, see above.
         """
 
         name: Literal["gcc"] = "gcc"
@@ -84,9 +80,8 @@ class GCC(Distillation):
         detached: bool | None = None
         double_steps: bool = True
         vector_steps: bool = True
-        back: AnyConfig | None = None
 
-    needs: ClassVar = Needs(teacher="online")
+    needs: ClassVar = Needs(teacher="online", gan=True)
 
     @property
     def second(self) -> bool:
@@ -112,9 +107,7 @@ class GCC(Distillation):
         if gan.settings.every > 1:
             raise RecipeError(f"gan.every {gan.settings.every}: GCC's teacher learns at each step; omit it.")
         gan.watches, gan.decays, self.teacher.maps = True, settings.teacher_decays, True
-        gan.follows_back = True
-        self.own = gan.twin(self.student, settings.back)
-        self._own = {"judges" if "discriminator" in u.name else "student": u for u in self.own.updates()}
+        gan.follows_back = self.own.follows_back = True
         if settings.masks:
             for judge in self.own.discriminators().values():
                 judge.select(settings.threshold)
@@ -130,21 +123,16 @@ class GCC(Distillation):
                 layer.learn_vectors()
         self.balance = Balance(len(gan.discriminators()))
 
-    def train(self, mode: bool = True) -> "GCC":
-        super().train(mode)
-        self.own.train(mode)
-        return self
+    def norm_of_judges(self, parts: Parts) -> str | None:
+        """CycleGAN's students have discriminators with BatchNorm, whatever the teacher's have."""
+        return "batch" if isinstance(parts.gan, CycleGAN) else None
 
     # -- one step ------------------------------------------------------------------------------------------------
-
-    def draw(self, batch: Batch, random: Random, step: int) -> tuple[Tensor, Taps, Any]:
-        own = self.own(batch, random, step, taps=self.student_taps)
-        return next(iter(own.images.values())), own.taps, own
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """The student's own GAN's terms, and eq. 17."""
         settings, root = self.settings, self.settings.root
-        terms = {_mine(name): term for name, term in self._own["student"].terms(out.own).items()}
+        terms = super().student_terms(out)
         teacher, student = self._features(out)
         terms["content"] = settings.content * content(teacher, student, root=root)
         terms["gram"] = settings.gram * style(teacher, student, root=root)
@@ -192,34 +180,21 @@ class GCC(Distillation):
 
     # -- the updates ---------------------------------------------------------------------------------------------
 
-    def _judges(self) -> Update:
+    def judges(self) -> Update:
         """The student's discriminators, gates aside."""
-        update = self._own["judges"]
-
-        def terms(out: Output) -> dict[str, Tensor]:
-            return {_mine(name, "student_"): term for name, term in update.terms(out.own).items()}
-
         twice = _doubled(*self.own.discriminators().values()) if self.settings.double_steps else ()
-        return replace(update, name="student_discriminator", terms=terms, still=tuple(self._gates()), twice=twice)
-
-    def learned(self) -> dict[str, nn.Module]:
-        back = list(self.own.generators().values())[1:]
-        return super().learned() | ({"student_b": back[0]} if back else {})
+        return replace(super().judges(), still=tuple(self._gates()), twice=twice)
 
     def moved_twice(self) -> tuple[nn.Module, ...]:
         return _doubled(self.student) if self.settings.double_steps else ()
 
-    def extra_updates(self) -> list[Update]:
-        """As published CycleGAN's generators move before their discriminators, and the others' after them."""
-        return [] if isinstance(self.own, CycleGAN) else [self._judges()]
-
     def late_updates(self) -> list[Update]:
-        judges = [self._judges()] if isinstance(self.own, CycleGAN) else []
         if not self.settings.masks:
-            return judges
+            return super().late_updates()
         optimizer = Optimizer(self.settings.mask_lr, self.settings.mask_betas, schedule=self._mask_schedule())
         masks = {"masks": nn.ModuleList(self._gates())}
-        return [*judges, Update("masks", masks, self.mask_terms, optimizer, every=self.settings.mask_every)]
+        update = Update("masks", masks, self.mask_terms, optimizer, every=self.settings.mask_every)
+        return [*super().late_updates(), update]
 
     def _mask_schedule(self) -> Schedule:
         share = self.settings.mask_period
@@ -235,16 +210,8 @@ class GCC(Distillation):
 
     # -- what is written -----------------------------------------------------------------------------------------
 
-    def artifacts(self) -> dict[str, nn.Module]:
-        found = {"student": self.result}
-        for network in list(self.own.generators().values())[1:]:
-            found["student_b"] = network
-        return found | self.teacher.artifacts()
-
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        pools = {f"student_{name}": found for name, found in self.own.companions().items()}
-        judges = {f"student_{name}": (judge, {}) for name, judge in self.own.discriminators().items()}
-        return super().companions() | judges | pools | {"balance": (self.balance, {})}
+        return super().companions() | {"balance": (self.balance, {})}
 
 
 class Balance(nn.Module):
@@ -265,11 +232,6 @@ class Balance(nn.Module):
         self.value.copy_(torch.where(self.count > 0, mixed, found))
         self.count += 1
         return self.value.clone()
-
-
-def _mine(name: str, prefix: str = "") -> str:
-    """A term of a GAN of the student's as one of the student's."""
-    return prefix + name.removeprefix("teacher_") if name.startswith("teacher_") else f"student_{name}"
 
 
 def _doubled(*networks: nn.Module) -> tuple[nn.Module, ...]:

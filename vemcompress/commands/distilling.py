@@ -59,7 +59,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     device, on_event = given.where, given.on_event
     features = parts.features_of(facts.plan, device)
     facts = parts.calibrated(facts, features, device, on_event)
-    made = {} if facts.gan else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
+    made = {} if facts.learns else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
     if made and facts.original.config is None:
         _check_range(facts.original.name, made["teacher"], on_event)
     with distributed.alike():
@@ -149,14 +149,14 @@ def _cached(cache: CachePlan | None, facts: Facts, algorithm: Distillation, stre
 
 def _events(facts: Facts, networks: dict) -> list[dict]:
     plan, gan = facts.plan, facts.gan
-    beside = list(gan.artifacts().items())[1:] if gan else []
+    beside = list(gan.artifacts().items())[1:] if facts.learns else []
     events = [{
         "event": "plan",
         "algorithm": plan.algorithm.model_dump(exclude_none=True, exclude=set(Distillation.Settings.model_fields)),
         "features": ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0],
         "information": plan.information.model_dump(exclude_none=True),
-        "gan": plan.gan.name if plan.gan else None,
-        "gan_lr": plan.gan.lr if plan.gan else None,
+        "gan": plan.gan.name if plan.learns else None,
+        "gan_lr": plan.gan.lr if plan.learns else None,
         "beside": {name: count_parameters(network) for name, network in beside},
         **networks,
     }]  # fmt: skip

@@ -110,7 +110,7 @@ def _opened(
     settings = (plan or recipe.defaults(overrides)).data
     roots = [data] if isinstance(data, str | Path) else data or settings.roots
     settings = settings.but(roots=tuple(map(names.stored, roots)), size=size or settings.size)
-    if teacher is None and teacher_class is not None and (plan is None or plan.gan is not None):
+    if teacher is None and teacher_class is not None and (plan is None or plan.learns):
         raise UsageError("--teacher-class needs --teacher, the file with its weights.")
     found = look(folder) if plan is not None else Networks("student", None, None)
     own = student_class or getattr(plan and plan.student, "class_path", None)
@@ -178,7 +178,7 @@ def _teacher(
         return loaded.generator
     if plan is None or name == "teacher":
         return None
-    if plan.gan is not None:
+    if plan.learns:
         return _learnt(load(folder / "teacher.safetensors").generator, norm)
     if told := teacher_gone(plan):
         on_event({"event": "warning", "message": f"{told}; metrics that need it are left out."})

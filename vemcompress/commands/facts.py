@@ -55,6 +55,11 @@ class Facts:
     unreadable: Collection[Path] = ()
 
     @property
+    def learns(self) -> bool:
+        """Whether the teacher learns in this run."""
+        return self.plan.learns
+
+    @property
     def provenance(self) -> dict[str, str]:
         """Where the teacher came from."""
         return self.loaded.provenance() if self.loaded else {"source": f"{self.plan.gan.name}, learnt in this run"}

@@ -123,11 +123,11 @@ def located(
     source = str(teacher or plan.teacher.source or "") or None
     if source is not None:
         source = _absolute(source)
-    elif plan.gan is None and not plan.stages:  # each stage has one of its own
+    elif not plan.learns and not plan.stages:  # each stage has one of its own
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in (*_FILES, *_files_of(plan.algorithm.name)):
-        plan = recipes.changed(plan, key, lambda path: path if path in _WORDS else _absolute(path))
+        plan = recipes.changed(plan, key, _all_absolute)
     start = {name: _absolute(path) for name, path in start.items()}
     plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
     if source is not None:
@@ -145,9 +145,9 @@ def located_stages(plan: Recipe) -> Recipe:
     files.update(key for name in ALGORITHMS for key in _files_of(name))
 
     def made_absolute(values: Any, key: str) -> Any:
-        if isinstance(values, dict):
+        if isinstance(values, dict) and key not in files:
             return {name: made_absolute(value, f"{key}.{name}" if key else name) for name, value in values.items()}
-        return _absolute(values) if key in files and values not in _WORDS else values
+        return _all_absolute(values) if key in files else values
 
     stages = [stage.but(recipe=made_absolute(stage.recipe, "")) if stage.recipe else stage for stage in plan.stages]
     return plan.but(stages=tuple(stages))
@@ -314,6 +314,13 @@ def _another_teacher(source: str | Path, run: RunFolder, found: str, before: str
         f"{source}: is not the teacher that {run.path} began with (SHA-256 {found[:12]}, then {before[:12]}); put that "
         "file back, or start a new run."
     )
+
+
+def _all_absolute(path: str | dict[str, str]) -> str | dict[str, str]:
+    """A path, or all of a table of them; a word that stands for one stays."""
+    if isinstance(path, dict):
+        return {name: _absolute(one) for name, one in path.items()}
+    return path if path in _WORDS else _absolute(path)
 
 
 def _absolute(path: str | Path) -> str:

@@ -15,7 +15,7 @@ from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.errors import NetworkError, RecipeError
 from vemcompress.gans import GAN, new_generator
-from vemcompress.gans.teachers import Frozen, Online, Phased, Phases, Teacher
+from vemcompress.gans.teachers import Frozen, Held, Online, Phased, Phases, Teacher
 from vemcompress.information import build_information
 from vemcompress.networks.base import Generator
 from vemcompress.networks.features import FeatureNetwork
@@ -43,7 +43,7 @@ def calibrated(facts: Facts, features: FeatureNetwork | None, device: torch.devi
     if features is None:
         return facts
     plan, channels = facts.plan, facts.original.channels
-    if facts.gan is not None:
+    if facts.learns:
         examples = facts.images.examples(channels, CALIBRATION_IMAGES, on_event).to(device)
     else:
         inputs = facts.images.views(channels, CALIBRATION_IMAGES, on_event).inputs
@@ -88,13 +88,16 @@ def distillation(
             optimizer=Optimizer(plan.train.lr, plan.train.betas),
             features=features,
             paired=plan.data.kind in ("paired", "labels"),
+            gan=gan,
         )
         return ALGORITHMS[plan.algorithm.name](plan.algorithm, parts)
 
 
 def _strategy(plan: Recipe, original: Generator, gan: GAN | None, judge: Picker | None) -> Teacher:
     algorithm = plan.algorithm
-    if gan is None:
+    if gan is not None and algorithm.online == "never" and ALGORITHMS[algorithm.name].needs.whole:
+        return Held(gan)
+    if gan is None or algorithm.online == "never":
         return Frozen(original)
     if algorithm.online == "step":
         return Online(gan)
@@ -114,7 +117,7 @@ def judge_of_teachers(
 ) -> Picker | None:
     """What picks the teacher that the student learns from, where the two learn in turn."""
     algorithm = facts.plan.algorithm
-    if facts.gan is None or algorithm.online != "phases" or algorithm.best_teacher == "latest":
+    if not facts.learns or algorithm.online != "phases" or algorithm.best_teacher == "latest":
         return None
     try:
         judge = picker(facts, features, device, on_event, by=algorithm.best_teacher)
@@ -136,7 +139,7 @@ def picker(
     None where the recipe does not want it, or leaves it open and nothing was held out. Raises RecipeError where it
     names a figure and nothing was.
     """
-    plan, teacher = facts.plan, None if facts.gan else facts.original
+    plan, teacher = facts.plan, None if facts.learns else facts.original
     features = features if isinstance(features, FeatureNetwork) else None  # a distance has none to compare sets by
     wanted = (by or plan.train.best_by) in ("auto", "frechet")
     if wanted and features is None and plan.train.features != "none":

@@ -10,6 +10,7 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import distilling, facts, opening, prune, search, teach
 from vemcompress.commands.opening import Given
 from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
+from vemcompress.gans import started_by
 from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
 from vemcompress.networks.subnets import Space
@@ -54,7 +55,23 @@ class Pipeline:
         if stage.adversary is not None and own is not None and own.source is None:
             started = own.but(source=self._discriminator(stage.adversary))
             plan = plan.but(algorithm=plan.algorithm.but(adversary=started))
+        files = getattr(plan.algorithm, "start", None)  # of a student that is a GAN of its own
+        if files is not None and plan.gan is not None:
+            plan = plan.but(algorithm=plan.algorithm.but(start=self._beside(stage, plan.gan.name) | files))
         return plan
+
+    def _beside(self, stage: Stage, gan: str) -> dict[str, str]:
+        """Files that the other networks of a student's GAN begin with: its second generator, which was pruned with the
+        first, and the discriminators of stage.adversary."""
+        found = {}
+        if stage.adversary is not None:
+            folder = self.folder.run(stage.adversary).path
+            if stage.adversary in self.folder.skipped:
+                folder = Path(self._product(stage.adversary) or "")
+            found = {name: path for name, path in started_by(gan, folder).items() if name.startswith("discriminator")}
+        made = Path(self._product(stage.student) or "") if stage.student is not None else None
+        back = made and made.with_name("student_b.safetensors")
+        return found | ({"generator_b": str(back)} if back and back.is_file() else {})
 
     def _discriminator(self, name: str) -> str | None:
         """The file of the discriminator that judged what a stage gives, its student's own or its teacher's; None where
@@ -157,7 +174,7 @@ class Pipeline:
                 self._configs[stage.name] = supernet.with_widths(found.space.widths(found.population[0]))  # or the like
             search.check_fitness(plan, images)
             return
-        if stage.do == "teach" or plan.gan is not None:
+        if stage.do == "teach" or plan.learns:
             return
         if stage.teacher is not None and stage.teacher not in self.folder.skipped:
             config = teacher_network(self.recipe_of(stage.teacher), images.channels())
@@ -191,7 +208,7 @@ class Pipeline:
 
     def _check_teacher(self, stage: Stage) -> None:
         plan = self.recipe_of(stage.name)
-        without = stage.student is not None if stage.do == "prune" else plan.gan is not None
+        without = stage.student is not None if stage.do == "prune" else plan.learns
         if stage.do == "teach" and plan.gan is None:
             raise RecipeError(f"recipe {plan.name}: stage {stage.name}: has no [gan] to learn by; add recipe.gan.")
         if plan.teacher.source is not None or without:

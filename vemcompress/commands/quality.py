@@ -27,7 +27,7 @@ def quality(facts: Facts, network: Generator, device: torch.device) -> dict | No
     except InputError:
         return None
     with as_written():
-        if facts.gan is None:
+        if not facts.learns:
             against, wanted = "teacher", parts.at_work(facts.original, inputs, device)
         elif targets is not None:
             against, wanted = "target", targets.to(device)

@@ -156,7 +156,7 @@ def _asked(supernet: str | Path | None, target_macs: int | None, given: Given) -
         settings = settings.but(target_macs=target_macs, share=None)
     source = str(Path(supernet).resolve()) if Path(supernet).exists() else str(supernet)
     plan = plan.but(search=settings, student=AutoStudent(source=source))
-    if plan.teacher.source is None and given.teacher is None and plan.gan is None:
+    if plan.teacher.source is None and given.teacher is None and not plan.learns:
         plan = plan.but(teacher=plan.teacher.but(source=source))  # fitness by real images asks no teacher
     return opening.located(plan, given.teacher, given.data, given.on_event), opening.new_run(given.out)
 
@@ -241,7 +241,7 @@ def check_fitness(plan: Recipe, images: ImageSet | LatentSet) -> None:
             "out; set data.held_out=40, for example, or train.best_on=test."
         )
     features = load_features(settings.features, settings.features_weights)
-    teacher = None if plan.gan is not None else plan.teacher
+    teacher = None if plan.learns else plan.teacher
     with _named():
         check_by(settings.by, unseen, features=features, segmenter=train.segmenter, teacher=teacher)
         if settings.by == "fid":

@@ -31,6 +31,7 @@ class GAN(Learner):
     kinds of data that it can learn from. `decays`: whether its rates follow the recipe's schedule. `watches`: whether
     what a step computes keeps the discriminators' features of the teachers' images, as constants, in its `features` by
     the discriminator's name: those at its `places`, of the last pass that was published to be kept (GCC).
+    `follows_back`: whether that has the maps of CycleGAN's second generator too.
     """
 
     started: ClassVar[tuple[str, ...]]
@@ -39,6 +40,7 @@ class GAN(Learner):
     settings: Any
     decays: bool = True
     watches: bool = False
+    follows_back: bool = False
 
     def __init__(self):
         super().__init__()
@@ -97,10 +99,22 @@ class GAN(Learner):
         titles = ["teacher"] if len(teachers) == 1 else list(teachers)
         return {t: one_by_one(network, inputs) for t, network in zip(titles, teachers.values(), strict=True)}
 
-    def twin(self, first: Generator, back: Config | None = None) -> "GAN":
-        """A GAN of this kind and these settings around another first generator, with new networks beside it; `back` is
-        the shape of its second generator where there is one. Raises RecipeError where there is no such form."""
+    def twin(self, first: Generator, start: Start, norm: str | None = None) -> "GAN":
+        """A GAN of this kind and these settings around another first generator. `start` gives the networks beside it,
+        `norm` is that of new discriminators, None for that of this GAN's. Raises RecipeError where there is no such
+        form."""
+        judge = self.settings.discriminator or next(iter(self.discriminators().values())).config
+        judge = judge if norm is None else judge.but(norm=norm)
+        return type(self).build(self.settings.but(sparsity=None, discriminator=judge), first, start)
+
+    def no_twin(self, first: Generator, start: Start, norm: str | None = None) -> "GAN":
+        """In the place of `twin` where there is none."""
         raise RecipeError(f"gan.name = '{self.settings.name}' has no student form; take pix2pix, cyclegan or latent.")
+
+    @torch.no_grad()
+    def observe(self, batch: Batch, random: torch.Generator, step: int, taps: tuple[str, ...]) -> Any:
+        """The images and maps of `forward`, as constants, at a step at which nothing of this GAN learns."""
+        return self(batch, random, step, taps=taps)
 
     def draw(self, batch: Batch) -> dict[str, Tensor]:
         """By discriminator the images that its generators make of a batch, and no more."""

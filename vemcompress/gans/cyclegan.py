@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator as Random
@@ -13,9 +14,9 @@ from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN, check_channels, discriminator_for
 from vemcompress.gans.pool import ImagePool
 from vemcompress.gans.sparsity import Sparsity
-from vemcompress.gans.start import Start, new_generator
+from vemcompress.gans.start import Start
 from vemcompress.losses.adversarial import discriminator_loss, generator_loss, precise
-from vemcompress.networks.base import Config, Generator, Taps
+from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, PatchGANConfig
 from vemcompress.system.settings import BaseSettings, Betas, Images, Period, Positive, Weight
 from vemcompress.training.update import Update
@@ -23,15 +24,15 @@ from vemcompress.training.update import Update
 
 @dataclass
 class Cycle:
-    """One step's images of both domains, their translations, and these translated back; taps of `generator_a`, and
-    where they are asked for `taps_b` of `generator_b`. `features`: as GAN says."""
+    """One step's images of both domains, their translations, and these translated back, None where nothing learns;
+    taps of `generator_a`, and where they are asked for `taps_b` of `generator_b`. `features`: as GAN says."""
 
     real_a: Tensor
     real_b: Tensor
     fake_b: Tensor
     fake_a: Tensor
-    back_a: Tensor
-    back_b: Tensor
+    back_a: Tensor | None
+    back_b: Tensor | None
     random: Random
     taps: Taps = field(default_factory=dict)
     taps_b: Taps = field(default_factory=dict)
@@ -72,8 +73,6 @@ class CycleGAN(GAN):
         every: Period = 1
         discriminator: AnyDiscriminator = PatchGANConfig(width=64)
         sparsity: Sparsity | None = None
-
-    follows_back: bool = False  # whether the second generator's maps are kept
 
     started = ("generator_b", "discriminator_a", "discriminator_b")
     data = ("unpaired",)
@@ -153,13 +152,14 @@ class CycleGAN(GAN):
             terms |= {f"{side}_d_{half}": value for half, value in halves.items()}
         return terms
 
-    def twin(self, first: Generator, back: Config | None = None) -> "CycleGAN":
-        """As published (GCC) the student's discriminators have BatchNorm, whatever the teacher's have."""
-        back = new_generator(back or first.config.with_channels(*first.channels[::-1]))
-        settings = self.settings.but(discriminator=self.settings.discriminator.but(norm="batch"), sparsity=None)
-        twin = CycleGAN(settings, generator_a=first, generator_b=back)
-        twin.follows_back = True
-        return twin
+    @torch.no_grad()
+    def observe(self, batch: Batch, random: Random, step: int, taps: tuple[str, ...]) -> Cycle:
+        """Without the way back, which only teaches."""
+        images, maps = self.translate(batch.input, taps)
+        with self.autocast(batch.real.device):
+            fake_a, maps_b = self.generator_b.forward_with_taps(batch.real, taps if self.follows_back else ())
+        fakes = images["generator_a"], precise(fake_a)
+        return Cycle(batch.input, batch.real, *fakes, None, None, random, maps, maps_b)
 
     def draw(self, batch: Batch) -> dict[str, Tensor]:
         fake_b, fake_a = self.generate(self.generator_a, batch.input), self.generate(self.generator_b, batch.real)

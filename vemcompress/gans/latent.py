@@ -14,7 +14,7 @@ from vemcompress.gans.base import GAN, discriminator_for
 from vemcompress.gans.sparsity import Sparsity
 from vemcompress.gans.start import Start
 from vemcompress.losses.adversarial import generator_loss, on_fake, on_real
-from vemcompress.networks.base import Config, Generator, Taps
+from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import (
     AnyDiscriminator,
     DCGANDiscriminatorConfig,
@@ -97,11 +97,6 @@ class LatentGAN(GAN):
         scores = self.watched(out, "discriminator", self.discriminator, out.images["teacher"])
         terms = {"teacher_gan": self.settings.lambda_gan * generator_loss(self.settings.mode, scores)}
         return terms | self.sparse_terms("teacher")
-
-    def twin(self, first: Generator, back: Config | None = None) -> "LatentGAN":
-        """Its discriminator is as wide as the teacher's, whatever the generator's width is, as published (GCC)."""
-        judge = self.settings.discriminator or self.discriminator.config
-        return LatentGAN(self.settings.but(sparsity=None, discriminator=judge), generator=first)
 
     def updates(self) -> list[Update]:
         settings, learns = self.settings, {"discriminator": self.discriminator}

@@ -154,9 +154,6 @@ class Pix2Pix(Conditional):
         channels = generator.in_channels + generator.out_channels
         self.discriminator = discriminator_for(settings.discriminator, discriminator, channels, generator, shared=False)
 
-    def twin(self, first: Generator, back: Config | None = None) -> "Pix2Pix":
-        return Pix2Pix(self.settings.but(sparsity=None), generator=first)
-
     def shown(self, condition: Tensor, image: Tensor) -> Tensor:
         return cat((condition, image), dim=1)
 
@@ -185,6 +182,7 @@ class Pix2PixTeachers(Conditional):
         discriminator: AnyDiscriminator = SharedPatchGANConfig()
 
     started = ("deep", "discriminator")
+    twin = GAN.no_twin
 
     @classmethod
     def build(cls, settings: Settings, first: Generator, start: Start) -> "Pix2PixTeachers":

@@ -146,7 +146,7 @@ class StyleGAN2GAN(LatentGAN):
         every: Period = 1
         ema: float = Field(EMA, ge=0, lt=1)
 
-    twin = GAN.twin  # GCC has no form of it
+    twin = GAN.no_twin
     compiles = False  # path lengths need second derivatives, which compiled networks do not have
     splits = True
 

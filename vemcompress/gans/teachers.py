@@ -25,14 +25,15 @@ from vemcompress.training.update import Update
 class TurnSettings(BaseSettings):
     """How a teacher that learns and the student share the steps; without a [gan] nothing of it is used.
 
-    `online`: "step", they learn at the same steps; "phases", as published for OMGD on CycleGAN: the teacher learns for
+    `online`: "step", they learn at the same steps; "never", the teacher's GAN is given and stays as it is; "phases", as
+    published for OMGD on CycleGAN: the teacher learns for
     `phase_epochs`, then the student for `student_epochs` times as long (n_dis) from the teacher that was the best so
     far, by `best_teacher`; `phase_steps` says the same in steps.
     """
 
     replaces: ClassVar = {"phase_steps": ("phase_epochs",), "phase_epochs": ("phase_steps",)}
 
-    online: Literal["step", "phases"] = "step"
+    online: Literal["step", "phases", "never"] = "step"
     phase_epochs: Epochs | None = None
     phase_steps: Steps | None = None
     student_epochs: int = Field(4, ge=1, le=10_000)
@@ -139,6 +140,30 @@ class Online(Teacher):
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
         return self.gan.companions()
+
+    def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
+        return self.gan.pictures(inputs)
+
+
+class Held(Teacher):
+    """A whole GAN that is given and does not learn: its generators of both directions, and its discriminators.
+
+    As published for DMAD it stays in training mode, so that BatchNorm takes the batch's statistics; its running ones
+    stay as they are.
+    """
+
+    def __init__(self, gan: GAN):
+        super().__init__()
+        self.gan = gan.requires_grad_(False)
+        self.generator = next(iter(gan.teachers().values()))
+        for module in gan.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.0
+
+    def forward(self, batch: Batch, random: torch.Generator, step: int, taps: tuple[str, ...]) -> Lessons:
+        with self.timer.part("teacher"):
+            made = self.gan.observe(batch, random, step, taps)
+        return Lessons(tuple(image.float() for image in made.images.values()), made.taps, made)
 
     def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
         return self.gan.pictures(inputs)

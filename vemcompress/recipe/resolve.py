@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from vemcompress.algorithms import ALGORITHMS, Facts
 from vemcompress.errors import RecipeError
-from vemcompress.gans import GAN
+from vemcompress.gans import GAN, GANS
 from vemcompress.information import INFORMATION
 from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import Generator, LatentInput
@@ -62,11 +62,17 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
             f"channels, the teacher {teacher.in_channels} and {teacher.out_channels}; set student.in_channels and "
             "out_channels."
         )
-    batch, learns = _batch(recipe, teacher), recipe.gan is not None
+    batch, learns = _batch(recipe, teacher), recipe.learns
     _check_micro_batch(recipe, batch, distils=True)
     steps = _steps(recipe, images, batch)
     paired = recipe.data.kind in ("paired", "labels")
-    facts = Facts(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired)
+    started = () if recipe.gan is None else GANS[recipe.gan.name].started
+    missing = tuple(name for name in started if name not in recipe.teacher.start)
+    facts = Facts(
+        *(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired),
+        gan=recipe.gan is not None,
+        missing=missing,
+    )
     method = ALGORITHMS[recipe.algorithm.name]
     method.needs.check(method.__name__, facts)
     algorithm = method.resolve(recipe.algorithm, facts)

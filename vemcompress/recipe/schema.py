@@ -73,7 +73,7 @@ class PruneSettings(BaseSettings):
     GAN-Compression transfers them.
 
     `keep_weights` = false gives the pruned network new initial weights, as CAT's code does: only the scales and shifts
-    of instance norms stay.
+    of instance norms stay. `both`: CycleGAN's second generator, in the same folder, is pruned in the same way.
     """
 
     replaces: ClassVar = {
@@ -90,6 +90,7 @@ class PruneSettings(BaseSettings):
     ratio: float | None = Field(None, gt=0, lt=1)
     width: int | None = Field(None, ge=1, le=4096)
     keep_weights: bool = True
+    both: bool = False
     count_as: Convention = "true"
 
     def target(self, macs: int) -> int:
@@ -99,7 +100,7 @@ class PruneSettings(BaseSettings):
 
 class Recipe(BaseSettings):
     """A whole run, or a pipeline of several, its `stages`. With `gan` the teacher learns, beside the student or alone
-    (`teach`); without, it is frozen.
+    (`teach`), unless algorithm.online is "never"; without, it is frozen.
 
     `prune` is of a stage that prunes, `search` of one that searches. `paper` holds a published table's row and changes
     nothing.
@@ -128,6 +129,11 @@ class Recipe(BaseSettings):
             if getattr(self, do) is not None and self.stages and all(stage.do != do for stage in self.stages):
                 raise ValueError(f"[{do}] needs a stage with do = '{do}', and there is none; omit it")
         return self
+
+    @property
+    def learns(self) -> bool:
+        """Whether the teacher learns."""
+        return self.gan is not None and self.algorithm.online != "never"
 
     def toml(self) -> str:
         """The recipe as TOML; settings that are open are left out: those that are None, and what follows the data or

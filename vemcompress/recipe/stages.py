@@ -18,8 +18,8 @@ class Stage(BaseSettings):
 
     `teacher` and `student` name earlier stages, whose product it begins with; without them it has the pipeline's
     teacher, and a student of its own. A stage that prunes takes its `student`, if it has one, instead of the teacher,
-    and one that searches takes its `student` as the supernet. `adversary`: the earlier stage whose discriminator the
-    student's own starts from; without one there it starts anew.
+    and one that searches takes its `student` as the supernet. `adversary`: the earlier stage whose discriminators the
+    student's own start from; without one there they start anew.
     """
 
     name: Text

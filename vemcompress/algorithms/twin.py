@@ -1,0 +1,97 @@
+"""A distillation whose student is a GAN of its own beside the teacher's, as GCC, DMAD and plain fine-tuning have it.
+
+The student's GAN is of the teacher's kind: it has discriminators of its own and, in CycleGAN, the way back too.
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Generator as Random
+from torch import Tensor, nn
+
+from vemcompress.algorithms.distillation import Distillation, Needs, Parts
+from vemcompress.data.batch import Batch
+from vemcompress.gans.start import Start
+from vemcompress.networks import AnyConfig
+from vemcompress.networks.base import Taps
+from vemcompress.system.settings import Text
+from vemcompress.training.update import Output, Update
+
+
+class TwinDistillation(Distillation):
+    """The student moves by its own GAN's losses and the add-on's; a method adds its terms.
+
+    Its discriminators move before it or after it, as the teacher's do.
+    """
+
+    class Settings(Distillation.Settings):
+        """`back`: the shape of CycleGAN's second student, None for that of the first. `start`: files that networks of
+        the student's GAN begin with, by name: generator_b, discriminator, discriminator_a, discriminator_b."""
+
+        back: AnyConfig | None = None
+        start: dict[Text, Text] = Field(default_factory=dict, max_length=16)
+
+    needs: ClassVar[Needs] = Needs(gan=True)
+    files: ClassVar = ("start",)
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, parts)
+        start = Start(settings.name, settings.start, {"generator_b": settings.back})
+        self.own = parts.gan.twin(self.student, start, self.norm_of_judges(parts)).requires_grad_(True)
+        updates = self.own.updates()
+        self._own = {"judges" if "discriminator" in update.name else "student": update for update in updates}
+        self.judges_first = "discriminator" in updates[0].name
+
+    def norm_of_judges(self, parts: Parts) -> str | None:
+        """The norm of the student's new discriminators, None for that of the teacher's."""
+        return None
+
+    def train(self, mode: bool = True) -> "TwinDistillation":
+        super().train(mode)
+        self.own.train(mode)
+        return self
+
+    def draw(self, batch: Batch, random: Random, step: int) -> tuple[Tensor, Taps, Any]:
+        own = self.own(batch, random, step, taps=self.student_taps)
+        return next(iter(own.images.values())), own.taps, own
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        """The student's own GAN's terms."""
+        return {_mine(name): term for name, term in self._own["student"].terms(out.own).items()}
+
+    def judges(self) -> Update:
+        """The update of the student's discriminators."""
+        update = self._own["judges"]
+
+        def terms(out: Output) -> dict[str, Tensor]:
+            return {_mine(name, "student_"): term for name, term in update.terms(out.own).items()}
+
+        return replace(update, name="student_discriminator", terms=terms)
+
+    def learned(self) -> dict[str, nn.Module]:
+        return super().learned() | self._back()
+
+    def extra_updates(self) -> list[Update]:
+        return [self.judges()] if self.judges_first else []
+
+    def late_updates(self) -> list[Update]:
+        return [] if self.judges_first else [self.judges()]
+
+    def artifacts(self) -> dict[str, nn.Module]:
+        return {"student": self.result} | self._back() | self.teacher.artifacts()
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        pools = {f"student_{name}": found for name, found in self.own.companions().items()}
+        judges = {f"student_{name}": (judge, {}) for name, judge in self.own.discriminators().items()}
+        return super().companions() | judges | pools
+
+    def _back(self) -> dict[str, nn.Module]:
+        """CycleGAN's second student."""
+        back = list(self.own.generators().values())[1:]
+        return {"student_b": back[0]} if back else {}
+
+
+def _mine(name: str, prefix: str = "") -> str:
+    """A term of a GAN of the student's as one of the student's."""
+    return prefix + name.removeprefix("teacher_") if name.startswith("teacher_") else f"student_{name}"
