@@ -126,7 +126,9 @@ def prune(
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .safetensors file to write.")],
     target_macs: options.TargetMacs = None,
     ratio: Annotated[float | None, typer.Option(help="In its place: the part of each layer that goes, 0.7.")] = None,
-    method: Annotated[str, typer.Option(help="l1, l1_out, l1_style, random, scale, gcc, content or diversity.")] = "l1",
+    method: Annotated[
+        str, typer.Option(help="l1, l1_out, l1_style, random, scale, gcc, zeros, content or diversity.")
+    ] = "l1",
     count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
     size: options.MacsSize = None,
     least: Annotated[
@@ -147,8 +149,9 @@ def prune(
 
     The rest keep their weights. The file can be used as any other model, pruned again, and distilled from; its images
     are poor before it is trained again. Methods: l1 (the norm of the weights that make a channel, CAGC's l1-in), l1_out
-    (of those that read it), random, scale (the norms' scales), gcc (one threshold on l1 or scale); of generators from
-    latent vectors also content (CAGC); of a StyleGAN2 l1_style and diversity (DCP-GAN).
+    (of those that read it), random, scale (the norms' scales), gcc (one threshold on l1 or scale), zeros (what training
+    has made zero, without a budget); of generators from latent vectors also content (CAGC); of a StyleGAN2 l1_style and
+    diversity (DCP-GAN).
     """
     console = options.open_console()
     options.weights_only(model)

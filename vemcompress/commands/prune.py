@@ -11,7 +11,7 @@ import torch
 from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts, sides_of
-from vemcompress.errors import UsageError
+from vemcompress.errors import RecipeError, UsageError
 from vemcompress.gans import new_generator
 from vemcompress.networks import build_generator
 from vemcompress.networks.base import Config, Generator, init_weights
@@ -82,7 +82,10 @@ def prune(
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
     """
-    if (target_macs is None) == (ratio is None):
+    decides = method in PRUNERS and PRUNERS[method].decides
+    if decides and not target_macs is ratio is None:
+        raise UsageError(f"method {method}: decides itself which channels go; leave out --target-macs and --ratio.")
+    if not decides and (target_macs is None) == (ratio is None):
         raise UsageError(
             "give either target_macs (--target-macs 2.6G), or the ratio of channels that go (--ratio 0.7)."
         )
@@ -142,27 +145,49 @@ def prune_run(
     if loaded.generator.takes.kind == "latent":  # its images have no other size
         size, _ = sides_of(loaded, None)
     check_size(loaded, size, size)
-    target = settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as])
-    result, content = _pruned(
-        loaded,
-        PRUNERS[settings.method.name](settings.method).work_on(device or torch.device("cpu"), on_event),
-        target,
-        run.student,
-        size,
-        settings.count_as,
-        ratio=settings.ratio,
-        width=settings.width,
-        seed=None if settings.keep_weights else plan.train.seed,
-    )
+    result, content = _by_plan(plan, loaded, run.student, size, device, on_event)
+    back = _way_back(plan, loaded, device, on_event) if settings.both else None
     make_folder(run.path)
     with run.locked():
         run.write_recipe(plan.toml())
+        if back is not None:
+            write_atomically(run.artifact("student_b"), back)
         write_atomically(run.student, content)
         networks = {"teacher": loaded.provenance() | result.before, "student": result.after}
         made = line.environment(torch.device("cpu"), **networks, pruned=result.as_dict())
         run.write_json(run.environment, made)
         Made("prune", "student").write(run.path)
     return result
+
+
+def _by_plan(
+    plan: Recipe, loaded: Loaded, out: Path, size: int, device: torch.device | None, on_event: Event
+) -> tuple[PruneResult, bytes]:
+    settings = plan.prune
+    return _pruned(
+        loaded,
+        PRUNERS[settings.method.name](settings.method).work_on(device or torch.device("cpu"), on_event),
+        settings.target(cost_of(loaded.generator, size, size).macs()[settings.count_as]),
+        out,
+        size,
+        settings.count_as,
+        ratio=settings.ratio,
+        width=settings.width,
+        seed=None if settings.keep_weights else plan.train.seed,
+    )
+
+
+def _way_back(plan: Recipe, first: Loaded, device: torch.device | None, on_event: Event) -> bytes | None:
+    """CycleGAN's second generator, pruned as the `first`, beside which it lies; None where it does not, with a
+    warning."""
+    names = ("generator_b", "student_b")
+    found = [first.path.with_name(f"{name}.safetensors") for name in names] if first.path is not None else []
+    there = next((path for path in found if path.is_file()), None)
+    if there is None:
+        message = f"{first.source}: has no generator of the way back beside it, so that the student's begins anew."
+        on_event({"event": "warning", "message": message})
+        return None
+    return _by_plan(plan, load(there), there, plan.data.size, device, on_event)[1]
 
 
 def prune_again(
@@ -207,7 +232,10 @@ def _pruned(
     """What there is to tell of the pruned network, and the content of its file `out`. A `ratio` or a `width` takes the
     place of the target; with a `seed` the network gets new weights."""
     network, method = loaded.generator.deployed(), pruner.settings.name
-    if ratio is not None:
+    if pruner.decides:
+        kept = pruner.kept(network)
+        small = cut(network, kept)
+    elif ratio is not None:
         small, kept = narrow(network, pruner, ratio)
     elif width is None:
         if network.config is not None:  # before a method that judges by images draws them
@@ -218,7 +246,7 @@ def _pruned(
     else:
         kept = pruner.selected(network, of_width(network.config, width, loaded.source).widths_by_group())
         small = cut(network, kept)
-    if ratio is not None or width is not None:
+    if ratio is not None or width is not None or pruner.decides:
         target = cost_of(small, size, size).macs()[convention]
     if seed is not None:
         with torch.random.fork_rng(devices=[]):
@@ -246,6 +274,13 @@ def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
     """What [prune] makes of a network, as far as its weights do not matter: its Config where the recipe gives a width.
     Raises UsageError for a width or a budget that cannot be."""
     settings, size = plan.prune, plan.data.size
+    if PRUNERS[settings.method.name].decides:
+        if budget := {"target_macs", "share", "ratio", "width"} & settings.model_fields_set:
+            raise RecipeError(
+                f"recipe {plan.name}: prune.{min(budget)} has no effect, because the method {settings.method.name} "
+                "decides itself which channels go; omit it."
+            )
+        return None
     if settings.width is not None:
         return of_width(network.config, settings.width, source)
     if network.config is not None and settings.ratio is None:

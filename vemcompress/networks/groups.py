@@ -86,6 +86,24 @@ def masked(
     return _called(network, changed, x, names)
 
 
+def makers(network: nn.Module, group: Group) -> list[tuple[Slot, Slot | None]]:
+    """The layers that make a group's channels, each with the norm behind it, as the slots of their weights; a norm
+    without scales has a slot too."""
+    found: list[tuple[Slot, Slot | None]] = []
+    for slot in group.slots:
+        if not slot.tensor.endswith(".weight"):
+            continue
+        if slot.role == "write":
+            found.append((slot, None))
+        elif slot.role == "through" and found and found[-1][1] is None and _is_norm(network, slot):
+            found[-1] = found[-1][0], slot
+    return found
+
+
+def _is_norm(network: nn.Module, slot: Slot) -> bool:
+    return isinstance(network.get_submodule(slot.module), nn.BatchNorm2d | nn.InstanceNorm2d)
+
+
 def sizes(network: nn.Module, groups: Sequence[Group], widths: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """What PyTorch's layers call their channels (`out_channels`, `num_features`, ...), by module, at these widths."""
     modules, found = dict(network.named_modules()), {}

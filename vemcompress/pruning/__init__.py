@@ -15,11 +15,12 @@ from vemcompress.pruning.l1_style import L1Style
 from vemcompress.pruning.random import Random
 from vemcompress.pruning.scale import Scale
 from vemcompress.pruning.search import SearchSettings
+from vemcompress.pruning.zeros import Zeros
 from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = ["PRUNERS", "AnyPruner", "Pruner", "SearchSettings"]
 
-_ALL = (L1, Random, Scale, GCC, Content, Diversity, L1Out, L1Style)
+_ALL = (L1, Random, Scale, GCC, Content, Diversity, L1Out, L1Style, Zeros)
 
 PRUNERS: dict[str, type[Pruner]] = {tag_of(kind.Settings)[1]: kind for kind in _ALL}
 

@@ -19,6 +19,7 @@ class Pruner:
     """
 
     files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files
+    decides: ClassVar[bool] = False  # says itself which channels stay (`kept`), so that there is no budget
 
     class Settings(BaseSettings):
         """`by` says how scores of different groups are compared: "threshold" as they are, "ratio" by their rank within
@@ -46,6 +47,10 @@ class Pruner:
 
         Raises UsageError where the network has nothing that the criterion could judge by.
         """
+        raise NotImplementedError
+
+    def kept(self, network: Generator) -> dict[str, Tensor]:
+        """By group the channels that stay, at least one of each, where the method `decides`."""
         raise NotImplementedError
 
     def selected(self, network: Generator, widths: Mapping[str, int]) -> dict[str, Tensor]:

@@ -151,7 +151,7 @@ class UNet(Generator):
             return Group(name, width, tuple(slots))
         norm = f"{normed}_norms.{level}"
         scale = f"{norm}.weight" if self.config.norm != "instance" else None
-        return Group(name, width, (*slots, *passes(norm)), scale)
+        return Group(name, width, (*slots[:2], *passes(norm), *slots[2:]), scale)
 
     def _blocks_down(self, level: int) -> tuple[Slot, ...]:
         """Where else a level's channels lie on the way down."""
