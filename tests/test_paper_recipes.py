@@ -86,6 +86,13 @@ STEPS = {
 }
 
 
+# Teachers for recipes that take any.
+OF_KIND = {
+    "latent": parse_config({"family": "dcgan", "width": 8, "levels": 2}),
+    "cyclegan": parse_config({"family": "resnet", "width": 8}),
+}
+
+
 @cache
 def networks(name: str):
     """The recipe, its generators by role, and its discriminator as the teachers would judge with it; no memory."""
@@ -100,7 +107,9 @@ def networks(name: str):
         pairs = {"pix2pix": ["generator"], "pix2pix_teachers": ["wide", "deep"]}
         pairs |= {"latent": ["generator"], "stylegan2": ["generator"]}
         roles = pairs.get(plan.gan.name, ["generator_a", "generator_b"])
-        makers = [built["teacher"], built.get("deep") or build_generator(plan.teacher.network)]
+        first = built.get("teacher") or build_generator(OF_KIND[plan.gan.name])  # a given one
+        built["teacher"] = first
+        makers = [first, built.get("deep") or build_generator(plan.teacher.network or OF_KIND[plan.gan.name])]
         gan = GANS[plan.gan.name](plan.gan, **dict(zip(roles, makers, strict=False)))
     return plan, built, list(gan.discriminators().values())
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from toys import toy_teacher
 from torch import nn
+from toys import toy_teacher
 
 from vemcompress.commands.prune import prune
 from vemcompress.errors import UsageError

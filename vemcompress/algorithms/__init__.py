@@ -9,6 +9,7 @@ from vemcompress.algorithms.cat import CAT
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
 from vemcompress.algorithms.finetune import Finetune
 from vemcompress.algorithms.gan_compression import GANCompression
+from vemcompress.algorithms.gan_slimming import GANSlimming
 from vemcompress.algorithms.gcc import GCC
 from vemcompress.algorithms.kd import KD
 from vemcompress.algorithms.nickel_dime import NickelDime
@@ -17,7 +18,7 @@ from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = ["ALGORITHMS", "AnyAlgorithm", "Distillation", "Facts", "Parts"]
 
-_CLASSES: tuple[type[Distillation], ...] = (OMGD, KD, GANCompression, CAT, GCC, CAGC, NickelDime, Finetune)
+_CLASSES: tuple[type[Distillation], ...] = (OMGD, KD, GANCompression, CAT, GCC, CAGC, NickelDime, Finetune, GANSlimming)
 
 ALGORITHMS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
 

@@ -190,6 +190,18 @@ class Distillation(Learner):
         """Modules that take two steps at each of the student's, as `Update.twice`."""
         return ()
 
+    def still(self) -> tuple[nn.Module, ...]:
+        """Modules within the student that do not learn."""
+        return ()
+
+    def own_optimizers(self) -> dict[str, Optimizer]:
+        """Optimisers, by name, of those that `learned` gives which do not move by the student's."""
+        return {}
+
+    def monitored(self, out: Output) -> dict[str, Tensor]:
+        """Detached scalars to log beside the student's terms."""
+        return information_shares(out)
+
     def moved(self) -> None:
         """Called once the student has moved."""
         if self.average is not None:
@@ -225,9 +237,11 @@ class Distillation(Learner):
             terms,
             self.optimizer,
             after=self.moved,
-            monitor=information_shares,
+            monitor=self.monitored,
             together=self.together,
             twice=self.moved_twice(),
+            still=self.still(),
+            own=self.own_optimizers(),
         )
         mine = [*([tighten] if tighten else []), *self.extra_updates(), student, *self.late_updates()]
         return [*within(self.teacher.updates(), lambda out: out.gan), *(u.only(self.teacher.due) for u in mine)]

@@ -27,12 +27,12 @@ from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.evaluation.embeddings import NO_WEIGHTS, Embedding, open_embedding
 from vemcompress.evaluation.extractors import LEAST
-from vemcompress.gans.adversary import NEW, OF_TEACHER
 from vemcompress.gans.latent import discriminator_like
 from vemcompress.gans.stylegan2 import Mixture, StyledDrawn, StyleGAN2GAN
 from vemcompress.losses.wavelets import detail_distance
 from vemcompress.networks.base import Generator
 from vemcompress.networks.discriminators import DiscriminatorConfig
+from vemcompress.system.names import NEW, OF_TEACHER
 from vemcompress.system.settings import Positive, Text, Weight
 from vemcompress.training.update import Output, Update
 

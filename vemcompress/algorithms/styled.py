@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from vemcompress.algorithms.distillation import Distillation, Facts, Needs, Parts
 from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
-from vemcompress.gans.adversary import OF_TEACHER
 from vemcompress.gans.base import discriminator_for
 from vemcompress.gans.latent import discriminator_like
 from vemcompress.gans.stylegan2 import EMA, Mixture, StyledDrawn, StyledSettings, StyleGAN2GAN, check_batch, lazy
@@ -21,6 +20,7 @@ from vemcompress.information.base import Information
 from vemcompress.losses.adversarial import precise
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.networks.discriminators import AnyDiscriminator, Discriminator, DiscriminatorConfig
+from vemcompress.system.names import OF_TEACHER
 from vemcompress.system.settings import Text
 from vemcompress.training.update import Output, Update
 from vemcompress.weights.discriminator import load_discriminator

@@ -5,6 +5,7 @@ written.
 """
 
 from collections.abc import Callable, Collection
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from vemcompress.recipe.resolve import for_latents, resolved, teacher_network
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
+from vemcompress.system.names import OF_TEACHER
 from vemcompress.weights.loading import Loaded, load_known
 
 SECOND = 8  # the seed's purpose for the order of second batches
@@ -110,7 +112,7 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     source, begin = plan.teacher.source, None
     loaded = given or (source and opening.load_teacher(plan, on_event)) or None
     if command == "distill" and (student := getattr(plan.student, "source", None)):
-        begin = load_known(student, plan.student.sha256, "student", class_path=plan.student.class_path)
+        begin = _student(plan, student, loaded)
         begin.tell(on_event)
     takes = taken(plan, loaded and loaded.generator)
     if takes.kind == "latent":
@@ -127,6 +129,17 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     distributed.check_batch(plan.train.batch)
     inputs, columns = _shown(learn_on, original, on_event)
     return Facts(plan, None, loaded, gan, original, begin, learn_on, held_out, inputs, columns, frozenset(unreadable))
+
+
+def _student(plan: Recipe, source: str, teacher: Loaded | None) -> Loaded:
+    """The student of a file, or a copy of the teacher."""
+    if source != OF_TEACHER:
+        return load_known(source, plan.student.sha256, "student", class_path=plan.student.class_path)
+    if teacher is None:
+        raise RecipeError(
+            f"recipe {plan.name}: student.source = 'teacher' needs a teacher that is given; use --teacher."
+        )
+    return replace(teacher, generator=deepcopy(teacher.generator), others=())
 
 
 def taken(plan: Recipe, teacher: Generator | None) -> ImageInput | LatentInput:

@@ -15,7 +15,6 @@ from vemcompress.data.pairs import Pairs, find_pairs
 from vemcompress.data.settings import MAX_ROOTS
 from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.gans import GANS, started_by
-from vemcompress.gans.adversary import NEW, OF_TEACHER
 from vemcompress.pruning import PRUNERS
 from vemcompress.recipe import Recipe
 from vemcompress.recipe.stages import TABLES
@@ -25,6 +24,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, read_json, sha256_file
+from vemcompress.system.names import NEW, OF_TEACHER
 from vemcompress.training.pace import Limit
 from vemcompress.weights.discriminator import beside_generator
 from vemcompress.weights.folder import made

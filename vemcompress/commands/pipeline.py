@@ -187,9 +187,11 @@ class Pipeline:
                 self._configs[stage.name] = made
             return
         known = self._configs.get(stage.student)
-        student = _empty(known) if known is not None else teacher if stage.student else None
+        given = stage.student is not None or getattr(plan.student, "source", None) is not None
+        student = _empty(known) if known is not None else teacher if given else None
         found = resolve(plan, teacher, images.split_off()[0].count, student).student
-        self._configs[stage.name] = known if stage.student else found
+        if known is not None or not given:
+            self._configs[stage.name] = known or found
 
     def _data(self, stage: Stage, plan: Recipe, teacher: Generator | None):
         """The recipe, for latent vectors where the teacher takes them, and what the stage learns from."""

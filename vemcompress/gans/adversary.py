@@ -16,9 +16,6 @@ from vemcompress.training.learner import Learner
 from vemcompress.training.update import Optimizer, Output, Update
 from vemcompress.weights.discriminator import load_discriminator
 
-# In place of a discriminator's file: the one in the teacher's file or run; a new one.
-OF_TEACHER, NEW = "teacher", "new"
-
 
 class Adversary(Learner):
     """It judges the student's images against real ones: the ground truth, else images of the target's domain, else the
@@ -30,14 +27,16 @@ class Adversary(Learner):
 
     class Settings(BaseSettings):
         """`source`: a file of a discriminator to start from, or "teacher" for the one in the teacher's file or run, as
-        published; "new", or None, for a new one. `pool`: how many earlier
-        images of the student's it sees again, without pairs alone; 0, as published for students, for none."""
+        published; "new", or None, for a new one. `pool`: how many earlier images of the student's it sees again,
+        without pairs alone; 0, as published for most students, for none. `pooled`: the scores of an image's patches
+        are one, their mean."""
 
         weight: Weight = 1.0
         mode: Literal["hinge", "lsgan", "vanilla"] = "lsgan"
         lr: Positive = 2e-4
         betas: Betas = Field((0.5, 0.999), strict=False)
         pool: Images = 0
+        pooled: bool = False
         discriminator: AnyDiscriminator = PatchGANConfig(width=64)
         source: Text | None = None
 
@@ -64,9 +63,10 @@ class Adversary(Learner):
         self.pool = ImagePool(settings.pool)
 
     def judge(self, x: Tensor, image: Tensor) -> Tensor:
-        """Raw scores, B x 1 x h x w, float32, of images of the inputs `x`."""
+        """Raw scores, B x 1 x h x w, float32, of images of the inputs `x`; B x 1 x 1 x 1 where they are `pooled`."""
         with self.autocast(image.device):
-            return precise(self.discriminator(cat((x, image), dim=1) if self.conditional else image))
+            scores = precise(self.discriminator(cat((x, image), dim=1) if self.conditional else image))
+        return scores.mean((2, 3), keepdim=True) if self.settings.pooled else scores
 
     def terms(self, out: Output) -> dict[str, Tensor]:
         """The discriminator's loss in its two halves; the student's images are constants."""

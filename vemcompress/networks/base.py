@@ -356,6 +356,16 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+def with_scales(network: Generator) -> Generator:
+    """The network with scales of 1 and shifts of 0 in its instance norms, which change no image; itself where it has
+    scales, or is of the user's own class."""
+    if network.config is None or network.config.norm != "instance":
+        return network
+    found = type(network)(network.config.but(norm="instance_affine"))
+    found.load_state_dict(found.state_dict() | network.state_dict())
+    return found.train(network.training)
+
+
 def uses_image_statistics(network: Generator) -> bool:
     """Whether `use_image_statistics` replaced the BatchNorms of a network that its Config builds with them."""
     return network.config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())

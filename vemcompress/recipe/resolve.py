@@ -14,6 +14,7 @@ from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import Generator, LatentInput
 from vemcompress.recipe.schema import AutoStudent, Recipe
 from vemcompress.system import distributed
+from vemcompress.system.names import OF_TEACHER
 from vemcompress.system.settings import MAX_STEPS
 from vemcompress.weights.loading import Loaded
 
@@ -41,7 +42,7 @@ def resolved(
         gan.check_batch(_batch(recipe, teacher))
     if command == "teach":
         return resolve_teaching(recipe, teacher, images)
-    if student is not None:
+    if student is not None and recipe.student.source != OF_TEACHER:
         recipe = recipe.but(student=recipe.student.but(source=student.pinned, sha256=student.sha256))
     return resolve(recipe, teacher, images, student and student.generator)
 

@@ -44,8 +44,8 @@ class TeacherSettings(BaseSettings):
 
 class AutoStudent(BaseSettings):
     """A student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or of at most
-    `target_macs` true MACs. Or the one of the file `source`, with its weights, known by its `sha256`, and of
-    the user's own class `class_path`."""
+    `target_macs` true MACs. Or the one of the file `source`, with its weights, known by its `sha256`, and of the user's
+    own class `class_path`; "teacher" for the teacher's own network."""
 
     replaces: ClassVar = {
         "width": ("target_macs", "source", "sha256"),

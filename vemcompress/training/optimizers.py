@@ -1,6 +1,6 @@
 """Applies an algorithm's updates: named terms, guard, backward, optimiser."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -30,12 +30,16 @@ class Runner:
         self.terms: dict[str, list[str]] = {}  # the names of each update's loss terms, once it was applied
         self._held: list[tuple[Update, Tensor]] = []  # have their gradients, and wait for others that move with them
         _check(updates)
-        self._learned = {update.name: [p for _, p in _parameters(update)] for update in updates}
-        self._states: dict[int, _State] = {}  # by the identity of the update's Optimizer
+        self._learned = {update.name: _all_parameters(update) for update in updates}
+        self._states: dict[int, _State] = {}  # by the identity of the Optimizer
+        fused = device.type in ("cpu", "cuda")
         for update in updates:
             if id(update.optimizer) not in self._states:
-                sharing = [u for u in updates if u.optimizer is update.optimizer]
-                self._states[id(update.optimizer)] = _State(update.name, sharing, fused=device.type in ("cpu", "cuda"))
+                sharing = [pair for u in updates if u.optimizer is update.optimizer for pair in _parameters(u)]
+                self._states[id(update.optimizer)] = _State(update.name, update.optimizer, sharing, fused)
+            for name, optimizer in update.own.items():
+                pairs = list(_named(name, update.modules[name]))
+                self._states[id(optimizer)] = _State(f"{update.name}.{name}", optimizer, pairs, fused)
 
     def schedule(self, step: int, total: int, constant: float, epoch_length: float | None = None) -> float:
         """Set the rates for a step; returns the factor of those that decay: at each step, or once an epoch of
@@ -65,7 +69,8 @@ class Runner:
         move either, and `settle` raises it.
         """
         parameters = [p for p in self._learned[update.name] if p.requires_grad]
-        self._states[id(update.optimizer)].optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers(update):
+            optimizer.zero_grad(set_to_none=True)
         found = []
         for part in parts:
             with self.timer.part(update.name) if len(parts) > 1 else nullcontext(), part() as out:
@@ -112,15 +117,18 @@ class Runner:
         held, self._held = self._held, []
         flags = [bad for _, bad in held if bad is not None]
         for update, _ in held:
-            optimizer = self._states[id(update.optimizer)].optimizer
-            if flags:  # the fused Adam leaves everything as it is where this is 1, without asking the host
-                optimizer.found_inf = torch.stack(flags).amax(0)
-            optimizer.step()
+            for optimizer in self._optimizers(update):
+                if flags:  # fused optimisers leave everything as it is where this is 1, without asking the host
+                    optimizer.found_inf = torch.stack(flags).amax(0)
+                optimizer.step()
             if update.twice:
-                self._again(update, optimizer)
+                self._again(update, self._states[id(update.optimizer)].optimizer)
         for update, _ in held:  # also after an optimiser that was held: a power iteration of weights as they were
             if update.after:
                 update.after()
+
+    def _optimizers(self, update: Update) -> list[torch.optim.Optimizer]:
+        return [self._states[id(settings)].optimizer for settings in (update.optimizer, *update.own.values())]
 
     def _again(self, update: Update, optimizer: torch.optim.Optimizer) -> None:
         """A second step of some parameters by the gradient that they have."""
@@ -159,10 +167,10 @@ class Runner:
 class _State:
     """One optimiser, of the parameters of all updates that share it; named after the first of them."""
 
-    def __init__(self, name: str, updates: list[Update], *, fused: bool):
-        self.name, self.settings = name, updates[0].optimizer
+    def __init__(self, name: str, settings: Optimizer, parameters: list[tuple[str, Tensor]], fused: bool):
+        self.name, self.settings = name, settings
         self.parameters: dict[str, Tensor] = {}
-        for key, parameter in (pair for update in updates for pair in _parameters(update)):
+        for key, parameter in parameters:
             if self.parameters.setdefault(key, parameter) is not parameter:
                 raise ValueError(f"updates that share an optimizer call two parameters {key}; name their modules apart")
         self.optimizer = _build(self.settings, list(self.parameters.values()), fused)
@@ -193,9 +201,20 @@ def _check(updates: list[Update]) -> None:
         raise ValueError("updates that move together share an optimizer; make them one update")
 
 
-def _parameters(update: Update):
-    still = {id(parameter) for module in update.still for parameter in module.parameters()}
+def _parameters(update: Update) -> Iterator[tuple[str, Tensor]]:
+    """What moves by the update's `optimizer`, by name."""
+    apart = (*update.still, *(update.modules[name] for name in update.own))
+    left_out = {id(parameter) for module in apart for parameter in module.parameters()}
     for prefix, module in update.modules.items():
-        for name, parameter in module.named_parameters():
-            if id(parameter) not in still:
-                yield f"{prefix}.{name}", parameter
+        if prefix not in update.own:
+            yield from ((name, p) for name, p in _named(prefix, module) if id(p) not in left_out)
+
+
+def _all_parameters(update: Update) -> list[Tensor]:
+    """What learns from an update."""
+    own = [p for name in update.own for p in update.modules[name].parameters()]
+    return [*(p for _, p in _parameters(update)), *own]
+
+
+def _named(prefix: str, module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return ((f"{prefix}.{name}", parameter) for name, parameter in module.named_parameters())

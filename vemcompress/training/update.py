@@ -85,7 +85,8 @@ class Update:
     before the first of them moves. `retains`: a later update's terms use this one's graph again. `still`: modules
     within `modules` that do not learn here; `twice`: modules within them whose own parameters take two optimiser steps
     by the same gradient, as where an optimiser is given a parameter twice. `apart`: its terms need no graph of what the
-    step has computed.
+    step has computed. `own`: optimisers of those of the `modules`, by name, that do not move by `optimizer`, but by the
+    same gradients; their parameters may be within other modules too.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Update:
     still: tuple[nn.Module, ...] = ()
     twice: tuple[nn.Module, ...] = ()
     apart: bool = False
+    own: dict[str, Optimizer] = field(default_factory=dict)
 
     def only(self, when: Callable[[int], bool]) -> "Update":
         """The same update, at steps where this says so too."""

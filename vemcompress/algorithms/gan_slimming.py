@@ -1,0 +1,219 @@
+"""GAN-Slimming: pruning, quantisation and distillation by one loss (Wang et al., ECCV 2020; a row of VEM's Table 2).
+
+The student begins as the teacher. It learns the teacher's images by a perceptual distance and against a discriminator
+that takes these for real, while the scales of its norms are drawn to zero by a proximal step; channels of zero scale
+are then removed (prune method `zeros`), and what is left learns on without that step (`rho` = 0).
+
+This follows the published code, VITA-Group/GAN-Slimming:
+
+- The weight 20, which is described as the adversarial term's, multiplies the perceptual one.
+- Norms that write to a residual trunk have no scales, so that the trunk keeps its width. Here they have them, and they
+  stay as they are: at 1 where the teacher has none, which is the same network.
+- Features are VGG16's of images in [0, 1], without ImageNet's statistics.
+- The student moves first, then the discriminator, which sees earlier images and gives one score for an image.
+
+Not followed: each image is flipped (data.flip flips half of them), and rates fall by the step, not by the epoch. With
+other features than VGG's the two perceptual terms are brought to 1 for a blank student, which is our choice.
+"""
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Generator as Random
+from torch import Tensor, nn
+
+from vemcompress.algorithms.adversarial import AdversarialDistillation
+from vemcompress.algorithms.distillation import Facts, Needs, Parts
+from vemcompress.errors import RecipeError
+from vemcompress.gans.adversary import Adversary
+from vemcompress.losses.coordination import style
+from vemcompress.losses.features import gram
+from vemcompress.networks.base import Generator, Taps, with_scales
+from vemcompress.networks.discriminators import PatchGANConfig
+from vemcompress.networks.features import FeatureNetwork
+from vemcompress.networks.groups import makers
+from vemcompress.networks.quantised import forward_of_8_bits
+from vemcompress.system.settings import Positive, Text, Weight
+from vemcompress.training.compiling import as_written
+from vemcompress.training.learner import one_by_one
+from vemcompress.training.schedules import cosine
+from vemcompress.training.update import Optimizer, Output, Update
+
+PUBLISHED = {"content": 1.0, "style": 1e5}  # of VGG16's features
+
+
+class GANSlimming(AdversarialDistillation):
+    """From any teacher; of its lessons only the images are used."""
+
+    class Settings(AdversarialDistillation.Settings):
+        """`perceptual` weighs `content` times the mean absolute difference of the first feature map plus `style` times
+        the mean squared difference of the Gram matrices, summed over the maps; None for what is published with VGG16.
+
+        `rho`: at each step a scale is brought nearer to zero by rho times its rate; 0 where the scales learn as the
+        other weights do. `gamma_lr` and `gamma_momentum` are the scales' SGD, `weight_decay` is Adam's, of all other
+        weights and of the discriminator. All rates fall along a cosine. `bits` = 8: the student's convolutions work on
+        8-bit weights and activations (`networks.quantised`); its file has the weights in full.
+        """
+
+        replaces: ClassVar = {"features": ("features_weights", "content", "style")}
+
+        name: Literal["gan_slimming"] = "gan_slimming"
+        perceptual: Weight = 20.0
+        content: Weight | None = None
+        style: Weight | None = None
+        features: Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe"] = "vgg16"
+        features_weights: Text | None = None
+        rho: Weight = 0.01
+        gamma_lr: Positive = 0.1
+        gamma_momentum: float = Field(0.5, ge=0, lt=1)
+        weight_decay: Weight = 1e-3
+        bits: Literal[8, 32] = 32
+        adversary: Adversary.Settings | None = Adversary.Settings(
+            lr=1e-5, pool=50, pooled=True, discriminator=PatchGANConfig(width=64, norm="instance_affine")
+        )
+
+    needs: ClassVar = Needs(takes=("image",))
+    files: ClassVar = ("adversary.source", "features_weights")
+
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        if facts.teacher.out_channels != 3:
+            raise RecipeError(
+                f"recipe {facts.recipe}: GAN-Slimming compares features of images of 3 channels, and the teacher gives "
+                f"{facts.teacher.out_channels}; choose another algorithm."
+            )
+        if settings.rho and not _prunable(facts.student):
+            raise RecipeError(
+                f"recipe {facts.recipe}: a {facts.student.family} student has no norms whose scales could go; choose "
+                "another algorithm, or another student."
+            )
+        own = settings.adversary
+        if own is not None and facts.paired and own.pool:  # it judges pairs, of which no earlier ones are kept
+            settings = settings.but(adversary=own.but(pool=0))
+        found = PUBLISHED if settings.features == "vgg16" else {}
+        settings = settings.but(**{key: value for key, value in found.items() if getattr(settings, key) is None})
+        return super().resolve(settings, facts)
+
+    @classmethod
+    def wants_real(cls, settings: Settings) -> bool:
+        """The teacher's images are what the discriminator takes for real."""
+        return False
+
+    @classmethod
+    def features_of(cls, settings: Settings) -> tuple[str, str | None]:
+        return settings.features, settings.features_weights
+
+    @classmethod
+    def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
+        with torch.no_grad():
+            maps = features(images)
+        blank = {
+            "content": maps[0].float().abs().mean().item(),
+            "style": sum(gram(m).square().mean() for m in maps).item(),
+        }
+        if not all(0 < value < float("inf") for value in blank.values()):
+            raise RecipeError(
+                "algorithm.features_weights: these features are zero or infinite on the teacher's images."
+            )
+        found = {key: float(f"{1 / value:.4g}") for key, value in blank.items() if getattr(settings, key) is None}
+        return settings.but(**found)
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, replace(parts, student=with_scales(parts.student)))
+        self.features = parts.features
+        self.optimizer = self._adam(parts.optimizer.lr, parts.optimizer.betas)
+        scales, rest = _prunable(self.student), _norms(self.student)
+        self.scales = nn.ParameterList(layer.weight for layer in scales) if settings.rho else nn.ParameterList()
+        held = {id(layer) for layer in scales}
+        self._still = nn.ModuleList(layer for layer in rest if id(layer) not in held)
+        self._sgd = Optimizer(settings.gamma_lr, kind="sgd", momentum=settings.gamma_momentum, schedule=cosine)
+        self._rate = settings.gamma_lr
+
+    def _adam(self, lr: float, betas: tuple[float, float]) -> Optimizer:
+        return Optimizer(lr, betas, weight_decay=self.settings.weight_decay, schedule=cosine)
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def imitate(self, x: Tensor, random: Random) -> tuple[Tensor, Taps]:
+        if self.settings.bits == 32:
+            return super().imitate(x, random)
+        with as_written():
+            return forward_of_8_bits(self.student, x, self.student_taps)
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        settings = self.settings
+        with self.timer.part("features"):
+            with self.autocast(out.student.device), torch.no_grad():
+                theirs = self.features(out.teacher)
+            with self.autocast(out.student.device):
+                mine = self.features(out.student)
+            content = F.l1_loss(mine[0].float(), theirs[0].float())
+            terms = {
+                "content": settings.perceptual * settings.content * content,
+                "style": settings.perceptual * settings.style * style(theirs, mine, root=False),
+            }
+        return terms | (self.adversary.student_term(out) if self.adversary else {})
+
+    # -- the updates ---------------------------------------------------------------------------------------------
+
+    def clock(self, step: int, total: int) -> tuple[int, int]:
+        self._rate = self.settings.gamma_lr * cosine(step, total)
+        return super().clock(step, total)
+
+    @torch.no_grad()
+    def moved(self) -> None:
+        """The proximal step of |gamma|: what is smaller than rho times the rate becomes zero."""
+        for scale in self.scales:
+            scale.copy_(F.softshrink(scale, self.settings.rho * self._rate))
+        super().moved()
+
+    def learned(self) -> dict[str, nn.Module]:
+        return super().learned() | ({"scales": self.scales} if len(self.scales) else {})
+
+    def own_optimizers(self) -> dict[str, Optimizer]:
+        return {"scales": self._sgd} if len(self.scales) else {}
+
+    def still(self) -> tuple[nn.Module, ...]:
+        """Norms that write to a trunk have no scales as published."""
+        return tuple(self._still)
+
+    def monitored(self, out: Output) -> dict[str, Tensor]:
+        """Also the share of scales that are zero, before this step."""
+        found = super().monitored(out)
+        if len(self.scales):
+            found["zero_scales"] = (torch.cat(list(self.scales)).detach() == 0).float().mean()
+        return found
+
+    def extra_updates(self) -> list[Update]:
+        return []
+
+    def late_updates(self) -> list[Update]:
+        """The discriminator learns after the student."""
+        if self.adversary is None:
+            return []
+        own = self.settings.adversary
+        return [replace(self.adversary.update(), optimizer=self._adam(own.lr, own.betas))]
+
+    def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
+        if self.settings.bits == 32:
+            return super().pictures(inputs)
+        of_8_bits = torch.cat([forward_of_8_bits(self.student, x[None])[0].float() for x in inputs])
+        return self.teacher.pictures(inputs) | {"student": one_by_one(self.result, inputs), "8 bits": of_8_bits}
+
+
+def _prunable(network: Generator) -> list[nn.Module]:
+    """The norms behind layers that alone make a group's channels."""
+    found = []
+    for group in network.groups():
+        layers = makers(network, group)
+        if len(layers) == 1 and layers[0][1] is not None:
+            found.append(network.get_submodule(layers[0][1].module))
+    return found
+
+
+def _norms(network: Generator) -> list[nn.Module]:
+    kinds = nn.BatchNorm2d | nn.InstanceNorm2d
+    return [module for module in network.modules() if isinstance(module, kinds) and module.weight is not None]
