@@ -210,7 +210,7 @@ class Pipeline:
 
     def _check_teacher(self, stage: Stage) -> None:
         plan = self.recipe_of(stage.name)
-        without = stage.student is not None if stage.do == "prune" else plan.learns
+        without = stage.student is not None if stage.do == "prune" else stage.do == "teach" or plan.learns
         if stage.do == "teach" and plan.gan is None:
             raise RecipeError(f"recipe {plan.name}: stage {stage.name}: has no [gan] to learn by; add recipe.gan.")
         if plan.teacher.source is not None or without:
