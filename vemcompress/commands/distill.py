@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Unpack
 
 import tomli_w
+import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import opening
 from vemcompress.commands.distilling import DistillResult, distill_run
+from vemcompress.commands.facts import read
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
+from vemcompress.commands.parts import features_of
 from vemcompress.commands.pipeline import Pipeline, StageResult
 from vemcompress.commands.prune import PruneResult, check_prunable, prune_again
 from vemcompress.commands.search import SearchResult, search_again
@@ -156,13 +159,9 @@ def _result(pipeline: Pipeline, results: dict[str, StageResult], missing: tuple[
 
 
 def _new(given: Given, until: str | None) -> Pipeline:
-    plan, out = recipes.read(given.recipe, given.overrides), given.out
-    _check_until(plan, until)
-    stated, plan = plan, opening.located(plan, given.teacher, given.data, given.on_event)
-    if plan.data.kind != stated.data.kind:  # that of the data which the teacher learnt from, to which a recipe may fit
-        plan = recipes.read(given.recipe, given.overrides, kind=plan.data.kind)
-        plan = opening.located(plan, given.teacher, given.data)
-    plan, loaded = _with_teacher(opening.located_stages(plan))
+    out = given.out
+    _check_until(recipes.read(given.recipe, given.overrides), until)
+    plan, loaded = _with_teacher(stated(given))
     names, skipped = [stage.name for stage in plan.stages], _skipped(plan, loaded)
     if loaded and any(stage.do == "prune" and stage.name not in skipped for stage in plan.stages):
         check_prunable(loaded)
@@ -174,6 +173,26 @@ def _new(given: Given, until: str | None) -> Pipeline:
         raise UsageError("no output: give --out RUN, a new folder for the stages' runs.")
     pipeline.folder.check_new()
     return pipeline
+
+
+def stated(given: Given) -> Recipe:
+    """The recipe of a new run or pipeline before anything is resolved, with absolute paths."""
+    asked = recipes.read(given.recipe, given.overrides)
+    plan = opening.located(asked, given.teacher, given.data, given.on_event)
+    if plan.data.kind != asked.data.kind:  # that of the data which the teacher learnt from, to which a recipe may fit
+        plan = recipes.read(given.recipe, given.overrides, kind=plan.data.kind)
+        plan = opening.located(plan, given.teacher, given.data)
+    return opening.located_stages(plan)
+
+
+def check_new(given: Given) -> None:
+    """All that a new run or pipeline can be known to be wrong by before anything is computed or written. Raises the
+    classes of `errors`."""
+    if recipes.read(given.recipe, given.overrides).stages:
+        _new(given, None)
+    else:
+        facts = read("distill", given)
+        features_of(facts.plan, torch.device("cpu"))
 
 
 def _with_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from vemcompress.errors import OutputError
-from vemcompress.evaluation.conditions import KEYS
+from vemcompress.evaluation.conditions import Conditions
 from vemcompress.evaluation.report import Evaluation
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system.events import Event
 from vemcompress.system.files import MALFORMED, read_json, write_atomically
 
 VERSION = 1
-_PARSED = TypeAdapter(Evaluation)
+_EVALUATION, _CONDITIONS = TypeAdapter(Evaluation), TypeAdapter(Conditions)
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,8 @@ class KeptEvaluation:
         path = self.run.evaluation
         try:
             said = read_json(path)
-            found = _PARSED.validate_python(said["evaluation"])
-            if missing := KEYS - found.conditions.keys():
-                raise ValueError(f"its conditions lack {sorted(missing)[0]}")
+            found = _EVALUATION.validate_python(said["evaluation"])
+            _CONDITIONS.validate_python(found.conditions)
             return found if (said["version"], said["sha256"]) == (VERSION, self.sha256) else None
         except FileNotFoundError:
             return None

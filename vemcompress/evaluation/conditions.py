@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,12 +25,37 @@ _SAID = {
     "segmenter": ("different segmentation networks", "give --segmenter FILE"),
     "seed": ("different seeds", "evaluate them with the same --seed"),
 }
-KEYS = {*_SAID, "metrics", "teacher"}
 _PARTIAL = ("real", "features", "segmenter")  # where one evaluation has none it has no figures of that either
 
 
+@dataclass(frozen=True)
+class Named:
+    """Files by a SHA-256 of their names and contents; `what` they are, for people."""
+
+    sha256: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What `conditions` tells, to check what a file says."""
+
+    metrics: list[str]
+    images: Named | None
+    read: str
+    size: int
+    crop: int | str | None
+    latents: str
+    samples: int | None
+    real: Named | None
+    features: dict[str, str]
+    seed: int
+    teacher: dict[str, str] | None
+    segmenter: str | None
+
+
 def conditions(images: ImageSet | LatentSet, chosen: Chosen, tools: Tools, samples: int | None, about: dict) -> dict:
-    """As plain values: `metrics` by name, and the keys of `_SAID`. Images are known by their names and contents,
+    """As the plain values of `Conditions`. Images are known by their names and contents,
     feature networks by their weights. `about` has what only the caller knows: {"teacher": {"sha256", "norm"} or None,
     "segmenter": its file's SHA-256 or None}; what it lacks is None.
 
