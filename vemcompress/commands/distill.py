@@ -29,6 +29,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
 from vemcompress.training.pace import Limit
+from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded
 from vemcompress.weights.modules import Model, source_of
 
@@ -183,6 +184,11 @@ def stated(given: Given) -> Recipe:
         plan = recipes.read(given.recipe, given.overrides, kind=plan.data.kind)
         plan = opening.located(plan, given.teacher, given.data)
     return opening.located_stages(plan)
+
+
+def pinned(plan: Recipe) -> Recipe:
+    """With the revision of a teacher that is on the Hub, which may move on."""
+    return _with_teacher(plan)[0] if is_hub(plan.teacher.source or "") else plan
 
 
 def check_new(given: Given) -> None:

@@ -51,6 +51,7 @@ class Series:
         self.items, self.done = check_seeds(items) if kind == "seeds" else list(items), list(done)
         self.skipped: dict[str, str] = skipped or {}  # stages whose product the user brings, and why
         self.list, self.recipe = self.path / f"{kind}.json", self.path / "recipe.toml"  # a pipeline has a recipe itself
+        self.recipes: dict[str, str] = {}  # of a matrix that begins, the text of each run's recipe
 
     @classmethod
     def read(cls, path: str | Path, kind: str) -> "Series":
@@ -73,6 +74,10 @@ class Series:
     def run(self, item: int | str) -> RunFolder:
         numbered = {"seeds": f"seed-{item}", "matrix": str(item)}
         return RunFolder(self.path / (numbered.get(self.kind) or f"{self.items.index(item) + 1}-{item}"))
+
+    def recipe_of(self, item: str) -> Path:
+        """The recipe that a run of a matrix is made from."""
+        return self.path / f"{item}.toml"
 
     def begun(self) -> list[RunFolder]:
         """The runs that can be resumed."""
@@ -135,6 +140,8 @@ class Series:
                 self._write()
                 if recipe is not None:
                     RunFolder(self.path).write_recipe(recipe)
+                for item, text in self.recipes.items():
+                    write_atomically(self.recipe_of(item), text.encode())
                 yield
         except BaseException:
             if not self.begun():
@@ -142,7 +149,8 @@ class Series:
             raise
 
     def _own(self) -> tuple[str, ...]:
-        return (self.list.name, ".lock", *([self.recipe.name] if self.kind == "stages" else []))
+        recipes = {"stages": [self.recipe], "matrix": map(self.recipe_of, self.items)}
+        return (self.list.name, ".lock", *(path.name for path in recipes.get(self.kind, ())))
 
     def _write(self) -> None:
         skipped = {"skipped": self.skipped} if self.skipped else {}
