@@ -211,6 +211,6 @@ def _chosen(by: str | None, columns: Sequence[str], left_out: dict[str, str]) ->
         usual = ["fid", *(name for name in columns if name.startswith("frechet")), "ssim_teacher", *columns]
         return next(name for name in usual if name in columns)
     if by not in columns:
-        why = f" ({left_out[by]})" if by in left_out else ""
+        why = f" ({left_out[by]})" if by in left_out else f", ask for it with --metric {by}"
         raise UsageError(f"--by {by}: these runs have no such figure{why}; there are {', '.join(columns)}.")
     return by

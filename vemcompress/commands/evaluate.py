@@ -1,6 +1,7 @@
 """Scores a run or a model file: which networks, which images and which size, then `evaluation`."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from vemcompress import recipe
@@ -82,16 +83,21 @@ def evaluate(
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
-            earlier = own.read(on_event) if own is not None and reuse else None
-            known = None if earlier is None else lambda under: earlier if covers(earlier.conditions, under) else None
+            earlier = own.read(on_event) if own is not None else None
+            known = partial(_covering, earlier if reuse else None)
             result = report.evaluate(**networks, device=where, on_event=on_event, known=known, **options)
         if result == earlier:
             return result
         result.information_share = share
         result = _of_run(result, found)
-        if own is not None:
+        if own is not None and _covering(earlier, result.conditions) is None:
             distributed.by_writer(lambda: own.write(result, on_event))
     return result
+
+
+def _covering(earlier: Evaluation | None, conditions: dict) -> Evaluation | None:
+    """The earlier evaluation, where it has all figures that another under these conditions would have."""
+    return earlier if earlier is not None and covers(earlier.conditions, conditions) else None
 
 
 def _opened(
