@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -198,6 +199,14 @@ def test_what_can_be_checked_is_checked_before_a_run_trains(inputs, tmp_path):
     with pytest.raises(UsageError, match="seeds and add-ons are in the matrix"):
         make(inputs, tmp_path, seed=3)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/real-runs.md"])
+def test_the_documents_matrices_are_ones(page, tmp_path):
+    text = (Path(__file__).parents[1] / page).read_text()
+    file = next(block for block in re.findall(r"```toml\n(.*?)```", text, re.S) if "[matrix]" in block)
+    for entry in read_matrix(matrix(tmp_path, file)).entries():
+        assert recipes.read(entry.recipe, entry.overrides).train.steps in (20, 5000)
 
 
 def test_pipelines_are_runs_too(inputs, tmp_path):

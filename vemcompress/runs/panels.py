@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import log10
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vemcompress.runs.pictures import dot, frame, span
 
 WIDTH, HEIGHT, LINE = 560, 480, 20
+WIDE = 5  # the largest cost is so many times the least where the scale is logarithmic
 KEY = "blue: on the Pareto front; red: the teacher; bars: one standard deviation over seeds"
 GREY, BLUE, RED, DARK = (150, 150, 150), (30, 90, 200), (200, 40, 40), (40, 40, 40)
 Box = tuple[float, float, float, float]
@@ -54,17 +56,19 @@ def _panel(draw: ImageDraw.ImageDraw, box: Box, axes: tuple[str, str], marks: Se
         return
     xs = [mark.x for mark in there.values()]
     ys = [mark.y + side * mark.std for mark in there.values() for side in (-1, 1)]
-    place = frame(draw, box, [span(xs), span(ys)], axes)
+    log = min(xs) > 0 and max(xs) > WIDE * min(xs)
+    across = tuple(10**x for x in span([log10(x) for x in xs])) if log else span(xs)
+    place = frame(draw, box, [across, span(ys)], axes, log=log)
     at = {number: place((mark.x, mark.y)) for number, mark in there.items()}
     front = sorted((at[number] for number, mark in there.items() if mark.front), key=lambda point: point[0])
     if len(front) > 1:
         draw.line(front, fill=BLUE, width=2)
-    for number, mark in there.items():
+    for number, mark in sorted(there.items(), key=lambda item: (item[1].front, item[1].reference)):
         colour = RED if mark.reference else BLUE if mark.front else GREY
         if mark.std:
             draw.line([place((mark.x, mark.y + side * mark.std)) for side in (-1, 1)], fill=colour, width=1)
         dot(draw, at[number], 5 if mark.reference else 4, colour)
-    inside = (box[0] + 90, box[1] + 20, box[2] - 40, box[3] - 60)
+    inside = (box[0] + 90, box[1] + 26, box[2] - 40, box[3] - 60)
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in at.values()]
     bars = [[place((mark.x, mark.y + side * mark.std)) for side in (1, -1)] for mark in there.values()]
     taken += [(top[0] - 1, top[1], top[0] + 1, bottom[1]) for top, bottom in bars]

@@ -1,6 +1,7 @@
 """Pictures of a run."""
 
 from collections.abc import Callable, Sequence
+from math import log10
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -75,29 +76,32 @@ def frame(
     box: tuple[int, int, int, int],
     spans: Sequence[tuple[float, float]],
     axes: tuple[str, str],
+    log: bool = False,
 ) -> Callable[[Point], Point]:
     """Draw the axes of a plot with their names into a box (left, top, right, bottom), over the spans of x and y.
-    Returns where on the picture a point is."""
-    left, top, right, bottom = box[0] + 90, box[1] + 20, box[2] - 40, box[3] - 60
+    Returns where on the picture a point is. `log`: x, which is above 0, has a logarithmic scale."""
+    left, top, right, bottom = box[0] + 90, box[1] + 26, box[2] - 40, box[3] - 60
     font, grey, dark = ImageFont.load_default(13), (150, 150, 150), (60, 60, 60)
+    (x0, x1), (y0, y1) = [tuple(map(log10, spans[0])) if log else spans[0], spans[1]]
 
     def place(point: Point) -> Point:
-        (x0, x1), (y0, y1) = spans
+        x = log10(point[0]) if log else point[0]
         return (
-            left + (point[0] - x0) / (x1 - x0) * (right - left),
+            left + (x - x0) / (x1 - x0) * (right - left),
             bottom - (point[1] - y0) / (y1 - y0) * (bottom - top),
         )
 
     draw.rectangle((left, top, right, bottom), outline=grey)
     for part in range(5):
-        x, y = (low + (high - low) * part / 4 for low, high in spans)
+        x, y = (low + (high - low) * part / 4 for low, high in ((x0, x1), (y0, y1)))
+        x = 10**x if log else x
         at_x, at_y = place((x, y))
         draw.line((at_x, bottom, at_x, bottom + 4), fill=grey)
         draw.text((at_x, bottom + 6), f"{x:.4g}", fill=dark, font=font, anchor="ma")
         draw.line((left - 4, at_y, left, at_y), fill=grey)
-        draw.text((left - 6, at_y), f"{y:.4g}", fill=dark, font=font, anchor="rm")
+        draw.text((left - 6, at_y), f"{y:.5g}", fill=dark, font=font, anchor="rm")
     draw.text(((left + right) / 2, bottom + 52), axes[0], fill=dark, font=font, anchor="ms")
-    draw.text((left + 6, top + 6), axes[1], fill=dark, font=font)
+    draw.text((left, top - 6), axes[1], fill=dark, font=font, anchor="ls")
     return place
 
 
