@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Unpack
 
 import tomli_w
-import torch
 
 from vemcompress import recipe as recipes
+from vemcompress.algorithms import ALGORITHMS
 from vemcompress.commands import opening
 from vemcompress.commands.distilling import DistillResult, distill_run
 from vemcompress.commands.facts import read
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
-from vemcompress.commands.parts import features_of
 from vemcompress.commands.pipeline import Pipeline, StageResult
 from vemcompress.commands.prune import PruneResult, check_prunable, prune_again
 from vemcompress.commands.search import SearchResult, search_again
@@ -29,6 +28,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
 from vemcompress.training.pace import Limit
+from vemcompress.weights.features import load_features
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded
 from vemcompress.weights.modules import Model, source_of
@@ -197,8 +197,8 @@ def check_new(given: Given) -> None:
     if recipes.read(given.recipe, given.overrides).stages:
         _new(given, None)
     else:
-        facts = read("distill", given)
-        features_of(facts.plan, torch.device("cpu"))
+        algorithm = read("distill", given).plan.algorithm
+        load_features(*ALGORITHMS[algorithm.name].features_of(algorithm))
 
 
 def _with_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:

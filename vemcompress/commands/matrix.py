@@ -109,7 +109,7 @@ def distill_matrix(
     limit, source = Limit.of(max_hours), source_of(teacher)
     given = Given(source, data, out, Recipe(), overrides, resume, device, limit, on_event)
     with given.shared() as given, kept(given) as given:
-        folder, plans = distributed.together(
+        folder, plans = distributed.from_writer(
             lambda: _new(read_matrix(file), given) if file is not None else _old(given)
         )
 
