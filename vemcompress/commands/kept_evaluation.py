@@ -9,6 +9,7 @@ from vemcompress.errors import OutputError
 from vemcompress.evaluation.conditions import Conditions
 from vemcompress.evaluation.report import Evaluation
 from vemcompress.runs.folder import RunFolder
+from vemcompress.system import names
 from vemcompress.system.events import Event
 from vemcompress.system.files import MALFORMED, read_json, write_atomically
 
@@ -42,6 +43,6 @@ class KeptEvaluation:
         """Where it cannot be written this is told, and no error."""
         said = {"version": VERSION, "sha256": self.sha256, "evaluation": evaluation.as_dict()}
         try:
-            write_atomically(self.run.evaluation, (json.dumps(said, indent=2) + "\n").encode())
+            write_atomically(self.run.evaluation, (json.dumps(names.plain(said), indent=2) + "\n").encode())
         except OutputError as error:
             on_event({"event": "warning", "message": f"the evaluation is not kept: {error}"})

@@ -11,11 +11,12 @@ from vemcompress.data.sets import ImageSet
 from vemcompress.evaluation.choose import Chosen
 from vemcompress.evaluation.metric import Tools
 from vemcompress.system.files import open_regular
+from vemcompress.system.names import shown
 
 # By condition: what it is called, and what gives all networks the same one.
 _SAID = {
+    "read": ("inputs of different kinds", "give runs whose [data] are of one kind"),
     "images": ("different images", "give --data DIR, the test images of all"),
-    "read": ("images that are read in different ways", "give runs whose [data] are of one kind"),
     "size": ("images of different sizes", "give --size N"),
     "crop": ("different parts of images", "give --set data.crop=N"),
     "latents": ("different latent vectors", "evaluate them with the same --seed"),
@@ -87,7 +88,8 @@ def conditions(images: ImageSet | LatentSet, chosen: Chosen, tools: Tools, sampl
 
 def covers(known: dict, wanted: dict) -> bool:
     """Whether an evaluation under the conditions `known` has all figures that one under those `wanted` would have."""
-    same = all(known.get(key) == wanted[key] for key in wanted if key not in ("metrics", "features"))
+    keys = [key for key in wanted if key not in ("metrics", "features") and (wanted[key] or key not in _PARTIAL)]
+    same = all(_same(key, known[key], wanted[key]) for key in keys)
     features = wanted["features"].items() <= known["features"].items()
     return same and features and set(wanted["metrics"]) <= set(known["metrics"])
 
@@ -101,19 +103,24 @@ def difference(a: dict, b: dict) -> tuple[str, str, str, str] | None:
             continue
         if key == "features":
             differ = any(other.get(name, weights) != weights for name, weights in one.items())
-        elif key in ("images", "real") and one and other:
-            differ = one["sha256"] != other["sha256"]
         else:
-            differ = one != other
+            differ = not _same(key, one, other)
         if differ:
             return what, _words(one), _words(other), advice
     return None
 
 
+def _same(key: str, one, other) -> bool:
+    """Files are the same wherever they are."""
+    if key in ("images", "real") and one and other:
+        return one["sha256"] == other["sha256"]
+    return one == other
+
+
 def _named(paths: Sequence[Path]) -> dict:
     folders = list(dict.fromkeys(str(path.absolute().parent) for path in paths))
     what = f"{len(paths)} of {folders[0]}" + (f" and {len(folders) - 1} more" if len(folders) > 1 else "")
-    return {"sha256": digest(paths), "what": what}
+    return {"sha256": digest(paths), "what": shown(what)}
 
 
 def _words(value) -> str:
