@@ -7,7 +7,7 @@ import torch
 from export_toys import toy
 
 from vemcompress.errors import InputError, UsageError
-from vemcompress.export.latency import _measure, bench
+from vemcompress.export.latency import _measure, bench, bench_in_turns
 from vemcompress.export.onnx import export_onnx
 from vemcompress.export.session import open_onnx
 
@@ -40,6 +40,20 @@ def test_bench_stops_at_its_budget():
     start = time.perf_counter()
     result = _measure(lambda: time.sleep(0.01), 1000, 100_000, 0.2)
     assert time.perf_counter() - start < 2 and 3 <= result["runs"] < 100
+
+
+def test_several_networks_run_in_turns():
+    order, networks = [], {name: toy("mobile_resnet") for name in "ab"}
+    for name, network in networks.items():
+        network.forward = lambda x, name=name, run=network.forward: order.append(name) or run(x)
+    found = bench_in_turns(networks, size=32, threads=1, warmup=2, repeats=4)
+    assert [times["runs"] for times in found.values()] == [4, 4] and all(
+        0 < t["p50_ms"] <= t["p95_ms"] for t in found.values()
+    )
+    assert order[-12:] == ["a", "b"] * 6
+    assert bench_in_turns(networks, size=32, threads=1, warmup=5, repeats=90, budget=1e-9)["a"]["runs"] == 3
+    with pytest.raises(UsageError):
+        bench_in_turns(networks, size=30)
 
 
 def test_bench_refuses_what_it_cannot_do(tmp_path):

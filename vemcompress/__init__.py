@@ -2,16 +2,19 @@
 
 The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `search`, `evaluate`, `generate`
 and `export_onnx` take what the commands take (recipe keys by name, or through `overrides`) and return typed results, as
-do `distill_seeds` and `evaluate_seeds` over several seeds. They are imported when first used.
+do `distill_seeds` and `evaluate_seeds` over several seeds, `distill_matrix` over recipes and add-ons too, and `compare`
+over any runs. They are imported when first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vemcompress.commands.compare import compare
     from vemcompress.commands.distill import distill
     from vemcompress.commands.evaluate import evaluate
     from vemcompress.commands.generate import generate
+    from vemcompress.commands.matrix import distill_matrix
     from vemcompress.commands.prune import prune
     from vemcompress.commands.search import search
     from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
@@ -32,12 +35,16 @@ _FACE = {
     "evaluate": "vemcompress.commands.evaluate",
     "distill_seeds": "vemcompress.commands.seeds",
     "evaluate_seeds": "vemcompress.commands.seeds",
+    "distill_matrix": "vemcompress.commands.matrix",
+    "compare": "vemcompress.commands.compare",
     "generate": "vemcompress.commands.generate",
     "export_onnx": "vemcompress.export.onnx",
 }
 __all__ = [  # written out, as type checkers read it
     "__version__",
+    "compare",
     "distill",
+    "distill_matrix",
     "distill_seeds",
     "evaluate",
     "evaluate_seeds",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import bench, measure, train, use
+from vemcompress.cli import bench, compare, measure, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 from vemcompress.system import launch
 from vemcompress.system.interrupts import heeded
@@ -33,6 +33,7 @@ COMMANDS = {
     "prune": use.prune,
     "search": use.search,
     "eval": measure.evaluate,
+    "compare": compare.compare,
     "stats": measure.stats,
     "export": use.export,
     "generate": use.generate,

@@ -30,6 +30,10 @@ def distill(
     seeds: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="A run for each, in OUT/seed-N; mean and spread over them.")
     ] = None,
+    matrix: Annotated[
+        Path | None,
+        typer.Option(readable=False, metavar="FILE", help="A run for each recipe, add-on and seed of a .toml file."),
+    ] = None,
     precision: options.Precision = None,
     compile: options.Compile = None,
     strict: options.Strict = None,
@@ -50,8 +54,8 @@ def distill(
 ) -> None:
     """Distil a teacher into a small student.
 
-    A new run takes --teacher, --data and --out; --resume RUN goes on with one, with several that --seeds made, or with
-    the stages of a recipe that has some, and takes --teacher and --data where the files have moved.
+    A new run takes --teacher, --data and --out; --resume RUN goes on with one, with several that --seeds or --matrix
+    made, or with the stages of a recipe that has some, and takes --teacher and --data where the files have moved.
 
     Any recipe key can be set with --set; stages.NAME.KEY is one of a stage.
     """
@@ -71,25 +75,32 @@ def distill(
     numbers = None if seeds is None else _seeds(seeds)
     if until is not None and numbers is not None:
         raise UsageError("--seeds makes all stages of each seed; leave out --until.")
+    if matrix is not None and (numbers is not None or until is not None or recipe != "omgd"):
+        raise UsageError("--matrix has recipes and seeds of its own; leave out --recipe, --seeds and --until.")
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.distill import distill as run
+        from vemcompress.commands.matrix import distill_matrix
         from vemcompress.commands.seeds import distill_seeds
         from vemcompress.runs.series import is_series
 
         several = numbers is not None or (until is None and resume is not None and is_series(resume, "seeds"))
-        result = (partial(distill_seeds, numbers) if several else partial(run, until=until))(
+        whole = matrix is not None or (until is None and resume is not None and is_series(resume, "matrix"))
+        one = partial(distill_seeds, numbers) if several else partial(run, until=until)
+        result = (partial(distill_matrix, matrix) if whole else partial(one, recipe=recipe))(
             teacher,
             data=data or (),
             out=out,
-            recipe=recipe,
             overrides=overrides,
             resume=resume,
             device=device,
             max_hours=limit,
             on_event=on_event,
         )
-    console.result(result.as_dict(), json, console.distilled_seeds if several else console.made)
+    show = console.made_matrix if whole else console.distilled_seeds if several else console.made
+    console.result(result.as_dict(), json, show)
+    if whole and result.exit_code:
+        raise typer.Exit(result.exit_code)
 
 
 def teach(

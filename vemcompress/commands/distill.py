@@ -8,8 +8,10 @@ from typing import Unpack
 import tomli_w
 
 from vemcompress import recipe as recipes
+from vemcompress.algorithms import ALGORITHMS
 from vemcompress.commands import opening
 from vemcompress.commands.distilling import DistillResult, distill_run
+from vemcompress.commands.facts import read
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
@@ -26,6 +28,8 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
 from vemcompress.training.pace import Limit
+from vemcompress.weights.features import load_features
+from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded
 from vemcompress.weights.modules import Model, source_of
 
@@ -156,13 +160,9 @@ def _result(pipeline: Pipeline, results: dict[str, StageResult], missing: tuple[
 
 
 def _new(given: Given, until: str | None) -> Pipeline:
-    plan, out = recipes.read(given.recipe, given.overrides), given.out
-    _check_until(plan, until)
-    stated, plan = plan, opening.located(plan, given.teacher, given.data, given.on_event)
-    if plan.data.kind != stated.data.kind:  # that of the data which the teacher learnt from, to which a recipe may fit
-        plan = recipes.read(given.recipe, given.overrides, kind=plan.data.kind)
-        plan = opening.located(plan, given.teacher, given.data)
-    plan, loaded = _with_teacher(opening.located_stages(plan))
+    out = given.out
+    _check_until(recipes.read(given.recipe, given.overrides), until)
+    plan, loaded = _with_teacher(stated(given))
     names, skipped = [stage.name for stage in plan.stages], _skipped(plan, loaded)
     if loaded and any(stage.do == "prune" and stage.name not in skipped for stage in plan.stages):
         check_prunable(loaded)
@@ -174,6 +174,31 @@ def _new(given: Given, until: str | None) -> Pipeline:
         raise UsageError("no output: give --out RUN, a new folder for the stages' runs.")
     pipeline.folder.check_new()
     return pipeline
+
+
+def stated(given: Given) -> Recipe:
+    """The recipe of a new run or pipeline before anything is resolved, with absolute paths."""
+    asked = recipes.read(given.recipe, given.overrides)
+    plan = opening.located(asked, given.teacher, given.data, given.on_event)
+    if plan.data.kind != asked.data.kind:  # that of the data which the teacher learnt from, to which a recipe may fit
+        plan = recipes.read(given.recipe, given.overrides, kind=plan.data.kind)
+        plan = opening.located(plan, given.teacher, given.data)
+    return opening.located_stages(plan)
+
+
+def pinned(plan: Recipe) -> Recipe:
+    """With the revision of a teacher that is on the Hub, which may move on."""
+    return _with_teacher(plan)[0] if is_hub(plan.teacher.source or "") else plan
+
+
+def check_new(given: Given) -> None:
+    """All that a new run or pipeline can be known to be wrong by before anything is computed or written. Raises the
+    classes of `errors`."""
+    if recipes.read(given.recipe, given.overrides).stages:
+        _new(given, None)
+    else:
+        algorithm = read("distill", given).plan.algorithm
+        load_features(*ALGORITHMS[algorithm.name].features_of(algorithm))
 
 
 def _with_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:

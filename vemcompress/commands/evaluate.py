@@ -1,14 +1,17 @@
 """Scores a run or a model file: which networks, which images and which size, then `evaluation`."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from vemcompress import recipe
 from vemcompress.commands.given_images import Data, for_now
+from vemcompress.commands.kept_evaluation import KeptEvaluation
 from vemcompress.commands.opening import teacher_gone
 from vemcompress.commands.scored_images import beside_latents, images_of
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
+from vemcompress.evaluation.conditions import covers
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.report import Evaluation
 from vemcompress.evaluation.statistics import compute_statistics, image_paths, save_statistics
@@ -19,8 +22,9 @@ from vemcompress.runs.series import Series, is_series
 from vemcompress.runs.shares import information_share
 from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, Once, silent
+from vemcompress.system.files import sha256_file
 from vemcompress.system.keys import Overrides, as_overrides
-from vemcompress.weights.loading import load
+from vemcompress.weights.loading import Loaded, load
 from vemcompress.weights.modules import Model, source_of
 from vemcompress.weights.trust import named
 
@@ -47,6 +51,7 @@ def evaluate(
     size: int | None = None,
     batch: int | None = None,
     seed: int = 0,
+    reuse: bool = False,
     device: str = "auto",
     on_event: Event = silent,
 ) -> Evaluation:
@@ -60,9 +65,10 @@ def evaluate(
     teacher that of `model`; `widths` are those of a sub-network of `model`, a supernet. `overrides` change the data's
     settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in
     its place. `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and `seed` are
-    those of `evaluation.evaluate`. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as
-    in `distill`. Raises the classes of `errors`. Processes that torchrun started take a share of the images each, and
-    all get the result.
+    those of `evaluation.evaluate`. A run keeps what came out in its evaluation.json, and `reuse` takes that where it
+    was made under the same conditions. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a dict,
+    as in `distill`. Raises the classes of `errors`. Processes that torchrun started take a share of the images each,
+    and all get the result.
     """
     where, changes = devices.choose(device), as_overrides(overrides)
     options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
@@ -70,16 +76,28 @@ def evaluate(
     sources, classes = (source_of(model, "model"), source_of(teacher)), (teacher_class, student_class)
     with distributed.group(where), named(*classes), for_now(data, on_event) as roots:
         on_event = Once(distributed.told_by_writer(on_event))
-        networks, found, share = distributed.together(
+        networks, found, share, own = distributed.together(
             lambda: _opened(
                 *(sources[0], widths, roots, split, changes, sources[1], classes, teacher_key, teacher_norm),
                 *(segmenter, size, real, samples, where, on_event),
             )
         )
         with devices.memory_errors("lower --batch or --size."), devices.arithmetic("fp32"):
-            result = report.evaluate(**networks, device=where, on_event=on_event, **options)
-    result.information_share = share
-    return _of_run(result, found)
+            earlier = own.read(on_event) if own is not None else None
+            known = partial(_covering, earlier if reuse else None)
+            result = report.evaluate(**networks, device=where, on_event=on_event, known=known, **options)
+        if result == earlier:
+            return result
+        result.information_share = share
+        result = _of_run(result, found)
+        if own is not None and _covering(earlier, result.conditions) is None:
+            distributed.by_writer(lambda: own.write(result, on_event))
+    return result
+
+
+def _covering(earlier: Evaluation | None, conditions: dict) -> Evaluation | None:
+    """The earlier evaluation, where it has all figures that another under these conditions would have."""
+    return earlier if earlier is not None and covers(earlier.conditions, conditions) else None
 
 
 def _opened(
@@ -98,9 +116,9 @@ def _opened(
     samples,
     device,
     on_event: Event,
-) -> tuple[dict, Networks, float | None]:
+) -> tuple[dict, Networks, float | None, KeptEvaluation | None]:
     """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, what the run
-    says of its networks, and its add-on's share of the student's gradient."""
+    says of its networks, its add-on's share of the student's gradient, and where the run keeps its evaluation."""
     if is_series(model, "stages"):
         model = Series.read(model, "stages").last_done().path
         on_event({"event": "stage", "title": f"stage {model.name}, the last that is done"})
@@ -129,7 +147,7 @@ def _opened(
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
-    original = _teacher(folder, plan, found.name, teacher, teacher_class, key, norm, on_event)
+    original = teacher_of(folder, plan, found.name, teacher, teacher_class, key, norm, on_event)
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path, class_path=own, widths=widths).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
@@ -138,8 +156,13 @@ def _opened(
 
     with devices.memory_errors("lower --batch or --size."):
         reads = segmenter_on(segmenter, device) if segmenter is not None else None
-    networks = {"student": student, "teacher": original, "images": images, "best": best, "segmenter": reads}
-    return networks, found, information_share(RunFolder(folder).metrics)
+    about = {"teacher": original and {"sha256": original.sha256, "norm": norm}}
+    about["segmenter"] = None if segmenter is None else sha256_file(segmenter)
+    networks = {"student": student, "teacher": original and original.generator, "best": best}
+    networks |= {"images": images, "segmenter": reads, "about": about}
+    run = RunFolder(folder)
+    own = KeptEvaluation(run, opened.sha256) if plan is not None and widths is None else None
+    return networks, found, information_share(run.metrics), own
 
 
 def _of_run(result: Evaluation, found: Networks) -> Evaluation:
@@ -167,25 +190,34 @@ def _recipe_of(folder: Path, overrides: Sequence[str]) -> recipe.Recipe | None:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions.") from error
 
 
-def _teacher(
-    folder: Path, plan, name: str, given, class_path: str | None, key: str | None, norm: str, on_event: Event
-) -> Generator | None:
-    """The teacher that the user gave; else the run's: the one that learnt in it, or the one that it was given; None
-    where that is gone, which is told."""
+def teacher_of(
+    folder: Path,
+    plan,
+    name: str,
+    given=None,
+    class_path: str | None = None,
+    key: str | None = None,
+    norm: str = "eval",
+    on_event: Event = silent,
+) -> Loaded | None:
+    """The teacher that the user gave; else that of the run, which gives a network of this `name`: the one that learnt
+    in it, or the one that it was given; None where that is gone, which is told."""
     if given is not None:
         loaded = load(given, class_path=class_path, norm=norm, key=key)
         loaded.tell(on_event)
-        return loaded.generator
+        return loaded
     if plan is None or name == "teacher":
         return None
     if plan.learns:
-        return _learnt(load(folder / "teacher.safetensors").generator, norm)
+        loaded = load(folder / "teacher.safetensors")
+        _learnt(loaded.generator, norm)
+        return loaded
     if told := teacher_gone(plan):
         on_event({"event": "warning", "message": f"{told}; metrics that need it are left out."})
         return None
     about = plan.teacher
     more = {"class_path": class_path or about.class_path, "key": key or about.key}
-    return load(about.source, norm=norm, **more).generator if about.source else None
+    return load(about.source, norm=norm, **more) if about.source else None
 
 
 def _learnt(generator: Generator, norm: str) -> Generator:

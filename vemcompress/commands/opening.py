@@ -1,6 +1,7 @@
 """What the user gave, opened: the recipe, the teacher, the images and the run folder of a command that makes a run."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -141,8 +142,7 @@ def located(
 
 def located_stages(plan: Recipe) -> Recipe:
     """With absolute paths in the tables that stages have of their own."""
-    files = {*_FILES, "teacher.source"}
-    files.update(key for name in ALGORITHMS for key in _files_of(name))
+    files = path_keys()
 
     def made_absolute(values: Any, key: str) -> Any:
         if isinstance(values, dict) and key not in files:
@@ -151,6 +151,30 @@ def located_stages(plan: Recipe) -> Recipe:
 
     stages = [stage.but(recipe=made_absolute(stage.recipe, "")) if stage.recipe else stage for stage in plan.stages]
     return plan.but(stages=tuple(stages))
+
+
+def path_keys() -> set[str]:
+    """The keys of recipes that name one file, those of every algorithm and pruning method."""
+    return {*_FILES, "teacher.source", *(key for name in ALGORITHMS for key in _files_of(name))}
+
+
+def beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`values` by `table.key` (also `stages.NAME.table.key`), with relative paths in them made absolute, from
+    `folder`."""
+
+    def placed(path: Any) -> Any:
+        alone = not isinstance(path, str) or not path or path in _WORDS or path.startswith(("hf://", PREFIX))
+        return path if alone else names.stored(folder / names.found(path))
+
+    found = {}
+    for key, value in values.items():
+        own = re.sub(r"^stages\.\w+\.", "", key)
+        if own in path_keys() or own.startswith("teacher.start."):
+            value = placed(value)
+        elif own == "data.roots":
+            value = [placed(path) for path in ([value] if isinstance(value, str) else value)]
+        found[key] = value
+    return found
 
 
 def _files_of(algorithm: str) -> list[str]:

@@ -115,13 +115,13 @@ def distill_seeds(
 
         results, missing = run_all(
             folder,
-            known=lambda seed: _known(folder.run(seed), overrides) if seed in folder.done else None,
+            known=lambda seed: known_of(folder.run(seed), overrides) if seed in folder.done else None,
             make=make,
             limit=given.limit,
             on_event=given.on_event,
             told=(Interrupted, NumericalError, RankLost),
         )
-    finished = [_last(result) for result in results.values() if not result.stopped]
+    finished = [last_of(result) for result in results.values() if not result.stopped]
     stopped = "max_hours" if missing or len(finished) < len(results) else None
     losses = spreads(run.losses for run in finished)
     return SeedsResult(str(folder.path), results, losses, _best(finished), stopped, missing)
@@ -152,11 +152,11 @@ def _old(path: str | Path, overrides: Sequence[str], teacher: str | Path | None)
     return folder, begun[0].recipe
 
 
-def _known(run: RunFolder, overrides: Sequence[str]) -> DistillResult | PipelineResult | None:
+def known_of(run: RunFolder, overrides: Sequence[str]) -> DistillResult | PipelineResult | None:
     return known_pipeline(run.path, overrides) if is_series(run.path, "stages") else known(run, overrides)
 
 
-def _last(result: DistillResult | PipelineResult) -> DistillResult:
+def last_of(result: DistillResult | PipelineResult) -> DistillResult:
     """A pipeline's last run."""
     return list(result.stages.values())[-1] if isinstance(result, PipelineResult) else result
 
@@ -193,7 +193,7 @@ def evaluate_seeds(folder: str | Path, **options: Any) -> SeedsEvaluation:
     on_event = options.pop("on_event", silent)
     with distributed.group(devices.choose(options.get("device", "auto"))):
         on_event = distributed.told_by_writer(on_event)
-        distributed.together(lambda: _check_done(seeds))
+        distributed.together(lambda: check_done(seeds))
         for number, seed in enumerate(seeds.items, 1):
             on_event({"event": "stage", "title": f"seed {seed} ({number} of {len(seeds.items)})"})
             found[seed] = evaluate(seeds.run(seed).path, on_event=on_event, **options)
@@ -210,7 +210,7 @@ def evaluate_seeds(folder: str | Path, **options: Any) -> SeedsEvaluation:
     )
 
 
-def _check_done(seeds: Series) -> None:
+def check_done(seeds: Series) -> None:
     """The mean over runs of different lengths would say nothing."""
     runs = {seed: _last_run(seeds.run(seed)) for seed in seeds.items}
     steps = {seed: recipes.read(run.recipe).train.steps for seed, run in runs.items() if run and run.recipe.is_file()}

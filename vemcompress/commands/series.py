@@ -1,6 +1,6 @@
 """Runs in one folder, one after the other: those that are done are known, those that have begun go on, others are made.
 
-Seeds and stages differ in what their runs are: each gives `known` and `make`.
+Seeds, stages and the runs of a matrix differ in what they are: each gives `known` and `make`.
 """
 
 import gc
@@ -52,7 +52,7 @@ def run_all(
 def _title(folder: Series, number: int, item: Any) -> Callable[[str], dict]:
     """Its event, with what is told beside; `short` is for a progress bar."""
     of = f"{number} of {len(folder.items)}"
-    title = f"seed {item} ({of})" if folder.kind == "seeds" else f"stage {of}: {item}"
+    title = f"seed {item} ({of})" if folder.kind == "seeds" else f"{folder.one} {of}: {item}"
     short = f"seed {item}" if folder.kind == "seeds" else title
     return lambda more: {"event": "stage", "series": folder.kind, "title": title + more, "short": short}
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from vemcompress.console.scores import Scores
+from vemcompress.console.tables import Tables
 from vemcompress.console.talk import Talk
 from vemcompress.errors import RankLost, VemError
 from vemcompress.system import launch
@@ -10,12 +10,12 @@ from vemcompress.system.memory import is_exhausted
 from vemcompress.system.names import printable
 
 
-class Console(Talk, Scores):
+class Console(Talk, Tables):
     """`talking` gives the library a callable for its events; `result` prints what came out."""
 
     def __init__(self, quiet: bool = False):
         Talk.__init__(self, quiet)
-        Scores.__init__(self)
+        Tables.__init__(self)
 
 
 def explain(error: BaseException) -> int:

@@ -84,8 +84,12 @@ class Scores(Results):
         self.show(f"{words.plural(one['images'], noun)}{real} at {one['size']} px; features: {one['features']}")
         for name in one["metrics"]:
             self.show(f"{name}: {one['protocol'].get(name, '')}")
+        self._left_out(one["skipped"])
+
+    def _left_out(self, skipped: dict[str, str]) -> None:
+        """On stderr, metrics with one reason together."""
         missing = dict[str, list[str]]()
-        for name, reason in one["skipped"].items():
+        for name, reason in skipped.items():
             missing.setdefault(reason, []).append(name)
         for reason, of in missing.items():  # not broken into lines, for a reason may hold an address
             self.err.print(printable(f"left out  {', '.join(of)}: {reason}"), markup=False, soft_wrap=True)

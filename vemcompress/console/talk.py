@@ -33,7 +33,7 @@ class Talk:
         self.quiet = quiet
         self.err = Rich(stderr=True, highlight=False, quiet=quiet)
         self._bar: Bar | None = None
-        self._within: dict[str, str] = {}  # the seed and the stage that are at work
+        self._within: dict[str, str] = {}  # the run, the seed and the stage that are at work
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ class Talk:
     def _on_stage(self, event: dict) -> None:
         self._end_bar()
         self.err.print(printable(event["title"]), style="bold", markup=False)
-        if event.get("series") == "seeds":
+        if event.get("series") in ("seeds", "matrix"):
             self._within = {}
         self._within[event.get("series")] = event.get("short", event["title"])
 
@@ -247,7 +247,7 @@ class Talk:
     def _progress(self, title: str, total: int) -> Bar:
         if self._bar is None or (self._title, self._bar.total) != (title, total):
             self._end_bar()
-            within = [self._within[series] for series in ("seeds", "stages") if series in self._within]
+            within = [self._within[series] for series in ("matrix", "seeds", "stages") if series in self._within]
             within += [title] if title != "training" or not within else []
             self._bar, self._title = Bar(printable(", ".join(within)), total, self.err), title
             self._bar.start()

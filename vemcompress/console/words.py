@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+COSTS = {"macs": "MACs", "latency": "latency"}
+
 
 def plain(value) -> str:
     if isinstance(value, bool) or value is None:

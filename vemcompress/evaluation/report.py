@@ -1,7 +1,7 @@
 """An evaluation: every network runs once per image, and every metric that can be had comes out under its own name."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from vemcompress.data.sets import ImageSet, Singles
 from vemcompress.data.settings import DataSettings
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation.choose import Chosen, prepare, side_of
+from vemcompress.evaluation.conditions import conditions
 from vemcompress.evaluation.gather import Gathered
 from vemcompress.evaluation.judge import Judge
 from vemcompress.evaluation.metric import Metric, Tools
@@ -33,7 +34,8 @@ class Evaluation:
     `miou_real`. `iou`: by role and class, 0..100, None for a class that never appears. `protocol` says how each
     figure was made, `skipped` why a metric is missing, `unreadable` why an image is. `information_share`: of a run with
     an add-on, its share of the gradient at the student's image, the median of the steps that logged it. `latents`: how
-    the vectors were drawn that all networks were fed, {"size", "prior", "seed"}; `images` says how many."""
+    the vectors were drawn that all networks were fed, {"size", "prior", "seed"}; `images` says how many. `conditions`
+    are what the figures depend on besides the network, as `conditions.conditions` tells them."""
 
     metrics: dict[str, float]
     teacher: dict[str, float]
@@ -51,6 +53,7 @@ class Evaluation:
     iou: dict[str, dict[str, float | None]] = field(default_factory=dict)
     information_share: float | None = None
     latents: dict | None = None
+    conditions: dict = field(default_factory=dict)
 
     def as_dict(self) -> dict:
         """Plain values for JSON."""
@@ -74,6 +77,8 @@ def evaluate(
     batch: int | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    about: dict | None = None,
+    known: Callable[[dict], Evaluation | None] | None = None,
     on_event: Event = silent,
 ) -> Evaluation:
     """Score a student on test inputs, beside its teacher and its `best` checkpoint.
@@ -84,9 +89,10 @@ def evaluate(
     side, and draw `samples` images, 10,000 by default, all of the same vectors of `seed`. `metrics` are names of
     `METRICS`; None computes what can be had, and puts the reason for the rest into `skipped`. `features` with
     `features_weights` adds distances on a SqueezeNet; `inception` is a file that replaces the download; `segmenter`
-    gives mIoU against the label maps that images were drawn from. The generators are moved to `device`; a `batch` of
-    None is `default_batch`'s. Events: {"event": "eval", "stage": "generate" | "real", "done", "total"} and {"event":
-    "eval", "stage": "unreadable", "path", "reason"}.
+    gives mIoU against the label maps that images were drawn from. `about` has further conditions of the figures;
+    `known`, asked with all of them before any image is scored, may give the evaluation itself. The generators are moved
+    to `device`; a `batch` of None is `default_batch`'s. Events: {"event": "eval", "stage": "generate" | "real", "done",
+    "total"} and {"event": "eval", "stage": "unreadable", "path", "reason"}.
 
     Raises UsageError for a metric that is unknown or lacks its input, NetworkError where weights asked for by name
     cannot be had, InputError for images, weights or statistics that do not serve, RecipeError for label maps that do
@@ -104,13 +110,17 @@ def evaluate(
         )
     )
     _warn_of_misfit(tools, real, on_event)
+    count = (samples or DEFAULT_SAMPLES) if isinstance(images, LatentSet) else None
+    under = distributed.from_writer(lambda: conditions(images, chosen, tools, count, about or {}))
+    if known is not None and (earlier := distributed.from_writer(lambda: known(under))) is not None:
+        return earlier
     given = {"student": student, "best": best, "teacher": teacher}
     networks = {role: network for role, network in given.items() if network is not None}
 
     def ready() -> Samples | LatentSamples:
         if isinstance(images, LatentSet):
             _check_takes(images, networks)
-            return LatentSamples(images, samples or DEFAULT_SAMPLES, seed)
+            return LatentSamples(images, count, seed)
         _check_size(size, chosen.metrics, *networks.values())
         return _samples(images, networks, truths=tools.meter is not None)
 
@@ -119,6 +129,7 @@ def evaluate(
     source = Source(fed, tools.real, batch or default_batch(device, size), device, on_event)
     gathered = Judge(chosen.metrics, tools, source).gather(networks)
     result = distributed.from_writer(lambda: _reported(chosen, tools, gathered, source.unreadable, list(networks)))
+    result.conditions = under
     if isinstance(images, LatentSet):
         result.latents = {"size": images.takes.size, "prior": images.takes.prior, "seed": seed}
     return result

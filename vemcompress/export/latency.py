@@ -3,9 +3,11 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,16 +104,7 @@ def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], devi
     from vemcompress.export.onnx import export_onnx
     from vemcompress.system import devices
 
-    if model.kind == "latent":
-        x = torch.from_numpy(_vector(model)).to(model.device)
-    else:
-        _check_size(model, model.name, size)
-        on_cpu = model.device.type == "cpu"
-        with torch.inference_mode():
-            MemoryLimit(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
-                model.name, *size
-            )
-        x = torch.zeros(1, model.channels, *size, device=model.device).uniform_(-1, 1)
+    x = _input(model, size)
     if "torch" in runtimes:
         with devices.threads(threads), torch.inference_mode():
             yield "torch", lambda: _finish(model.network(x))
@@ -126,12 +119,62 @@ def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], devi
             yield "onnxruntime", run
 
 
+def bench_in_turns(
+    models: Mapping[str, Any],
+    *,
+    size: int | None = None,
+    threads: int | None = None,
+    warmup: int = 3,
+    repeats: int = 50,
+    budget: float = 10.0,
+    on_event: Event = silent,
+) -> dict[str, dict]:
+    """Latency of several nn.Modules in PyTorch on the CPU, by name as `bench` gives it of one: each runs once, then
+    each once more, so that whatever else the machine does slows all of them alike. `budget`: seconds for each, on
+    average; at least three runs of each are made. Raises UsageError (2) and InputError (4).
+    """
+    import torch
+
+    from vemcompress.system import devices
+
+    wrapped, runs = {name: _network(model, "cpu") for name, model in models.items()}, {}
+    for name, model in wrapped.items():
+        x = _input(model, own_sides(name, model.sides if model.kind == "latent" else None, size))
+        runs[name] = partial(model.network, x)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    with devices.threads(threads or cores()), torch.inference_mode():
+        start = time.perf_counter()
+        for number in range(warmup + repeats):
+            if number >= min(warmup, 1) + 3 and time.perf_counter() - start > budget * len(runs):
+                break
+            for name, run in runs.items():
+                times[name].append(_timed(run))
+            on_event({"event": "bench", "done": number + 1, "total": warmup + repeats})
+    return {name: _percentiles(found[min(warmup, len(found) - 3) :]) for name, found in times.items()}
+
+
 def _finish(image) -> None:
     """A GPU works on after the call has returned; the time ends with the image."""
     if image.device.type != "cpu":
         import torch
 
         torch.accelerator.synchronize(image.device)
+
+
+def _input(model, size: Size):
+    """For one run of a PyTorch model, on its device. Raises UsageError for a size that it cannot take, or that is too
+    large for the memory."""
+    import torch
+
+    if model.kind == "latent":
+        return torch.from_numpy(_vector(model)).to(model.device)
+    _check_size(model, model.name, size)
+    on_cpu = model.device.type == "cpu"
+    with torch.inference_mode():
+        MemoryLimit(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
+            model.name, *size
+        )
+    return torch.zeros(1, model.channels, *size, device=model.device).uniform_(-1, 1)
 
 
 def _vector(model) -> np.ndarray:
@@ -172,8 +215,16 @@ def _measure(run: Callable[[], object], warmup: int, repeats: int, budget: float
             break
         run()
     while len(times) < repeats and (len(times) < 3 or time.perf_counter() - start < budget):
-        before = time.perf_counter()
-        run()
-        times.append(1000 * (time.perf_counter() - before))
+        times.append(_timed(run))
+    return _percentiles(times)
+
+
+def _timed(run: Callable[[], object]) -> float:
+    before = time.perf_counter()
+    run()
+    return 1000 * (time.perf_counter() - before)
+
+
+def _percentiles(times: Sequence[float]) -> dict:
     p50, p95 = np.percentile(times, (50, 95))
     return {"p50_ms": float(p50), "p95_ms": float(p95), "runs": len(times)}

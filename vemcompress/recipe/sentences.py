@@ -42,7 +42,7 @@ def _origin(path: list[str], text: str, overrides: Sequence[str]) -> str:
         own = re.sub(r"^stages\.\w+\.", "", words).split(".")
         if all(a == b for a, b in zip(own, path, strict=False)):
             return f" (--set {words})"
-    line = _line(text, path) or _line(text, path[:-1])
+    line = line_of(text, path) or line_of(text, path[:-1])
     return f" (line {line})" if line else ""
 
 
@@ -109,7 +109,7 @@ def text_of_stage(text: str, name: str) -> str:
     return "\n".join(found)
 
 
-def _line(text: str, path: list[str]) -> int | None:
+def line_of(text: str, path: list[str]) -> int | None:
     """The line of a key in the file, found by its table's header; None where the file does not have it."""
     current: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):

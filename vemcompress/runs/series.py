@@ -1,4 +1,5 @@
-"""Several runs in one folder, one after the other: the seeds of one recipe, or the stages of a pipeline."""
+"""Several runs in one folder, one after the other: the seeds of one recipe, the stages of a pipeline, or the runs of a
+matrix of recipes."""
 
 import json
 import re
@@ -12,12 +13,13 @@ from vemcompress.runs.own import check_inside, is_leftover
 from vemcompress.system import distributed
 from vemcompress.system.files import MALFORMED, make_folder, output_error, read_json, write_atomically
 
-KINDS = {"seeds": "seed", "stages": "stage"}  # what the items are, and what one of them is
+KINDS = {"seeds": "seed", "stages": "stage", "matrix": "run"}  # what the items are, and what one of them is
+NAMES = {"stages": r"[a-z][a-z0-9_]*", "matrix": r"\w[\w.-]{0,199}"}  # what an item may be called, a folder's name
 LARGEST = 2**31 - 1  # as the recipe's train.seed
 
 
 def is_series(folder: str | Path, kind: str) -> bool:
-    """Whether it is a folder of several seeds' runs, or of a pipeline's stages."""
+    """Whether it is a folder of several seeds' runs, of a pipeline's stages, or of a matrix."""
     try:
         return (Path(folder) / f"{kind}.json").is_file()
     except OSError:
@@ -38,10 +40,10 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
 
 
 class Series:
-    """A list on disk, `seeds.json` or `stages.json`, and a run folder for each of its `items`, in their order.
+    """A list on disk, `seeds.json`, `stages.json` or `matrix.json`, and a run folder for each of its `items`, in order.
 
-    The folders are `seed-N`, or `1-NAME`, `2-NAME`, ... Those that are `done` have nothing to resume; stages that are
-    `skipped` have no folder.
+    The folders are `seed-N`; `1-NAME`, `2-NAME`, ...; or the names of a matrix's runs. Those that are `done` have
+    nothing to resume; stages that are `skipped` have no folder.
     """
 
     def __init__(self, path: str | Path, kind: str, items: Sequence, done: Sequence = (), skipped: dict | None = None):
@@ -49,6 +51,7 @@ class Series:
         self.items, self.done = check_seeds(items) if kind == "seeds" else list(items), list(done)
         self.skipped: dict[str, str] = skipped or {}  # stages whose product the user brings, and why
         self.list, self.recipe = self.path / f"{kind}.json", self.path / "recipe.toml"  # a pipeline has a recipe itself
+        self.recipes: dict[str, str] = {}  # of a matrix that begins, the text of each run's recipe
 
     @classmethod
     def read(cls, path: str | Path, kind: str) -> "Series":
@@ -59,18 +62,22 @@ class Series:
             items = said[kind]
             if not isinstance(items, list):
                 raise ValueError(f"{kind} is no list")
-            if kind == "stages" and not all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in items):
-                raise ValueError("a stage's name is a lower-case word")
+            if kind in NAMES and not all(re.fullmatch(NAMES[kind], name, re.ASCII) for name in items):
+                raise ValueError(f"a name of a {KINDS[kind]} cannot be one")
             skipped = {name: str(why) for name, why in said.get("skipped", {}).items() if name in items}
             return cls(path, kind, items, [item for item in said["done"] if item in items], skipped)
         except (OSError, *MALFORMED, UsageError) as error:
-            example = {"seeds": [1, 2, 3]} if kind == "seeds" else {"stages": ["teach", "distill"]}
-            example = json.dumps(example | {"done": []})
+            example = {"seeds": [1, 2, 3], "stages": ["teach", "distill"], "matrix": ["omgd-vem-seed1"]}[kind]
+            example = json.dumps({kind: example, "done": []})
             raise InputError(f"{file}: cannot be understood ({error}); mend it, such as {example}.") from error
 
     def run(self, item: int | str) -> RunFolder:
-        name = f"seed-{item}" if self.kind == "seeds" else f"{self.items.index(item) + 1}-{item}"
-        return RunFolder(self.path / name)
+        numbered = {"seeds": f"seed-{item}", "matrix": str(item)}
+        return RunFolder(self.path / (numbered.get(self.kind) or f"{self.items.index(item) + 1}-{item}"))
+
+    def recipe_of(self, item: str) -> Path:
+        """The recipe that a run of a matrix is made from."""
+        return self.path / f"{item}.toml"
 
     def begun(self) -> list[RunFolder]:
         """The runs that can be resumed."""
@@ -133,6 +140,8 @@ class Series:
                 self._write()
                 if recipe is not None:
                     RunFolder(self.path).write_recipe(recipe)
+                for item, text in self.recipes.items():
+                    write_atomically(self.recipe_of(item), text.encode())
                 yield
         except BaseException:
             if not self.begun():
@@ -140,7 +149,8 @@ class Series:
             raise
 
     def _own(self) -> tuple[str, ...]:
-        return (self.list.name, ".lock", *([self.recipe.name] if self.kind == "stages" else []))
+        recipes = {"stages": [self.recipe], "matrix": map(self.recipe_of, self.items)}
+        return (self.list.name, ".lock", *(path.name for path in recipes.get(self.kind, ())))
 
     def _write(self) -> None:
         skipped = {"skipped": self.skipped} if self.skipped else {}

@@ -199,6 +199,8 @@ def weights_of(path: Path) -> Path:
             return path / f"{run.gives}.safetensors"
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check its permissions") from error
-    if seed := next(iter(sorted(path.glob("seed-*/student.safetensors"))), None):
+    if seed := next(
+        (found for name in ("seed-*", "*-seed*") for found in sorted(path.glob(f"{name}/student.safetensors"))), None
+    ):
         raise InputError(f"{path}: has the runs of several seeds; give one of them, such as {seed.parent}.")
     raise InputError(f"{path}: has no student.safetensors; give a run folder that has saved once, or a weight file.")

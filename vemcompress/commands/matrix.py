@@ -1,0 +1,221 @@
+"""A matrix of runs in one folder: every recipe with every add-on and every seed, resumed together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import tomli_w
+
+from vemcompress import recipe as recipes
+from vemcompress.commands import opening
+from vemcompress.commands.distill import PipelineResult, check_new, check_resume, distilled, pinned, stated
+from vemcompress.commands.distilling import DistillResult
+from vemcompress.commands.given_images import Data, kept
+from vemcompress.commands.line import Reported
+from vemcompress.commands.matrix_file import Entry, MatrixFile, read_matrix
+from vemcompress.commands.opening import Given
+from vemcompress.commands.seeds import known_of, last_of
+from vemcompress.commands.series import run_all
+from vemcompress.errors import InputError, Interrupted, OutputError, RankLost, UsageError, VemError
+from vemcompress.recipe import Recipe
+from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.series import Series, is_series
+from vemcompress.system import distributed
+from vemcompress.system.events import Event, silent
+from vemcompress.system.files import MALFORMED, read_json
+from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
+from vemcompress.training.pace import Limit
+from vemcompress.weights.modules import Model, source_of
+
+_STOPS = (Interrupted, OutputError, RankLost)  # what ends all runs; after others the next one is made
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run of a matrix failed, and the exit code that it would have had alone."""
+
+    reason: str
+    exit_code: int
+    stopped: str = "failed"
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """A run by its folder's `name`. `macs` are the true ones at its own size, `best` is what best.json says, `loss` the
+    student's at the last step; what is not known yet is None."""
+
+    name: str
+    recipe: str
+    algorithm: str
+    information: str
+    seed: int
+    parameters: int | None = None
+    macs: int | None = None
+    best: dict | None = None
+    loss: float | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class MatrixResult(Reported):
+    """Results by run, and why others `failed`; `rows` has all runs, those too that have not begun.
+
+    `stopped` is "max_hours" where the time was over: then at most one of the runs is unfinished, and those that are
+    `missing` have not begun, or not gone on. `next` is the command that compares the runs, None while none is done.
+    """
+
+    run: str
+    runs: dict[str, DistillResult | PipelineResult]
+    failed: dict[str, Failure]
+    rows: tuple[MatrixRow, ...]
+    stopped: str | None = None
+    missing: tuple[str, ...] = ()
+    next: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first failure, 0 where there is none."""
+        return next((failure.exit_code for failure in self.failed.values()), 0)
+
+
+def distill_matrix(
+    file: str | Path | None = None,
+    teacher: Model | None = None,
+    *,
+    data: Data = (),
+    out: str | Path | None = None,
+    overrides: Overrides = (),
+    resume: str | Path | None = None,
+    device: str = "auto",
+    max_hours: float | Limit | None = None,
+    on_event: Event = silent,
+    **keys: Unpack[DistillKeys],
+) -> MatrixResult:
+    """`distill` for every recipe, add-on and seed that `file` lists (`matrix_file` says how), in `out`/NAME; or go on
+    with such a folder `resume`.
+
+    Whatever can be checked is, for every recipe and add-on, before the first run trains. A run that fails is told in
+    the result and does not stop the others; a full disk and an interrupt do. Resuming skips the runs that are done
+    (with these `overrides`), resumes those that have begun or failed and makes those that are missing. `teacher` and
+    `data` are those of all runs for which the file says none. `max_hours` is for all of them together. Raises the
+    classes of `errors`; runs that are done stay.
+    """
+    overrides = as_overrides(overrides, keys, DistillKeys)
+    if any(override.partition("=")[0].strip() in ("train.seed", "information.name") for override in overrides):
+        raise UsageError("seeds and add-ons are in the matrix; leave out --seed, train.seed and information.name.")
+    if (file is None) == (resume is None):
+        raise UsageError("give the file of a new matrix, or --resume DIR for one that is there.")
+    limit, source = Limit.of(max_hours), source_of(teacher)
+    given = Given(source, data, out, Recipe(), overrides, resume, device, limit, on_event)
+    with given.shared() as given, kept(given) as given:
+        folder, plans = distributed.from_writer(
+            lambda: _new(read_matrix(file), given) if file is not None else _old(given)
+        )
+
+        def make(name: str) -> DistillResult | PipelineResult | Failure:
+            try:
+                return distilled(_of_run(folder, name, plans[name], given))
+            except _STOPS:
+                raise
+            except VemError as error:
+                if distributed.ranks() > 1 and not error.shared:
+                    raise
+                reason = str(error).replace(f"--resume {folder.run(name).path}", f"--resume {folder.path}")
+                given.on_event({"event": "warning", "message": f"run {name} failed: {reason}"})
+                return Failure(reason, error.exit_code)
+
+        results, missing = run_all(
+            folder,
+            known=lambda name: known_of(folder.run(name), overrides) if name in folder.done else None,
+            make=make,
+            limit=limit,
+            on_event=given.on_event,
+        )
+    failed = {name: result for name, result in results.items() if isinstance(result, Failure)}
+    runs = {name: result for name, result in results.items() if name not in failed}
+    stopped = "max_hours" if missing or any(result.stopped for result in runs.values()) else None
+    rows = tuple(_row(folder, name, plans[name], runs.get(name)) for name in folder.items)
+    several = " --seeds" if len({row.seed for row in rows}) > 1 else ""
+    then = f"vemcompress compare {folder.path}{several}" if folder.done else None
+    return MatrixResult(str(folder.path), runs, failed, rows, stopped, missing, then)
+
+
+def _new(file: MatrixFile, given: Given) -> tuple[Series, dict[str, Recipe]]:
+    """The folder, and the recipe of every run with its teacher and data."""
+    if given.out is None:
+        raise UsageError("no output: give --out DIR, a new folder for the runs.")
+    asked = {entry.name: _asked(entry, given) for entry in file.entries()}
+    plans = {name: _explained(file, name, lambda own=own: pinned(stated(own))) for name, own in asked.items()}
+    folder = Series(given.out, "matrix", list(asked))
+    folder.check_new()
+    others = {name.rpartition("-seed")[0]: name for name in asked}  # another seed changes nothing that can be checked
+    for name in others.values():
+        _explained(file, name, lambda own=asked[name]: check_new(own))
+    folder.recipes = {name: tomli_w.dumps(plan.stated()) for name, plan in plans.items()}
+    return folder, plans
+
+
+def _explained(file: MatrixFile, name: str, action: Callable[[], Any]) -> Any:
+    """What the action gives; its error says of which run it is, and in which line of the file."""
+    try:
+        return action()
+    except VemError as error:
+        raise type(error)(file.explained(error, name)) from error
+
+
+def _asked(entry: Entry, given: Given) -> Given:
+    """What `distill` would be given for this run alone."""
+    return replace(
+        given,
+        teacher=given.teacher if entry.teacher is None else entry.teacher or None,
+        data=() if entry.has_data else given.data,
+        out=Path(given.out) / entry.name,
+        recipe=entry.recipe,
+        overrides=[*entry.overrides, *given.overrides],
+        on_event=silent,
+    )
+
+
+def _old(given: Given) -> tuple[Series, dict[str, Recipe]]:
+    """The folder, and the recipe of every run; overrides that one of them cannot take are told before any goes on."""
+    folder = Series.read(given.resume, "matrix")
+    folder.check_existing()
+    plans = {}
+    for name in folder.items:
+        run, source = folder.run(name), folder.recipe_of(name)
+        if is_series(run.path, "stages") and run.recipe.is_file():
+            check_resume(run.path, given.overrides)
+        elif run.recipe.is_file():
+            opening.open_recipe(run.recipe, given.overrides, run.path)
+        if not source.is_file() and not run.recipe.is_file():
+            raise InputError(f"{source}: is gone, and its run has not begun; put it back, or start a new matrix.")
+        plans[name] = recipes.read(*((source, given.overrides) if source.is_file() else (run.recipe,)))
+    teachers = {plan.teacher.source for plan in plans.values()} - {None}
+    if given.teacher is not None and len(teachers) > 1:
+        raise UsageError(f"--teacher: these runs have {len(teachers)} teachers; put their files back where they were.")
+    return folder, plans
+
+
+def _of_run(folder: Series, name: str, plan: Recipe, given: Given) -> Given:
+    """What one run is made from: its recipe, which says all, or its own folder. Files may have moved since."""
+    run, again = folder.run(name), given.resume is not None
+    moved = {"teacher": given.teacher if again and plan.teacher.source else None, "data": given.data if again else ()}
+    if run.recipe.is_file():
+        return replace(given, resume=run.path, **moved)
+    own = given.overrides if again else ()
+    return replace(given, recipe=folder.recipe_of(name), out=run.path, overrides=own, resume=None, **moved)
+
+
+def _row(folder: Series, name: str, plan: Recipe, result: DistillResult | PipelineResult | None) -> MatrixRow:
+    row = MatrixRow(name, plan.name, plan.algorithm.name, plan.information.name, plan.train.seed)
+    last = result and last_of(result)
+    if not isinstance(last, DistillResult):
+        return row
+    try:
+        macs = read_json(RunFolder(last.run).environment)["student"]["macs"]["true"]
+    except (OSError, *MALFORMED):
+        macs = None
+    loss = sum(last.losses[term] for term in last.main) if last.main else None
+    found = {"parameters": last.parameters, "macs": macs, "best": last.best, "loss": loss, "steps": last.steps}
+    return replace(row, **found)
