@@ -46,6 +46,8 @@ class Pipeline:
         if teacher is not None:
             key = plan.teacher.key if stage.teacher in self.folder.skipped else None  # of the user's own file alone
             plan = plan.but(teacher=plan.teacher.but(source=teacher, key=key))
+        if not stage.replaceable:
+            plan = plan.but(teacher=plan.teacher.but(source=None, key=None, start={}))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
             plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))

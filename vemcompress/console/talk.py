@@ -8,6 +8,7 @@ from rich.console import Console as Rich
 from vemcompress.console.bar import Bar
 from vemcompress.console.words import (
     duration,
+    giga,
     losses,
     macs,
     millions,
@@ -165,6 +166,18 @@ class Talk:
         value = f", {score['metric']} {score['value']:.4g}" if score else ""
         what = "the student learns from it" if event["kept"] else "an earlier one is better and stays"
         self.note(f"teacher   of step {event['step']}{value}: {what}")
+
+    def _on_masks(self, event: dict) -> None:
+        if event["number"] % 15 == 1 or event["decided"]:
+            sizes = ", ".join(f"{name} {giga(left)} MACs" for name, left in event["macs"].items())
+            done = f"; decided: {', '.join(event['decided'])}" if event["decided"] else ""
+            self.note(f"masks     step {event['step']}, bound {event['bound']:.3f}: {sizes}{done}")
+        large = [name for name in event["decided"] if event["target"] and event["macs"][name] > event["target"]]
+        if large:
+            self._on_warning({
+                "message": f"{' and '.join(large)} did not come down to {giga(event['target'])} MACs; train longer, or "
+                "set masks.weight higher.",
+            })  # fmt: skip
 
     def _on_best(self, event: dict) -> None:
         if self.err.is_terminal:

@@ -2,12 +2,13 @@
 
 A criterion gives a score to each channel of each group and knows no architecture; `budget` decides from the scores
 which channels stay, and `networks.groups` cuts. Nothing here reads files or trains. `PRUNERS` maps a method's name to
-its class; a new one is a file beside these and an entry in `_ALL`.
+its class; a new one is a file beside these and an entry in `_ALL`. `dmad` is masks that learn, in a run of `teach`.
 """
 
 from vemcompress.pruning.base import Pruner
 from vemcompress.pruning.content import Content
 from vemcompress.pruning.diversity import Diversity
+from vemcompress.pruning.dmad import MaskedGAN, MaskSettings
 from vemcompress.pruning.gcc import GCC
 from vemcompress.pruning.l1 import L1
 from vemcompress.pruning.l1_out import L1Out
@@ -18,7 +19,7 @@ from vemcompress.pruning.search import SearchSettings
 from vemcompress.pruning.zeros import Zeros
 from vemcompress.system.settings import tag_of, tagged_union
 
-__all__ = ["PRUNERS", "AnyPruner", "Pruner", "SearchSettings"]
+__all__ = ["PRUNERS", "AnyPruner", "MaskSettings", "MaskedGAN", "Pruner", "SearchSettings"]
 
 _ALL = (L1, Random, Scale, GCC, Content, Diversity, L1Out, L1Style, Zeros)
 

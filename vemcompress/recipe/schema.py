@@ -13,7 +13,7 @@ from vemcompress.data.settings import DataSettings
 from vemcompress.gans import AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
-from vemcompress.pruning import PRUNERS, AnyPruner, SearchSettings
+from vemcompress.pruning import PRUNERS, AnyPruner, MaskSettings, SearchSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, tag_of, tagged_union
 from vemcompress.training.settings import TrainSettings
@@ -102,7 +102,8 @@ class Recipe(BaseSettings):
     """A whole run, or a pipeline of several, its `stages`. With `gan` the teacher learns, beside the student or alone
     (`teach`), unless algorithm.online is "never"; without, it is frozen.
 
-    `prune` is of a stage that prunes, `search` of one that searches. `paper` holds a published table's row and changes
+    `masks` learn beside the generators of a run that teaches. `prune` is of a stage that prunes, `search` of one that
+    searches. `paper` holds a published table's row and changes
     nothing.
     """
 
@@ -112,6 +113,7 @@ class Recipe(BaseSettings):
     student: AnyStudent = AutoStudent()
     data: DataSettings = DataSettings()
     gan: AnyGAN | None = None
+    masks: MaskSettings | None = None
     algorithm: AnyAlgorithm = _first(ALGORITHMS)
     information: AnyInformation = _first(INFORMATION)
     train: TrainSettings = TrainSettings()
