@@ -4,6 +4,7 @@ A new one is a file with its Settings and its terms, and its name in the list; t
 `ALGORITHMS` maps a recipe's `algorithm.name` to its class.
 """
 
+from vemcompress.algorithms.agd import AutoGANDistiller
 from vemcompress.algorithms.cagc import CAGC
 from vemcompress.algorithms.cat import CAT
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
@@ -16,7 +17,7 @@ from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = ["ALGORITHMS", "AnyAlgorithm", "Distillation", "Facts", "Parts"]
 
-_CLASSES: tuple[type[Distillation], ...] = (OMGD, KD, GANCompression, CAT, GCC, CAGC, NickelDime)
+_CLASSES: tuple[type[Distillation], ...] = (OMGD, KD, GANCompression, CAT, GCC, CAGC, NickelDime, AutoGANDistiller)
 
 ALGORITHMS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
 

@@ -97,6 +97,7 @@ class Distillation(Learner):
     needs: ClassVar[Needs] = Needs()
     together: ClassVar[str | None] = None  # updates of the method's own with this label move at once with the student
     period: int = 1  # after so many steps the same of the method's updates are due again
+    settled: int = 1  # the first step of such a period
     files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files, dots between tables
 
     @classmethod
@@ -176,6 +177,10 @@ class Distillation(Learner):
         """Modules that take two steps at each of the student's, as `Update.twice`."""
         return ()
 
+    def still(self) -> tuple[nn.Module, ...]:
+        """Modules within the student that do not learn by the student's loss, as `Update.still`."""
+        return ()
+
     def moved(self) -> None:
         """Called once the student has moved."""
         if self.average is not None:
@@ -213,6 +218,7 @@ class Distillation(Learner):
             after=self.moved,
             monitor=information_shares,
             together=self.together,
+            still=self.still(),
             twice=self.moved_twice(),
         )
         mine = [*([tighten] if tighten else []), *self.extra_updates(), student, *self.late_updates()]

@@ -47,7 +47,8 @@ class Pipeline:
             plan = plan.but(teacher=plan.teacher.but(source=teacher, key=key))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
-            plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))
+            fresh, class_path = getattr(plan.student, "fresh", False), self._class_of(stage.student)
+            plan = plan.but(student=AutoStudent(source=student, class_path=class_path, fresh=fresh))
         elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
             plan = plan.but(student=AutoStudent())  # the user's is for who takes the pruned one
         own = getattr(plan.algorithm, "adversary", None)
@@ -172,7 +173,7 @@ class Pipeline:
         known = self._configs.get(stage.student)
         student = _empty(known) if known is not None else teacher if stage.student else None
         found = resolve(plan, teacher, images.split_off()[0].count, student).student
-        self._configs[stage.name] = known if stage.student else found
+        self._configs[stage.name] = known if stage.student else found.product()
 
     def _data(self, stage: Stage, plan: Recipe, teacher: Generator | None):
         """The recipe, for latent vectors where the teacher takes them, and what the stage learns from."""

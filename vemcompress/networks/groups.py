@@ -62,7 +62,7 @@ def at(
     changed = narrowed(tensors, groups, widths)
     changed = {name: t for name, t in changed.items() if t is not tensors[name]}
     with _resized(network, sizes(network, groups, widths)):
-        return _called(network, changed, x, names)
+        return called(network, changed, x, names)
 
 
 def masked(
@@ -83,7 +83,7 @@ def masked(
             rest = weight.shape[slot.axis] - slot.start - len(mask)
             mask = torch.cat((mask.new_ones(slot.start), mask, mask.new_ones(rest)))
             changed[slot.tensor] = weight * mask.view([-1 if i == slot.axis else 1 for i in range(weight.dim())])
-    return _called(network, changed, x, names)
+    return called(network, changed, x, names)
 
 
 def sizes(network: nn.Module, groups: Sequence[Group], widths: Mapping[str, int]) -> dict[str, dict[str, int]]:
@@ -181,5 +181,8 @@ class _WithTaps(nn.Module):
         return self.network.forward_with_taps(x, names)
 
 
-def _called(network: Generator, tensors: dict[str, Tensor], x: Tensor, names: tuple[str, ...]):
+def called(
+    network: Generator, tensors: dict[str, Tensor], x: Tensor, names: tuple[str, ...] = ()
+) -> tuple[Tensor, Taps]:
+    """Image and taps of the network with these tensors in the place of its own; differentiable in them."""
     return functional_call(_WithTaps(network), {f"network.{name}": t for name, t in tensors.items()}, (x, names))
