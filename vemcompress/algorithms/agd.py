@@ -105,7 +105,10 @@ class AutoGANDistiller(Distillation):
         }
         if searches:
             defaults |= _of_search(settings, facts)
-        return settings.but(**{key: value for key, value in defaults.items() if getattr(settings, key) is None})
+        found = settings.but(**{key: value for key, value in defaults.items() if getattr(settings, key) is None})
+        if (found.recon, found.style, found.content, found.tv) == (0, 0, 0, 0):
+            raise RecipeError(f"recipe {facts.recipe}: algorithm: all weights are 0; raise one of them.")
+        return found
 
     @classmethod
     def features_of(cls, settings: Settings) -> tuple[str, str | None]:

@@ -1,5 +1,6 @@
 """What the library reports while it works: talk and progress on stderr."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -165,6 +166,11 @@ class Talk:
         value = f", {score['metric']} {score['value']:.4g}" if score else ""
         what = "the student learns from it" if event["kept"] else "an earlier one is better and stays"
         self.note(f"teacher   of step {event['step']}{value}: {what}")
+
+    def _on_architecture(self, event: dict) -> None:
+        cells = ", ".join(f"{count} {kind}" for kind, count in Counter(event["operators"]).items())
+        found = f"{short(event['macs'])} MACs by the method's count, cells {cells}"
+        self.note(f"found     step {event['step']}: {found}; the count weighs {event['weight']:g}")
 
     def _on_best(self, event: dict) -> None:
         if self.err.is_terminal:

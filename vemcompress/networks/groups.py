@@ -182,7 +182,7 @@ class _WithTaps(nn.Module):
 
 
 def called(
-    network: Generator, tensors: dict[str, Tensor], x: Tensor, names: tuple[str, ...] = ()
+    network: Generator, tensors: Mapping[str, Tensor], x: Tensor, names: tuple[str, ...] = ()
 ) -> tuple[Tensor, Taps]:
     """Image and taps of the network with these tensors in the place of its own; differentiable in them."""
     return functional_call(_WithTaps(network), {f"network.{name}": t for name, t in tensors.items()}, (x, names))

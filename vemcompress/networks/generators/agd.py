@@ -1,4 +1,4 @@
-"""The generators that AutoGAN-Distiller finds (AGD, Fu et al., ICML 2020): a chain of cells, each one of four operators.
+"""The generators that AutoGAN-Distiller finds (AGD, Fu et al., ICML 2020): a chain of cells of four kinds.
 
 Three convolutions down, cells at a quarter of the side, two transposed convolutions up and one to the image. Zero
 padding, no biases, instance norm without parameters and ReLU after each convolution but the last. This is the form for
@@ -31,8 +31,8 @@ class AGDConfig(ImageConfig):
     cell's, or one for all. `width = n` stands for (n, 2n, 4n), cells of 4n and (2n, n); `cells` may then be a number.
 
     The column `paper` of the MACs is AGD's own count: transposed convolutions on their output grid, but the side is
-    halved after each of them, as if they went down, so that the second counts a 16th of that, and the last convolution a
-    256th. The script logs this count, so that the tables' 6.39 G and 4.34 G are likely of this kind.
+    halved after each of them, as if they went down, so that the second counts a 16th of that, and the last convolution
+    a 256th. The script logs this count, so that the tables' 6.39 G and 4.34 G are likely of this kind.
     """
 
     counted: ClassVar = ("cells", "cells")
@@ -204,7 +204,7 @@ class _Residual(_Bypassed):
 
 
 class _Separable(_Bypassed):
-    """1x1 to four times the channels, 3x3 of each, 1x1. As published a supernet's inner width is always the full one."""
+    """1x1 to four times the channels, 3x3 of each, 1x1. As published a supernet's inner width is always the full."""
 
     def __init__(self, inputs: int, outputs: int, shortcut: bool):
         inner = EXPANSION * inputs

@@ -114,8 +114,8 @@ def share_of(full: int, ratio: float) -> int:
 
 
 class Architecture(nn.Module):
-    """What the search learns: `alpha`, the operators' weights of each cell, before a softmax, and of the widths `ratio`,
-    the cells', and `ratio_sh`, the stem's and header's, before a hard Gumbel-softmax."""
+    """What the search learns: `alpha`, the operators' weights of each cell, before a softmax, and of the widths
+    `ratio`, the cells', and `ratio_sh`, the stem's and header's, before a hard Gumbel-softmax."""
 
     def __init__(self, config: AGDSupernetConfig):
         super().__init__()
@@ -172,8 +172,8 @@ class AGDSupernet(AGD):
         return _Mixed(inputs, outputs)
 
     def sample(self, random: Random) -> tuple[Widths, Tensor]:
-        """Widths that are drawn by the architecture, and their entries; see `straight_through`. On a GPU the host has to
-        wait, since the widths are shapes."""
+        """Widths that are drawn by the architecture, and their entries; see `straight_through`. On a GPU the host has
+        to wait, since the widths are shapes."""
         index, entries = straight_through(self.architecture.ratios, random)
         options = zip(self.config.options, index.tolist(), strict=True)
         return tuple(widths[i] for widths, i in options), entries
