@@ -4,6 +4,7 @@ A new one is a file with its Settings and its terms, and its name in the list; t
 `ALGORITHMS` maps a recipe's `algorithm.name` to its class.
 """
 
+from vemcompress.algorithms.agd import AutoGANDistiller
 from vemcompress.algorithms.cagc import CAGC
 from vemcompress.algorithms.cat import CAT
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
@@ -27,9 +28,10 @@ _CLASSES: tuple[type[Distillation], ...] = (
     GCC,
     CAGC,
     NickelDime,
-    Finetune,
-    GANSlimming,
     DMAD,
+    GANSlimming,
+    AutoGANDistiller,
+    Finetune,
 )
 
 ALGORITHMS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}

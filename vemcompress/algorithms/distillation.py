@@ -111,6 +111,7 @@ class Distillation(Learner):
     needs: ClassVar[Needs] = Needs()
     together: ClassVar[str | None] = None  # updates of the method's own with this label move at once with the student
     period: int = 1  # after so many steps the same of the method's updates are due again
+    settled: int = 1  # the first step of such a period
     files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files, dots between tables
 
     @classmethod
@@ -191,7 +192,7 @@ class Distillation(Learner):
         return ()
 
     def still(self) -> tuple[nn.Module, ...]:
-        """Modules within the student that do not learn."""
+        """Modules within the student that do not learn by its loss."""
         return ()
 
     def own_optimizers(self) -> dict[str, Optimizer]:
@@ -239,8 +240,8 @@ class Distillation(Learner):
             after=self.moved,
             monitor=self.monitored,
             together=self.together,
-            twice=self.moved_twice(),
             still=self.still(),
+            twice=self.moved_twice(),
             own=self.own_optimizers(),
         )
         mine = [*([tighten] if tighten else []), *self.extra_updates(), student, *self.late_updates()]

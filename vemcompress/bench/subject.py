@@ -48,7 +48,7 @@ class Subject:
 
     def stream(self, device: torch.device) -> Stream:
         """The batches that a run on this device has."""
-        return self.facts.stream(device, second=self.algorithm.second)
+        return self.facts.stream(device, second=self.algorithm.second, halves=self.algorithm.halves)
 
     @property
     def alternates(self) -> bool:
@@ -62,7 +62,8 @@ class Subject:
         if getattr(self.algorithm, "space", None) is not None:  # a supernet, whose steps differ in their widths
             return list(range(1, 1 + DRAWS))
         if self.algorithm.period > 1:
-            return list(range(1, 1 + self.algorithm.period))
+            start = self.algorithm.settled
+            return list(range(start, start + self.algorithm.period))
         return list(range(1, 1 + (self.plan.gan.every if self.plan.gan else 1)))
 
 

@@ -50,7 +50,8 @@ class Pipeline:
             plan = plan.but(teacher=plan.teacher.but(source=None, key=None, start={}))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
-            plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))
+            fresh, class_path = getattr(plan.student, "fresh", False), self._class_of(stage.student)
+            plan = plan.but(student=AutoStudent(source=student, class_path=class_path, fresh=fresh))
         elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
             plan = plan.but(student=AutoStudent())  # the user's is for who takes the pruned one
         own = getattr(plan.algorithm, "adversary", None)
@@ -193,7 +194,7 @@ class Pipeline:
         student = _empty(known) if known is not None else teacher if given else None
         found = resolve(plan, teacher, images.split_off()[0].count, student).student
         if known is not None or not given:
-            self._configs[stage.name] = known or found
+            self._configs[stage.name] = known or found.product()
 
     def _data(self, stage: Stage, plan: Recipe, teacher: Generator | None):
         """The recipe, for latent vectors where the teacher takes them, and what the stage learns from."""

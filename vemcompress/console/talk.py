@@ -1,5 +1,6 @@
 """What the library reports while it works: talk and progress on stderr."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -178,6 +179,11 @@ class Talk:
                 "message": f"{' and '.join(large)} did not come down to {giga(event['target'])} MACs; train longer, or "
                 "set masks.weight higher.",
             })  # fmt: skip
+
+    def _on_architecture(self, event: dict) -> None:
+        cells = ", ".join(f"{count} {kind}" for kind, count in Counter(event["operators"]).items())
+        found = f"{short(event['macs'])} MACs by the method's count, cells {cells}"
+        self.note(f"found     step {event['step']}: {found}; the count weighs {event['weight']:g}")
 
     def _on_best(self, event: dict) -> None:
         if self.err.is_terminal:

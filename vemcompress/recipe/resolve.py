@@ -53,6 +53,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     A student that is `given` stays in the recipe by its source. Raises RecipeError where it does not fit.
     """
     config, student = recipe.student, given
+    _check_fresh(recipe, given)
     if student is None:
         config = _student(recipe, teacher)
         with torch.device("meta"):
@@ -87,6 +88,20 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     information = INFORMATION[recipe.information.name].resolve(recipe.information, facts)
     update = {"student": config, "algorithm": algorithm, "information": information}
     return _with_length(recipe, batch, steps).but(**update)
+
+
+def _check_fresh(recipe: Recipe, given: Generator | None) -> None:
+    if not getattr(recipe.student, "fresh", False):
+        return
+    if given is None:
+        raise RecipeError(
+            f"recipe {recipe.name}: student.fresh is for the student of a file, and there is none; omit it, or give "
+            "--student."
+        )
+    if given.config is None:
+        raise RecipeError(
+            f"recipe {recipe.name}: student.fresh: how a class of your own draws new weights is not known; omit it."
+        )
 
 
 def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:

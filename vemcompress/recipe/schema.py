@@ -45,7 +45,8 @@ class TeacherSettings(BaseSettings):
 class AutoStudent(BaseSettings):
     """A student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or of at most
     `target_macs` true MACs. Or the one of the file `source`, with its weights, known by its `sha256`, and of the user's
-    own class `class_path`; "teacher" for the teacher's own network."""
+    own class `class_path`; "teacher" for the teacher's own network; `fresh`: with new weights in the place of the
+    file's."""
 
     replaces: ClassVar = {
         "width": ("target_macs", "source", "sha256"),
@@ -61,6 +62,7 @@ class AutoStudent(BaseSettings):
     source: Text | None = None
     sha256: Text | None = None
     class_path: Text | None = None
+    fresh: bool = False
 
 
 AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATORS.values())))
