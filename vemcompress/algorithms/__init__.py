@@ -7,6 +7,7 @@ A new one is a file with its Settings and its terms, and its name in the list; t
 from vemcompress.algorithms.agd import AutoGANDistiller
 from vemcompress.algorithms.cagc import CAGC
 from vemcompress.algorithms.cat import CAT
+from vemcompress.algorithms.dcd import DCD
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
 from vemcompress.algorithms.dmad import DMAD
 from vemcompress.algorithms.finetune import Finetune
@@ -29,6 +30,7 @@ _CLASSES: tuple[type[Distillation], ...] = (
     CAGC,
     NickelDime,
     DMAD,
+    DCD,
     GANSlimming,
     AutoGANDistiller,
     Finetune,

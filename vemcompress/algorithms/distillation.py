@@ -20,6 +20,7 @@ from vemcompress.gans.teachers import Teacher, TurnSettings
 from vemcompress.information.base import Information
 from vemcompress.networks.base import Generator as ImageGenerator
 from vemcompress.networks.base import Taps
+from vemcompress.networks.discriminators import DiscriminatorConfig
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.system import distributed
 from vemcompress.training.ema import Average
@@ -67,7 +68,8 @@ class Needs:
 class Facts:
     """What is known before anything is built: both networks (the student's without weights), whether the teacher
     `learns` and each input is `paired` with its ground truth, how many images there are and how long the run is.
-    `gan`: whether the recipe has one; `missing`: its networks that are given by no file."""
+    `gan`: whether the recipe has one; `missing`: its networks that are given by no file; `judge`:
+    the shape of its discriminators."""
 
     recipe: str
     teacher: ImageGenerator
@@ -80,6 +82,7 @@ class Facts:
     paired: bool = False
     gan: bool = False
     missing: tuple[str, ...] = ()
+    judge: DiscriminatorConfig | None = None
 
 
 @dataclass

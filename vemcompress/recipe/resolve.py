@@ -74,6 +74,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
         *(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired),
         gan=recipe.gan is not None,
         missing=missing,
+        judge=getattr(recipe.gan, "discriminator", None),
     )
     method = ALGORITHMS[recipe.algorithm.name]
     method.needs.check(method.__name__, facts)
