@@ -1,5 +1,7 @@
 """Optimisers of updates: shared state, kinds, schedules, names, averages."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -109,3 +111,30 @@ def test_an_average_follows_its_network_and_its_running_statistics():
     average.train()
     assert not average.average.training
     assert not any(p.requires_grad for p in average.parameters())
+
+
+def test_a_module_with_an_optimiser_of_its_own_moves_by_the_same_gradients():
+    module = torch.nn.Linear(3, 2)
+    twin = deepcopy(module)
+    own = Optimizer(0.5, kind="sgd", momentum=0.5)
+    bias = torch.nn.ParameterList([module.bias])
+
+    def terms(_):
+        return {"loss": (module.weight.sum() + 3 * module.bias.sum()).square()}
+
+    update = Update("u", {"m": module, "bias": bias}, terms, Optimizer(0.1, (0.5, 0.9)), own={"bias": own})
+    runner = Runner([update], CPU)
+    adam = torch.optim.Adam([twin.weight], lr=0.1, betas=(0.5, 0.9))
+    sgd = torch.optim.SGD([twin.bias], lr=0.5, momentum=0.5)
+    for step in (1, 2, 3):
+        runner.apply(update, None, step)
+        for optimizer in (adam, sgd):
+            optimizer.zero_grad()
+        (twin.weight.sum() + 3 * twin.bias.sum()).square().backward()
+        adam.step()
+        sgd.step()
+    assert torch.allclose(module.weight, twin.weight) and torch.allclose(module.bias, twin.bias)
+    assert {key.split("/")[0] for key in runner.state()} == {"u", "u.bias"}
+    again = Runner([update], CPU)
+    again.load(runner.state())
+    assert all(torch.equal(value, again.state()[key]) for key, value in runner.state().items())
