@@ -372,11 +372,11 @@ def test_what_a_recipe_leaves_open_is_what_was_published():
             return build_generator(parse_config(config))
 
     found = resolved(empty({"family": "agd_supernet"}))
-    assert (found.recon, found.style, found.content, found.tv, found.optimizer) == (0, 1e5, 1, 0, "adam")
+    assert (found.recon, found.style, found.content, found.tv, found.rule) == (0, 1e5, 1, 0, "adam")
     assert (found.macs_least, found.macs_most, found.pretrain_steps, found.macs_every) == (3 * 10**9, 8 * 10**9, 50, 2)
     assert found.macs_weight == 1e-17
     found = resolved(empty(UNEVEN))
-    assert (found.recon, found.style, found.content, found.optimizer) == (0.01, 1e5, 1, "sgd")
+    assert (found.recon, found.style, found.content, found.rule) == (0.01, 1e5, 1, "sgd")
     assert resolved(empty(UNEVEN), features="squeezenet1_1_caffe").style is None
     assert resolved(empty(UNEVEN), features="none").recon == 1
     with pytest.raises(RecipeError, match="pretrain_steps 100 leaves nothing of 100 steps"):

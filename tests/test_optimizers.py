@@ -80,6 +80,17 @@ def test_sgd_with_momentum_and_decay_is_pytorchs():
     )
 
 
+def test_a_gradient_that_is_too_long_is_scaled_down_and_another_is_not():
+    settings = Optimizer(1.0, kind="sgd", clip=0.5)
+    for size, moved in ((3.0, 0.5), (0.1, 0.2)):  # the gradient is twice the distance
+        module = linear()
+        start = module.weight.detach().clone()
+        target = start - torch.tensor([[size, 0.0]])
+        runner = Runner([update("a", module, settings, target)], CPU)
+        runner.apply(runner.updates[0], None, 1)
+        assert torch.allclose(start - module.weight, torch.tensor([[moved, 0.0]]), atol=1e-6)
+
+
 def test_each_update_has_a_schedule_of_its_own():
     rates = {}
     updates = [

@@ -58,7 +58,7 @@ class AutoGANDistiller(Distillation):
         of four Gram matrices, `content` of the mean absolute one of a map, `tv` of the total variation, which is a sum.
         None is what was published: 1e5 and 1 with VGG, 0.01 for `recon`, and 0 in the search.
 
-        `optimizer`: None for Adam in the search, with `train.betas`, and else SGD with this `momentum` and
+        `rule`: None for Adam in the search, with `train.betas`, and else SGD with this `momentum` and
         `weight_decay`. `clip`: the largest norm of the gradients; 0 for any.
 
         Of a supernet: it learns for `pretrain_steps` before the search, None for half of them. `arch_lr` and
@@ -77,7 +77,7 @@ class AutoGANDistiller(Distillation):
         tv: Weight = 0.0
         features: Features = "vgg16"
         features_weights: Text | None = None
-        optimizer: Literal["adam", "sgd"] | None = None
+        rule: Literal["adam", "sgd"] | None = None
         momentum: float = Field(0.5, ge=0, lt=1)
         weight_decay: Weight = 5e-4
         clip: Weight = 5.0
@@ -101,7 +101,7 @@ class AutoGANDistiller(Distillation):
             "recon": 1.0 if none else 0.0 if searches else 0.01,
             "style": 1e5 if vgg else 0.0 if none else None,
             "content": 1.0 if vgg else 0.0 if none else None,
-            "optimizer": "adam" if searches else "sgd",
+            "rule": "adam" if searches else "sgd",
         }
         if searches:
             defaults |= _of_search(settings, facts)
@@ -122,8 +122,8 @@ class AutoGANDistiller(Distillation):
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
         self.features = parts.features
-        own = {"kind": settings.optimizer, "clip": settings.clip}
-        if settings.optimizer == "sgd":
+        own = {"kind": settings.rule, "clip": settings.clip}
+        if settings.rule == "sgd":
             own |= {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
         self.optimizer = replace(parts.optimizer, **own)
         self.searches = self.second = self.halves = isinstance(self.student, AGDSupernet)

@@ -21,7 +21,7 @@ class Whole:
         modules = (student, *algorithm.information.student_modules().values())
         self.weights = [p for module in modules for p in module.parameters() if id(p) not in held]
         rate = algorithm.optimizer.lr
-        if settings.optimizer == "sgd":
+        if settings.rule == "sgd":
             options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
             self.optimizer = torch.optim.SGD(self.weights, rate, **options)
         else:
