@@ -30,13 +30,20 @@ def check_features(settings: Any, weights: Sequence[str], facts: Facts) -> None:
 
 
 def calibrated(
-    settings: Any, blank: Mapping[str, float], features: FeatureNetwork, images: Tensor, *, squared: bool = False
+    settings: Any,
+    blank: Mapping[str, float],
+    features: FeatureNetwork,
+    images: Tensor,
+    *,
+    squared: bool = False,
+    layer: int | None = None,
 ) -> Any:
     """The settings with the weights of the style term and of the content term, the keys of `blank` in this order, where
     they are None: so that these terms of a blank student have the sizes that it says.
 
     A blank student's terms are about the size of the images' own Gram matrices, or of their squares where the distance
-    is `squared`, and of their maps. Raises RecipeError where those are zero or infinite.
+    is `squared`, and of their maps; the content term's is that of `layer`, by default the one of the feature loss.
+    Raises RecipeError where those are zero or infinite.
     """
     if all(getattr(settings, key) is not None for key in blank):
         return settings
@@ -44,7 +51,7 @@ def calibrated(
         maps = features(images)
     grams = [gram(m) for m in maps]
     style = sum((g.square() if squared else g.abs()).mean() for g in grams).item()
-    content = maps[features.feature].float().abs().mean().item()
+    content = maps[features.feature if layer is None else layer].float().abs().mean().item()
     if not (0 < style < float("inf") and 0 < content < float("inf")):
         raise RecipeError("algorithm.features_weights: these features are zero or infinite on the teacher's images.")
     pairs = zip(blank.items(), (style, content), strict=True)
