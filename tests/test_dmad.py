@@ -212,7 +212,7 @@ def test_masks_learn_in_the_generators_optimiser_with_their_penalty():
     [
         ({"updates": 150}, "masks.updates 150: need a run of at least 200 steps, not 20"),
         ({"target_macs": 10**9}, "so that nothing would go"),
-        ({"bounded": ("nope",)}, "there is no channel group 'nope'"),
+        ({"bounded": ("nope",)}, "no channel group 'nope'"),
     ],
 )
 def test_masks_that_cannot_be_are_refused_in_a_sentence(settings, message):
@@ -377,4 +377,19 @@ def test_a_teacher_without_its_discriminators_is_refused_before_the_first_stage(
     made = teach(recipe="cyclegan", data=data, out=tmp_path / "teacher", overrides=[*TRAIN, *RESNET])
     with pytest.raises(RecipeError, match=r"needs the teacher's generator_b and discriminator_a"):
         distill(made.teacher, out=tmp_path / "run", recipe="dmad", data=data, overrides=PIPE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_teacher_it_is_taught_first(tmp_path):
+    data = toy_data(tmp_path / "data")["unpaired"]
+    result = distill(out=tmp_path / "run", recipe="dmad", data=data, overrides=PIPE)
+    taught, masked, _, tuned = result.stages.values()
+    assert list(result.stages) == ["teacher", "mask", "prune", "finetune"]
+    assert taught.parameters == masked.parameters > tuned.parameters
+
+
+def test_masks_that_cannot_be_are_told_before_the_teacher_is_taught(tmp_path):
+    data = toy_data(tmp_path / "data")["unpaired"]
+    with pytest.raises(RecipeError, match=r"stage mask: .*masks.updates 150: need a run of at least 200 steps, not 6"):
+        distill(out=tmp_path / "run", recipe="dmad", data=data, overrides=[*PIPE, "stages.mask.masks.updates=150"])
     assert not (tmp_path / "run").exists()

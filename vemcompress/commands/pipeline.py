@@ -10,12 +10,13 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import distilling, facts, opening, prune, search, teach
 from vemcompress.commands.opening import Given
 from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
-from vemcompress.gans import started_by
+from vemcompress.gans import GANS, started_by
 from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
 from vemcompress.networks.subnets import Space
+from vemcompress.pruning import check_masks
 from vemcompress.recipe import AutoStudent, Recipe
-from vemcompress.recipe.resolve import for_latents, resolve, teacher_network
+from vemcompress.recipe.resolve import for_latents, resolve, resolve_teaching, teacher_network
 from vemcompress.recipe.stages import GIVES, Stage
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
@@ -177,11 +178,18 @@ class Pipeline:
                 self._configs[stage.name] = supernet.with_widths(found.space.widths(found.population[0]))  # or the like
             search.check_fitness(plan, images)
             return
+        if stage.do == "teach" and plan.masks is not None:
+            network = _empty(teacher_network(plan, images.channels()))
+            steps = resolve_teaching(plan, network, images.split_off()[0].count).train.steps
+            check_masks(plan.masks, network, "generator", size=plan.data.size, steps=steps, recipe=plan.name)
         if stage.do == "teach" or plan.learns:
             return
         if stage.teacher is not None and stage.teacher not in self.folder.skipped:
             config = teacher_network(self.recipe_of(stage.teacher), images.channels())
             teacher = _empty(config)
+            if plan.gan is not None:  # that stage will give all of its networks
+                start = dict.fromkeys(GANS[plan.gan.name].started, str(self.folder.run(stage.teacher).path))
+                plan = plan.but(teacher=plan.teacher.but(start=start))
         if teacher is None:
             return
         if stage.do == "prune":

@@ -81,7 +81,8 @@ class Talk:
         features = f", features {event['features']}"
         self.note(f"recipe    {event['recipe']}: {algorithm['name'].upper()}{features}, {add_on}")
         weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
-        self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
+        if weights:
+            self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
         drawn = "your images" if event["gan"] else "what the teacher draws"
         self._begun(event, drawn if event["gan"] or event["latent"] else "the teacher on your images")
 

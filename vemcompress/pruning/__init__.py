@@ -8,7 +8,7 @@ its class; a new one is a file beside these and an entry in `_ALL`. `dmad` is ma
 from vemcompress.pruning.base import Pruner
 from vemcompress.pruning.content import Content
 from vemcompress.pruning.diversity import Diversity
-from vemcompress.pruning.dmad import MaskedGAN, MaskSettings
+from vemcompress.pruning.dmad import MaskedGAN, MaskSettings, check_masks
 from vemcompress.pruning.gcc import GCC
 from vemcompress.pruning.l1 import L1
 from vemcompress.pruning.l1_out import L1Out
@@ -19,7 +19,7 @@ from vemcompress.pruning.search import SearchSettings
 from vemcompress.pruning.zeros import Zeros
 from vemcompress.system.settings import tag_of, tagged_union
 
-__all__ = ["PRUNERS", "AnyPruner", "MaskSettings", "MaskedGAN", "Pruner", "SearchSettings"]
+__all__ = ["PRUNERS", "AnyPruner", "MaskSettings", "MaskedGAN", "Pruner", "SearchSettings", "check_masks"]
 
 _ALL = (L1, Random, Scale, GCC, Content, Diversity, L1Out, L1Style, Zeros)
 

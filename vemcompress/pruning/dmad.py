@@ -92,8 +92,6 @@ class GeneratorMasks(nn.Module):
                 self.register_buffer(f"factor_{name}", torch.ones(group.size))
                 place = generator.get_submodule((norm or layer).module)
                 place.register_forward_hook(lambda _, args, out, name=name: self._masked(name, out))
-        if unknown := set(settings.bounded) - set(self._groups):
-            raise RecipeError(f"masks.bounded: there is no channel group {min(unknown)!r} with masks.")
         self.register_buffer("bound", torch.ones(()))
         self.register_buffer("decided", torch.zeros((), dtype=torch.bool))
 
@@ -209,6 +207,28 @@ class GeneratorMasks(nn.Module):
                 part.mul_(values.view([-1 if i == axis else 1 for i in range(part.dim())]))
 
 
+def check_masks(settings: MaskSettings, generator: Generator, name: str, *, size: int, steps: int, recipe: str) -> None:
+    """Raises RecipeError for a schedule that is longer than the run, a budget that the generator of this `name` meets
+    already, and groups that it does not have. The generator may be without weights."""
+    if not int(settings.period * steps / settings.updates):
+        least = -(-settings.updates // settings.period)
+        raise RecipeError(
+            f"recipe {recipe}: masks.updates {settings.updates}: need a run of at least {least:.0f} steps, not "
+            f"{steps}; set it lower, or train.steps higher."
+        )
+    groups = {group.name: group.size for group in generator.groups()}
+    if unknown := set(settings.bounded) - groups.keys():
+        raise RecipeError(
+            f"recipe {recipe}: masks.bounded: no channel group {min(unknown)!r}; there are {', '.join(groups)}."
+        )
+    whole = generator.costs(size, size)(groups).macs()[settings.count_as]
+    if settings.target_macs is not None and whole <= settings.target_macs:
+        raise RecipeError(
+            f"recipe {recipe}: masks.target_macs {settings.target_macs}: the {name} has {whole} already, so that "
+            "nothing would go; set it lower."
+        )
+
+
 class MaskedGAN(Learner):
     """A GAN whose generators learn with masks, by the same loss and in the same optimiser."""
 
@@ -221,22 +241,10 @@ class MaskedGAN(Learner):
         self.masks = nn.ModuleDict({name: GeneratorMasks(generator, settings) for name, generator in generators})
         if sum("discriminator" not in update.name for update in gan.updates()) > 1:
             raise RecipeError(f"recipe {recipe}: [masks] need a GAN whose generators move at once; take pix2pix.")
-        self.every = int(settings.period * steps / settings.updates)
-        if not self.every:
-            least = -(-settings.updates // settings.period)
-            raise RecipeError(
-                f"recipe {recipe}: masks.updates {settings.updates}: need a run of at least {least:.0f} steps, not "
-                f"{steps}; set it lower, or train.steps higher."
-            )
-        self._costs = {}
         for name, generator in generators:
-            self._costs[name] = costs = generator.costs(size, size)
-            whole = costs({group.name: group.size for group in generator.groups()}).macs()[settings.count_as]
-            if settings.target_macs is not None and whole <= settings.target_macs:
-                raise RecipeError(
-                    f"recipe {recipe}: masks.target_macs {settings.target_macs}: the {name} has {whole} already, so "
-                    "that nothing would go; set it lower."
-                )
+            check_masks(settings, generator, name, size=size, steps=steps, recipe=recipe)
+        self.every = int(settings.period * steps / settings.updates)
+        self._costs = {name: generator.costs(size, size) for name, generator in generators}
 
     def forward(self, batch: Batch, random: Random, step: int = 1) -> Any:
         return self.gan(batch, random, step)
