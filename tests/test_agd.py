@@ -15,6 +15,7 @@ from toys import ADD_ONS, TOY, random, toy_teacher
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
 from vemcompress.commands.distill import distill
+from vemcompress.console.talk import Talk
 from vemcompress.data.batch import Batch
 from vemcompress.errors import Interrupted, RecipeError
 from vemcompress.gans.teachers import Frozen
@@ -435,6 +436,24 @@ def test_the_search_gives_the_small_network_and_the_training_begins_it_anew(whol
     assert told[-1]["macs"] == found.cost(32, 32).paper
     last = json.loads((out / "1-search" / "metrics.jsonl").read_text().splitlines()[-2])
     assert {"recon", "architecture_recon", "architecture_macs", "information"} <= last.keys()
+
+
+def test_what_is_found_is_told(capsys):
+    with Talk().talking() as on_event:
+        found = {"operators": ["skip", "skip", "residual"], "macs": 12e6, "weight": 2e-17}
+        on_event({"event": "architecture", "step": 8, **found})
+    told = capsys.readouterr().err
+    assert "step 8: 12 M MACs by the method's count, cells 2 skip, 1 residual; the count weighs 2e-17" in told
+
+
+@pytest.mark.parametrize("how", ["train.precision=bf16", "algorithm.ema=0.5", "information.name=crd"])
+def test_a_search_runs_in_half_precision_with_an_average_and_with_a_memory(inputs, tmp_path, how):
+    overrides = [o for o in SHORT if "crd" not in how or not o.startswith("information.")]
+    teacher, data = inputs
+    result = distill(
+        teacher, data=data, out=tmp_path / "x", recipe="agd", overrides=[*overrides, how], until="search", device="cpu"
+    )
+    assert load(result.student).generator.family == "agd"
 
 
 def test_a_search_that_was_stopped_ends_as_an_unbroken_one(inputs, whole, tmp_path, one_thread):

@@ -66,7 +66,8 @@ def _meant(path: list[str], values: dict) -> str:
     found += sorted(others, key=lambda name: name.count("."))
     if key in {other[-1] for other in _paths(Recipe) if list(other[:-1]) == table}:
         found = []  # a key of another method than the one that is chosen here
-    found = [name for name in dict.fromkeys(found) if name.count(".") <= found[0].count(".")][:2]  # none that is deeper
+    depth = min((name.count(".") for name in found), default=0)
+    found = [name for name in dict.fromkeys(found) if name.count(".") <= depth][:2]  # none that is deeper
     return f". Did you mean {' or '.join(map(repr, found))}?" if found else nearest(key, _known(table, values))
 
 

@@ -159,7 +159,8 @@ class _Mixed(nn.ModuleDict):
 
 class AGDSupernet(AGD):
     """As an image generator it is the network that its architecture's largest weights stand for, with the first
-    channels of its own layers; that one is written to files. The search runs it by `passed`."""
+    channels of its own layers; that one is written to files. The search runs it by `passed`, where as published every
+    block's shortcut has a convolution and a dwsblock its full inner width, and the derived network's have not."""
 
     config_class = AGDSupernetConfig
 
