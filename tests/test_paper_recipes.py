@@ -45,6 +45,24 @@ OF_CAGC = {  # lambda_MI, FID: Tables 3 and 4
     "ffhq_cagc_vem": (0.05, 7.48),
     "ffhq_slimming": (None, 12.40),
 }
+OF_DMAD = {  # G MACs, M parameters, FID or mIoU, that of the original: Tables 1 and 2
+    "edges2shoes_dmad": (2.99, 2.13, 46.95, 34.31),
+    "cityscapes_dmad": (3.96, 1.73, 40.53, 42.71),
+    "horse2zebra_dmad": (2.41, 0.20, 62.96, 61.53),
+    "summer2winter_dmad": (3.18, 0.30, 78.24, 79.12),
+}
+ORIGINALS = {  # MACs in G, of SAGAN in M; M parameters; FID or mIoU: Tables 1 to 3. Epochs or steps, batch.
+    "edges2shoes_original": (18.60, 54.40, 34.31, 200, 4),
+    "cityscapes_original": (18.60, 54.40, 42.71, 250, 4),
+    "horse2zebra_original": (56.80, 11.30, 61.53, 200, 1),
+    "summer2winter_original": (56.80, 11.30, 79.12, 200, 1),
+    "celeba_original": (23.45, None, 24.87, 100, 64),
+    "ffhq_original": (45.1, None, 4.50, 550_000, 16),
+}
+REPORTED = {  # by the methods' own papers: G MACs, M parameters, FID: Table 2
+    "horse2zebra_gan_compression_reported": (2.67, 0.34, 64.95),
+    "horse2zebra_cat_reported": (2.55, None, 60.18),
+}
 OF_AGD = {"horse2zebra_agd": (6.39, 83.60, 61.53), "summer2winter_agd": (4.34, 78.33, 79.12)}  # G, FIDs: Table 2
 LEARNING = [name for name in recipes.shipped() if recipes.read(name).gan is not None]
 
@@ -121,8 +139,111 @@ def shown(capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_each_row_has_its_recipe_and_no_other():
-    assert sorted(PAPER) == sorted(f"paper/{name}" for name in (*PRINTED, *PIPELINES, *OF_GCC, *OF_CAGC, *OF_AGD))
+# Each row of the paper's Tables 1 to 5 by its recipe; of one that several tables have, once.
+TABLES = """
+edges2shoes_original edges2shoes_dmad edges2shoes_omgd edges2shoes_omgd_vid edges2shoes_omgd_vem
+cityscapes_original cityscapes_dmad cityscapes_gcc
+cityscapes_omgd cityscapes_omgd_vid cityscapes_omgd_vem_005 cityscapes_omgd_vem_010 cityscapes_omgd_vem
+horse2zebra_original horse2zebra_co_evolution horse2zebra_gan_slimming horse2zebra_agd horse2zebra_dmad horse2zebra_gcc
+horse2zebra_gan_compression_reported horse2zebra_cat_reported
+horse2zebra_gan_compression horse2zebra_gan_compression_vid horse2zebra_gan_compression_crd
+horse2zebra_gan_compression_vem
+horse2zebra_cat horse2zebra_cat_vid horse2zebra_cat_crd horse2zebra_cat_vem
+horse2zebra_omgd horse2zebra_omgd_vid horse2zebra_omgd_crd horse2zebra_omgd_vem
+summer2winter_original summer2winter_co_evolution summer2winter_agd summer2winter_dmad
+summer2winter_omgd summer2winter_omgd_vid summer2winter_omgd_crd summer2winter_omgd_vem
+celeba_original celeba_slimming celeba_gcc celeba_gcc_vid celeba_gcc_crd celeba_gcc_vem
+ffhq_original ffhq_slimming ffhq_cagc ffhq_cagc_vid ffhq_cagc_crd ffhq_cagc_vem
+"""
+
+
+def test_each_of_the_53_rows_has_its_recipe_and_no_other():
+    names = TABLES.split()
+    assert len(names) == len(set(names)) == 53
+    assert sorted(PAPER) == sorted(f"paper/{name}" for name in names)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_every_row_says_whether_it_was_trained_here(name, capsys):
+    assert recipes.read(name).paper["trained_here"] == "no"
+    assert "not trained and not measured here" in shown(capsys, name)
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_rows_of_originals_are_taught_as_published_and_count_as_printed(name):
+    plan, (macs, parameters, score, length, batch) = recipes.read(f"paper/{name}"), ORIGINALS[name]
+    printed, found, train = plan.paper, paper.row(plan), plan.train
+    key = "miou" if name.startswith("cityscapes") else "fid"
+    assert (printed["macs"], printed.get("params"), printed[key]) == (macs, parameters, score)
+    unet = plan.gan.name == "pix2pix"
+    assert found["agrees"].pop("macs") != unet and all(found["agrees"].values())
+    assert found["parameters"] == plan.teacher.network.cost(256, 256).parameters and "teacher" not in found
+    assert (train.epochs or train.steps, train.batch, train.best_by, train.best_on) == (length, batch, key, "test")
+    assert not plan.stages and type(plan.student) is recipes.AutoStudent  # for `teach`
+    if plan.teacher.network.family in ("sagan", "stylegan2"):
+        assert train.constant == 1
+        assert plan.data.crop == (160 if name.startswith("celeba") else "square")
+    else:
+        assert (plan.gan.lr, plan.gan.betas, plan.data.load_size) == (2e-4, (0.5, 0.999), 286)
+        assert round(train.constant * train.epochs) == 100 and train.decay == "epoch"
+    if unet:
+        assert (plan.gan.mode, plan.gan.lambda_recon, plan.gan.discriminator.width) == ("hinge", 100, 128)
+
+
+@pytest.mark.parametrize("name", OF_DMAD)
+def test_rows_of_dmad_have_the_published_figures_and_constants(name):
+    plan, figures = recipes.read(f"paper/{name}"), OF_DMAD[name]
+    data = name.partition("_")[0]
+    key = "miou" if data == "cityscapes" else "fid"
+    assert tuple(plan.paper[one] for one in ("macs", "params", key, f"original_{key}")) == figures
+    assert plan.information.name == "none" and "parameters" not in paper.row(plan)  # widths are not published
+    teacher, mask, prune, finetune = (recipes.of_stage(plan, stage) for stage in plan.stages)
+    assert all((one.train.epochs, one.train.constant, one.train.lr) == (200, 0.5, 2e-4) for one in (mask, finetune))
+    masks, widths = mask.masks, (mask.teacher.network, finetune.teacher.network)
+    bounds = (masks.updates, masks.period, masks.deviation, masks.count_as)
+    assert bounds == (150, 0.75, 0.2, "paper") and prune.prune.both and prune.prune.method.name == "zeros"
+    assert finetune.algorithm.feature == 1e-4 and finetune.train.best_by == key
+    if plan.gan.name == "pix2pix":
+        frozen, target, batch = (0.8, 3e9, 4) if data == "edges2shoes" else (0.7, 4e9, 1)
+        assert (masks.weight, masks.bounded, masks.frozen, masks.target_macs) == (1e-2, (), frozen, target)
+        assert [(one.down[0], one.family) for one in widths] == [(48, "unet"), (64, "unet")]
+        assert (plan.data.load_size, plan.data.flip) == (256, False)
+        assert mask.train.batch == finetune.train.batch == batch
+        assert (plan.gan.mode, plan.gan.discriminator.width) == ("hinge", 128)
+    else:
+        mobile = data == "horse2zebra"
+        family, width = ("mobile_resnet", 32) if mobile else ("resnet", 64)
+        assert [(one.widths[0], one.family) for one in widths] == [(width, family), (64, family)]
+        weights = (masks.weight, masks.factor, masks.trunk, masks.target_macs)
+        assert weights == ((2e-3, 200, 5, 2.5e9) if mobile else (1e-3, 100, 1, 4e9))
+        assert masks.bounded == ("stem", "down1", "up1", "up2") and masks.frozen is None
+        assert (plan.data.load_size, plan.gan.pool, teacher.train.batch) == (286, 50, 1)
+
+
+def test_the_row_of_gan_slimming_has_the_published_figures_and_constants():
+    plan = recipes.read("paper/horse2zebra_gan_slimming")
+    assert (plan.paper["macs"], plan.paper["fid"], plan.paper["original_fid"]) == (11.30, 86.09, 61.53)
+    assert paper.row(plan)["agrees"] == {"original_params": True, "original_macs": True}  # widths are not published
+    teacher, slim, _, finetune = (recipes.of_stage(plan, stage) for stage in plan.stages)
+    network, judge = teacher.teacher.network, teacher.gan.discriminator
+    assert (network.widths[0], network.norm, judge.width, judge.norm) == (64, "instance_affine", 64, "instance_affine")
+    for stage, rho, lr, batch in ((slim, 0.01, 1e-5, 8), (finetune, 0, 1e-4, 16)):
+        algorithm, own, train = stage.algorithm, stage.algorithm.adversary, stage.train
+        assert (algorithm.rho, algorithm.perceptual, algorithm.content, algorithm.style) == (rho, 20, 1, 1e5)
+        assert (algorithm.gamma_lr, algorithm.gamma_momentum, algorithm.weight_decay) == (0.1, 0.5, 1e-3)
+        assert (own.mode, own.lr, own.pool, own.pooled, own.discriminator) == ("lsgan", lr, 50, True, judge)
+        assert (train.epochs, train.batch, train.lr, train.betas) == (200, batch, lr, (0.5, 0.999))
+    assert slim.student.source == "teacher" and stage.information.name == "none"
+    assert (finetune.train.best_by, slim.train.best_by) == ("fid", "none")
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_rows_that_other_papers_reported_stand_beside_the_reruns(name):
+    plan, (macs, parameters, fid) = recipes.read(f"paper/{name}"), REPORTED[name]
+    rerun, found = recipes.read(f"paper/{name.removesuffix('_reported')}"), paper.row(plan)
+    assert (plan.paper["macs"], plan.paper.get("params"), plan.paper["fid"]) == (macs, parameters, fid)
+    assert all(found["agrees"].values()) and ("macs" in found["agrees"]) == (parameters is not None)
+    assert plan.but(**{key: getattr(rerun, key) for key in ("name", "description", "paper")}) == rerun
 
 
 @pytest.mark.parametrize("name", OF_CAGC)
@@ -197,6 +318,11 @@ def test_rows_of_gcc_have_the_published_figures_and_constants(name):
         assert (sparse.gan.sparsity.weight, sparse.train.epochs, train.epochs) == (1e-2, 10, 100)
         assert (plan.prune.target_macs, plan.prune.count_as, plan.prune.keep_weights) == (15_450_000, "paper", False)
         assert sparse.teacher.network.widths == (384, 192, 96, 48)
+    if name == "celeba_slimming":  # the student's own GAN is all it learns by
+        last = recipes.of_stage(plan, plan.stages[-1])
+        gan, own = last.gan, last.gan.discriminator
+        assert (algorithm.name, algorithm.online, plan.stages[-1].adversary) == ("finetune", "never", None)
+        assert (gan.mode, gan.lr_d, gan.betas, gan.sparsity, own.width) == ("hinge", 4e-4, (0, 0.9), None, 64)
     if algorithm.name == "gcc":
         weights = {"celeba": (1, 1), "cityscapes": (50, 1e4), "horse2zebra": (0.01, 10)}[name.partition("_")[0]]
         assert (algorithm.content, algorithm.gram, algorithm.image, algorithm.threshold) == (*weights, 0, 0.5)
@@ -355,6 +481,14 @@ def test_show_prints_the_row_beside_ours_and_stays_toml(capsys):
     values = json.loads(shown(capsys, "paper/cityscapes_omgd_vem", "--json"))
     assert values["paper"]["macs"] == 1.22
     assert (values["ours"]["parameters"], values["ours"]["agrees"]["original_macs"]) == (3404451, False)
+
+
+def test_show_prints_the_papers_figures_of_widths_that_are_not_published(capsys):
+    lines = shown(capsys, "paper/horse2zebra_dmad").splitlines()
+    student = next(line for line in lines if line.startswith("# student"))
+    assert " ".join(student.split()) == "# student not published 0.20 M - 2.41 G - -"
+    original = next(line for line in shown(capsys, "paper/celeba_original").splitlines() if "# original" in line)
+    assert " ".join(original.split()) == "# original sagan - 3.833 M 23.45 M 23.450 M 200.278 M"
 
 
 def test_show_adds_nothing_to_a_recipe_without_a_row(capsys):

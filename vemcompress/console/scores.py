@@ -104,8 +104,9 @@ class Scores(Results):
         grid.add_row("", "", "parameters", "ours", "MACs", "ours", "ours, true")
         for role, prefix in (("student", ""), ("teacher", None), ("deep", None), ("original", "original_")):
             found = ours if role == "student" else ours.get(role, {})
-            if "macs" in found:
-                grid.add_row(role, found["family"], *_beside(paper, prefix, found, ours["agrees"]))
+            if "macs" in found or prefix == "":  # of widths that are not published the paper's figures alone
+                title, shape = role if "original" in ours else "original", found.get("family", "not published")
+                grid.add_row(title, shape, *_beside(paper, prefix, found, ours["agrees"]))
         with self.out.capture() as captured:
             self.out.print(grid, markup=False)
         said = "; ".join(str(paper[key]) for key in ("model", "dataset", "method") if key in paper)
@@ -129,9 +130,12 @@ def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[
         key = f"{prefix}{key}"
         if prefix is None or key not in paper:
             return "-"
-        return f"{words.hundredths(paper[key])} {unit}" + ("" if agrees.get(key) else " *")
+        return f"{words.hundredths(paper[key])} {unit}" + ("" if agrees.get(key, True) else " *")
 
-    macs, unit = found["macs"], str(paper.get("unit", "G"))
+    unit = str(paper.get("unit", "G"))
+    if "macs" not in found:
+        return [printed("params", "M"), "-", printed("macs", unit), "-", "-"]
+    macs = found["macs"]
     scale, counted = 1e6 if unit == "M" else 1e9, macs[paper.get("count_as", "paper") if prefix == "" else "paper"]
     ours = [f"{value:.3f}" for value in (found["parameters"] / 1e6, counted / scale, macs["true"] / scale)]
     return [printed("params", "M"), f"{ours[0]} M", printed("macs", unit), f"{ours[1]} {unit}", f"{ours[2]} {unit}"]
@@ -142,7 +146,7 @@ def _scores(paper: dict) -> list[str]:
     return [
         f"{name} {words.hundredths(paper[key])} in the paper"
         + (f" (original {words.hundredths(paper[f'original_{key}'])})" if f"original_{key}" in paper else "")
-        + ", not measured here"
+        + (", not trained and not measured here" if paper.get("trained_here") == "no" else "")
         for key, name in (("fid", "FID"), ("miou", "mIoU"))
         if key in paper
     ]

@@ -15,7 +15,8 @@ UNITS = {"M": 1e6, "G": 1e9}
 
 
 def row(recipe: Recipe) -> dict[str, Any]:
-    """What this project counts, for one image of `size`: the student's `parameters` and `macs` (as `inspect` has them).
+    """What this project counts, for one image of `size`: the student's `parameters` and `macs` (as `inspect` has them),
+    or in the row of an original that network's own.
 
     The same of `teacher`, `deep` and the tables' `original` in dicts of these names, where the recipe names them;
     `agrees` says for each such figure of [paper] whether ours is printed the same. Raises RecipeError for an original
@@ -45,6 +46,8 @@ def _networks(recipe: Recipe) -> dict[str, Config]:
                 f"recipe {recipe.name}: original and original_width in [paper] are no network; give a family, such as "
                 "'resnet', and a width."
             ) from error
+    elif "teacher" in networks:  # the row of the original itself
+        networks["student"] = networks.pop("teacher")
     return networks
 
 
