@@ -154,10 +154,20 @@ def inspect(
     console.result(result, json, console.inspected)
 
 
-def recipes_list(json: options.Json = False) -> None:
+def recipes_list(
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table in Markdown, with stages and data.")] = False,
+    json: options.Json = False,
+) -> None:
     """The shipped recipes."""
     from vemcompress import recipe
+    from vemcompress.errors import UsageError
+    from vemcompress.recipe import catalogue
 
+    if markdown and json:
+        raise UsageError("--markdown and --json: choose one of them.")
+    if markdown:
+        print(catalogue.markdown())
+        return
     names = {name: recipe.read(name).description for name in recipe.shipped()}
     options.open_console().result(names, json, lambda values: options.open_console().table(values))
 

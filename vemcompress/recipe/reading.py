@@ -33,6 +33,11 @@ def shipped() -> list[str]:
     return sorted(p.relative_to(folder()).with_suffix("").as_posix() for p in folder().rglob("*.toml"))
 
 
+def general() -> list[str]:
+    """Those that are no row of the paper's tables."""
+    return [name for name in shipped() if not name.startswith("paper/")]
+
+
 def find(name: str | Path) -> Path:
     """A recipe's file: a path that ends in .toml, or a shipped name."""
     text = str(name)
@@ -40,8 +45,9 @@ def find(name: str | Path) -> Path:
         if "\0" in text or not os.path.lexists(text):
             raise RecipeError(f"recipe {names.printable(text[:100])}: no such file; see `vemcompress recipes list`.")
         return Path(text)
-    if text not in shipped():
-        raise RecipeError(f"recipe '{names.printable(text[:100])}' is not known{nearest(text, shipped())}")
+    if text not in (known := shipped()):
+        hint = nearest(text, known, listed=[*general(), "paper/NAME"])
+        raise RecipeError(f"recipe '{names.printable(text[:100])}' is not known{hint}")
     return folder() / f"{text}.toml"
 
 

@@ -94,9 +94,10 @@ def _known(path: list[str], values: dict) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: list[str], listed: list[str] | None = None) -> str:
+    """The known name that is most like this word, or all of them, or those `listed` instead."""
     close = get_close_matches(word[:100], known, 1, 0.5)
-    return f". Did you mean '{close[0]}'?" if close else f". Known: {', '.join(known)}."
+    return f". Did you mean '{close[0]}'?" if close else f". Known: {', '.join(listed or known)}."
 
 
 def text_of_stage(text: str, name: str) -> str:
