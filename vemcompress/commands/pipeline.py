@@ -168,23 +168,25 @@ class Pipeline:
             return
         opening.check_data(plan)
         plan, images = self._data(stage, plan, teacher)
-        if stage.do == "search":
-            if (supernet := self._configs.get(stage.student)) is not None:
-                found = search.planned(plan, supernet, self._learned(stage.student, supernet))
-                self._configs[stage.name] = supernet.with_widths(found.space.widths(found.population[0]))  # or the like
-            search.check_fitness(plan, images)
+        if stage.do == "search" and plan.search.supernet:
+            supernet = self._configs.get(stage.student)
+            learned = supernet and self._learned(stage.student, supernet)
+            self._note(stage, search.check_plan(plan, images, supernet, learned))
             return
-        if stage.do == "teach" or plan.learns:
+        if stage.do == "teach" or (plan.learns and stage.do != "search"):
             return
-        if stage.teacher is not None and stage.teacher not in self.folder.skipped:
+        taught = stage.teacher is not None and stage.teacher not in self.folder.skipped
+        if taught:
             config = teacher_network(self.recipe_of(stage.teacher), images.channels())
             teacher = _empty(config)
+        if stage.do == "search":
+            self._note(stage, search.check_plan(plan, images, teacher and teacher.config, taught=taught))
+            return
         if teacher is None:
             return
         if stage.do == "prune":
             source = plan.teacher.source or f"stage {stage.teacher}"
-            if (made := prune.check_plan(plan, teacher, source)) is not None:
-                self._configs[stage.name] = made
+            self._note(stage, prune.check_plan(plan, teacher, source))
             return
         known = self._configs.get(stage.student)
         given = stage.student is not None or getattr(plan.student, "source", None) is not None
@@ -192,6 +194,11 @@ class Pipeline:
         found = resolve(plan, teacher, images.split_off()[0].count, student).student
         if known is not None or not given:
             self._configs[stage.name] = known or found
+
+    def _note(self, stage: Stage, made: Config | None) -> None:
+        """The shape of what a stage will give, or one like it."""
+        if made is not None:
+            self._configs[stage.name] = made
 
     def _data(self, stage: Stage, plan: Recipe, teacher: Generator | None):
         """The recipe, for latent vectors where the teacher takes them, and what the stage learns from."""
