@@ -134,19 +134,22 @@ def check_plan(
     """What can be known to be wrong with a search before it begins: of the `network` that is searched, if its shape is
     known, and of a supernet that has `learned` these widths; `taught`: an earlier stage will teach it. The shape of a
     candidate, where it is known. Raises the classes of `errors`."""
-    found = None if network is None else shape(plan, network, learned)
     if plan.search.supernet:
+        found = None if network is None else shape(plan, network, learned)
         search_supernet.check_fitness(plan, images)
-    else:
-        search_cyclegan.unseen(plan, images)
-        if not taught:
-            search_cyclegan.check_teacher(search_cyclegan.with_teacher(plan))
+        return found
+    found = shape(plan, network)
+    search_cyclegan.unseen(plan, images)
+    if not taught:
+        search_cyclegan.check_teacher(search_cyclegan.with_teacher(plan))
     return found
 
 
-def shape(plan: Recipe, network: Config, learned: str | None = None) -> Config:
+def shape(plan: Recipe, network: Config | None, learned: str | None = None) -> Config:
     """The shape of a search's first candidate. Raises RecipeError and UsageError for a network that cannot be
-    searched."""
+    searched, as one of the user's own class, which has no Config."""
+    if network is None:
+        raise RecipeError(f"recipe {plan.name}: a network of your own class cannot be searched.")
     if plan.search.supernet:
         population = search_supernet.planned(plan, network, learned)
     else:
