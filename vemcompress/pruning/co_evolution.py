@@ -1,5 +1,5 @@
-"""Co-Evolutionary compression: both generators of a CycleGAN pruned by evolution (Shu et al., ICCV 2019; a row of VEM's
-Tables 2 and 4).
+"""Co-Evolutionary compression: both generators of a CycleGAN pruned by evolution (Shu et al., ICCV 2019; rows of VEM's
+Table 2).
 
 A genome has a bit for each channel (`genome`). Two populations evolve in turns, of generators A to B and B to A, and
 each judges by the best of the other. The published code, huawei-noah/GAN-pruning, is followed where it differs from the
