@@ -10,6 +10,7 @@ import torch
 from gans_toys import CPU, as_batch, batches
 from safetensors.torch import save_file
 from teach_toys import taught, toy_data
+from test_agd import agd
 from test_eval_pairs import Even, Painter, city, street
 from test_miou_onnx import graph
 from test_omgd_online import VEM_SETTINGS, cyclegan_online, features, two_teachers
@@ -100,6 +101,7 @@ CASES = {
     "cyclegan": lambda: cyclegan_online(VEM.Settings(**VEM_SETTINGS, start="buffer", buffer=2), pool=3),
     "crd": lambda: frozen(CRD.Settings(memory=3, channels=2, dimension=4)),
     "noise": lambda: frozen(VEM.Settings(**VEM_SETTINGS, start="noise")),
+    "agd": lambda: agd(None, "vem", features=features(), pretrain_steps=1, recon=0.5, tv=1e-3).double(),
     "compiled": lambda: two_teachers(VEM.Settings(**VEM_SETTINGS)),
 }
 

@@ -9,6 +9,7 @@ from toys import tensors, toy_images
 from vemcompress.data.sets import test_set as open_test_set
 from vemcompress.data.sets import training_set
 from vemcompress.data.settings import DataSettings
+from vemcompress.errors import InputError
 
 
 def settings(root, **values) -> DataSettings:
@@ -39,6 +40,14 @@ def test_held_out_images_are_spread_over_the_list_and_learnt_from_no_more(tmp_pa
     assert [p.stem for p in out.paths] == ["1", "4", "7"]
     assert set(learnt.paths).isdisjoint(out.paths)
     assert learnt.count + out.count == 9
+
+
+def test_halves_are_the_first_images_and_the_others_and_one_image_has_none(tmp_path):
+    found = training_set(settings(toy_images(tmp_path, 5)))
+    first, second = found.halves()
+    assert ([p.stem for p in first.paths], [p.stem for p in second.paths]) == (["0", "1"], ["2", "3", "4"])
+    with pytest.raises(InputError, match="give more of them"):
+        first.halves()[0].halves()
 
 
 def test_pictures_show_images_from_all_over_the_list_and_others_where_these_cannot_be_read(tmp_path):

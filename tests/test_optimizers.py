@@ -1,5 +1,7 @@
 """Optimisers of updates: shared state, kinds, schedules, names, averages."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -78,6 +80,17 @@ def test_sgd_with_momentum_and_decay_is_pytorchs():
     )
 
 
+def test_a_gradient_that_is_too_long_is_scaled_down_and_another_is_not():
+    settings = Optimizer(1.0, kind="sgd", clip=0.5)
+    for size, moved in ((3.0, 0.5), (0.1, 0.2)):  # the gradient is twice the distance
+        module = linear()
+        start = module.weight.detach().clone()
+        target = start - torch.tensor([[size, 0.0]])
+        runner = Runner([update("a", module, settings, target)], CPU)
+        runner.apply(runner.updates[0], None, 1)
+        assert torch.allclose(start - module.weight, torch.tensor([[moved, 0.0]]), atol=1e-6)
+
+
 def test_each_update_has_a_schedule_of_its_own():
     rates = {}
     updates = [
@@ -109,3 +122,30 @@ def test_an_average_follows_its_network_and_its_running_statistics():
     average.train()
     assert not average.average.training
     assert not any(p.requires_grad for p in average.parameters())
+
+
+def test_a_module_with_an_optimiser_of_its_own_moves_by_the_same_gradients():
+    module = torch.nn.Linear(3, 2)
+    twin = deepcopy(module)
+    own = Optimizer(0.5, kind="sgd", momentum=0.5)
+    bias = torch.nn.ParameterList([module.bias])
+
+    def terms(_):
+        return {"loss": (module.weight.sum() + 3 * module.bias.sum()).square()}
+
+    update = Update("u", {"m": module, "bias": bias}, terms, Optimizer(0.1, (0.5, 0.9)), own={"bias": own})
+    runner = Runner([update], CPU)
+    adam = torch.optim.Adam([twin.weight], lr=0.1, betas=(0.5, 0.9))
+    sgd = torch.optim.SGD([twin.bias], lr=0.5, momentum=0.5)
+    for step in (1, 2, 3):
+        runner.apply(update, None, step)
+        for optimizer in (adam, sgd):
+            optimizer.zero_grad()
+        (twin.weight.sum() + 3 * twin.bias.sum()).square().backward()
+        adam.step()
+        sgd.step()
+    assert torch.allclose(module.weight, twin.weight) and torch.allclose(module.bias, twin.bias)
+    assert {key.split("/")[0] for key in runner.state()} == {"u", "u.bias"}
+    again = Runner([update], CPU)
+    again.load(runner.state())
+    assert all(torch.equal(value, again.state()[key]) for key, value in runner.state().items())

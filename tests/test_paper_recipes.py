@@ -49,6 +49,7 @@ OF_CO_EVOLUTION = {  # MACs, FID, that of the original: Table 2
     "horse2zebra_co_evolution": (13.40, 96.15, 61.53),
     "summer2winter_co_evolution": (11.10, 78.58, 79.12),
 }
+OF_AGD = {"horse2zebra_agd": (6.39, 83.60, 61.53), "summer2winter_agd": (4.34, 78.33, 79.12)}  # G, FIDs: Table 2
 LEARNING = [name for name in recipes.shipped() if recipes.read(name).gan is not None]
 
 # lambda_MI, FID or mIoU: Tables 1, 2, 4 and 5, the rows of OMGD.
@@ -125,9 +126,8 @@ def shown(capsys, *arguments: str) -> str:
 
 
 def test_each_row_has_its_recipe_and_no_other():
-    assert sorted(PAPER) == sorted(
-        f"paper/{name}" for name in (*PRINTED, *PIPELINES, *OF_GCC, *OF_CAGC, *OF_CO_EVOLUTION)
-    )
+    rows = (*PRINTED, *PIPELINES, *OF_GCC, *OF_CAGC, *OF_AGD, *OF_CO_EVOLUTION)
+    assert sorted(PAPER) == sorted(f"paper/{name}" for name in rows)
 
 
 @pytest.mark.parametrize("name", OF_CAGC)
@@ -150,6 +150,25 @@ def test_rows_of_cagc_have_the_published_figures_and_constants(name):
         assert found["macs"]["true"] == 4_123_578_080 and found["agrees"]["macs"]
         assert (plan.prune.ratio, plan.prune.method.samples, plan.prune.method.probability) == (0.7, 400, 0.05)
         assert (algorithm.recon, algorithm.perceptual, algorithm.features) == (3, 3, "vgg16")
+
+
+@pytest.mark.parametrize("name", OF_AGD)
+def test_rows_of_agd_have_the_published_figures_and_constants(name):
+    plan, (macs, fid, original) = recipes.read(f"paper/{name}"), OF_AGD[name]
+    assert (plan.paper["macs"], plan.paper["fid"], plan.paper["original_fid"]) == (macs, fid, original)
+    assert paper.row(plan)["agrees"] == {"original_params": True, "original_macs": True}  # widths are not published
+    search, train = (recipes.of_stage(plan, stage) for stage in plan.stages[1:])
+    algorithm, rates = search.algorithm, search.train
+    assert round(search.student.cost(256, 256).paper / 1e9, 3) == 29.997
+    assert (algorithm.recon, algorithm.style, algorithm.content, algorithm.tv) == (0, 1e5, 1, 0)
+    assert (algorithm.macs_least, algorithm.macs_most, algorithm.macs_weight) == (3e9, 8e9, 1e-17)
+    assert (algorithm.arch_lr, algorithm.arch_betas, algorithm.clip) == (3e-4, (0.5, 0.999), 5)
+    assert (rates.epochs, rates.batch, rates.lr, rates.constant, rates.betas) == (50, 2, 1e-3, 0.2, (0.5, 0.999))
+    algorithm, rates = train.algorithm, train.train
+    assert train.student.fresh and plan.information.name == "none"
+    assert (algorithm.recon, algorithm.style, algorithm.content) == (0.01, 1e5, 1)
+    assert (algorithm.rule, algorithm.momentum, algorithm.weight_decay, algorithm.clip) == ("sgd", 0.5, 5e-4, 5)
+    assert (rates.epochs, rates.batch, rates.lr, rates.constant) == (400, 16, 0.1, 0.25)
 
 
 POINTS = [("nickel_dime", 95.73), ("nickel_dime_9892", 98.92), ("nickel_dime_9969", 99.69)]

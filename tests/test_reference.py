@@ -118,6 +118,20 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return ((found - wanted).norm() / wanted.norm().clamp(min=1e-3)).item()
 
 
+def agd(student: dict, *overrides: str):
+    teacher = toy_teacher("resnet")
+    names = ("algorithm.name=agd", "data.size=32", "train.batch=2", "algorithm.features=vgg16", "train.lr=1e-3")
+    shape = (f"student.{key}={value}" for key, value in student.items())
+    plan = recipes.defaults([*names, *shape, "algorithm.style=100.0", *overrides, *LONG])
+    plan = resolve(plan, teacher, 100)
+    return plan, distillation(plan, teacher, trunk())
+
+
+def with_second(batch: int, dtype: torch.dtype):
+    for one, two in zip(batches(batch, "single", dtype), batches(batch, "unpaired", dtype), strict=True):
+        yield Batch(one.input, second=Batch(two.real))
+
+
 SUBJECTS = {
     "pix2pix, two teachers, VEM": lambda: online("omgd_online", *UNETS, *VEM, "gan.every=2"),
     "pix2pix, n_share 3": lambda: online("omgd_online", *UNETS, *VEM, "gan.discriminator.n_share=3"),
@@ -143,6 +157,16 @@ SUBJECTS = {
     "CAGC without regularisers, VID": lambda: cagc(
         "information.name=vid", "algorithm.adversary.r1=0", "algorithm.adversary.path=0", "algorithm.perceptual=0"
     ),
+    "AGD, search, VEM": lambda: agd(
+        {"family": "agd_supernet", "width": 4, "cells": 3},
+        *VEM,
+        "algorithm.pretrain_steps=5",
+        "algorithm.tv=1e-3",
+        "algorithm.macs_weight=1e-8",
+    ),
+    "AGD, training, VID": lambda: agd(
+        {"family": "agd", "width": 4, "cells": 2}, "information.name=vid", "train.lr=0.1"
+    ),
     "frozen ResNet, CRD": lambda: frozen("resnet", "information.name=crd", "information.memory=4"),
 }
 
@@ -150,7 +174,9 @@ SUBJECTS = {
 # Some of the deep teacher's gradients are rounding from the first step on, and Adam makes full steps of these: in
 # float32 the plain step parts even from itself with another number of threads. So do a student and its adversary.
 DOUBLE = [
-    name for name in SUBJECTS if any(part in name for part in ("two teachers", "n_share", "GAN-", "CAT", "GCC", "CAGC"))
+    name
+    for name in SUBJECTS
+    if any(part in name for part in ("two teachers", "n_share", "GAN-", "CAT", "GCC", "CAGC", "AGD"))
 ]
 
 
@@ -165,6 +191,8 @@ def test_the_fast_step_does_what_the_plain_one_does(subject, monkeypatch):
     given = batches(plan.train.batch, plan.data.kind, dtype)
     if algorithm.student.takes.kind == "latent":
         given = with_latents(plan.train.batch, dtype)
+    if algorithm.halves:
+        given = with_second(plan.train.batch, dtype)
     for step, batch in enumerate(given, start=1):
         wanted = plain(batch, fast.random(step), step)
         found = fast(batch.to(CPU), step)

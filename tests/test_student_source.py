@@ -76,6 +76,30 @@ def test_a_student_of_other_channels_or_places_is_refused(given, tmp_path):
         run((*given[:2], unet), tmp_path / "run")
 
 
+def test_a_fresh_student_has_the_shape_of_its_file_and_the_weights_of_a_new_one(given, tmp_path):
+    fresh = run(given, tmp_path / "fresh", "student.fresh=true", "train.steps=1", "train.lr=1e-9")
+    shape = ["student.family=mobile_resnet", "student.width=3", "student.blocks=3"]
+    overrides = [*FROM_FILE, *shape, "train.steps=1", "train.lr=1e-9"]
+    new = distill(given[0], data=given[1], out=tmp_path / "new", overrides=overrides, device="cpu")
+    found, expected, file = load_file(fresh.student), load_file(new.student), load_file(given[2])
+    assert found.keys() == file.keys()
+    assert all((found[name] - value).abs().max() < 1e-6 for name, value in expected.items())
+    assert any((found[name] - value).abs().max() > 1e-3 for name, value in file.items())
+    assert recipes.read(tmp_path / "fresh" / "recipe.toml").student.fresh
+
+
+def test_a_fresh_run_that_was_stopped_ends_as_an_unbroken_one(given, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(given, tmp_path / "broken", "student.fresh=true", on_event=stop_before_the_first_checkpoint)
+    resumed = distill(resume=tmp_path / "broken", device="cpu")
+    assert resumed.losses == run(given, tmp_path / "whole", "student.fresh=true").losses
+
+
+def test_fresh_needs_a_file_of_a_known_family(given, tmp_path):
+    with pytest.raises(RecipeError, match=r"student\.fresh is for the student of a file, and there is none"):
+        distill(given[0], data=given[1], out=tmp_path / "x", overrides=[*TOY, "student.fresh=true"], device="cpu")
+
+
 def test_a_width_beside_the_file_is_refused(given, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('extends = "omgd"\n[student]\nwidth = 4\nsource = "x.safetensors"\n')

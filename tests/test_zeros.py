@@ -3,13 +3,15 @@
 import pytest
 import torch
 from torch import nn
-from toys import toy_teacher
+from toys import toy_teacher, toy_teacher_file
 
-from vemcompress.commands.prune import prune
+from vemcompress import recipe as recipes
+from vemcompress.commands.prune import prune, prune_run
 from vemcompress.errors import UsageError
 from vemcompress.networks.generators.resnet import ResNetConfig
 from vemcompress.networks.groups import cut, makers
 from vemcompress.pruning.zeros import Zeros
+from vemcompress.runs.folder import RunFolder
 
 
 def resnet(norm: str = "instance"):
@@ -72,3 +74,14 @@ def test_prune_writes_what_is_left(tmp_path):
     kept, size = result.widths["up2"]
     assert kept == size - 1 and isinstance(network.config, ResNetConfig)
     assert result.target == result.after["macs"]["true"]
+
+
+def test_a_stage_that_removes_nothing_says_so(tmp_path):
+    plan, told = recipes.read("gan_slimming"), []
+    teacher = toy_teacher_file(tmp_path / "teacher.safetensors")
+    plan = recipes.of_stage(plan, plan.stages[1])
+    plan = plan.but(student=recipes.AutoStudent(source=str(teacher)), data=plan.data.but(size=32))
+    prune_run(plan, RunFolder(tmp_path / "run"), on_event=told.append)
+    assert [event["message"] for event in told] == [
+        f"no channel of {teacher} is zero, so that none goes; train it longer, or make it more sparse."
+    ]

@@ -45,6 +45,7 @@ def toy_teacher(family: str = "resnet", seed: int = 0, **shape) -> Generator:
     torch.manual_seed(seed)
     depth = {"levels": 2} if family in ("dcgan", "sagan") else {"downs": 5} if "unet" in family else {"blocks": 3}
     depth = {"size": 16, "latent": 16, "mapping": 2} if family == "stylegan2" else depth
+    depth = {"cells": 3} if family in ("agd", "agd_supernet") else depth
     shape = {"width": 4, **depth, **shape}
     network = build_generator(parse_config({"family": family, **shape}))
     init_weights(network)

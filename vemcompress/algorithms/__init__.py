@@ -4,9 +4,12 @@ A new one is a file with its Settings and its terms, and its name in the list; t
 `ALGORITHMS` maps a recipe's `algorithm.name` to its class.
 """
 
+from vemcompress.algorithms.agd import AutoGANDistiller
 from vemcompress.algorithms.cagc import CAGC
 from vemcompress.algorithms.cat import CAT
+from vemcompress.algorithms.dcd import DCD
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
+from vemcompress.algorithms.dmad import DMAD
 from vemcompress.algorithms.finetune import Finetune
 from vemcompress.algorithms.gan_compression import GANCompression
 from vemcompress.algorithms.gan_slimming import GANSlimming
@@ -18,7 +21,20 @@ from vemcompress.system.settings import tag_of, tagged_union
 
 __all__ = ["ALGORITHMS", "AnyAlgorithm", "Distillation", "Facts", "Parts"]
 
-_CLASSES: tuple[type[Distillation], ...] = (OMGD, KD, GANCompression, CAT, GCC, CAGC, NickelDime, Finetune, GANSlimming)
+_CLASSES: tuple[type[Distillation], ...] = (
+    OMGD,
+    KD,
+    GANCompression,
+    CAT,
+    GCC,
+    CAGC,
+    NickelDime,
+    DMAD,
+    DCD,
+    GANSlimming,
+    AutoGANDistiller,
+    Finetune,
+)
 
 ALGORITHMS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
 

@@ -20,6 +20,7 @@ from vemcompress.gans.teachers import Teacher, TurnSettings
 from vemcompress.information.base import Information
 from vemcompress.networks.base import Generator as ImageGenerator
 from vemcompress.networks.base import Taps
+from vemcompress.networks.discriminators import DiscriminatorConfig
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.system import distributed
 from vemcompress.training.ema import Average
@@ -72,7 +73,8 @@ def lacking_networks(missing: Sequence[str]) -> str:
 class Facts:
     """What is known before anything is built: both networks (the student's without weights), whether the teacher
     `learns` and each input is `paired` with its ground truth, how many images there are and how long the run is.
-    `gan`: whether the recipe has one; `missing`: its networks that are given by no file."""
+    `gan`: whether the recipe has one; `missing`: its networks that are given by no file; `judge`:
+    the shape of its discriminators."""
 
     recipe: str
     teacher: ImageGenerator
@@ -85,6 +87,7 @@ class Facts:
     paired: bool = False
     gan: bool = False
     missing: tuple[str, ...] = ()
+    judge: DiscriminatorConfig | None = None
 
 
 @dataclass
@@ -116,6 +119,7 @@ class Distillation(Learner):
     needs: ClassVar[Needs] = Needs()
     together: ClassVar[str | None] = None  # updates of the method's own with this label move at once with the student
     period: int = 1  # after so many steps the same of the method's updates are due again
+    settled: int = 1  # the first step of such a period
     files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files, dots between tables
 
     @classmethod
@@ -196,7 +200,7 @@ class Distillation(Learner):
         return ()
 
     def still(self) -> tuple[nn.Module, ...]:
-        """Modules within the student that do not learn."""
+        """Modules within the student that do not learn by its loss."""
         return ()
 
     def own_optimizers(self) -> dict[str, Optimizer]:
@@ -244,8 +248,8 @@ class Distillation(Learner):
             after=self.moved,
             monitor=self.monitored,
             together=self.together,
-            twice=self.moved_twice(),
             still=self.still(),
+            twice=self.moved_twice(),
             own=self.own_optimizers(),
         )
         mine = [*([tighten] if tighten else []), *self.extra_updates(), student, *self.late_updates()]

@@ -26,11 +26,11 @@ from torch import Generator as Random
 from torch import Tensor, nn
 
 from vemcompress.algorithms.adversarial import AdversarialDistillation
+from vemcompress.algorithms.calibration import calibrated, check_features
 from vemcompress.algorithms.distillation import Facts, Needs, Parts
 from vemcompress.errors import RecipeError
 from vemcompress.gans.adversary import Adversary
 from vemcompress.losses.coordination import style
-from vemcompress.losses.features import gram
 from vemcompress.networks.base import Generator, Taps, with_scales
 from vemcompress.networks.discriminators import PatchGANConfig
 from vemcompress.networks.features import FeatureNetwork
@@ -43,6 +43,7 @@ from vemcompress.training.schedules import cosine
 from vemcompress.training.update import Optimizer, Output, Update
 
 PUBLISHED = {"content": 1.0, "style": 1e5}  # of VGG16's features
+BLANK = {"style": 1.0, "content": 1.0}  # what the terms of others are for a blank student
 
 
 class GANSlimming(AdversarialDistillation):
@@ -80,11 +81,7 @@ class GANSlimming(AdversarialDistillation):
 
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
-        if facts.teacher.out_channels != 3:
-            raise RecipeError(
-                f"recipe {facts.recipe}: GAN-Slimming compares features of images of 3 channels, and the teacher gives "
-                f"{facts.teacher.out_channels}; choose another algorithm."
-            )
+        check_features(settings, tuple(PUBLISHED), facts)
         if settings.rho and not _prunable(facts.student):
             raise RecipeError(
                 f"recipe {facts.recipe}: a {facts.student.family} student has no norms whose scales could go; choose "
@@ -108,18 +105,7 @@ class GANSlimming(AdversarialDistillation):
 
     @classmethod
     def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
-        with torch.no_grad():
-            maps = features(images)
-        blank = {
-            "content": maps[0].float().abs().mean().item(),
-            "style": sum(gram(m).square().mean() for m in maps).item(),
-        }
-        if not all(0 < value < float("inf") for value in blank.values()):
-            raise RecipeError(
-                "algorithm.features_weights: these features are zero or infinite on the teacher's images."
-            )
-        found = {key: float(f"{1 / value:.4g}") for key, value in blank.items() if getattr(settings, key) is None}
-        return settings.but(**found)
+        return calibrated(settings, BLANK, features, images, squared=True, layer=0)
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, replace(parts, student=with_scales(parts.student)))

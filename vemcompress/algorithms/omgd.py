@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from vemcompress.algorithms.calibration import Features, calibrated, check_features
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
 from vemcompress.algorithms.match import paired_places
 from vemcompress.errors import RecipeError
@@ -20,8 +21,6 @@ from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.system import distributed
 from vemcompress.system.settings import Text, Weight
 from vemcompress.training.update import Output
-
-Features = Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe", "none"]
 
 # What the style and feature terms weigh in with features other than VGG's: their values for a blank student, beside
 # the 10 of SSIM. 1e4 and 10 are tuned for VGG on [0, 1] and mean nothing elsewhere.
@@ -68,16 +67,7 @@ class OMGD(Distillation):
                 f"{teacher.family} teacher; leave student.family at auto, or set algorithm.channel=0 to distil from "
                 "images alone."
             )
-        if not none and teacher.out_channels != 3:
-            raise RecipeError(
-                f"recipe {facts.recipe}: {settings.features} features need images of 3 channels, the teacher gives "
-                f"{teacher.out_channels}; set algorithm.features=none."
-            )
-        if none and (settings.style or settings.feature or settings.features_weights):
-            raise RecipeError(
-                "algorithm.features = 'none' leaves style, feature and features_weights without meaning; remove them, "
-                "or choose features."
-            )
+        check_features(settings, ("style", "feature"), facts)
         channel = 0.0 if not teacher.taps else 500.0 if vgg and not unet else OTHER_CHANNEL
         defaults = {
             "channel": channel,
@@ -93,22 +83,8 @@ class OMGD(Distillation):
 
     @classmethod
     def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
-        """Weights for features other than VGG that keep the terms in proportion.
-
-        A blank student's style and feature terms are about the size of the images' own Gram matrices and maps.
-        """
-        if settings.style is not None and settings.feature is not None:
-            return settings
-        with torch.no_grad():
-            maps = features(images)
-        style = sum(feature_losses.gram(m).abs().mean() for m in maps).item()
-        feature = maps[features.feature].float().abs().mean().item()
-        if not (0 < style < float("inf") and 0 < feature < float("inf")):
-            raise RecipeError(
-                "algorithm.features_weights: these features are zero or infinite on the teacher's images."
-            )
-        found = {"style": float(f"{BLANK_STYLE / style:.4g}"), "feature": float(f"{BLANK_FEATURE / feature:.4g}")}
-        return settings.but(**{k: v for k, v in found.items() if getattr(settings, k) is None})
+        blank = {"style": BLANK_STYLE, "feature": BLANK_FEATURE}
+        return calibrated(settings, blank, features, images)
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)

@@ -48,7 +48,7 @@ def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | 
     before = None if stage.student is None else _gives(plan, stages, stage.student, teacher)
     if stage.do == "distill":
         if before is not None or not isinstance(own.student, AutoStudent):
-            return before or own.student
+            return before or own.student.product()
         return student_of(teacher, own.student.width or 16)
     if stage.do == "search":
         if stage.student is not None:  # the supernet, with the widths that it learns

@@ -15,14 +15,18 @@ from vemcompress.commands import facts, opening, parts
 from vemcompress.commands.facts import Facts
 from vemcompress.data.prefetch import Stream
 from vemcompress.errors import UsageError
-from vemcompress.gans import new_generator
+from vemcompress.gans import Start, build_gan, new_generator
 from vemcompress.gans.teachers import Phased
+from vemcompress.networks.base import Generator
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.networks.generators.resnet import MobileResNetConfig
 from vemcompress.networks.generators.stylegan2 import StyleGAN2Config
 from vemcompress.recipe import Recipe
 from vemcompress.system import names
 from vemcompress.system.events import silent
+from vemcompress.system.files import write_atomically
+from vemcompress.weights.artifact import artifact_bytes
+from vemcompress.weights.discriminator import discriminator_bytes
 from vemcompress.weights.features import load_features, random_features
 from vemcompress.weights.loading import Loaded
 from vemcompress.weights.trust import named
@@ -48,7 +52,7 @@ class Subject:
 
     def stream(self, device: torch.device) -> Stream:
         """The batches that a run on this device has."""
-        return self.facts.stream(device, second=self.algorithm.second)
+        return self.facts.stream(device, second=self.algorithm.second, halves=self.algorithm.halves)
 
     @property
     def alternates(self) -> bool:
@@ -62,7 +66,8 @@ class Subject:
         if getattr(self.algorithm, "space", None) is not None:  # a supernet, whose steps differ in their widths
             return list(range(1, 1 + DRAWS))
         if self.algorithm.period > 1:
-            return list(range(1, 1 + self.algorithm.period))
+            start = self.algorithm.settled
+            return list(range(start, start + self.algorithm.period))
         return list(range(1, 1 + (self.plan.gan.every if self.plan.gan else 1)))
 
 
@@ -91,7 +96,9 @@ def subject(
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
     plan = opening.located(plan, teacher, data or ()) if teacher is not None else _with_data(plan, data)
-    random_teacher = _random_teacher(plan, random_weights) if teacher is None and plan.gan is None else None
+    random_teacher = _random_teacher(plan, random_weights) if teacher is None and not plan.learns else None
+    if random_teacher is not None and plan.gan is not None:
+        plan = _with_random_gan(plan, random_teacher, folder)
     made_up += ["teacher"] if teacher is None else []
     with named(*recipes.classes_named(overrides)):
         found = facts.gather("distill", plan, silent, random_teacher)
@@ -153,6 +160,18 @@ def _random_teacher(plan: Recipe, random_weights: bool) -> Loaded:
         torch.manual_seed(0)
         network = new_generator(plan.teacher.network or TEACHER)
     return Loaded(network.eval(), "random weights", "", "random")
+
+
+def _with_random_gan(plan: Recipe, teacher: Loaded, folder: Path) -> Recipe:
+    """The recipe with files of new weights for the networks beside a teacher that does not learn."""
+    gan = build_gan(plan.gan, teacher.generator, Start(plan.name, {}, {}), seed=0, size=plan.data.size)
+    files = {}
+    for name, network in gan.artifacts().items():
+        if name in gan.started:
+            files[name] = str(folder / f"{name}.safetensors")
+            content = artifact_bytes if isinstance(network, Generator) else discriminator_bytes
+            write_atomically(files[name], content(network))
+    return plan.but(teacher=plan.teacher.but(start=files))
 
 
 def _features(plan: Recipe, random_weights: bool) -> tuple[FeatureNetwork | None, bool]:

@@ -262,7 +262,8 @@ def _skipped(plan: Recipe, loaded: Loaded | None) -> dict[str, str]:
     """Stages whose product the user brings, and why. Raises RecipeError for a teacher of another family."""
     brought = {}
     for stage in plan.stages if loaded is not None else ():
-        network = recipes.of_stage(plan, stage).teacher.network if stage.do == "teach" else None
+        taken = stage.do == "teach" and stage.replaceable
+        network = recipes.of_stage(plan, stage).teacher.network if taken else None
         stated = network if _states_family(stage) else None
         if stated is not None and stated.family != loaded.generator.family:
             raise RecipeError(

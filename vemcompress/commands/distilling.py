@@ -12,9 +12,10 @@ from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.commands import line, opening, parts
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
-from vemcompress.errors import InputError
+from vemcompress.errors import InputError, RecipeError
 from vemcompress.gans import new_generator
 from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.recipe import Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
@@ -65,7 +66,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     with distributed.alike():
         pick = parts.picker(facts, features, device, on_event)
         judge = parts.judge_of_teachers(facts, features, device, on_event)
-    plan, student = facts.plan, facts.student and _starting(facts.student, facts.plan.train.seed)
+    plan, student = facts.plan, facts.student and _starting(facts.student, facts.plan)
     told = silent if given.resume is not None else on_event  # a run that goes on has its discriminator already
     built_of = plan if facts.loaded is None else opening.with_adversary(plan, facts.loaded, told)
     build = partial(parts.distillation, built_of, facts.original, features, gan=facts.gan, student=student, judge=judge)
@@ -98,14 +99,14 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     )
 
 
-def _starting(given: Loaded, seed: int) -> Generator:
-    """The student that the user brings, as it learns. New weights that its file holds in another form are drawn anew:
-    a folded spectral norm would have changed their size."""
+def _starting(given: Loaded, plan: Recipe) -> Generator:
+    """The student that the user brings, as it learns; of its shape alone where `student.fresh` is set. New weights that
+    its file holds in another form are drawn anew too: a folded spectral norm would have changed their size."""
     student = given.generator.learning()
-    if student is given.generator or not given.is_fresh:
+    if not plan.student.fresh and (student is given.generator or not given.is_fresh):
         return student
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(plan.train.seed)
         return new_generator(student.config)
 
 
@@ -122,6 +123,11 @@ def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event
     plan = facts.plan
     if not plan.train.teacher_cache:
         return None
+    if algorithm.second:
+        raise RecipeError(
+            f"recipe {plan.name}: train.teacher_cache keeps what a teacher makes of one batch a step, and this student "
+            "learns from two; omit it."
+        )
     teacher = algorithm.teacher.to(device)
     teacher.bf16 = plan.train.precision == "bf16"
     made_by = {

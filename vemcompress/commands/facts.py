@@ -66,17 +66,22 @@ class Facts:
         """Where the teacher came from."""
         return self.loaded.provenance() if self.loaded else {"source": f"{self.plan.gan.name}, learnt in this run"}
 
-    def stream(self, device: torch.device, on_event: Event = silent, *, second: bool = False) -> Stream:
-        """The batches of a run, each with a `second` one of another order where that is asked for."""
+    def stream(
+        self, device: torch.device, on_event: Event = silent, *, second: bool = False, halves: bool = False
+    ) -> Stream:
+        """The batches of a run, each with a `second` one of another order where that is asked for, of all images or of
+        the other half."""
         train, channels = self.plan.train, self.original.channels
+        images, others = self.images.halves() if second and halves else (self.images, self.images)
 
-        def ordered(seed: int) -> Stream:
-            return self.images.stream(channels, train.batch, seed, on_event, device, train.teacher_cache)
+        def ordered(images: ImageSet | LatentSet, seed: int) -> Stream:
+            return images.stream(channels, train.batch, seed, on_event, device, train.teacher_cache)
 
-        first = ordered(train.seed)
+        first = ordered(images, train.seed)
         if not second:
             return first
-        return Twice(first, ordered(int(np.random.SeedSequence((train.seed, SECOND)).generate_state(1)[0] >> 1)))
+        seed = int(np.random.SeedSequence((train.seed, SECOND)).generate_state(1)[0] >> 1)
+        return Twice(first, ordered(others, seed))
 
     @property
     def advice(self) -> str:

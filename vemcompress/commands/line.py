@@ -100,7 +100,7 @@ def trained(
     with distributed.held_by_writer(run.locked):
         if command == "distill" and not resumed:  # from here on the run can be resumed
             distributed.by_writer(lambda: run.write_recipe(plan.toml()))
-        stream = facts.stream(device, on_event, second=learner.second)
+        stream = facts.stream(device, on_event, second=learner.second, halves=learner.halves)
         trainer = Trainer(
             plan.name,
             train,

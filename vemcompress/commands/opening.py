@@ -97,6 +97,8 @@ def open_recipe(
         plan = recipe if isinstance(recipe, Recipe) else recipes.read(recipe, overrides)
         if plan.stages:
             raise RecipeError(f"recipe {plan.name}: has stages; run it with `vemcompress distill`.")
+        if plan.masks is not None and command != "teach":
+            raise RecipeError(f"recipe {plan.name}: [masks] need a stage with do = 'teach'; omit it.")
         for table in TABLES:
             if getattr(plan, table) is not None:
                 raise RecipeError(f"recipe {plan.name}: [{table}] needs a stage with do = '{table}'; omit it.")

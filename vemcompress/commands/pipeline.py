@@ -10,12 +10,13 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import distilling, facts, opening, prune, search, teach
 from vemcompress.commands.opening import Given
 from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
-from vemcompress.gans import started_by
+from vemcompress.gans import GANS, started_by
 from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
 from vemcompress.networks.subnets import Space
+from vemcompress.pruning import check_masks
 from vemcompress.recipe import AutoStudent, Recipe
-from vemcompress.recipe.resolve import for_latents, resolve, teacher_network
+from vemcompress.recipe.resolve import for_latents, resolve, resolve_teaching, teacher_network
 from vemcompress.recipe.stages import GIVES, Stage
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
@@ -46,9 +47,12 @@ class Pipeline:
         if teacher is not None:
             key = plan.teacher.key if stage.teacher in self.folder.skipped else None  # of the user's own file alone
             plan = plan.but(teacher=plan.teacher.but(source=teacher, key=key))
+        if not stage.replaceable:
+            plan = plan.but(teacher=plan.teacher.but(source=None, key=None, start={}))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
-            plan = plan.but(student=AutoStudent(source=student, class_path=self._class_of(stage.student)))
+            fresh, class_path = getattr(plan.student, "fresh", False), self._class_of(stage.student)
+            plan = plan.but(student=AutoStudent(source=student, class_path=class_path, fresh=fresh))
         elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
             plan = plan.but(student=AutoStudent())  # the user's is for who takes the pruned one
         own = getattr(plan.algorithm, "adversary", None)
@@ -173,14 +177,20 @@ class Pipeline:
             learned = supernet and self._learned(stage.student, supernet)
             self._note(stage, search.check_plan(plan, images, supernet, learned))
             return
+        if stage.do == "teach" and plan.masks is not None:
+            network = _empty(teacher_network(plan, images.channels()))
+            steps = resolve_teaching(plan, network, images.split_off()[0].count).train.steps
+            check_masks(plan.masks, network, "generator", size=plan.data.size, steps=steps, recipe=plan.name)
         if stage.do == "teach" or (plan.learns and stage.do != "search"):
             return
-        taught = stage.teacher is not None and stage.teacher not in self.folder.skipped
-        if taught:
+        if stage.teacher is not None and stage.teacher not in self.folder.skipped:
             config = teacher_network(self.recipe_of(stage.teacher), images.channels())
             teacher = _empty(config)
+            if plan.gan is not None:  # that stage will give all of its networks
+                start = dict.fromkeys(GANS[plan.gan.name].started, str(self.folder.run(stage.teacher).path))
+                plan = plan.but(teacher=plan.teacher.but(start=start))
         if stage.do == "search":
-            self._note(stage, search.check_plan(plan, images, teacher and teacher.config, taught=taught))
+            self._note(stage, search.check_plan(plan, images, teacher and teacher.config))
             return
         if teacher is None:
             return
@@ -193,7 +203,7 @@ class Pipeline:
         student = _empty(known) if known is not None else teacher if given else None
         found = resolve(plan, teacher, images.split_off()[0].count, student).student
         if known is not None or not given:
-            self._configs[stage.name] = known or found
+            self._configs[stage.name] = known or found.product()
 
     def _note(self, stage: Stage, made: Config | None) -> None:
         """The shape of what a stage will give, or one like it."""

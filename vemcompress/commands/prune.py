@@ -146,6 +146,9 @@ def prune_run(
         size, _ = sides_of(loaded, None)
     check_size(loaded, size, size)
     result, content = _by_plan(plan, loaded, run.student, size, device, on_event)
+    if PRUNERS[settings.method.name].decides and result.after == result.before:
+        message = f"no channel of {loaded.source} is zero, so that none goes; train it longer, or make it more sparse."
+        on_event({"event": "warning", "message": message})
     back = _way_back(plan, loaded, device, on_event) if settings.both else None
     make_folder(run.path)
     with run.locked():

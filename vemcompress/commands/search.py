@@ -124,24 +124,18 @@ def _asked(supernet: str | Path | None, target_macs: int | None, given: Given) -
 
 
 def check_plan(
-    plan: Recipe,
-    images: ImageSet | LatentSet,
-    network: Config | None,
-    learned: str | None = None,
-    *,
-    taught: bool = False,
+    plan: Recipe, images: ImageSet | LatentSet, network: Config | None, learned: str | None = None
 ) -> Config | None:
     """What can be known to be wrong with a search before it begins: of the `network` that is searched, if its shape is
-    known, and of a supernet that has `learned` these widths; `taught`: an earlier stage will teach it. The shape of a
-    candidate, where it is known. Raises the classes of `errors`."""
+    known, and of a supernet that has `learned` these widths. The shape of a candidate, where it is known. Raises the
+    classes of `errors`."""
     if plan.search.supernet:
         found = None if network is None else shape(plan, network, learned)
         search_supernet.check_fitness(plan, images)
         return found
     found = shape(plan, network)
     search_cyclegan.unseen(plan, images)
-    if not taught:
-        search_cyclegan.check_teacher(search_cyclegan.with_teacher(plan))
+    search_cyclegan.check_teacher(search_cyclegan.with_teacher(plan))
     return found
 
 

@@ -5,17 +5,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
+import torch
+
 from vemcompress.commands import line, parts
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.opening import Given
 from vemcompress.errors import RecipeError
+from vemcompress.gans import GAN
 from vemcompress.networks.base import count_parameters
+from vemcompress.pruning import MaskedGAN
 from vemcompress.recipe import Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once, silent
 from vemcompress.system.keys import Overrides, TeachKeys, as_overrides
+from vemcompress.training.learner import Learner
 from vemcompress.training.pace import Limit
 from vemcompress.weights.modules import Model, source_of
 
@@ -86,9 +91,18 @@ def _run(facts: Facts, given: Given) -> TeachResult:
         "networks": networks,
         "discriminators": {name: count_parameters(judge) for name, judge in gan.discriminators().items()},
     }
-    told = line.trained("teach", facts, given, gan, pick, described, [event])
+    told = line.trained("teach", facts, given, _learner(plan, gan), pick, described, [event])
     teacher, *others = ((name, str(facts.run.artifact(name))) for name in gan.artifacts())
     return TeachResult(teacher=teacher[1], others=dict(others), parameters=count_parameters(facts.original), **told)
+
+
+def _learner(plan: Recipe, gan: GAN) -> Learner:
+    """The GAN, with masks where the recipe wants them."""
+    if plan.masks is None:
+        return gan
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.train.seed)
+        return MaskedGAN(plan.masks, gan, size=plan.data.size, steps=plan.train.steps, recipe=plan.name)
 
 
 def _alone(plan: Recipe, on_event: Event) -> Recipe:

@@ -1,5 +1,6 @@
 """What the library reports while it works: talk and progress on stderr."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ from rich.console import Console as Rich
 from vemcompress.console.bar import Bar
 from vemcompress.console.words import (
     duration,
+    giga,
     losses,
     macs,
     millions,
@@ -79,7 +81,8 @@ class Talk:
         features = f", features {event['features']}"
         self.note(f"recipe    {event['recipe']}: {algorithm['name'].upper()}{features}, {add_on}")
         weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
-        self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
+        if weights:
+            self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
         drawn = "your images" if event["gan"] else "what the teacher draws"
         self._begun(event, drawn if event["gan"] or event["latent"] else "the teacher on your images")
 
@@ -165,6 +168,23 @@ class Talk:
         value = f", {score['metric']} {score['value']:.4g}" if score else ""
         what = "the student learns from it" if event["kept"] else "an earlier one is better and stays"
         self.note(f"teacher   of step {event['step']}{value}: {what}")
+
+    def _on_masks(self, event: dict) -> None:
+        if event["number"] % 15 == 1 or event["decided"]:
+            sizes = ", ".join(f"{name} {giga(left)} MACs" for name, left in event["macs"].items())
+            done = f"; decided: {', '.join(event['decided'])}" if event["decided"] else ""
+            self.note(f"masks     step {event['step']}, bound {event['bound']:.3f}: {sizes}{done}")
+        large = [name for name in event["decided"] if event["target"] and event["macs"][name] > event["target"]]
+        if large:
+            self._on_warning({
+                "message": f"{' and '.join(large)} did not come down to {giga(event['target'])} MACs; train longer, or "
+                "set masks.weight higher.",
+            })  # fmt: skip
+
+    def _on_architecture(self, event: dict) -> None:
+        cells = ", ".join(f"{count} {kind}" for kind, count in Counter(event["operators"]).items())
+        found = f"{short(event['macs'])} MACs by the method's count, cells {cells}"
+        self.note(f"found     step {event['step']}: {found}; the count weighs {event['weight']:g}")
 
     def _on_best(self, event: dict) -> None:
         if self.err.is_terminal:

@@ -19,7 +19,7 @@ from vemcompress.data.pair_stream import PairStream, UnpairedStream, is_one_hot,
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
 from vemcompress.data.settings import DataSettings
 from vemcompress.data.stream import ImageStream, test_batch
-from vemcompress.errors import UsageError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 
@@ -168,6 +168,13 @@ class ImageSet:
         """Of two domains, the same images in the other direction."""
         back = "BtoA" if self.found.direction == "AtoB" else "AtoB"
         return replace(self, found=replace(self.found, direction=back))
+
+    def halves(self) -> tuple["ImageSet", "ImageSet"]:
+        """The first half of the list and the other; of two domains only the inputs' is divided. Raises InputError."""
+        total = len(self.found.inputs)
+        if total < 2:
+            raise InputError("one image cannot be divided, and this method learns from two halves; give more of them.")
+        return self._subset(list(range(total // 2))), self._subset(list(range(total // 2, total)))
 
     def spread(self, count: int) -> "ImageSet":
         """The same images, but `count` that are spread evenly over the list come first: neighbours are often alike."""

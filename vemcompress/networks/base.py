@@ -127,6 +127,10 @@ class Config(Counted, BaseSettings):
         there is none."""
         return ""
 
+    def product(self) -> "Config":
+        """Of the network that a run with such a student gives, or, of a supernet, one that it could give."""
+        return self
+
     def student(self, width: int) -> "Config":
         """The student of this width that such a teacher is distilled into by default, with its channels."""
         raise NotImplementedError
@@ -333,10 +337,10 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
 
 def init_weights(network: nn.Module) -> None:
     """The initialisation of all baselines: N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0; those of the norms of a
-    network that has a `norm_bias_std` N(0, that). Layers with spectral norm keep PyTorch's, those with an equalised
-    learning rate have their own."""
+    network that has a `norm_bias_std` N(0, that). Layers with spectral norm, and others that say so by
+    `keeps_initial_weights`, keep PyTorch's; those with an equalised learning rate have their own."""
     for module in network.modules():
-        if isinstance(module, Spectral):
+        if isinstance(module, Spectral) or getattr(module, "keeps_initial_weights", False):
             continue
         if isinstance(module, Equalised):
             module.reset_parameters()

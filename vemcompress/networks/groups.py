@@ -199,6 +199,8 @@ class _WithTaps(nn.Module):
         return self.network.forward_with_taps(x, names)
 
 
-def called(network: Generator, tensors: dict[str, Tensor], x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-    """Image and taps with these tensors in the place of the network's own of their names."""
+def called(
+    network: Generator, tensors: Mapping[str, Tensor], x: Tensor, names: tuple[str, ...] = ()
+) -> tuple[Tensor, Taps]:
+    """Image and taps of the network with these tensors in the place of its own; differentiable in them."""
     return functional_call(_WithTaps(network), {f"network.{name}": t for name, t in tensors.items()}, (x, names))

@@ -2,7 +2,7 @@
 
 A criterion gives a score to each channel of each group and knows no architecture; `budget` decides from the scores
 which channels stay, and `networks.groups` cuts. `PRUNERS` maps a method's name to its class; a new one is a file beside
-these and an entry in `_ALL`.
+these and an entry in `_ALL`. `dmad` is masks that learn, in a run of `teach`.
 
 Or a search finds the shape: `population` is what searches share, `SEARCHES` maps what a recipe calls them
 (`search.method`) to their settings. Nothing here reads files.
@@ -12,6 +12,7 @@ from vemcompress.pruning.base import Pruner
 from vemcompress.pruning.co_evolution import CoEvolutionSettings
 from vemcompress.pruning.content import Content
 from vemcompress.pruning.diversity import Diversity
+from vemcompress.pruning.dmad import MaskedGAN, MaskSettings, check_masks
 from vemcompress.pruning.gcc import GCC
 from vemcompress.pruning.l1 import L1
 from vemcompress.pruning.l1_out import L1Out
@@ -23,7 +24,7 @@ from vemcompress.pruning.search import SearchSettings
 from vemcompress.pruning.zeros import Zeros
 from vemcompress.system.settings import tag_of, tag_values, tagged_union
 
-__all__ = ["PRUNERS", "SEARCHES", "AnyPruner", "AnySearch", "Pruner"]
+__all__ = ["PRUNERS", "SEARCHES", "AnyPruner", "AnySearch", "MaskSettings", "MaskedGAN", "Pruner", "check_masks"]
 
 _ALL = (L1, Random, Scale, GCC, Content, Diversity, L1Out, L1Style, Zeros)
 

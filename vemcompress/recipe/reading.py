@@ -121,6 +121,8 @@ def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "", over
             values.setdefault(table, {})
         else:
             values.pop(table, None)
+    if stage.replaceable:
+        values.pop("masks", None)
     values = _tagged(_merge(_tagged(values), _spelled(stage.recipe)))
     where = f"recipe {label or recipe.name}: stage {stage.name}"
     found = _validate(values, where, text_of_stage(text, stage.name), overrides)

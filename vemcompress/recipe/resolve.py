@@ -53,6 +53,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     A student that is `given` stays in the recipe by its source. Raises RecipeError where it does not fit.
     """
     config, student = recipe.student, given
+    _check_fresh(recipe, given)
     if student is None:
         config = _student(recipe, teacher)
         with torch.device("meta"):
@@ -71,6 +72,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
         *(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired),
         gan=recipe.gan is not None,
         missing=missing_networks(recipe),
+        judge=getattr(recipe.gan, "discriminator", None),
     )
     method = ALGORITHMS[recipe.algorithm.name]
     method.needs.check(method.__name__, facts)
@@ -91,6 +93,20 @@ def missing_networks(recipe: Recipe) -> tuple[str, ...]:
     """The networks of the teacher's GAN beside its first generator that begin with no file."""
     started = () if recipe.gan is None else GANS[recipe.gan.name].started
     return tuple(name for name in started if name not in recipe.teacher.start)
+
+
+def _check_fresh(recipe: Recipe, given: Generator | None) -> None:
+    if not getattr(recipe.student, "fresh", False):
+        return
+    if given is None:
+        raise RecipeError(
+            f"recipe {recipe.name}: student.fresh is for the student of a file, and there is none; omit it, or give "
+            "--student."
+        )
+    if given.config is None:
+        raise RecipeError(
+            f"recipe {recipe.name}: student.fresh: how a class of your own draws new weights is not known; omit it."
+        )
 
 
 def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:

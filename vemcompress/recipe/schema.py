@@ -13,7 +13,7 @@ from vemcompress.data.settings import DataSettings
 from vemcompress.gans import AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
-from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch
+from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, says, tagged_union
 from vemcompress.training.settings import TrainSettings
@@ -45,7 +45,8 @@ class TeacherSettings(BaseSettings):
 class AutoStudent(BaseSettings):
     """A student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or of at most
     `target_macs` true MACs. Or the one of the file `source`, with its weights, known by its `sha256`, and of the user's
-    own class `class_path`; "teacher" for the teacher's own network."""
+    own class `class_path`; "teacher" for the teacher's own network; `fresh`: with new weights in the place of the
+    file's."""
 
     replaces: ClassVar = {
         "width": ("target_macs", "source", "sha256"),
@@ -61,6 +62,7 @@ class AutoStudent(BaseSettings):
     source: Text | None = None
     sha256: Text | None = None
     class_path: Text | None = None
+    fresh: bool = False
 
 
 AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATORS.values())))
@@ -102,7 +104,8 @@ class Recipe(BaseSettings):
     """A whole run, or a pipeline of several, its `stages`. With `gan` the teacher learns, beside the student or alone
     (`teach`), unless algorithm.online is "never"; without, it is frozen.
 
-    `prune` is of a stage that prunes, `search` of one that searches. `paper` holds a published table's row and changes
+    `masks` learn beside the generators of a run that teaches. `prune` is of a stage that prunes, `search` of one that
+    searches. `paper` holds a published table's row and changes
     nothing.
     """
 
@@ -112,6 +115,7 @@ class Recipe(BaseSettings):
     student: AnyStudent = AutoStudent()
     data: DataSettings = DataSettings()
     gan: AnyGAN | None = None
+    masks: MaskSettings | None = None
     algorithm: AnyAlgorithm = _first(ALGORITHMS)
     information: AnyInformation = _first(INFORMATION)
     train: TrainSettings = TrainSettings()

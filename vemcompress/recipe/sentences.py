@@ -62,10 +62,12 @@ def _meant(path: list[str], values: dict) -> str:
     """What an unknown key may stand for: one of another table, or else the nearest of its own."""
     *table, key = path
     found = [COMMON[key]] if key in COMMON else []
-    found += [".".join(other) for other in _paths(Recipe) if other[-1] == key and list(other[:-1]) != table]
+    others = [".".join(other) for other in _paths(Recipe) if other[-1] == key and list(other[:-1]) != table]
+    found += sorted(others, key=lambda name: name.count("."))
     if key in {other[-1] for other in _paths(Recipe) if list(other[:-1]) == table}:
         found = []  # a key of another method than the one that is chosen here
-    found = [name for name in dict.fromkeys(found) if name.count(".") <= found[0].count(".")][:2]  # none that is deeper
+    depth = min((name.count(".") for name in found), default=0)
+    found = [name for name in dict.fromkeys(found) if name.count(".") <= depth][:2]  # none that is deeper
     return f". Did you mean {' or '.join(map(repr, found))}?" if found else nearest(key, _known(table, values))
 
 

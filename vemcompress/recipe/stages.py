@@ -29,6 +29,11 @@ class Stage(BaseSettings):
     student: Text | None = None
     adversary: Text | None = None
 
+    @property
+    def replaceable(self) -> bool:
+        """Whether what the user brings may take the place of what it gives: not of masks that must learn."""
+        return "masks" not in self.recipe
+
     @model_validator(mode="after")
     def _fits(self):
         if not NAME.fullmatch(self.name):
@@ -80,7 +85,7 @@ def skipped_stages(stages: Sequence[Stage], brought: dict[str, str]) -> dict[str
 
     A stage whose product only skipped ones would take is skipped too.
     """
-    skipped = {stage.name: brought[stage.do] for stage in stages if stage.do in brought}
+    skipped = {stage.name: brought[stage.do] for stage in stages if stage.do in brought and stage.replaceable}
     for stage in reversed(stages):
         takers = [other.name for other in stages if stage.name in (other.teacher, other.student)]
         if takers and skipped.keys() >= set(takers):

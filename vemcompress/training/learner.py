@@ -13,14 +13,16 @@ from vemcompress.training.update import Update
 
 class Learner(nn.Module):
     """Networks that learn, and how. `timer` sums where a step's time goes, `bf16` is the recipe's precision.
-    `second`: whether each batch must have a second one. `measures`: whether the coming step logs what only some steps
-    do, because it costs something. `compiles`: whether torch.compile can take its networks; `splits`: whether a batch
-    can be worked on in parts (`train.micro_batch`), each of whole groups of `grouped` images."""
+    `second`: whether each batch must have a second one; `halves`: the first then shows one half of the images, and the
+    second the other. `measures`: whether the coming step logs what only some steps do, because it costs something.
+    `compiles`: whether torch.compile can take its networks; `splits`: whether a batch can be worked on in parts
+    (`train.micro_batch`), each of whole groups of `grouped` images."""
 
     timer: Timer
     bf16: bool = False
     measures: bool = False
     second: bool = False
+    halves: bool = False
     compiles: bool = True
     splits: bool = False
     grouped: int = 1

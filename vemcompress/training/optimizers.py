@@ -86,6 +86,8 @@ class Runner:
         except NumericalError:
             self._held.clear()
             raise
+        if update.optimizer.clip:
+            torch.nn.utils.clip_grads_with_norm_(parameters, update.optimizer.clip, norm)
         self._held.append((update, bad))
         if not self._waits(update, step):
             with self.timer.part("optimizer"):

@@ -63,7 +63,8 @@ class Optimizer:
     moments and counts of steps, as lazy regularisers do with the network that they regularise.
 
     `kind`: "adam" with `betas`, or "sgd" with `momentum`. `schedule` None follows the recipe's (`train.constant`,
-    `train.decay`); others are functions of (step, total), such as those of `training.schedules`.
+    `train.decay`); others are functions of (step, total), such as those of `training.schedules`. `clip`: an update
+    whose gradients' norm is larger moves by ones that are scaled down to it; 0 for never.
     """
 
     lr: float
@@ -72,6 +73,7 @@ class Optimizer:
     momentum: float = 0.0
     weight_decay: float = 0.0
     schedule: Schedule | None = None
+    clip: float = 0.0
 
 
 @dataclass

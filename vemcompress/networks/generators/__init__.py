@@ -7,6 +7,8 @@ belong in the folder above, the layouts of published files in `weights.published
 from pydantic import TypeAdapter
 
 from vemcompress.networks.base import Config, Generator, ImageInput, LatentInput
+from vemcompress.networks.generators.agd import AGD
+from vemcompress.networks.generators.agd_supernet import AGDSupernet
 from vemcompress.networks.generators.cartoongan import CartoonGAN
 from vemcompress.networks.generators.dcgan import DCGAN, DCGANConfig
 from vemcompress.networks.generators.deep import DeepMobileResNet, DeepUNet
@@ -30,6 +32,8 @@ _CLASSES: tuple[type[Generator], ...] = (
     DCGAN,
     SAGAN,
     StyleGAN2,
+    AGD,
+    AGDSupernet,
 )
 
 GENERATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}

@@ -93,7 +93,8 @@ class UNet(Generator):
 
     The published LeakyReLU works in place, so a skip carries the activated map. Taps: `downK`, the activated map
     after the K-th down-sampling; `upK`, what enters the K-th transposed convolution counted from the outside: the
-    activated concatenation of skip and way up (for the innermost, the activated map alone).
+    activated concatenation of skip and way up (for the innermost, the activated map alone); `riseK`, from K = 2 on:
+    what the K-th transposed convolution gives, normalised and not activated.
     """
 
     config_class = UNetConfig
@@ -122,7 +123,8 @@ class UNet(Generator):
     @property
     def taps(self) -> tuple[str, ...]:
         levels = len(self.downs)
-        return (*(f"down{i + 1}" for i in range(levels)), *(f"up{i + 1}" for i in reversed(range(levels))))
+        ways = [f"{way}{i + 1}" for i in reversed(range(levels)) for way in ("up", "rise") if i or way == "up"]
+        return (*(f"down{i + 1}" for i in range(levels)), *ways)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -164,6 +166,8 @@ class UNet(Generator):
     def tap_channels(self, name: str) -> int:
         if name.startswith("down"):
             return self.config.down[int(name[4:]) - 1]
+        if name.startswith("rise"):
+            return self.config.up[int(name[4:]) - 2]
         return self.config.deconv_inputs(int(name[2:]) - 1)
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
@@ -182,6 +186,8 @@ class UNet(Generator):
                 taps[f"up{level + 1}"] = h
             h = self.up_norms[level](self.ups[level](h))
             h = self._blocks("up", level, h) if level else h
+            if f"rise{level + 1}" in names and level:
+                taps[f"rise{level + 1}"] = h
         return h.tanh(), taps
 
     def _blocks(self, way: Literal["down", "up"], level: int, h: Tensor) -> Tensor:

@@ -1,0 +1,267 @@
+"""AutoGAN-Distiller (AGD, Fu et al., ICML 2020): a student's operators and widths are searched for by gradients, and
+the network that is found learns anew from a frozen teacher's images.
+
+A supernet (family `agd_supernet`) first learns at its largest, its smallest and two random widths; then in turn its
+architecture, on the other half of the images, and its weights, each at widths that the architecture draws, the largest
+and the smallest. Any other student learns by the losses and the optimiser of the final training.
+
+This follows the published code, VITA-Group/AGD. A sequence of architecture, weights, architecture, weights is made here
+as one step of the weights and then the next one's of the architecture. Decided here, where the code has two runs: one
+optimiser goes on from the first phase to the second, each with a schedule of its own. Not followed: the gradients' norm
+has that of the architecture in it when the weights' are clipped. AGD for super-resolution is not built: there are no
+super-resolution generators here yet.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random as HostRandom
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Generator as Random
+from torch import Tensor, nn
+
+from vemcompress.algorithms.calibration import Features, calibrated, check_features
+from vemcompress.algorithms.distillation import Distillation, Facts, Needs, Parts
+from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
+from vemcompress.losses import coordination
+from vemcompress.losses import features as feature_losses
+from vemcompress.losses import image as image_losses
+from vemcompress.networks.base import Taps
+from vemcompress.networks.features import FeatureNetwork
+from vemcompress.networks.generators.agd_supernet import AGDSupernet, AGDSupernetConfig
+from vemcompress.system import distributed
+from vemcompress.system.settings import MAX_STEPS, Betas, Macs, Period, Positive, Text, Weight
+from vemcompress.training.schedules import constant
+from vemcompress.training.update import Optimizer, Output, Update
+
+# What a blank student's style and content terms shall be with features other than VGG's: the content as OMGD's, whose
+# weight of 10 gives 6; the style from the Gram matrices that OMGD's 1e4 and 17 stand for, whose mean square is five
+# times their squared mean (measured on SqueezeNet's).
+BLANK_STYLE, BLANK_CONTENT = 0.4, 0.6
+# Bounds of the derived network's MACs by AGD's own count, and that of the supernet that they are for.
+LEAST, MOST, OF = 3_000_000_000, 8_000_000_000, 29_996_924_928
+EVALUATIONS, DRAWS = 25, 8  # of a search; steps that a bench averages over
+MIXED, DRAWN = 1 / 4, 3 / 4  # shares of the MACs by the operators' weights, and by the widths'
+PRETRAINING, SEARCHING = ("widest", "narrowest", "random", "random"), ("drawn", "widest", "narrowest")
+
+
+class AutoGANDistiller(Distillation):
+    """From a frozen teacher, into a supernet or into a network of one shape."""
+
+    class Settings(Distillation.Settings):
+        """Weights: `recon` (w0) of the mean absolute difference of the images, `style` of the mean squared difference
+        of four Gram matrices, `content` of the mean absolute one of a map, `tv` of the total variation, which is a sum.
+        None is what was published: 1e5 and 1 with VGG, 0.01 for `recon`, and 0 in the search.
+
+        `rule`: None for Adam in the search, with `train.betas`, and else SGD with this `momentum` and
+        `weight_decay`. `clip`: the largest norm of the gradients; 0 for any.
+
+        Of a supernet: it learns for `pretrain_steps` before the search, None for half of them. `arch_lr` and
+        `arch_betas` are of Adam for the architecture. `macs_weight`: what the count of MACs weighs at first; at every
+        `macs_every` steps of the search it is halved where the network that is found has fewer than `macs_least`, and
+        doubled where it has more than `macs_most`. The published 1e-17 means nothing until it was doubled some twenty
+        times. None: 25 times a search; 3 and 8 G of a supernet of 29.997 G, by AGD's own count.
+        """
+
+        replaces: ClassVar = {"features": ("features_weights", "style", "content", "recon")}
+
+        name: Literal["agd"] = "agd"
+        recon: Weight | None = None
+        style: Weight | None = None
+        content: Weight | None = None
+        tv: Weight = 0.0
+        features: Features = "vgg16"
+        features_weights: Text | None = None
+        rule: Literal["adam", "sgd"] | None = None
+        momentum: float = Field(0.5, ge=0, lt=1)
+        weight_decay: Weight = 5e-4
+        clip: Weight = 5.0
+        pretrain_steps: int | None = Field(None, ge=0, le=MAX_STEPS)
+        arch_lr: Positive = 3e-4
+        arch_betas: Betas = Field((0.5, 0.999), strict=False)
+        macs_weight: Weight = 1e-17
+        macs_every: Period | None = None
+        macs_least: Macs | None = None
+        macs_most: Macs | None = None
+
+    needs: ClassVar = Needs(teacher="frozen", takes=("image",))
+    files: ClassVar = ("features_weights",)
+
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        check_features(settings, ("style", "content"), facts)
+        vgg, none = settings.features == "vgg16", settings.features == "none"
+        searches = isinstance(facts.student.config, AGDSupernetConfig)
+        defaults = {
+            "recon": 1.0 if none else 0.0 if searches else 0.01,
+            "style": 1e5 if vgg else 0.0 if none else None,
+            "content": 1.0 if vgg else 0.0 if none else None,
+            "rule": "adam" if searches else "sgd",
+        }
+        if searches:
+            defaults |= _of_search(settings, facts)
+        found = settings.but(**{key: value for key, value in defaults.items() if getattr(settings, key) is None})
+        if (found.recon, found.style, found.content, found.tv) == (0, 0, 0, 0):
+            raise RecipeError(f"recipe {facts.recipe}: algorithm: all weights are 0; raise one of them.")
+        return found
+
+    @classmethod
+    def features_of(cls, settings: Settings) -> tuple[str, str | None]:
+        return settings.features, settings.features_weights
+
+    @classmethod
+    def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
+        blank = {"style": BLANK_STYLE, "content": BLANK_CONTENT}
+        return calibrated(settings, blank, features, images, squared=True)
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, parts)
+        self.features = parts.features
+        own = {"kind": settings.rule, "clip": settings.clip}
+        if settings.rule == "sgd":
+            own |= {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
+        self.optimizer = replace(parts.optimizer, **own)
+        self.searches = self.second = self.halves = isinstance(self.student, AGDSupernet)
+        self.total, self.size = math.inf, (0, 0)
+        if self.searches:
+            self.settled, self.period = settings.pretrain_steps + 1, DRAWS
+            self.pressure = Pressure(settings.macs_weight)
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def draw(self, batch: Batch, random: Random, step: int) -> tuple[Tensor, Taps, Any]:
+        """Of a supernet the add-on sees the image of the widths that are drawn, and before the search the largest."""
+        if not self.searches:
+            return super().draw(batch, random, step)
+        self.size = tuple(batch.input.shape[-2:])
+        passes = SEARCHING if step > self.settings.pretrain_steps else PRETRAINING
+        image, *others = self._passes(batch.input, passes, random)
+        return image, {}, others
+
+    def _passes(self, x: Tensor, passes: Sequence[str], random: Random) -> list[Tensor]:
+        """The supernet's images at widths of these kinds."""
+        options, images = self.student.config.options, []
+        host = HostRandom(random.initial_seed())  # a random number of the device would make the host wait
+        for kind in passes:
+            entries = None
+            match kind:
+                case "drawn":
+                    widths, entries = self.student.sample(random)
+                case "random":
+                    widths = tuple(map(host.choice, options))
+                case _:
+                    widths = tuple(of[-1 if kind == "widest" else 0] for of in options)
+            with self.autocast(x.device):
+                images.append(self.student.passed(x, widths, entries).float())
+        return images
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        return self.distances(out.teacher, [out.student, *(out.own or ())])
+
+    def distances(self, teacher: Tensor, images: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The weighted terms between the teacher's images and the student's, summed over the student's passes."""
+        settings, count = self.settings, len(images)
+        terms = {}
+        if settings.recon:
+            terms["recon"] = settings.recon * sum(F.l1_loss(image, teacher) for image in images)
+        if settings.style or settings.content:
+            layer = self.features.feature
+            with self.timer.part("features"), self.autocast(teacher.device):
+                with torch.no_grad():
+                    wanted = self.features(teacher)
+                found = self.features(torch.cat(tuple(images)))
+            passes = list(zip(*(tap.chunk(count) for tap in found), strict=True))
+            style = sum(coordination.style(wanted, maps, root=False) for maps in passes)
+            content = sum(feature_losses.feature(wanted[layer], maps[layer]) for maps in passes)
+            terms |= {"style": settings.style * style, "content": settings.content * content}
+        if settings.tv:
+            # A sum over the global batch, where the mean over the ranks will be taken.
+            variation = distributed.ranks() * sum(image_losses.total_variation(image) for image in images)
+            terms["tv"] = settings.tv * variation
+        return terms
+
+    def architecture_terms(self, out: Output) -> dict[str, Tensor]:
+        """The same terms of the other half's images, and the count of MACs, with widths that are drawn anew."""
+        inputs, (height, width) = out.second.input, self.size
+        with self.timer.part("teacher"):
+            teacher = self.teacher.ask(inputs, ())[0].float()
+        terms = self.distances(teacher, self._passes(inputs, SEARCHING, out.random))
+        full = tuple(of[-1] for of in self.student.config.options)
+        mixed = self.student.macs(height, width, full, mixed=True)
+        drawn = self.student.macs(height, width, *self.student.sample(out.random), mixed=False)
+        count = self.pressure.weight * (MIXED * mixed + DRAWN * drawn)
+        return {f"architecture_{name}": term for name, term in terms.items()} | {"architecture_macs": count}
+
+    # -- the updates ---------------------------------------------------------------------------------------------
+
+    def still(self) -> tuple[nn.Module, ...]:
+        return (self.student.architecture,) if self.searches else ()
+
+    def late_updates(self) -> list[Update]:
+        if not self.searches:
+            return []
+        settings, modules = self.settings, {"architecture": self.student.architecture}
+        optimizer = Optimizer(settings.arch_lr, settings.arch_betas, schedule=constant)
+
+        def due(step: int) -> bool:
+            """Before each step of the search but the one that the run begins with."""
+            return settings.pretrain_steps <= step < self.total
+
+        return [Update("architecture", modules, self.architecture_terms, optimizer, when=due)]
+
+    def clock(self, step: int, total: int) -> tuple[int, int]:
+        """Both phases have a schedule of their own."""
+        self.total = total
+        first = self.settings.pretrain_steps if self.searches else None
+        if first is None:
+            return super().clock(step, total)
+        return (step, first) if step <= first else (step - first, total - first)
+
+    def finishes(self, step: int) -> bool:
+        searched = step - (self.settings.pretrain_steps or 0)
+        return self.searches and searched > 0 and searched % self.settings.macs_every == 0
+
+    def finish(self, step: int) -> dict:
+        """Weigh the MACs by those of the network that is found."""
+        settings, found = self.settings, self.student.derived()
+        macs = found.cost(*self.size).paper
+        factor = 0.5 if macs < settings.macs_least else 2.0 if macs > settings.macs_most else 1.0
+        self.pressure.weight.mul_(factor)
+        return {
+            "event": "architecture",
+            "operators": list(found.operators),
+            "widths": [*found.stem, *found.cells, *found.header],
+            "macs": macs,
+            "weight": self.pressure.weight.item(),
+        }
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        return super().companions() | ({"macs_weight": (self.pressure, {})} if self.searches else {})
+
+
+class Pressure(nn.Module):
+    """What the count of MACs weighs."""
+
+    weight: Tensor
+
+    def __init__(self, weight: float):
+        super().__init__()
+        self.register_buffer("weight", torch.tensor(weight))
+
+
+def _of_search(settings: AutoGANDistiller.Settings, facts: Facts) -> dict[str, int]:
+    """What a search leaves open. Raises RecipeError."""
+    first = facts.steps // 2 if settings.pretrain_steps is None else settings.pretrain_steps
+    if first >= facts.steps:
+        raise RecipeError(
+            f"recipe {facts.recipe}: algorithm.pretrain_steps {first} leaves nothing of {facts.steps} steps for the "
+            "search; lower it, or raise train.steps."
+        )
+    macs = facts.student.config.cost(facts.size, facts.size).paper
+    found = {key: max(1, bound * macs // OF) for key, bound in (("macs_least", LEAST), ("macs_most", MOST))}
+    return found | {"pretrain_steps": first, "macs_every": max(1, (facts.steps - first) // EVALUATIONS)}

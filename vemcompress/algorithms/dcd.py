@@ -1,0 +1,163 @@
+"""DCD: discriminator-cooperated distillation (CVPR 2023).
+
+Feature maps of teacher and student are made images by a connector each, and the teacher's discriminator compares these:
+the student learns to give the same last feature map there. Beside that it learns the teacher's images by style and
+feature losses, and to pass for real before the same discriminator. The teacher learns too: by Pix2Pix at the same
+steps, by CycleGAN in turns, as OMGD's does.
+
+The published code, poopit/DCD-official, does not run as it is. Followed is what it must mean:
+
+- Pix2Pix: the hook on the discriminator has the name of one with two branches and never fires, so that the comparison
+  is 0; and the student's image alone goes into a discriminator of pairs, which fails. Here both see what they should.
+- CycleGAN: a misspelt option stops the run; and the adversarial term is taken of the teacher's image, which teaches the
+  student nothing. Here it is taken of the student's. `gan` = 0 leaves it out, as Pix2Pix's code does.
+- The connectors' own initial weights are overwritten by those of all networks, N(0, 0.02), which is followed.
+- CycleGAN's connectors of the teacher never learn, and their BatchNorms divide by 1; Pix2Pix's learn with the student.
+
+Not followed: Pix2Pix's teacher and discriminator move at once there, and here one after the other, as in Pix2Pix.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vemcompress.algorithms.calibration import Features, calibrated, check_features
+from vemcompress.algorithms.distillation import Distillation, Facts, Needs, Parts
+from vemcompress.algorithms.match import paired_places
+from vemcompress.errors import RecipeError
+from vemcompress.losses import features as feature_losses
+from vemcompress.losses.adversarial import generator_loss
+from vemcompress.networks import build_generator
+from vemcompress.networks.base import Generator, init_weights
+from vemcompress.networks.features import FeatureNetwork
+from vemcompress.system.settings import Text, Weight
+from vemcompress.training.update import Output
+
+PUBLISHED = {"style": 10.0, "feature": 1e4}  # of VGG16's features
+# What these two are of a blank student's images with VGG16, by OMGD's measure, for features other than VGG's.
+BLANK = {"style": 0.017, "feature": 6000.0}
+
+
+class DCD(Distillation):
+    """Beside a teacher that learns by Pix2Pix or CycleGAN."""
+
+    class Settings(Distillation.Settings):
+        """Weights: `compare` (lambda_CD) of the mean absolute difference of the discriminator's last maps, summed over
+        the places; `style` and `feature` of the images' features, None for what is published with VGG16; `gan` of the
+        adversarial term."""
+
+        replaces: ClassVar = {"features": ("features_weights", "style", "feature")}
+
+        name: Literal["dcd"] = "dcd"
+        compare: Weight = 1.0
+        style: Weight | None = None
+        feature: Weight | None = None
+        gan: Weight | None = None
+        features: Features = "vgg16"
+        features_weights: Text | None = None
+
+    needs: ClassVar = Needs(teacher="online", takes=("image",), gan=True)
+    files: ClassVar = ("features_weights",)
+
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        if not paired_places(facts.teacher, facts.student):
+            raise RecipeError(
+                f"recipe {facts.recipe}: a {facts.student.family} student has no places that correspond to those of a "
+                f"{facts.teacher.family} teacher; DCD needs a student of the teacher's kind."
+            )
+        check_features(settings, tuple(PUBLISHED), facts)
+        side = min(_sides(facts.teacher, facts.size))
+        if facts.judge is not None and side < facts.judge.min_size:
+            raise RecipeError(
+                f"recipe {facts.recipe}: DCD shows feature maps to the discriminator, which needs "
+                f"{facts.judge.min_size} px, and they have {side}; set gan.discriminator.layers=2, or raise data.size."
+            )
+        published = PUBLISHED if settings.features == "vgg16" else dict.fromkeys(PUBLISHED, 0.0)
+        found = {} if settings.features not in ("vgg16", "none") else dict(published)
+        found["gan"] = 0.0 if facts.paired else 1.0
+        return settings.but(**{key: value for key, value in found.items() if getattr(settings, key) is None})
+
+    @classmethod
+    def features_of(cls, settings: Settings) -> tuple[str, str | None]:
+        return settings.features, settings.features_weights
+
+    @classmethod
+    def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
+        return calibrated(settings, BLANK, features, images)
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, parts)
+        self.features, self.gan = parts.features, parts.gan
+        judges = self.gan.discriminators()
+        if len(self.gan.teachers()) > 1:
+            raise RecipeError(f"gan.name = '{self.gan.settings.name}': DCD has one teacher; take pix2pix or cyclegan.")
+        self._judge = [next(iter(judges.values()))]  # a part of the GAN, not of this
+        self.teacher.maps = True
+        channels = self.judge.config.in_channels
+        self.follow(lambda inputs, _: _to_image(inputs, channels))
+        self.of_teacher = nn.ModuleList(
+            _to_image(self.teacher.generator.tap_channels(tap), channels) for tap in self.teacher_taps
+        )
+        init_weights(self.of_teacher)
+        if not parts.paired:
+            self.of_teacher.eval().requires_grad_(False)
+
+    @property
+    def judge(self) -> nn.Module:
+        """The discriminator of the teacher's images, as it is now."""
+        return self._judge[0]
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        settings = self.settings
+        with self.autocast(out.student.device):
+            theirs = [f(out.teacher_taps[tap]) for f, tap in zip(self.of_teacher, self.teacher_taps, strict=True)]
+            mine = self.connectors(out.student_taps)
+        distances = [F.l1_loss(self._last(s), self._last(t)) for t, s in zip(theirs, mine, strict=True)]
+        terms = {"compare": settings.compare * sum(distances)}
+        if self.features is not None:
+            terms |= self._perceptual_terms(out)
+        if settings.gan:
+            scores = self.gan.judge(self.judge, self.gan.shown(out.input, out.student))
+            terms["gan"] = settings.gan * generator_loss(self.gan.settings.mode, scores)
+        return terms
+
+    def _last(self, image: Tensor) -> Tensor:
+        """The discriminator's last feature map of what a connector made."""
+        name = self.judge.taps[-1]
+        with self.autocast(image.device):
+            return self.judge.forward_with_taps(image, (name,))[1][name].float()
+
+    def _perceptual_terms(self, out: Output) -> dict[str, Tensor]:
+        layer = self.features.feature
+        with self.timer.part("features"):
+            with self.autocast(out.student.device), torch.no_grad():
+                theirs = self.features(out.teacher)
+            with self.autocast(out.student.device):
+                mine = self.features(out.student)
+            style = feature_losses.style(theirs, mine)
+            feature = feature_losses.feature(theirs[layer], mine[layer])
+        return {"style": self.settings.style * style, "feature": self.settings.feature * feature}
+
+    def learned(self) -> dict[str, nn.Module]:
+        learns = {"of_teacher": self.of_teacher} if self.of_teacher.training else {}
+        return super().learned() | learns
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        return super().companions() | {"connectors_of_teacher": (self.of_teacher, {})}
+
+
+def _sides(network: Generator, size: int) -> list[int]:
+    """The sides of the feature maps at the places, of images of this size."""
+    with torch.device("meta"), torch.no_grad():
+        found = build_generator(network.config).forward_with_taps(
+            torch.zeros(1, network.in_channels, size, size), network.places
+        )[1]
+    return [tap.shape[-1] for tap in found.values()]
+
+
+def _to_image(inputs: int, channels: int) -> nn.Sequential:
+    """A connector: 1x1 convolution without bias, BatchNorm, ReLU."""
+    return nn.Sequential(nn.Conv2d(inputs, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())

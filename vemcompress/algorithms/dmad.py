@@ -1,0 +1,97 @@
+"""DMAD: co-attention distillation of a network that differentiable masks have pruned (Li et al., 2020; rows of VEM's
+Tables 1 and 2). The masks are `pruning.dmad`.
+
+The student goes on learning by its own GAN from the weights and the discriminators that the masks' run has left. Beside
+that its attention, where its feature maps are large, follows the mean of the attentions of the teacher's generator and
+of the teacher's discriminator, which sees the student's image; and this discriminator's last feature map of the
+student's image follows that of the teacher's.
+
+This follows the published code, SJLeo/DMAD:
+
+- The attention's target is no constant: the gradient reaches the student through the discriminator in it too.
+- The distance of the discriminator's features is the norm of the whole batch's difference, neither squared nor a mean.
+- The teacher's networks stay in training mode.
+
+Not followed: where a map of the discriminator is larger than the student's, the code brings it to 8 bits and by area to
+the smaller size; here it is averaged over the areas, without gradient as there.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from vemcompress.algorithms.distillation import Facts, Needs, Parts
+from vemcompress.algorithms.match import paired_places
+from vemcompress.algorithms.twin import TwinDistillation
+from vemcompress.errors import RecipeError
+from vemcompress.losses.attention import attention, co_attention, whole_norm
+from vemcompress.networks.base import Generator
+from vemcompress.networks.discriminators import Discriminator
+from vemcompress.system.settings import Weight
+from vemcompress.training.update import Output
+
+
+class DMAD(TwinDistillation):
+    """Beside a whole teacher GAN, Pix2Pix or CycleGAN, which is given and does not learn, or which learns too."""
+
+    class Settings(TwinDistillation.Settings):
+        """`attention` weighs the attentions' distance, None for what is published: 10 with pairs, 100 without;
+        `feature` that of the discriminator's features."""
+
+        name: Literal["dmad"] = "dmad"
+        online: Literal["step", "never"] = "never"
+        attention: Weight | None = None
+        feature: Weight = 1e-4
+
+    needs: ClassVar = Needs(takes=("image",), gan=True, whole=True)
+
+    @classmethod
+    def resolve(cls, settings: Settings, facts: Facts) -> Settings:
+        if not paired_places(facts.teacher, facts.student):
+            raise RecipeError(
+                f"recipe {facts.recipe}: a {facts.student.family} student has no places that correspond to those of a "
+                f"{facts.teacher.family} teacher; DMAD needs a student of the teacher's kind."
+            )
+        if settings.attention is None:
+            settings = settings.but(attention=10.0 if facts.paired else 100.0)
+        return super().resolve(settings, facts)
+
+    def __init__(self, settings: Settings, parts: Parts):
+        super().__init__(settings, parts)
+        self.teacher.maps = True
+        self.gan = self.teacher.gan
+        self.gan.follows_back = self.own.follows_back = True
+        pairs = paired_places(self.teacher.generator, self.student)
+        self.teacher_taps = tuple(_attended(self.teacher.generator, t) for t, _ in pairs)
+        self.student_taps = tuple(_attended(self.student, s) for _, s in pairs)
+
+    def student_terms(self, out: Output) -> dict[str, Tensor]:
+        """The student's own GAN's terms, and both distances, summed over the directions."""
+        settings, terms = self.settings, super().student_terms(out)
+        follow, features = [], []
+        directions = zip(self.gan.discriminators().items(), out.gan.maps, out.own.maps, strict=True)
+        for (name, judge), theirs, mine in directions:
+            seen, last = self._judged(judge, out, out.own.fakes[name])
+            with torch.no_grad():
+                _, wanted = self._judged(judge, out, out.gan.fakes[name])
+            features.append(whole_norm(last - wanted))
+            for t, s in zip(self.teacher_taps, self.student_taps, strict=True):
+                follow.append(co_attention(theirs[t], seen, mine[s]))
+        terms["attention"] = settings.attention * sum(follow)
+        terms["feature"] = settings.feature * sum(features)
+        return terms
+
+    def _judged(self, judge: Discriminator, out: Output, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The attention of a teacher's discriminator on an image in its second layer, and its last feature map."""
+        names = judge.taps[min(1, len(judge.taps) - 1)], judge.taps[-1]
+        with self.autocast(image.device):
+            taps = judge.forward_with_taps(self.gan.shown(out.input, image), names)[1]
+        return attention(taps[names[0]]), taps[names[1]].float()
+
+
+def _attended(network: Generator, place: str) -> str:
+    """The tap whose attention is followed at a place: in a U-Net on the way up what comes from below, without the
+    skip."""
+    below = f"rise{int(place[2:]) + 1}" if place.startswith("up") and place[2:].isdigit() else place
+    return below if below in network.taps else place

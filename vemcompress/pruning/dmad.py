@@ -1,0 +1,302 @@
+"""DMAD's differentiable masks (Li et al., 2020): a GAN learns from new weights with a mask on each channel of its
+generators, and in its course every mask becomes 0 or 1.
+
+A mask m(w) is 0 below -b, 1 above b, and two parabolas between; the bound b falls from 1 to 0 in three quarters of the
+run, and a penalty pushes what is undecided down. Once b is 0, or the network that the masks leave is small enough,
+channels whose mask is 0 are zero in the weights too, so that the prune method `zeros` removes them.
+
+This follows the published code, SJLeo/DMAD. Its penalty of a trunk is also 0 where b is just 0.5, which is not
+followed, and its options name a threshold that they do not have.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Generator as Random
+from torch import Tensor, nn
+
+from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
+from vemcompress.gans.base import GAN
+from vemcompress.networks.base import Generator
+from vemcompress.networks.groups import makers
+from vemcompress.networks.slots import Group, Slot
+from vemcompress.system.settings import BaseSettings, Convention, Macs, Text, Weight
+from vemcompress.training.learner import Learner
+from vemcompress.training.update import Update
+
+LEAST = 0.005  # the parabolas are not drawn narrower
+
+
+class MaskSettings(BaseSettings):
+    """`weight` of the penalty (mask_weight_decay). For layers of the channel groups in `bounded` the penalty is the
+    distance to the bound, times `factor` (upconv_coeff); for others it is w + b. `trunk`: on a group that several
+    layers write, channels that one of them has decided to keep are not pushed, and others the more the fewer layers are
+    undecided (lambda_update_coeff); 0 treats each layer by itself. `frozen`: a layer of which more than this share is
+    below the bound is decided as a whole (frozen_threshold).
+
+    Learning stops once the generator has at most `target_macs`, counted by `count_as` at data.size. `updates` of the
+    bound in the `period` of the run, a share of its steps.
+    """
+
+    weight: Weight = 1e-3
+    bounded: tuple[Text, ...] = Field((), strict=False, max_length=256)
+    factor: Weight = 100.0
+    trunk: Weight = 1.0
+    frozen: float | None = Field(None, gt=0, lt=1)
+    target_macs: Macs | None = None
+    count_as: Convention = "paper"
+    updates: int = Field(150, ge=1, le=100_000)
+    period: float = Field(0.75, gt=0, le=1)
+    deviation: float = Field(0.2, gt=0, le=100)
+
+
+def mask(w: Tensor, bound: Tensor) -> Tensor:
+    """m(w) of any shape, in [0, 1]; of a bound of 0 whether w is above it. Its gradient is 0 beyond the bound."""
+    t = w / bound.clamp(min=LEAST)
+    curve = torch.where(t < 0, 0.5 * (1 + t).square(), 1 - 0.5 * (1 - t).square())
+    inside = torch.where(w.abs() <= bound, curve, (w > bound).to(w))
+    return torch.where(bound > 0, inside, (w > 0).to(w))
+
+
+class GeneratorMasks(nn.Module):
+    """The masks of one generator: a number w for each channel of each layer that makes a channel group, behind the norm
+    of that layer; where a network's first group has no norm, behind its convolution. Groups without norms otherwise
+    stay whole.
+
+    `bound` is b, `decided` whether this generator is small enough or b is 0; both are state, as w is.
+    """
+
+    _known: bool | None = None  # `decided` on the host
+
+    bound: Tensor
+    decided: Tensor
+
+    def __init__(self, generator: Generator, settings: MaskSettings):
+        super().__init__()
+        self._generator = [generator]  # no module of this one's
+        self.settings, self.layers = settings, nn.ParameterDict()
+        self.where: dict[str, tuple[Group, Slot, Slot | None]] = {}
+        self._groups: dict[str, list[str]] = {}
+        for i, group in enumerate(generator.groups()):
+            for layer, norm in makers(generator, group):
+                if norm is None and i > 0:
+                    continue
+                name = f"{group.name}_{layer.module}".replace(".", "_")
+                self.where[name] = group, layer, norm
+                self._groups.setdefault(group.name, []).append(name)
+                self.layers[name] = nn.Parameter(torch.randn(group.size) * settings.deviation)
+                self.register_buffer(f"factor_{name}", torch.ones(group.size))
+                place = generator.get_submodule((norm or layer).module)
+                place.register_forward_hook(lambda _, args, out, name=name: self._masked(name, out))
+        self.register_buffer("bound", torch.ones(()))
+        self.register_buffer("decided", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def generator(self) -> Generator:
+        return self._generator[0]
+
+    def _masked(self, name: str, out: Tensor) -> Tensor:
+        group, layer, norm = self.where[name]
+        slot, found = norm or layer, mask(self.layers[name], self.bound)
+        if slot.start or slot.each > 1 or len(found) < out.shape[1]:
+            whole = found.new_ones(out.shape[1])
+            whole[slot.start : slot.start + group.size * slot.each] = found.repeat_interleave(slot.each)
+            found = whole
+        return out * found.view(1, -1, 1, 1).to(out.dtype)
+
+    # -- the penalty ---------------------------------------------------------------------------------------------
+
+    def penalty(self) -> Tensor:
+        """A scalar, not weighted. 0 once all is decided."""
+        total = self.bound.new_zeros(())
+        for group, names in self._groups.items():
+            for name in names:
+                w = self.layers[name].float()
+                open_ = (w.abs() < self.bound) & ~self.decided
+                if group in self.settings.bounded:
+                    distance = torch.where(open_, self.bound - w.abs(), 0.0).square().sum()
+                    total = total + self.settings.factor * distance.clamp(min=torch.finfo(w.dtype).tiny).sqrt()
+                else:
+                    pushed = getattr(self, f"factor_{name}") * (w + self.bound)
+                    total = total + torch.where(open_, pushed, 0.0).sum()
+        return total
+
+    # -- an update of the bound ----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def lower(self, bound: float, macs: int | None, target: int | None) -> None:
+        """To a lower bound: coefficients anew; decided as a whole where the network is small enough, or b is 0."""
+        if self.is_decided:
+            return
+        self._refresh()
+        if macs is not None and target is not None and macs <= target:
+            for name in self.layers:
+                self._decide(name)
+            bound = 0.0
+        for name, w in self.layers.items():
+            self._absorb(name, (w > bound) & (w <= self.bound))
+        self.bound.fill_(bound)
+        for name, w in self.layers.items():
+            gone = (w < -self.bound).float().mean().item()
+            if bound == 0 or (self.settings.frozen is not None and gone > self.settings.frozen):
+                self._decide(name)
+        self.decided.fill_(bound == 0)
+        self._known = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Read from the device once after each change, not at each step."""
+        if self._known is None:
+            self._known = bool(self.decided)
+        return self._known
+
+    def _load_from_state_dict(self, *args) -> None:
+        super()._load_from_state_dict(*args)
+        self._known = None
+
+    def kept(self) -> dict[str, int]:
+        """By group how many channels would stay now: those with w > -b in any layer."""
+        found = {}
+        for group, names in self._groups.items():
+            above = torch.stack([self.layers[name].detach() > -self.bound for name in names])
+            found[group] = max(1, int(above.any(0).sum()))
+        return found
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Once all is decided: weights of channels whose mask is 0 are 0."""
+        if self.is_decided:
+            for name, w in self.layers.items():
+                self._absorb(name, torch.ones_like(w, dtype=torch.bool))
+
+    def _refresh(self) -> None:
+        """What each channel of a trunk is pushed by."""
+        for names in self._groups.values():
+            if len(names) < 2 or not self.settings.trunk:
+                continue
+            w = torch.stack([self.layers[name].detach() for name in names])
+            undecided = (w.abs() < self.bound).sum(0)
+            done = (w > self.bound).any(0) | (w < -self.bound).all(0)
+            push = torch.where(done, 0.0, len(names) / undecided.clamp(min=1) * self.settings.trunk)
+            for name in names:
+                getattr(self, f"factor_{name}").copy_(push)
+
+    def _decide(self, name: str) -> None:
+        """Every channel of a layer above -b stays, with what its mask is in its weights."""
+        w = self.layers[name]
+        above = w > -self.bound
+        self._absorb(name, above & (w <= self.bound))
+        w.copy_(torch.where(above, 1.0, -1.0))
+
+    def _absorb(self, name: str, chosen: Tensor) -> None:
+        """Multiply the chosen channels by their masks in the norm's scale and shift, or the layer's weights where it
+        has none."""
+        group, layer, norm = self.where[name]
+        tensors = dict(self.generator.named_parameters())
+        slot = norm if norm is not None and norm.tensor in tensors else layer
+        values = torch.where(chosen, mask(self.layers[name], self.bound), 1.0).repeat_interleave(slot.each)
+        for leaf in ("weight", "bias"):
+            tensor = tensors.get(f"{slot.module}.{leaf}")
+            if tensor is not None:
+                axis = slot.axis if leaf == "weight" else 0
+                part = tensor.narrow(axis, slot.start, group.size * slot.each)
+                part.mul_(values.view([-1 if i == axis else 1 for i in range(part.dim())]))
+
+
+def check_masks(settings: MaskSettings, generator: Generator, name: str, *, size: int, steps: int, recipe: str) -> None:
+    """Raises RecipeError for a schedule that is longer than the run, a budget that the generator of this `name` meets
+    already, and groups that it does not have. The generator may be without weights."""
+    if not int(settings.period * steps / settings.updates):
+        least = -(-settings.updates // settings.period)
+        raise RecipeError(
+            f"recipe {recipe}: masks.updates {settings.updates}: need a run of at least {least:.0f} steps, not "
+            f"{steps}; set it lower, or train.steps higher."
+        )
+    groups = {group.name: group.size for group in generator.groups()}
+    if unknown := set(settings.bounded) - groups.keys():
+        raise RecipeError(
+            f"recipe {recipe}: masks.bounded: no channel group {min(unknown)!r}; there are {', '.join(groups)}."
+        )
+    whole = generator.costs(size, size)(groups).macs()[settings.count_as]
+    if settings.target_macs is not None and whole <= settings.target_macs:
+        raise RecipeError(
+            f"recipe {recipe}: masks.target_macs {settings.target_macs}: the {name} has {whole} already, so that "
+            "nothing would go; set it lower."
+        )
+
+
+class MaskedGAN(Learner):
+    """A GAN whose generators learn with masks, by the same loss and in the same optimiser."""
+
+    compiles = False
+
+    def __init__(self, settings: MaskSettings, gan: GAN, *, size: int, steps: int, recipe: str):
+        super().__init__()
+        self.settings, self.gan, self.steps = settings, gan, steps
+        generators = gan.generators().items()
+        self.masks = nn.ModuleDict({name: GeneratorMasks(generator, settings) for name, generator in generators})
+        if sum("discriminator" not in update.name for update in gan.updates()) > 1:
+            raise RecipeError(f"recipe {recipe}: [masks] need a GAN whose generators move at once; take pix2pix.")
+        for name, generator in generators:
+            check_masks(settings, generator, name, size=size, steps=steps, recipe=recipe)
+        self.every = int(settings.period * steps / settings.updates)
+        self._costs = {name: generator.costs(size, size) for name, generator in generators}
+
+    def forward(self, batch: Batch, random: Random, step: int = 1) -> Any:
+        return self.gan(batch, random, step)
+
+    def updates(self) -> list[Update]:
+        return [u if "discriminator" in u.name else self._with_masks(u) for u in self.gan.updates()]
+
+    def _with_masks(self, update: Update) -> Update:
+        def terms(out: Any) -> dict[str, Tensor]:
+            found = {f"{name}_masks": self.settings.weight * m.penalty() for name, m in self.masks.items()}
+            return update.terms(out) | found
+
+        return replace(update, modules=update.modules | {"masks": self.masks}, terms=terms, after=self._settle)
+
+    def _settle(self) -> None:
+        for masks in self.masks.values():
+            masks.settle()
+
+    # -- the bound -----------------------------------------------------------------------------------------------
+
+    def finishes(self, step: int) -> bool:
+        return step % self.every == 0 and step // self.every <= self.settings.updates
+
+    def finish(self, step: int) -> dict:
+        """Lower the bound: b = 1 - (n / N)^(1/3) after n of the N steps in which it falls, and 0 at the last update."""
+        last = step // self.every == self.settings.updates
+        bound = 0.0 if last else max(0.0, 1 - (step / (self.settings.period * self.steps)) ** (1 / 3))
+        found, decided = {}, []
+        for name, masks in self.masks.items():
+            before = masks.is_decided
+            found[name] = self._macs(name, masks.kept())
+            masks.lower(bound, found[name], self.settings.target_macs)
+            decided += [name] if masks.is_decided and not before else []
+        self._settle()
+        told = {"number": step // self.every, "bound": bound, "target": self.settings.target_macs}
+        return {"event": "masks", **told, "macs": found, "decided": decided}
+
+    def _macs(self, name: str, kept: Mapping[str, int]) -> int:
+        generator = self.gan.generators()[name]
+        widths = {group.name: kept.get(group.name, group.size) for group in generator.groups()}
+        return self._costs[name](widths).macs()[self.settings.count_as]
+
+    # -- what is written -----------------------------------------------------------------------------------------
+
+    def artifacts(self) -> dict[str, nn.Module]:
+        return self.gan.artifacts()
+
+    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+        return self.gan.companions() | {"masks": (self.masks, {})}
+
+    def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
+        return self.gan.pictures(inputs)
+
+    def clock(self, step: int, total: int) -> tuple[int, int]:
+        return self.gan.clock(step, total)
