@@ -47,8 +47,11 @@ def table(run):
 
 @pytest.fixture(scope="module")
 def whole(given):
-    torch.set_num_threads(1)  # as after an interruption, to the bit
-    return pruned(given, given / "whole")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    result = pruned(given, given / "whole")
+    torch.set_num_threads(before)
+    return result
 
 
 def test_the_students_are_the_best_of_the_last_generation_with_the_teachers_weights(given, whole):
@@ -86,7 +89,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("scored", [2, 8])
-def test_an_interrupted_search_ends_with_the_same_table_and_students(given, whole, tmp_path, scored):
+def test_an_interrupted_search_ends_with_the_same_table_and_students(given, whole, tmp_path, one_thread, scored):
     def stop(event):
         if event["event"] == "candidate" and event["scored"] == scored:
             raise Stop
