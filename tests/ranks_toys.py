@@ -89,6 +89,7 @@ def beside_gcc(information) -> GCC:
         information=build_information(information, image_channels=3, height=32, width=32),
         optimizer=Optimizer(2e-4, (0.5, 0.999)),
         paired=True,
+        gan=gan,
     )
     return GCC(GCC.Settings(**PUBLISHED["pairs"]), parts).double().train()
 
@@ -187,6 +188,9 @@ def made(inputs: Path, out: Path) -> dict:
     how = ["search.by=ssim_teacher", "search.share=0.6", "search.method=evolution"]
     how += ["search.population=3", "search.generations=2"]
     searched = search(out / "run", out=out / "searched", overrides=how, device="cpu")
+    cyclegan = taught({"unpaired": inputs / "data" / "unpaired"}, out / "cyclegan", "data.held_out=1", gan="cyclegan")
+    how = ["search.method=co_evolution", "search.population=3", "search.generations=2", "search.steps=2"]
+    evolved = search(cyclegan.run, out=out / "evolved", overrides=how, device="cpu")
     events = [e for e in events if e["event"] in ("plan", "skipped", "checkpoint", "best", "sample")]
     made = {
         "result": result,
@@ -194,6 +198,7 @@ def made(inputs: Path, out: Path) -> dict:
         "teacher": teacher.losses,
         "short": [short.stopped, short.steps],
         "searched": {"widths": searched.widths, "fitness": searched.fitness, "scored": searched.scored},
+        "evolved": [evolved.as_dict()["front"], (out / "evolved/candidates.jsonl").read_text().splitlines()[1:]],
     }
     return made | {"refused": refused, "events": events}
 

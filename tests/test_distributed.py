@@ -105,6 +105,16 @@ def test_a_search_scores_its_candidates_on_all_ranks_and_finds_the_same(one_and_
     assert two == one | {"fitness": pytest.approx(one["fitness"], rel=1e-4)}
 
 
+def test_ranks_that_score_candidates_of_their_own_find_what_one_finds(one_and_two):
+    (front, rows), two = (told(folder)["evolved"] for folder in one_and_two)
+    assert [row.rpartition('"fitness"')[0] for row in two[1]] == [row.rpartition('"fitness"')[0] for row in rows]
+    assert [json.loads(row)["fitness"] for row in two[1]] == pytest.approx(
+        [json.loads(row)["fitness"] for row in rows], rel=0.02
+    )
+    assert told(one_and_two[1], rank=1)["evolved"][0] == two[0]
+    assert two[0][-1][:2] == front[-1][:2]
+
+
 def test_images_that_another_rank_could_not_read_count_and_are_told(one_and_two):
     for folder in one_and_two:
         assert told(folder)["result"]["skipped_images"] == 1

@@ -63,6 +63,10 @@ REPORTED = {  # by the methods' own papers: G MACs, M parameters, FID: Table 2
     "horse2zebra_gan_compression_reported": (2.67, 0.34, 64.95),
     "horse2zebra_cat_reported": (2.55, None, 60.18),
 }
+OF_CO_EVOLUTION = {  # MACs, FID, that of the original: Table 2
+    "horse2zebra_co_evolution": (13.40, 96.15, 61.53),
+    "summer2winter_co_evolution": (11.10, 78.58, 79.12),
+}
 OF_AGD = {"horse2zebra_agd": (6.39, 83.60, 61.53), "summer2winter_agd": (4.34, 78.33, 79.12)}  # G, FIDs: Table 2
 LEARNING = [name for name in recipes.shipped() if recipes.read(name).gan is not None]
 
@@ -329,6 +333,19 @@ def test_rows_of_gcc_have_the_published_figures_and_constants(name):
     if name.startswith("horse2zebra"):
         assert round(found["macs"]["paper_norm"] / 1e9, 2) == 2.40
         assert round(algorithm.back.cost(256, 256).paper_norm / 1e9, 2) == 2.71
+
+
+@pytest.mark.parametrize("name", OF_CO_EVOLUTION)
+def test_rows_of_co_evolution_have_the_published_figures_and_settings(name):
+    plan = recipes.read(f"paper/{name}")
+    assert (plan.paper["macs"], plan.paper["fid"], plan.paper["original_fid"]) == OF_CO_EVOLUTION[name]
+    found, search = paper.row(plan), plan.search
+    assert all(found["agrees"].values()) and found["agrees"].keys() == {"original_params", "original_macs"}
+    assert (search.population, search.generations, search.epochs, search.batch) == (32, 50, 10, 1)
+    assert (search.resemblance, search.removed, search.cycle, search.target_macs) == (500, 1e-3, 10, None)
+    last = recipes.of_stage(plan, plan.stages[-1]).train
+    assert (last.epochs, last.batch, last.lr, round(last.constant * last.epochs)) == (201, 8, 2e-4, 100)
+    assert (plan.algorithm.name, plan.algorithm.online, plan.information.name) == ("finetune", "never", "none")
 
 
 def test_gccs_pruned_sagan_counts_as_the_table():

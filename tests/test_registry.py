@@ -85,6 +85,7 @@ def test_a_recipe_begins_with_the_first_of_each_list():
         "information": ("name", next(iter(INFORMATION))),
         "gan": ("name", next(iter(GANS))),
         "student": tag_of(AutoStudent),
+        "search": ("method", "auto"),
     } == TAGS
 
 

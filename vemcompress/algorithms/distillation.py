@@ -4,7 +4,7 @@ The lessons, the student's image, the add-on's one place, and the order of the u
 add-on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -50,10 +50,7 @@ class Needs:
         elif self.gan and not facts.gan:
             what = "needs a [gan], by which the student learns; add one"
         elif self.whole and facts.missing and not facts.learns:
-            what = (
-                f"needs the teacher's {' and '.join(facts.missing)} too; give as --teacher a run of `vemcompress "
-                f"teach`, or set teacher.start.{facts.missing[0]}"
-            )
+            what = lacking_networks(facts.missing)
         elif kind not in self.takes:
             what = f"is for generators that take {' or '.join(self.takes)} input, and this teacher's is {kind}"
         elif self.pairs and not facts.paired:
@@ -62,6 +59,14 @@ class Needs:
             what = f"needs batches of at least {self.batch}; set train.batch"
         if what:
             raise RecipeError(f"recipe {facts.recipe}: {method} {what}.")
+
+
+def lacking_networks(missing: Sequence[str]) -> str:
+    """What is said of a method to which these networks of the teacher's GAN are missing."""
+    return (
+        f"needs the teacher's {' and '.join(missing)} too; give as --teacher a run of `vemcompress teach`, or set "
+        f"teacher.start.{missing[0]}"
+    )
 
 
 @dataclass(frozen=True)

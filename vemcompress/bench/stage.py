@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from vemcompress import recipe as recipes
-from vemcompress.commands.search import planned
+from vemcompress.commands import search
 from vemcompress.errors import UsageError
 from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import LatentConfig
@@ -51,10 +51,9 @@ def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | 
             return before or own.student.product()
         return student_of(teacher, own.student.width or 16)
     if stage.do == "search":
-        supernet = recipes.of_stage(plan, stages[stage.student])
-        own = own.but(algorithm=supernet.algorithm)  # the widths that it learns
-        search = planned(own, before)
-        return before.with_widths(search.space.widths(search.population[0]))
+        if stage.student is not None:  # the supernet, with the widths that it learns
+            own = own.but(algorithm=recipes.of_stage(plan, stages[stage.student]).algorithm)
+        return search.shape(own, before or teacher)
     if teacher is None and stage.teacher is not None:  # one that is taught to be pruned
         teacher = recipes.of_stage(plan, stages[stage.teacher]).teacher.network
     network, settings, size = before or teacher, own.prune, own.data.size

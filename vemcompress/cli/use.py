@@ -201,7 +201,7 @@ def search(
 
     GAN-Compression's evolution, or all sub-networks where they are few, scored on held-out images. The table of all
     candidates, a plot of it and the student that was found are in the run folder; an interrupted search goes on with
-    --resume.
+    --resume. With --set search.method=co_evolution the run of a CycleGAN that `teach` made is searched instead.
     """
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit

@@ -164,7 +164,7 @@ def data_of(plan: Recipe, takes: ImageInput | LatentInput, on_event: Event = sil
         return training_set(plan.data, second_domain=opening.second_domain(plan), on_event=on_event)
     if not plan.data.roots and (plan.gan is not None or ALGORITHMS[plan.algorithm.name].needs.real):
         raise UsageError("no data: give --data DIR, a folder of real images for the discriminator.")
-    picked_by = plan.train.best_by, plan.search and plan.search.by
+    picked_by = plan.train.best_by, getattr(plan.search, "by", None)
     wanted = opening.second_domain(plan) or not {"fid", "frechet"}.isdisjoint(picked_by)
     real = training_set(plan.data, on_event=on_event) if plan.data.roots and wanted else None
     return LatentSet(plan.data, takes, real)

@@ -112,6 +112,17 @@ def tested(plan: Recipe, images: ImageSet | LatentSet, on_event: Event = silent)
     return test_set(plan.data, on_event=on_event)
 
 
+def unseen(plan: Recipe, images: ImageSet | LatentSet) -> ImageSet | LatentSet:
+    """Of a recipe's images those that a search scores candidates on. Raises RecipeError where there are none."""
+    found = tested(plan, images) if plan.train.best_on == "test" else images.split_off()[1]
+    if found is None:
+        raise RecipeError(
+            f"recipe {plan.name}: a search scores candidates on images that training has not seen, and none are held "
+            "out; set data.held_out=40, for example, or train.best_on=test."
+        )
+    return found
+
+
 def judge_of_teachers(
     facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event
 ) -> Picker | None:

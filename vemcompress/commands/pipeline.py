@@ -172,17 +172,16 @@ class Pipeline:
             return
         opening.check_data(plan)
         plan, images = self._data(stage, plan, teacher)
-        if stage.do == "search":
-            if (supernet := self._configs.get(stage.student)) is not None:
-                found = search.planned(plan, supernet, self._learned(stage.student, supernet))
-                self._configs[stage.name] = supernet.with_widths(found.space.widths(found.population[0]))  # or the like
-            search.check_fitness(plan, images)
+        if stage.do == "search" and plan.search.supernet:
+            supernet = self._configs.get(stage.student)
+            learned = supernet and self._learned(stage.student, supernet)
+            self._note(stage, search.check_plan(plan, images, supernet, learned))
             return
         if stage.do == "teach" and plan.masks is not None:
             network = _empty(teacher_network(plan, images.channels()))
             steps = resolve_teaching(plan, network, images.split_off()[0].count).train.steps
             check_masks(plan.masks, network, "generator", size=plan.data.size, steps=steps, recipe=plan.name)
-        if stage.do == "teach" or plan.learns:
+        if stage.do == "teach" or (plan.learns and stage.do != "search"):
             return
         if stage.teacher is not None and stage.teacher not in self.folder.skipped:
             config = teacher_network(self.recipe_of(stage.teacher), images.channels())
@@ -190,12 +189,14 @@ class Pipeline:
             if plan.gan is not None:  # that stage will give all of its networks
                 start = dict.fromkeys(GANS[plan.gan.name].started, str(self.folder.run(stage.teacher).path))
                 plan = plan.but(teacher=plan.teacher.but(start=start))
+        if stage.do == "search":
+            self._note(stage, search.check_plan(plan, images, teacher and teacher.config))
+            return
         if teacher is None:
             return
         if stage.do == "prune":
             source = plan.teacher.source or f"stage {stage.teacher}"
-            if (made := prune.check_plan(plan, teacher, source)) is not None:
-                self._configs[stage.name] = made
+            self._note(stage, prune.check_plan(plan, teacher, source))
             return
         known = self._configs.get(stage.student)
         given = stage.student is not None or getattr(plan.student, "source", None) is not None
@@ -203,6 +204,11 @@ class Pipeline:
         found = resolve(plan, teacher, images.split_off()[0].count, student).student
         if known is not None or not given:
             self._configs[stage.name] = known or found.product()
+
+    def _note(self, stage: Stage, made: Config | None) -> None:
+        """The shape of what a stage will give, or one like it."""
+        if made is not None:
+            self._configs[stage.name] = made
 
     def _data(self, stage: Stage, plan: Recipe, teacher: Generator | None):
         """The recipe, for latent vectors where the teacher takes them, and what the stage learns from."""

@@ -119,12 +119,13 @@ class Results:
         self.show("")
         before, after, counted = values["before"], values["after"], values["convention"]
         macs = [found["macs"][counted] for found in (before, after)]
+        budget = "" if values["target"] is None else f", target {giga(values['target'])}"
         shown = {
             "student": values["student"] or "none yet",
             "widths": values["widths"],
             values["metric"]: f"{values['fitness']:.4g} on {values['images']} of {which_images(values['on'])}",
             "parameters": f"{millions(after['parameters'])}, {times_fewer(before['parameters'] / after['parameters'])}",
-            f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}, target {giga(values['target'])}",
+            f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}" + budget,
             "scored": f"{values['scored']} candidates",
         }
         self.table(shown | ({"stopped": stopped(values, "search")} if values["stopped"] else {}))

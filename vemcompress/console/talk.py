@@ -134,10 +134,10 @@ class Talk:
 
     def _on_search(self, event: dict) -> None:
         on = f"{event['images']} of {which_images(event['on'])}"
-        self.note(
-            f"search    {event['space']:,} sub-networks, at most {short(event['target'])} MACs ({event['convention']})"
-        )
-        self.note(f"          fitness {event['metric']} on {on}, supernet {event['supernet']:.4g}")
+        budget = "" if event["target"] is None else f", at most {short(event['target'])} MACs ({event['convention']})"
+        self.note(f"search    {event['space']}{budget}")
+        whole = "" if event["whole"] is None else f", the whole network {event['whole']:.4g}"
+        self.note(f"          {event['metric']} on {on}{whole}")
         if event["known"]:
             self.note(f"resuming with {event['known']} candidates that are scored already")
 

@@ -164,6 +164,11 @@ class ImageSet:
         out = _spread(total, wanted)
         return self._subset([i for i in range(total) if i not in out]), self._subset(out)
 
+    def turned(self) -> "ImageSet":
+        """Of two domains, the same images in the other direction."""
+        back = "BtoA" if self.found.direction == "AtoB" else "AtoB"
+        return replace(self, found=replace(self.found, direction=back))
+
     def halves(self) -> tuple["ImageSet", "ImageSet"]:
         """The first half of the list and the other; of two domains only the inputs' is divided. Raises InputError."""
         total = len(self.found.inputs)

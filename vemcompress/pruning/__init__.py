@@ -1,11 +1,15 @@
 """How a student's shape is found by removing channels: one file a criterion, and what fits a budget of MACs.
 
 A criterion gives a score to each channel of each group and knows no architecture; `budget` decides from the scores
-which channels stay, and `networks.groups` cuts. Nothing here reads files or trains. `PRUNERS` maps a method's name to
-its class; a new one is a file beside these and an entry in `_ALL`. `dmad` is masks that learn, in a run of `teach`.
+which channels stay, and `networks.groups` cuts. `PRUNERS` maps a method's name to its class; a new one is a file beside
+these and an entry in `_ALL`. `dmad` is masks that learn, in a run of `teach`.
+
+Or a search finds the shape: `population` is what searches share, `SEARCHES` maps what a recipe calls them
+(`search.method`) to their settings. Nothing here reads files.
 """
 
 from vemcompress.pruning.base import Pruner
+from vemcompress.pruning.co_evolution import CoEvolutionSettings
 from vemcompress.pruning.content import Content
 from vemcompress.pruning.diversity import Diversity
 from vemcompress.pruning.dmad import MaskedGAN, MaskSettings, check_masks
@@ -13,16 +17,23 @@ from vemcompress.pruning.gcc import GCC
 from vemcompress.pruning.l1 import L1
 from vemcompress.pruning.l1_out import L1Out
 from vemcompress.pruning.l1_style import L1Style
+from vemcompress.pruning.population import PopulationSettings
 from vemcompress.pruning.random import Random
 from vemcompress.pruning.scale import Scale
 from vemcompress.pruning.search import SearchSettings
 from vemcompress.pruning.zeros import Zeros
-from vemcompress.system.settings import tag_of, tagged_union
+from vemcompress.system.settings import tag_of, tag_values, tagged_union
 
-__all__ = ["PRUNERS", "AnyPruner", "MaskSettings", "MaskedGAN", "Pruner", "SearchSettings", "check_masks"]
+__all__ = ["PRUNERS", "SEARCHES", "AnyPruner", "AnySearch", "MaskSettings", "MaskedGAN", "Pruner", "check_masks"]
 
 _ALL = (L1, Random, Scale, GCC, Content, Diversity, L1Out, L1Style, Zeros)
 
 PRUNERS: dict[str, type[Pruner]] = {tag_of(kind.Settings)[1]: kind for kind in _ALL}
 
 AnyPruner = tagged_union(kind.Settings for kind in _ALL)
+
+_SEARCHES = (SearchSettings, CoEvolutionSettings)
+
+SEARCHES: dict[str, type[PopulationSettings]] = {name: kind for kind in _SEARCHES for name in tag_values(kind)}
+
+AnySearch = tagged_union(_SEARCHES)

@@ -1,65 +1,52 @@
 """Search for the best sub-network of a supernet under a budget of MACs: evolution as published with GAN-Compression
-(Li et al., CVPR 2020), or every sub-network where there are few.
-
-Nothing here knows what a candidate's fitness is: `Search.wanted` says which candidates to score next, and `tell` takes
-their fitness. The draws depend on the seed and on these figures alone, so that a search that is told what it was told
-before goes the same way again: that is how an interrupted one goes on.
-"""
+(Li et al., CVPR 2020), or every sub-network where there are few."""
 
 from collections.abc import Callable
 from random import Random
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from vemcompress.errors import UsageError
-from vemcompress.networks.subnets import Entries, Space, WidthOptions
-from vemcompress.system.settings import BaseSettings, Convention, Macs, Seed, Text
+from vemcompress.networks.subnets import Entries, Space, WidthOptions, text_of
+from vemcompress.pruning.population import Population, PopulationSettings
+from vemcompress.system.settings import Convention, Text
 
 TRIES = 1000  # draws that may miss the budget before one is narrowed until it fits
 EXHAUSTIVE = 1000  # so many candidates are scored one by one
 
 
-class SearchSettings(BaseSettings):
+class SearchSettings(PopulationSettings):
     """How a supernet is searched, with the published numbers. Fitness is the figure `by`, on the held-out images or, by
     train.best_on, the test images; "frechet" on `features` with the file of their `features_weights`. `space` is as in
     the algorithm; "none" for the widths that the supernet's file says it has learned (others are then refused), else
     the algorithm's own, else "auto".
 
-    The budget: at most `target_macs`, or this `share` of the supernet's MACs (0.25), on one image of `data.size`,
-    counted by the convention `count_as`. `method`: "auto" scores all where at most 1,000 fit the budget. Of each
+    The budget is a `share` of 0.25 where none is given. `method`: "auto" scores all where at most 1,000 fit it. Of each
     generation of `population` the `parents` (a share) stay; `mutants` (a share of the population) are parents of which
     each gene is drawn anew with probability `mutate`, the others cross two parents gene by gene. Draws favour narrow
     widths: the narrowest is `weighted` times as likely as the widest, and between them arithmetically, or each option
     is `weighted` times as likely as the next wider one (geometric).
     """
 
-    replaces: ClassVar = {"target_macs": ("share",), "share": ("target_macs",)}
-    exclusive: ClassVar = ("target_macs", "share")
-
+    method: Literal["auto", "evolution", "exhaustive"] = "auto"
     by: Literal["fid", "frechet", "miou", "ssim_teacher", "l1_target"] = "fid"
     features: Literal["none", "vgg16", "squeezenet1_1", "squeezenet1_1_caffe"] = "none"
     features_weights: Text | None = None
     space: WidthOptions = "none"
-    target_macs: Macs | None = None
-    share: float | None = Field(None, gt=0, le=1)
     count_as: Convention = "paper_norm"
-    method: Literal["auto", "evolution", "exhaustive"] = "auto"
-    population: int = Field(100, ge=2, le=10_000)
-    generations: int = Field(500, ge=1, le=100_000)
     parents: float = Field(0.25, gt=0, le=1)
     mutants: float = Field(0.5, ge=0, le=1)
     mutate: float = Field(0.2, ge=0, le=1)
     weighted: float = Field(1.0, gt=0, le=1000)
     weighting: Literal["arithmetic", "geometric"] = "arithmetic"
-    seed: Seed = 0
 
     def target(self, macs: int) -> int:
         """So many MACs may a candidate have, of a supernet of `macs`."""
         return self.target_macs or int(macs * (self.share or 0.25))
 
 
-class Search:
+class Search(Population[Entries]):
     """Generation after generation of candidates in a `space`, each with at most `target` MACs by `macs`, a function of
     the widths of all channel groups. `higher`: whether a higher fitness is better.
 
@@ -75,11 +62,9 @@ class Search:
         *,
         higher: bool = True,
     ):
-        self.space, self.target, self.settings, self.higher = space, target, settings, higher
-        self._macs, self._counted = macs, {}
-        self._random = Random(settings.seed)
-        self.fitness: dict[Entries, float] = {}
-        self.generation = 0
+        super().__init__(target, higher=higher)
+        self.space, self.settings = space, settings
+        self._macs, self._random = macs, Random(settings.seed)
         smallest = self.macs(space.smallest)
         if smallest > target:
             raise UsageError(
@@ -94,26 +79,32 @@ class Search:
         self.everything = self._few()
         self.population = self.everything if self.everything is not None else self._drawn(self._draw)
 
-    def macs(self, entries: Entries) -> int:
-        if entries not in self._counted:
-            self._counted[entries] = self._macs(self.space.widths(entries))
-        return self._counted[entries]
+    def shape(self, entries: Entries) -> dict[str, int]:
+        return self.space.widths(entries)
+
+    def count(self, entries: Entries) -> int:
+        return self._macs(self.shape(entries))
+
+    @property
+    def said(self) -> str:
+        return f"{self.space.size:,} sub-networks"
+
+    def row(self, entries: Entries) -> dict[str, Any]:
+        return {"widths": text_of(entries)}
+
+    def read(self, row: dict[str, Any]) -> Entries | None:
+        try:
+            entries = self.space.parse(row["widths"])
+        except ValueError:
+            return None
+        return entries if self.macs(entries) <= self.target else None
 
     @property
     def total(self) -> int:
         """Generations."""
         return 1 if self.everything is not None else self.settings.generations
 
-    @property
-    def wanted(self) -> list[Entries]:
-        """The candidates of this generation that have no fitness yet."""
-        return [entries for entries in dict.fromkeys(self.population) if entries not in self.fitness]
-
-    def tell(self, fitness: dict[Entries, float]) -> None:
-        self.fitness |= fitness
-
     def advance(self) -> bool:
-        """To the next generation; False where there is none. All of this one must be scored."""
         self.generation += 1
         if self.generation >= self.total:
             return False
@@ -123,24 +114,6 @@ class Search:
         children += [self._fitting(lambda: self._cross(parents)) for _ in range(self.settings.population - mutants)]
         self.population = parents + children
         return True
-
-    def ranked(self, candidates) -> list[Entries]:
-        """Best first, each once; of equal ones those of fewer MACs."""
-        sign = -1 if self.higher else 1
-        return sorted(dict.fromkeys(candidates), key=lambda e: (sign * self.fitness[e], self.macs(e), e))
-
-    def best(self) -> Entries:
-        """Of all that were scored."""
-        return self.ranked(self.fitness)[0]
-
-    def front(self) -> list[Entries]:
-        """The Pareto front: candidates than which no other is both smaller and better, from small to large."""
-        found: list[Entries] = []
-        for entries in sorted(self.ranked(self.fitness), key=self.macs):
-            worse = found and (self.fitness[entries] <= self.fitness[found[-1]]) == self.higher
-            if not (worse or (found and self.fitness[entries] == self.fitness[found[-1]])):
-                found.append(entries)
-        return found
 
     def _few(self) -> list[Entries] | None:
         """Every candidate within the budget, where all are to be scored."""

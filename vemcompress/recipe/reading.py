@@ -131,7 +131,12 @@ def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "", over
         values.pop("masks", None)
     values = _tagged(_merge(_tagged(values), _spelled(stage.recipe)))
     where = f"recipe {label or recipe.name}: stage {stage.name}"
-    return _validate(values, where, text_of_stage(text, stage.name), overrides)
+    found = _validate(values, where, text_of_stage(text, stage.name), overrides)
+    if found.search is not None and found.search.supernet and stage.student is None:
+        raise RecipeError(f"{where}: searches a supernet; say which stage gives it, student = 'NAME'.")
+    if found.search is not None and not found.search.supernet and stage.student is not None:
+        raise RecipeError(f"{where}: searches the teacher's own networks and takes no student; omit it.")
+    return found
 
 
 def with_changes(recipe: Recipe, overrides: Sequence[str], stages: list[str]) -> Recipe:
@@ -226,8 +231,8 @@ def _merge_table(old: dict, values: dict, kinds: list[type[BaseSettings]]) -> di
     if anew:
         return values
     kind = chosen(kinds, old)
-    if tag in values and values[tag] != old.get(tag):
-        shared = _shared(kind, chosen(kinds, values))
+    if tag in values and values[tag] != old.get(tag) and (other := chosen(kinds, values)) is not kind:
+        shared = _shared(kind, other)
         return {key: value for key, value in old.items() if key in shared} | values
     return _merge(kind.under(old, values) if kind else old, values, kind)
 

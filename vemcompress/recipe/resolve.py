@@ -68,12 +68,10 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     _check_micro_batch(recipe, batch, distils=True)
     steps = _steps(recipe, images, batch)
     paired = recipe.data.kind in ("paired", "labels")
-    started = () if recipe.gan is None else GANS[recipe.gan.name].started
-    missing = tuple(name for name in started if name not in recipe.teacher.start)
     facts = Facts(
         *(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired),
         gan=recipe.gan is not None,
-        missing=missing,
+        missing=missing_networks(recipe),
         judge=getattr(recipe.gan, "discriminator", None),
     )
     method = ALGORITHMS[recipe.algorithm.name]
@@ -89,6 +87,12 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     information = INFORMATION[recipe.information.name].resolve(recipe.information, facts)
     update = {"student": config, "algorithm": algorithm, "information": information}
     return _with_length(recipe, batch, steps).but(**update)
+
+
+def missing_networks(recipe: Recipe) -> tuple[str, ...]:
+    """The networks of the teacher's GAN beside its first generator that begin with no file."""
+    started = () if recipe.gan is None else GANS[recipe.gan.name].started
+    return tuple(name for name in started if name not in recipe.teacher.start)
 
 
 def _check_fresh(recipe: Recipe, given: Generator | None) -> None:

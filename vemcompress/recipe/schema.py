@@ -13,9 +13,9 @@ from vemcompress.data.settings import DataSettings
 from vemcompress.gans import AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
-from vemcompress.pruning import PRUNERS, AnyPruner, MaskSettings, SearchSettings
+from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
-from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, tag_of, tagged_union
+from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, says, tagged_union
 from vemcompress.training.settings import TrainSettings
 
 
@@ -120,7 +120,7 @@ class Recipe(BaseSettings):
     information: AnyInformation = _first(INFORMATION)
     train: TrainSettings = TrainSettings()
     prune: PruneSettings | None = None
-    search: SearchSettings | None = None
+    search: AnySearch | None = None
     stages: tuple[Stage, ...] = Field((), strict=False, max_length=64)
     paper: dict[Text, Text | Figure] = Field(default_factory=dict, max_length=64)
 
@@ -164,8 +164,7 @@ def choices(kind: type[BaseSettings] | None, key: str) -> list[type[BaseSettings
 
 def chosen(kinds: list[type[BaseSettings]], table: dict) -> type[BaseSettings] | None:
     """That one of the classes which a table is of by its tag; None where it says none of them."""
-    tags = ((kind, tag_of(kind)) for kind in kinds)
-    return next((kind for kind, tag in tags if tag is None or table.get(tag[0]) == tag[1]), None)
+    return next((kind for kind in kinds if says(table, kind)), None)
 
 
 def _leave_open(table: dict, settings: BaseSettings) -> None:

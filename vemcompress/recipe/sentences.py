@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from vemcompress.recipe.schema import Recipe, choices
 from vemcompress.system.keys import KEYS, TrainKeys
-from vemcompress.system.settings import BaseSettings, tag_of
+from vemcompress.system.settings import TAG_KEYS, BaseSettings, says
 
 COMMON = KEYS[TrainKeys]
 
@@ -52,9 +52,9 @@ def _is_key(part, values: dict, error: dict) -> bool:
 
 
 def _tags(values: dict) -> set[str]:
-    """Every `name` and `family` of the tables, those within tables included."""
+    """Every `name`, `family` and `method` of the tables, those within tables included."""
     tables = [value for value in values.values() if isinstance(value, dict)]
-    own = {str(table[key]) for table in tables for key in ("name", "family") if key in table}
+    own = {str(table[key]) for table in tables for key in TAG_KEYS if key in table}
     return own.union(*map(_tags, tables))
 
 
@@ -87,8 +87,7 @@ def _known(path: list[str], values: dict) -> list[str]:
         chosen = chosen.get(key, {}) if isinstance(chosen, dict) else {}
     chosen, names = chosen if isinstance(chosen, dict) else {}, []
     for option in options:
-        tag = tag_of(option)
-        if len(options) == 1 or tag is None or tag[1] in (chosen.get("family"), chosen.get("name")):
+        if len(options) == 1 or says(chosen, option):
             names += option.model_fields
             names += ["width"] if "family" in option.model_fields else []  # a network's shorthand
     return list(dict.fromkeys(names))

@@ -18,8 +18,8 @@ class Stage(BaseSettings):
 
     `teacher` and `student` name earlier stages, whose product it begins with; without them it has the pipeline's
     teacher, and a student of its own. A stage that prunes takes its `student`, if it has one, instead of the teacher,
-    and one that searches takes its `student` as the supernet. `adversary`: the earlier stage whose discriminators the
-    student's own start from; without one there they start anew.
+    and one that searches a supernet takes its `student` as that. `adversary`: the earlier stage whose discriminators
+    the student's own start from; without one there they start anew.
     """
 
     name: Text
@@ -43,8 +43,6 @@ class Stage(BaseSettings):
         for table in TABLES:
             if table in self.recipe and self.do != table:
                 raise ValueError(f"stage {self.name}: recipe.{table} needs do = '{table}'")
-        if self.do == "search" and self.student is None:
-            raise ValueError(f"stage {self.name}: searches a supernet; say which stage gives it, student = 'NAME'")
         if self.do == "teach" and self.student is not None:
             raise ValueError(f"stage {self.name}: trains a teacher and takes no student; omit it")
         return self

@@ -13,8 +13,8 @@ _LIMIT = 1 << 30
 
 
 class Candidates:
-    """`candidates.jsonl`. Its first line is the `identity` of the search; `rows` are the others: `widths`, `macs` and
-    `fitness`. A line that a kill cut short is as if it were not there."""
+    """`candidates.jsonl`. Its first line is the `identity` of the search; `rows` are the others: `widths`, `macs`,
+    `fitness`, and what else a method says of a candidate. A line that a kill cut short is as if it were not there."""
 
     def __init__(self, path: Path, rows: list[dict]):
         self.path, self.rows = path, rows

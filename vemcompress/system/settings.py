@@ -1,7 +1,7 @@
 """The base of everything that a recipe can say, and the unions of what it can choose from."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, Self, Union
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -12,6 +12,7 @@ def _without_nul(text: str) -> str:
     return text
 
 
+TAG_KEYS = ("family", "name", "method")  # that tell the classes of a union apart
 MAX_STEPS = 10**7  # of a run
 MAX_CHANNELS = 2**16  # of a feature map
 
@@ -75,9 +76,21 @@ class BaseSettings(BaseModel):
 
 
 def tag_of(settings: type[BaseSettings]) -> tuple[str, str] | None:
-    """The field that tells a class of a union from the others, and its value; None for a class of no union."""
-    tags = ((key, settings.model_fields[key].default) for key in ("family", "name") if key in settings.model_fields)
+    """The field that tells a class of a union from the others, and its default value; None for a class of no union."""
+    tags = ((key, settings.model_fields[key].default) for key in TAG_KEYS if key in settings.model_fields)
     return next((tag for tag in tags if isinstance(tag[1], str)), None)
+
+
+def tag_values(settings: type[BaseSettings]) -> tuple[str, ...]:
+    """The values of that field which stand for this class, its default first."""
+    key, default = tag_of(settings)
+    return tuple(dict.fromkeys((default, *get_args(settings.model_fields[key].annotation))))
+
+
+def says(table: dict, settings: type[BaseSettings]) -> bool:
+    """Whether a table says by its tag that it is of this class; also where the class needs none."""
+    tag = tag_of(settings)
+    return tag is None or table.get(tag[0]) in tag_values(settings)
 
 
 def tagged_union(kinds: Iterable[type[BaseSettings]]) -> Any:

@@ -15,6 +15,6 @@ from vemcompress.system.distributed.agreement import (
     told_by_writer,
     writer_first,
 )
-from vemcompress.system.distributed.group import check_batch, group, is_writer, rank, ranks, share
+from vemcompress.system.distributed.group import alone, check_batch, group, is_writer, rank, ranks, share
 from vemcompress.system.distributed.parts import Part, current, shares, working_on
 from vemcompress.system.distributed.tensors import average, broadcast, gather, mine, of_all, stacked, summed, total

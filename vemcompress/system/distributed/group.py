@@ -12,6 +12,7 @@ from vemcompress.system import launch
 
 # A rank that dies is noticed at once; this is for one that hangs. The longest wait is for rank 0's downloads.
 TIMEOUT = timedelta(minutes=20)
+_alone = False
 
 
 def ranks() -> int:
@@ -77,5 +78,16 @@ def watched() -> Iterator[None]:
         raise RankLost("another rank has stopped, or does not answer, so this one cannot go on.") from error
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """While inside, this process works by itself, as if there were no other: for work that ranks share out whole."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
 def _joined() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return not _alone and dist.is_available() and dist.is_initialized()

@@ -1,0 +1,132 @@
+"""GAN-Compression's search: sub-networks of a supernet, by figures on images that training has not seen."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from vemcompress.commands import parts
+from vemcompress.commands.facts import Facts, data_of
+from vemcompress.commands.opening import Given
+from vemcompress.commands.searching import Measure, Method
+from vemcompress.data.latent_set import LatentSet
+from vemcompress.data.sets import ImageSet
+from vemcompress.errors import NetworkError, RecipeError
+from vemcompress.networks.base import Config, Generator
+from vemcompress.networks.cost import costs
+from vemcompress.networks.groups import cut
+from vemcompress.networks.norms import recalibrate
+from vemcompress.networks.subnets import SPACE, Entries, Space
+from vemcompress.pruning.search import Search
+from vemcompress.recipe import Recipe
+from vemcompress.runs.best import Picker
+from vemcompress.system import distributed
+from vemcompress.weights.features import load_features
+
+CALIBRATION, CALIBRATION_BATCH = 64, 8
+
+
+class OfSupernet(Method):
+    """BatchNorms of each candidate get their statistics from training inputs; each is scored on all processes."""
+
+    def __init__(self, facts: Facts, given: Given):
+        super().__init__(facts, given)
+        distributed.together(lambda: check_fitness(facts.plan, data_of(facts.plan, facts.original.takes)))
+        learned = facts.student.metadata.get(SPACE)
+        self.supernet = facts.student.generator
+        self.population = distributed.together(lambda: planned(facts.plan, self.supernet.config, learned))
+        with distributed.alike():
+            self.pick = self._picker()
+
+    def begin(self) -> Measure:
+        self.supernet.to(self.given.where)
+        self._examples = []  # none for a network without BatchNorm
+        if self.supernet.config.norm == "batch":
+            found = self.facts.images.spread(CALIBRATION).views(self.facts.original.channels, CALIBRATION).inputs
+            self._examples = list(found.to(self.given.where).split(CALIBRATION_BATCH))
+        with torch.no_grad():
+            recalibrate(self.supernet, self._examples)
+            whole = self.pick(self.supernet)
+        self.population.higher = whole.higher_is_better
+        return Measure(whole.name, whole.on, whole.images, whole.value)
+
+    def identity(self, measure: Measure) -> dict[str, Any]:
+        plan = self.facts.plan
+        return {
+            "supernet": self.facts.student.sha256,
+            "space": self.population.space.options,
+            "macs": [plan.search.count_as, plan.data.size],
+            "fitness": [measure.name, plan.search.features, measure.on, measure.images],
+        }
+
+    def fitness(self, entries: Entries) -> float:
+        with torch.no_grad():
+            return self.pick(self.network(entries)).value
+
+    @torch.no_grad()
+    def network(self, entries: Entries) -> Generator:
+        found = cut(self.supernet, self.population.shape(entries))
+        recalibrate(found, self._examples)
+        return found
+
+    def _picker(self) -> Picker:
+        settings, device = self.facts.plan.search, self.given.where
+        features = load_features(settings.features, settings.features_weights)
+        with _named():
+            return parts.picker(
+                self.facts, features and features.to(device), device, self.given.on_event, by=settings.by
+            )
+
+
+def planned(plan: Recipe, supernet: Config | None, learned: str | None = None) -> Search:
+    """The search of a supernet of this Config, which has `learned` these widths, as its file says, if it does. Raises
+    RecipeError where the space does not fit it, and UsageError for a budget that cannot be met."""
+    settings, size = plan.search, plan.data.size
+    if supernet is None:
+        raise RecipeError(f"recipe {plan.name}: a network of your own class cannot be searched.")
+    space = settings.space if settings.space != "none" else getattr(plan.algorithm, "space", "none")
+    try:
+        known = None if learned is None else Space.learned(supernet, learned)
+        if known is not None and settings.space == "none":
+            space = known
+        else:
+            space = Space.of(supernet, "auto" if space == "none" else space)
+        for gene, mine, theirs in zip(supernet.genes(), space.options, (known or space).options, strict=True):
+            if foreign := sorted(set(mine) - set(theirs)):
+                raise ValueError(f"the supernet has not learned {gene} at {', '.join(map(str, foreign))}")
+    except ValueError as error:
+        raise RecipeError(f"recipe {plan.name}: the space of the search: {error}.") from error
+    table = costs(supernet, size, size)
+
+    def macs(widths: dict[str, int]) -> int:
+        return table(widths).macs()[settings.count_as]
+
+    return Search(space, macs, settings.target(macs(supernet.widths_by_group())), settings)
+
+
+def check_fitness(plan: Recipe, images: ImageSet | LatentSet) -> None:
+    """Raises RecipeError where candidates could not be scored on images that training has not seen, and NetworkError
+    and InputError for weights that cannot be had."""
+    from vemcompress.evaluation.extractors import INCEPTION, load_extractor  # late: it takes a second to import
+    from vemcompress.evaluation.judge import check_by
+
+    settings, train = plan.search, plan.train
+    unseen = parts.unseen(plan, images)
+    features = load_features(settings.features, settings.features_weights)
+    teacher = None if plan.learns else plan.teacher
+    with _named():
+        check_by(settings.by, unseen, features=features, segmenter=train.segmenter, teacher=teacher)
+        if settings.by == "fid":
+            load_extractor(INCEPTION, train.inception)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Errors of what scores candidates name the search's own keys."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(str(error).replace("train.best_by", "search.by").replace("best_by", "search.by")) from error
+    except NetworkError as error:
+        raise NetworkError(f"{error} Or set search.by to frechet, with search.features.") from error

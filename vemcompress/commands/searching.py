@@ -1,0 +1,224 @@
+"""How every search goes: generation after generation is scored, written down, and the best is what it gives.
+
+A method says what it searches, what a candidate's fitness is and what becomes of the best one; it is a `Method`.
+"""
+
+import json
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from torch import nn
+
+from vemcompress.commands import line
+from vemcompress.commands.facts import Facts
+from vemcompress.commands.inspect import counts
+from vemcompress.commands.opening import Given
+from vemcompress.data.images import save_png
+from vemcompress.networks.base import Generator
+from vemcompress.pruning.population import Candidate, Population
+from vemcompress.runs.candidates import Candidates
+from vemcompress.runs.pictures import scatter
+from vemcompress.system import distributed
+from vemcompress.system.files import write_atomically
+from vemcompress.weights.artifact import artifact_bytes
+from vemcompress.weights.folder import Made
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult(line.Reported):
+    """The run, the file of the `student` that was found, its `widths` in the notation of the method, and its `fitness`
+    by `metric` on `images` images. `before` and `after` have `parameters` and `macs` at `size`; `scored` is how many
+    candidates were, `front` the Pareto front of widths, MACs and fitness. `target` is the budget, None where there is
+    none.
+
+    `stopped` is "max_hours" where the search is unfinished; then there is no student yet, and widths are the best so
+    far.
+    """
+
+    run: str
+    student: str | None
+    widths: str
+    metric: str
+    fitness: float
+    on: str
+    images: int
+    target: int | None
+    convention: str
+    size: int
+    before: dict
+    after: dict
+    scored: int
+    front: list[tuple[str, int, float]]
+    stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a fitness is called, on which images and how many it is measured, and that of the `whole` network, where it
+    has one."""
+
+    name: str
+    on: str
+    images: int
+    whole: float | None = None
+
+
+class Method:
+    """One method's search by `facts`, on the device that is `given`: its `population` and how it scores candidates.
+    `apart`: whether each process scores a candidate of its own, or all of them one together."""
+
+    apart: bool = False
+    population: Population
+
+    def __init__(self, facts: Facts, given: Given):
+        """Raises what is known to be wrong; every process does so at once."""
+        self.facts, self.given = facts, given
+
+    def begin(self) -> Measure:
+        """Get ready to score candidates, once the run's folder is locked."""
+        raise NotImplementedError
+
+    def identity(self, measure: Measure) -> dict[str, Any]:
+        """What a table must be of for its figures to be used again."""
+        raise NotImplementedError
+
+    def fitness(self, candidate: Candidate) -> float:
+        raise NotImplementedError
+
+    def network(self, candidate: Candidate) -> Generator:
+        """The candidate with its weights."""
+        raise NotImplementedError
+
+    def others(self) -> dict[str, nn.Module]:
+        """Networks that are written beside the best one, by file name."""
+        return {}
+
+
+def run(method: Method) -> SearchResult:
+    """Search in the run's folder, which is new or goes on."""
+    facts, given, population = method.facts, method.given, method.population
+    folder = facts.run
+    distributed.by_writer(folder.create)
+    with distributed.held_by_writer(folder.locked):
+        measure = method.begin()
+        identity = method.identity(measure)
+        distributed.by_writer(lambda: folder.write_recipe(facts.plan.toml()))
+        table = distributed.by_writer(lambda: Candidates.opened(folder.path, identity, given.on_event))
+        rows = distributed.from_writer(lambda: table.rows)
+        given.on_event(_begins(method, measure, len(rows)))
+        known = ((population.read(row), row["fitness"]) for row in rows)
+        population.tell({candidate: fitness for candidate, fitness in known if candidate is not None})
+        stopped = _generations(method, table)
+        result = _result(method, measure, stopped)
+        if not stopped:
+            distributed.by_writer(lambda: _write(method, result))
+    return result
+
+
+def _generations(method: Method, table: Candidates | None) -> str | None:
+    """Score generation after generation; why it was stopped before the end, None where it was not."""
+    population, limit, slowest = method.population, method.given.limit, 0.0
+    at_once = distributed.ranks() if method.apart else 1
+    while True:
+        while wanted := population.wanted[:at_once]:
+            if population.fitness and limit.passed_in(slowest):
+                return "max_hours"
+            began = perf_counter()
+            found = _scored(method, wanted)
+            rows = [population.row(c) | {"macs": population.macs(c), "fitness": found[c]} for c in wanted]
+            distributed.by_writer(lambda rows=rows: table.add(rows))
+            slowest = max(slowest, perf_counter() - began)
+            for candidate in wanted:
+                population.tell({candidate: found[candidate]})
+                method.given.on_event(_told(population))
+        if not population.advance():
+            return None
+
+
+def _scored(method: Method, candidates: list[Candidate]) -> dict[Candidate, float]:
+    if not method.apart:
+        return {candidate: method.fitness(candidate) for candidate in candidates}
+    mine = candidates[distributed.rank() : distributed.rank() + 1]
+
+    def own() -> list[float]:
+        with distributed.alone():
+            return [method.fitness(candidate) for candidate in mine]
+
+    values = distributed.collected(distributed.together(own))
+    return dict(zip(candidates, (value for part in values for value in part), strict=True))
+
+
+def _begins(method: Method, measure: Measure, known: int) -> dict:
+    plan, population = method.facts.plan, method.population
+    return {
+        "event": "search",
+        "recipe": plan.name,
+        "space": population.said,
+        "target": population.target,
+        "convention": plan.search.count_as,
+        "generations": population.total,
+        "metric": measure.name,
+        "on": measure.on,
+        "images": measure.images,
+        "whole": measure.whole,
+        "known": known,
+    }
+
+
+def _told(population: Population) -> dict:
+    best = population.best()
+    return {
+        "event": "candidate",
+        "generation": population.generation + 1,
+        "generations": population.total,
+        "scored": len(population.fitness),
+        "widths": population.row(best)["widths"],
+        "fitness": population.fitness[best],
+        "macs": population.macs(best),
+    }
+
+
+def _result(method: Method, measure: Measure, stopped: str | None) -> SearchResult:
+    facts, population = method.facts, method.population
+    plan, size, best = facts.plan, facts.plan.data.size, population.best()
+    return SearchResult(
+        run=str(facts.run.path),
+        student=None if stopped else str(facts.run.student),
+        widths=population.row(best)["widths"],
+        metric=measure.name,
+        fitness=population.fitness[best],
+        on=measure.on,
+        images=measure.images,
+        target=population.target,
+        convention=plan.search.count_as,
+        size=size,
+        before=counts(facts.student.generator, size, size),
+        after=counts(method.network(best), size, size),
+        scored=len(population.fitness),
+        front=[(population.row(c)["widths"], population.macs(c), population.fitness[c]) for c in population.front()],
+        stopped=stopped,
+    )
+
+
+def _write(method: Method, result: SearchResult) -> None:
+    """The student that was found, the picture of the candidates, and what the search was."""
+    facts, population, device = method.facts, method.population, method.given.where
+    folder, plan = facts.run, facts.plan
+    most = result.target or result.before["macs"][result.convention]
+    unit, scale = ("billions", 1e9) if most >= 5e8 else ("millions", 1e6)
+
+    def point(candidate: Candidate) -> tuple[float, float]:
+        return population.macs(candidate) / scale, population.fitness[candidate]
+
+    axes = f"{unit} of MACs ({result.convention}, {result.size} px)", result.metric
+    best = population.best()
+    plot = scatter([*map(point, population.peers())], [*map(point, population.front())], axes, point(best))
+    save_png(folder.path / "candidates.png", plot)
+    how = {"widths": result.widths, "supernet": facts.student.sha256, result.metric: result.fitness}
+    about = {"recipe": plan.name, "teacher": facts.provenance, "extra": {"searched": json.dumps(how)}}
+    for name, network in (method.others() | {"student": method.network(best)}).items():
+        write_atomically(folder.artifact(name), artifact_bytes(network.cpu(), **about))
+    networks = {"teacher": facts.provenance, "supernet": facts.student.provenance(), "student": result.after}
+    folder.write_json(folder.environment, line.environment(device, **networks, searched=result.as_dict()))
+    Made("search", "student").write(folder.path)
