@@ -15,8 +15,8 @@ from vemcompress.algorithms.distillation import Needs
 from vemcompress.algorithms.finetune import Finetune
 from vemcompress.commands.distill import distill
 from vemcompress.commands.teach import teach
-from vemcompress.errors import Interrupted, RecipeError
-from vemcompress.gans import CycleGAN, StyleGAN2GAN
+from vemcompress.errors import InputError, Interrupted, RecipeError
+from vemcompress.gans import CycleGAN, Pix2Pix, Start, StyleGAN2GAN
 from vemcompress.gans.teachers import Frozen
 from vemcompress.information import INFORMATION, build_information
 from vemcompress.networks.discriminators import PatchGANConfig
@@ -143,3 +143,52 @@ def test_slimming_is_sparse_training_pruning_and_fine_tuning_from_its_discrimina
     assert sum(k for k, _ in kept.values()) < sum(size for _, size in kept.values())
     start = recipes.read(tmp_path / "run" / "3-finetune" / "recipe.toml").algorithm.start
     assert start.keys() == {"generator_b", "discriminator_a", "discriminator_b"}
+
+
+SMALL = [*TRAIN, "information.name=none", "train.batch=1", "prune.share=0.6"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("single", [], "is for generators that draw from latent vectors"),
+        ("unpaired", ["data.kind=unpaired", "data.size=16"], "is too small for the patchgan"),
+        ("paired", ["data.kind=paired", "gan.name=pix2pix_teachers"], "teacher.deep is not set"),
+        ("unpaired", [*KIND, "algorithm.start.nope=x"], "x: is not there"),
+    ],
+)
+def test_a_gan_that_cannot_be_is_told_before_anything_is_pruned(tmp_path, kind, more, message):
+    data = toy_data(tmp_path / "data")[kind]
+    teacher = toy_teacher_file(tmp_path / "teacher.safetensors")
+    with pytest.raises((RecipeError, InputError), match=message):
+        distill(teacher, out=tmp_path / "run", recipe="finetune", data=data, overrides=[*SMALL, *more])
+    assert not (tmp_path / "run").exists()
+
+
+def test_networks_that_the_students_gan_does_not_have_are_refused(tmp_path):
+    gan = cyclegan()
+    for settings, message in (
+        (Finetune.Settings(start={"nope": "x"}), r"algorithm.start.nope: cyclegan has no such network"),
+        (Finetune.Settings(back={"family": "resnet", "width": 2}), "algorithm.back: pix2pix has no way back"),
+    ):
+        own = gan if settings.start else Pix2Pix(Pix2Pix.Settings(), generator=toy_teacher("unet"))
+        with pytest.raises(RecipeError, match=message):
+            Finetune.check_gan(settings, own, toy_teacher("resnet", width=2))
+
+
+def test_the_students_own_gan_learns_at_each_step_whatever_the_teachers_does():
+    gan = cyclegan()
+    gan.settings = gan.settings.but(every=3)
+    own = gan.twin(toy_teacher("resnet", 5), Start("toy", {}, {}))
+    assert {update.every for update in own.updates()} == {1}
+
+
+def test_pix2pix_has_no_way_back_to_prune_and_none_is_missed(tmp_path):
+    data, told = toy_data(tmp_path / "data")["paired"], []
+    teacher = toy_teacher_file(tmp_path / "teacher.safetensors", family="unet", norm="batch")
+    more = ["data.kind=paired", "gan.discriminator.width=2"]
+    distill(
+        teacher, out=tmp_path / "run", recipe="finetune", data=data, overrides=[*SMALL, *more], on_event=told.append
+    )
+    assert not [e["message"] for e in told if e["event"] == "warning" and "way back" in e["message"]]
+    assert not (tmp_path / "run" / "1-prune" / "student_b.safetensors").exists()

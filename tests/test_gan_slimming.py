@@ -143,8 +143,8 @@ def test_scales_of_a_student_without_any_change_no_image():
     assert with_scales(scaled) is scaled
 
 
-def test_without_rho_the_scales_learn_as_all_else():
-    algorithm = slimming(rho=0.0)
+def test_where_it_is_not_sparse_the_scales_learn_as_all_else():
+    algorithm = slimming(sparse=False)
     assert len(algorithm.scales) == 0
     names = [update.name for update in algorithm.updates()]
     assert names == ["student", "adversary"]
@@ -200,7 +200,7 @@ SQUEEZE = [
     "algorithm.features=squeezenet1_1_caffe",
     "algorithm.adversary.discriminator.width=2",
     "algorithm.adversary.discriminator.layers=2",
-    "stages.slim.algorithm.rho=5",
+    "algorithm.rho=5",
 ]
 PIPE = [o for o in TOY if not o.startswith(("student.", "algorithm.features"))] + SQUEEZE
 
@@ -229,9 +229,27 @@ def test_the_pipeline_begins_as_the_teacher_and_ends_smaller(tmp_path, squeezene
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_a_student_without_norms_to_judge_by_is_refused():
+def test_latent_generators_are_refused():
     plan = recipes.read("gan_slimming")
     plan = recipes.of_stage(plan, plan.stages[0]).but(student=recipes.AutoStudent(width=4))
     network = toy_teacher("dcgan", levels=2)
     with pytest.raises(RecipeError, match="take image input"):
         resolve(plan, network, 3)
+
+
+def test_the_teachers_images_are_the_real_ones_also_beside_a_ground_truth(double):
+    algorithm = slimming()
+    x, truth = batches()[0], torch.zeros(2, 3, 32, 32, dtype=torch.double)
+    judge = algorithm.updates()[-1]
+    plain, paired = (algorithm(Batch(x, target=t), random(1)) for t in (None, truth))
+    found = [judge.terms(out)["adversary_real"].item() for out in (plain, paired)]
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_an_average_of_scales_is_refused_while_they_are_drawn_to_zero():
+    plan = recipes.read("gan_slimming", ["algorithm.ema=0.9"])
+    network = toy_teacher("resnet")
+    slim, tuned = (recipes.of_stage(plan, plan.stages[i]) for i in (0, 2))
+    with pytest.raises(RecipeError, match="the average of scales is never zero"):
+        resolve(slim, network, 3, network)
+    resolve(tuned, network, 3, network)

@@ -231,9 +231,10 @@ def test_the_row_of_gan_slimming_has_the_published_figures_and_constants():
     teacher, slim, _, finetune = (recipes.of_stage(plan, stage) for stage in plan.stages)
     network, judge = teacher.teacher.network, teacher.gan.discriminator
     assert (network.widths[0], network.norm, judge.width, judge.norm) == (64, "instance_affine", 64, "instance_affine")
-    for stage, rho, lr, batch in ((slim, 0.01, 1e-5, 8), (finetune, 0, 1e-4, 16)):
+    for stage, sparse, lr, batch in ((slim, True, 1e-5, 8), (finetune, False, 1e-4, 16)):
         algorithm, own, train = stage.algorithm, stage.algorithm.adversary, stage.train
-        assert (algorithm.rho, algorithm.perceptual, algorithm.content, algorithm.style) == (rho, 20, 1, 1e5)
+        assert (algorithm.sparse, algorithm.rho) == (sparse, 0.01)
+        assert (algorithm.perceptual, algorithm.content, algorithm.style) == (20, 1, 1e5)
         assert (algorithm.gamma_lr, algorithm.gamma_momentum, algorithm.weight_decay) == (0.1, 0.5, 1e-3)
         assert (own.mode, own.lr, own.pool, own.pooled, own.discriminator) == ("lsgan", lr, 50, True, judge)
         assert (train.epochs, train.batch, train.lr, train.betas) == (200, batch, lr, (0.5, 0.999))

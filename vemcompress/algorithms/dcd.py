@@ -25,12 +25,11 @@ from torch import Tensor, nn
 
 from vemcompress.algorithms.calibration import Features, calibrated, check_features
 from vemcompress.algorithms.distillation import Distillation, Facts, Needs, Parts
-from vemcompress.algorithms.match import paired_places
+from vemcompress.algorithms.match import check_places, sides
 from vemcompress.errors import RecipeError
 from vemcompress.losses import features as feature_losses
 from vemcompress.losses.adversarial import generator_loss
-from vemcompress.networks import build_generator
-from vemcompress.networks.base import Generator, init_weights
+from vemcompress.networks.base import init_weights
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.system.settings import Text, Weight
 from vemcompress.training.update import Output
@@ -63,13 +62,9 @@ class DCD(Distillation):
 
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
-        if not paired_places(facts.teacher, facts.student):
-            raise RecipeError(
-                f"recipe {facts.recipe}: a {facts.student.family} student has no places that correspond to those of a "
-                f"{facts.teacher.family} teacher; DCD needs a student of the teacher's kind."
-            )
+        check_places("DCD", facts.recipe, facts.teacher, facts.student)
         check_features(settings, tuple(PUBLISHED), facts)
-        side = min(_sides(facts.teacher, facts.size))
+        side = min(min(pair) for pair in sides(facts.teacher, facts.size))
         if facts.judge is not None and side < facts.judge.min_size:
             raise RecipeError(
                 f"recipe {facts.recipe}: DCD shows feature maps to the discriminator, which needs "
@@ -147,15 +142,6 @@ class DCD(Distillation):
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
         return super().companions() | {"connectors_of_teacher": (self.of_teacher, {})}
-
-
-def _sides(network: Generator, size: int) -> list[int]:
-    """The sides of the feature maps at the places, of images of this size."""
-    with torch.device("meta"), torch.no_grad():
-        found = build_generator(network.config).forward_with_taps(
-            torch.zeros(1, network.in_channels, size, size), network.places
-        )[1]
-    return [tap.shape[-1] for tap in found.values()]
 
 
 def _to_image(inputs: int, channels: int) -> nn.Sequential:

@@ -128,6 +128,10 @@ class Distillation(Learner):
         return settings
 
     @classmethod
+    def check_gan(cls, settings: Settings, gan: GAN, student: ImageGenerator) -> None:
+        """Raises RecipeError where the teacher's GAN is none that it can learn beside; networks are without weights."""
+
+    @classmethod
     def wants_real(cls, settings: Settings) -> bool:
         """Whether it learns from real images of the target's kind, even where the teacher is frozen."""
         return False

@@ -13,7 +13,7 @@ This follows the published code, SJLeo/DMAD:
 - The teacher's networks stay in training mode.
 
 Not followed: where a map of the discriminator is larger than the student's, the code brings it to 8 bits and by area to
-the smaller size; here it is averaged over the areas, without gradient as there.
+the smaller size; here it is averaged over the areas, without gradient as there. U-Nets have no dropout.
 """
 
 from typing import ClassVar, Literal
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.algorithms.distillation import Facts, Needs, Parts
-from vemcompress.algorithms.match import paired_places
+from vemcompress.algorithms.match import check_places, paired_places, sides
 from vemcompress.algorithms.twin import TwinDistillation
 from vemcompress.errors import RecipeError
 from vemcompress.losses.attention import attention, co_attention, whole_norm
@@ -48,10 +48,12 @@ class DMAD(TwinDistillation):
 
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
-        if not paired_places(facts.teacher, facts.student):
+        check_places("DMAD", facts.recipe, facts.teacher, facts.student)
+        theirs, mine = (sides(network, facts.size) for network in (facts.teacher, facts.student))
+        if theirs != mine:
             raise RecipeError(
-                f"recipe {facts.recipe}: a {facts.student.family} student has no places that correspond to those of a "
-                f"{facts.teacher.family} teacher; DMAD needs a student of the teacher's kind."
+                f"recipe {facts.recipe}: DMAD compares feature maps of equal sizes, and those of the teacher are "
+                f"{theirs}, of the student {mine}; give both as many levels."
             )
         if settings.attention is None:
             settings = settings.but(attention=10.0 if facts.paired else 100.0)
@@ -61,6 +63,8 @@ class DMAD(TwinDistillation):
         super().__init__(settings, parts)
         self.teacher.maps = True
         self.gan = self.teacher.gan
+        if self.gan.settings.every > 1:
+            raise RecipeError(f"gan.every {self.gan.settings.every}: DMAD looks at the teacher at each step; omit it.")
         self.gan.follows_back = self.own.follows_back = True
         pairs = paired_places(self.teacher.generator, self.student)
         self.teacher_taps = tuple(_attended(self.teacher.generator, t) for t, _ in pairs)

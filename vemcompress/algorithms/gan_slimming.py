@@ -2,7 +2,7 @@
 
 The student begins as the teacher. It learns the teacher's images by a perceptual distance and against a discriminator
 that takes these for real, while the scales of its norms are drawn to zero by a proximal step; channels of zero scale
-are then removed (prune method `zeros`), and what is left learns on without that step (`rho` = 0).
+are then removed (prune method `zeros`), and what is left learns on without that step (`sparse` = false).
 
 This follows the published code, VITA-Group/GAN-Slimming:
 
@@ -12,8 +12,9 @@ This follows the published code, VITA-Group/GAN-Slimming:
 - Features are VGG16's of images in [0, 1], without ImageNet's statistics.
 - The student moves first, then the discriminator, which sees earlier images and gives one score for an image.
 
-Not followed: each image is flipped (data.flip flips half of them), and rates fall by the step, not by the epoch. With
-other features than VGG's the two perceptual terms are brought to 1 for a blank student, which is our choice.
+Not followed: the discriminator that the authors start from is not to be had, and a new one learns; each image is
+flipped (data.flip flips half of them); rates fall by the step, not by the epoch. With other features than VGG's the two
+perceptual terms are brought to 1 for a blank student, which is our choice.
 """
 
 from dataclasses import replace
@@ -53,10 +54,12 @@ class GANSlimming(AdversarialDistillation):
         """`perceptual` weighs `content` times the mean absolute difference of the first feature map plus `style` times
         the mean squared difference of the Gram matrices, summed over the maps; None for what is published with VGG16.
 
-        `rho`: at each step a scale is brought nearer to zero by rho times its rate; 0 where the scales learn as the
-        other weights do. `gamma_lr` and `gamma_momentum` are the scales' SGD, `weight_decay` is Adam's, of all other
-        weights and of the discriminator. All rates fall along a cosine. `bits` = 8: the student's convolutions work on
-        8-bit weights and activations (`networks.quantised`); its file has the weights in full.
+        `sparse`: at each step a scale is brought nearer to zero by `rho` times its rate; without it the scales learn as
+        the other weights do. `gamma_lr` and `gamma_momentum` are the scales' SGD, `weight_decay` is Adam's, of all
+        other weights and of the discriminator. All rates fall along a cosine. `bits` = 8: the student's convolutions
+        work on 8-bit weights and activations (`networks.quantised`); its file has the weights in full.
+
+        With pairs the discriminator judges these, and sees no earlier images.
         """
 
         replaces: ClassVar = {"features": ("features_weights", "content", "style")}
@@ -67,7 +70,8 @@ class GANSlimming(AdversarialDistillation):
         style: Weight | None = None
         features: Literal["vgg16", "squeezenet1_1", "squeezenet1_1_caffe"] = "vgg16"
         features_weights: Text | None = None
-        rho: Weight = 0.01
+        sparse: bool = True
+        rho: Positive = 0.01
         gamma_lr: Positive = 0.1
         gamma_momentum: float = Field(0.5, ge=0, lt=1)
         weight_decay: Weight = 1e-3
@@ -82,7 +86,12 @@ class GANSlimming(AdversarialDistillation):
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
         check_features(settings, tuple(PUBLISHED), facts)
-        if settings.rho and not _prunable(facts.student):
+        if settings.sparse and settings.ema:
+            raise RecipeError(
+                f"recipe {facts.recipe}: algorithm.ema: the average of scales is never zero, so that no channel would "
+                "go; omit it in the stage that is sparse."
+            )
+        if settings.sparse and not _prunable(facts.student):
             raise RecipeError(
                 f"recipe {facts.recipe}: a {facts.student.family} student has no norms whose scales could go; choose "
                 "another algorithm, or another student."
@@ -112,7 +121,7 @@ class GANSlimming(AdversarialDistillation):
         self.features = parts.features
         self.optimizer = self._adam(parts.optimizer.lr, parts.optimizer.betas)
         scales, rest = _prunable(self.student), _norms(self.student)
-        self.scales = nn.ParameterList(layer.weight for layer in scales) if settings.rho else nn.ParameterList()
+        self.scales = nn.ParameterList(layer.weight for layer in scales) if settings.sparse else nn.ParameterList()
         held = {id(layer) for layer in scales}
         self._still = nn.ModuleList(layer for layer in rest if id(layer) not in held)
         self._sgd = Optimizer(settings.gamma_lr, kind="sgd", momentum=settings.gamma_momentum, schedule=cosine)
@@ -180,13 +189,17 @@ class GANSlimming(AdversarialDistillation):
         """The discriminator learns after the student."""
         if self.adversary is None:
             return []
-        own = self.settings.adversary
-        return [replace(self.adversary.update(), optimizer=self._adam(own.lr, own.betas))]
+        own, update = self.settings.adversary, self.adversary.update()
+
+        def terms(out: Output) -> dict[str, Tensor]:
+            return update.terms(replace(out, real=out.teacher))  # also where there is a ground truth
+
+        return [replace(update, terms=terms, optimizer=self._adam(own.lr, own.betas))]
 
     def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
         if self.settings.bits == 32:
             return super().pictures(inputs)
-        of_8_bits = torch.cat([forward_of_8_bits(self.student, x[None])[0].float() for x in inputs])
+        of_8_bits = torch.cat([forward_of_8_bits(self.result, x[None])[0].float() for x in inputs])
         return self.teacher.pictures(inputs) | {"student": one_by_one(self.result, inputs), "8 bits": of_8_bits}
 
 
@@ -197,7 +210,7 @@ def _prunable(network: Generator) -> list[nn.Module]:
         layers = makers(network, group)
         if len(layers) == 1 and layers[0][1] is not None:
             found.append(network.get_submodule(layers[0][1].module))
-    return found
+    return [norm for norm in found if network.config is not None or norm.weight is not None]
 
 
 def _norms(network: Generator) -> list[nn.Module]:

@@ -28,9 +28,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.algorithms.distillation import Facts, Needs, Parts
-from vemcompress.algorithms.match import FeatureMatch, paired_places
+from vemcompress.algorithms.match import FeatureMatch, check_places
 from vemcompress.algorithms.twin import TwinDistillation
 from vemcompress.errors import RecipeError
+from vemcompress.gans.base import GAN
 from vemcompress.gans.cyclegan import CycleGAN
 from vemcompress.gans.latent import LatentGAN
 from vemcompress.losses.adversarial import on_fake, on_real
@@ -93,11 +94,7 @@ class GCC(TwinDistillation):
             raise RecipeError(
                 f"recipe {facts.recipe}: GCC's teacher and student learn at the same steps; leave out algorithm.online."
             )
-        if not paired_places(facts.teacher, facts.student):
-            raise RecipeError(
-                f"recipe {facts.recipe}: a {facts.student.family} student has no places that correspond to those of a "
-                f"{facts.teacher.family} teacher; GCC needs a student of the teacher's kind."
-            )
+        check_places("GCC", facts.recipe, facts.teacher, facts.student)
         kind = "latent" if facts.teacher.takes.kind == "latent" else "pairs" if facts.paired else "domains"
         return settings.but(**{k: v for k, v in PUBLISHED[kind].items() if getattr(settings, k) is None})
 
@@ -123,9 +120,10 @@ class GCC(TwinDistillation):
                 layer.learn_vectors()
         self.balance = Balance(len(gan.discriminators()))
 
-    def norm_of_judges(self, parts: Parts) -> str | None:
+    @classmethod
+    def norm_of_judges(cls, gan: GAN) -> str | None:
         """CycleGAN's students have discriminators with BatchNorm, whatever the teacher's have."""
-        return "batch" if isinstance(parts.gan, CycleGAN) else None
+        return "batch" if isinstance(gan, CycleGAN) else None
 
     # -- one step ------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
+from vemcompress.errors import RecipeError
+from vemcompress.networks import build_generator
 from vemcompress.networks.base import Generator, Taps, init_weights
 
 
@@ -39,3 +42,20 @@ def paired_places(teacher: Generator, student: Generator) -> tuple[tuple[str, st
     mine, others = teacher.places, student.places
     same_kind = len(mine) == len(others) and all(a[:2] == b[:2] for a, b in zip(mine, others, strict=True))
     return tuple(dict.fromkeys(zip(mine, others, strict=True))) if same_kind else ()
+
+
+def check_places(method: str, recipe: str, teacher: Generator, student: Generator) -> None:
+    """Raises RecipeError where the two have no places that correspond."""
+    if not paired_places(teacher, student):
+        raise RecipeError(
+            f"recipe {recipe}: a {student.family} student has no places that correspond to those of a "
+            f"{teacher.family} teacher; {method} needs a student of the teacher's kind."
+        )
+
+
+def sides(network: Generator, size: int) -> list[tuple[int, int]]:
+    """Height and width of the feature maps at the places, of images of this size."""
+    with torch.device("meta"), torch.no_grad():
+        empty = build_generator(network.config)
+        taps = empty.forward_with_taps(torch.zeros(1, network.in_channels, size, size), network.places)[1]
+    return [tuple(tap.shape[2:]) for tap in taps.values()]

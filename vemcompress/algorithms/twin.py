@@ -3,6 +3,7 @@
 The student's GAN is of the teacher's kind: it has discriminators of its own and, in CycleGAN, the way back too.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from vemcompress.algorithms.distillation import Distillation, Needs, Parts
 from vemcompress.data.batch import Batch
+from vemcompress.errors import RecipeError
+from vemcompress.gans.base import GAN
 from vemcompress.gans.start import Start
 from vemcompress.networks import AnyConfig
-from vemcompress.networks.base import Taps
+from vemcompress.networks.base import Generator, Taps
 from vemcompress.system.settings import Text
 from vemcompress.training.update import Output, Update
 
@@ -37,13 +40,29 @@ class TwinDistillation(Distillation):
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
-        start = Start(settings.name, settings.start, {"generator_b": settings.back})
-        self.own = parts.gan.twin(self.student, start, self.norm_of_judges(parts)).requires_grad_(True)
+        self.own = self.twin(settings, parts.gan, self.student, settings.start).requires_grad_(True)
         updates = self.own.updates()
         self._own = {"judges" if "discriminator" in update.name else "student": update for update in updates}
         self.judges_first = "discriminator" in updates[0].name
 
-    def norm_of_judges(self, parts: Parts) -> str | None:
+    @classmethod
+    def twin(cls, settings: Settings, gan: GAN, student: Generator, files: Mapping[str, str]) -> GAN:
+        """The student's GAN, of whose networks those of `files` begin with these. Raises RecipeError."""
+        if unknown := next((name for name in settings.start if name not in gan.started), None):
+            raise RecipeError(
+                f"algorithm.start.{unknown}: {gan.settings.name} has no such network; it has {', '.join(gan.started)}."
+            )
+        if settings.back is not None and "generator_b" not in gan.started:
+            raise RecipeError(f"algorithm.back: {gan.settings.name} has no way back; omit it.")
+        start = Start(settings.name, files, {"generator_b": settings.back})
+        return gan.twin(student, start, cls.norm_of_judges(gan))
+
+    @classmethod
+    def check_gan(cls, settings: Settings, gan: GAN, student: Generator) -> None:
+        cls.twin(settings, gan, student, {})
+
+    @classmethod
+    def norm_of_judges(cls, gan: GAN) -> str | None:
         """The norm of the student's new discriminators, None for that of the teacher's."""
         return None
 

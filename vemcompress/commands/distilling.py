@@ -21,6 +21,7 @@ from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once, silent
+from vemcompress.system.names import OF_TEACHER
 from vemcompress.weights.custom import strays, unsigned
 from vemcompress.weights.loading import Loaded
 
@@ -166,7 +167,8 @@ def _events(facts: Facts, networks: dict) -> list[dict]:
         "beside": {name: count_parameters(network) for name, network in beside},
         **networks,
     }]  # fmt: skip
-    if networks["student"]["parameters"] >= networks["teacher"]["parameters"]:
+    begins_as_teacher = getattr(plan.student, "source", None) == OF_TEACHER  # and becomes smaller later
+    if not begins_as_teacher and networks["student"]["parameters"] >= networks["teacher"]["parameters"]:
         message = "the student is not smaller than its teacher; choose --width or --target-macs."
         events.append({"event": "warning", "message": message})
     return events

@@ -194,12 +194,21 @@ def _shown(images: ImageSet | LatentSet, original: Generator, on_event: Event) -
 def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> GAN:
     """The GAN of `plan.gan` with its teachers and discriminators; the first teacher is `given`, or new from
     `teacher.network` with the `channels` of the data. Raises RecipeError and InputError."""
-    if given is not None and given.generator.config is None:
-        raise RecipeError(f"recipe {plan.name}: a teacher of your own class cannot learn here; leave out [gan].")
-    if given is not None and given.norm == "batch":
-        raise RecipeError(
-            f"recipe {plan.name}: teacher.norm = 'batch' is of frozen teachers; leave it out, or leave out [gan]."
-        )
+    if given is not None:
+        check_teacher(plan, given.generator, given.norm)
     first = given.generator.learning() if given else teacher_network(plan, channels)
     start = Start(plan.name, plan.teacher.start, {"deep": plan.teacher.deep})
     return build_gan(plan.gan, first, start, seed=plan.train.seed, size=plan.data.size)
+
+
+def check_teacher(plan: Recipe, generator: Generator, norm: str) -> None:
+    """Raises RecipeError for a given teacher that cannot be a part of [gan]."""
+    if generator.config is None:
+        raise RecipeError(
+            f"recipe {plan.name}: a teacher of your own class cannot be a part of a GAN here; leave out [gan], and "
+            "choose an algorithm that needs none."
+        )
+    if norm == "batch" and plan.learns:
+        raise RecipeError(
+            f"recipe {plan.name}: teacher.norm = 'batch' is of frozen teachers; leave it out, or leave out [gan]."
+        )

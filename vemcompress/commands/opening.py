@@ -171,7 +171,7 @@ def beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     found = {}
     for key, value in values.items():
         own = re.sub(r"^stages\.\w+\.", "", key)
-        if own in path_keys() or own.startswith("teacher.start."):
+        if own in path_keys() or own.startswith(("teacher.start.", "algorithm.start.")):
             value = placed(value)
         elif own == "data.roots":
             value = [placed(path) for path in ([value] if isinstance(value, str) else value)]

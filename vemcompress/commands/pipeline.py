@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from vemcompress import recipe as recipes
+from vemcompress.algorithms import ALGORITHMS
 from vemcompress.commands import distilling, facts, opening, prune, search, teach
 from vemcompress.commands.opening import Given
 from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
-from vemcompress.gans import GANS, started_by
+from vemcompress.gans import GANS, Start, build_gan, started_by
 from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
 from vemcompress.networks.subnets import Space
@@ -20,9 +21,11 @@ from vemcompress.recipe.resolve import for_latents, resolve, resolve_teaching, t
 from vemcompress.recipe.stages import GIVES, Stage
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
-from vemcompress.system import distributed
+from vemcompress.system import distributed, names
 from vemcompress.system.events import silent
 from vemcompress.system.files import LARGE, read_bytes, write_atomically
+from vemcompress.weights.hub import is_hub
+from vemcompress.weights.loading import weights_of
 
 StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult | search.SearchResult
 
@@ -67,24 +70,25 @@ class Pipeline:
     def _beside(self, stage: Stage, gan: str) -> dict[str, str]:
         """Files that the other networks of a student's GAN begin with: its second generator, which was pruned with the
         first, and the discriminators of stage.adversary."""
-        found = {}
-        if stage.adversary is not None:
-            folder = self.folder.run(stage.adversary).path
-            if stage.adversary in self.folder.skipped:
-                folder = Path(self._product(stage.adversary) or "")
+        found, product = {}, self._product(stage.student)
+        if stage.adversary is not None and (folder := self._folder(stage.adversary)) is not None:
             found = {name: path for name, path in started_by(gan, folder).items() if name.startswith("discriminator")}
-        made = Path(self._product(stage.student) or "") if stage.student is not None else None
-        back = made and made.with_name("student_b.safetensors")
-        return found | ({"generator_b": str(back)} if back and back.is_file() else {})
+        back = None if product is None else weights_of(Path(product)).with_name("student_b.safetensors")
+        return found | ({"generator_b": str(back)} if back is not None and back.is_file() else {})
+
+    def _folder(self, name: str) -> Path | None:
+        """Of what a stage gives, or the user in its place; None where that is nothing."""
+        if name not in self.folder.skipped:
+            return self.folder.run(name).path
+        product = self._product(name)
+        return None if product is None else Path(product)
 
     def _discriminator(self, name: str) -> str | None:
         """The file of the discriminator that judged what a stage gives, its student's own or its teacher's; None where
         there is none, as beside a teacher that the user brings as a file alone."""
-        stage = self.stages[name]
-        brought = name in self.folder.skipped
-        folder = Path(self._product(name) or "") if brought else self.folder.run(name).path
+        stage, folder = self.stages[name], self._folder(name)
         own = ("adversary",) if GIVES[stage.do] == "student" else ("discriminator_a", "discriminator")
-        found = (folder / f"{one}.safetensors" for one in own)
+        found = (folder / f"{one}.safetensors" for one in own if folder is not None)
         return next((str(path.resolve()) for path in found if path.is_file()), None)
 
     def _product(self, name: str | None) -> str | None:
@@ -103,7 +107,8 @@ class Pipeline:
         if stage.student is not None:
             return self._class_of(stage.student)
         plan = recipes.of_stage(self.plan, stage)
-        return plan.teacher.class_path if stage.do == "prune" else getattr(plan.student, "class_path", None)
+        of_teacher = stage.do == "prune" or getattr(plan.student, "source", None) == names.OF_TEACHER
+        return plan.teacher.class_path if of_teacher else getattr(plan.student, "class_path", None)
 
     def known(self, name: str) -> StageResult | None:
         """The result of a stage that is done. Raises InputError where its folder was removed."""
@@ -131,10 +136,21 @@ class Pipeline:
                 moved = [f"student.{key}={value}" for key, value in moved.items() if value is not None]
                 own |= {"resume": run.path, "overrides": [*self.changes.get(name, ()), *moved]}
             do = teach.teach_run if stage.do == "teach" else distilling.distill_run
+            self._tell_start(stage, plan, given)
             result = do(replace(given, teacher=plan.teacher.source, data=plan.data.roots, **own))
         if not getattr(result, "stopped", None):
             distributed.by_writer(lambda: self.publish(name))
         return result
+
+    def _tell_start(self, stage: Stage, plan: Recipe, given: Given) -> None:
+        """Warn where a student's discriminators start anew because the stage that should give them was skipped."""
+        start = getattr(plan.algorithm, "start", None)
+        if stage.adversary is not None and start is not None and not any("discriminator" in name for name in start):
+            message = (
+                f"there are no discriminators of stage {stage.adversary}, so that new ones learn beside the student, "
+                "which takes longer; give a run of `vemcompress teach`, or algorithm.start."
+            )
+            given.on_event({"event": "warning", "message": message})
 
     def publish(self, name: str) -> None:
         """Make a stage's student the pipeline's."""
@@ -158,6 +174,7 @@ class Pipeline:
         left = [stage for stage in self.plan.stages if stage.name not in self.folder.skipped]
         for stage in left:
             self._check_teacher(stage)
+            self._check_files(stage)
         self._check_width([stage for stage in left if stage.do == "distill"])
         for stage in left:
             try:
@@ -195,15 +212,19 @@ class Pipeline:
         if teacher is None:
             return
         if stage.do == "prune":
-            source = plan.teacher.source or f"stage {stage.teacher}"
-            self._note(stage, prune.check_plan(plan, teacher, source))
+            source, made = plan.teacher.source or f"stage {stage.teacher}", None
+            if teacher.config is not None and stage.teacher is not None:
+                made = teacher.config  # of its kind, if narrower
+            self._note(stage, prune.check_plan(plan, teacher, source) or made)
             return
         known = self._configs.get(stage.student)
         given = stage.student is not None or getattr(plan.student, "source", None) is not None
         student = _empty(known) if known is not None else teacher if given else None
-        found = resolve(plan, teacher, images.split_off()[0].count, student).student
+        resolved = resolve(plan, teacher, images.split_off()[0].count, student)
         if known is not None or not given:
-            self._configs[stage.name] = known or found.product()
+            self._configs[stage.name] = known or resolved.student.product()
+        if plan.gan is not None:
+            _check_gan(resolved, teacher, student or _empty(resolved.student))
 
     def _note(self, stage: Stage, made: Config | None) -> None:
         """The shape of what a stage will give, or one like it."""
@@ -239,6 +260,13 @@ class Pipeline:
             )
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
 
+    def _check_files(self, stage: Stage) -> None:
+        """Raises InputError for files of networks that are not there."""
+        own = getattr(recipes.of_stage(self.plan, stage).algorithm, "start", {})
+        for path in (*self.plan.teacher.start.values(), *own.values()):
+            if not is_hub(path) and not Path(names.found(path)).exists():
+                raise InputError(f"{path}: is not there; stage {stage.name} begins with it, so check the path.")
+
     def _check_width(self, stages: list[Stage]) -> None:
         keys = [key for key in ("width", "target_macs") if getattr(self.plan.student, key, None) is not None]
         if keys and stages and all(stage.student for stage in stages):
@@ -246,6 +274,20 @@ class Pipeline:
                 f"recipe {self.plan.name}: student.{keys[0]} has no effect, because stage {stages[0].name} takes its "
                 f"student from '{stages[0].student}'; omit it, or change that stage, for example prune.share."
             )
+
+
+def _check_gan(plan: Recipe, teacher: Generator, student: Generator) -> None:
+    """Whether the teacher's GAN can be built, and the method can learn beside it. Raises RecipeError."""
+    facts.check_teacher(plan, teacher, plan.teacher.norm)
+    with torch.device("meta"):
+        gan = build_gan(
+            plan.gan,
+            _empty(teacher.config),
+            Start(plan.name, {}, {"deep": plan.teacher.deep}),
+            seed=0,
+            size=plan.data.size,
+        )
+        ALGORITHMS[plan.algorithm.name].check_gan(plan.algorithm, gan, _empty(student.config))
 
 
 def _empty(config: Config) -> Generator:

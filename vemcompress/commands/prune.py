@@ -12,7 +12,7 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts, sides_of
 from vemcompress.errors import RecipeError, UsageError
-from vemcompress.gans import new_generator
+from vemcompress.gans import GANS, new_generator
 from vemcompress.networks import build_generator
 from vemcompress.networks.base import Config, Generator, init_weights
 from vemcompress.networks.cost import Cost
@@ -91,6 +91,8 @@ def prune(
         )
     if ratio is not None and not 0 < ratio < 1:
         raise UsageError(f"ratio {ratio}: the part of each layer's channels that go, above 0 and below 1.")
+    if decides and least is not None:
+        raise UsageError(f"method {method}: decides itself which channels go; leave out --least.")
     pruner = _pruner(method, seed, least=least, samples=samples, masks=masks and str(masks))
     where = devices.choose(device)
     if convention not in CONVENTIONS:
@@ -149,7 +151,9 @@ def prune_run(
     if PRUNERS[settings.method.name].decides and result.after == result.before:
         message = f"no channel of {loaded.source} is zero, so that none goes; train it longer, or make it more sparse."
         on_event({"event": "warning", "message": message})
-    back = _way_back(plan, loaded, device, on_event) if settings.both else None
+    back = None
+    if settings.both and plan.gan is not None and "generator_b" in GANS[plan.gan.name].started:
+        back = _way_back(plan, loaded, device, on_event)
     make_folder(run.path)
     with run.locked():
         run.write_recipe(plan.toml())
@@ -183,10 +187,11 @@ def _by_plan(
 def _way_back(plan: Recipe, first: Loaded, device: torch.device | None, on_event: Event) -> bytes | None:
     """CycleGAN's second generator, pruned as the `first`, beside which it lies; None where it does not, with a
     warning."""
-    names = ("generator_b", "student_b")
-    found = [first.path.with_name(f"{name}.safetensors") for name in names] if first.path is not None else []
-    there = next((path for path in found if path.is_file()), None)
-    if there is None:
+    there = None
+    if first.path is not None:
+        name = "student_b" if first.path.stem == "student" else "generator_b"
+        there = first.path.with_name(f"{name}.safetensors")
+    if there is None or not there.is_file():
         message = f"{first.source}: has no generator of the way back beside it, so that the student's begins anew."
         on_event({"event": "warning", "message": message})
         return None

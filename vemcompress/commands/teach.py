@@ -115,6 +115,10 @@ def _alone(plan: Recipe, on_event: Event) -> Recipe:
         _warn(on_event, f"train.lr {train.lr:g} is a student's; the teacher learns at gan.lr {gan.lr:g}.")
     if gan.every > 1:
         _warn(on_event, f"gan.every {gan.every} counts a student's steps; alone the teacher learns at each step.")
+    if plan.masks is not None:  # what is written has them only once they are decided
+        if train.best_by not in ("auto", "none"):
+            _warn(on_event, f"train.best_by {train.best_by}: nothing is picked while masks learn.")
+        train = train.but(best_by="none")
     algorithm = plan.algorithm.but(online="step")  # a student's, which may not want its teacher to learn
     return plan.but(gan=gan.but(every=1), train=train.but(lr=gan.lr), algorithm=algorithm)
 

@@ -100,12 +100,12 @@ class GAN(Learner):
         return {t: one_by_one(network, inputs) for t, network in zip(titles, teachers.values(), strict=True)}
 
     def twin(self, first: Generator, start: Start, norm: str | None = None) -> "GAN":
-        """A GAN of this kind and these settings around another first generator. `start` gives the networks beside it,
-        `norm` is that of new discriminators, None for that of this GAN's. Raises RecipeError where there is no such
-        form."""
+        """A GAN of this kind and these settings, which learns at each step, around another first generator. `start`
+        gives the networks beside it, `norm` is that of new discriminators, None for that of this GAN's. Raises
+        RecipeError where there is no such form."""
         judge = self.settings.discriminator or next(iter(self.discriminators().values())).config
         judge = judge if norm is None else judge.but(norm=norm)
-        return type(self).build(self.settings.but(sparsity=None, discriminator=judge), first, start)
+        return type(self).build(self.settings.but(sparsity=None, discriminator=judge, every=1), first, start)
 
     def no_twin(self, first: Generator, start: Start, norm: str | None = None) -> "GAN":
         """In the place of `twin` where there is none."""

@@ -147,7 +147,7 @@ class StyleGAN2GAN(LatentGAN):
         ema: float = Field(EMA, ge=0, lt=1)
 
     twin = GAN.no_twin
-    compiles = False  # path lengths need second derivatives, which compiled networks do not have
+    uncompiled = "a StyleGAN2 that learns needs second derivatives, which compilers lack"
     splits = True
 
     def __init__(self, settings: Settings, *, generator: Generator, discriminator: Discriminator | None = None):

@@ -5,8 +5,9 @@ A mask m(w) is 0 below -b, 1 above b, and two parabolas between; the bound b fal
 run, and a penalty pushes what is undecided down. Once b is 0, or the network that the masks leave is small enough,
 channels whose mask is 0 are zero in the weights too, so that the prune method `zeros` removes them.
 
-This follows the published code, SJLeo/DMAD. Its penalty of a trunk is also 0 where b is just 0.5, which is not
-followed, and its options name a threshold that they do not have.
+This follows the published code, SJLeo/DMAD, whose options name a threshold that they do not have. Not followed: its
+penalty of a trunk is also 0 where b is just 0.5; a block of which nothing is left disappears, where here one channel
+stays; U-Nets have dropout.
 """
 
 from collections.abc import Mapping
@@ -71,6 +72,7 @@ class GeneratorMasks(nn.Module):
     """
 
     _known: bool | None = None  # `decided` on the host
+    _gone: list[tuple[Tensor, Tensor]] | None = None  # once decided: parts of weights, and their masks
 
     bound: Tensor
     decided: Tensor
@@ -132,6 +134,7 @@ class GeneratorMasks(nn.Module):
         """To a lower bound: coefficients anew; decided as a whole where the network is small enough, or b is 0."""
         if self.is_decided:
             return
+        bound = min(bound, self.bound.item())  # of a run that goes on with more steps
         self._refresh()
         if macs is not None and target is not None and macs <= target:
             for name in self.layers:
@@ -145,7 +148,7 @@ class GeneratorMasks(nn.Module):
             if bound == 0 or (self.settings.frozen is not None and gone > self.settings.frozen):
                 self._decide(name)
         self.decided.fill_(bound == 0)
-        self._known = None
+        self._known = self._gone = None
 
     @property
     def is_decided(self) -> bool:
@@ -156,7 +159,7 @@ class GeneratorMasks(nn.Module):
 
     def _load_from_state_dict(self, *args) -> None:
         super()._load_from_state_dict(*args)
-        self._known = None
+        self._known = self._gone = None
 
     def kept(self) -> dict[str, int]:
         """By group how many channels would stay now: those with w > -b in any layer."""
@@ -169,9 +172,12 @@ class GeneratorMasks(nn.Module):
     @torch.no_grad()
     def settle(self) -> None:
         """Once all is decided: weights of channels whose mask is 0 are 0."""
-        if self.is_decided:
-            for name, w in self.layers.items():
-                self._absorb(name, torch.ones_like(w, dtype=torch.bool))
+        if not self.is_decided:
+            return
+        if self._gone is None:
+            masks = {name: mask(w, self.bound) for name, w in self.layers.items()}
+            self._gone = [pair for name, values in masks.items() for pair in self._parts(name, values)]
+        torch._foreach_mul_([part for part, _ in self._gone], [values for _, values in self._gone])
 
     def _refresh(self) -> None:
         """What each channel of a trunk is pushed by."""
@@ -193,23 +199,38 @@ class GeneratorMasks(nn.Module):
         w.copy_(torch.where(above, 1.0, -1.0))
 
     def _absorb(self, name: str, chosen: Tensor) -> None:
-        """Multiply the chosen channels by their masks in the norm's scale and shift, or the layer's weights where it
-        has none."""
+        """Multiply the chosen channels by their masks."""
+        for part, values in self._parts(name, torch.where(chosen, mask(self.layers[name], self.bound), 1.0)):
+            part.mul_(values)
+
+    def _parts(self, name: str, values: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """A layer's channels in the scale and shift of the norm behind it, or in its own weights where that has none,
+        with a number for each of them, of a shape that these are multiplied by."""
         group, layer, norm = self.where[name]
         tensors = dict(self.generator.named_parameters())
         slot = norm if norm is not None and norm.tensor in tensors else layer
-        values = torch.where(chosen, mask(self.layers[name], self.bound), 1.0).repeat_interleave(slot.each)
+        values, found = values.repeat_interleave(slot.each), []
         for leaf in ("weight", "bias"):
             tensor = tensors.get(f"{slot.module}.{leaf}")
             if tensor is not None:
                 axis = slot.axis if leaf == "weight" else 0
-                part = tensor.narrow(axis, slot.start, group.size * slot.each)
-                part.mul_(values.view([-1 if i == axis else 1 for i in range(part.dim())]))
+                part = tensor.detach().narrow(axis, slot.start, group.size * slot.each)
+                found.append((part, values.view([-1 if i == axis else 1 for i in range(part.dim())])))
+        return found
 
 
 def check_masks(settings: MaskSettings, generator: Generator, name: str, *, size: int, steps: int, recipe: str) -> None:
     """Raises RecipeError for a schedule that is longer than the run, a budget that the generator of this `name` meets
-    already, and groups that it does not have. The generator may be without weights."""
+    already, groups that it does not have, and one of which only a part could be masked. The generator may be without
+    weights."""
+    for group in generator.groups():
+        layers = makers(generator, group)
+        plain = [layer.module for layer, norm in layers if norm is None]
+        if plain and len(plain) < len(layers):
+            raise RecipeError(
+                f"recipe {recipe}: [masks] stand behind norms, and in a {generator.family} {plain[0]} writes to "
+                f"{group.name} without one; take a resnet, a mobile_resnet or a unet."
+            )
     if not int(settings.period * steps / settings.updates):
         least = -(-settings.updates // settings.period)
         raise RecipeError(
@@ -232,7 +253,7 @@ def check_masks(settings: MaskSettings, generator: Generator, name: str, *, size
 class MaskedGAN(Learner):
     """A GAN whose generators learn with masks, by the same loss and in the same optimiser."""
 
-    compiles = False
+    uncompiled = "masks that learn stand in the networks' way"
 
     def __init__(self, settings: MaskSettings, gan: GAN, *, size: int, steps: int, recipe: str):
         super().__init__()
@@ -240,7 +261,9 @@ class MaskedGAN(Learner):
         generators = gan.generators().items()
         self.masks = nn.ModuleDict({name: GeneratorMasks(generator, settings) for name, generator in generators})
         if sum("discriminator" not in update.name for update in gan.updates()) > 1:
-            raise RecipeError(f"recipe {recipe}: [masks] need a GAN whose generators move at once; take pix2pix.")
+            raise RecipeError(
+                f"recipe {recipe}: [masks] need a GAN whose generators move at once; take cyclegan, pix2pix or latent."
+            )
         for name, generator in generators:
             check_masks(settings, generator, name, size=size, steps=steps, recipe=recipe)
         self.every = int(settings.period * steps / settings.updates)
@@ -266,18 +289,20 @@ class MaskedGAN(Learner):
     # -- the bound -----------------------------------------------------------------------------------------------
 
     def finishes(self, step: int) -> bool:
-        return step % self.every == 0 and step // self.every <= self.settings.updates
+        falls = step % self.every == 0 and step - self.every < self.settings.period * self.steps
+        return falls or step == self.steps
 
     def finish(self, step: int) -> dict:
-        """Lower the bound: b = 1 - (n / N)^(1/3) after n of the N steps in which it falls, and 0 at the last update."""
-        last = step // self.every == self.settings.updates
-        bound = 0.0 if last else max(0.0, 1 - (step / (self.settings.period * self.steps)) ** (1 / 3))
+        """Lower the bound: b = 1 - (n / N)^(1/3) after n of the N steps in which it falls, and 0 after these."""
+        bound = 0.0 if step == self.steps else max(0.0, 1 - (step / (self.settings.period * self.steps)) ** (1 / 3))
         found, decided = {}, []
         for name, masks in self.masks.items():
             before = masks.is_decided
             found[name] = self._macs(name, masks.kept())
             masks.lower(bound, found[name], self.settings.target_macs)
-            decided += [name] if masks.is_decided and not before else []
+            if masks.is_decided and not before:
+                decided.append(name)
+                found[name] = self._macs(name, masks.kept())
         self._settle()
         told = {"number": step // self.every, "bound": bound, "target": self.settings.target_macs}
         return {"event": "masks", **told, "macs": found, "decided": decided}

@@ -127,8 +127,10 @@ class Recipe(BaseSettings):
     @model_validator(mode="after")
     def _fits(self):
         if self.gan is not None and self.train.teacher_cache:
-            raise ValueError("train.teacher_cache needs a frozen teacher, and with a [gan] the teacher learns; omit it")
+            raise ValueError("train.teacher_cache needs a frozen teacher without a [gan]; omit it")
         check_stages(self.stages)
+        if self.masks is not None and self.stages and all(stage.replaceable for stage in self.stages):
+            raise ValueError("[masks] needs a stage with do = 'teach' that has masks, and there is none; omit it")
         for do in ("prune", "search"):
             if getattr(self, do) is not None and self.stages and all(stage.do != do for stage in self.stages):
                 raise ValueError(f"[{do}] needs a stage with do = '{do}', and there is none; omit it")

@@ -43,6 +43,8 @@ class Stage(BaseSettings):
         for table in TABLES:
             if table in self.recipe and self.do != table:
                 raise ValueError(f"stage {self.name}: recipe.{table} needs do = '{table}'")
+        if "masks" in self.recipe and self.do != "teach":
+            raise ValueError(f"stage {self.name}: recipe.masks needs do = 'teach'")
         if self.do == "teach" and self.student is not None:
             raise ValueError(f"stage {self.name}: trains a teacher and takes no student; omit it")
         return self

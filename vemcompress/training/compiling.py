@@ -32,8 +32,9 @@ def compile_networks(learner: nn.Module, device: torch.device) -> None:
     where BatchNorm waits for the others. Raises UsageError for a learner whose networks cannot be compiled.
     """
     settings = options(device)
-    if any(isinstance(module, Learner) and not module.compiles for module in learner.modules()):
-        raise UsageError("--compile: a StyleGAN2 that learns needs second derivatives, which compilers lack; omit it.")
+    reasons = [module.uncompiled for module in learner.modules() if isinstance(module, Learner) and module.uncompiled]
+    if reasons:
+        raise UsageError(f"--compile: {reasons[0]}; omit it.")
     for module in learner.modules():
         if isinstance(module, SyncBatchNorm2d):
             module.forward = torch.compiler.disable(module.forward)

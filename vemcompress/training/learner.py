@@ -15,7 +15,7 @@ class Learner(nn.Module):
     """Networks that learn, and how. `timer` sums where a step's time goes, `bf16` is the recipe's precision.
     `second`: whether each batch must have a second one; `halves`: the first then shows one half of the images, and the
     second the other. `measures`: whether the coming step logs what only some steps do, because it costs something.
-    `compiles`: whether torch.compile can take its networks; `splits`: whether a batch can be worked on in parts
+    `uncompiled`: why torch.compile cannot take its networks; `splits`: whether a batch can be worked on in parts
     (`train.micro_batch`), each of whole groups of `grouped` images."""
 
     timer: Timer
@@ -23,7 +23,7 @@ class Learner(nn.Module):
     measures: bool = False
     second: bool = False
     halves: bool = False
-    compiles: bool = True
+    uncompiled: str = ""
     splits: bool = False
     grouped: int = 1
 
