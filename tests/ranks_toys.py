@@ -11,7 +11,10 @@ from gans_toys import CPU, as_batch, batches
 from safetensors.torch import save_file
 from teach_toys import taught, toy_data
 from test_agd import agd
+from test_dcd import dcd
+from test_dmad import dmad
 from test_eval_pairs import Even, Painter, city, street
+from test_gan_slimming import slimming
 from test_miou_onnx import graph
 from test_omgd_online import VEM_SETTINGS, cyclegan_online, features, two_teachers
 from torch import Tensor, nn
@@ -102,6 +105,9 @@ CASES = {
     "crd": lambda: frozen(CRD.Settings(memory=3, channels=2, dimension=4)),
     "noise": lambda: frozen(VEM.Settings(**VEM_SETTINGS, start="noise")),
     "agd": lambda: agd(None, "vem", features=features(), pretrain_steps=1, recon=0.5, tv=1e-3).double(),
+    "dmad": lambda: dmad("domains").double(),
+    "dcd": lambda: dcd("pairs", "unet").double(),
+    "gan_slimming": lambda: slimming(rho=0.2),
     "compiled": lambda: two_teachers(VEM.Settings(**VEM_SETTINGS)),
 }
 

@@ -25,11 +25,11 @@ from vemcompress.weights.features import random_features
 SMALL = PatchGANConfig(width=2, layers=1)
 
 
-def dcd(kind: str, **settings) -> DCD:
+def dcd(kind: str, family: str = "mobile_resnet", **settings) -> DCD:
     torch.manual_seed(3)
-    student = toy_teacher("mobile_resnet", 5, width=3).train()
+    student = toy_teacher(family, 5, width=3).train()
     if kind == "pairs":
-        gan = Pix2Pix(Pix2Pix.Settings(discriminator=SMALL), generator=toy_teacher("mobile_resnet").train())
+        gan = Pix2Pix(Pix2Pix.Settings(discriminator=SMALL), generator=toy_teacher(family).train())
         teacher = Online(gan)
     else:
         networks = {f"generator_{side}": toy_teacher("mobile_resnet", i).train() for i, side in enumerate("ab")}
