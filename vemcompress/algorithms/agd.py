@@ -121,7 +121,6 @@ class AutoGANDistiller(Distillation):
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
-        self.features = parts.features
         own = {"kind": settings.rule, "clip": settings.clip}
         if settings.rule == "sgd":
             own |= {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
@@ -170,11 +169,7 @@ class AutoGANDistiller(Distillation):
         if settings.recon:
             terms["recon"] = settings.recon * sum(F.l1_loss(image, teacher) for image in images)
         if settings.style or settings.content:
-            layer = self.features.feature
-            with self.timer.part("features"), self.autocast(teacher.device):
-                with torch.no_grad():
-                    wanted = self.features(teacher)
-                found = self.features(torch.cat(tuple(images)))
+            layer, (wanted, found) = self.features.feature, self.maps_of(teacher, torch.cat(tuple(images)))
             passes = list(zip(*(tap.chunk(count) for tap in found), strict=True))
             style = sum(coordination.style(wanted, maps, root=False) for maps in passes)
             content = sum(feature_losses.feature(wanted[layer], maps[layer]) for maps in passes)

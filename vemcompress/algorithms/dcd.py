@@ -19,7 +19,6 @@ Not followed: Pix2Pix's teacher and discriminator move at once there, and here o
 
 from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -85,7 +84,7 @@ class DCD(Distillation):
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
-        self.features, self.gan = parts.features, parts.gan
+        self.gan = parts.gan
         judges = self.gan.discriminators()
         if len(self.gan.teachers()) > 1:
             raise RecipeError(f"gan.name = '{self.gan.settings.name}': DCD has one teacher; take pix2pix or cyclegan.")
@@ -126,14 +125,8 @@ class DCD(Distillation):
             return self.judge.forward_with_taps(image, (name,))[1][name].float()
 
     def _perceptual_terms(self, out: Output) -> dict[str, Tensor]:
-        layer = self.features.feature
-        with self.timer.part("features"):
-            with self.autocast(out.student.device), torch.no_grad():
-                theirs = self.features(out.teacher)
-            with self.autocast(out.student.device):
-                mine = self.features(out.student)
-            style = feature_losses.style(theirs, mine)
-            feature = feature_losses.feature(theirs[layer], mine[layer])
+        layer, (theirs, mine) = self.features.feature, self.maps_of(out.teacher, out.student)
+        style, feature = feature_losses.style(theirs, mine), feature_losses.feature(theirs[layer], mine[layer])
         return {"style": self.settings.style * style, "feature": self.settings.feature * feature}
 
     def learned(self) -> dict[str, nn.Module]:

@@ -150,6 +150,7 @@ class Distillation(Learner):
         super().__init__()
         self.settings, self.optimizer = settings, parts.optimizer
         self.teacher, self.student, self.information = parts.teacher, parts.student, parts.information
+        self.features = parts.features
         self.teacher_taps: tuple[str, ...] = ()
         self.student_taps: tuple[str, ...] = ()
         self.connectors = nn.ModuleList()
@@ -194,6 +195,13 @@ class Distillation(Learner):
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         """The named, weighted terms of L_algo."""
         raise NotImplementedError
+
+    def maps_of(self, teachers: Tensor, student: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The feature network's maps of the teachers' images, as constants, and of the student's."""
+        with self.timer.part("features"), self.autocast(student.device):
+            with torch.no_grad():
+                theirs = self.features(teachers)
+            return theirs, self.features(student)
 
     def learned(self) -> dict[str, nn.Module]:
         """What else learns by the student's loss and optimiser."""

@@ -118,7 +118,6 @@ class GANSlimming(AdversarialDistillation):
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, replace(parts, student=with_scales(parts.student)))
-        self.features = parts.features
         self.optimizer = self._adam(parts.optimizer.lr, parts.optimizer.betas)
         scales, rest = _prunable(self.student), _norms(self.student)
         self.scales = nn.ParameterList(layer.weight for layer in scales) if settings.sparse else nn.ParameterList()
@@ -140,16 +139,12 @@ class GANSlimming(AdversarialDistillation):
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
         settings = self.settings
-        with self.timer.part("features"):
-            with self.autocast(out.student.device), torch.no_grad():
-                theirs = self.features(out.teacher)
-            with self.autocast(out.student.device):
-                mine = self.features(out.student)
-            content = F.l1_loss(mine[0].float(), theirs[0].float())
-            terms = {
-                "content": settings.perceptual * settings.content * content,
-                "style": settings.perceptual * settings.style * style(theirs, mine, root=False),
-            }
+        theirs, mine = self.maps_of(out.teacher, out.student)
+        content = F.l1_loss(mine[0].float(), theirs[0].float())
+        terms = {
+            "content": settings.perceptual * settings.content * content,
+            "style": settings.perceptual * settings.style * style(theirs, mine, root=False),
+        }
         return terms | (self.adversary.student_term(out) if self.adversary else {})
 
     # -- the updates ---------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ VGG features.
 
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from vemcompress.algorithms.calibration import Features, calibrated, check_features
@@ -88,7 +87,6 @@ class OMGD(Distillation):
 
     def __init__(self, settings: Settings, parts: Parts):
         super().__init__(settings, parts)
-        self.features = parts.features
         if settings.channel:
             self.follow(connector)
 
@@ -116,14 +114,9 @@ class OMGD(Distillation):
 
     def _perceptual_terms(self, teachers: Tensor, student: Tensor) -> dict[str, Tensor]:
         """The student's feature maps once, all teachers' in one batch and without gradient."""
-        layer = self.features.feature
-        with self.timer.part("features"):
-            with self.autocast(student.device), torch.no_grad():
-                of_teachers = self.features(teachers)
-            with self.autocast(student.device):
-                of_student = self.features(student)
-            style = feature_losses.style(of_teachers, of_student)
-            feature = feature_losses.feature(of_teachers[layer], of_student[layer])
+        layer, (of_teachers, of_student) = self.features.feature, self.maps_of(teachers, student)
+        style = feature_losses.style(of_teachers, of_student)
+        feature = feature_losses.feature(of_teachers[layer], of_student[layer])
         return {"style": self.settings.style * style, "feature": self.settings.feature * feature}
 
 
