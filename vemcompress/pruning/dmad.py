@@ -40,7 +40,8 @@ class MaskSettings(BaseSettings):
     below the bound is decided as a whole (frozen_threshold).
 
     Learning stops once the generator has at most `target_macs`, counted by `count_as` at data.size. `updates` of the
-    bound in the `period` of the run, a share of its steps.
+    bound in the `period` of the run, a share of its steps. `deviation`: that of the numbers w at first. Adam moves
+    them by its rate at most in a step, so that a run of a few hundred steps decides nothing without a smaller one.
     """
 
     weight: Weight = 1e-3
