@@ -115,6 +115,7 @@ def prune(
     if convention != "true" and (note := getattr(loaded.generator.config, "counting_note", "")):
         on_event({"event": "warning", "message": note})
     write_atomically(out, content)
+    _tell_whole(result, loaded, on_event)
     on_event({"event": "pruned", "path": str(out)})
     return result
 
@@ -148,9 +149,7 @@ def prune_run(
         size, _ = sides_of(loaded, None)
     check_size(loaded, size, size)
     result, content = _by_plan(plan, loaded, run.student, size, device, on_event)
-    if PRUNERS[settings.method.name].decides and result.after == result.before:
-        message = f"no channel of {loaded.source} is zero, so that none goes; train it longer, or make it more sparse."
-        on_event({"event": "warning", "message": message})
+    _tell_whole(result, loaded, on_event)
     back = None
     if settings.both and plan.gan is not None and "generator_b" in GANS[plan.gan.name].started:
         back = _way_back(plan, loaded, device, on_event)
@@ -182,6 +181,13 @@ def _by_plan(
         width=settings.width,
         seed=None if settings.keep_weights else plan.train.seed,
     )
+
+
+def _tell_whole(result: PruneResult, loaded: Loaded, on_event: Event) -> None:
+    """Warn where a method that decides itself has removed nothing."""
+    if PRUNERS[result.method].decides and result.after == result.before:
+        message = f"no channel of {loaded.source} is zero, so that none goes; train it longer, or make it more sparse."
+        on_event({"event": "warning", "message": message})
 
 
 def _way_back(plan: Recipe, first: Loaded, device: torch.device | None, on_event: Event) -> bytes | None:
