@@ -21,7 +21,8 @@ from vemcompress.information.base import Information
 from vemcompress.losses.attention import co_attention, whole_norm
 from vemcompress.networks.discriminators import PatchGANConfig, SharedPatchGANConfig
 from vemcompress.networks.groups import cut
-from vemcompress.pruning.dmad import GeneratorMasks, MaskedGAN, MaskSettings, check_masks, mask
+from vemcompress.pruning.dmad import GeneratorMasks, MaskSettings, mask
+from vemcompress.pruning.masked_gan import MaskedGAN, check_masks
 from vemcompress.pruning.zeros import Zeros
 from vemcompress.training.optimizers import Runner
 from vemcompress.training.update import Optimizer

@@ -12,11 +12,12 @@ from vemcompress.pruning.base import Pruner
 from vemcompress.pruning.co_evolution import CoEvolutionSettings
 from vemcompress.pruning.content import Content
 from vemcompress.pruning.diversity import Diversity
-from vemcompress.pruning.dmad import MaskedGAN, MaskSettings, check_masks
+from vemcompress.pruning.dmad import MaskSettings
 from vemcompress.pruning.gcc import GCC
 from vemcompress.pruning.l1 import L1
 from vemcompress.pruning.l1_out import L1Out
 from vemcompress.pruning.l1_style import L1Style
+from vemcompress.pruning.masked_gan import MaskedGAN, check_masks
 from vemcompress.pruning.population import PopulationSettings
 from vemcompress.pruning.random import Random
 from vemcompress.pruning.scale import Scale

@@ -10,24 +10,14 @@ penalty of a trunk is also 0 where b is just 0.5; a block of which nothing is le
 stays; U-Nets have dropout.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
 import torch
 from pydantic import Field
-from torch import Generator as Random
 from torch import Tensor, nn
 
-from vemcompress.data.batch import Batch
-from vemcompress.errors import RecipeError
-from vemcompress.gans.base import GAN
 from vemcompress.networks.base import Generator
 from vemcompress.networks.groups import makers
 from vemcompress.networks.slots import Group, Slot
 from vemcompress.system.settings import BaseSettings, Convention, Macs, Text, Weight
-from vemcompress.training.learner import Learner
-from vemcompress.training.update import Update
 
 LEAST = 0.005  # the parabolas are not drawn narrower
 
@@ -218,111 +208,3 @@ class GeneratorMasks(nn.Module):
                 part = tensor.detach().narrow(axis, slot.start, group.size * slot.each)
                 found.append((part, values.view([-1 if i == axis else 1 for i in range(part.dim())])))
         return found
-
-
-def check_masks(settings: MaskSettings, generator: Generator, name: str, *, size: int, steps: int, recipe: str) -> None:
-    """Raises RecipeError for a schedule that is longer than the run, a budget that the generator of this `name` meets
-    already, groups that it does not have, and one of which only a part could be masked. The generator may be without
-    weights."""
-    for group in generator.groups():
-        layers = makers(generator, group)
-        plain = [layer.module for layer, norm in layers if norm is None]
-        if plain and len(plain) < len(layers):
-            raise RecipeError(
-                f"recipe {recipe}: [masks] stand behind norms, and in a {generator.family} {plain[0]} writes to "
-                f"{group.name} without one; take a resnet, a mobile_resnet or a unet."
-            )
-    if not int(settings.period * steps / settings.updates):
-        least = -(-settings.updates // settings.period)
-        raise RecipeError(
-            f"recipe {recipe}: masks.updates {settings.updates}: need a run of at least {least:.0f} steps, not "
-            f"{steps}; set it lower, or train.steps higher."
-        )
-    groups = {group.name: group.size for group in generator.groups()}
-    if unknown := set(settings.bounded) - groups.keys():
-        raise RecipeError(
-            f"recipe {recipe}: masks.bounded: no channel group {min(unknown)!r}; there are {', '.join(groups)}."
-        )
-    whole = generator.costs(size, size)(groups).macs()[settings.count_as]
-    if settings.target_macs is not None and whole <= settings.target_macs:
-        raise RecipeError(
-            f"recipe {recipe}: masks.target_macs {settings.target_macs}: the {name} has {whole} already, so that "
-            "nothing would go; set it lower."
-        )
-
-
-class MaskedGAN(Learner):
-    """A GAN whose generators learn with masks, by the same loss and in the same optimiser."""
-
-    uncompiled = "masks that learn stand in the networks' way"
-
-    def __init__(self, settings: MaskSettings, gan: GAN, *, size: int, steps: int, recipe: str):
-        super().__init__()
-        self.settings, self.gan, self.steps = settings, gan, steps
-        generators = gan.generators().items()
-        self.masks = nn.ModuleDict({name: GeneratorMasks(generator, settings) for name, generator in generators})
-        if sum("discriminator" not in update.name for update in gan.updates()) > 1:
-            raise RecipeError(
-                f"recipe {recipe}: [masks] need a GAN whose generators move at once; take cyclegan, pix2pix or latent."
-            )
-        for name, generator in generators:
-            check_masks(settings, generator, name, size=size, steps=steps, recipe=recipe)
-        self.every = int(settings.period * steps / settings.updates)
-        self._costs = {name: generator.costs(size, size) for name, generator in generators}
-
-    def forward(self, batch: Batch, random: Random, step: int = 1) -> Any:
-        return self.gan(batch, random, step)
-
-    def updates(self) -> list[Update]:
-        return [u if "discriminator" in u.name else self._with_masks(u) for u in self.gan.updates()]
-
-    def _with_masks(self, update: Update) -> Update:
-        def terms(out: Any) -> dict[str, Tensor]:
-            found = {f"{name}_masks": self.settings.weight * m.penalty() for name, m in self.masks.items()}
-            return update.terms(out) | found
-
-        return replace(update, modules=update.modules | {"masks": self.masks}, terms=terms, after=self._settle)
-
-    def _settle(self) -> None:
-        for masks in self.masks.values():
-            masks.settle()
-
-    # -- the bound -----------------------------------------------------------------------------------------------
-
-    def finishes(self, step: int) -> bool:
-        falls = step % self.every == 0 and step - self.every < self.settings.period * self.steps
-        return falls or step == self.steps
-
-    def finish(self, step: int) -> dict:
-        """Lower the bound: b = 1 - (n / N)^(1/3) after n of the N steps in which it falls, and 0 after these."""
-        bound = 0.0 if step == self.steps else max(0.0, 1 - (step / (self.settings.period * self.steps)) ** (1 / 3))
-        found, decided = {}, []
-        for name, masks in self.masks.items():
-            before = masks.is_decided
-            found[name] = self._macs(name, masks.kept())
-            masks.lower(bound, found[name], self.settings.target_macs)
-            if masks.is_decided and not before:
-                decided.append(name)
-                found[name] = self._macs(name, masks.kept())
-        self._settle()
-        told = {"number": step // self.every, "bound": bound, "target": self.settings.target_macs}
-        return {"event": "masks", **told, "macs": found, "decided": decided}
-
-    def _macs(self, name: str, kept: Mapping[str, int]) -> int:
-        generator = self.gan.generators()[name]
-        widths = {group.name: kept.get(group.name, group.size) for group in generator.groups()}
-        return self._costs[name](widths).macs()[self.settings.count_as]
-
-    # -- what is written -----------------------------------------------------------------------------------------
-
-    def artifacts(self) -> dict[str, nn.Module]:
-        return self.gan.artifacts()
-
-    def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        return self.gan.companions() | {"masks": (self.masks, {})}
-
-    def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
-        return self.gan.pictures(inputs)
-
-    def clock(self, step: int, total: int) -> tuple[int, int]:
-        return self.gan.clock(step, total)
