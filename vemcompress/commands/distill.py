@@ -16,6 +16,7 @@ from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
 from vemcompress.commands.pipeline import Pipeline, StageResult
+from vemcompress.commands.pipeline_checks import Checks
 from vemcompress.commands.prune import PruneResult, check_prunable, prune_again
 from vemcompress.commands.search import SearchResult, search_again
 from vemcompress.commands.series import run_all
@@ -169,7 +170,7 @@ def _new(given: Given, until: str | None) -> Pipeline:
     pipeline = Pipeline(Series(out or ".", "stages", names, skipped=skipped), plan)
     if until in skipped:
         raise UsageError(f"--until {until}: that stage is skipped, because {skipped[until]}; name another.")
-    pipeline.check(loaded and loaded.generator)
+    Checks(pipeline).check(loaded and loaded.generator)
     if out is None:
         raise UsageError("no output: give --out RUN, a new folder for the stages' runs.")
     pipeline.folder.check_new()
@@ -248,7 +249,7 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
             opening.open_recipe(run.recipe, changes[name], run.path, stage.do)
     if any(changes[name] and not folder.run(name).recipe.is_file() for name in open_):
         loaded = _with_teacher(plan)[1]
-        pipeline.check(loaded and loaded.generator)
+        Checks(pipeline).check(loaded and loaded.generator)
     return pipeline
 
 

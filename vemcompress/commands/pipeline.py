@@ -1,30 +1,19 @@
 """What each stage of a pipeline is given: a recipe of its own, the products of earlier stages, a run folder."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from vemcompress import recipe as recipes
-from vemcompress.algorithms import ALGORITHMS
-from vemcompress.commands import distilling, facts, opening, prune, search, teach
+from vemcompress.commands import distilling, prune, search, teach
 from vemcompress.commands.opening import Given
-from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
-from vemcompress.gans import GANS, Start, build_gan, started_by
-from vemcompress.networks import Config, build_generator
-from vemcompress.networks.base import Generator
-from vemcompress.networks.subnets import Space
-from vemcompress.pruning import check_masks
+from vemcompress.errors import InputError
+from vemcompress.gans import started_by
 from vemcompress.recipe import AutoStudent, Recipe
-from vemcompress.recipe.resolve import for_latents, resolve, resolve_teaching, teacher_network
 from vemcompress.recipe.stages import GIVES, Stage
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series
 from vemcompress.system import distributed, names
-from vemcompress.system.events import silent
 from vemcompress.system.files import LARGE, read_bytes, write_atomically
-from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import weights_of
 
 StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult | search.SearchResult
@@ -36,7 +25,6 @@ class Pipeline:
     def __init__(self, folder: Series, plan: Recipe, changes: dict[str, list[str]] | None = None):
         self.folder, self.plan, self.changes = folder, plan, changes or {}
         self.stages = {stage.name: stage for stage in plan.stages}
-        self._configs: dict[str | None, Config] = {}  # of students, by stage, as far as they are known before it runs
 
     @property
     def student(self) -> Path:
@@ -167,130 +155,3 @@ class Pipeline:
             ) from error
         if not same:
             write_atomically(self.student, content)
-
-    def check(self, teacher: Generator | None) -> None:
-        """What can be known to be wrong before the first stage runs; `teacher` is the user's. Raises the classes of
-        `errors`."""
-        left = [stage for stage in self.plan.stages if stage.name not in self.folder.skipped]
-        for stage in left:
-            self._check_teacher(stage)
-            self._check_files(stage)
-        self._check_width([stage for stage in left if stage.do == "distill"])
-        for stage in left:
-            try:
-                self._check_fit(stage, teacher)
-            except (RecipeError, InputError, UsageError, NetworkError) as error:
-                raise type(error)(f"stage {stage.name}: {error}") from error
-
-    def _check_fit(self, stage: Stage, teacher: Generator | None) -> None:
-        """Whether there are images, and a stage that distils fits its teacher, also one that is still to be taught."""
-        plan = self.recipe_of(stage.name)
-        if stage.do == "prune" and getattr(plan.student, "source", None) is not None:
-            return
-        opening.check_data(plan)
-        plan, images = self._data(stage, plan, teacher)
-        if stage.do == "search" and plan.search.supernet:
-            supernet = self._configs.get(stage.student)
-            learned = supernet and self._learned(stage.student, supernet)
-            self._note(stage, search.check_plan(plan, images, supernet, learned))
-            return
-        if stage.do == "teach" and plan.masks is not None:
-            network = _empty(teacher_network(plan, images.channels()))
-            steps = resolve_teaching(plan, network, images.split_off()[0].count).train.steps
-            check_masks(plan.masks, network, "generator", size=plan.data.size, steps=steps, recipe=plan.name)
-        if stage.do == "teach" or (plan.learns and stage.do != "search"):
-            return
-        if stage.teacher is not None and stage.teacher not in self.folder.skipped:
-            config = teacher_network(self.recipe_of(stage.teacher), images.channels())
-            teacher = _empty(config)
-            if plan.gan is not None:  # that stage will give all of its networks
-                start = dict.fromkeys(GANS[plan.gan.name].started, str(self.folder.run(stage.teacher).path))
-                plan = plan.but(teacher=plan.teacher.but(start=start))
-        if stage.do == "search":
-            self._note(stage, search.check_plan(plan, images, teacher and teacher.config))
-            return
-        if teacher is None:
-            return
-        if stage.do == "prune":
-            source, made = plan.teacher.source or f"stage {stage.teacher}", None
-            if teacher.config is not None and stage.teacher is not None:
-                made = teacher.config  # of its kind, if narrower
-            self._note(stage, prune.check_plan(plan, teacher, source) or made)
-            return
-        known = self._configs.get(stage.student)
-        given = stage.student is not None or getattr(plan.student, "source", None) is not None
-        student = _empty(known) if known is not None else teacher if given else None
-        resolved = resolve(plan, teacher, images.split_off()[0].count, student)
-        if known is not None or not given:
-            self._configs[stage.name] = known or resolved.student.product()
-        if plan.gan is not None:
-            _check_gan(resolved, teacher, student or _empty(resolved.student))
-
-    def _note(self, stage: Stage, made: Config | None) -> None:
-        """The shape of what a stage will give, or one like it."""
-        if made is not None:
-            self._configs[stage.name] = made
-
-    def _data(self, stage: Stage, plan: Recipe, teacher: Generator | None):
-        """The recipe, for latent vectors where the teacher takes them, and what the stage learns from."""
-        if stage.teacher is not None and stage.teacher not in self.folder.skipped:
-            network = self.recipe_of(stage.teacher).teacher.network
-            teacher = None if network is None else _empty(network)
-        takes = facts.taken(plan, teacher)
-        if takes.kind == "latent":
-            plan = for_latents(plan, takes)
-        return plan, facts.data_of(plan, takes, silent)
-
-    def _learned(self, name: str, supernet: Config) -> str | None:
-        """The widths that the supernet of a stage will have learned, as its file will say; None where it is none."""
-        options = getattr(self.recipe_of(name).algorithm, "space", "none")
-        return None if options == "none" else json.dumps(Space.of(supernet, options).options)
-
-    def _check_teacher(self, stage: Stage) -> None:
-        plan = self.recipe_of(stage.name)
-        without = stage.student is not None if stage.do == "prune" else stage.do == "teach" or plan.learns
-        if stage.do == "teach" and plan.gan is None:
-            raise RecipeError(f"recipe {plan.name}: stage {stage.name}: has no [gan] to learn by; add recipe.gan.")
-        if plan.teacher.source is not None or without:
-            return
-        if any(other.do == "teach" for other in self.plan.stages):
-            raise RecipeError(
-                f"recipe {plan.name}: stage {stage.name}: has no teacher; say in it by which stage, teacher = 'NAME', "
-                "or give --teacher."
-            )
-        raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
-
-    def _check_files(self, stage: Stage) -> None:
-        """Raises InputError for files of networks that are not there."""
-        own = getattr(recipes.of_stage(self.plan, stage).algorithm, "start", {})
-        for path in (*self.plan.teacher.start.values(), *own.values()):
-            if not is_hub(path) and not Path(names.found(path)).exists():
-                raise InputError(f"{path}: is not there; stage {stage.name} begins with it, so check the path.")
-
-    def _check_width(self, stages: list[Stage]) -> None:
-        keys = [key for key in ("width", "target_macs") if getattr(self.plan.student, key, None) is not None]
-        if keys and stages and all(stage.student for stage in stages):
-            raise RecipeError(
-                f"recipe {self.plan.name}: student.{keys[0]} has no effect, because stage {stages[0].name} takes its "
-                f"student from '{stages[0].student}'; omit it, or change that stage, for example prune.share."
-            )
-
-
-def _check_gan(plan: Recipe, teacher: Generator, student: Generator) -> None:
-    """Whether the teacher's GAN can be built, and the method can learn beside it. Raises RecipeError."""
-    facts.check_teacher(plan, teacher, plan.teacher.norm)
-    with torch.device("meta"):
-        gan = build_gan(
-            plan.gan,
-            _empty(teacher.config),
-            Start(plan.name, {}, {"deep": plan.teacher.deep}),
-            seed=0,
-            size=plan.data.size,
-        )
-        ALGORITHMS[plan.algorithm.name].check_gan(plan.algorithm, gan, _empty(student.config))
-
-
-def _empty(config: Config) -> Generator:
-    """Without weights."""
-    with torch.device("meta"):
-        return build_generator(config)
