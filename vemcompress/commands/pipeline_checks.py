@@ -133,8 +133,8 @@ class Checks:
         keys = [key for key in ("width", "target_macs") if getattr(self.pipeline.plan.student, key, None) is not None]
         if keys and stages and all(stage.student for stage in stages):
             raise RecipeError(
-                f"recipe {self.pipeline.plan.name}: student.{keys[0]} has no effect, because stage {stages[0].name} takes "
-                f"its student from '{stages[0].student}'; omit it, or change that stage, for example prune.share."
+                f"recipe {self.pipeline.plan.name}: student.{keys[0]} has no effect, because stage {stages[0].name} "
+                f"takes its student from '{stages[0].student}'; omit it, or change that stage, for example prune.share."
             )
 
 
