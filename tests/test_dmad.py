@@ -214,7 +214,17 @@ def test_the_macs_of_what_is_decided_are_those_of_the_cut():
 @pytest.mark.parametrize("family", ["inception_resnet", "cartoongan"])
 def test_a_network_with_channels_that_not_only_norms_make_is_refused(family):
     with pytest.raises(RecipeError, match="stand behind norms"):
-        check_masks(MaskSettings(updates=2), toy_teacher(family), "g", size=32, steps=20, recipe="toy")
+        check_masks(MaskSettings(updates=2), toy_teacher(family), "g", size=32, steps=20, recipe="toy", target=None)
+
+
+def test_the_way_back_may_have_a_budget_of_its_own():
+    networks = {f"generator_{side}": toy_teacher("resnet", i) for i, side in enumerate("ab")}
+    gan = CycleGAN(CycleGAN.Settings(discriminator=PatchGANConfig(width=2, layers=2)), **networks)
+    options = {"size": 32, "steps": 20, "recipe": "toy"}
+    settings = MaskSettings(updates=5, target_macs=300_000, back_macs=400_000)
+    assert MaskedGAN(settings, gan, **options).targets == {"generator_a": 300_000, "generator_b": 400_000}
+    with pytest.raises(RecipeError, match=r"masks.back_macs 1000000000: the generator_b has"):
+        MaskedGAN(settings.but(back_macs=10**9), gan, **options)
 
 
 def test_masks_learn_in_the_generators_optimiser_with_their_penalty():

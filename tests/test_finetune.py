@@ -192,3 +192,11 @@ def test_pix2pix_has_no_way_back_to_prune_and_none_is_missed(tmp_path):
     )
     assert not [e["message"] for e in told if e["event"] == "warning" and "way back" in e["message"]]
     assert not (tmp_path / "run" / "1-prune" / "student_b.safetensors").exists()
+
+
+def test_a_student_that_imitates_nobody_is_not_picked_by_its_likeness_to_the_teacher(tmp_path):
+    data = toy_data(tmp_path / "data")["paired"]
+    teacher = toy_teacher_file(tmp_path / "teacher.safetensors", family="unet", norm="batch")
+    more = ["data.kind=paired", "gan.discriminator.width=2", "data.held_out=2"]
+    result = distill(teacher, out=tmp_path / "run", recipe="finetune", data=data, overrides=[*SMALL, *more])
+    assert result.stages["finetune"].best["metric"] == "l1_target"

@@ -111,10 +111,6 @@ class AutoGANDistiller(Distillation):
         return found
 
     @classmethod
-    def features_of(cls, settings: Settings) -> tuple[str, str | None]:
-        return settings.features, settings.features_weights
-
-    @classmethod
     def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
         blank = {"style": BLANK_STYLE, "content": BLANK_CONTENT}
         return calibrated(settings, blank, features, images, squared=True)

@@ -75,10 +75,6 @@ class DCD(Distillation):
         return settings.but(**{key: value for key, value in found.items() if getattr(settings, key) is None})
 
     @classmethod
-    def features_of(cls, settings: Settings) -> tuple[str, str | None]:
-        return settings.features, settings.features_weights
-
-    @classmethod
     def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
         return calibrated(settings, BLANK, features, images)
 

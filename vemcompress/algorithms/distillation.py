@@ -47,6 +47,7 @@ class Needs:
             what = "learns from a frozen teacher; leave out [gan]"
         elif self.teacher == "online" and not facts.learns:
             what = "needs a teacher that learns; add a [gan]"
+            what = "needs a teacher that learns; omit algorithm.online" if facts.gan else what
         elif self.gan and not facts.gan:
             what = "needs a [gan], by which the student learns; add one"
         elif self.whole and facts.missing and not facts.learns:
@@ -73,8 +74,8 @@ def lacking_networks(missing: Sequence[str]) -> str:
 class Facts:
     """What is known before anything is built: both networks (the student's without weights), whether the teacher
     `learns` and each input is `paired` with its ground truth, how many images there are and how long the run is.
-    `gan`: whether the recipe has one; `missing`: its networks that are given by no file; `judge`:
-    the shape of its discriminators."""
+    `gan`: whether the recipe has one; `missing`: its networks that are given by no file; `judge`: the shape of its
+    discriminators."""
 
     recipe: str
     teacher: ImageGenerator
@@ -121,6 +122,7 @@ class Distillation(Learner):
     period: int = 1  # after so many steps the same of the method's updates are due again
     settled: int = 1  # the first step of such a period
     files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files, dots between tables
+    imitates: ClassVar[bool] = True  # the teacher, so that a student is the better the more it is like it
 
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
@@ -139,7 +141,7 @@ class Distillation(Learner):
     @classmethod
     def features_of(cls, settings: Settings) -> tuple[str, str | None]:
         """The feature network that it compares images by, and the file of its weights."""
-        return "none", None
+        return getattr(settings, "features", "none"), getattr(settings, "features_weights", None)
 
     @classmethod
     def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:

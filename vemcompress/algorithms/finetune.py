@@ -4,7 +4,7 @@ Network Slimming (Liu et al., ICCV 2017) and Co-Evolution (Shu et al., ICCV 2019
 It imitates nobody. The teacher stays as it is and gives images for an information add-on alone.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from vemcompress.algorithms.twin import TwinDistillation
 
@@ -17,3 +17,5 @@ class Finetune(TwinDistillation):
 
         name: Literal["finetune"] = "finetune"
         online: Literal["step", "never"] = "never"
+
+    imitates: ClassVar = False

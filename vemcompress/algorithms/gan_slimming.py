@@ -109,10 +109,6 @@ class GANSlimming(AdversarialDistillation):
         return False
 
     @classmethod
-    def features_of(cls, settings: Settings) -> tuple[str, str | None]:
-        return settings.features, settings.features_weights
-
-    @classmethod
     def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
         return calibrated(settings, BLANK, features, images, squared=True, layer=0)
 

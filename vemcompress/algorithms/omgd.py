@@ -77,10 +77,6 @@ class OMGD(Distillation):
         return settings.but(**{k: v for k, v in defaults.items() if getattr(settings, k) is None})
 
     @classmethod
-    def features_of(cls, settings: Settings) -> tuple[str, str | None]:
-        return settings.features, settings.features_weights
-
-    @classmethod
     def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
         blank = {"style": BLANK_STYLE, "feature": BLANK_FEATURE}
         return calibrated(settings, blank, features, images)

@@ -160,7 +160,8 @@ def picker(
     by = by or plan.train.best_by
     images = facts.held_out if plan.train.best_on != "test" else tested(plan, facts.images, on_event)
     if by == "auto":
-        by = "ssim_teacher" if teacher else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
+        like = teacher and ALGORITHMS[plan.algorithm.name].imitates
+        by = "ssim_teacher" if like else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
         if by == "frechet" and features is None:
             return None
     if images is None and named:

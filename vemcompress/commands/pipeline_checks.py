@@ -59,7 +59,9 @@ class Checks:
         if stage.do == "teach" and plan.masks is not None:
             network = _empty(teacher_network(plan, images.channels()))
             steps = resolve_teaching(plan, network, images.split_off()[0].count).train.steps
-            check_masks(plan.masks, network, "generator", size=plan.data.size, steps=steps, recipe=plan.name)
+            for target in {plan.masks.target_macs, plan.masks.back_macs or plan.masks.target_macs}:
+                about = {"size": plan.data.size, "steps": steps, "recipe": plan.name, "target": target}
+                check_masks(plan.masks, network, "generator", **about)
         if stage.do == "teach" or (plan.learns and stage.do != "search"):
             return
         if stage.teacher is not None and stage.teacher not in self.pipeline.folder.skipped:

@@ -45,7 +45,8 @@ def search(
 ) -> SearchResult:
     """Search `supernet`, a run of `distill` with algorithm.space or a weight file, for the sub-network of the best
     fitness with at most `target_macs` MACs, and write it as the student of the new run folder `out`; or go on with the
-    search `resume`.
+    search `resume`. With search.method=co_evolution it is a run of `teach` by CycleGAN, whose two generators are
+    searched: the student, and beside it student_b of the way back.
 
     Of a run its recipe, teacher and data are taken, unless others are given. `overrides` are `key=value`, of which
     search.by, search.method, search.population and the like say how; they may be a dict, and `teacher` an nn.Module, as

@@ -174,12 +174,11 @@ class Talk:
             sizes = ", ".join(f"{name} {giga(left)} MACs" for name, left in event["macs"].items())
             done = f"; decided: {', '.join(event['decided'])}" if event["decided"] else ""
             self.note(f"masks     step {event['step']}, bound {event['bound']:.3f}: {sizes}{done}")
-        large = [name for name in event["decided"] if event["target"] and event["macs"][name] > event["target"]]
-        if large:
-            self._on_warning({
-                "message": f"{' and '.join(large)} did not come down to {giga(event['target'])} MACs; train longer, or "
-                "set masks.weight higher.",
-            })  # fmt: skip
+        for name in event["decided"]:
+            target = event["targets"][name]
+            if target is not None and event["macs"][name] > target:
+                advice = "train longer, or set masks.weight higher, or masks.deviation lower"
+                self._on_warning({"message": f"{name} did not come down to {giga(target)} MACs; {advice}."})
 
     def _on_architecture(self, event: dict) -> None:
         cells = ", ".join(f"{count} {kind}" for kind, count in Counter(event["operators"]).items())

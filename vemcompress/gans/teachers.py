@@ -26,9 +26,8 @@ class TurnSettings(BaseSettings):
     """How a teacher that learns and the student share the steps; without a [gan] nothing of it is used.
 
     `online`: "step", they learn at the same steps; "never", the teacher's GAN is given and stays as it is; "phases", as
-    published for OMGD on CycleGAN: the teacher learns for
-    `phase_epochs`, then the student for `student_epochs` times as long (n_dis) from the teacher that was the best so
-    far, by `best_teacher`; `phase_steps` says the same in steps.
+    published for OMGD on CycleGAN: the teacher learns for `phase_epochs`, then the student for `student_epochs` times
+    as long (n_dis) from the teacher that was the best so far, by `best_teacher`; `phase_steps` says the same in steps.
     """
 
     replaces: ClassVar = {"phase_steps": ("phase_epochs",), "phase_epochs": ("phase_steps",)}

@@ -29,7 +29,8 @@ class MaskSettings(BaseSettings):
     undecided (lambda_update_coeff); 0 treats each layer by itself. `frozen`: a layer of which more than this share is
     below the bound is decided as a whole (frozen_threshold).
 
-    Learning stops once the generator has at most `target_macs`, counted by `count_as` at data.size. `updates` of the
+    Learning stops once the generator has at most `target_macs`, counted by `count_as` at data.size; CycleGAN's second
+    one has a budget of its own, `back_macs`, or None for the same. `updates` of the
     bound in the `period` of the run, a share of its steps. `deviation`: that of the numbers w at first. Adam moves
     them by its rate at most in a step, so that a run of a few hundred steps decides nothing without a smaller one.
     """
@@ -40,6 +41,7 @@ class MaskSettings(BaseSettings):
     trunk: Weight = 1.0
     frozen: float | None = Field(None, gt=0, lt=1)
     target_macs: Macs | None = None
+    back_macs: Macs | None = None
     count_as: Convention = "paper"
     updates: int = Field(150, ge=1, le=100_000)
     period: float = Field(0.75, gt=0, le=1)

@@ -17,8 +17,10 @@ from vemcompress.training.learner import Learner
 from vemcompress.training.update import Update
 
 
-def check_masks(settings: MaskSettings, generator: Generator, name: str, *, size: int, steps: int, recipe: str) -> None:
-    """Raises RecipeError for a schedule that is longer than the run, a budget that the generator of this `name` meets
+def check_masks(
+    settings: MaskSettings, generator: Generator, name: str, *, size: int, steps: int, recipe: str, target: int | None
+) -> None:
+    """Raises RecipeError for a schedule that is longer than the run, a `target` that the generator of this `name` meets
     already, groups that it does not have, and one of which only a part could be masked. The generator may be without
     weights."""
     for group in generator.groups():
@@ -41,10 +43,11 @@ def check_masks(settings: MaskSettings, generator: Generator, name: str, *, size
             f"recipe {recipe}: masks.bounded: no channel group {min(unknown)!r}; there are {', '.join(groups)}."
         )
     whole = generator.costs(size, size)(groups).macs()[settings.count_as]
-    if settings.target_macs is not None and whole <= settings.target_macs:
+    if target is not None and whole <= target:
+        key = "back_macs" if target == settings.back_macs else "target_macs"
         raise RecipeError(
-            f"recipe {recipe}: masks.target_macs {settings.target_macs}: the {name} has {whole} already, so that "
-            "nothing would go; set it lower."
+            f"recipe {recipe}: masks.{key} {target}: the {name} has {whole} already, so that nothing would go; set it "
+            "lower."
         )
 
 
@@ -62,8 +65,10 @@ class MaskedGAN(Learner):
             raise RecipeError(
                 f"recipe {recipe}: [masks] need a GAN whose generators move at once; take cyclegan, pix2pix or latent."
             )
+        targets = settings.target_macs, settings.back_macs or settings.target_macs
+        self.targets = {name: targets[min(place, 1)] for place, (name, _) in enumerate(generators)}
         for name, generator in generators:
-            check_masks(settings, generator, name, size=size, steps=steps, recipe=recipe)
+            check_masks(settings, generator, name, size=size, steps=steps, recipe=recipe, target=self.targets[name])
         self.every = int(settings.period * steps / settings.updates)
         self._costs = {name: generator.costs(size, size) for name, generator in generators}
 
@@ -97,12 +102,12 @@ class MaskedGAN(Learner):
         for name, masks in self.masks.items():
             before = masks.is_decided
             found[name] = self._macs(name, masks.kept())
-            masks.lower(bound, found[name], self.settings.target_macs)
+            masks.lower(bound, found[name], self.targets[name])
             if masks.is_decided and not before:
                 decided.append(name)
                 found[name] = self._macs(name, masks.kept())
         self._settle()
-        told = {"number": step // self.every, "bound": bound, "target": self.settings.target_macs}
+        told = {"number": step // self.every, "bound": bound, "targets": self.targets}
         return {"event": "masks", **told, "macs": found, "decided": decided}
 
     def _macs(self, name: str, kept: Mapping[str, int]) -> int:

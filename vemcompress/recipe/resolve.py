@@ -42,7 +42,9 @@ def resolved(
         gan.check_batch(_batch(recipe, teacher))
     if command == "teach":
         return resolve_teaching(recipe, teacher, images)
-    if student is not None and recipe.student.source != OF_TEACHER:
+    if student is not None and recipe.student.source == OF_TEACHER:
+        recipe = recipe.but(student=recipe.student.but(class_path=recipe.teacher.class_path))
+    elif student is not None:
         recipe = recipe.but(student=recipe.student.but(source=student.pinned, sha256=student.sha256))
     return resolve(recipe, teacher, images, student and student.generator)
 

@@ -105,8 +105,7 @@ class Recipe(BaseSettings):
     (`teach`), unless algorithm.online is "never"; without, it is frozen.
 
     `masks` learn beside the generators of a run that teaches. `prune` is of a stage that prunes, `search` of one that
-    searches. `paper` holds a published table's row and changes
-    nothing.
+    searches. `paper` holds a published table's row and changes nothing.
     """
 
     name: Text = "unnamed"

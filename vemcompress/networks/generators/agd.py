@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vemcompress.networks.base import Generator, ImageConfig, Taps, check_number, check_width
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
+from vemcompress.networks.generators.resnet import block_places, block_taps
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.system.settings import Width
 
@@ -261,14 +262,11 @@ class AGD(Generator):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        blocks = (f"block{i + 1}" for i in range(len(self.cells)))
-        return ("down1", "down2", *blocks, "up1", "up2")
+        return block_taps(len(self.cells))
 
     @property
     def places(self) -> tuple[str, ...]:
-        """After the stem and each third of the cells."""
-        count = len(self.cells)
-        return ("down2", *(f"block{max(1, round(count * third / 3))}" for third in (1, 2, 3)))
+        return block_places(len(self.cells))
 
     def tap_channels(self, name: str) -> int:
         return self._widths[name]

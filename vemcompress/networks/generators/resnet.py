@@ -193,6 +193,16 @@ class _SeparableConv(nn.Module):
         return self.pointwise(self.norm(self.depthwise(x)))
 
 
+def block_taps(blocks: int) -> tuple[str, ...]:
+    """Of a network that goes down twice, through so many blocks, and up twice."""
+    return ("down1", "down2", *(f"block{i + 1}" for i in range(blocks)), "up1", "up2")
+
+
+def block_places(blocks: int) -> tuple[str, ...]:
+    """After the second down-sampling and each third of the blocks."""
+    return ("down2", *(f"block{max(1, round(blocks * third / 3))}" for third in (1, 2, 3)))
+
+
 class ResNet(Generator):
     """Reflection-padded 7x7, two strided convolutions, residual blocks, two transposed convolutions, 7x7, tanh. Taps:
     `down1`, `down2` (after ReLU), `block1` to `blockN`, `up1`, `up2`."""
@@ -237,14 +247,11 @@ class ResNet(Generator):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        blocks = (f"block{i + 1}" for i in range(len(self.blocks)))
-        return ("down1", "down2", *blocks, "up1", "up2")
+        return block_taps(len(self.blocks))
 
     @property
     def places(self) -> tuple[str, ...]:
-        """After the second down-sampling and each third of the residual blocks."""
-        count = len(self.blocks)
-        return ("down2", *(f"block{max(1, round(count * third / 3))}" for third in (1, 2, 3)))
+        return block_places(len(self.blocks))
 
     def groups(self) -> tuple[Group, ...]:
         """`stem`, `down1`, the residual `trunk`, each block's inner width as `block1`, ..., `up1` and `up2`."""
