@@ -11,12 +11,15 @@ from PIL import Image
 from toys import TOY, toy_images, toy_teacher_file
 
 import vemcompress
+from vemcompress import recipe as recipes
+from vemcompress.commands.compared import Member
 from vemcompress.commands.comparison_rows import pareto
 from vemcompress.commands.distill import distill
 from vemcompress.commands.seeds import Spread, distill_seeds
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation.conditions import digest
 from vemcompress.runs import panels as drawing
+from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.panels import Mark, panels
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_inception")
@@ -166,6 +169,16 @@ def test_mean_and_spread_as_by_hand_of_a_folder_and_of_runs_apart(folder):
     assert merged["a"].macs.mean > merged["narrow"].macs.mean
     whole = vemcompress.compare(several, seeds=True, metrics=["ssim_teacher"], **ON).rows
     assert sorted(len(row.seeds) for row in whole) == [1, 4]
+
+
+def test_a_pipelines_seed_is_no_difference_in_its_stages_either(tmp_path):
+    text = "[[stages]]\nname='s'\ndo='distill'\nrecipe.train.steps=6\nrecipe.train.seed="
+    members = []
+    path = tmp_path / "recipe.toml"
+    for seed in ("1", "2", "2\nrecipe.train.log_every=7"):
+        path.write_text(f"[train]\nseed = {seed[0]}\n{text}{seed}\n")
+        members.append(Member(tmp_path, recipes.read(path), RunFolder(tmp_path)).apart_from_seed())
+    assert members[0] == members[1] != members[2]
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,10 @@ class Member:
         return tuple(sorted(os.path.realpath(names.found(root)) for root in self.recipe.data.roots))
 
     def apart_from_seed(self) -> str:
-        """Its recipe without the seed. Weights that were calibrated on another machine may differ in the last bits."""
-        said = self.recipe.but(train=self.recipe.train.but(seed=0)).model_dump(mode="json")
-        return json.dumps(_rounded(said), sort_keys=True)
+        """Its recipe without the seed, which its stages have too. Weights that were calibrated on another machine may
+        differ in the last bits.
+        """
+        return json.dumps(_comparable(self.recipe.model_dump(mode="json")), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ def _common(paths: list[str]) -> str:
     return paths[0] + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
 
-def _rounded(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
+        return {key: _comparable(part) for key, part in value.items() if key != "seed"}
     if isinstance(value, list):
-        return [_rounded(part) for part in value]
+        return [_comparable(part) for part in value]
     return f"{value:.5g}" if isinstance(value, float) else value
