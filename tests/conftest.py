@@ -1,6 +1,8 @@
 """What several test files ask for by name."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,3 +75,12 @@ def no_inception(monkeypatch):
         return load_extractor(name, weights)
 
     monkeypatch.setattr(choose, "load_extractor", load)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real images and published weights; skips where it is absent."""
+    folder = os.environ.get("VEMCOMPRESS_TEST_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("VEMCOMPRESS_TEST_DATA names no folder")
+    return Path(folder)

@@ -24,9 +24,13 @@ SHAPES = {
     "deep_mobile_resnet": {"width": 3, "blocks": 4},
     "cartoongan": {"width": 4, "blocks": 2},
     "inception_resnet": {"width": 6, "blocks": 2},
+    "srgan": {"trunk": 4, "blocks": [3, 5], "scale": 4},
+    "srvgg": {"stem": 4, "blocks": [3, 5], "scale": 2},
+    "rrdb": {"trunk": 4, "blocks": [2, 3], "scale": 2},
 }
+ONE_NORM = {"cartoongan": "instance_affine", "srgan": "batch", "srvgg": "none", "rrdb": "none"}
 NORMS = ("instance", "instance_affine", "batch", "image")  # image: BatchNorm that uses each image's own statistics
-KINDS = [(f, n) for f in SHAPES for n in (NORMS if f != "cartoongan" else ("instance_affine",))]
+KINDS = [(f, n) for f in SHAPES for n in ([ONE_NORM[f]] if f in ONE_NORM else NORMS)]
 LATENT = {
     "dcgan": {"width": 3, "levels": 2, "refined": 1, "latent": 6},
     "sagan": {"width": 6, "levels": 3, "latent": 6, "spectral": False},
@@ -79,7 +83,7 @@ def test_cutting_gives_what_masking_gives(family, norm):
 
 @pytest.mark.parametrize("family", SHAPES)
 def test_cutting_gives_what_masking_gives_in_single_precision(family):
-    network, x = random_network(family, "instance_affine").float(), images().float()
+    network, x = random_network(family, ONE_NORM.get(family, "instance_affine")).float(), images().float()
     kept = some(network)
     assert torch.allclose(cut(network, kept)(x), masked(network, masks_of(network, kept), x)[0], atol=1e-5)
 
@@ -167,7 +171,7 @@ def test_a_cut_network_shares_no_memory_with_its_origin():
 def test_costs_of_widths_are_those_of_the_config(data):
     family = data.draw(st.sampled_from(list(SHAPES)))
     norm = data.draw(st.sampled_from(["instance", "instance_affine", "batch"]))
-    config = parse_config({"family": family, "norm": norm, "in_channels": 2, **SHAPES[family]})
+    config = parse_config({"family": family, "norm": ONE_NORM.get(family, norm), "in_channels": 2, **SHAPES[family]})
     height, width = (16 * data.draw(st.integers(1, 20)) for _ in range(2))
     table = costs(config, height, width)
     sets = [{n: data.draw(st.integers(1, 600)) for n in table.names} for _ in range(2)]

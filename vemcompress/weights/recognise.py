@@ -14,12 +14,14 @@ from vemcompress.weights.published.latent import DCGAN, DCGAN_REFINED, SAGAN
 from vemcompress.weights.published.resampled import CUT, NAMED, UPSAMPLED
 from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, RESNET
 from vemcompress.weights.published.stylegan2 import ADA, ROSINALITY
+from vemcompress.weights.published.super_resolution import OLD_RRDB, RRDB, SRGAN, SRVGG
 from vemcompress.weights.published.unet import DEEP_UNET, UNET
 from vemcompress.weights.wrappers import strip_prefixes
 
 # The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
 LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, CUT, RESNET, UNET, CARTOONGAN, UPSAMPLED, NAMED)
 LAYOUTS += (INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED, SAGAN, DCGAN, DCGAN_REFINED, ROSINALITY, ADA)
+LAYOUTS += (SRGAN, SRVGG, RRDB, OLD_RRDB)
 
 # A part of some name, and what has it; the first that fits is said.
 _SIGNS = (

@@ -15,7 +15,10 @@ from vemcompress.networks.generators.deep import DeepMobileResNet, DeepUNet
 from vemcompress.networks.generators.inception_resnet import InceptionResNet
 from vemcompress.networks.generators.resampled import ResampledResNet
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig, ResNet
+from vemcompress.networks.generators.rrdb import RRDB
 from vemcompress.networks.generators.sagan import SAGAN
+from vemcompress.networks.generators.srgan import SRGAN
+from vemcompress.networks.generators.srvgg import SRVGG
 from vemcompress.networks.generators.stylegan2 import StyleGAN2
 from vemcompress.networks.generators.unet import UNet
 from vemcompress.system.settings import tag_of, tagged_union
@@ -34,6 +37,9 @@ _CLASSES: tuple[type[Generator], ...] = (
     StyleGAN2,
     AGD,
     AGDSupernet,
+    SRGAN,
+    SRVGG,
+    RRDB,
 )
 
 GENERATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}
