@@ -201,12 +201,15 @@ def test_what_can_be_checked_is_checked_before_a_run_trains(inputs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/real-runs.md"])
-def test_the_documents_matrices_are_ones(page, tmp_path):
+@pytest.mark.parametrize(("page", "runs"), [("README.md", 8), ("docs/rivals.toml", 44)])
+def test_the_documents_matrices_are_ones(page, runs, tmp_path):
     text = (Path(__file__).parents[1] / page).read_text()
-    file = next(block for block in re.findall(r"```toml\n(.*?)```", text, re.S) if "[matrix]" in block)
-    for entry in read_matrix(matrix(tmp_path, file)).entries():
-        assert recipes.read(entry.recipe, entry.overrides).train.steps in (20, 5000)
+    blocks = [text] if page.endswith(".toml") else re.findall(r"```toml\n(.*?)```", text, re.S)
+    file = next(block for block in blocks if "[matrix]" in block)
+    entries = list(read_matrix(matrix(tmp_path, file)).entries())
+    assert len(entries) == runs
+    for entry in entries:
+        assert recipes.read(entry.recipe, entry.overrides).train.steps in (600, 5000)
 
 
 def test_pipelines_are_runs_too(inputs, tmp_path):

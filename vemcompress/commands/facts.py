@@ -152,7 +152,7 @@ def taken(plan: Recipe, teacher: Generator | None) -> ImageInput | LatentInput:
     network = plan.teacher.network
     if teacher is None and isinstance(network, LatentConfig):
         return network.takes
-    return teacher.takes if teacher is not None else ImageInput(3)
+    return teacher.takes if teacher is not None else ImageInput(3, scale=getattr(network, "scale", 1))
 
 
 def data_of(plan: Recipe, takes: ImageInput | LatentInput, on_event: Event = silent) -> ImageSet | LatentSet:
@@ -161,7 +161,8 @@ def data_of(plan: Recipe, takes: ImageInput | LatentInput, on_event: Event = sil
     Raises UsageError where images are needed and none are given, and what `training_set` raises.
     """
     if takes.kind == "image":
-        return training_set(plan.data, second_domain=opening.second_domain(plan), on_event=on_event)
+        second = opening.second_domain(plan)
+        return training_set(plan.data, second_domain=second, scale=takes.scale, on_event=on_event)
     if not plan.data.roots and (plan.gan is not None or ALGORITHMS[plan.algorithm.name].needs.real):
         raise UsageError("no data: give --data DIR, a folder of real images for the discriminator.")
     picked_by = plan.train.best_by, getattr(plan.search, "by", None)

@@ -87,7 +87,7 @@ def distillation(
             information=information,
             optimizer=Optimizer(plan.train.lr, plan.train.betas),
             features=features,
-            paired=plan.data.kind in ("paired", "labels"),
+            paired=plan.data.has_targets,
             gan=gan,
         )
         return ALGORITHMS[plan.algorithm.name](plan.algorithm, parts)
@@ -109,7 +109,7 @@ def tested(plan: Recipe, images: ImageSet | LatentSet, on_event: Event = silent)
     """The test images of the data that a run learns from, or real ones beside vectors that it does not draw."""
     if isinstance(images, LatentSet):
         return images.unseen(test_set(plan.data, on_event=on_event) if plan.data.roots else None)
-    return test_set(plan.data, on_event=on_event)
+    return test_set(plan.data, on_event=on_event, scale=images.scale)
 
 
 def unseen(plan: Recipe, images: ImageSet | LatentSet) -> ImageSet | LatentSet:
@@ -161,7 +161,7 @@ def picker(
     images = facts.held_out if plan.train.best_on != "test" else tested(plan, facts.images, on_event)
     if by == "auto":
         like = teacher and ALGORITHMS[plan.algorithm.name].imitates
-        by = "ssim_teacher" if like else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
+        by = "ssim_teacher" if like else "l1_target" if plan.data.has_targets else "frechet"
         if by == "frechet" and features is None:
             return None
     if images is None and named:

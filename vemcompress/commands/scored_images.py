@@ -31,7 +31,7 @@ def images_of(
     others, `real`; where there are neither, this is told.
     """
     if takes.kind == "image":
-        return _test_images(settings, split, own, on_event)
+        return _test_images(settings, split, own, on_event, takes.scale)
     images = _test_images(settings, split, own, on_event) if settings.roots and real is None else None
     if images is None and real is None:
         message = "no real images: only likeness to the teacher is measured; for FID and KID give --data DIR."
@@ -39,8 +39,8 @@ def images_of(
     return LatentSet(settings, takes, images, purpose=TEST)
 
 
-def _test_images(settings: DataSettings, split: str, own: bool, on_event: Event) -> ImageSet:
-    images = test_set(settings, split, on_event)
+def _test_images(settings: DataSettings, split: str, own: bool, on_event: Event, scale: int = 1) -> ImageSet:
+    images = test_set(settings, split, on_event, scale=scale)
     tell_images(images, on_event)
     if own and FLAT in images.found.used:
         message = "these are the images that the run was trained on; give test images with --data."

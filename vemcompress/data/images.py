@@ -165,6 +165,7 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
 
 
 Crop = int | str | None
+RANDOM = "random"  # no crop in the middle, but in training one wherever chance puts it
 
 
 def middle(image: np.ndarray, crop: Crop) -> np.ndarray:

@@ -104,8 +104,9 @@ class Kept:
 
 def on_device(stream: Stream, device: torch.device | None, where: str) -> Stream | DeviceStream:
     """The stream for a run on `device`: on CUDA batches are made there, and with `where` "auto" the images are kept
-    there if they take at most a tenth of its free memory and 4 GiB. Others stay as they are."""
-    if device is None or device.type != "cuda":
+    there if they take at most a tenth of its free memory and 4 GiB. Others stay as they are, and so do those whose
+    images differ in size."""
+    if device is None or device.type != "cuda" or not all(part.uniform for part in stream.parts):
         return stream
     room = min(torch.cuda.mem_get_info(device)[0] // SHARE, MOST_BYTES)
     return DeviceStream(stream, device, keep=where == "auto" and stream.nbytes <= room)

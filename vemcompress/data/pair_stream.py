@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
+from vemcompress.data.images import Crop, middle
 from vemcompress.data.indices import nearest_square
 from vemcompress.data.machine import default_cache
 from vemcompress.data.pairs import Pairs, Unpaired
@@ -97,14 +98,16 @@ def test_pairs(
     channels: tuple[int, int] | None = None,
     count: int | None = None,
     on_event: Event | None = None,
+    scale: int = 1,
+    crop: Crop = None,
 ) -> tuple[Tensor, Tensor]:
-    """The first `count` readable pairs (None: all) at size x size, neither cropped nor flipped: (input, target).
+    """The first `count` readable pairs (None: all), neither cropped nor flipped: (input, target), as `square_pair`.
 
     Raises InputError when none can be read.
     """
     channels = checked_pair_channels(pairs, channels)
     read = first_readable(
-        range(pairs.count), count, lambda index: square_pair(pairs, index, size, channels), "pairs", on_event
+        range(pairs.count), count, lambda i: square_pair(pairs, i, size, channels, scale, crop), "pairs", on_event
     )
     inputs, targets = zip(*read, strict=True)
     return to_tensors(pairs, np.stack(inputs), np.stack(targets))
@@ -113,17 +116,40 @@ def test_pairs(
 test_pairs.__test__ = False  # not a test, though pytest would take it for one where it is imported
 
 
-def square_pair(pairs: Pairs, index: int, size: int, channels: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Input and target of a pair, uint8, size x size x C; a label map that becomes one-hot keeps one channel."""
-    sides = []
-    for side, wanted in zip(pairs.read(index), channels, strict=True):
-        if side.ndim == 3:
-            sides.append(square_of(side, size, wanted))
+def square_pair(
+    pairs: Pairs, index: int, size: int, channels: tuple[int, int], scale: int = 1, crop: Crop = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Input, size x size x C, and target, `scale` times as large, of a pair, uint8; a label map that becomes one-hot
+    keeps one channel. `crop`: what is taken of the middle of the target, in its own pixels, and so of the input. A photo
+    is always degraded alike."""
+    given, target = square_sides(pairs, index, size, channels, scale, crop)
+    if given is None:
+        given = degraded(pairs, target, np.random.default_rng((index, size)), channels)
+    return given, target
+
+
+def square_sides(
+    pairs: Pairs, index: int, size: int, channels: tuple[int, int], scale: int = 1, crop: Crop = None
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """As `square_pair`, without an input where a degradation makes it of the target."""
+    sides: list[np.ndarray | None] = []
+    for side, wanted, larger in zip(pairs.read(index), channels, (1, scale), strict=True):
+        if pairs.degraded and not sides:
+            sides.append(None)
+        elif side.ndim == 3:
+            own = crop * larger // scale if isinstance(crop, int) else crop
+            sides.append(square_of(middle(side, own), larger * size, wanted))
         else:
             labels = nearest_square(side, size)
             one_hot = not sides and is_one_hot(pairs)
             sides.append(labels[:, :, None] if one_hot else pairs.labels.colours(labels))
     return sides[0], sides[1]
+
+
+def degraded(pairs: Pairs, target: np.ndarray, random: np.random.Generator, channels: tuple[int, int]) -> np.ndarray:
+    """What the degradation makes of a target, with the channels of the input."""
+    image = pairs.degraded.apply(target, random)
+    return image if image.shape[2] == channels[0] else square_of(np.repeat(image, 3, 2), len(image), channels[0])
 
 
 def is_one_hot(pairs: Pairs) -> bool:

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from vemcompress.data.degrade import Degradation
 from vemcompress.data.folders import Listing, Sides, check_widths, find_sides, is_twice_as_wide, match, odd_width
 from vemcompress.data.images import ImageError, read_image
 from vemcompress.data.indices import holds_numbers, spread
@@ -31,7 +32,7 @@ class Pairs:
     """`a[i]` with `b[i]`; side by side in one file where `side_by_side`.
 
     `used`: per root the split (or FLAT, FILE) that was taken. `labels`: how the label maps of the side `labelled` are
-    read; None for pictures on both sides.
+    read; None for pictures on both sides. `degraded`: a photo is the target, and what this makes of it the input.
     """
 
     kind: Literal["paired", "labels"]
@@ -42,6 +43,7 @@ class Pairs:
     side_by_side: bool = False
     labels: LabelMaps | None = None
     labelled: Literal["A", "B"] = "B"
+    degraded: Degradation | None = None
 
     @property
     def count(self) -> int:

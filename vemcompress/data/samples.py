@@ -54,12 +54,13 @@ class Batch:
 
 
 class Samples:
-    """The images of a set at its size, neither cropped nor flipped, for networks of these channels. Among several ranks
-    each reads its share. Raises RecipeError or InputError where the images cannot have so many channels."""
+    """The images of a set at its size, neither cropped nor flipped, for networks of these channels. `side` and `crop`
+    are those of real images beside them. Among several ranks each reads its share. Raises RecipeError or InputError where the images cannot have so many channels."""
 
     def __init__(self, images: ImageSet, channels: tuple[int, int], *, truths: bool = False):
         self.pairs, self.size, self.paths = images.pairs, images.settings.size, images.paths
-        self._truths, self.crop = truths, images.settings.crop
+        self.side, self.crop = images.side, images.target_crop
+        self._truths, self._input_crop, self._scale = truths, images.crop, images.scale
         self.channels = checked_pair_channels(self.pairs, channels) if self.pairs else channels
         if self.pairs is None and channels[0] not in (1, 3):
             raise InputError(
@@ -71,8 +72,8 @@ class Samples:
         """Raises ImageError for a file that cannot be read, InputError for one that is no pair or label map."""
         path = self.paths[index]
         if self.pairs is None:
-            return Sample(path, load_square(path, self.size, self.channels[0], self.crop), None, None)
-        sides = square_pair(self.pairs, index, self.size, self.channels)
+            return Sample(path, load_square(path, self.size, self.channels[0], self._input_crop), None, None)
+        sides = square_pair(self.pairs, index, self.size, self.channels, self._scale, self.crop)
         return Sample(path, *sides, self.pairs.ground_truth(index) if self._truths else None)
 
     def decoded(self, ahead: int, on_bad: OnBad) -> Iterator[Sample]:
@@ -94,13 +95,13 @@ class Samples:
 
 
 class LatentSamples:
-    """The first `count` latent vectors of a set and seed, with the face of `Samples`. `size` and `crop` are those of
-    the real images beside them; a vector's "path" is its number."""
+    """The first `count` latent vectors of a set and seed, with the face of `Samples`; a vector's "path" is its
+    number."""
 
     pairs: ClassVar[None] = None
 
     def __init__(self, images: LatentSet, count: int, seed: int = 0):
-        self.size, self.crop, self.paths = images.takes.image, images.settings.crop, range(count)
+        self.side, self.crop, self.paths = images.takes.image, images.settings.crop, range(count)
         self._vectors = images.vectors(count, seed)
 
     def decoded(self, ahead: int, on_bad: OnBad) -> Iterator[int]:

@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vemcompress.data import degrade
+from vemcompress.data.enlarged import EnlargedStream
 from vemcompress.data.folders import Found, Listing, find_images, find_test_images, is_twice_as_wide
-from vemcompress.data.images import size_of, why_unreadable
+from vemcompress.data.images import RANDOM, Crop, size_of, why_unreadable
 from vemcompress.data.machine import default_workers
 from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, is_one_hot, test_pairs
 from vemcompress.data.pairs import Pairs, Unpaired, find_pairs
 from vemcompress.data.settings import DataSettings
 from vemcompress.data.stream import ImageStream, test_batch
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError, RecipeError, UsageError
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 
@@ -48,10 +50,27 @@ class Views(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One split of a recipe's data. `found` says which files; `settings` how they are read."""
+    """One split of a recipe's data. `found` says which files; `settings` how they are read, with the size of inputs;
+    targets have `scale` times that."""
 
     settings: DataSettings
     found: Singles | Pairs | Unpaired
+    scale: int = 1
+
+    @property
+    def side(self) -> int:
+        """Of the images that shall be made, in pixels."""
+        return self.scale * self.settings.size
+
+    @property
+    def crop(self) -> Crop:
+        """What is taken of the middle of inputs that are shown or measured."""
+        return self.settings.size if self.settings.crop == RANDOM else self.settings.crop
+
+    @property
+    def target_crop(self) -> Crop:
+        """As `crop`, of images of the kind that shall be made."""
+        return self.side if self.settings.crop == RANDOM else self.settings.crop
 
     @property
     def count(self) -> int:
@@ -116,6 +135,8 @@ class ImageSet:
         options |= {"batch": batch, "share": distributed.share(batch), "seed": seed, "views": views}
         options |= {"middle": self.settings.crop, "on_event": on_event}
         match self.found:
+            case Pairs() if self.scale > 1 or self.found.degraded or self.settings.crop == RANDOM:
+                stream = EnlargedStream(self.found, scale=self.scale, channels=channels, **options)
             case Pairs():
                 stream = PairStream(self.found, channels=channels, **options)
             case Unpaired():
@@ -128,15 +149,16 @@ class ImageSet:
         """The first `count` readable images (None: all), neither cropped nor flipped."""
         size = self.settings.size
         if self.pairs:
-            return Views(*test_pairs(self.pairs, size, channels, count, on_event))
-        return Views(test_batch(self.found.inputs, size, channels[0], count, on_event, self.settings.crop), None)
+            return Views(*test_pairs(self.pairs, size, channels, count, on_event, self.scale, self.target_crop))
+        return Views(test_batch(self.found.inputs, size, channels[0], count, on_event, self.crop), None)
 
     def examples(self, channels: tuple[int, int], count: int, on_event: Event | None = None) -> Tensor:
         """The first real images of the kind that a teacher should make: targets, or the other domain's."""
         if isinstance(self.found, Unpaired):
-            return test_batch(self.found.targets, self.settings.size, channels[1], count, on_event, self.settings.crop)
-        views = self.views(channels, count, on_event)
-        return views.inputs if views.targets is None else views.targets
+            return test_batch(self.found.targets, self.side, channels[1], count, on_event, self.target_crop)
+        if self.pairs is None:
+            return test_batch(self.found.inputs, self.side, channels[1], count, on_event, self.target_crop)
+        return self.views(channels, count, on_event).targets
 
     def picture(self, inputs: Tensor) -> Tensor:
         """Inputs as one may look at them, B x 1 or 3 x H x W in [-1, 1]: one-hot label maps in their colours."""
@@ -202,37 +224,55 @@ def _spread(total: int, count: int) -> list[int]:
     return sorted({int((i + 0.5) * total / count) for i in range(count)})
 
 
-def training_set(settings: DataSettings, *, second_domain: bool = True, on_event: Event | None = None) -> ImageSet:
+def training_set(
+    settings: DataSettings, *, second_domain: bool = True, scale: int = 1, on_event: Event | None = None
+) -> ImageSet:
     """The images of `settings.split` under `settings.roots`; of two domains the inputs alone without `second_domain`.
+    `scale`: by how much their generators enlarge.
 
     Raises UsageError where there is no root, InputError, and RecipeError for label settings.
     """
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
-    images = ImageSet(settings, _found(settings, settings.split, find_images, on_event))
+    images = ImageSet(settings, _found(settings, settings.split, find_images, scale, on_event), scale)
     if on_event and images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
         message = "these images are cut into two halves, A and B, but are not twice as wide as high; see data.kind."
         on_event({"event": "warning", "message": message})
     return images.inputs_alone() if settings.kind == "unpaired" and not second_domain else images
 
 
-def test_set(settings: DataSettings, split: str = "test", on_event: Event | None = None) -> ImageSet:
+def test_set(settings: DataSettings, split: str = "test", on_event: Event | None = None, *, scale: int = 1) -> ImageSet:
     """The test images under `settings.roots`, or the validation images where there are none; `found.used` says so."""
     if settings.kind == "single" and split == "test":
         split = "testA"
-    return ImageSet(settings, _found(settings, split, find_test_images, on_event))
+    return ImageSet(settings, _found(settings, split, find_test_images, scale, on_event), scale)
 
 
 test_set.__test__ = False  # not a test, though pytest would take it for one where it is imported
 
 
 def _found(
-    settings: DataSettings, split: str, find: Callable[..., Found], on_event: Event | None
+    settings: DataSettings, split: str, find: Callable[..., Found], scale: int, on_event: Event | None
 ) -> Singles | Pairs | Unpaired:
-    """`find` is how single images are found."""
+    """`find` is how single images are found. Raises RecipeError where a degradation does not fit the scale."""
     listed = Listing(settings.recursive, on_event)
+    made = degrade.parse(settings.degrade) if settings.degrade else None
+    if made is not None and made.scale != scale:
+        advice = f"bicubic{scale}" if made.scale == 1 else "another generator, or another degradation"
+        raise RecipeError(
+            f"data.degrade {settings.degrade!r:.80}: makes photos {made.scale} times smaller, and this generator "
+            f"enlarges {scale} times; use {advice}."
+        )
     if settings.kind == "single":
         found = find(settings.roots, split, listed=listed)
+        if made is not None:
+            paths = tuple(found.paths)
+            return Pairs("paired", "AtoB", paths, paths, found.used, degraded=made)
         return Singles(tuple(found.paths), found.used)
+    if scale > 1 and settings.kind != "paired":
+        raise RecipeError(
+            f"data.kind '{settings.kind}': a generator that enlarges {scale} times needs single images, or pairs whose "
+            "targets are as much larger; set data.kind."
+        )
     labels = settings.model_dump(include={"classes", "void", "label_input", "ids"})
     return find_pairs(settings.roots, split, settings.kind, settings.direction, listed=listed, **labels)

@@ -2,8 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from vemcompress.data import degrade
 from vemcompress.data.labels import Ids, LabelInput
 from vemcompress.data.pairs import Direction
 from vemcompress.system.settings import BaseSettings, Images, Text
@@ -16,7 +17,12 @@ DataKind = Literal["single", "paired", "labels", "unpaired"]
 class DataSettings(BaseSettings):
     """`size`: side of the square images in pixels. `load_size`: what they are resized to before the random crop.
     `crop`: the square in the middle of an image, of so many of its own pixels or, "square", as large as it has one,
-    that is taken before it is resized (CelebA: 160); without it the aspect ratio is not kept.
+    that is taken before it is resized (CelebA: 160); without it the aspect ratio is not kept. "random": images are not
+    resized, and squares are cut from them where chance puts them; what is measured is cut from their middle. `size` is
+    that of the inputs, and of a generator that enlarges the targets are larger by its scale.
+
+    `degrade`: single photos become pairs, a photo the ground truth and what this makes of it the input; steps of
+    `data.degrade` with "+" between them, such as "bicubic4" or "blur0.5..2+noise10+jpeg40..90".
 
     `kind`: "single" images for a frozen teacher, or real ones beside latent vectors; "paired" ones, or "labels" with
     photos, whose other side is the ground truth; two "unpaired" domains. `direction`, `classes`, `void`, `label_input`
@@ -33,7 +39,8 @@ class DataSettings(BaseSettings):
     direction: Direction = "AtoB"
     size: int = Field(256, ge=8, le=4096)
     load_size: int | None = Field(None, ge=8, le=8192)
-    crop: Literal["square"] | Annotated[int, Field(ge=8, le=8192)] | None = None
+    crop: Literal["square", "random"] | Annotated[int, Field(ge=8, le=8192)] | None = None
+    degrade: Text | None = None
     flip: bool = True
     split: Text = "trainA"
     roots: tuple[Text, ...] = Field((), strict=False, max_length=MAX_ROOTS)
@@ -55,10 +62,26 @@ class DataSettings(BaseSettings):
             raise ValueError(f"load_size {self.load_size} is smaller than size {self.size}")
         return self
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether each input has its ground truth."""
+        return self.kind in ("paired", "labels") or self.degrade is not None
+
+    @field_validator("degrade")
+    @classmethod
+    def _can_be_made(cls, text: str | None) -> str | None:
+        if text is not None:
+            degrade.parse(text)
+        return text
+
     @model_validator(mode="after")
     def _crops_alone(self):
-        if self.crop is not None and self.kind in ("paired", "labels"):
+        if self.crop is not None and (self.kind == "labels" or (self.kind == "paired" and self.crop != "random")):
             raise ValueError("crop is of single images, and would cut one side of a pair alone; omit it")
+        if self.crop == "random" and self.load_size not in (None, self.size):
+            raise ValueError("crop = 'random' leaves images at their own size, and load_size resizes them; give one")
+        if self.degrade is not None and self.kind != "single":
+            raise ValueError("degrade makes pairs of single photos; omit it, or leave data.kind at 'single'")
         return self
 
     @model_validator(mode="after")

@@ -29,6 +29,16 @@ def square_of(image: np.ndarray, size: int, channels: int = 3) -> np.ndarray:
     return to_square(image, size).reshape(size, size, channels)
 
 
+def whole(image: np.ndarray, least: int, channels: int = 3) -> np.ndarray:
+    """A picture, uint8, H x W x 3, as H x W x channels at its own size, or enlarged so that both sides have `least`."""
+    height, width = image.shape[:2]
+    picture = Image.fromarray(image).convert("L" if channels == 1 else "RGB")
+    if min(height, width) < least:
+        larger = (max(least, round(side * least / min(height, width))) for side in (width, height))
+        picture = picture.resize(tuple(larger), Image.Resampling.BICUBIC)
+    return np.asarray(picture).reshape(picture.height, picture.width, channels)
+
+
 def to_tensor(images: np.ndarray | Tensor) -> Tensor:
     """uint8, B x H x W x C to float32, B x C x H x W in [-1, 1], on the device where the bytes are."""
     if isinstance(images, Tensor):

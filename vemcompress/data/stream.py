@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
-from vemcompress.data.images import Crop, ImageError, tell_notes
+from vemcompress.data.images import RANDOM, Crop, ImageError, read_image, tell_notes
 from vemcompress.data.machine import default_cache, default_workers
 from vemcompress.data.prefetch import Stream
-from vemcompress.data.squares import checked_channels, load_square, test_batch, to_tensor
+from vemcompress.data.squares import checked_channels, load_square, test_batch, to_tensor, whole
 from vemcompress.data.vanished import Vanished
 from vemcompress.errors import InputError, RecipeError
 from vemcompress.system.events import Event, silent
@@ -50,7 +50,8 @@ class ImageStream(Stream):
     `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once; how many bytes,
     and how many threads (`workers`), follows the machine where it is None. Neither changes a batch.
 
-    `middle`: what of each image is taken before it is resized, `data.crop`.
+    `middle`: what of each image is taken before it is resized, `data.crop`; with "random" none is, an image smaller
+    than `size` is enlarged to it, and `load_size` has no meaning.
 
     `views`: 0 crops and flips every sample anew, as published. N > 0 gives each image N fixed views instead, a pure
     function of the seed, the image and the view, and epoch e shows view e mod N. That is a weaker augmentation than
@@ -58,6 +59,7 @@ class ImageStream(Stream):
     """
 
     noun, augmentation = "images", AUGMENTATION
+    uniform = True  # all images are of one size when they are cut, of bytes that a batch is made from
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class ImageStream(Stream):
             raise InputError("no images to train on; name at least one folder of images.")
         self.paths, self.size, self.flip, self.middle = [Path(p) for p in paths], size, flip, middle
         self.load_size = _load_size(size, load_size, crop)
+        self.uniform = self.uniform and middle != RANDOM
         self.batch_size, self.seed, self.views = batch, seed, views
         self.share = range(batch) if share is None else share
         self.workers, self.epoch_length = workers or default_workers(), len(paths) / batch
@@ -134,15 +137,16 @@ class ImageStream(Stream):
 
     def _sample(self, k: int) -> tuple[int, np.ndarray]:
         index, image = self._readable(k)
-        view = self._view(k, index)
+        view = self._view(k, index, image.shape[:2])
         image = image[view.top : view.top + self.size, view.left : view.left + self.size]
         return index, image[:, ::-1] if view.flipped else image
 
-    def _view(self, k: int, index: int) -> View:
-        """Crop and flip of sample k, which shows image `index`."""
+    def _view(self, k: int, index: int, sides: tuple[int, int] | None = None) -> View:
+        """Crop and flip of sample k, which shows image `index` of these sides."""
         chance = (FIXED_VIEW, index, self._number(k)) if self.views else (self.augmentation, k)
         rng = np.random.default_rng((self.seed, *chance))
-        top, left = rng.integers(0, self.load_size - self.size + 1, 2)
+        height, width = sides or (self.load_size, self.load_size)
+        top, left = rng.integers(0, (height - self.size + 1, width - self.size + 1))
         return View(index, int(top), int(left), bool(self.flip and rng.random() < 0.5))
 
     def _number(self, k: int) -> int:
@@ -177,6 +181,8 @@ class ImageStream(Stream):
         return [(path,) for path in self.paths]
 
     def _load(self, index: int) -> np.ndarray:
+        if self.middle == RANDOM:
+            return whole(read_image(self.paths[index]), self.size, self.channels)
         return load_square(self.paths[index], self.load_size, self.channels, self.middle)
 
     def _image(self, index: int) -> np.ndarray | None:

@@ -92,14 +92,15 @@ def prepare(
         _skip_small(chosen, images.takes.image)
     if is_npz:
         side = Real(statistics=load_statistics(real))
-    tools = Tools(device, side_of(images), side, seed=seed, crop=images.settings.crop, latents=_drawn(images, seed))
+    crop = images.settings.crop if isinstance(images, LatentSet) else images.target_crop
+    tools = Tools(device, side_of(images), side, seed=seed, crop=crop, latents=_drawn(images, seed))
     equip(chosen, tools, images, segmenter, {INCEPTION: inception, features: features_weights}, real)
     return chosen, tools
 
 
 def side_of(images: ImageSet | LatentSet) -> int:
     """The side of the images that a set's networks give, in pixels."""
-    return images.takes.image if isinstance(images, LatentSet) else images.settings.size
+    return images.takes.image if isinstance(images, LatentSet) else images.side
 
 
 def _drawn(images: ImageSet | LatentSet, seed: int) -> str:

@@ -131,11 +131,14 @@ def _words(value) -> str:
 
 def _reading(images: ImageSet) -> str:
     """How the files of images become inputs and targets."""
+    enlarged = [f"enlarged {images.scale} times"] if images.scale > 1 else []
     if images.pairs is None:
-        return "single"
+        return ", ".join(["single", *enlarged])
     labels = images.settings.model_dump(include={"classes", "void", "label_input", "ids"}, exclude_none=True)
     told = [f"{key} {value}" for key, value in labels.items()] if images.pairs.labels is not None else []
-    return ", ".join([images.settings.kind, images.settings.direction, *told])
+    if images.settings.degrade is not None:
+        return ", ".join(["single", f"degraded by {images.settings.degrade}", *enlarged])
+    return ", ".join([images.settings.kind, images.settings.direction, *told, *enlarged])
 
 
 def digest(paths: Sequence[Path]) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import nn
@@ -121,7 +121,7 @@ def evaluate(
         if isinstance(images, LatentSet):
             _check_takes(images, networks)
             return LatentSamples(images, count, seed)
-        _check_size(size, chosen.metrics, *networks.values())
+        _check_size(images.settings.size, size, chosen.metrics, *networks.values())
         return _samples(images, networks, truths=tools.meter is not None)
 
     fed = distributed.together(ready)
@@ -168,7 +168,7 @@ def _image_set(images: ImageSet | LatentSet | Sequence[str | os.PathLike], size:
         return images
     if not isinstance(images, ImageSet):
         images = ImageSet(DataSettings(size=DEFAULT_SIZE), Singles(tuple(image_paths(images)), ()))
-    return images if size is None else ImageSet(images.settings.model_copy(update={"size": size}), images.found)
+    return images if size is None else replace(images, settings=images.settings.model_copy(update={"size": size}))
 
 
 def _warn_of_misfit(tools: Tools, real, on_event: Event) -> None:
@@ -187,8 +187,9 @@ def _warn_of_misfit(tools: Tools, real, on_event: Event) -> None:
         on_event({"event": "warning", "message": message + (f"with stats --crop {crop}." if crop else "without it.")})
 
 
-def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> None:
-    """Raises UsageError for a size that a generator or a metric cannot take."""
+def _check_size(size: int, side: int, metrics: Sequence[Metric], *models: nn.Module) -> None:
+    """Raises UsageError for inputs of a `size` that a generator cannot take, or images of a `side` that a metric
+    cannot."""
     for model in models:
         multiple, least = getattr(model, "multiple", 1), getattr(model, "min_size", 1)
         if size < max(least, 1) or size % multiple:
@@ -196,8 +197,8 @@ def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> Non
                 f"images of {size} px do not go through this {type(model).__name__}; give a size of at least "
                 f"{least} px that {multiple} divides."
             )
-    if metric := next((metric for metric in metrics if size < metric.needs.size), None):
-        raise UsageError(f"{metric.name} cannot be taken at {size} px; give a size of at least {metric.needs.size} px.")
+    if metric := next((metric for metric in metrics if side < metric.needs.size), None):
+        raise UsageError(f"{metric.name} cannot be taken at {side} px; give a size of at least {metric.needs.size} px.")
 
 
 def _check_takes(images: LatentSet, networks: dict[str, nn.Module]) -> None:

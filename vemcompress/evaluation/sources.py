@@ -35,7 +35,7 @@ class Source:
     def real_images(self) -> Iterator[Batch]:
         """The images of `real.paths`, as `others`."""
         mine = [self.real.paths[i] for i in distributed.share(len(self.real.paths))]
-        read = batches(mine, self.samples.size, self.batch, self.on_bad, self.device, self.samples.crop)
+        read = batches(mine, self.samples.side, self.batch, self.on_bad, self.device, self.samples.crop)
         return self._told("real", len(mine), (Batch(names, None, {"real": images}) for names, images in read))
 
     def check(self, count: int, *, real: bool = False) -> None:

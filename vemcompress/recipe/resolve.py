@@ -69,7 +69,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     batch, learns = _batch(recipe, teacher), recipe.learns
     _check_micro_batch(recipe, batch, distils=True)
     steps = _steps(recipe, images, batch)
-    paired = recipe.data.kind in ("paired", "labels")
+    paired = recipe.data.has_targets
     facts = Facts(
         *(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired),
         gan=recipe.gan is not None,
