@@ -120,8 +120,8 @@ def square_pair(
     pairs: Pairs, index: int, size: int, channels: tuple[int, int], scale: int = 1, crop: Crop = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Input, size x size x C, and target, `scale` times as large, of a pair, uint8; a label map that becomes one-hot
-    keeps one channel. `crop`: what is taken of the middle of the target, in its own pixels, and so of the input. A photo
-    is always degraded alike."""
+    keeps one channel. `crop`: what is taken of the middle of the target, in its own pixels, and so of the input. A
+    photo is always degraded alike."""
     given, target = square_sides(pairs, index, size, channels, scale, crop)
     if given is None:
         given = degraded(pairs, target, np.random.default_rng((index, size)), channels)

@@ -55,7 +55,8 @@ class Batch:
 
 class Samples:
     """The images of a set at its size, neither cropped nor flipped, for networks of these channels. `side` and `crop`
-    are those of real images beside them. Among several ranks each reads its share. Raises RecipeError or InputError where the images cannot have so many channels."""
+    are those of real images beside them. Among several ranks each reads its share. Raises RecipeError or InputError
+    where the images cannot have so many channels."""
 
     def __init__(self, images: ImageSet, channels: tuple[int, int], *, truths: bool = False):
         self.pairs, self.size, self.paths = images.pairs, images.settings.size, images.paths

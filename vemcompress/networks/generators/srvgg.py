@@ -5,6 +5,7 @@ converted at the border, because zero padding forbids to do it in the weights.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
@@ -85,7 +86,7 @@ class SRVGGConfig(EnlargingConfig):
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
         channels = (self.in_channels, self.stem, *self.blocks, self.out_channels * self.scale**2)
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in pairwise(channels):
             yield conv(inputs, outputs, 3, height * width)
         yield Cost(parameters=self.stem + sum(self.blocks))  # PReLU's slopes
 
