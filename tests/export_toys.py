@@ -13,6 +13,9 @@ TOYS = {
     "unet_batch": {"family": "unet", "width": 8, "downs": 4, "norm": "batch"},
     "unet_instance": {"family": "unet", "width": 8, "downs": 4, "norm": "instance", "in_channels": 1},
     "cartoongan": {"family": "cartoongan", "width": 8, "blocks": 1},
+    "srgan": {"family": "srgan", "width": 8, "blocks": 1},
+    "srvgg": {"family": "srvgg", "width": 8, "blocks": 1, "scale": 3},
+    "rrdb_by_2": {"family": "rrdb", "width": 8, "blocks": 1, "scale": 2},
     "of_labels": {"family": "mobile_resnet", "width": 8, "blocks": 1, "in_channels": 11, "out_channels": 3},
 }
 

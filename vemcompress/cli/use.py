@@ -77,6 +77,8 @@ def generate(
     ] = None,
     noise: Annotated[str | None, typer.Option(help="StyleGAN2: fixed (default), or random for each image.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
+    tile: Annotated[int | None, typer.Option(min=1, help="Large photos in squares of so many pixels.")] = None,
+    overlap: Annotated[int | None, typer.Option(min=0, help="What a tile sees beyond itself. Default: 32.")] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Photos of equal size at a time (1), or latent vectors (16).")
     ] = None,
@@ -110,6 +112,8 @@ def generate(
             w=w,
             noise=noise,
             size=size,
+            tile=tile,
+            overlap=overlap,
             batch=batch,
             device=device,
             recursive=recursive,

@@ -9,6 +9,7 @@ from vemcompress.commands.pictures import GenerateResult
 from vemcompress.errors import UsageError
 from vemcompress.export.session import open_onnx
 from vemcompress.export.sides import own_sides
+from vemcompress.export.tiles import Tiled
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.trust import named
 
@@ -34,22 +35,25 @@ def generate(
     batch: int | None = None,
     device: str = "cpu",
     size: int | tuple[int, int] | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
     teacher_class: str | None = None,
     teacher_key: str | None = None,
     widths: str | None = None,
     recursive: bool = False,
     on_event: Event = silent,
 ) -> GenerateResult:
-    """Run a photo, or every photo of a folder, through a model, and write PNG files of the photos' sizes; or draw
-    images from latent vectors.
+    """Run a photo, or every photo of a folder, through a model, and write PNG files of the photos' sizes, or of so many
+    times these as it enlarges; or draw images from latent vectors.
 
     `output` is a folder (created), or for one picture a .png file. `size` resizes photos first: a number is the shorter
     side, a pair height and width, in pixels. Photos of equal size that follow each other run together, up to `batch`
-    (1). A model of one fixed size gets photos resized to it, and its pictures are resized back. A run that learnt to
-    draw from label maps is given label maps; a network of the user's own class needs `teacher_class`, and `teacher_key`
-    is the name of the generator in a file that has several; `widths` gives a supernet's sub-network. `recursive`:
-    photos in sub-folders too, whose pictures go into equal ones. Unreadable photos are skipped and named in the result.
-    No input file is overwritten.
+    (1). With `tile` photos go through in squares of so many pixels, each with `overlap` (32) more on every side, which
+    are cut off again, so that a large photo needs no more memory than a tile. A model of one fixed size gets photos
+    resized to it, and its pictures are resized back. A run that learnt to draw from label maps is given label maps; a
+    network of the user's own class needs `teacher_class`, and `teacher_key` is the name of the generator in a file that
+    has several; `widths` gives a supernet's sub-network. `recursive`: photos in sub-folders too, whose pictures go into
+    equal ones. Unreadable photos are skipped and named in the result. No input file is overwritten.
 
     A generator from latent vectors has no `input`. It draws `samples` (64) images of a `seed` (0), of which each is the
     same however many are drawn, `batch` (16) at a time; `latent` gives the vectors instead: a .npy file of floats, N x
@@ -65,6 +69,7 @@ def generate(
     MemoryExhausted (6: a photo that memory cannot hold is not begun).
     """
     _check_numbers(batch, size)
+    _check_tiles(tile, overlap)
     if output is None:
         raise UsageError("no output: give a folder for the pictures.")
     files = [None if path is None else Path(path) for path in (latent, w)]
@@ -80,6 +85,9 @@ def generate(
             about = {"class_path": teacher_class, "key": teacher_key, "widths": widths}
             model = open_torch(model_path, device=device, labels=labels, **about, on_event=on_event)
     _check_kind(str(model_path), model, input, drawing, size, recursive)
+    if tile is not None and model.kind == "latent":
+        raise UsageError(f"{model_path}: draws images from latent vectors, all of one size; leave out --tile.")
+    model = model if tile is None else Tiled(model, tile, overlap, on_event)
     result = GenerateResult(assumed=model.assumed)
     if model.assumed:
         on_event({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
@@ -120,6 +128,13 @@ def _labels_of(run: Path):
     if data.kind != "labels" or data.direction != "BtoA":
         return None
     return label_maps(data.classes, data.void, data.label_input, data.ids or "index")
+
+
+def _check_tiles(tile: int | None, overlap: int | None) -> None:
+    if tile is None and overlap is not None:
+        raise UsageError("--overlap is of tiles; give --tile with the side of one, or leave it out.")
+    if tile is not None and (tile < 1 or (overlap or 0) < 0):
+        raise UsageError(f"tile {tile}, overlap {overlap}: give at least 1 pixel, and an overlap of at least 0.")
 
 
 def _check_numbers(batch: int | None, size: int | tuple[int, int] | None) -> None:

@@ -13,6 +13,7 @@ from vemcompress.data.images import ImageError, read_image, save_png, tell_notes
 from vemcompress.data.listing import list_images
 from vemcompress.errors import InputError, MemoryExhausted, UsageError
 from vemcompress.export.memory import MemoryLimit
+from vemcompress.export.tiles import Tiled
 from vemcompress.system.events import Event
 
 
@@ -34,7 +35,7 @@ def run_photos(
         limit = _memory_limit(model, device)
         for group in _groups(_photos(plan, size, model, limit, result, tell), batch):
             tell_notes(tell)
-            limit.check(str(input), *group[0][1].shape[:2], len(group), "use a smaller --batch, or --size")
+            limit.check(str(input), *_at_once(model, group[0][1].shape), len(group), "use a smaller --batch, or --size")
             start = time.perf_counter()
             pictures = _apply(model, np.stack([photo for _, photo in group]))
             result.seconds += time.perf_counter() - start
@@ -67,18 +68,29 @@ def _photos(
             result.skipped[source] = error.reason
             tell({"event": "skipped", "path": str(source), "reason": error.reason})
             continue
-        limit.check(str(source), *_target(photo.shape[:2], size))
+        limit.check(str(source), *_at_once(model, _target(photo.shape[:2], size)), advice=_advice(model))
         if labels is None:
             yield target, _colours(_resized(photo, size), model.channels)
         else:
             yield target, _resized(photo, size, Image.Resampling.NEAREST)[:, :, None]
 
 
+def _advice(model) -> str:
+    return "use a smaller --tile, or --size" if isinstance(model, Tiled) else "use --tile 512, or --size"
+
+
+def _at_once(model, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Of what goes through the model at once for a photo of this shape: height and width."""
+    height, width = shape[:2]
+    return (min(height, model.largest), min(width, model.largest)) if isinstance(model, Tiled) else (height, width)
+
+
 def _memory_limit(model, device: str) -> MemoryLimit:
     def run(side: int) -> None:
         model(np.zeros((1, side, side, model.channels), np.uint8))
 
-    return MemoryLimit(run, on_cpu=device.startswith("cpu") and model.fixed_size is None)
+    on_cpu = device.startswith("cpu") and model.fixed_size is None
+    return MemoryLimit(run, on_cpu=on_cpu, scale=model.scale or 1)
 
 
 def _groups(photos: Iterator[Named], batch: int) -> Iterator[list[Named]]:
@@ -166,7 +178,8 @@ def _colours(photo: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _apply(model, photos: np.ndarray) -> np.ndarray:
-    """uint8 N x H x W x C through the model; one of a fixed size sees them resized, and its pictures come back."""
+    """uint8 N x H x W x C through the model; one of a fixed size sees them resized, and its pictures come back, as many
+    times larger as it makes them."""
     if model.fixed_size is None or photos.shape[1:3] == model.fixed_size:
         return model(photos)
 
@@ -174,4 +187,6 @@ def _apply(model, photos: np.ndarray) -> np.ndarray:
         flat = [image[:, :, 0] if image.shape[2] == 1 else image for image in images]
         return np.stack([_resized(image, size).reshape(*size, -1) for image in flat])
 
-    return each(model(each(photos, model.fixed_size)), photos.shape[1:3])
+    drawn = model(each(photos, model.fixed_size))
+    height, width = photos.shape[1:3]
+    return each(drawn, (model.scale * height, model.scale * width))

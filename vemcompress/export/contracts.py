@@ -18,12 +18,13 @@ Shape = tuple[int, ...]
 @dataclass(frozen=True)
 class ImageContract:
     """The channels of an image-to-image network, and the sizes it takes. H and W must be divisible by `multiple` and
-    at least `min_size` (pixels) for an output of the input's size."""
+    at least `min_size` (pixels) for an output of the input's size, or of `scale` times that."""
 
     in_channels: int
     out_channels: int
     multiple: int
     min_size: int
+    scale: int = 1
 
     name = "x"  # of the graph's input
 
@@ -61,18 +62,23 @@ class ImageContract:
     def uint8_noise(self, shape: Shape, generator: torch.Generator) -> Tensor:
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
+    @property
+    def _grown(self) -> str:
+        return "H x W" if self.scale == 1 else f"{self.scale} H x {self.scale} W"
+
     def facts(self, uint8: bool) -> dict[str, str]:
         """What the file says of its input and output."""
         inputs, outputs = self.in_channels, self.out_channels
         if uint8:
-            ends = (("image", inputs), ("result", outputs))
-            forms = [f"{name}: uint8 N x H x W x {count}, 0..255, any size" for name, count in ends]
+            ends = (("image", inputs, "H x W"), ("result", outputs, self._grown))
+            forms = [f"{name}: uint8 N x {sides} x {count}, 0..255, any size" for name, count, sides in ends]
         else:
             rule = f"H and W multiples of {self.multiple}, at least {self.min_size}"
             taken = "-1..1" if inputs in (1, 3) else "as in training (0 and 1 for one-hot label maps)"
-            ends = (("x", inputs, taken), ("y", outputs, "-1..1"))
-            forms = [f"{name}: float32 N x {count} x H x W, {values}, {rule}" for name, count, values in ends]
+            ends = (("x", inputs, "H x W", taken), ("y", outputs, self._grown, "-1..1"))
+            forms = [f"{name}: float32 N x {count} x {sides}, {values}, {rule}" for name, count, sides, values in ends]
         sizes = {"multiple": str(self.multiple), "min_size": str(self.min_size)}
+        sizes |= {"scale": str(self.scale)} if self.scale > 1 else {}
         return {"input_kind": "image", **sizes, "input": forms[0], "output": forms[1]}
 
 

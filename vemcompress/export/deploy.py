@@ -1,6 +1,7 @@
 """A copy of a network for export, without what only training needs, and what it takes as input."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from vemcompress.errors import ExportError, first_line
 from vemcompress.export.contracts import Contract, ImageContract, LatentContract
 from vemcompress.networks.base import Generator
 from vemcompress.system.memory import is_exhausted
+from vemcompress.system.settings import SCALES
 from vemcompress.weights.custom_latents import of_latents
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -53,11 +55,12 @@ def contract_of(model: nn.Module) -> Contract:
 
     A network without a Config knows little of its sizes, so they are tried: the multiple, where it is not named, among
     powers of two up to 256, then the smallest side from `min_size` on. Raises ExportError (7) where the network does
-    not map B x C x H x W to B x C' x H x W, or latent vectors to images of the size that it says.
+    not map B x C x H x W to B x C' x H x W, or to a whole number of times that size, or latent vectors to images of the
+    size that it says.
     """
     takes = getattr(model, "takes", None)
     if getattr(takes, "kind", "image") == "latent":
-        outputs, problem = _output(model, torch.zeros(1, takes.size), takes.image)
+        outputs, _, problem = _output(model, torch.zeros(1, takes.size), takes.image, scales=(1,))
         if outputs is None:
             raise ExportError(
                 f"the network does not turn a latent vector of {takes.size} numbers into an image of {takes.image} x "
@@ -76,34 +79,36 @@ def contract_of(model: nn.Module) -> Contract:
         sides = [multiple * k for k in powers if multiple * k >= least]
         least = next((side for side in sides if _tried(model, inputs, side)[0] is not None), least)
     side = ImageContract(inputs, inputs, multiple, least).unit
-    outputs, problem = _tried(model, inputs, side)
+    outputs, scale, problem = _tried(model, inputs, side)
     if outputs is None:
         raise ExportError(
-            f"the network does not turn a 1 x {inputs} x {side} x {side} image into one of the same height and width "
-            f"({problem}): only image-to-image networks are exported, and those that say in an attribute latent_dim "
-            "from how many numbers they draw."
+            f"the network does not turn a 1 x {inputs} x {side} x {side} image into one of the same height and width, "
+            f"or of a whole number of times these ({problem}): only image-to-image networks are exported, and those "
+            "that say in an attribute latent_dim from how many numbers they draw."
         )
-    return ImageContract(inputs, outputs, multiple, least)
+    return ImageContract(inputs, outputs, multiple, least, scale)
 
 
-def _tried(model: nn.Module, inputs: int, side: int) -> tuple[int | None, str]:
+def _tried(model: nn.Module, inputs: int, side: int) -> tuple[int | None, int, str]:
     return _output(model, torch.zeros(1, inputs, side, side), side)
 
 
 @torch.no_grad()
-def _output(model: nn.Module, x: Tensor, side: int) -> tuple[int | None, str]:
-    """The output's channels, or None and the reason why no square image of this side comes out."""
+def _output(model: nn.Module, x: Tensor, side: int, scales: Sequence[int] = SCALES) -> tuple[int | None, int, str]:
+    """The output's channels and how many times this side its images have, or None and the reason why no such square
+    comes out."""
     try:
         image = model(x)
     except Exception as error:  # a foreign class may fail in any way
         if is_exhausted(error):
             raise
-        return None, cause(error)
+        return None, 1, cause(error)
     if not isinstance(image, Tensor):
-        return None, f"a {type(image).__name__} came out"
-    if image.ndim != 4 or image.shape[2:] != (side, side):
-        return None, f"{tuple(image.shape)} came out"
-    return image.shape[1], ""
+        return None, 1, f"a {type(image).__name__} came out"
+    scale = next((n for n in scales if image.ndim == 4 and image.shape[2:] == (n * side, n * side)), None)
+    if scale is None:
+        return None, 1, f"{tuple(image.shape)} came out"
+    return image.shape[1], scale, ""
 
 
 def cause(error: BaseException) -> str:

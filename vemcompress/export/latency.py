@@ -171,10 +171,15 @@ def _input(model, size: Size):
     _check_size(model, model.name, size)
     on_cpu = model.device.type == "cpu"
     with torch.inference_mode():
-        MemoryLimit(lambda side: model.network(torch.zeros(1, model.channels, side, side)), on_cpu=on_cpu).check(
-            model.name, *size
-        )
+        run = partial(_run_square, model)
+        MemoryLimit(run, on_cpu=on_cpu, scale=model.scale).check(model.name, *size)
     return torch.zeros(1, model.channels, *size, device=model.device).uniform_(-1, 1)
+
+
+def _run_square(model, side: int) -> None:
+    import torch
+
+    model.network(torch.zeros(1, model.channels, side, side))
 
 
 def _vector(model) -> np.ndarray:

@@ -25,17 +25,19 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class MemoryLimit:
     """Of images that go through a network. `run` takes a side in pixels, and puts a square of zeros through it.
 
-    `on_cpu`: whether the network's own memory is the machine's; a GPU says by itself what it cannot hold.
+    `on_cpu`: whether the network's own memory is the machine's; a GPU says by itself what it cannot hold. `scale`: by
+    how much it enlarges the sides of images.
     """
 
-    def __init__(self, run: Callable[[int], object], *, on_cpu: bool = True):
-        self._run, self._on_cpu = run, on_cpu
+    def __init__(self, run: Callable[[int], object], *, on_cpu: bool = True, scale: int = 1):
+        self._run, self._on_cpu, self._image = run, on_cpu, IMAGE * scale**2
+        self._network = NETWORK * scale**2
         self._bytes: float | None = None
 
     def check(self, what: str, height: int, width: int, count: int = 1, advice: str = "use --size") -> None:
         """Raises MemoryExhausted for `count` images that do not fit at once, naming the largest size that does."""
         pixels, free = count * height * width, free_memory()
-        if free is None or pixels * (NETWORK if self._on_cpu else IMAGE) <= USABLE * free:
+        if free is None or pixels * (self._network if self._on_cpu else self._image) <= USABLE * free:
             return
         needed = pixels * self._per_pixel(free)
         if needed > USABLE * free:
@@ -47,11 +49,11 @@ class MemoryLimit:
             )
 
     def _per_pixel(self, free: int) -> float:
-        """Bytes a pixel, measured with one smaller image; IMAGE where they cannot be measured."""
+        """Bytes a pixel of the input, measured with one smaller image; those of the images where they cannot be."""
         if self._bytes is None:
-            side = max(64, min(TRIED, isqrt(free // 2 // NETWORK)) // 32 * 32)
+            side = max(64, min(TRIED, isqrt(free // 2 // self._network)) // 32 * 32)
             grown = _growth(lambda: self._run(side)) if self._on_cpu else 0
-            self._bytes = max(IMAGE, grown / side**2)
+            self._bytes = max(self._image, grown / side**2)
         return self._bytes
 
 

@@ -92,7 +92,9 @@ def export_onnx(
             )
         shapes = contract.shapes(size := _check_size(path, size, contract))
         if size is not None and of_images:
-            limit = MemoryLimit(lambda side: network(torch.zeros(1, contract.in_channels, side, side)))
+            limit = MemoryLimit(
+                lambda side: network(torch.zeros(1, contract.in_channels, side, side)), scale=contract.scale
+            )
             with torch.inference_mode():  # PyTorch's and ONNX Runtime's of one image
                 limit.check(str(path), *size, 2)
         checks, numbers = len(shapes) + (len(contract.uint8_shapes()) if uint8 else 0), itertools.count(1)

@@ -11,11 +11,13 @@ from vemcompress.errors import InputError
 from vemcompress.export.latent_session import OnnxLatents, takes_latents, understand_latents
 from vemcompress.export.opened import COLOURS, LARGEST, RANGES, TYPES, Opened, open_session, run_graph, times
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.system.settings import SCALES
 
 
 @dataclass
 class OnnxModel:
-    """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3).
+    """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), H and W
+    times its `scale`, which is None until a graph that does not say it has run.
     `fixed_size` is the (H, W) of a graph that takes no other; `assumed` says what no metadata told and was taken for
     granted ("" where the file says it)."""
 
@@ -31,6 +33,7 @@ class OnnxModel:
     fixed_size: tuple[int, int] | None
     assumed: str
     metadata: dict[str, str]
+    scale: int | None = None
 
     kind = "image"
 
@@ -44,16 +47,18 @@ class OnnxModel:
         y = self.run(x)
         if y.ndim == 4 and self.layout == "NCHW":
             y = y.transpose(0, 2, 3, 1)
-        if y.ndim != 4 or y.shape[:3] != (len(images), *sides) or y.shape[3] not in COLOURS:
+        grown = [n for n in ((self.scale,) if self.scale else SCALES) if _is_grown(y, sides, n)]
+        if y.ndim != 4 or len(y) != len(images) or not grown or y.shape[3] not in COLOURS:
             raise InputError(
                 f"{self.path}: turned {times(x.shape)} into {times(y.shape)}; only graphs that give an image of the "
-                "input's size can be used."
+                "input's size, or of a whole number of times it, can be used."
             )
+        self.scale = grown[0]
         if self.dtype != np.uint8:
             y = to_bytes(y, *self.range, str(self.path))
         elif y.dtype != np.uint8:
             raise InputError(f"{self.path}: takes uint8 and gives {y.dtype}; export it with uint8 on both sides.")
-        return y[:, :height, :width]
+        return y[:, : self.scale * height, : self.scale * width]
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
         """The graph's own input for uint8 N x H x W x `channels` of a size that it takes."""
@@ -64,6 +69,10 @@ class OnnxModel:
     def run(self, x: np.ndarray) -> np.ndarray:
         """The raw graph."""
         return run_graph(self.path, self.session, x, "--size", "choose a size that it takes")
+
+
+def _is_grown(y: np.ndarray, sides: tuple[int, int], scale: int) -> bool:
+    return y.shape[1:3] == tuple(scale * side for side in sides)
 
 
 def open_onnx(
@@ -118,8 +127,16 @@ def _understand(opened: Opened, photos: bool) -> OnnxModel:
     if fixed is not None:
         multiple, least = 1, 1
     return OnnxModel(
-        path, session, dtype, layout, channels, multiple, least, limits, shape[0] == 1, fixed, assumed, said
+        *(path, session, dtype, layout, channels, multiple, least, limits, shape[0] == 1, fixed, assumed, said),
+        scale=_scale(path, said) if ours else None,
     )
+
+
+def _scale(path: Path, said: dict[str, str]) -> int:
+    scale = said.get("scale", "1")
+    if scale not in map(str, SCALES):
+        raise InputError(f"{path}: its metadata says scale '{scale:.20}'; known are {', '.join(map(str, SCALES))}.")
+    return int(scale)
 
 
 def _sizes(path: Path, said: dict[str, str]) -> tuple[int, int, tuple[float, float]]:

@@ -21,8 +21,9 @@ from vemcompress.weights.loading import load
 
 @dataclass
 class TorchModel:
-    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), by padding and cropping. Where it
-    draws from `labels`, it is called with label maps, N x H x W x 1 of classes and VOID."""
+    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), H and W times its `scale`, by
+    padding and cropping. Where it draws from `labels`, it is called with label maps, N x H x W x 1 of classes and
+    VOID."""
 
     name: str
     network: nn.Module
@@ -33,6 +34,7 @@ class TorchModel:
     fixed_size: None = None
     assumed: str = ""
     labels: LabelMaps | None = None
+    scale: int = 1
 
     kind = "image"
 
@@ -56,7 +58,8 @@ class TorchModel:
                 raise
             told = f"failed on an image of {what} ({cause(error)})"
             raise InputError(f"{self.name}: {told}; use --size.") from error
-        return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
+        drawn = to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)
+        return drawn[:, : self.scale * height, : self.scale * width]
 
 
 @dataclass
@@ -168,4 +171,5 @@ def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = 
             f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "
             "pictures; give a model with 3 or 1 on both sides, or the folder of a run that learnt from label maps."
         )
-    return TorchModel(name, network.to(device), contract.in_channels, contract.multiple, contract.min_size, device)
+    sizes = contract.in_channels, contract.multiple, contract.min_size
+    return TorchModel(name, network.to(device), *sizes, device, scale=contract.scale)

@@ -51,10 +51,11 @@ _LEVELS = """
 _AFTER = f"""
 <ir_version: {{ir}}, opset_import: ["": {{opset}}]>
 after (float[N, {{channels}}, PH, PW] drawn, int64[2] size) => (uint8[N, H, W, {{channels}}] result)
-<int64[2] none = {{{{ 0, 0 }}}}, int64[2] axes = {{{{ 1, 2 }}}}>
+<int64[2] none = {{{{ 0, 0 }}}}, int64[2] axes = {{{{ 1, 2 }}}}, int64[2] scale = {{{{ {{scale}}, {{scale}} }}}}>
 {{{{
     whole = Transpose <perm = [0, 2, 3, 1]> (drawn)
-    pixels = Slice (whole, none, size, axes)
+    grown = Mul (size, scale)
+    pixels = Slice (whole, none, grown, axes)
     {_LEVELS}
 """
 
@@ -71,8 +72,8 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     """`model` (x: float32 N x C x H x W in [-1, 1] to y) with input `image` and output `result`, both uint8 NHWC.
 
     Inside: normalise, transpose, repeat the last row and column up to the next permitted size, run, crop, round to
-    the nearest level and clamp. The output has exactly the input's height and width. From latent vectors the input `z`
-    stays as it is.
+    the nearest level and clamp. The output has exactly the input's height and width, or `scale` times these. From
+    latent vectors the input `z` stays as it is.
     """
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     about = {"ir": model.ir_version, "opset": opset}
@@ -88,7 +89,7 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     least = -(-contract.min_size // contract.multiple) * contract.multiple
     values = about | {"multiple": contract.multiple, "rounder": contract.multiple - 1, "least": least}
     before = parser.parse_model(_BEFORE.format(channels=contract.in_channels, **values))
-    after = parser.parse_model(_AFTER.format(channels=contract.out_channels, **values))
+    after = parser.parse_model(_AFTER.format(channels=contract.out_channels, scale=contract.scale, **values))
     before, after = compose.add_prefix(before, "before_"), compose.add_prefix(after, "after_")
     # The network's own names for its sizes ("4*h") do not hold for the photo's: H and W are padded first.
     core = onnx.ModelProto()
@@ -98,9 +99,10 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     joined = compose.merge_models(before, core, io_map=[("before_padded", "x")], outputs=["y", size])
     joined = compose.merge_models(joined, after, io_map=[("y", "after_drawn"), (size, "after_size")])
     _rename(joined, {"before_image": "image", "after_result": "result"})
-    for value in (joined.graph.input[0], joined.graph.output[0]):
-        dims = value.type.tensor_type.shape.dim
-        dims[0].dim_param, dims[1].dim_param, dims[2].dim_param = "N", "H", "W"
+    for value, times in ((joined.graph.input[0], 1), (joined.graph.output[0], contract.scale)):
+        sides = ("H", "W") if times == 1 else (f"{times}*H", f"{times}*W")
+        for dim, name in zip(value.type.tensor_type.shape.dim, ("N", *sides), strict=False):
+            dim.dim_param = name
     return joined
 
 
@@ -121,7 +123,7 @@ def uint8_reference(model: nn.Module, given: Tensor, contract: Contract) -> Tens
     height, width = given.shape[1:3]
     padded = pad_to_multiple(given.numpy(), contract.multiple, contract.min_size)
     x = torch.from_numpy(padded).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
-    return _to_levels(model(x)[:, :, :height, :width])
+    return _to_levels(model(x)[:, :, : contract.scale * height, : contract.scale * width])
 
 
 def _to_levels(y: Tensor) -> Tensor:

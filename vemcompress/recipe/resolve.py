@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from vemcompress.algorithms import ALGORITHMS, Facts
+from vemcompress.data.images import RANDOM
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN, GANS
 from vemcompress.information import INFORMATION
@@ -88,7 +89,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
         steps *= 1 + algorithm.student_epochs if recipe.train.epochs else 1
     information = INFORMATION[recipe.information.name].resolve(recipe.information, facts)
     update = {"student": config, "algorithm": algorithm, "information": information}
-    return _with_length(recipe, batch, steps).but(**update)
+    return _with_length(recipe, teacher, batch, steps).but(**update)
 
 
 def missing_networks(recipe: Recipe) -> tuple[str, ...]:
@@ -115,7 +116,7 @@ def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:
     """The recipe of a teacher that learns alone, with its batch and length decided."""
     batch = _batch(recipe, teacher)
     _check_micro_batch(recipe, batch, distils=False)
-    return _with_length(recipe, batch, _steps(recipe, images, batch))
+    return _with_length(recipe, teacher, batch, _steps(recipe, images, batch))
 
 
 def with_shapes(recipe: Recipe, gan: GAN) -> Recipe:
@@ -211,12 +212,16 @@ def _check_micro_batch(recipe: Recipe, batch: int, *, distils: bool) -> None:
         )
 
 
-def _with_length(recipe: Recipe, batch: int, steps: int) -> Recipe:
+def _with_length(recipe: Recipe, teacher: Generator, batch: int, steps: int) -> Recipe:
+    """With what is known of the run's length, and the size that images are resized to before they are cropped: as
+    published, but for enhancement the size itself, because an enlarged photo is no ground truth."""
     if steps > MAX_STEPS:
         raise RecipeError(f"recipe {recipe.name}: {steps:,} steps are more than {MAX_STEPS:,}; lower train.epochs.")
-    load_size = recipe.data.load_size or round(recipe.data.size * 286 / 256)
+    data, takes = recipe.data, teacher.takes
+    enhances = data.degrade is not None or data.crop == RANDOM or getattr(takes, "scale", 1) > 1
+    load_size = data.load_size or (data.size if enhances else round(data.size * 286 / 256))
     train = recipe.train.but(batch=batch, steps=steps, epochs=None)
-    return recipe.but(data=recipe.data.but(size=recipe.data.size, load_size=load_size), train=train)
+    return recipe.but(data=data.but(size=data.size, load_size=load_size), train=train)
 
 
 def _student(recipe: Recipe, teacher: Generator) -> Config:

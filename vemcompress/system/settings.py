@@ -15,6 +15,7 @@ def _without_nul(text: str) -> str:
 TAG_KEYS = ("family", "name", "method")  # that tell the classes of a union apart
 MAX_STEPS = 10**7  # of a run
 MAX_CHANNELS = 2**16  # of a feature map
+SCALES = (1, 2, 3, 4, 8)  # by how much generators may enlarge images
 
 # Every number, text and list of a recipe has bounds, so that a slip or a hostile file is told before it takes memory.
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vemcompress.networks.base import Generator, ImageConfig, ImageInput, Taps, check_number, check_width
 from vemcompress.networks.cost import Cost, conv
 from vemcompress.networks.slots import Group, passes, reads, writes
-from vemcompress.system.settings import Width
+from vemcompress.system.settings import SCALES, Width
 
 MAX_BLOCKS = 64
 
@@ -26,7 +26,7 @@ class EnlargingConfig(ImageConfig):
     batch: ClassVar[int] = 16
     counted: ClassVar = ("blocks", "blocks")
 
-    scale: int = Field(4, ge=1, le=8)
+    scale: Literal[SCALES] = 4
 
     def student(self, width: int) -> "SRVGGConfig":
         """A compact network with half of its 32 convolutions, as Real-ESRGAN's smallest for video."""
