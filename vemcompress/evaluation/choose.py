@@ -10,6 +10,7 @@ from vemcompress.data.pairs import Unpaired
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, NetworkError, OutputError, UsageError
 from vemcompress.evaluation.distances import DISTANCES
+from vemcompress.evaluation.enhancement import ENHANCEMENT
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.fidelity import FIDELITY
 from vemcompress.evaluation.metric import Given, Metric, Real, Tools, lacking
@@ -17,8 +18,12 @@ from vemcompress.evaluation.precision import NEIGHBOURS
 from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, meters
 from vemcompress.evaluation.statistics import check_fit, image_paths, load_statistics
 from vemcompress.system.events import Event, silent
+from vemcompress.weights.features import distance_name
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*FIDELITY, *SEGMENTATION, *DISTANCES, *NEIGHBOURS)}
+_ALL = (*FIDELITY, *ENHANCEMENT, *SEGMENTATION, *DISTANCES, *NEIGHBOURS)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+
+VGG = distance_name("vgg16")  # whose weights are downloaded
 
 _WORDS = {
     "segmenter": "a segmentation network; give its file with --segmenter",
@@ -94,7 +99,10 @@ def prepare(
         side = Real(statistics=load_statistics(real))
     crop = images.settings.crop if isinstance(images, LatentSet) else images.target_crop
     tools = Tools(device, side_of(images), side, seed=seed, crop=crop, latents=_drawn(images, seed))
-    equip(chosen, tools, images, segmenter, {INCEPTION: inception, features: features_weights}, real)
+    tools.scale = 1 if isinstance(images, LatentSet) else images.scale
+    weights = {INCEPTION: inception, features: features_weights}
+    weights |= {} if features is None else {distance_name(features): features_weights}
+    equip(chosen, tools, images, segmenter, weights, real)
     return chosen, tools
 
 
@@ -117,11 +125,16 @@ def given_with(images: ImageSet | LatentSet, real, features: str | None, teacher
         teacher=teacher is not None,
         targets=images.pairs is not None,
         real=real,
-        features=(INCEPTION, features) if features else (INCEPTION,),
+        features=(INCEPTION, VGG, *((features, distance_name(features)) if features else ())),
         segmenter=segmenter is not None,
         no_labels=lacks_labels(images),
         latent=isinstance(images, LatentSet),
+        enhances=not isinstance(images, LatentSet) and images.pairs is not None and _enhances(images),
     )
+
+
+def _enhances(images: ImageSet) -> bool:
+    return images.scale > 1 or images.pairs.degraded is not None
 
 
 def real_side(images: ImageSet | LatentSet, real=None, on_event: Event = silent) -> Real:

@@ -13,12 +13,15 @@ from vemcompress.data.samples import to_network
 from vemcompress.errors import InputError, NumericalError, UsageError
 from vemcompress.evaluation.gather import Checks
 from vemcompress.networks.features import FeatureNetwork, squeezenet_embedding
-from vemcompress.weights.features import downloaded, fill_trunk
+from vemcompress.weights.features import distance_name, downloaded, fill_trunk, load_features
 from vemcompress.weights.safe import read_state
 
 INCEPTION = "inception_pool3"
 SQUEEZENETS = ("squeezenet1_1", "squeezenet1_1_caffe")
 LEAST = {INCEPTION: 1} | dict.fromkeys(SQUEEZENETS, 17)  # the smallest side of images that go through, in pixels
+
+# Distances of two images, by what `weights.features` calls them: LPIPS where it has linear layers.
+PERCEPTUAL = tuple(distance_name(name) for name in ("vgg16", *SQUEEZENETS))
 
 # Of the file at pytorch_fid.inception.FID_WEIGHTS_URL, whose name carries the first eight digits.
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -90,6 +93,20 @@ class SqueezeNet(Extractor):
         return self.network(_channels_last(images) / 127.5 - 1)[0].mean((2, 3))
 
 
+class PerceptualDistance(Extractor):
+    """A distance of `PERCEPTUAL` between images B x 3 x H x W, RGB in [-1, 1]: B values. `weights` is a file with
+    torchvision's state dict; None downloads VGG16's."""
+
+    def __init__(self, name: str, weights: str | Path | None):
+        super().__init__()
+        self.name, kind = name, "LPIPS 0.1" if name.startswith("lpips") else "LPIPS without linear layers (not LPIPS)"
+        self.protocol = f"{kind} on {name.rpartition(' ')[2]}, of images rounded to 8 bits,"
+        self.network = load_features(name, weights).eval().requires_grad_(False)
+
+    def forward(self, wanted: Tensor, made: Tensor) -> Tensor:
+        return self.network(wanted, made)
+
+
 class Deepest(Extractor):
     """The last map of the features that a recipe learns by, averaged over its places."""
 
@@ -113,9 +130,12 @@ def _channels_last(images: Tensor) -> Tensor:
 
 
 def load_extractor(name: str, weights: str | Path | None = None) -> Extractor:
-    """The extractor of a name: `inception_pool3` (weights optional), or one of `SQUEEZENETS` (weights needed)."""
+    """The extractor of a name: `inception_pool3` (weights optional), or one of `SQUEEZENETS` (weights needed); or a
+    distance of `PERCEPTUAL`."""
     if name == INCEPTION:
         return Inception(weights)
+    if name in PERCEPTUAL:
+        return PerceptualDistance(name, weights)
     if weights is None:
         raise UsageError(f"features {name} need their weights; give the file with --features-weights PATH.")
     return SqueezeNet(name, weights)

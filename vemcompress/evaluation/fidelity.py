@@ -1,6 +1,7 @@
 """How close a student's images are to its teacher's, or to the ground truth: SSIM, PSNR and L1, each image alone and
 then the mean."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.errors import UsageError
-from vemcompress.evaluation.gather import Gather, Gathered, Views
+from vemcompress.evaluation.gather import Gather, Gathered, View, Views
 from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Needs, Tools
 from vemcompress.losses.image import C1, C2, WINDOW, blur
 from vemcompress.system import distributed
@@ -42,7 +43,7 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
     return (a.double() - b.double()).abs().mean((1, 2, 3))
 
 
-_KINDS = {
+KINDS = {  # the function, and its words
     "ssim": (ssim, "SSIM (11x11 Gaussian of sigma 1.5, valid region, data range 1)"),
     "psnr": (psnr, "PSNR in dB (data range 1, at most 100 dB an image)"),
     "l1": (l1, "mean absolute difference"),
@@ -51,14 +52,14 @@ _WORDS = {"teacher": "the teacher's", "target": "the ground truth"}
 
 
 class Sum(Gather):
-    """The sum over images of a kind of fidelity to another role's images."""
+    """The sum over images of a kind of fidelity to another role's images, as `shown` gives both."""
 
-    def __init__(self, kind: str, against: str):
-        self._of, self._against = _KINDS[kind][0], against
+    def __init__(self, kind: str, against: str, shown: Callable[[View], Tensor] = lambda view: view.unit):
+        self._of, self._against, self._shown = KINDS[kind][0], against, shown
         self.value: float | Tensor = 0.0  # it stays on the device, which would have to be waited for
 
     def add(self, views: Views, role: str) -> None:
-        self.value = self.value + self._of(views[role].unit, views[self._against].unit).sum()
+        self.value = self.value + self._of(self._shown(views[role]), self._shown(views[self._against])).sum()
 
     def merge(self) -> None:
         self.value = distributed.total(float(self.value))
@@ -85,7 +86,7 @@ class Fidelity(Metric):
 
     def protocol(self, gathered: Gathered, tools: Tools) -> str:
         return (
-            f"{_KINDS[self.kind][1]} between each output and {_WORDS[self.against]}, as floats in [0, 1], each image "
+            f"{KINDS[self.kind][1]} between each output and {_WORDS[self.against]}, as floats in [0, 1], each image "
             f"alone and then the mean; {tools.outputs(gathered.images, 'images')}."
         )
 
@@ -97,4 +98,4 @@ def _fidelity(kind: str, against: str) -> Fidelity:
     return Fidelity(name, higher, gathers=name, needs=needs, kind=kind, against=against)
 
 
-FIDELITY = tuple(_fidelity(kind, against) for against in ("teacher", "target") for kind in _KINDS)
+FIDELITY = tuple(_fidelity(kind, against) for against in ("teacher", "target") for kind in KINDS)

@@ -128,6 +128,7 @@ def judge_by(
     device, real, size = torch.device(device), real_side(images), side_of(images)
     metrics = [check_by(name, images, features=features, segmenter=segmenter, teacher=teacher) for name in names]
     tools = Tools(device, size, real, {features.name: features.to(device)} if features else {}, rows=BATCH)
+    tools.scale = getattr(images, "scale", 1)
     distributed.writer_first(lambda: equip(Chosen(metrics, True), tools, images, segmenter, {INCEPTION: inception}))
     if isinstance(images, LatentSet):
         samples, on = LatentSamples(images, _count(images, metrics)), VECTORS

@@ -37,7 +37,8 @@ class Needs:
 @dataclass(frozen=True)
 class Given:
     """What there is for metrics. `features` are the names of extractors that can be loaded; `no_labels` says what
-    label maps lack, None where they are there; `latent`: networks take latent vectors; `images` and `size` count where
+    label maps lack, None where they are there; `latent`: networks take latent vectors; `enhances`: the ground truth is
+    the input in a better state, larger or not; `images` and `size` count where
     too few are refused beforehand."""
 
     teacher: bool = False
@@ -47,6 +48,7 @@ class Given:
     segmenter: bool = False
     no_labels: str | None = "maps of class numbers"
     latent: bool = False
+    enhances: bool = False
     images: int = sys.maxsize
     size: int = sys.maxsize
 
@@ -89,8 +91,8 @@ class Real:
 class Tools:
     """What metrics work with: the real side, extractors by name, `meter`, which makes a new `Miou`. `size` is the
     images' side in pixels, `seed` that of subsets, `rows` how many features enter a covariance at a time. `crop` is
-    what was taken of real images before they were resized; `latents` says how latent vectors were drawn, where networks
-    take such."""
+    what was taken of real images before they were resized; `scale`: by how much networks enlarge; `latents` says how
+    latent vectors were drawn, where networks take such."""
 
     device: torch.device
     size: int
@@ -100,6 +102,7 @@ class Tools:
     seed: int = 0
     rows: int | None = None
     crop: Crop = None
+    scale: int = 1
     latents: str = ""
 
     def outputs(self, count: int, noun: str = "outputs") -> str:

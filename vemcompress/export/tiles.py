@@ -15,7 +15,7 @@ class Tiled:
     """An opened image model with the same face. Each tile of `tile` x `tile` pixels is computed with `overlap` more
     pixels of the photo on each side, and the rest is thrown away.
 
-    So a network that looks no further than `overlap` pixels gives the same image as in one piece. Where tiles meet, what
+    A network that looks no further than `overlap` pixels gives the same image as in one piece. Where tiles meet, what
     both make of the same pixels is compared; more than 2 levels of difference are told once, as a warning. Raises
     UsageError for a model of one fixed size.
     """
