@@ -45,7 +45,7 @@ def steps(gan: GAN, given, runner: Runner | None = None) -> list[dict[str, float
     """Train on these batches, as the loop does; the losses of each step."""
     runner, log = runner or Runner(gan.train().double().updates(), CPU), []
     for step, batch in enumerate(given, start=1):
-        out, losses = gan(as_batch(gan, batch), random(step)), {}
+        out, losses = gan(as_batch(gan, batch), random(step), step), {}
         for update in runner.updates:
             if update.due(step):
                 losses |= runner.apply(update, out, step)

@@ -128,7 +128,7 @@ def networks(name: str):
             if config is not None and config.family != "auto"
         }
         pairs = {"pix2pix": ["generator"], "pix2pix_teachers": ["wide", "deep"]}
-        pairs |= {"latent": ["generator"], "stylegan2": ["generator"]}
+        pairs |= {"latent": ["generator"], "stylegan2": ["generator"], "srgan": ["generator"]}
         roles = pairs.get(plan.gan.name, ["generator_a", "generator_b"])
         first = built.get("teacher") or build_generator(OF_KIND[plan.gan.name])  # a given one
         built["teacher"] = first

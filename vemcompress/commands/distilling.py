@@ -60,6 +60,7 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
 def _run(facts: Facts, given: Given) -> DistillResult:
     device, on_event = given.where, given.on_event
     features = parts.features_of(facts.plan, device)
+    parts.equip(facts.gan, facts.plan, device)
     facts = parts.calibrated(facts, features, device, on_event)
     made = {} if facts.learns else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
     if made and facts.original.config is None:

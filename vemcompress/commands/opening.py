@@ -40,7 +40,7 @@ _MOVABLE = {
     "teacher": ("source", "start"),
     "student": ("source",),
     "data": ("roots", "workers", "on_device"),
-    "gan": ("lr",),
+    "gan": ("lr", "features_weights"),
     "train": (
         *("steps", "epochs", "lr", "constant", "precision", "compile", "micro_batch"),
         *("segmenter", "inception", "features_weights"),
@@ -51,7 +51,7 @@ _MOVABLE = {
 
 # Keys of a recipe that are paths, beside the algorithm's own.
 _FILES = (
-    *("student.source", "train.segmenter", "train.inception", "train.features_weights"),
+    *("student.source", "train.segmenter", "train.inception", "train.features_weights", "gan.features_weights"),
     *sorted({f"prune.method.{key}" for kind in PRUNERS.values() for key in kind.files}),
 )
 _WORDS = (OF_TEACHER, NEW)  # that stand for a file
@@ -190,7 +190,8 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
         return plan
     if data and taught.data.kind == "paired" and not _look_like_pairs(data, plan.data.split):
         return plan
-    keys = ("kind", "direction", "classes", "void", "label_input", "ids", "roots", "recursive")
+    keys = ("kind", "direction", "degrade", "classes", "void", "label_input", "ids", "roots", "recursive")
+    keys += ("crop", "size") if taught.data.degrade is not None else ()
     found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
     silent = {"roots"} if taught.data.kind == "labels" else {"roots", "label_input"}
     told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k not in silent)
@@ -252,7 +253,7 @@ def _value(settings: Any, key: str) -> Any:
 
 def check_data(plan: Recipe) -> None:
     """Raises RecipeError where the GAN cannot learn from data of this kind."""
-    kind = plan.data.kind
+    kind = plan.data.kind if plan.data.degrade is None else "paired"
     if plan.gan is None or kind in (kinds := GANS[plan.gan.name].data):
         return
     if kinds == ("single",):
@@ -262,7 +263,7 @@ def check_data(plan: Recipe) -> None:
         )
     if kind == "single" and "unpaired" not in kinds:
         raise RecipeError(
-            f"recipe {plan.name}: {plan.gan.name} needs data.kind = 'paired' or 'labels'; images alone do not serve."
+            f"recipe {plan.name}: {plan.gan.name} needs pairs; set data.kind to {' or '.join(kinds)}, or data.degrade."
         )
     raise RecipeError(
         f"recipe {plan.name}: data.kind = '{kind}' does not serve {plan.gan.name}; set it to {', or '.join(kinds)}."

@@ -37,6 +37,15 @@ def features_of(plan: Recipe, device: torch.device) -> FeatureNetwork | None:
     return features if features is None else features.to(device)
 
 
+def equip(gan: GAN | None, plan: Recipe, device: torch.device) -> None:
+    """Give the recipe's GAN the network that it compares images by, on the device."""
+    if gan is None:
+        return
+    name, weights = gan.features_of(plan.gan)
+    features = distributed.writer_first(lambda: load_features(name, weights, "gan"))
+    gan.equip(features if features is None else features.to(device))
+
+
 def calibrated(facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event) -> Facts:
     """With the algorithm's weights that are measured on a few images, which a frozen teacher makes, or which one that
     learns shall make."""

@@ -83,6 +83,7 @@ def _run(facts: Facts, given: Given) -> TeachResult:
     with distributed.alike():
         pick = parts.picker(facts, None, given.where, given.on_event)
     plan, gan = facts.plan, facts.gan
+    parts.equip(gan, plan, given.where)
     networks = {name: line.described(g, plan.data.size) for name, g in gan.generators().items()}
     described = {"teacher": facts.provenance | next(iter(networks.values())), "networks": networks}
     event = {

@@ -13,6 +13,7 @@ from vemcompress.gans.base import GAN
 from vemcompress.gans.cyclegan import CycleGAN
 from vemcompress.gans.latent import LatentGAN
 from vemcompress.gans.pix2pix import Pix2Pix, Pix2PixTeachers
+from vemcompress.gans.srgan import SRGAN
 from vemcompress.gans.start import Start, new_generator
 from vemcompress.gans.stylegan2 import StyleGAN2GAN
 from vemcompress.networks.base import Config, Generator
@@ -21,6 +22,7 @@ from vemcompress.system.settings import tag_of, tagged_union
 __all__ = [
     "GAN",
     "GANS",
+    "SRGAN",
     "AnyGAN",
     "CycleGAN",
     "LatentGAN",
@@ -32,7 +34,7 @@ __all__ = [
     "new_generator",
 ]
 
-_CLASSES: tuple[type[GAN], ...] = (Pix2Pix, Pix2PixTeachers, CycleGAN, LatentGAN, StyleGAN2GAN)
+_CLASSES: tuple[type[GAN], ...] = (Pix2Pix, Pix2PixTeachers, CycleGAN, LatentGAN, StyleGAN2GAN, SRGAN)
 
 GANS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
 
@@ -41,9 +43,9 @@ AnyGAN = tagged_union(kind.Settings for kind in _CLASSES)
 
 def build_gan(settings, first: Generator | Config, start: Start, *, seed: int, size: int) -> GAN:
     """The GAN of these settings. Its first teacher is `first`, or new of that Config; the others and the discriminators
-    are those of `start`. The same seed gives the same weights.
+    are those of `start`. The same seed gives the same weights. `size`: the side of the inputs, in pixels.
 
-    Raises RecipeError, and InputError for files that do not serve or images, `size` x `size`, that are too small.
+    Raises RecipeError, and InputError for files that do not serve or images that are too small.
     """
     seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
     with torch.random.fork_rng(devices=[]):
@@ -56,7 +58,13 @@ def build_gan(settings, first: Generator | Config, start: Start, *, seed: int, s
             f"recipe {start.recipe}: teacher.start.{unknown}: {settings.name} has no such network; it has "
             f"{', '.join(gan.started)}."
         )
-    gan.check_size(size)
+    scale = getattr(next(iter(gan.generators().values())).takes, "scale", 1)
+    if scale > 1 and not gan.enlarges:
+        raise RecipeError(
+            f"recipe {start.recipe}: gan.name = '{settings.name}' is for images of one size, and this generator "
+            f"enlarges {scale} times; set it to srgan."
+        )
+    gan.check_size(scale * size)
     return gan.requires_grad_(True)
 
 

@@ -31,7 +31,8 @@ class GAN(Learner):
     kinds of data that it can learn from. `decays`: whether its rates follow the recipe's schedule. `watches`: whether
     what a step computes keeps the discriminators' features of the teachers' images, as constants, in its `features` by
     the discriminator's name: those at its `places`, of the last pass that was published to be kept (GCC).
-    `follows_back`: whether that has the maps of CycleGAN's second generator too.
+    `follows_back`: whether that has the maps of CycleGAN's second generator too. `enlarges`: whether its generators'
+    images may be larger than their inputs.
     """
 
     started: ClassVar[tuple[str, ...]]
@@ -41,6 +42,7 @@ class GAN(Learner):
     decays: bool = True
     watches: bool = False
     follows_back: bool = False
+    enlarges: ClassVar[bool] = False
 
     def __init__(self):
         super().__init__()
@@ -50,6 +52,15 @@ class GAN(Learner):
     def build(cls, settings: Any, first: Generator, start: Start) -> "GAN":
         """With this first teacher; `start` gives the other networks."""
         raise NotImplementedError
+
+    @classmethod
+    def features_of(cls, settings: Any) -> tuple[str, str | None]:
+        """The feature network that it compares images by, as `weights.features.load_features` calls it, and the file of
+        its weights."""
+        return "none", None
+
+    def equip(self, features: nn.Module | None) -> None:
+        """Give it that network, which does not learn."""
 
     def forward(self, batch: Batch, random: torch.Generator, step: int = 1, *, taps: tuple[str, ...] = ()) -> Any:
         """Everything that a step's updates need. `taps`: of the first teacher.

@@ -218,7 +218,7 @@ def _with_length(recipe: Recipe, teacher: Generator, batch: int, steps: int) -> 
     if steps > MAX_STEPS:
         raise RecipeError(f"recipe {recipe.name}: {steps:,} steps are more than {MAX_STEPS:,}; lower train.epochs.")
     data, takes = recipe.data, teacher.takes
-    enhances = data.degrade is not None or data.crop == RANDOM or getattr(takes, "scale", 1) > 1
+    enhances = data.degrade is not None or data.crop == RANDOM or (takes.kind == "image" and takes.scale > 1)
     load_size = data.load_size or (data.size if enhances else round(data.size * 286 / 256))
     train = recipe.train.but(batch=batch, steps=steps, epochs=None)
     return recipe.but(data=data.but(size=data.size, load_size=load_size), train=train)

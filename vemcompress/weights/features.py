@@ -32,17 +32,18 @@ VGG16_SHA256 = "397923af"  # how it begins, as the file's name says
 _TIMEOUT_SECONDS, _CONTACT_SECONDS = 30.0, 5.0
 
 
-def load_features(name: str, weights: str | Path | None) -> FeatureNetwork | LPIPS | None:
+def load_features(name: str, weights: str | Path | None, table: str = "algorithm") -> FeatureNetwork | LPIPS | None:
     """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`; "lpips" before a name,
-    or "perceptual" before the Caffe network's, for which LPIPS has no linear layers, gives the distance. Raises
+    or "perceptual" before the Caffe network's, for which LPIPS has no linear layers, gives the distance. `table` is the
+    recipe's that names them. Raises
     RecipeError where weights are needed and not given, InputError where they do not fit, NetworkError where VGG's
     cannot be downloaded."""
     if name == "none":
         return None
     which = name.rpartition(" ")[2]
-    check_given(which, weights)
+    check_given(which, weights, table)
     network = random_features(name)
-    _fill(network.trunk if isinstance(network, LPIPS) else network, which, weights)
+    _fill(network.trunk if isinstance(network, LPIPS) else network, which, weights, table)
     return network
 
 
@@ -70,17 +71,17 @@ def _linear_layers(name: str) -> list[Tensor]:
     return [tensors[f"lin{n}.model.1.weight"] for n in range(len(tensors))]
 
 
-def check_given(name: str, weights: str | Path | None) -> None:
+def check_given(name: str, weights: str | Path | None, table: str = "algorithm") -> None:
     """Raises RecipeError for a feature network whose weights are neither given nor downloaded."""
     if weights is None and name not in ("none", "vgg16"):
-        raise RecipeError(f"algorithm.features {name}: needs algorithm.features_weights, a path to its weights.")
+        raise RecipeError(f"{table}.features {name}: needs {table}.features_weights, a path to its weights.")
 
 
-def _fill(network: FeatureNetwork, name: str, weights: str | Path | None) -> None:
+def _fill(network: FeatureNetwork, name: str, weights: str | Path | None, table: str) -> None:
     if weights is None:
         remedy = (
-            "give another place with --set algorithm.features_weights=PATH. Or go on without VGG16: --set "
-            "algorithm.features=none, or squeezenet1_1 with its own features_weights"
+            f"give another place with --set {table}.features_weights=PATH. Or go on without VGG16: --set "
+            f"{table}.features=none, or squeezenet1_1 with its own features_weights"
         )
         weights = downloaded(VGG16_URL, VGG16_SHA256, what="VGG16's weights", remedy=remedy)
     fill_trunk(network, read_state(weights).tensors, name, weights)

@@ -19,6 +19,7 @@ from vemcompress.networks.discriminators.patchgan import (
     TeacherName,
 )
 from vemcompress.networks.discriminators.sagan import SAGANDiscriminator, SAGANDiscriminatorConfig
+from vemcompress.networks.discriminators.srgan import SRGANDiscriminator, SRGANDiscriminatorConfig
 from vemcompress.networks.discriminators.stylegan2 import StyleGAN2Discriminator, StyleGAN2DiscriminatorConfig
 from vemcompress.system.settings import tag_of, tagged_union
 
@@ -32,6 +33,7 @@ __all__ = [
     "PatchGANConfig",
     "PixelGANConfig",
     "SAGANDiscriminatorConfig",
+    "SRGANDiscriminatorConfig",
     "SharedPatchGANConfig",
     "StyleGAN2DiscriminatorConfig",
     "TeacherName",
@@ -46,6 +48,7 @@ _CLASSES: tuple[type[Discriminator], ...] = (
     SAGANDiscriminator,
     DCGANDiscriminator,
     StyleGAN2Discriminator,
+    SRGANDiscriminator,
 )
 
 DISCRIMINATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}
