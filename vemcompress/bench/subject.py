@@ -104,6 +104,8 @@ def subject(
         found = facts.gather("distill", plan, silent, random_teacher)
     features, is_random = _features(found.plan, random_weights)
     made_up += [ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)[0]] if is_random else []
+    if found.gan is not None:
+        found.gan.equip(_named_features(*found.gan.features_of(found.plan.gan), random_weights)[0])
     found = parts.calibrated(found, features, CPU, silent)
     student = found.student and found.student.generator
     plan = found.plan if found.loaded is None else opening.with_adversary(found.plan, found.loaded, silent)
@@ -176,7 +178,10 @@ def _with_random_gan(plan: Recipe, teacher: Loaded, folder: Path) -> Recipe:
 
 def _features(plan: Recipe, random_weights: bool) -> tuple[FeatureNetwork | None, bool]:
     """The feature network, and whether its weights are random."""
-    name, weights = ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)
+    return _named_features(*ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm), random_weights)
+
+
+def _named_features(name: str, weights: str | None, random_weights: bool) -> tuple[FeatureNetwork | None, bool]:
     if name == "none" or weights is not None or not random_weights:
         return load_features(name, weights), False
     with torch.random.fork_rng(devices=[]):

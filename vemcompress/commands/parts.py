@@ -88,7 +88,7 @@ def distillation(
         torch.manual_seed(plan.train.seed)
         student = student or new_generator(plan.student)
         takes = student.takes
-        side = takes.image if takes.kind == "latent" else takes.scale * plan.data.size
+        side = takes.image if takes.kind == "latent" else student.times * plan.data.size
         information = build_information(plan.information, image_channels=student.out_channels, height=side, width=side)
         parts = Parts(
             teacher=_strategy(plan, original, gan, judge),

@@ -58,13 +58,13 @@ def build_gan(settings, first: Generator | Config, start: Start, *, seed: int, s
             f"recipe {start.recipe}: teacher.start.{unknown}: {settings.name} has no such network; it has "
             f"{', '.join(gan.started)}."
         )
-    scale = getattr(next(iter(gan.generators().values())).takes, "scale", 1)
-    if scale > 1 and not gan.enlarges:
+    times = next(iter(gan.generators().values())).times
+    if times > 1 and not gan.enlarges:
         raise RecipeError(
             f"recipe {start.recipe}: gan.name = '{settings.name}' is for images of one size, and this generator "
-            f"enlarges {scale} times; set it to srgan."
+            f"enlarges {times} times; set it to srgan."
         )
-    gan.check_size(scale * size)
+    gan.check_size(times * size)
     return gan.requires_grad_(True)
 
 

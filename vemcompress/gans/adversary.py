@@ -21,8 +21,8 @@ class Adversary(Learner):
     """It judges the student's images against real ones: the ground truth, else images of the target's domain, else the
     teacher's own.
 
-    With pairs it judges cat(input, image), as Pix2Pix's does, else the image alone. D minimises
-    0.5 (L_fake + L_real), the student `weight` L_G (`losses.adversarial`).
+    With pairs it judges cat(input, image), as Pix2Pix's does, else the image alone, as of students that enlarge. D
+    minimises 0.5 (L_fake + L_real), the student `weight` L_G (`losses.adversarial`).
     """
 
     class Settings(BaseSettings):
@@ -53,8 +53,8 @@ class Adversary(Learner):
     def __init__(self, settings: Settings, *, student: Generator, conditional: bool):
         """Raises RecipeError for a discriminator of other channels, InputError for a file that is none."""
         super().__init__()
-        self.settings, self.conditional = settings, conditional
-        channels = student.out_channels + (student.in_channels if conditional else 0)
+        self.settings, self.conditional = settings, conditional and student.times == 1
+        channels = student.out_channels + (student.in_channels if self.conditional else 0)
         given = load_discriminator(settings.source) if settings.source else None
         self.discriminator: Discriminator = discriminator_for(
             settings.discriminator, given, channels, student, shared=False, where="algorithm.adversary"

@@ -235,6 +235,12 @@ class Generator(nn.Module):
         return ImageInput(self.in_channels, self.multiple, self.min_size)
 
     @property
+    def times(self) -> int:
+        """How many times the input's sides its images have; 1 for images drawn from latent vectors."""
+        takes = self.takes
+        return takes.scale if isinstance(takes, ImageInput) else 1
+
+    @property
     def taps(self) -> tuple[str, ...]:
         """Names of the feature maps that can be distilled from, shallow to deep."""
         return ()

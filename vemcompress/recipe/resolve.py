@@ -67,6 +67,11 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
             f"channels, the teacher {teacher.in_channels} and {teacher.out_channels}; set student.in_channels and "
             "out_channels."
         )
+    if student.times != teacher.times:
+        raise RecipeError(
+            f"recipe {recipe.name}: the student's images have {student.times} times the input's size, the teacher's "
+            f"{teacher.times} times; leave student.family at auto, or set another student."
+        )
     batch, learns = _batch(recipe, teacher), recipe.learns
     _check_micro_batch(recipe, batch, distils=True)
     steps = _steps(recipe, images, batch)
@@ -217,8 +222,8 @@ def _with_length(recipe: Recipe, teacher: Generator, batch: int, steps: int) -> 
     published, but for enhancement the size itself, because an enlarged photo is no ground truth."""
     if steps > MAX_STEPS:
         raise RecipeError(f"recipe {recipe.name}: {steps:,} steps are more than {MAX_STEPS:,}; lower train.epochs.")
-    data, takes = recipe.data, teacher.takes
-    enhances = data.degrade is not None or data.crop == RANDOM or (takes.kind == "image" and takes.scale > 1)
+    data = recipe.data
+    enhances = data.degrade is not None or data.crop == RANDOM or teacher.times > 1
     load_size = data.load_size or (data.size if enhances else round(data.size * 286 / 256))
     train = recipe.train.but(batch=batch, steps=steps, epochs=None)
     return recipe.but(data=data.but(size=data.size, load_size=load_size), train=train)

@@ -18,7 +18,7 @@ from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetCon
 from vemcompress.networks.generators.rrdb import RRDB
 from vemcompress.networks.generators.sagan import SAGAN
 from vemcompress.networks.generators.srgan import SRGAN
-from vemcompress.networks.generators.srvgg import SRVGG
+from vemcompress.networks.generators.srvgg import SRVGG, SRVGGConfig
 from vemcompress.networks.generators.stylegan2 import StyleGAN2
 from vemcompress.networks.generators.unet import UNet
 from vemcompress.system.settings import tag_of, tagged_union
@@ -59,12 +59,14 @@ def build_generator(config: Config) -> Generator:
 
 
 def student_of(config: Config | None, width: int, takes: ImageInput | LatentInput | None = None) -> Config:
-    """The default student of this width for a teacher of that Config; for one of the user's own class (None) a mobile
-    ResNet, or where it `takes` latent vectors a DCGAN. Raises ValueError for images that no DCGAN draws."""
+    """The default student of this width for a teacher of that Config; for one without (None) a mobile ResNet, where it
+    `takes` latent vectors a DCGAN, and where it enlarges images the compact network. Raises ValueError for images that
+    no DCGAN draws."""
     if config is not None:
         return config.student(width)
     if not isinstance(takes, LatentInput):
-        return MobileResNetConfig(width=width)
+        enlarges = takes is not None and takes.scale > 1
+        return SRVGGConfig(width=width, scale=takes.scale) if enlarges else MobileResNetConfig(width=width)
     levels = (takes.image // 4).bit_length() - 1
     if takes.image != 4 * 2**levels or levels < 1:
         raise ValueError(f"no default student draws images of {takes.image} px; 8, 16, 32, ... px can be had")
