@@ -27,6 +27,8 @@ def _line(name: str) -> list[str]:
 
 
 def _data(name: str, plan: Recipe) -> str:
+    if plan.data.degrade is not None:
+        return "photos"
     images = "image" in ALGORITHMS[plan.algorithm.name].needs.takes
     kinds = [kind for kind in KINDS if _takes(name, kind) and (images or kind == "single")]
     return "any" if len(kinds) == len(KINDS) else "; ".join(KINDS[kind] for kind in kinds)
