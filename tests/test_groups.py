@@ -1,6 +1,5 @@
 """Channel groups: cutting, masking and running at a smaller width agree, and a set of widths costs what Config says."""
 
-from itertools import chain
 from timeit import repeat
 
 import numpy as np
@@ -24,9 +23,16 @@ SHAPES = {
     "deep_mobile_resnet": {"width": 3, "blocks": 4},
     "cartoongan": {"width": 4, "blocks": 2},
     "inception_resnet": {"width": 6, "blocks": 2},
+    "fast_neural_style": {"width": 4, "blocks": 2},
+    "pix2pixhd": {"family": "resnet", "width": 3, "blocks": 2, "downs": 3},
+    "local_enhancer": {"width": 2, "blocks": 2, "downs": 2, "local_blocks": 2},
+    "animegan2": {"width": 3, "blocks": 3, "norm": "layer"},
+    "ugatit": {"width": 3, "blocks": 2, "norm": "adaptive"},
+    "ugatit-full": {"family": "ugatit", "width": 3, "blocks": 2, "norm": "adaptive", "full_size": 32},
 }
+FIXED = {"cartoongan": "instance_affine"} | {f: shape["norm"] for f, shape in SHAPES.items() if "norm" in shape}
 NORMS = ("instance", "instance_affine", "batch", "image")  # image: BatchNorm that uses each image's own statistics
-KINDS = [(f, n) for f in SHAPES for n in (NORMS if f != "cartoongan" else ("instance_affine",))]
+KINDS = [(f, n) for f in SHAPES for n in ((FIXED[f],) if f in FIXED else NORMS)]
 LATENT = {
     "dcgan": {"width": 3, "levels": 2, "refined": 1, "latent": 6},
     "sagan": {"width": 6, "levels": 3, "latent": 6, "spectral": False},
@@ -41,7 +47,7 @@ def random_network(family: str, norm: str, **shape) -> Generator:
     known = (SHAPES | LATENT)[family]
     config = parse_config({"family": family, "norm": "batch" if norm == "image" else norm, **known, **shape})
     network = build_generator(config).double().eval()
-    for tensor in chain(network.parameters(), network.buffers()):
+    for tensor in network.state_dict(keep_vars=True).values():
         if tensor.is_floating_point():
             new = torch.rand_like(tensor) * 0.5 + 0.1
             tensor.data = new if tensor.dim() == 1 else torch.randn_like(tensor) / tensor[0].numel() ** 0.5

@@ -15,7 +15,7 @@ from vemcompress.system.settings import BaseSettings
 
 Tensors = dict[str, Tensor]
 Read = tuple[BaseSettings, Callable[[str], str]]  # a Config, and the published name of each of our names
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class Mismatch(Exception):
@@ -175,7 +175,7 @@ def _check_names(tensors: Tensors, names: dict[str, str]) -> None:
     for name in tensors:
         module, _, leaf = name.rpartition(".")
         # Without a weight it is no BatchNorm; InstanceNorm normalises each image by its own statistics.
-        if name not in used and not (leaf in _STATISTICS and f"{module}.weight" not in tensors):
+        if name not in used and not (leaf in STATISTICS and f"{module}.weight" not in tensors):
             raise Mismatch(f"{name!r:.80} is surplus")
 
 
