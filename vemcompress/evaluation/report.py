@@ -190,6 +190,8 @@ def _warn_of_misfit(tools: Tools, real, on_event: Event) -> None:
 def _check_size(size: int, metrics: Sequence[Metric], *models: nn.Module) -> None:
     """Raises UsageError for a size that a generator or a metric cannot take."""
     for model in models:
+        if (only := getattr(model, "only_size", None)) not in (None, size):
+            raise UsageError(f"images of {size} px do not go through this {type(model).__name__}; give --size {only}.")
         multiple, least = getattr(model, "multiple", 1), getattr(model, "min_size", 1)
         if size < max(least, 1) or size % multiple:
             raise UsageError(

@@ -392,10 +392,10 @@ def with_scales(network: Generator) -> Generator:
 
 def with_padding(network: Generator, padding: Padding) -> Generator:
     """The network with this padding where it pads by reflection as published, and the same tensors. Raises ValueError
-    for a family whose padding is known."""
+    for a family whose padding is known: its Config lets no other be said."""
     config = network.config
-    if config is None or "padding" not in type(config).model_fields:
-        raise ValueError("the padding of such a network is known")
+    if config is None:
+        raise ValueError("a class of the user's own pads as it says")
     with torch.device("meta"):
         found = type(network)(type(config).model_validate(config.model_dump() | {"padding": padding}))
         if uses_image_statistics(network):

@@ -7,7 +7,7 @@ import torch
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Generator
-from vemcompress.weights.layouts import Tensors, convert
+from vemcompress.weights.layouts import Layout, Tensors, convert
 from vemcompress.weights.published.animegan2 import ANIMEGAN2
 from vemcompress.weights.published.cartoongan import CARTOONGAN
 from vemcompress.weights.published.fast_neural_style import FAST_NEURAL_STYLE
@@ -82,13 +82,13 @@ def _candidates(tensors: Tensors) -> list[Tensors]:
     return [tensors]
 
 
-def recognise(tensors: Tensors, source: str) -> tuple[Generator, str]:
-    """Our network with these published weights, in eval mode, and the layout's name. Raises InputError (4): of no known
+def recognise(tensors: Tensors, source: str) -> tuple[Generator, Layout]:
+    """Our network with these published weights, in eval mode, and the layout. Raises InputError (4): of no known
     layout, or of a known one with a missing, surplus or misshapen tensor."""
     for candidate in _candidates(tensors):
         for layout in LAYOUTS:
             if layout.matches(candidate):
-                return convert(layout, candidate, source), layout.name
+                return convert(layout, candidate, source), layout
     first = next(iter(tensors))
     raise InputError(
         f"{source}: not a generator we know: {len(tensors)} tensors, first {first!r:.80}{hint(tensors)}. "

@@ -4,7 +4,7 @@ blocks of `block_c` with `layers` (two units, a convolution at 2, its norm at 3)
 import re
 
 from vemcompress.networks.generators.animegan2 import AFTER, BEFORE, AnimeGAN2Config
-from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has, renamed, shape
+from vemcompress.weights.layouts import PADS, Layout, Mismatch, Read, Tensors, has, renamed, shape
 
 _BLOCK = re.compile(r"block_c\.(\d{1,4})\.layers\.2\.weight")
 
@@ -39,4 +39,9 @@ def _read(tensors: Tensors) -> Read:
     return config, renamed(names)
 
 
-ANIMEGAN2 = Layout("AnimeGANv2", has("block_a.0.1.weight", "block_c.1.layers.2.weight", "out_layer.0.weight"), _read)
+ANIMEGAN2 = Layout(
+    "AnimeGANv2",
+    has("block_a.0.1.weight", "block_c.1.layers.2.weight", "out_layer.0.weight"),
+    _read,
+    assumes=PADS | {"resize": "bilinear with aligned corners, within the network"},
+)

@@ -8,7 +8,7 @@ comes out. Old files hold running statistics of InstanceNorm, which were never u
 import re
 
 from vemcompress.networks.generators.fast_neural_style import FastNeuralStyleConfig
-from vemcompress.weights.layouts import STATISTICS, Layout, Mismatch, Read, Tensors, has, shape
+from vemcompress.weights.layouts import PADS, STATISTICS, Layout, Mismatch, Read, Tensors, has, shape
 from vemcompress.weights.published.resnet import read_shapes
 
 _HALF = 127.5
@@ -55,4 +55,5 @@ FAST_NEURAL_STYLE = Layout(
     _read,
     adapt=_in_our_range,
     prepare=_without_statistics,
+    assumes={"range": "RGB in 0..255 (here in [-1, 1], clamped)"} | PADS,
 )

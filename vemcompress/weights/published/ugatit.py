@@ -7,7 +7,7 @@ import re
 from math import isqrt
 
 from vemcompress.networks.generators.ugatit import UGATITConfig
-from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has, renamed, shape
+from vemcompress.weights.layouts import PADS, Layout, Mismatch, Read, Tensors, has, renamed, shape
 
 _BLOCK = re.compile(r"DownBlock\.(\d{1,4})\.conv_block\.1\.weight")
 _NAMES = {"stem": "DownBlock.1", "down1": "DownBlock.5", "down2": "DownBlock.9", "average": "gap_fc"}
@@ -57,4 +57,4 @@ def _size(inputs: int, channels: int) -> int | None:
     return 4 * side
 
 
-UGATIT = Layout("U-GAT-IT", has("DownBlock.1.weight", "UpBlock1_1.norm1.rho", "conv1x1.weight"), _read)
+UGATIT = Layout("U-GAT-IT", has("DownBlock.1.weight", "UpBlock1_1.norm1.rho", "conv1x1.weight"), _read, assumes=PADS)
