@@ -41,7 +41,7 @@ def _read(tensors: Tensors) -> Read:
 
 ANIMEGAN2 = Layout(
     "AnimeGANv2",
-    has("block_a.0.1.weight", "block_c.1.layers.2.weight", "out_layer.0.weight"),
+    has("block_a.0.1.weight", "block_c.1.layers.2.weight"),
     _read,
     assumes=PADS | {"resize": "bilinear with aligned corners, within the network"},
 )

@@ -41,17 +41,17 @@ def _without_statistics(tensors: Tensors) -> Tensors:
 
 
 def _in_our_range(tensors: Tensors) -> Tensors:
-    adapted = dict(tensors)
-    first, last = tensors["stem.weight"], tensors["head.weight"]
-    adapted["stem.weight"], adapted["head.weight"] = first * _HALF, last / _HALF
-    adapted["stem.bias"] = tensors["stem.bias"] + _HALF * first.sum((1, 2, 3))
-    adapted["head.bias"] = tensors["head.bias"] / _HALF - 1
-    return adapted
+    """As they are where they do not fit, which is told of all tensors alike."""
+    first, last = ((tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in ("stem", "head"))
+    if any(bias.shape != weight.shape[:1] or not weight.is_floating_point() for weight, bias in (first, last)):
+        return tensors
+    adapted = {"stem.weight": first[0] * _HALF, "stem.bias": first[1] + _HALF * first[0].sum((1, 2, 3))}
+    return tensors | adapted | {"head.weight": last[0] / _HALF, "head.bias": last[1] / _HALF - 1}
 
 
 FAST_NEURAL_STYLE = Layout(
     "fast neural style",
-    has("conv1.conv2d.weight", "res1.conv1.conv2d.weight", "deconv3.conv2d.weight"),
+    has("conv1.conv2d.weight", "res1.conv1.conv2d.weight"),
     _read,
     adapt=_in_our_range,
     prepare=_without_statistics,
