@@ -131,6 +131,17 @@ def test_adaptive_norm_mixes_unbiased_instance_and_layer_norm():
     assert torch.allclose(own(x).view(2, 2), layer, atol=1e-4)  # rho begins at 0
 
 
+def test_rho_is_used_as_loaded_and_kept_within_bounds_where_it_learns():
+    norm, x, ones = AdaptiveNorm(2).eval(), torch.randn(1, 2, 3, 3), torch.ones(1, 2)
+    norm.rho.data.fill_(1.5)
+    before = norm(x, ones, ones)
+    assert norm.rho.max() == 1.5
+    after = norm.train()(x, ones, ones)
+    assert norm.rho.max() == 1 and not torch.allclose(before, after)
+    after.sum().backward()
+    assert norm.rho.grad is not None
+
+
 @pytest.mark.parametrize("name", ["AnimeGANv2", "U-GAT-IT light", "U-GAT-IT full", "pix2pixHD local"])
 def test_the_exported_graph_gives_the_same_image_at_other_sizes(name, tmp_path):
     network, path = teacher_of(name), tmp_path / "x.onnx"

@@ -43,7 +43,8 @@ class LayerNorm2d(JointNorm):
 
 class AdaptiveNorm(JointNorm):
     """AdaILN: rho times the instance's norm plus (1 - rho) times the layer's, by the unbiased variances as published,
-    then times gamma plus beta, which are given, B x C."""
+    then times gamma plus beta, which are given, B x C. Where it learns rho is kept within [0, 1], as its trainer does
+    after each step; a rho that was loaded is used as it is."""
 
     initial_rho = 0.9
 
@@ -52,6 +53,8 @@ class AdaptiveNorm(JointNorm):
         self.rho = nn.Parameter(torch.full((1, num_features, 1, 1), self.initial_rho))
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        if self.training:
+            self.rho.data.clamp_(0, 1)
         exact, pixels = _precise(x), x.shape[2] * x.shape[3]
         (mean, variance), (joint, of_all) = self.moments(exact)
         values = self.counted.to(exact).sum() * pixels
