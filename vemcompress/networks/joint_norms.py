@@ -21,7 +21,9 @@ class JointNorm(nn.Module):
 
     def moments(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Means and population variances in float32 or better: of each channel, B x C, and of all, B x 1."""
-        variance, mean = torch.var_mean(x, (2, 3), correction=0)
+        # In two passes: `torch.var_mean` is up to 80 times slower on a CPU.
+        mean = x.mean((2, 3))
+        variance = (x - _broad(mean)).square().mean((2, 3))
         share = self.counted.to(mean) / self.counted.to(mean).sum()
         joint = (share * mean).sum(1, keepdim=True)
         return (mean, variance), (joint, (share * (variance + (mean - joint).square())).sum(1, keepdim=True))
