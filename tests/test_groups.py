@@ -1,6 +1,5 @@
 """Channel groups: cutting, masking and running at a smaller width agree, and a set of widths costs what Config says."""
 
-from itertools import chain
 from timeit import repeat
 
 import numpy as np
@@ -24,13 +23,19 @@ SHAPES = {
     "deep_mobile_resnet": {"width": 3, "blocks": 4},
     "cartoongan": {"width": 4, "blocks": 2},
     "inception_resnet": {"width": 6, "blocks": 2},
-    "srgan": {"trunk": 4, "blocks": [3, 5], "scale": 4},
-    "srvgg": {"stem": 4, "blocks": [3, 5], "scale": 2},
-    "rrdb": {"trunk": 4, "blocks": [2, 3], "scale": 2},
+    "srgan": {"trunk": 4, "blocks": [3, 5], "scale": 4, "norm": "batch"},
+    "srvgg": {"stem": 4, "blocks": [3, 5], "scale": 2, "norm": "none"},
+    "rrdb": {"trunk": 4, "blocks": [2, 3], "scale": 2, "norm": "none"},
+    "fast_neural_style": {"width": 4, "blocks": 2},
+    "pix2pixhd": {"family": "resnet", "width": 3, "blocks": 2, "downs": 3},
+    "local_enhancer": {"width": 2, "blocks": 2, "downs": 2, "local_blocks": 2},
+    "animegan2": {"width": 3, "blocks": 3, "norm": "layer"},
+    "ugatit": {"width": 3, "blocks": 2, "norm": "adaptive"},
+    "ugatit-full": {"family": "ugatit", "width": 3, "blocks": 2, "norm": "adaptive", "full_size": 32},
 }
-ONE_NORM = {"cartoongan": "instance_affine", "srgan": "batch", "srvgg": "none", "rrdb": "none"}
+FIXED = {"cartoongan": "instance_affine"} | {f: shape["norm"] for f, shape in SHAPES.items() if "norm" in shape}
 NORMS = ("instance", "instance_affine", "batch", "image")  # image: BatchNorm that uses each image's own statistics
-KINDS = [(f, n) for f in SHAPES for n in ([ONE_NORM[f]] if f in ONE_NORM else NORMS)]
+KINDS = [(f, n) for f in SHAPES for n in ((FIXED[f],) if f in FIXED else NORMS)]
 LATENT = {
     "dcgan": {"width": 3, "levels": 2, "refined": 1, "latent": 6},
     "sagan": {"width": 6, "levels": 3, "latent": 6, "spectral": False},
@@ -45,7 +50,7 @@ def random_network(family: str, norm: str, **shape) -> Generator:
     known = (SHAPES | LATENT)[family]
     config = parse_config({"family": family, "norm": "batch" if norm == "image" else norm, **known, **shape})
     network = build_generator(config).double().eval()
-    for tensor in chain(network.parameters(), network.buffers()):
+    for tensor in network.state_dict(keep_vars=True).values():
         if tensor.is_floating_point():
             new = torch.rand_like(tensor) * 0.5 + 0.1
             tensor.data = new if tensor.dim() == 1 else torch.randn_like(tensor) / tensor[0].numel() ** 0.5
@@ -83,7 +88,7 @@ def test_cutting_gives_what_masking_gives(family, norm):
 
 @pytest.mark.parametrize("family", SHAPES)
 def test_cutting_gives_what_masking_gives_in_single_precision(family):
-    network, x = random_network(family, ONE_NORM.get(family, "instance_affine")).float(), images().float()
+    network, x = random_network(family, FIXED.get(family, "instance_affine")).float(), images().float()
     kept = some(network)
     assert torch.allclose(cut(network, kept)(x), masked(network, masks_of(network, kept), x)[0], atol=1e-5)
 
@@ -171,7 +176,7 @@ def test_a_cut_network_shares_no_memory_with_its_origin():
 def test_costs_of_widths_are_those_of_the_config(data):
     family = data.draw(st.sampled_from(list(SHAPES)))
     norm = data.draw(st.sampled_from(["instance", "instance_affine", "batch"]))
-    config = parse_config({"family": family, "norm": ONE_NORM.get(family, norm), "in_channels": 2, **SHAPES[family]})
+    config = parse_config({"family": family, "norm": FIXED.get(family, norm), "in_channels": 2, **SHAPES[family]})
     height, width = (16 * data.draw(st.integers(1, 20)) for _ in range(2))
     table = costs(config, height, width)
     sets = [{n: data.draw(st.integers(1, 600)) for n in table.names} for _ in range(2)]

@@ -100,7 +100,7 @@ def test_vem_has_8_channels_for_resnets_and_32_for_others(family):
     settings = INFORMATION["vem"].Settings()
     facts = SimpleNamespace(teacher=toy_teacher(family), batch=1, size=32)
     resolved = INFORMATION["vem"].resolve(settings, facts)
-    others = ("dcgan", "sagan", "stylegan2", "agd", "agd_supernet", "srgan", "srvgg", "rrdb")
+    others = ("dcgan", "sagan", "stylegan2", "agd", "agd_supernet", "animegan2", "ugatit", "srgan", "srvgg", "rrdb")
     assert resolved.channels == (32 if "unet" in family or family in others else 8)
     assert INFORMATION["vem"].resolve(resolved.model_copy(update={"channels": 5}), facts).channels == 5
 

@@ -16,6 +16,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_padding: options.TeacherPadding = None,
     widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
@@ -30,8 +31,9 @@ def bench(
             from vemcompress.weights.loading import load
             from vemcompress.weights.trust import named
 
+            about = {"key": teacher_key, "widths": widths, "padding": teacher_padding}
             with named(teacher_class):
-                loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
+                loaded = load(model, class_path=teacher_class, **about)
             loaded.tell(on_event)
             target = loaded.generator
         result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)

@@ -21,6 +21,7 @@ def evaluate(
     teacher_class: options.TeacherClass = None,
     student_class: options.StudentClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_padding: options.TeacherPadding = None,
     widths: options.Widths = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
     real: Annotated[
@@ -68,6 +69,7 @@ def evaluate(
             teacher_class=teacher_class,
             student_class=student_class,
             teacher_key=teacher_key,
+            teacher_padding=teacher_padding,
             widths=widths,
             teacher_norm=teacher_norm,
             segmenter=segmenter,
@@ -136,6 +138,7 @@ def inspect(
     size: options.MacsSize = None,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_padding: options.TeacherPadding = None,
     widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
@@ -148,7 +151,7 @@ def inspect(
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
+            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths, padding=teacher_padding)
             loaded.tell(on_event)
             result = describe(loaded, size)
     console.result(result, json, console.inspected)

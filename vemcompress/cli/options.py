@@ -32,6 +32,9 @@ StudentClass = Annotated[
 TeacherKey = Annotated[
     str | None, typer.Option(metavar="NAME", help="The generator's name in a file that has several, such as netG_B.")
 ]
+TeacherPadding = Annotated[
+    str | None, typer.Option(help="reflect, replicate or zero: the padding of a network whose file cannot tell it.")
+]
 Widths = Annotated[
     str | None, typer.Option(metavar="16_16_32_...", help="The sub-network of a supernet that has these widths.")
 ]

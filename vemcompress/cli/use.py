@@ -19,6 +19,7 @@ def export(
     tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_padding: options.TeacherPadding = None,
     widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
@@ -35,7 +36,7 @@ def export(
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
+            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths, padding=teacher_padding)
             loaded.tell(on_event)
         result = export_onnx(
             loaded.generator,
@@ -85,6 +86,7 @@ def generate(
     recursive: options.Recursive = False,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_padding: options.TeacherPadding = None,
     widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
@@ -119,6 +121,7 @@ def generate(
             recursive=recursive,
             teacher_class=teacher_class,
             teacher_key=teacher_key,
+            teacher_padding=teacher_padding,
             widths=widths,
             on_event=on_event,
         )
@@ -145,6 +148,7 @@ def prune(
     ] = None,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_padding: options.TeacherPadding = None,
     widths: options.Widths = None,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -177,6 +181,7 @@ def prune(
             masks=masks,
             teacher_class=teacher_class,
             teacher_key=teacher_key,
+            teacher_padding=teacher_padding,
             widths=widths,
             device=device,
             on_event=on_event,

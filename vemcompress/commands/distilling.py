@@ -132,9 +132,10 @@ def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event
         )
     teacher = algorithm.teacher.to(device)
     teacher.bf16 = plan.train.precision == "bf16"
+    about = plan.teacher.model_dump(mode="json", include={"class_path", "norm"})
+    about |= {} if plan.teacher.padding is None else {"padding": plan.teacher.padding}
     made_by = {
-        "teacher": plan.teacher.model_dump(mode="json", include={"class_path", "norm"})
-        | {"sha256": facts.loaded.sha256},
+        "teacher": about | {"sha256": facts.loaded.sha256},
         "precision": plan.train.precision,
         "seed": plan.train.seed,
         "data": plan.data.model_dump(mode="json", exclude={"roots", "recursive", "workers", "on_device"}),

@@ -15,7 +15,7 @@ from vemcompress.evaluation.conditions import covers
 from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.report import Evaluation
 from vemcompress.evaluation.statistics import compute_statistics, image_paths, save_statistics
-from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.networks.base import Generator, Padding, use_image_statistics
 from vemcompress.runs.best import Networks, look
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.series import Series, is_series
@@ -39,6 +39,7 @@ def evaluate(
     teacher_class: str | None = None,
     student_class: str | None = None,
     teacher_key: str | None = None,
+    teacher_padding: Padding | None = None,
     widths: str | None = None,
     teacher_norm: str | None = None,
     segmenter: str | Path | None = None,
@@ -62,13 +63,13 @@ def evaluate(
     takes latent vectors `data` are the real images, `samples` says how many images it draws, 10,000 by default, and
     `seed` which; their size is its own. `teacher_class` and `student_class` ("module:Class") are for networks of the
     user's own classes. `teacher_key` is the name of the teacher in a file that has several generators, or without a
-    teacher that of `model`; `widths` are those of a sub-network of `model`, a supernet. `overrides` change the data's
-    settings, `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in
-    its place. `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and `seed` are
-    those of `evaluation.evaluate`. A run keeps what came out in its evaluation.json, and `reuse` takes that where it
-    was made under the same conditions. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a dict,
-    as in `distill`. Raises the classes of `errors`. Processes that torchrun started take a share of the images each,
-    and all get the result.
+    teacher that of `model`, and likewise `teacher_padding` its padding, as of `load`; `widths` are those of a
+    sub-network of `model`, a supernet. `overrides` change the data's settings, `data.key=value`. `split` is "test" by
+    default, of single images "testA", with the validation images in its place. `segmenter` is a file for `miou`.
+    `metrics`, `real`, `inception`, `features`, `batch` and `seed` are those of `evaluation.evaluate`. A run keeps what
+    came out in its evaluation.json, and `reuse` takes that where it was made under the same conditions. `model` and
+    `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as in `distill`. Raises the classes of `errors`.
+    Processes that torchrun started take a share of the images each, and all get the result.
     """
     where, changes = devices.choose(device), as_overrides(overrides)
     options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
@@ -78,7 +79,8 @@ def evaluate(
         on_event = Once(distributed.told_by_writer(on_event))
         networks, found, share, own = distributed.together(
             lambda: _opened(
-                *(sources[0], widths, roots, split, changes, sources[1], classes, teacher_key, teacher_norm),
+                *(sources[0], widths, roots, split, changes, sources[1], classes, teacher_key),
+                *(teacher_norm, teacher_padding),
                 *(segmenter, size, real, samples, where, on_event),
             )
         )
@@ -110,6 +112,7 @@ def _opened(
     classes,
     key,
     teacher_norm,
+    padding,
     segmenter,
     size,
     real,
@@ -132,7 +135,9 @@ def _opened(
         raise UsageError("--teacher-class needs --teacher, the file with its weights.")
     found = look(folder) if plan is not None else Networks("student", None, None)
     own = student_class or getattr(plan and plan.student, "class_path", None)
-    opened = load(model, class_path=own, key=key if teacher is None and plan is None else None, widths=widths)
+    alone = teacher is None and plan is None
+    of_model = {"key": key, "padding": padding} if alone else {}
+    opened = load(model, class_path=own, widths=widths, **of_model)
     opened.tell(on_event)
     student = opened.generator
     if student.takes.kind == "latent":
@@ -147,7 +152,7 @@ def _opened(
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
-    original = teacher_of(folder, plan, found.name, teacher, teacher_class, key, norm, on_event)
+    original = teacher_of(folder, plan, found.name, teacher, teacher_class, key, norm, padding, on_event)
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path, class_path=own, widths=widths).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
@@ -156,13 +161,19 @@ def _opened(
 
     with devices.memory_errors("lower --batch or --size."):
         reads = segmenter_on(segmenter, device) if segmenter is not None else None
-    about = {"teacher": original and {"sha256": original.sha256, "norm": norm}}
+    about = {"teacher": original and {"sha256": original.sha256, "norm": norm} | _padding_of(original)}
     about["segmenter"] = None if segmenter is None else sha256_file(segmenter)
     networks = {"student": student, "teacher": original and original.generator, "best": best}
     networks |= {"images": images, "segmenter": reads, "about": about}
     run = RunFolder(folder)
     own = KeptEvaluation(run, opened.sha256) if plan is not None and widths is None else None
     return networks, found, information_share(run.metrics), own
+
+
+def _padding_of(loaded: Loaded) -> dict[str, str]:
+    """For the conditions: a padding that is not the published one."""
+    padding = getattr(loaded.generator.config, "padding", "reflect")
+    return {} if padding == "reflect" else {"padding": padding}
 
 
 def _of_run(result: Evaluation, found: Networks) -> Evaluation:
@@ -198,12 +209,13 @@ def teacher_of(
     class_path: str | None = None,
     key: str | None = None,
     norm: str = "eval",
+    padding: Padding | None = None,
     on_event: Event = silent,
 ) -> Loaded | None:
     """The teacher that the user gave; else that of the run, which gives a network of this `name`: the one that learnt
     in it, or the one that it was given; None where that is gone, which is told."""
     if given is not None:
-        loaded = load(given, class_path=class_path, norm=norm, key=key)
+        loaded = load(given, class_path=class_path, norm=norm, key=key, padding=padding)
         loaded.tell(on_event)
         return loaded
     if plan is None or name == "teacher":
@@ -217,6 +229,7 @@ def teacher_of(
         return None
     about = plan.teacher
     more = {"class_path": class_path or about.class_path, "key": key or about.key}
+    more["padding"] = padding or about.padding
     return load(about.source, norm=norm, **more) if about.source else None
 
 

@@ -39,6 +39,7 @@ def generate(
     overlap: int | None = None,
     teacher_class: str | None = None,
     teacher_key: str | None = None,
+    teacher_padding: str | None = None,
     widths: str | None = None,
     recursive: bool = False,
     on_event: Event = silent,
@@ -52,8 +53,9 @@ def generate(
     are cut off again, so that a large photo needs no more memory than a tile. A model of one fixed size gets photos
     resized to it, and its pictures are resized back. A run that learnt to draw from label maps is given label maps; a
     network of the user's own class needs `teacher_class`, and `teacher_key` is the name of the generator in a file that
-    has several; `widths` gives a supernet's sub-network. `recursive`: photos in sub-folders too, whose pictures go into
-    equal ones. Unreadable photos are skipped and named in the result. No input file is overwritten.
+    has several; `widths` gives a supernet's sub-network, and `teacher_padding` the padding that a file cannot tell
+    ("reflect", "replicate", "zero"). `recursive`: photos in sub-folders too, whose pictures go into equal ones.
+    Unreadable photos are skipped and named in the result. No input file is overwritten.
 
     A generator from latent vectors has no `input`. It draws `samples` (64) images of a `seed` (0), of which each is the
     same however many are drawn, `batch` (16) at a time; `latent` gives the vectors instead: a .npy file of floats, N x
@@ -82,7 +84,7 @@ def generate(
 
         labels = _labels_of(Path(model_path))
         with named(teacher_class):
-            about = {"class_path": teacher_class, "key": teacher_key, "widths": widths}
+            about = {"class_path": teacher_class, "key": teacher_key, "widths": widths, "padding": teacher_padding}
             model = open_torch(model_path, device=device, labels=labels, **about, on_event=on_event)
     _check_kind(str(model_path), model, input, drawing, size, recursive)
     if tile is not None and model.kind == "latent":

@@ -15,8 +15,8 @@ from vemcompress.weights.traced import macs_by_hooks, macs_of
 def describe(loaded: Loaded, height: int | None = None, width: int | None = None) -> dict[str, Any]:
     """Family, config, parameters, MACs for one image of `height` x `width`, input and taps: `inspect --json`.
 
-    Without a size MACs are those at 256 px, or at the only size of a generator from latent vectors; without `width`
-    the image is square. Raises UsageError (2) for a size that the network cannot take, InputError (4) where a class
+    Without a size MACs are those at 256 px, or at the only size of a generator that has one; without `width` the image
+    is square. Raises UsageError (2) for a size that the network cannot take, InputError (4) where a class
     fails on it.
     """
     generator = loaded.generator
@@ -31,6 +31,7 @@ def describe(loaded: Loaded, height: int | None = None, width: int | None = None
         **counts(generator, height, width),
         "input": {"kind": takes.kind, "shape": [takes.channels, height, width] if is_image else [takes.size]},
         "taps": list(generator.taps),
+        "assumed": loaded.assumed,
         "notes": [note] if note else [],
         "source": loaded.source,
         "sha256": loaded.sha256,
@@ -56,9 +57,10 @@ def cost_of(generator: Generator, height: int, width: int) -> Cost:
 
 def sides_of(loaded: Loaded, size: int | tuple[int, int] | None) -> tuple[int, int]:
     """Height and width that MACs are counted for: the `size` that is given, or a default. Raises UsageError (2) for
-    another than the only one of a generator from latent vectors."""
+    another than the only one of a generator that has one."""
     takes = loaded.generator.takes
-    return own_sides(loaded.source, (takes.image, takes.image) if takes.kind == "latent" else None, size)
+    own = takes.image if takes.kind == "latent" else takes.only
+    return own_sides(loaded.source, own and (own, own), size, of_latents=takes.kind == "latent")
 
 
 def check_size(loaded: Loaded, height: int, width: int) -> None:

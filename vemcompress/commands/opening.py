@@ -278,7 +278,7 @@ def second_domain(plan: Recipe) -> bool:
 def load_teacher(plan: Recipe, on_event: Event = silent) -> Loaded:
     """The network of `teacher.source`. Raises what `load` raises."""
     about = plan.teacher
-    loaded = load(about.source, class_path=about.class_path, norm=about.norm, key=about.key)
+    loaded = load(about.source, class_path=about.class_path, norm=about.norm, key=about.key, padding=about.padding)
     loaded.tell(on_event)
     return loaded
 

@@ -36,10 +36,11 @@ class Pipeline:
         plan = recipes.of_stage(self.plan, stage)
         teacher, student = self._product(stage.teacher), self._product(stage.student)
         if teacher is not None:
-            key = plan.teacher.key if stage.teacher in self.folder.skipped else None  # of the user's own file alone
-            plan = plan.but(teacher=plan.teacher.but(source=teacher, key=key))
+            plan = plan.but(teacher=plan.teacher.but(source=teacher))
+            if stage.teacher not in self.folder.skipped:  # what is said of the user's own file alone
+                plan = plan.but(teacher=plan.teacher.but(key=None, padding=None))
         if not stage.replaceable:
-            plan = plan.but(teacher=plan.teacher.but(source=None, key=None, start={}))
+            plan = plan.but(teacher=plan.teacher.but(source=None, key=None, padding=None, start={}))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
             fresh, class_path = getattr(plan.student, "fresh", False), self._class_of(stage.student)

@@ -14,7 +14,7 @@ from vemcompress.commands.inspect import check_size, cost_of, counts, sides_of
 from vemcompress.errors import RecipeError, UsageError
 from vemcompress.gans import GANS, new_generator
 from vemcompress.networks import build_generator
-from vemcompress.networks.base import Config, Generator, init_weights
+from vemcompress.networks.base import Config, Generator, Padding, init_weights
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS, Pruner
@@ -65,6 +65,7 @@ def prune(
     masks: str | Path | None = None,
     teacher_class: str | None = None,
     teacher_key: str | None = None,
+    teacher_padding: Padding | None = None,
     widths: str | None = None,
     device: str = "auto",
     on_event: Event = silent,
@@ -77,7 +78,8 @@ def prune(
     `least` the channels that each group keeps outside residual blocks, `samples` the images that are drawn, the
     method's own where they are None; `masks` says what of images is content (`evaluation.masks`). A network of
     `teacher_class` needs the class again when the file is loaded; `teacher_key` is the name of the generator in a file
-    that has several, `widths` those of a supernet's sub-network.
+    that has several, `teacher_padding` its padding where the file cannot tell it, `widths` those of a supernet's
+    sub-network.
 
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
@@ -101,7 +103,7 @@ def prune(
     if source is None:
         raise UsageError("no model: give a file, a run folder, hf://user/repo or a network.")
     with named(teacher_class):
-        loaded = load(source, class_path=teacher_class, key=teacher_key, widths=widths)
+        loaded = load(source, class_path=teacher_class, key=teacher_key, widths=widths, padding=teacher_padding)
     loaded.tell(on_event)
     check_prunable(loaded)
     size, _ = sides_of(loaded, size)
@@ -140,7 +142,8 @@ def prune_run(
         loaded = load_known(given, plan.student.sha256, "student", class_path=plan.student.class_path)
         plan = plan.but(student=plan.student.but(sha256=loaded.sha256))
     else:
-        loaded = load(teacher.source, class_path=teacher.class_path, norm=teacher.norm, key=teacher.key)
+        about = {"class_path": teacher.class_path, "norm": teacher.norm, "padding": teacher.padding}
+        loaded = load(teacher.source, key=teacher.key, **about)
         plan = plan.but(teacher=teacher.but(key=loaded.key or None))
         opening.check_same_teacher(run, loaded)
         if loaded.generator.config is None:  # the pruned file is of the user's class too

@@ -182,7 +182,7 @@ class Results:
     def inspected(self, values: dict) -> None:
         macs = {name: short(count) for name, count in values["macs"].items()}
         shown = values | {"macs": macs, "notes": []}
-        self.table({name: value for name, value in shown.items() if value not in (None, [])})
+        self.table({name: value for name, value in shown.items() if value not in (None, [], {})})
         for note in values.get("notes", ()):
             self.show(note)
 

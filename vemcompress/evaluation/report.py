@@ -191,6 +191,8 @@ def _check_size(size: int, side: int, metrics: Sequence[Metric], *models: nn.Mod
     """Raises UsageError for inputs of a `size` that a generator cannot take, or images of a `side` that a metric
     cannot."""
     for model in models:
+        if (only := getattr(model, "only_size", None)) not in (None, size):
+            raise UsageError(f"images of {size} px do not go through this {type(model).__name__}; give --size {only}.")
         multiple, least = getattr(model, "multiple", 1), getattr(model, "min_size", 1)
         if size < max(least, 1) or size % multiple:
             raise UsageError(

@@ -18,19 +18,24 @@ Shape = tuple[int, ...]
 @dataclass(frozen=True)
 class ImageContract:
     """The channels of an image-to-image network, and the sizes it takes. H and W must be divisible by `multiple` and
-    at least `min_size` (pixels) for an output of the input's size, or of `scale` times that."""
+    at least `min_size` (pixels) for an output of the input's size, or of `scale` times that; both are `only_size` where
+    that is told."""
 
     in_channels: int
     out_channels: int
     multiple: int
     min_size: int
+    only_size: int | None = None
     scale: int = 1
 
     name = "x"  # of the graph's input
 
     @property
     def unit(self) -> int:
-        """The smallest side, a multiple of `multiple`, that is worth a numerical check (at least 64 px)."""
+        """The smallest side, a multiple of `multiple`, that is worth a numerical check (at least 64 px); or the only
+        one."""
+        if self.only_size is not None:
+            return self.only_size
         least = max(self.min_size, 64)
         return -(-least // self.multiple) * self.multiple
 
@@ -38,12 +43,17 @@ class ImageContract:
         """An input to trace with, and which of its sides stay dynamic."""
         # Multiples let the tracer see that halves meet again (U-Net skips); a plain Dim would be refused for no reason.
         multiple, unit = self.multiple, self.unit
+        if self.only_size is not None:
+            return torch.zeros(2, self.in_channels, unit, unit), {0: Dim("n")}
         sides = (multiple * Dim("h"), multiple * Dim("w")) if multiple > 1 else (Dim.AUTO, Dim.AUTO)
         return torch.zeros(2, self.in_channels, 2 * unit, 3 * unit), {0: Dim("n"), 2: sides[0], 3: sides[1]}
 
     def shapes(self, size: tuple[int, int] | None = None) -> list[Shape]:
-        """N x C x H x W of the checks: two batch sizes, two image sizes, one not square, none the sample's; `size`."""
+        """N x C x H x W of the checks: two batch sizes, two image sizes where it takes them, one not square, none
+        the sample's; `size`."""
         unit, channels = self.unit, self.in_channels
+        if self.only_size is not None:
+            return [(1, channels, unit, unit), (3, channels, unit, unit)]
         shapes = [(1, channels, unit, unit), (2 if unit > 128 else 3, channels, unit, 2 * unit)]
         if size is not None and size != (unit, unit):
             shapes.append((1, channels, *size))
@@ -74,6 +84,7 @@ class ImageContract:
             forms = [f"{name}: uint8 N x {sides} x {count}, 0..255, any size" for name, count, sides in ends]
         else:
             rule = f"H and W multiples of {self.multiple}, at least {self.min_size}"
+            rule = rule if self.only_size is None else f"H and W {self.only_size}"
             taken = "-1..1" if inputs in (1, 3) else "as in training (0 and 1 for one-hot label maps)"
             ends = (("x", inputs, "H x W", taken), ("y", outputs, self._grown, "-1..1"))
             forms = [f"{name}: float32 N x {count} x {sides}, {values}, {rule}" for name, count, sides, values in ends]

@@ -78,7 +78,8 @@ def contract_of(model: nn.Module) -> Contract:
             multiple = next((k for k in powers if _tried(model, inputs, max(64, k) + k)[0] is not None), 1)
         sides = [multiple * k for k in powers if multiple * k >= least]
         least = next((side for side in sides if _tried(model, inputs, side)[0] is not None), least)
-    side = ImageContract(inputs, inputs, multiple, least).unit
+    only = getattr(model, "only_size", None)
+    side = ImageContract(inputs, inputs, multiple, least, only).unit
     outputs, scale, problem = _tried(model, inputs, side)
     if outputs is None:
         raise ExportError(
@@ -86,7 +87,7 @@ def contract_of(model: nn.Module) -> Contract:
             f"or of a whole number of times these ({problem}): only image-to-image networks are exported, and those "
             "that say in an attribute latent_dim from how many numbers they draw."
         )
-    return ImageContract(inputs, outputs, multiple, least, scale)
+    return ImageContract(inputs, outputs, multiple, least, only, scale)
 
 
 def _tried(model: nn.Module, inputs: int, side: int) -> tuple[int | None, int, str]:

@@ -57,7 +57,10 @@ def bench(
     threads = threads or cores()
     is_file = isinstance(model, str | os.PathLike) and str(model).lower().endswith(".onnx")
     subject = _opened(model, device, threads) if is_file else _network(model, device)
-    height, width = own_sides(_name(subject), subject.sides if subject.kind == "latent" else None, size)
+    is_latent = subject.kind == "latent"
+    if size is None and not is_latent:
+        size = subject.fixed_size
+    height, width = own_sides(_name(subject), subject.sides if is_latent else None, size)
     runs = (_file_runs if is_file else _network_runs)(subject, (height, width), threads, runtimes, device)
     measured, skipped = {}, {}
     with closing(runs):
@@ -168,6 +171,7 @@ def _input(model, size: Size):
 
     if model.kind == "latent":
         return torch.from_numpy(_vector(model)).to(model.device)
+    _check_fixed(model, model.name, size)
     _check_size(model, model.name, size)
     on_cpu = model.device.type == "cpu"
     with torch.inference_mode():
@@ -191,8 +195,7 @@ def _onnx_run(model, size: Size, device: str) -> Callable[[], object]:
         z = model.prepare(_vector(model))
         return lambda: model.run(z)
     path = model.path
-    if model.fixed_size not in (None, size):
-        raise UsageError(f"{path}: takes images of {model.fixed_size[0]} x {model.fixed_size[1]} only; give that size.")
+    _check_fixed(model, str(path), size)
     if not model.assumed:  # of others no metadata tells what they take; the first run does
         _check_size(model, str(path), size)
 
@@ -202,6 +205,11 @@ def _onnx_run(model, size: Size, device: str) -> Callable[[], object]:
     MemoryLimit(run_at, on_cpu=device == "cpu").check(str(path), *size)
     x = model.prepare(np.random.default_rng(0).integers(0, 256, (1, *size, model.channels), dtype=np.uint8))
     return lambda: model.run(x)
+
+
+def _check_fixed(model, name: str, size: Size) -> None:
+    if model.fixed_size not in (None, size):
+        raise UsageError(f"{name}: takes images of {model.fixed_size[0]} x {model.fixed_size[1]} only; give that size.")
 
 
 def _check_size(model, name: str, size: Size) -> None:

@@ -90,6 +90,11 @@ def export_onnx(
                 f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; "
                 "export it without uint8."
             )
+        if uint8 and of_images and contract.only_size is not None:
+            raise ExportError(
+                f"{path}: the network takes images of {contract.only_size} px alone, and a uint8 graph takes any size; "
+                "export it without uint8."
+            )
         shapes = contract.shapes(size := _check_size(path, size, contract))
         if size is not None and of_images:
             limit = MemoryLimit(
@@ -142,6 +147,8 @@ def _check_size(path: Path, size: int | tuple[int, int] | None, contract: Contra
     if not isinstance(contract, ImageContract):
         return own_sides(str(path), (contract.image, contract.image), size)
     height, width = (size, size) if isinstance(size, int) else size
+    if contract.only_size is not None:
+        return own_sides(str(path), (contract.only_size, contract.only_size), size, of_latents=False)
     for side in (height, width):
         if side < contract.min_size or side % contract.multiple:
             raise UsageError(

@@ -14,6 +14,7 @@ from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.export.latent_session import Styled
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.networks.base import Padding
 from vemcompress.system.events import Event, silent
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.loading import load
@@ -22,8 +23,8 @@ from vemcompress.weights.loading import load
 @dataclass
 class TorchModel:
     """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), H and W times its `scale`, by
-    padding and cropping. Where it draws from `labels`, it is called with label maps, N x H x W x 1 of classes and
-    VOID."""
+    padding and cropping. `fixed_size` is the (H, W) of one that takes no other. Where it draws from `labels`, it is
+    called with label maps, N x H x W x 1 of classes and VOID."""
 
     name: str
     network: nn.Module
@@ -31,7 +32,7 @@ class TorchModel:
     multiple: int
     min_size: int
     device: torch.device
-    fixed_size: None = None
+    fixed_size: tuple[int, int] | None = None
     assumed: str = ""
     labels: LabelMaps | None = None
     scale: int = 1
@@ -127,17 +128,18 @@ def open_torch(
     class_path: str | None = None,
     key: str | None = None,
     widths: str | None = None,
+    padding: Padding | None = None,
     on_event: Event = silent,
 ) -> TorchModel | TorchLatents:
     """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
 
     `labels`: how the label maps that it draws from are read; `class_path`: the user's own class; `key`: the generator's
-    name in a file that has several, of which `on_event` is told; `widths`: those of a supernet's sub-network. Also
-    UsageError (2) for a device not here and, where it is for `photos`, InputError (4) for a network that does not go
-    from photos to pictures.
+    name in a file that has several, of which `on_event` is told; `widths`: those of a supernet's sub-network;
+    `padding`: as of `load`. Also UsageError (2) for a device not here and, where it is for `photos`, InputError (4) for
+    a network that does not go from photos to pictures.
     """
     place = usable_device(device)
-    loaded = load(source, class_path=class_path, key=key, widths=widths)
+    loaded = load(source, class_path=class_path, key=key, widths=widths, padding=padding)
     loaded.tell(on_event)
     model = wrap(loaded.generator, str(source), place, photos=photos and labels is None)
     return model if labels is None or model.kind == "latent" else replace(model, labels=labels, channels=1)
@@ -171,5 +173,6 @@ def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = 
             f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "
             "pictures; give a model with 3 or 1 on both sides, or the folder of a run that learnt from label maps."
         )
-    sizes = contract.in_channels, contract.multiple, contract.min_size
-    return TorchModel(name, network.to(device), *sizes, device, scale=contract.scale)
+    fixed = None if contract.only_size is None else (contract.only_size,) * 2
+    sizes = contract.multiple, contract.min_size, device, fixed
+    return TorchModel(name, network.to(device), contract.in_channels, *sizes, scale=contract.scale)

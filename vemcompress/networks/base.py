@@ -17,18 +17,21 @@ from vemcompress.networks.spectral import Spectral
 from vemcompress.system.settings import BaseSettings, Channels, Text
 
 Norm = Literal["instance", "instance_affine", "batch"]
+Padding = Literal["reflect", "replicate", "zero"]
 Taps = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class ImageInput:
     """A generator takes images of so many channels, whose sides are multiples of `multiple` and at least `least`
-    pixels, and gives images of `scale` times their size."""
+    pixels, and gives images of `scale` times their size. `only` is the one side of those that it takes, where its
+    weights fix that."""
 
     channels: int
     multiple: int = 1
     least: int = 1
     scale: int = 1
+    only: int | None = None
 
     kind: ClassVar[str] = "image"
 
@@ -204,13 +207,14 @@ class Generator(nn.Module):
 
     `LatentGenerator` is its form without an image as input. RGB on both sides, whatever the published weights use.
     `multiple` is the number that H and W must be divisible by for an output of the input's size; `min_size` is the
-    smallest H or W that the padding allows.
+    smallest H or W that the padding allows; `only_size` is both, where its weights take no other.
     """
 
     styled: ClassVar[bool] = False  # has w between latent vectors and images, on which `draw` works
     config_class: ClassVar[type[Config]]  # what builds it; its `family` is the network's key in `GENERATORS`
     multiple: int = 1
     min_size: int = 1
+    only_size: int | None = None
     in_channels: int
     out_channels: int
 
@@ -232,7 +236,7 @@ class Generator(nn.Module):
     @property
     def takes(self) -> ImageInput | LatentInput:
         """What it takes as input."""
-        return ImageInput(self.in_channels, self.multiple, self.min_size)
+        return ImageInput(self.in_channels, self.multiple, self.min_size, only=self.only_size)
 
     @property
     def times(self) -> int:
@@ -328,6 +332,22 @@ def take_shorthand(
     return width, count
 
 
+def take_width(values: dict, blocks: int, most: int) -> tuple[int | None, int]:
+    """A Config's `width`, taken out of its values, and the number of its blocks: that of the list `blocks`, or the
+    number in its place, or by default `blocks`. Raises ValueError beside `widths`, and out of bounds."""
+    width, given = values.pop("width", None), values.get("blocks", blocks)
+    if isinstance(given, list | tuple):
+        count = len(given)
+    else:
+        values.pop("blocks", None)
+        check_number("blocks", count := given, 1, most)
+    if width is not None:
+        if "widths" in values:
+            raise ValueError("width and widths exclude each other; give one")
+        check_width(width)
+    return width, count
+
+
 def check_number(name: str, value, least: int, most: int) -> None:
     """Raises ValueError for a `value` that is no whole number within these bounds."""
     if type(value) is not int or not least <= value <= most:
@@ -373,6 +393,20 @@ def with_scales(network: Generator) -> Generator:
         return network
     found = type(network)(network.config.but(norm="instance_affine"))
     found.load_state_dict(found.state_dict() | network.state_dict())
+    return found.train(network.training)
+
+
+def with_padding(network: Generator, padding: Padding) -> Generator:
+    """The network with this padding where it pads by reflection as published, and the same tensors. Raises ValueError
+    for a family whose padding is known: its Config lets no other be said."""
+    config = network.config
+    if config is None:
+        raise ValueError("a class of the user's own pads as it says")
+    with torch.device("meta"):
+        found = type(network)(type(config).model_validate(config.model_dump() | {"padding": padding}))
+        if uses_image_statistics(network):
+            use_image_statistics(found)
+    found.load_state_dict(network.state_dict(), assign=True)
     return found.train(network.training)
 
 

@@ -17,7 +17,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 MAX_PARAMETERS = 2 * 10**9  # of one network: 8 GB in float32
-NORM_PARAMETERS = {"none": 0, "instance": 0, "instance_affine": 2, "batch": 2}
+# Of each channel: the affine ones have a scale and a shift, U-GAT-IT's a rho, and its ILN a rho besides.
+NORM_PARAMETERS = {"none": 0, "instance": 0, "instance_affine": 2, "batch": 2, "layer": 2, "adaptive": 1, "iln": 3}
 
 
 class Cost(NamedTuple):
@@ -51,6 +52,12 @@ def conv_transposed(
     """A transposed convolution, of stride 2 where it goes from `in_pixels` positions to `growth` = 4 times as many."""
     weights = inputs * outputs * kernel * kernel
     return Cost(weights * in_pixels, growth * weights * in_pixels, 0, weights + (outputs if bias else 0))
+
+
+def linear(inputs: int, outputs: int, *, bias: bool = True) -> Cost:
+    """A fully connected layer."""
+    weights = inputs * outputs
+    return Cost(weights, weights, 0, weights + (outputs if bias else 0))
 
 
 def norm(kind: str, channels: int, pixels: int) -> Cost:

@@ -73,7 +73,7 @@ def masked(
     The taps are those of all channels, not multiplied."""
     groups = network.groups()
     _check(groups, dict.fromkeys(masks, 1))
-    tensors, changed = dict(network.named_parameters()), {}
+    tensors, changed = dict(network.named_parameters()) | dict(network.named_buffers()), {}
     for group in groups:
         for slot in group.slots:
             if slot.role != "read" or group.name not in masks or slot.tensor not in tensors:

@@ -181,6 +181,11 @@ def _check_cache(recipe: Recipe, teacher: Generator) -> None:
 def check_size(recipe: Recipe, role: str, network: Generator) -> None:
     """Raises RecipeError for images that a network cannot take."""
     size, takes = recipe.data.size, network.takes
+    if takes.kind == "image" and takes.only not in (None, size):
+        raise RecipeError(
+            f"recipe {recipe.name}: data.size {size} does not fit the {role}, a {network.family} whose weights fix the "
+            f"size of its images; set data.size={takes.only}."
+        )
     if takes.kind == "image" and (size % takes.multiple or size < takes.least):
         advice = network.config.advice(size) if network.config is not None and recipe.teacher.source is None else ""
         raise RecipeError(

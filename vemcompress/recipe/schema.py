@@ -13,6 +13,7 @@ from vemcompress.data.settings import DataSettings
 from vemcompress.gans import AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
+from vemcompress.networks.base import Padding
 from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, says, tagged_union
@@ -28,15 +29,18 @@ class TeacherSettings(BaseSettings):
 
     `key` is the name of the generator in a file that has several, such as `netG_B`.
 
-    `norm = "batch"`: BatchNorm by each image's own statistics, as Pix2Pix is tested. With a [gan]: `network` is what
-    is built where there is no `source`, `deep` OMGD's second teacher, and `start` gives files for the others by name
-    (`deep`, `generator_b`, `discriminator`, `discriminator_a`, `discriminator_b`).
+    `norm = "batch"`: BatchNorm by each image's own statistics, as Pix2Pix is tested. `padding`: that of a `source`
+    whose file does not tell it, a CycleGAN ResNet or one of its kin; without it as the file says, or by reflection.
+
+    With a [gan]: `network` is what is built where there is no `source`, `deep` OMGD's second teacher, and `start` gives
+    files for the others by name (`deep`, `generator_b`, `discriminator`, `discriminator_a`, `discriminator_b`).
     """
 
     source: Text | None = None
     key: str | None = Field(None, max_length=200)
     class_path: Text | None = None
     norm: Literal["eval", "batch"] = "eval"
+    padding: Padding | None = None
     network: AnyConfig | None = None
     deep: AnyConfig | None = None
     start: dict[Text, Text] = Field(default_factory=dict, max_length=16)

@@ -1,7 +1,7 @@
 """From published names to our networks: recognised by their keys, every shape checked, loaded strictly."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import torch
@@ -15,7 +15,8 @@ from vemcompress.system.settings import BaseSettings
 
 Tensors = dict[str, Tensor]
 Read = tuple[BaseSettings, Callable[[str], str]]  # a Config, and the published name of each of our names
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+PADS = {"padding": "reflect as published"}  # what its code never leaves open
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class Mismatch(Exception):
@@ -29,7 +30,7 @@ class Layout:
     `matches` looks at the names alone. `read` gives the Config and the published name of each of our names; it raises
     Mismatch. `prepare` leaves constants out, once the Config is read. `adapt` turns the renamed tensors into ours,
     where more than names differ. `build` makes the network of a Config, and `advice` ends the message for a file that
-    does not fit.
+    does not fit. `assumes` are by name what else no file says and its published code does (`weights.assumed`).
     """
 
     name: str
@@ -38,6 +39,7 @@ class Layout:
     adapt: Callable[[Tensors], Tensors] = dict
     prepare: Callable[[Tensors], Tensors] = dict
     build: Callable[[BaseSettings], nn.Module] = build_generator
+    assumes: Mapping[str, str] = field(default_factory=dict)
     advice: str = "generator alone, or use --teacher-class module:Class for a network of your own"
 
 
@@ -175,7 +177,7 @@ def _check_names(tensors: Tensors, names: dict[str, str]) -> None:
     for name in tensors:
         module, _, leaf = name.rpartition(".")
         # Without a weight it is no BatchNorm; InstanceNorm normalises each image by its own statistics.
-        if name not in used and not (leaf in _STATISTICS and f"{module}.weight" not in tensors):
+        if name not in used and not (leaf in STATISTICS and f"{module}.weight" not in tensors):
             raise Mismatch(f"{name!r:.80} is surplus")
 
 

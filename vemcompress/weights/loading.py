@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from torch import nn
 
 from vemcompress.errors import InputError, RecipeError, UsageError
-from vemcompress.networks.base import Generator, use_image_statistics
+from vemcompress.networks.base import Generator, Padding, use_image_statistics, with_padding
 from vemcompress.networks.groups import cut
 from vemcompress.networks.subnets import SPACE, Space, sub_widths
 from vemcompress.system import names
@@ -14,11 +15,13 @@ from vemcompress.system.devices import memory_errors
 from vemcompress.system.events import Event
 from vemcompress.system.files import MALFORMED, parse_json, sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
+from vemcompress.weights.assumed import assumed
 from vemcompress.weights.custom import build_custom, fill_strictly
 from vemcompress.weights.custom_latents import own_generator
 from vemcompress.weights.folder import made, never_picked
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
+from vemcompress.weights.layouts import Layout
 from vemcompress.weights.modules import is_module, open_module
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
@@ -32,7 +35,7 @@ class Loaded:
     `source` is what the caller gave, `sha256` that of the file read, which is at `path`. `revision` and `licence` are
     the Hub's, else empty. `origin` is "artifact", "published:<layout>", "class" or "module"; `norm` is "eval" or
     "batch". Of a file with several generators `key` names this one, and `others` the rest. `is_supernet`: a whole one,
-    of no widths.
+    of no widths. `assumed` is by name what a published file does not say and was taken for granted.
     """
 
     generator: Generator
@@ -47,6 +50,7 @@ class Loaded:
     others: tuple[str, ...] = ()
     is_supernet: bool = False
     path: Path | None = None
+    assumed: dict[str, str] = field(default_factory=dict)
 
     @property
     def pinned(self) -> str:
@@ -89,6 +93,7 @@ def load(
     norm: str = "eval",
     key: str | None = None,
     widths: str | None = None,
+    padding: Padding | None = None,
 ) -> Loaded:
     """A generator from a .safetensors, .pth or .pt file, a run folder, or `hf://user/repo[/file][@revision]`.
 
@@ -96,15 +101,19 @@ def load(
     is trusted: inside `trust.named`, or from files that the user has trusted before. `norm` is
     "eval" for stored statistics, or "batch" where BatchNorm shall normalise each image by itself, as Pix2Pix teachers
     were used. `key` is the name of the generator in a file that has several. `widths` gives the sub-network of these
-    widths ("16_16_32_16_32_32_16_16"), the first channels of every layer, as of GAN-Compression's supernets. Raises
-    InputError (4), MemoryExhausted (6), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for "batch").
+    widths ("16_16_32_16_32_32_16_16"), the first channels of every layer, as of GAN-Compression's supernets. `padding`
+    ("reflect", "replicate" or "zero") is that of the convolutions which pad by reflection as published, where no file
+    tells it; None for what the file says, or reflection. Raises InputError (4), MemoryExhausted (6), NetworkError (8),
+    UsageError (2) and RecipeError (3: no BatchNorm for "batch", or a `padding` for a network whose own is known).
     """
+    if padding not in (None, *get_args(Padding)):
+        raise RecipeError(f"teacher.padding {padding!r:.80}: must be one of {', '.join(get_args(Padding))}")
     if norm not in ("eval", "batch"):
         raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
     name = names.found(source)
     if is_module(name):
         generator, digest = open_module(name)
-        return Loaded(_normed(generator, name, norm), name, digest, "module", norm=norm)
+        return Loaded(_normed(_padded(generator, name, padding), name, norm), name, digest, "module", norm=norm)
     path, revision, licence = Path(name), "", ""
     if is_hub(name):
         file = fetch(name)
@@ -115,12 +124,16 @@ def load(
         state = read_state(path, source=name, key=key)
         digest = sha256_file(path)
         generator, origin = _build(state, name, class_path)
+        generator = _padded(generator, name, padding)
         if widths is not None:
             generator = _narrowed(generator, widths, state.metadata, name)
     about = state.metadata, state.key, state.others
     whole = SPACE in state.metadata and widths is None
     normed = _normed(generator, name, norm)
-    return Loaded(normed, name, digest, origin, revision, licence, norm, *about, is_supernet=whole, path=path)
+    told = {} if isinstance(origin, str) else assumed(origin, normed, norm=norm, padding=padding)
+    origin = origin if isinstance(origin, str) else f"published:{origin.name}"
+    more = {"is_supernet": whole, "path": path, "assumed": told}
+    return Loaded(normed, name, digest, origin, revision, licence, norm, *about, **more)
 
 
 def load_known(source: str | Path, sha256: str | None, what: str, *, class_path: str | None = None) -> Loaded:
@@ -141,10 +154,11 @@ def load_generator(
     norm: str = "eval",
     key: str | None = None,
     widths: str | None = None,
+    padding: Padding | None = None,
 ) -> nn.Module:
     """The generator alone, in eval mode; arguments and errors as `load`. A class that is named here is trusted."""
     with named(class_path):
-        return load(source, class_path=class_path, norm=norm, key=key, widths=widths).generator
+        return load(source, class_path=class_path, norm=norm, key=key, widths=widths, padding=padding).generator
 
 
 def _narrowed(generator: Generator, widths: str, metadata: dict[str, str], source: str) -> Generator:
@@ -160,6 +174,19 @@ def _narrowed(generator: Generator, widths: str, metadata: dict[str, str], sourc
         raise UsageError(f"{source}: --widths: {error}.") from error
 
 
+def _padded(generator: Generator, name: str, padding: Padding | None) -> Generator:
+    """With the padding that is asked for. Raises RecipeError."""
+    if padding is None:
+        return generator
+    try:
+        return with_padding(generator, padding)
+    except ValueError as error:
+        raise RecipeError(
+            f"{name}: teacher.padding = '{padding}' is for networks whose file does not tell their padding, and that "
+            f"of a {generator.family} is known; omit it"
+        ) from error
+
+
 def _normed(generator: Generator, name: str, norm: str) -> Generator:
     """With the statistics that are asked for. Raises RecipeError."""
     if norm == "batch":
@@ -169,7 +196,8 @@ def _normed(generator: Generator, name: str, norm: str) -> Generator:
     return generator
 
 
-def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str]:
+def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str | Layout]:
+    """The network, and its origin: a published one's layout."""
     if class_path is not None:
         network = build_custom(class_path, source)
         if is_own_class(state.metadata):
@@ -184,8 +212,7 @@ def _build(state: State, source: str, class_path: str | None) -> tuple[Generator
         raise class_wanted(state.metadata, source)
     if is_artifact(state.metadata):
         return rebuild(state.tensors, state.metadata, source), "artifact"
-    generator, layout = recognise(state.beside | state.tensors, source)
-    return generator, f"published:{layout}"
+    return recognise(state.beside | state.tensors, source)
 
 
 def weights_of(path: Path) -> Path:

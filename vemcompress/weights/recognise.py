@@ -7,19 +7,24 @@ import torch
 from vemcompress.errors import InputError
 from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Generator
-from vemcompress.weights.layouts import Tensors, convert
+from vemcompress.weights.layouts import Layout, Tensors, convert
+from vemcompress.weights.published.animegan2 import ANIMEGAN2
 from vemcompress.weights.published.cartoongan import CARTOONGAN
+from vemcompress.weights.published.fast_neural_style import FAST_NEURAL_STYLE
 from vemcompress.weights.published.inception_resnet import INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED
 from vemcompress.weights.published.latent import DCGAN, DCGAN_REFINED, SAGAN
+from vemcompress.weights.published.pix2pixhd import LOCAL_ENHANCER
 from vemcompress.weights.published.resampled import CUT, NAMED, UPSAMPLED
-from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, RESNET
+from vemcompress.weights.published.resnet import DEEP_MOBILE_RESNET, MOBILE_RESNET, PIX2PIXHD, RESNET
 from vemcompress.weights.published.stylegan2 import ADA, ROSINALITY
 from vemcompress.weights.published.super_resolution import OLD_RRDB, RRDB, SRGAN, SRVGG
+from vemcompress.weights.published.ugatit import UGATIT
 from vemcompress.weights.published.unet import DEEP_UNET, UNET
 from vemcompress.weights.wrappers import strip_prefixes
 
-# The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet.
-LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, CUT, RESNET, UNET, CARTOONGAN, UPSAMPLED, NAMED)
+# The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet, others that of a ResNet.
+LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, CUT, LOCAL_ENHANCER, PIX2PIXHD, RESNET, UNET, CARTOONGAN)
+LAYOUTS += (UPSAMPLED, NAMED, FAST_NEURAL_STYLE, ANIMEGAN2, UGATIT)
 LAYOUTS += (INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED, SAGAN, DCGAN, DCGAN_REFINED, ROSINALITY, ADA)
 LAYOUTS += (SRGAN, SRVGG, RRDB, OLD_RRDB)
 
@@ -79,13 +84,13 @@ def _candidates(tensors: Tensors) -> list[Tensors]:
     return [tensors]
 
 
-def recognise(tensors: Tensors, source: str) -> tuple[Generator, str]:
-    """Our network with these published weights, in eval mode, and the layout's name. Raises InputError (4): of no known
+def recognise(tensors: Tensors, source: str) -> tuple[Generator, Layout]:
+    """Our network with these published weights, in eval mode, and the layout. Raises InputError (4): of no known
     layout, or of a known one with a missing, surplus or misshapen tensor."""
     for candidate in _candidates(tensors):
         for layout in LAYOUTS:
             if layout.matches(candidate):
-                return convert(layout, candidate, source), layout.name
+                return convert(layout, candidate, source), layout
     first = next(iter(tensors))
     raise InputError(
         f"{source}: not a generator we know: {len(tensors)} tensors, first {first!r:.80}{hint(tensors)}. "

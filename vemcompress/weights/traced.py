@@ -12,10 +12,11 @@ from vemcompress.errors import InputError, UsageError, first_line, summary
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut, masked
+from vemcompress.networks.joint_norms import JointNorm
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, JointNorm)
 
 
 def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = "", side: int = 64) -> tuple[Group, ...]:

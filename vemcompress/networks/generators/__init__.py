@@ -9,10 +9,13 @@ from pydantic import TypeAdapter
 from vemcompress.networks.base import Config, Generator, ImageInput, LatentInput
 from vemcompress.networks.generators.agd import AGD
 from vemcompress.networks.generators.agd_supernet import AGDSupernet
+from vemcompress.networks.generators.animegan2 import AnimeGAN2
 from vemcompress.networks.generators.cartoongan import CartoonGAN
 from vemcompress.networks.generators.dcgan import DCGAN, DCGANConfig
 from vemcompress.networks.generators.deep import DeepMobileResNet, DeepUNet
+from vemcompress.networks.generators.fast_neural_style import FastNeuralStyle
 from vemcompress.networks.generators.inception_resnet import InceptionResNet
+from vemcompress.networks.generators.local_enhancer import LocalEnhancer
 from vemcompress.networks.generators.resampled import ResampledResNet
 from vemcompress.networks.generators.resnet import MobileResNet, MobileResNetConfig, ResNet
 from vemcompress.networks.generators.rrdb import RRDB
@@ -20,6 +23,7 @@ from vemcompress.networks.generators.sagan import SAGAN
 from vemcompress.networks.generators.srgan import SRGAN
 from vemcompress.networks.generators.srvgg import SRVGG, SRVGGConfig
 from vemcompress.networks.generators.stylegan2 import StyleGAN2
+from vemcompress.networks.generators.ugatit import UGATIT
 from vemcompress.networks.generators.unet import UNet
 from vemcompress.system.settings import tag_of, tagged_union
 
@@ -32,6 +36,10 @@ _CLASSES: tuple[type[Generator], ...] = (
     DeepMobileResNet,
     ResampledResNet,
     InceptionResNet,
+    FastNeuralStyle,
+    AnimeGAN2,
+    UGATIT,
+    LocalEnhancer,
     DCGAN,
     SAGAN,
     StyleGAN2,

@@ -20,15 +20,16 @@ class Bottleneck(nn.Module):
     reflection padding of the first 3x3 is put before the 1x1, so the norm between them has the padded border in its
     statistics."""
 
-    def __init__(self, channels: int, norm: Norm):
+    def __init__(self, channels: int, norm: Norm, padding_mode: str = "reflect"):
         super().__init__()
         inner, bias = EXPANSION * channels, norm != "batch"
+        padded = {"padding": 1, "padding_mode": padding_mode, "bias": bias}
         self.convs = nn.ModuleList(
             (
-                nn.Conv2d(channels, inner, 1, padding=1, padding_mode="reflect", bias=bias),
+                nn.Conv2d(channels, inner, 1, **padded),
                 nn.Conv2d(inner, inner, 3, bias=bias),
                 nn.Conv2d(inner, channels, 1, bias=bias),
-                nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
+                nn.Conv2d(channels, channels, 3, **padded),
             )
         )
         self.norms = nn.ModuleList(norm_layer(norm, layer.out_channels) for layer in self.convs)
@@ -130,6 +131,10 @@ class DeepMobileResNetConfig(MobileResNetConfig):
 
     family: Literal["deep_mobile_resnet"] = "deep_mobile_resnet"
 
+    def check(self) -> None:
+        if len(self.widths) != 5:
+            raise ValueError("widths must be five: it goes down twice")
+
     def _step(self, inputs: int, outputs: int, height: int, width: int, up: bool = False) -> Iterator[Cost]:
         yield from super()._step(inputs, outputs, height, width, up)
         yield from bottleneck_costs(outputs, self.norm, height, width)
@@ -157,10 +162,11 @@ class DeepMobileResNet(MobileResNet):
         for name, channels in (("down1", down1), ("down2", trunk), ("up1", up1), ("up2", up2)):
             first, normalise = getattr(self, name), getattr(self, f"{name}_norm")
             dense = nn.Conv2d(channels, channels, 3, padding=1, bias=config.biased)
-            setattr(self, name, nn.Sequential(first, normalise, nn.ReLU(), Bottleneck(channels, config.norm), dense))
+            widening = Bottleneck(channels, config.norm, config.padding_mode)
+            setattr(self, name, nn.Sequential(first, normalise, nn.ReLU(), widening, dense))
             setattr(self, f"{name}_norm", norm_layer(config.norm, channels))
         middle = len(config.blocks) // 2
-        bottlenecks = (Bottleneck(trunk, config.norm) for _ in range(MIDDLE))
+        bottlenecks = (Bottleneck(trunk, config.norm, config.padding_mode) for _ in range(MIDDLE))
         self.blocks = nn.ModuleList((*self.blocks[:middle], *bottlenecks, *self.blocks[middle:]))
 
     def _entry(self, stage: str) -> str:

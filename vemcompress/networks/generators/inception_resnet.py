@@ -47,13 +47,14 @@ class InceptionResNetConfig(ResNetConfig):
         blocks, widths, kernels = values.get("blocks", 9), values.get("widths"), values.get("kernels", (1, 3, 5))
         if not isinstance(blocks, list | tuple):
             check_number("blocks", blocks, 1, MAX_BLOCKS)
-            if all(isinstance(part, list | tuple) for part in (widths, kernels)) and len(widths) == 5:
-                trunk, count = widths[2], min(len(kernels), MAX_KERNELS)
+            if all(isinstance(part, list | tuple) for part in (widths, kernels)) and len(widths) % 2:
+                trunk, count = widths[len(widths) // 2], min(len(kernels), MAX_KERNELS)
                 inner = trunk // REDUCTION if isinstance(trunk, int) else trunk
                 values["blocks"] = ((inner,) * 2 * count,) * blocks
         return values
 
     def check(self) -> None:
+        super().check()
         if any(kernel % 2 == 0 for kernel in self.kernels) or len(set(self.kernels)) < len(self.kernels):
             raise ValueError("kernels must be different odd numbers")
         if any(len(block) != 2 * len(self.kernels) for block in self.blocks):
@@ -70,8 +71,7 @@ class InceptionResNetConfig(ResNetConfig):
             for i, block in enumerate(self.blocks)
             for (kind, kernel), width in zip(self.branches, block, strict=True)
         }
-        stem, down1, trunk, up1, up2 = self.widths
-        return {"stem": stem, "down1": down1, "trunk": trunk, **blocks, "up1": up1, "up2": up2}
+        return self._around(dict(zip(self._stages, self.widths, strict=True)), blocks)
 
     def genes(self) -> dict[str, dict[str, int]]:
         return {group: {group: 1} for group in self.widths_by_group()}
@@ -81,7 +81,7 @@ class InceptionResNetConfig(ResNetConfig):
             tuple(widths[f"block{i + 1}_{kind}{kernel}"] for kind, kernel in self.branches)
             for i in range(len(self.blocks))
         )
-        return {"widths": tuple(widths[name] for name in ("stem", "down1", "trunk", "up1", "up2")), "blocks": blocks}
+        return {"widths": tuple(widths[name] for name in self._stages), "blocks": blocks}
 
     def _middle(self, trunk: int, height: int, width: int) -> Iterator[Cost]:
         pixels, bias = height * width, self.biased
@@ -102,16 +102,16 @@ class InceptionResNetConfig(ResNetConfig):
 
 class _Branch(nn.Module):
     """Dense: k x k to `inner` channels, norm, ReLU, k x k back. Depthwise: 1 x 1, norm, ReLU, k x k of each channel,
-    norm, ReLU, 1 x 1 back. Reflection padding."""
+    norm, ReLU, 1 x 1 back. Reflection padding, or another `mode`."""
 
-    def __init__(self, trunk: int, inner: int, kind: str, kernel: int, bias: bool, normalise: Callable):
+    def __init__(self, trunk: int, inner: int, kind: str, kernel: int, bias: bool, normalise: Callable, mode: str):
         super().__init__()
         size = kernel if kind == "res" else 1
-        padded = {"padding": size // 2, "padding_mode": "reflect", "bias": bias}
+        padded = {"padding": size // 2, "padding_mode": mode, "bias": bias}
         self.conv1, self.norm1 = nn.Conv2d(trunk, inner, size, **padded), normalise(inner)
         self.depthwise = self.norm2 = None
         if kind == "dw":
-            padding = {"padding": kernel // 2, "padding_mode": "reflect"}
+            padding = {"padding": kernel // 2, "padding_mode": mode}
             self.depthwise = nn.Conv2d(inner, inner, kernel, groups=inner, bias=bias, **padding)
             self.norm2 = normalise(inner)
         self.conv2 = nn.Conv2d(inner, trunk, size, **padded)
@@ -142,14 +142,15 @@ class InceptionResNet(ResNet):
     config_class: ClassVar = InceptionResNetConfig
 
     def _block(self, trunk: int, inner: tuple[int, ...]) -> InceptionBlock:
+        shared = self.config.biased, self._normalise, self.config.padding_mode
         branches = {
-            f"{kind}{kernel}": _Branch(trunk, width, kind, kernel, self.config.biased, self._normalise)
+            f"{kind}{kernel}": _Branch(trunk, width, kind, kernel, *shared)
             for (kind, kernel), width in zip(self.config.branches, inner, strict=True)
             if width
         }
         return InceptionBlock(branches, self._normalise(trunk))
 
-    def _residual_groups(self) -> tuple[list[Slot], dict[str, tuple[tuple[Slot, ...], str]]]:
+    def _residual_groups(self, prefix: str = "") -> tuple[list[Slot], dict[str, tuple[tuple[Slot, ...], str]]]:
         trunk, inner = [], {}
         for i, block in enumerate(self.blocks):
             trunk += passes(f"blocks.{i}.norm")

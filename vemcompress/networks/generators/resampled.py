@@ -35,11 +35,11 @@ class ResampledResNetConfig(ResNetConfig):
             yield from super()._step(inputs, outputs, height, width, up)
 
 
-class _EnlargedConv(nn.Conv2d):
+class EnlargedConv(nn.Conv2d):
     """A 3x3 convolution of the image enlarged by 2."""
 
-    def __init__(self, inputs: int, outputs: int, mode: str, bias: bool):
-        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
+    def __init__(self, inputs: int, outputs: int, mode: str, bias: bool, padding_mode: str = "zeros"):
+        super().__init__(inputs, outputs, 3, padding=1, bias=bias, padding_mode=padding_mode)
         self.mode = mode
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,12 +53,12 @@ class ResampledResNet(ResNet):
 
     def _down(self, inputs: int, outputs: int) -> nn.Module:
         kind, bias = self.config.downsample, self.config.biased
-        mode = "reflect" if kind == "reflect" else "zeros"
+        mode = self.config.padding_mode if kind == "reflect" else "zeros"
         return nn.Conv2d(inputs, outputs, 3, 1 if kind == "blur" else 2, 1, padding_mode=mode, bias=bias)
 
     def _up(self, inputs: int, outputs: int) -> nn.Module:
         if not self.transposed:
-            return _EnlargedConv(inputs, outputs, self.config.upsample, self.config.biased)
+            return EnlargedConv(inputs, outputs, self.config.upsample, self.config.biased)
         return super()._up(inputs, outputs)
 
     @property

@@ -4,37 +4,52 @@ Zhu et al., ICCV 2017; the mobile form is GAN-Compression's (Li et al., CVPR 202
 """
 
 import re
+from collections.abc import Generator as Generated
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Generator, ImageConfig, Taps, check_number, check_width, norm_layer
+from vemcompress.networks.base import (
+    Generator,
+    ImageConfig,
+    Padding,
+    Taps,
+    check_number,
+    norm_layer,
+    take_shorthand,
+)
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 from vemcompress.system.settings import Width
 
-MAX_BLOCKS = 64
-_WIDTHS = ("stem", "down1", "trunk", "up1", "up2")
+MAX_BLOCKS, MAX_DOWNS = 64, 5
 
 
 class ResNetConfig(ImageConfig):
     """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width. `width = n` stands for (n, 2n, 4n,
-    2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number.
+    2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number. pix2pixHD goes further down: `downs = 3`
+    stands for (n, 2n, 4n, 8n, 4n, 2n, n).
 
     `channels = "16_16_32_16_32_32_16_16"` stands for the widths of one of GAN-Compression's sub-networks (`entries`),
     with `legacy = true` in the older form, in which the inner width is that of each third block alone.
+
+    `padding` is that of the convolutions that pad by reflection as published; files do not tell it.
     """
 
     counted: ClassVar = ("blocks", "blocks")
-    replaces: ClassVar = {"width": ("widths",), "channels": ("widths", "blocks")}
+    replaces: ClassVar = {"width": ("widths",), "downs": ("widths",), "channels": ("widths", "blocks")}
+    published_blocks: ClassVar[int] = 9
+    ends: ClassVar[int] = 7  # kernel size of the first and the last convolution
 
     family: Literal["resnet"] = "resnet"
-    widths: tuple[Width, Width, Width, Width, Width] = Field(strict=False)
+    widths: tuple[Width, ...] = Field(strict=False, min_length=5, max_length=2 * MAX_DOWNS + 1)
     blocks: tuple[Width, ...] = Field(strict=False, min_length=1, max_length=MAX_BLOCKS)
+    padding: Padding = "reflect"
 
     @model_validator(mode="before")
     @classmethod
@@ -48,42 +63,71 @@ class ResNetConfig(ImageConfig):
                 raise ValueError("channels excludes width and widths; give the one or the other")
             values |= entries(channels, values.get("blocks", 9), legacy=legacy is True)
         values = expand_width(values)
-        blocks, widths = values.get("blocks", 9), values.get("widths")
+        blocks, widths = values.get("blocks", cls.published_blocks), values.get("widths")
         if not isinstance(blocks, list | tuple):
             check_number("blocks", blocks, 1, MAX_BLOCKS)
-            if isinstance(widths, list | tuple) and len(widths) == len(_WIDTHS):
-                values["blocks"] = (widths[_WIDTHS.index("trunk")],) * blocks
+            if isinstance(widths, list | tuple) and len(widths) % 2:
+                values["blocks"] = (widths[len(widths) // 2],) * blocks
         return values
 
+    @classmethod
+    def under(cls, below: dict, above: dict) -> dict:
+        """Another width keeps the number of down-samplings too."""
+        kept, widths = super().under(below, above), below.get("widths")
+        if "width" in above and above["width"] != below.get("width") and isinstance(widths, list):
+            kept["downs"] = len(widths) // 2
+        return kept
+
+    def check(self) -> None:
+        if len(self.widths) % 2 == 0:
+            raise ValueError("widths must be an odd number of widths: it goes up as often as down")
+
+    @property
+    def downs(self) -> int:
+        """How often it goes down, and up."""
+        return len(self.widths) // 2
+
+    @property
+    def padding_mode(self) -> str:
+        """`padding` as PyTorch's convolutions call it."""
+        return "zeros" if self.padding == "zero" else self.padding
+
     def student(self, width: int) -> "MobileResNetConfig":
-        """A mobile ResNet of as many blocks."""
-        return MobileResNetConfig(
-            width=width, blocks=len(self.blocks), in_channels=self.in_channels, out_channels=self.out_channels
-        )
+        """A mobile ResNet of as many down-samplings and blocks."""
+        return self._mobile(width, self.downs, len(self.blocks))
+
+    def _mobile(self, width: int, downs: int, blocks: int) -> "MobileResNetConfig":
+        shape = MobileResNetConfig(width=width, downs=downs, blocks=blocks)
+        return shape.with_channels(self.in_channels, self.out_channels)
+
+    @property
+    def _stages(self) -> tuple[str, ...]:
+        """The names of `widths`."""
+        downs = range(1, self.downs)
+        return ("stem", *(f"down{i}" for i in downs), "trunk", *(f"up{i + 1}" for i in range(self.downs)))
 
     def widths_by_group(self) -> dict[str, int]:
         blocks = {f"block{i + 1}": inner for i, inner in enumerate(self.blocks)}
-        stem, down1, trunk, up1, up2 = self.widths
-        return {"stem": stem, "down1": down1, "trunk": trunk, **blocks, "up1": up1, "up2": up2}
+        return self._around(dict(zip(self._stages, self.widths, strict=True)), blocks)
+
+    def _around(self, stages: dict, blocks: dict) -> dict:
+        """What stages and blocks have, by name, from the input to the output."""
+        names = self._stages
+        before, after = names[: self.downs + 1], names[self.downs + 1 :]
+        return {name: stages[name] for name in before} | blocks | {name: stages[name] for name in after}
 
     def genes(self) -> dict[str, dict[str, int]]:
         """As published: stem, down1, trunk, each third of the residual blocks, up1, up2."""
         count = len(self.blocks)
         thirds: dict[str, dict[str, int]] = {}
         for i in range(count):
-            thirds.setdefault(f"blocks{i * 3 // count + 1}", {})[f"block{i + 1}"] = 4
-        return (
-            {"stem": {"stem": 1}, "down1": {"down1": 2}, "trunk": {"trunk": 4}}
-            | thirds
-            | {
-                "up1": {"up1": 2},
-                "up2": {"up2": 1},
-            }
-        )
+            thirds.setdefault(f"blocks{i * 3 // count + 1}", {})[f"block{i + 1}"] = 2**self.downs
+        factors = (2 ** min(i, 2 * self.downs - i) for i in range(len(self.widths)))
+        return self._around({name: {name: factor} for name, factor in zip(self._stages, factors, strict=True)}, thirds)
 
     def _placed(self, widths: dict[str, int]) -> dict[str, tuple[int, ...]]:
         return {
-            "widths": tuple(widths[name] for name in _WIDTHS),
+            "widths": tuple(widths[name] for name in self._stages),
             "blocks": tuple(widths[f"block{i + 1}"] for i in range(len(self.blocks))),
         }
 
@@ -102,17 +146,22 @@ class ResNetConfig(ImageConfig):
         yield norm(self.norm, outputs, pixels)
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
-        stem, down1, trunk, up1, up2 = self.widths
-        half = -(-height // 2), -(-width // 2)
-        quarter = h, w = -(-half[0] // 2), -(-half[1] // 2)
-        yield conv(self.in_channels, stem, 7, height * width, bias=self.biased)
+        height, width = yield from self._before_head(height, width)
+        yield conv(self.widths[-1], self.out_channels, self.ends, height * width)
+
+    def _before_head(self, height: int, width: int) -> Generated[Cost, None, tuple[int, int]]:
+        """All layers but the last; returns the size of the maps that this one reads."""
+        stem, trunk = self.widths[0], self.widths[self.downs]
+        yield conv(self.in_channels, stem, self.ends, height * width, bias=self.biased)
         yield norm(self.norm, stem, height * width)
-        yield from self._step(stem, down1, *half)
-        yield from self._step(down1, trunk, *quarter)
-        yield from self._middle(trunk, *quarter)
-        yield from self._step(trunk, up1, 2 * h, 2 * w, up=True)
-        yield from self._step(up1, up2, 4 * h, 4 * w, up=True)
-        yield conv(up2, self.out_channels, 7, 16 * h * w)
+        for inputs, outputs in pairwise(self.widths[: self.downs + 1]):
+            height, width = -(-height // 2), -(-width // 2)
+            yield from self._step(inputs, outputs, height, width)
+        yield from self._middle(trunk, height, width)
+        for inputs, outputs in pairwise(self.widths[self.downs :]):
+            height, width = 2 * height, 2 * width
+            yield from self._step(inputs, outputs, height, width, up=True)
+        return height, width
 
     def _middle(self, trunk: int, height: int, width: int) -> Iterator[Cost]:
         for inner in self.blocks:
@@ -120,13 +169,11 @@ class ResNetConfig(ImageConfig):
 
 
 def expand_width(values: dict) -> dict:
-    """A Config's values with `widths` in the place of the shorthand `width`. Raises ValueError."""
-    width = values.pop("width", None)
+    """A Config's values with `widths` in the place of the shorthands `width` and `downs`. Raises ValueError."""
+    width, downs = take_shorthand(values, "widths", "downs", 2, (2, MAX_DOWNS))
     if width is not None:
-        if "widths" in values:
-            raise ValueError("width and widths exclude each other; give one")
-        check_width(width)
-        values["widths"] = (width, 2 * width, 4 * width, 2 * width, width)
+        down = [width * 2**i for i in range(downs + 1)]
+        values["widths"] = (*down, *reversed(down[:-1]))
     return values
 
 
@@ -183,9 +230,9 @@ class Block(nn.Module):
 class _SeparableConv(nn.Module):
     """Depthwise 3x3 after reflection padding, instance norm (always), pointwise 1x1."""
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int, padding_mode: str):
         super().__init__()
-        self.depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, padding_mode="reflect", groups=inputs)
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, padding_mode=padding_mode, groups=inputs)
         self.norm = InstanceNorm2d(inputs)
         self.pointwise = nn.Conv2d(inputs, outputs, 1)
 
@@ -193,40 +240,43 @@ class _SeparableConv(nn.Module):
         return self.pointwise(self.norm(self.depthwise(x)))
 
 
-def block_taps(blocks: int) -> tuple[str, ...]:
-    """Of a network that goes down twice, through so many blocks, and up twice."""
-    return ("down1", "down2", *(f"block{i + 1}" for i in range(blocks)), "up1", "up2")
+def block_taps(blocks: int, downs: int = 2) -> tuple[str, ...]:
+    """Of a network that goes down so often, through so many blocks, and up again."""
+    steps = range(1, downs + 1)
+    names = (f"block{i + 1}" for i in range(blocks))
+    return (*(f"down{i}" for i in steps), *names, *(f"up{i}" for i in steps))
 
 
-def block_places(blocks: int) -> tuple[str, ...]:
-    """After the second down-sampling and each third of the blocks."""
-    return ("down2", *(f"block{max(1, round(blocks * third / 3))}" for third in (1, 2, 3)))
+def block_places(blocks: int, downs: int = 2) -> tuple[str, ...]:
+    """After the last down-sampling and each third of the blocks."""
+    return (f"down{downs}", *(f"block{max(1, round(blocks * third / 3))}" for third in (1, 2, 3)))
 
 
 class ResNet(Generator):
-    """Reflection-padded 7x7, two strided convolutions, residual blocks, two transposed convolutions, 7x7, tanh. Taps:
-    `down1`, `down2` (after ReLU), `block1` to `blockN`, `up1`, `up2`."""
+    """Reflection-padded 7x7, strided convolutions, residual blocks, as many transposed convolutions, 7x7, tanh. Taps:
+    `down1`, `down2`, ... (after ReLU), `block1` to `blockN`, `up1`, `up2`, ..."""
 
     config_class = ResNetConfig
-    multiple = 4
-    min_size = 8
     transposed = True  # the convolutions of the steps up
 
     def __init__(self, config: ResNetConfig):
         super().__init__(config)
-        stem, down1, trunk, up1, up2 = config.widths
-        self.stem = nn.Conv2d(config.in_channels, stem, 7, padding=3, padding_mode="reflect", bias=config.biased)
-        self.stem_norm = self._normalise(stem)
-        self.down1 = self._down(stem, down1)
-        self.down1_norm = self._normalise(down1)
-        self.down2 = self._down(down1, trunk)
-        self.down2_norm = self._normalise(trunk)
-        self.blocks = nn.ModuleList(self._block(trunk, inner) for inner in config.blocks)
-        self.up1 = self._up(trunk, up1)
-        self.up1_norm = self._normalise(up1)
-        self.up2 = self._up(up1, up2)
-        self.up2_norm = self._normalise(up2)
-        self.head = nn.Conv2d(up2, config.out_channels, 7, padding=3, padding_mode="reflect")
+        self.multiple = 2**config.downs
+        self.min_size = 2 * self.multiple  # the trunk's padding needs 2 pixels
+        self.stem, self.stem_norm = self._end(config.in_channels, config.widths[0]), self._normalise(config.widths[0])
+        for i, (inputs, outputs) in enumerate(pairwise(config.widths[: config.downs + 1]), 1):
+            self.add_module(f"down{i}", self._down(inputs, outputs))
+            self.add_module(f"down{i}_norm", self._normalise(outputs))
+        self.blocks = nn.ModuleList(self._block(config.widths[config.downs], inner) for inner in config.blocks)
+        for i, (inputs, outputs) in enumerate(pairwise(config.widths[config.downs :]), 1):
+            self.add_module(f"up{i}", self._up(inputs, outputs))
+            self.add_module(f"up{i}_norm", self._normalise(outputs))
+        self.head = self._end(config.widths[-1], config.out_channels, bias=True)
+
+    def _end(self, inputs: int, outputs: int, bias: bool | None = None) -> nn.Conv2d:
+        """The first or the last convolution."""
+        size, bias = self.config.ends, self.config.biased if bias is None else bias
+        return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode=self.config.padding_mode, bias=bias)
 
     def _normalise(self, channels: int) -> nn.Module:
         return norm_layer(self.config.norm, channels)
@@ -243,48 +293,56 @@ class ResNet(Generator):
         return Block(*first, self._residual_conv(inner, trunk), self._normalise(trunk))
 
     def _residual_conv(self, inputs: int, outputs: int) -> nn.Module:
-        return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect", bias=self.config.biased)
+        bias, mode = self.config.biased, self.config.padding_mode
+        return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode=mode, bias=bias)
 
     @property
     def taps(self) -> tuple[str, ...]:
-        return block_taps(len(self.blocks))
+        return block_taps(len(self.blocks), self.config.downs)
 
     @property
     def places(self) -> tuple[str, ...]:
-        return block_places(len(self.blocks))
+        return block_places(len(self.blocks), self.config.downs)
 
     def groups(self) -> tuple[Group, ...]:
-        """`stem`, `down1`, the residual `trunk`, each block's inner width as `block1`, ..., `up1` and `up2`."""
-        down1, down2, up1, up2 = (self._stage(name) for name in ("down1", "down2", "up1", "up2"))
-        entry_up = reads(self._entry("up1"), transposed=self.transposed)
-        trunk, inner = self._residual_groups()
-        slots = {
-            "stem": ((*writes("stem"), *passes("stem_norm"), *reads(self._entry("down1"))), "stem_norm.weight"),
-            "down1": ((*down1, *reads(self._entry("down2"))), "down1_norm.weight"),
-            "trunk": ((*down2, *trunk, *entry_up), "down2_norm.weight"),
-            **inner,
-            "up1": ((*up1, *reads(self._entry("up2"), transposed=self.transposed)), "up1_norm.weight"),
-            "up2": ((*up2, *reads("head")), "up2_norm.weight"),
-        }
-        scaled = self.config.norm != "instance"
+        """`stem`, `down1`, ..., the residual `trunk`, each block's inner width as `block1`, ..., `up1`, ..."""
+        slots, scaled = self._slots(), self.config.norm != "instance"
         return tuple(
-            Group(name, width, slots[name][0], slots[name][1] if scaled else None, bypassed=name.startswith("block"))
+            Group(name, width, slots[name][0], slots[name][1] if scaled else None, bypassed="block" in name)
             for name, width in self.config.widths_by_group().items()
             if width
         )
 
-    def _residual_groups(self) -> tuple[list[Slot], dict[str, tuple[tuple[Slot, ...], str]]]:
+    def _slots(self) -> dict[str, tuple[tuple[Slot, ...], str]]:
+        """By group where its channels lie, and the weight of the norm that scales them."""
+        downs = self.config.downs
+        trunk, inner = self._residual_groups()
+        found = {"stem": ((*writes("stem"), *passes("stem_norm"), *reads(self._entry("down1"))), "stem_norm.weight")}
+        for i in range(1, downs):
+            found[f"down{i}"] = (*self._stage(f"down{i}"), *reads(self._entry(f"down{i + 1}"))), f"down{i}_norm.weight"
+        entries = [reads(self._entry(f"up{i + 1}"), transposed=self.transposed) for i in range(downs)]
+        found["trunk"] = (*self._stage(f"down{downs}"), *trunk, *entries[0]), f"down{downs}_norm.weight"
+        for i, after in enumerate((*entries[1:], self._after_ups()), 1):
+            found[f"up{i}"] = (*self._stage(f"up{i}"), *after), f"up{i}_norm.weight"
+        return found | inner
+
+    def _after_ups(self) -> tuple[Slot, ...]:
+        """Where else the channels of the last step up lie."""
+        return reads("head")
+
+    def _residual_groups(self, prefix: str = "") -> tuple[list[Slot], dict[str, tuple[tuple[Slot, ...], str]]]:
         """Where the trunk's channels lie in the residual blocks; by group the slots of the channels within them, and
-        the weight of the norm that scales these."""
+        the weight of the norm that scales these. `prefix` is that of the blocks' list and groups."""
         trunk, inner = [], {}
-        for name, block in self.blocks.named_children():
-            conv1, conv2 = (self._residual(f"blocks.{name}.{leaf}") for leaf in ("conv1", "conv2"))
+        for name, block in self.get_submodule(f"{prefix}blocks").named_children():
+            inside = f"{prefix}blocks.{name}"
+            conv1, conv2 = (self._residual(f"{inside}.{leaf}") for leaf in ("conv1", "conv2"))
             if not isinstance(block, Block):
-                trunk += self._extra(f"blocks.{name}")
+                trunk += self._extra(inside)
                 continue
-            trunk += (*conv1[0], *conv2[1], *passes(f"blocks.{name}.norm2"))
-            slots = (*conv1[1], *passes(f"blocks.{name}.norm1"), *conv2[0])
-            inner[f"block{len(inner) + 1}"] = slots, f"blocks.{name}.norm1.weight"
+            trunk += (*conv1[0], *conv2[1], *passes(f"{inside}.norm2"))
+            slots = (*conv1[1], *passes(f"{inside}.norm1"), *conv2[0])
+            inner[f"{prefix}block{len(inner) + 1}"] = slots, f"{inside}.norm1.weight"
         return trunk, inner
 
     def _entry(self, stage: str) -> str:
@@ -309,10 +367,15 @@ class ResNet(Generator):
         return h
 
     def tap_channels(self, name: str) -> int:
-        _, down1, trunk, up1, up2 = self.config.widths
-        return {"down1": down1, "up1": up1, "up2": up2}.get(name, trunk)
+        stages = self.config.widths_by_group()
+        return stages["trunk" if name.startswith("block") or name not in stages else name]
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        h, taps = self._before_head(x, names)
+        return self._image(self.head(h)), taps
+
+    def _before_head(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
+        """What the last convolution reads, and the taps."""
         taps = {}
 
         def tap(name: str, value: Tensor) -> Tensor:
@@ -320,14 +383,21 @@ class ResNet(Generator):
                 taps[name] = value
             return value
 
-        h = F.relu(self.stem_norm(self.stem(x)))
-        h = tap("down1", self._shrunk(F.relu(self.down1_norm(self.down1(h)))))
-        h = tap("down2", self._shrunk(F.relu(self.down2_norm(self.down2(h)))))
+        def step(name: str, h: Tensor) -> Tensor:
+            return F.relu(getattr(self, f"{name}_norm")(getattr(self, name)(h)))
+
+        h = step("stem", x)
+        for i in range(self.config.downs):
+            h = tap(f"down{i + 1}", self._shrunk(step(f"down{i + 1}", h)))
         for i, block in enumerate(self.blocks):
             h = tap(f"block{i + 1}", block(h))
-        h = tap("up1", F.relu(self.up1_norm(self.up1(h))))
-        h = tap("up2", F.relu(self.up2_norm(self.up2(h))))
-        return self.head(h).tanh(), taps
+        for i in range(self.config.downs):
+            h = tap(f"up{i + 1}", step(f"up{i + 1}", h))
+        return h, taps
+
+    def _image(self, h: Tensor) -> Tensor:
+        """The image of what the last convolution gives."""
+        return h.tanh()
 
 
 class MobileResNet(ResNet):
@@ -336,7 +406,7 @@ class MobileResNet(ResNet):
     config_class = MobileResNetConfig
 
     def _residual_conv(self, inputs: int, outputs: int) -> nn.Module:
-        return _SeparableConv(inputs, outputs)
+        return _SeparableConv(inputs, outputs, self.config.padding_mode)
 
     @staticmethod
     def _residual(name: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:

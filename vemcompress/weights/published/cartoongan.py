@@ -1,7 +1,7 @@
 """CartoonGAN's published PyTorch layout: named layers, scale and shift of the norms, eight blocks, BGR images."""
 
 from vemcompress.networks.generators.cartoongan import CartoonGANConfig
-from vemcompress.weights.layouts import Layout, Read, Tensors, has, shape
+from vemcompress.weights.layouts import PADS, Layout, Read, Tensors, has, shape
 
 _BLOCKS = range(4, 12)  # conv04 to conv11
 _NAMES = {"stem": "conv01_1", "stem_norm": "in01_1", "head": "deconv03_1"}
@@ -47,4 +47,5 @@ def _to_rgb(tensors: Tensors) -> Tensors:
     return adapted
 
 
-CARTOONGAN = Layout("cartoongan", has("conv01_1.weight", "deconv03_1.weight"), _read, _to_rgb)
+_ASSUMES = {"range": "BGR in [-1, 1] (here RGB)"} | PADS
+CARTOONGAN = Layout("cartoongan", has("conv01_1.weight", "deconv03_1.weight"), _read, _to_rgb, assumes=_ASSUMES)

@@ -12,7 +12,7 @@ import re
 import torch
 
 from vemcompress.networks.generators.resampled import ResampledResNetConfig
-from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has
+from vemcompress.weights.layouts import PADS, Layout, Mismatch, Read, Tensors, has
 from vemcompress.weights.published.resnet import BLOCK, is_resnet, read_shapes, second_conv
 
 _BLOCK = re.compile(r"model\.(\d{1,6})\.block\.1\.weight")
@@ -95,9 +95,10 @@ def _is_upsampled(tensors: Tensors) -> bool:
 
 
 CUT = Layout("anti-aliased (CUT) resnet", _is_cut, _read_cut, prepare=_without_filters)
-UPSAMPLED = Layout("resnet of PyTorch-GAN", _is_upsampled, _read_upsampled)
+UPSAMPLED = Layout("resnet of PyTorch-GAN", _is_upsampled, _read_upsampled, assumes=PADS)
 NAMED = Layout(
     "resnet of Aladdin Persson",
     has("initial.0.weight", "res_blocks.0.block.0.conv.0.weight", "last.weight"),
     _read_named,
+    assumes=PADS,
 )

@@ -3,7 +3,8 @@
 junyanz/pytorch-CycleGAN-and-pix2pix and mit-han-lab/gan-compression (whose layout OMGD and GCC keep): stem 1, down 4
 and 7, blocks from 10, then two transposed convolutions and the 7x7 at +0, +3 and +7; the norm follows each. A block's
 second convolution is `conv_block.5`, or `.6` where a dropout layer was built in. Any number of blocks; widths are
-read layer by layer, so pruned sub-networks load as they are.
+read layer by layer, so pruned sub-networks load as they are. pix2pixHD's global generator goes further down: blocks
+from 13 or 16.
 
 OMGD's deep teacher `mobile_deepest_resnet` (bytedance/OMGD) is such a Sequential too, in which each step takes seven
 places instead of three; its widening blocks are as in `unet`.
@@ -13,11 +14,12 @@ import re
 from collections.abc import Sequence
 
 from vemcompress.networks.generators.deep import MIDDLE, DeepMobileResNetConfig
-from vemcompress.networks.generators.resnet import MobileResNetConfig, ResNetConfig
+from vemcompress.networks.generators.resnet import MAX_DOWNS, MobileResNetConfig, ResNetConfig
 from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has, norm_of, renamed, shape
 from vemcompress.weights.published.unet import widening_block
 
 BLOCK = re.compile(r"model\.(\d{1,6})\.conv_block\.")
+_FIRST = 4  # the first step down
 _TRUNK = 18  # the deep form's first residual block
 
 
@@ -31,18 +33,52 @@ def _is_mobile(tensors: Tensors) -> bool:
 
 def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> Read:
     """`out` is where, below a residual convolution's name, its output width can be read."""
-    indices = sorted({int(match[1]) for name in tensors if (match := BLOCK.match(name))})
-    if indices != list(range(10, 10 + len(indices))):
-        raise Mismatch(f"its residual blocks are not the layers from model.10 on, but start at model.{indices[0]}")
-    after = 10 + len(indices)
-    layers = {"stem": 1, "down1": 4, "down2": 7, "up1": after, "up2": after + 3, "head": after + 7}
-    names = {name: f"model.{index}" for name, index in layers.items()}
-    names |= {f"{name}_norm": f"model.{index + 1}" for name, index in layers.items()}
-    for i, index in enumerate(indices):
-        second = second_conv(tensors, f"model.{index}.conv_block", out)
-        for ours, theirs in (("conv1", 1), ("norm1", 2), ("conv2", second), ("norm2", second + 1)):
-            names[f"blocks.{i}.{ours}"] = f"model.{index}.conv_block.{theirs}"
-    return read_shapes(tensors, config, names, [f"model.{index}.conv_block.1{out}" for index in indices])
+    names, blocks, after = sequential(tensors, "model", out)
+    names["head"] = f"model.{after + 1}"
+    return read_shapes(tensors, config, names, blocks)
+
+
+def sequential(tensors: Tensors, model: str, out: str = "") -> tuple[dict[str, str], list[str], int]:
+    """The published names of our modules up to the last step up, in a Sequential `model`, those of the convolutions
+    that tell the blocks' widths, and the place behind the last step up. The first block's place says how often it goes
+    down. Raises Mismatch."""
+    found = (re.match(rf"{model}\.(\d{{1,6}})\.conv_block\.", name) for name in tensors)
+    indices = sorted({int(match[1]) for match in found if match})
+    downs, rest = divmod(indices[0] - _FIRST, 3) if indices else (0, 0)
+    if rest or not 2 <= downs <= MAX_DOWNS or indices != list(range(indices[0], indices[0] + len(indices))):
+        where = f"start at {model}.{indices[0]}" if indices else "are missing"
+        raise Mismatch(f"its residual blocks are not the layers from {model}.10 on (or 13, 16, 19), but {where}")
+    layers, after = {"stem": 1}, indices[-1] + 1
+    layers |= {f"down{i + 1}": _FIRST + 3 * i for i in range(downs)}
+    layers |= {f"up{i + 1}": after + 3 * i for i in range(downs)}
+    names = {name: f"{model}.{index}" for name, index in layers.items()}
+    names |= {f"{name}_norm": f"{model}.{index + 1}" for name, index in layers.items()}
+    names |= block_names(tensors, "blocks", [f"{model}.{index}" for index in indices], out)
+    return names, [f"{model}.{index}.conv_block.1{out}" for index in indices], after + 3 * downs
+
+
+def block_names(tensors: Tensors, ours: str, theirs: Sequence[str], out: str = "") -> dict[str, str]:
+    """The published names of the layers of residual blocks."""
+    names = {}
+    for i, block in enumerate(theirs):
+        second = second_conv(tensors, f"{block}.conv_block", out)
+        for layer, index in (("conv1", 1), ("norm1", 2), ("conv2", second), ("norm2", second + 1)):
+            names[f"{ours}.{i}.{layer}"] = f"{block}.conv_block.{index}"
+    return names
+
+
+def without_biases(tensors: Tensors) -> Tensors:
+    """Biases of convolutions before BatchNorm, which pix2pixHD keeps, taken into the norms' stored means."""
+    found = dict(tensors)
+    for name in tensors:
+        module, _, leaf = name.rpartition(".")
+        before, _, index = module.rpartition(".")
+        norm = f"{before}.{int(index) + 1}" if leaf == "bias" and index.isdigit() else ""
+        mean = tensors.get(f"{norm}.running_mean")
+        # Without a weight it is an old InstanceNorm, whose statistics count for nothing.
+        if mean is not None and f"{norm}.weight" in tensors and mean.shape == tensors[name].shape:
+            found[f"{norm}.running_mean"] = mean - found.pop(name)
+    return found
 
 
 def read_shapes(
@@ -51,8 +87,9 @@ def read_shapes(
     """The Config by the layers' shapes, with `more` fields. `blocks` are the published names of the convolutions that
     tell the blocks' widths; `step` is where, below our name of a step down or up, its convolution is."""
     outputs = 1 if more.get("upsample", "transposed") == "transposed" else 0  # the axis of a step up
-    down = [shape(tensors, f"{names[name]}.weight")[0] for name in ("stem", f"down1{step}", f"down2{step}")]
-    up = [shape(tensors, f"{names[name]}.weight")[outputs] for name in (f"up1{step}", f"up2{step}")]
+    steps = range(1, 1 + sum(re.fullmatch(rf"down\d{step}", name) is not None for name in names))
+    down = [shape(tensors, f"{names[name]}.weight")[0] for name in ("stem", *(f"down{i}{step}" for i in steps))]
+    up = [shape(tensors, f"{names[f'up{i}{step}']}.weight")[outputs] for i in steps]
     found = config(
         in_channels=shape(tensors, f"{names['stem']}.weight")[1],
         out_channels=shape(tensors, f"{names['head']}.weight")[0],
@@ -96,6 +133,15 @@ def _read_deep(tensors: Tensors) -> Read:
     return read_shapes(tensors, DeepMobileResNetConfig, names, mobile, step=".0")
 
 
-RESNET = Layout("resnet", is_resnet, lambda tensors: _read(tensors, ResNetConfig, ""))
+def _read_resnet(tensors: Tensors) -> Read:
+    return _read(tensors, ResNetConfig, "")
+
+
+def _goes_further(tensors: Tensors) -> bool:
+    return is_resnet(tensors) and not any(name.startswith("model.10.conv_block.") for name in tensors)
+
+
+RESNET = Layout("resnet", is_resnet, _read_resnet, prepare=without_biases)
+PIX2PIXHD = Layout("pix2pixHD (global)", _goes_further, _read_resnet, prepare=without_biases)
 MOBILE_RESNET = Layout("mobile_resnet", _is_mobile, lambda tensors: _read(tensors, MobileResNetConfig, ".conv.2"))
 DEEP_MOBILE_RESNET = Layout("deep_mobile_resnet", has("model.1.weight", "model.7.conv_block.12.weight"), _read_deep)
