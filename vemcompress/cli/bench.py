@@ -16,6 +16,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
@@ -25,16 +26,16 @@ def bench(
     with console.talking() as on_event:
         from vemcompress.export.latency import bench as run
 
-        target = model
+        target, more = model, {"teacher_range": teacher_range}
         if not model.lower().endswith(".onnx"):
             from vemcompress.weights.loading import load
             from vemcompress.weights.trust import named
 
             with named(teacher_class):
-                loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
+                loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths, range=teacher_range)
             loaded.tell(on_event)
-            target = loaded.generator
-        result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)
+            target, more = loaded.generator, {}
+        result = run(target, size=size, threads=threads, repeats=repeats, device=device, **more, on_event=on_event)
     console.result(result, json, console.benched)
 
 

@@ -32,6 +32,10 @@ StudentClass = Annotated[
 TeacherKey = Annotated[
     str | None, typer.Option(metavar="NAME", help="The generator's name in a file that has several, such as netG_B.")
 ]
+TeacherRange = Annotated[
+    str | None,
+    typer.Option(metavar="RANGE", help="Of your own class's or .onnx file's images: 0..255, 0..1, -1..1, or IN:OUT."),
+]
 Widths = Annotated[
     str | None, typer.Option(metavar="16_16_32_...", help="The sub-network of a supernet that has these widths.")
 ]

@@ -46,6 +46,7 @@ def distill(
     ] = None,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_range: options.TeacherRange = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
     student_class: options.StudentClass = None,
     device: options.Device = "auto",

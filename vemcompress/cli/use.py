@@ -19,6 +19,7 @@ def export(
     tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
@@ -35,7 +36,7 @@ def export(
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths)
+            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths, range=teacher_range)
             loaded.tell(on_event)
         result = export_onnx(
             loaded.generator,
@@ -83,6 +84,7 @@ def generate(
     recursive: options.Recursive = False,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
@@ -115,6 +117,7 @@ def generate(
             recursive=recursive,
             teacher_class=teacher_class,
             teacher_key=teacher_key,
+            teacher_range=teacher_range,
             widths=widths,
             on_event=on_event,
         )
@@ -141,6 +144,7 @@ def prune(
     ] = None,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -173,6 +177,7 @@ def prune(
             masks=masks,
             teacher_class=teacher_class,
             teacher_key=teacher_key,
+            teacher_range=teacher_range,
             widths=widths,
             device=device,
             on_event=on_event,

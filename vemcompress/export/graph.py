@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from vemcompress.errors import ExportError
 from vemcompress.export.contracts import Contract, Shape
 from vemcompress.export.deploy import cause
-from vemcompress.export.latent_session import TRUNCATION
-from vemcompress.export.opened import times
 from vemcompress.export.uint8 import uint8_reference
 from vemcompress.system.memory import is_exhausted
+from vemcompress.weights.graphs.latent_session import TRUNCATION
+from vemcompress.weights.graphs.opened import times
 
 TRIED = 0.6  # the truncation of a check
 

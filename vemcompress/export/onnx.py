@@ -15,7 +15,6 @@ from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.contracts import Contract, ImageContract, Shape
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
-from vemcompress.export.foreign import endless
 from vemcompress.export.graph import check_float, check_uint8, trace
 from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.sides import own_sides
@@ -23,6 +22,7 @@ from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, check_target, parse_json, write_atomically
 from vemcompress.system.memory import is_exhausted
+from vemcompress.weights.graphs.foreign import endless
 from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow

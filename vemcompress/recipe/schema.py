@@ -17,6 +17,7 @@ from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, says, tagged_union
 from vemcompress.training.settings import TrainSettings
+from vemcompress.weights.ranges import FORM
 
 
 def _first(registry: dict[str, type]) -> BaseSettings:
@@ -26,7 +27,9 @@ def _first(registry: dict[str, type]) -> BaseSettings:
 class TeacherSettings(BaseSettings):
     """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from.
 
-    `key` is the name of the generator in a file that has several, such as `netG_B`.
+    `key` is the name of the generator in a file that has several, such as `netG_B`. `range` is that of the images which
+    a network of the user's own class or an .onnx file takes and gives: "0..255", "0..1" or "-1..1", or two of them as
+    in "-1..1:0..255"; where it is left out, [-1, 1] or what an .onnx file tells.
 
     `norm = "batch"`: BatchNorm by each image's own statistics, as Pix2Pix is tested. With a [gan]: `network` is what
     is built where there is no `source`, `deep` OMGD's second teacher, and `start` gives files for the others by name
@@ -36,6 +39,7 @@ class TeacherSettings(BaseSettings):
     source: Text | None = None
     key: str | None = Field(None, max_length=200)
     class_path: Text | None = None
+    range: str | None = Field(None, max_length=20, pattern=FORM)
     norm: Literal["eval", "batch"] = "eval"
     network: AnyConfig | None = None
     deep: AnyConfig | None = None

@@ -32,8 +32,8 @@ class TrainKeys(TypedDict, total=False):
 
 
 class DistillKeys(TrainKeys, total=False):
-    """Also the student, the classes of the user's own networks, "module:Class", and the teacher's name in a file of
-    several."""
+    """Also the student, the classes of the user's own networks, "module:Class", the teacher's name in a file of
+    several, and the range of its images."""
 
     width: Annotated[int | None, "student.width"]
     target_macs: Annotated[int | None, "student.target_macs"]
@@ -41,6 +41,7 @@ class DistillKeys(TrainKeys, total=False):
     student_class: Annotated[str | None, "student.class_path"]
     teacher_class: Annotated[str | None, "teacher.class_path"]
     teacher_key: Annotated[str | None, "teacher.key"]
+    teacher_range: Annotated[str | None, "teacher.range"]
 
 
 class TeachKeys(TrainKeys, total=False):
