@@ -16,7 +16,9 @@ def export(
     ] = False,
     size: options.Size = None,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
-    tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
+    tolerance: Annotated[
+        float, typer.Option(help="Largest difference from PyTorch that is accepted, for images in [-1, 1].")
+    ] = 1e-4,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_range: options.TeacherRange = None,

@@ -23,6 +23,7 @@ from vemcompress.weights.modules import is_module, open_module
 from vemcompress.weights.ranges import Ranges
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
+from vemcompress.weights.sniff import tensorflow
 from vemcompress.weights.trust import named
 
 
@@ -240,6 +241,8 @@ def weights_of(path: Path) -> Path:
             raise InputError(told)
         if not path.is_dir():
             return path
+        if told := tensorflow(path):
+            raise InputError(f"{path}: {told}")
         if (run := made(path)) is not None and (path / f"{run.gives}.safetensors").exists():
             return path / f"{run.gives}.safetensors"
     except OSError as error:
