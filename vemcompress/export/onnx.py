@@ -72,7 +72,8 @@ def export_onnx(
     `size` but its own. `metadata` (source, licence, ...) joins what the file says of itself. An existing file is
     replaced only on success. Events: {"event": "export", "stage", "done", "total"}, the stage "trace", then "compare"
     for each shape, then "written". Raises UsageError (2), ExportError (7: cannot be exported, or differs from PyTorch
-    by more than `tolerance`, or `tolerance` times the largest absolute value where that is above 1), OutputError (9), MemoryExhausted (6).
+    by more than `tolerance`, or `tolerance` times the largest absolute value where that is above 1), OutputError (9),
+    MemoryExhausted (6).
     """
     path = Path(path)
     if opset not in OPSETS:

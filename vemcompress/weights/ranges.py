@@ -65,15 +65,14 @@ def looks_like(low: float, high: float) -> str | None:
 
 def is_far(name: str, low: float, high: float, given: str = "-1..1") -> str:
     """What is said of a network that gives values from `low` to `high`, which its range cannot be; else nothing."""
-    found = looks_like(low, high)
-    seen = f"{name}: gives values from {low:.4g} to {high:.4g}"
+    found, seen = looks_like(low, high), f"{name}: gives values from {low:.4g} to {high:.4g}"
     if found is None:
         return f"{seen}, which are of none of {', '.join(RANGES)}: return an image of one of them, and say {_OPTION}"
     if found == given or (found, given) == ("0..1", "-1..1") or (given == "0..1" and low > -0.25 and found == "-1..1"):
         return ""
     if given == "0..255" and high > 1:  # a dark image
         return ""
-    return f"{seen}, as of {found}, where {_said(given)}; {_advice(found)}"
+    return f"{seen}, so its images seem to be in {found} and not in {given}: {_advice(found)}"
 
 
 def is_unsigned(name: str, low: float, high: float) -> str:
@@ -81,16 +80,11 @@ def is_unsigned(name: str, low: float, high: float) -> str:
     if looks_like(low, high) != "0..1":
         return ""
     return (
-        f"{name}: gives values from {low:.4g} to {high:.4g} on your images, as of 0..1, where {_said('-1..1')}; "
-        f"{_advice('0..1')}, or -1..1 where this is right"
+        f"{name}: gives values from {low:.4g} to {high:.4g} on your photos, so its images seem to be in 0..1 and not "
+        f"in -1..1: {_advice('0..1')}, or -1..1 where this is right"
     )
-
-
-def _said(given: str) -> str:
-    return "an image is in [-1, 1]" if given == "-1..1" else f"{given} was assumed"
 
 
 def _advice(found: str) -> str:
     other = "0..1:-1..1" if found == "-1..1" else f"-1..1:{found}"
-    taken = other.partition(":")[0]
-    return f"if it takes and gives {found}, say {_OPTION} {found}, or {other} if it takes {taken}"
+    return f"say {_OPTION} {found}, or {other} if it takes {other.partition(':')[0]}"
