@@ -268,7 +268,7 @@ def _skipped(plan: Recipe, loaded: Loaded | None) -> dict[str, str]:
         stated = network if _states_family(stage) else None
         if stated is not None and stated.family != loaded.generator.family:
             raise RecipeError(
-                f"recipe {plan.name}: stage {stage.name} gives a {stated.family}, and {loaded.source} is a "
+                f"recipe {plan.name}: stage {stage.name} gives a {stated.family}, and {loaded.source} is of the family "
                 f"{loaded.generator.family}; give one of that family, or leave out --teacher so that it is taught."
             )
         brought["teach"] = "the teacher is given"

@@ -23,7 +23,7 @@ class Ranges:
     @classmethod
     def parse(cls, text: str) -> "Ranges":
         """ "0..255" for both, or "-1..1:0..255" for what it takes and what it gives. Raises UsageError (2)."""
-        if not re.match(FORM, str(text)):
+        if not re.fullmatch(FORM[1:-1], str(text)):
             raise UsageError(
                 f"{_OPTION} {text!r:.40}: write 0..255, 0..1 or -1..1, or two of them, as in -1..1:0..255, for what "
                 "it takes and what it gives."

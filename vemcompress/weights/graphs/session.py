@@ -12,7 +12,7 @@ from vemcompress.weights.graphs.guess import guessed
 from vemcompress.weights.graphs.latent_session import OnnxLatents, takes_latents, understand_latents
 from vemcompress.weights.graphs.opened import COLOURS, LARGEST, TYPES, Opened, open_session, run_graph, times
 from vemcompress.weights.graphs.pixels import pad_to_multiple, to_bytes, to_float
-from vemcompress.weights.ranges import RANGES, Ranges
+from vemcompress.weights.ranges import RANGES, Ranges, is_far
 
 
 @dataclass
@@ -34,6 +34,7 @@ class OnnxModel:
     assumed: str
     metadata: dict[str, str]
     range_by: str = ""
+    checked: bool = False  # the range, on the first images
 
     kind = "image"
 
@@ -53,6 +54,13 @@ class OnnxModel:
                 "input's size can be used."
             )
         if y.dtype != np.uint8:
+            if (
+                self.range_by
+                and not self.checked
+                and (told := is_far(str(self.path), y.min(), y.max(), self.ranges.given))
+            ):
+                raise InputError(told)
+            self.checked = True
             y = to_bytes(y, *RANGES[self.ranges.given], str(self.path))
         return y[:, :height, :width]
 
