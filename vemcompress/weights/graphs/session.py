@@ -54,15 +54,15 @@ class OnnxModel:
                 "input's size can be used."
             )
         if y.dtype != np.uint8:
-            if (
-                self.range_by
-                and not self.checked
-                and (told := is_far(str(self.path), y.min(), y.max(), self.ranges.given))
-            ):
-                raise InputError(told)
-            self.checked = True
+            self._check_range(y)
             y = to_bytes(y, *RANGES[self.ranges.given], str(self.path))
         return y[:, :height, :width]
+
+    def _check_range(self, y: np.ndarray) -> None:
+        """Raises InputError where the first photos show that the range was guessed wrongly."""
+        guessed, self.checked = bool(self.range_by) and not self.checked, True
+        if guessed and (told := is_far(str(self.path), float(y.min()), float(y.max()), self.ranges.given)):
+            raise InputError(told)
 
     def images(self, x: np.ndarray) -> np.ndarray:
         """Float N x C x H x W in the range that it takes, of a size that it takes, as float32 N x C' x H' x W' in the
