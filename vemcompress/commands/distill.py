@@ -77,8 +77,9 @@ def distill(
     `teacher` may be an nn.Module, B x 3 x H x W in [-1, 1] to the same (or with `teacher_range` in another range), of
     which a copy is used; a run knows it by its tensors, and is resumed with `teacher` given again. It may be any other
     callable on such images too, a function or an object, which is called without gradients with images on the run's
-    device; a run knows it by its name and, where it is written in Python, its bytecode. `data` may be images, a list or a Dataset of PIL images, uint8
-    arrays H x W x 3 or tensors 3 x H x W (uint8, or floats in [-1, 1]); they are kept in RUN/given_images.
+    device; a run knows it by its name and, where it is written in Python, its bytecode. `data` may be images, a list or
+    a Dataset of PIL images, uint8 arrays H x W x 3 or tensors 3 x H x W (uint8, or floats in [-1, 1]); they are kept in
+    RUN/given_images.
 
     A recipe with stages gives a PipelineResult: `out` then has a run folder for each stage, of which those after
     `until` are left for a later resume. Resuming a stage that prunes or searches gives its

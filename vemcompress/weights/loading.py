@@ -14,12 +14,13 @@ from vemcompress.system.devices import memory_errors
 from vemcompress.system.events import Event
 from vemcompress.system.files import MALFORMED, parse_json, sha256_file
 from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild, saved_range
-from vemcompress.weights.custom import CustomGenerator, build_custom, fill_strictly
+from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.custom_latents import own_generator
 from vemcompress.weights.folder import made, never_picked
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
 from vemcompress.weights.modules import is_module, open_module
+from vemcompress.weights.own_class import build_custom, fill_strictly
 from vemcompress.weights.ranges import Ranges
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state

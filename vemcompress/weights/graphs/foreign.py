@@ -24,7 +24,7 @@ _CONTROL = ("Loop", "Scan", "If")  # with them a graph decides how long it runs,
 
 
 # Nodes behind which the last one that changes values is looked for.
-_CARRIERS = ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Crop", "Slice")
+_CARRIERS = ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice")
 
 
 class Read(NamedTuple):
