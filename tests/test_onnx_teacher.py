@@ -210,6 +210,18 @@ def test_what_needs_more_than_images_is_refused_with_the_reason(exported, data, 
     assert not (tmp_path / "run").exists()
 
 
+def test_four_channels_and_a_range_that_is_stated_are_taken(tmp_path, call):
+    shape = "float[N, 4, H, W]"
+    path = graph(tmp_path / "m.onnx", f"{shape} x", "y = Neg (x)", f"{shape} y")
+    found = load(path, range="0..1").generator
+    x = torch.rand(1, 4, 8, 8) * 2 - 1
+    assert found.channels == (4, 4) and torch.allclose(found(x), (-(x + 1) / 2) * 2 - 1)
+    _, out, _ = call("inspect", path, "--size", 64, "--json")
+    assert "taken to be in [-1, 1]" in json.loads(out)["notes"][0]
+    _, out, _ = call("inspect", path, "--size", 64, "--teacher-range", "0..1", "--json")
+    assert json.loads(out)["notes"] == [] and json.loads(out)["range"] == "0..1"
+
+
 def test_where_it_runs_is_told(tmp_path):
     module, told = load(tanh_graph(tmp_path / "m.onnx")).generator.module, "runs on the CPU"
     assert module.elsewhere(torch.device("cpu")) == ""

@@ -170,7 +170,7 @@ def _opened(
         _check_range(network, images, device, on_event)
     with devices.memory_errors("lower --batch or --size."):
         reads = segmenter_on(segmenter, device) if segmenter is not None else None
-    about = {"teacher": original and {"sha256": original.sha256, "norm": norm}}
+    about = {"teacher": original and {"sha256": original.sha256, "norm": norm} | original.stated_range}
     about["segmenter"] = None if segmenter is None else sha256_file(segmenter)
     networks = {"student": student, "teacher": original and original.generator, "best": best}
     networks |= {"images": images, "segmenter": reads, "about": about}

@@ -31,7 +31,7 @@ def describe(loaded: Loaded, height: int | None = None, width: int | None = None
         "input": {"kind": takes.kind, "shape": [takes.channels, height, width] if is_image else [takes.size]},
         **_borders(generator, height, width),
         "taps": list(generator.taps),
-        "notes": [note] if note else [],
+        "notes": [*([note] if note else []), *_assumptions(generator)],
         "source": loaded.source,
         "sha256": loaded.sha256,
         "origin": loaded.origin,
@@ -49,6 +49,13 @@ def counts(generator: Generator, height: int, width: int) -> dict[str, Any]:
 def cost_of(generator: Generator, height: int, width: int) -> Cost:
     """Parameters and MACs on one image of this size."""
     return (generator if generator.config is None else generator.config).cost(height, width)
+
+
+def _assumptions(generator: Generator) -> list[str]:
+    """Sentences on what nobody has stated of a network that no Config tells."""
+    if generator.config is not None or generator.trusted:
+        return []
+    return [f"its images are taken to be in {generator.ranges.shown}; --teacher-range says another range."]
 
 
 def _borders(generator: Generator, height: int, width: int) -> dict[str, Any]:

@@ -64,6 +64,11 @@ class Loaded:
         return None if ranges in (None, Ranges()) else str(ranges)
 
     @property
+    def stated_range(self) -> dict[str, str]:
+        """`range` under its name, where there is one."""
+        return {} if self.range is None else {"range": self.range}
+
+    @property
     def is_fresh(self) -> bool:
         """Whether it was pruned for its shape alone, and has new weights."""
         try:
@@ -75,7 +80,7 @@ class Loaded:
         """What an artifact records about its teacher."""
         about = {"source": names.shown(self.source), "sha256": self.sha256}
         about |= {"revision": self.revision, "licence": self.licence}
-        return about | ({"key": self.key} if self.key else {})
+        return about | ({"key": self.key} if self.key else {}) | self.stated_range
 
     def tell(self, on_event: Event) -> None:
         """Say which generator of several was taken, what was assumed, and of a class what is odd about its images."""

@@ -97,9 +97,10 @@ def open_onnx(
     photos: bool = True,
     latents: bool = False,
     ranges: Ranges | None = None,
+    guess: bool | None = None,
 ) -> OnnxModel | OnnxLatents:
-    """An .onnx file as a callable. Ours says what goes in and out; of others the shapes are read, and the range is
-    guessed, where no `ranges` are given.
+    """An .onnx file as a callable. Ours says what goes in and out; of others the shapes are read, and where no `ranges`
+    are given, the range is guessed if `guess` says so, or is for `photos`.
 
     Without `photos` ours may take label maps and the like, of any number of channels: to be run, not called. With
     `latents` a graph may also go from latent vectors to images.
@@ -110,10 +111,10 @@ def open_onnx(
     opened = open_session(Path(path), device, threads)
     if latents and takes_latents(opened):
         return understand_latents(opened)
-    return _understand(opened, photos, ranges)
+    return _understand(opened, photos, ranges, photos if guess is None else guess)
 
 
-def _understand(opened: Opened, photos: bool, ranges: Ranges | None) -> OnnxModel:
+def _understand(opened: Opened, photos: bool, ranges: Ranges | None, guess: bool) -> OnnxModel:
     path, session, seen, said = opened.path, opened.session, opened.seen, opened.said
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = inputs[0].shape if inputs else []
@@ -124,9 +125,10 @@ def _understand(opened: Opened, photos: bool, ranges: Ranges | None) -> OnnxMode
         )
     ours = {"layout", "range", "multiple", "min_size"} <= set(said)
     dtype = TYPES[inputs[0].type]
-    layout = said["layout"] if ours else "NCHW" if shape[1] in COLOURS else "NHWC"
+    colours = COLOURS if photos else (*COLOURS, 4)
+    layout = said["layout"] if ours else "NCHW" if shape[1] in colours else "NHWC"
     channels = shape[1] if layout == "NCHW" else shape[3]
-    known = channels in COLOURS or (ours and not photos and isinstance(channels, int))
+    known = channels in colours or (ours and not photos and isinstance(channels, int))
     if layout not in ("NCHW", "NHWC") or not known:
         raise InputError(f"{path}: takes no photos: {seen}; it must take images of 3 channels or 1.")
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
@@ -143,7 +145,7 @@ def _understand(opened: Opened, photos: bool, ranges: Ranges | None) -> OnnxMode
     one = shape[0] == 1
     model = OnnxModel(path, session, dtype, layout, channels, multiple, least, ranges or own, one, fixed, "", said)
     if not ours:
-        _assume(model, opened.last if photos else None, stated=ranges is not None)
+        _assume(model, opened.last if guess else None, stated=ranges is not None)
     return model
 
 

@@ -106,7 +106,7 @@ def can_use_cuda() -> bool:
 def open_graph(path: Path, name: str, ranges: Ranges | None) -> tuple[OnnxGenerator, str]:
     """The generator of an .onnx file, and what it is known by: the SHA-256 of the file, and of those with its weights
     where these are beside it. Raises InputError (4), UsageError (2) and MemoryExhausted (6)."""
-    model = open_onnx(path, threads=torch.get_num_threads(), ranges=ranges)
+    model = open_onnx(path, threads=torch.get_num_threads(), photos=False, ranges=ranges, guess=True)
     return OnnxGenerator(Graph(model), name, ranges).eval(), identity(path)
 
 
