@@ -222,6 +222,16 @@ def test_four_channels_and_a_range_that_is_stated_are_taken(tmp_path, call):
     assert json.loads(out)["notes"] == [] and json.loads(out)["range"] == "0..1"
 
 
+def test_a_file_of_another_name_is_told_to_be_one(exported, call):
+    code, _, err = call("inspect", exported[1].rename(exported[1].with_suffix(".bin")))
+    assert code == 4 and "a name that ends in .onnx" in err
+
+
+def test_a_range_that_is_none_is_told_with_the_right_ones(exported, call):
+    code, _, err = call("distill", "--teacher", exported[1], "--teacher-range", "5", "--data", "d", "--out", "o")
+    assert code == 3 and "write 0..255, 0..1 or -1..1" in err
+
+
 def test_where_it_runs_is_told(tmp_path):
     module, told = load(tanh_graph(tmp_path / "m.onnx")).generator.module, "runs on the CPU"
     assert module.elsewhere(torch.device("cpu")) == ""

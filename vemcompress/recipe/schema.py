@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import tomli_w
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vemcompress.algorithms import ALGORITHMS, AnyAlgorithm
 from vemcompress.data.settings import DataSettings
@@ -17,7 +17,7 @@ from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, says, tagged_union
 from vemcompress.training.settings import TrainSettings
-from vemcompress.weights.ranges import FORM
+from vemcompress.weights.ranges import check_form
 
 
 def _first(registry: dict[str, type]) -> BaseSettings:
@@ -39,7 +39,7 @@ class TeacherSettings(BaseSettings):
     source: Text | None = None
     key: str | None = Field(None, max_length=200)
     class_path: Text | None = None
-    range: str | None = Field(None, max_length=20, pattern=FORM)
+    range: Annotated[str, Field(max_length=20), AfterValidator(check_form)] | None = None
     norm: Literal["eval", "batch"] = "eval"
     network: AnyConfig | None = None
     deep: AnyConfig | None = None

@@ -7,7 +7,8 @@ from typing import Any
 from vemcompress.errors import UsageError
 
 RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
-FORM = r"^(-1\.\.1|0\.\.1|0\.\.255)(:(-1\.\.1|0\.\.1|0\.\.255))?$"
+_FORM = re.compile(r"(-1\.\.1|0\.\.1|0\.\.255)(:(-1\.\.1|0\.\.1|0\.\.255))?")
+_WRITE = "write 0..255, 0..1 or -1..1, or two of them, as in -1..1:0..255, for what it takes and what it gives"
 _OPTION = "--teacher-range"
 _STRAY = 8.0  # networks that give [-1, 1] or [0, 1] stay below, those that give 0 to 255 do not
 _BYTES = (-64.0, 320.0)  # what networks of 0 to 255 overshoot to
@@ -23,11 +24,8 @@ class Ranges:
     @classmethod
     def parse(cls, text: str) -> "Ranges":
         """ "0..255" for both, or "-1..1:0..255" for what it takes and what it gives. Raises UsageError (2)."""
-        if not re.fullmatch(FORM[1:-1], str(text)):
-            raise UsageError(
-                f"{_OPTION} {text!r:.40}: write 0..255, 0..1 or -1..1, or two of them, as in -1..1:0..255, for what "
-                "it takes and what it gives."
-            )
+        if not _FORM.fullmatch(str(text)):
+            raise UsageError(f"{_OPTION} {text!r:.40}: {_WRITE}.")
         taken, _, given = text.partition(":")
         return cls(taken, given or taken)
 
@@ -54,6 +52,13 @@ class Ranges:
         """A value of an image in [-1, 1] as the network gave it."""
         low, high = RANGES[self.given]
         return (value + 1) * ((high - low) / 2) + low
+
+
+def check_form(text: str) -> str:
+    """The text, where it says a range. Raises ValueError."""
+    if not _FORM.fullmatch(text):
+        raise ValueError(_WRITE)
+    return text
 
 
 def looks_like(low: float, high: float) -> str | None:

@@ -74,7 +74,7 @@ def _why_not(head: bytes) -> str:
         return "is a text file, not weights: give a .safetensors, .pth, .pt or .onnx file"
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")):
         return "is a compressed archive, not weights: unpack it first"
-    if (head.startswith(b"\x08") and b"onnx" in head[:64].lower()) or b"pytorch" in head[:64]:
+    if (head[0] == 8 and 3 <= head[1] < 32 and head[2:3] == b"\x12") or b"pytorch" in head[:64]:
         return "looks like an ONNX model: give it a name that ends in .onnx"
     return f"is not a weight file (it begins with {head[:4].hex(' ')}): give a .safetensors, .pth, .pt or .onnx file"
 
