@@ -9,9 +9,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from vemcompress.errors import ExportError, InputError
-from vemcompress.export import foreign
-from vemcompress.export.foreign import read_onnx
 from vemcompress.export.onnx import _checked_bytes
+from vemcompress.weights.graphs import foreign
+from vemcompress.weights.graphs.foreign import read_onnx
 
 IMAGE = ["n", 3, "h", "w"]
 OPSETS = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]

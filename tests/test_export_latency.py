@@ -9,7 +9,7 @@ from export_toys import toy
 from vemcompress.errors import InputError, UsageError
 from vemcompress.export.latency import _measure, bench, bench_in_turns
 from vemcompress.export.onnx import export_onnx
-from vemcompress.export.session import open_onnx
+from vemcompress.weights.graphs.session import open_onnx
 
 
 def test_bench_measures_both_runtimes_and_leaves_the_threads_as_they_were():

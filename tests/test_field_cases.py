@@ -86,10 +86,12 @@ def test_four_channels_are_told_to_be_no_photo(command, call, tmp_path):
     assert code == 4 and "1 or 3" in err.replace("3 or 1", "1 or 3") and "4" in err
 
 
-def test_bytes_are_told_with_the_wrapper(call, tmp_path):
+def test_bytes_are_told_with_the_range_that_helps(call, tmp_path):
     cls = ["--teacher-class", "users_networks:Bytes"]
     data = ["--data", "images", "--set=data.size=64", "--out", tmp_path / "run"]
     code, _, err = call("distill", "--teacher", "bytes.pth", *cls, *data, *TINY)
-    assert code == 4 and "class Wrapped(Bytes)" in err and "0..255" in err
+    assert code == 4 and "--teacher-range 0..255" in err
     _, _, err = call("export", "bytes.pth", *cls, "--onnx", tmp_path / "b.onnx")
-    assert "class Wrapped(Bytes)" in err and "random" not in err
+    assert "--teacher-range 0..255" in err and "random" not in err
+    code, _, err = call("distill", "--teacher", "bytes.pth", *cls, *data, *TINY, "--teacher-range", "0..255")
+    assert code == 0 and "seem to be" not in err, err

@@ -122,7 +122,7 @@ def test_a_module_teaches_and_its_run_is_resumed_with_it_alone(data, tmp_path, c
     with pytest.raises(InputError, match="not the teacher that"):
         vemcompress.distill(resume=out, teacher=Net(3), steps=4, device="cpu")
     del net
-    with pytest.raises(InputError, match=r"given from Python as an nn\.Module; give it there again"):
+    with pytest.raises(InputError, match=r"given from Python; give it there again"):
         vemcompress.distill(resume=out, steps=4, device="cpu")
     code, _, err = call("distill", "--resume", out, "--steps", 4)
     assert code == 4
@@ -276,6 +276,34 @@ def test_a_module_without_data_is_refused(data, tmp_path):
 @pytest.mark.parametrize("teacher", [42, {"a": 1}, ["a.pth"], Net])
 def test_a_teacher_of_a_wrong_type_is_refused(teacher, data, tmp_path):
     with pytest.raises(
-        UsageError, match=r"teacher: is of type .*; give a file, a run folder, hf://user/repo or an nn.Module"
+        UsageError, match=r"teacher: is of type .*; give a file, a run folder, hf://user/repo, an nn.Module"
     ):
         vemcompress.distill(teacher, data=data, out=tmp_path / "run")
+
+
+def inverted(x):
+    """A user's own function."""
+    return -x
+
+
+def test_a_function_teaches_is_cached_and_resumed_by_its_name(data, tmp_path, call):
+    run = tmp_path / "run"
+    more = {"train.teacher_cache": 1, "train.checkpoint_every": 1}
+    result = vemcompress.distill(inverted, data=data, out=run, overrides=[*SHORT, *as_overrides(more)])
+    assert result.teacher_parameters == 0
+    assert "python:test_library.inverted:" in (run / "recipe.toml").read_text()
+    again = vemcompress.distill(inverted, resume=run, steps=4)
+    assert again.steps == 4
+    found = vemcompress.evaluate(run, teacher=inverted, data=data, size=32, metrics=["l1_teacher"])
+    assert 0 < found.metrics["l1_teacher"] < 1
+    with pytest.raises(InputError, match="is not the teacher"):
+        vemcompress.distill(lambda x: x, resume=run, steps=5)
+
+
+def test_functions_that_are_no_generators_are_refused(data, tmp_path):
+    for function, message in ((lambda x: x.mean(), "must return an image"), (lambda x: 1 / 0, "ZeroDivisionError")):
+        with pytest.raises(InputError, match=message):
+            vemcompress.distill(function, data=data, out=tmp_path / "run", overrides=SHORT)
+    own = [override for override in SHORT if "student" not in override]
+    with pytest.raises(InputError, match="cannot learn"):
+        vemcompress.distill(inverted, data=data, out=tmp_path / "run", overrides=own, student="teacher")

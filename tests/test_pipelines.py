@@ -329,7 +329,7 @@ def test_a_teacher_of_the_needed_family_skips_the_stage_that_teaches(whole, pair
 
 
 def test_a_teacher_of_another_family_is_refused(inputs, pairs, taught, tmp_path):
-    with pytest.raises(RecipeError, match=r"stage teach gives a unet, and .* is a resnet"):
+    with pytest.raises(RecipeError, match=r"stage teach gives a unet, and .* is of the family resnet"):
         distill(inputs[0], data=pairs, out=tmp_path / "x", recipe=taught, device="cpu")
     assert not (tmp_path / "x").exists()
 

@@ -1,14 +1,13 @@
 """`--teacher-class module:Class`: the user's own network from the working folder."""
 
 import importlib.util
-import re
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 import torch
-from toys import TOY, toy_images
+from toys import TOY, toy_images, toy_teacher_file
 
 from vemcompress.commands.inspect import describe
 from vemcompress.errors import InputError, RecipeError, UsageError
@@ -40,6 +39,18 @@ CODE = """
     class Halved(Good):
         def forward(self, x):
             return self.a(x)
+
+    class Pairs(Good):
+        def forward(self, x):
+            return {"image": super().forward(x), "map": x}
+
+    class Empty(Good):
+        def forward(self, x):
+            return ()
+
+    class Thrice(Good):
+        def forward(self, x):
+            return torch.nn.functional.interpolate(super().forward(x), scale_factor=3)
 
     class Failing(Good):
         def forward(self, x):
@@ -84,9 +95,17 @@ CODE = """
         def forward(self, x):
             return super().forward(x) * 100 + 127
 
+    class BytesBothWays(InnerFirst):
+        def forward(self, x):
+            return super().forward(x / 127.5 - 1) * 127.5 + 127.5
+
     class Unsigned(InnerFirst):
         def forward(self, x):
             return super().forward(x) / 2 + 0.5
+
+    class Sigmoid(InnerFirst):
+        def forward(self, x):
+            return self.head(self.inner(self.stem(x))).sigmoid()
 
 """
 
@@ -147,7 +166,7 @@ def test_own_class_is_described_by_probing(own):
         ("Arguments", UsageError, "missing a required argument: 'width'"),
         ("function", UsageError, "no class that derives from torch.nn.Module"),
         ("NoModule", UsageError, "no class that derives from torch.nn.Module"),
-        ("Pair", InputError, "returned a tuple"),
+        ("Empty", InputError, "returned a tuple"),
         ("Halved", InputError, "1x4x32x32 for 1x1x64x64"),
         ("Failing", InputError, "ValueError: two"),
         ("Other", InputError, r"missing 'c\.weight', 'c\.bias'; unexpected 'a\.weight', 'a\.bias', 'b\.weight' and 1"),
@@ -236,33 +255,112 @@ def options(tmp_path):
     return ["--data", toy_images(tmp_path / "images"), *(f"--set={o}" for o in TOY), "--set=train.steps=2"]
 
 
-def test_a_class_that_gives_bytes_stops_distillation_with_a_wrapper_that_works(file, call, options, own):
+def test_a_class_that_gives_bytes_stops_distillation_and_runs_with_its_range(file, call, options):
     path, cls = file("Bytes")
-    code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--out", "run", *options)
-    assert code == 4 and "[-1, 1]" in err and not Path("run").exists()
-    wrapper = re.search("`(.*)`", err)[1]
-    with Path(f"{own[0]}.py").open("a") as code:
-        code.write(f"\n{wrapper}\n")
-    sys.modules.pop(own[0])
-    arguments = ("--teacher", path, "--teacher-class", f"{own[0]}:Wrapped", "--out", "run", *options)
+    arguments = ("--teacher", path, "--teacher-class", cls, "--out", "run", *options)
     code, _, err = call("distill", *arguments)
+    assert code == 4 and "seem to be in 0..255" in err and "--teacher-range 0..255" in err and not Path("run").exists()
+    code, _, err = call("distill", *arguments, "--teacher-range", "-1..1:0..255")
     assert code == 0 and "[-1, 1]" not in err, err
+    assert 'range = "-1..1:0..255"' in Path("run/recipe.toml").read_text()
 
 
-@pytest.mark.parametrize("command", ["inspect", "export", "generate"])
-def test_a_class_that_gives_bytes_is_told_by_every_command(command, file, call, tmp_path):
+@pytest.mark.parametrize("command", ["eval", "generate"])
+def test_a_class_that_gives_bytes_stops_what_has_images_at_hand(command, file, call, tmp_path):
     path, cls = file("Bytes")
-    more = {"export": ["--onnx", "b.onnx"], "generate": ["-i", toy_images(tmp_path / "images"), "-o", "out"]}
-    code, _, err = call(command, path, "--teacher-class", cls, *more.get(command, ()))
-    assert "class Wrapped(Bytes)" in err and "random operation" not in err
-    code, _, err = call("export", path, "--teacher-class", cls, "--onnx", "b.onnx", "--tolerance", "1e-7")
-    assert code == 7 and "0..255" in err and "random operation" not in err
+    toy_teacher_file(Path("student.safetensors"))
+    more = ["student.safetensors", "--teacher", path, "--data", toy_images(tmp_path / "images"), "--size", 32]
+    more = more if command == "eval" else [path, "-i", toy_images(tmp_path / "images"), "-o", "out"]
+    code, _, err = call(command, *more, "--teacher-class", cls)
+    assert code == 4 and "--teacher-range 0..255" in err
+    code, _, err = call(command, *more, "--teacher-class", cls, "--teacher-range", "-1..1:0..255")
+    assert code == 0, err
 
 
-def test_a_class_that_gives_0_to_1_is_warned_of(file, call, options):
+@pytest.mark.parametrize("command", ["inspect", "export", "bench"])
+def test_a_class_that_gives_bytes_is_warned_of_by_the_others(command, file, call):
+    path, cls = file("Bytes")
+    more = {"export": ["--onnx", "b.onnx"], "bench": ["--size", 64, "--repeats", 1]}.get(command, ())
+    code, _, err = call(command, path, "--teacher-class", cls, *more)
+    assert code == 0 and "--teacher-range 0..255" in err
+    _, _, err = call(command, path, "--teacher-class", cls, *more, "--teacher-range", "-1..1")
+    assert "--teacher-range" not in err
+
+
+def test_a_range_is_converted_at_the_border(file):
+    plain, both = (load_as(file(name), range) for name, range in (("InnerFirst", None), ("BytesBothWays", "0..255")))
+    both.module.load_state_dict(plain.module.state_dict())
+    x = torch.rand(1, 3, 64, 64) * 2 - 1
+    assert torch.allclose(both(x), plain(x), atol=1e-5)
+    half = load_as(file("Unsigned"), "-1..1:0..1")
+    half.module.load_state_dict(plain.module.state_dict())
+    assert torch.allclose(half(x), plain(x), atol=1e-5)
+
+
+def load_as(file, range):
+    path, cls = file
+    with named(cls):
+        return loading.load(path, class_path=cls, range=range).generator
+
+
+def test_the_range_stays_with_a_student_of_the_class(file, call, tmp_path):
+    path, cls = file("Bytes")
+    data = ["--data", toy_images(tmp_path / "images"), *(f"--set={o}" for o in TOY if "student" not in o)]
+    about = ["--teacher", path, "--teacher-class", cls, "--teacher-range", "-1..1:0..255", "--set=train.steps=1"]
+    code, _, err = call("distill", *about, "--student", "teacher", *data, "--out", "run")
+    assert code == 0, err
+    again = load("run/student.safetensors", cls).generator
+    assert str(again.ranges) == "-1..1:0..255" and again.trusted
+
+
+def test_a_range_is_of_foreign_networks_alone(tmp_path, call, file):
+    known = toy_teacher_file(tmp_path / "g.safetensors")
+    code, _, err = call("inspect", known, "--teacher-range", "0..255")
+    assert code == 3 and "whose range is known" in err
+    path, cls = file("InnerFirst")
+    code, _, err = call("inspect", path, "--teacher-class", cls, "--teacher-range", "0..2")
+    assert code == 2 and "0..255, 0..1 or -1..1" in err
+
+
+def test_a_class_that_gives_0_to_1_is_warned_of_unless_it_was_stated(file, call, options):
     path, cls = file("Unsigned")
     code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--out", "run", *options)
-    assert code == 0 and "nothing below 0" in err
+    assert code == 0 and "seem to be in 0..1" in err
+    stated = ("--teacher-range", "-1..1", *options)
+    code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--out", "run2", *stated)
+    assert code == 0 and "0..1" not in err
+
+
+def test_a_class_that_ends_in_a_sigmoid_certainly_gives_0_to_1(file, call, options):
+    path, cls = file("Sigmoid")
+    code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--out", "run", *options)
+    assert code == 4 and "its last operation is a sigmoid" in err and "--teacher-range 0..1" in err
+
+
+@pytest.mark.parametrize("name", ["Pair", "Pairs"])
+def test_the_first_of_several_results_is_the_image_and_told(name, file, own, call):
+    path, cls = file(name)
+    found = load(path, class_path=cls).generator
+    x = torch.rand(2, 1, 32, 32)
+    own[1].load_state_dict(found.module.state_dict())
+    assert torch.equal(found(x), own[1](x))
+    code, _, err = call("inspect", path, "--teacher-class", cls, "--size", 64)
+    assert code == 0 and "the first of the 2 results" in err
+
+
+def test_a_larger_output_is_super_resolution(file):
+    path, cls = file("Thrice")
+    found = load(path, class_path=cls)
+    assert found.generator.takes.scale == 3
+    assert describe(found, 32)["output"]["shape"] == [2, 96, 96]
+
+
+def test_parity_is_relative_to_what_a_network_gives(file, call):
+    path, cls = file("Bytes")
+    arguments = (path, "--teacher-class", cls, "--onnx", "b.onnx")
+    assert call("export", *arguments)[0] == 0
+    code, _, err = call("export", *arguments, "--tolerance", "1e-12")
+    assert code == 7 and "of the largest value, " in err and "random operation" not in err
 
 
 @pytest.mark.parametrize("values", [{"family": "mobile_resnet", "norm": "batch"}, {"family": "unet", "downs": 3}])

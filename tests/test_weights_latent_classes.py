@@ -122,9 +122,13 @@ def test_a_class_of_transposed_convolutions_that_says_no_latent_size_is_told_how
         load(f"{own}:Silent")
 
 
-def test_images_far_from_their_range_are_warned_of_with_the_wrapper_that_helps(own):
-    warning = load(f"{own}:Bytes").generator.warning
-    assert "if it gives 0..255" in warning and "Bytes.forward(self, x) / 127.5 - 1" in warning
+def test_images_far_from_their_range_are_warned_of_with_the_range_that_helps(own):
+    far = load(f"{own}:Bytes").generator
+    assert "--teacher-range 0..255" in far.warning
+    with named(f"{own}:Bytes"):
+        found = loading.load("g.pth", class_path=f"{own}:Bytes", range="0..255").generator
+    z = torch.zeros(2, 5)
+    assert not found.warning and torch.allclose(found(z), far(z) / 127.5 - 1, atol=1e-5)
 
 
 def test_own_classes_are_inspected_measured_exported_and_drawn_but_not_pruned(own, call, tmp_path):

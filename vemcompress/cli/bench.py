@@ -17,6 +17,7 @@ def bench(
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
@@ -26,17 +27,17 @@ def bench(
     with console.talking() as on_event:
         from vemcompress.export.latency import bench as run
 
-        target = model
+        target, more = model, {"teacher_range": teacher_range}
         if not model.lower().endswith(".onnx"):
             from vemcompress.weights.loading import load
             from vemcompress.weights.trust import named
 
             about = {"key": teacher_key, "widths": widths, "padding": teacher_padding}
             with named(teacher_class):
-                loaded = load(model, class_path=teacher_class, **about)
+                loaded = load(model, class_path=teacher_class, range=teacher_range, **about)
             loaded.tell(on_event)
-            target = loaded.generator
-        result = run(target, size=size, threads=threads, repeats=repeats, device=device, on_event=on_event)
+            target, more = loaded.generator, {}
+        result = run(target, size=size, threads=threads, repeats=repeats, device=device, **more, on_event=on_event)
     console.result(result, json, console.benched)
 
 

@@ -9,7 +9,7 @@ from vemcompress.cli import options
 
 
 def evaluate(
-    model: options.Weights,
+    model: options.Model,
     data: Annotated[
         list[Path] | None, typer.Option(help="Test images, or a root of test/ or testA/. Default: the run's.")
     ] = None,
@@ -22,6 +22,7 @@ def evaluate(
     student_class: options.StudentClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
     real: Annotated[
@@ -53,7 +54,6 @@ def evaluate(
     vectors draws --samples images, which are compared with those of --data, also by precision and recall.
     """
     console = options.open_console()
-    options.weights_only(model)
     with console.talking() as on_event:
         from vemcompress.commands.evaluate import evaluate as run
         from vemcompress.commands.seeds import evaluate_seeds
@@ -70,6 +70,7 @@ def evaluate(
             student_class=student_class,
             teacher_key=teacher_key,
             teacher_padding=teacher_padding,
+            teacher_range=teacher_range,
             widths=widths,
             teacher_norm=teacher_norm,
             segmenter=segmenter,
@@ -134,24 +135,25 @@ def _crop(text: str | None) -> int | str | None:
 
 
 def inspect(
-    model: options.Weights,
+    model: options.Model,
     size: options.MacsSize = None,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
     """Say what a checkpoint is: family, MACs, taps."""
     console = options.open_console()
-    options.weights_only(model)
     with console.talking() as on_event:
         from vemcompress.commands.inspect import describe
         from vemcompress.weights.loading import load
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths, padding=teacher_padding)
+            about = {"key": teacher_key, "widths": widths, "padding": teacher_padding, "range": teacher_range}
+            loaded = load(model, class_path=teacher_class, **about)
             loaded.tell(on_event)
             result = describe(loaded, size)
     console.result(result, json, console.inspected)

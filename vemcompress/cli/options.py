@@ -35,6 +35,10 @@ TeacherKey = Annotated[
 TeacherPadding = Annotated[
     str | None, typer.Option(help="reflect, replicate or zero: the padding of a network whose file cannot tell it.")
 ]
+TeacherRange = Annotated[
+    str | None,
+    typer.Option(metavar="RANGE", help="Of your own class's or .onnx file's images: 0..255, 0..1, -1..1, or IN:OUT."),
+]
 Widths = Annotated[
     str | None, typer.Option(metavar="16_16_32_...", help="The sub-network of a supernet that has these widths.")
 ]

@@ -47,6 +47,7 @@ def distill(
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
+    teacher_range: options.TeacherRange = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
     student_class: options.StudentClass = None,
     device: options.Device = "auto",

@@ -16,10 +16,13 @@ def export(
     ] = False,
     size: options.Size = None,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
-    tolerance: Annotated[float, typer.Option(help="Largest difference from PyTorch that is accepted.")] = 1e-4,
+    tolerance: Annotated[
+        float, typer.Option(help="Largest difference from PyTorch that is accepted, for images in [-1, 1].")
+    ] = 1e-4,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
@@ -36,7 +39,8 @@ def export(
         from vemcompress.weights.trust import named
 
         with named(teacher_class):
-            loaded = load(model, class_path=teacher_class, key=teacher_key, widths=widths, padding=teacher_padding)
+            about = {"key": teacher_key, "widths": widths, "padding": teacher_padding, "range": teacher_range}
+            loaded = load(model, class_path=teacher_class, **about)
             loaded.tell(on_event)
         result = export_onnx(
             loaded.generator,
@@ -87,6 +91,7 @@ def generate(
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
@@ -122,6 +127,7 @@ def generate(
             teacher_class=teacher_class,
             teacher_key=teacher_key,
             teacher_padding=teacher_padding,
+            teacher_range=teacher_range,
             widths=widths,
             on_event=on_event,
         )
@@ -149,6 +155,7 @@ def prune(
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
+    teacher_range: options.TeacherRange = None,
     widths: options.Widths = None,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -182,6 +189,7 @@ def prune(
             teacher_class=teacher_class,
             teacher_key=teacher_key,
             teacher_padding=teacher_padding,
+            teacher_range=teacher_range,
             widths=widths,
             device=device,
             on_event=on_event,

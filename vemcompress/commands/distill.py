@@ -74,9 +74,12 @@ def distill(
     since it was called, after one step at least. Raises the classes of `errors`; a run that raised keeps its last
     checkpoint and can be resumed. Processes that torchrun started train it together, and all get the result.
 
-    `teacher` may be an nn.Module, B x 3 x H x W in [-1, 1] to the same, of which a copy is used; a run knows it by its
-    tensors, and is resumed with `teacher` given again. `data` may be images, a list or a Dataset of PIL images, uint8
-    arrays H x W x 3 or tensors 3 x H x W (uint8, or floats in [-1, 1]); they are kept in RUN/given_images.
+    `teacher` may be an nn.Module, B x 3 x H x W in [-1, 1] to the same (or with `teacher_range` in another range), of
+    which a copy is used; a run knows it by its tensors, and is resumed with `teacher` given again. It may be any other
+    callable on such images too, a function or an object, which is called without gradients with images on the run's
+    device; a run knows it by its name and, where it is written in Python, its bytecode. `data` may be images, a list or
+    a Dataset of PIL images, uint8 arrays H x W x 3 or tensors 3 x H x W (uint8, or floats in [-1, 1]); they are kept in
+    RUN/given_images.
 
     A recipe with stages gives a PipelineResult: `out` then has a run folder for each stage, of which those after
     `until` are left for a later resume. Resuming a stage that prunes or searches gives its
@@ -268,7 +271,7 @@ def _skipped(plan: Recipe, loaded: Loaded | None) -> dict[str, str]:
         stated = network if _states_family(stage) else None
         if stated is not None and stated.family != loaded.generator.family:
             raise RecipeError(
-                f"recipe {plan.name}: stage {stage.name} gives a {stated.family}, and {loaded.source} is a "
+                f"recipe {plan.name}: stage {stage.name} gives a {stated.family}, and {loaded.source} is of the family "
                 f"{loaded.generator.family}; give one of that family, or leave out --teacher so that it is taught."
             )
         brought["teach"] = "the teacher is given"

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.commands import line, opening, parts
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
-from vemcompress.errors import InputError, RecipeError
+from vemcompress.errors import RecipeError
 from vemcompress.gans import new_generator
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.recipe import Recipe
@@ -22,8 +21,9 @@ from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once, silent
 from vemcompress.system.names import OF_TEACHER
-from vemcompress.weights.custom import strays, unsigned
+from vemcompress.weights.custom import check_range
 from vemcompress.weights.loading import Loaded
+from vemcompress.weights.outside import tell_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,9 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     parts.equip(facts.gan, facts.plan, device)
     facts = parts.calibrated(facts, features, device, on_event)
     made = {} if facts.learns else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
-    if made and facts.original.config is None:
-        _check_range(facts.original.name, made["teacher"], on_event)
+    if made:
+        check_range(facts.original, made["teacher"], on_event)
+        tell_device(facts.original, device, on_event)
     with distributed.alike():
         pick = parts.picker(facts, features, device, on_event)
         judge = parts.judge_of_teachers(facts, features, device, on_event)
@@ -112,14 +113,6 @@ def _starting(given: Loaded, plan: Recipe) -> Generator:
         return new_generator(student.config)
 
 
-def _check_range(name: str, images: Tensor, on_event: Event) -> None:
-    """Raises InputError for a teacher of the user's own class whose images are far from [-1, 1]."""
-    if reason := strays(name, images):
-        raise InputError(reason)
-    if reason := unsigned(name, images):
-        on_event({"event": "warning", "message": reason})
-
-
 def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event: Event) -> CachePlan | None:
     """Say how large the teacher's cache can become, where there is one. Raises OutputError for a full disk."""
     plan = facts.plan
@@ -133,7 +126,7 @@ def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event
     teacher = algorithm.teacher.to(device)
     teacher.bf16 = plan.train.precision == "bf16"
     about = plan.teacher.model_dump(mode="json", include={"class_path", "norm"})
-    about |= {} if plan.teacher.padding is None else {"padding": plan.teacher.padding}
+    about |= plan.teacher.model_dump(mode="json", include={"padding", "range"}, exclude_none=True)
     made_by = {
         "teacher": about | {"sha256": facts.loaded.sha256},
         "precision": plan.train.precision,
@@ -170,7 +163,8 @@ def _events(facts: Facts, networks: dict) -> list[dict]:
         **networks,
     }]  # fmt: skip
     begins_as_teacher = getattr(plan.student, "source", None) == OF_TEACHER  # and becomes smaller later
-    if not begins_as_teacher and networks["student"]["parameters"] >= networks["teacher"]["parameters"]:
+    known = networks["teacher"]["parameters"]  # none are of a function
+    if not begins_as_teacher and known and networks["student"]["parameters"] >= known:
         message = "the student is not smaller than its teacher; choose --width or --target-macs."
         events.append({"event": "warning", "message": message})
     return events

@@ -8,6 +8,7 @@ from vemcompress import recipe
 from vemcompress.commands.given_images import Data, for_now
 from vemcompress.commands.kept_evaluation import KeptEvaluation
 from vemcompress.commands.opening import teacher_gone
+from vemcompress.commands.parts import at_work
 from vemcompress.commands.scored_images import beside_latents, images_of
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
@@ -24,9 +25,13 @@ from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, Once, silent
 from vemcompress.system.files import sha256_file
 from vemcompress.system.keys import Overrides, as_overrides
+from vemcompress.weights.custom import check_range
 from vemcompress.weights.loading import Loaded, load
 from vemcompress.weights.modules import Model, source_of
+from vemcompress.weights.outside import tell_device
 from vemcompress.weights.trust import named
+
+SHOWN = 4  # images that a network's range is measured on
 
 
 def evaluate(
@@ -40,6 +45,7 @@ def evaluate(
     student_class: str | None = None,
     teacher_key: str | None = None,
     teacher_padding: Padding | None = None,
+    teacher_range: str | None = None,
     widths: str | None = None,
     teacher_norm: str | None = None,
     segmenter: str | Path | None = None,
@@ -63,9 +69,10 @@ def evaluate(
     takes latent vectors `data` are the real images, `samples` says how many images it draws, 10,000 by default, and
     `seed` which; their size is its own. `teacher_class` and `student_class` ("module:Class") are for networks of the
     user's own classes. `teacher_key` is the name of the teacher in a file that has several generators, or without a
-    teacher that of `model`, and likewise `teacher_padding` its padding, as of `load`; `widths` are those of a
-    sub-network of `model`, a supernet. `overrides` change the data's settings, `data.key=value`. `split` is "test" by
-    default, of single images "testA", with the validation images in its place. `segmenter` is a file for `miou`.
+    teacher that of `model`, and likewise `teacher_padding` its padding and `teacher_range` the range of its images, as
+    of `load`; `widths` are those of a sub-network of `model`, a supernet. `overrides` change the data's settings,
+    `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in its place.
+    `segmenter` is a file for `miou`.
     `metrics`, `real`, `inception`, `features`, `batch` and `seed` are those of `evaluation.evaluate`. A run keeps what
     came out in its evaluation.json, and `reuse` takes that where it was made under the same conditions. `model` and
     `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as in `distill`. Raises the classes of `errors`.
@@ -79,7 +86,7 @@ def evaluate(
         on_event = Once(distributed.told_by_writer(on_event))
         networks, found, share, own = distributed.together(
             lambda: _opened(
-                *(sources[0], widths, roots, split, changes, sources[1], classes, teacher_key),
+                *(sources[0], widths, roots, split, changes, sources[1], classes, teacher_key, teacher_range),
                 *(teacher_norm, teacher_padding),
                 *(segmenter, size, real, samples, where, on_event),
             )
@@ -111,6 +118,7 @@ def _opened(
     teacher,
     classes,
     key,
+    range,
     teacher_norm,
     padding,
     segmenter,
@@ -136,7 +144,7 @@ def _opened(
     found = look(folder) if plan is not None else Networks("student", None, None)
     own = student_class or getattr(plan and plan.student, "class_path", None)
     alone = teacher is None and plan is None
-    of_model = {"key": key, "padding": padding} if alone else {}
+    of_model = {"key": key, "padding": padding, "range": range} if alone else {}
     opened = load(model, class_path=own, widths=widths, **of_model)
     opened.tell(on_event)
     student = opened.generator
@@ -152,16 +160,23 @@ def _opened(
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
     if found.name == "teacher":
         student = _learnt(student, norm)
-    original = teacher_of(folder, plan, found.name, teacher, teacher_class, key, norm, padding, on_event)
+    original = teacher_of(folder, plan, found.name, teacher, teacher_class, key, norm, padding, range, on_event)
     if found.best is not None and found.best.step != found.step:
         best = load(found.best.path, class_path=own, widths=widths).generator
         best = _learnt(best, norm) if found.name == "teacher" else best
+    measured = [*([student] if alone else []), *([original.generator] if original else [])]
+    only = {getattr(network.takes, "only", None) for network in (student, *measured)} - {None}
+    if only and size is None and plan is None and not any("data.size" in override for override in overrides):
+        settings = settings.but(size=only.pop())
     images = images_of(settings, student.takes, split or "test", real, own=not data, on_event=on_event)
     from vemcompress.evaluation.onnx_segmenter import segmenter_on  # late: ONNX Runtime is not needed by all
 
+    for network in measured:
+        _check_range(network, images, device, on_event)
     with devices.memory_errors("lower --batch or --size."):
         reads = segmenter_on(segmenter, device) if segmenter is not None else None
-    about = {"teacher": original and {"sha256": original.sha256, "norm": norm} | _padding_of(original)}
+    stated = original and _padding_of(original) | original.stated_range
+    about = {"teacher": original and {"sha256": original.sha256, "norm": norm} | stated}
     about["segmenter"] = None if segmenter is None else sha256_file(segmenter)
     networks = {"student": student, "teacher": original and original.generator, "best": best}
     networks |= {"images": images, "segmenter": reads, "about": about}
@@ -174,6 +189,16 @@ def _padding_of(loaded: Loaded) -> dict[str, str]:
     """For the conditions: a padding that is not the published one."""
     padding = getattr(loaded.generator.config, "padding", "reflect")
     return {} if padding == "reflect" else {"padding": padding}
+
+
+def _check_range(network: Generator, images, device, on_event: Event) -> None:
+    """Of a network from images whose range nobody has stated, by what it makes of a few: as `custom.check_range`."""
+    if network.config is not None:
+        return
+    tell_device(network, device, on_event)
+    if network.takes.kind == "image":
+        inputs = images.spread(SHOWN).views(network.channels, SHOWN, on_event).inputs
+        check_range(network, at_work(network, inputs, device), on_event)
 
 
 def _of_run(result: Evaluation, found: Networks) -> Evaluation:
@@ -210,12 +235,13 @@ def teacher_of(
     key: str | None = None,
     norm: str = "eval",
     padding: Padding | None = None,
+    range: str | None = None,
     on_event: Event = silent,
 ) -> Loaded | None:
     """The teacher that the user gave; else that of the run, which gives a network of this `name`: the one that learnt
     in it, or the one that it was given; None where that is gone, which is told."""
     if given is not None:
-        loaded = load(given, class_path=class_path, norm=norm, key=key, padding=padding)
+        loaded = load(given, class_path=class_path, norm=norm, key=key, padding=padding, range=range)
         loaded.tell(on_event)
         return loaded
     if plan is None or name == "teacher":
@@ -229,7 +255,7 @@ def teacher_of(
         return None
     about = plan.teacher
     more = {"class_path": class_path or about.class_path, "key": key or about.key}
-    more["padding"] = padding or about.padding
+    more |= {"padding": padding or about.padding, "range": range or about.range}
     return load(about.source, norm=norm, **more) if about.source else None
 
 

@@ -30,6 +30,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.system.names import OF_TEACHER
 from vemcompress.weights.loading import Loaded, load_known
+from vemcompress.weights.outside import check_learns
 
 SECOND = 8  # the seed's purpose for the order of second batches
 SAMPLES, DRAWN = 4, 16  # images in a run's pictures, and those that latent generators draw
@@ -122,6 +123,8 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     takes = taken(plan, loaded and loaded.generator)
     if takes.kind == "latent":
         plan = for_latents(plan, takes)
+    elif takes.only is not None and "size" not in plan.data.model_fields_set:
+        plan = plan.but(data=plan.data.but(size=takes.only))
     images = data_of(plan, takes, on_event)
     unreadable = _told(images, on_event)
     learn_on, held_out = images.split_off()
@@ -139,11 +142,14 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
 def _student(plan: Recipe, source: str, teacher: Loaded | None) -> Loaded:
     """The student of a file, or a copy of the teacher."""
     if source != OF_TEACHER:
-        return load_known(source, plan.student.sha256, "student", class_path=plan.student.class_path)
+        found = load_known(source, plan.student.sha256, "student", class_path=plan.student.class_path)
+        check_learns(found.generator, source)
+        return found
     if teacher is None:
         raise RecipeError(
             f"recipe {plan.name}: student.source = 'teacher' needs a teacher that is given; use --teacher."
         )
+    check_learns(teacher.generator, teacher.source)
     return replace(teacher, generator=deepcopy(teacher.generator), others=())
 
 
@@ -206,8 +212,8 @@ def check_teacher(plan: Recipe, generator: Generator, norm: str) -> None:
     """Raises RecipeError for a given teacher that cannot be a part of [gan]."""
     if generator.config is None:
         raise RecipeError(
-            f"recipe {plan.name}: a teacher of your own class cannot be a part of a GAN here; leave out [gan], and "
-            "choose an algorithm that needs none."
+            f"recipe {plan.name}: the teacher is {generator.what}, which cannot be a part of a GAN here; leave out "
+            "[gan], and choose an algorithm that needs none."
         )
     if norm == "batch" and plan.learns:
         raise RecipeError(

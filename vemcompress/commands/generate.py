@@ -7,10 +7,11 @@ from vemcompress.commands.generate_latents import Drawing, draw_images
 from vemcompress.commands.generate_photos import run_photos
 from vemcompress.commands.pictures import GenerateResult
 from vemcompress.errors import UsageError
-from vemcompress.export.session import open_onnx
 from vemcompress.export.sides import own_sides
 from vemcompress.export.tiles import Tiled
 from vemcompress.system.events import Event, silent
+from vemcompress.weights.graphs.session import open_onnx
+from vemcompress.weights.ranges import Ranges
 from vemcompress.weights.trust import named
 
 __all__ = ["GenerateResult", "generate"]
@@ -40,6 +41,7 @@ def generate(
     teacher_class: str | None = None,
     teacher_key: str | None = None,
     teacher_padding: str | None = None,
+    teacher_range: str | None = None,
     widths: str | None = None,
     recursive: bool = False,
     on_event: Event = silent,
@@ -53,9 +55,10 @@ def generate(
     are cut off again, so that a large photo needs no more memory than a tile. A model of one fixed size gets photos
     resized to it, and its pictures are resized back. A run that learnt to draw from label maps is given label maps; a
     network of the user's own class needs `teacher_class`, and `teacher_key` is the name of the generator in a file that
-    has several; `widths` gives a supernet's sub-network, and `teacher_padding` the padding that a file cannot tell
-    ("reflect", "replicate", "zero"). `recursive`: photos in sub-folders too, whose pictures go into equal ones.
-    Unreadable photos are skipped and named in the result. No input file is overwritten.
+    has several; `widths` gives a supernet's sub-network, `teacher_padding` the padding that a file cannot tell
+    ("reflect", "replicate", "zero"), and `teacher_range` ("0..255", "0..1", "-1..1") the range of the images that your
+    own network, or an .onnx file which does not say it, takes and gives. `recursive`: photos in sub-folders too, whose
+    pictures go into equal ones. Unreadable photos are skipped and named in the result. No input file is overwritten.
 
     A generator from latent vectors has no `input`. It draws `samples` (64) images of a `seed` (0), of which each is the
     same however many are drawn, `batch` (16) at a time; `latent` gives the vectors instead: a .npy file of floats, N x
@@ -78,13 +81,15 @@ def generate(
     drawing = Drawing(samples, seed, grid, truncation, interpolate, seed_to, *files, noise)
     drawing.check()
     if str(model_path).lower().endswith(".onnx"):
-        model = open_onnx(model_path, device=device, latents=True)
+        ranges = None if teacher_range is None else Ranges.parse(teacher_range)
+        model = open_onnx(model_path, device=device, latents=True, ranges=ranges)
     else:
         from vemcompress.export.torch_model import open_torch  # torch takes seconds, and a device may not have it
 
         labels = _labels_of(Path(model_path))
         with named(teacher_class):
-            about = {"class_path": teacher_class, "key": teacher_key, "widths": widths, "padding": teacher_padding}
+            about = {"class_path": teacher_class, "key": teacher_key, "widths": widths}
+            about |= {"padding": teacher_padding, "range": teacher_range}
             model = open_torch(model_path, device=device, labels=labels, **about, on_event=on_event)
     _check_kind(str(model_path), model, input, drawing, size, recursive)
     if tile is not None and model.kind == "latent":

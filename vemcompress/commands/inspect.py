@@ -2,14 +2,11 @@
 
 from typing import Any
 
-import torch
-
 from vemcompress.errors import UsageError
 from vemcompress.export.sides import own_sides
 from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.networks.cost import Cost
 from vemcompress.weights.loading import Loaded
-from vemcompress.weights.traced import macs_by_hooks, macs_of
 
 
 def describe(loaded: Loaded, height: int | None = None, width: int | None = None) -> dict[str, Any]:
@@ -20,6 +17,8 @@ def describe(loaded: Loaded, height: int | None = None, width: int | None = None
     fails on it.
     """
     generator = loaded.generator
+    if height is None:
+        height = getattr(generator.takes, "only", None)
     height, width = sides_of(loaded, None if height is None else (height, width or height))
     check_size(loaded, height, width)
     takes = generator.takes
@@ -30,9 +29,10 @@ def describe(loaded: Loaded, height: int | None = None, width: int | None = None
         "config": generator.config.model_dump(mode="json") if generator.config is not None else None,
         **counts(generator, height, width),
         "input": {"kind": takes.kind, "shape": [takes.channels, height, width] if is_image else [takes.size]},
+        **_borders(generator, height, width),
         "taps": list(generator.taps),
         "assumed": loaded.assumed,
-        "notes": [note] if note else [],
+        "notes": [*([note] if note else []), *_assumptions(generator)],
         "source": loaded.source,
         "sha256": loaded.sha256,
         "origin": loaded.origin,
@@ -43,16 +43,29 @@ def describe(loaded: Loaded, height: int | None = None, width: int | None = None
 
 def counts(generator: Generator, height: int, width: int) -> dict[str, Any]:
     """Parameters, and MACs by convention for one image of this size."""
-    return {"parameters": count_parameters(generator), "macs": cost_of(generator, height, width).macs()}
+    cost = cost_of(generator, height, width)
+    return {"parameters": count_parameters(generator) or cost.parameters, "macs": cost.macs()}
 
 
 def cost_of(generator: Generator, height: int, width: int) -> Cost:
     """Parameters and MACs on one image of this size."""
-    if generator.config is None and generator.takes.kind == "latent":
-        return macs_of(generator, torch.zeros(1, generator.takes.size))
-    if generator.config is None:
-        return macs_by_hooks(generator, generator.in_channels, height, width)
-    return generator.config.cost(height, width)
+    return (generator if generator.config is None else generator.config).cost(height, width)
+
+
+def _assumptions(generator: Generator) -> list[str]:
+    """Sentences on what nobody has stated of a network that no Config tells."""
+    if generator.config is not None or generator.trusted:
+        return []
+    return [f"its images are taken to be in {generator.ranges.shown}; --teacher-range says another range."]
+
+
+def _borders(generator: Generator, height: int, width: int) -> dict[str, Any]:
+    """What of a network that no Config tells is found by trying: the shape that it gives, and its range of values."""
+    if generator.config is not None:
+        return {}
+    takes = generator.takes
+    sides = [takes.image] * 2 if takes.kind == "latent" else [takes.scale * height, takes.scale * width]
+    return {"output": {"shape": [generator.out_channels, *sides]}, "range": str(generator.ranges)}
 
 
 def sides_of(loaded: Loaded, size: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -66,6 +79,11 @@ def sides_of(loaded: Loaded, size: int | tuple[int, int] | None) -> tuple[int, i
 def check_size(loaded: Loaded, height: int, width: int) -> None:
     """Raises UsageError (2) for a size that the network cannot take, and InputError (4) where a class fails on it."""
     sides_of(loaded, (height, width))
+    only = getattr(loaded.generator.takes, "only", None)
+    if only is not None and (height, width) != (only, only):
+        raise UsageError(
+            f"{loaded.source}: takes images of {only} x {only} alone, not {height} x {width}; leave it out"
+        )
     multiple, least = loaded.generator.multiple, loaded.generator.min_size
     if min(height, width) < least or height % multiple or width % multiple:
         raise UsageError(

@@ -24,13 +24,13 @@ from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import MALFORMED, read_json, sha256_file
+from vemcompress.system.files import MALFORMED, read_json
 from vemcompress.system.names import NEW, OF_TEACHER
 from vemcompress.training.pace import Limit
 from vemcompress.weights.discriminator import beside_generator
 from vemcompress.weights.folder import made
 from vemcompress.weights.hub import is_hub
-from vemcompress.weights.loading import Loaded, load, weights_of
+from vemcompress.weights.loading import Loaded, identity_of, load
 from vemcompress.weights.modules import PREFIX, is_module, missing
 from vemcompress.weights.trust import named
 
@@ -278,7 +278,8 @@ def second_domain(plan: Recipe) -> bool:
 def load_teacher(plan: Recipe, on_event: Event = silent) -> Loaded:
     """The network of `teacher.source`. Raises what `load` raises."""
     about = plan.teacher
-    loaded = load(about.source, class_path=about.class_path, norm=about.norm, key=about.key, padding=about.padding)
+    more = {"norm": about.norm, "key": about.key, "padding": about.padding, "range": about.range}
+    loaded = load(about.source, class_path=about.class_path, **more)
     loaded.tell(on_event)
     return loaded
 
@@ -332,7 +333,7 @@ def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) 
         known = before["sha256"] if before["source"] == source else None
     except (OSError, *MALFORMED):
         return  # its own resume says what is wrong with it
-    if known is not None and (found := sha256_file(weights_of(Path(teacher)))) != known:
+    if known is not None and (found := identity_of(Path(teacher))) != known:
         raise _another_teacher(teacher, run, found, str(known))
 
 

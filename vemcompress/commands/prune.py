@@ -29,6 +29,7 @@ from vemcompress.weights.folder import Made
 from vemcompress.weights.hub import is_hub
 from vemcompress.weights.loading import Loaded, load, load_known, weights_of
 from vemcompress.weights.modules import Model, source_of
+from vemcompress.weights.outside import Outside
 from vemcompress.weights.trust import named
 
 CONVENTIONS = tuple(Cost().macs())
@@ -66,6 +67,7 @@ def prune(
     teacher_class: str | None = None,
     teacher_key: str | None = None,
     teacher_padding: Padding | None = None,
+    teacher_range: str | None = None,
     widths: str | None = None,
     device: str = "auto",
     on_event: Event = silent,
@@ -78,8 +80,8 @@ def prune(
     `least` the channels that each group keeps outside residual blocks, `samples` the images that are drawn, the
     method's own where they are None; `masks` says what of images is content (`evaluation.masks`). A network of
     `teacher_class` needs the class again when the file is loaded; `teacher_key` is the name of the generator in a file
-    that has several, `teacher_padding` its padding where the file cannot tell it, `widths` those of a supernet's
-    sub-network.
+    that has several, `teacher_padding` its padding where the file cannot tell it, `teacher_range` the range of its
+    class's images, `widths` those of a supernet's sub-network.
 
     Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
     `out` is then intact.
@@ -103,7 +105,8 @@ def prune(
     if source is None:
         raise UsageError("no model: give a file, a run folder, hf://user/repo or a network.")
     with named(teacher_class):
-        loaded = load(source, class_path=teacher_class, key=teacher_key, widths=widths, padding=teacher_padding)
+        about = {"key": teacher_key, "widths": widths, "padding": teacher_padding, "range": teacher_range}
+        loaded = load(source, class_path=teacher_class, **about)
     loaded.tell(on_event)
     check_prunable(loaded)
     size, _ = sides_of(loaded, size)
@@ -124,6 +127,8 @@ def prune(
 
 def check_prunable(loaded: Loaded) -> None:
     """Raises UsageError for a module of the user's own class: its smaller form could not be opened from a file."""
+    if isinstance(getattr(loaded.generator, "module", None), Outside):
+        raise UsageError(f"{loaded.source}: has no channels that can be removed; distil it instead.")
     if loaded.origin == "module" and loaded.generator.config is None:
         raise UsageError("an nn.Module of your own class cannot be pruned; give its file, and teacher_class.")
 
@@ -142,8 +147,8 @@ def prune_run(
         loaded = load_known(given, plan.student.sha256, "student", class_path=plan.student.class_path)
         plan = plan.but(student=plan.student.but(sha256=loaded.sha256))
     else:
-        about = {"class_path": teacher.class_path, "norm": teacher.norm, "padding": teacher.padding}
-        loaded = load(teacher.source, key=teacher.key, **about)
+        more = {"norm": teacher.norm, "key": teacher.key, "padding": teacher.padding, "range": teacher.range}
+        loaded = load(teacher.source, class_path=teacher.class_path, **more)
         plan = plan.but(teacher=teacher.but(key=loaded.key or None))
         opening.check_same_teacher(run, loaded)
         if loaded.generator.config is None:  # the pruned file is of the user's class too

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vemcompress.errors import InputError
 from vemcompress.evaluation.segmenters import Segmenter, load_segmenter, to_unit
-from vemcompress.export.session import open_onnx, times
+from vemcompress.weights.graphs.session import open_onnx, times
 
 
 class OnnxSegmenter(Segmenter):
@@ -29,7 +29,7 @@ class OnnxSegmenter(Segmenter):
     InputError (4) where the file is no segmentation network, UsageError (2) for a device that cannot be used."""
 
     def __init__(self, path: str | os.PathLike, *, device: str = "cpu"):
-        self._model = model = open_onnx(path, device=device)
+        self._model = model = open_onnx(path, device=device, photos=False)
         self.name, said = str(path), model.metadata
         output = model.session.get_outputs()[0]
         self._gives_scores, shape = "float" in output.type, output.shape

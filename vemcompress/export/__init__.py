@@ -1,5 +1,1 @@
-"""ONNX files that were checked against PyTorch, their use without PyTorch, and measured latency.
-
-`session`, `latent_session`, `opened`, `sides` and `pixels` need no torch, so that a device can run a student with ONNX
-Runtime alone.
-"""
+"""ONNX files that were checked against PyTorch, and measured latency. What opens .onnx files is in `weights.graphs`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from vemcompress.data import latents
-from vemcompress.export.latent_session import TRUNCATION
+from vemcompress.weights.graphs.latent_session import TRUNCATION
 
 Shape = tuple[int, ...]
 

@@ -13,6 +13,7 @@ from vemcompress.networks.base import Generator
 from vemcompress.system.memory import is_exhausted
 from vemcompress.system.settings import SCALES
 from vemcompress.weights.custom_latents import of_latents
+from vemcompress.weights.outside import Outside
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -25,6 +26,8 @@ def deployment_copy(model: nn.Module) -> nn.Module:
 
     A module of another class that says its latent size is wrapped as `weights.custom_latents` has it."""
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).to(device="cpu", dtype=torch.float32).eval()
+    if isinstance(getattr(model, "module", None), Outside):
+        raise ExportError(f"{model.name}: is not run by PyTorch, so there is nothing to export; distil it first.")
     if isinstance(model, Generator):
         model = model.deployed()
         model.settle()

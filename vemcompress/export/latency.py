@@ -15,9 +15,10 @@ from vemcompress.data.latents import draw
 from vemcompress.data.machine import cores
 from vemcompress.errors import UsageError
 from vemcompress.export.memory import MemoryLimit
-from vemcompress.export.session import open_onnx
 from vemcompress.export.sides import own_sides
 from vemcompress.system.events import Event, silent
+from vemcompress.weights.graphs.session import open_onnx
+from vemcompress.weights.ranges import Ranges
 
 RUNTIMES = ("torch", "onnxruntime")
 Size = tuple[int, int]
@@ -34,15 +35,16 @@ def bench(
     runtimes: Sequence[str] = RUNTIMES,
     device: str = "cpu",
     budget: float = 30.0,
+    teacher_range: str | None = None,
     on_event: Event = silent,
 ) -> dict:
     """Median and 95th percentile of the time for one image of `size` pixels (a side, or height and width; 256 where it
     is not said). A generator from latent vectors has no size but its own.
 
-    `model` is an nn.Module, an .onnx file, or what `weights.loading.load` takes. A PyTorch model is measured in
-    PyTorch and, through a temporary export, in ONNX Runtime; an .onnx file only there. `threads` (default: the cores
-    this process may use) holds for both. Each runtime stops after `repeats` runs or `budget` seconds, warm-up
-    included, but never before one warm-up and three runs.
+    `model` is an nn.Module, an .onnx file, or what `weights.loading.load` takes, with `teacher_range` as its range. A
+    PyTorch model is measured in PyTorch and, through a temporary export, in ONNX Runtime; an .onnx file only there.
+    `threads` (default: the cores this process may use) holds for both. Each runtime stops after `repeats` runs or
+    `budget` seconds, warm-up included, but never before one warm-up and three runs.
 
     Returns {"size", "batch", "threads", "device", "runtimes": {name: {"p50_ms", "p95_ms", "runs"}}, "skipped": {name:
     reason}}. Raises UsageError (2), InputError (4), ExportError (7).
@@ -56,7 +58,8 @@ def bench(
         raise UsageError(f"size {size}: give a number of pixels of at least 1.")
     threads = threads or cores()
     is_file = isinstance(model, str | os.PathLike) and str(model).lower().endswith(".onnx")
-    subject = _opened(model, device, threads) if is_file else _network(model, device)
+    ranges = None if teacher_range is None else Ranges.parse(teacher_range)
+    subject = _opened(model, device, threads, ranges) if is_file else _network(model, device, teacher_range)
     is_latent = subject.kind == "latent"
     if size is None and not is_latent:
         size = subject.fixed_size
@@ -76,18 +79,18 @@ def bench(
     return result | {"runtimes": measured, "skipped": skipped}
 
 
-def _opened(path, device: str, threads: int):
-    return open_onnx(path, device=device, threads=threads, photos=False, latents=True)
+def _opened(path, device: str, threads: int, ranges: Ranges | None = None):
+    return open_onnx(path, device=device, threads=threads, photos=False, latents=True, ranges=ranges)
 
 
-def _network(model, device: str):
+def _network(model, device: str, range: str | None = None):
     import torch  # an .onnx file is measured without it
 
     from vemcompress.export.torch_model import open_torch, usable_device, wrap
 
     if isinstance(model, torch.nn.Module):
         return wrap(model, type(model).__name__, usable_device(device), photos=False)
-    return open_torch(model, device=device, photos=False)
+    return open_torch(model, device=device, photos=False, range=range)
 
 
 def _name(subject) -> str:

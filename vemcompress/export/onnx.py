@@ -15,7 +15,6 @@ from vemcompress import __version__
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export.contracts import Contract, ImageContract, Shape
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
-from vemcompress.export.foreign import endless
 from vemcompress.export.graph import check_float, check_uint8, trace
 from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.sides import own_sides
@@ -23,6 +22,7 @@ from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, check_target, parse_json, write_atomically
 from vemcompress.system.memory import is_exhausted
+from vemcompress.weights.graphs.foreign import endless
 from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
@@ -72,7 +72,8 @@ def export_onnx(
     `size` but its own. `metadata` (source, licence, ...) joins what the file says of itself. An existing file is
     replaced only on success. Events: {"event": "export", "stage", "done", "total"}, the stage "trace", then "compare"
     for each shape, then "written". Raises UsageError (2), ExportError (7: cannot be exported, or differs from PyTorch
-    by more than `tolerance`), OutputError (9), MemoryExhausted (6).
+    by more than `tolerance`, or `tolerance` times the largest absolute value where that is above 1), OutputError (9),
+    MemoryExhausted (6).
     """
     path = Path(path)
     if opset not in OPSETS:

@@ -12,11 +12,12 @@ from vemcompress.data.labels import LabelMaps
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
-from vemcompress.export.latent_session import Styled
-from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 from vemcompress.networks.base import Padding
 from vemcompress.system.events import Event, silent
 from vemcompress.system.memory import is_exhausted
+from vemcompress.weights.custom import check_range
+from vemcompress.weights.graphs.latent_session import Styled
+from vemcompress.weights.graphs.pixels import pad_to_multiple, to_bytes, to_float
 from vemcompress.weights.loading import load
 
 
@@ -36,6 +37,7 @@ class TorchModel:
     assumed: str = ""
     labels: LabelMaps | None = None
     scale: int = 1
+    check: Callable[[torch.Tensor], None] | None = None  # of the first images that it makes, B x C x H x W
 
     kind = "image"
 
@@ -59,6 +61,9 @@ class TorchModel:
                 raise
             told = f"failed on an image of {what} ({cause(error)})"
             raise InputError(f"{self.name}: {told}; use --size.") from error
+        if self.check is not None:
+            self.check(y)
+            self.check = None
         drawn = to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)
         return drawn[:, : self.scale * height, : self.scale * width]
 
@@ -129,19 +134,23 @@ def open_torch(
     key: str | None = None,
     widths: str | None = None,
     padding: Padding | None = None,
+    range: str | None = None,
     on_event: Event = silent,
 ) -> TorchModel | TorchLatents:
     """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
 
     `labels`: how the label maps that it draws from are read; `class_path`: the user's own class; `key`: the generator's
     name in a file that has several, of which `on_event` is told; `widths`: those of a supernet's sub-network;
-    `padding`: as of `load`. Also UsageError (2) for a device not here and, where it is for `photos`, InputError (4) for
-    a network that does not go from photos to pictures.
+    `padding` and `range` (of the images): as of `load`. Of a class whose range is not stated it is measured on the
+    first images. Also UsageError (2) for a device not here and, where it is for `photos`, InputError (4) for a network
+    that does not go from photos to pictures.
     """
     place = usable_device(device)
-    loaded = load(source, class_path=class_path, key=key, widths=widths, padding=padding)
+    loaded = load(source, class_path=class_path, key=key, widths=widths, padding=padding, range=range)
     loaded.tell(on_event)
     model = wrap(loaded.generator, str(source), place, photos=photos and labels is None)
+    if photos and model.kind == "image":
+        model = replace(model, check=lambda images: check_range(loaded.generator, images, on_event))
     return model if labels is None or model.kind == "latent" else replace(model, labels=labels, channels=1)
 
 

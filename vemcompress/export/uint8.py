@@ -11,7 +11,7 @@ from onnx import compose, parser
 from torch import Tensor, nn
 
 from vemcompress.export.contracts import Contract, ImageContract
-from vemcompress.export.pixels import pad_to_multiple
+from vemcompress.weights.graphs.pixels import pad_to_multiple
 
 _BEFORE = """
 <ir_version: {ir}, opset_import: ["": {opset}]>

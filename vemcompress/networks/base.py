@@ -24,8 +24,8 @@ Taps = dict[str, Tensor]
 @dataclass(frozen=True)
 class ImageInput:
     """A generator takes images of so many channels, whose sides are multiples of `multiple` and at least `least`
-    pixels, and gives images of `scale` times their size. `only` is the one side of those that it takes, where its
-    weights fix that."""
+    pixels, and gives images of `scale` times their size. `only` is the one side of squares that it takes, where it
+    takes no other."""
 
     channels: int
     multiple: int = 1

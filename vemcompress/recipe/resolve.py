@@ -35,7 +35,8 @@ def resolved(
     """The recipe of a command with everything that follows from its parts: the files of teacher and student as they
     were `loaded`, the shapes of what learns, and what `resolve` or `resolve_teaching` decide. Raises RecipeError."""
     if loaded is not None and recipe.teacher.source is not None:
-        recipe = recipe.but(teacher=recipe.teacher.but(source=loaded.pinned, key=loaded.key or None))
+        told = {"key": loaded.key or None, "range": recipe.teacher.range or loaded.range}
+        recipe = recipe.but(teacher=recipe.teacher.but(source=loaded.pinned, **told))
     if gan is not None:
         for name, generator in gan.generators().items():
             check_size(recipe, name, generator)
@@ -183,8 +184,8 @@ def check_size(recipe: Recipe, role: str, network: Generator) -> None:
     size, takes = recipe.data.size, network.takes
     if takes.kind == "image" and takes.only not in (None, size):
         raise RecipeError(
-            f"recipe {recipe.name}: data.size {size} does not fit the {role}, a {network.family} whose weights fix the "
-            f"size of its images; set data.size={takes.only}."
+            f"recipe {recipe.name}: data.size {size} does not fit the {role}, which takes images of {takes.only} px "
+            f"alone; set it to {takes.only}."
         )
     if takes.kind == "image" and (size % takes.multiple or size < takes.least):
         advice = network.config.advice(size) if network.config is not None and recipe.teacher.source is None else ""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import tomli_w
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vemcompress.algorithms import ALGORITHMS, AnyAlgorithm
 from vemcompress.data.settings import DataSettings
@@ -18,6 +18,7 @@ from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, says, tagged_union
 from vemcompress.training.settings import TrainSettings
+from vemcompress.weights.ranges import check_form
 
 
 def _first(registry: dict[str, type]) -> BaseSettings:
@@ -27,7 +28,9 @@ def _first(registry: dict[str, type]) -> BaseSettings:
 class TeacherSettings(BaseSettings):
     """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from.
 
-    `key` is the name of the generator in a file that has several, such as `netG_B`.
+    `key` is the name of the generator in a file that has several, such as `netG_B`. `range` is that of the images which
+    a network of the user's own class or an .onnx file takes and gives: "0..255", "0..1" or "-1..1", or two of them as
+    in "-1..1:0..255"; where it is left out, [-1, 1] or what an .onnx file tells.
 
     `norm = "batch"`: BatchNorm by each image's own statistics, as Pix2Pix is tested. `padding`: that of a `source`
     whose file does not tell it, a CycleGAN ResNet or one of its kin; without it as the file says, or by reflection.
@@ -39,6 +42,7 @@ class TeacherSettings(BaseSettings):
     source: Text | None = None
     key: str | None = Field(None, max_length=200)
     class_path: Text | None = None
+    range: Annotated[str, Field(max_length=20), AfterValidator(check_form)] | None = None
     norm: Literal["eval", "batch"] = "eval"
     padding: Padding | None = None
     network: AnyConfig | None = None

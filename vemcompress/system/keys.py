@@ -33,7 +33,7 @@ class TrainKeys(TypedDict, total=False):
 
 class DistillKeys(TrainKeys, total=False):
     """Also the student, the classes of the user's own networks, "module:Class", the teacher's name in a file of
-    several, and the padding that its file does not tell."""
+    several, the padding that its file does not tell, and the range of its images."""
 
     width: Annotated[int | None, "student.width"]
     target_macs: Annotated[int | None, "student.target_macs"]
@@ -42,6 +42,7 @@ class DistillKeys(TrainKeys, total=False):
     teacher_class: Annotated[str | None, "teacher.class_path"]
     teacher_key: Annotated[str | None, "teacher.key"]
     teacher_padding: Annotated[str | None, "teacher.padding"]
+    teacher_range: Annotated[str | None, "teacher.range"]
 
 
 class TeachKeys(TrainKeys, total=False):

@@ -13,6 +13,7 @@ from vemcompress.networks.energy import EnergyModel
 from vemcompress.networks.features import FeatureNetwork
 from vemcompress.networks.norms import SyncBatchNorm2d
 from vemcompress.training.learner import Learner
+from vemcompress.weights.outside import Outside
 
 # What each kind of network computes. Discriminators are not among them: a compiled backward gives all gradients, and
 # of theirs each update needs another part; nor is what the losses do, which is little.
@@ -36,7 +37,7 @@ def compile_networks(learner: nn.Module, device: torch.device) -> None:
     if reasons:
         raise UsageError(f"--compile: {reasons[0]}; omit it.")
     for module in learner.modules():
-        if isinstance(module, SyncBatchNorm2d):
+        if isinstance(module, SyncBatchNorm2d | Outside):
             module.forward = torch.compiler.disable(module.forward)
         for name in (name for kind, names in ENTRIES.items() if isinstance(module, kind) for name in names):
             setattr(module, name, torch.compile(getattr(module, name), dynamic=False, **settings))

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vemcompress.errors import InputError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.networks import GENERATORS, parse_config
 from vemcompress.networks.base import Generator, use_image_statistics, uses_image_statistics
 from vemcompress.system.files import MALFORMED, parse_json, write_atomically
 from vemcompress.weights import layouts
 from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.format import check_version, is_artifact, safetensors_bytes, signature
+from vemcompress.weights.ranges import Ranges
 
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, nn.InstanceNorm2d, nn.PReLU)
 _CHANNELS = ("in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_parameters")
@@ -73,6 +74,8 @@ def _own_class_bytes(generator: CustomGenerator, metadata: dict[str, str]) -> by
         "class": generator.name,
         "layers": json.dumps({name: channels for name, channels in layers.items() if channels}),
     }
+    if generator.trusted:
+        metadata["range"] = str(generator.ranges)
     return safetensors_bytes(generator.module.state_dict(), metadata)
 
 
@@ -109,6 +112,15 @@ def narrow_as_saved(network: nn.Module, metadata: dict[str, str], source: str) -
         raise InputError(
             f"{source}: its layers are not those of this class: give the class that it was pruned from"
         ) from error
+
+
+def saved_range(metadata: dict[str, str], source: str) -> Ranges | None:
+    """The range that was stated when the file was written, None where none was. Raises InputError."""
+    try:
+        return Ranges.parse(metadata["range"]) if "range" in metadata else None
+    except UsageError as error:
+        told = f"{metadata['range']!r:.40}"
+        raise InputError(f"{source}: its metadata says range {told}: write it again with the range stated") from error
 
 
 def _fits(value, whole: int) -> bool:

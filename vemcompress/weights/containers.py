@@ -22,7 +22,16 @@ def check_zip(path: Path) -> Plan:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             size = os.fstat(file.fileno()).st_size
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise Refused("is a TorchScript archive, which carries code: save the module's state dict instead")
+                raise Refused(
+                    "is a TorchScript archive, which carries code: save the module's state dict, or export it to an "
+                    ".onnx file, and give that"
+                )
+            if "model.weights.h5" in archive.namelist():
+                raise Refused(
+                    "is a Keras model, which is not read here: where TensorFlow is installed turn it into an .onnx "
+                    "file, with model.export('saved') and `python -m tf2onnx.convert --saved-model saved --output "
+                    "model.onnx`, and give that"
+                )
             members = _members(archive, file, size)
             records = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
             if len(records) != 1:

@@ -1,24 +1,24 @@
-"""A generator of the user's own class: imported from the working folder, filled strictly, probed, and counted."""
+"""A generator of the user's own class: probed and counted."""
 
 import copy
-import importlib
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from vemcompress.errors import InputError, RecipeError, UsageError, VemError, summary
-from vemcompress.networks.base import Generator, Taps
+from vemcompress.errors import InputError, RecipeError, summary
+from vemcompress.networks.base import Generator, ImageInput, Taps
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut, narrowed, set_sizes, sizes
 from vemcompress.networks.slots import Group
+from vemcompress.system.events import Event
 from vemcompress.system.memory import is_exhausted
+from vemcompress.weights.outside import Outside
+from vemcompress.weights.ranges import Ranges, is_far, is_unsigned
 from vemcompress.weights.traced import cut_and_compared, macs_by_hooks, traced_groups
-from vemcompress.weights.trust import importing
 
 _PROBES = (64, 128, 256, 512)  # sides of the images that a class is tried with
-_STRAY = 8.0  # networks that should give [-1, 1] stay below, those that give bytes do not
+_SCALES = (1, 2, 3, 4, 8)  # how many times as large an image may become
 
 
 class _Raised(InputError):
@@ -26,42 +26,72 @@ class _Raised(InputError):
 
 
 class CustomGenerator(Generator):
-    """Any network from images to images of the same size. It has no Config and no taps. `custom_latents` has those from
-    latent vectors.
+    """Any network from images to images of the same size, or of `scale` times their size. It has no Config and no taps.
+    `custom_latents` has those from latent vectors.
 
     It is tried on noise: `in_channels` are those of one of its convolutions with which it runs, the first, 3 and 1
     before others, and `out_channels` those of its output. `multiple` is the smallest power of two, up to the side of
     the smallest image that it took (64, 128, 256 or 512 pixels), that its image sizes must be divisible by.
+
+    Its images have the `ranges` of its own where these are given, and then it is trusted; else they are in [-1, 1].
+    Of several results the first is the image, which `assumed` says.
     """
 
     family = "custom"
+    what = "a network of your own class"
+    only: int | None = None  # side of the images, where it takes no other
+    scale = 0  # until it has been tried
 
-    def __init__(self, module: nn.Module, name: str):
+    def __init__(self, module: nn.Module, name: str, ranges: Ranges | None = None):
         super().__init__(None)
         self.module, self.name = module, name
+        self.trusted, self.ranges = ranges is not None, ranges or Ranges()
+        self.assumed = self.warning = ""
         self._groups: tuple[Group, ...] | None = None
         self._find()
 
+    @property
+    def takes(self) -> ImageInput:
+        return ImageInput(self.in_channels, self.multiple, self.min_size, self.scale, only=self.only)
+
     def _find(self) -> None:
         """Find by trying what it takes and gives. Raises InputError."""
-        module, name = self.module, self.name
-        found = [m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)]
-        if not found:
-            raise InputError(
-                f"{name}: has no Conv2d, so its input channels are unknown: give a network for images, or one that "
-                "says in an attribute latent_dim from how many numbers it draws"
-            )
-        first = found[:1] if found[0] <= 4 else []  # a larger one is rather inside
-        self.side, image = self._tried(dict.fromkeys([*first, 3, 1, *sorted(found)]))
+        self.side, image = self._tried(self._channels())
         self.out_channels = image.shape[1]
         self.multiple = self._multiple()
         self.min_size = self.multiple if self.side == _PROBES[0] else max(self.multiple, self.side)
-        self.warning = strays(name, image)
+        if not self.trusted:
+            self.warning = is_far(self.name, image.min().item(), image.max().item())
+
+    def _channels(self) -> Iterable[int]:
+        """The input channels that it is tried with."""
+        if isinstance(self.module, Outside):
+            return self.module.tried_channels
+        found = [m.in_channels for m in self.module.modules() if isinstance(m, nn.Conv2d)]
+        if not found:
+            raise InputError(
+                f"{self.name}: has no Conv2d, so its input channels are unknown: give a network for images, or one "
+                "that says in an attribute latent_dim from how many numbers it draws"
+            )
+        first = found[:1] if found[0] <= 4 else []  # a larger one is rather inside
+        return dict.fromkeys([*first, 3, 1, *sorted(found)])
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
         if names:
-            raise RecipeError(f"{self.name}: a network of your own class has no taps: distil from images alone")
-        return self.module(x), {}
+            raise RecipeError(f"{self.name}: {self.what} has no taps: distil from images alone")
+        return self.ranges.back(_first(self.module(self.ranges.into(x)))), {}
+
+    def ends_in_sigmoid(self) -> bool:
+        """Whether its last operation is a sigmoid, so that it certainly gives [0, 1]."""
+        where = next((tensor.device for tensor in self.parameters()), None)
+        try:
+            with torch.enable_grad():
+                image = _first(self.module(self._noise(self.side).to(where).requires_grad_()))
+        except Exception as error:  # the user's own code may work without gradients alone
+            if is_exhausted(error):
+                raise
+            return False
+        return type(getattr(image, "grad_fn", None)).__name__ == "SigmoidBackward0"
 
     def groups(self) -> tuple[Group, ...]:
         """As Torch-Pruning traces them, of which each is tried; the first call takes seconds. Raises what
@@ -108,6 +138,10 @@ class CustomGenerator(Generator):
 
         return of
 
+    def cost(self, height: int, width: int) -> Cost:
+        """Of one image of this size. Raises InputError where it does not run."""
+        return macs_by_hooks(self, self.in_channels, height, width)
+
     def check(self, size: int) -> None:
         """Try it on an image of this side. Raises InputError."""
         self._probe(size)
@@ -136,124 +170,64 @@ class CustomGenerator(Generator):
     def _works(self, size: int) -> bool:
         try:
             self._probe(size)
-        except VemError:
+        except InputError:
             return False
         return True
 
+    def _noise(self, size: int) -> Tensor:
+        """One image as the network takes it, always the same."""
+        noise = torch.rand(1, self.in_channels, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        return self.ranges.into(noise)
+
     @torch.no_grad()
     def _probe(self, size: int) -> Tensor:
-        """Its image of noise, in eval mode, which it is left in. InputError, which is _Raised by its own code."""
-        noise = torch.rand(1, self.in_channels, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        """Its image of noise, in eval mode, which it is left in, and in its own range; sets `scale`. InputError, which
+        is _Raised by its own code."""
         try:
-            image = self.module.eval()(noise)
+            result = self.module.eval()(self._noise(size))
+        except InputError as error:
+            raise _Raised(str(error)) from error
         except Exception as error:  # the user's own code may raise anything
             if is_exhausted(error):
                 raise
             raise _Raised(
                 f"{self.name}: failed on a {size} x {size} image ({summary(error)}): it must take images"
             ) from error
+        image = _first(result)
         if not isinstance(image, Tensor):
-            raise InputError(f"{self.name}: returned a {type(image).__name__}: let forward return the image alone")
-        if image.dim() != 4 or image.shape[0] != 1 or image.shape[2:] != (size, size):
+            raise InputError(f"{self.name}: returned a {type(result).__name__}: let forward return the image alone")
+        if image is not result:
+            kind, count = type(result).__name__, len(result)
+            self.assumed = f"the first of the {count} results in its {kind} is the image"
+        scale = image.shape[2] // size if image.dim() == 4 else 0
+        square = image.dim() == 4 and image.shape[0] == 1 and image.shape[2:] == (scale * size, scale * size)
+        if not square or scale not in _SCALES or self.scale not in (0, scale):
             found = "x".join(map(str, image.shape))
             raise InputError(
                 f"{self.name}: returned {found} for 1x{self.in_channels}x{size}x{size}: it must return an image of "
-                "the same batch and size"
+                "the same batch and size, or 2, 3, 4 or 8 times as large"
             )
+        self.scale = scale
         return image
 
 
-def unsigned(name: str, images: Tensor) -> str:
-    """What is to be said of a class whose images of photos have nothing darker than the middle; else nothing."""
-    if not (images.min().item() >= 0 and images.max().item() <= _STRAY):
-        return ""
-    return (
-        f"{name}: gives nothing below 0 on your images, where an image is in [-1, 1]; if it gives 0..1, return "
-        "y * 2 - 1 from its forward"
-    )
+def _first(result):
+    """The first of a tuple, list or dict of results, and anything else as it is."""
+    if isinstance(result, Mapping):
+        result = tuple(result.values())
+    return result[0] if isinstance(result, tuple | list) and len(result) else result
 
 
-def strays(name: str, images: Tensor, *, of_latents: bool = False) -> str:
-    """What is to be said of a class whose images are far from [-1, 1], with the wrapper that helps; else nothing."""
-    low, high = images.min().item(), images.max().item()
-    if not max(-low, high) > _STRAY:
-        return ""
-    module, _, cls = name.rpartition(":")
-    taken, does = ("x", "gives") if of_latents else ("(x + 1) * 127.5", "takes and gives")
-    wrapped = f"class Wrapped({cls}): forward = lambda self, x: {cls}.forward(self, {taken}) / 127.5 - 1"
-    return (
-        f"{name}: gives values from {low:.4g} to {high:.4g}, where an image is in [-1, 1]; if it {does} "
-        f"0..255, add `{wrapped}` to {module} and give --teacher-class {module}:Wrapped"
-    )
-
-
-def build_custom(class_path: str, source: str) -> nn.Module:
-    """The module that `module:Class` makes when called without arguments, imported from the working folder, for the
-    weights of `source`. This runs the user's own code, so it must be trusted (`trust`). Raises UsageError (2) or
-    InputError (4)."""
-    module_name, _, class_name = class_path.partition(":")
-    if not class_name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
-        raise UsageError(f"--teacher-class {class_path!r:.80}: must be module:Class, such as mynet:Generator")
-    with importing(module_name, class_path, source):
-        cls = getattr(_import(module_name, class_path), class_name, None)
-        if cls is None:
-            raise UsageError(f"--teacher-class {class_path}: {module_name} has no class {class_name}: check the name")
-        if not isinstance(cls, type) or not issubclass(cls, nn.Module):
-            raise UsageError(f"--teacher-class {class_path}: is no class that derives from torch.nn.Module: give one")
-        return _made(cls, class_path)
-
-
-def _made(cls: type[nn.Module], class_path: str) -> nn.Module:
-    try:
-        inspect.signature(cls).bind()
-    except TypeError as error:
-        raise UsageError(
-            f"--teacher-class {class_path}: needs arguments ({error}): give a subclass that takes none"
-        ) from error
-    except ValueError:
-        pass  # no signature to be had (written in C): calling it tells
-    try:
-        with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away, so they cost no random numbers
-            network = cls()
-    except Exception as error:
-        if isinstance(error, VemError) or is_exhausted(error):
-            raise
-        raise InputError(f"--teacher-class {class_path}: failed with {summary(error)}") from error
-    if not isinstance(network, nn.Module):
-        raise UsageError(f"--teacher-class {class_path}: makes a {type(network).__name__}, not a torch.nn.Module")
-    return network
-
-
-def fill_strictly(network: nn.Module, tensors: dict[str, Tensor], prefix: str, source: str, class_path: str) -> None:
-    """Load the tensors, with the stripped `prefix` where the class wants it. Raises InputError on the first misfit."""
-    expected = network.state_dict()
-    if prefix and not expected.keys() & tensors.keys():
-        tensors = {prefix + name: tensor for name, tensor in tensors.items()}
-    missing = [n for n in expected if n not in tensors and not n.endswith("num_batches_tracked")]
-    surplus = [n for n in tensors if n not in expected]
-    shapes = [n for n in tensors if n in expected and expected[n].shape != tensors[n].shape]
-    parts = [
-        f"{what} {_some(names)}"
-        for what, names in (("missing", missing), ("unexpected", surplus), ("of another shape", shapes))
-        if names
-    ]
-    if parts:
-        raise InputError(f"{source}: does not fit {class_path}: {'; '.join(parts)}: check the class and its arguments")
-    network.load_state_dict(expected | tensors, strict=True)
-
-
-def _import(module_name: str, class_path: str):
-    try:
-        return importlib.import_module(module_name)
-    except VemError:  # of what is not trusted
-        raise
-    except ModuleNotFoundError as error:
-        missing = error.name or module_name
-        where = "in the working folder" if missing.split(".")[0] == module_name.split(".")[0] else "that it imports"
-        raise UsageError(f"--teacher-class {class_path}: no module {missing!r} {where}: check the name") from error
-    except Exception as error:
-        raise InputError(f"--teacher-class {class_path}: importing failed with {summary(error)}") from error
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(f"{name!r:.80}" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def check_range(generator: Generator, images: Tensor, on_event: Event) -> None:
+    """Of a network whose range nobody has stated: raises InputError (4) where `images`, B x C x H x W in [-1, 1] as it
+    made them of photos, are far from the range that was taken for its own, and warns where they may be of another."""
+    if not isinstance(generator, CustomGenerator) or generator.trusted:
+        return
+    name, ranges = generator.name, generator.ranges
+    low, high = ranges.raw(images.min().item()), ranges.raw(images.max().item())
+    if reason := is_far(name, low, high, ranges.given):
+        raise InputError(reason)
+    if ranges.given == "-1..1" and (reason := is_unsigned(name, low, high)):
+        if generator.ends_in_sigmoid():
+            raise InputError(f"{reason}, for its last operation is a sigmoid")
+        on_event({"event": "warning", "message": reason})

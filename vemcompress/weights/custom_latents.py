@@ -6,9 +6,12 @@ from torch import Tensor, nn
 from vemcompress.data import latents
 from vemcompress.errors import InputError, UsageError, summary
 from vemcompress.networks.base import LatentInput, Taps
+from vemcompress.networks.cost import Cost
 from vemcompress.networks.slots import Group
 from vemcompress.system.memory import is_exhausted
-from vemcompress.weights.custom import CustomGenerator, strays
+from vemcompress.weights.custom import CustomGenerator
+from vemcompress.weights.ranges import Ranges, is_far
+from vemcompress.weights.traced import macs_of
 
 ATTRIBUTES = ("latent", "latent_dim", "z_dim", "nz", "latent_size", "dim_z")  # each a whole number
 MOST = 2**16  # numbers of a vector
@@ -38,19 +41,26 @@ class CustomLatents(CustomGenerator):
             raise InputError(f"{reasons[0]}: {said}") from reasons[0]
         self.out_channels, self.side = images.shape[1], images.shape[2]
         self._takes = LatentInput(self.in_channels, self.side, prior)
-        self.warning = strays(self.name, images, of_latents=True)
+        if not self.trusted:
+            self.warning = is_far(self.name, images.min().item(), images.max().item())
 
     @property
     def takes(self) -> LatentInput:
         return self._takes
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-        return super().forward_with_taps(x.flatten(1) if self.flat else x.flatten(1)[:, :, None, None], names)
+        if names:
+            return super().forward_with_taps(x, names)
+        z = x.flatten(1) if self.flat else x.flatten(1)[:, :, None, None]
+        return self.ranges.back(self.module(z)), {}
 
     def groups(self) -> tuple[Group, ...]:
         raise UsageError(
             f"{self.name}: the channels of a class that draws from latent vectors cannot be removed; distil it instead."
         )
+
+    def cost(self, height: int, width: int) -> Cost:
+        return macs_of(self, torch.zeros(1, self.in_channels))
 
     def check(self, size: int) -> None:
         """It has been tried at its only size."""
@@ -89,15 +99,15 @@ def of_latents(module: nn.Module, name: str) -> CustomLatents | None:
         return None
 
 
-def own_generator(module: nn.Module, name: str) -> CustomGenerator:
+def own_generator(module: nn.Module, name: str, ranges: Ranges | None = None) -> CustomGenerator:
     """A module of the user's own class as a generator in eval mode: from latent vectors where it says their size and
-    takes them, else from images. Raises InputError (4)."""
+    takes them, else from images; of these `ranges` where they are stated. Raises InputError (4)."""
     if latent_attribute(module) is None:
-        return CustomGenerator(module, name).eval()
+        return CustomGenerator(module, name, ranges).eval()
     try:
-        return CustomLatents(module, name).eval()
+        return CustomLatents(module, name, ranges).eval()
     except InputError as error:
         try:
-            return CustomGenerator(module, name).eval()
+            return CustomGenerator(module, name, ranges).eval()
         except InputError:
             raise error from None

@@ -19,7 +19,7 @@ _FORM = "hf://user/repo[/file][@revision]"
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]{0,127}")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
 _ORDER = ((".safetensors",), (".pth", ".pt"))
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
 _SECONDS = 15
 
 

@@ -14,17 +14,20 @@ from vemcompress.system import names
 from vemcompress.system.devices import memory_errors
 from vemcompress.system.events import Event
 from vemcompress.system.files import MALFORMED, parse_json, sha256_file
-from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild
+from vemcompress.weights.artifact import class_wanted, is_own_class, narrow_as_saved, rebuild, saved_range
 from vemcompress.weights.assumed import assumed
-from vemcompress.weights.custom import build_custom, fill_strictly
+from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.custom_latents import own_generator
 from vemcompress.weights.folder import made, never_picked
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
 from vemcompress.weights.layouts import Layout
 from vemcompress.weights.modules import is_module, open_module
+from vemcompress.weights.own_class import build_custom, fill_strictly
+from vemcompress.weights.ranges import Ranges
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
+from vemcompress.weights.sniff import tensorflow
 from vemcompress.weights.trust import named
 
 
@@ -33,9 +36,9 @@ class Loaded:
     """A generator in eval mode (float32, CPU) and where it came from.
 
     `source` is what the caller gave, `sha256` that of the file read, which is at `path`. `revision` and `licence` are
-    the Hub's, else empty. `origin` is "artifact", "published:<layout>", "class" or "module"; `norm` is "eval" or
-    "batch". Of a file with several generators `key` names this one, and `others` the rest. `is_supernet`: a whole one,
-    of no widths. `assumed` is by name what a published file does not say and was taken for granted.
+    the Hub's, else empty. `origin` is "artifact", "published:<layout>", "class", "module" or "onnx"; `norm` is "eval"
+    or "batch". Of a file with several generators `key` names this one, and `others` the rest. `is_supernet`: a whole
+    one, of no widths. `assumed` is by name what a published file does not say and was taken for granted.
     """
 
     generator: Generator
@@ -59,6 +62,17 @@ class Loaded:
         return f"{source}@{self.revision}" if self.revision and "@" not in source else source
 
     @property
+    def range(self) -> str | None:
+        """The range of its images as recipes have it; None for our own, [-1, 1]."""
+        ranges = getattr(self.generator, "ranges", None)
+        return None if ranges in (None, Ranges()) else str(ranges)
+
+    @property
+    def stated_range(self) -> dict[str, str]:
+        """`range` under its name, where there is one."""
+        return {} if self.range is None else {"range": self.range}
+
+    @property
     def is_fresh(self) -> bool:
         """Whether it was pruned for its shape alone, and has new weights."""
         try:
@@ -70,12 +84,14 @@ class Loaded:
         """What an artifact records about its teacher."""
         about = {"source": names.shown(self.source), "sha256": self.sha256}
         about |= {"revision": self.revision, "licence": self.licence}
-        return about | ({"key": self.key} if self.key else {})
+        return about | ({"key": self.key} if self.key else {}) | self.stated_range
 
     def tell(self, on_event: Event) -> None:
-        """Say which generator of several was taken, and of a class what is odd about its images."""
+        """Say which generator of several was taken, what was assumed, and of a class what is odd about its images."""
         if warning := getattr(self.generator, "warning", ""):
             on_event({"event": "warning", "message": warning})
+        if assumed := getattr(self.generator, "assumed", ""):
+            on_event({"event": "assumed", "model": self.source, "assumed": assumed})
         if self.is_supernet:
             told = (
                 "a supernet, at its full width; --widths gives a sub-network, and `vemcompress search` finds the best"
@@ -94,8 +110,9 @@ def load(
     key: str | None = None,
     widths: str | None = None,
     padding: Padding | None = None,
+    range: str | None = None,
 ) -> Loaded:
-    """A generator from a .safetensors, .pth or .pt file, a run folder, or `hf://user/repo[/file][@revision]`.
+    """A generator from a .safetensors, .pth, .pt or .onnx file, a run folder, or `hf://user/repo[/file][@revision]`.
 
     `class_path` ("module:Class") builds the user's own class instead of recognising a published layout, where its code
     is trusted: inside `trust.named`, or from files that the user has trusted before. `norm` is
@@ -103,16 +120,20 @@ def load(
     were used. `key` is the name of the generator in a file that has several. `widths` gives the sub-network of these
     widths ("16_16_32_16_32_32_16_16"), the first channels of every layer, as of GAN-Compression's supernets. `padding`
     ("reflect", "replicate" or "zero") is that of the convolutions which pad by reflection as published, where no file
-    tells it; None for what the file says, or reflection. Raises InputError (4), MemoryExhausted (6), NetworkError (8),
-    UsageError (2) and RecipeError (3: no BatchNorm for "batch", or a `padding` for a network whose own is known).
+    tells it; None for what the file says, or reflection. `range` is that of the images which a network of the user's
+    own class or an .onnx file takes and gives ("0..255", "0..1", "-1..1", or two as in "-1..1:0..255"); the generator
+    itself always takes and gives [-1, 1]. Raises InputError (4), MemoryExhausted (6), NetworkError (8), UsageError (2)
+    and RecipeError (3: no BatchNorm for "batch", a `padding` for a network whose own is known, a range of a published
+    layout).
     """
     if padding not in (None, *get_args(Padding)):
         raise RecipeError(f"teacher.padding {padding!r:.80}: must be one of {', '.join(get_args(Padding))}")
     if norm not in ("eval", "batch"):
         raise RecipeError(f"teacher.norm {norm!r}: must be 'eval' or 'batch'")
-    name = names.found(source)
+    name, ranges = names.found(source), None if range is None else Ranges.parse(range)
     if is_module(name):
-        generator, digest = open_module(name)
+        generator, digest = open_module(name, ranges)
+        _check_range(generator, ranges, name)
         return Loaded(_normed(_padded(generator, name, padding), name, norm), name, digest, "module", norm=norm)
     path, revision, licence = Path(name), "", ""
     if is_hub(name):
@@ -120,10 +141,29 @@ def load(
         path, revision, licence = file.path, file.revision, file.licence
     else:
         path = weights_of(path)
+    if path.suffix.lower() == ".onnx":
+        if told := next((o for o, v in {"class": class_path, "key": key}.items() if v is not None), None):
+            raise UsageError(f"{name}: is an .onnx file, and --teacher-{told} is of weights; leave it out.")
+        if widths is not None:
+            raise UsageError(f"{name}: is an .onnx file, and --widths is of supernets; leave it out.")
+        from vemcompress.weights.graphs.teacher import open_graph  # late: ONNX Runtime is not needed by all
+
+        generator, digest = open_graph(path, name, ranges)
+        return Loaded(
+            _normed(_padded(generator, name, padding), name, norm),
+            name,
+            digest,
+            "onnx",
+            revision,
+            licence,
+            norm,
+            path=path,
+        )
     with memory_errors(f"{name} needs more than there is; close other programs."):
         state = read_state(path, source=name, key=key)
         digest = sha256_file(path)
-        generator, origin = _build(state, name, class_path)
+        generator, origin = _build(state, name, class_path, ranges)
+        _check_range(generator, ranges, name)
         generator = _padded(generator, name, padding)
         if widths is not None:
             generator = _narrowed(generator, widths, state.metadata, name)
@@ -155,10 +195,21 @@ def load_generator(
     key: str | None = None,
     widths: str | None = None,
     padding: Padding | None = None,
+    range: str | None = None,
 ) -> nn.Module:
     """The generator alone, in eval mode; arguments and errors as `load`. A class that is named here is trusted."""
+    more = {"norm": norm, "key": key, "widths": widths, "padding": padding, "range": range}
     with named(class_path):
-        return load(source, class_path=class_path, norm=norm, key=key, widths=widths, padding=padding).generator
+        return load(source, class_path=class_path, **more).generator
+
+
+def _check_range(generator: Generator, ranges: Ranges | None, name: str) -> None:
+    """Raises RecipeError."""
+    if ranges is not None and not isinstance(generator, CustomGenerator):
+        raise RecipeError(
+            f"{name}: teacher.range (--teacher-range) is of networks of your own class and of .onnx files, and this is "
+            f"a {generator.family}, whose range is known; leave it out."
+        )
 
 
 def _narrowed(generator: Generator, widths: str, metadata: dict[str, str], source: str) -> Generator:
@@ -196,23 +247,34 @@ def _normed(generator: Generator, name: str, norm: str) -> Generator:
     return generator
 
 
-def _build(state: State, source: str, class_path: str | None) -> tuple[Generator, str | Layout]:
+def _build(state: State, source: str, class_path: str | None, ranges: Ranges | None) -> tuple[Generator, str | Layout]:
     """The network, and its origin: a published one's layout."""
     if class_path is not None:
         network = build_custom(class_path, source)
         if is_own_class(state.metadata):
             narrow_as_saved(network, state.metadata, source)
+            ranges = ranges or saved_range(state.metadata, source)
         tensors, prefix = state.tensors, state.prefix
         wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
         if state.whole is not None and not (wanted <= {*tensors} or wanted <= {prefix + name for name in tensors}):
             tensors, prefix = state.whole(), ""  # the class may have all networks of the file
         fill_strictly(network, tensors, prefix, source, class_path)
-        return own_generator(network, class_path), "class"
+        return own_generator(network, class_path, ranges), "class"
     if is_own_class(state.metadata):
         raise class_wanted(state.metadata, source)
     if is_artifact(state.metadata):
         return rebuild(state.tensors, state.metadata, source), "artifact"
     return recognise(state.beside | state.tensors, source)
+
+
+def identity_of(path: Path) -> str:
+    """What a run knows a file by, or a run folder by the file that it gives: its SHA-256. Raises InputError (4)."""
+    path = weights_of(path)
+    if path.suffix.lower() != ".onnx":
+        return sha256_file(path)
+    from vemcompress.weights.graphs.teacher import identity
+
+    return identity(path)
 
 
 def weights_of(path: Path) -> Path:
@@ -222,6 +284,8 @@ def weights_of(path: Path) -> Path:
             raise InputError(told)
         if not path.is_dir():
             return path
+        if told := tensorflow(path):
+            raise InputError(f"{path}: {told}")
         if (run := made(path)) is not None and (path / f"{run.gives}.safetensors").exists():
             return path / f"{run.gives}.safetensors"
     except OSError as error:

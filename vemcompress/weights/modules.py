@@ -1,8 +1,10 @@
-"""Networks that are given from Python as modules: known in this process by a name, and in a run by their tensors."""
+"""Networks that are given from Python: known in this process by a name, and in a run by their tensors, or, of other
+callables, by their name and code."""
 
 import copy
 import hashlib
 import os
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 import torch
@@ -11,17 +13,25 @@ from torch import nn
 from vemcompress.errors import InputError, UsageError, first_line, summary
 from vemcompress.networks.base import Generator
 from vemcompress.weights.custom_latents import own_generator
+from vemcompress.weights.outside import Function
+from vemcompress.weights.ranges import Ranges
 
 PREFIX = "python:"
-Model = str | os.PathLike | nn.Module
+Model = str | os.PathLike | nn.Module | Callable[[torch.Tensor], torch.Tensor]
 
 _given: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
+_functions: dict[str, Function] = {}  # of those in `_given`, which nobody else holds
 
 
 def source_of(model: Model | None, what: str = "teacher") -> str | None:
     """The source of a model that the user gave: a path or an address as it is, of a module the name that `loading.load`
-    finds it by, as long as the caller holds it. Raises UsageError for anything else, InputError for tensors without
-    data."""
+    finds it by, as long as the caller holds it, of another callable such a name for as long as this process lives.
+    Raises UsageError for anything else, InputError for tensors without data."""
+    if callable(model) and not isinstance(model, nn.Module | type):
+        function = Function(model)
+        name = f"{PREFIX}{function.kind}:{function.digest[:12]}"
+        _given[name] = _functions[name] = function
+        return name
     if isinstance(model, nn.Module):
         kind = f"{type(model).__module__}.{type(model).__qualname__}"
         try:
@@ -33,7 +43,8 @@ def source_of(model: Model | None, what: str = "teacher") -> str | None:
     if model is None or isinstance(model, str | os.PathLike):
         return None if model is None else os.fspath(model)
     raise UsageError(
-        f"{what}: is of type {type(model).__name__}; give a file, a run folder, hf://user/repo or an nn.Module."
+        f"{what}: is of type {type(model).__name__}; give a file, a run folder, hf://user/repo, an nn.Module "
+        "or a function."
     )
 
 
@@ -46,11 +57,12 @@ def missing(name: str) -> str | None:
     """That this process was not given the module of this name, as a sentence; None where it was."""
     if name in _given:
         return None
-    return f"{name}: was given from Python as an nn.Module; give it there again, with teacher=module"
+    return f"{name}: was given from Python; give it there again, with teacher=module"
 
 
-def open_module(name: str) -> tuple[Generator, str]:
-    """A copy in eval mode, float32 and on the CPU of the module of this name, and the SHA-256 of its tensors.
+def open_module(name: str, ranges: Ranges | None = None) -> tuple[Generator, str]:
+    """A copy in eval mode, float32 and on the CPU of the module of this name, and the SHA-256 of its tensors; of a
+    function itself. It takes and gives images of these `ranges` where they are stated.
 
     Raises InputError (4) where this process was not given it, or it is no generator.
     """
@@ -63,7 +75,8 @@ def open_module(name: str) -> tuple[Generator, str]:
         raise InputError(f"{name}: cannot be copied ({summary(error)})") from error
     for parameter in own.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    return own if isinstance(own, Generator) else own_generator(own, name), digest(model)
+    known = model.digest if isinstance(model, Function) else digest(model)
+    return own if isinstance(own, Generator) else own_generator(own, name, ranges), known
 
 
 @torch.no_grad()

@@ -13,6 +13,27 @@ _CONVERT_NVIDIA = (
     "in an environment that you trust and that has its stylegan2-ada-pytorch, open it and "
     "torch.save(content['G_ema'].state_dict(), 'g.pth'), which is read here"
 )
+_TENSORFLOW = (
+    "is a TensorFlow model ({}), which is not read here: where TensorFlow is installed turn it into an .onnx file, "
+    "`python -m tf2onnx.convert {} --output model.onnx`, and give that"
+)
+
+
+def tensorflow(path: Path, head: bytes = b"") -> str | None:
+    """What is said of a TensorFlow file that begins with `head`, or of the folder of a SavedModel; None of others."""
+    if not head:
+        there = (path / "saved_model.pb").is_file()
+        return _TENSORFLOW.format("SavedModel", f"--saved-model {path}") if there else None
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return _TENSORFLOW.format("Keras, HDF5", f"--keras {path.name}")
+    if head[4:8] == b"TFL3":
+        return _TENSORFLOW.format("TensorFlow Lite", f"--tflite {path.name}")
+    if path.name == "saved_model.pb":
+        return _TENSORFLOW.format("SavedModel", f"--saved-model {path.parent}")
+    if path.suffix.lower() == ".pb" and head[:1] in (b"\x0a", b"\x08"):
+        graph = f"--graphdef {path.name} --inputs INPUT:0 --outputs OUTPUT:0"
+        return _TENSORFLOW.format("frozen graph", graph)
+    return None
 
 
 def sniff(path: Path, source: str) -> str:
@@ -33,7 +54,7 @@ def sniff(path: Path, source: str) -> str:
         return "legacy"
     if head[8:9] == b"{":
         return "safetensors"
-    raise InputError(f"{source}: {_why_not(head)}")
+    raise InputError(f"{source}: {(head and tensorflow(path, head)) or _why_not(head)}")
 
 
 def _why_not(head: bytes) -> str:
@@ -50,12 +71,12 @@ def _why_not(head: bytes) -> str:
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "is a web page, not weights: download the file itself again"
     if b"\0" not in head and _is_text(head):
-        return "is a text file, not weights: give a .safetensors, .pth or .pt file"
+        return "is a text file, not weights: give a .safetensors, .pth, .pt or .onnx file"
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")):
         return "is a compressed archive, not weights: unpack it first"
-    if (head.startswith(b"\x08") and b"onnx" in head[:64].lower()) or b"pytorch" in head[:64]:
-        return "looks like an ONNX model, which is not a teacher: give the weights that it was exported from"
-    return f"is not a weight file (it begins with {head[:4].hex(' ')}): give a .safetensors, .pth or .pt file"
+    if (head[0] == 8 and 3 <= head[1] < 32 and head[2:3] == b"\x12") or b"pytorch" in head[:64]:
+        return "looks like an ONNX model: give it a name that ends in .onnx"
+    return f"is not a weight file (it begins with {head[:4].hex(' ')}): give a .safetensors, .pth, .pt or .onnx file"
 
 
 def _is_text(head: bytes) -> bool:

@@ -7,8 +7,9 @@ import numpy as np
 import onnxruntime
 
 from vemcompress.errors import InputError
-from vemcompress.export.opened import COLOURS, LARGEST, RANGES, TYPES, Opened, run_graph, times
-from vemcompress.export.pixels import to_bytes
+from vemcompress.weights.graphs.opened import COLOURS, LARGEST, TYPES, Opened, run_graph, times
+from vemcompress.weights.graphs.pixels import to_bytes
+from vemcompress.weights.ranges import RANGES
 
 MOST = 2**16  # numbers of a vector
 TRUNCATION = "truncation"  # the optional input of our graphs that have w

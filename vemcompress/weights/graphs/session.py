@@ -8,10 +8,12 @@ import numpy as np
 import onnxruntime
 
 from vemcompress.errors import InputError
-from vemcompress.export.latent_session import OnnxLatents, takes_latents, understand_latents
-from vemcompress.export.opened import COLOURS, LARGEST, RANGES, TYPES, Opened, open_session, run_graph, times
-from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 from vemcompress.system.settings import SCALES
+from vemcompress.weights.graphs.guess import guessed
+from vemcompress.weights.graphs.latent_session import OnnxLatents, takes_latents, understand_latents
+from vemcompress.weights.graphs.opened import COLOURS, LARGEST, TYPES, Opened, open_session, run_graph, times
+from vemcompress.weights.graphs.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.weights.ranges import RANGES, Ranges, is_far
 
 
 @dataclass
@@ -19,7 +21,7 @@ class OnnxModel:
     """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), H and W
     times its `scale`, which is None until a graph that does not say it has run.
     `fixed_size` is the (H, W) of a graph that takes no other; `assumed` says what no metadata told and was taken for
-    granted ("" where the file says it)."""
+    granted ("" where the file says it), `range_by` what told the `ranges` ("" where the file or the user did)."""
 
     path: Path
     session: onnxruntime.InferenceSession
@@ -28,12 +30,14 @@ class OnnxModel:
     channels: int
     multiple: int
     min_size: int
-    range: tuple[float, float]
+    ranges: Ranges
     one_by_one: bool
     fixed_size: tuple[int, int] | None
     assumed: str
     metadata: dict[str, str]
     scale: int | None = None
+    range_by: str = ""
+    checked: bool = False  # the range, on the first images
 
     kind = "image"
 
@@ -54,16 +58,35 @@ class OnnxModel:
                 "input's size, or of a whole number of times it, can be used."
             )
         self.scale = grown[0]
-        if self.dtype != np.uint8:
-            y = to_bytes(y, *self.range, str(self.path))
-        elif y.dtype != np.uint8:
-            raise InputError(f"{self.path}: takes uint8 and gives {y.dtype}; export it with uint8 on both sides.")
+        if y.dtype != np.uint8:
+            self._check_range(y)
+            y = to_bytes(y, *RANGES[self.ranges.given], str(self.path))
         return y[:, : self.scale * height, : self.scale * width]
+
+    def _check_range(self, y: np.ndarray) -> None:
+        """Raises InputError where the first photos show that the range was guessed wrongly."""
+        guessed, self.checked = bool(self.range_by) and not self.checked, True
+        if guessed and (told := is_far(str(self.path), float(y.min()), float(y.max()), self.ranges.given)):
+            raise InputError(told)
+
+    def images(self, x: np.ndarray) -> np.ndarray:
+        """Float N x C x H x W in the range that it takes, of a size that it takes, as float32 N x C' x H' x W' in the
+        range that it gives. Raises InputError (4) and MemoryExhausted (6)."""
+        if self.one_by_one and len(x) > 1:
+            return np.concatenate([self.images(image[None]) for image in x])
+        x = np.rint(x).clip(0, 255).astype(np.uint8) if self.dtype == np.uint8 else x.astype(self.dtype)
+        y = self.run(np.ascontiguousarray(x if self.layout == "NCHW" else x.transpose(0, 2, 3, 1)))
+        if y.ndim != 4 or len(y) != len(x):
+            raise InputError(
+                f"{self.path}: turned {times(x.shape)} into {times(y.shape)}; it gives no image of 3 channels or 1."
+            )
+        last = self.layout == "NHWC" if (y.shape[1] in COLOURS) == (y.shape[3] in COLOURS) else y.shape[3] in COLOURS
+        return np.ascontiguousarray(y.transpose(0, 3, 1, 2) if last else y, dtype=np.float32)
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
         """The graph's own input for uint8 N x H x W x `channels` of a size that it takes."""
         if self.dtype != np.uint8:
-            images = to_float(images, *self.range).astype(self.dtype)
+            images = to_float(images, *RANGES[self.ranges.taken]).astype(self.dtype)
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.layout == "NCHW" else images
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -82,8 +105,11 @@ def open_onnx(
     threads: int | None = None,
     photos: bool = True,
     latents: bool = False,
+    ranges: Ranges | None = None,
+    guess: bool | None = None,
 ) -> OnnxModel | OnnxLatents:
-    """An .onnx file as a callable. Ours says what goes in and out; of others the shapes are read.
+    """An .onnx file as a callable. Ours says what goes in and out; of others the shapes are read, and where no `ranges`
+    are given, the range is guessed if `guess` says so, or is for `photos`.
 
     Without `photos` ours may take label maps and the like, of any number of channels: to be run, not called. With
     `latents` a graph may also go from latent vectors to images.
@@ -94,10 +120,10 @@ def open_onnx(
     opened = open_session(Path(path), device, threads)
     if latents and takes_latents(opened):
         return understand_latents(opened)
-    return _understand(opened, photos)
+    return _understand(opened, photos, ranges, photos if guess is None else guess)
 
 
-def _understand(opened: Opened, photos: bool) -> OnnxModel:
+def _understand(opened: Opened, photos: bool, ranges: Ranges | None, guess: bool) -> OnnxModel:
     path, session, seen, said = opened.path, opened.session, opened.seen, opened.said
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = inputs[0].shape if inputs else []
@@ -108,9 +134,10 @@ def _understand(opened: Opened, photos: bool) -> OnnxModel:
         )
     ours = {"layout", "range", "multiple", "min_size"} <= set(said)
     dtype = TYPES[inputs[0].type]
-    layout = said["layout"] if ours else "NCHW" if shape[1] in COLOURS else "NHWC"
+    colours = COLOURS if photos else (*COLOURS, 4)
+    layout = said["layout"] if ours else "NCHW" if shape[1] in colours else "NHWC"
     channels = shape[1] if layout == "NCHW" else shape[3]
-    known = channels in COLOURS or (ours and not photos and isinstance(channels, int))
+    known = channels in colours or (ours and not photos and isinstance(channels, int))
     if layout not in ("NCHW", "NHWC") or not known:
         raise InputError(f"{path}: takes no photos: {seen}; it must take images of 3 channels or 1.")
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
@@ -119,17 +146,31 @@ def _understand(opened: Opened, photos: bool) -> OnnxModel:
         raise InputError(f"{path}: takes images of an impossible size: {seen}; export it again.")
     if (fixed is None and any(isinstance(side, int) for side in sides)) or shape[0] not in (1, None, str(shape[0])):
         raise InputError(f"{path}: takes a fixed number of images or only one fixed side: {seen}; make them dynamic.")
-    multiple, least, limits, assumed = 32, 32, RANGES["-1..1"], "RGB in [-1, 1], sides that are multiples of 32"
-    if ours:
-        multiple, least, limits, assumed = (*_sizes(path, said), "")
+    multiple, least, own = _sizes(path, said) if ours else (32, 32, Ranges())
     if dtype == np.uint8:  # the graph pads by itself
-        multiple, least, assumed = 1, 1, "" if ours else "RGB"
+        multiple, least = 1, 1
     if fixed is not None:
         multiple, least = 1, 1
-    return OnnxModel(
-        *(path, session, dtype, layout, channels, multiple, least, limits, shape[0] == 1, fixed, assumed, said),
-        scale=_scale(path, said) if ours else None,
-    )
+    one = shape[0] == 1
+    model = OnnxModel(path, session, dtype, layout, channels, multiple, least, ranges or own, one, fixed, "", said)
+    if ours:
+        model.scale = _scale(path, said)
+    else:
+        _assume(model, opened.last if guess else None, stated=ranges is not None)
+    return model
+
+
+def _assume(model: OnnxModel, last: str | None, *, stated: bool) -> None:
+    """Say what no metadata tells, and guess the range where it is not `stated` and the `last` node is told."""
+    if not stated and last is not None:
+        sides = model.fixed_size or (64, 64)
+        as_bytes = model.dtype == np.uint8
+        found = guessed(model.images, (1, model.channels, *sides), last, bytes_in=as_bytes)
+        model.ranges, model.range_by = found
+    by = f" ({model.range_by})" if model.range_by else ""
+    told = "" if stated else f" in {model.ranges.shown}{by}"
+    sides = "" if model.fixed_size or model.dtype == np.uint8 else ", sides that are multiples of 32"
+    model.assumed = f"RGB{told}{sides}"
 
 
 def _scale(path: Path, said: dict[str, str]) -> int:
@@ -139,10 +180,10 @@ def _scale(path: Path, said: dict[str, str]) -> int:
     return int(scale)
 
 
-def _sizes(path: Path, said: dict[str, str]) -> tuple[int, int, tuple[float, float]]:
+def _sizes(path: Path, said: dict[str, str]) -> tuple[int, int, Ranges]:
     multiple, least = said["multiple"], said["min_size"]
     if not all(n.isascii() and n.isdigit() and 0 < int(n[:9]) <= 4096 for n in (multiple, least)):
         raise InputError(f"{path}: its metadata says multiple '{multiple}', min_size '{least}'; export it again.")
     if said["range"] not in RANGES:
         raise InputError(f"{path}: its metadata says range '{said['range']}'; known are {', '.join(RANGES)}.")
-    return int(multiple), int(least), RANGES[said["range"]]
+    return int(multiple), int(least), Ranges.parse(said["range"])

@@ -7,10 +7,9 @@ import numpy as np
 import onnxruntime
 
 from vemcompress.errors import InputError, MemoryExhausted, UsageError, first_line
-from vemcompress.export.foreign import read_onnx
 from vemcompress.system.memory import is_exhausted
+from vemcompress.weights.graphs.foreign import read_onnx
 
-RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 COLOURS = (1, 3)
 LARGEST = 2**14  # pixels of a side
@@ -18,25 +17,26 @@ LARGEST = 2**14  # pixels of a side
 
 @dataclass(frozen=True)
 class Opened:
-    """A session, its inputs and outputs in words, and the file's metadata."""
+    """A session, its inputs and outputs in words, the file's metadata, and its last node as `foreign.Read` has it."""
 
     path: Path
     session: onnxruntime.InferenceSession
     seen: str
     said: dict[str, str]
+    last: str = ""
 
 
 def open_session(path: Path, device: str, threads: int | None) -> Opened:
     """Raises InputError (4) for a file that is absent, no ONNX, or reaches for data outside its folder; UsageError (2)
     for a device that ONNX Runtime cannot use here; MemoryExhausted (6)."""
     providers = _providers(device)
-    model, contained = read_onnx(path)
+    read = read_onnx(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
     if threads is not None:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     try:
-        source = model if contained else str(path)
+        source = str(path) if read.external else read.data
         session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=False)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         # Bytes that are no text pass until a name is asked for.
@@ -48,7 +48,7 @@ def open_session(path: Path, device: str, threads: int | None) -> Opened:
         raise InputError(f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export it again.") from error
     if session.get_providers()[0] != (providers[0] if device.startswith("cpu") else providers[0][0]):
         raise _no_device(device)  # it was built for the GPU, and quietly went on without
-    return Opened(path, session, seen, said)
+    return Opened(path, session, seen, said, read.last)
 
 
 def run_graph(

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 
@@ -16,11 +17,27 @@ Graph = onnx.GraphProto | onnx.FunctionProto
 LIMIT = 2**31 - 1  # bytes: protobuf's own
 LARGEST_DATA = 64 << 30  # bytes of an external data file
 MOST_NODES = 100_000  # once every local function is written out where it is called; ours have about 200
+# Operators that ONNX Runtime has; others are code of their own, which a file could bring no more than name.
+_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"}
+_DOMAINS |= {"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
 _CONTROL = ("Loop", "Scan", "If")  # with them a graph decides how long it runs, perhaps for ever
 
 
-def read_onnx(path: Path) -> tuple[bytes, bool]:
-    """The file's bytes, and whether they are all there is: then loading them can open nothing else.
+# Nodes behind which the last one that changes values is looked for.
+_CARRIERS = ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice")
+
+
+class Read(NamedTuple):
+    """A file's bytes, the `external` files that loading them opens too, and the type of the node that its first output
+    comes from, such as "Tanh"; of a Clip with its bounds, "Clip 0 255"."""
+
+    data: bytes
+    external: tuple[Path, ...]
+    last: str
+
+
+def read_onnx(path: Path) -> Read:
+    """The file, once it is known to be safe.
 
     Raises InputError (4) for a file that is absent, no ONNX model, reaches for data outside its folder, or whose
     running time has no bound (loops, or functions that call one another too often); MemoryExhausted (6).
@@ -31,7 +48,12 @@ def read_onnx(path: Path) -> tuple[bytes, bool]:
         if model.ir_version and model.graph.node:
             if why := endless(model):
                 raise InputError(f"{path}: {why}, and is refused; export it with sizes and decisions fixed.")
-            return data, _is_contained(path, model)
+            if own := _own_operator(model):
+                raise InputError(
+                    f"{path}: needs the operator {own}, which is none of ONNX's and not in ONNX Runtime; export it "
+                    "with standard operators alone."
+                )
+            return Read(data, _external(path, model), _last(model.graph))
     except InputError:
         raise
     except OSError as error:
@@ -44,12 +66,31 @@ def read_onnx(path: Path) -> tuple[bytes, bool]:
     raise InputError(f"{path}: not an ONNX model (no graph in it); give a file made by an ONNX exporter.")
 
 
-def _is_contained(path: Path, model: onnx.ModelProto) -> bool:
-    folder, contained = path.resolve().parent, True
+def _last(graph: onnx.GraphProto) -> str:
+    makers = {name: node for node in graph.node for name in node.output}
+    name = graph.output[0].name if graph.output else ""
+    for _ in range(len(graph.node)):
+        node = makers.get(name)
+        if node is None or node.op_type not in _CARRIERS or not node.input:
+            break
+        name = node.input[0]
+    node = makers.get(name)
+    if node is None or node.op_type != "Clip":
+        return node.op_type if node is not None else ""
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    held |= {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant" and len(n.attribute) == 1}
+    bounds = [held[name] for name in node.input[1:3] if name in held]
+    values = [onnx.numpy_helper.to_array(tensor) for tensor in bounds if tensor.data_location != tensor.EXTERNAL]
+    values += [attribute.f for key in ("min", "max") for attribute in node.attribute if attribute.name == key]
+    return " ".join(["Clip", *(f"{float(value):g}" for value in values)])
+
+
+def _external(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
+    """The files beside it that it reads. Raises InputError for others."""
+    folder, found = path.resolve().parent, {}
     for tensor in _tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
-        contained = False
         location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
         said = repr(location[:80])
         try:
@@ -57,6 +98,7 @@ def _is_contained(path: Path, model: onnx.ModelProto) -> bool:
             if not target.is_relative_to(folder):
                 raise InputError(f"{path}: wants to read {said}, outside its own folder; do not use this file.")
             open_regular(target, LARGEST_DATA).close()
+            found[target] = None
         except FileNotFoundError as error:
             raise InputError(
                 f"{path}: its weights are in {said}, which is not there; put it beside the file."
@@ -64,7 +106,16 @@ def _is_contained(path: Path, model: onnx.ModelProto) -> bool:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: its weights are in {said}, which cannot be read ({reason}).") from error
-    return contained
+    return tuple(found)
+
+
+def _own_operator(model: onnx.ModelProto) -> str | None:
+    """An operator that neither ONNX Runtime nor the file's own functions have; None where there is none."""
+    known = {(f.domain, f.name) for f in model.functions}
+    for node in _nodes(model.graph, *model.functions):
+        if node.domain not in _DOMAINS and (node.domain, node.op_type) not in known:
+            return f"{node.domain}.{node.op_type}"[:80]
+    return None
 
 
 def endless(model: onnx.ModelProto) -> str | None:
