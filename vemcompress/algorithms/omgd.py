@@ -59,7 +59,7 @@ class OMGD(Distillation):
         teacher, given = facts.teacher, settings.channel
         unet = isinstance(teacher.config, UNetConfig)
         if not teacher.taps and given:
-            raise RecipeError("algorithm.channel: a network of your own class has no named feature maps; set it to 0.")
+            raise RecipeError(f"algorithm.channel: a {teacher.family} has no named feature maps; set it to 0.")
         if teacher.taps and given != 0 and not paired_places(teacher, facts.student):
             raise RecipeError(
                 f"recipe {facts.recipe}: a {facts.student.family} student cannot follow the feature maps of a "

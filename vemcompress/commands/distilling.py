@@ -1,5 +1,6 @@
 """One run of distillation: from a teacher, a recipe and images to a run folder with a student in it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,18 +22,19 @@ from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once, silent
-from vemcompress.system.names import OF_TEACHER
+from vemcompress.system.names import OF_TEACHER, PAIRS
 from vemcompress.weights.custom import strays, unsigned
 from vemcompress.weights.loading import Loaded
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillResult(line.RunResult):
-    """A run, and the file of its `student`, which has `parameters`. `information_share`: the add-on's share of the
+    """A run, and the file of its `student`, which has `parameters`. `teacher_parameters` is None for a teacher of which
+    only the outputs are known. `information_share`: the add-on's share of the
     gradient at the student's image, the median of the steps that logged it; None where none did."""
 
     student: str
-    teacher_parameters: int
+    teacher_parameters: int | None
     information_share: float | None = None
 
 
@@ -50,7 +52,8 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
 
     def result(told: dict, made: dict) -> DistillResult:
         counts = {"parameters": line.parameters_of(made, "student")}
-        counts["teacher_parameters"] = line.parameters_of(made, "teacher")
+        recorded = made["teacher"]["source"] == PAIRS
+        counts["teacher_parameters"] = None if recorded else line.parameters_of(made, "teacher")
         share = information_share(run.metrics)
         return DistillResult(student=str(run.student), information_share=share, **counts, **told)
 
@@ -61,7 +64,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     device, on_event = given.where, given.on_event
     features = parts.features_of(facts.plan, device)
     facts = parts.calibrated(facts, features, device, on_event)
-    made = {} if facts.learns else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
+    made = {} if not facts.frozen else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
     if made and facts.original.config is None:
         _check_range(facts.original.name, made["teacher"], on_event)
     with distributed.alike():
@@ -75,7 +78,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     with distributed.alike():
         cache = _cache(facts, algorithm, device, on_event)
     networks = {
-        "teacher": facts.provenance | line.described(facts.original, plan.data.size),
+        "teacher": facts.provenance | ({} if plan.from_pairs else line.described(facts.original, plan.data.size)),
         "student": line.described(algorithm.student, plan.data.size),
     }
     told = line.trained(
@@ -89,7 +92,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         made=made,
         during=lambda stream: _cached(cache, facts, algorithm, stream, on_event),
     )
-    counts = {name: networks[name]["parameters"] for name in networks}
+    counts = {name: networks[name].get("parameters") for name in networks}
     share = distributed.from_writer(lambda: information_share(facts.run.metrics))
     return DistillResult(
         student=str(facts.run.student),
@@ -168,7 +171,8 @@ def _events(facts: Facts, networks: dict) -> list[dict]:
         **networks,
     }]  # fmt: skip
     begins_as_teacher = getattr(plan.student, "source", None) == OF_TEACHER  # and becomes smaller later
-    if not begins_as_teacher and networks["student"]["parameters"] >= networks["teacher"]["parameters"]:
+    of_teacher = networks["teacher"].get("parameters", math.inf)
+    if not begins_as_teacher and networks["student"]["parameters"] >= of_teacher:
         message = "the student is not smaller than its teacher; choose --width or --target-macs."
         events.append({"event": "warning", "message": message})
     return events

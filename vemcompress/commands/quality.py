@@ -27,7 +27,7 @@ def quality(facts: Facts, network: Generator, device: torch.device) -> dict | No
     except InputError:
         return None
     with as_written():
-        if not facts.learns:
+        if facts.frozen:
             against, wanted = "teacher", parts.at_work(facts.original, inputs, device)
         elif targets is not None:
             against, wanted = "target", targets.to(device)

@@ -72,6 +72,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     paired = recipe.data.kind in ("paired", "labels")
     facts = Facts(
         *(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired),
+        recorded=recipe.from_pairs,
         gan=recipe.gan is not None,
         missing=missing_networks(recipe),
         judge=getattr(recipe.gan, "discriminator", None),

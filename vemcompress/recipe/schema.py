@@ -15,6 +15,7 @@ from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
 from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
+from vemcompress.system.names import PAIRS
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, says, tagged_union
 from vemcompress.training.settings import TrainSettings
 
@@ -25,6 +26,8 @@ def _first(registry: dict[str, type]) -> BaseSettings:
 
 class TeacherSettings(BaseSettings):
     """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from.
+
+    "pairs" for a teacher of which only the outputs are known: the other side of each pair of the data.
 
     `key` is the name of the generator in a file that has several, such as `netG_B`.
 
@@ -127,6 +130,8 @@ class Recipe(BaseSettings):
     def _fits(self):
         if self.gan is not None and self.train.teacher_cache:
             raise ValueError("train.teacher_cache needs a frozen teacher without a [gan]; omit it")
+        if self.from_pairs:
+            self._check_pairs()
         check_stages(self.stages)
         if self.masks is not None and self.stages and all(stage.replaceable for stage in self.stages):
             raise ValueError("[masks] needs a stage with do = 'teach' that has masks, and there is none; omit it")
@@ -134,6 +139,22 @@ class Recipe(BaseSettings):
             if getattr(self, do) is not None and self.stages and all(stage.do != do for stage in self.stages):
                 raise ValueError(f"[{do}] needs a stage with do = '{do}', and there is none; omit it")
         return self
+
+    def _check_pairs(self) -> None:
+        """Raises ValueError for what needs more of a teacher than its outputs."""
+        alone = f"teacher.source = '{PAIRS}' gives a teacher's outputs alone, without its network"
+        if self.gan is not None or self.stages:
+            what = "a [gan] needs" if self.gan is not None else "stages need"
+            raise ValueError(f"{alone}, which {what}; give --teacher, or take a recipe such as pairs, omgd or kd")
+        if self.data.kind not in ("paired", "labels"):
+            raise ValueError(f"{alone}; set data.kind = 'paired', its inputs with these outputs")
+        if self.train.teacher_cache:
+            raise ValueError(f"{alone}, which train.teacher_cache would spare; omit it")
+
+    @property
+    def from_pairs(self) -> bool:
+        """Whether the outputs of the teacher are all that is known of it."""
+        return self.teacher.source == PAIRS
 
     @property
     def learns(self) -> bool:
