@@ -116,7 +116,7 @@ test_pairs.__test__ = False  # not a test, though pytest would take it for one w
 def square_pair(pairs: Pairs, index: int, size: int, channels: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Input and target of a pair, uint8, size x size x C; a label map that becomes one-hot keeps one channel."""
     sides = []
-    for side, wanted in zip(pairs.read(index), channels, strict=True):
+    for side, wanted in zip(pairs.read(index, channels), channels, strict=True):
         if side.ndim == 3:
             sides.append(square_of(side, size, wanted))
         else:
@@ -137,7 +137,7 @@ def to_tensors(pairs: Pairs, inputs: np.ndarray | Tensor, targets: np.ndarray | 
 
 
 def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tuple[int, int]:
-    """`channels` of the network's input and output, if the pairs can have them; pictures have 1 or 3.
+    """`channels` of the network's input and output, if the pairs can have them; pictures have 1, 3 or 4.
 
     Raises RecipeError for label maps that do not fit the network, InputError for pictures.
     """

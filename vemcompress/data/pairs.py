@@ -61,30 +61,36 @@ class Pairs:
         """Channels of input and target; pictures count as RGB, though a network may ask for grey."""
         return (self.labels.channels if self.labels_are_input else 3), 3
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Input and target of a pair at their own sizes: pictures uint8, H x W x 3; label maps uint8, H x W.
+    def read(self, index: int, channels: tuple[int, int] = (3, 3)) -> tuple[np.ndarray, np.ndarray]:
+        """Input and target of a pair at their own sizes: pictures uint8, H x W x 3, or with all four of their channels
+        where these `channels` of input and target are 4; label maps uint8, H x W.
 
         Cityscapes' label ids that are seen in colour come as pictures.
 
         Raises ImageError for a file that cannot be read, InputError for one that is no half of a pair or has values
         outside the classes.
         """
+        forth = self.direction == "AtoB"
+        wanted = channels if forth else channels[::-1]
         if self.side_by_side:
-            both = read_image(self.a[index])
-            if both.shape[1] % 2:
-                raise odd_width(self.a[index], both.shape[1])
-            a, b = np.split(both, 2, axis=1)
+            a, b = (self._half(self.a[index], side, count) for side, count in enumerate(wanted))
         else:
-            a, b = self._read("A", self.a[index]), self._read("B", self.b[index])
-        return (a, b) if self.direction == "AtoB" else (b, a)
+            a, b = (self._read("A", self.a[index], wanted[0]), self._read("B", self.b[index], wanted[1]))
+        return (a, b) if forth else (b, a)
 
     def ground_truth(self, index: int) -> np.ndarray:
         """The label map of a pair at its own size, uint8, H x W, of 0..classes-1 and VOID; only where there are any."""
         return self.labels.read((self.a if self.labelled == "A" else self.b)[index])
 
-    def _read(self, side: str, path: Path) -> np.ndarray:
+    def _half(self, path: Path, side: int, channels: int) -> np.ndarray:
+        both = read_image(path, channels)
+        if both.shape[1] % 2:
+            raise odd_width(path, both.shape[1])
+        return np.split(both, 2, axis=1)[side]
+
+    def _read(self, side: str, path: Path, channels: int) -> np.ndarray:
         if self.labels is None or side != self.labelled:
-            return read_image(path)
+            return read_image(path, channels)
         coloured = self.labels.input == "colour" or not self.labels_are_input
         if coloured and self.labels.ids == "cityscapes":  # the published input is such a picture, resized as one
             return self.labels.picture(path)

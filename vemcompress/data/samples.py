@@ -18,7 +18,7 @@ from vemcompress.data.machine import default_workers
 from vemcompress.data.on_device import moved, pinned
 from vemcompress.data.pair_stream import checked_pair_channels, is_one_hot, square_pair
 from vemcompress.data.sets import ImageSet
-from vemcompress.data.squares import load_square
+from vemcompress.data.squares import PICTURES, load_square
 from vemcompress.errors import InputError
 from vemcompress.system import distributed
 
@@ -61,9 +61,9 @@ class Samples:
         self.pairs, self.size, self.paths = images.pairs, images.settings.size, images.paths
         self._truths, self.crop = truths, images.settings.crop
         self.channels = checked_pair_channels(self.pairs, channels) if self.pairs else channels
-        if self.pairs is None and channels[0] not in (1, 3):
+        if self.pairs is None and channels[0] not in PICTURES:
             raise InputError(
-                f"this network takes {channels[0]} channels, and pictures have 1 or 3; for label maps set "
+                f"this network takes {channels[0]} channels, and pictures have 1, 3 or 4; for label maps set "
                 "data.kind=labels and data.classes, or give another network."
             )
 

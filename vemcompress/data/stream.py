@@ -38,7 +38,8 @@ class View(NamedTuple):
 
 
 class ImageStream(Stream):
-    """Batches whose `input` is images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB) or 1.
+    """Batches whose `input` is images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB), 1, or
+    4 of files that have four.
 
     Sample k = step * batch + j is number k mod N of epoch k div N, a permutation of the N paths. An image that cannot
     be read is replaced by the next readable one of that epoch's order, listed in `skipped` with the reason, and

@@ -11,6 +11,7 @@ from torch.export import Dim
 
 from vemcompress.data import latents
 from vemcompress.export.latent_session import TRUNCATION
+from vemcompress.export.opened import COLOURS
 
 Shape = tuple[int, ...]
 
@@ -69,7 +70,7 @@ class ImageContract:
             forms = [f"{name}: uint8 N x H x W x {count}, 0..255, any size" for name, count in ends]
         else:
             rule = f"H and W multiples of {self.multiple}, at least {self.min_size}"
-            taken = "-1..1" if inputs in (1, 3) else "as in training (0 and 1 for one-hot label maps)"
+            taken = "-1..1" if inputs in COLOURS else "as in training (0 and 1 for one-hot label maps)"
             ends = (("x", inputs, taken), ("y", outputs, "-1..1"))
             forms = [f"{name}: float32 N x {count} x H x W, {values}, {rule}" for name, count, values in ends]
         sizes = {"multiple": str(self.multiple), "min_size": str(self.min_size)}

@@ -18,6 +18,7 @@ from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.export.foreign import endless
 from vemcompress.export.graph import check_float, check_uint8, trace
 from vemcompress.export.memory import MemoryLimit
+from vemcompress.export.opened import COLOURS
 from vemcompress.export.sides import own_sides
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.events import Event, silent
@@ -85,7 +86,7 @@ def export_onnx(
         network = deployment_copy(model)
         contract = contract_of(network)
         of_images = isinstance(contract, ImageContract)
-        if uint8 and of_images and contract.in_channels not in (1, 3):  # levels of 0 to 255 stand for -1 to 1
+        if uint8 and of_images and contract.in_channels not in COLOURS:  # levels of 0 to 255 stand for -1 to 1
             raise ExportError(
                 f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; "
                 "export it without uint8."

@@ -15,7 +15,7 @@ from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 
 @dataclass
 class OnnxModel:
-    """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3).
+    """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1, 3 or 4).
     `fixed_size` is the (H, W) of a graph that takes no other; `assumed` says what no metadata told and was taken for
     granted ("" where the file says it)."""
 
@@ -103,7 +103,7 @@ def _understand(opened: Opened, photos: bool) -> OnnxModel:
     channels = shape[1] if layout == "NCHW" else shape[3]
     known = channels in COLOURS or (ours and not photos and isinstance(channels, int))
     if layout not in ("NCHW", "NHWC") or not known:
-        raise InputError(f"{path}: takes no photos: {seen}; it must take images of 3 channels or 1.")
+        raise InputError(f"{path}: takes no photos: {seen}; it must take images of 1, 3 or 4 channels.")
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
     fixed = tuple(sides) if all(isinstance(side, int) for side in sides) else None
     if fixed is not None and not all(0 < side <= LARGEST for side in fixed):

@@ -13,6 +13,7 @@ from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageEr
 from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.export.latent_session import Styled
+from vemcompress.export.opened import COLOURS
 from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
 from vemcompress.system.events import Event, silent
 from vemcompress.system.memory import is_exhausted
@@ -21,8 +22,8 @@ from vemcompress.weights.loading import load
 
 @dataclass
 class TorchModel:
-    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), by padding and cropping. Where it
-    draws from `labels`, it is called with label maps, N x H x W x 1 of classes and VOID."""
+    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1, 3 or 4), by padding and cropping. Where
+    it draws from `labels`, it is called with label maps, N x H x W x 1 of classes and VOID."""
 
     name: str
     network: nn.Module
@@ -151,7 +152,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = True) -> TorchModel | TorchLatents:
-    """A generator as a callable; `name` is for errors. `photos`: 1 or 3 channels on both sides, or InputError; from
+    """A generator as a callable; `name` is for errors. `photos`: 1, 3 or 4 channels on both sides, or InputError; from
     latent vectors those of the images count."""
     try:
         network = deployment_copy(network)
@@ -163,9 +164,9 @@ def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = 
             raise InputError(f"{name}: draws images of {contract.out_channels} channels; pictures have 3 or 1.")
         sides = (contract.image, contract.image)
         return TorchLatents(name, network.to(device), contract.size, contract.prior, sides, device)
-    if photos and (contract.in_channels not in (1, 3) or contract.out_channels not in (1, 3)):
+    if photos and (contract.in_channels not in COLOURS or contract.out_channels not in COLOURS):
         raise InputError(
             f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "
-            "pictures; give a model with 3 or 1 on both sides, or the folder of a run that learnt from label maps."
+            "pictures; give a model with 1, 3 or 4 on both sides, or the folder of a run that learnt from label maps."
         )
     return TorchModel(name, network.to(device), contract.in_channels, contract.multiple, contract.min_size, device)
