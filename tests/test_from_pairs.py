@@ -56,7 +56,7 @@ def test_a_run_needs_no_teacher_and_says_where_its_lessons_are_from(pairs, tmp_p
 
 def test_it_learns_what_the_pairs_show(pairs, tmp_path):
     """Exactly what a frozen teacher that paints all white would teach."""
-    found = run(pairs, tmp_path / "run", "train.steps=60", "train.lr=2e-3")
+    found = run(pairs, tmp_path / "run", "train.steps=40", "train.lr=3e-3")
     made = evaluate(found.run, data=pairs, metrics=["l1_target"], device="cpu")
     assert made.metrics["l1_target"] < 0.1
     assert made.teacher == {}

@@ -77,6 +77,7 @@ class Facts:
     """What is known before anything is built: both networks (the student's without weights), whether the teacher
     `learns` and each input is `paired` with its ground truth, how many images there are and how long the run is.
     `recorded`: whether only the teacher's outputs are known, which are then the ground truth.
+    `scores`: whether the ground truth is a channel for each class.
     `gan`: whether the recipe has one; `missing`: its networks that are given by no file; `judge`: the shape of its
     discriminators."""
 
@@ -90,6 +91,7 @@ class Facts:
     learns: bool = False
     paired: bool = False
     recorded: bool = False
+    scores: bool = False
     gan: bool = False
     missing: tuple[str, ...] = ()
     judge: DiscriminatorConfig | None = None

@@ -127,7 +127,7 @@ def located(
     if source is not None:
         source = _absolute(source)
     elif plan.from_pairs:
-        pass
+        _check_pairs(plan)
     elif not plan.learns and not plan.stages:  # each stage has one of its own
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     start = _start_from(source, plan) if source else plan.teacher.start
@@ -142,6 +142,23 @@ def located(
     if len(roots) > MAX_ROOTS or sum(map(len, roots)) > BYTES // 2:
         raise UsageError(f"data: {len(roots):,} names are more than a recipe holds; give the folders that they are in.")
     return plan.but(data=plan.data.but(roots=roots))
+
+
+def _check_pairs(plan: Recipe) -> None:
+    """Raises RecipeError for what needs more of a teacher than its outputs."""
+    what = None
+    if plan.gan is not None or plan.stages:
+        needs = "a [gan] needs" if plan.gan is not None else "stages need"
+        what = f", which {needs}; give --teacher, or take a recipe such as pairs, omgd or kd"
+    elif plan.data.kind not in ("paired", "labels"):
+        what = "; set data.kind = 'paired', its inputs with these outputs, or give --teacher"
+    elif plan.train.teacher_cache:
+        what = ", which train.teacher_cache would spare; omit it"
+    if what is not None:
+        raise RecipeError(
+            f"recipe {plan.name}: teacher.source = '{PAIRS}' gives a teacher's outputs alone, without its network"
+            f"{what}."
+        )
 
 
 def located_stages(plan: Recipe) -> Recipe:

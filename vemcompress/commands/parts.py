@@ -164,6 +164,7 @@ def picker(
     if by == "auto":
         like = teacher and ALGORITHMS[plan.algorithm.name].imitates
         by = "ssim_teacher" if like else "l1_target" if plan.data.kind in ("paired", "labels") else "frechet"
+        by = "miou" if facts.images.scores else by
         if by == "frechet" and features is None:
             return None
     if images is None and named:

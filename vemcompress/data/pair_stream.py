@@ -22,7 +22,7 @@ DRAW, AUGMENTATION_B = 2, 3  # beside stream.py's purposes of a random generator
 class PairStream(ImageStream):
     """Batches of `input` and `target`, float32: B x Cin x size x size and B x Cout x size x size.
 
-    Pictures are in [-1, 1]; one-hot label maps are 0 and 1; label maps as targets are colour pictures. Both sides of
+    Pictures are in [-1, 1]; one-hot label maps are 0 and 1, as targets -1 and 1, or colour pictures. Both sides of
     a pair share one crop and one flip, after their resizing: pictures bicubic, label maps to the nearest pixel. A
     pair of which one side cannot be read is replaced as a whole. `channels`: what the network takes and gives, by
     default as the pairs have them. Options and events are ImageStream's.
@@ -36,8 +36,7 @@ class PairStream(ImageStream):
 
     @property
     def depth(self) -> int:
-        inputs, targets = self.pair_channels
-        return (1 if is_one_hot(self.pairs) else inputs) + targets
+        return sum(_kept(self.pairs, self.pair_channels))
 
     def _files(self) -> list[tuple[Path, ...]]:
         return list(zip(self.pairs.a, self.pairs.b, strict=True))
@@ -46,7 +45,7 @@ class PairStream(ImageStream):
         return np.concatenate(square_pair(self.pairs, index, self.load_size, self.pair_channels), axis=2)
 
     def _collate(self, samples: np.ndarray | Tensor, index: Tensor) -> Batch:
-        depth = samples.shape[3] - self.pair_channels[1]
+        depth, _ = _kept(self.pairs, self.pair_channels)
         return Batch(*to_tensors(self.pairs, samples[..., :depth], samples[..., depth:]), index=index)
 
 
@@ -121,7 +120,7 @@ def square_pair(pairs: Pairs, index: int, size: int, channels: tuple[int, int]) 
             sides.append(square_of(side, size, wanted))
         else:
             labels = nearest_square(side, size)
-            one_hot = not sides and is_one_hot(pairs)
+            one_hot = pairs.classes_are_target if sides else is_one_hot(pairs)
             sides.append(labels[:, :, None] if one_hot else pairs.labels.colours(labels))
     return sides[0], sides[1]
 
@@ -131,9 +130,16 @@ def is_one_hot(pairs: Pairs) -> bool:
     return pairs.labels_are_input and pairs.labels.input == "onehot"
 
 
+def _kept(pairs: Pairs, channels: tuple[int, int]) -> tuple[int, int]:
+    """Bytes of a pixel of `square_pair`'s input and target."""
+    return 1 if is_one_hot(pairs) else channels[0], 1 if pairs.classes_are_target else channels[1]
+
+
 def to_tensors(pairs: Pairs, inputs: np.ndarray | Tensor, targets: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
     """Stacks of `square_pair` as float32, B x C x H x W."""
-    return pairs.labels.one_hot(inputs[..., 0]) if is_one_hot(pairs) else to_tensor(inputs), to_tensor(targets)
+    given = pairs.labels.one_hot(inputs[..., 0]) if is_one_hot(pairs) else to_tensor(inputs)
+    wanted = 2 * pairs.labels.one_hot(targets[..., 0]) - 1 if pairs.classes_are_target else to_tensor(targets)
+    return given, wanted
 
 
 def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tuple[int, int]:
@@ -149,11 +155,13 @@ def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tup
             f"label maps as {pairs.labels.input} have {pairs.channels[0]} channels, the network takes {channels[0]}; "
             f"set {hint}, or give another network."
         )
-    if pairs.labels and not pairs.labels_are_input and channels[1] != 3:
+    if pairs.labels and not pairs.labels_are_input and channels[1] != pairs.channels[1]:
+        what = f"{pairs.channels[1]} channels, one for each class" if pairs.classes_are_target else "RGB pictures"
         raise RecipeError(
-            f"label maps as targets are RGB pictures, the network gives {channels[1]} channels; set data.direction."
+            f"label maps as targets are {what}, the network gives {channels[1]} channels; set data.direction, or "
+            "data.label_target and data.classes."
         )
-    for side, labelled in zip(channels, (pairs.labels_are_input, False), strict=True):
+    for side, labelled in zip(channels, (pairs.labels_are_input, pairs.classes_are_target), strict=True):
         if not labelled:
             checked_channels(side)
     return channels

@@ -59,7 +59,14 @@ class Pairs:
     @property
     def channels(self) -> tuple[int, int]:
         """Channels of input and target; pictures count as RGB, though a network may ask for grey."""
-        return (self.labels.channels if self.labels_are_input else 3), 3
+        return (self.labels.channels if self.labels_are_input else 3), (
+            self.labels.target_channels if self.labels is not None and not self.labels_are_input else 3
+        )
+
+    @property
+    def classes_are_target(self) -> bool:
+        """Whether the ground truth is a channel for each class, as of dense prediction."""
+        return self.labels is not None and not self.labels_are_input and self.labels.target == "onehot"
 
     def read(self, index: int, channels: tuple[int, int] = (3, 3)) -> tuple[np.ndarray, np.ndarray]:
         """Input and target of a pair at their own sizes: pictures uint8, H x W x 3, or with all four of their channels
@@ -91,7 +98,7 @@ class Pairs:
     def _read(self, side: str, path: Path, channels: int) -> np.ndarray:
         if self.labels is None or side != self.labelled:
             return read_image(path, channels)
-        coloured = self.labels.input == "colour" or not self.labels_are_input
+        coloured = self.labels.target == "colour" if not self.labels_are_input else self.labels.input == "colour"
         if coloured and self.labels.ids == "cityscapes":  # the published input is such a picture, resized as one
             return self.labels.picture(path)
         return self.labels.read(path)
@@ -130,6 +137,7 @@ def find_pairs(
     classes: int | None = None,
     void: int | None = None,
     label_input: LabelInput = "onehot",
+    label_target: LabelInput = "colour",
     ids: Ids | None = None,
     listed: Listing = Listing(),
 ) -> Pairs | Unpaired:
@@ -139,9 +147,9 @@ def find_pairs(
     B/train/; train/A/ + train/B/; Cityscapes' leftImg8bit/ + gtFine/), or a folder of A/ and B/, or a folder or a file
     of side-by-side images; or there are two roots, the folders of A and of B. "auto" takes trainA/ + trainB/ for
     unpaired, two other folders for labels where one holds index label maps and else for paired, and single images for
-    pairs if they are twice as wide as high. `classes`, `void`, `label_input` and `ids` are LabelMaps' own;
-    Cityscapes' files need none (`ids` None: by their names). Folders are as `listed`. Raises RecipeError for settings
-    that do not exist, InputError for the data.
+    pairs if they are twice as wide as high. `classes`, `void`, `label_input`, `label_target` and `ids` are LabelMaps'
+    own; Cityscapes' files need none (`ids` None: by their names). Folders are as `listed`. Raises RecipeError for
+    settings that do not exist, InputError for the data.
     """
     if direction not in get_args(Direction):
         raise RecipeError(f"data.direction '{direction}' does not exist; use AtoB or BtoA.")
@@ -152,7 +160,7 @@ def find_pairs(
         raise InputError("no data: name at least one folder of images.")
 
     def label_settings(path: Path) -> LabelMaps:
-        return label_maps(classes, void, label_input, ids or _ids_by_name(path))
+        return label_maps(classes, void, label_input, ids or _ids_by_name(path), label_target)
 
     located = find_sides(given, split, single=kind in ("auto", "paired"))
     return _joined([_find(sides, kind, direction, label_settings, listed) for sides in located], given)

@@ -89,6 +89,8 @@ class Samples:
         one_hot = self.pairs is not None and is_one_hot(self.pairs)
         x = self.pairs.labels.one_hot(inputs[:, 0]) if one_hot else to_network(inputs)
         others = {"target": stack([sample.target for sample in samples], device)} if self.pairs else {}
+        if self.pairs is not None and self.pairs.classes_are_target:
+            others["target"] = (255 * self.pairs.labels.one_hot(others["target"][:, 0])).to(torch.uint8)
         truths = [torch.from_numpy(sample.truth) for sample in samples if sample.truth is not None]
         return Batch([sample.path for sample in samples], x, others, truths)
 

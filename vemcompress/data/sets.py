@@ -69,6 +69,11 @@ class ImageSet:
         return self.found if isinstance(self.found, Pairs) else None
 
     @property
+    def scores(self) -> bool:
+        """Whether networks give scores of classes, and not pictures."""
+        return self.pairs is not None and self.pairs.classes_are_target
+
+    @property
     def samples(self) -> list[tuple[Path, ...]]:
         """The files of every sample; of two domains each image is one."""
         match self.found:
@@ -234,5 +239,5 @@ def _found(
     if settings.kind == "single":
         found = find(settings.roots, split, listed=listed)
         return Singles(tuple(found.paths), found.used)
-    labels = settings.model_dump(include={"classes", "void", "label_input", "ids"})
+    labels = settings.model_dump(include={"classes", "void", "label_input", "label_target", "ids"})
     return find_pairs(settings.roots, split, settings.kind, settings.direction, listed=listed, **labels)

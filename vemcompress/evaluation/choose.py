@@ -15,12 +15,14 @@ from vemcompress.evaluation.fidelity import FIDELITY
 from vemcompress.evaluation.metric import Given, Metric, Real, Tools, lacking
 from vemcompress.evaluation.precision import NEIGHBOURS
 from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, meters
+from vemcompress.evaluation.segmenters import OwnScores
 from vemcompress.evaluation.statistics import check_fit, image_paths, load_statistics
 from vemcompress.system.events import Event, silent
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*FIDELITY, *SEGMENTATION, *DISTANCES, *NEIGHBOURS)}
 
 _WORDS = {
+    "pictures": "pictures, and these networks give scores of classes; take miou or pixel_accuracy",
     "segmenter": "a segmentation network; give its file with --segmenter",
     "targets": "the ground truth of each image; set data.kind to paired or labels",
     "teacher": "the teacher; give it with --teacher",
@@ -53,7 +55,7 @@ def choose(names: Sequence[str] | None, given: Given) -> Chosen:
     if unknown := [name for name in names or () if name not in METRICS]:
         raise UsageError(f"metric {unknown[0]!r} is not known; the known ones are {', '.join(METRICS)}.")
     chosen = Chosen([], bool(names))
-    for metric in [METRICS[n] for n in dict.fromkeys(names or ())] or [m for m in METRICS.values() if m.offered(given)]:
+    for metric in [METRICS[n] for n in dict.fromkeys(names or ())] or _offered(given):
         if reason := lacking(metric.needs, given, _WORDS):
             if names:
                 raise UsageError(f"metric {metric.name} needs {reason}.")
@@ -65,6 +67,10 @@ def choose(names: Sequence[str] | None, given: Given) -> Chosen:
     order = list(METRICS)
     chosen.metrics.sort(key=lambda metric: len(order) if metric.needs.features else order.index(metric.name))
     return chosen
+
+
+def _offered(given: Given) -> list[Metric]:
+    return [m for m in METRICS.values() if m.offered(given) and (m.needs.labels or not given.scores)]
 
 
 def prepare(
@@ -93,6 +99,7 @@ def prepare(
     if is_npz:
         side = Real(statistics=load_statistics(real))
     tools = Tools(device, side_of(images), side, seed=seed, crop=images.settings.crop, latents=_drawn(images, seed))
+    tools.scores = images.scores
     equip(chosen, tools, images, segmenter, {INCEPTION: inception, features: features_weights}, real)
     return chosen, tools
 
@@ -117,9 +124,10 @@ def given_with(images: ImageSet | LatentSet, real, features: str | None, teacher
         targets=images.pairs is not None,
         real=real,
         features=(INCEPTION, features) if features else (INCEPTION,),
-        segmenter=segmenter is not None,
+        segmenter=segmenter is not None or images.scores,
         no_labels=lacks_labels(images),
         latent=isinstance(images, LatentSet),
+        scores=images.scores,
     )
 
 
@@ -130,6 +138,8 @@ def real_side(images: ImageSet | LatentSet, real=None, on_event: Event = silent)
     if isinstance(images, LatentSet):
         return Real(images.paths, what="real images" + (f" ({_parts(images.real)})" if images.real else ""))
     part = _parts(images)
+    if images.scores:
+        return Real()
     if images.pairs is not None:
         return Real(targets=True, what=f"ground-truth images of the same pairs ({part})")
     if isinstance(images.found, Unpaired):
@@ -156,7 +166,7 @@ def equip(chosen: Chosen, tools: Tools, images: ImageSet | LatentSet, segmenter,
     is an error where it was asked for or nothing else is measured, else its metrics are skipped; likewise those that
     the statistics of `real` do not fit, and an error where these fit none."""
     if any(metric.needs.labels for metric in chosen.metrics):
-        tools.meter = meters(segmenter, images)
+        tools.meter = meters(OwnScores(images.pairs.labels.classes) if images.scores else segmenter, images)
     misfit = lost = None
     for name in dict.fromkeys(metric.needs.features for metric in chosen.metrics if metric.needs.features):
         metrics = [metric for metric in chosen.metrics if metric.needs.features == name]

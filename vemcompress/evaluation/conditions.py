@@ -134,6 +134,8 @@ def _reading(images: ImageSet) -> str:
     if images.pairs is None:
         return "single"
     labels = images.settings.model_dump(include={"classes", "void", "label_input", "ids"}, exclude_none=True)
+    if images.scores:
+        labels["label_target"] = images.settings.label_target
     told = [f"{key} {value}" for key, value in labels.items()] if images.pairs.labels is not None else []
     return ", ".join([images.settings.kind, images.settings.direction, *told])
 

@@ -11,7 +11,7 @@ from torch.export import Dim
 
 from vemcompress.data import latents
 from vemcompress.export.latent_session import TRUNCATION
-from vemcompress.export.opened import COLOURS
+from vemcompress.export.pixels import COLOURS
 
 Shape = tuple[int, ...]
 

@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime
 
 from vemcompress.errors import InputError
-from vemcompress.export.opened import COLOURS, LARGEST, RANGES, TYPES, Opened, run_graph, times
-from vemcompress.export.pixels import to_bytes
+from vemcompress.export.opened import LARGEST, RANGES, TYPES, Opened, run_graph, times
+from vemcompress.export.pixels import COLOURS, to_bytes
 
 MOST = 2**16  # numbers of a vector
 TRUNCATION = "truncation"  # the optional input of our graphs that have w

@@ -18,7 +18,7 @@ from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.export.foreign import endless
 from vemcompress.export.graph import check_float, check_uint8, trace
 from vemcompress.export.memory import MemoryLimit
-from vemcompress.export.opened import COLOURS
+from vemcompress.export.pixels import COLOURS
 from vemcompress.export.sides import own_sides
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.events import Event, silent

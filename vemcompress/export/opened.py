@@ -12,7 +12,6 @@ from vemcompress.system.memory import is_exhausted
 
 RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
-COLOURS = (1, 3, 4)  # channels of pictures
 LARGEST = 2**14  # pixels of a side
 
 

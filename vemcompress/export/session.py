@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from vemcompress.data.indices import class_colours
 from vemcompress.errors import InputError
 from vemcompress.export.latent_session import OnnxLatents, takes_latents, understand_latents
-from vemcompress.export.opened import COLOURS, LARGEST, RANGES, TYPES, Opened, open_session, run_graph, times
-from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.export.opened import LARGEST, RANGES, TYPES, Opened, open_session, run_graph, times
+from vemcompress.export.pixels import COLOURS, pad_to_multiple, to_float, to_pictures
 
 
 @dataclass
@@ -44,15 +45,18 @@ class OnnxModel:
         y = self.run(x)
         if y.ndim == 4 and self.layout == "NCHW":
             y = y.transpose(0, 2, 3, 1)
-        if y.ndim != 4 or y.shape[:3] != (len(images), *sides) or y.shape[3] not in COLOURS:
+        scores = "layout" in self.metadata  # ours may give some of classes
+        if y.ndim != 4 or y.shape[:3] != (len(images), *sides) or not (scores or y.shape[3] in COLOURS):
             raise InputError(
                 f"{self.path}: turned {times(x.shape)} into {times(y.shape)}; only graphs that give an image of the "
                 "input's size can be used."
             )
         if self.dtype != np.uint8:
-            y = to_bytes(y, *self.range, str(self.path))
+            y = to_pictures(y, *self.range, str(self.path))
         elif y.dtype != np.uint8:
             raise InputError(f"{self.path}: takes uint8 and gives {y.dtype}; export it with uint8 on both sides.")
+        else:
+            y = y if y.shape[3] in COLOURS else class_colours(y.shape[3])[y.argmax(3)]
         return y[:, :height, :width]
 
     def prepare(self, images: np.ndarray) -> np.ndarray:

@@ -13,8 +13,7 @@ from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageEr
 from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.export.latent_session import Styled
-from vemcompress.export.opened import COLOURS
-from vemcompress.export.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.export.pixels import COLOURS, pad_to_multiple, to_bytes, to_float, to_pictures
 from vemcompress.system.events import Event, silent
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.loading import load
@@ -57,7 +56,7 @@ class TorchModel:
                 raise
             told = f"failed on an image of {what} ({cause(error)})"
             raise InputError(f"{self.name}: {told}; use --size.") from error
-        return to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
+        return to_pictures(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)[:, :height, :width]
 
 
 @dataclass
@@ -152,7 +151,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = True) -> TorchModel | TorchLatents:
-    """A generator as a callable; `name` is for errors. `photos`: 1, 3 or 4 channels on both sides, or InputError; from
+    """A generator as a callable; `name` is for errors. `photos`: it takes 1, 3 or 4 channels, or InputError; from
     latent vectors those of the images count."""
     try:
         network = deployment_copy(network)
@@ -164,9 +163,9 @@ def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = 
             raise InputError(f"{name}: draws images of {contract.out_channels} channels; pictures have 3 or 1.")
         sides = (contract.image, contract.image)
         return TorchLatents(name, network.to(device), contract.size, contract.prior, sides, device)
-    if photos and (contract.in_channels not in COLOURS or contract.out_channels not in COLOURS):
+    if photos and contract.in_channels not in COLOURS:
         raise InputError(
             f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "
-            "pictures; give a model with 1, 3 or 4 on both sides, or the folder of a run that learnt from label maps."
+            "pictures; give a model that takes 1, 3 or 4, or the folder of a run that learnt from label maps."
         )
     return TorchModel(name, network.to(device), contract.in_channels, contract.multiple, contract.min_size, device)

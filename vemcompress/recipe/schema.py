@@ -130,8 +130,6 @@ class Recipe(BaseSettings):
     def _fits(self):
         if self.gan is not None and self.train.teacher_cache:
             raise ValueError("train.teacher_cache needs a frozen teacher without a [gan]; omit it")
-        if self.from_pairs:
-            self._check_pairs()
         check_stages(self.stages)
         if self.masks is not None and self.stages and all(stage.replaceable for stage in self.stages):
             raise ValueError("[masks] needs a stage with do = 'teach' that has masks, and there is none; omit it")
@@ -139,17 +137,6 @@ class Recipe(BaseSettings):
             if getattr(self, do) is not None and self.stages and all(stage.do != do for stage in self.stages):
                 raise ValueError(f"[{do}] needs a stage with do = '{do}', and there is none; omit it")
         return self
-
-    def _check_pairs(self) -> None:
-        """Raises ValueError for what needs more of a teacher than its outputs."""
-        alone = f"teacher.source = '{PAIRS}' gives a teacher's outputs alone, without its network"
-        if self.gan is not None or self.stages:
-            what = "a [gan] needs" if self.gan is not None else "stages need"
-            raise ValueError(f"{alone}, which {what}; give --teacher, or take a recipe such as pairs, omgd or kd")
-        if self.data.kind not in ("paired", "labels"):
-            raise ValueError(f"{alone}; set data.kind = 'paired', its inputs with these outputs")
-        if self.train.teacher_cache:
-            raise ValueError(f"{alone}, which train.teacher_cache would spare; omit it")
 
     @property
     def from_pairs(self) -> bool:
