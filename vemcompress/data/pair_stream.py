@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
+from vemcompress.data.images import wide_square
 from vemcompress.data.indices import nearest_square
 from vemcompress.data.machine import default_cache
 from vemcompress.data.pairs import Pairs, Unpaired
@@ -22,7 +24,8 @@ DRAW, AUGMENTATION_B = 2, 3  # beside stream.py's purposes of a random generator
 class PairStream(ImageStream):
     """Batches of `input` and `target`, float32: B x Cin x size x size and B x Cout x size x size.
 
-    Pictures are in [-1, 1]; one-hot label maps are 0 and 1, as targets -1 and 1, or colour pictures. Both sides of
+    Pictures are in [-1, 1], 16-bit greys in full as targets of one channel; one-hot label maps are 0 and 1, as targets
+    -1 and 1, or colour pictures. Both sides of
     a pair share one crop and one flip, after their resizing: pictures bicubic, label maps to the nearest pixel. A
     pair of which one side cannot be read is replaced as a whole. `channels`: what the network takes and gives, by
     default as the pairs have them. Options and events are ImageStream's.
@@ -46,7 +49,8 @@ class PairStream(ImageStream):
 
     def _collate(self, samples: np.ndarray | Tensor, index: Tensor) -> Batch:
         depth, _ = _kept(self.pairs, self.pair_channels)
-        return Batch(*to_tensors(self.pairs, samples[..., :depth], samples[..., depth:]), index=index)
+        sides = samples[..., :depth], samples[..., depth:]
+        return Batch(*to_tensors(self.pairs, *sides, self.pair_channels), index=index)
 
 
 class UnpairedStream(Joined):
@@ -106,7 +110,7 @@ def test_pairs(
         range(pairs.count), count, lambda index: square_pair(pairs, index, size, channels), "pairs", on_event
     )
     inputs, targets = zip(*read, strict=True)
-    return to_tensors(pairs, np.stack(inputs), np.stack(targets))
+    return to_tensors(pairs, np.stack(inputs), np.stack(targets), channels)
 
 
 test_pairs.__test__ = False  # not a test, though pytest would take it for one where it is imported
@@ -116,7 +120,9 @@ def square_pair(pairs: Pairs, index: int, size: int, channels: tuple[int, int]) 
     """Input and target of a pair, uint8, size x size x C; a label map that becomes one-hot keeps one channel."""
     sides = []
     for side, wanted in zip(pairs.read(index, channels), channels, strict=True):
-        if side.ndim == 3:
+        if side.dtype == np.uint16:
+            sides.append(wide_square(side, size))
+        elif side.ndim == 3:
             sides.append(square_of(side, size, wanted))
         else:
             labels = nearest_square(side, size)
@@ -132,14 +138,31 @@ def is_one_hot(pairs: Pairs) -> bool:
 
 def _kept(pairs: Pairs, channels: tuple[int, int]) -> tuple[int, int]:
     """Bytes of a pixel of `square_pair`'s input and target."""
-    return 1 if is_one_hot(pairs) else channels[0], 1 if pairs.classes_are_target else channels[1]
+    targets = 1 if pairs.classes_are_target else 2 if is_deep(pairs, channels) else channels[1]
+    return 1 if is_one_hot(pairs) else channels[0], targets
 
 
-def to_tensors(pairs: Pairs, inputs: np.ndarray | Tensor, targets: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+def is_deep(pairs: Pairs, channels: tuple[int, int]) -> bool:
+    """Whether the targets of a network of these channels are 16-bit greys, kept as two bytes."""
+    return pairs.wide and channels[1] == 1
+
+
+def wide_tensor(high: Tensor, low: Tensor) -> Tensor:
+    """The bytes of 16-bit greys, of equal shapes, to float32 in [-1, 1] on their device."""
+    values = 256 * high.float() + low.float()
+    return values / torch.full_like(values, 32767.5) - 1  # a GPU would multiply by the inverse of a number
+
+
+def to_tensors(
+    pairs: Pairs, inputs: np.ndarray | Tensor, targets: np.ndarray | Tensor, channels: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """Stacks of `square_pair` as float32, B x C x H x W."""
     given = pairs.labels.one_hot(inputs[..., 0]) if is_one_hot(pairs) else to_tensor(inputs)
-    wanted = 2 * pairs.labels.one_hot(targets[..., 0]) - 1 if pairs.classes_are_target else to_tensor(targets)
-    return given, wanted
+    if pairs.classes_are_target:
+        return given, 2 * pairs.labels.one_hot(targets[..., 0]) - 1
+    if is_deep(pairs, channels):
+        return given, wide_tensor(*torch.as_tensor(targets).unbind(3))[:, None]
+    return given, to_tensor(targets)
 
 
 def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from vemcompress.data.folders import Listing, Sides, check_widths, find_sides, is_twice_as_wide, match, odd_width
-from vemcompress.data.images import ImageError, read_image
+from vemcompress.data.images import ImageError, is_wide, read_image, read_wide
 from vemcompress.data.indices import holds_numbers, spread
 from vemcompress.data.labels import Ids, LabelInput, LabelMaps, label_maps
 from vemcompress.errors import InputError, RecipeError
@@ -30,6 +30,8 @@ LABELS_CHECKED = 32  # before the run begins; the others when they are read
 class Pairs:
     """`a[i]` with `b[i]`; side by side in one file where `side_by_side`.
 
+    `wide`: the targets are 16-bit greys, as depth is, which a network of one output channel gets in full.
+
     `used`: per root the split (or FLAT, FILE) that was taken. `labels`: how the label maps of the side `labelled` are
     read; None for pictures on both sides.
     """
@@ -42,6 +44,7 @@ class Pairs:
     side_by_side: bool = False
     labels: LabelMaps | None = None
     labelled: Literal["A", "B"] = "B"
+    wide: bool = False
 
     @property
     def count(self) -> int:
@@ -53,15 +56,22 @@ class Pairs:
         return self.a if self.direction == "AtoB" else self.b
 
     @property
+    def targets(self) -> tuple[Path, ...]:
+        """The files of the targets, in order."""
+        return self.b if self.direction == "AtoB" else self.a
+
+    @property
     def labels_are_input(self) -> bool:
         return self.labels is not None and self.direction.startswith(self.labelled)
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Channels of input and target; pictures count as RGB, though a network may ask for grey."""
-        return (self.labels.channels if self.labels_are_input else 3), (
-            self.labels.target_channels if self.labels is not None and not self.labels_are_input else 3
-        )
+        """Channels of input and target; pictures count as RGB, though a network may ask for grey, and 16-bit targets as
+        one."""
+        inputs = self.labels.channels if self.labels_are_input else 3
+        if self.labels is not None and not self.labels_are_input:
+            return inputs, self.labels.target_channels
+        return inputs, 1 if self.wide else 3
 
     @property
     def classes_are_target(self) -> bool:
@@ -70,13 +80,15 @@ class Pairs:
 
     def read(self, index: int, channels: tuple[int, int] = (3, 3)) -> tuple[np.ndarray, np.ndarray]:
         """Input and target of a pair at their own sizes: pictures uint8, H x W x 3, or with all four of their channels
-        where these `channels` of input and target are 4; label maps uint8, H x W.
+        where these `channels` of input and target are 4; label maps uint8, H x W; 16-bit targets uint16, H x W.
 
         Cityscapes' label ids that are seen in colour come as pictures.
 
         Raises ImageError for a file that cannot be read, InputError for one that is no half of a pair or has values
         outside the classes.
         """
+        if self.wide and channels[1] == 1:
+            return self._read("", self.inputs[index], channels[0]), read_wide(self.targets[index])
         forth = self.direction == "AtoB"
         wanted = channels if forth else channels[::-1]
         if self.side_by_side:
@@ -185,7 +197,8 @@ def _find(
     if unpaired:
         return Unpaired(direction, tuple(a), tuple(b), (sides.used,))
     if kind == "paired" or (kind == "auto" and how is None):
-        return Pairs("paired", direction, tuple(a), tuple(b), (sides.used,))
+        wide = any(is_wide(path) for path in (b if direction == "AtoB" else a)[:1])
+        return Pairs("paired", direction, tuple(a), tuple(b), (sides.used,), wide=wide)
     maps = a if side == "A" else b
     labels = label_settings(maps[0])
     for path in spread(maps, LABELS_CHECKED):

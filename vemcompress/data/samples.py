@@ -16,7 +16,7 @@ from vemcompress.data.images import Crop, ImageError, middle, read_image, to_squ
 from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.machine import default_workers
 from vemcompress.data.on_device import moved, pinned
-from vemcompress.data.pair_stream import checked_pair_channels, is_one_hot, square_pair
+from vemcompress.data.pair_stream import checked_pair_channels, is_deep, is_one_hot, square_pair, wide_tensor
 from vemcompress.data.sets import ImageSet
 from vemcompress.data.squares import PICTURES, load_square
 from vemcompress.errors import InputError
@@ -91,6 +91,8 @@ class Samples:
         others = {"target": stack([sample.target for sample in samples], device)} if self.pairs else {}
         if self.pairs is not None and self.pairs.classes_are_target:
             others["target"] = (255 * self.pairs.labels.one_hot(others["target"][:, 0])).to(torch.uint8)
+        elif self.pairs is not None and is_deep(self.pairs, self.channels):
+            others["target"] = wide_tensor(*others["target"].unbind(1))[:, None]
         truths = [torch.from_numpy(sample.truth) for sample in samples if sample.truth is not None]
         return Batch([sample.path for sample in samples], x, others, truths)
 

@@ -128,6 +128,7 @@ def given_with(images: ImageSet | LatentSet, real, features: str | None, teacher
         no_labels=lacks_labels(images),
         latent=isinstance(images, LatentSet),
         scores=images.scores,
+        wide=images.pairs is not None and images.pairs.wide,
     )
 
 

@@ -38,7 +38,8 @@ class Needs:
 class Given:
     """What there is for metrics. `features` are the names of extractors that can be loaded; `no_labels` says what label
     maps lack, None where they are there; `latent`: networks take latent vectors; `scores`: they give scores of classes;
-    `images` and `size` count where too few are refused beforehand."""
+    `wide`: the ground truth is a 16-bit grey, as depth is; `images` and `size` count where too few are refused
+    beforehand."""
 
     teacher: bool = False
     targets: bool = False
@@ -48,6 +49,7 @@ class Given:
     no_labels: str | None = "maps of class numbers"
     latent: bool = False
     scores: bool = False
+    wide: bool = False
     images: int = sys.maxsize
     size: int = sys.maxsize
 
