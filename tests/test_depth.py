@@ -9,7 +9,8 @@ from toys import TOY
 from vemcompress import recipe as recipes
 from vemcompress.commands.distill import distill
 from vemcompress.commands.evaluate import evaluate
-from vemcompress.data.images import ImageError, read_wide, wide_square
+from vemcompress.data.depth import read_wide, wide_square
+from vemcompress.data.images import ImageError
 from vemcompress.data.pair_stream import PairStream
 from vemcompress.data.pairs import find_pairs
 from vemcompress.evaluation.fidelity import rmse

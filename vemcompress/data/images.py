@@ -122,27 +122,6 @@ def _decoded(path: str | os.PathLike, channels: int, content: io.BytesIO | None 
         return np.array(upright)
 
 
-WIDE = "I;16"  # how Pillow's modes of 16-bit greys begin
-
-
-def is_wide(path: str | os.PathLike) -> bool:
-    """Whether a file is a 16-bit grey, as depth is stored, by its header; a file that cannot be read is none."""
-    try:
-        with open_image(path) as image:
-            return image.mode.startswith(WIDE)
-    except ImageError:
-        return False
-
-
-def read_wide(path: str | os.PathLike) -> np.ndarray:
-    """A 16-bit grey as uint16, H x W, upright. Raises ImageError for another picture."""
-    with open_image(path) as image:
-        if not image.mode.startswith(WIDE):
-            raise ImageError(path, "it is no 16-bit grey, as others of its side are")
-        image.load()
-        return np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)
-
-
 @contextlib.contextmanager
 def open_image(path: str | os.PathLike, content: io.BytesIO | None = None) -> Iterator[Image.Image]:
     """An image file, opened but not yet decoded; whatever fails inside the block leaves as ImageError.
@@ -223,14 +202,6 @@ def resized(image: np.ndarray, height: int, width: int, how=Image.Resampling.BIC
         return np.stack([resized(one, height, width, how) for one in np.moveaxis(image, 2, 0)], axis=2)
     flat = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
     return np.array(Image.fromarray(flat).resize((width, height), how)).reshape(height, width, *image.shape[2:])
-
-
-def wide_square(values: np.ndarray, size: int) -> np.ndarray:
-    """Resize uint16, H x W, to size x size, as `to_square`, and give its high and low bytes: uint8, size x size x 2."""
-    if values.shape != (size, size):
-        image = Image.fromarray(values.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
-        values = np.round(np.asarray(image)).clip(0, 65535).astype(np.uint16)
-    return np.stack((values >> 8, values & 255), axis=2).astype(np.uint8)
 
 
 def save_png(path: str | os.PathLike, array: np.ndarray) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
-from vemcompress.data.images import wide_square
+from vemcompress.data.depth import wide_square, wide_tensor
 from vemcompress.data.indices import nearest_square
 from vemcompress.data.machine import default_cache
 from vemcompress.data.pairs import Pairs, Unpaired
@@ -145,12 +145,6 @@ def _kept(pairs: Pairs, channels: tuple[int, int]) -> tuple[int, int]:
 def is_deep(pairs: Pairs, channels: tuple[int, int]) -> bool:
     """Whether the targets of a network of these channels are 16-bit greys, kept as two bytes."""
     return pairs.wide and channels[1] == 1
-
-
-def wide_tensor(high: Tensor, low: Tensor) -> Tensor:
-    """The bytes of 16-bit greys, of equal shapes, to float32 in [-1, 1] on their device."""
-    values = 256 * high.float() + low.float()
-    return values / torch.full_like(values, 32767.5) - 1  # a GPU would multiply by the inverse of a number
 
 
 def to_tensors(

@@ -13,8 +13,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from vemcompress.data.depth import is_wide, read_wide
 from vemcompress.data.folders import Listing, Sides, check_widths, find_sides, is_twice_as_wide, match, odd_width
-from vemcompress.data.images import ImageError, is_wide, read_image, read_wide
+from vemcompress.data.images import ImageError, read_image
 from vemcompress.data.indices import holds_numbers, spread
 from vemcompress.data.labels import Ids, LabelInput, LabelMaps, label_maps
 from vemcompress.errors import InputError, RecipeError
@@ -197,7 +198,7 @@ def _find(
     if unpaired:
         return Unpaired(direction, tuple(a), tuple(b), (sides.used,))
     if kind == "paired" or (kind == "auto" and how is None):
-        wide = any(is_wide(path) for path in (b if direction == "AtoB" else a)[:1])
+        wide = any(is_wide(path) for path in (b if direction == "AtoB" else a)[:8])
         return Pairs("paired", direction, tuple(a), tuple(b), (sides.used,), wide=wide)
     maps = a if side == "A" else b
     labels = label_settings(maps[0])

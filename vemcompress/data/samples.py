@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vemcompress.data.depth import wide_tensor
 from vemcompress.data.images import Crop, ImageError, middle, read_image, to_square
 from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.machine import default_workers
 from vemcompress.data.on_device import moved, pinned
-from vemcompress.data.pair_stream import checked_pair_channels, is_deep, is_one_hot, square_pair, wide_tensor
+from vemcompress.data.pair_stream import checked_pair_channels, is_deep, is_one_hot, square_pair
 from vemcompress.data.sets import ImageSet
 from vemcompress.data.squares import PICTURES, load_square
 from vemcompress.errors import InputError
