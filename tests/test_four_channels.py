@@ -113,3 +113,10 @@ def test_an_output_of_four_channels_is_an_rgba_file_and_its_picture_is_the_first
     assert Image.open(tmp_path / "out" / "0.png").mode == "RGBA"
     shown = to_uint8(torch.rand(1, 4, 8, 8))
     assert shown.shape == (1, 8, 8, 3)
+
+
+def test_images_from_python_keep_their_fourth_channel(teacher, tmp_path):
+    given = [four(0), Image.fromarray(four(1)), torch.from_numpy(four(2)).permute(2, 0, 1)]
+    distill(teacher, data=given, out=tmp_path / "run", overrides=[*TOY, "train.steps=1"], device="cpu")
+    kept = [read_image(path, 4) for path in sorted((tmp_path / "run" / "given_images").iterdir())]
+    assert all(np.array_equal(found, four(i)) for i, found in enumerate(kept)) and len(kept) == 3

@@ -27,8 +27,8 @@ from vemcompress.system.events import Event
 Data = str | os.PathLike | Sequence[Any] | Dataset | None
 
 ACCEPTED = (
-    "a folder, image files, or a list or Dataset of images: PIL, uint8 arrays H x W x 3, or tensors 3 x H x W, uint8 "
-    "or floats in [-1, 1]"
+    "a folder, image files, or a list or Dataset of images: PIL, uint8 arrays H x W x 3 or 4, or tensors 3 or 4 x H "
+    "x W, uint8 or floats in [-1, 1]"
 )
 
 
