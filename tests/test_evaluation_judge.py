@@ -56,7 +56,7 @@ def test_features_that_a_recipe_learns_by_are_not_called_by_an_extractors_name(t
 def test_images_are_read_and_the_teacher_runs_once(tmp_path, monkeypatch):
     toy_images(tmp_path / "data", count=9)
     read, counted = squares.read_image, []
-    monkeypatch.setattr(squares, "read_image", lambda path: counted.append(path) or read(path))
+    monkeypatch.setattr(squares, "read_image", lambda path, *how: counted.append(path) or read(path, *how))
     images, teacher = test_set(DataSettings(size=32, roots=(str(tmp_path / "data"),))), Painter(1)
     score = scorer("ssim_teacher", images, CHANNELS, "cpu", teacher=teacher)
     first, second = score(Painter()), score(Painter())
@@ -70,7 +70,7 @@ def test_several_candidates_are_scored_in_one_pass_as_each_alone(tmp_path, monke
     given = {"teacher": teacher, "segmenter": segmenter, "features": extractor}
     judge = judge_by(names, images, CHANNELS, "cpu", **given)
     decoded = []
-    monkeypatch.setattr(squares, "read_image", lambda path: decoded.append(path))
+    monkeypatch.setattr(squares, "read_image", lambda path, *how: decoded.append(path))
     candidates = {"narrow": Painter(2), "wide": Even(0.5)}
     found = judge(candidates)
     assert found == {name: judge(network) for name, network in candidates.items()}

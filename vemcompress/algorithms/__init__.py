@@ -8,6 +8,7 @@ from vemcompress.algorithms.agd import AutoGANDistiller
 from vemcompress.algorithms.cagc import CAGC
 from vemcompress.algorithms.cat import CAT
 from vemcompress.algorithms.dcd import DCD
+from vemcompress.algorithms.dense import Dense
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
 from vemcompress.algorithms.dmad import DMAD
 from vemcompress.algorithms.finetune import Finetune
@@ -24,6 +25,7 @@ __all__ = ["ALGORITHMS", "AnyAlgorithm", "Distillation", "Facts", "Parts"]
 _CLASSES: tuple[type[Distillation], ...] = (
     OMGD,
     KD,
+    Dense,
     GANCompression,
     CAT,
     GCC,

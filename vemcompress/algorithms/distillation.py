@@ -43,7 +43,9 @@ class Needs:
     def check(self, method: str, facts: "Facts") -> None:
         """Raises RecipeError."""
         kind, what = facts.teacher.takes.kind, None
-        if self.teacher == "frozen" and facts.learns:
+        if facts.recorded and (self.teacher == "online" or self.gan or self.whole):
+            what = "needs the teacher's network, and teacher.source = 'pairs' gives its outputs alone; give --teacher"
+        elif self.teacher == "frozen" and facts.learns:
             what = "learns from a frozen teacher; leave out [gan]"
         elif self.teacher == "online" and not facts.learns:
             what = "needs a teacher that learns; add a [gan]"
@@ -74,6 +76,8 @@ def lacking_networks(missing: Sequence[str]) -> str:
 class Facts:
     """What is known before anything is built: both networks (the student's without weights), whether the teacher
     `learns` and each input is `paired` with its ground truth, how many images there are and how long the run is.
+    `recorded`: whether only the teacher's outputs are known, which are then the ground truth.
+    `scores`: whether the ground truth is a channel for each class.
     `gan`: whether the recipe has one; `missing`: its networks that are given by no file; `judge`: the shape of its
     discriminators."""
 
@@ -86,6 +90,8 @@ class Facts:
     steps: int
     learns: bool = False
     paired: bool = False
+    recorded: bool = False
+    scores: bool = False
     gan: bool = False
     missing: tuple[str, ...] = ()
     judge: DiscriminatorConfig | None = None

@@ -96,10 +96,11 @@ def subject(
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
     plan = opening.located(plan, teacher, data or ()) if teacher is not None else _with_data(plan, data)
-    random_teacher = _random_teacher(plan, random_weights) if teacher is None and not plan.learns else None
+    asked = teacher is None and not plan.from_pairs
+    random_teacher = _random_teacher(plan, random_weights) if asked and not plan.learns else None
     if random_teacher is not None and plan.gan is not None:
         plan = _with_random_gan(plan, random_teacher, folder)
-    made_up += ["teacher"] if teacher is None else []
+    made_up += ["teacher"] if asked else []
     with named(*recipes.classes_named(overrides)):
         found = facts.gather("distill", plan, silent, random_teacher)
     features, is_random = _features(found.plan, random_weights)

@@ -20,7 +20,7 @@ from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once, silent
-from vemcompress.system.names import OF_TEACHER
+from vemcompress.system.names import OF_TEACHER, PAIRS
 from vemcompress.weights.custom import check_range
 from vemcompress.weights.loading import Loaded
 from vemcompress.weights.outside import tell_device
@@ -28,11 +28,12 @@ from vemcompress.weights.outside import tell_device
 
 @dataclass(frozen=True, kw_only=True)
 class DistillResult(line.RunResult):
-    """A run, and the file of its `student`, which has `parameters`. `information_share`: the add-on's share of the
+    """A run, and the file of its `student`, which has `parameters`. `teacher_parameters` is None for a teacher of which
+    only the outputs are known. `information_share`: the add-on's share of the
     gradient at the student's image, the median of the steps that logged it; None where none did."""
 
     student: str
-    teacher_parameters: int
+    teacher_parameters: int | None
     information_share: float | None = None
 
 
@@ -50,7 +51,8 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
 
     def result(told: dict, made: dict) -> DistillResult:
         counts = {"parameters": line.parameters_of(made, "student")}
-        counts["teacher_parameters"] = line.parameters_of(made, "teacher")
+        recorded = made["teacher"]["source"] == PAIRS
+        counts["teacher_parameters"] = None if recorded else line.parameters_of(made, "teacher")
         share = information_share(run.metrics)
         return DistillResult(student=str(run.student), information_share=share, **counts, **told)
 
@@ -62,7 +64,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     features = parts.features_of(facts.plan, device)
     parts.equip(facts.gan, facts.plan, device)
     facts = parts.calibrated(facts, features, device, on_event)
-    made = {} if facts.learns else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
+    made = {} if not facts.frozen else {"teacher": parts.at_work(facts.original, facts.inputs, device).cpu()}
     if made:
         check_range(facts.original, made["teacher"], on_event)
         tell_device(facts.original, device, on_event)
@@ -77,7 +79,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     with distributed.alike():
         cache = _cache(facts, algorithm, device, on_event)
     networks = {
-        "teacher": facts.provenance | line.described(facts.original, plan.data.size),
+        "teacher": facts.provenance | ({} if plan.from_pairs else line.described(facts.original, plan.data.size)),
         "student": line.described(algorithm.student, plan.data.size),
     }
     told = line.trained(
@@ -91,7 +93,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         made=made,
         during=lambda stream: _cached(cache, facts, algorithm, stream, on_event),
     )
-    counts = {name: networks[name]["parameters"] for name in networks}
+    counts = {name: networks[name].get("parameters") for name in networks}
     share = distributed.from_writer(lambda: information_share(facts.run.metrics))
     return DistillResult(
         student=str(facts.run.student),
@@ -163,7 +165,7 @@ def _events(facts: Facts, networks: dict) -> list[dict]:
         **networks,
     }]  # fmt: skip
     begins_as_teacher = getattr(plan.student, "source", None) == OF_TEACHER  # and becomes smaller later
-    known = networks["teacher"]["parameters"]  # none are of a function
+    known = networks["teacher"].get("parameters")  # none are of a function, or of pairs
     if not begins_as_teacher and known and networks["student"]["parameters"] >= known:
         message = "the student is not smaller than its teacher; choose --width or --target-macs."
         events.append({"event": "warning", "message": message})

@@ -244,7 +244,7 @@ def teacher_of(
         loaded = load(given, class_path=class_path, norm=norm, key=key, padding=padding, range=range)
         loaded.tell(on_event)
         return loaded
-    if plan is None or name == "teacher":
+    if plan is None or name == "teacher" or plan.from_pairs:
         return None
     if plan.learns:
         loaded = load(folder / "teacher.safetensors")

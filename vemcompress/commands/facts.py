@@ -22,13 +22,14 @@ from vemcompress.data.prefetch import Stream, Twice
 from vemcompress.data.sets import ImageSet, training_set
 from vemcompress.errors import RecipeError, UsageError
 from vemcompress.gans import GAN, Start, build_gan
+from vemcompress.gans.teachers import RecordedGenerator
 from vemcompress.networks.base import Generator, ImageInput, LatentConfig, LatentInput
 from vemcompress.recipe import Recipe
 from vemcompress.recipe.resolve import for_latents, resolved, teacher_network
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
-from vemcompress.system.names import OF_TEACHER
+from vemcompress.system.names import OF_TEACHER, PAIRS
 from vemcompress.weights.loading import Loaded, load_known
 from vemcompress.weights.outside import check_learns
 
@@ -63,8 +64,15 @@ class Facts:
         return self.plan.learns
 
     @property
+    def frozen(self) -> bool:
+        """Whether there is a teacher's network that does not learn in this run."""
+        return not self.plan.learns and not self.plan.from_pairs
+
+    @property
     def provenance(self) -> dict[str, str]:
         """Where the teacher came from."""
+        if self.plan.from_pairs:
+            return {"source": PAIRS}
         return self.loaded.provenance() if self.loaded else {"source": f"{self.plan.gan.name}, learnt in this run"}
 
     def stream(
@@ -115,7 +123,7 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     `given` stands for the teacher of the recipe's source.
     """
     opening.check_data(plan)
-    source, begin = plan.teacher.source, None
+    source, begin = None if plan.from_pairs else plan.teacher.source, None
     loaded = given or (source and opening.load_teacher(plan, on_event)) or None
     if command == "distill" and (student := getattr(plan.student, "source", None)):
         begin = _student(plan, student, loaded)
@@ -130,9 +138,12 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     learn_on, held_out = images.split_off()
     channels, count = images.channels(), learn_on.count
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
-    original = next(iter(gan.generators().values())) if gan else loaded.generator
+    if plan.from_pairs:
+        original = RecordedGenerator(*_stated_channels(plan, begin, channels))
+    else:
+        original = next(iter(gan.generators().values())) if gan else loaded.generator
     plan = resolved(command, plan, original, count, gan=gan, loaded=loaded, student=begin)
-    if original.config is None:
+    if original.config is None and not plan.from_pairs:
         original.check(plan.data.size)
     distributed.check_batch(plan.train.batch)
     inputs, columns = _shown(learn_on, original, on_event)
@@ -151,6 +162,14 @@ def _student(plan: Recipe, source: str, teacher: Loaded | None) -> Loaded:
         )
     check_learns(teacher.generator, teacher.source)
     return replace(teacher, generator=deepcopy(teacher.generator), others=())
+
+
+def _stated_channels(plan: Recipe, student: Loaded | None, channels: tuple[int, int]) -> tuple[int, int]:
+    """Of input and output: those of a given student, or the student's that are stated, or else the data's own."""
+    if student is not None:
+        return student.generator.channels
+    keys, stated = ("in_channels", "out_channels"), plan.student.model_fields_set
+    return tuple(getattr(plan.student, key) if key in stated else own for key, own in zip(keys, channels, strict=True))
 
 
 def taken(plan: Recipe, teacher: Generator | None) -> ImageInput | LatentInput:

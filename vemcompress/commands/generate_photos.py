@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vemcompress.commands.pictures import GenerateResult, check_writable, is_file_name
-from vemcompress.data.images import ImageError, read_image, save_png, tell_notes
+from vemcompress.data.images import ImageError, read_image, resized, save_png, tell_notes
 from vemcompress.data.listing import list_images
 from vemcompress.errors import InputError, MemoryExhausted, UsageError
 from vemcompress.export.memory import MemoryLimit
@@ -63,7 +63,7 @@ def _photos(
     labels = getattr(model, "labels", None)
     for source, target in plan:
         try:
-            photo = read_image(source) if labels is None else labels.read(source)
+            photo = read_image(source, model.channels) if labels is None else labels.read(source)
         except ImageError as error:
             result.skipped[source] = error.reason
             tell({"event": "skipped", "path": str(source), "reason": error.reason})
@@ -159,10 +159,7 @@ def _names(photos: list[Path]) -> list[str]:
 
 
 def _resized(photo: np.ndarray, size: int | tuple[int, int] | None, how=Image.Resampling.BICUBIC) -> np.ndarray:
-    size = _target(photo.shape[:2], size)
-    if size == photo.shape[:2]:
-        return photo
-    return np.array(Image.fromarray(photo).resize((size[1], size[0]), how))
+    return resized(photo, *_target(photo.shape[:2], size), how)
 
 
 def _target(shape: tuple[int, int], size: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -174,7 +171,7 @@ def _target(shape: tuple[int, int], size: int | tuple[int, int] | None) -> tuple
 
 
 def _colours(photo: np.ndarray, channels: int) -> np.ndarray:
-    return photo if channels == 3 else np.array(Image.fromarray(photo).convert("L"))[:, :, None]
+    return photo if channels != 1 else np.array(Image.fromarray(photo).convert("L"))[:, :, None]
 
 
 def _apply(model, photos: np.ndarray) -> np.ndarray:
@@ -184,8 +181,7 @@ def _apply(model, photos: np.ndarray) -> np.ndarray:
         return model(photos)
 
     def each(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        flat = [image[:, :, 0] if image.shape[2] == 1 else image for image in images]
-        return np.stack([_resized(image, size).reshape(*size, -1) for image in flat])
+        return np.stack([resized(image, *size) for image in images])
 
     drawn = model(each(photos, model.fixed_size))
     height, width = photos.shape[1:3]

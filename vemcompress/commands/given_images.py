@@ -27,8 +27,8 @@ from vemcompress.system.events import Event
 Data = str | os.PathLike | Sequence[Any] | Dataset | None
 
 ACCEPTED = (
-    "a folder, image files, or a list or Dataset of images: PIL, uint8 arrays H x W x 3, or tensors 3 x H x W, uint8 "
-    "or floats in [-1, 1]"
+    "a folder, image files, or a list or Dataset of images: PIL, uint8 arrays H x W x 3 or 4, or tensors 3 or 4 x H "
+    "x W, uint8 or floats in [-1, 1]"
 )
 
 
@@ -111,9 +111,9 @@ def _image_of(item: Any) -> Any:
 
 
 def _picture(image: Any, index: int) -> np.ndarray:
-    """As uint8, H x W x 3 or H x W."""
+    """As uint8, H x W x 3, H x W x 4 or H x W."""
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return np.array(image) if image.mode == "RGBA" else to_rgb(image)
     found = image
     if isinstance(image, torch.Tensor):
         found = image.detach().cpu()
@@ -123,7 +123,7 @@ def _picture(image: Any, index: int) -> np.ndarray:
             found = ((found.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         found = (found.permute(1, 2, 0) if found.dim() == 3 else found).numpy()
     if isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.size:
-        if found.ndim == 3 and found.shape[2] in (1, 3):
+        if found.ndim == 3 and found.shape[2] in (1, 3, 4):
             return found[:, :, 0] if found.shape[2] == 1 else found
         if found.ndim == 2:
             return found

@@ -124,7 +124,7 @@ def trained(
                     on_event({"event": "warning", "message": found})
         continued = trainer.restore() if resumed else False
         surroundings = environment(device, **networks) | {"diverged": trainer.health.found}
-        picture = run.samples / ("data.png" if facts.learns else "teacher.png")
+        picture = run.samples / ("teacher.png" if facts.frozen else "data.png")
 
         def write_down() -> None:
             if trainer.step < train.steps:

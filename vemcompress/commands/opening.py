@@ -25,7 +25,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, read_json
-from vemcompress.system.names import NEW, OF_TEACHER
+from vemcompress.system.names import NEW, OF_TEACHER, PAIRS
 from vemcompress.training.pace import Limit
 from vemcompress.weights.discriminator import beside_generator
 from vemcompress.weights.folder import made
@@ -54,7 +54,7 @@ _FILES = (
     *("student.source", "train.segmenter", "train.inception", "train.features_weights", "gan.features_weights"),
     *sorted({f"prune.method.{key}" for kind in PRUNERS.values() for key in kind.files}),
 )
-_WORDS = (OF_TEACHER, NEW)  # that stand for a file
+_WORDS = (OF_TEACHER, NEW, PAIRS)  # that stand for a file
 
 
 @dataclass(frozen=True)
@@ -123,16 +123,18 @@ def located(
 
     Raises UsageError where there is no teacher, and none that learns.
     """
-    source = str(teacher or plan.teacher.source or "") or None
+    source = str(teacher or ("" if plan.from_pairs else plan.teacher.source) or "") or None
     if source is not None:
         source = _absolute(source)
+    elif plan.from_pairs:
+        _check_pairs(plan)
     elif not plan.learns and not plan.stages:  # each stage has one of its own
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in (*_FILES, *_files_of(plan.algorithm.name)):
         plan = recipes.changed(plan, key, _all_absolute)
     start = {name: _absolute(path) for name, path in start.items()}
-    plan = plan.but(teacher=plan.teacher.but(source=source, start=start))
+    plan = plan.but(teacher=plan.teacher.but(source=source or (PAIRS if plan.from_pairs else None), start=start))
     if source is not None:
         plan = _as_taught(plan, Path(names.found(source)), data, on_event)
     roots = [data] if isinstance(data, str | os.PathLike) else data or plan.data.roots
@@ -140,6 +142,23 @@ def located(
     if len(roots) > MAX_ROOTS or sum(map(len, roots)) > BYTES // 2:
         raise UsageError(f"data: {len(roots):,} names are more than a recipe holds; give the folders that they are in.")
     return plan.but(data=plan.data.but(roots=roots))
+
+
+def _check_pairs(plan: Recipe) -> None:
+    """Raises RecipeError for what needs more of a teacher than its outputs."""
+    what = None
+    if plan.gan is not None or plan.stages:
+        needs = "a [gan] needs" if plan.gan is not None else "stages need"
+        what = f", which {needs}; give --teacher, or take a recipe such as pairs, omgd or kd"
+    elif plan.data.kind not in ("paired", "labels"):
+        what = "; set data.kind = 'paired', its inputs with these outputs, or give --teacher"
+    elif plan.train.teacher_cache:
+        what = ", which train.teacher_cache would spare; omit it"
+    if what is not None:
+        raise RecipeError(
+            f"recipe {plan.name}: teacher.source = '{PAIRS}' gives a teacher's outputs alone, without its network"
+            f"{what}."
+        )
 
 
 def located_stages(plan: Recipe) -> Recipe:
@@ -298,7 +317,7 @@ def teacher_gone(plan: Recipe) -> str | None:
     source = plan.teacher.source
     if source is not None and is_module(source):
         return missing(source)
-    if source is None or is_hub(source) or Path(names.found(source)).exists():
+    if source is None or plan.from_pairs or is_hub(source) or Path(names.found(source)).exists():
         return None
     return f"{source}: the run's teacher is gone; give it with --teacher"
 
@@ -319,8 +338,9 @@ def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = 
         told = f"{run.environment}: cannot be understood ({error!s:.80}), and is written anew."
         on_event({"event": "warning", "message": told})
         return
-    if loaded is not None and before != loaded.sha256:
-        raise _another_teacher(loaded.source, run, loaded.sha256, before)
+    found = loaded.sha256 if loaded is not None else ""
+    if before != found:
+        raise _another_teacher(loaded.source if loaded is not None else PAIRS, run, found, before)
 
 
 def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) -> None:
@@ -339,8 +359,8 @@ def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) 
 
 def _another_teacher(source: str | Path, run: RunFolder, found: str, before: str) -> InputError:
     return InputError(
-        f"{source}: is not the teacher that {run.path} began with (SHA-256 {found[:12]}, then {before[:12]}); put that "
-        "file back, or start a new run."
+        f"{source}: is not the teacher that {run.path} began with (SHA-256 {found[:12] or 'none'}, then "
+        f"{before[:12] or 'none'}); put that file back, or start a new run."
     )
 
 

@@ -15,7 +15,7 @@ from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.sets import ImageSet, test_set
 from vemcompress.errors import NetworkError, RecipeError
 from vemcompress.gans import GAN, new_generator
-from vemcompress.gans.teachers import Frozen, Held, Online, Phased, Phases, Teacher
+from vemcompress.gans.teachers import Frozen, Held, Online, Phased, Phases, Recorded, Teacher
 from vemcompress.information import build_information
 from vemcompress.networks.base import Generator
 from vemcompress.networks.features import FeatureNetwork
@@ -48,11 +48,11 @@ def equip(gan: GAN | None, plan: Recipe, device: torch.device) -> None:
 
 def calibrated(facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event) -> Facts:
     """With the algorithm's weights that are measured on a few images, which a frozen teacher makes, or which one that
-    learns shall make."""
+    learns shall make, or one that is not at hand has made."""
     if features is None:
         return facts
     plan, channels = facts.plan, facts.original.channels
-    if facts.learns:
+    if not facts.frozen:
         examples = facts.images.examples(channels, CALIBRATION_IMAGES, on_event).to(device)
     else:
         inputs = facts.images.views(channels, CALIBRATION_IMAGES, on_event).inputs
@@ -104,6 +104,8 @@ def distillation(
 
 def _strategy(plan: Recipe, original: Generator, gan: GAN | None, judge: Picker | None) -> Teacher:
     algorithm = plan.algorithm
+    if plan.from_pairs:
+        return Recorded(original)
     if gan is not None and algorithm.online == "never" and ALGORITHMS[algorithm.name].needs.whole:
         return Held(gan)
     if gan is None or algorithm.online == "never":
@@ -159,7 +161,7 @@ def picker(
     None where the recipe does not want it, or leaves it open and nothing was held out. Raises RecipeError where it
     names a figure and nothing was.
     """
-    plan, teacher = facts.plan, None if facts.learns else facts.original
+    plan, teacher = facts.plan, facts.original if facts.frozen else None
     features = features if isinstance(features, FeatureNetwork) else None  # a distance has none to compare sets by
     wanted = (by or plan.train.best_by) in ("auto", "frechet")
     if wanted and features is None and plan.train.features != "none":
@@ -171,6 +173,7 @@ def picker(
     if by == "auto":
         like = teacher and ALGORITHMS[plan.algorithm.name].imitates
         by = "ssim_teacher" if like else "l1_target" if plan.data.has_targets else "frechet"
+        by = "miou" if facts.images.scores else by
         if by == "frechet" and features is None:
             return None
     if images is None and named:

@@ -17,8 +17,11 @@ def quality(facts: Facts, network: Generator, device: torch.device) -> dict | No
     that are held out, or over the training images where none are; or of 8 latent vectors that training never draws:
     {"on", "images", "metrics"}.
 
-    None where there is neither teacher nor ground truth, or the images cannot be read any more.
+    None where there is neither teacher nor ground truth, or the images cannot be read any more, and for scores of
+    classes, of which these figures say nothing.
     """
+    if facts.images.scores:
+        return None
     from vemcompress.evaluation.fidelity import WINDOW, psnr, ssim  # late: evaluation takes a second to import
 
     images, channels = facts.held_out or facts.images, facts.original.channels
@@ -27,7 +30,7 @@ def quality(facts: Facts, network: Generator, device: torch.device) -> dict | No
     except InputError:
         return None
     with as_written():
-        if not facts.learns:
+        if facts.frozen:
             against, wanted = "teacher", parts.at_work(facts.original, inputs, device)
         elif targets is not None:
             against, wanted = "target", targets.to(device)

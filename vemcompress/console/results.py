@@ -71,8 +71,9 @@ class Results:
         next((show for key, show in kinds.items() if key in values), self.distilled)(values)
 
     def distilled(self, values: dict) -> None:
-        smaller = values["teacher_parameters"] / values["parameters"]
-        parameters = f"{millions(values['parameters'])}, {times_fewer(smaller)} than the teacher"
+        parameters, teacher = millions(values["parameters"]), values["teacher_parameters"]
+        if teacher is not None:
+            parameters += f", {times_fewer(teacher / values['parameters'])} than the teacher"
         shown = {"student": values["student"], "parameters": parameters, **_training(values, "distill")}
         if values["information_share"] is not None:
             shown["add-on"] = add_on(values["information_share"])

@@ -38,8 +38,8 @@ class Scores(Results):
         students = [run for run in runs.values() if "student" in run]
         if students:
             count, teacher = students[0]["parameters"], students[0]["teacher_parameters"]
-            fewer = words.times_fewer(teacher / count)
-            self.show(f"{len(students)} students of {words.millions(count)} parameters, {fewer} than the teacher")
+            fewer = f", {words.times_fewer(teacher / count)} than the teacher" if teacher is not None else ""
+            self.show(f"{len(students)} students of {words.millions(count)} parameters{fewer}")
         for run in students:
             skipped = (
                 f", {words.plural(run['skipped_images'], 'unreadable image')} skipped" if run["skipped_images"] else ""

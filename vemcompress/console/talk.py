@@ -69,12 +69,18 @@ class Talk:
     def _on_plan(self, event: dict) -> None:
         teacher, student = event["teacher"], event["student"]
         learns = f", learns by {event['gan']} at {event['gan_lr']:g}" if event["gan"] else ""
-        self.note(f"teacher   {teacher['family']}, {millions(teacher['parameters'])} parameters{macs(teacher)}{learns}")
+        recorded = "parameters" not in teacher
+        if recorded:
+            self.note("teacher   its outputs alone, the other sides of the pairs")
+        else:
+            self.note(
+                f"teacher   {teacher['family']}, {millions(teacher['parameters'])} parameters{macs(teacher)}{learns}"
+            )
         if event["beside"]:
             self.note("          beside " + ", ".join(f"{n} {millions(count)}" for n, count in event["beside"].items()))
         self.note(f"student   {student['family']}, {millions(student['parameters'])} parameters{macs(student)}")
-        smaller = teacher["parameters"] / student["parameters"]
-        self.note(f"          {times_fewer(smaller)} parameters; MACs are the true ones at {event['size']} px")
+        smaller = "" if recorded else f"{times_fewer(teacher['parameters'] / student['parameters'])} parameters; "
+        self.note(f"          {smaller}MACs are the true ones at {event['size']} px")
         algorithm, information = event["algorithm"], event["information"]
         name = information["name"].upper()
         add_on = "no add-on" if name == "NONE" else f"{name}, lambda_MI {information['weight']:g}"
@@ -84,7 +90,8 @@ class Talk:
         if weights:
             self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
         drawn = "your images" if event["gan"] else "what the teacher draws"
-        self._begun(event, drawn if event["gan"] or event["latent"] else "the teacher on your images")
+        drawn = "your pairs" if recorded else drawn
+        self._begun(event, drawn if event["gan"] or event["latent"] or recorded else "the teacher on your images")
 
     def _on_teaching(self, event: dict) -> None:
         for name, network in event["networks"].items():

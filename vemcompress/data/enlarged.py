@@ -44,7 +44,7 @@ class EnlargedStream(PairStream):
     def _natural(self, index: int) -> tuple[np.ndarray | None, np.ndarray]:
         """Both sides at their own sizes, the target cut to a multiple of the scale. Raises ImageError."""
         (inputs, targets), scale = self.pair_channels, self.scale
-        given, target = self.pairs.read(index)
+        given, target = self.pairs.read(index, self.pair_channels)
         if self.pairs.degraded:
             target = whole(target, scale * self.size, targets)
             height, width = (side // scale * scale for side in target.shape[:2])

@@ -133,6 +133,7 @@ def _in_pairs(root: Path, split: str, single: bool) -> Sides:
             return sides
         if single and (root / name).is_dir():
             return Sides(root / name, root / name, name)
+    _check_both(root, splits)
     if present := _splits_of(root):
         folders = "{0}/" if single else "{0}A/ + {0}B/ or {0}/ + {0}_label/"
         wanted = " or ".join(folders.format(name) for name in splits)
@@ -146,6 +147,16 @@ def _in_pairs(root: Path, split: str, single: bool) -> Sides:
             f"{root}: one folder of single images, where two are needed; give its parent, or both folders."
         )
     return Sides(root, root, FLAT if root.is_dir() else FILE)
+
+
+def _check_both(root: Path, splits: Sequence[str]) -> None:
+    """Raises InputError for a root that has one of two sides alone, and no pictures of its own."""
+    if not root.is_dir() or any(path.is_file() for path in root.iterdir()):
+        return
+    for sides in [("A", "B"), *((f"{split}A", f"{split}B") for split in splits)]:
+        there, missing = sorted(sides, key=lambda side: not (root / side).is_dir())
+        if (root / there).is_dir() and not (root / missing).is_dir():
+            raise InputError(f"{root}: has {there}/, and {missing}/, the other side of each pair, is missing; add it.")
 
 
 def _two_folders(root: Path, split: str) -> Sides | None:

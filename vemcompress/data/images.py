@@ -1,4 +1,5 @@
-"""Reading, resizing and writing single images: any picture a camera or an editor writes becomes 8-bit RGB.
+"""Reading, resizing and writing single images: any picture a camera or an editor writes becomes 8-bit RGB, or where
+four channels are asked for, the four that it has.
 
 No torch here, so that a device which only runs ONNX can use it.
 """
@@ -25,6 +26,7 @@ EXTENSIONS = frozenset({
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"),
     *(".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"),
 })  # fmt: skip
+FOUR, FOUR_CHANNELS = 4, ("RGBA", "CMYK", "RGBX")  # Pillow's modes of four channels that belong to no fixed meaning
 HEIC = frozenset({".heic", ".heif"})  # iPhones' pictures; their decoder is an extra of ours
 HEIC_HINT = "pip install 'vemcompress[heic]' reads .heic"
 try:
@@ -82,15 +84,16 @@ def why_unreadable(path: Path, *, whole: bool = True) -> str | None:
     return None
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """An image file as uint8, H x W x 3, RGB, upright.
+def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
+    """An image file as uint8, H x W x 3, RGB, upright; or H x W x 4 where it shall have four `channels`.
 
-    EXIF rotation is applied; transparency is laid over white; CMYK, palette, 1-bit and grey are converted; 16-bit,
-    32-bit and float greys are scaled to 8 bits instead of clipped. Of several frames the first. A JPEG that lacks
-    nothing but its end marker is read, and `tell_notes` says so. Raises ImageError.
+    Four are those of the file, each as it is: RGBA, CMYK, or a TIFF's RGB and a fourth; another file is an ImageError.
+    EXIF rotation is applied. For three channels transparency is laid over white, CMYK, palette, 1-bit and grey are
+    converted, and 16-bit, 32-bit and float greys are scaled to 8 bits instead of clipped. Of several frames the first.
+    A JPEG that lacks nothing but its end marker is read, and `tell_notes` says so. Raises ImageError.
     """
     try:
-        return _decoded(path)
+        return _decoded(path, channels)
     except ImageError as error:
         if not isinstance(error.__cause__, OSError) or "truncated" not in error.reason:
             raise
@@ -98,17 +101,25 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             whole = finished(read_bytes(path, _JPEG_BYTES))
         if whole is None:
             raise
-        image = _decoded(path, io.BytesIO(whole))
+        image = _decoded(path, channels, io.BytesIO(whole))
     if Path(path) not in _noted:
         _noted.add(Path(path))
         _notes.append(Path(path))
     return image
 
 
-def _decoded(path: str | os.PathLike, content: io.BytesIO | None = None) -> np.ndarray:
+def _decoded(path: str | os.PathLike, channels: int, content: io.BytesIO | None = None) -> np.ndarray:
     with open_image(path, content) as image:
+        if channels == FOUR and image.format == "TIFF" and image.tile and image.tile[0][3][0] == "RGBX":
+            image._mode = "RGBX"  # Pillow would drop the fourth channel, whose meaning the file does not say
         image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
+        upright = ImageOps.exif_transpose(image)
+        if channels != FOUR:
+            return to_rgb(upright)
+        if upright.mode not in FOUR_CHANNELS:
+            count = "one channel" if len(upright.getbands()) == 1 else f"{len(upright.getbands())} channels"
+            raise ImageError(path, f"it has {count}, and the network takes 4, as files of RGBA or CMYK have")
+        return np.array(upright)
 
 
 @contextlib.contextmanager
@@ -169,7 +180,7 @@ RANDOM = "random"  # no crop in the middle, but in training one wherever chance 
 
 
 def middle(image: np.ndarray, crop: Crop) -> np.ndarray:
-    """The square in the middle of H x W x 3 (or H x W), of `crop` pixels, or where that is "square" or more than there
+    """The square in the middle of H x W x C (or H x W), of `crop` pixels, or where that is "square" or more than there
     are, of the shorter side; None for the whole image."""
     if crop is None:
         return image
@@ -179,14 +190,26 @@ def middle(image: np.ndarray, crop: Crop) -> np.ndarray:
 
 
 def to_square(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize uint8, H x W x 3 (or H x W) to size x size, bicubic with antialiasing; the aspect ratio is not kept."""
-    if image.shape[:2] == (size, size):
+    """Resize uint8, H x W x C (or H x W) to size x size, bicubic with antialiasing; the aspect ratio is not kept."""
+    return resized(image, size, size)
+
+
+def resized(image: np.ndarray, height: int, width: int, how=Image.Resampling.BICUBIC) -> np.ndarray:
+    """uint8, H x W x C or H x W, at another size, with antialiasing. Four channels one by one: as a picture they would
+    be weighted by the fourth."""
+    if image.shape[:2] == (height, width):
         return image
-    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    if image.ndim == 3 and image.shape[2] not in (1, 3):
+        return np.stack([resized(one, height, width, how) for one in np.moveaxis(image, 2, 0)], axis=2)
+    flat = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    return np.array(Image.fromarray(flat).resize((width, height), how)).reshape(height, width, *image.shape[2:])
 
 
 def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
-    """Write uint8, H x W x 3 or H x W, as PNG; the file appears whole or not at all. Raises OutputError."""
+    """Write uint8, H x W x 3, H x W x 4 (RGBA) or H x W, as PNG; the file appears whole or not at all.
+
+    Raises OutputError.
+    """
     content = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array)).save(content, format="PNG")
     make_folder(Path(path).parent)

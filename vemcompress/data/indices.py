@@ -66,3 +66,13 @@ def nearest_square(labels: np.ndarray, size: int) -> np.ndarray:
     if labels.shape == (size, size):
         return labels
     return np.array(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+
+
+def class_colours(count: int) -> np.ndarray:
+    """A colour for each of so many classes, uint8, count x 3: PASCAL VOC's, shifted by one so that none is black."""
+    return np.array([_voc_colour(number + 1) for number in range(count)], np.uint8).reshape(count, 3)
+
+
+def _voc_colour(number: int) -> tuple[int, int, int]:
+    """PASCAL VOC's colour of a class: its bits, three at a time, from the top bit of R, G and B down."""
+    return tuple(sum(((number >> (3 * j + c)) & 1) << (7 - j) for j in range(8)) for c in range(3))

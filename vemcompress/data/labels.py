@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vemcompress.data import cityscapes
-from vemcompress.data.indices import VOID, read_indices
+from vemcompress.data.indices import VOID, class_colours, read_indices
 from vemcompress.errors import InputError, RecipeError
 
 Ids = Literal["index", "cityscapes", "cityscapes_train"]
@@ -26,19 +26,26 @@ class LabelMaps:
 
     `classes`: 1..255. `void`: the file's value for pixels of no class; one below `classes` is a class like any other,
     with a channel of its own. `input`: "onehot", classes channels of 0 and 1, all 0 at void, as pix2pixHD has it; or
-    "colour", an RGB picture in [-1, 1]. `ids`: "index", the file's values are the classes; "cityscapes", they are
-    Cityscapes' label ids, to become its 19 train ids; "cityscapes_train", they are its train ids.
+    "colour", an RGB picture in [-1, 1]. `target`: likewise as ground truth, where one-hot channels are -1 and 1, as a
+    generator's outputs are, and all -1 at void. `ids`: "index", the file's values are the classes; "cityscapes", they
+    are Cityscapes' label ids, to become its 19 train ids; "cityscapes_train", they are its train ids.
     """
 
     classes: int
     void: int | None = None
     input: LabelInput = "onehot"
     ids: Ids = "index"
+    target: LabelInput = "colour"
 
     @property
     def channels(self) -> int:
         """Channels of the input that a network gets."""
         return self.classes if self.input == "onehot" else 3
+
+    @property
+    def target_channels(self) -> int:
+        """Channels of the label maps as ground truth."""
+        return self.classes if self.target == "onehot" else 3
 
     def read(self, path: Path) -> np.ndarray:
         """A PNG, BMP or TIFF of one channel or a palette as uint8, H x W, of 0..classes-1 and VOID.
@@ -86,8 +93,8 @@ class LabelMaps:
         class is black."""
         colours = np.zeros((256, 3), np.uint8)
         if self.ids == "index":
-            for number in range(min(self.classes, VOID)):
-                colours[number] = _voc_colour(number + 1)
+            count = min(self.classes, VOID)
+            colours[:count] = class_colours(count)
         else:
             colours[: len(cityscapes.TRAIN_COLOURS)] = cityscapes.TRAIN_COLOURS
         return colours
@@ -119,7 +126,11 @@ class LabelMaps:
 
 
 def label_maps(
-    classes: int | None = None, void: int | None = None, input: LabelInput = "onehot", ids: Ids = "index"
+    classes: int | None = None,
+    void: int | None = None,
+    input: LabelInput = "onehot",
+    ids: Ids = "index",
+    target: LabelInput = "colour",
 ) -> LabelMaps:
     """LabelMaps from a recipe's settings; Cityscapes' have 19 classes and void 255 of their own. Raises RecipeError."""
     if ids != "index":
@@ -135,9 +146,4 @@ def label_maps(
         raise RecipeError(f"data.classes {classes} is not possible; label maps have 1 to 255 classes.")
     if void is not None and not 0 <= void <= 255:
         raise RecipeError(f"data.void {void} is not possible; it is a value of a label map, 0 to 255.")
-    return LabelMaps(classes, void, input, ids)
-
-
-def _voc_colour(number: int) -> tuple[int, int, int]:
-    """PASCAL VOC's colour of a class: its bits, three at a time, from the top bit of R, G and B down."""
-    return tuple(sum(((number >> (3 * j + c)) & 1) << (7 - j) for j in range(8)) for c in range(3))
+    return LabelMaps(classes, void, input, ids, target)

@@ -71,6 +71,7 @@ class LatentSet:
     least: int = HELD_OUT_MOST
 
     pairs: ClassVar[None] = None
+    scores: ClassVar[bool] = False
 
     @property
     def count(self) -> int:

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vemcompress.data.batch import Batch
+from vemcompress.data.depth import wide_square, wide_tensor
 from vemcompress.data.images import Crop, middle
 from vemcompress.data.indices import nearest_square
 from vemcompress.data.machine import default_cache
@@ -23,7 +25,8 @@ DRAW, AUGMENTATION_B = 2, 3  # beside stream.py's purposes of a random generator
 class PairStream(ImageStream):
     """Batches of `input` and `target`, float32: B x Cin x size x size and B x Cout x size x size.
 
-    Pictures are in [-1, 1]; one-hot label maps are 0 and 1; label maps as targets are colour pictures. Both sides of
+    Pictures are in [-1, 1], 16-bit greys in full as targets of one channel; one-hot label maps are 0 and 1, as targets
+    -1 and 1, or colour pictures. Both sides of
     a pair share one crop and one flip, after their resizing: pictures bicubic, label maps to the nearest pixel. A
     pair of which one side cannot be read is replaced as a whole. `channels`: what the network takes and gives, by
     default as the pairs have them. Options and events are ImageStream's.
@@ -37,8 +40,7 @@ class PairStream(ImageStream):
 
     @property
     def depth(self) -> int:
-        inputs, targets = self.pair_channels
-        return (1 if is_one_hot(self.pairs) else inputs) + targets
+        return sum(_kept(self.pairs, self.pair_channels))
 
     def _files(self) -> list[tuple[Path, ...]]:
         return list(zip(self.pairs.a, self.pairs.b, strict=True))
@@ -47,8 +49,9 @@ class PairStream(ImageStream):
         return np.concatenate(square_pair(self.pairs, index, self.load_size, self.pair_channels), axis=2)
 
     def _collate(self, samples: np.ndarray | Tensor, index: Tensor) -> Batch:
-        depth = samples.shape[3] - self.pair_channels[1]
-        return Batch(*to_tensors(self.pairs, samples[..., :depth], samples[..., depth:]), index=index)
+        depth, _ = _kept(self.pairs, self.pair_channels)
+        sides = samples[..., :depth], samples[..., depth:]
+        return Batch(*to_tensors(self.pairs, *sides, self.pair_channels), index=index)
 
 
 class UnpairedStream(Joined):
@@ -110,7 +113,7 @@ def test_pairs(
         range(pairs.count), count, lambda i: square_pair(pairs, i, size, channels, scale, crop), "pairs", on_event
     )
     inputs, targets = zip(*read, strict=True)
-    return to_tensors(pairs, np.stack(inputs), np.stack(targets))
+    return to_tensors(pairs, np.stack(inputs), np.stack(targets), channels)
 
 
 test_pairs.__test__ = False  # not a test, though pytest would take it for one where it is imported
@@ -133,15 +136,17 @@ def square_sides(
 ) -> tuple[np.ndarray | None, np.ndarray]:
     """As `square_pair`, without an input where a degradation makes it of the target."""
     sides: list[np.ndarray | None] = []
-    for side, wanted, larger in zip(pairs.read(index), channels, (1, scale), strict=True):
+    for side, wanted, larger in zip(pairs.read(index, channels), channels, (1, scale), strict=True):
         if pairs.degraded and not sides:
             sides.append(None)
+        elif side.dtype == np.uint16:
+            sides.append(wide_square(side, larger * size))
         elif side.ndim == 3:
             own = crop * larger // scale if isinstance(crop, int) else crop
             sides.append(square_of(middle(side, own), larger * size, wanted))
         else:
             labels = nearest_square(side, size)
-            one_hot = not sides and is_one_hot(pairs)
+            one_hot = pairs.classes_are_target if sides else is_one_hot(pairs)
             sides.append(labels[:, :, None] if one_hot else pairs.labels.colours(labels))
     return sides[0], sides[1]
 
@@ -157,13 +162,31 @@ def is_one_hot(pairs: Pairs) -> bool:
     return pairs.labels_are_input and pairs.labels.input == "onehot"
 
 
-def to_tensors(pairs: Pairs, inputs: np.ndarray | Tensor, targets: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+def _kept(pairs: Pairs, channels: tuple[int, int]) -> tuple[int, int]:
+    """Bytes of a pixel of `square_pair`'s input and target."""
+    targets = 1 if pairs.classes_are_target else 2 if is_deep(pairs, channels) else channels[1]
+    return 1 if is_one_hot(pairs) else channels[0], targets
+
+
+def is_deep(pairs: Pairs, channels: tuple[int, int]) -> bool:
+    """Whether the targets of a network of these channels are 16-bit greys, kept as two bytes."""
+    return pairs.wide and channels[1] == 1
+
+
+def to_tensors(
+    pairs: Pairs, inputs: np.ndarray | Tensor, targets: np.ndarray | Tensor, channels: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """Stacks of `square_pair` as float32, B x C x H x W."""
-    return pairs.labels.one_hot(inputs[..., 0]) if is_one_hot(pairs) else to_tensor(inputs), to_tensor(targets)
+    given = pairs.labels.one_hot(inputs[..., 0]) if is_one_hot(pairs) else to_tensor(inputs)
+    if pairs.classes_are_target:
+        return given, 2 * pairs.labels.one_hot(targets[..., 0]) - 1
+    if is_deep(pairs, channels):
+        return given, wide_tensor(*torch.as_tensor(targets).unbind(3))[:, None]
+    return given, to_tensor(targets)
 
 
 def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tuple[int, int]:
-    """`channels` of the network's input and output, if the pairs can have them; pictures have 1 or 3.
+    """`channels` of the network's input and output, if the pairs can have them; pictures have 1, 3 or 4.
 
     Raises RecipeError for label maps that do not fit the network, InputError for pictures.
     """
@@ -175,11 +198,13 @@ def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tup
             f"label maps as {pairs.labels.input} have {pairs.channels[0]} channels, the network takes {channels[0]}; "
             f"set {hint}, or give another network."
         )
-    if pairs.labels and not pairs.labels_are_input and channels[1] != 3:
+    if pairs.labels and not pairs.labels_are_input and channels[1] != pairs.channels[1]:
+        what = f"{pairs.channels[1]} channels, one for each class" if pairs.classes_are_target else "RGB pictures"
         raise RecipeError(
-            f"label maps as targets are RGB pictures, the network gives {channels[1]} channels; set data.direction."
+            f"label maps as targets are {what}, the network gives {channels[1]} channels; set data.direction, or "
+            "data.label_target and data.classes."
         )
-    for side, labelled in zip(channels, (pairs.labels_are_input, False), strict=True):
+    for side, labelled in zip(channels, (pairs.labels_are_input, pairs.classes_are_target), strict=True):
         if not labelled:
             checked_channels(side)
     return channels

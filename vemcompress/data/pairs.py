@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from vemcompress.data.degrade import Degradation
+from vemcompress.data.depth import is_wide, read_wide
 from vemcompress.data.folders import Listing, Sides, check_widths, find_sides, is_twice_as_wide, match, odd_width
 from vemcompress.data.images import ImageError, read_image
 from vemcompress.data.indices import holds_numbers, spread
@@ -31,6 +32,8 @@ LABELS_CHECKED = 32  # before the run begins; the others when they are read
 class Pairs:
     """`a[i]` with `b[i]`; side by side in one file where `side_by_side`.
 
+    `wide`: the targets are 16-bit greys, as depth is, which a network of one output channel gets in full.
+
     `used`: per root the split (or FLAT, FILE) that was taken. `labels`: how the label maps of the side `labelled` are
     read; None for pictures on both sides. `degraded`: a photo is the target, and what this makes of it the input.
     """
@@ -44,6 +47,7 @@ class Pairs:
     labels: LabelMaps | None = None
     labelled: Literal["A", "B"] = "B"
     degraded: Degradation | None = None
+    wide: bool = False
 
     @property
     def count(self) -> int:
@@ -55,39 +59,61 @@ class Pairs:
         return self.a if self.direction == "AtoB" else self.b
 
     @property
+    def targets(self) -> tuple[Path, ...]:
+        """The files of the targets, in order."""
+        return self.b if self.direction == "AtoB" else self.a
+
+    @property
     def labels_are_input(self) -> bool:
         return self.labels is not None and self.direction.startswith(self.labelled)
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Channels of input and target; pictures count as RGB, though a network may ask for grey."""
-        return (self.labels.channels if self.labels_are_input else 3), 3
+        """Channels of input and target; pictures count as RGB, though a network may ask for grey, and 16-bit targets as
+        one."""
+        inputs = self.labels.channels if self.labels_are_input else 3
+        if self.labels is not None and not self.labels_are_input:
+            return inputs, self.labels.target_channels
+        return inputs, 1 if self.wide else 3
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Input and target of a pair at their own sizes: pictures uint8, H x W x 3; label maps uint8, H x W.
+    @property
+    def classes_are_target(self) -> bool:
+        """Whether the ground truth is a channel for each class, as of dense prediction."""
+        return self.labels is not None and not self.labels_are_input and self.labels.target == "onehot"
+
+    def read(self, index: int, channels: tuple[int, int] = (3, 3)) -> tuple[np.ndarray, np.ndarray]:
+        """Input and target of a pair at their own sizes: pictures uint8, H x W x 3, or with all four of their channels
+        where these `channels` of input and target are 4; label maps uint8, H x W; 16-bit targets uint16, H x W.
 
         Cityscapes' label ids that are seen in colour come as pictures.
 
         Raises ImageError for a file that cannot be read, InputError for one that is no half of a pair or has values
         outside the classes.
         """
+        if self.wide and channels[1] == 1:
+            return self._read("", self.inputs[index], channels[0]), read_wide(self.targets[index])
+        forth = self.direction == "AtoB"
+        wanted = channels if forth else channels[::-1]
         if self.side_by_side:
-            both = read_image(self.a[index])
-            if both.shape[1] % 2:
-                raise odd_width(self.a[index], both.shape[1])
-            a, b = np.split(both, 2, axis=1)
+            a, b = (self._half(self.a[index], side, count) for side, count in enumerate(wanted))
         else:
-            a, b = self._read("A", self.a[index]), self._read("B", self.b[index])
-        return (a, b) if self.direction == "AtoB" else (b, a)
+            a, b = (self._read("A", self.a[index], wanted[0]), self._read("B", self.b[index], wanted[1]))
+        return (a, b) if forth else (b, a)
 
     def ground_truth(self, index: int) -> np.ndarray:
         """The label map of a pair at its own size, uint8, H x W, of 0..classes-1 and VOID; only where there are any."""
         return self.labels.read((self.a if self.labelled == "A" else self.b)[index])
 
-    def _read(self, side: str, path: Path) -> np.ndarray:
+    def _half(self, path: Path, side: int, channels: int) -> np.ndarray:
+        both = read_image(path, channels)
+        if both.shape[1] % 2:
+            raise odd_width(path, both.shape[1])
+        return np.split(both, 2, axis=1)[side]
+
+    def _read(self, side: str, path: Path, channels: int) -> np.ndarray:
         if self.labels is None or side != self.labelled:
-            return read_image(path)
-        coloured = self.labels.input == "colour" or not self.labels_are_input
+            return read_image(path, channels)
+        coloured = self.labels.target == "colour" if not self.labels_are_input else self.labels.input == "colour"
         if coloured and self.labels.ids == "cityscapes":  # the published input is such a picture, resized as one
             return self.labels.picture(path)
         return self.labels.read(path)
@@ -126,6 +152,7 @@ def find_pairs(
     classes: int | None = None,
     void: int | None = None,
     label_input: LabelInput = "onehot",
+    label_target: LabelInput = "colour",
     ids: Ids | None = None,
     listed: Listing = Listing(),
 ) -> Pairs | Unpaired:
@@ -135,9 +162,9 @@ def find_pairs(
     B/train/; train/A/ + train/B/; Cityscapes' leftImg8bit/ + gtFine/), or a folder of A/ and B/, or a folder or a file
     of side-by-side images; or there are two roots, the folders of A and of B. "auto" takes trainA/ + trainB/ for
     unpaired, two other folders for labels where one holds index label maps and else for paired, and single images for
-    pairs if they are twice as wide as high. `classes`, `void`, `label_input` and `ids` are LabelMaps' own;
-    Cityscapes' files need none (`ids` None: by their names). Folders are as `listed`. Raises RecipeError for settings
-    that do not exist, InputError for the data.
+    pairs if they are twice as wide as high. `classes`, `void`, `label_input`, `label_target` and `ids` are LabelMaps'
+    own; Cityscapes' files need none (`ids` None: by their names). Folders are as `listed`. Raises RecipeError for
+    settings that do not exist, InputError for the data.
     """
     if direction not in get_args(Direction):
         raise RecipeError(f"data.direction '{direction}' does not exist; use AtoB or BtoA.")
@@ -148,7 +175,7 @@ def find_pairs(
         raise InputError("no data: name at least one folder of images.")
 
     def label_settings(path: Path) -> LabelMaps:
-        return label_maps(classes, void, label_input, ids or _ids_by_name(path))
+        return label_maps(classes, void, label_input, ids or _ids_by_name(path), label_target)
 
     located = find_sides(given, split, single=kind in ("auto", "paired"))
     return _joined([_find(sides, kind, direction, label_settings, listed) for sides in located], given)
@@ -173,7 +200,8 @@ def _find(
     if unpaired:
         return Unpaired(direction, tuple(a), tuple(b), (sides.used,))
     if kind == "paired" or (kind == "auto" and how is None):
-        return Pairs("paired", direction, tuple(a), tuple(b), (sides.used,))
+        wide = any(is_wide(path) for path in (b if direction == "AtoB" else a)[:8])
+        return Pairs("paired", direction, tuple(a), tuple(b), (sides.used,), wide=wide)
     maps = a if side == "A" else b
     labels = label_settings(maps[0])
     for path in spread(maps, LABELS_CHECKED):

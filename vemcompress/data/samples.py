@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vemcompress.data.depth import wide_tensor
 from vemcompress.data.images import Crop, ImageError, middle, read_image, to_square
 from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.machine import default_workers
 from vemcompress.data.on_device import moved, pinned
-from vemcompress.data.pair_stream import checked_pair_channels, is_one_hot, square_pair
+from vemcompress.data.pair_stream import checked_pair_channels, is_deep, is_one_hot, square_pair
 from vemcompress.data.sets import ImageSet
-from vemcompress.data.squares import load_square
+from vemcompress.data.squares import PICTURES, load_square
 from vemcompress.errors import InputError
 from vemcompress.system import distributed
 
@@ -63,9 +64,9 @@ class Samples:
         self.side, self.crop = images.side, images.target_crop
         self._truths, self._input_crop, self._scale = truths, images.crop, images.scale
         self.channels = checked_pair_channels(self.pairs, channels) if self.pairs else channels
-        if self.pairs is None and channels[0] not in (1, 3):
+        if self.pairs is None and channels[0] not in PICTURES:
             raise InputError(
-                f"this network takes {channels[0]} channels, and pictures have 1 or 3; for label maps set "
+                f"this network takes {channels[0]} channels, and pictures have 1, 3 or 4; for label maps set "
                 "data.kind=labels and data.classes, or give another network."
             )
 
@@ -91,6 +92,10 @@ class Samples:
         one_hot = self.pairs is not None and is_one_hot(self.pairs)
         x = self.pairs.labels.one_hot(inputs[:, 0]) if one_hot else to_network(inputs)
         others = {"target": stack([sample.target for sample in samples], device)} if self.pairs else {}
+        if self.pairs is not None and self.pairs.classes_are_target:
+            others["target"] = (255 * self.pairs.labels.one_hot(others["target"][:, 0])).to(torch.uint8)
+        elif self.pairs is not None and is_deep(self.pairs, self.channels):
+            others["target"] = wide_tensor(*others["target"].unbind(1))[:, None]
         truths = [torch.from_numpy(sample.truth) for sample in samples if sample.truth is not None]
         return Batch([sample.path for sample in samples], x, others, truths)
 

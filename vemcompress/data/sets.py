@@ -88,6 +88,11 @@ class ImageSet:
         return self.found if isinstance(self.found, Pairs) else None
 
     @property
+    def scores(self) -> bool:
+        """Whether networks give scores of classes, and not pictures."""
+        return self.pairs is not None and self.pairs.classes_are_target
+
+    @property
     def samples(self) -> list[tuple[Path, ...]]:
         """The files of every sample; of two domains each image is one."""
         match self.found:
@@ -274,5 +279,5 @@ def _found(
             f"data.kind '{settings.kind}': a generator that enlarges {scale} times needs single images, or pairs whose "
             "targets are as much larger; set data.kind."
         )
-    labels = settings.model_dump(include={"classes", "void", "label_input", "ids"})
+    labels = settings.model_dump(include={"classes", "void", "label_input", "label_target", "ids"})
     return find_pairs(settings.roots, split, settings.kind, settings.direction, listed=listed, **labels)

@@ -25,12 +25,12 @@ class DataSettings(BaseSettings):
     `data.degrade` with "+" between them, such as "bicubic4" or "blur0.5..2+noise10+jpeg40..90".
 
     `kind`: "single" images for a frozen teacher, or real ones beside latent vectors; "paired" ones, or "labels" with
-    photos, whose other side is the ground truth; two "unpaired" domains. `direction`, `classes`, `void`, `label_input`
-    and `ids` are `data.pairs.find_pairs`'s. `recursive`: whether images in sub-folders are taken too. `held_out`:
-    training images that are set aside to pick the best checkpoint by; None is one in twenty, at most 64, and none of
-    fewer than 80. `workers`: threads that read images, None as many as there are processors, 2 to 8; `on_device`:
-    whether a set that is small beside a GPU's memory is kept there, "auto" or "never". Neither of these two changes a
-    batch.
+    photos, whose other side is the ground truth; two "unpaired" domains. `direction`, `classes`, `void`, `label_input`,
+    `label_target` and `ids` are `data.pairs.find_pairs`'s. `recursive`: whether images in sub-folders are taken too.
+    `held_out`: training images that are set aside to pick the best checkpoint by; None is one in twenty, at most 64,
+    and none of fewer than 80. `workers`: threads that read images, None as many as there are processors, 2 to 8;
+    `on_device`: whether a set that is small beside a GPU's memory is kept there, "auto" or "never". Neither of these
+    two changes a batch.
     """
 
     replaces: ClassVar = {"size": ("load_size",)}
@@ -48,6 +48,7 @@ class DataSettings(BaseSettings):
     classes: int | None = Field(None, ge=1, le=255)
     void: int | None = Field(None, ge=0, le=255)
     label_input: LabelInput = "onehot"
+    label_target: LabelInput = "colour"
     ids: Ids | None = None
     held_out: Images | None = None
     workers: int | None = Field(None, ge=1, le=256)

@@ -10,33 +10,35 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vemcompress.data.images import Crop, ImageError, middle, read_image, tell_notes, to_square
+from vemcompress.data.images import Crop, ImageError, middle, read_image, resized, tell_notes, to_square
 from vemcompress.errors import InputError
 from vemcompress.system.events import Event
 
+PICTURES = (1, 3, 4)  # channels: grey, RGB, or four as a file has them
 Item, Read = TypeVar("Item"), TypeVar("Read")
 
 
 def load_square(path: Path, size: int, channels: int = 3, crop: Crop = None) -> np.ndarray:
     """An image file, or the `crop` in its middle, as uint8, size x size x channels. Raises ImageError."""
-    return square_of(middle(read_image(path), crop), size, channels)
+    return square_of(middle(read_image(path, channels), crop), size, channels)
 
 
 def square_of(image: np.ndarray, size: int, channels: int = 3) -> np.ndarray:
-    """A picture, uint8, H x W x 3, as size x size x channels; one channel is its luma."""
+    """A picture, uint8, H x W x 3, as size x size x channels, of which one is its luma; or H x W x 4 with all four."""
     if channels == 1:
         image = np.asarray(Image.fromarray(image).convert("L"))
     return to_square(image, size).reshape(size, size, channels)
 
 
 def whole(image: np.ndarray, least: int, channels: int = 3) -> np.ndarray:
-    """A picture, uint8, H x W x 3, as H x W x channels at its own size, or enlarged so that both sides have `least`."""
-    height, width = image.shape[:2]
-    picture = Image.fromarray(image).convert("L" if channels == 1 else "RGB")
-    if min(height, width) < least:
-        larger = (max(least, round(side * least / min(height, width))) for side in (width, height))
-        picture = picture.resize(tuple(larger), Image.Resampling.BICUBIC)
-    return np.asarray(picture).reshape(picture.height, picture.width, channels)
+    """A picture, uint8, H x W x 3 (or x 4), as H x W x channels at its own size, or enlarged so that both sides have
+    `least`."""
+    if channels == 1:
+        image = np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
+    shorter = min(image.shape[:2])
+    if shorter >= least:
+        return image
+    return resized(image, *(max(least, round(side * least / shorter)) for side in image.shape[:2]))
 
 
 def to_tensor(images: np.ndarray | Tensor) -> Tensor:
@@ -88,24 +90,25 @@ def first_readable(
 
     Raises InputError when there is none.
     """
-    found = []
+    found, first = [], ""
     for item in items:
         if len(found) == count:
             break
         try:
             found.append(read(item))
         except ImageError as error:
+            first = first or f" (the first, {error.path}: {error.reason})"
             if on_event:
                 on_event({"event": "skipped", "path": str(error.path), "reason": error.reason})
     if on_event:
         tell_notes(on_event)
     if not found:
-        raise InputError(f"none of {len(items)} {noun} can be read; give other images.")
+        raise InputError(f"none of {len(items)} {noun} can be read{first}; give other images.")
     return found
 
 
 def checked_channels(channels: int) -> int:
     """`channels`, if pictures can have that many; else InputError."""
-    if channels not in (1, 3):
-        raise InputError(f"pictures have 1 or 3 channels, not the {channels} of this network; give another network.")
+    if channels not in PICTURES:
+        raise InputError(f"pictures have 1, 3 or 4 channels, not the {channels} of this network; give another network.")
     return channels

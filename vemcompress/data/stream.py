@@ -38,7 +38,8 @@ class View(NamedTuple):
 
 
 class ImageStream(Stream):
-    """Batches whose `input` is images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB) or 1.
+    """Batches whose `input` is images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB), 1, or
+    4 of files that have four.
 
     Sample k = step * batch + j is number k mod N of epoch k div N, a permutation of the N paths. An image that cannot
     be read is replaced by the next readable one of that epoch's order, listed in `skipped` with the reason, and
@@ -182,7 +183,7 @@ class ImageStream(Stream):
 
     def _load(self, index: int) -> np.ndarray:
         if self.middle == RANDOM:
-            return whole(read_image(self.paths[index]), self.size, self.channels)
+            return whole(read_image(self.paths[index], self.channels), self.size, self.channels)
         return load_square(self.paths[index], self.load_size, self.channels, self.middle)
 
     def _image(self, index: int) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from vemcompress.evaluation.fidelity import FIDELITY
 from vemcompress.evaluation.metric import Given, Metric, Real, Tools, lacking
 from vemcompress.evaluation.precision import NEIGHBOURS
 from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, meters
+from vemcompress.evaluation.segmenters import OwnScores
 from vemcompress.evaluation.statistics import check_fit, image_paths, load_statistics
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.features import distance_name
@@ -26,6 +27,7 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 VGG = distance_name("vgg16")  # whose weights are downloaded
 
 _WORDS = {
+    "pictures": "pictures, and these networks give scores of classes; take miou or pixel_accuracy",
     "segmenter": "a segmentation network; give its file with --segmenter",
     "targets": "the ground truth of each image; set data.kind to paired or labels",
     "teacher": "the teacher; give it with --teacher",
@@ -58,7 +60,7 @@ def choose(names: Sequence[str] | None, given: Given) -> Chosen:
     if unknown := [name for name in names or () if name not in METRICS]:
         raise UsageError(f"metric {unknown[0]!r} is not known; the known ones are {', '.join(METRICS)}.")
     chosen = Chosen([], bool(names))
-    for metric in [METRICS[n] for n in dict.fromkeys(names or ())] or [m for m in METRICS.values() if m.offered(given)]:
+    for metric in [METRICS[n] for n in dict.fromkeys(names or ())] or _offered(given):
         if reason := lacking(metric.needs, given, _WORDS):
             if names:
                 raise UsageError(f"metric {metric.name} needs {reason}.")
@@ -70,6 +72,10 @@ def choose(names: Sequence[str] | None, given: Given) -> Chosen:
     order = list(METRICS)
     chosen.metrics.sort(key=lambda metric: len(order) if metric.needs.features else order.index(metric.name))
     return chosen
+
+
+def _offered(given: Given) -> list[Metric]:
+    return [m for m in METRICS.values() if m.offered(given) and (m.needs.labels or not given.scores)]
 
 
 def prepare(
@@ -99,7 +105,7 @@ def prepare(
         side = Real(statistics=load_statistics(real))
     crop = images.settings.crop if isinstance(images, LatentSet) else images.target_crop
     tools = Tools(device, side_of(images), side, seed=seed, crop=crop, latents=_drawn(images, seed))
-    tools.scale = 1 if isinstance(images, LatentSet) else images.scale
+    tools.scale, tools.scores = 1 if isinstance(images, LatentSet) else images.scale, images.scores
     weights = {INCEPTION: inception, features: features_weights}
     weights |= {} if features is None else {distance_name(features): features_weights}
     equip(chosen, tools, images, segmenter, weights, real)
@@ -126,10 +132,12 @@ def given_with(images: ImageSet | LatentSet, real, features: str | None, teacher
         targets=images.pairs is not None,
         real=real,
         features=(INCEPTION, VGG, *((features, distance_name(features)) if features else ())),
-        segmenter=segmenter is not None,
+        segmenter=segmenter is not None or images.scores,
         no_labels=lacks_labels(images),
         latent=isinstance(images, LatentSet),
         enhances=not isinstance(images, LatentSet) and images.pairs is not None and _enhances(images),
+        scores=images.scores,
+        wide=images.pairs is not None and images.pairs.wide,
     )
 
 
@@ -144,6 +152,8 @@ def real_side(images: ImageSet | LatentSet, real=None, on_event: Event = silent)
     if isinstance(images, LatentSet):
         return Real(images.paths, what="real images" + (f" ({_parts(images.real)})" if images.real else ""))
     part = _parts(images)
+    if images.scores:
+        return Real()
     if images.pairs is not None:
         return Real(targets=True, what=f"ground-truth images of the same pairs ({part})")
     if isinstance(images.found, Unpaired):
@@ -170,7 +180,7 @@ def equip(chosen: Chosen, tools: Tools, images: ImageSet | LatentSet, segmenter,
     is an error where it was asked for or nothing else is measured, else its metrics are skipped; likewise those that
     the statistics of `real` do not fit, and an error where these fit none."""
     if any(metric.needs.labels for metric in chosen.metrics):
-        tools.meter = meters(segmenter, images)
+        tools.meter = meters(OwnScores(images.pairs.labels.classes) if images.scores else segmenter, images)
     misfit = lost = None
     for name in dict.fromkeys(metric.needs.features for metric in chosen.metrics if metric.needs.features):
         metrics = [metric for metric in chosen.metrics if metric.needs.features == name]

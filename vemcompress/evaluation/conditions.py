@@ -135,6 +135,8 @@ def _reading(images: ImageSet) -> str:
     if images.pairs is None:
         return ", ".join(["single", *enlarged])
     labels = images.settings.model_dump(include={"classes", "void", "label_input", "ids"}, exclude_none=True)
+    if images.scores:
+        labels["label_target"] = images.settings.label_target
     told = [f"{key} {value}" for key, value in labels.items()] if images.pairs.labels is not None else []
     if images.settings.degrade is not None:
         return ", ".join(["single", f"degraded by {images.settings.degrade}", *enlarged])

@@ -1,5 +1,5 @@
-"""How close a student's images are to its teacher's, or to the ground truth: SSIM, PSNR and L1, each image alone and
-then the mean."""
+"""How close a student's images are to its teacher's, or to the ground truth: SSIM, PSNR, L1 and, of depth, RMSE,
+each image alone and then the mean."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,10 +43,16 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
     return (a.double() - b.double()).abs().mean((1, 2, 3))
 
 
+def rmse(a: Tensor, b: Tensor) -> Tensor:
+    """Root of the mean squared difference of B x C x H x W images in [0, 1]: B values in [0, 1]."""
+    return (a.double() - b.double()).square().mean((1, 2, 3)).sqrt()
+
+
 KINDS = {  # the function, and its words
     "ssim": (ssim, "SSIM (11x11 Gaussian of sigma 1.5, valid region, data range 1)"),
     "psnr": (psnr, "PSNR in dB (data range 1, at most 100 dB an image)"),
     "l1": (l1, "mean absolute difference"),
+    "rmse": (rmse, "root of the mean squared difference"),
 }
 _WORDS = {"teacher": "the teacher's", "target": "the ground truth"}
 
@@ -69,11 +75,11 @@ class Sum(Gather):
 class Fidelity(Metric):
     """The mean over images of `kind`; the teacher is not compared with itself."""
 
-    kind: Literal["ssim", "psnr", "l1"]
+    kind: Literal["ssim", "psnr", "l1", "rmse"]
     against: Literal["teacher", "target"]
 
     def offered(self, given: Given) -> bool:
-        return given.targets or not self.needs.targets
+        return (given.targets or not self.needs.targets) and (given.wide or self.kind != "rmse")
 
     def reads(self, role: str) -> bool:
         return role not in (*NOT_MADE, self.against)
@@ -94,7 +100,7 @@ class Fidelity(Metric):
 def _fidelity(kind: str, against: str) -> Fidelity:
     size = WINDOW if kind == "ssim" else 1
     needs = Needs(teacher=against == "teacher", targets=against == "target", size=size)
-    name, higher = f"{kind}_{against}", kind != "l1"
+    name, higher = f"{kind}_{against}", kind not in ("l1", "rmse")
     return Fidelity(name, higher, gathers=name, needs=needs, kind=kind, against=against)
 
 

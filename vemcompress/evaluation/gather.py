@@ -74,11 +74,12 @@ class View:
 
     @cached_property
     def rgb(self) -> Tensor:
-        """B x 3 x H x W, uint8. Raises InputError for images of other than 1 or 3 channels."""
+        """B x 3 x H x W, uint8, of four channels the first three. Raises InputError for images of other than 1, 3 or
+        4 channels."""
         images = self.images if self.images.dtype == torch.uint8 else to_bytes(self.images)
-        if (channels := images.shape[1]) not in (1, 3):
+        if (channels := images.shape[1]) not in (1, 3, 4):
             raise InputError(f"the generator gives {channels} channels; feature networks compare images of 1 or 3.")
-        return images.expand(-1, 3, -1, -1)
+        return images[:, :3].expand(-1, 3, -1, -1)
 
     @cached_property
     def unit(self) -> Tensor:

@@ -27,6 +27,7 @@ BATCH = 8
 # What a recipe calls a metric that checkpoints are picked by, and what it says where that cannot be had.
 PICKED_BY = ("ssim_teacher", "l1_target", "frechet", "fid", "miou")
 _WORDS = {
+    "pictures": "pictures, and these networks give scores of classes; take miou",
     "teacher": "a teacher that does not learn",
     "size": "images of at least {size} px; raise data.size",
     "targets": "pairs; set data.kind to paired or labels",

@@ -36,10 +36,10 @@ class Needs:
 
 @dataclass(frozen=True)
 class Given:
-    """What there is for metrics. `features` are the names of extractors that can be loaded; `no_labels` says what
-    label maps lack, None where they are there; `latent`: networks take latent vectors; `enhances`: the ground truth is
-    the input in a better state, larger or not; `images` and `size` count where
-    too few are refused beforehand."""
+    """What there is for metrics. `features` are the names of extractors that can be loaded; `no_labels` says what label
+    maps lack, None where they are there; `latent`: networks take latent vectors; `enhances`: the ground truth is the
+    input in a better state, larger or not; `scores`: networks give scores of classes; `wide`: the ground truth is a
+    16-bit grey, as depth is; `images` and `size` count where too few are refused beforehand."""
 
     teacher: bool = False
     targets: bool = False
@@ -49,6 +49,8 @@ class Given:
     no_labels: str | None = "maps of class numbers"
     latent: bool = False
     enhances: bool = False
+    scores: bool = False
+    wide: bool = False
     images: int = sys.maxsize
     size: int = sys.maxsize
 
@@ -56,6 +58,7 @@ class Given:
 def lacking(needs: Needs, given: Given, words: Mapping[str, str]) -> str | None:
     """What is needed and was not given, as the rest of the sentence "needs ...", in `words` by need; else None."""
     missing = {
+        "pictures": given.scores and not needs.labels,
         "segmenter": needs.labels and not given.segmenter,
         "labels": needs.labels and given.no_labels is not None,
         "targets": needs.targets and not given.targets,
@@ -92,7 +95,7 @@ class Tools:
     """What metrics work with: the real side, extractors by name, `meter`, which makes a new `Miou`. `size` is the
     images' side in pixels, `seed` that of subsets, `rows` how many features enter a covariance at a time. `crop` is
     what was taken of real images before they were resized; `scale`: by how much networks enlarge; `latents` says how
-    latent vectors were drawn, where networks take such."""
+    latent vectors were drawn, where networks take such; `scores`: networks give scores of classes."""
 
     device: torch.device
     size: int
@@ -104,6 +107,7 @@ class Tools:
     crop: Crop = None
     scale: int = 1
     latents: str = ""
+    scores: bool = False
 
     def outputs(self, count: int, noun: str = "outputs") -> str:
         """So many of them, as protocols say it."""

@@ -146,7 +146,7 @@ def _reported(
         columns["best"] = {}
         result.best = {"metrics": columns["best"]}
     for metric in list(chosen.metrics):
-        roles = [role for role in (*networks, "target") if metric.scores(role)]
+        roles = [role for role in (*networks, *(() if tools.scores else ("target",))) if metric.scores(role)]
         try:
             found = {role: metric.figures(role, gathered, tools) for role in roles}
         except InputError as error:  # too few images, or not one labelled pixel

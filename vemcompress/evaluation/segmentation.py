@@ -18,7 +18,7 @@ from vemcompress.data.sets import ImageSet
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation.gather import BYTES, Gather, Gathered, Views
 from vemcompress.evaluation.metric import Given, Metric, Needs, Tools
-from vemcompress.evaluation.segmenters import Segmenter, class_map
+from vemcompress.evaluation.segmenters import OwnScores, Segmenter, class_map
 from vemcompress.system import distributed
 
 IGNORE = 255
@@ -70,7 +70,8 @@ class Miou(Gather):
         self._sizes = set[tuple[int, int]]()
 
     def add(self, views: Views, role: str) -> None:
-        self.take(views[role].rgb, views.truths)
+        own = isinstance(self.segmenter, OwnScores)
+        self.take(views[role].images if own else views[role].rgb, views.truths)
 
     @torch.no_grad()
     def take(self, images: Tensor, labels: Sequence[Tensor]) -> None:
@@ -130,7 +131,7 @@ def lacks_labels(images: ImageSet) -> str | None:
     pairs = images.pairs
     if pairs is None or pairs.labels is None:
         return "maps of class numbers beside the photos; set data.kind=labels and data.classes"
-    if not pairs.labels_are_input:
+    if not pairs.labels_are_input and not pairs.classes_are_target:
         return "photos that were drawn from label maps; set data.direction so that the labels are the input"
     return None
 
@@ -172,7 +173,10 @@ class Segmentation(Metric):
 
     def protocol(self, gathered: Gathered, tools: Tools) -> str:
         found = next(gather for (_, what), gather in gathered.items() if what == self.gathers)
-        said, made = found.protocol.removesuffix("."), f"drawn at {tools.size} px; {BYTES}"
+        said, made = (
+            found.protocol.removesuffix("."),
+            f"drawn at {tools.size} px" + ("" if tools.scores else f"; {BYTES}"),
+        )
         if self.name == "miou":
             return f"in 0..100 as the papers print it: {said}, {made}."
         return f"percent of the labelled pixels whose class is right; {said.partition('; ')[2]}, {made}."

@@ -11,6 +11,7 @@ from torch.export import Dim
 
 from vemcompress.data import latents
 from vemcompress.weights.graphs.latent_session import TRUNCATION
+from vemcompress.weights.graphs.pixels import COLOURS
 
 Shape = tuple[int, ...]
 
@@ -85,7 +86,7 @@ class ImageContract:
         else:
             rule = f"H and W multiples of {self.multiple}, at least {self.min_size}"
             rule = rule if self.only_size is None else f"H and W {self.only_size}"
-            taken = "-1..1" if inputs in (1, 3) else "as in training (0 and 1 for one-hot label maps)"
+            taken = "-1..1" if inputs in COLOURS else "as in training (0 and 1 for one-hot label maps)"
             ends = (("x", inputs, "H x W", taken), ("y", outputs, self._grown, "-1..1"))
             forms = [f"{name}: float32 N x {count} x {sides}, {values}, {rule}" for name, count, sides, values in ends]
         sizes = {"multiple": str(self.multiple), "min_size": str(self.min_size)}

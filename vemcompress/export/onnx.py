@@ -23,6 +23,7 @@ from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, check_target, parse_json, write_atomically
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.foreign import endless
+from vemcompress.weights.graphs.pixels import COLOURS
 from vemcompress.weights.loading import Loaded, load
 
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
@@ -86,7 +87,7 @@ def export_onnx(
         network = deployment_copy(model)
         contract = contract_of(network)
         of_images = isinstance(contract, ImageContract)
-        if uint8 and of_images and contract.in_channels not in (1, 3):  # levels of 0 to 255 stand for -1 to 1
+        if uint8 and of_images and contract.in_channels not in COLOURS:  # levels of 0 to 255 stand for -1 to 1
             raise ExportError(
                 f"{path}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; "
                 "export it without uint8."

@@ -17,13 +17,13 @@ from vemcompress.system.events import Event, silent
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.custom import check_range
 from vemcompress.weights.graphs.latent_session import Styled
-from vemcompress.weights.graphs.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.weights.graphs.pixels import COLOURS, pad_to_multiple, to_bytes, to_float, to_pictures
 from vemcompress.weights.loading import load
 
 
 @dataclass
 class TorchModel:
-    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), H and W times its `scale`, by
+    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1, 3 or 4), H and W times its `scale`, by
     padding and cropping. `fixed_size` is the (H, W) of one that takes no other. Where it draws from `labels`, it is
     called with label maps, N x H x W x 1 of classes and VOID."""
 
@@ -64,7 +64,7 @@ class TorchModel:
         if self.check is not None:
             self.check(y)
             self.check = None
-        drawn = to_bytes(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)
+        drawn = to_pictures(y.permute(0, 2, 3, 1).cpu().numpy(), -1.0, 1.0, self.name)
         return drawn[:, : self.scale * height, : self.scale * width]
 
 
@@ -165,7 +165,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = True) -> TorchModel | TorchLatents:
-    """A generator as a callable; `name` is for errors. `photos`: 1 or 3 channels on both sides, or InputError; from
+    """A generator as a callable; `name` is for errors. `photos`: it takes 1, 3 or 4 channels, or InputError; from
     latent vectors those of the images count."""
     try:
         network = deployment_copy(network)
@@ -177,10 +177,10 @@ def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = 
             raise InputError(f"{name}: draws images of {contract.out_channels} channels; pictures have 3 or 1.")
         sides = (contract.image, contract.image)
         return TorchLatents(name, network.to(device), contract.size, contract.prior, sides, device)
-    if photos and (contract.in_channels not in (1, 3) or contract.out_channels not in (1, 3)):
+    if photos and contract.in_channels not in COLOURS:
         raise InputError(
             f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "
-            "pictures; give a model with 3 or 1 on both sides, or the folder of a run that learnt from label maps."
+            "pictures; give a model that takes 1, 3 or 4, or the folder of a run that learnt from label maps."
         )
     fixed = None if contract.only_size is None else (contract.only_size,) * 2
     sizes = contract.multiple, contract.min_size, device, fixed

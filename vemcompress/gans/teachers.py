@@ -1,4 +1,5 @@
-"""Where a student's lessons come from: a teacher that is frozen, that learns beside the student, or in turns with it.
+"""Where a student's lessons come from: a teacher that is frozen, that learns beside the student, or in turns with it,
+or of which only the outputs are known.
 
 All of them have one face, so that a distillation algorithm is written once.
 """
@@ -57,7 +58,7 @@ class Lessons:
 
 
 class Teacher(Learner):
-    """The face of all three. `generator` is the one whose places and taps a student follows; `maps`: whether its whole
+    """The face of all. `generator` is the one whose places and taps a student follows; `maps`: whether its whole
     feature maps are asked for, or their means over pixels, B x C x 1 x 1, where it is known that these are enough."""
 
     generator: Generator
@@ -166,6 +167,33 @@ class Held(Teacher):
 
     def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
         return self.gan.pictures(inputs)
+
+
+class RecordedGenerator(Generator):
+    """Stands for a generator of which only outputs are known: it has these channels, and neither weights nor taps."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(None)
+        self.in_channels, self.out_channels = inputs, outputs
+
+    @property
+    def family(self) -> str:
+        return "network that is not at hand"
+
+
+class Recorded(Teacher):
+    """Of which only the outputs are known, as of a diffusion pipeline or a remote service: the batches' targets."""
+
+    def __init__(self, generator: RecordedGenerator):
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, batch: Batch, random: torch.Generator, step: int, taps: tuple[str, ...]) -> Lessons:
+        return Lessons((batch.target,))
+
+    def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
+        """None: its images are the pictures' ground truth."""
+        return {}
 
 
 class Phased(Frozen):

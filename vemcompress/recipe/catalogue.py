@@ -35,12 +35,12 @@ def _data(name: str, plan: Recipe) -> str:
 
 
 def _takes(name: str, kind: str) -> bool:
-    """Whether every GAN of the recipe can learn from data of this kind."""
+    """Whether every GAN of the recipe can learn from data of this kind, and its teacher's outputs are in it."""
     try:
         plan = read(name, [f"data.kind={kind}"])
     except RecipeError:  # such as the crop of single images from pairs
         return False
-    return all(kind in GANS[gan].data for gan in _gans(plan))
+    return all(kind in GANS[gan].data for gan in _gans(plan)) and (kind == "paired" or not plan.from_pairs)
 
 
 def _gans(plan: Recipe) -> set[str]:

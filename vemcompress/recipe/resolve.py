@@ -79,6 +79,8 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     paired = recipe.data.has_targets
     facts = Facts(
         *(recipe.name, teacher, student, images, recipe.data.size, batch, steps, learns, paired),
+        recorded=recipe.from_pairs,
+        scores=_scores(recipe, teacher),
         gan=recipe.gan is not None,
         missing=missing_networks(recipe),
         judge=getattr(recipe.gan, "discriminator", None),
@@ -96,6 +98,14 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     information = INFORMATION[recipe.information.name].resolve(recipe.information, facts)
     update = {"student": config, "algorithm": algorithm, "information": information}
     return _with_length(recipe, teacher, batch, steps).but(**update)
+
+
+def _scores(recipe: Recipe, teacher: Generator) -> bool:
+    """Whether the ground truth is a channel for each class: label maps are, and photos that are drawn of them have
+    three."""
+    data = recipe.data
+    onehot = data.kind == "labels" and data.label_target == "onehot"
+    return onehot and (teacher.out_channels != 3 or data.classes in (None, 3))
 
 
 def missing_networks(recipe: Recipe) -> tuple[str, ...]:

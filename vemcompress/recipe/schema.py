@@ -16,6 +16,7 @@ from vemcompress.networks import GENERATORS, AnyConfig
 from vemcompress.networks.base import Padding
 from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
+from vemcompress.system.names import PAIRS
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, says, tagged_union
 from vemcompress.training.settings import TrainSettings
 from vemcompress.weights.ranges import check_form
@@ -27,6 +28,8 @@ def _first(registry: dict[str, type]) -> BaseSettings:
 
 class TeacherSettings(BaseSettings):
     """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from.
+
+    "pairs" for a teacher of which only the outputs are known: the other side of each pair of the data.
 
     `key` is the name of the generator in a file that has several, such as `netG_B`. `range` is that of the images which
     a network of the user's own class or an .onnx file takes and gives: "0..255", "0..1" or "-1..1", or two of them as
@@ -142,6 +145,11 @@ class Recipe(BaseSettings):
             if getattr(self, do) is not None and self.stages and all(stage.do != do for stage in self.stages):
                 raise ValueError(f"[{do}] needs a stage with do = '{do}', and there is none; omit it")
         return self
+
+    @property
+    def from_pairs(self) -> bool:
+        """Whether the outputs of the teacher are all that is known of it."""
+        return self.teacher.source == PAIRS
 
     @property
     def learns(self) -> bool:

@@ -7,12 +7,18 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from vemcompress.data.indices import class_colours
+
 GAP, HEADER = 4, 18
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """B x C x H x W in [-1, 1] to B x H x W x 3 uint8, rounded; one channel becomes grey, others beyond 3 are cut."""
+    """B x C x H x W in [-1, 1] to B x H x W x 3 uint8, rounded; one channel becomes grey, of four the first three are
+    shown. Other numbers are scores of classes: the highest one in its colour, and black where all are equal."""
     images = images.detach().float().clamp(-1, 1).cpu()
+    if images.shape[1] not in (1, 3, 4):
+        colours = np.concatenate((class_colours(images.shape[1]), np.zeros((1, 3), np.uint8)))
+        return colours[images.argmax(1).masked_fill(images.amax(1) == images.amin(1), images.shape[1]).numpy()]
     images = images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
     return ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 

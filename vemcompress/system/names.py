@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-# Words of a recipe that stand for a file: the one that belongs to the teacher; a new network.
-OF_TEACHER, NEW = "teacher", "new"
+# Words of a recipe that stand for a file: the one that belongs to the teacher; a new network; a teacher of which only
+# its outputs are known, the other sides of pairs.
+OF_TEACHER, NEW, PAIRS = "teacher", "new", "pairs"
 
 _URI = "file:///"
 

@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime
 
 from vemcompress.errors import InputError
-from vemcompress.weights.graphs.opened import COLOURS, LARGEST, TYPES, Opened, run_graph, times
-from vemcompress.weights.graphs.pixels import to_bytes
+from vemcompress.weights.graphs.opened import LARGEST, TYPES, Opened, run_graph, times
+from vemcompress.weights.graphs.pixels import COLOURS, to_bytes
 from vemcompress.weights.ranges import RANGES
 
 MOST = 2**16  # numbers of a vector

@@ -11,7 +11,6 @@ from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.foreign import read_onnx
 
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
-COLOURS = (1, 3)
 LARGEST = 2**14  # pixels of a side
 
 

@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from vemcompress.data.indices import class_colours
 from vemcompress.errors import NumericalError
+
+COLOURS = (1, 3, 4)  # channels of pictures
 
 
 def pad_to_multiple(images: np.ndarray, multiple: int, least: int) -> np.ndarray:
@@ -14,6 +17,12 @@ def pad_to_multiple(images: np.ndarray, multiple: int, least: int) -> np.ndarray
 def to_float(images: np.ndarray, low: float, high: float) -> np.ndarray:
     """uint8 N x H x W x C to float32 N x H x W x C in [low, high]."""
     return images.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
+
+
+def to_pictures(images: np.ndarray, low: float, high: float, name: str) -> np.ndarray:
+    """As `to_bytes`; other than 1, 3 or 4 channels are scores of classes, of which the highest gives its colour."""
+    levels = to_bytes(images, low, high, name)
+    return levels if images.shape[3] in COLOURS else class_colours(images.shape[3])[images.argmax(3)]
 
 
 def to_bytes(images: np.ndarray, low: float, high: float, name: str) -> np.ndarray:

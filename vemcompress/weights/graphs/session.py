@@ -7,19 +7,20 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from vemcompress.data.indices import class_colours
 from vemcompress.errors import InputError
 from vemcompress.system.settings import SCALES
 from vemcompress.weights.graphs.guess import guessed
 from vemcompress.weights.graphs.latent_session import OnnxLatents, takes_latents, understand_latents
-from vemcompress.weights.graphs.opened import COLOURS, LARGEST, TYPES, Opened, open_session, run_graph, times
-from vemcompress.weights.graphs.pixels import pad_to_multiple, to_bytes, to_float
+from vemcompress.weights.graphs.opened import LARGEST, TYPES, Opened, open_session, run_graph, times
+from vemcompress.weights.graphs.pixels import COLOURS, pad_to_multiple, to_float, to_pictures
 from vemcompress.weights.ranges import RANGES, Ranges, is_far
 
 
 @dataclass
 class OnnxModel:
-    """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1 or 3), H and W
-    times its `scale`, which is None until a graph that does not say it has run.
+    """An image-to-image graph. Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1, 3 or 4), H
+    and W times its `scale`, which is None until a graph that does not say it has run.
     `fixed_size` is the (H, W) of a graph that takes no other; `assumed` says what no metadata told and was taken for
     granted ("" where the file says it), `range_by` what told the `ranges` ("" where the file or the user did)."""
 
@@ -51,8 +52,9 @@ class OnnxModel:
         y = self.run(x)
         if y.ndim == 4 and self.layout == "NCHW":
             y = y.transpose(0, 2, 3, 1)
+        scores = "layout" in self.metadata  # ours may give some of classes
         grown = [n for n in ((self.scale,) if self.scale else SCALES) if _is_grown(y, sides, n)]
-        if y.ndim != 4 or len(y) != len(images) or not grown or y.shape[3] not in COLOURS:
+        if y.ndim != 4 or len(y) != len(images) or not grown or not (scores or y.shape[3] in COLOURS):
             raise InputError(
                 f"{self.path}: turned {times(x.shape)} into {times(y.shape)}; only graphs that give an image of the "
                 "input's size, or of a whole number of times it, can be used."
@@ -60,7 +62,9 @@ class OnnxModel:
         self.scale = grown[0]
         if y.dtype != np.uint8:
             self._check_range(y)
-            y = to_bytes(y, *RANGES[self.ranges.given], str(self.path))
+            y = to_pictures(y, *RANGES[self.ranges.given], str(self.path))
+        elif y.shape[3] not in COLOURS:
+            y = class_colours(y.shape[3])[y.argmax(3)]
         return y[:, : self.scale * height, : self.scale * width]
 
     def _check_range(self, y: np.ndarray) -> None:
@@ -134,12 +138,11 @@ def _understand(opened: Opened, photos: bool, ranges: Ranges | None, guess: bool
         )
     ours = {"layout", "range", "multiple", "min_size"} <= set(said)
     dtype = TYPES[inputs[0].type]
-    colours = COLOURS if photos else (*COLOURS, 4)
-    layout = said["layout"] if ours else "NCHW" if shape[1] in colours else "NHWC"
+    layout = said["layout"] if ours else "NCHW" if shape[1] in COLOURS else "NHWC"
     channels = shape[1] if layout == "NCHW" else shape[3]
-    known = channels in colours or (ours and not photos and isinstance(channels, int))
+    known = channels in COLOURS or (ours and not photos and isinstance(channels, int))
     if layout not in ("NCHW", "NHWC") or not known:
-        raise InputError(f"{path}: takes no photos: {seen}; it must take images of 3 channels or 1.")
+        raise InputError(f"{path}: takes no photos: {seen}; it must take images of 1, 3 or 4 channels.")
     sides = shape[2:] if layout == "NCHW" else shape[1:3]
     fixed = tuple(sides) if all(isinstance(side, int) for side in sides) else None
     if fixed is not None and not all(0 < side <= LARGEST for side in fixed):
