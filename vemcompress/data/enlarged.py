@@ -9,6 +9,7 @@ from vemcompress.data.images import RANDOM, ImageError
 from vemcompress.data.pair_stream import PairStream, degraded, square_sides
 from vemcompress.data.pairs import Pairs
 from vemcompress.data.squares import to_tensor, whole
+from vemcompress.errors import RecipeError
 
 DEGRADED = 9  # beside stream.py's purposes of a random generator
 
@@ -26,6 +27,10 @@ class EnlargedStream(PairStream):
     def __init__(self, pairs: Pairs, *, scale: int = 1, **options):
         self.scale = scale
         super().__init__(pairs, **options)
+        if pairs.wide and self.pair_channels[1] == 1:
+            raise RecipeError(
+                "16-bit targets are resized as a whole; leave data.crop out, for a generator that does not enlarge."
+            )
 
     @property
     def depth(self) -> int:
