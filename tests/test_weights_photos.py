@@ -196,6 +196,12 @@ def test_a_padding_that_is_known_cannot_be_given(case, call, tmp_path):
     assert code == 3 and err.count("\n") == 1
 
 
+def test_the_padding_of_a_new_teacher_is_that_of_its_network(call, tmp_path):
+    data = ("--data", toy_images(tmp_path / "photos"), "--out", tmp_path / "run", "--size", 32, "--steps", 1)
+    code, _, err = call("teach", "--recipe", "pix2pix", *data, "--set=teacher.padding=zero")
+    assert code == 3 and "set teacher.network.padding" in err
+
+
 def test_unets_and_unknown_paddings_are_told(tmp_path):
     file = toy_teacher_file(tmp_path / "u.safetensors", family="unet")
     with pytest.raises(RecipeError, match="that of a unet is known; omit it"):

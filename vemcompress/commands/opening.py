@@ -121,7 +121,8 @@ def located(
 ) -> Recipe:
     """With the user's teacher and data, and absolute paths, so that the run can be resumed from any folder.
 
-    Raises UsageError where there is no teacher, and none that learns.
+    Raises UsageError where there is no teacher, and none that learns, and RecipeError for the padding of one that is
+    no file.
     """
     source = str(teacher or ("" if plan.from_pairs else plan.teacher.source) or "") or None
     if source is not None:
@@ -130,6 +131,11 @@ def located(
         _check_pairs(plan)
     elif not plan.learns and not plan.stages:  # each stage has one of its own
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
+    elif plan.teacher.padding is not None and not plan.stages:
+        raise RecipeError(
+            f"recipe {plan.name}: teacher.padding is of a teacher's file, and there is none; set "
+            "teacher.network.padding."
+        )
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in (*_FILES, *_files_of(plan.algorithm.name)):
         plan = recipes.changed(plan, key, _all_absolute)
