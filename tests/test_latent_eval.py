@@ -266,7 +266,7 @@ def test_a_run_gives_its_teacher_its_data_and_its_best(tmp_path, models, squeeze
 def test_a_runs_quality_is_on_vectors_that_training_does_not_draw(models):
     network, held_out = drawer(1), vectors(purpose=1)
     plan = SimpleNamespace(data=held_out.settings)
-    facts = SimpleNamespace(plan=plan, learns=False, original=network, images=vectors(), held_out=held_out)
+    facts = SimpleNamespace(plan=plan, frozen=True, original=network, images=vectors(), held_out=held_out)
     found = quality(facts, drawer(1), torch.device("cpu"))
     assert (found["on"], found["images"]) == ("vectors", 8)
     assert found["metrics"] == pytest.approx({"ssim_teacher": 1, "psnr_teacher": 100})
