@@ -60,12 +60,14 @@ def _assumptions(generator: Generator) -> list[str]:
 
 
 def _borders(generator: Generator, height: int, width: int) -> dict[str, Any]:
-    """What of a network that no Config tells is found by trying: the shape that it gives, and its range of values."""
-    if generator.config is not None:
+    """The shape that a network gives where it is another than the input's, and what of one that no Config tells is
+    found by trying: that shape, and its range of values."""
+    known, takes = generator.config is not None, generator.takes
+    if known and generator.times == 1:
         return {}
-    takes = generator.takes
     sides = [takes.image] * 2 if takes.kind == "latent" else [takes.scale * height, takes.scale * width]
-    return {"output": {"shape": [generator.out_channels, *sides]}, "range": str(generator.ranges)}
+    found = {"output": {"shape": [generator.out_channels, *sides]}}
+    return found if known else found | {"range": str(generator.ranges)}
 
 
 def sides_of(loaded: Loaded, size: int | tuple[int, int] | None) -> tuple[int, int]:

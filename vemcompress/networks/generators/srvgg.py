@@ -5,6 +5,7 @@ converted at the border, because zero padding forbids to do it in the weights.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -51,7 +52,7 @@ class Enlarging(Generator):
 
     @property
     def takes(self) -> ImageInput:
-        return ImageInput(self.in_channels, self.multiple, self.min_size, self.config.scale)
+        return replace(super().takes, scale=self.config.scale)
 
     @property
     def taps(self) -> tuple[str, ...]:

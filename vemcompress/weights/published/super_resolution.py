@@ -114,7 +114,9 @@ def _is_srvgg(tensors: Tensors) -> bool:
     return "body.0.weight" in tensors and (slope is None or slope.dim() == 1)
 
 
-SRGAN = Layout("srgan", has("block1.0.weight", "block1.1.weight", "block2.conv1.weight"), _read_srgan)
-SRVGG = Layout("srvgg", _is_srvgg, _read_srvgg)
-RRDB = Layout("rrdb", has("conv_first.weight", "body.0.rdb1.conv1.weight"), _read_rrdb)
-OLD_RRDB = Layout("rrdb", has("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"), _read_old_rrdb)
+_ASSUMES = {"range": "RGB in 0..1 (here in [-1, 1])", "padding": "zero as published"}
+
+SRGAN = Layout("srgan", has("block1.0.weight", "block1.1.weight", "block2.conv1.weight"), _read_srgan, assumes=_ASSUMES)
+SRVGG = Layout("srvgg", _is_srvgg, _read_srvgg, assumes=_ASSUMES)
+RRDB = Layout("rrdb", has("conv_first.weight", "body.0.rdb1.conv1.weight"), _read_rrdb, assumes=_ASSUMES)
+OLD_RRDB = Layout("rrdb", has("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"), _read_old_rrdb, assumes=_ASSUMES)
