@@ -118,3 +118,18 @@ def test_a_teacher_of_photos_made_small_is_taught_resumed_and_distilled(tmp_path
         vemcompress.distill(tmp_path / "whole", data=root, out=out, recipe=recipe, overrides=overrides, device="cpu")
         found = vemcompress.evaluate(out, device="cpu")
         assert found.metrics["psnr_y_target"] > 3 and found.size == 32
+
+
+def test_photos_made_small_are_a_teacher_by_themselves_and_an_onnx_file_of_the_student_is_one(
+    tmp_path, one_thread, no_inception
+):
+    root = photos(tmp_path / "photos", 6, 50, 40)
+    short = ["data.degrade=bicubic2", "data.size=16", "algorithm.features=none", "train.batch=2", "train.steps=2"]
+    short += ["information.channels=2", "information.steps=1"]
+    alone = ["data.kind=single", "student.family=srvgg", "student.width=2", "student.blocks=1", "student.scale=2"]
+    vemcompress.distill(data=root, out=tmp_path / "a", recipe="pairs", overrides=[*short, *alone], device="cpu")
+    vemcompress.export_onnx(str(tmp_path / "a"), tmp_path / "a.onnx")
+    more = [*short, "student.width=2"]
+    vemcompress.distill(tmp_path / "a.onnx", data=root, out=tmp_path / "b", overrides=more, device="cpu")
+    found = vemcompress.evaluate(tmp_path / "b", device="cpu")
+    assert {"ssim_teacher", "psnr_y_target"} <= found.metrics.keys() and found.size == 32

@@ -128,7 +128,8 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     if command == "distill" and (student := getattr(plan.student, "source", None)):
         begin = _student(plan, student, loaded)
         begin.tell(on_event)
-    takes = taken(plan, loaded and loaded.generator)
+    known = loaded or (begin if plan.from_pairs else None)
+    takes = taken(plan, known and known.generator)
     if takes.kind == "latent":
         plan = for_latents(plan, takes)
     elif takes.only is not None and "size" not in plan.data.model_fields_set:
@@ -139,7 +140,7 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
     channels, count = images.channels(), learn_on.count
     gan = teachers(plan, loaded, channels) if plan.gan is not None else None
     if plan.from_pairs:
-        original = RecordedGenerator(*_stated_channels(plan, begin, channels))
+        original = RecordedGenerator(*_stated_channels(plan, begin, channels), images.scale)
     else:
         original = next(iter(gan.generators().values())) if gan else loaded.generator
     plan = resolved(command, plan, original, count, gan=gan, loaded=loaded, student=begin)
@@ -177,7 +178,8 @@ def taken(plan: Recipe, teacher: Generator | None) -> ImageInput | LatentInput:
     network = plan.teacher.network
     if teacher is None and isinstance(network, LatentConfig):
         return network.takes
-    return teacher.takes if teacher is not None else ImageInput(3, scale=getattr(network, "scale", 1))
+    built = plan.student if plan.from_pairs else network
+    return teacher.takes if teacher is not None else ImageInput(3, scale=getattr(built, "scale", 1))
 
 
 def data_of(plan: Recipe, takes: ImageInput | LatentInput, on_event: Event = silent) -> ImageSet | LatentSet:

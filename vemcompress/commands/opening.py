@@ -156,7 +156,7 @@ def _check_pairs(plan: Recipe) -> None:
     if plan.gan is not None or plan.stages:
         needs = "a [gan] needs" if plan.gan is not None else "stages need"
         what = f", which {needs}; give --teacher, or take a recipe such as pairs, omgd or kd"
-    elif plan.data.kind not in ("paired", "labels"):
+    elif not plan.data.has_targets:
         what = "; set data.kind = 'paired', its inputs with these outputs, or give --teacher"
     elif plan.train.teacher_cache:
         what = ", which train.teacher_cache would spare; omit it"

@@ -5,7 +5,7 @@ All of them have one face, so that a distillation algorithm is written once.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,7 +16,7 @@ from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN
 from vemcompress.losses.features import channel_means
-from vemcompress.networks.base import Generator, Taps
+from vemcompress.networks.base import Generator, ImageInput, Taps
 from vemcompress.runs.best import Picker
 from vemcompress.system.settings import MAX_STEPS, BaseSettings, Epochs, Steps
 from vemcompress.training.learner import Learner, one_by_one
@@ -170,11 +170,16 @@ class Held(Teacher):
 
 
 class RecordedGenerator(Generator):
-    """Stands for a generator of which only outputs are known: it has these channels, and neither weights nor taps."""
+    """Stands for a generator of which only outputs are known, `scale` times as large as its inputs: it has these
+    channels, and neither weights nor taps."""
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int, scale: int = 1):
         super().__init__(None)
-        self.in_channels, self.out_channels = inputs, outputs
+        self.in_channels, self.out_channels, self.scale = inputs, outputs, scale
+
+    @property
+    def takes(self) -> ImageInput:
+        return replace(super().takes, scale=self.scale)
 
     @property
     def family(self) -> str:
