@@ -229,6 +229,11 @@ class Generator(nn.Module):
         return self.config.family
 
     @property
+    def what(self) -> str:
+        """What it is, in a sentence."""
+        return f"a {self.family}"
+
+    @property
     def channels(self) -> tuple[int, int]:
         """Of the images that it takes and gives."""
         return self.in_channels, self.out_channels
