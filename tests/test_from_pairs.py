@@ -54,6 +54,13 @@ def test_a_run_needs_no_teacher_and_says_where_its_lessons_are_from(pairs, tmp_p
     assert picture.width == 3 * 36 + 4  # input | ground truth | student
 
 
+def test_a_teachers_cache_has_nothing_to_keep_but_fixes_the_views(pairs, tmp_path):
+    told = []
+    run(pairs, tmp_path / "run", "train.teacher_cache=2", on_event=told.append)
+    assert any("nothing is cached" in event.get("assumed", "") for event in told)
+    assert not (tmp_path / "run" / "teacher_cache").exists()
+
+
 def test_it_learns_what_the_pairs_show(pairs, tmp_path):
     """Exactly what a frozen teacher that paints all white would teach."""
     found = run(pairs, tmp_path / "run", "train.steps=40", "train.lr=3e-3")
@@ -84,7 +91,6 @@ def test_the_student_may_be_of_any_family_and_of_other_channels(pairs, tmp_path)
     ("overrides", "message"),
     [
         (["data.kind=single"], "set data.kind = 'paired'"),
-        (["train.teacher_cache=2"], "train.teacher_cache would spare; omit it"),
         (["algorithm.name=gcc"], "GCC needs the teacher's network, and teacher.source = 'pairs'"),
         (["algorithm.name=dmad"], "DMAD needs the teacher's network"),
         (["algorithm.name=cagc"], "takes? latent input"),

@@ -120,6 +120,10 @@ def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event
     plan = facts.plan
     if not plan.train.teacher_cache:
         return None
+    if plan.from_pairs:
+        told = "the teacher's outputs are at hand, so that nothing is cached; train.teacher_cache fixes the views alone"
+        on_event({"event": "assumed", "model": PAIRS, "assumed": told})
+        return None
     if algorithm.second:
         raise RecipeError(
             f"recipe {plan.name}: train.teacher_cache keeps what a teacher makes of one batch a step, and this student "

@@ -158,8 +158,6 @@ def _check_pairs(plan: Recipe) -> None:
         what = f", which {needs}; give --teacher, or take a recipe such as pairs, omgd or kd"
     elif not plan.data.has_targets:
         what = "; set data.kind = 'paired', its inputs with these outputs, or give --teacher"
-    elif plan.train.teacher_cache:
-        what = ", which train.teacher_cache would spare; omit it"
     if what is not None:
         raise RecipeError(
             f"recipe {plan.name}: teacher.source = '{PAIRS}' gives a teacher's outputs alone, without its network"
