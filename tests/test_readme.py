@@ -13,6 +13,7 @@ from vemcompress.recipe import catalogue
 README = Path(__file__).parents[1] / "README.md"
 PAGES = [README, *sorted((README.parent / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
+TEXT = re.sub(r"\$([A-Z]+)\b", lambda m: re.search(rf'^{m[1]}="(.*)"$', TEXT, re.M)[1], TEXT)  # shell variables
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
 COMMANDS = [c.strip() for b in BLOCKS for line in b.splitlines() for c in line.split("&&") if "vemcompress " in c]
 

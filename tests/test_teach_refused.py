@@ -54,7 +54,7 @@ TEACHING = {
     "a label outside the classes": (
         (*LABELS, "data.classes=2"), {"kind": "labels"}, InputError, r"label value 2 is outside the 2 classes",
     ),
-    "single images": (("data.kind=single",), {}, RecipeError, "pix2pix needs data.kind = 'paired' or 'labels'"),
+    "single images": (("data.kind=single",), {}, RecipeError, "pix2pix needs pairs; set data.kind to paired or labels"),
     "unpaired images": (("data.kind=unpaired",), {"kind": "unpaired"}, RecipeError, "'unpaired' does not serve"),
     "pairs for cyclegan": (("data.kind=paired",), {"gan": "cyclegan"}, RecipeError, "set it to unpaired"),
     "an unknown network to start from": (

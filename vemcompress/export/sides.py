@@ -14,7 +14,7 @@ def own_sides(
         return own or (DEFAULT, DEFAULT)
     height, width = (given, given) if isinstance(given, int) else given
     if own not in (None, (height, width)):
-        does, how = ("draws", " from latent vectors") if of_latents else ("takes", ", which its weights fix")
+        does, how = ("draws", " from latent vectors") if of_latents else ("takes", " alone")
         raise UsageError(
             f"{name}: {does} images of {own[1]} x {own[0]} pixels{how}, none of {width} x {height}; leave out the size."
         )
