@@ -24,7 +24,7 @@ def photos(folder, count=5, width=40, height=24):
 
 
 def settings(root, **values):
-    return DataSettings(roots=(str(root),), size=8, **{"load_size": 8, **values})
+    return DataSettings(**{"roots": (str(root),), "size": 8, "load_size": 8, **values})
 
 
 def batches(images, steps=4, **options):
@@ -159,3 +159,37 @@ def test_a_degradation_that_does_not_fit_the_generator_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=r"omit it|give one"):
             settings(root, **values)
+
+
+@pytest.mark.parametrize("channels", [(1, 3), (3, 1), (4, 4)])
+def test_an_input_has_the_networks_channels(tmp_path, channels):
+    root = tmp_path / "p"
+    root.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 4), dtype=np.uint8)
+    Image.fromarray(pixels if 4 in channels else pixels[:, :, :3]).save(root / "a.png")
+    images = training_set(settings(root, degrade="jpeg90", size=16, load_size=16, flip=False))
+    batch = images.stream(channels, 1, 0)._prepare(0)
+    assert (batch.input.shape[1], batch.target.shape[1]) == channels
+    if channels[0] == 4:  # each channel by itself, whatever the fourth is
+        assert (batch.input - batch.target).abs().mean() < 0.1
+    elif channels[0] == 1:
+        grey = np.array(Image.fromarray(pixels[:, :, :3]).convert("L")) / 127.5 - 1
+        assert (batch.input[0, 0] - torch.from_numpy(grey)).abs().mean() < 0.1
+    else:
+        assert torch.equal(batch.input[:, 0], batch.input[:, 2])
+
+
+def test_photos_that_are_enlarged_to_be_the_truth_are_told(tmp_path):
+    told = []
+    training_set(settings(photos(tmp_path / "p"), degrade="bicubic4"), scale=4, on_event=told.append)
+    assert "smaller than 32 px, down to 24" in told[0]["message"]
+    training_set(settings(tmp_path / "p", degrade="bicubic2"), scale=2, on_event=lambda event: pytest.fail(str(event)))
+
+
+def test_another_kind_of_data_takes_the_place_of_a_degradation_and_the_other_way_round(tmp_path):
+    from vemcompress.recipe import read
+
+    assert read("srgan", ["data.kind=paired"]).data.degrade is None
+    assert read("pix2pix", ["data.degrade=blur"]).data.kind == "single"
+    assert read("gcc", ["data.degrade=bicubic4"]).gan.name == "srgan"
+    assert read("gcc", ["data.kind=paired"]).gan.name == "pix2pix"

@@ -12,11 +12,12 @@ from onnx_toys import external, graph, kernel, tanh_graph
 from PIL import Image
 from toys import TOY, toy_images, toy_teacher, toy_teacher_file
 
-from vemcompress.errors import InputError
-from vemcompress.export.onnx import export_onnx
+from vemcompress.errors import InputError, UsageError
+from vemcompress.export.onnx import export_onnx, origin
+from vemcompress.weights.custom_latents import own_generator
 from vemcompress.weights.graphs.teacher import can_use_cuda
-from vemcompress.weights.loading import identity_of, load
-from vemcompress.weights.ranges import RANGES
+from vemcompress.weights.loading import Loaded, identity_of, load
+from vemcompress.weights.ranges import RANGES, Ranges
 
 SHORT = [*(f"--set={o}" for o in TOY), "--set=train.steps=2", "--set=train.best_by=none"]
 
@@ -215,7 +216,7 @@ def test_four_channels_and_a_range_that_is_stated_are_taken(tmp_path, call):
     path = graph(tmp_path / "m.onnx", f"{shape} x", "y = Neg (x)", f"{shape} y")
     found = load(path, range="0..1").generator
     x = torch.rand(1, 4, 8, 8) * 2 - 1
-    assert found.channels == (4, 4) and torch.allclose(found(x), (-(x + 1) / 2) * 2 - 1)
+    assert found.channels == (4, 4) and torch.equal(found(x), -torch.ones_like(x))  # clamped
     _, out, _ = call("inspect", path, "--size", 64, "--json")
     assert "taken to be in [-1, 1]" in json.loads(out)["notes"][0]
     _, out, _ = call("inspect", path, "--size", 64, "--teacher-range", "0..1", "--json")
@@ -295,3 +296,26 @@ def test_tensorflow_files_are_refused_with_the_way_through_onnx(name, tmp_path, 
     for given in {path, path.parent} if path.parent != tmp_path else {path}:
         code, _, err = call("inspect", given)
         assert code == 4 and "python -m tf2onnx.convert --" in err and err.count("\n") == 1, err
+
+
+def test_a_range_that_a_file_tells_otherwise_is_refused(exported, tmp_path):
+    with pytest.raises(UsageError, match=r"says itself that its images are in \[-1, 1\]"):
+        load(exported[1], range="0..1")
+    taken = graph(tmp_path / "bytes.onnx", "uint8[N, H, W, 3] x", "y = Identity (x)", "uint8[N, H, W, 3] y")
+    with pytest.raises(UsageError, match=r"takes uint8, and so 0\.\.255"):
+        load(taken, range="0..1")
+
+
+def test_what_a_class_of_another_range_is_exported_as_takes_and_gives_ours(tmp_path):
+    """The range that the user states is the network's inside, not the file's."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.Tanh())
+    loaded = Loaded(own_generator(network, "users:Bytes", Ranges.parse("0..255")), "bytes.pth", "", "class")
+    result = export_onnx(loaded.generator, tmp_path / "m.onnx", metadata=origin(loaded))
+    assert result.metadata["range"] == "-1..1" and result.metadata["source_range"] == "0..255"
+
+
+def test_weights_in_constant_nodes_are_counted(tmp_path, call):
+    body = "w = Constant <value = float[3, 3, 1, 1] {1, 0, 0, 0, 1, 0, 0, 0, 1}> () c = Conv (x, w) y = Tanh (c)"
+    path = graph(tmp_path / "m.onnx", "float[N, 3, H, W] x", body, "float[N, 3, H, W] y")
+    _, out, _ = call("inspect", path, "--size", 64, "--json")
+    assert json.loads(out)["parameters"] == 9

@@ -204,7 +204,7 @@ def test_the_padding_of_a_new_teacher_is_that_of_its_network(call, tmp_path):
 
 def test_unets_and_unknown_paddings_are_told(tmp_path):
     file = toy_teacher_file(tmp_path / "u.safetensors", family="unet")
-    with pytest.raises(RecipeError, match="that of a unet is known; omit it"):
+    with pytest.raises(RecipeError, match="that of the family unet is known; omit it"):
         load(file, padding="replicate")
     with pytest.raises(RecipeError, match="must be one of reflect, replicate, zero"):
         load(file, padding="mirror")

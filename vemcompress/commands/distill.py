@@ -167,6 +167,8 @@ def _new(given: Given, until: str | None) -> Pipeline:
     out = given.out
     _check_until(recipes.read(given.recipe, given.overrides), until)
     plan, loaded = _with_teacher(stated(given))
+    if loaded is not None and loaded.generator.takes.kind == "image":
+        plan = plan.but(data=plan.data.for_only(loaded.generator.takes.only))
     names, skipped = [stage.name for stage in plan.stages], _skipped(plan, loaded)
     if loaded and any(stage.do == "prune" and stage.name not in skipped for stage in plan.stages):
         check_prunable(loaded)
@@ -184,8 +186,8 @@ def stated(given: Given) -> Recipe:
     """The recipe of a new run or pipeline before anything is resolved, with absolute paths."""
     asked = recipes.read(given.recipe, given.overrides)
     plan = opening.located(asked, given.teacher, given.data, given.on_event)
-    if plan.data.kind != asked.data.kind:  # that of the data which the teacher learnt from, to which a recipe may fit
-        plan = recipes.read(given.recipe, given.overrides, kind=plan.data.kind)
+    if plan.data.fits != asked.data.fits:  # those of the data which the teacher learnt from, to which a recipe may fit
+        plan = recipes.read(given.recipe, given.overrides, kind=plan.data.fits)
         plan = opening.located(plan, given.teacher, given.data)
     return opening.located_stages(plan)
 

@@ -145,6 +145,8 @@ def _opened(
     own = student_class or getattr(plan and plan.student, "class_path", None)
     alone = teacher is None and plan is None
     of_model = {"key": key, "padding": padding, "range": range} if alone else {}
+    if plan is None and _is_onnx(model) and not (_is_onnx(teacher) or teacher_class):
+        of_model, range = of_model | {"range": range}, None  # of these two the model alone has a range to tell
     opened = load(model, class_path=own, widths=widths, **of_model)
     opened.tell(on_event)
     student = opened.generator
@@ -185,6 +187,10 @@ def _opened(
     return networks, found, information_share(run.metrics), own
 
 
+def _is_onnx(source) -> bool:
+    return str(source).lower().endswith(".onnx")
+
+
 def _padding_of(loaded: Loaded) -> dict[str, str]:
     """For the conditions: a padding that is not the published one."""
     padding = getattr(loaded.generator.config, "padding", "reflect")
@@ -196,7 +202,7 @@ def _check_range(network: Generator, images, device, on_event: Event) -> None:
     if network.config is not None:
         return
     tell_device(network, device, on_event)
-    if network.takes.kind == "image":
+    if network.takes.kind == "image" and network.takes.only in (None, images.settings.size):
         inputs = images.spread(SHOWN).views(network.channels, SHOWN, on_event).inputs
         check_range(network, at_work(network, inputs, device), on_event)
 

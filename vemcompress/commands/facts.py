@@ -130,10 +130,7 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
         begin.tell(on_event)
     known = loaded or (begin if plan.from_pairs else None)
     takes = taken(plan, known and known.generator)
-    if takes.kind == "latent":
-        plan = for_latents(plan, takes)
-    elif takes.only is not None and "size" not in plan.data.model_fields_set:
-        plan = plan.but(data=plan.data.but(size=takes.only))
+    plan = for_latents(plan, takes) if takes.kind == "latent" else plan.but(data=plan.data.for_only(takes.only))
     images = data_of(plan, takes, on_event)
     unreadable = _told(images, on_event)
     learn_on, held_out = images.split_off()

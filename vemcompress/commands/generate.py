@@ -81,6 +81,9 @@ def generate(
     drawing = Drawing(samples, seed, grid, truncation, interpolate, seed_to, *files, noise)
     drawing.check()
     if str(model_path).lower().endswith(".onnx"):
+        of_weights = {"class": teacher_class, "key": teacher_key, "padding": teacher_padding}
+        if told := next((name for name, value in of_weights.items() if value is not None), None):
+            raise UsageError(f"{model_path}: is an .onnx file, and --teacher-{told} is of weights; leave it out.")
         ranges = None if teacher_range is None else Ranges.parse(teacher_range)
         model = open_onnx(model_path, device=device, latents=True, ranges=ranges)
     else:

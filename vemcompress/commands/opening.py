@@ -215,6 +215,8 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
         return plan
     keys = ("kind", "direction", "degrade", "classes", "void", "label_input", "ids", "roots", "recursive")
     keys += ("crop", "size") if taught.data.degrade is not None else ()
+    if taught.data.degrade is not None and data and _look_like_pairs(data, plan.data.split):
+        return plan.but(data=plan.data.but(kind="paired"))
     found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
     silent = {"roots"} if taught.data.kind == "labels" else {"roots", "label_input"}
     told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k not in silent)
@@ -280,14 +282,16 @@ def check_data(plan: Recipe) -> None:
     if plan.gan is None or kind in (kinds := GANS[plan.gan.name].data):
         return
     if kinds == ("single",):
+        what = f"data.kind = '{kind}'" if plan.data.degrade is None else "data.degrade"
         raise RecipeError(
-            f"recipe {plan.name}: data.kind = '{kind}' does not serve gan.name = '{plan.gan.name}', which takes latent "
-            "vectors; omit it, and give a folder of real images."
+            f"recipe {plan.name}: {what} does not serve gan.name = '{plan.gan.name}', which takes latent vectors; omit "
+            "it, and give a folder of real images."
         )
     if kind == "single" and "unpaired" not in kinds:
         raise RecipeError(
             f"recipe {plan.name}: {plan.gan.name} needs pairs; set data.kind to {' or '.join(kinds)}, or data.degrade."
         )
+    kind = plan.data.kind
     raise RecipeError(
         f"recipe {plan.name}: data.kind = '{kind}' does not serve {plan.gan.name}; set it to {', or '.join(kinds)}."
     )

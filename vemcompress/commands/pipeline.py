@@ -38,9 +38,9 @@ class Pipeline:
         if teacher is not None:
             plan = plan.but(teacher=plan.teacher.but(source=teacher))
             if stage.teacher not in self.folder.skipped:  # what is said of the user's own file alone
-                plan = plan.but(teacher=plan.teacher.but(key=None, padding=None))
+                plan = plan.but(teacher=plan.teacher.but(key=None, padding=None, range=None))
         if not stage.replaceable:
-            plan = plan.but(teacher=plan.teacher.but(source=None, key=None, padding=None, start={}))
+            plan = plan.but(teacher=plan.teacher.but(source=None, key=None, padding=None, range=None, start={}))
         given = getattr(self.plan.student, "source", None)
         if student is not None:
             fresh, class_path = getattr(plan.student, "fresh", False), self._class_of(stage.student)

@@ -72,7 +72,7 @@ class Results:
 
     def distilled(self, values: dict) -> None:
         parameters, teacher = millions(values["parameters"]), values["teacher_parameters"]
-        if teacher is not None:
+        if teacher:
             parameters += f", {times_fewer(teacher / values['parameters'])} than the teacher"
         shown = {"student": values["student"], "parameters": parameters, **_training(values, "distill")}
         if values["information_share"] is not None:

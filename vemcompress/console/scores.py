@@ -38,7 +38,7 @@ class Scores(Results):
         students = [run for run in runs.values() if "student" in run]
         if students:
             count, teacher = students[0]["parameters"], students[0]["teacher_parameters"]
-            fewer = f", {words.times_fewer(teacher / count)} than the teacher" if teacher is not None else ""
+            fewer = f", {words.times_fewer(teacher / count)} than the teacher" if teacher else ""
             self.show(f"{len(students)} students of {words.millions(count)} parameters{fewer}")
         for run in students:
             skipped = (

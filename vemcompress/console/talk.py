@@ -79,7 +79,8 @@ class Talk:
         if event["beside"]:
             self.note("          beside " + ", ".join(f"{n} {millions(count)}" for n, count in event["beside"].items()))
         self.note(f"student   {student['family']}, {millions(student['parameters'])} parameters{macs(student)}")
-        smaller = "" if recorded else f"{times_fewer(teacher['parameters'] / student['parameters'])} parameters; "
+        known = not recorded and teacher["parameters"]
+        smaller = f"{times_fewer(known / student['parameters'])} parameters; " if known else ""
         self.note(f"          {smaller}MACs are the true ones at {event['size']} px")
         algorithm, information = event["algorithm"], event["information"]
         name = information["name"].upper()

@@ -95,7 +95,9 @@ def _jpeg(image: np.ndarray, strength: float, random: np.random.Generator) -> np
 
 
 def _by_pillow(image: np.ndarray, change) -> np.ndarray:
-    """A change of pictures, of uint8, H x W x 1 or 3."""
+    """A change of pictures, of uint8, H x W x C; of four channels each by itself, or the fourth would weigh others."""
+    if image.shape[2] not in (1, 3):
+        return np.concatenate([_by_pillow(one, change) for one in np.split(image, image.shape[2], axis=2)], axis=2)
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
     changed = np.array(change(picture))
     return changed.reshape(*changed.shape[:2], image.shape[2])

@@ -71,6 +71,15 @@ def size_of(path: Path) -> int:
         return 0
 
 
+def shorter_side(path: Path) -> int | None:
+    """Of an image, in pixels, by its header; None for a file that cannot be read."""
+    try:
+        with open_image(path) as image:
+            return min(image.size)
+    except ImageError:
+        return None
+
+
 def why_unreadable(path: Path, *, whole: bool = True) -> str | None:
     """Why a file cannot be read as an image; None if it can. If not `whole`, only its header is read."""
     try:

@@ -152,9 +152,11 @@ def square_sides(
 
 
 def degraded(pairs: Pairs, target: np.ndarray, random: np.random.Generator, channels: tuple[int, int]) -> np.ndarray:
-    """What the degradation makes of a target, with the channels of the input."""
+    """What the degradation makes of a target, with the channels of the input: grey of colours, or grey as colours."""
     image = pairs.degraded.apply(target, random)
-    return image if image.shape[2] == channels[0] else square_of(np.repeat(image, 3, 2), len(image), channels[0])
+    if image.shape[2] == channels[0]:
+        return image
+    return square_of(image, len(image), 1) if channels[0] == 1 else np.repeat(image, channels[0], 2)
 
 
 def is_one_hot(pairs: Pairs) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vemcompress.data import degrade
 from vemcompress.data.enlarged import EnlargedStream
 from vemcompress.data.folders import Found, Listing, find_images, find_test_images, is_twice_as_wide
-from vemcompress.data.images import RANDOM, Crop, size_of, why_unreadable
+from vemcompress.data.images import RANDOM, Crop, shorter_side, size_of, why_unreadable
 from vemcompress.data.machine import default_workers
 from vemcompress.data.on_device import on_device
 from vemcompress.data.pair_stream import PairStream, UnpairedStream, is_one_hot, test_pairs
@@ -26,6 +26,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 
 HELD_OUT_SHARE, HELD_OUT_MOST, HELD_OUT_FROM = 20, 64, 80
+LOOKED_AT = 32  # photos whose size is looked at
 DECODED_BYTES, OPENED = 16 << 20, 10_000  # a set is decoded before a run if its files are that small, or else opened
 
 
@@ -240,10 +241,24 @@ def training_set(
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
     images = ImageSet(settings, _found(settings, settings.split, find_images, scale, on_event), scale)
+    if on_event and images.pairs and images.pairs.degraded:
+        _warn_of_small(images, on_event)
     if on_event and images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
         message = "these images are cut into two halves, A and B, but are not twice as wide as high; see data.kind."
         on_event({"event": "warning", "message": message})
     return images.inputs_alone() if settings.kind == "unpaired" and not second_domain else images
+
+
+def _warn_of_small(images: ImageSet, on_event: Event) -> None:
+    """Say that photos are enlarged to become the ground truth, as far as a few of them tell."""
+    looked = images.spread(min(LOOKED_AT, images.count)).paths[:LOOKED_AT]
+    sides = [side for path in looked if (side := shorter_side(path)) is not None]
+    if small := [side for side in sides if side < images.side]:
+        message = (
+            f"{len(small)} of {len(sides)} photos that were looked at are smaller than {images.side} px, down to "
+            f"{min(small)}, and are enlarged to be the ground truth, which teaches blur; lower data.size."
+        )
+        on_event({"event": "warning", "message": message})
 
 
 def test_set(settings: DataSettings, split: str = "test", on_event: Event | None = None, *, scale: int = 1) -> ImageSet:
@@ -265,8 +280,8 @@ def _found(
     if made is not None and made.scale != scale:
         advice = f"bicubic{scale}" if made.scale == 1 else "another generator, or another degradation"
         raise RecipeError(
-            f"data.degrade {settings.degrade!r:.80}: makes photos {made.scale} times smaller, and this generator "
-            f"enlarges {scale} times; use {advice}."
+            f"data.degrade {settings.degrade!r:.80}: divides the sides of photos by {made.scale}, and this "
+            f"generator multiplies them by {scale}; use {advice}."
         )
     if settings.kind == "single":
         found = find(settings.roots, split, listed=listed)

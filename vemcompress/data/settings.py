@@ -1,6 +1,6 @@
 """The [data] table of a recipe."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from vemcompress.system.settings import BaseSettings, Images, Text
 
 MAX_ROOTS = 10_000  # folders and files
 
+DEGRADED = "degraded"  # photos that become pairs
 DataKind = Literal["single", "paired", "labels", "unpaired"]
 
 
@@ -33,7 +34,7 @@ class DataSettings(BaseSettings):
     two changes a batch.
     """
 
-    replaces: ClassVar = {"size": ("load_size",)}
+    replaces: ClassVar = {"size": ("load_size",), "kind": ("degrade",), "degrade": ("kind",)}
 
     kind: DataKind = "single"
     direction: Direction = "AtoB"
@@ -62,6 +63,15 @@ class DataSettings(BaseSettings):
         if self.load_size and self.load_size < self.size:
             raise ValueError(f"load_size {self.load_size} is smaller than size {self.size}")
         return self
+
+    @property
+    def fits(self) -> str:
+        """What a recipe may fit itself to: the kind, or "degraded"."""
+        return self.kind if self.degrade is None else DEGRADED
+
+    def for_only(self, size: int | None) -> Self:
+        """With the only `size` that a network takes, where there is one and none is stated."""
+        return self if size is None or "size" in self.model_fields_set else self.but(size=size)
 
     @property
     def has_targets(self) -> bool:

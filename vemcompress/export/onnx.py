@@ -136,6 +136,8 @@ def export_onnx(
 def origin(loaded: Loaded) -> dict[str, str]:
     """Where a model comes from, for the file's metadata; of a student, also where its teacher came from."""
     facts, teacher = loaded.provenance(), {}
+    if "range" in facts:  # of the network inside; the graph takes and gives what `range` says of every file
+        facts["source_range"] = facts.pop("range")
     with suppress(*MALFORMED):  # another program's file may say anything, or nothing
         teacher = dict(parse_json(loaded.metadata["teacher"]))
     facts |= {f"teacher_{name}": teacher.get(name, "") for name in ("source", "sha256", "revision")}

@@ -173,6 +173,8 @@ class RecordedGenerator(Generator):
     """Stands for a generator of which only outputs are known, `scale` times as large as its inputs: it has these
     channels, and neither weights nor taps."""
 
+    what = "a network that is not at hand"
+
     def __init__(self, inputs: int, outputs: int, scale: int = 1):
         super().__init__(None)
         self.in_channels, self.out_channels, self.scale = inputs, outputs, scale

@@ -231,7 +231,7 @@ class Generator(nn.Module):
     @property
     def what(self) -> str:
         """What it is, in a sentence."""
-        return f"a {self.family}"
+        return f"a network of the family {self.family}"
 
     @property
     def channels(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from vemcompress.data.settings import DataKind
+from vemcompress.data.settings import DEGRADED, DataKind
 from vemcompress.errors import RecipeError
 from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
@@ -55,8 +55,9 @@ def read(name: str | Path, overrides: Sequence[str] = (), *, kind: str | None = 
     """Read a recipe by name or path, with its `extends` and `key=value` overrides. Raises RecipeError (3).
 
     An override is one of every stage; `stages.NAME.key=value` is one of that stage alone. A recipe may fit itself to
-    its data: the tables of its `fits.KIND` hold where that is `data.kind`, or the `kind` that nothing states; those for
-    pairs hold for label maps too, and `fits.KIND.stages.NAME` has those of a stage.
+    its data: the tables of its `fits.KIND` hold where that is `data.kind`, or the `kind` that nothing states; those of
+    `fits.degraded` where there is a `data.degrade`, those for pairs hold for label maps too, and
+    `fits.KIND.stages.NAME` has those of a stage.
     """
     path = find(name)
     label = str(name) if str(name).endswith(".toml") else path.stem
@@ -85,13 +86,15 @@ def _fitted(values: dict, changes: dict, kind: str | None, label: str) -> tuple[
     """The layer with the tables that fit the kind of data, and those of its stages."""
     values = dict(values)
     fits = values.pop("fits", {})
-    kinds = get_args(DataKind)
+    kinds = (*get_args(DataKind), DEGRADED)
     if not isinstance(fits, dict) or not all(isinstance(table, dict) for table in fits.values()):
         raise RecipeError(f"recipe {label}: [fits] must have tables, such as [fits.paired.gan].")
     if unknown := next((key for key in fits if key not in kinds), None):
         raise RecipeError(f"recipe {label}: unknown kind of data '{unknown:.60}' in [fits]{nearest(unknown, [*kinds])}")
     data = [layer["data"] for layer in (values, changes) if isinstance(layer.get("data"), dict)]
     found = ([kind] + [layer["kind"] for layer in data if "kind" in layer])[-1] or "single"
+    if any("degrade" in layer for layer in data):
+        found = DEGRADED
     fit = fits.get(found) or (fits.get("paired") if found == "labels" else None) or {}
     own = fit.get("stages", {})
     tables = {key: table for key, table in fit.items() if key != "stages"}

@@ -48,7 +48,9 @@ class CustomGenerator(Generator):
         self.trusted, self.ranges = ranges is not None, ranges or Ranges()
         self.assumed = self.warning = ""
         self._groups: tuple[Group, ...] | None = None
+        self._seen: tuple[Tensor, Tensor] | None = None
         self._find()
+        self._seen = None  # of noise
 
     @property
     def takes(self) -> ImageInput:
@@ -79,7 +81,22 @@ class CustomGenerator(Generator):
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
         if names:
             raise RecipeError(f"{self.name}: {self.what} has no taps: distil from images alone")
-        return self.ranges.back(_first(self.module(self.ranges.into(x)))), {}
+        image = self.ranges.back(_first(self.module(self.ranges.into(x))))
+        if self.ranges.given == "-1..1" or self.training:  # a clamped pixel has no gradient
+            return image, {}
+        if not self.trusted:
+            self._see(image.detach())
+        return image.clamp(-1, 1), {}
+
+    def _see(self, image: Tensor) -> None:
+        """Keep the smallest and the largest value that images had before they were clamped."""
+        low, high = image.amin(), image.amax()
+        before = self._seen or (low, high)
+        self._seen = torch.minimum(low, before[0]), torch.maximum(high, before[1])
+
+    def seen(self, images: Tensor) -> tuple[float, float]:
+        """The smallest and the largest value, as the network gave them, of all images so far, these among them."""
+        return tuple(self.ranges.raw(value.item()) for value in self._seen or (images.min(), images.max()))
 
     def ends_in_sigmoid(self) -> bool:
         """Whether its last operation is a sigmoid, so that it certainly gives [0, 1]."""
@@ -224,7 +241,7 @@ def check_range(generator: Generator, images: Tensor, on_event: Event) -> None:
     if not isinstance(generator, CustomGenerator) or generator.trusted:
         return
     name, ranges = generator.name, generator.ranges
-    low, high = ranges.raw(images.min().item()), ranges.raw(images.max().item())
+    low, high = generator.seen(images)
     if reason := is_far(name, low, high, ranges.given):
         raise InputError(reason)
     if ranges.given == "-1..1" and (reason := is_unsigned(name, low, high)):

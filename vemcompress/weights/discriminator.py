@@ -66,7 +66,7 @@ def load_discriminator(path: str | Path, expected: DiscriminatorConfig | None = 
     state = read_state(path)
     if state.taken and not any(layout.matches(state.tensors) for layout in _LAYOUTS):
         for key in ("D", "d"):  # GCC's and rosinality's files have both networks, the generator is taken first
-            with suppress(UsageError):
+            with suppress(InputError, UsageError):
                 state = read_state(path, key=key)
                 break
     if state.metadata.get("format") == FORMAT:
@@ -85,7 +85,7 @@ def beside_generator(path: Path) -> Path | None:
     if path.name == "teacher.safetensors" and (beside := path.with_name("discriminator.safetensors")).is_file():
         return beside
     for key in ("D", "d"):
-        with suppress(UsageError):
+        with suppress(InputError, UsageError):
             read_state(path, key=key)
             return path
     return None

@@ -208,7 +208,7 @@ def _check_range(generator: Generator, ranges: Ranges | None, name: str) -> None
     if ranges is not None and not isinstance(generator, CustomGenerator):
         raise RecipeError(
             f"{name}: teacher.range (--teacher-range) is of networks of your own class and of .onnx files, and this is "
-            f"a {generator.family}, whose range is known; leave it out."
+            f"of the family {generator.family}, whose range is known; leave it out."
         )
 
 
@@ -234,7 +234,7 @@ def _padded(generator: Generator, name: str, padding: Padding | None) -> Generat
     except ValueError as error:
         raise RecipeError(
             f"{name}: teacher.padding = '{padding}' is for networks whose file does not tell their padding, and that "
-            f"of a {generator.family} is known; omit it"
+            f"of the family {generator.family} is known; omit it"
         ) from error
 
 

@@ -22,18 +22,28 @@ _TENSORFLOW = (
 def tensorflow(path: Path, head: bytes = b"") -> str | None:
     """What is said of a TensorFlow file that begins with `head`, or of the folder of a SavedModel; None of others."""
     if not head:
-        there = (path / "saved_model.pb").is_file()
-        return _TENSORFLOW.format("SavedModel", f"--saved-model {path}") if there else None
+        if (path / "saved_model.pb").is_file():
+            return _TENSORFLOW.format("SavedModel", f"--saved-model {path}")
+        if found := next(iter(sorted(path.glob("*.index"))), None):
+            return _checkpoint(found)
+        return None
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return _TENSORFLOW.format("Keras, HDF5", f"--keras {path.name}")
     if head[4:8] == b"TFL3":
         return _TENSORFLOW.format("TensorFlow Lite", f"--tflite {path.name}")
+    if path.suffix in (".index", ".meta") or ".data-0" in path.name:
+        return _checkpoint(path)
     if path.name == "saved_model.pb":
         return _TENSORFLOW.format("SavedModel", f"--saved-model {path.parent}")
     if path.suffix.lower() == ".pb" and head[:1] in (b"\x0a", b"\x08"):
         graph = f"--graphdef {path.name} --inputs INPUT:0 --outputs OUTPUT:0"
         return _TENSORFLOW.format("frozen graph", graph)
     return None
+
+
+def _checkpoint(path: Path) -> str:
+    meta = f"{path.name.rpartition('.')[0]}.meta"
+    return _TENSORFLOW.format("checkpoint", f"--checkpoint {meta} --inputs INPUT:0 --outputs OUTPUT:0")
 
 
 def sniff(path: Path, source: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vemcompress.errors import InputError, UsageError
+from vemcompress.errors import InputError
 from vemcompress.weights.pickles import Inert
 
 Tensors = dict[str, Tensor]
@@ -59,7 +59,7 @@ class Unwrapped:
 
 def unwrap(value: Any, source: str, key: str | None, known: Callable[[Tensors], bool]) -> Unwrapped:
     """The generator in what a file holds: that of the name `key`, or the likeliest, where `known` tells whether tensors
-    are of a layout that we know. Raises InputError (4), and UsageError (2) for a `key` that is not there."""
+    are of a layout that we know. Raises InputError (4), also for a `key` that is not there."""
     found, taken, beside = _Choice(key), [], {}
     memo: dict[int, bool] = {}
     for _ in range(_DEEPEST):
@@ -119,10 +119,10 @@ class _Choice:
         return name
 
     def check(self, source: str) -> None:
-        """Raises UsageError where the one that was asked for is not there."""
+        """Raises InputError where the one that was asked for is not there."""
         if self.open:
             there = f"has {', '.join((self.chosen, *self.others))}" if self.chosen else "has one generator alone"
-            raise UsageError(
+            raise InputError(
                 f"{source}: has no network {self.key!r:.80} (--teacher-key), it {there}: give another name"
             )
 

@@ -46,9 +46,17 @@ def _parameters(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         for place in _STATISTICS.get(node.op_type, ())
         if place < len(node.input)
     }
-    for tensor in model.graph.initializer:
-        if tensor.data_type in _WEIGHTS and tensor.dims and tensor.name not in without:
+    for name, tensor in _constants(model):
+        if tensor.data_type in _WEIGHTS and tensor.dims and name not in without:
             yield tensor
+
+
+def _constants(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Initialisers, and the tensors of Constant nodes, which some exporters write weights as."""
+    yield from ((tensor.name, tensor) for tensor in model.graph.initializer)
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            yield from ((node.output[0], a.t) for a in node.attribute if a.name == "value")
 
 
 def _shapes(path: Path, model: onnx.ModelProto, nodes: list[onnx.NodeProto], x: np.ndarray) -> Shapes:

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from vemcompress.data.indices import class_colours
-from vemcompress.errors import InputError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.system.settings import SCALES
 from vemcompress.weights.graphs.guess import guessed
 from vemcompress.weights.graphs.latent_session import OnnxLatents, takes_latents, understand_latents
@@ -82,7 +82,7 @@ class OnnxModel:
         y = self.run(np.ascontiguousarray(x if self.layout == "NCHW" else x.transpose(0, 2, 3, 1)))
         if y.ndim != 4 or len(y) != len(x):
             raise InputError(
-                f"{self.path}: turned {times(x.shape)} into {times(y.shape)}; it gives no image of 3 channels or 1."
+                f"{self.path}: turned {times(x.shape)} into {times(y.shape)}; it gives no image for each that it takes."
             )
         last = self.layout == "NHWC" if (y.shape[1] in COLOURS) == (y.shape[3] in COLOURS) else y.shape[3] in COLOURS
         return np.ascontiguousarray(y.transpose(0, 3, 1, 2) if last else y, dtype=np.float32)
@@ -154,6 +154,10 @@ def _understand(opened: Opened, photos: bool, ranges: Ranges | None, guess: bool
         multiple, least = 1, 1
     if fixed is not None:
         multiple, least = 1, 1
+    if ranges is not None and ours and ranges != own:
+        raise UsageError(f"{path}: says itself that its images are in {own.shown}; leave --teacher-range out.")
+    if ranges is not None and dtype == np.uint8 and ranges.taken != "0..255":
+        raise UsageError(f"{path}: takes uint8, and so 0..255; leave --teacher-range out, or give 0..255.")
     one = shape[0] == 1
     model = OnnxModel(path, session, dtype, layout, channels, multiple, least, ranges or own, one, fixed, "", said)
     if ours:
