@@ -93,6 +93,7 @@ def test_a_compact_network_without_prelu_is_refused_because_its_activation_is_no
         {"family": "rrdb", "width": 4, "scale": 3},
         {"family": "srvgg", "width": 4, "blocks": 65},
         {"family": "srgan", "width": 4, "trunk": 4},
+        {"family": "srgan", "width": 4, "norm": "instance"},  # its norms are BatchNorm, as published
     ],
 )
 def test_an_impossible_shape_is_refused(bad):

@@ -29,8 +29,8 @@ from vemcompress.weights.outside import tell_device
 @dataclass(frozen=True, kw_only=True)
 class DistillResult(line.RunResult):
     """A run, and the file of its `student`, which has `parameters`. `teacher_parameters` is None for a teacher of which
-    only the outputs are known. `information_share`: the add-on's share of the
-    gradient at the student's image, the median of the steps that logged it; None where none did."""
+    only the outputs are known. `information_share`: the add-on's share of the gradient at the student's image, the
+    median of the steps that logged it; None where none did."""
 
     student: str
     teacher_parameters: int | None

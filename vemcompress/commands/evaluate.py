@@ -72,11 +72,11 @@ def evaluate(
     teacher that of `model`, and likewise `teacher_padding` its padding and `teacher_range` the range of its images, as
     of `load`; `widths` are those of a sub-network of `model`, a supernet. `overrides` change the data's settings,
     `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in its place.
-    `segmenter` is a file for `miou`.
-    `metrics`, `real`, `inception`, `features`, `batch` and `seed` are those of `evaluation.evaluate`. A run keeps what
-    came out in its evaluation.json, and `reuse` takes that where it was made under the same conditions. `model` and
-    `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as in `distill`. Raises the classes of `errors`.
-    Processes that torchrun started take a share of the images each, and all get the result.
+    `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and `seed` are those of
+    `evaluation.evaluate`. A run keeps what came out in its evaluation.json, and `reuse` takes that where it was made
+    under the same conditions. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as in
+    `distill`. Raises the classes of `errors`. Processes that torchrun started take a share of the images each, and all
+    get the result.
     """
     where, changes = devices.choose(device), as_overrides(overrides)
     options = {"metrics": metrics, "real": real, "inception": inception, "features": features}

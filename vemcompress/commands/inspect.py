@@ -13,8 +13,7 @@ def describe(loaded: Loaded, height: int | None = None, width: int | None = None
     """Family, config, parameters, MACs for one image of `height` x `width`, input and taps: `inspect --json`.
 
     Without a size MACs are those at 256 px, or at the only size of a generator that has one; without `width` the image
-    is square. Raises UsageError (2) for a size that the network cannot take, InputError (4) where a class
-    fails on it.
+    is square. Raises UsageError (2) for a size that the network cannot take, InputError (4) where a class fails on it.
     """
     generator = loaded.generator
     if height is None:

@@ -26,10 +26,10 @@ class PairStream(ImageStream):
     """Batches of `input` and `target`, float32: B x Cin x size x size and B x Cout x size x size.
 
     Pictures are in [-1, 1], 16-bit greys in full as targets of one channel; one-hot label maps are 0 and 1, as targets
-    -1 and 1, or colour pictures. Both sides of
-    a pair share one crop and one flip, after their resizing: pictures bicubic, label maps to the nearest pixel. A
-    pair of which one side cannot be read is replaced as a whole. `channels`: what the network takes and gives, by
-    default as the pairs have them. Options and events are ImageStream's.
+    -1 and 1, or colour pictures. Both sides of a pair share one crop and one flip, after their resizing: pictures
+    bicubic, label maps to the nearest pixel. A pair of which one side cannot be read is replaced as a whole.
+    `channels`: what the network takes and gives, by default as the pairs have them. Options and events are
+    ImageStream's.
     """
 
     noun = "pairs"

@@ -173,10 +173,8 @@ class Segmentation(Metric):
 
     def protocol(self, gathered: Gathered, tools: Tools) -> str:
         found = next(gather for (_, what), gather in gathered.items() if what == self.gathers)
-        said, made = (
-            found.protocol.removesuffix("."),
-            f"drawn at {tools.size} px" + ("" if tools.scores else f"; {BYTES}"),
-        )
+        said = found.protocol.removesuffix(".")
+        made = f"drawn at {tools.size} px" + ("" if tools.scores else f"; {BYTES}")
         if self.name == "miou":
             return f"in 0..100 as the papers print it: {said}, {made}."
         return f"percent of the labelled pixels whose class is right; {said.partition('; ')[2]}, {made}."

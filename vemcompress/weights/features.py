@@ -35,9 +35,10 @@ _TIMEOUT_SECONDS, _CONTACT_SECONDS = 30.0, 5.0
 def load_features(name: str, weights: str | Path | None, table: str = "algorithm") -> FeatureNetwork | LPIPS | None:
     """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`; "lpips" before a name,
     or "perceptual" before the Caffe network's, for which LPIPS has no linear layers, gives the distance. `table` is the
-    recipe's that names them. Raises
-    RecipeError where weights are needed and not given, InputError where they do not fit, NetworkError where VGG's
-    cannot be downloaded."""
+    recipe's that names them.
+
+    Raises RecipeError where weights are needed and not given, InputError where they do not fit, NetworkError where
+    VGG's cannot be downloaded."""
     if name == "none":
         return None
     which = name.rpartition(" ")[2]

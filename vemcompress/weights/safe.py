@@ -60,8 +60,9 @@ def read_state(path: str | Path, *, source: str | None = None, key: str | None =
     """The tensors of a .safetensors, .pth or .pt file, unwrapped and with common prefixes stripped.
 
     `source` is the name used in messages; `key` that of the network to take, where the file has several. Raises
-    UsageError (2) where it has none of that name, and InputError (4) for whatever is absent, damaged, hostile or not
-    weights; no code in the file is executed, and nothing is allocated for sizes that the file does not have.
+    UsageError (2) for a `key` of our own files, which have one network each, and InputError (4) where it has none of
+    that name, and for whatever is absent, damaged, hostile or not weights. No code in the file is executed, and nothing
+    is allocated for sizes that the file does not have.
     """
     path = Path(names.found(path))
     source = source or str(path)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Norm, Taps
+from vemcompress.networks.base import Taps
 from vemcompress.networks.cost import Cost, conv, norm
 from vemcompress.networks.generators.srvgg import MAX_BLOCKS, Conv, Enlarging, EnlargingConfig, expand_blocks
 from vemcompress.networks.slots import Group, passes, reads, writes
@@ -21,7 +21,7 @@ class SRGANConfig(EnlargingConfig):
     replaces: ClassVar = {"width": ("trunk", "ups"), "scale": ("ups",)}
 
     family: Literal["srgan"] = "srgan"
-    norm: Norm = "batch"
+    norm: Literal["batch"] = "batch"
     trunk: Width
     blocks: tuple[Width, ...] = Field(strict=False, min_length=1, max_length=MAX_BLOCKS)
     ups: tuple[Width, ...] = Field(strict=False, min_length=1, max_length=3)
