@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from functools import wraps
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import model_validator
@@ -316,6 +317,17 @@ class LatentGenerator(Generator):
     def as_map(z: Tensor) -> Tensor:
         """Latent vectors as maps of one pixel: B x size x 1 x 1."""
         return z.flatten(1)[:, :, None, None]
+
+
+def expands_shorthands(expand: Callable) -> Any:
+    """A Config's validator of its shorthands: `expand(cls, values)` gets a copy of the given dict, and returns the
+    fields. Anything but a dict passes it by, for pydantic to refuse."""
+
+    @wraps(expand)
+    def expanded(cls, values):
+        return expand(cls, dict(values)) if isinstance(values, dict) else values
+
+    return model_validator(mode="before")(classmethod(expanded))
 
 
 def check_width(width) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Generator, ImageConfig, Taps, check_number, check_width
+from vemcompress.networks.base import Generator, ImageConfig, Taps, check_number, check_width, expands_shorthands
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.generators.resnet import block_places, block_taps
 from vemcompress.networks.norms import InstanceNorm2d
@@ -48,12 +48,8 @@ class AGDConfig(ImageConfig):
     operators: tuple[Operator, ...] = Field(strict=False, min_length=1, max_length=MAX_CELLS)
     header: tuple[Width, Width] = Field(strict=False)
 
-    @model_validator(mode="before")
-    @classmethod
+    @expands_shorthands
     def _expand_width(cls, values):
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
         width, cells = values.pop("width", None), values.get("cells", 9)
         if width is not None:
             if not {"stem", "header"}.isdisjoint(values) or isinstance(cells, list | tuple):

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Generator, ImageConfig, Taps, take_width
+from vemcompress.networks.base import Generator, ImageConfig, Taps, expands_shorthands, take_width
 from vemcompress.networks.cost import Cost, conv, norm
 from vemcompress.networks.generators.resnet import block_places, block_taps
 from vemcompress.networks.joint_norms import LayerNorm2d, passes_jointly
@@ -36,12 +36,8 @@ class AnimeGAN2Config(ImageConfig):
     widths: tuple[Width, ...] = Field(strict=False, min_length=len(_NAMES), max_length=len(_NAMES))
     blocks: tuple[Width, ...] = Field(strict=False, min_length=1, max_length=MAX_BLOCKS)
 
-    @model_validator(mode="before")
-    @classmethod
+    @expands_shorthands
     def _expand_width(cls, values):
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
         n, count = take_width(values, 4, MAX_BLOCKS)
         if n is not None:
             blocks = (EXPANSION * 4 * n, *((EXPANSION * 8 * n,) * (count - 1)))

@@ -4,10 +4,17 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.networks.base import LatentConfig, LatentGenerator, Taps, check_number, take_shorthand
+from vemcompress.networks.base import (
+    LatentConfig,
+    LatentGenerator,
+    Taps,
+    check_number,
+    expands_shorthands,
+    take_shorthand,
+)
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.slots import Group, passes, reads, writes
 from vemcompress.system.settings import Width
@@ -35,12 +42,8 @@ class DCGANConfig(LatentConfig):
     linear_first: bool = False
     head_bias: bool = False
 
-    @model_validator(mode="before")
-    @classmethod
+    @expands_shorthands
     def _expand_width(cls, values):
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
         width, levels = take_shorthand(values, "widths", "levels", 4, (1, MAX_LEVELS))
         refined = values.get("refined", 0)
         if width is not None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.networks.base import (
@@ -19,6 +19,7 @@ from vemcompress.networks.base import (
     Padding,
     Taps,
     check_number,
+    expands_shorthands,
     norm_layer,
     take_shorthand,
 )
@@ -51,12 +52,8 @@ class ResNetConfig(ImageConfig):
     blocks: tuple[Width, ...] = Field(strict=False, min_length=1, max_length=MAX_BLOCKS)
     padding: Padding = "reflect"
 
-    @model_validator(mode="before")
-    @classmethod
+    @expands_shorthands
     def _expand_width(cls, values):
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
         channels, legacy = values.pop("channels", None), values.pop("legacy", False)
         if channels is not None:
             if not {"width", "widths"}.isdisjoint(values):

@@ -5,11 +5,11 @@ from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.networks.attention import SelfAttention, attended_taps, attention_costs, forward_attended
-from vemcompress.networks.base import LatentConfig, LatentGenerator, Taps, take_shorthand
+from vemcompress.networks.base import LatentConfig, LatentGenerator, Taps, expands_shorthands, take_shorthand
 from vemcompress.networks.cost import Cost, conv_transposed, norm
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 from vemcompress.networks.spectral import SpectralConvTranspose2d
@@ -45,12 +45,8 @@ class SAGANConfig(LatentConfig):
     keys: tuple[Width, Width] = Field(strict=False)
     spectral: bool = True
 
-    @model_validator(mode="before")
-    @classmethod
+    @expands_shorthands
     def _expand_width(cls, values):
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
         width, levels = take_shorthand(values, "widths", "levels", 4, (ATTENDED, MAX_LEVELS))
         if width is not None:
             values["widths"] = tuple(width * 2 ** (levels - 1 - i) for i in range(levels))

@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Generator, ImageConfig, Taps, take_width
+from vemcompress.networks.base import Generator, ImageConfig, Taps, expands_shorthands, take_width
 from vemcompress.networks.cost import Cost, conv, linear, norm
 from vemcompress.networks.generators.resnet import (
     MAX_BLOCKS,
@@ -45,12 +45,8 @@ class UGATITConfig(ImageConfig):
     drive: tuple[Width, Width] = Field(strict=False)
     full_size: Annotated[int, Field(ge=8, le=4096, multiple_of=4)] | None = None
 
-    @model_validator(mode="before")
-    @classmethod
+    @expands_shorthands
     def _expand_width(cls, values):
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
         n, count = take_width(values, 4, MAX_BLOCKS)
         if n is not None:
             widths = (n, 2 * n, 4 * n, 4 * n, 2 * n, n)

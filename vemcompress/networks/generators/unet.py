@@ -5,10 +5,10 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Generator, ImageConfig, Norm, Taps, norm_layer, take_shorthand
+from vemcompress.networks.base import Generator, ImageConfig, Norm, Taps, expands_shorthands, norm_layer, take_shorthand
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 from vemcompress.system.settings import Width
@@ -32,12 +32,8 @@ class UNetConfig(ImageConfig):
     down: tuple[Width, ...] = Field(strict=False, min_length=2, max_length=MAX_DOWNS)
     up: tuple[Width, ...] = Field(strict=False, max_length=MAX_DOWNS - 1)
 
-    @model_validator(mode="before")
-    @classmethod
+    @expands_shorthands
     def _expand_width(cls, values):
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
         width, downs = take_shorthand(values, "down", "downs", 8, (2, MAX_DOWNS))
         if width is not None:
             values["down"] = tuple(width * min(2**i, 8) for i in range(downs))
