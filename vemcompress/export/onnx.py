@@ -17,6 +17,7 @@ from vemcompress.export.contracts import Contract, ImageContract, Shape
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.export.graph import check_float, check_uint8, trace
 from vemcompress.export.memory import MemoryLimit
+from vemcompress.export.rewrites import rewrite
 from vemcompress.export.sides import own_sides
 from vemcompress.export.uint8 import wrap_uint8
 from vemcompress.system.events import Event, silent
@@ -34,7 +35,8 @@ class ExportResult:
     """What was written and how it was checked.
 
     `max_abs_diff` is that of the float network on [-1, 1]; `max_level_diff` that of the uint8 graph in levels of 255.
-    `shapes` are the inputs that were compared, in the graph's layout.
+    `shapes` are the inputs that were compared, in the graph's layout; `rewrites` says at how many places each exact
+    rewrite applied.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class ExportResult:
     input: str
     output: str
     metadata: dict[str, str]
+    rewrites: dict[str, int]
 
     def as_dict(self) -> dict:
         """For --json."""
@@ -61,6 +64,7 @@ def export_onnx(
     size: int | tuple[int, int] | None = None,
     opset: int = 18,
     tolerance: float = 1e-4,
+    rewrites: bool = True,
     metadata: dict[str, str] | None = None,
     on_event: Event = silent,
 ) -> ExportResult:
@@ -70,7 +74,7 @@ def export_onnx(
     x H x W in [-1, 1], to `y`; with `uint8`, `image` to `result`, both uint8 N x H x W x C of any size. `size` (a side,
     or height and width, in pixels) is one more size to compare at. Of a generator from latent vectors the graph takes
     `z`, float32 N x size, to `y`, N x C x side x side; with `uint8`, to `result`, uint8 N x side x side x C; it has no
-    `size` but its own. `metadata` (source, licence, ...) joins what the file says of itself. An existing file is
+    `size` but its own. Without `rewrites` the graph stays as PyTorch exports it, and is slower. `metadata` (source, licence, ...) joins what the file says of itself. An existing file is
     replaced only on success. Events: {"event": "export", "stage", "done", "total"}, the stage "trace", then "compare"
     for each shape, then "written". Raises UsageError (2), ExportError (7: cannot be exported, or differs from PyTorch
     by more than `tolerance`, or `tolerance` times the largest absolute value where that is above 1), OutputError (9),
@@ -114,7 +118,9 @@ def export_onnx(
             stage("compare", number, number=number, checks=checks, shape=shape)
 
         stage("trace", 0, opset=opset)
-        graph = trace(network, contract, opset)
+        graph, rewritten = trace(network, contract, opset), {}
+        if rewrites:
+            graph, rewritten = rewrite(graph, contract)
         difference, levels = check_float(network, graph, contract, shapes, tolerance, comparing), None
         if uint8:
             graph, shapes = wrap_uint8(graph, contract), contract.uint8_shapes()
@@ -130,7 +136,7 @@ def export_onnx(
     write_atomically(path, data)
     stage("written", checks + 2, path=str(path), bytes=len(data))
     ends, nodes = (facts["input"], facts["output"]), len(graph.graph.node)
-    return ExportResult(path, opset, len(data), nodes, difference, levels, shapes, *ends, facts)
+    return ExportResult(path, opset, len(data), nodes, difference, levels, shapes, *ends, facts, rewritten)
 
 
 def origin(loaded: Loaded) -> dict[str, str]:

@@ -83,7 +83,7 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
         _rename(joined, {"after_result": "result"})
         for value in (joined.graph.input[0], joined.graph.output[0]):
             value.type.tensor_type.shape.dim[0].dim_param = "N"
-        return joined
+        return _tidy(joined)
     # Padding comes before the transposition, with all axes named: ONNX Runtime 1.31's optimiser, where it can move a
     # transposition over a Pad of some axes, breaks it.
     least = -(-contract.min_size // contract.multiple) * contract.multiple
@@ -103,6 +103,14 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
         sides = ("H", "W") if times == 1 else (f"{times}*H", f"{times}*W")
         for dim, name in zip(value.type.tensor_type.shape.dim, ("N", *sides), strict=False):
             dim.dim_param = name
+    return _tidy(joined)
+
+
+def _tidy(joined: onnx.ModelProto) -> onnx.ModelProto:
+    """A merged model names its opset once for each part; some readers take only the first, others refuse it."""
+    versions = {o.domain: o.version for o in joined.opset_import}
+    del joined.opset_import[:]
+    joined.opset_import.extend(onnx.helper.make_opsetid(*opset) for opset in versions.items())
     return joined
 
 

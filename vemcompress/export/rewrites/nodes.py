@@ -1,0 +1,71 @@
+"""What the rewrites share: reading a node's attributes and weights, and putting new nodes in a node's place."""
+
+import numpy as np
+import onnx_ir as ir
+
+
+def ints(node: ir.Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """An attribute of whole numbers."""
+    found = node.attributes.get(name)
+    return default if found is None else tuple(found.as_ints())
+
+
+def weights(node: ir.Node) -> np.ndarray | None:
+    """A convolution's weights; None where they are computed in the graph."""
+    value = node.inputs[1].const_value
+    return None if value is None else value.numpy()
+
+
+def bias(node: ir.Node) -> np.ndarray | None:
+    """A convolution's bias; zeros where it has none, None where it is computed in the graph."""
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        outputs = weights(node).shape[1 if node.op_type == "ConvTranspose" else 0]
+        return np.zeros(outputs, np.float32)
+    value = node.inputs[2].const_value
+    return None if value is None else value.numpy()
+
+
+def is_plain(node: ir.Node) -> bool:
+    """Whether a convolution of two dimensions has one group, no dilation, explicit paddings, and weights that are
+    constants."""
+    auto, group = node.attributes.get("auto_pad"), node.attributes.get("group")
+    found = weights(node)
+    return (
+        (auto is None or auto.as_string() == "NOTSET")
+        and (group is None or group.as_int() == 1)
+        and found is not None
+        and found.ndim == 4
+        and bias(node) is not None
+        and ints(node, "dilations", (1, 1)) == (1, 1)
+        and "output_shape" not in node.attributes
+    )
+
+
+class Builder:
+    """New nodes that together give what the node `old` gave."""
+
+    def __init__(self, graph: ir.Graph, old: ir.Node):
+        self.graph, self.old, self.nodes = graph, old, []
+        self.prefix = f"{old.outputs[0].name}_by"
+
+    def constant(self, name: str, array: np.ndarray) -> ir.Value:
+        """An initializer of the graph, after the name of the old node."""
+        name = f"{self.prefix}_{name}"
+        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+        value.shape, value.dtype = ir.Shape(array.shape), value.const_value.dtype
+        self.graph.register_initializer(value)
+        return value
+
+    def add(self, kind: str, inputs: list[ir.Value], **attributes) -> ir.Value:
+        """The output of a new node of the kind `kind`."""
+        name = f"{self.prefix}_{kind.lower()}{len(self.nodes)}"
+        node = ir.node(kind, inputs, attributes or None, name=f"node_{name}")
+        node.outputs[0].name, node.outputs[0].dtype = name, self.old.outputs[0].dtype
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def replace(self) -> None:
+        """Put the new nodes, of which the last gives the result, in the old one's place."""
+        last, first = self.nodes[-1].outputs[0], self.old.outputs[0]
+        last.shape, last.type = first.shape, first.type
+        ir.convenience.replace_nodes_and_values(self.graph, self.old, [self.old], self.nodes, [first], [last])
