@@ -1,0 +1,51 @@
+"""ExecuTorch with XNNPACK: PyTorch's own runtime for Android, iOS and embedded Linux."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.lowering import NORMS, PADDING
+
+
+class ExecuTorch(Format):
+    """A .pte of one image size. Reflections and instance norms are rewritten, so that XNNPACK takes all of a network."""
+
+    name = "executorch"
+    title = "ExecuTorch"
+    suffix = ".pte"
+    extra = "executorch"
+    packages = ("executorch.exir", "executorch.runtime")
+
+    def files(self, path: Path) -> list[Path]:
+        return [path, self.described(path)]
+
+    def convert(self, job: Job, path: Path) -> None:
+        lower = self.library("executorch.exir").to_edge_transform_and_lower
+        partition = self.library("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
+        with self.converting():
+            program, _ = job.lowered(PADDING | NORMS)
+            edge = lower(program, partitioner=[partition()])
+            kinds = [str(node.target) for node in edge.exported_program().graph.nodes if node.op == "call_function"]
+            delegated = sum("executorch_call_delegate" in kind for kind in kinds)
+            path.write_bytes(edge.to_executorch().buffer)
+        if delegated > 1:
+            job.notes.append(f"{delegated} parts run in XNNPACK and copy between them; a network of one part is faster")
+        job.facts |= {"input_name": "0", "output_name": "0", "xnnpack_parts": str(delegated)}
+        self.describe(job, path)
+
+    def open(self, path: Path, threads: int = 1) -> Opened:
+        library = self.library("executorch.runtime")
+        with self.converting():
+            program = library.Runtime.get().load_program(path.read_bytes())
+            method = program.load_method("forward")
+            about = method.metadata.input_tensor_meta(0)
+            shape, uint8 = tuple(about.sizes()), method.metadata.output_tensor_meta(0).dtype() == 0
+        program_kept = program  # the method does not keep its program alive
+
+        def run(x: np.ndarray) -> np.ndarray:
+            assert program_kept is not None
+            return method.execute([torch.from_numpy(x)])[0].numpy().copy()
+
+        return Opened(run, "NHWC" if uint8 else "NCHW", shape, uint8)

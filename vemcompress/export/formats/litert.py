@@ -1,0 +1,47 @@
+"""LiteRT, which was TensorFlow Lite: Android, iOS and microcontrollers."""
+
+from pathlib import Path
+
+from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.lowering import UPSAMPLING
+
+
+class LiteRT(Format):
+    """A .tflite of one image size, with channels last at both ends."""
+
+    name = "litert"
+    title = "LiteRT"
+    suffix = ".tflite"
+    extra = "litert"
+    packages = ("litert_torch", "ai_edge_litert.interpreter")
+
+    def files(self, path: Path) -> list[Path]:
+        return [path, self.described(path)]
+
+    def convert(self, job: Job, path: Path) -> None:
+        library = self.library()
+        with self.converting():
+            program, sample = job.lowered(UPSAMPLING, last=True)
+            library.convert(program.module(check_guards=False).eval(), (sample,)).export(str(path))
+        opened = self._interpreter(path, 1)
+        names = opened.get_input_details()[0]["name"], opened.get_output_details()[0]["name"]
+        job.facts |= dict(zip(("input_name", "output_name"), names, strict=True))
+        self.describe(job, path)
+
+    def _interpreter(self, path: Path, threads: int):
+        library = self.library("ai_edge_litert.interpreter")
+        with self.converting():
+            opened = library.Interpreter(model_path=str(path), num_threads=threads)
+            opened.allocate_tensors()
+        return opened
+
+    def open(self, path: Path, threads: int = 1) -> Opened:
+        opened = self._interpreter(path, threads)
+        given, drawn = opened.get_input_details()[0], opened.get_output_details()[0]
+
+        def run(x):
+            opened.set_tensor(given["index"], x)
+            opened.invoke()
+            return opened.get_tensor(drawn["index"])
+
+        return Opened(run, "NHWC", tuple(given["shape"].tolist()), drawn["dtype"].__name__ == "uint8")

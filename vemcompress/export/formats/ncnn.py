@@ -1,0 +1,75 @@
+"""ncnn, through pnnx: phones, by CPU and Vulkan."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vemcompress.errors import ExportError, first_line
+from vemcompress.export.formats.base import Format, Job, Opened
+
+UNKNOWN = re.compile(r"^((?:aten|prim|pnnx|torch|F|nn|Tensor)[.:]\S+)", re.MULTILINE)  # layers that stay PyTorch's
+
+
+class NCNN(Format):
+    """The .param is the graph, the .bin its weights. The blobs are called in0 and out0; a batch is one image."""
+
+    name = "ncnn"
+    title = "ncnn"
+    suffix = ".ncnn.param"
+    extra = "ncnn"
+    packages = ("ncnn", "pnnx")
+    precisions = ("fp32", "fp16")
+    takes_uint8 = False
+
+    def files(self, path: Path) -> list[Path]:
+        return [path, path.with_name(path.name.removesuffix(".param") + ".bin"), self.described(path)]
+
+    def convert(self, job: Job, path: Path) -> None:
+        self.check_available()
+        with tempfile.TemporaryDirectory() as folder, self.converting():
+            program, sample = job.lowered({})
+            traced = torch.jit.trace(program.module(check_guards=False), sample, check_trace=False)
+            traced.save(f"{folder}/model.pt")
+            self._run_pnnx(Path(folder), sample.shape, job.precision)
+            graph = Path(folder, "model.ncnn.param")
+            if unknown := UNKNOWN.search(graph.read_text()):
+                raise ExportError(f"ncnn has no operation {unknown[1]}, which this network needs; choose another format.")
+            shutil.copyfile(graph, path)
+            shutil.copyfile(Path(folder, "model.ncnn.bin"), self.files(path)[1])
+        job.facts |= {"input_name": "in0", "output_name": "out0"}
+        self.describe(job, path)
+
+    def _run_pnnx(self, folder: Path, shape: torch.Size, precision: str) -> None:
+        """The program itself, not its Python face, which would import the Python code that it writes."""
+        import pnnx
+
+        sides = ",".join(map(str, shape))
+        done = subprocess.run(
+            [pnnx.EXEC_PATH, "model.pt", f"inputshape=[{sides}]f32", f"fp16={int(precision == 'fp16')}"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if done.returncode or not Path(folder, "model.ncnn.param").exists():
+            raise ExportError(f"pnnx failed on this network ({first_line(done.stderr)}); choose another format.")
+
+    def open(self, path: Path, threads: int = 1) -> Opened:
+        library = self.library("ncnn")
+        net = library.Net()
+        net.opt.num_threads, net.opt.use_vulkan_compute = threads, False
+        with self.converting():
+            if net.load_param(str(path)) or net.load_model(str(self.files(path)[1])):
+                raise ExportError(f"{path}: ncnn lacks an operation of this network; choose another format.")
+
+        def run(x: np.ndarray) -> np.ndarray:
+            one = net.create_extractor()
+            one.input("in0", library.Mat(np.ascontiguousarray(x[0])).clone())
+            return np.array(one.extract("out0")[1])[None]
+
+        return Opened(run)

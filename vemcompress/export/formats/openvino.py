@@ -1,0 +1,48 @@
+"""OpenVINO's intermediate representation: Intel's CPUs, GPUs and NPUs, and ARM's CPUs."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.formats.onnx import product
+
+
+class OpenVINO(Format):
+    """The .xml is the graph, the .bin of the same name its weights. Sizes stay dynamic."""
+
+    name = "openvino"
+    title = "OpenVINO"
+    suffix = ".xml"
+    extra = "openvino"
+    packages = ("openvino",)
+    precisions = ("fp32", "fp16", "int8")
+    fixes_size = False
+    rewrites = ("biases", "head")  # its transposed convolutions are fast: four phases would take 1.5 times as long
+
+    def files(self, path: Path) -> list[Path]:
+        return [path, path.with_suffix(".bin")]
+
+    def library(self, name: str | None = None) -> ModuleType:
+        """Without its telemetry: importing OpenVINO reports to a web service and writes to the home folder, and its way to
+        decline reports that too. It does neither where its telemetry package cannot be imported."""
+        sys.modules.setdefault("openvino_telemetry", None)
+        return super().library(name)
+
+    def convert(self, job: Job, path: Path) -> None:
+        library, graph = self.library(), product(job, self.rewrites, "openvino")
+        with self.converting():
+            model = library.Core().read_model(graph.SerializeToString())
+            for key, value in job.facts.items():
+                model.set_rt_info(str(value), ["vemcompress", key])
+            library.save_model(model, str(path), compress_to_fp16=job.precision != "fp32")
+
+    def open(self, path: Path, threads: int = 1) -> Opened:
+        library = self.library()
+        with self.converting():
+            core = library.Core()
+            how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+            compiled = core.compile_model(core.read_model(str(path)), "CPU", how)
+            request = compiled.create_infer_request()
+            uint8 = compiled.outputs[0].element_type == library.Type.u8
+        return Opened(lambda x: request.infer([x])[0].copy(), "NHWC" if uint8 else "NCHW", None, uint8)
