@@ -14,6 +14,7 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from vemcompress.export.calibration import METHODS, Ranges, input_name, measure, session
+from vemcompress.export.equalise import equalise
 from vemcompress.export.precision import Judge, Quantised, Run, put_first, split
 from vemcompress.export.sensitivity import Candidate, Search
 from vemcompress.system.events import Event, silent
@@ -38,7 +39,7 @@ def quantise(
     reach the SSIM.
     """
     calibration, held = split(photos)
-    prepared = _Prepared.of(graph)
+    prepared = _Prepared.of(graph, calibration)
     ranges = measure(prepared.model, prepared.activations(), calibration, on_event)
 
     def build(method: str, layers: Collection[str]) -> Candidate:
@@ -64,11 +65,11 @@ class _Prepared:
     layers: dict[str, onnx.NodeProto]
 
     @classmethod
-    def of(cls, graph: onnx.ModelProto) -> "_Prepared":
+    def of(cls, graph: onnx.ModelProto, photos: Sequence[np.ndarray]) -> "_Prepared":
         model = onnx.ModelProto()
         model.CopyFrom(graph)
         del model.graph.value_info[:]  # stale sizes stop the inference
-        model = onnx.shape_inference.infer_shapes(model)
+        model = equalise(onnx.shape_inference.infer_shapes(model), photos)
         model.metadata_props.add(key=_INFERRED, value="onnxruntime.quant")
         for number, node in enumerate(model.graph.node):
             node.name = node.name or f"{node.op_type}_{number}"
