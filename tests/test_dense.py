@@ -15,7 +15,7 @@ from vemcompress.data.indices import class_colours
 from vemcompress.data.pair_stream import PairStream
 from vemcompress.data.pairs import find_pairs
 from vemcompress.errors import Interrupted, RecipeError, UsageError
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.exporting import export_onnx
 from vemcompress.losses.classes import cross_entropy, soft_divergence
 from vemcompress.networks.energy import EnergyConfig
 from vemcompress.runs.pictures import to_uint8

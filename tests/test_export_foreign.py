@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from vemcompress.errors import ExportError, InputError
-from vemcompress.export.onnx import _checked_bytes
+from vemcompress.export.exporting import _checked_bytes
 from vemcompress.weights.graphs import foreign
 from vemcompress.weights.graphs.foreign import read_onnx
 

@@ -7,8 +7,8 @@ import torch
 from export_toys import toy
 
 from vemcompress.errors import InputError, UsageError
+from vemcompress.export.exporting import export_onnx
 from vemcompress.export.latency import _measure, bench, bench_in_turns
-from vemcompress.export.onnx import export_onnx
 from vemcompress.weights.graphs.session import open_onnx
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from vemcompress.errors import ExportError, OutputError, UsageError
 from vemcompress.export.deploy import contract_of, deployment_copy
-from vemcompress.export.onnx import export_onnx, origin
+from vemcompress.export.exporting import export_onnx, origin
 from vemcompress.networks import parse_config
 from vemcompress.weights.loading import Loaded
 

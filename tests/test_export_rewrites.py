@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from vemcompress.export.deploy import contract_of, deployment_copy
+from vemcompress.export.exporting import export_onnx
 from vemcompress.export.graph import trace
-from vemcompress.export.onnx import export_onnx
 from vemcompress.export.rewrites import EXACT, rewrite
 from vemcompress.networks import build_generator, parse_config
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from vemcompress.errors import ExportError
 from vemcompress.export.deploy import contract_of, deployment_copy
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.exporting import export_onnx
 from vemcompress.export.uint8 import uint8_reference
 
 

@@ -15,7 +15,7 @@ from vemcompress.data.pair_stream import test_pairs as whole_pairs
 from vemcompress.data.pairs import find_pairs
 from vemcompress.data.squares import load_square
 from vemcompress.errors import InputError
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.exporting import export_onnx
 from vemcompress.runs.pictures import to_uint8
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -246,7 +246,7 @@ def test_an_onnx_file_runs_without_torch(negative, tmp_path):
 def test_pytorch_and_its_exports_draw_the_same_pictures(tmp_path):
     from export_toys import toy
 
-    from vemcompress.export.onnx import export_onnx
+    from vemcompress.export.exporting import export_onnx
     from vemcompress.weights.artifact import save_generator
 
     model = toy("mobile_resnet")
@@ -268,7 +268,7 @@ def test_real_photos_through_an_export(tmp_path):
         pytest.skip("VEMCOMPRESS_TEST_DATA is not set")
     from export_toys import toy
 
-    from vemcompress.export.onnx import export_onnx
+    from vemcompress.export.exporting import export_onnx
 
     export_onnx(toy("unet_batch"), tmp_path / "m.onnx", uint8=True)
     (tmp_path / "in").mkdir()

@@ -16,9 +16,9 @@ from vemcompress.commands.inspect import describe
 from vemcompress.errors import ExportError, MemoryExhausted, UsageError
 from vemcompress.export import memory
 from vemcompress.export.deploy import deployment_copy
+from vemcompress.export.exporting import export_onnx
 from vemcompress.export.latency import bench
 from vemcompress.export.memory import check_batch
-from vemcompress.export.onnx import export_onnx
 from vemcompress.networks import parse_config
 from vemcompress.networks.base import use_image_statistics
 from vemcompress.weights.artifact import save_generator

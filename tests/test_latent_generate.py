@@ -21,7 +21,7 @@ from vemcompress.data.latents import draw
 from vemcompress.data.vectors import read_vectors
 from vemcompress.errors import InputError, NumericalError, UsageError
 from vemcompress.export import memory
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.exporting import export_onnx
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.graphs.session import open_onnx
 

@@ -13,7 +13,7 @@ from PIL import Image
 from toys import TOY, toy_images, toy_teacher, toy_teacher_file
 
 from vemcompress.errors import InputError, UsageError
-from vemcompress.export.onnx import export_onnx, origin
+from vemcompress.export.exporting import export_onnx, origin
 from vemcompress.weights.custom_latents import own_generator
 from vemcompress.weights.graphs.teacher import can_use_cuda
 from vemcompress.weights.loading import Loaded, identity_of, load

@@ -12,7 +12,7 @@ from vemcompress.algorithms.match import paired_places
 from vemcompress.commands.parts import distillation
 from vemcompress.data.batch import Batch
 from vemcompress.errors import ExportError, UsageError
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.exporting import export_onnx
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import Generator
 from vemcompress.networks.generators.resnet import MobileResNetConfig

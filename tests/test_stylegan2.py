@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from toys import random
 
 from vemcompress.errors import InputError
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.exporting import export_onnx
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.networks.base import init_weights
 from vemcompress.networks.discriminators import build_discriminator, parse_discriminator_config

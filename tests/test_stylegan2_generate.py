@@ -12,7 +12,7 @@ from PIL import Image
 from vemcompress import generate
 from vemcompress.data.latents import draw, draw_noise
 from vemcompress.errors import InputError, UsageError
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.exporting import export_onnx
 from vemcompress.networks.generators.stylegan2 import StyleGAN2
 from vemcompress.weights.artifact import save_generator
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vemcompress.commands.search import search
     from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
     from vemcompress.commands.teach import teach
-    from vemcompress.export.onnx import export_onnx
+    from vemcompress.export.exporting import export_onnx
     from vemcompress.weights.energy import load_energy_model
     from vemcompress.weights.loading import load_generator
 
@@ -38,7 +38,7 @@ _FACE = {
     "distill_matrix": "vemcompress.commands.matrix",
     "compare": "vemcompress.commands.compare",
     "generate": "vemcompress.commands.generate",
-    "export_onnx": "vemcompress.export.onnx",
+    "export_onnx": "vemcompress.export.exporting",
 }
 __all__ = [  # written out, as type checkers read it
     "__version__",

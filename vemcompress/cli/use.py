@@ -10,15 +10,41 @@ from vemcompress.cli import options
 
 def export(
     model: options.Weights,
-    onnx: Annotated[Path, typer.Option(readable=False, help="The .onnx file to write.")],
-    uint8: Annotated[
-        bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out, any size; of latents, out.")
-    ] = False,
-    size: options.Size = None,
+    onnx: Annotated[
+        Path | None, typer.Option(readable=False, help="The .onnx file to write: --format onnx -o FILE.")
+    ] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option("--format", "-f", help="onnx, openvino, litert, coreml, ncnn, executorch; several by commas."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", readable=False, help="The file; of several formats its name without an ending."),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32; fp16: half the size; int8: a quarter, calibrated and judged on --calibrate.")
+    ] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(readable=False, metavar="DIR", help="Real photos, for int8.")
+    ] = None,
+    least_ssim: Annotated[
+        float, typer.Option(min=0, max=1, help="int8 is refused below this SSIM to the float network.")
+    ] = 0.98,
+    uint8: Annotated[bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out; of latents, out.")] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Side of the images: the only one, but of ONNX and OpenVINO. Default: 256."),
+    ] = None,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
     tolerance: Annotated[
-        float, typer.Option(help="Largest difference from PyTorch that is accepted, for images in [-1, 1].")
-    ] = 1e-4,
+        float | None,
+        typer.Option(
+            min=0, help="Largest difference from PyTorch, for images in [-1, 1]. Default: 1e-4, of fp16 2e-2."
+        ),
+    ] = None,
+    rewrites: Annotated[
+        bool, typer.Option("--rewrites/--no-rewrites", help="Compute the same in faster operations.")
+    ] = True,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
@@ -26,15 +52,23 @@ def export(
     widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
-    """Export to ONNX, checked against PyTorch.
+    """Export for a device, checked against PyTorch.
 
-    The file is compared in ONNX Runtime at two batch sizes and two image sizes before it is written. A generator from
-    latent vectors takes z, float32 N x size, and is compared at three batch sizes.
+    Each file is run in its own runtime and compared before it counts; Core ML is only converted, because a Mac alone
+    runs it. ONNX and OpenVINO take any number of images of any size, the others one image of --size. With --precision
+    each file is timed and judged beside its fp32 form.
     """
+    from vemcompress.errors import UsageError
+
+    if onnx is not None and (format or out):
+        raise UsageError("--onnx FILE stands for --format onnx -o FILE: give the one or the other.")
+    if onnx is None and (not format or out is None):
+        raise UsageError("give --onnx FILE, or --format and -o, such as --format openvino -o student.xml.")
     console = options.open_console()
     options.weights_only(model)
     with console.talking() as on_event:
-        from vemcompress.export.onnx import export_onnx, origin
+        from vemcompress.commands.export import export as run
+        from vemcompress.export.exporting import origin
         from vemcompress.weights.loading import load
         from vemcompress.weights.trust import named
 
@@ -42,13 +76,18 @@ def export(
             about = {"key": teacher_key, "widths": widths, "padding": teacher_padding, "range": teacher_range}
             loaded = load(model, class_path=teacher_class, **about)
             loaded.tell(on_event)
-        result = export_onnx(
+        result = run(
             loaded.generator,
-            onnx,
+            onnx or out,
+            formats=["onnx"] if onnx else [name for part in format for name in part.split(",")],
+            precision=precision,
+            calibrate=calibrate,
+            least_ssim=least_ssim,
             uint8=uint8,
             size=size,
             opset=opset,
             tolerance=tolerance,
+            rewrites=rewrites,
             metadata=origin(loaded),
             on_event=on_event,
         )

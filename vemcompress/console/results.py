@@ -132,15 +132,30 @@ class Results:
         self.table(shown | ({"stopped": stopped(values, "search")} if values["stopped"] else {}))
 
     def exported(self, values: dict) -> None:
-        levels = values["max_level_diff"]
+        for file in values.get("exports", [values]):
+            self._exported_file(file)
+        if values["compared"]:
+            columns = ("format", "precision", "size", "p50 ms", "SSIM", "PSNR dB")
+            rows = [
+                (row["format"], row["precision"], size(row["bytes"]), f"{row['p50_ms']:.2f}", f"{row['ssim']:.4f}")
+                + (f"{row['psnr']:.1f}",)
+                for row in values["compared"]
+            ]
+            self.show(figures(columns, rows))
+            images = values["compared"][0]["images"]
+            self.show(f"one thread, batch 1; SSIM and PSNR to the float network on {images}")
+
+    def _exported_file(self, file: dict) -> None:
+        opset = "" if file["opset"] is None else f", opset {file['opset']}"
+        precision = "" if file["precision"] == "fp32" else f", {file['precision']}"
         self.table({
-            "file": f"{values['path']} ({values['bytes'] / 2**20:.2f} MiB, opset {values['opset']})",
-            "input": values["input"],
-            "output": values["output"],
-            "checked": f"largest difference from PyTorch {values['max_abs_diff']:.1e}"
-            + ("" if levels is None else f", of uint8 {levels} levels")
-            + f" at {', '.join('x'.join(map(str, s)) for s in values['shapes'])}",
+            "file": f"{file['path']} ({file['bytes'] / 2**20:.2f} MiB{opset}{precision})",
+            "input": file["input"],
+            "output": file["output"],
+            "checked": _how_checked(file),
         })  # fmt: skip
+        for note in file["notes"]:
+            self.show(f"note: {note}")
 
     def generated(self, values: dict) -> None:
         count, images = len(values["written"]), values["images"]
@@ -227,3 +242,18 @@ def _quality(values: dict) -> dict:
         return {}
     figures = ", ".join(f"{name} {value:.4g}" for name, value in quality["metrics"].items())
     return {"quality": f"{figures} on {quality['images']} of {which_images(quality['on'])}"}
+
+
+def _how_checked(file: dict) -> str:
+    """How an exported file was compared with PyTorch."""
+    at = f" at {', '.join('x'.join(map(str, shape)) for shape in file['shapes'])}"
+    found, levels, quantised = file["max_abs_diff"], file["max_level_diff"], file["quantised"]
+    if quantised is not None:
+        kept = [row["layer"] for row in quantised["float_layers"]]
+        named = f"; in float: {', '.join(kept[:5])}{', ...' if len(kept) > 5 else ''}" if kept else ""
+        ranges = f"{plural(len(quantised['layers']), 'layer')} in int8 ({quantised['method']})"
+        return f"SSIM {quantised['ssim']:.4f}, PSNR {quantised['psnr']:.1f} dB to the float network, {ranges}{named}"
+    if found is None:
+        return "converted and read back"
+    uint8 = "" if levels is None else f", of uint8 {levels} levels"
+    return f"largest difference from PyTorch {found:.1e}{uint8}{at}"

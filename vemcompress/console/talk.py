@@ -24,6 +24,7 @@ from vemcompress.system.names import printable
 EXPORT = {
     "trace": "exporting the graph, which takes up to a minute",
     "compare": "checking parity with PyTorch, {number} of {checks}",
+    "convert": "converting to {format}",
     "written": "written",
 }
 

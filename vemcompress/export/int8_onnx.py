@@ -29,14 +29,14 @@ def quantise(
 ) -> Quantised:
     """`graph` in int8, with the fewest layers left in float that reach `least_ssim` to the float graph.
 
-    `photos` are inputs of the graph, such as real photos, float32 1 x C x H x W in [-1, 1], or latent vectors, 1 x size:
-    three quarters calibrate, every fourth is for the score. The graph keeps its inputs, outputs, dynamic sizes and
-    metadata. Convolutions and products compute in int8; of transposed convolutions only the weights are int8, as ONNX
-    Runtime has no integer kernel for them and rounding their activations would cost quality and time; all else stays
-    float. The same graph and photos give the same bytes. Events: {"event": "export", "stage", ...} with the stages
-    "calibrate" (done, total), "try" (method, float_layers, ssim, psnr) and "sensitivity" (done, total, layer, psnr).
-    Raises UsageError (2) for less than two photos or images of less than 11 px, and ExportError (7) where int8 does not
-    reach the SSIM.
+    `photos` are inputs of the graph, such as real photos, float32 1 x C x H x W in [-1, 1], or latent vectors, 1 x
+    size: three quarters calibrate, every fourth is for the score. The graph keeps its inputs, outputs, dynamic sizes
+    and metadata. Convolutions and products compute in int8; of transposed convolutions only the weights are int8, as
+    ONNX Runtime has no integer kernel for them and rounding their activations would cost quality and time; all else
+    stays float. The same graph and photos give the same bytes. Events: {"event": "export", "stage", ...} with the
+    stages "calibrate" (done, total), "try" (method, float_layers, ssim, psnr) and "sensitivity" (done, total, layer,
+    psnr). Raises UsageError (2) for less than two photos or images of less than 11 px, and ExportError (7) where int8
+    does not reach the SSIM.
     """
     calibration, held = split(photos)
     prepared = _Prepared.of(graph, calibration)

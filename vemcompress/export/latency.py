@@ -107,7 +107,7 @@ def _file_runs(subject, size: Size, threads: int, runtimes: Sequence[str], devic
 def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], device: str) -> Runs:
     import torch
 
-    from vemcompress.export.onnx import export_onnx
+    from vemcompress.export.exporting import export_onnx
     from vemcompress.system import devices
 
     x = _input(model, size)

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -138,6 +140,48 @@ def write_atomically(path: str | Path, data: bytes | memoryview, mode: int = 0o6
         raise output_error(path, error) from error
 
 
+class Replaced:
+    """A folder beside `paths`, which all lie in one folder, to make them in under their names; once all are there, they
+    take their places, and nothing changes where the block raises.
+
+    The first path is the one that readers open: it leaves before the others change and comes back last, so that it
+    never names files of another version. A path may be a folder. Raises OutputError (9).
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = paths
+        self.folder = paths[0].parent / f".{secrets.token_hex(8)}.tmp"
+
+    def __enter__(self) -> Path:
+        try:
+            self.folder.mkdir()
+        except OSError as error:
+            raise output_error(self.paths[0], error) from error
+        return self.folder
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if error is None:
+                self._put_in_place()
+        except OSError as failed:
+            raise output_error(self.paths[0], failed) from failed
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _put_in_place(self) -> None:
+        for file in self.folder.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        first, *others = self.paths
+        if others or first.is_dir():
+            with suppress(FileNotFoundError):
+                first.rename(self.folder / "before")
+        for path in (*others, first):
+            (self.folder / path.name).replace(path)
+        sync_folder(first.parent)
+
+
 def make_folder(path: str | Path) -> None:
     """Create a folder and its parents where they are absent. Raises OutputError (9)."""
     try:
@@ -162,14 +206,15 @@ def output_error(path: str | Path, error: OSError) -> OutputError:
     return OutputError(f"{path}: cannot write ({error.strerror or error}): choose another place")
 
 
-def check_target(path: str | Path, example: str) -> None:
-    """Before minutes of work: can this file be written at all? Raises UsageError (2) and OutputError (9)."""
+def check_target(path: str | Path, example: str, *, folder: bool = False) -> None:
+    """Before minutes of work: can this file be written at all, or this `folder`, where it may be one? Raises UsageError
+    (2) and OutputError (9)."""
     path = Path(path)
     try:
-        folder, above = path.is_dir(), path.parent.is_dir()
+        is_folder, above = path.is_dir(), path.parent.is_dir()
     except OSError as error:
         raise output_error(path, error) from error
-    if folder:
+    if is_folder and not folder:
         raise UsageError(f"{path}: is a folder; give the name of a file, such as {path / example}.")
     if not above:
         raise OutputError(f"{path}: its folder does not exist; create {path.parent} first.")

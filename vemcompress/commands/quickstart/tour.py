@@ -16,8 +16,8 @@ from vemcompress.data.listing import list_images
 from vemcompress.data.stream import test_batch
 from vemcompress.errors import UsageError
 from vemcompress.evaluation import Evaluation, evaluate
+from vemcompress.export.exporting import export_onnx
 from vemcompress.export.latency import bench
-from vemcompress.export.onnx import export_onnx
 from vemcompress.networks.base import Generator
 from vemcompress.runs.pictures import image_grid
 from vemcompress.system import devices

@@ -6,26 +6,26 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Literal
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 
-from vemcompress.errors import ExportError, VemError
-from vemcompress.export.contracts import Contract, ImageContract
+from vemcompress.errors import ExportError, UsageError, VemError
+from vemcompress.export.contracts import Contract, ImageContract, Shape
 from vemcompress.export.deploy import cause
+from vemcompress.export.floats import FloatGraph
 from vemcompress.export.lowering import PLAIN, Rule, lowered
 from vemcompress.export.precision import Quantised
-from vemcompress.export.uint8 import uint8_reference
 from vemcompress.system.events import Event, silent
+from vemcompress.system.files import output_error
 from vemcompress.system.memory import is_exhausted
+from vemcompress.weights.graphs.opened import times
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -34,24 +34,34 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass
 class Job:
-    """A deployment copy on its way into files. `size` is (H, W) of the images that formats of one size take; `photos`
-    are inputs to calibrate int8 with, float32 1 x C x H x W in [-1, 1], or latent vectors, 1 x size; `graph` gives the
-    checked float ONNX graph after the rewrites of these names. `facts` are for the file's metadata."""
+    """A deployment copy on its way into files. `size` is (H, W) of the images that formats of one size take; `graph`
+    gives the checked float ONNX graph after rewrites of some names; `facts` are for the file's metadata; `photos` are
+    inputs to calibrate int8 with, float32 1 x C x H x W in [-1, 1], or latent vectors, 1 x size.
+
+    `notes` are what a person should know of the file, `quantised` what was found where `precision` is int8.
+    """
 
     network: nn.Module
     contract: Contract
     size: tuple[int, int]
-    graph: Callable[[Sequence[str]], onnx.ModelProto]
-    precision: Precision = "fp32"
+    graph: FloatGraph
+    precision: Precision
+    least_ssim: float
+    facts: dict[str, str]
     uint8: bool = False
+    rewrites: bool = True
+    tolerance: float | None = None
     photos: Sequence[np.ndarray] = ()
-    least_ssim: float = 0.98
-    facts: dict[str, str] = field(default_factory=dict)
+    tell: Callable[[Shape], None] = lambda shape: None
     on_event: Event = silent
-    notes: list[str] = field(default_factory=list)  # what a person should know of the file
-    quantised: Quantised | None = None  # what was found, where precision is int8
+    notes: list[str] = field(default_factory=list)
+    quantised: Quantised | None = None
 
-    @cached_property
+    def for_one_file(self) -> "Job":
+        """A job whose facts and findings are of one file."""
+        return replace(self, facts=dict(self.facts), notes=[], quantised=None)
+
+    @property
     def sample(self) -> Tensor:
         """An input: uniform noise 1 x C x H x W, or one latent vector."""
         shape = (1, self.contract.in_channels, *self.size) if self.of_images else (1, self.contract.size)
@@ -61,13 +71,13 @@ class Job:
     def of_images(self) -> bool:
         return isinstance(self.contract, ImageContract)
 
-    def lowered(self, rules: Mapping[object, Rule], *, last: bool = False) -> tuple[torch.export.ExportedProgram, Tensor]:
+    def lowered(self, rules: Mapping[object, Rule], last: bool = False) -> tuple[torch.export.ExportedProgram, Tensor]:
         """The network by `lowering.PLAIN` and these rules, and an input of it. `last`: channels last at both ends. With
         `uint8` both ends are bytes, channels last."""
         module, sample = self.network, self.sample
         if self.uint8:
             module = Levels(module, self.of_images)
-            sample = as_levels(sample) if self.of_images else sample
+            sample = to_levels(sample).permute(0, 2, 3, 1).contiguous() if self.of_images else sample
         elif last:
             module = ChannelsLast(module, self.of_images)
             sample = sample.permute(0, 2, 3, 1).contiguous() if self.of_images else sample
@@ -83,7 +93,7 @@ class Levels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.network(x.permute(0, 3, 1, 2).float() / 127.5 - 1 if self.of_images else x)
-        return (y * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        return to_levels(y).permute(0, 2, 3, 1)
 
 
 class ChannelsLast(nn.Module):
@@ -97,9 +107,9 @@ class ChannelsLast(nn.Module):
         return self.network(x.permute(0, 3, 1, 2) if self.of_images else x).permute(0, 2, 3, 1)
 
 
-def as_levels(images: Tensor) -> Tensor:
-    """Float N x C x H x W in [-1, 1] as uint8 N x H x W x C."""
-    return (images * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+def to_levels(images: Tensor) -> Tensor:
+    """Floats in [-1, 1] as bytes."""
+    return (images * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 @dataclass
@@ -112,19 +122,35 @@ class Opened:
     shape: tuple[int, ...] | None = None
     uint8: bool = False
 
-    def images(self, x: np.ndarray) -> np.ndarray:
-        """N x C x H x W, or latent vectors, to N x C x H x W, both as floats in [-1, 1], whatever the file has."""
+    def prepared(self, x: np.ndarray) -> np.ndarray:
+        """The file's own input for N x C x H x W in [-1, 1], or latent vectors."""
         if x.ndim == 4 and self.uint8:
             x = np.rint(x * 127.5 + 127.5).clip(0, 255).astype(np.uint8)
-        y = self.run(np.ascontiguousarray(x.transpose(0, 2, 3, 1) if x.ndim == 4 and self.layout == "NHWC" else x))
+        return np.ascontiguousarray(x.transpose(0, 2, 3, 1) if x.ndim == 4 and self.layout == "NHWC" else x)
+
+    def images(self, x: np.ndarray) -> np.ndarray:
+        """N x C x H x W, or latent vectors, to N x C x H x W, both as floats in [-1, 1], whatever the file has."""
+        y = self.run(self.prepared(x))
         y = y.transpose(0, 3, 1, 2) if self.layout == "NHWC" else y
         return y.astype(np.float32) / 127.5 - 1 if self.uint8 else y
 
 
+@dataclass(frozen=True)
+class Checked:
+    """How a file was compared, as `ExportResult` has it."""
+
+    max_abs_diff: float | None
+    max_level_diff: int | None
+    shapes: list[Shape]
+    opset: int | None = None
+    nodes: int | None = None
+    rewrites: dict[str, int] = field(default_factory=dict)
+
+
 class Format(ABC):
     """A format. `extra` is that of pyproject.toml that installs its `packages`; `suffix` its files' ending; `rewrites`
-    the exact rewrites of an ONNX graph that it gains by. One that `fixes_size` takes images of one size alone; one that
-    does not `run` here is converted and looked at, not compared."""
+    the exact rewrites of an ONNX graph that it gains by; `last` whether its images have channels last. One that
+    `fixes_size` takes images of one size alone; `takes_uint8` those that may have bytes at both ends."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -132,10 +158,66 @@ class Format(ABC):
     extra: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
+    allowed: ClassVar[Mapping[str, float]] = {"fp32": 1e-4, "fp16": 2e-2}  # from PyTorch, of images in [-1, 1]
+    rewrites: ClassVar[tuple[str, ...]] = ()
+    last: ClassVar[bool] = False
     takes_uint8: ClassVar[bool] = True
     fixes_size: ClassVar[bool] = True
-    runs: ClassVar[bool] = True
-    allowed: ClassVar[Mapping[str, float]] = {"fp32": 1e-4, "fp16": 2e-2}
+    is_folder: ClassVar[bool] = False
+
+    def check(self, precision: str, uint8: bool) -> None:
+        """Raises UsageError (2) for what this format has not, and ExportError (7) for a library that is not there."""
+        if precision not in self.precisions:
+            raise UsageError(
+                f"--format {self.name}: has no {precision}; choose {' or '.join(self.precisions)}, or another format."
+            )
+        if uint8 and not self.takes_uint8:
+            raise UsageError(f"--format {self.name}: takes floats alone; omit --uint8, or choose another format.")
+        for name in self.packages:
+            self.library(name)
+
+    def produce(self, job: Job, path: Path) -> Checked:
+        """Write `path` and what belongs to it, and compare it with PyTorch. Raises ExportError (7)."""
+        self.convert(job, path)
+        x = job.sample
+        job.tell(tuple(x.shape))
+        with torch.inference_mode():
+            y = job.network(x)
+            largest = max(1.0, float(y.abs().max()))
+            y = to_levels(y).float() / 127.5 - 1 if job.uint8 else y
+        seen = self.open(path).images(x.numpy())
+        if seen.shape != tuple(y.shape):
+            raise ExportError(f"{path.name}: gives {times(seen.shape)} where PyTorch gives {times(tuple(y.shape))}.")
+        difference = float(np.abs(seen.astype(np.float64) - y.numpy()).max())
+        if job.precision != "int8":
+            self._check_difference(job, difference, largest)
+        levels = round(difference * 127.5) if job.uint8 else None
+        return Checked(None if job.precision == "int8" else difference, levels, [tuple(x.shape)])
+
+    def _check_difference(self, job: Job, difference: float, largest: float) -> None:
+        allowed = self.allowed[job.precision] if job.tolerance is None else job.tolerance
+        allowed = allowed * largest + (1 / 127.5 if job.uint8 else 0)
+        if not difference <= allowed:  # NaN fails too
+            raise ExportError(
+                f"the {self.title} file differs from PyTorch by {difference:.3g} (allowed: {allowed:.3g}), so it was "
+                "not written; --tolerance allows more, and other formats may do better."
+            )
+
+    def name_ends(self, job: Job, given: str, drawn: str) -> None:
+        """Tell what the file's input and output are called, and their shapes, in the job's facts."""
+        last, contract = self.last or job.uint8, job.contract
+        kind, values = ("uint8", "0..255") if job.uint8 else ("float32", "-1..1")
+
+        def images(channels: int, scale: int) -> str:
+            sides = f"{scale * job.size[0]} x {scale * job.size[1]}"
+            return (
+                f"{kind} 1 x {sides} x {channels}, {values}" if last else f"{kind} 1 x {channels} x {sides}, {values}"
+            )
+
+        takes = images(contract.in_channels, 1) if job.of_images else f"float32 1 x {contract.size}"
+        gives = images(contract.out_channels, contract.scale if job.of_images else 1)
+        job.facts |= {"input": f"{given}: {takes}", "output": f"{drawn}: {gives}", "layout": "NHWC" if last else "NCHW"}
+        job.facts |= {"input_name": given, "output_name": drawn, "size": f"{job.size[0]}x{job.size[1]}"}
 
     @abstractmethod
     def convert(self, job: Job, path: Path) -> None:
@@ -161,25 +243,30 @@ class Format(ABC):
                 f"pip install 'vemcompress[{self.extra}]'."
             ) from error
 
-    def check_available(self) -> None:
-        """Raises ExportError (7) before any work where a package is not installed."""
-        for name in self.packages:
-            self.library(name)
-
     @contextmanager
-    def converting(self) -> Iterator[None]:
+    def converting(self, path: Path) -> Iterator[None]:
         """Whatever the converter raises becomes an ExportError (7) of one sentence, and what it prints is dropped."""
         try:
             with quiet():
                 yield
         except VemError:
             raise
+        except OSError as error:
+            raise output_error(path, error) from error
         except Exception as error:  # every converter has dozens of exception types of its own
             if is_exhausted(error):
                 raise
             raise ExportError(
-                f"{self.title} cannot take this network ({cause(error)}); export to another format, or change the layer."
+                f"{self.title} cannot take this network ({cause(error)}); choose another format, or change the layer."
             ) from error
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[None]:
+        """A failed write becomes an OutputError (9)."""
+        try:
+            yield
+        except OSError as error:
+            raise output_error(path, error) from error
 
     def described(self, path: Path) -> Path:
         """Beside a file that holds no metadata: the .json that describes it."""
@@ -205,12 +292,3 @@ def quiet() -> Iterator[None]:
             os.dup2(copy, number)
             os.close(copy)
         os.close(void)
-
-
-def expected(job: Job, x: Tensor) -> Tensor:
-    """What PyTorch gives, as floats N x C x H x W in [-1, 1]; by levels with `uint8`."""
-    with torch.inference_mode():
-        if not job.uint8:
-            return job.network(x)
-        levels = uint8_reference(job.network, as_levels(x) if job.of_images else x, job.contract)
-        return levels.permute(0, 3, 1, 2).float() / 127.5 - 1

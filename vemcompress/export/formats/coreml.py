@@ -1,14 +1,19 @@
 """Core ML: iPhones, iPads and Macs. Converted and looked at here; only a Mac runs it."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from vemcompress.export.formats.base import Format, Job, Opened
+import torch
+from torch import Tensor, nn
+
+from vemcompress.errors import ExportError
+from vemcompress.export.formats.base import Checked, Format, Job, Opened
 
 
 class CoreML(Format):
-    """An .mlpackage, which is a folder, of one image size. With `uint8` both ends are images, as Vision and SwiftUI have
-    them."""
+    """An .mlpackage, which is a folder, of one image size. With `uint8` both ends are images, as Vision and SwiftUI
+    have them."""
 
     name = "coreml"
     title = "Core ML"
@@ -16,25 +21,62 @@ class CoreML(Format):
     extra = "coreml"
     packages = ("coremltools",)
     precisions = ("fp32", "fp16")
-    runs = False
+    is_folder = True
 
-    def convert(self, job: Job, path: Path) -> None:
+    def produce(self, job: Job, path: Path) -> Checked:
+        """Converted, and read back: the ends are what they should be. Its numbers are for a Mac to check."""
         library = self.library()
-        with self.converting():
+        with self.converting(path):
             model = self._converted(library, job)
             described = model.get_spec().description
-            names = described.input[0].name, described.output[0].name
-            job.facts |= dict(zip(("input_name", "output_name"), names, strict=True))
+            self.name_ends(job, described.input[0].name, described.output[0].name)
             model.user_defined_metadata.update({key: str(value) for key, value in job.facts.items()})
             model.save(str(path))
+            ends = library.utils.load_spec(str(path)).description
+            names = ends.input[0].name, ends.output[0].name
+        if names != (job.facts["input_name"], job.facts["output_name"]):
+            raise ExportError(f"{path.name}: was written with other ends than the network's, {' and '.join(names)}.")
+        job.notes.append("converted, not run: only a Mac runs Core ML; compare its images there before you ship it")
         if job.precision == "fp16":
-            job.notes.append("sums of instance norms may overflow in fp16: look at its images on a device")
+            job.notes.append("sums of instance norms may overflow in fp16, and only a device shows it")
+        return Checked(None, None, [])
 
     def _converted(self, library: ModuleType, job: Job):
         kept = library.precision.FLOAT32 if job.precision == "fp32" else library.precision.FLOAT16
         how = {"convert_to": "mlprogram", "minimum_deployment_target": library.target.iOS16, "compute_precision": kept}
-        program, _ = job.lowered({})
-        return library.convert(program.run_decompositions({}), **how)
+        program, sample = replace(job, network=_Pixels(job.network) if job.uint8 else job.network, uint8=False).lowered(
+            {}
+        )
+        traced = torch.jit.trace(program.module(check_guards=False), sample, check_trace=False)
+        given, drawn = self._ends(library, job, tuple(sample.shape))
+        return library.convert(traced, inputs=[given], outputs=[drawn], **how)
+
+    def _ends(self, library: ModuleType, job: Job, shape: tuple[int, ...]) -> tuple[object, object]:
+        """Images for uint8, which Vision and SwiftUI take as they are; arrays otherwise."""
+        if not job.uint8:
+            return library.TensorType(job.contract.name, shape), library.TensorType("y")
+        layouts = {1: library.colorlayout.GRAYSCALE, 3: library.colorlayout.RGB}
+        if not {shape[1], job.contract.out_channels} <= set(layouts):
+            raise ExportError("Core ML has images of 1 or 3 channels alone; omit --uint8 for this network.")
+        drawn = library.ImageType("result", color_layout=layouts[job.contract.out_channels])
+        if not job.of_images:
+            return library.TensorType(job.contract.name, shape), drawn
+        levels = {"scale": 1 / 127.5, "bias": [-1.0] * shape[1] if shape[1] > 1 else -1.0}
+        return library.ImageType("image", shape, color_layout=layouts[shape[1]], **levels), drawn
+
+    def convert(self, job: Job, path: Path) -> None:
+        """`produce` has written it."""
 
     def open(self, path: Path, threads: int = 1) -> Opened:
-        raise NotImplementedError("Core ML runs on a Mac alone")
+        raise ExportError(f"{path}: only a Mac runs Core ML.")
+
+
+class _Pixels(nn.Module):
+    """A network whose images are in 0..255, as Core ML's are."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.network(x) * 127.5 + 127.5).clamp(0, 255)

@@ -10,7 +10,8 @@ from vemcompress.export.lowering import NORMS, PADDING
 
 
 class ExecuTorch(Format):
-    """A .pte of one image size. Reflections and instance norms are rewritten, so that XNNPACK takes all of a network."""
+    """A .pte of one image size. Reflections and instance norms are rewritten, so that XNNPACK takes all of a
+    network."""
 
     name = "executorch"
     title = "ExecuTorch"
@@ -24,7 +25,7 @@ class ExecuTorch(Format):
     def convert(self, job: Job, path: Path) -> None:
         lower = self.library("executorch.exir").to_edge_transform_and_lower
         partition = self.library("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
-        with self.converting():
+        with self.converting(path):
             program, _ = job.lowered(PADDING | NORMS)
             edge = lower(program, partitioner=[partition()])
             kinds = [str(node.target) for node in edge.exported_program().graph.nodes if node.op == "call_function"]
@@ -32,12 +33,13 @@ class ExecuTorch(Format):
             path.write_bytes(edge.to_executorch().buffer)
         if delegated > 1:
             job.notes.append(f"{delegated} parts run in XNNPACK and copy between them; a network of one part is faster")
-        job.facts |= {"input_name": "0", "output_name": "0", "xnnpack_parts": str(delegated)}
+        self.name_ends(job, "0", "0")  # a method's inputs have numbers, no names
+        job.facts["xnnpack_parts"] = str(delegated)
         self.describe(job, path)
 
     def open(self, path: Path, threads: int = 1) -> Opened:
         library = self.library("executorch.runtime")
-        with self.converting():
+        with self.converting(path):
             program = library.Runtime.get().load_program(path.read_bytes())
             method = program.load_method("forward")
             about = method.metadata.input_tensor_meta(0)

@@ -14,23 +14,24 @@ class LiteRT(Format):
     suffix = ".tflite"
     extra = "litert"
     packages = ("litert_torch", "ai_edge_litert.interpreter")
+    last = True
 
     def files(self, path: Path) -> list[Path]:
         return [path, self.described(path)]
 
     def convert(self, job: Job, path: Path) -> None:
         library = self.library()
-        with self.converting():
-            program, sample = job.lowered(UPSAMPLING, last=True)
+        with self.converting(path):
+            program, sample = job.lowered(UPSAMPLING, self.last)
             library.convert(program.module(check_guards=False).eval(), (sample,)).export(str(path))
         opened = self._interpreter(path, 1)
         names = opened.get_input_details()[0]["name"], opened.get_output_details()[0]["name"]
-        job.facts |= dict(zip(("input_name", "output_name"), names, strict=True))
+        self.name_ends(job, *names)
         self.describe(job, path)
 
     def _interpreter(self, path: Path, threads: int):
         library = self.library("ai_edge_litert.interpreter")
-        with self.converting():
+        with self.converting(path):
             opened = library.Interpreter(model_path=str(path), num_threads=threads)
             opened.allocate_tensors()
         return opened

@@ -31,17 +31,19 @@ class NCNN(Format):
 
     def convert(self, job: Job, path: Path) -> None:
         self.check_available()
-        with tempfile.TemporaryDirectory() as folder, self.converting():
+        with tempfile.TemporaryDirectory() as folder, self.converting(path):
             program, sample = job.lowered({})
             traced = torch.jit.trace(program.module(check_guards=False), sample, check_trace=False)
             traced.save(f"{folder}/model.pt")
             self._run_pnnx(Path(folder), sample.shape, job.precision)
             graph = Path(folder, "model.ncnn.param")
             if unknown := UNKNOWN.search(graph.read_text()):
-                raise ExportError(f"ncnn has no operation {unknown[1]}, which this network needs; choose another format.")
+                raise ExportError(
+                    f"ncnn has no operation {unknown[1]}, which this network needs; choose another format."
+                )
             shutil.copyfile(graph, path)
             shutil.copyfile(Path(folder, "model.ncnn.bin"), self.files(path)[1])
-        job.facts |= {"input_name": "in0", "output_name": "out0"}
+        self.name_ends(job, "in0", "out0")
         self.describe(job, path)
 
     def _run_pnnx(self, folder: Path, shape: torch.Size, precision: str) -> None:
@@ -63,7 +65,7 @@ class NCNN(Format):
         library = self.library("ncnn")
         net = library.Net()
         net.opt.num_threads, net.opt.use_vulkan_compute = threads, False
-        with self.converting():
+        with self.converting(path):
             if net.load_param(str(path)) or net.load_model(str(self.files(path)[1])):
                 raise ExportError(f"{path}: ncnn lacks an operation of this network; choose another format.")
 

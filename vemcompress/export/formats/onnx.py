@@ -5,25 +5,46 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
+from vemcompress import __version__
 from vemcompress.errors import ExportError
 from vemcompress.export.deploy import cause
-from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.formats.base import Checked, Format, Job, Opened
+from vemcompress.export.graph import check_uint8
 from vemcompress.export.int8_onnx import quantise
 from vemcompress.export.precision import half
 from vemcompress.export.rewrites import EXACT
 from vemcompress.export.uint8 import wrap_uint8
+from vemcompress.weights.graphs.foreign import endless
 
 
 class ONNX(Format):
+    """One file of any number of images and any size, with its metadata inside."""
+
     name = "onnx"
     title = "ONNX"
     suffix = ".onnx"
     precisions = ("fp32", "fp16", "int8")
-    fixes_size = False
     rewrites = tuple(EXACT)
+    fixes_size = False
+
+    def produce(self, job: Job, path: Path) -> Checked:
+        """The float graph is compared at several numbers and sizes; fp16 and int8, which come of it, at one more."""
+        graph = product(job, self.rewrites, "onnx")
+        levels, found = None, job.graph
+        if job.uint8 and job.precision == "fp32":
+            levels = check_uint8(job.network, graph, job.contract, job.tell)
+        shapes = job.contract.uint8_shapes() if job.uint8 else found.shapes
+        difference = found.difference
+        with self.writing(path):
+            path.write_bytes(checked_bytes(graph))
+        if job.precision != "fp32":
+            checked = super().produce(job, path)
+            difference, levels, shapes = checked.max_abs_diff, checked.max_level_diff, checked.shapes
+        opset = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
+        return Checked(difference, levels, shapes, opset, len(graph.graph.node), found.rewritten)
 
     def convert(self, job: Job, path: Path) -> None:
-        onnx.save(product(job, self.rewrites, "onnx"), path)
+        """`produce` has written it."""
 
     def open(self, path: Path, threads: int = 1) -> Opened:
         options = onnxruntime.SessionOptions()
@@ -39,7 +60,7 @@ class ONNX(Format):
 
 def product(job: Job, rewrites: tuple[str, ...], runtime: str) -> onnx.ModelProto:
     """The job's graph in its precision for this runtime, with its metadata."""
-    graph = job.graph(rewrites)
+    graph = job.graph(rewrites if job.rewrites else ())
     if job.precision == "int8":
         found = quantise(graph, job.photos, runtime=runtime, least_ssim=job.least_ssim, on_event=job.on_event)
         job.quantised, graph = found, found.product
@@ -48,4 +69,18 @@ def product(job: Job, rewrites: tuple[str, ...], runtime: str) -> onnx.ModelProt
     if job.uint8:
         graph = wrap_uint8(graph, job.contract)
     onnx.helper.set_model_props(graph, {key: str(value) for key, value in job.facts.items()})
+    graph.producer_name, graph.producer_version = "vemcompress", __version__
     return graph
+
+
+def checked_bytes(graph: onnx.ModelProto) -> bytes:
+    """The graph as a file's bytes. Raises ExportError (7) for one that is no valid ONNX, or need not end."""
+    if why := endless(graph):
+        raise ExportError(
+            f"the exported graph {why}: let the network decide nothing by its images; no file was written."
+        )
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+        return graph.SerializeToString()
+    except Exception as error:
+        raise ExportError(f"the exported graph is not valid ONNX: {cause(error)}") from error

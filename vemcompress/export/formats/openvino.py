@@ -24,14 +24,14 @@ class OpenVINO(Format):
         return [path, path.with_suffix(".bin")]
 
     def library(self, name: str | None = None) -> ModuleType:
-        """Without its telemetry: importing OpenVINO reports to a web service and writes to the home folder, and its way to
-        decline reports that too. It does neither where its telemetry package cannot be imported."""
+        """Without its telemetry: importing OpenVINO reports to a web service and writes to the home folder, and its way
+        to decline reports that too. It does neither where its telemetry package cannot be imported."""
         sys.modules.setdefault("openvino_telemetry", None)
         return super().library(name)
 
     def convert(self, job: Job, path: Path) -> None:
         library, graph = self.library(), product(job, self.rewrites, "openvino")
-        with self.converting():
+        with self.converting(path):
             model = library.Core().read_model(graph.SerializeToString())
             for key, value in job.facts.items():
                 model.set_rt_info(str(value), ["vemcompress", key])
@@ -39,7 +39,7 @@ class OpenVINO(Format):
 
     def open(self, path: Path, threads: int = 1) -> Opened:
         library = self.library()
-        with self.converting():
+        with self.converting(path):
             core = library.Core()
             how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
             compiled = core.compile_model(core.read_model(str(path)), "CPU", how)

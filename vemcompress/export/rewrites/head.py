@@ -74,8 +74,8 @@ def _even(contract: Contract) -> bool:
 
 
 def _keeps_size(node: ir.Node, pads: tuple[int, ...], kernel: tuple[int, int]) -> bool:
-    """Whether the convolution pads by half its kernel, itself or by a Pad before it, so that its output has the sides of
-    the image."""
+    """Whether the convolution pads by half its kernel, itself or by a Pad before it, so that its output has the sides
+    of the image."""
     if pads == (kernel[0] // 2, kernel[1] // 2) * 2:
         return True
     before = node.inputs[0].producer()

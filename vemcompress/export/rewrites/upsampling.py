@@ -1,8 +1,9 @@
 """A transposed convolution of stride 2 as four convolutions, one for each phase of the output's rows and columns.
 
-An output row 2i + a reads the kernel's taps k with a + p - k even, at row i + (a + p - k) / 2 of the input: each phase is
-an ordinary convolution with its part of the kernel, so that nothing is multiplied that was not before. ONNX Runtime has
-a blocked kernel for these and none for transposed convolutions, which it does as a matrix product and a scattered sum.
+An output row 2i + a reads the kernel's taps k with a + p - k even, at row i + (a + p - k) / 2 of the input: each phase
+is an ordinary convolution with its part of the kernel, so that nothing is multiplied that was not before. ONNX Runtime
+has a blocked kernel for these and none for transposed convolutions, which it does as a matrix product and a scattered
+sum.
 """
 
 import numpy as np

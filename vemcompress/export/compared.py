@@ -1,0 +1,93 @@
+"""Files of fewer bits beside their fp32 forms: size, latency on this machine, SSIM and PSNR to the float network."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from vemcompress.export.calibrating import calibration_inputs
+from vemcompress.export.contracts import LatentContract
+from vemcompress.export.deploy import contract_of, deployment_copy
+from vemcompress.export.formats import FORMATS, Opened
+from vemcompress.export.exporting import default_size
+from vemcompress.export.precision import Judge, split
+from vemcompress.export.result import ExportResult
+from vemcompress.system.events import Event
+
+WARM, ROUNDS, SECONDS = 3, 30, 5.0  # runs of each file: before the clock starts, at most, and seconds for each
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row: `p50_ms` on one thread at batch 1; SSIM and PSNR (dB) are means over `images`: held-out photos, drawn
+    images, or noise where no photos were given. `slower`: than the fp32 form of its format."""
+
+    format: str
+    precision: str
+    bytes: int
+    p50_ms: float
+    ssim: float
+    psnr: float
+    images: str
+    slower: bool = False
+
+
+def compare(
+    model: nn.Module,
+    pairs: Sequence[tuple[ExportResult, ExportResult]],
+    size: int | tuple[int, int] | None,
+    calibrate: str | os.PathLike | Sequence | None,
+    on_event: Event,
+) -> list[Compared]:
+    """A row for each file of the pairs, of which the first is the fp32 form, on images of the size that was
+    exported."""
+    network = deployment_copy(model)
+    contract = contract_of(network)
+    size = (size, size) if isinstance(size, int) else size or default_size(contract)
+    inputs = calibration_inputs(contract, size, calibrate)
+    what = "drawn images" if isinstance(contract, LatentContract) else "held-out photos" if inputs else "noise"
+    if not inputs:
+        generator = torch.Generator().manual_seed(1)
+        inputs = [contract.noise((1, contract.in_channels, *size), generator).numpy() for _ in range(2)]
+
+    def reference(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(x)).numpy()
+
+    judge = Judge(split(inputs)[1], reference)
+    files = [file for pair in pairs for file in pair]
+    opened = [FORMATS[file.format].open(file.path) for file in files]
+    times = in_turns([_run(one, inputs[0]) for one in opened], on_event)
+    rows = [
+        Compared(file.format, file.precision, file.bytes, ms, *judge.score(one.images), what)
+        for file, one, ms in zip(files, opened, times, strict=True)
+    ]
+    return [
+        replace(row, slower=row.precision == "int8" and row.p50_ms > before.p50_ms)
+        for before, row in zip([rows[0], *rows], rows, strict=False)
+    ]
+
+
+def _run(opened: Opened, x: np.ndarray) -> Callable[[], object]:
+    given = opened.prepared(x)
+    return lambda: opened.run(given)
+
+
+def in_turns(runs: Sequence[Callable[[], object]], on_event: Event) -> list[float]:
+    """Median milliseconds of each, run one after the other again and again, so that whatever else the machine does
+    slows all of them alike."""
+    times: list[list[float]] = [[] for _ in runs]
+    start = time.perf_counter()
+    for number in range(WARM + ROUNDS):
+        if number >= 2 * WARM and time.perf_counter() - start > SECONDS * len(runs):
+            break
+        for run, found in zip(runs, times, strict=True):
+            before = time.perf_counter()
+            run()
+            found.append(1000 * (time.perf_counter() - before))
+        on_event({"event": "bench", "done": number + 1, "total": WARM + ROUNDS})
+    return [float(np.median(found[WARM:])) for found in times]
