@@ -16,6 +16,7 @@ from vemcompress.console.words import (
     plain,
     plural,
     short,
+    size,
     steps_of,
     stopped,
     times_fewer,
@@ -136,9 +137,9 @@ class Results:
             self._exported_file(file)
         if values["compared"]:
             columns = ("format", "precision", "size", "p50 ms", "SSIM", "PSNR dB")
+            shown = (("p50_ms", 2), ("ssim", 4), ("psnr", 1))
             rows = [
-                (row["format"], row["precision"], size(row["bytes"]), f"{row['p50_ms']:.2f}", f"{row['ssim']:.4f}")
-                + (f"{row['psnr']:.1f}",)
+                (row["format"], row["precision"], size(row["bytes"]), *(f"{row[k]:.{n}f}" for k, n in shown))
                 for row in values["compared"]
             ]
             self.show(figures(columns, rows))

@@ -25,6 +25,9 @@ EXPORT = {
     "trace": "exporting the graph, which takes up to a minute",
     "compare": "checking parity with PyTorch, {number} of {checks}",
     "convert": "converting to {format}",
+    "calibrate": "calibrating int8",
+    "sensitivity": "what int8 costs in each layer",
+    "try": "{method}, {float_layers} layers in float: SSIM {ssim:.4f}",
     "written": "written",
 }
 
@@ -263,7 +266,9 @@ class Talk:
 
     def _on_export(self, event: dict) -> None:
         told = EXPORT[event["stage"]].format_map(event)
-        if self.err.is_terminal:
+        if event["stage"] in ("calibrate", "sensitivity"):
+            self._count(told, event)
+        elif self.err.is_terminal and "total" in event:
             self._progress("export", event["total"]).update(event["done"], [told])
         else:
             self.note(f"export    {told}")

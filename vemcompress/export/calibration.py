@@ -47,7 +47,7 @@ def measure(
     wanted = [*(value.name for value in inside), *(output for output in sorted(outputs) if output in tensors)]
     run, found = session(seen), {method: {} for method in METHODS}
     for done, photo in enumerate(photos, 1):
-        values = dict(zip(wanted, run.run(wanted, {name: photo}), strict=True))
+        values = dict(zip(wanted, run.run(wanted, {name: photo}), strict=True)) if wanted else {}
         if name in tensors:
             values[name] = photo
         for tensor, value in values.items():

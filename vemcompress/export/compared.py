@@ -12,8 +12,8 @@ from torch import nn
 from vemcompress.export.calibrating import calibration_inputs
 from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import contract_of, deployment_copy
-from vemcompress.export.formats import FORMATS, Opened
 from vemcompress.export.exporting import default_size
+from vemcompress.export.formats import FORMATS, Opened
 from vemcompress.export.precision import Judge, split
 from vemcompress.export.result import ExportResult
 from vemcompress.system.events import Event

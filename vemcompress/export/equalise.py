@@ -19,12 +19,15 @@ MOST = 100.0  # the factor of a channel: larger ones would lift channels that ar
 
 
 class _Pair(NamedTuple):
-    """A convolution's weight, of the axis of its output channels, its bias or None, and its output."""
+    """A convolution's weight, the axis of its output channels, its bias or None, what the norm takes, and which of the
+    norm's channels each of the convolution's goes to, as a pixel shuffle between them spreads a channel over several.
+    """
 
     weight: onnx.TensorProto
     axis: int
     bias: onnx.TensorProto | None
-    output: str
+    normed: str
+    channel: np.ndarray
 
 
 def equalise(graph: onnx.ModelProto, photos: Sequence[np.ndarray]) -> onnx.ModelProto:
@@ -37,7 +40,7 @@ def equalise(graph: onnx.ModelProto, photos: Sequence[np.ndarray]) -> onnx.Model
         return model
     seen = onnx.ModelProto()
     seen.CopyFrom(graph)
-    names = [pair.output for pair in pairs]
+    names = [pair.normed for pair in pairs]
     seen.graph.output.extend(value for value in graph.graph.value_info if value.name in set(names))
     run, name = session(seen), input_name(graph)
     ranges = [[_of_channels(y) for y in run.run(names, {name: photo})] for photo in photos]
@@ -46,6 +49,7 @@ def equalise(graph: onnx.ModelProto, photos: Sequence[np.ndarray]) -> onnx.Model
         high = np.max([of[number][1] for of in ranges], axis=0)
         half, middle = (high - low) / 2, (high + low) / 2
         factor = np.clip(half.max() / np.maximum(half, np.finfo(np.float32).tiny), 1, MOST).astype(np.float32)
+        factor, middle = factor[pair.channel], middle[pair.channel]
         weight = numpy_helper.to_array(pair.weight)
         shape = [-1 if axis == pair.axis else 1 for axis in range(weight.ndim)]
         _set(pair.weight, weight * factor.reshape(shape))
@@ -65,14 +69,28 @@ def _pairs(model: onnx.ModelProto) -> list[_Pair]:
     own = {name: tensor for name, tensor in own.items() if name not in given}
     pairs = []
     for node in model.graph.node:
-        fixed = node.op_type in ("Conv", "ConvTranspose") and all(name in own for name in node.input[1:] if name)
-        ungrouped = all(entry.name != "group" or entry.i == 1 for entry in node.attribute)
-        if not fixed or (node.op_type == "ConvTranspose" and not ungrouped) or node.output[0] in given:
+        if node.op_type not in ("Conv", "ConvTranspose") or any(name and name not in own for name in node.input[1:]):
             continue
-        if [after.op_type for after in read.get(node.output[0], ())] == ["InstanceNormalization"]:
-            bias = own[node.input[2]] if len(node.input) > 2 and node.input[2] else None
-            pairs.append(_Pair(own[node.input[1]], int(node.op_type == "ConvTranspose"), bias, node.output[0]))
+        weight, axis = own[node.input[1]], int(node.op_type == "ConvTranspose")
+        if axis and any(entry.name == "group" and entry.i > 1 for entry in node.attribute):
+            continue
+        bias = own[node.input[2]] if len(node.input) > 2 and node.input[2] else None
+        normed, channel = node.output[0], np.arange(weight.dims[axis])
+        after = read.get(normed, [])
+        if [other.op_type for other in after] == ["DepthToSpace"] and normed not in given:
+            channel = _shuffled(after[0], channel)
+            normed = after[0].output[0]
+            after = read.get(normed, [])
+        if [other.op_type for other in after] == ["InstanceNormalization"] and normed not in given:
+            pairs.append(_Pair(weight, axis, bias, normed, channel))
     return pairs
+
+
+def _shuffled(node: onnx.NodeProto, channel: np.ndarray) -> np.ndarray:
+    """The channel that each one is moved to by a pixel shuffle."""
+    facts = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+    count = len(channel) // facts["blocksize"] ** 2
+    return channel * count // len(channel) if facts.get("mode") == b"CRD" else channel % count
 
 
 def _of_channels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

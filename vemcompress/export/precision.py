@@ -114,9 +114,9 @@ def split(photos: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarr
 def half(graph: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with its weights stored as float16; inputs, outputs and arithmetic stay float32.
 
-    The file is half as large. Runtimes widen the weights when they load it, so that it is as fast as the float32 graph
-    on every device: float16 arithmetic is slower on a CPU, where ONNX Runtime puts casts around each layer, and the
-    sums of instance norms may overflow in it.
+    The file is half as large. Runtimes widen the weights when they load it, so that it is as fast as the float32 graph.
+    Arithmetic in float16 would be slower on a CPU, where ONNX Runtime puts casts around each layer, and the sums of
+    instance norms may overflow in it.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
