@@ -107,15 +107,16 @@ class _Exporter:
         self.size = given or default_size(self.contract)
         self.done = self.number = self.checks = self.total = 0
 
-    def job(self, opset: int, rewrites: bool, tolerance: float | None, *more) -> Job:
+    def job(self, opset: int, rewrites: bool, tolerance: float | None, precision: Precision, *more) -> Job:
         """What is exported; also counts the steps to come."""
         graphs = {form.rewrites if rewrites else () for form in self.forms if not form.fixes_size}
-        by_levels = sum(form.name == "onnx" for form in self.forms) if self.uint8 else 0
         others = sum(form.name != "onnx" for form in self.forms)
-        self.checks = len(graphs) * len(self.shapes) + by_levels * len(self.contract.uint8_shapes())
+        by_levels = len(self.forms) - others if self.uint8 and precision == "fp32" else 0
+        files = others if precision == "fp32" else len(self.forms)
+        self.checks = len(graphs) * len(self.shapes) + by_levels * len(self.contract.uint8_shapes()) + files
         self.total = self.checks + bool(graphs) + others + len(self.forms)
         graph = FloatGraph(self.network, self.contract, opset, self.shapes, tolerance, self.tell)
-        job = Job(self.network, self.contract, self.size, graph, *more)
+        job = Job(self.network, self.contract, self.size, graph, precision, *more)
         job.uint8, job.rewrites, job.tolerance = self.uint8, rewrites, tolerance
         job.tell, job.on_event = self.tell, self.on_event
         return job

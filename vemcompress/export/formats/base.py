@@ -182,7 +182,7 @@ class Format(ABC):
         x = job.sample
         job.tell(tuple(x.shape))
         with torch.inference_mode():
-            y = job.network(x)
+            y = job.network(to_levels(x).float() / 127.5 - 1 if job.uint8 and job.of_images else x)
             largest = max(1.0, float(y.abs().max()))
             y = to_levels(y).float() / 127.5 - 1 if job.uint8 else y
         seen = self.open(path).images(x.numpy())

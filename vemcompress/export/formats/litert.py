@@ -23,7 +23,7 @@ class LiteRT(Format):
         library = self.library()
         with self.converting(path):
             program, sample = job.lowered(UPSAMPLING, self.last)
-            library.convert(program.module(check_guards=False).eval(), (sample,)).export(str(path))
+            library.convert(program.module(check_guards=False), (sample,)).export(str(path))
         opened = self._interpreter(path, 1)
         names = opened.get_input_details()[0]["name"], opened.get_output_details()[0]["name"]
         self.name_ends(job, *names)

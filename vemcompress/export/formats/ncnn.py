@@ -30,7 +30,6 @@ class NCNN(Format):
         return [path, path.with_name(path.name.removesuffix(".param") + ".bin"), self.described(path)]
 
     def convert(self, job: Job, path: Path) -> None:
-        self.check_available()
         with tempfile.TemporaryDirectory() as folder, self.converting(path):
             program, sample = job.lowered({})
             traced = torch.jit.trace(program.module(check_guards=False), sample, check_trace=False)
