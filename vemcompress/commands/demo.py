@@ -1,0 +1,97 @@
+"""A folder that shows a model in a browser: any static web server serves it, and nothing else is needed."""
+
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vemcompress.errors import UsageError
+from vemcompress.export.browser.facts import for_browsers, page_facts, told
+from vemcompress.export.browser.runtime import fetched_runtime, given_runtime
+from vemcompress.export.browser.site import GRAPH, check_place, write_site
+from vemcompress.system.events import Event, silent
+from vemcompress.system.files import read_bytes
+from vemcompress.system.names import shown
+from vemcompress.weights.graphs.foreign import LIMIT
+
+MOST_TITLE = 200  # characters
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What was written: the size in bytes of each file by its name in the folder `path`, and of all; `model` are the
+    facts in model.json."""
+
+    path: Path
+    files: dict[str, int]
+    bytes: int
+    onnxruntime_web: str
+    model: dict[str, Any]
+
+    def as_dict(self) -> dict:
+        """For --json."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def demo(
+    model: str | os.PathLike,
+    out: str | os.PathLike = "demo",
+    *,
+    title: str | None = None,
+    onnxruntime_web: str | os.PathLike | None = None,
+    teacher_class: str | None = None,
+    teacher_key: str | None = None,
+    teacher_padding: str | None = None,
+    teacher_range: str | None = None,
+    widths: str | None = None,
+    on_event: Event = silent,
+) -> DemoResult:
+    """Write a folder with a web page that runs `model` in the visitor's browser: on photos, on the camera, or on latent
+    vectors.
+
+    `model` is what `export_onnx` takes, or an .onnx file that it wrote. The page needs no network: ONNX Runtime Web is
+    in the folder. It comes from `onnxruntime_web`, the npm package as a folder or .tgz, or is fetched once by npm and
+    checked. The graph takes float32: in WebAssembly the uint8 one takes longer. An older demo in `out` is replaced.
+    Events: those of an export, and {"event": "demo", "stage": "fetch"} before npm is asked. Raises UsageError (2: `out`
+    holds other things), InputError (4), ExportError (7), NetworkError (8) and OutputError (9).
+    """
+    folder, source = Path(out), str(model)
+    if title is not None and not 0 < len(title) <= MOST_TITLE:
+        raise UsageError(f"title: give one of 1 to {MOST_TITLE} characters.")
+    check_place(folder)
+    of_weights = {"class": teacher_class, "key": teacher_key, "padding": teacher_padding, "range": teacher_range}
+    of_weights = {name: value for name, value in of_weights.items() if value is not None}
+    with tempfile.TemporaryDirectory() as temporary:
+        graph = Path(source)
+        if graph.suffix.lower() == ".onnx" and "://" not in source:
+            if of_weights or widths:
+                raise UsageError(f"{source}: is an .onnx file; leave out the options that are of weights.")
+            facts = page_facts(graph)
+        else:
+            from vemcompress.export.onnx import export_onnx, origin  # torch takes seconds
+            from vemcompress.networks.base import count_parameters
+            from vemcompress.weights.loading import load
+            from vemcompress.weights.trust import named
+
+            with named(teacher_class):
+                class_path = of_weights.pop("class", None)
+                loaded = load(source, class_path=class_path, widths=widths, **of_weights)
+                loaded.tell(on_event)
+            graph = Path(temporary) / GRAPH
+            export_onnx(loaded.generator, graph, metadata=origin(loaded), on_event=on_event)
+            facts = page_facts(graph)
+            facts["parameters"] = count_parameters(loaded.generator) or facts["parameters"]
+        runtime = fetched_runtime(on_event) if onnxruntime_web is None else given_runtime(Path(onnxruntime_web))
+        data = for_browsers(read_bytes(graph, LIMIT))
+    facts = told(facts | {"file": GRAPH, "bytes": len(data)}, title or _title(source))
+    written = write_site(folder, facts, data, runtime)
+    return DemoResult(folder, written, sum(written.values()), runtime.version, facts)
+
+
+def _title(source: str) -> str:
+    """What a model is called that nobody has named: a run's folder, a file without its ending, a repository."""
+    if "://" in source:
+        return "/".join(source.split("://", 1)[1].split("@")[0].split("/")[:2])
+    path = Path(source).absolute()
+    return shown(path.name if path.is_dir() else path.stem)[:MOST_TITLE]

@@ -1,0 +1,243 @@
+// The page: photos, the camera and latent vectors go to the worker, one at a time, and its pictures are shown.
+
+"use strict";
+const at = (id) => document.getElementById(id);
+const say = (text) => { at("status").textContent = text; };
+const show = (...ids) => ids.forEach((id) => { at(id).hidden = false; });
+
+let facts, worker, threads, busy = 0, waiting = null, asked = 0, photo = null, stream = null, frames = [];
+
+start().catch((error) => say(`This demo cannot start: ${error.message}.`));
+
+async function start() {
+  if (location.protocol === "file:") {
+    at("lead").textContent = "";
+    say("Browsers run this page from a web server alone, not from a file. Start one in this folder, for instance " +
+      "`vemcompress demo --serve -o .` or `python3 -m http.server`, and open the address that it tells.");
+    return;
+  }
+  const answer = await fetch("model.json");
+  if (!answer.ok) throw new Error(`model.json: ${answer.status}`);
+  facts = await answer.json();
+  describe();
+  (facts.kind === "latent" ? prepareLatents : preparePhotos)();
+  // Threads share memory, which browsers allow only where the server isolates the page.
+  threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+  await open();
+}
+
+// Start the worker; its threads, or too large a picture, may fail, and then it starts anew.
+async function open() {
+  say("Loading the network and warming it up …");
+  worker?.terminate();
+  worker = new Worker("worker.js", { type: "module" });
+  const opened = new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }) => (data.opened ? resolve(data.threads) : reject(new Error(data.failed)));
+    worker.onerror = (event) => reject(new Error(event.message || "its worker cannot be started"));
+  });
+  worker.postMessage({ open: facts, threads });
+  try {
+    threads = await opened;
+  } catch (error) {
+    if (threads === 1) throw error;
+    threads = 1;
+    return open();
+  }
+  worker.onmessage = ({ data }) => (data.failed ? failed(data) : drawn(data));
+  worker.onerror = (event) => failed({ failed: event.message || "the worker has stopped" });
+  tellRuntime();
+  document.body.dataset.ready = "yes";
+  say(facts.kind === "latent" ? "Ready." : "Ready: choose a photo, or use the camera.");
+  if (facts.kind === "latent") askLatent();
+}
+
+// One picture at a time: while the worker is busy, only the newest request waits.
+function ask(request) {
+  if (busy) { waiting = request; return; }
+  busy = request.id = ++asked;
+  document.body.dataset.ready = "no";
+  worker.postMessage(request, request.photo ? [request.photo.data.buffer] : []);
+}
+
+function drawn({ picture, ms, network }) {
+  busy = 0;
+  paint(at("output"), picture);
+  at("stage").classList.remove("empty");
+  at("output").hidden = false;
+  for (const id of ["save", "save-drawn"]) at(id).disabled = false;
+  say(told(picture, ms, network));
+  const next = waiting;
+  waiting = null;
+  if (next) ask(next);
+  else if (stream) requestAnimationFrame(frame);
+  else document.body.dataset.ready = "yes";
+}
+
+function told({ width, height }, ms, network) {
+  const size = facts.kind === "latent" ? `${width} × ${height}`
+    : `${at("input").width} × ${at("input").height} → ${width} × ${height}`;
+  if (!stream) return `${Math.round(ms)} ms a frame (network ${Math.round(network)} ms), ${size} px`;
+  frames = [...frames, ms].slice(-10);
+  const mean = frames.reduce((sum, one) => sum + one, 0) / frames.length;
+  return `${Math.round(mean)} ms a frame, ${(1000 / mean).toFixed(1)} frames a second, ${size} px`;
+}
+
+async function failed({ failed: why }) {
+  [busy, waiting] = [0, null];
+  stopCamera();
+  const advice = facts.kind === "latent" ? "" : " Choose a smaller size: memory may not be enough for this one.";
+  try {
+    await open(); // WebAssembly is not usable after it has run out of memory
+    say(`The network did not finish (${why}).${advice}`);
+  } catch (error) {
+    say(`The network stopped and cannot be started again (${error.message}); load this page anew.`);
+  }
+}
+
+function paint(canvas, { data, width, height }) {
+  [canvas.width, canvas.height] = [width, height];
+  canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
+}
+
+// Photos and the camera.
+
+function preparePhotos() {
+  show("photos", "drop");
+  const sizes = at("size");
+  for (const side of facts.sizes) sizes.add(new Option(`${side} px`, side, side === facts.size, side === facts.size));
+  if (!facts.only) sizes.add(new Option("as it is", 0));
+  if (sizes.options.length < 2) sizes.parentElement.hidden = true;
+  sizes.onchange = () => { frames = []; if (photo) askPhoto(photo); };
+  at("file").onchange = ({ target }) => { if (target.files[0]) openPhoto(target.files[0]); target.value = ""; };
+  document.ondragover = (event) => { event.preventDefault(); at("stage").classList.add("over"); };
+  document.ondragleave = () => at("stage").classList.remove("over");
+  document.ondrop = (event) => {
+    event.preventDefault();
+    at("stage").classList.remove("over");
+    const file = event.dataTransfer.files[0];
+    if (file) openPhoto(file);
+  };
+  at("wipe").oninput = ({ target }) => at("stage").style.setProperty("--at", `${target.value}%`);
+  at("camera").onclick = () => (stream ? stopCamera() : startCamera());
+  at("camera").hidden = !navigator.mediaDevices?.getUserMedia; // browsers have it on https and on localhost alone
+  at("save").onclick = save;
+}
+
+async function openPhoto(file) {
+  stopCamera();
+  try {
+    photo = await createImageBitmap(file); // upright, as its EXIF says
+  } catch {
+    say(`${file.name} is not a picture that this browser can read; choose a JPEG or a PNG.`);
+    return;
+  }
+  askPhoto(photo);
+}
+
+// Draw a photo or a camera's frame at the chosen size, and ask for its picture.
+function askPhoto(source, width = source.width, height = source.height) {
+  const side = Number(at("size").value);
+  const scale = side ? Math.min(1, side / Math.max(width, height)) : 1;
+  const [high, wide] = facts.only ?? [height, width].map((n) => Math.max(1, Math.round(n * scale)));
+  const canvas = at("input"), pen = canvas.getContext("2d", { willReadFrequently: true });
+  [canvas.width, canvas.height] = [wide, high];
+  if (facts.channels < 4) {
+    pen.fillStyle = "#fff"; // under what is transparent
+    pen.fillRect(0, 0, wide, high);
+  }
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(source, 0, 0, wide, high);
+  show("input", "line", "left", "right", "wipe");
+  at("drop").hidden = true;
+  const shape = [width, height], stage = at("stage");
+  stage.style.setProperty("--shape", shape.join(" / "));
+  stage.style.setProperty("--ratio", shape[0] / shape[1]);
+  const { data } = pen.getImageData(0, 0, wide, high);
+  if (!stream) say("Computing …");
+  ask({ photo: { data, width: wide, height: high } });
+}
+
+async function startCamera() {
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  } catch (error) {
+    say(`The camera cannot be used (${error.message}).`);
+    return;
+  }
+  frames = [];
+  at("camera").textContent = "Stop the camera";
+  at("video").srcObject = stream;
+  await at("video").play();
+  frame();
+}
+
+function frame() {
+  const video = at("video");
+  if (!stream || busy) return;
+  if (video.videoWidth) askPhoto(video, video.videoWidth, video.videoHeight);
+  else requestAnimationFrame(frame);
+}
+
+function stopCamera() {
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = photo = null;
+  at("camera").textContent = "Use the camera";
+}
+
+// Latent vectors.
+
+function prepareLatents() {
+  show("latents");
+  at("stage").classList.add("square");
+  for (const id of ["seed", "seed-to", "share", "truncation"]) at(id).oninput = askLatent;
+  at("random").onclick = () => {
+    const any = () => Math.floor(Math.random() * 2 ** 31);
+    [at("seed").value, at("seed-to").value, at("share").value] = [any(), any(), 0];
+    askLatent();
+  };
+  at("save-drawn").onclick = save;
+}
+
+function askLatent() {
+  const number = (id) => Math.min(2 ** 31 - 1, Math.max(0, Math.trunc(Number(at(id).value)) || 0));
+  const [share, truncation] = [Number(at("share").value), Number(at("truncation").value)];
+  at("share-at").textContent = `${Math.round(100 * share)} %`;
+  at("truncation-at").textContent = truncation.toFixed(2);
+  ask({ latent: { seed: number("seed"), seedTo: number("seed-to"), share, truncation } });
+}
+
+function save() {
+  at("output").toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = "picture.png";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+}
+
+// What the page says of the network and of the machine.
+
+function describe() {
+  document.title = at("title").textContent = facts.title;
+  const does = { latent: "draws pictures from numbers", image: "changes photos" }[facts.kind];
+  const grown = facts.scale > 1 ? `enlarges photos ${facts.scale} times` : does;
+  at("lead").textContent = `A neural network of ${size(facts.bytes)} that ${grown}, here in your browser: ` +
+    (facts.kind === "latent" ? "nothing is sent anywhere." : "your photos do not leave this device.");
+  for (const [name, value] of facts.shown) {
+    const term = document.createElement("dt"), text = document.createElement("dd");
+    [term.textContent, text.textContent] = [name, value];
+    at("facts").append(term, text);
+  }
+}
+
+function size(bytes) {
+  return bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+function tellRuntime() {
+  const count = threads === 1 ? "1 thread" : `${threads} threads`;
+  const why = threads > 1 || self.crossOriginIsolated ? "" : ": this server does not send the two headers that more " +
+    "need (Cross-Origin-Opener-Policy: same-origin, Cross-Origin-Embedder-Policy: require-corp)";
+  at("runtime").textContent = `Computed by ONNX Runtime Web ${facts.runtime} (MIT licence) in WebAssembly, ${count}${why}.`;
+}

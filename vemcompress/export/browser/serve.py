@@ -1,0 +1,60 @@
+"""A web server for a demo, on this machine alone, with the headers that WebAssembly's threads need."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+from vemcompress.errors import UsageError
+
+HOST, PORT = "127.0.0.1", 8000
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    extensions_map: ClassVar = {
+        ".html": "text/html",
+        ".css": "text/css",
+        ".js": "text/javascript",
+        ".json": "application/json",
+        ".wasm": "application/wasm",
+        "": "application/octet-stream",
+    }
+
+    def end_headers(self) -> None:
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, format: str, *args) -> None:
+        """Says nothing of each request."""
+
+
+def open_server(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
+    """A server of this folder on the loopback interface, not yet running; port 0 takes any free one. Raises UsageError
+    (2) for a port that cannot be had."""
+    try:
+        return ThreadingHTTPServer((HOST, port), partial(_Handler, directory=str(folder)))
+    except OSError as error:
+        raise UsageError(
+            f"port {port}: cannot be used ({(error.strerror or str(error)).lower()}); choose another with --port."
+        ) from error
+
+
+def serve(server: ThreadingHTTPServer) -> None:
+    """Serve until Ctrl-C."""
+    with server, suppress(KeyboardInterrupt), _interruptible():
+        server.serve_forever()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """While inside, Ctrl-C raises KeyboardInterrupt, whatever else the program has it do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
