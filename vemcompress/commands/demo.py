@@ -10,10 +10,15 @@ from vemcompress.errors import UsageError
 from vemcompress.export.browser.facts import for_browsers, page_facts, told
 from vemcompress.export.browser.runtime import fetched_runtime, given_runtime
 from vemcompress.export.browser.site import GRAPH, check_place, write_site
+from vemcompress.export.onnx import export_onnx, origin
+from vemcompress.networks.base import Generator, count_parameters
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import read_bytes
 from vemcompress.system.names import shown
 from vemcompress.weights.graphs.foreign import LIMIT
+from vemcompress.weights.graphs.pixels import COLOURS
+from vemcompress.weights.loading import load
+from vemcompress.weights.trust import named
 
 MOST_TITLE = 200  # characters
 
@@ -52,7 +57,8 @@ def demo(
 
     `model` is what `export_onnx` takes, or an .onnx file that it wrote. The page needs no network: ONNX Runtime Web is
     in the folder. It comes from `onnxruntime_web`, the npm package as a folder or .tgz, or is fetched once by npm and
-    checked. The graph takes float32: in WebAssembly the uint8 one takes longer. An older demo in `out` is replaced.
+    checked. The graph is the uint8 one where there is one: in WebAssembly it is as fast as float32 (docstring of
+    `_is_bytes`). An older demo in `out` is replaced.
     Events: those of an export, and {"event": "demo", "stage": "fetch"} before npm is asked. Raises UsageError (2: `out`
     holds other things), InputError (4), ExportError (7), NetworkError (8) and OutputError (9).
     """
@@ -69,17 +75,13 @@ def demo(
                 raise UsageError(f"{source}: is an .onnx file; leave out the options that are of weights.")
             facts = page_facts(graph)
         else:
-            from vemcompress.export.onnx import export_onnx, origin  # torch takes seconds
-            from vemcompress.networks.base import count_parameters
-            from vemcompress.weights.loading import load
-            from vemcompress.weights.trust import named
-
             with named(teacher_class):
                 class_path = of_weights.pop("class", None)
                 loaded = load(source, class_path=class_path, widths=widths, **of_weights)
                 loaded.tell(on_event)
             graph = Path(temporary) / GRAPH
-            export_onnx(loaded.generator, graph, metadata=origin(loaded), on_event=on_event)
+            uint8 = _is_bytes(loaded.generator)
+            export_onnx(loaded.generator, graph, uint8=uint8, metadata=origin(loaded), on_event=on_event)
             facts = page_facts(graph)
             facts["parameters"] = count_parameters(loaded.generator) or facts["parameters"]
         runtime = fetched_runtime(on_event) if onnxruntime_web is None else given_runtime(Path(onnxruntime_web))
@@ -87,6 +89,18 @@ def demo(
     facts = told(facts | {"file": GRAPH, "bytes": len(data)}, title or _title(source))
     written = write_site(folder, facts, data, runtime)
     return DemoResult(folder, written, sum(written.values()), runtime.version, facts)
+
+
+def _is_bytes(generator: Generator) -> bool:
+    """Whether the page gets the uint8 graph, which does all that happens to pixels itself. With ONNX Runtime Web 1.30.0
+    in headless Chromium 150 on one thread, at 256 px, a picture took p50 61 ms and of the float32 graph 67 (the
+    quickstart's student), 100 and 118 (mobile ResNet of width 16), 36 and 36 (U-Net of width 16): 14 pictures each, in
+    random turns, on a shared 2-core AMD EPYC.
+
+    Float32 for a network of one size alone, which has no uint8 graph, and for scores of classes, which 8 bits blur."""
+    if generator.takes.kind == "latent":
+        return True
+    return getattr(generator.takes, "only", None) is None and generator.out_channels in COLOURS
 
 
 def _title(source: str) -> str:

@@ -77,11 +77,11 @@ def told(facts: dict[str, Any], title: str) -> dict[str, Any]:
 
 
 def _of_photos(path: Path, model: OnnxModel) -> dict[str, Any]:
-    whole = max(model.min_size, 128)
-    sides = model.fixed_size or (-(-whole // model.multiple) * model.multiple,) * 2
+    multiple, least = (int(model.metadata[name]) for name in ("multiple", "min_size"))  # of uint8 too
+    sides = model.fixed_size or (-(-max(least, 128) // multiple) * multiple,) * 2
     cost = cost_of_graph(path, lambda: model.prepare(np.zeros((1, *sides, model.channels), np.uint8)))
     outputs = model.session.get_outputs()[0].shape[1 if model.layout == "NCHW" else 3]
-    sizes = [model.fixed_size[1]] if model.fixed_size else _sizes(model)
+    sizes = [model.fixed_size[1]] if model.fixed_size else _sizes(multiple, least)
     per_pixel = cost.true / (sides[0] * sides[1])
     quick = [size for size in sizes if size <= LARGEST_FIRST and size**2 * per_pixel <= QUICK]
     size = quick[-1] if quick else sizes[0]
@@ -101,10 +101,9 @@ def _of_photos(path: Path, model: OnnxModel) -> dict[str, Any]:
     }
 
 
-def _sizes(model: OnnxModel) -> list[int]:
+def _sizes(multiple: int, least: int) -> list[int]:
     """Those that need no padding, as far as there are any."""
-    fit = [size for size in SIZES if size >= model.min_size and size % model.multiple == 0]
-    return fit or [-(-model.min_size // model.multiple) * model.multiple]
+    return [size for size in SIZES if size >= least and size % multiple == 0] or [-(-least // multiple) * multiple]
 
 
 def _of_latents(path: Path, model: OnnxLatents) -> dict[str, Any]:

@@ -5,7 +5,7 @@ const at = (id) => document.getElementById(id);
 const say = (text) => { at("status").textContent = text; };
 const show = (...ids) => ids.forEach((id) => { at(id).hidden = false; });
 
-let facts, worker, threads, busy = 0, waiting = null, asked = 0, photo = null, stream = null, frames = [];
+let facts, worker, threads, busy = false, waiting = null, shown = 0, photo = null, stream = null, frames = [];
 
 start().catch((error) => say(`This demo cannot start: ${error.message}.`));
 
@@ -21,8 +21,11 @@ async function start() {
   facts = await answer.json();
   describe();
   (facts.kind === "latent" ? prepareLatents : preparePhotos)();
-  // Threads share memory, which browsers allow only where the server isolates the page.
-  threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+  // Threads share memory, which browsers allow only where the server isolates the page. Half of the cores, as others are
+  // busy or slow; ?threads=N in the address tries another number.
+  const wished = Number(new URLSearchParams(location.search).get("threads"));
+  const half = Math.min(4, Math.ceil((navigator.hardwareConcurrency || 1) / 2));
+  threads = self.crossOriginIsolated ? wished || half : 1;
   await open();
 }
 
@@ -54,13 +57,12 @@ async function open() {
 // One picture at a time: while the worker is busy, only the newest request waits.
 function ask(request) {
   if (busy) { waiting = request; return; }
-  busy = request.id = ++asked;
-  document.body.dataset.ready = "no";
+  busy = true;
   worker.postMessage(request, request.photo ? [request.photo.data.buffer] : []);
 }
 
 function drawn({ picture, ms, network }) {
-  busy = 0;
+  busy = false;
   paint(at("output"), picture);
   at("stage").classList.remove("empty");
   at("output").hidden = false;
@@ -70,7 +72,7 @@ function drawn({ picture, ms, network }) {
   waiting = null;
   if (next) ask(next);
   else if (stream) requestAnimationFrame(frame);
-  else document.body.dataset.ready = "yes";
+  document.body.dataset.shown = ++shown; // how many pictures, for tests of this page
 }
 
 function told({ width, height }, ms, network) {
@@ -83,7 +85,7 @@ function told({ width, height }, ms, network) {
 }
 
 async function failed({ failed: why }) {
-  [busy, waiting] = [0, null];
+  [busy, waiting] = [false, null];
   stopCamera();
   const advice = facts.kind === "latent" ? "" : " Choose a smaller size: memory may not be enough for this one.";
   try {

@@ -1,6 +1,6 @@
 // Runs the network beside the page, so that the page stays responsive. Messages in: {open: facts, threads},
-// {id, photo: {data, width, height}} and {id, latent: {seed, seedTo, share, truncation}}; out: {opened, threads},
-// {id, picture: {data, width, height}, ms, network} and {failed, id}. `data` is RGBA, 8 bits a channel.
+// {photo: {data, width, height}} or {latent: {seed, seedTo, share, truncation}}; out: {opened, threads}, for each of the
+// others {picture: {data, width, height}, ms, network}, or {failed}. `data` is RGBA, 8 bits a channel.
 
 import * as ort from "./onnxruntime/ort.wasm.bundle.min.js";
 import { along, vector } from "./latents.js";
@@ -15,10 +15,10 @@ self.onmessage = async ({ data }) => {
       const begun = performance.now();
       const { picture, network } = data.photo ? await ofPhoto(data.photo) : await ofLatent(data.latent);
       const ms = performance.now() - begun;
-      self.postMessage({ id: data.id, picture, ms, network }, [picture.data.buffer]);
+      self.postMessage({ picture, ms, network }, [picture.data.buffer]);
     }
   } catch (error) {
-    self.postMessage({ failed: String(error?.message ?? error), id: data.id });
+    self.postMessage({ failed: String(error?.message ?? error) });
   }
 };
 
