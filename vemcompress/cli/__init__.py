@@ -36,6 +36,7 @@ COMMANDS = {
     "compare": compare.compare,
     "stats": measure.stats,
     "export": use.export,
+    "demo": use.demo,
     "generate": use.generate,
     "bench": bench.bench,
     "bench-step": bench.bench_step,

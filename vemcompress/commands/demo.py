@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vemcompress.errors import UsageError
+from vemcompress.errors import InputError, UsageError
 from vemcompress.export.browser.facts import for_browsers, page_facts, told
-from vemcompress.export.browser.runtime import fetched_runtime, given_runtime
+from vemcompress.export.browser.runtime import Runtime, fetched_runtime, given_runtime
 from vemcompress.export.browser.site import GRAPH, check_place, write_site
 from vemcompress.export.onnx import export_onnx, origin
 from vemcompress.networks.base import Generator, count_parameters
@@ -17,7 +17,7 @@ from vemcompress.system.files import read_bytes
 from vemcompress.system.names import shown
 from vemcompress.weights.graphs.foreign import LIMIT
 from vemcompress.weights.graphs.pixels import COLOURS
-from vemcompress.weights.loading import load
+from vemcompress.weights.loading import Loaded, load
 from vemcompress.weights.trust import named
 
 MOST_TITLE = 200  # characters
@@ -55,40 +55,53 @@ def demo(
     """Write a folder with a web page that runs `model` in the visitor's browser: on photos, on the camera, or on latent
     vectors.
 
-    `model` is what `export_onnx` takes, or an .onnx file that it wrote. The page needs no network: ONNX Runtime Web is
-    in the folder. It comes from `onnxruntime_web`, the npm package as a folder or .tgz, or is fetched once by npm and
-    checked. The graph is the uint8 one where there is one: in WebAssembly it is as fast as float32 (docstring of
-    `_is_bytes`). An older demo in `out` is replaced.
-    Events: those of an export, and {"event": "demo", "stage": "fetch"} before npm is asked. Raises UsageError (2: `out`
-    holds other things), InputError (4), ExportError (7), NetworkError (8) and OutputError (9).
+    `model` is a run folder, a file of weights, `hf://...`, or an .onnx file that `export_onnx` wrote. The page needs no
+    network: ONNX Runtime Web is in the folder. It comes from `onnxruntime_web`, the npm package as a folder or .tgz, or
+    is fetched once by npm and checked. The graph is the uint8 one where there is one: `_is_bytes` says why. An older
+    demo in `out` is replaced. Events: those of an export, and {"event": "demo", "stage": "fetch"} before npm is asked.
+    Raises UsageError (2: `out` holds other things), InputError (4), ExportError (7), NetworkError (8) and OutputError
+    (9).
     """
     folder, source = Path(out), str(model)
     if title is not None and not 0 < len(title) <= MOST_TITLE:
         raise UsageError(f"title: give one of 1 to {MOST_TITLE} characters.")
     check_place(folder)
-    of_weights = {"class": teacher_class, "key": teacher_key, "padding": teacher_padding, "range": teacher_range}
-    of_weights = {name: value for name, value in of_weights.items() if value is not None}
-    with tempfile.TemporaryDirectory() as temporary:
-        graph = Path(source)
-        if graph.suffix.lower() == ".onnx" and "://" not in source:
-            if of_weights or widths:
-                raise UsageError(f"{source}: is an .onnx file; leave out the options that are of weights.")
-            facts = page_facts(graph)
-        else:
-            with named(teacher_class):
-                class_path = of_weights.pop("class", None)
-                loaded = load(source, class_path=class_path, widths=widths, **of_weights)
-                loaded.tell(on_event)
-            graph = Path(temporary) / GRAPH
-            uint8 = _is_bytes(loaded.generator)
-            export_onnx(loaded.generator, graph, uint8=uint8, metadata=origin(loaded), on_event=on_event)
-            facts = page_facts(graph)
-            facts["parameters"] = count_parameters(loaded.generator) or facts["parameters"]
-        runtime = fetched_runtime(on_event) if onnxruntime_web is None else given_runtime(Path(onnxruntime_web))
-        data = for_browsers(read_bytes(graph, LIMIT))
+    of_weights = {"key": teacher_key, "padding": teacher_padding, "range": teacher_range}
+    if source.lower().endswith(".onnx") and "://" not in source:
+        if any(value is not None for value in (widths, teacher_class, *of_weights.values())):
+            raise UsageError(f"{source}: is an .onnx file; leave out the options that are of weights.")
+        facts, data = page_facts(Path(source)), read_bytes(source, LIMIT)
+        runtime = _runtime(onnxruntime_web, on_event)
+    else:
+        with named(teacher_class):
+            loaded = load(source, widths=widths, class_path=teacher_class, **of_weights)
+            loaded.tell(on_event)
+        _check_photos(source, loaded.generator)
+        runtime = _runtime(onnxruntime_web, on_event)
+        facts, data = _exported(loaded, on_event)
+    data = for_browsers(data)
     facts = told(facts | {"file": GRAPH, "bytes": len(data)}, title or _title(source))
     written = write_site(folder, facts, data, runtime)
     return DemoResult(folder, written, sum(written.values()), runtime.version, facts)
+
+
+def _runtime(given: str | os.PathLike | None, on_event: Event) -> Runtime:
+    return fetched_runtime(on_event) if given is None else given_runtime(Path(given))
+
+
+def _check_photos(source: str, generator: Generator) -> None:
+    takes = generator.takes
+    if takes.kind == "image" and takes.channels not in COLOURS:
+        raise InputError(f"{source}: takes images of {takes.channels} channels, no photos, so a page cannot show it.")
+
+
+def _exported(loaded: Loaded, on_event: Event) -> tuple[dict[str, Any], bytes]:
+    """The facts of a loaded model's graph, and the graph."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, uint8 = Path(folder) / GRAPH, _is_bytes(loaded.generator)
+        export_onnx(loaded.generator, path, uint8=uint8, metadata=origin(loaded), on_event=on_event)
+        facts, data = page_facts(path), read_bytes(path, LIMIT)
+    return facts | {"parameters": count_parameters(loaded.generator) or facts["parameters"]}, data
 
 
 def _is_bytes(generator: Generator) -> bool:

@@ -16,6 +16,7 @@ from vemcompress.console.words import (
     plain,
     plural,
     short,
+    size,
     steps_of,
     stopped,
     times_fewer,
@@ -140,6 +141,15 @@ class Results:
             "checked": f"largest difference from PyTorch {values['max_abs_diff']:.1e}"
             + ("" if levels is None else f", of uint8 {levels} levels")
             + f" at {', '.join('x'.join(map(str, s)) for s in values['shapes'])}",
+        })  # fmt: skip
+
+    def demoed(self, values: dict) -> None:
+        model = values["model"]
+        self.table({
+            "folder": f"{values['path']} ({plural(len(values['files']), 'file')}, {size(values['bytes'])})",
+            "model": f"{model['family']}, {millions(model['parameters'])} parameters, {size(model['bytes'])}",
+            "runtime": f"ONNX Runtime Web {values['onnxruntime_web']}",
+            "open it": f"vemcompress demo --serve --out {values['path']}, or any static web server",
         })  # fmt: skip
 
     def generated(self, values: dict) -> None:

@@ -16,7 +16,7 @@ from vemcompress.weights.graphs.pixels import COLOURS
 from vemcompress.weights.graphs.session import OnnxModel, open_onnx
 from vemcompress.weights.ranges import RANGES
 
-SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)  # longer sides that the page offers, in pixels
+SIZES = (128, 192, 256, 384, 512, 768, 1024)  # longer sides that the page offers, in pixels
 LARGEST_FIRST = 512  # of those, the largest that a page begins with
 QUICK = 2e9  # MACs, so that a picture takes less than about a second on one thread of WebAssembly
 

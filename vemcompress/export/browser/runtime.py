@@ -65,8 +65,7 @@ def fetched_runtime(on_event: Event) -> Runtime:
         data = read_bytes(kept, _LARGEST_PACKAGE)
         if _is_published(data):
             return _runtime(str(kept), _unpacked(str(kept), data))
-    on_event({"event": "demo", "stage": "fetch", "package": f"{PACKAGE} {VERSION}"})
-    data = _packed()
+    data = _packed(on_event)
     if not _is_published(data):
         raise NetworkError(
             f"{PACKAGE} {VERSION}: what npm fetched is not the published package (its SHA-512 differs); check npm's "
@@ -86,12 +85,13 @@ def _cache() -> Path:
     return cache / "vemcompress"
 
 
-def _packed() -> bytes:
+def _packed(on_event: Event) -> bytes:
     """The package's .tgz from npm, which runs none of its scripts. Raises NetworkError."""
     what = f"{PACKAGE} {VERSION}, which runs the network in browsers, "
     npm = shutil.which("npm")
     if npm is None:
         raise NetworkError(f"{what}is fetched by npm, and npm is not installed: install Node.js with npm, or {_ELSE}.")
+    on_event({"event": "demo", "stage": "fetch", "package": f"{PACKAGE} {VERSION}"})
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--loglevel=error"]
         try:
@@ -110,7 +110,7 @@ def _packed() -> bytes:
 
 
 def _is_published(data: bytes) -> bool:
-    return INTEGRITY == "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
+    return f"sha512-{base64.b64encode(hashlib.sha512(data).digest()).decode()}" == INTEGRITY
 
 
 def _unpacked(name: str, data: bytes) -> dict[str, bytes]:
@@ -160,5 +160,7 @@ def _runtime(source: str, found: dict[str, bytes]) -> Runtime:
             raise ValueError
         version = str(about["version"])[:40]
     except (ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{source}: is not the npm package {PACKAGE} (package.json names another); {_ELSE}.") from error
+        raise InputError(
+            f"{source}: is not the npm package {PACKAGE} (package.json names another); {_ELSE}."
+        ) from error
     return Runtime(version, {SERVED[name]: found[name] for name in SERVED})

@@ -8,7 +8,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
-from vemcompress.errors import UsageError
+from vemcompress.errors import InputError, UsageError
+from vemcompress.export.browser.site import is_demo
+from vemcompress.system.events import Event, silent
 
 HOST, PORT = "127.0.0.1", 8000
 
@@ -44,9 +46,15 @@ def open_server(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
         ) from error
 
 
-def serve(server: ThreadingHTTPServer) -> None:
-    """Serve until Ctrl-C."""
+def serve_demo(folder: Path, port: int = PORT, on_event: Event = silent) -> None:
+    """Serve a demo until Ctrl-C. Event: {"event": "demo", "stage": "serve", "folder", "address"}. Raises InputError (4)
+    for a folder that has none, and UsageError (2) as `open_server`."""
+    if not is_demo(folder):
+        raise InputError(f"{folder}: has no demo; make one with `vemcompress demo MODEL --out {folder}`.")
+    server = open_server(folder, port)
+    address = f"http://{HOST}:{server.server_port}/"
     with server, suppress(KeyboardInterrupt), _interruptible():
+        on_event({"event": "demo", "stage": "serve", "folder": str(folder), "address": address})
         server.serve_forever()
 
 

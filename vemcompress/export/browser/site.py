@@ -1,13 +1,14 @@
 """The folder of a demo: written beside its place and renamed, so that there is a whole one or none."""
 
 import json
+import os
 import secrets
 import shutil
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
-from vemcompress.errors import UsageError
+from vemcompress.errors import OutputError, UsageError
 from vemcompress.export.browser.runtime import Runtime
 from vemcompress.system.files import make_folder, output_error, read_json
 
@@ -17,8 +18,11 @@ PAGE = ("index.html", "style.css", "page.js", "worker.js", "latents.js")
 
 
 def check_place(folder: Path) -> None:
-    """Raises UsageError (2) for a place where something else is than a demo of ours, or nothing, which would be lost.
-    A folder that has other files beside a demo's is refused too."""
+    """Raises UsageError (2) for a place where something else is than a demo of ours, which would be lost; a demo with
+    other files beside it is refused too. Raises OutputError (9) where nothing can be written."""
+    above = next((path for path in folder.absolute().parents if path.exists()), Path("/"))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: no permission to write into {above}; choose another place.")
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"{folder}: is not a folder; give the name of a new one with --out.")
     if not folder.exists():

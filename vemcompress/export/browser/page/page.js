@@ -5,7 +5,7 @@ const at = (id) => document.getElementById(id);
 const say = (text) => { at("status").textContent = text; };
 const show = (...ids) => ids.forEach((id) => { at(id).hidden = false; });
 
-let facts, worker, threads, busy = false, waiting = null, shown = 0, photo = null, stream = null, frames = [];
+let facts, worker, threads, busy = null, waiting = null, shown = 0, photo = null, stream = null, frames = [];
 
 start().catch((error) => say(`This demo cannot start: ${error.message}.`));
 
@@ -54,38 +54,42 @@ async function open() {
   if (facts.kind === "latent") askLatent();
 }
 
-// One picture at a time: while the worker is busy, only the newest request waits.
+// One picture at a time: while the worker is `busy` with one, only the newest other waits.
 function ask(request) {
   if (busy) { waiting = request; return; }
-  busy = true;
+  busy = request.photo ? { width: request.photo.width, height: request.photo.height } : {};
   worker.postMessage(request, request.photo ? [request.photo.data.buffer] : []);
 }
 
 function drawn({ picture, ms, network }) {
-  busy = false;
-  paint(at("output"), picture);
-  at("stage").classList.remove("empty");
-  at("output").hidden = false;
-  for (const id of ["save", "save-drawn"]) at(id).disabled = false;
-  say(told(picture, ms, network));
-  const next = waiting;
-  waiting = null;
+  const [given, next] = [busy, waiting];
+  [busy, waiting] = [null, null];
+  if (!next?.photo) { // else its input is shown already
+    paint(at("output"), picture);
+    show("output");
+    at("stage").classList.remove("empty");
+    for (const id of ["save", "save-drawn"]) at(id).disabled = false;
+    say(told(given, picture, ms, network));
+  }
   if (next) ask(next);
   else if (stream) requestAnimationFrame(frame);
   document.body.dataset.shown = ++shown; // how many pictures, for tests of this page
 }
 
-function told({ width, height }, ms, network) {
-  const size = facts.kind === "latent" ? `${width} × ${height}`
-    : `${at("input").width} × ${at("input").height} → ${width} × ${height}`;
+function told(given, { width, height }, ms, network) {
+  const sides = (across, down) => `${across}\u00a0×\u00a0${down}`;
+  const size = facts.kind === "latent" ? sides(width, height)
+    : `${sides(given.width, given.height)} → ${sides(width, height)}`;
   if (!stream) return `${Math.round(ms)} ms a frame (network ${Math.round(network)} ms), ${size} px`;
-  frames = [...frames, ms].slice(-10);
-  const mean = frames.reduce((sum, one) => sum + one, 0) / frames.length;
-  return `${Math.round(mean)} ms a frame, ${(1000 / mean).toFixed(1)} frames a second, ${size} px`;
+  frames = [...frames, { ms, at: performance.now() }].slice(-20);
+  const mean = frames.reduce((sum, one) => sum + one.ms, 0) / frames.length;
+  const each = (frames.at(-1).at - frames[0].at) / (frames.length - 1);
+  const rate = frames.length > 1 ? `${(1000 / each).toFixed(1)} a second, ` : "";
+  return `${Math.round(mean)} ms a frame, ${rate}${size} px`;
 }
 
 async function failed({ failed: why }) {
-  [busy, waiting] = [false, null];
+  [busy, waiting] = [null, null];
   stopCamera();
   const advice = facts.kind === "latent" ? "" : " Choose a smaller size: memory may not be enough for this one.";
   try {
@@ -106,8 +110,8 @@ function paint(canvas, { data, width, height }) {
 function preparePhotos() {
   show("photos", "drop");
   const sizes = at("size");
-  for (const side of facts.sizes) sizes.add(new Option(`${side} px`, side, side === facts.size, side === facts.size));
-  if (!facts.only) sizes.add(new Option("as it is", 0));
+  for (const side of facts.sizes) sizes.add(new Option(`at most ${side} px`, side, side === facts.size, side === facts.size));
+  if (!facts.only) sizes.add(new Option("full size", 0));
   if (sizes.options.length < 2) sizes.parentElement.hidden = true;
   sizes.onchange = () => { frames = []; if (photo) askPhoto(photo); };
   at("file").onchange = ({ target }) => { if (target.files[0]) openPhoto(target.files[0]); target.value = ""; };
@@ -166,8 +170,8 @@ async function startCamera() {
     say(`The camera cannot be used (${error.message}).`);
     return;
   }
-  frames = [];
-  at("camera").textContent = "Stop the camera";
+  [frames, photo] = [[], null];
+  at("camera").textContent = "Stop camera";
   at("video").srcObject = stream;
   await at("video").play();
   frame();
@@ -182,8 +186,8 @@ function frame() {
 
 function stopCamera() {
   stream?.getTracks().forEach((track) => track.stop());
-  stream = photo = null;
-  at("camera").textContent = "Use the camera";
+  stream = null;
+  at("camera").textContent = "Use camera";
 }
 
 // Latent vectors.
@@ -191,6 +195,7 @@ function stopCamera() {
 function prepareLatents() {
   show("latents");
   at("stage").classList.add("square");
+  at("stage").style.setProperty("--most", `${8 * facts.sides[1]}px`); // small pictures stay small
   for (const id of ["seed", "seed-to", "share", "truncation"]) at(id).oninput = askLatent;
   at("random").onclick = () => {
     const any = () => Math.floor(Math.random() * 2 ** 31);
