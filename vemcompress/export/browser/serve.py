@@ -1,6 +1,7 @@
 """A web server for a demo, on this machine alone, with the headers that WebAssembly's threads need."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -35,11 +36,18 @@ class _Handler(SimpleHTTPRequestHandler):
         """Says nothing of each request."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address) -> None:
+        """Says nothing of a browser that has gone before its answer was whole."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def open_server(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
     """A server of this folder on the loopback interface, not yet running; port 0 takes any free one. Raises UsageError
     (2) for a port that cannot be had."""
     try:
-        return ThreadingHTTPServer((HOST, port), partial(_Handler, directory=str(folder)))
+        return _Server((HOST, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
         raise UsageError(
             f"port {port}: cannot be used ({(error.strerror or str(error)).lower()}); choose another with --port."

@@ -27,6 +27,7 @@ async function start() {
   const half = Math.min(4, Math.ceil((navigator.hardwareConcurrency || 1) / 2));
   threads = self.crossOriginIsolated ? wished || half : 1;
   await open();
+  if (facts.kind === "latent") askLatent();
 }
 
 // Start the worker; its threads, or too large a picture, may fail, and then it starts anew.
@@ -51,7 +52,6 @@ async function open() {
   tellRuntime();
   document.body.dataset.ready = "yes";
   say(facts.kind === "latent" ? "Ready." : "Ready: choose a photo, or use the camera.");
-  if (facts.kind === "latent") askLatent();
 }
 
 // One picture at a time: while the worker is `busy` with one, only the newest other waits.
@@ -110,7 +110,7 @@ function paint(canvas, { data, width, height }) {
 function preparePhotos() {
   show("photos", "drop");
   const sizes = at("size");
-  for (const side of facts.sizes) sizes.add(new Option(`at most ${side} px`, side, side === facts.size, side === facts.size));
+  for (const side of facts.sizes) sizes.add(new Option(`${side} px`, side, side === facts.size, side === facts.size));
   if (!facts.only) sizes.add(new Option("full size", 0));
   if (sizes.options.length < 2) sizes.parentElement.hidden = true;
   sizes.onchange = () => { frames = []; if (photo) askPhoto(photo); };
