@@ -29,8 +29,13 @@ from vemcompress.export.onnx import export_onnx
 from vemcompress.weights.artifact import save_generator
 
 FILES = {
-    *("index.html", "style.css", "page.js", "worker.js", "latents.js", "model.json", "model.onnx"),
-    *("onnxruntime/LICENSE", "onnxruntime/ort.wasm.bundle.min.js", "onnxruntime/ort-wasm-simd-threaded.wasm"),
+    *("index.html", "style.css", "page.js", "photos.js", "worker.js", "latents.js", "model.json"),
+    *(
+        "model.onnx",
+        "onnxruntime/LICENSE",
+        "onnxruntime/ort.wasm.bundle.min.js",
+        "onnxruntime/ort-wasm-simd-threaded.wasm",
+    ),
 }
 
 
@@ -107,7 +112,7 @@ def test_the_folder_has_the_page_the_model_and_the_runtime_alone(call, graph, we
 def test_the_page_names_no_other_server(graph, web, tmp_path):
     demo(graph, tmp_path / "demo", onnxruntime_web=web)
     page = [path for path in (tmp_path / "demo").iterdir() if path.suffix in (".html", ".css", ".js")]
-    assert len(page) == 5
+    assert len(page) == 6
     assert [path.name for path in page if re.search(r"(https?|wss?):|[\"'(]//", path.read_text())] == []
     assert "default-src 'self'" in (tmp_path / "demo" / "index.html").read_text()
 

@@ -172,7 +172,7 @@ def test_a_seed_draws_the_image_that_generate_draws(name, visit, tmp_path):
     assert np.array_equal(np.array(page.evaluate(draw), np.float32), expected)
 
 
-def test_the_camera_runs_and_threads_need_the_servers_headers(visit, tmp_path):
+def test_the_camera_runs_and_threads_need_the_servers_headers(visit, photo, tmp_path):
     save_generator(tmp_path / "model.safetensors", toy("resnet"))
     demo(tmp_path / "model.safetensors", tmp_path / "demo")
     page = visit(tmp_path / "demo", query="?threads=2")
@@ -185,3 +185,7 @@ def test_the_camera_runs_and_threads_need_the_servers_headers(visit, tmp_path):
     assert page.inner_text("#camera") == "Use camera"
     page = visit(tmp_path / "demo", isolated=False, query="?threads=2")
     assert "1 thread: this server does not send" in page.inner_text("#runtime")
+    page.reload()
+    page.wait_for_selector("#drop")
+    page.set_input_files("#file", photo)  # before the network is there: it waits
+    assert pixels(page, 1).shape == (45, 62, 3)

@@ -14,7 +14,7 @@ from vemcompress.system.files import make_folder, output_error, read_json
 
 MADE_BY = "vemcompress demo"
 FACTS, GRAPH, LIBRARY = "model.json", "model.onnx", "onnxruntime"
-PAGE = ("index.html", "style.css", "page.js", "worker.js", "latents.js")
+PAGE = ("index.html", "style.css", "page.js", "photos.js", "worker.js", "latents.js")
 
 
 def check_place(folder: Path) -> None:
