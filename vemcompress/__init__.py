@@ -1,9 +1,9 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
-The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `search`, `evaluate`, `generate`
-and `export_onnx` take what the commands take (recipe keys by name, or through `overrides`) and return typed results, as
-do `distill_seeds` and `evaluate_seeds` over several seeds, `distill_matrix` over recipes and add-ons too, and `compare`
-over any runs. They are imported when first used.
+The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `search`, `evaluate`,
+`generate`, `export_onnx` and `demo` take what the commands take (recipe keys by name, or through `overrides`) and
+return typed results, as do `distill_seeds` and `evaluate_seeds` over several seeds, `distill_matrix` over recipes and
+add-ons too, and `compare` over any runs. They are imported when first used.
 """
 
 from importlib import import_module
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vemcompress.commands.compare import compare
+    from vemcompress.commands.demo import demo
     from vemcompress.commands.distill import distill
     from vemcompress.commands.evaluate import evaluate
+    from vemcompress.commands.export import export_model
     from vemcompress.commands.generate import generate
     from vemcompress.commands.matrix import distill_matrix
     from vemcompress.commands.prune import prune
@@ -38,16 +40,20 @@ _FACE = {
     "distill_matrix": "vemcompress.commands.matrix",
     "compare": "vemcompress.commands.compare",
     "generate": "vemcompress.commands.generate",
+    "export_model": "vemcompress.commands.export",
     "export_onnx": "vemcompress.export.exporting",
+    "demo": "vemcompress.commands.demo",
 }
 __all__ = [  # written out, as type checkers read it
     "__version__",
     "compare",
+    "demo",
     "distill",
     "distill_matrix",
     "distill_seeds",
     "evaluate",
     "evaluate_seeds",
+    "export_model",
     "export_onnx",
     "generate",
     "load_energy_model",

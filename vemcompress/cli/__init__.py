@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import bench, compare, measure, train, use
+from vemcompress.cli import bench, compare, demo, measure, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 from vemcompress.system import launch
 from vemcompress.system.interrupts import heeded
@@ -36,6 +36,7 @@ COMMANDS = {
     "compare": compare.compare,
     "stats": measure.stats,
     "export": use.export,
+    "demo": demo.demo,
     "generate": use.generate,
     "bench": bench.bench,
     "bench-step": bench.bench_step,

@@ -67,7 +67,7 @@ def export(
     console = options.open_console()
     options.weights_only(model)
     with console.talking() as on_event:
-        from vemcompress.commands.export import export as run
+        from vemcompress.commands.export import export_model as run
         from vemcompress.export.exporting import origin
         from vemcompress.weights.loading import load
         from vemcompress.weights.trust import named

@@ -29,7 +29,7 @@ class Exported:
         return {"exports": [file.as_dict() for file in self.files], "compared": rows}
 
 
-def export(
+def export_model(
     model: nn.Module,
     path: str | os.PathLike,
     *,

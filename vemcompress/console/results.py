@@ -158,6 +158,15 @@ class Results:
         for note in file["notes"]:
             self.show(f"note: {note}")
 
+    def demoed(self, values: dict) -> None:
+        model = values["model"]
+        self.table({
+            "folder": f"{values['path']} ({plural(len(values['files']), 'file')}, {size(values['bytes'])})",
+            "model": f"{model['family']}, {millions(model['parameters'])} parameters, {size(model['bytes'])}",
+            "runtime": f"ONNX Runtime Web {values['onnxruntime_web']}",
+            "open it": f"vemcompress demo --serve --out {values['path']}, or any static web server",
+        })  # fmt: skip
+
     def generated(self, values: dict) -> None:
         count, images = len(values["written"]), values["images"]
         each = f"{values['seconds'] / max(1, images):.3f} s of the network each"

@@ -273,6 +273,12 @@ class Talk:
         else:
             self.note(f"export    {told}")
 
+    def _on_demo(self, event: dict) -> None:
+        if event["stage"] == "fetch":
+            self.note(f"demo      fetching {event['package']} by npm, once")
+        else:
+            self.note(f"serving   {event['folder']} at {event['address']} until Ctrl-C")
+
     def _count(self, title: str, event: dict) -> None:
         if self.err.is_terminal:
             self._progress(title, event["total"]).update(event["done"])

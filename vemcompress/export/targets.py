@@ -35,7 +35,9 @@ def _file(path: Path, form: Format, alone: bool) -> Path:
     own = ending(path)
     if alone and form.suffix not in ("", own) and own:
         raise UsageError(f"{path}: --format {form.name} writes {form.suffix} files; give that ending.")
-    if alone and (own or ((path.suffix or path.is_dir()) and form.name == "onnx")):  # such a file may have another ending
+    if alone and (
+        own or ((path.suffix or path.is_dir()) and form.name == "onnx")
+    ):  # such a file may have another ending
         return path
     return path.with_name(path.name.removesuffix(own) + form.suffix)
 

@@ -1,0 +1,124 @@
+"""A folder that shows a model in a browser: any static web server serves it, and nothing else is needed."""
+
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vemcompress.errors import InputError, UsageError
+from vemcompress.export.browser.facts import for_browsers, page_facts, told
+from vemcompress.export.browser.runtime import Runtime, fetched_runtime, given_runtime
+from vemcompress.export.browser.site import GRAPH, check_place, write_site
+from vemcompress.export.exporting import export_onnx, origin
+from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.system.events import Event, silent
+from vemcompress.system.files import read_bytes
+from vemcompress.system.names import shown
+from vemcompress.weights.graphs.foreign import LIMIT
+from vemcompress.weights.graphs.pixels import COLOURS
+from vemcompress.weights.loading import Loaded, load
+from vemcompress.weights.trust import named
+
+MOST_TITLE = 200  # characters
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What was written: the size in bytes of each file by its name in the folder `path`, and of all; `model` are the
+    facts in model.json."""
+
+    path: Path
+    files: dict[str, int]
+    bytes: int
+    onnxruntime_web: str
+    model: dict[str, Any]
+
+    def as_dict(self) -> dict:
+        """For --json."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def demo(
+    model: str | os.PathLike,
+    out: str | os.PathLike = "demo",
+    *,
+    title: str | None = None,
+    onnxruntime_web: str | os.PathLike | None = None,
+    teacher_class: str | None = None,
+    teacher_key: str | None = None,
+    teacher_padding: str | None = None,
+    teacher_range: str | None = None,
+    widths: str | None = None,
+    on_event: Event = silent,
+) -> DemoResult:
+    """Write a folder with a web page that runs `model` in the visitor's browser: on photos, on the camera, or on latent
+    vectors.
+
+    `model` is a run folder, a file of weights, `hf://...`, or an .onnx file that `export_onnx` wrote. The page needs no
+    network: ONNX Runtime Web is in the folder. It comes from `onnxruntime_web`, the npm package as a folder or .tgz, or
+    is fetched once by npm and checked. The graph is the uint8 one where there is one: `_is_bytes` says why. An older
+    demo in `out` is replaced. Events: those of an export, and {"event": "demo", "stage": "fetch"} before npm is asked.
+    Raises UsageError (2: `out` holds other things), InputError (4), ExportError (7), NetworkError (8) and OutputError
+    (9).
+    """
+    folder, source = Path(out), str(model)
+    if title is not None and not 0 < len(title) <= MOST_TITLE:
+        raise UsageError(f"title: give one of 1 to {MOST_TITLE} characters.")
+    check_place(folder)
+    of_weights = {"key": teacher_key, "padding": teacher_padding, "range": teacher_range}
+    if source.lower().endswith(".onnx") and "://" not in source:
+        if any(value is not None for value in (widths, teacher_class, *of_weights.values())):
+            raise UsageError(f"{source}: is an .onnx file; leave out the options that are of weights.")
+        facts, data = page_facts(Path(source)), read_bytes(source, LIMIT)
+        runtime = _runtime(onnxruntime_web, on_event)
+    else:
+        with named(teacher_class):
+            loaded = load(source, widths=widths, class_path=teacher_class, **of_weights)
+            loaded.tell(on_event)
+        _check_photos(source, loaded.generator)
+        runtime = _runtime(onnxruntime_web, on_event)
+        facts, data = _exported(loaded, on_event)
+    data = for_browsers(data)
+    facts = told(facts | {"file": GRAPH, "bytes": len(data)}, title or _title(source))
+    written = write_site(folder, facts, data, runtime)
+    return DemoResult(folder, written, sum(written.values()), runtime.version, facts)
+
+
+def _runtime(given: str | os.PathLike | None, on_event: Event) -> Runtime:
+    return fetched_runtime(on_event) if given is None else given_runtime(Path(given))
+
+
+def _check_photos(source: str, generator: Generator) -> None:
+    takes = generator.takes
+    if takes.kind == "image" and takes.channels not in COLOURS:
+        raise InputError(f"{source}: takes images of {takes.channels} channels, no photos, so a page cannot show it.")
+
+
+def _exported(loaded: Loaded, on_event: Event) -> tuple[dict[str, Any], bytes]:
+    """The facts of a loaded model's graph, and the graph."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, uint8 = Path(folder) / GRAPH, _is_bytes(loaded.generator)
+        export_onnx(loaded.generator, path, uint8=uint8, metadata=origin(loaded), on_event=on_event)
+        facts, data = page_facts(path), read_bytes(path, LIMIT)
+    return facts | {"parameters": count_parameters(loaded.generator) or facts["parameters"]}, data
+
+
+def _is_bytes(generator: Generator) -> bool:
+    """Whether the page gets the uint8 graph, which does all that happens to pixels itself. With ONNX Runtime Web 1.30.0
+    in headless Chromium 150 on one thread, at 256 px, a picture took p50 61 ms and of the float32 graph 67 (the
+    quickstart's student), 100 and 118 (mobile ResNet of width 16), 36 and 36 (U-Net of width 16): 14 pictures each, in
+    random turns, on a shared 2-core AMD EPYC.
+
+    Float32 for a network of one size alone, which has no uint8 graph, and for scores of classes, which 8 bits blur."""
+    if generator.takes.kind == "latent":
+        return True
+    return getattr(generator.takes, "only", None) is None and generator.out_channels in COLOURS
+
+
+def _title(source: str) -> str:
+    """What a model is called that nobody has named: a run's folder, a file without its ending, a repository."""
+    if "://" in source:
+        return "/".join(source.split("://", 1)[1].split("@")[0].split("/")[:2])
+    path = Path(source).absolute()
+    return shown(path.name if path.is_dir() else path.stem)[:MOST_TITLE]

@@ -1,0 +1,136 @@
+"""What a demo's page has to know of an .onnx file that this project exported, and what it tells its readers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from vemcompress.console.words import millions, short
+from vemcompress.data.indices import class_colours
+from vemcompress.errors import InputError
+from vemcompress.system import names
+from vemcompress.weights.graphs.counting import cost_of_graph
+from vemcompress.weights.graphs.latent_session import TRUNCATION, OnnxLatents
+from vemcompress.weights.graphs.pixels import COLOURS
+from vemcompress.weights.graphs.session import OnnxModel, open_onnx
+from vemcompress.weights.ranges import RANGES
+
+SIZES = (128, 192, 256, 384, 512, 768, 1024)  # longer sides that the page offers, in pixels
+LARGEST_FIRST = 512  # of those, the largest that a page begins with
+QUICK = 2e9  # MACs, so that a picture takes less than about a second on one thread of WebAssembly
+
+
+def page_facts(path: Path) -> dict[str, Any]:
+    """Kind, input, sizes, cost and origin of an exported graph, all plain values. Raises InputError (4) for one that
+    is not ours, or that takes no photos, and what `open_onnx` raises."""
+    model = open_onnx(path, latents=True)
+    if model.assumed or model.dtype == np.float16:
+        raise InputError(
+            f"{path}: was not exported by vemcompress, or takes float16; give an .onnx file that `vemcompress export` "
+            "wrote, or the run that it came from."
+        )
+    said = model.session.get_modelmeta().custom_metadata_map
+    facts = _of_latents(path, model) if isinstance(model, OnnxLatents) else _of_photos(path, model)
+    facts |= {
+        "kind": model.kind,
+        "input": model.session.get_inputs()[0].name,
+        "dtype": np.dtype(model.dtype).name,
+        "layout": model.layout,
+        "range": RANGES[said["range"]],
+        "bytes": path.stat().st_size,
+        "family": said.get("family", "custom"),
+    }
+    facts |= {name: _place(said.get(name, "")) for name in ("source", "teacher_source")}
+    return facts | {"licence": said.get("licence", "unknown")}
+
+
+def for_browsers(data: bytes) -> bytes:
+    """The graph with `truncation` as an ordinary input, where it has one that may be left out: ONNX Runtime Web gives
+    no value to those."""
+    model = onnx.ModelProto.FromString(data)
+    optional = [tensor for tensor in model.graph.initializer if tensor.name == TRUNCATION]
+    if not optional:
+        return data
+    model.graph.initializer.remove(optional[0])
+    return model.SerializeToString()
+
+
+def told(facts: dict[str, Any], title: str) -> dict[str, Any]:
+    """The facts with the page's title, and with the lines that it shows: names and texts."""
+    latent = facts["kind"] == "latent"
+    at = "" if latent else f" for {facts['macs_size'][1]} × {facts['macs_size'][0]} px"
+    taken = f"{facts['latent']} numbers" if latent else f"photos, {_channels(facts['channels'])}"
+    given = f"{facts['sides'][1]} × {facts['sides'][0]} px" if latent else _given(facts)
+    lines = {
+        "Network": facts["family"],
+        "Parameters": millions(facts["parameters"]),
+        "Computation": f"{short(facts['macs'])} multiplications{at}",
+        "Takes": taken,
+        "Gives": given,
+        "File": f"{facts['file']}, {facts['bytes'] / 1000:,.0f} kB",
+        "From": facts["source"],
+        "Teacher": facts["teacher_source"],
+        "Licence": "not stated" if facts["licence"] == "unknown" else facts["licence"],
+    }
+    return facts | {"title": title, "shown": [[name, text] for name, text in lines.items() if text]}
+
+
+def _of_photos(path: Path, model: OnnxModel) -> dict[str, Any]:
+    multiple, least = (int(model.metadata[name]) for name in ("multiple", "min_size"))  # of uint8 too
+    sides = model.fixed_size or (-(-max(least, 128) // multiple) * multiple,) * 2
+    cost = cost_of_graph(path, lambda: model.prepare(np.zeros((1, *sides, model.channels), np.uint8)))
+    outputs = model.session.get_outputs()[0].shape[1 if model.layout == "NCHW" else 3]
+    sizes = [model.fixed_size[1]] if model.fixed_size else _sizes(multiple, least)
+    per_pixel = cost.true / (sides[0] * sides[1])
+    quick = [size for size in sizes if size <= LARGEST_FIRST and size**2 * per_pixel <= QUICK]
+    size = quick[-1] if quick else sizes[0]
+    sides = model.fixed_size or (size, size)
+    return {
+        "channels": model.channels,
+        "colours": None if outputs in COLOURS else class_colours(outputs).tolist(),
+        "multiple": model.multiple,
+        "min_size": model.min_size,
+        "scale": model.scale,
+        "only": model.fixed_size,
+        "sizes": sizes,
+        "size": size,
+        "parameters": cost.parameters,
+        "macs": round(per_pixel * sides[0] * sides[1]),
+        "macs_size": sides,
+    }
+
+
+def _sizes(multiple: int, least: int) -> list[int]:
+    """Those that need no padding, as far as there are any."""
+    return [size for size in SIZES if size >= least and size % multiple == 0] or [-(-least // multiple) * multiple]
+
+
+def _of_latents(path: Path, model: OnnxLatents) -> dict[str, Any]:
+    cost = cost_of_graph(path, lambda: model.prepare(np.zeros((1, model.size), np.float32)))
+    optional = model.session.get_overridable_initializers()
+    return {
+        "latent": model.size,
+        "prior": model.prior,
+        "truncation": any(value.name == TRUNCATION for value in optional),
+        "sides": model.sides,
+        "parameters": cost.parameters,
+        "macs": cost.true,
+    }
+
+
+def _channels(count: int) -> str:
+    return {1: "in grey", 3: "in colour", 4: "in colour with transparency"}[count]
+
+
+def _given(facts: dict[str, Any]) -> str:
+    what = "pictures" if facts["colours"] is None else f"{len(facts['colours'])} classes, each in a colour"
+    return f"{what} of {facts['scale']} times the size" if facts["scale"] > 1 else f"{what} of the same size"
+
+
+def _place(source: str) -> str:
+    """A source without the folders of the machine that it was on: of a path the last two names."""
+    path = names.found(source)
+    if source == "unknown" or "://" in path:
+        return "" if source == "unknown" else source
+    return names.shown("/".join(Path(path).parts[-2:]).lstrip("/"))
