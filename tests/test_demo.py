@@ -19,7 +19,7 @@ import pytest
 from export_toys import toy
 from onnx import parser
 from onnx_toys import tanh_graph
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.exporting import export_onnx
 
 from vemcompress.commands.demo import demo
 from vemcompress.errors import InputError, NetworkError, OutputError, UsageError

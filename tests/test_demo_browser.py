@@ -12,7 +12,7 @@ import pytest
 import torch
 from export_toys import latent_toy, toy
 from PIL import Image
-from vemcompress.export.onnx import export_onnx
+from vemcompress.export.exporting import export_onnx
 
 from vemcompress.commands.demo import demo
 from vemcompress.data import latents

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -38,7 +39,7 @@ def export_model(
     calibrate: str | os.PathLike | Sequence | None = None,
     size: int | None = None,
     on_event: Event = silent,
-    **more,
+    **more: Any,
 ) -> Exported:
     """As `export.exporting.export`; files of fewer bits are then timed and judged beside their fp32 forms, in turns, on
     one thread. A file that is slower than its fp32 form is noted."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ from vemcompress.weights.loading import Loaded, load
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
 
 
-def export_onnx(model: nn.Module | str | os.PathLike, path: str | os.PathLike, **more) -> ExportResult:
+def export_onnx(model: nn.Module | str | os.PathLike, path: str | os.PathLike, **more: Any) -> ExportResult:
     """`export` to one .onnx file."""
     return export(model, path, formats=("onnx",), **more)[0]
 

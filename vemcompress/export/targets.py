@@ -33,7 +33,7 @@ def targets(
 
 def _file(path: Path, form: Format, alone: bool) -> Path:
     own = ending(path)
-    if alone and form.suffix not in ("", own) and own:
+    if alone and own not in ("", form.suffix):
         raise UsageError(f"{path}: --format {form.name} writes {form.suffix} files; give that ending.")
     if alone and (
         own or ((path.suffix or path.is_dir()) and form.name == "onnx")
