@@ -33,11 +33,10 @@ def targets(
 
 def _file(path: Path, form: Format, alone: bool) -> Path:
     own = ending(path)
-    if alone and own not in ("", form.suffix):
+    if alone and own.lower() not in ("", form.suffix):
         raise UsageError(f"{path}: --format {form.name} writes {form.suffix} files; give that ending.")
-    if alone and (
-        own or ((path.suffix or path.is_dir()) and form.name == "onnx")
-    ):  # such a file may have another ending
+    other = form.name == "onnx" and (path.suffix or path.is_dir())  # such a file may have another ending
+    if alone and (own or other):
         return path
     return path.with_name(path.name.removesuffix(own) + form.suffix)
 
