@@ -11,6 +11,7 @@ from rich.text import Text
 from vemcompress.console.words import (
     add_on,
     giga,
+    goal,
     losses,
     millions,
     plain,
@@ -107,10 +108,12 @@ class Results:
         self.show("")
         counted = values["convention"]
         macs = [found["macs"][counted] for found in (before, after)]
+        target = "" if values["goal"] else f", target {giga(values['target'])}"
         self.table({
             "file": values["out"],
             "parameters": f"{millions(after['parameters'])}, {times_fewer(before['parameters'] / after['parameters'])}",
-            f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}, target {giga(values['target'])}",
+            f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}{target}",
+            **_goal(values),
             "method": values["method"],
         })  # fmt: skip
 
@@ -206,6 +209,11 @@ def figures(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str 
     for row in rows:
         table.add_row(*map(printable, row))
     return table
+
+
+def _goal(values: dict) -> dict[str, str]:
+    """The line of a goal on a device, where there is one."""
+    return dict([goal(values["goal"])]) if values.get("goal") else {}
 
 
 def _training(values: dict, command: str) -> dict:

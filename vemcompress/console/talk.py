@@ -20,6 +20,7 @@ from vemcompress.console.words import (
     which_images,
 )
 from vemcompress.system.names import printable
+from vemcompress.system.quantities import size_text, time_text
 
 EXPORT = {
     "trace": "exporting the graph, which takes up to a minute",
@@ -259,6 +260,16 @@ class Talk:
             self._count("measuring", event)
         elif self.err.is_terminal:
             self.note(f"measuring {event['runtime']}")
+
+    def _on_timing(self, event: dict) -> None:
+        if not event["done"]:
+            where = f"{event['runtime']} {event['version']}, {plural(event['threads'], 'thread')}"
+            self.note(f"measuring {plural(event['total'], 'layer shape')} on {where}")
+        self._count("measuring", event)
+
+    def _on_measured(self, event: dict) -> None:
+        shown = time_text if event["unit"] == "ms" else size_text
+        self.note(f"measured  {shown(event['measured'])} of a whole network, predicted {shown(event['predicted'])}")
 
     def _on_export(self, event: dict) -> None:
         told = EXPORT[event["stage"]].format_map(event)
