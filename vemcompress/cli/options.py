@@ -107,18 +107,23 @@ def weights_only(model: str) -> None:
         raise InputError(f"{model}: an ONNX file cannot be used here; give the run or the weights that it came from.")
 
 
-def goal_of(latency: str | None, size: str | None) -> tuple[float | None, int | None]:
-    """--target-latency in ms and --target-size in bytes."""
+def goal_of(latency: str | None, size: str | None, on: str | None) -> tuple[float | None, int | None]:
+    """--target-latency in ms and --target-size in bytes. Raises UsageError for what is none, and an unknown --on."""
     from vemcompress.errors import UsageError
     from vemcompress.system.quantities import milliseconds, size_in_bytes
 
-    found = []
-    for option, text, parse in (("latency", latency, milliseconds), ("size", size, size_in_bytes)):
+    def parsed(option: str, text: str | None, parse):
         try:
-            found.append(None if text is None else parse(text))
+            return None if text is None else parse(text)
         except ValueError as error:
-            raise UsageError(f"--target-{option} {error}.") from None
-    return tuple(found)
+            raise UsageError(f"{option}: {error}.") from None
+
+    found = parsed("--target-latency", latency, milliseconds), parsed("--target-size", size, size_in_bytes)
+    if on is not None:
+        from vemcompress.export.goals.runtimes import check_runtime
+
+        parsed("--on", on, check_runtime)
+    return found
 
 
 def macs_of(text: str) -> int:

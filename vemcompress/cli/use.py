@@ -178,7 +178,7 @@ def prune(
     console = options.open_console()
     options.weights_only(model)
     target = None if target_macs is None else options.macs_of(target_macs)
-    latency, bytes = options.goal_of(target_latency, target_size)
+    latency, bytes = options.goal_of(target_latency, target_size, on)
     with console.talking() as on_event:
         from vemcompress.commands.prune import prune as run
 

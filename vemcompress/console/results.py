@@ -75,7 +75,8 @@ class Results:
         parameters, teacher = millions(values["parameters"]), values["teacher_parameters"]
         if teacher:
             parameters += f", {times_fewer(teacher / values['parameters'])} than the teacher"
-        shown = {"student": values["student"], "parameters": parameters, **_training(values, "distill")}
+        shown = {"student": values["student"], "parameters": parameters}
+        shown |= {**_goal(values), **_training(values, "distill")}
         if values["information_share"] is not None:
             shown["add-on"] = add_on(values["information_share"])
         if values["skipped_images"]:

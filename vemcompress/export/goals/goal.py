@@ -22,7 +22,7 @@ from vemcompress.export.onnx import export_onnx
 from vemcompress.system.events import Event, silent
 from vemcompress.system.quantities import milliseconds, size_in_bytes, size_text, time_text
 
-TRIES, MARGIN = 3, 0.98  # choices after the first, and how much tighter each is than the ratio says
+TRIES = 3  # choices after the first
 NEAR = 0.95  # of the goal, so near that a first choice is not made again
 
 Choice = TypeVar("Choice")
@@ -73,6 +73,7 @@ class Goal:
 
     kind: ClassVar[str]
     unit: ClassVar[str]
+    margin: ClassVar[float] = 1.0  # of the budget, for each choice that was too large
 
     def __init__(self, subject: Subject, most: float, on_event: Event):
         self.subject, self.most, self.on_event = subject, most, on_event
@@ -150,7 +151,7 @@ class Goal:
 class LatencyGoal(Goal):
     """Milliseconds for one image, as the `table`'s runtime and threads take on this machine."""
 
-    kind, unit = "latency", "ms"
+    kind, unit, margin = "latency", "ms", 0.98
 
     def __init__(self, subject: Subject, most: float, table: Table, on_event: Event = silent):
         super().__init__(subject, most, on_event)
@@ -213,9 +214,8 @@ def met(
     goal: Goal, choose: Callable[[float], Choice], shape: Callable[[Choice], Any] = lambda choice: choice
 ) -> tuple[Choice, dict[str, Any]]:
     """What `choose` gives under a budget by `goal.cost`, so that its `shape`, measured whole, meets the goal; and the
-    report. A choice that is too large when it is measured is made again under a budget that is tighter by that ratio,
-    and a first one that is much smaller than it may be is made again by what its measurement says of predictions; 3
-    times at most.
+    report. A choice that is too large when it is measured is made again, 3 times at most, and a first one that is much
+    smaller than it may be once: each measurement says by how much predictions of that size are wrong.
 
     Raises UsageError where none of them meets it, and what `choose` raises for a budget that nothing meets.
     """
@@ -223,14 +223,11 @@ def met(
     for number in range(1, TRIES + 2):
         choice = choose(budget)
         measured = goal.measured(shape(choice))
-        if measured <= goal.most:
-            if best is None or measured > goal.measured(shape(best)):
-                best = choice
-            if number > 1 or measured >= NEAR * goal.most:
-                return best, goal.report(shape(best), number)
-            goal.calibrate(shape(choice))
-        elif best is not None:
+        if measured <= goal.most and (best is None or measured > goal.measured(shape(best))):
+            best = choice
+        if best is not None and (number > 1 or measured >= NEAR * goal.most):
             return best, goal.report(shape(best), number)
-        else:
-            budget *= MARGIN * goal.most / measured
+        goal.calibrate(shape(choice))
+        if measured > goal.most:
+            budget *= goal.margin
     raise goal.too_high(measured, TRIES + 1)
