@@ -217,6 +217,10 @@ def search(
     target_macs: Annotated[
         str | None, typer.Option(help="At most so many MACs: 2.6e9, 1.2G (search.target_macs)")
     ] = None,
+    target_latency: options.TargetLatency = None,
+    target_size: options.TargetSize = None,
+    on: options.On = None,
+    threads: options.GoalThreads = None,
     data: options.Data = None,
     out: options.Out = None,
     by: Annotated[str | None, typer.Option(help="fid, frechet, miou, ssim_teacher or l1_target (search.by).")] = None,
@@ -237,9 +241,11 @@ def search(
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)
-    if resume is not None and (supernet or out or data or target_macs or by):
+    budget = target_macs or target_latency or target_size or on or threads
+    if resume is not None and (supernet or out or data or budget or by):
         raise UsageError("--resume takes supernet, data, budget and folder from the search; omit them.")
     target = None if target_macs is None else options.macs_of(target_macs)
+    latency, bytes = options.goal_of(target_latency, target_size, on)
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.search import search as run
@@ -247,6 +253,10 @@ def search(
         result = run(
             supernet,
             target_macs=target,
+            target_latency=latency,
+            target_size=bytes,
+            on=on,
+            threads=threads,
             data=data or (),
             out=out,
             teacher=teacher,

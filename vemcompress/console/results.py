@@ -119,8 +119,12 @@ class Results:
         })  # fmt: skip
 
     def searched(self, values: dict) -> None:
+        costs = (values["goal"] or {}).get("front")
+        titles = ("Pareto front", "MACs", *([f"predicted {values['goal']['unit']}"] if costs else []), values["metric"])
         rows = [(widths, short(macs), f"{fitness:.4g}") for widths, macs, fitness in values["front"]]
-        self.show(figures(("Pareto front", "MACs", values["metric"]), rows))
+        if costs:
+            rows = [(*row[:2], f"{cost:,.4g}", row[2]) for row, cost in zip(rows, costs, strict=True)]
+        self.show(figures(titles, rows))
         self.show("")
         before, after, counted = values["before"], values["after"], values["convention"]
         macs = [found["macs"][counted] for found in (before, after)]
@@ -131,6 +135,7 @@ class Results:
             values["metric"]: f"{values['fitness']:.4g} on {values['images']} of {which_images(values['on'])}",
             "parameters": f"{millions(after['parameters'])}, {times_fewer(before['parameters'] / after['parameters'])}",
             f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}" + budget,
+            **_goal(values),
             "scored": f"{values['scored']} candidates",
         }
         self.table(shown | ({"stopped": stopped(values, "search")} if values["stopped"] else {}))

@@ -143,7 +143,8 @@ class Talk:
 
     def _on_search(self, event: dict) -> None:
         on = f"{event['images']} of {which_images(event['on'])}"
-        budget = "" if event["target"] is None else f", at most {short(event['target'])} MACs ({event['convention']})"
+        macs = isinstance(event["target"], int) and f"{short(event['target'])} MACs ({event['convention']})"
+        budget = "" if event["target"] is None else f", at most {macs or event['budget']}"
         self.note(f"search    {event['space']}{budget}")
         whole = "" if event["whole"] is None else f", the whole network {event['whole']:.4g}"
         self.note(f"          {event['metric']} on {on}{whole}")
@@ -151,7 +152,7 @@ class Talk:
             self.note(f"resuming with {event['known']} candidates that are scored already")
 
     def _on_candidate(self, event: dict) -> None:
-        best = f"best {event['widths']}, {event['fitness']:.4g}, {short(event['macs'])} MACs"
+        best = f"best {event['widths']}, {event['fitness']:.4g}, {event['cost'] or short(event['macs']) + ' MACs'}"
         told = [f"{event['scored']} scored", best]
         if self.err.is_terminal:
             self._progress("generation", event["generations"]).update(event["generation"] - 1, None, told)

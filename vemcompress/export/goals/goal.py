@@ -7,7 +7,7 @@ others interpolated between them.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -90,8 +90,18 @@ class Goal:
     def shown(self, value: float) -> str:
         raise NotImplementedError
 
-    def prepare(self, candidates: Iterable[Any]) -> None:
-        """Get ready to predict all of these at once."""
+    def tabulate(self) -> None:
+        """Get ready to predict very many candidates, where the subject is a space of them."""
+
+    def state(self) -> dict[str, Any]:
+        """What predictions depend on, to make the same ones again."""
+        return {"goal": self.kind, "points": self.points}
+
+    def take(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` gave. Raises ValueError and what else picking from it raises."""
+        if state["goal"] != self.kind:
+            raise ValueError("is of another goal")
+        self.points = [(float(sum), float(measured)) for sum, measured in state["points"]]
 
     @property
     def where(self) -> str:
@@ -156,12 +166,28 @@ class LatencyGoal(Goal):
     def __init__(self, subject: Subject, most: float, table: Table, on_event: Event = silent):
         super().__init__(subject, most, on_event)
         self.table = table
+        self._parts: dict[tuple[int, ...], dict[tuple[int, ...], float]] = {}
 
     def sum(self, candidate: Any) -> float:
+        if self._parts:
+            return sum(times[tuple(candidate[i] for i in genes)] for genes, times in self._parts.items())
         return self.table.time(self.subject.layers(candidate))
 
-    def prepare(self, candidates: Iterable[Any]) -> None:
-        self.table.measure(layer for candidate in candidates for layer in self.subject.layers(candidate))
+    def tabulate(self) -> None:
+        parts = self.subject.parts() or {}
+        self.table.measure(layer for part in parts.values() for layers in part.values() for layer in layers)
+        self._parts = {
+            genes: {entries: self.table.time(layers) for entries, layers in part.items()}
+            for genes, part in parts.items()
+        }
+
+    def state(self) -> dict[str, Any]:
+        times = {str(layer): ms for layer, ms in self.table.times.items()}
+        return super().state() | {"times": times, "about": self.table.about}
+
+    def take(self, state: Mapping[str, Any]) -> None:
+        self.table.take(state["times"])
+        super().take(state)
 
     def shown(self, value: float) -> str:
         return time_text(value)

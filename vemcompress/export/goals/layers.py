@@ -85,6 +85,12 @@ class Shapes:
         parts = np.split(self._slopes, self._ends)
         return [tuple(n for n, used in zip(self._names, part.any(0), strict=True) if used) for part in parts]
 
+    def one(self, place: int, widths: Mapping[str, int]) -> Layer:
+        """The layer at this place of the order, where `groups_of` is known."""
+        less = np.array([widths[name] - self._whole[name] for name in self._names], dtype=np.int64)
+        start, stop = (0, *self._ends)[place], (*self._ends, len(self._base))[place]
+        return Layer(self._kinds[place], tuple((self._base[start:stop] + self._slopes[start:stop] @ less).tolist()))
+
     def _affine(self, widths: Mapping[str, int]) -> list[Layer]:
         less = np.array([widths[name] - self._whole[name] for name in self._names], dtype=np.int64)
         parts = np.split(self._base + self._slopes @ less, self._ends)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
+from itertools import product
+from math import prod
 from typing import Any, Protocol
 
 import torch
@@ -10,8 +12,10 @@ from vemcompress.export.goals.layers import Layer, Shapes, example, recorded
 from vemcompress.networks import build_generator
 from vemcompress.networks.base import Config, Generator, init_weights, use_image_statistics, uses_image_statistics
 from vemcompress.networks.groups import cut
+from vemcompress.networks.subnets import Entries, Space
 
 Widths = Mapping[str, int]
+MOST_ENTRIES = 1000  # of the genes that one layer depends on
 
 
 class Subject(Protocol):
@@ -72,6 +76,45 @@ class OfGroups:
                 raise
             small = cut(self._whole, widths)
             return recorded(small, example(small, self.size, self.size, "cpu"))
+
+
+class OfSpace(OfGroups):
+    """The sub-networks of a space, by their entries."""
+
+    def __init__(self, space: Space, size: int):
+        with torch.device("meta"):
+            super().__init__(build_generator(space.config), size)
+        self.space = space
+
+    def layers(self, candidate: Entries) -> list[Layer]:
+        return super().layers(self.space.widths(candidate))
+
+    def parameters(self, candidate: Entries) -> int:
+        return super().parameters(self.space.widths(candidate))
+
+    def network(self, candidate: Entries) -> Generator:
+        return super().network(self.space.widths(candidate))
+
+    def parts(self) -> dict[tuple[int, ...], dict[Entries, list[Layer]]] | None:
+        """The layers of all candidates: by the genes that a part of them depends on, for each entry of these. None
+        where that is not known, or there are too many."""
+        found, of_group = self.shapes.groups_of(), {}
+        for number, groups in enumerate(self.space.config.genes().values()):
+            of_group |= dict.fromkeys(groups, number)
+        parts: dict[tuple[int, ...], dict[Entries, list[Layer]]] = {}
+        for place, groups in enumerate(found or ()):
+            genes = tuple(sorted({of_group[group] for group in groups}))
+            if genes not in parts:
+                options = [self.space.options[gene] for gene in genes]
+                if prod(map(len, options)) > MOST_ENTRIES:
+                    return None
+                parts[genes] = {entries: [] for entries in product(*options)}
+            for entries, layers in parts[genes].items():
+                whole = list(self.space.smallest)
+                for gene, entry in zip(genes, entries, strict=True):
+                    whole[gene] = entry
+                layers.append(self.shapes.one(place, self.space.widths(tuple(whole))))
+        return parts or None
 
 
 class OfWidth:

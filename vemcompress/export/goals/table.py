@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,16 @@ class Table:
         self.times |= dict(zip(wanted, times, strict=True))
         self._write()
 
+    def take(self, times: Mapping[str, float]) -> None:
+        """Use these times, by the layers' names, before those of the file. Raises ValueError for damaged ones."""
+        self.times |= _parsed(times)
+
     def _read(self) -> dict[Layer, float]:
         try:
             found = read_json(self.path, LIMIT)
             if found["about"] != self.about or found["form"] != FORM:
                 raise ValueError("is of another machine")
-            return {_layer(name): _time(value) for name, value in found["times"].items()}
+            return _parsed(found["times"])
         except FileNotFoundError:
             return {}
         except (OSError, *MALFORMED) as error:
@@ -90,6 +94,10 @@ class Table:
         except OutputError as error:
             message = f"{error}; the next command measures the layers again"
             self.on_event({"event": "warning", "message": message})
+
+
+def _parsed(times: Mapping[str, Any]) -> dict[Layer, float]:
+    return {_layer(name): _time(value) for name, value in times.items()}
 
 
 def _layer(name: str) -> Layer:
