@@ -79,7 +79,7 @@ class Table:
             if found["about"] != self.about or found["form"] != FORM:
                 raise ValueError("is of another machine")
             return _parsed(found["times"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, *MALFORMED) as error:
             message = f"{self.path}: is damaged ({error!s:.80}) and left out; the layers are measured anew."
