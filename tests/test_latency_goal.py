@@ -141,8 +141,8 @@ def test_a_cache_that_cannot_be_written_does_no_harm(fake, tmp_path):
     (tmp_path / "cache").write_text("a file in its place")
     events = []
     Table("fake", 1, events.append).time(recorded(toy_teacher(), torch.zeros(1, 3, 32, 32)))
-    assert [event["event"] for event in events] == ["timing", "warning"]
-    assert "measures the layers again" in events[1]["message"]
+    assert events[-1]["event"] == "warning"
+    assert "measures the layers again" in events[-1]["message"]
 
 
 # -- the choice, and its correction --------------------------------------------------------------------------------

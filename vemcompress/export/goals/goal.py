@@ -95,13 +95,16 @@ class Goal:
 
     def state(self) -> dict[str, Any]:
         """What predictions depend on, to make the same ones again."""
-        return {"goal": self.kind, "points": self.points}
+        known = [[key, self.predicted[key], measured] for key, measured in self._measured.items()]
+        return {"goal": self.kind, "points": self.points, "known": known}
 
     def take(self, state: Mapping[str, Any]) -> None:
         """Take up what `state` gave. Raises ValueError and what else picking from it raises."""
         if state["goal"] != self.kind:
             raise ValueError("is of another goal")
         self.points = [(float(sum), float(measured)) for sum, measured in state["points"]]
+        for key, predicted, measured in state["known"]:
+            self.predicted[tuple(key)], self._measured[tuple(key)] = float(predicted), float(measured)
 
     @property
     def where(self) -> str:
