@@ -6,11 +6,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from vemcompress.export.goals.goal import Wanted
 from vemcompress.export.goals.runtimes import check_runtime
-from vemcompress.system.quantities import milliseconds, size_in_bytes
+from vemcompress.system.quantities import LARGEST, LONGEST, milliseconds, size_in_bytes
 from vemcompress.system.settings import BaseSettings, Macs
 
-Milliseconds = Annotated[float, BeforeValidator(milliseconds)]
-Bytes = Annotated[int, BeforeValidator(size_in_bytes)]
+Milliseconds = Annotated[float, Field(gt=0, le=LONGEST), BeforeValidator(milliseconds)]
+Bytes = Annotated[int, Field(ge=1, le=LARGEST), BeforeValidator(size_in_bytes)]
 RuntimeName = Annotated[str, Field(max_length=40), AfterValidator(check_runtime)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Multiple = Annotated[int, Field(ge=1, le=256)]
