@@ -14,7 +14,8 @@ from vemcompress.commands import sizing
 from vemcompress.commands.search import search
 from vemcompress.errors import RecipeError, UsageError
 from vemcompress.export.goals import runtimes
-from vemcompress.export.goals.goal import LatencyGoal, SizeGoal, Wanted, met
+from vemcompress.export.goals.goal import met
+from vemcompress.export.goals.kinds import LatencyGoal, SizeGoal, Wanted
 from vemcompress.export.goals.layers import Layer, example, recorded
 from vemcompress.export.goals.runtimes import RUNTIMES, Runtime
 from vemcompress.export.goals.subjects import OfGroups, OfSpace, OfWidth

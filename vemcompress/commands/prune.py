@@ -12,7 +12,7 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts, sides_of
 from vemcompress.errors import RecipeError, UsageError
-from vemcompress.export.goals.goal import Wanted
+from vemcompress.export.goals.kinds import Wanted
 from vemcompress.export.goals.settings import TARGETS
 from vemcompress.export.goals.subjects import OfGroups
 from vemcompress.gans import GANS, new_generator

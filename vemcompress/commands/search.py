@@ -18,7 +18,7 @@ from vemcompress.commands.searching import SearchResult
 from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import RecipeError, UsageError
-from vemcompress.export.goals.goal import Wanted
+from vemcompress.export.goals.kinds import Wanted
 from vemcompress.networks import Config, build_generator
 from vemcompress.pruning.co_evolution import DIRECTIONS
 from vemcompress.pruning.population import PopulationSettings

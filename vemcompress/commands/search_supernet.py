@@ -14,7 +14,8 @@ from vemcompress.commands.searching import Measure, Method
 from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import NetworkError, RecipeError
-from vemcompress.export.goals.goal import Goal, Wanted
+from vemcompress.export.goals.goal import Goal
+from vemcompress.export.goals.kinds import Wanted
 from vemcompress.export.goals.subjects import OfSpace
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.cost import costs

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vemcompress.export.goals.goal import Goal, Wanted, met
+from vemcompress.export.goals.goal import Goal, met
+from vemcompress.export.goals.kinds import Wanted
 from vemcompress.export.goals.subjects import OfGroups
 from vemcompress.networks import build_generator
 from vemcompress.networks.base import Generator

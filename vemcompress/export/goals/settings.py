@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from vemcompress.export.goals.goal import Wanted
+from vemcompress.export.goals.kinds import Wanted
 from vemcompress.export.goals.runtimes import check_runtime
 from vemcompress.system.quantities import LARGEST, LONGEST, milliseconds, size_in_bytes
 from vemcompress.system.settings import BaseSettings, Macs
