@@ -13,6 +13,8 @@ from toys import TOY, toy_images
 
 from vemcompress.commands.prune import prune
 from vemcompress.errors import InputError, UsageError
+from vemcompress.export.goals.layers import recorded
+from vemcompress.export.goals.subjects import OfGroups
 from vemcompress.networks.groups import at, cut, masked
 from vemcompress.pruning import PRUNERS
 from vemcompress.pruning.budget import prune_network
@@ -182,6 +184,16 @@ def test_a_pruned_class_gives_the_image_that_was_pruned(own):
     assert result.after["parameters"] < result.before["parameters"]
     x, (expected, _) = torch.randn(1, 3, 32, 32), prune_network(network, PRUNERS["l1"](), 3_000_000, 64, 64)
     assert torch.equal(small(x), expected(x))
+
+
+def test_the_layers_of_a_narrower_class_are_those_of_the_cut_one(own):
+    file, path = own("Net")
+    network = load(file, class_path=path).generator
+    subject = OfGroups(network, 64)
+    widths = {name: max(1, width // 2) for name, width in subject.widths.items()}
+    small = cut(network, widths)
+    assert subject.layers(widths) == recorded(small, torch.zeros(1, 3, 64, 64))
+    assert subject.parameters(widths) == sum(p.numel() for p in subject.network(widths).parameters())
 
 
 @pytest.mark.parametrize("cls", ["NoGradients", "FixedWidth"])

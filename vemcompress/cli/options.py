@@ -45,6 +45,16 @@ Widths = Annotated[
 Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
 TargetMacs = Annotated[str | None, typer.Option(help="At most so many MACs: 2.6e9, 1.2G. This, or --ratio.")]
+TargetLatency = Annotated[
+    str | None, typer.Option(metavar="TIME", help="At most so much time for an image, measured here: 20ms, 0.5s.")
+]
+TargetSize = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="An .onnx file of at most so much: 500KB, 2MB, 512KiB.")
+]
+On = Annotated[str | None, typer.Option(help="Where --target-latency is measured: onnxruntime (default) or torch.")]
+GoalThreads = Annotated[
+    int | None, typer.Option(min=1, max=os.cpu_count(), help="For --target-latency. Default: all cores.")
+]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
 Measured = Annotated[int | None, typer.Option(min=1, max=4096, help="Side of the square images, in pixels.")]
 Data = Annotated[
@@ -95,6 +105,25 @@ def weights_only(model: str) -> None:
 
     if model.lower().endswith(".onnx"):
         raise InputError(f"{model}: an ONNX file cannot be used here; give the run or the weights that it came from.")
+
+
+def goal_of(latency: str | None, size: str | None, on: str | None) -> tuple[float | None, int | None]:
+    """--target-latency in ms and --target-size in bytes. Raises UsageError for what is none, and an unknown --on."""
+    from vemcompress.errors import UsageError
+    from vemcompress.system.quantities import milliseconds, size_in_bytes
+
+    def parsed(option: str, text: str | None, parse):
+        try:
+            return None if text is None else parse(text)
+        except ValueError as error:
+            raise UsageError(f"{option}: {error}.") from None
+
+    found = parsed("--target-latency", latency, milliseconds), parsed("--target-size", size, size_in_bytes)
+    if on is not None:
+        from vemcompress.export.goals.runtimes import check_runtime
+
+        parsed("--on", on, check_runtime)
+    return found
 
 
 def macs_of(text: str) -> int:

@@ -41,6 +41,13 @@ def distill(
     target_macs: Annotated[
         str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")
     ] = None,
+    target_latency: options.TargetLatency = None,
+    target_size: options.TargetSize = None,
+    on: options.On = None,
+    threads: options.GoalThreads = None,
+    multiple: Annotated[
+        int | None, typer.Option(min=1, max=256, help="With a target: a width that is a multiple of so much.")
+    ] = None,
     student: Annotated[
         str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
     ] = None,
@@ -72,6 +79,8 @@ def distill(
         raise UsageError("--resume takes the recipe from the run; leave out --recipe.")
     if student_class and not student and resume is None and not recipe.endswith(".toml"):
         raise UsageError("--student-class needs --student, the file with its weights.")
+    goal = options.goal_of(target_latency, target_size, on)
+    given["student.target_latency"], given["student.target_size"] = goal
     given["student.target_macs"] = None if target_macs is None else options.macs_of(target_macs)
     overrides = options.overrides(given, set_)
     numbers = None if seeds is None else _seeds(seeds)

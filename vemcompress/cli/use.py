@@ -177,6 +177,13 @@ def prune(
     model: options.Weights,
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .safetensors file to write.")],
     target_macs: options.TargetMacs = None,
+    target_latency: options.TargetLatency = None,
+    target_size: options.TargetSize = None,
+    on: options.On = None,
+    threads: options.GoalThreads = None,
+    multiple: Annotated[
+        int, typer.Option(min=1, max=256, help="Keep a multiple of so many channels: 8 or 16 run best.")
+    ] = 1,
     ratio: Annotated[float | None, typer.Option(help="In its place: the part of each layer that goes, 0.7.")] = None,
     method: Annotated[
         str, typer.Option(help="l1, l1_out, l1_style, random, scale, gcc, zeros, content or diversity.")
@@ -201,21 +208,27 @@ def prune(
 ) -> None:
     """Remove a generator's least important channels.
 
-    The rest keep their weights. The file can be used as any other model, pruned again, and distilled from; its images
-    are poor before it is trained again. Methods: l1 (the norm of the weights that make a channel, CAGC's l1-in), l1_out
-    (of those that read it), random, scale (the norms' scales), gcc (one threshold on l1 or scale), zeros (what training
-    has made zero, without a budget); of generators from latent vectors also content (CAGC); of a StyleGAN2 l1_style and
-    diversity (DCP-GAN).
+    As many go as a budget asks for, of MACs, time or bytes, or --ratio. The rest keep their weights. The file can be
+    used as any other model, pruned again, and distilled from; its images are poor before it is trained again. Methods:
+    l1 (the norm of the weights that make a channel, CAGC's l1-in), l1_out (of those that read it), random, scale (the
+    norms' scales), gcc (one threshold on l1 or scale), zeros (what training has made zero, without a budget); of
+    generators from latent vectors also content (CAGC); of a StyleGAN2 l1_style and diversity (DCP-GAN).
     """
     console = options.open_console()
     options.weights_only(model)
     target = None if target_macs is None else options.macs_of(target_macs)
+    latency, bytes = options.goal_of(target_latency, target_size, on)
     with console.talking() as on_event:
         from vemcompress.commands.prune import prune as run
 
         result = run(
             model,
             target_macs=target,
+            target_latency=latency,
+            target_size=bytes,
+            on=on,
+            threads=threads,
+            multiple=multiple,
             ratio=ratio,
             out=out,
             method=method,
@@ -243,6 +256,10 @@ def search(
     target_macs: Annotated[
         str | None, typer.Option(help="At most so many MACs: 2.6e9, 1.2G (search.target_macs)")
     ] = None,
+    target_latency: options.TargetLatency = None,
+    target_size: options.TargetSize = None,
+    on: options.On = None,
+    threads: options.GoalThreads = None,
     data: options.Data = None,
     out: options.Out = None,
     by: Annotated[str | None, typer.Option(help="fid, frechet, miou, ssim_teacher or l1_target (search.by).")] = None,
@@ -263,9 +280,11 @@ def search(
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)
-    if resume is not None and (supernet or out or data or target_macs or by):
+    budget = target_macs or target_latency or target_size or on or threads
+    if resume is not None and (supernet or out or data or budget or by):
         raise UsageError("--resume takes supernet, data, budget and folder from the search; omit them.")
     target = None if target_macs is None else options.macs_of(target_macs)
+    latency, bytes = options.goal_of(target_latency, target_size, on)
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.search import search as run
@@ -273,6 +292,10 @@ def search(
         result = run(
             supernet,
             target_macs=target,
+            target_latency=latency,
+            target_size=bytes,
+            on=on,
+            threads=threads,
             data=data or (),
             out=out,
             teacher=teacher,

@@ -1,5 +1,6 @@
 """One run of distillation: from a teacher, a recipe and images to a run folder with a student in it."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from functools import partial
 import torch
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
-from vemcompress.commands import line, opening, parts
+from vemcompress.commands import line, opening, parts, sizing
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
 from vemcompress.errors import RecipeError
@@ -30,20 +31,24 @@ from vemcompress.weights.outside import tell_device
 class DistillResult(line.RunResult):
     """A run, and the file of its `student`, which has `parameters`. `teacher_parameters` is None for a teacher of which
     only the outputs are known. `information_share`: the add-on's share of the gradient at the student's image, the
-    median of the steps that logged it; None where none did."""
+    median of the steps that logged it; None where none did. `goal`: how a latency or a file size that was asked for is
+    met, with its `target`, `predicted` and `measured` in its `unit`."""
 
     student: str
     teacher_parameters: int | None
     information_share: float | None = None
+    goal: dict | None = None
 
 
 def distill_run(given: Given) -> DistillResult:
     """One run, as `distill` of a recipe without stages."""
     given.limit.begin()
     given = replace(given, on_event=Once(given.on_event))
-    facts = distributed.together(lambda: read("distill", given))
+    sized = distributed.from_writer(lambda: sizing.asked(given))
+    adapt = partial(sizing.stand_in, width=sized and sized[0])
+    facts = distributed.together(lambda: read("distill", given, adapt))
     with devices.memory_errors(facts.advice):
-        return _run(facts, given)
+        return _run(facts, given, sized[1] if sized else distributed.from_writer(lambda: line.goal_of(facts.run)))
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None:
@@ -53,13 +58,13 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
         counts = {"parameters": line.parameters_of(made, "student")}
         recorded = made["teacher"]["source"] == PAIRS
         counts["teacher_parameters"] = None if recorded else line.parameters_of(made, "teacher")
-        share = information_share(run.metrics)
-        return DistillResult(student=str(run.student), information_share=share, **counts, **told)
+        about = {"information_share": information_share(run.metrics), "goal": line.goal_of(run)}
+        return DistillResult(student=str(run.student), **about, **counts, **told)
 
     return line.known(run, overrides, "distill", result)
 
 
-def _run(facts: Facts, given: Given) -> DistillResult:
+def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult:
     device, on_event = given.where, given.on_event
     features = parts.features_of(facts.plan, device)
     parts.equip(facts.gan, facts.plan, device)
@@ -78,9 +83,10 @@ def _run(facts: Facts, given: Given) -> DistillResult:
     algorithm = distributed.together(build)  # an adversary's file is read here
     with distributed.alike():
         cache = _cache(facts, algorithm, device, on_event)
+    algorithm.about = {} if goal is None else {"goal": json.dumps(goal)}
     networks = {
         "teacher": facts.provenance | ({} if plan.from_pairs else line.described(facts.original, plan.data.size)),
-        "student": line.described(algorithm.student, plan.data.size),
+        "student": line.described(algorithm.student, plan.data.size) | ({} if goal is None else {"goal": goal}),
     }
     told = line.trained(
         "distill",
@@ -100,6 +106,7 @@ def _run(facts: Facts, given: Given) -> DistillResult:
         parameters=counts["student"],
         teacher_parameters=counts["teacher"],
         information_share=share,
+        goal=goal,
         **told,
     )
 

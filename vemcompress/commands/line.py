@@ -231,6 +231,17 @@ def parameters_of(made: dict, name: str) -> int:
     return found
 
 
+def goal_of(run: RunFolder) -> dict | None:
+    """How a run's student meets its goal on a device, by environment.json; None where that tells none."""
+    try:
+        found = read_json(run.environment)["student"]["goal"]
+        numbers = [found[key] for key in ("target", "predicted", "measured", "error")]
+        known = {*map(type, numbers)} <= {int, float} and found["unit"] in ("ms", "bytes") and "goal" in found
+        return dict(found) if known else None
+    except (OSError, *MALFORMED):
+        return None
+
+
 def last_logged(run: RunFolder) -> tuple[int, dict[str, float]]:
     """The last step, which is always logged, and its losses; 0 and none where the log tells none."""
     step, values = last(run.metrics)

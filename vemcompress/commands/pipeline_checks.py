@@ -7,9 +7,10 @@ import torch
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
-from vemcompress.commands import facts, opening, prune, search
+from vemcompress.commands import facts, opening, prune, search, sizing
 from vemcompress.commands.pipeline import Pipeline
 from vemcompress.errors import InputError, NetworkError, RecipeError, UsageError
+from vemcompress.export.goals.settings import TARGETS
 from vemcompress.gans import GANS, Start, build_gan
 from vemcompress.networks import Config, build_generator
 from vemcompress.networks.base import Generator
@@ -84,8 +85,9 @@ class Checks:
         known = self._configs.get(stage.student)
         given = stage.student is not None or getattr(plan.student, "source", None) is not None
         student = _empty(known) if known is not None else teacher if given else None
-        resolved = resolve(plan, teacher, images.split_off()[0].count, student)
-        if known is not None or not given:
+        measured = getattr(plan.student, "wanted", None)  # its width is not known before the stage runs
+        resolved = resolve(sizing.stand_in(plan), teacher, images.split_off()[0].count, student)
+        if known is not None or not (given or measured):
             self._configs[stage.name] = known or resolved.student.product()
         if plan.gan is not None:
             _check_gan(resolved, teacher, student or _empty(resolved.student))
@@ -132,7 +134,8 @@ class Checks:
                 raise InputError(f"{path}: is not there; stage {stage.name} begins with it, so check the path.")
 
     def _check_width(self, stages: list[Stage]) -> None:
-        keys = [key for key in ("width", "target_macs") if getattr(self.pipeline.plan.student, key, None) is not None]
+        said = self.pipeline.plan.student
+        keys = [key for key in ("width", *TARGETS) if getattr(said, key, None) is not None]
         if keys and stages and all(stage.student for stage in stages):
             raise RecipeError(
                 f"recipe {self.pipeline.plan.name}: student.{keys[0]} has no effect, because stage {stages[0].name} "

@@ -12,13 +12,17 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts, sides_of
 from vemcompress.errors import RecipeError, UsageError
+from vemcompress.export.goals.kinds import Wanted
+from vemcompress.export.goals.settings import TARGETS
+from vemcompress.export.goals.subjects import OfGroups
 from vemcompress.gans import GANS, new_generator
 from vemcompress.networks import build_generator
 from vemcompress.networks.base import Config, Generator, Padding, init_weights
 from vemcompress.networks.cost import Cost
 from vemcompress.networks.groups import cut
 from vemcompress.pruning import PRUNERS, Pruner
-from vemcompress.pruning.budget import check_budget, narrow, prune_network
+from vemcompress.pruning.budget import check_budget, cut_to, narrow, prune_network
+from vemcompress.pruning.goals import check_goal, prune_to
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices
@@ -38,7 +42,9 @@ CONVENTIONS = tuple(Cost().macs())
 @dataclass(frozen=True)
 class PruneResult(line.Reported):
     """The file, and what is in it. `before` and `after` have `parameters` and `macs` at `size`; `widths` gives of each
-    channel group how many channels were kept and how many there were."""
+    channel group how many channels were kept and how many there were. `goal`: how a latency or a file size that was
+    asked for is met, with its `target`, `predicted` and `measured` in its `unit`; the `target` of MACs is then what it
+    has."""
 
     out: str
     method: str
@@ -49,6 +55,7 @@ class PruneResult(line.Reported):
     before: dict
     after: dict
     widths: dict[str, tuple[int, int]]
+    goal: dict | None = None
 
 
 def prune(
@@ -56,7 +63,12 @@ def prune(
     *,
     out: str | Path,
     target_macs: int | None = None,
+    target_latency: float | str | None = None,
+    target_size: int | str | None = None,
     ratio: float | None = None,
+    on: str | None = None,
+    threads: int | None = None,
+    multiple: int = 1,
     method: str = "l1",
     size: int | None = None,
     convention: str = "true",
@@ -73,7 +85,10 @@ def prune(
     on_event: Event = silent,
 ) -> PruneResult:
     """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels
-    (256, or the only one of a generator from latent vectors); or without this `ratio` of each layer's channels.
+    (256, or the only one of a generator from latent vectors); or of at most a `target_latency` of such an image (ms, or
+    "20ms") in the runtime `on` ("onnxruntime" or "torch") with so many `threads` (all cores), or of a `target_size` of
+    its .onnx file (bytes, or "500KB"), measured on this machine; or without this `ratio` of each layer's channels. A
+    layer that loses channels keeps a `multiple` of so many.
 
     `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
     `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random" and of methods that draw images;
@@ -87,12 +102,20 @@ def prune(
     `out` is then intact.
     """
     decides = method in PRUNERS and PRUNERS[method].decides
-    if decides and not target_macs is ratio is None:
-        raise UsageError(f"method {method}: decides itself which channels go; leave out --target-macs and --ratio.")
-    if not decides and (target_macs is None) == (ratio is None):
+    asked = {"target_macs": target_macs, "target_latency": target_latency, "target_size": target_size, "ratio": ratio}
+    asked = [name for name, value in asked.items() if value is not None]
+    if decides and (asked or multiple != 1):
+        left = ", ".join(f"--{name.replace('_', '-')}" for name in asked or ["multiple"])
+        raise UsageError(f"method {method}: decides itself which channels go; leave out {left}.")
+    if not decides and len(asked) != 1:
+        told = f", not {' and '.join(asked)}" if asked else ""
         raise UsageError(
-            "give either target_macs (--target-macs 2.6G), or the ratio of channels that go (--ratio 0.7)."
+            "give either target_macs (--target-macs 2.6G), target_latency (--target-latency 20ms), target_size "
+            f"(--target-size 500KB), or the ratio of channels that go (--ratio 0.7){told}."
         )
+    wanted = Wanted.said(target_latency, target_size, on, threads)
+    if not 1 <= multiple <= 256:
+        raise UsageError(f"multiple {multiple}: give a whole number from 1 to 256.")
     if ratio is not None and not 0 < ratio < 1:
         raise UsageError(f"ratio {ratio}: the part of each layer's channels that go, above 0 and below 1.")
     if decides and least is not None:
@@ -116,7 +139,8 @@ def prune(
         raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
     pruner.work_on(where, on_event)
     with devices.memory_errors("use --device cpu, or a method that draws no images."):
-        result, content = _pruned(loaded, pruner, target_macs and int(target_macs), out, size, convention, ratio=ratio)
+        how = {"ratio": ratio, "wanted": wanted, "multiple": multiple, "on_event": on_event}
+        result, content = _pruned(loaded, pruner, target_macs and int(target_macs), out, size, convention, **how)
     if convention != "true" and (note := getattr(loaded.generator.config, "counting_note", "")):
         on_event({"event": "warning", "message": note})
     write_atomically(out, content)
@@ -187,6 +211,9 @@ def _by_plan(
         settings.count_as,
         ratio=settings.ratio,
         width=settings.width,
+        wanted=settings.wanted,
+        multiple=settings.multiple,
+        on_event=on_event,
         seed=None if settings.keep_weights else plan.train.seed,
     )
 
@@ -249,26 +276,34 @@ def _pruned(
     *,
     ratio: float | None = None,
     width: int | None = None,
+    wanted: Wanted = Wanted(),
+    multiple: int = 1,
     seed: int | None = None,
+    on_event: Event = silent,
 ) -> tuple[PruneResult, bytes]:
-    """What there is to tell of the pruned network, and the content of its file `out`. A `ratio` or a `width` takes the
-    place of the target; with a `seed` the network gets new weights."""
-    network, method = loaded.generator.deployed(), pruner.settings.name
+    """What there is to tell of the pruned network, and the content of its file `out`. A `ratio`, a `width` or a goal
+    that is `wanted` takes the place of the target; with a `seed` the network gets new weights."""
+    network, method, goal = loaded.generator.deployed(), pruner.settings.name, None
     if pruner.decides:
         kept = pruner.kept(network)
         small = cut(network, kept)
     elif ratio is not None:
-        small, kept = narrow(network, pruner, ratio)
+        small, kept = narrow(network, pruner, ratio, multiple)
+    elif wanted:
+        how = {"fresh": seed is not None, "multiple": multiple, "on_event": on_event}
+        kept, goal = prune_to(wanted, network, pruner, size, **how)
+        small = cut_to(network, kept)
     elif width is None:
+        how = {"fresh": seed is not None, "multiple": multiple}
         if network.config is not None:  # before a method that judges by images draws them
             with torch.device("meta"):
                 empty = build_generator(network.config)
-            check_budget(empty, pruner, target, size, size, convention, fresh=seed is not None)
-        small, kept = prune_network(network, pruner, target, size, size, convention, fresh=seed is not None)
+            check_budget(empty, pruner, target, size, size, convention, **how)
+        small, kept = prune_network(network, pruner, target, size, size, convention, **how)
     else:
         kept = pruner.selected(network, of_width(network.config, width, loaded.source).widths_by_group())
         small = cut(network, kept)
-    if ratio is not None or width is not None or pruner.decides:
+    if ratio is not None or width is not None or wanted or pruner.decides:
         target = cost_of(small, size, size).macs()[convention]
     if seed is not None:
         with torch.random.fork_rng(devices=[]):
@@ -276,9 +311,10 @@ def _pruned(
             small = _fresh(network, small, kept)
     before, after = (counts(n, size, size) for n in (network, small))
     widths = {group.name: (len(kept.get(group.name, range(group.size))), group.size) for group in network.groups()}
-    result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths)
+    result = PruneResult(str(out), method, network.family, target, convention, size, before, after, widths, goal)
     how = {"method": method, "target_macs": target, "convention": convention, "size": size, "fresh": seed is not None}
-    return result, artifact_bytes(small, teacher=loaded.provenance(), extra={"pruned": json.dumps(how)})
+    extra = {"pruned": json.dumps(how)} | ({} if goal is None else {"goal": json.dumps(goal)})
+    return result, artifact_bytes(small, teacher=loaded.provenance(), extra=extra)
 
 
 def _fresh(network: Generator, small: Generator, kept: dict[str, torch.Tensor]) -> Generator:
@@ -297,7 +333,7 @@ def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
     Raises UsageError for a width or a budget that cannot be."""
     settings, size = plan.prune, plan.data.size
     if PRUNERS[settings.method.name].decides:
-        if budget := {"target_macs", "share", "ratio", "width"} & settings.model_fields_set:
+        if budget := {*TARGETS, "share", "ratio", "width", "multiple"} & settings.model_fields_set:
             raise RecipeError(
                 f"recipe {plan.name}: prune.{min(budget)} has no effect, because the method {settings.method.name} "
                 "decides itself which channels go; omit it."
@@ -305,10 +341,15 @@ def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
         return None
     if settings.width is not None:
         return of_width(network.config, settings.width, source)
-    if network.config is not None and settings.ratio is None:
+    if network.config is not None and settings.wanted:
+        subject = OfGroups(network, size, fresh=not settings.keep_weights)
+        pruner = PRUNERS[settings.method.name](settings.method)
+        check_goal(settings.wanted.of(subject), subject, network, pruner, settings.multiple)
+    elif network.config is not None and settings.ratio is None:
         target = settings.target(network.config.cost(size, size).macs()[settings.count_as])
         pruner = PRUNERS[settings.method.name](settings.method)
-        check_budget(network, pruner, target, size, size, settings.count_as, fresh=not settings.keep_weights)
+        how = {"fresh": not settings.keep_weights, "multiple": settings.multiple}
+        check_budget(network, pruner, target, size, size, settings.count_as, **how)
     return None
 
 

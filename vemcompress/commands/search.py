@@ -4,6 +4,7 @@ generators: by figures on images that training has not seen."""
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,8 +18,10 @@ from vemcompress.commands.searching import SearchResult
 from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import RecipeError, UsageError
+from vemcompress.export.goals.kinds import Wanted
 from vemcompress.networks import Config, build_generator
 from vemcompress.pruning.co_evolution import DIRECTIONS
+from vemcompress.pruning.population import PopulationSettings
 from vemcompress.pruning.search import SearchSettings
 from vemcompress.recipe import AutoStudent, Recipe
 from vemcompress.runs.folder import RunFolder
@@ -34,6 +37,10 @@ def search(
     supernet: str | Path | None = None,
     *,
     target_macs: int | None = None,
+    target_latency: float | str | None = None,
+    target_size: int | str | None = None,
+    on: str | None = None,
+    threads: int | None = None,
     data: str | Path | Sequence[str | Path] = (),
     out: str | Path | None = None,
     teacher: Model | None = None,
@@ -44,9 +51,11 @@ def search(
     on_event: Event = silent,
 ) -> SearchResult:
     """Search `supernet`, a run of `distill` with algorithm.space or a weight file, for the sub-network of the best
-    fitness with at most `target_macs` MACs, and write it as the student of the new run folder `out`; or go on with the
-    search `resume`. With search.method=co_evolution it is a run of `teach` by CycleGAN, whose two generators are
-    searched: the student, and beside it student_b of the way back.
+    fitness with at most `target_macs` MACs, or a `target_latency` of one image (ms, or "20ms") in the runtime `on`
+    ("onnxruntime" or "torch") with so many `threads` (all cores), or a `target_size` of its .onnx file (bytes, or
+    "500KB"), and write it as the student of the new run folder `out`; or go on with the search `resume`. With
+    search.method=co_evolution it is a run of `teach` by CycleGAN, whose two generators are searched: the student, and
+    beside it student_b of the way back.
 
     Of a run its recipe, teacher and data are taken, unless others are given. `overrides` are `key=value`, of which
     search.by, search.method, search.population and the like say how; they may be a dict, and `teacher` an nn.Module, as
@@ -55,8 +64,9 @@ def search(
     """
     limit, changes = Limit.of(max_hours), as_overrides(overrides)
     given = Given(source_of(teacher), data, out, "", changes, resume, device, limit, on_event)
+    budget = _budget(target_macs, Wanted.said(target_latency, target_size, on, threads))
     with given.shared() as given:
-        plan, run = distributed.together(lambda: _asked(supernet, target_macs, given))
+        plan, run = distributed.together(lambda: _asked(supernet, budget, given))
         return search_run(plan, run, given)
 
 
@@ -88,7 +98,24 @@ def known(run: RunFolder) -> SearchResult | None:
         return None
 
 
-def _asked(supernet: str | Path | None, target_macs: int | None, given: Given) -> tuple[Recipe, RunFolder]:
+def _budget(macs: int | None, wanted: Wanted) -> dict[str, Any]:
+    """The keys of [search] that say the budget that is given. Raises UsageError for several."""
+    found = {"target_macs": macs, "target_latency": wanted.latency, "target_size": wanted.size}
+    given = [key for key, value in found.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} exclude each other; give one.")
+    return found | {"on": wanted.on, "threads": wanted.threads, "share": None} if given else {}
+
+
+def _with_budget(settings: PopulationSettings, budget: dict[str, Any]) -> PopulationSettings:
+    """Raises UsageError for a goal on a device that the method has not."""
+    fields = type(settings).model_fields
+    if odd := next((key for key, value in budget.items() if value is not None and key not in fields), None):
+        raise UsageError(f"search.method {settings.method}: has no {odd}; give target_macs.")
+    return settings.but(**{key: value for key, value in budget.items() if key in fields})
+
+
+def _asked(supernet: str | Path | None, budget: dict[str, Any], given: Given) -> tuple[Recipe, RunFolder]:
     """The recipe of a search that the user asked for, and its folder."""
     if given.resume is not None:
         run = RunFolder(given.resume)
@@ -96,8 +123,7 @@ def _asked(supernet: str | Path | None, target_macs: int | None, given: Given) -
         plan = recipes.read(run.recipe, given.overrides)
         if plan.search is None:
             raise UsageError(f"{run.path}: is no search; go on with `vemcompress distill --resume {run.path}`.")
-        if target_macs is not None:
-            plan = recipes.changed(plan, "search", lambda s: s.but(target_macs=target_macs, share=None))
+        plan = recipes.changed(plan, "search", lambda settings: _with_budget(settings, budget))
         if plan != recipes.read(run.recipe):
             raise UsageError(
                 f"{run.path}: a search goes on as it began; omit the changes, or search in another folder."
@@ -114,8 +140,7 @@ def _asked(supernet: str | Path | None, target_macs: int | None, given: Given) -
         basis = ["algorithm.name=gan_compression", "algorithm.distill=0"]
         plan = recipes.defaults([*basis, *given.overrides])
     settings = plan.search or SearchSettings()
-    if target_macs is not None:
-        settings = settings.but(target_macs=target_macs, share=None)
+    settings = _with_budget(settings, budget)
     source = str(Path(supernet).resolve()) if Path(supernet).exists() else str(supernet)
     plan = plan.but(search=settings, student=AutoStudent(source=source))
     untaught = plan.teacher.source is None and given.teacher is None and not plan.learns

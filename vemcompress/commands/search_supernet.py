@@ -1,5 +1,6 @@
 """GAN-Compression's search: sub-networks of a supernet, by figures on images that training has not seen."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,9 @@ from vemcompress.commands.searching import Measure, Method
 from vemcompress.data.latent_set import LatentSet
 from vemcompress.data.sets import ImageSet
 from vemcompress.errors import NetworkError, RecipeError
+from vemcompress.export.goals.goal import Goal
+from vemcompress.export.goals.kinds import Wanted
+from vemcompress.export.goals.subjects import OfSpace
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.cost import costs
 from vemcompress.networks.groups import cut
@@ -22,9 +26,12 @@ from vemcompress.pruning.search import Search
 from vemcompress.recipe import Recipe
 from vemcompress.runs.best import Picker
 from vemcompress.system import distributed
+from vemcompress.system.events import Event, silent
+from vemcompress.system.files import MALFORMED, read_json, write_atomically
 from vemcompress.weights.features import load_features
 
 CALIBRATION, CALIBRATION_BATCH = 64, 8
+FILE, LIMIT = "goal.json", 64 << 20  # in the run: what predictions of a goal on a device depend on
 
 
 class OfSupernet(Method):
@@ -35,11 +42,32 @@ class OfSupernet(Method):
         distributed.together(lambda: check_fitness(facts.plan, data_of(facts.plan, facts.original.takes)))
         learned = facts.student.metadata.get(SPACE)
         self.supernet = facts.student.generator
-        self.population = distributed.together(lambda: planned(facts.plan, self.supernet.config, learned))
+        about = facts.plan, self.supernet.config, learned
+        self.measured = distributed.from_writer(lambda: self._measured(*about))
+        self.population = distributed.together(lambda: planned(*about, measured=self.measured))
         with distributed.alike():
             self.pick = self._picker()
 
+    def _measured(self, plan: Recipe, config: Config | None, learned: str | None) -> dict[str, Any] | None:
+        """What the predictions of a goal depend on: as the run began with, so that it goes on in the same way, or
+        measured now; None without a goal."""
+        if not plan.search.wanted:
+            return None
+        try:
+            found = read_json(self.facts.run.path / FILE, LIMIT)
+            planned(plan, config, learned, measured=found)
+            return found
+        except FileNotFoundError:
+            pass
+        except (OSError, *MALFORMED) as error:
+            message = f"{self.facts.run.path / FILE}: is damaged ({error!s:.80}); the layers are measured anew."
+            self.given.on_event({"event": "warning", "message": message})
+        return planned(plan, config, learned, on_event=self.given.on_event).measured
+
     def begin(self) -> Measure:
+        if self.measured is not None:
+            content = json.dumps(self.measured).encode()
+            distributed.by_writer(lambda: write_atomically(self.facts.run.path / FILE, content))
         self.supernet.to(self.given.where)
         self._examples = []  # none for a network without BatchNorm
         if self.supernet.config.norm == "batch":
@@ -53,7 +81,9 @@ class OfSupernet(Method):
 
     def identity(self, measure: Measure) -> dict[str, Any]:
         plan = self.facts.plan
-        return {
+        wanted = plan.search.wanted
+        about = {"goal": [wanted.on, wanted.threads]} if wanted.latency else {}
+        return about | {
             "supernet": self.facts.student.sha256,
             "space": self.population.space.options,
             "macs": [plan.search.count_as, plan.data.size],
@@ -79,9 +109,17 @@ class OfSupernet(Method):
             )
 
 
-def planned(plan: Recipe, supernet: Config | None, learned: str | None = None) -> Search:
-    """The search of a supernet of this Config, which has `learned` these widths, as its file says, if it does. Raises
-    RecipeError where the space does not fit it, and UsageError for a budget that cannot be met."""
+def planned(
+    plan: Recipe,
+    supernet: Config | None,
+    learned: str | None = None,
+    *,
+    measured: dict[str, Any] | None = None,
+    on_event: Event = silent,
+) -> Search:
+    """The search of a supernet of this Config, which has `learned` these widths, as its file says, if it does. Where
+    there is a goal on a device, layers are measured unless they were `measured`. Raises RecipeError where the space
+    does not fit it, and UsageError for a budget that cannot be met."""
     settings, size = plan.search, plan.data.size
     if supernet is None:
         raise RecipeError(f"recipe {plan.name}: a network of your own class cannot be searched.")
@@ -102,7 +140,23 @@ def planned(plan: Recipe, supernet: Config | None, learned: str | None = None) -
     def macs(widths: dict[str, int]) -> int:
         return table(widths).macs()[settings.count_as]
 
+    if settings.wanted:
+        goal = goal_of(settings.wanted, space, size, measured, on_event)
+        return Search(space, macs, goal.most, settings, goal=goal)
     return Search(space, macs, settings.target(macs(supernet.widths_by_group())), settings)
+
+
+def goal_of(wanted: Wanted, space: Space, size: int, measured: dict[str, Any] | None, on_event: Event) -> Goal:
+    """A goal that is ready to predict the candidates of a space: the layers of all are measured at once, and the
+    smallest and the largest candidate whole."""
+    goal = wanted.of(OfSpace(space, size), on_event)
+    if measured is not None:
+        goal.take(measured)
+    goal.tabulate()
+    if measured is None:
+        goal.calibrate(space.smallest)
+        goal.calibrate(space.largest)
+    return goal
 
 
 def check_fitness(plan: Recipe, images: ImageSet | LatentSet) -> None:

@@ -29,8 +29,9 @@ from vemcompress.weights.folder import Made
 class SearchResult(line.Reported):
     """The run, the file of the `student` that was found, its `widths` in the notation of the method, and its `fitness`
     by `metric` on `images` images. `before` and `after` have `parameters` and `macs` at `size`; `scored` is how many
-    candidates were, `front` the Pareto front of widths, MACs and fitness. `target` is the budget, None where there is
-    none.
+    candidates were, `front` the Pareto front of widths, MACs and fitness. `target` is the budget of MACs, None where
+    there is none. `goal`: how a latency or a file size that was asked for is met, with its `target`, `predicted` and
+    `measured` in its `unit`, and the predictions of the `front`, which is then one of these; None before the end.
 
     `stopped` is "max_hours" where the search is unfinished; then there is no student yet, and widths are the best so
     far.
@@ -51,6 +52,7 @@ class SearchResult(line.Reported):
     scored: int
     front: list[tuple[str, int, float]]
     stopped: str | None = None
+    goal: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,12 @@ def run(method: Method) -> SearchResult:
         known = ((population.read(row), row["fitness"]) for row in rows)
         population.tell({candidate: fitness for candidate, fitness in known if candidate is not None})
         stopped = _generations(method, table)
-        result = _result(method, measure, stopped)
+        best, goal = population.best(), None
         if not stopped:
-            distributed.by_writer(lambda: _write(method, result))
+            best, goal = distributed.from_writer(population.decided)
+        result = _result(method, measure, best, goal, stopped)
+        if not stopped:
+            distributed.by_writer(lambda: _write(method, result, best))
     return result
 
 
@@ -126,7 +131,7 @@ def _generations(method: Method, table: Candidates | None) -> str | None:
                 return "max_hours"
             began = perf_counter()
             found = _scored(method, wanted)
-            rows = [population.row(c) | {"macs": population.macs(c), "fitness": found[c]} for c in wanted]
+            rows = [_row(population, c) | {"fitness": found[c]} for c in wanted]
             distributed.by_writer(lambda rows=rows: table.add(rows))
             slowest = max(slowest, perf_counter() - began)
             for candidate in wanted:
@@ -134,6 +139,12 @@ def _generations(method: Method, table: Candidates | None) -> str | None:
                 method.given.on_event(_told(population))
         if not population.advance():
             return None
+
+
+def _row(population: Population, candidate: Candidate) -> dict[str, Any]:
+    """Of the table: what it is, and what it costs."""
+    more = {population.goal: population.cost(candidate)} if population.goal else {}
+    return population.row(candidate) | {"macs": population.macs(candidate)} | more
 
 
 def _scored(method: Method, candidates: list[Candidate]) -> dict[Candidate, float]:
@@ -156,6 +167,7 @@ def _begins(method: Method, measure: Measure, known: int) -> dict:
         "recipe": plan.name,
         "space": population.said,
         "target": population.target,
+        "budget": None if population.target is None else population.shown(population.target),
         "convention": plan.search.count_as,
         "generations": population.total,
         "metric": measure.name,
@@ -176,12 +188,13 @@ def _told(population: Population) -> dict:
         "widths": population.row(best)["widths"],
         "fitness": population.fitness[best],
         "macs": population.macs(best),
+        "cost": population.shown(population.cost(best)) if population.goal else None,
     }
 
 
-def _result(method: Method, measure: Measure, stopped: str | None) -> SearchResult:
+def _result(method: Method, measure: Measure, best: Candidate, goal: dict | None, stopped: str | None) -> SearchResult:
     facts, population = method.facts, method.population
-    plan, size, best = facts.plan, facts.plan.data.size, population.best()
+    plan, size, front = facts.plan, facts.plan.data.size, population.front()
     return SearchResult(
         run=str(facts.run.path),
         student=None if stopped else str(facts.run.student),
@@ -190,35 +203,44 @@ def _result(method: Method, measure: Measure, stopped: str | None) -> SearchResu
         fitness=population.fitness[best],
         on=measure.on,
         images=measure.images,
-        target=population.target,
+        target=None if population.goal else population.target,
         convention=plan.search.count_as,
         size=size,
         before=counts(facts.student.generator, size, size),
         after=counts(method.network(best), size, size),
         scored=len(population.fitness),
-        front=[(population.row(c)["widths"], population.macs(c), population.fitness[c]) for c in population.front()],
+        front=[(population.row(c)["widths"], population.macs(c), population.fitness[c]) for c in front],
         stopped=stopped,
+        goal=goal and goal | {"front": [population.cost(candidate) for candidate in front]},
     )
 
 
-def _write(method: Method, result: SearchResult) -> None:
+def _write(method: Method, result: SearchResult, best: Candidate) -> None:
     """The student that was found, the picture of the candidates, and what the search was."""
     facts, population, device = method.facts, method.population, method.given.where
     folder, plan = facts.run, facts.plan
-    most = result.target or result.before["macs"][result.convention]
-    unit, scale = ("billions", 1e9) if most >= 5e8 else ("millions", 1e6)
+    name, scale = _axis(result)
 
     def point(candidate: Candidate) -> tuple[float, float]:
-        return population.macs(candidate) / scale, population.fitness[candidate]
+        return population.cost(candidate) / scale, population.fitness[candidate]
 
-    axes = f"{unit} of MACs ({result.convention}, {result.size} px)", result.metric
-    best = population.best()
+    axes = f"{name}, {result.size} px", result.metric
     plot = scatter([*map(point, population.peers())], [*map(point, population.front())], axes, point(best))
     save_png(folder.path / "candidates.png", plot)
     how = {"widths": result.widths, "supernet": facts.student.sha256, result.metric: result.fitness}
-    about = {"recipe": plan.name, "teacher": facts.provenance, "extra": {"searched": json.dumps(how)}}
+    extra = {"searched": json.dumps(how)} | ({} if result.goal is None else {"goal": json.dumps(result.goal)})
+    about = {"recipe": plan.name, "teacher": facts.provenance, "extra": extra}
     for name, network in (method.others() | {"student": method.network(best)}).items():
         write_atomically(folder.artifact(name), artifact_bytes(network.cpu(), **about))
     networks = {"teacher": facts.provenance, "supernet": facts.student.provenance(), "student": result.after}
     folder.write_json(folder.environment, line.environment(device, **networks, searched=result.as_dict()))
     Made("search", "student").write(folder.path)
+
+
+def _axis(result: SearchResult) -> tuple[str, float]:
+    """What the plot shows beside fitness: its name, and by how much it is divided."""
+    if result.goal is not None:
+        return ("predicted ms", 1.0) if result.goal["unit"] == "ms" else ("predicted KB", 1e3)
+    most = result.target or result.before["macs"][result.convention]
+    unit, scale = ("billions", 1e9) if most >= 5e8 else ("millions", 1e6)
+    return f"{unit} of MACs ({result.convention})", scale

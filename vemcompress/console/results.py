@@ -11,6 +11,7 @@ from rich.text import Text
 from vemcompress.console.words import (
     add_on,
     giga,
+    goal,
     losses,
     millions,
     plain,
@@ -75,7 +76,8 @@ class Results:
         parameters, teacher = millions(values["parameters"]), values["teacher_parameters"]
         if teacher:
             parameters += f", {times_fewer(teacher / values['parameters'])} than the teacher"
-        shown = {"student": values["student"], "parameters": parameters, **_training(values, "distill")}
+        shown = {"student": values["student"], "parameters": parameters}
+        shown |= {**_goal(values), **_training(values, "distill")}
         if values["information_share"] is not None:
             shown["add-on"] = add_on(values["information_share"])
         if values["skipped_images"]:
@@ -108,16 +110,22 @@ class Results:
         self.show("")
         counted = values["convention"]
         macs = [found["macs"][counted] for found in (before, after)]
+        target = "" if values["goal"] else f", target {giga(values['target'])}"
         self.table({
             "file": values["out"],
             "parameters": f"{millions(after['parameters'])}, {times_fewer(before['parameters'] / after['parameters'])}",
-            f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}, target {giga(values['target'])}",
+            f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}{target}",
+            **_goal(values),
             "method": values["method"],
         })  # fmt: skip
 
     def searched(self, values: dict) -> None:
+        costs = (values["goal"] or {}).get("front")
+        titles = ("Pareto front", "MACs", *([f"predicted {values['goal']['unit']}"] if costs else []), values["metric"])
         rows = [(widths, short(macs), f"{fitness:.4g}") for widths, macs, fitness in values["front"]]
-        self.show(figures(("Pareto front", "MACs", values["metric"]), rows))
+        if costs:
+            rows = [(*row[:2], f"{cost:,.4g}", row[2]) for row, cost in zip(rows, costs, strict=True)]
+        self.show(figures(titles, rows))
         self.show("")
         before, after, counted = values["before"], values["after"], values["convention"]
         macs = [found["macs"][counted] for found in (before, after)]
@@ -128,6 +136,7 @@ class Results:
             values["metric"]: f"{values['fitness']:.4g} on {values['images']} of {which_images(values['on'])}",
             "parameters": f"{millions(after['parameters'])}, {times_fewer(before['parameters'] / after['parameters'])}",
             f"MACs ({counted})": f"{giga(macs[1])} of {giga(macs[0])}" + budget,
+            **_goal(values),
             "scored": f"{values['scored']} candidates",
         }
         self.table(shown | ({"stopped": stopped(values, "search")} if values["stopped"] else {}))
@@ -231,6 +240,11 @@ def figures(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str 
     for row in rows:
         table.add_row(*map(printable, row))
     return table
+
+
+def _goal(values: dict) -> dict[str, str]:
+    """The line of a goal on a device, where there is one."""
+    return dict([goal(values["goal"])]) if values.get("goal") else {}
 
 
 def _training(values: dict, command: str) -> dict:

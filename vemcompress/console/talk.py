@@ -20,6 +20,7 @@ from vemcompress.console.words import (
     which_images,
 )
 from vemcompress.system.names import printable
+from vemcompress.system.quantities import size_text, time_text
 
 EXPORT = {
     "trace": "exporting the graph, which takes up to a minute",
@@ -146,7 +147,8 @@ class Talk:
 
     def _on_search(self, event: dict) -> None:
         on = f"{event['images']} of {which_images(event['on'])}"
-        budget = "" if event["target"] is None else f", at most {short(event['target'])} MACs ({event['convention']})"
+        macs = isinstance(event["target"], int) and f"{short(event['target'])} MACs ({event['convention']})"
+        budget = "" if event["target"] is None else f", at most {macs or event['budget']}"
         self.note(f"search    {event['space']}{budget}")
         whole = "" if event["whole"] is None else f", the whole network {event['whole']:.4g}"
         self.note(f"          {event['metric']} on {on}{whole}")
@@ -154,7 +156,7 @@ class Talk:
             self.note(f"resuming with {event['known']} candidates that are scored already")
 
     def _on_candidate(self, event: dict) -> None:
-        best = f"best {event['widths']}, {event['fitness']:.4g}, {short(event['macs'])} MACs"
+        best = f"best {event['widths']}, {event['fitness']:.4g}, {event['cost'] or short(event['macs']) + ' MACs'}"
         told = [f"{event['scored']} scored", best]
         if self.err.is_terminal:
             self._progress("generation", event["generations"]).update(event["generation"] - 1, None, told)
@@ -263,6 +265,16 @@ class Talk:
             self._count("measuring", event)
         elif self.err.is_terminal:
             self.note(f"measuring {event['runtime']}")
+
+    def _on_timing(self, event: dict) -> None:
+        if not event["done"]:
+            where = f"{event['runtime']} {event['version']}, {plural(event['threads'], 'thread')}"
+            self.note(f"measuring {plural(event['total'], 'layer shape')} on {where}")
+        self._count("measuring", event)
+
+    def _on_measured(self, event: dict) -> None:
+        shown = time_text if event["unit"] == "ms" else size_text
+        self.note(f"measured  {shown(event['measured'])} of a whole network, predicted {shown(event['predicted'])}")
 
     def _on_export(self, event: dict) -> None:
         told = EXPORT[event["stage"]].format_map(event)

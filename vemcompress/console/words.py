@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from vemcompress.system.quantities import size_text, time_text
+
 COSTS = {"macs": "MACs", "latency": "latency"}
 
 
@@ -61,6 +63,19 @@ def duration(seconds: float) -> str:
 
 def steps_of(run: dict) -> str:
     return f"{run['steps']} of {run['total_steps']}" if run["stopped"] else f"{run['steps']}"
+
+
+def goal(found: dict) -> tuple[str, str]:
+    """A goal on a device and how it is met: a title and a line."""
+    shown = time_text if found["unit"] == "ms" else size_text
+    target, predicted, measured = (shown(found[key]) for key in ("target", "predicted", "measured"))
+    before = f" of {shown(found['before'])}" if "before" in found else ""
+    where = ""
+    if "runtime" in found:
+        threads = plural(found["threads"], "thread")
+        where = f"; {found['runtime']} {found['version']}, {threads}, {found['machine']}"
+    told = f"{measured} measured{before}, target {target}, predicted {predicted} ({100 * found['error']:+.1f} %){where}"
+    return ("latency" if found["goal"] == "latency" else ".onnx file"), told
 
 
 def stopped(run: dict, command: str) -> str:

@@ -1,4 +1,5 @@
-"""Which channels stay under a budget of MACs: one threshold on all scores, found by bisection."""
+"""Which channels stay under a budget, of MACs or of anything else that widths decide: one threshold on all scores,
+found by bisection."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,6 +13,12 @@ from vemcompress.networks.slots import Group
 from vemcompress.pruning.base import Pruner
 from vemcompress.weights.traced import cut_and_compared
 
+Cost = Callable[[Mapping[str, int]], float]  # of the widths of all groups
+
+
+def macs_text(macs: float) -> str:
+    return f"{macs / 1e9:.4g} G MACs" if macs >= 1e8 else f"{macs / 1e6:.4g} M MACs"
+
 
 def prune_network(
     network: Generator,
@@ -22,6 +29,7 @@ def prune_network(
     convention: str = "true",
     *,
     fresh: bool = False,
+    multiple: int = 1,
 ) -> tuple[Generator, dict[str, Tensor]]:
     """A generator of at most `target` MACs on an image of this size, with the channels of the highest scores, and
     which these are by group.
@@ -37,11 +45,17 @@ def prune_network(
         target,
         by=pruner.settings.by,
         least=pruner.settings.least,
+        multiple=multiple,
     )
-    return (cut if network.config is not None else cut_and_compared)(network, kept), kept
+    return cut_to(network, kept), kept
 
 
-def narrow(network: Generator, pruner: Pruner, ratio: float) -> tuple[Generator, dict[str, Tensor]]:
+def cut_to(network: Generator, kept: Mapping[str, Tensor]) -> Generator:
+    """A generator with the kept channels alone; one of the user's own class is compared with its masked form."""
+    return (cut if network.config is not None else cut_and_compared)(network, kept)
+
+
+def narrow(network: Generator, pruner: Pruner, ratio: float, multiple: int = 1) -> tuple[Generator, dict[str, Tensor]]:
     """A generator without int(size * ratio) of each group's channels, those of the lowest scores, as CAGC prunes; and
     which stay, by group. Groups that the method does not judge stay whole. A group keeps what the method's `least`
     says."""
@@ -51,18 +65,81 @@ def narrow(network: Generator, pruner: Pruner, ratio: float) -> tuple[Generator,
         if group.name in scores:
             count = max(count - int(count * ratio), floor(group, pruner.settings.least))
             ranked = scores[group.name].detach().cpu().sort(descending=True, stable=True).indices
-            kept[group.name] = ranked[:count].sort().values
+            kept[group.name] = ranked[: rounded(group, count, multiple)].sort().values
         else:
             kept[group.name] = torch.arange(count)
-    return (cut if network.config is not None else cut_and_compared)(network, kept), kept
+    return cut_to(network, kept), kept
+
+
+def choose(
+    groups: Sequence[Group],
+    scores: Mapping[str, Tensor],
+    cost: Cost,
+    target: float,
+    *,
+    by: str = "threshold",
+    least: int = 1,
+    multiple: int = 1,
+    shown: Callable[[float], str] = macs_text,
+) -> dict[str, Tensor]:
+    """The channels that stay, by group in ascending order: of at most the `target`, and one more would be too many.
+
+    `cost` gives what the target limits, MACs or another, of a set of widths, and `shown` says it in words. Channels are
+    removed in the order of their scores; of equal ones those of an earlier group go first, and within a group the last.
+    The bisection is over how many go, so it always ends. A group that loses channels keeps a `multiple` of so many,
+    rounded down, and at least that many if it has them. Raises UsageError (2) for a target that the whole network
+    meets, or that none of these meets.
+    """
+    floors = {g.name: floor(g, least) for g in groups}
+    whole = {g.name: g.size for g in groups}
+    order = [channel for _, *channel in sorted(_removable(groups, scores, floors, by))]
+
+    def widths(removed: int) -> dict[str, int]:
+        left = dict(whole)
+        for place, _ in order[:removed]:
+            left[groups[place].name] -= 1
+        return {g.name: rounded(g, left[g.name], multiple) if g.name in scores else g.size for g in groups}
+
+    check(groups, scores, cost, target, least, multiple, shown)
+    low, high = 0, len(order)  # too many, few enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if cost(widths(middle)) <= target else (middle, high)
+    counts, kept = widths(high), {}
+    for group in groups:
+        kept[group.name] = torch.arange(group.size)
+        if counts[group.name] < group.size:
+            ranked = scores[group.name].detach().cpu().sort(descending=True, stable=True).indices
+            kept[group.name] = ranked[: counts[group.name]].sort().values
+    return kept
+
+
+def narrowest(groups: Sequence[Group], scores: Mapping[str, Tensor], least: int, multiple: int = 1) -> dict[str, int]:
+    """The smallest widths that `choose` can give."""
+    return {g.name: rounded(g, floor(g, least), multiple) if g.name in scores else g.size for g in groups}
+
+
+def rounded(group: Group, width: int, multiple: int) -> int:
+    """A group's width as a multiple of so many channels, not above it unless there would be none."""
+    if multiple == 1 or width == group.size:
+        return width
+    return max(width // multiple * multiple, min(multiple, group.size)) if width else 0
 
 
 def check_budget(
-    network: Generator, pruner: Pruner, target: int, height: int, width: int, convention: str, *, fresh: bool = False
+    network: Generator,
+    pruner: Pruner,
+    target: int,
+    height: int,
+    width: int,
+    convention: str,
+    *,
+    fresh: bool = False,
+    multiple: int = 1,
 ) -> None:
     """Raises UsageError as `prune_network` would; the network may be on the meta device, without weights."""
     macs = _counted(network, height, width, convention, fresh)
-    _check(network.groups(), pruner.scores(network), macs, target, pruner.settings.least)
+    check(network.groups(), pruner.scores(network), macs, target, pruner.settings.least, multiple)
 
 
 def _counted(
@@ -73,42 +150,6 @@ def _counted(
         return lambda widths: config.shaped(widths).cost(height, width).macs()[convention]
     costs = network.costs(height, width)
     return lambda widths: costs(widths).macs()[convention]
-
-
-def choose(
-    groups: Sequence[Group],
-    scores: Mapping[str, Tensor],
-    macs: Callable[[Mapping[str, int]], int],
-    target: int,
-    *,
-    by: str = "threshold",
-    least: int = 1,
-) -> dict[str, Tensor]:
-    """The channels that stay, by group in ascending order: at most `target` MACs, and one more would be too many.
-
-    `macs` gives those of a set of widths. Channels are removed in the order of their scores; of equal ones those of an
-    earlier group go first, and within a group the last. The bisection is over how many go, so it always ends.
-    """
-    floors = {g.name: floor(g, least) for g in groups}
-    whole = {g.name: g.size for g in groups}
-    order = [channel for _, *channel in sorted(_removable(groups, scores, floors, by))]
-
-    def widths(removed: int) -> dict[str, int]:
-        left = dict(whole)
-        for place, _ in order[:removed]:
-            left[groups[place].name] -= 1
-        return left
-
-    _check(groups, scores, macs, target, least)
-    low, high = 0, len(order)  # too many MACs, few enough
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if macs(widths(middle)) <= target else (middle, high)
-    gone = {group.name: set() for group in groups}
-    for place, channel in order[:high]:
-        gone[groups[place].name].add(-channel)
-    kept = {g.name: [c for c in range(g.size) if c not in gone[g.name]] for g in groups}
-    return {name: torch.tensor(channels, dtype=torch.int64) for name, channels in kept.items()}
 
 
 def floor(group: Group, least: int) -> int:
@@ -129,20 +170,25 @@ def _removable(groups: Sequence[Group], scores: Mapping[str, Tensor], floors: Ma
             yield worth, place, -channel
 
 
-def _check(groups: Sequence[Group], scores: Mapping[str, Tensor], macs: Callable, target: int, least: int) -> None:
-    whole = macs({g.name: g.size for g in groups})
-    smallest = macs({g.name: floor(g, least) if g.name in scores else g.size for g in groups})
+def check(
+    groups: Sequence[Group],
+    scores: Mapping[str, Tensor],
+    cost: Cost,
+    target: float,
+    least: int,
+    multiple: int = 1,
+    shown: Callable[[float], str] = macs_text,
+) -> None:
+    """Raises UsageError as `choose` would."""
+    whole, smallest = cost({g.name: g.size for g in groups}), cost(narrowest(groups, scores, least, multiple))
     if target >= whole:
         raise UsageError(
-            f"a target of {_giga(target)} MACs: the network has {_giga(whole)} already, so there is nothing to prune."
+            f"a target of {shown(target)}: the network has {shown(whole)} already, so there is nothing to prune."
         )
     if target < smallest:
         lower = f", a lower --least ({least})" if least > 1 else ""
+        lower += f", a lower --multiple ({multiple})" if multiple > 1 else ""
         raise UsageError(
-            f"a target of {_giga(target)} MACs: this method can go down to {_giga(smallest)}; give a higher target"
+            f"a target of {shown(target)}: this method can go down to {shown(smallest)}; give a higher target"
             f"{lower} or another method, or distil a smaller student."
         )
-
-
-def _giga(macs: int) -> str:
-    return f"{macs / 1e9:.4g} G" if macs >= 1e8 else f"{macs / 1e6:.4g} M"

@@ -36,12 +36,13 @@ class PopulationSettings(BaseSettings):
 
 
 class Population(Generic[Candidate]):
-    """The candidates of a generation, `population`, and the `fitness` of all that were scored so far. `target`: so many
-    MACs may a candidate have, None for any. `higher`: whether a higher fitness is better."""
+    """The candidates of a generation, `population`, and the `fitness` of all that were scored so far. `target`: so much
+    of `cost` may a candidate have, None for any. `higher`: whether a higher fitness is better."""
 
     population: Sequence[Candidate]
+    goal: str | None = None  # what `cost` is called in the table of candidates, where it is not MACs
 
-    def __init__(self, target: int | None, *, higher: bool = True):
+    def __init__(self, target: float | None, *, higher: bool = True):
         self.target, self.higher = target, higher
         self.fitness: dict[Candidate, float] = {}
         self.generation = 0
@@ -90,6 +91,14 @@ class Population(Generic[Candidate]):
             self._counted[candidate] = self.count(candidate)
         return self._counted[candidate]
 
+    def cost(self, candidate: Candidate) -> float:
+        """What the budget limits: MACs, or another."""
+        return self.macs(candidate)
+
+    def shown(self, cost: float) -> str:
+        """Such a cost in words."""
+        return f"{cost:,} MACs"
+
     @property
     def wanted(self) -> list[Candidate]:
         """The candidates of this generation that have no fitness yet."""
@@ -99,18 +108,22 @@ class Population(Generic[Candidate]):
         self.fitness |= fitness
 
     def ranked(self, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Best first, each once; of equal ones those of fewer MACs."""
+        """Best first, each once; of equal ones those of less cost."""
         sign = -1 if self.higher else 1
-        return sorted(dict.fromkeys(candidates), key=lambda c: (sign * self.fitness[c], self.macs(c), c))
+        return sorted(dict.fromkeys(candidates), key=lambda c: (sign * self.fitness[c], self.cost(c), c))
 
     def best(self) -> Candidate:
         """Of those that may be compared."""
         return self.ranked(self.peers())[0]
 
+    def decided(self) -> tuple[Candidate, dict[str, Any] | None]:
+        """What the search gives once all is scored, and how it meets a goal on a device, where there is one."""
+        return self.best(), None
+
     def front(self) -> list[Candidate]:
-        """The Pareto front: candidates than which no other is both smaller and better, from small to large."""
+        """The Pareto front: candidates than which no other is both of less cost and better, from small to large."""
         found: list[Candidate] = []
-        for candidate in sorted(self.ranked(self.peers()), key=self.macs):
+        for candidate in sorted(self.ranked(self.peers()), key=self.cost):
             worse = found and (self.fitness[candidate] <= self.fitness[found[-1]]) == self.higher
             if not (worse or (found and self.fitness[candidate] == self.fitness[found[-1]])):
                 found.append(candidate)

@@ -1,13 +1,15 @@
-"""Search for the best sub-network of a supernet under a budget of MACs: evolution as published with GAN-Compression
+"""Search for the best sub-network of a supernet under a budget: evolution as published with GAN-Compression
 (Li et al., CVPR 2020), or every sub-network where there are few."""
 
 from collections.abc import Callable
 from random import Random
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from vemcompress.errors import UsageError
+from vemcompress.export.goals.goal import Goal, met
+from vemcompress.export.goals.settings import BUDGET, TARGETS, GoalSettings
 from vemcompress.networks.subnets import Entries, Space, WidthOptions, text_of
 from vemcompress.pruning.population import Population, PopulationSettings
 from vemcompress.system.settings import Convention, Text
@@ -16,18 +18,22 @@ TRIES = 1000  # draws that may miss the budget before one is narrowed until it f
 EXHAUSTIVE = 1000  # so many candidates are scored one by one
 
 
-class SearchSettings(PopulationSettings):
+class SearchSettings(PopulationSettings, GoalSettings):
     """How a supernet is searched, with the published numbers. Fitness is the figure `by`, on the held-out images or, by
     train.best_on, the test images; "frechet" on `features` with the file of their `features_weights`. `space` is as in
     the algorithm; "none" for the widths that the supernet's file says it has learned (others are then refused), else
     the algorithm's own, else "auto".
 
-    The budget is a `share` of 0.25 where none is given. `method`: "auto" scores all where at most 1,000 fit it. Of each
-    generation of `population` the `parents` (a share) stay; `mutants` (a share of the population) are parents of which
-    each gene is drawn anew with probability `mutate`, the others cross two parents gene by gene. Draws favour narrow
-    widths: the narrowest is `weighted` times as likely as the widest, and between them arithmetically, or each option
-    is `weighted` times as likely as the next wider one (geometric).
+    The budget is a `share` of 0.25 where none is given; it may be a `target_latency` or a `target_size`. `method`:
+    "auto" scores all where at most 1,000 fit it. Of each generation of `population` the `parents` (a share) stay;
+    `mutants` (a share of the population) are parents of which each gene is drawn anew with probability `mutate`, the
+    others cross two parents gene by gene. Draws favour narrow widths: the narrowest is `weighted` times as likely as
+    the widest, and between them arithmetically, or each option is `weighted` times as likely as the next wider one
+    (geometric).
     """
+
+    replaces: ClassVar = {**dict.fromkeys(TARGETS, ("share",)), "share": BUDGET}
+    exclusive: ClassVar = (*TARGETS, "share")
 
     method: Literal["auto", "evolution", "exhaustive"] = "auto"
     by: Literal["fid", "frechet", "miou", "ssim_teacher", "l1_target"] = "fid"
@@ -48,7 +54,8 @@ class SearchSettings(PopulationSettings):
 
 class Search(Population[Entries]):
     """Generation after generation of candidates in a `space`, each with at most `target` MACs by `macs`, a function of
-    the widths of all channel groups. `higher`: whether a higher fitness is better.
+    the widths of all channel groups; or, with a `goal` (its candidates are those of the space), each that meets it by
+    prediction. `higher`: whether a higher fitness is better.
 
     Raises UsageError (2) for a target that no candidate meets, or that the largest is below already.
     """
@@ -57,23 +64,26 @@ class Search(Population[Entries]):
         self,
         space: Space,
         macs: Callable[[dict[str, int]], int],
-        target: int,
+        target: float,
         settings: SearchSettings,
         *,
+        goal: Goal | None = None,
         higher: bool = True,
     ):
         super().__init__(target, higher=higher)
-        self.space, self.settings = space, settings
+        self.space, self.settings, self._goal = space, settings, goal
+        self.goal = None if goal is None else f"predicted_{goal.unit}"
         self._macs, self._random = macs, Random(settings.seed)
-        smallest = self.macs(space.smallest)
+        self._costs: dict[Entries, float] = {}
+        smallest, largest = self.cost(space.smallest), self.cost(space.largest)
         if smallest > target:
             raise UsageError(
-                f"a target of {target:,} MACs: the smallest candidate has {smallest:,}; give a higher target or "
-                "narrower widths in the space."
+                f"a target of {self.shown(target)}: the smallest candidate has {self.shown(smallest)}; give a higher "
+                "target or narrower widths in the space."
             )
-        if self.macs(space.largest) <= target:
+        if largest <= target:
             raise UsageError(
-                f"a target of {target:,} MACs: the largest candidate has {self.macs(space.largest):,} and meets it, so "
+                f"a target of {self.shown(target)}: the largest candidate has {self.shown(largest)} and meets it, so "
                 "there is nothing to search; give a lower target."
             )
         self.everything = self._few()
@@ -84,6 +94,37 @@ class Search(Population[Entries]):
 
     def count(self, entries: Entries) -> int:
         return self._macs(self.shape(entries))
+
+    def cost(self, entries: Entries) -> float:
+        if self._goal is None:
+            return self.macs(entries)
+        if entries not in self._costs:
+            self._costs[entries] = self._goal.cost(entries)
+        return self._costs[entries]
+
+    def shown(self, cost: float) -> str:
+        return super().shown(cost) if self._goal is None else self._goal.shown(cost)
+
+    @property
+    def measured(self) -> dict[str, Any] | None:
+        """What the predictions of the goal depend on."""
+        return None if self._goal is None else self._goal.state()
+
+    def decided(self) -> tuple[Entries, dict[str, Any] | None]:
+        """The best candidate, and the report of the goal, which it meets when it is measured. Raises UsageError where
+        none that was scored does."""
+        if self._goal is None:
+            return self.best(), None
+        ranked, goal = self.ranked(self.peers()), self._goal
+
+        def choose(most: float) -> Entries:
+            fitting = (entries for entries in ranked if goal.cost(entries) <= most)
+            if (found := next(fitting, None)) is None:
+                raise goal.too_high(goal.measured(ranked[0]), len(ranked))
+            return found
+
+        best, report = met(goal, choose)
+        return best, report | {"before": goal.measured(self.space.largest)}
 
     @property
     def said(self) -> str:
@@ -97,7 +138,7 @@ class Search(Population[Entries]):
             entries = self.space.parse(row["widths"])
         except ValueError:
             return None
-        return entries if self.macs(entries) <= self.target else None
+        return entries if self.cost(entries) <= self.target else None
 
     @property
     def total(self) -> int:
@@ -123,7 +164,7 @@ class Search(Population[Entries]):
             return None
         if self.space.size > 10_000_000:
             raise UsageError(f"search.method exhaustive: the space has {self.space.size:,} candidates; use evolution.")
-        found = [entries for entries in self.space.all() if self.macs(entries) <= self.target]
+        found = [entries for entries in self.space.all() if self.cost(entries) <= self.target]
         return found if self.settings.method == "exhaustive" or len(found) <= EXHAUSTIVE else None
 
     def _drawn(self, make: Callable[[], Entries]) -> list[Entries]:
@@ -133,9 +174,9 @@ class Search(Population[Entries]):
         """A candidate within the budget. Under a tight one nearly every draw misses it, so that after some tries one is
         narrowed, gene by gene at random, until it fits; the smallest does."""
         for _ in range(TRIES):
-            if self.macs(entries := make()) <= self.target:
+            if self.cost(entries := make()) <= self.target:
                 return entries
-        while self.macs(entries) > self.target:
+        while self.cost(entries) > self.target:
             gene = self._random.randrange(len(entries))
             narrower = [option for option in self.space.options[gene] if option < entries[gene]]
             if narrower:

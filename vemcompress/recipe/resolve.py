@@ -253,8 +253,13 @@ def _student(recipe: Recipe, teacher: Generator) -> Config:
     def of_width(width: int) -> Config:
         return student_of(teacher.config, width, teacher.takes).with_channels(*teacher.channels)
 
+    if recipe.student.wanted:
+        raise RecipeError(
+            f"recipe {recipe.name}: the width for a target_latency or target_size is only chosen by `vemcompress "
+            "distill`, which measures it; set student.width here."
+        )
     if recipe.student.target_macs:
-        return _widest(of_width, recipe.student.target_macs, recipe.data.size)
+        return _of_macs(of_width, recipe.student.target_macs, recipe.data.size, recipe.student.multiple or 1)
     width = recipe.student.width or DEFAULT_WIDTH
     try:
         return of_width(width)
@@ -264,22 +269,33 @@ def _student(recipe: Recipe, teacher: Generator) -> Config:
         raise RecipeError(f"recipe {recipe.name}: {error}; give a --student.") from error
 
 
-def _widest(of_width: Callable[[int], Config], target: int, size: int) -> Config:
+def _of_macs(of_width: Callable[[int], Config], target: int, size: int, multiple: int) -> Config:
     """The widest student of at most `target` true MACs on one image of `size`."""
+    width = widest(lambda width: of_width(width).cost(size, size).true <= target, multiple)
+    if width is None:
+        least = of_width(multiple).cost(size, size).true
+        raise RecipeError(
+            f"student.target_macs {target}: even width {multiple} needs {least} at {size} px; ask for more."
+        )
+    return of_width(width)
 
-    def fits(width: int) -> bool:
+
+def widest(fits: Callable[[int], bool], multiple: int = 1) -> int | None:
+    """The largest width, a `multiple` of so much, that fits; None where none does. One that is too large to be built,
+    which raises ValidationError, does not."""
+
+    def is_possible(count: int) -> bool:
         try:
-            return of_width(width).cost(size, size).true <= target
-        except ValidationError:  # too large to be built
+            return fits(count * multiple)
+        except ValidationError:
             return False
 
-    if not fits(1):
-        least = of_width(1).cost(size, size).true
-        raise RecipeError(f"student.target_macs {target}: even width 1 needs {least} at {size} px; ask for more.")
+    if not is_possible(1):
+        return None
     low, high = 1, 2
-    while high <= 4096 and fits(high):
+    while high * multiple <= 4096 and is_possible(high):
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return of_width(low)
+        low, high = (middle, high) if is_possible(middle) else (low, middle)
+    return low * multiple

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from vemcompress.algorithms import ALGORITHMS, AnyAlgorithm
 from vemcompress.data.settings import DataSettings
+from vemcompress.export.goals.settings import BUDGET, TARGETS, GoalSettings, Multiple
 from vemcompress.gans import AnyGAN
 from vemcompress.information import INFORMATION, AnyInformation
 from vemcompress.networks import GENERATORS, AnyConfig
@@ -17,7 +18,7 @@ from vemcompress.networks.base import Padding
 from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.names import PAIRS
-from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Macs, Text, says, tagged_union
+from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Text, says, tagged_union
 from vemcompress.training.settings import TrainSettings
 from vemcompress.weights.ranges import check_form
 
@@ -53,52 +54,59 @@ class TeacherSettings(BaseSettings):
     start: dict[Text, Text] = Field(default_factory=dict, max_length=16)
 
 
-class AutoStudent(BaseSettings):
-    """A student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or of at most
-    `target_macs` true MACs. Or the one of the file `source`, with its weights, known by its `sha256`, and of the user's
-    own class `class_path`; "teacher" for the teacher's own network; `fresh`: with new weights in the place of the
-    file's."""
+class AutoStudent(GoalSettings):
+    """A student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or the widest of at
+    most `target_macs` true MACs, `target_latency` or `target_size`, a `multiple` of so much. Or the one of the file
+    `source`, with its weights, known by its `sha256`, and of the user's own class `class_path`; "teacher" for the
+    teacher's own network; `fresh`: with new weights in the place of the file's."""
 
     replaces: ClassVar = {
-        "width": ("target_macs", "source", "sha256"),
-        "target_macs": ("width", "source", "sha256"),
-        "source": ("width", "target_macs", "sha256"),
+        "width": (*BUDGET, "multiple", "source", "sha256"),
+        "source": (*BUDGET, "multiple", "width", "sha256"),
+        **dict.fromkeys(TARGETS, ("width", "source", "sha256")),
     }
-    exclusive: ClassVar = ("width", "target_macs", "source")
-    alone: ClassVar = ("target_macs", "source")  # keys that leave nothing of another family under them
+    exclusive: ClassVar = ("width", *TARGETS, "source")
+    alone: ClassVar = (*TARGETS, "source")  # keys that leave nothing of another family under them
 
     family: Literal["auto"] = "auto"
     width: Channels | None = None
-    target_macs: Macs | None = None
+    multiple: Multiple | None = None
     source: Text | None = None
     sha256: Text | None = None
     class_path: Text | None = None
     fresh: bool = False
 
+    @model_validator(mode="after")
+    def _of_target(self):
+        if self.multiple is not None and all(getattr(self, target) is None for target in TARGETS):
+            raise ValueError(f"multiple is of {', '.join(TARGETS)}, and there is none; omit it")
+        return self
+
 
 AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATORS.values())))
 
 
-class PruneSettings(BaseSettings):
+class PruneSettings(GoalSettings):
     """The criterion, and the budget: at most `target_macs`, or this `share` of the network's own MACs (0.25), on one
-    image of `data.size`, counted by the convention `count_as`; or without this `ratio` of each layer's channels, as
-    CAGC prunes; or the shape that the shorthand `width` stands for, with the best channels of each layer first, as
-    GAN-Compression transfers them.
+    image of `data.size`, counted by the convention `count_as`; or a `target_latency` or `target_size`; or without this
+    `ratio` of each layer's channels, as CAGC prunes; or the shape that the shorthand `width` stands for, with the best
+    channels of each layer first, as GAN-Compression transfers them. `multiple`: as many channels of a layer as are a
+    multiple of so many, rounded down, and at least that many where it has them.
 
     `keep_weights` = false gives the pruned network new initial weights, as CAT's code does: only the scales and shifts
     of instance norms stay. `both`: CycleGAN's second generator, in the same folder, is pruned in the same way.
     """
 
     replaces: ClassVar = {
-        "target_macs": ("share", "ratio", "width"),
-        "share": ("target_macs", "ratio", "width"),
-        "ratio": ("target_macs", "share", "width"),
-        "width": ("target_macs", "share", "ratio"),
+        **dict.fromkeys(TARGETS, ("share", "ratio", "width")),
+        "share": (*BUDGET, "ratio", "width"),
+        "ratio": (*BUDGET, "share", "width"),
+        "width": (*BUDGET, "share", "ratio", "multiple"),
     }
-    exclusive: ClassVar = ("target_macs", "share", "ratio", "width")
+    exclusive: ClassVar = (*TARGETS, "share", "ratio", "width")
 
     method: AnyPruner = _first(PRUNERS)
-    target_macs: Macs | None = None
+    multiple: Multiple = 1
     share: float | None = Field(None, gt=0, lt=1)
     ratio: float | None = Field(None, gt=0, lt=1)
     width: int | None = Field(None, ge=1, le=4096)

@@ -138,7 +138,7 @@ class Store:
         if isinstance(module, Discriminator):
             return discriminator_bytes(module)
         main = next(iter(self.learner.artifacts().values()))
-        extra = self.learner.metadata() if module is main else None
+        extra = self.learner.about | self.learner.metadata() if module is main else None
         return artifact_bytes(module, recipe=self.recipe, teacher=self.provenance, extra=extra)
 
 

@@ -190,6 +190,11 @@ def make_folder(path: str | Path) -> None:
         raise output_error(path, error) from error
 
 
+def cache_folder() -> Path:
+    """The user's folder for what can be had again: XDG_CACHE_HOME, or ~/.cache. It may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vemcompress"
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file of this name is what a killed `write_atomically` leaves."""
     return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None

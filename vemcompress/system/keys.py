@@ -32,11 +32,18 @@ class TrainKeys(TypedDict, total=False):
 
 
 class DistillKeys(TrainKeys, total=False):
-    """Also the student, the classes of the user's own networks, "module:Class", the teacher's name in a file of
-    several, the padding that its file does not tell, and the range of its images."""
+    """Also the student, of a width or a target (a latency in ms or as "20ms", `on` a runtime with so many `threads`; a
+    size in bytes or as "500KB"; the width a `multiple` of so much), the classes of the user's own networks,
+    "module:Class", the teacher's name in a file of several, the padding that its file does not tell, and the range of
+    its images."""
 
     width: Annotated[int | None, "student.width"]
     target_macs: Annotated[int | None, "student.target_macs"]
+    target_latency: Annotated[float | str | None, "student.target_latency"]
+    target_size: Annotated[int | str | None, "student.target_size"]
+    on: Annotated[str | None, "student.on"]
+    threads: Annotated[int | None, "student.threads"]
+    multiple: Annotated[int | None, "student.multiple"]
     student: Annotated[str | PathLike | None, "student.source"]
     student_class: Annotated[str | None, "student.class_path"]
     teacher_class: Annotated[str | None, "teacher.class_path"]

@@ -16,7 +16,8 @@ class Learner(nn.Module):
     `second`: whether each batch must have a second one; `halves`: the first then shows one half of the images, and the
     second the other. `measures`: whether the coming step logs what only some steps do, because it costs something.
     `uncompiled`: why torch.compile cannot take its networks; `splits`: whether a batch can be worked on in parts
-    (`train.micro_batch`), each of whole groups of `grouped` images."""
+    (`train.micro_batch`), each of whole groups of `grouped` images. `about`: what the file of the first of its
+    `artifacts` says of the run beside all else."""
 
     timer: Timer
     bf16: bool = False
@@ -29,6 +30,7 @@ class Learner(nn.Module):
 
     def __init__(self):
         super().__init__()
+        self.about: dict[str, str] = {}
         self.timer = Timer(torch.device("cpu"))
 
     def work_with(self, timer: Timer, bf16: bool) -> None:
