@@ -79,7 +79,7 @@ def _quantised(module: fx.GraphModule, chosen: Collection[str], photos: Sequence
         SUPPORTED_PATTERNS: ClassVar = [
             pattern
             for pattern in xnnpack.XNNPACKQuantizer.SUPPORTED_PATTERNS
-            if pattern.name.startswith(("conv", "linear"))
+            if pattern.name.startswith(("conv", "linear")) and "_bn" not in pattern.name  # these are folded before
         ]
 
     quantiser = OfLayers().set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))

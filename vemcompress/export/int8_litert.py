@@ -1,4 +1,5 @@
-"""int8 for LiteRT: static quantisation by ai_edge_quantizer, calibrated on real inputs and refused on a measured SSIM."""
+"""int8 for LiteRT: static quantisation by ai_edge_quantizer, calibrated on real inputs and refused on a measured
+SSIM."""
 
 import re
 from collections.abc import Collection, Sequence
