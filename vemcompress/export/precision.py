@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from vemcompress.errors import UsageError
-from vemcompress.evaluation.fidelity import psnr, ssim
+from vemcompress.losses.fidelity import psnr, ssim
 
 Run = Callable[[np.ndarray], np.ndarray]  # an input, such as 1 x C x H x W in [-1, 1], to N x C x H x W in [-1, 1]
 
