@@ -7,11 +7,14 @@ import sys
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from vemcompress.errors import ExportError, UsageError
 from vemcompress.export.calibration import measure
 from vemcompress.export.equalise import equalise
+from vemcompress.export.int8_executorch import quantise_program
+from vemcompress.export.int8_litert import quantise_tflite
 from vemcompress.export.int8_onnx import onnx_run, openvino_run, quantise
 from vemcompress.export.precision import Judge, Score, half, split
 from vemcompress.export.sensitivity import Candidate, Search
@@ -262,3 +265,46 @@ def test_openvino_reports_nothing_and_writes_nothing_at_home(tmp_path):
     environment = {"HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and "asked" not in done.stdout and not (tmp_path / "intel").exists()
+
+
+class Planted(torch.nn.Module):
+    """`toy` in PyTorch."""
+
+    def __init__(self):
+        super().__init__()
+        numbers = {tensor.name: numpy_helper.to_array(tensor) for tensor in toy(planted=True).graph.initializer}
+        self.gain = torch.nn.Buffer(torch.tensor(numbers["gain"]))
+        for name, (given, out) in {"first": (3, 8), PLANTED: (8, 8), "head": (8, 3)}.items():
+            layer = torch.nn.Conv2d(given, out, 3, padding=1)
+            layer.load_state_dict({key: torch.tensor(numbers[f"{name}.{key}"]) for key in ("weight", "bias")})
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        return self.head(self.planted(self.first(x).relu()).relu() * self.gain).tanh()  # a converter folds no more
+
+
+def test_a_program_for_executorch_keeps_the_ruined_layer_in_float():
+    for package in ("executorch", "torchao"):
+        pytest.importorskip(package, reason="ExecuTorch is not installed")
+    program = torch.export.export(Planted().eval(), (torch.from_numpy(photos(1)[0]),))
+    made = quantise_program(program, photos())
+    assert [name for name, _ in made.float_layers] == [PLANTED] and made.ssim >= 0.98
+    run = made.product.module(check_guards=False)
+    _, held = split(photos())
+    score = Judge(held, onnx_run(toy(planted=True))).score(lambda x: run(torch.from_numpy(x)).detach().numpy())
+    assert abs(score.psnr - made.psnr) < 0.1
+
+
+def test_a_file_for_litert_keeps_the_ruined_layer_in_float():
+    litert_torch = pytest.importorskip("litert_torch", reason="LiteRT is not installed")
+    pytest.importorskip("ai_edge_quantizer", reason="LiteRT's quantiser is not installed")
+
+    class ChannelsLast(Planted):
+        def forward(self, x):
+            return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    converted = litert_torch.convert(ChannelsLast().eval(), (torch.zeros(1, 32, 32, 3),))
+    data = converted.model_content()
+    made = quantise_tflite(data, photos())
+    assert [name.rpartition("_")[2].split()[0] for name, _ in made.float_layers] == [PLANTED] and made.ssim >= 0.98
+    assert made.bytes == len(made.product) < len(data) + 4096

@@ -5,7 +5,7 @@ made with; `Quantised` is what `int8_onnx.quantise` and its siblings of other ru
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from vemcompress.errors import UsageError
-from vemcompress.evaluation.fidelity import psnr, ssim
+from vemcompress.losses.fidelity import psnr, ssim
 
 Run = Callable[[np.ndarray], np.ndarray]  # an input, such as 1 x C x H x W in [-1, 1], to N x C x H x W in [-1, 1]
 
@@ -71,6 +71,10 @@ class Quantised:
             "bytes": self.bytes,
             "tried": [asdict(row) for row in self.tried],
         }
+
+    def with_product(self, product: object) -> "Quantised":
+        """The same, with what the runtime takes in place of what was searched with."""
+        return replace(self, product=product)
 
     def said(self) -> str:
         """One line for a person."""
