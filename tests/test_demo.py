@@ -19,13 +19,13 @@ import pytest
 from export_toys import toy
 from onnx import parser
 from onnx_toys import tanh_graph
-from vemcompress.export.exporting import export_onnx
 
 from vemcompress.commands.demo import demo
 from vemcompress.errors import InputError, NetworkError, OutputError, UsageError
 from vemcompress.export.browser import runtime as package
 from vemcompress.export.browser.facts import for_browsers
 from vemcompress.export.browser.runtime import VERSION, given_runtime
+from vemcompress.export.exporting import export_onnx
 from vemcompress.weights.artifact import save_generator
 
 FILES = {

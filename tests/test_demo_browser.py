@@ -12,13 +12,13 @@ import pytest
 import torch
 from export_toys import latent_toy, toy
 from PIL import Image
-from vemcompress.export.exporting import export_onnx
 
 from vemcompress.commands.demo import demo
 from vemcompress.data import latents
 from vemcompress.errors import NetworkError
 from vemcompress.export.browser.runtime import fetched_runtime
 from vemcompress.export.browser.serve import open_server
+from vemcompress.export.exporting import export_onnx
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.system.events import silent
 from vemcompress.weights.artifact import save_generator

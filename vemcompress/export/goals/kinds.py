@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vemcompress.errors import UsageError
+from vemcompress.export.exporting import export_onnx
 from vemcompress.export.goals.goal import Goal
 from vemcompress.export.goals.runtimes import DEFAULT, check_runtime, check_threads
 from vemcompress.export.goals.subjects import Subject
 from vemcompress.export.goals.table import Table
-from vemcompress.export.onnx import export_onnx
 from vemcompress.system.events import Event, silent
 from vemcompress.system.quantities import milliseconds, size_in_bytes, size_text, time_text
 
