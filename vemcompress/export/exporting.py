@@ -20,6 +20,7 @@ from vemcompress.export.floats import FloatGraph
 from vemcompress.export.formats import Format, Job
 from vemcompress.export.formats.base import Precision
 from vemcompress.export.memory import MemoryLimit
+from vemcompress.export.quiet import heard
 from vemcompress.export.result import ExportResult
 from vemcompress.export.sides import DEFAULT, own_sides
 from vemcompress.export.targets import targets
@@ -96,7 +97,7 @@ class _Exporter:
     """One call of `export`: the network, at which inputs it is compared, and how far it has come."""
 
     def __init__(self, model: nn.Module, forms: Sequence[Format], name: str, uint8: bool, size, on_event: Event):
-        self.forms, self.name, self.uint8, self.on_event = forms, name, uint8, on_event
+        self.forms, self.name, self.uint8, self.on_event = forms, name, uint8, heard(on_event)
         self.network = deployment_copy(model)
         self.contract = contract_of(self.network)
         if uint8 and isinstance(self.contract, ImageContract):

@@ -1,10 +1,6 @@
 """The ONNX graph of a network: made by PyTorch's default exporter, and compared with the network in ONNX Runtime."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -15,6 +11,7 @@ from torch import Tensor, nn
 from vemcompress.errors import ExportError
 from vemcompress.export.contracts import Contract, Shape
 from vemcompress.export.deploy import cause
+from vemcompress.export.quiet import quiet
 from vemcompress.export.uint8 import uint8_reference
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.latent_session import TRUNCATION
@@ -32,7 +29,7 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
         network = _Truncated(network)
         samples, names, free = [*samples, torch.ones(())], [*names, TRUNCATION], [*free, None]
     try:
-        with _silence():
+        with quiet():
             program = torch.onnx.export(
                 network,
                 tuple(samples),
@@ -132,20 +129,6 @@ def check_uint8(
             )
         worst = max(worst, levels)
     return worst
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """The exporter prints, warns and logs on its way; what matters of it comes back as an exception."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            with contextlib.redirect_stderr(io.StringIO()):
-                yield
-    finally:
-        logging.disable(previous)
 
 
 def _session(exported: onnx.ModelProto) -> onnxruntime.InferenceSession:

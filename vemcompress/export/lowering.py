@@ -5,13 +5,13 @@ in the place of an operation what a rule gives for it. `PLAIN` are rules for ope
 `UPSAMPLING`, `PADDING` and `NORMS` are for those that a runtime lacks, or has no fast kernel for.
 """
 
-import logging
-import warnings
 from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+
+from vemcompress.export.quiet import quiet
 
 aten = torch.ops.aten
 
@@ -21,14 +21,9 @@ Rule = Callable  # (lowering, node, *arguments) to what takes the operation's pl
 def lowered(network: nn.Module, sample: Tensor, rules: Mapping[object, Rule]) -> torch.export.ExportedProgram:
     """`network`, a deployment copy, as a program for inputs of the size of `sample`. Whatever PyTorch's exporter raises
     is raised."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            whole = torch.export.export(network, (sample,)).module(check_guards=False)
-            return torch.export.export(Lowering(whole, rules).transform(), (sample,))
-        finally:
-            logging.disable(logging.NOTSET)
+    with torch.no_grad(), quiet():
+        whole = torch.export.export(network, (sample,)).module(check_guards=False)
+        return torch.export.export(Lowering(whole, rules).transform(), (sample,))
 
 
 class Lowering(fx.Transformer):

@@ -2,12 +2,10 @@
 
 import importlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Literal
@@ -22,6 +20,7 @@ from vemcompress.export.deploy import cause
 from vemcompress.export.floats import FloatGraph
 from vemcompress.export.lowering import PLAIN, Rule, lowered
 from vemcompress.export.precision import Quantised
+from vemcompress.export.quiet import quiet
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import output_error
 from vemcompress.system.memory import is_exhausted
@@ -275,20 +274,3 @@ class Format(ABC):
     def describe(self, job: Job, path: Path) -> None:
         """Write `described`."""
         self.described(path).write_text(json.dumps(job.facts | {"format": self.name}, indent=1) + "\n")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what converters print, on Python's streams and on the process's own."""
-    saved = [os.dup(number) for number in (1, 2)]
-    void = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for number in (1, 2):
-            os.dup2(void, number)
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            yield
-    finally:
-        for number, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(void)

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vemcompress.errors import UsageError
 from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.int8_executorch import quantise_program
 from vemcompress.export.lowering import NORMS, PADDING
 
 
@@ -18,6 +20,7 @@ class ExecuTorch(Format):
     suffix = ".pte"
     extra = "executorch"
     packages = ("executorch.exir", "executorch.runtime")
+    precisions = ("fp32", "int8")
 
     def files(self, path: Path) -> list[Path]:
         return [path, self.described(path)]
@@ -27,6 +30,8 @@ class ExecuTorch(Format):
         partition = self.library("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
         with self.converting(path):
             program, _ = job.lowered(PADDING | NORMS)
+            if job.precision == "int8":
+                program = self._quantised(job, program)
             edge = lower(program, partitioner=[partition()])
             kinds = [str(node.target) for node in edge.exported_program().graph.nodes if node.op == "call_function"]
             delegated = sum("executorch_call_delegate" in kind for kind in kinds)
@@ -36,6 +41,15 @@ class ExecuTorch(Format):
         self.name_ends(job, "0", "0")  # a method's inputs have numbers, no names
         job.facts["xnnpack_parts"] = str(delegated)
         self.describe(job, path)
+
+    def _quantised(self, job: Job, program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+        job.quantised = quantise_program(program, job.photos, least_ssim=job.least_ssim, on_event=job.on_event)
+        return job.quantised.product
+
+    def check(self, precision: str, uint8: bool) -> None:
+        super().check(precision, uint8)
+        if precision == "int8" and uint8:
+            raise UsageError("--format executorch: int8 has float ends; omit --uint8.")
 
     def open(self, path: Path, threads: int = 1) -> Opened:
         library = self.library("executorch.runtime")

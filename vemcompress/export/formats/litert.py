@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from vemcompress.errors import UsageError
 from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.int8_litert import quantise_tflite
 from vemcompress.export.lowering import UPSAMPLING
 
 
@@ -14,7 +16,13 @@ class LiteRT(Format):
     suffix = ".tflite"
     extra = "litert"
     packages = ("litert_torch", "ai_edge_litert.interpreter")
+    precisions = ("fp32", "int8")
     last = True
+
+    def check(self, precision: str, uint8: bool) -> None:
+        super().check(precision, uint8)
+        if precision == "int8" and uint8:
+            raise UsageError("--format litert: int8 has float ends; omit --uint8.")
 
     def files(self, path: Path) -> list[Path]:
         return [path, self.described(path)]
@@ -24,6 +32,10 @@ class LiteRT(Format):
         with self.converting(path):
             program, sample = job.lowered(UPSAMPLING, self.last)
             library.convert(program.module(check_guards=False), (sample,)).export(str(path))
+            if job.precision == "int8":
+                how = {"least_ssim": job.least_ssim, "on_event": job.on_event}
+                job.quantised = quantise_tflite(path.read_bytes(), job.photos, **how)
+                path.write_bytes(job.quantised.product)
         opened = self._interpreter(path, 1)
         names = opened.get_input_details()[0]["name"], opened.get_output_details()[0]["name"]
         self.name_ends(job, *names)

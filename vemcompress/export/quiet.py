@@ -1,0 +1,60 @@
+"""Silence for converters, which print, warn and log on their way; what matters of it comes back as an exception."""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+
+_aloud: list[tuple[object, object, list[int]]] = []  # the streams as they were before each `quiet`
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without prints, warnings and logs, on Python's streams and on those of the process, which C++ writes to."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    saved, before = [os.dup(number) for number in (1, 2)], (sys.stdout, sys.stderr)
+    level, void = logging.root.manager.disable, os.open(os.devnull, os.O_WRONLY)
+    _aloud.append((*before, saved))
+    try:
+        for number in (1, 2):
+            os.dup2(void, number)
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                yield
+    finally:
+        logging.disable(level)
+        _aloud.pop()
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(void)
+
+
+def heard(tell: Callable[[dict], None]) -> Callable[[dict], None]:
+    """`tell`, heard from within `quiet` too: it writes to the streams as they were before."""
+
+    def told(event: dict) -> None:
+        if not _aloud:
+            tell(event)
+            return
+        out, err, saved = _aloud[0]
+        muted = [os.dup(number) for number in (1, 2)]
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                tell(event)
+                for stream in (out, err):
+                    stream.flush()
+        finally:
+            for number, copy in zip((1, 2), muted, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+
+    return told
