@@ -293,4 +293,4 @@ def _how_checked(file: dict) -> str:
 def _latency(found: dict) -> list[str]:
     """The columns of one model in one runtime."""
     times = [f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"])]
-    return times + [thousands(found.get("bytes")), thousands(found.get("peak_bytes"))]
+    return [*times, thousands(found.get("bytes")), thousands(found.get("peak_bytes"))]
