@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from vemcompress.export.lowering import PLAIN, Rule, lowered
 from vemcompress.export.precision import Quantised
 from vemcompress.export.quiet import quiet
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import unwritable
+from vemcompress.system.files import MALFORMED, read_json, unwritable
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.opened import times
 
@@ -113,8 +114,8 @@ def to_levels(images: Tensor) -> Tensor:
 
 @dataclass
 class Opened:
-    """A file in its runtime. `run` takes and gives arrays as the file has them; `layout` is how its images lie, and
-    `shape` that of the only input that it takes, None where several."""
+    """A file in its runtime. `run` takes and gives arrays as the file has them; `layout` is how its images lie, `shape`
+    that of its input, with -1 for a side that may have any length; None where nothing tells it."""
 
     run: Run
     layout: Literal["NCHW", "NHWC"] = "NCHW"
@@ -274,6 +275,15 @@ class Format(ABC):
     def described(self, path: Path) -> Path:
         """Beside a file that holds no metadata: the .json that describes it."""
         return path.with_name(f"{path.name}.json")
+
+    def shape_told(self, path: Path) -> tuple[int, ...] | None:
+        """The input's shape as `described` has it, if it is there."""
+        try:
+            told = str(read_json(self.described(path))["input"])
+        except (OSError, *MALFORMED):
+            return None
+        found = re.search(r"\b\d+( x \d+)+", told)
+        return found and tuple(int(side) for side in found[0].split(" x "))
 
     def describe(self, job: Job, path: Path) -> None:
         """Write `described`."""

@@ -72,4 +72,4 @@ class NCNN(Format):
             one.input("in0", library.Mat(np.ascontiguousarray(x[0])).clone())
             return np.array(one.extract("out0")[1])[None]
 
-        return Opened(run)
+        return Opened(run, shape=self.shape_told(path))
