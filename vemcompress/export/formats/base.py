@@ -23,7 +23,7 @@ from vemcompress.export.lowering import PLAIN, Rule, lowered
 from vemcompress.export.precision import Quantised
 from vemcompress.export.quiet import quiet
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import MALFORMED, read_json, unwritable
+from vemcompress.system.files import MALFORMED, is_full, read_json
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.opened import times
 
@@ -92,7 +92,10 @@ class Levels(nn.Module):
         self.network, self.of_images = network, of_images
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.network(x.permute(0, 3, 1, 2).float() / 127.5 - 1 if self.of_images else x)
+        if self.of_images:
+            x = x.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)  # ExecuTorch refuses other strides
+            x = x.float() / 127.5 - 1
+        y = self.network(x)
         return to_levels(y).permute(0, 2, 3, 1)
 
 
@@ -256,18 +259,16 @@ class Format(ABC):
 
     @contextmanager
     def converting(self, path: Path) -> Iterator[None]:
-        """Whatever a converter or a runtime raises becomes an ExportError (7) of one sentence, or where the disk is full
-        an OutputError (9); what it prints is dropped."""
+        """Whatever a converter or a runtime raises becomes an ExportError (7) of one sentence, but on a full disk; what
+        it prints is dropped."""
         try:
             with quiet():
                 yield
         except VemError:
             raise
         except Exception as error:  # every converter has dozens of exception types of its own
-            if is_exhausted(error):
+            if is_exhausted(error) or is_full(path.parent, error):
                 raise
-            if why := unwritable(path, error):
-                raise why from error
             raise ExportError(
                 f"{self.title} cannot take this network ({cause(error)}); choose another format, or change the layer."
             ) from error
