@@ -77,10 +77,10 @@ class Job:
         module, sample = self.network, self.sample
         if self.uint8:
             module = Levels(module, self.of_images)
-            sample = to_levels(sample).permute(0, 2, 3, 1).contiguous() if self.of_images else sample
+            sample = _permuted(to_levels(sample), 0, 2, 3, 1) if self.of_images else sample
         elif last:
             module = ChannelsLast(module, self.of_images)
-            sample = sample.permute(0, 2, 3, 1).contiguous() if self.of_images else sample
+            sample = _permuted(sample, 0, 2, 3, 1) if self.of_images else sample
         return lowered(module.eval(), sample, PLAIN | dict(rules)), sample
 
 
@@ -92,11 +92,13 @@ class Levels(nn.Module):
         self.network, self.of_images = network, of_images
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.of_images:
-            x = x.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)  # ExecuTorch refuses other strides
-            x = x.float() / 127.5 - 1
-        y = self.network(x)
+        y = self.network(_permuted(x, 0, 3, 1, 2).float() / 127.5 - 1 if self.of_images else x)
         return to_levels(y).permute(0, 2, 3, 1)
+
+
+def _permuted(x: Tensor, *order: int) -> Tensor:
+    """In memory too, and where a side is 1, or ExecuTorch refuses it."""
+    return x.permute(order).clone(memory_format=torch.contiguous_format)
 
 
 class ChannelsLast(nn.Module):
