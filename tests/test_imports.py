@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import vemcompress
 
 PACKAGE = Path(vemcompress.__file__).parent
@@ -77,15 +79,43 @@ def test_only_the_face_imports_typer_and_rich():
     assert users == {("cli", "typer"), ("console", "rich")}
 
 
-def test_help_imports_no_torch():
+@pytest.mark.parametrize(("command", "told"), [("", "distill"), ("export", "executorch")])
+def test_help_imports_no_torch(command, told):
     code = (
-        "import sys; sys.argv = ['vemcompress', '--help']\n"
+        f"import sys; sys.argv = ['vemcompress', *{command.split()}, '--help']\n"
         "from vemcompress.cli import main\ntry: main()\nfinally: print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "distill" in done.stdout
+    assert told in done.stdout
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert not loaded & {"torch", "numpy", "pydantic", "onnxruntime", "PIL"}
+    runtimes = {
+        "onnxruntime",
+        "openvino",
+        "litert_torch",
+        "ai_edge_litert",
+        "coremltools",
+        "ncnn",
+        "pnnx",
+        "executorch",
+    }
+    assert not loaded & {"torch", "numpy", "pydantic", "PIL", *runtimes}
+
+
+def test_exports_import_the_library_of_no_other_format():
+    code = "import sys, vemcompress.commands.export; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "torch" in loaded
+    assert not loaded & {"openvino", "litert_torch", "ai_edge_litert", "coremltools", "ncnn", "pnnx", "executorch"}
+
+
+def test_onnx_runtime_reports_nothing_and_keeps_no_identifier(tmp_path):
+    code = "import vemcompress.export.exporting, onnxruntime; print(onnxruntime.__version__)"
+    environment = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (
+        done.returncode == 0 and not (tmp_path / ".cache" / "Microsoft").exists() and not (tmp_path / ".ses").exists()
+    )
 
 
 def test_weights_are_opened_in_one_room():

@@ -75,9 +75,9 @@ def test_a_folder_at_the_place_of_a_file_stays(tmp_path):
     (tmp_path / "m.xml").write_text("earlier")
     (tmp_path / "m.bin").mkdir()
     (tmp_path / "m.bin" / "mine").touch()
-    with pytest.raises(OutputError, match=r"m\.xml: cannot write \(m\.bin is a folder\)"):
-        with Replaced([tmp_path / "m.xml", tmp_path / "m.bin"]) as folder:
-            write(folder, "m.xml", "m.bin")
+    paths, sentence = [tmp_path / "m.xml", tmp_path / "m.bin"], r"m\.xml: cannot write \(m\.bin is a folder\)"
+    with pytest.raises(OutputError, match=sentence), Replaced(paths) as folder:
+        write(folder, "m.xml", "m.bin")
     assert found(tmp_path) == {"m.xml": "earlier", "m.bin": "folder"} and (tmp_path / "m.bin" / "mine").exists()
 
 

@@ -25,12 +25,13 @@ class OpenVINO(Format):
         return [path, path.with_suffix(".bin")]
 
     def library(self, name: str | None = None) -> ModuleType:
-        """Without its telemetry: importing OpenVINO reports to a web service and writes to the home folder, and its way
-        to decline reports that too. It does neither where its telemetry package cannot be imported."""
+        """Without its telemetry, as `int8_onnx.openvino` explains."""
         sys.modules.setdefault("openvino_telemetry", None)
         return super().library(name)
 
     def convert(self, job: Job, path: Path) -> None:
+        job.facts["inference_precision_hint"] = "f32"
+        job.notes.append("compared in float32; newer CPUs compute in bfloat16 unless INFERENCE_PRECISION_HINT is f32")
         library, graph = self.library(), product(job, self.rewrites, "openvino")
         with self.converting(path):
             model = library.convert_model(BytesIO(graph.SerializeToString()))  # reading it would store int8 as floats
