@@ -17,6 +17,7 @@ from vemcompress.errors import InputError, OutputError, UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_PAGE = 64 << 10  # bytes: a disk with less is full
 SMALL = 16 << 20  # bytes: a JSON file, a recipe, a pointer
 LARGE = 8 << 30  # bytes: a log, the tensors of a run
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # what picking from JSON of another shape raises
@@ -142,10 +143,11 @@ def write_atomically(path: str | Path, data: bytes | memoryview, mode: int = 0o6
 
 class Replaced:
     """A folder beside `paths`, which all lie in one folder, to make them in under their names; once all are there, they
-    take their places, and nothing changes where the block raises.
+    take their places. Where the block raises, or one cannot take its place, the earlier ones stay.
 
     The first path is the one that readers open: it leaves before the others change and comes back last, so that it
-    never names files of another version. A path may be a folder. Raises OutputError (9).
+    never names files of another version. A path may be a folder; no folder replaces a file, and no file a folder.
+    Raises OutputError (9).
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -170,15 +172,27 @@ class Replaced:
 
     def _put_in_place(self) -> None:
         for file in self.folder.rglob("*"):
-            if file.is_file():
+            if file.is_dir():
+                sync_folder(file)
+            else:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         first, *others = self.paths
-        if others or first.is_dir():
-            with suppress(FileNotFoundError):
-                first.rename(self.folder / "before")
-        for path in (*others, first):
-            (self.folder / path.name).replace(path)
+        for path in self.paths:
+            if path.exists() and path.is_dir() != (self.folder / path.name).is_dir():
+                raise OSError(errno.EEXIST, f"{path.name} is a {'folder' if path.is_dir() else 'file'}")
+        earlier = [(path, self.folder / f"before-{number}") for number, path in enumerate(self.paths) if path.exists()]
+        steps = earlier if others or first.is_dir() else []  # a file alone is replaced in one step
+        steps += [(self.folder / path.name, path) for path in (*others, first)]
+        done = []
+        try:
+            for before, after in steps:
+                before.replace(after)
+                done.append((before, after))
+        except BaseException:
+            for before, after in reversed(done):
+                after.replace(before)
+            raise
         sync_folder(first.parent)
 
 
@@ -209,6 +223,16 @@ def output_error(path: str | Path, error: OSError) -> OutputError:
     if error.errno == errno.ENOENT:
         return OutputError(f"{path}: cannot write, the folder does not exist: create it first")
     return OutputError(f"{path}: cannot write ({error.strerror or error}): choose another place")
+
+
+def unwritable(path: str | Path, error: BaseException) -> OutputError | None:
+    """That sentence where the error, of other code's, comes of a full disk or a missing permission: it says so, or the
+    disk is full now. The path may be gone."""
+    if isinstance(error, OSError) and error.errno in _FULL | _FORBIDDEN:
+        return output_error(path, error)
+    above = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
+    full = shutil.disk_usage(above).free < _PAGE
+    return output_error(path, OSError(errno.ENOSPC, "the disk is full")) if full else None
 
 
 def check_target(path: str | Path, example: str, *, folder: bool = False) -> None:
