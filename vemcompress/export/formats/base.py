@@ -256,8 +256,8 @@ class Format(ABC):
 
     @contextmanager
     def converting(self, path: Path) -> Iterator[None]:
-        """Whatever a converter or a runtime raises becomes an ExportError (7) of one sentence, or where the disk is full
-        an OutputError (9); what it prints is dropped."""
+        """Whatever a converter or a runtime raises becomes an ExportError (7) of one sentence, or where the disk is
+        full an OutputError (9); what it prints is dropped."""
         try:
             with quiet():
                 yield
