@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vemcompress.errors import InputError, OutputError, UsageError
+from vemcompress.errors import InputError, OutputError, UsageError, VemError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -165,6 +165,11 @@ class Replaced:
         try:
             if error is None:
                 self._put_in_place()
+            elif isinstance(error, Exception) and not isinstance(error, VemError):
+                if is_full(self.folder, error):
+                    raise OSError(errno.ENOSPC, "the disk is full") from error
+                if isinstance(error, OSError):
+                    raise error
         except OSError as failed:
             raise output_error(self.paths[0], failed) from failed
         finally:
@@ -225,14 +230,10 @@ def output_error(path: str | Path, error: OSError) -> OutputError:
     return OutputError(f"{path}: cannot write ({error.strerror or error}): choose another place")
 
 
-def unwritable(path: str | Path, error: BaseException) -> OutputError | None:
-    """That sentence where the error, of other code's, comes of a full disk or a missing permission: it says so, or the
-    disk is full now. The path may be gone."""
-    if isinstance(error, OSError) and error.errno in _FULL | _FORBIDDEN:
-        return output_error(path, error)
-    above = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
-    full = shutil.disk_usage(above).free < _PAGE
-    return output_error(path, OSError(errno.ENOSPC, "the disk is full")) if full else None
+def is_full(folder: Path, error: BaseException) -> bool:
+    """Whether the error is that of a full disk: it says so, or other code's does not and the disk is full now."""
+    said = isinstance(error, OSError) and error.errno in _FULL
+    return said or shutil.disk_usage(folder).free < _PAGE
 
 
 def check_target(path: str | Path, example: str, *, folder: bool = False) -> None:

@@ -23,7 +23,7 @@ from vemcompress.export.lowering import PLAIN, Rule, lowered
 from vemcompress.export.precision import Quantised
 from vemcompress.export.quiet import quiet
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import MALFORMED, read_json, unwritable
+from vemcompress.system.files import MALFORMED, is_full, read_json
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.opened import times
 
@@ -77,10 +77,10 @@ class Job:
         module, sample = self.network, self.sample
         if self.uint8:
             module = Levels(module, self.of_images)
-            sample = to_levels(sample).permute(0, 2, 3, 1).contiguous() if self.of_images else sample
+            sample = _permuted(to_levels(sample), 0, 2, 3, 1) if self.of_images else sample
         elif last:
             module = ChannelsLast(module, self.of_images)
-            sample = sample.permute(0, 2, 3, 1).contiguous() if self.of_images else sample
+            sample = _permuted(sample, 0, 2, 3, 1) if self.of_images else sample
         return lowered(module.eval(), sample, PLAIN | dict(rules)), sample
 
 
@@ -92,8 +92,13 @@ class Levels(nn.Module):
         self.network, self.of_images = network, of_images
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.network(x.permute(0, 3, 1, 2).float() / 127.5 - 1 if self.of_images else x)
+        y = self.network(_permuted(x, 0, 3, 1, 2).float() / 127.5 - 1 if self.of_images else x)
         return to_levels(y).permute(0, 2, 3, 1)
+
+
+def _permuted(x: Tensor, *order: int) -> Tensor:
+    """In memory too, and where a side is 1, or ExecuTorch refuses it."""
+    return x.permute(order).clone(memory_format=torch.contiguous_format)
 
 
 class ChannelsLast(nn.Module):
@@ -256,18 +261,16 @@ class Format(ABC):
 
     @contextmanager
     def converting(self, path: Path) -> Iterator[None]:
-        """Whatever a converter or a runtime raises becomes an ExportError (7) of one sentence, or where the disk is
-        full an OutputError (9); what it prints is dropped."""
+        """Whatever a converter or a runtime raises becomes an ExportError (7) of one sentence, but on a full disk; what
+        it prints is dropped."""
         try:
             with quiet():
                 yield
         except VemError:
             raise
         except Exception as error:  # every converter has dozens of exception types of its own
-            if is_exhausted(error):
+            if is_exhausted(error) or is_full(path.parent, error):
                 raise
-            if why := unwritable(path, error):
-                raise why from error
             raise ExportError(
                 f"{self.title} cannot take this network ({cause(error)}); choose another format, or change the layer."
             ) from error

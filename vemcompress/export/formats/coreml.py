@@ -62,7 +62,8 @@ class CoreML(Format):
         if not job.uint8:
             return library.TensorType(job.contract.name, shape), library.TensorType("y")
         layouts = {1: library.colorlayout.GRAYSCALE, 3: library.colorlayout.RGB}
-        if not {shape[1], job.contract.out_channels} <= set(layouts):
+        images = {job.contract.out_channels} | ({shape[1]} if job.of_images else set())
+        if not images <= set(layouts):
             raise ExportError("Core ML has images of 1 or 3 channels alone; omit --uint8 for this network.")
         drawn = library.ImageType("result", color_layout=layouts[job.contract.out_channels])
         if not job.of_images:

@@ -31,11 +31,12 @@ class LiteRT(Format):
         library = self.library()
         with self.converting(path):
             program, sample = job.lowered(UPSAMPLING, self.last)
-            library.convert(program.module(check_guards=False), (sample,)).export(str(path))
+            made = library.convert(program.module(check_guards=False), (sample,)).model_content()
             if job.precision == "int8":
                 how = {"least_ssim": job.least_ssim, "on_event": job.on_event}
-                job.quantised = quantise_tflite(path.read_bytes(), job.photos, **how)
-                path.write_bytes(job.quantised.product)
+                job.quantised = quantise_tflite(made, job.photos, **how)
+                made = job.quantised.product
+            path.write_bytes(made)  # its own way to write ends the process where the disk is full
         opened = self._interpreter(path, 1)
         names = opened.get_input_details()[0]["name"], opened.get_output_details()[0]["name"]
         self.name_ends(job, *names)
