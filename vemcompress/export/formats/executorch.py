@@ -8,9 +8,9 @@ import torch
 from vemcompress.errors import ExportError, UsageError
 from vemcompress.export.formats.base import Format, Job, Opened
 from vemcompress.export.int8_executorch import quantise_program
-from vemcompress.export.lowering import ENLARGING, MEANS, NORMS, PADDING
+from vemcompress.export.lowering import ENLARGING, HEAD, MEANS, NORMS, PADDING, UPSAMPLING
 
-RULES = PADDING | NORMS | ENLARGING | MEANS
+RULES = PADDING | NORMS | ENLARGING | MEANS | UPSAMPLING | HEAD
 
 
 class ExecuTorch(Format):
