@@ -1,8 +1,9 @@
 """A network's operations in forms that a runtime knows, before it is converted: exact to rounding.
 
-PyTorch's exporter gives a graph of a few dozen operations for inputs of one size. `lowered` runs it once more, and puts
-in the place of an operation what a rule gives for it. `PLAIN` are rules for operations that converters forget;
-`UPSAMPLING`, `PADDING` and `NORMS` are for those that a runtime lacks, or has no fast kernel for.
+PyTorch's exporter gives a graph of a few dozen operations for inputs of one size. `lowered` runs it once more: what
+depends on no input is computed, and in the place of an operation comes what a rule gives for it. `PLAIN` are rules for
+operations that converters forget; `UPSAMPLING`, `HEAD`, `ENLARGING`, `PADDING`, `NORMS` and `MEANS` are for those that
+a runtime lacks, or has no fast kernel for.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from vemcompress.export.quiet import quiet
+from vemcompress.export.rewrites.head import MOST_CHANNELS, shifted
 
 aten = torch.ops.aten
+SMALL = 4096  # numbers of a constant that may be computed whatever it comes of
 
 Rule = Callable  # (lowering, node, *arguments) to what takes the operation's place, or None where it stays
 
@@ -23,35 +26,57 @@ def lowered(network: nn.Module, sample: Tensor, rules: Mapping[object, Rule]) ->
     is raised."""
     with torch.no_grad(), quiet():
         whole = torch.export.export(network, (sample,)).module(check_guards=False)
-        return torch.export.export(Lowering(whole, rules).transform(), (sample,))
+        found = Lowering(whole, rules).transform()
+        found.graph.eliminate_dead_code()
+        return torch.export.export(fx.GraphModule(found, found.graph), (sample,))  # without tensors that nothing reads
 
 
 class Lowering(fx.Transformer):
-    """Copies a graph, by the rules."""
+    """Copies a graph, by the rules. `known` are the tensors of nodes that depend on no input."""
 
     def __init__(self, module: fx.GraphModule, rules: Mapping[object, Rule]):
         super().__init__(module)
         self.rules = rules
+        self.garbage_collect_values = False  # rules look back
+        self.known: dict[fx.Node, Tensor] = {}
 
     def run_node(self, node: fx.Node):
         self.node = node
+        if node.op == "get_attr":
+            self.known[node] = self.fetch_attr(node.target)
         return super().run_node(node)
 
     def call_function(self, target, arguments, more):
+        if (value := self._computed(target)) is not None:
+            self.known[self.node] = value
+            return self.constant("value", value)
         rule = self.rules.get(target)
         found = None if rule is None else rule(self, self.node, *arguments, **more)
         return super().call_function(target, arguments, more) if found is None else found
 
+    def _computed(self, target) -> Tensor | None:
+        """What the node gives, where that is a constant not much larger than those that it comes of."""
+        node = self.node
+        if any(source not in self.known for source in node.all_input_nodes):
+            return None
+        schemas = [getattr(each.target, "_schema", None) for each in (node, *node.users) if each.op == "call_function"]
+        random = torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
+        if random or any(schema is None or schema.is_mutable for schema in schemas):
+            return None
+        value = target(*fx.map_arg(node.args, self.known.get), **fx.map_arg(node.kwargs, self.known.get))
+        given = sum(self.known[source].numel() for source in node.all_input_nodes)
+        return value if isinstance(value, Tensor) and value.numel() <= max(2 * given, SMALL) else None
+
     def constant(self, name: str, value: Tensor) -> fx.Proxy:
         """A tensor as a buffer of the new module, such as weights in another order."""
         name = f"{self.node.name}_{name}"
-        self.module.register_buffer(name, value.contiguous())
+        self.module.register_buffer(name, value.detach().clone(memory_format=torch.contiguous_format))
         return fx.Proxy(self.new_graph.get_attr(name), self.tracer)
 
     def value(self, argument: int) -> Tensor | None:
-        """The tensor that a parameter of the node has; None where it is computed."""
+        """The tensor that an argument of the node is; None where it depends on an input."""
         node = self.node.args[argument] if len(self.node.args) > argument else None
-        return self.fetch_attr(node.target) if isinstance(node, fx.Node) and node.op == "get_attr" else None
+        return self.known.get(node) if isinstance(node, fx.Node) else None
 
 
 def shape(node: fx.Node, argument: int = 0) -> torch.Size:
@@ -83,6 +108,20 @@ def _summed(lowering, node, x, dim=None, keepdim=False, dtype=None):
     return x.mean(dim, keepdim) * float(count)
 
 
+def _with_floats(lowering, node, x, y, **more):
+    """Whole numbers become tensors of whole numbers, which are converted anew in each run."""
+    floats = node.args[0].meta["val"].is_floating_point() if isinstance(node.args[0], fx.Node) else False
+    return node.target(x, float(y), **more) if floats and type(y) is int else None
+
+
+def _joined(lowering, node, parts, axis=0):
+    return parts[0] if len(parts) == 1 else None
+
+
+def _filled(lowering, node, x, size, value, **more):
+    return lowering.constant("filled", torch.full(size, value, dtype=node.meta["val"].dtype))
+
+
 def _ignored(lowering, node, x, *arguments, **more):
     return x
 
@@ -95,6 +134,9 @@ PLAIN: dict[object, Rule] = {
     aten.to.dtype: _converted,
     aten.to.device: _converted,
     aten.sum.dim_IntList: _summed,
+    aten.cat.default: _joined,
+    aten.new_full.default: _filled,
+    **dict.fromkeys((aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor), _with_floats),
     aten._assert_tensor_metadata.default: _ignored,
 }
 
@@ -127,6 +169,37 @@ def _upsampled(
 UPSAMPLING: dict[object, Rule] = {aten.conv_transpose2d.input: _upsampled}
 
 
+def _narrowed(lowering, node, x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    """As `rewrites.head` has it: a convolution to few channels as a strided one to four times as many."""
+    kernel, shift = lowering.value(1), lowering.value(2)
+    if kernel is None or groups != 1 or tuple(stride) != (1, 1) or tuple(dilation) != (1, 1):
+        return None
+    if kernel.shape[0] > MOST_CHANNELS or any(side % 2 == 0 for side in kernel.shape[2:]) or max(kernel.shape[2:]) < 3:
+        return None
+    if any(side % 2 for side in node.meta["val"].shape[2:]):
+        return None
+    weight = lowering.constant("weight", torch.from_numpy(shifted(kernel.detach().numpy())))
+    bias = None if shift is None else lowering.constant("bias", shift.repeat_interleave(4))
+    return F.pixel_shuffle(F.conv2d(x, weight, bias, 2, padding), 2)
+
+
+HEAD: dict[object, Rule] = {aten.conv2d.default: _narrowed}
+
+
+def _enlarged(lowering, node, x, size=None, scales=None):
+    """Nearest pixels, a whole number of times as many, as a sum with zeros that is broadcast: XNNPACK has no
+    enlargement but the bilinear one, and joins no map with itself."""
+    batch, channels, height, width = shape(node)
+    rows, columns = (after // before for after, before in zip(node.meta["val"].shape[2:], (height, width), strict=True))
+    if (rows * height, columns * width) != tuple(node.meta["val"].shape[2:]):
+        return None
+    zeros = lowering.constant("zeros", torch.zeros(1, rows, 1, columns))
+    return (x.reshape(-1, 1, width, 1) + zeros).reshape(batch, channels, rows * height, columns * width)
+
+
+ENLARGING: dict[object, Rule] = {aten.upsample_nearest2d.vec: _enlarged}
+
+
 def _reflected(lowering, node, x, pads, mode="constant", value=None):
     """A reflection as rows and columns beside the image: XNNPACK has no reflection."""
     if mode != "reflect" or len(pads) != 4:
@@ -151,3 +224,41 @@ def _normalised(lowering, node, x, weight=None, bias=None, mean=None, var=None, 
 
 
 NORMS: dict[object, Rule] = {aten.instance_norm.default: _normalised}
+
+
+def _averaged(lowering, node, x, dim=None, keepdim=False, dtype=None):
+    """Means of maps that keep their sides, means of channels as products: XNNPACK has no others."""
+    if dtype is None and len(shape(node)) == 4 and sorted(dim or ()) == [2, 3] and not keepdim:
+        return x.mean((2, 3), keepdim=True).flatten(1)
+    return _weighed(lowering, node, x, dim, keepdim, dtype, 1 / shape(node)[-1])
+
+
+def _weighed(lowering, node, x, dim=None, keepdim=False, dtype=None, weight=1.0):
+    """The sum over the channels of B x C, times a weight, as a product; other sums as `PLAIN` has them."""
+    if dtype is None and len(shape(node)) == 2 and list(dim or ()) in ([1], [-1]):
+        y = F.linear(x, lowering.constant("weights", torch.full((1, shape(node)[1]), weight)))
+        return y if keepdim else y.flatten()
+    return _summed(lowering, node, x, dim, keepdim, dtype) if node.target is aten.sum.dim_IntList else None
+
+
+def _multiplied(lowering, node, a, b):
+    """Products of as many matrices on both sides, without the copies that PyTorch decomposes them into."""
+    left, right = shape(node, 0), shape(node, 1)
+    return torch.bmm(a, b) if len(left) == len(right) == 3 and left[0] == right[0] else None
+
+
+def _selected(lowering, node, x, axis, index):
+    """One of equal parts, which were copied of one."""
+    copies = node.args[0]
+    one = copies.args[0] if copies.target is aten.expand.default else None
+    if one is None or one.target is not aten.unsqueeze.default or len(one.meta["val"].shape) != len(shape(node)):
+        return None
+    return lowering.env[one.args[0]] if one.args[1] == axis else None
+
+
+MEANS: dict[object, Rule] = {
+    aten.mean.dim: _averaged,
+    aten.sum.dim_IntList: _weighed,
+    aten.matmul.default: _multiplied,
+    aten.select.int: _selected,
+}

@@ -8,12 +8,14 @@ import torch
 from vemcompress.errors import ExportError, UsageError
 from vemcompress.export.formats.base import Format, Job, Opened
 from vemcompress.export.int8_executorch import quantise_program
-from vemcompress.export.lowering import NORMS, PADDING
+from vemcompress.export.lowering import ENLARGING, HEAD, MEANS, NORMS, PADDING, UPSAMPLING
+
+RULES = PADDING | NORMS | ENLARGING | MEANS | UPSAMPLING | HEAD
 
 
 class ExecuTorch(Format):
-    """A .pte of one image size. Reflections and instance norms are rewritten, so that XNNPACK takes all of a
-    network."""
+    """A .pte of one image size. Reflections, norms, means and nearest pixels are rewritten, so that XNNPACK takes
+    all of a network."""
 
     name = "executorch"
     title = "ExecuTorch"
@@ -29,7 +31,7 @@ class ExecuTorch(Format):
         lower = self.library("executorch.exir").to_edge_transform_and_lower
         partition = self.library("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
         with self.converting(path):
-            program, _ = job.lowered(PADDING | NORMS)
+            program, _ = job.lowered(RULES)
             if job.precision == "int8":
                 program = self._quantised(job, program)
             edge = lower(program, partitioner=[partition()])
