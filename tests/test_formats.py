@@ -262,6 +262,7 @@ USAGE = {
     "bits": ({"formats": "ncnn", "precision": "int4"}, "precision 'int4' is not known"),
     "uint8": ({"formats": "ncnn", "uint8": True}, "--format ncnn: takes floats alone; omit --uint8"),
     "size": ({"formats": "ncnn", "size": 33}, "multiples of 4 and at least 8"),
+    "small": ({"formats": "ncnn", "precision": "fp16", "size": 8}, "is judged by SSIM, for images of at least 11 px"),
     "no photos": ({"precision": "int8"}, "--precision int8: give a folder of .* photos to --calibrate"),
     "photos": ({"calibrate": "photos"}, "--calibrate: photos are for int8 and fp16"),
     "package": ({"formats": "coreml", "path": "own.mlpackage"}, "own.mlpackage: is a folder of other files"),

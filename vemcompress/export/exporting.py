@@ -19,13 +19,14 @@ from vemcompress.export.contracts import Contract, ImageContract, Shape
 from vemcompress.export.deploy import contract_of, deployment_copy
 from vemcompress.export.floats import FloatGraph
 from vemcompress.export.formats import Format, Job
-from vemcompress.export.formats.base import Precision
+from vemcompress.export.formats.job import Precision
 from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.precision import split
 from vemcompress.export.quiet import heard
 from vemcompress.export.result import ExportResult
 from vemcompress.export.sides import DEFAULT, own_sides
 from vemcompress.export.targets import targets
+from vemcompress.losses.image import WINDOW
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, Replaced, parse_json
 from vemcompress.system.memory import is_exhausted
@@ -72,9 +73,9 @@ def export(
     slower. `metadata` (source, licence, ...) joins what the file says of itself.
 
     Events: {"event": "export", "stage", "done", "total"}, the stage "trace", then "compare" for each shape, "convert"
-    for each format but ONNX, and "written". Raises UsageError (2), ExportError (7: a library is not installed, cannot
-    be exported, differs from PyTorch by more than `tolerance`, or `tolerance` times the largest absolute value where
-    that is above 1), OutputError (9), MemoryExhausted (6).
+    for each format but ONNX, and "written". Raises UsageError (2), ExportError (7: a library is not installed or lacks
+    an operation, photos cannot be read, or a file differs from PyTorch by more than `tolerance`, or `tolerance` times
+    the largest absolute value where that is above 1), OutputError (9), MemoryExhausted (6).
     """
     if opset not in OPSETS:
         raise UsageError(f"opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
@@ -130,6 +131,9 @@ class _Exporter:
             raise UsageError("--precision int8: give a folder of 16 to 100 real photos to --calibrate.")
         if calibrate is not None and precision == "fp32":
             raise UsageError("--calibrate: photos are for int8 and fp16; omit it, or add --precision int8.")
+        scale = self.contract.scale if isinstance(self.contract, ImageContract) else 1
+        if precision != "fp32" and scale * min(self.size) < WINDOW:
+            raise UsageError(f"--precision {precision}: is judged by SSIM, for images of at least {WINDOW} px.")
         inputs = calibration_inputs(self.contract, self.size, calibrate)
         if inputs:
             split(inputs)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vemcompress.errors import UsageError
 from vemcompress.export.formats import FORMATS, Format
-from vemcompress.export.formats.base import PRECISIONS
+from vemcompress.export.formats.job import PRECISIONS
 from vemcompress.system.files import check_target
 
 

@@ -4,9 +4,10 @@ A new one is a file with a subclass of `base.Format` beside these, its name in t
 The library of a format is imported where it is used, never by the package.
 """
 
-from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.formats.base import Format, Opened
 from vemcompress.export.formats.coreml import CoreML
 from vemcompress.export.formats.executorch import ExecuTorch
+from vemcompress.export.formats.job import Job
 from vemcompress.export.formats.litert import LiteRT
 from vemcompress.export.formats.ncnn import NCNN
 from vemcompress.export.formats.onnx import ONNX

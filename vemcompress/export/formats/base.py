@@ -1,120 +1,28 @@
-"""What every format shares: the job that it converts, the face of an opened file, and the sentences of its failures."""
+"""What every format shares: the face of an opened file, how a file is checked, and the sentences of its failures."""
 
 import importlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from vemcompress.errors import ExportError, UsageError, VemError
-from vemcompress.export.contracts import Contract, ImageContract, Shape
+from vemcompress.export.contracts import Shape
 from vemcompress.export.deploy import cause
-from vemcompress.export.floats import FloatGraph
-from vemcompress.export.lowering import PLAIN, Rule, lowered
-from vemcompress.export.precision import Quantised
+from vemcompress.export.formats.job import Job, Precision, to_levels
+from vemcompress.export.precision import Run
 from vemcompress.export.quiet import quiet
-from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, is_full, read_json
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.opened import times
-
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-Run = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass
-class Job:
-    """A deployment copy on its way into files. `size` is (H, W) of the images that formats of one size take; `graph`
-    gives the checked float ONNX graph after rewrites of some names; `facts` are for the file's metadata; `photos` are
-    inputs to calibrate int8 with, float32 1 x C x H x W in [-1, 1], or latent vectors, 1 x size.
-
-    `notes` are what a person should know of the file, `quantised` what was found where `precision` is int8.
-    """
-
-    network: nn.Module
-    contract: Contract
-    size: tuple[int, int]
-    graph: FloatGraph
-    precision: Precision
-    least_ssim: float
-    facts: dict[str, str]
-    uint8: bool = False
-    rewrites: bool = True
-    tolerance: float | None = None
-    photos: Sequence[np.ndarray] = ()
-    tell: Callable[[Shape], None] = lambda shape: None
-    on_event: Event = silent
-    notes: list[str] = field(default_factory=list)
-    quantised: Quantised | None = None
-
-    def for_one_file(self) -> "Job":
-        """A job whose facts and findings are of one file."""
-        return replace(self, facts=dict(self.facts), notes=[], quantised=None)
-
-    @property
-    def sample(self) -> Tensor:
-        """An input: uniform noise 1 x C x H x W, or one latent vector."""
-        shape = (1, self.contract.in_channels, *self.size) if self.of_images else (1, self.contract.size)
-        return self.contract.noise(shape, torch.Generator().manual_seed(0))
-
-    @property
-    def of_images(self) -> bool:
-        return isinstance(self.contract, ImageContract)
-
-    def lowered(self, rules: Mapping[object, Rule], last: bool = False) -> tuple[torch.export.ExportedProgram, Tensor]:
-        """The network by `lowering.PLAIN` and these rules, and an input of it. `last`: channels last at both ends. With
-        `uint8` both ends are bytes, channels last."""
-        module, sample = self.network, self.sample
-        if self.uint8:
-            module = Levels(module, self.of_images)
-            sample = _permuted(to_levels(sample), 0, 2, 3, 1) if self.of_images else sample
-        elif last:
-            module = ChannelsLast(module, self.of_images)
-            sample = _permuted(sample, 0, 2, 3, 1) if self.of_images else sample
-        return lowered(module.eval(), sample, PLAIN | dict(rules)), sample
-
-
-class Levels(nn.Module):
-    """uint8 N x H x W x C, or latent vectors, to uint8 N x H x W x C."""
-
-    def __init__(self, network: nn.Module, of_images: bool):
-        super().__init__()
-        self.network, self.of_images = network, of_images
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.network(_permuted(x, 0, 3, 1, 2).float() / 127.5 - 1 if self.of_images else x)
-        return to_levels(y).permute(0, 2, 3, 1)
-
-
-def _permuted(x: Tensor, *order: int) -> Tensor:
-    """In memory too, and where a side is 1, or ExecuTorch refuses it."""
-    return x.permute(order).clone(memory_format=torch.contiguous_format)
-
-
-class ChannelsLast(nn.Module):
-    """A network of N x H x W x C."""
-
-    def __init__(self, network: nn.Module, of_images: bool):
-        super().__init__()
-        self.network, self.of_images = network, of_images
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x.permute(0, 3, 1, 2) if self.of_images else x).permute(0, 2, 3, 1)
-
-
-def to_levels(images: Tensor) -> Tensor:
-    """Floats in [-1, 1] as bytes."""
-    return (images * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 @dataclass

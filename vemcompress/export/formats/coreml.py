@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vemcompress.errors import ExportError
-from vemcompress.export.formats.base import Checked, Format, Job, Opened
+from vemcompress.export.formats.base import Checked, Format, Opened
+from vemcompress.export.formats.job import Job
 
 
 class CoreML(Format):

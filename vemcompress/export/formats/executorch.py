@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from vemcompress.errors import ExportError, UsageError
-from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.formats.base import Format, Opened
+from vemcompress.export.formats.job import Job
 from vemcompress.export.int8_executorch import quantise_program
 from vemcompress.export.lowering import ENLARGING, HEAD, MEANS, NORMS, PADDING, UPSAMPLING
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from vemcompress.errors import UsageError
-from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.formats.base import Format, Opened
+from vemcompress.export.formats.job import Job
 from vemcompress.export.int8_litert import quantise_tflite
 from vemcompress.export.lowering import HEAD, NORMS, PADDING, UPSAMPLING
 

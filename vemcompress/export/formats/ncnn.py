@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from vemcompress.errors import ExportError, first_line
-from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.formats.base import Format, Opened
+from vemcompress.export.formats.job import Job
 
 UNKNOWN = re.compile(r"^((?:aten|prim|pnnx|torch|F|nn|Tensor)[.:]\S+)", re.MULTILINE)  # layers that stay PyTorch's
 

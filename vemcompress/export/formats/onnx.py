@@ -9,7 +9,8 @@ import onnxruntime
 from vemcompress import __version__
 from vemcompress.errors import ExportError
 from vemcompress.export.deploy import cause
-from vemcompress.export.formats.base import Checked, Format, Job, Opened
+from vemcompress.export.formats.base import Checked, Format, Opened
+from vemcompress.export.formats.job import Job
 from vemcompress.export.graph import check_uint8
 from vemcompress.export.int8_onnx import quantise
 from vemcompress.export.precision import half

@@ -5,7 +5,8 @@ from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 
-from vemcompress.export.formats.base import Format, Job, Opened
+from vemcompress.export.formats.base import Format, Opened
+from vemcompress.export.formats.job import Job
 from vemcompress.export.formats.onnx import product
 
 
