@@ -26,6 +26,18 @@ ENDS = re.compile(r"(?://|#) (\w+: (?:uint8|float32) .+)")
 POSITIONS = {"litert", "executorch"}  # their snippets find inputs by position
 SILENT = re.compile(r"\.\w+$|[:/ -]|^(CPU|CPUExecutionProvider|RGB|uint8)$|^(student|tflite|pte|onnx|openvino)$")
 
+# Where a snippet tells its runtime the type of the input; the others have one type, or take an array's.
+TYPES = {
+    ("onnx", "kotlin"): r"OnnxJavaType\.(\w+)\)",
+    ("onnx", "swift"): r"elementType: \.(\w+)",
+    ("onnx", "cpp"): r"CreateTensor<(\w+)>",
+    ("onnx", "js"): r'Tensor\("(\w+)"',
+    ("openvino", "cpp"): r"element::(\w+)",
+    ("litert", "kotlin"): r"write(\w+)\(",
+    ("executorch", "swift"): r"Tensor<(\w+)>\(planes",
+}
+BYTES = re.compile(r"u?(int)?8(_t)?", re.I)
+
 
 @dataclass(frozen=True)
 class Snippet:
@@ -106,13 +118,13 @@ def test_a_snippets_type_and_range_are_the_files(snippet, made):
     facts = made(snippet)
     code = re.sub(r"//.*|#.*", "", snippet.code)
     assert ("127.5" in code or "floats(" in code) == (facts["range"] == "-1..1")
-    if snippet.form not in {"coreml"} and snippet.language != "python":
-        bytes_ = re.search(r"u?int8_t|uInt8|UINT8|element::u8|\"uint8\"", code) is not None
-        assert bytes_ == facts["input"].partition(": ")[2].startswith("uint8")
+    found = re.search(TYPES.get((snippet.form, snippet.language), "$"), code)
+    kind = facts["input"].split()[1]
+    assert not found[0] or (BYTES.fullmatch(found[1]) is not None) == (kind == "uint8")
     assert set(re.findall(r"planes = (true|false)", code)) <= {"true" if facts["layout"] == "NCHW" else "false"}
 
 
-def test_the_older_ends_of_core_ml_are_those_of_its_class(made):
+def test_xcodes_class_has_the_ends_of_the_core_ml_file(made):
     """Xcode's class has a method's label and a property for the names."""
     code = next(s.code for s in SNIPPETS if s.form == "coreml" and "Student(" in s.code)
     label, result = re.search(r"prediction\((\w+):.*\)\.(\w+)$", code, re.M).groups()
