@@ -21,6 +21,7 @@ from vemcompress.export.exporting import export
 from vemcompress.export.formats import FORMATS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text()
+DEVICES = (Path(__file__).parents[1] / "docs" / "devices.md").read_text()
 SIDE = 32  # of the toy's files; the page's are of another size
 ENDS = re.compile(r"(?://|#) (\w+: (?:uint8|float32) .+)")
 POSITIONS = {"litert", "executorch"}  # their snippets find inputs by position
@@ -95,6 +96,21 @@ def made(tmp_path_factory):
 def test_every_format_has_a_snippet():
     assert {snippet.form for snippet in SNIPPETS} == set(FORMATS)
     assert {snippet.language for snippet in SNIPPETS} == {"kotlin", "swift", "cpp", "python", "js"}
+
+
+def test_the_table_of_formats_is_what_the_formats_say():
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in DEVICES.splitlines() if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows] == list(FORMATS)
+    for name, files, library, sizes, layout, precisions, uint8, run in rows:
+        form = FORMATS[name.strip("`")]
+        written = [re.match(r"[a-z]+(.*)", path.name)[1] for path in form.files(Path(f"x{form.suffix}"))]
+        assert files.split(", ") == [re.sub(r".*(\.json)$", r"\1", suffix) for suffix in written]
+        assert library.rpartition(", ")[2] == (f"`{form.extra}`" if form.extra else "none")
+        assert (sizes == "one image of `--size`") == form.fixes_size
+        assert (layout == "NHWC") == form.last
+        assert tuple(precisions.split(", ")) == form.precisions
+        assert uint8.startswith("yes") == form.takes_uint8
+        assert (run == "yes") == (form.name != "coreml")
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda s: s.id)
