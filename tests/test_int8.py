@@ -198,6 +198,43 @@ def test_channels_before_a_norm_are_given_one_range_without_changing_the_image(b
     assert quantise(model, given, least_ssim=0.5).psnr > 40
 
 
+def joined_toy(axis):
+    """Two convolutions whose outputs lie side by side before the norm: of one image, or as other channels."""
+    numbers = weights(np.random.default_rng(0), left=(3, 4), right=(3, 4), head=(4 if axis > 1 else 8, 3))
+    ones = np.ones(4 if axis > 1 else 8, np.float32)
+    nodes = [
+        conv("left", "x", "a"),
+        conv("right", "x", "b"),
+        helper.make_node("Concat", ["a", "b"], ["c"], axis=axis),
+        helper.make_node("InstanceNormalization", ["c", "one", "zero"], ["d"]),
+        conv("head", "d", "y"),
+    ]
+    return graph(nodes, numbers | {"one": ones, "zero": 0 * ones})
+
+
+def grouped_toy():
+    """A group norm, as PyTorch's exporter writes it: an instance norm of other channels."""
+    numbers = weights(np.random.default_rng(0), first=(3, 8), head=(8, 3))
+    numbers |= {"one": np.ones(2, np.float32), "zero": np.zeros(2, np.float32), "flat": np.array([0, 2, -1])}
+    nodes = [
+        conv("first", "x", "a"),
+        helper.make_node("Reshape", ["a", "flat"], ["b"]),
+        helper.make_node("InstanceNormalization", ["b", "one", "zero"], ["c"]),
+        helper.make_node("Shape", ["a"], ["size"]),
+        helper.make_node("Reshape", ["c", "size"], ["d"]),
+        conv("head", "d", "y"),
+    ]
+    return graph(nodes, numbers)
+
+
+@pytest.mark.parametrize(("model", "changed"), [(joined_toy(2), True), (joined_toy(1), False), (grouped_toy(), False)])
+def test_channels_that_a_norm_takes_otherwise_are_left_alone(model, changed):
+    model, given = onnx.shape_inference.infer_shapes(model), photos()
+    even = equalise(model, given)
+    assert np.abs(onnx_run(even)(given[0]) - onnx_run(model)(given[0])).max() < 2e-3
+    assert (even.graph.initializer != model.graph.initializer) == changed
+
+
 def test_rare_values_are_left_out_of_a_percentile_and_kept_by_the_extremes():
     model = onnx.shape_inference.infer_shapes(toy())
     given = photos(3, 128)

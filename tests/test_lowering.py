@@ -10,7 +10,7 @@ from vemcompress.export.deploy import contract_of, deployment_copy
 from vemcompress.export.exporting import export
 from vemcompress.export.formats.executorch import RULES
 from vemcompress.export.formats.ncnn import NCNN
-from vemcompress.export.lowering import PLAIN, aten, lowered
+from vemcompress.export.lowering import HEAD, PLAIN, aten, lowered
 
 LACKING = {
     *(aten.upsample_nearest2d.vec, aten.select.int, aten.expand.default, aten.sum.default),
@@ -84,3 +84,14 @@ def test_ncnn_is_compared_in_the_precision_of_its_file(tmp_path):
         pytest.importorskip(name)
     made = network("ugatit")
     assert export(made, tmp_path / "m.ncnn.param", formats=("ncnn",), size=32)[0].max_abs_diff < 5e-5
+
+
+@pytest.mark.parametrize("side", [32, 33])
+def test_a_head_of_few_channels_is_strided_where_its_sides_are_even(side):
+    torch.manual_seed(0)
+    made = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7), nn.Tanh()).requires_grad_(False)
+    x = torch.randn(1, 3, side, side)
+    program = lowered(made, x, PLAIN | HEAD)
+    shuffled = [node for node in nodes(program) if node.target is aten.pixel_shuffle.default]
+    assert len(shuffled) == (1 if side == 32 else 0)
+    assert (program.module()(x) - made(x)).abs().max() < 2e-6

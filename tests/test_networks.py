@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from vemcompress.networks import build_generator, parse_config
@@ -99,3 +100,24 @@ def test_image_statistics_are_those_of_batch_norm_in_training_at_batch_one():
 def test_an_impossible_shape_is_refused(bad):
     with pytest.raises(ValueError):
         parse_config({"family": "mobile_resnet", **bad})
+
+
+@pytest.mark.parametrize("family", ["mobile_resnet", "unet"])
+def test_relu6_bounds_every_tap_and_is_another_network(family):
+    torch.manual_seed(0)
+    plain = build_generator(parse_config({"family": family, "width": 8}))
+    bounded = build_generator(parse_config({"family": family, "width": 8, "activation": "relu6"}))
+    bounded.load_state_dict(plain.state_dict())
+    x = torch.zeros(1, 3, 256, 256)
+    x[..., 100, 100] = 50.0  # a norm leaves a peak of many standard deviations
+    names = tuple(name for name in plain.taps if not name.startswith(("block", "rise")))
+    with torch.no_grad():
+        _, free = plain.train().forward_with_taps(x, names)
+        _, taps = bounded.train().forward_with_taps(x, names)
+    assert max(tap.max() for tap in free.values()) > 6
+    assert all(tap.min() >= 0 and tap.max() <= 6 for tap in taps.values())
+
+
+def test_the_deep_teachers_keep_their_published_activation():
+    with pytest.raises(ValidationError):
+        parse_config({"family": "deep_unet", "width": 8, "activation": "relu6"})

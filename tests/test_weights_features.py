@@ -58,11 +58,10 @@ def silent_server():
 def test_a_silent_server_is_given_up_soon_and_the_ways_out_are_told(hub, silent_server, monkeypatch):
     monkeypatch.setattr(features, "_CONTACT_SECONDS", 0.2)
     monkeypatch.setattr(features, "VGG16_URL", silent_server)
-    start = time.monotonic()
     with pytest.raises(NetworkError) as caught:
         features.load_features("vgg16", None)
-    assert time.monotonic() - start < 3
     for word in (
+        "timed out",  # after the patched seconds: urlopen alone would wait without end
         silent_server,
         str(hub),
         "algorithm.features_weights=PATH",

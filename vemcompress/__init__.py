@@ -6,6 +6,7 @@ return typed results, as do `distill_seeds` and `evaluate_seeds` over several se
 add-ons too, and `compare` over any runs. They are imported when first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from vemcompress.weights.loading import load_generator
 
 __version__ = "0.1.0"
+
+# ONNX Runtime, once imported, else keeps an identifier in the home folder and reports every session to a web service.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _FACE = {
     "load_generator": "vemcompress.weights.loading",

@@ -8,12 +8,22 @@ from vemcompress.cli import options
 
 
 def bench(
-    model: options.Model,
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Run folders, weights, hf://..., or exported files.")
+    ],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="torch, onnxruntime, openvino, litert, ncnn, executorch (several by commas), or all. Default: the "
+            "first two."
+        ),
+    ] = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Side of the image, in pixels. Default: 256, or the model's only one.")
     ] = None,
     threads: options.Threads = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Also peak memory of each file.")] = True,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
@@ -22,22 +32,42 @@ def bench(
     device: options.LocalDevice = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Measure latency at batch 1: p50 and p95."""
+    """Measure latency at batch 1, size and memory.
+
+    Several models and runtimes take turns, so that their times compare. A PyTorch model is exported for each runtime;
+    an exported file runs in its own. A runtime whose library is not installed is left out, and told.
+    """
     console = options.open_console()
     with console.talking() as on_event:
-        from vemcompress.export.latency import bench as run
+        from vemcompress.commands.bench import bench as run
+        from vemcompress.export.latency import is_exported
+        from vemcompress.weights.loading import load
+        from vemcompress.weights.trust import named
 
-        target, more = model, {"teacher_range": teacher_range}
-        if not model.lower().endswith(".onnx"):
-            from vemcompress.weights.loading import load
-            from vemcompress.weights.trust import named
-
-            about = {"key": teacher_key, "widths": widths, "padding": teacher_padding}
-            with named(teacher_class):
+        about, found = {"key": teacher_key, "widths": widths, "padding": teacher_padding}, {}
+        with named(teacher_class):
+            for model in dict.fromkeys(models):
+                if is_exported(model):
+                    found[model] = model
+                    continue
                 loaded = load(model, class_path=teacher_class, range=teacher_range, **about)
-            loaded.tell(on_event)
-            target, more = loaded.generator, {}
-        result = run(target, size=size, threads=threads, repeats=repeats, device=device, **more, on_event=on_event)
+                loaded.tell(on_event)
+                found[model] = loaded.generator
+        names = [name for part in runtime or () for name in part.split(",")]
+        given = {"runtimes": "all" if "all" in names else names} if names else {}
+        result = run(
+            found,
+            size=size,
+            threads=threads,
+            repeats=repeats,
+            memory=memory,
+            device=device,
+            teacher_range=teacher_range,
+            on_event=on_event,
+            **given,
+        )
+    if len(found) == 1:  # a script that measures one model need not name it again
+        result |= result.pop("models")[next(iter(found))]
     console.result(result, json, console.benched)
 
 

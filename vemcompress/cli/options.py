@@ -51,7 +51,7 @@ TargetLatency = Annotated[
 TargetSize = Annotated[
     str | None, typer.Option(metavar="SIZE", help="An .onnx file of at most so much: 500KB, 2MB, 512KiB.")
 ]
-On = Annotated[str | None, typer.Option(help="Where --target-latency is measured: onnxruntime (default) or torch.")]
+On = Annotated[str | None, typer.Option(help="Runtime of --target-latency: onnxruntime (default), torch or openvino.")]
 GoalThreads = Annotated[
     int | None, typer.Option(min=1, max=os.cpu_count(), help="For --target-latency. Default: all cores.")
 ]

@@ -11,6 +11,7 @@ from torch import nn
 
 from vemcompress.export.compared import Compared, compare
 from vemcompress.export.exporting import export as write
+from vemcompress.export.formats import FORMATS
 from vemcompress.export.result import ExportResult
 from vemcompress.system.events import Event, silent
 
@@ -45,11 +46,11 @@ def export_model(
     one thread. A file that is slower than its fp32 form is noted."""
     about = {"size": size, "on_event": on_event, **more}
     files = write(model, path, formats=formats, precision=precision, calibrate=calibrate, **about)
-    names = [file.format for file in files if file.format != "coreml"]
+    names = [file.format for file in files if FORMATS[file.format].runs_here]
     if precision == "fp32" or not names:
         return Exported(files, [])
     with tempfile.TemporaryDirectory() as folder:
-        plain = about | {"tolerance": None, "on_event": silent}
+        plain = about | {"tolerance": float("inf"), "on_event": silent}  # it is only compared with
         whole = write(model, Path(folder, "model"), formats=names, **plain)
         pairs = list(zip(whole, [file for file in files if file.format in names], strict=True))
         rows = compare(model, pairs, size, calibrate, on_event)

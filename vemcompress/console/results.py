@@ -20,6 +20,7 @@ from vemcompress.console.words import (
     size,
     steps_of,
     stopped,
+    thousands,
     times_fewer,
     which_images,
 )
@@ -145,10 +146,10 @@ class Results:
         for file in values.get("exports", [values]):
             self._exported_file(file)
         if values["compared"]:
-            columns = ("format", "precision", "size", "p50 ms", "SSIM", "PSNR dB")
+            columns = ("format", "precision", "kB", "p50 ms", "SSIM", "PSNR dB")
             shown = (("p50_ms", 2), ("ssim", 4), ("psnr", 1))
             rows = [
-                (row["format"], row["precision"], size(row["bytes"]), *(f"{row[k]:.{n}f}" for k, n in shown))
+                (row["format"], row["precision"], thousands(row["bytes"]), *(f"{row[k]:.{n}f}" for k, n in shown))
                 for row in values["compared"]
             ]
             self.show(figures(columns, rows))
@@ -182,13 +183,19 @@ class Results:
         self.show(f"{plural(count, 'picture')}{f' of {images} images' if images > count else ''}, {each}")
 
     def benched(self, values: dict) -> None:
+        models = values.get("models", {"": values})
         rows = [
-            (name, f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"]))
-            for name, found in values["runtimes"].items()
+            [*([name] if name else []), runtime, *_latency(found)]
+            for name, model in models.items()
+            for runtime, found in model["runtimes"].items()
         ]
-        self.show(figures(("runtime", "p50 ms", "p95 ms", "runs"), rows))
-        height, width = values["size"]
-        self.show(f"batch 1, {height} x {width} px, {values['threads']} threads, {values['device']}")
+        titles = ("runtime", "p50 ms", "p95 ms", "runs", "file kB", "memory kB")
+        self.show(figures(titles if "" in models else ("model", *titles), rows))
+        sizes = dict.fromkeys(f"{model['size'][0]} x {model['size'][1]} px" for model in models.values())
+        self.show(f"batch 1, {', '.join(sizes)}, {plural(values['threads'], 'thread')}, {values['machine']}")
+        for name, model in models.items():
+            for runtime, why in model["skipped"].items():
+                self.show(f"left out: {name + ' in ' if name else ''}{runtime}: {why}")
 
     def benched_step(self, values: dict) -> None:
         ms = values["step_ms"]
@@ -281,3 +288,9 @@ def _how_checked(file: dict) -> str:
         return "converted and read back"
     uint8 = "" if levels is None else f", of uint8 {levels} levels"
     return f"largest difference from PyTorch {found:.1e}{uint8}{at}"
+
+
+def _latency(found: dict) -> list[str]:
+    """The columns of one model in one runtime."""
+    times = [f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"])]
+    return [*times, thousands(found.get("bytes")), thousands(found.get("peak_bytes"))]

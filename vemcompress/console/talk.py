@@ -264,7 +264,7 @@ class Talk:
         if "total" in event:
             self._count("measuring", event)
         elif self.err.is_terminal:
-            self.note(f"measuring {event['runtime']}")
+            self.note(f"preparing {event['preparing']}" if "preparing" in event else f"measuring {event['runtime']}")
 
     def _on_timing(self, event: dict) -> None:
         if not event["done"]:

@@ -55,6 +55,11 @@ def size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
+def thousands(count: int | None) -> str:
+    """Bytes as kB, "-" where they are not known."""
+    return "-" if count is None else f"{count / 1000:,.0f}"
+
+
 def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

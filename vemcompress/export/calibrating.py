@@ -31,7 +31,7 @@ def calibration_inputs(
                 "--calibrate: this model draws from latent vectors, and is calibrated with those; omit it."
             )
         drawn = latents.draw(contract.prior, contract.size, most, range(most))
-        return [vector[None] for vector in drawn]
+        return [drawn[i : i + 1] for i in range(most)]
     if given is None:
         return []
     if contract.in_channels not in COLOURS:

@@ -77,6 +77,11 @@ class ImageContract:
     def _grown(self) -> str:
         return "H x W" if self.scale == 1 else f"{self.scale} H x {self.scale} W"
 
+    @property
+    def values(self) -> str:
+        """What the numbers of a float input are."""
+        return "-1..1" if self.in_channels in COLOURS else "as in training (0 and 1 for one-hot label maps)"
+
     def facts(self, uint8: bool) -> dict[str, str]:
         """What the file says of its input and output."""
         inputs, outputs = self.in_channels, self.out_channels
@@ -86,8 +91,7 @@ class ImageContract:
         else:
             rule = f"H and W multiples of {self.multiple}, at least {self.min_size}"
             rule = rule if self.only_size is None else f"H and W {self.only_size}"
-            taken = "-1..1" if inputs in COLOURS else "as in training (0 and 1 for one-hot label maps)"
-            ends = (("x", inputs, "H x W", taken), ("y", outputs, self._grown, "-1..1"))
+            ends = (("x", inputs, "H x W", self.values), ("y", outputs, self._grown, "-1..1"))
             forms = [f"{name}: float32 N x {count} x {sides}, {values}, {rule}" for name, count, sides, values in ends]
         sizes = {"multiple": str(self.multiple), "min_size": str(self.min_size)}
         sizes |= {"scale": str(self.scale)} if self.scale > 1 else {}
@@ -122,13 +126,17 @@ class LatentContract:
 
     uint8_shapes, uint8_noise = shapes, noise
 
+    @property
+    def values(self) -> str:
+        """What the vectors' numbers are drawn from."""
+        return "N(0, 1)" if self.prior == "normal" else "uniform in -1..1"
+
     def facts(self, uint8: bool) -> dict[str, str]:
         side, channels = self.image, self.out_channels
-        drawn = "N(0, 1)" if self.prior == "normal" else "uniform in -1..1"
         given = f"y: float32 N x {channels} x {side} x {side}, -1..1"
         if uint8:
             given = f"result: uint8 N x {side} x {side} x {channels}, 0..255"
-        taken = f"z: float32 N x {self.size}, {drawn}"
+        taken = f"z: float32 N x {self.size}, {self.values}"
         numbers = {"latent": str(self.size), "prior": self.prior, "image": str(side)}
         if self.styled:
             numbers[TRUNCATION] = "float32, 1 where it is left out: the share of the way from the mean of w to w"

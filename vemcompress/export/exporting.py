@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +21,7 @@ from vemcompress.export.floats import FloatGraph
 from vemcompress.export.formats import Format, Job
 from vemcompress.export.formats.base import Precision
 from vemcompress.export.memory import MemoryLimit
+from vemcompress.export.precision import split
 from vemcompress.export.quiet import heard
 from vemcompress.export.result import ExportResult
 from vemcompress.export.sides import DEFAULT, own_sides
@@ -42,7 +44,7 @@ def export(
     model: nn.Module | str | os.PathLike,
     path: str | os.PathLike,
     *,
-    formats: Sequence[str] = ("onnx",),
+    formats: str | Sequence[str] = ("onnx",),
     precision: Precision = "fp32",
     uint8: bool = False,
     size: int | tuple[int, int] | None = None,
@@ -82,10 +84,9 @@ def export(
         model, metadata = loaded.generator, origin(loaded) | (metadata or {})
     try:
         exporter = _Exporter(model, [form for form, _ in chosen], str(path), uint8, size, on_event)
-        about = _describe(exporter.network, exporter.contract, uint8) | (metadata or {})
+        about = _describe(exporter.network, exporter.contract, uint8, precision) | (metadata or {})
         job = exporter.job(opset, rewrites, tolerance, precision, least_ssim, about)
-        if precision == "int8":
-            job.photos = calibration_inputs(exporter.contract, exporter.size, calibrate)
+        job.photos = exporter.photos(precision, calibrate)
         return [exporter.written(form, job.for_one_file(), target) for form, target in chosen]
     except Exception as error:
         if not is_exhausted(error):
@@ -114,14 +115,25 @@ class _Exporter:
         graphs = {form.rewrites if rewrites else () for form in self.forms if not form.fixes_size}
         others = sum(form.name != "onnx" for form in self.forms)
         by_levels = len(self.forms) - others if self.uint8 and precision == "fp32" else 0
-        files = others if precision == "fp32" else len(self.forms)
-        self.checks = len(graphs) * len(self.shapes) + by_levels * len(self.contract.uint8_shapes()) + files
+        run = [form for form in self.forms if form.runs_here and (form.name != "onnx" or precision != "fp32")]
+        self.checks = len(graphs) * len(self.shapes) + by_levels * len(self.contract.uint8_shapes()) + len(run)
         self.total = self.checks + bool(graphs) + others + len(self.forms)
         graph = FloatGraph(self.network, self.contract, opset, self.shapes, tolerance, self.tell)
         job = Job(self.network, self.contract, self.size, graph, precision, *more)
         job.uint8, job.rewrites, job.tolerance = self.uint8, rewrites, tolerance
         job.tell, job.on_event = self.tell, self.on_event
         return job
+
+    def photos(self, precision: Precision, calibrate: str | os.PathLike | Sequence | None) -> list[np.ndarray]:
+        """What int8 is calibrated with, and fp16 judged on; at least two. Raises UsageError (2) and ExportError (7)."""
+        if precision == "int8" and calibrate is None and isinstance(self.contract, ImageContract):
+            raise UsageError("--precision int8: give a folder of 16 to 100 real photos to --calibrate.")
+        if calibrate is not None and precision == "fp32":
+            raise UsageError("--calibrate: photos are for int8 and fp16; omit it, or add --precision int8.")
+        inputs = calibration_inputs(self.contract, self.size, calibrate)
+        if inputs:
+            split(inputs)
+        return inputs
 
     def stage(self, name: str, **more) -> None:
         self.on_event({"event": "export", "stage": name, "done": self.done, "total": self.total, **more})
@@ -206,7 +218,7 @@ def default_size(contract: Contract) -> tuple[int, int]:
     return side, side
 
 
-def _describe(network: nn.Module, contract: Contract, uint8: bool) -> dict[str, str]:
+def _describe(network: nn.Module, contract: Contract, uint8: bool, precision: Precision) -> dict[str, str]:
     """What the file says of itself, so that nobody has to guess."""
     config = getattr(network, "config", None)
     return {
@@ -215,6 +227,7 @@ def _describe(network: nn.Module, contract: Contract, uint8: bool) -> dict[str, 
         "layout": "NHWC" if uint8 else "NCHW",
         "range": "0..255" if uint8 else "-1..1",
         "channels": "RGB",
+        "precision": precision,
         **contract.facts(uint8),
         "version": __version__,
         "source": "unknown",

@@ -3,8 +3,9 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,50 @@ import numpy as np
 
 from vemcompress.data.latents import draw
 from vemcompress.data.machine import cores
-from vemcompress.errors import UsageError
+from vemcompress.errors import ExportError, UsageError
 from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.sides import own_sides
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.graphs.session import open_onnx
 from vemcompress.weights.ranges import Ranges
 
-RUNTIMES = ("torch", "onnxruntime")
+RUNTIMES = ("torch", "onnxruntime", "openvino", "litert", "ncnn", "executorch")
+DEFAULT = ("torch", "onnxruntime")
 Size = tuple[int, int]
-Runs = Generator[tuple[str, Callable[[], object] | str], None, None]  # by runtime what is measured, or why it is not
+
+
+@dataclass
+class Timed:
+    """What is measured: `run` puts one image through; `file` is what the runtime has opened, `format` its key in
+    `formats.FORMATS`, and `given` the array that it takes."""
+
+    run: Callable[[], object]
+    format: str = ""
+    file: Path | None = None
+    given: np.ndarray | None = None
+
+    def facts(self) -> dict:
+        """The size of what is on the disk, in bytes, where it is a file."""
+        if self.file is None:
+            return {}
+        from vemcompress.export.formats import FORMATS
+
+        files = [self.file] if self.format == "onnx" else FORMATS[self.format].files(self.file)
+        return {"bytes": sum(path.stat().st_size for path in files if path.exists())}
+
+
+@dataclass
+class Subject:
+    """A model in the runtimes that can run it, by name, and the reasons why others cannot."""
+
+    size: Size
+    runs: dict[str, Timed]
+    skipped: dict[str, str]
+
+    def check(self) -> None:
+        if not self.runs:
+            why = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
+            raise UsageError(f"nothing to measure: {why}.")
 
 
 def bench(
@@ -33,7 +68,7 @@ def bench(
     warmup: int = 3,
     repeats: int = 50,
     rounds: int = 1,
-    runtimes: Sequence[str] = RUNTIMES,
+    runtimes: Sequence[str] = DEFAULT,
     device: str = "cpu",
     budget: float = 30.0,
     teacher_range: str | None = None,
@@ -42,15 +77,31 @@ def bench(
     """Median and 95th percentile of the time for one image of `size` pixels (a side, or height and width; 256 where it
     is not said). A generator from latent vectors has no size but its own.
 
-    `model` is an nn.Module, an .onnx file, or what `weights.loading.load` takes, with `teacher_range` as its range. A
-    PyTorch model is measured in PyTorch and, through a temporary export, in ONNX Runtime; an .onnx file only there.
-    `threads` (default: the cores this process may use) holds for both. Each runtime stops after `repeats` runs or
-    `budget` seconds, warm-up included, but never before one warm-up and three runs. Of several `rounds` of these the
-    one of the lowest median counts, which other programs have disturbed least.
+    `model` is an nn.Module, a file that was exported, or what `weights.loading.load` takes, with `teacher_range` as its
+    range. A PyTorch model is measured in PyTorch and, through temporary exports, in other `runtimes`; an exported file
+    in its own alone. `threads` (default: the cores this process may use) holds for all. Each runtime stops after
+    `repeats` runs or `budget` seconds, warm-up included, but never before one warm-up and three runs. Of several
+    `rounds` of these the one of the lowest median counts, which other programs have disturbed least.
 
-    Returns {"size", "batch", "threads", "device", "runtimes": {name: {"p50_ms", "p95_ms", "runs"}}, "skipped": {name:
-    reason}}. Raises UsageError (2), InputError (4), ExportError (7).
+    Returns {"size", "batch", "threads", "device", "runtimes": {name: {"p50_ms", "p95_ms", "runs", "bytes"}}, "skipped":
+    {name: reason}}. Raises UsageError (2), InputError (4), ExportError (7).
     """
+    check_bench(size, threads, warmup, repeats, rounds, runtimes, budget)
+    threads = threads or cores()
+    with ExitStack() as stack:
+        subject = prepare(model, size, threads, runtimes, device, teacher_range, stack, on_event)
+        subject.check()
+        measured = {}
+        for name, timed in subject.runs.items():
+            on_event({"event": "bench", "runtime": name})
+            found = [_measure(timed.run, warmup, repeats, budget) for _ in range(rounds)]
+            measured[name] = min(found, key=lambda one: one["p50_ms"]) | timed.facts()
+    result = {"size": [*subject.size], "batch": 1, "threads": threads, "device": device}
+    return result | {"runtimes": measured, "skipped": subject.skipped}
+
+
+def check_bench(size, threads, warmup: int, repeats: int, rounds: int, runtimes: Sequence[str], budget: float) -> None:
+    """Raises UsageError (2) for what cannot be measured."""
     unknown = [name for name in runtimes if name not in RUNTIMES]
     if unknown or not runtimes:
         raise UsageError(f"runtime '{' '.join(unknown)}' is not known; choose from {', '.join(RUNTIMES)}.")
@@ -60,28 +111,116 @@ def bench(
         )
     if size is not None and min(own_sides("", None, size)) < 1:
         raise UsageError(f"size {size}: give a number of pixels of at least 1.")
-    threads = threads or cores()
-    is_file = isinstance(model, str | os.PathLike) and str(model).lower().endswith(".onnx")
-    ranges = None if teacher_range is None else Ranges.parse(teacher_range)
-    subject = _opened(model, device, threads, ranges) if is_file else _network(model, device, teacher_range)
+
+
+def prepare(
+    model,
+    size: int | tuple[int, int] | None,
+    threads: int,
+    runtimes: Sequence[str],
+    device: str,
+    teacher_range: str | None,
+    stack: ExitStack,
+    on_event: Event = silent,
+) -> Subject:
+    """A model, as `bench` takes it, ready to run in these runtimes; what it needs on the disk goes with `stack`."""
+    is_path = isinstance(model, str | os.PathLike)
+    if is_path and str(model).lower().endswith(".onnx"):
+        ranges = None if teacher_range is None else Ranges.parse(teacher_range)
+        opened = _opened(model, device, threads, ranges)
+        sides = _sides(opened, size)
+        if "onnxruntime" not in runtimes:
+            return Subject(sides, {}, dict.fromkeys(runtimes, "an .onnx file is run by onnxruntime"))
+        run = _onnx_run(opened, sides, device)
+        skipped = {"torch": "an .onnx file holds no PyTorch model"} if "torch" in runtimes else {}
+        return Subject(sides, {"onnxruntime": run}, skipped)
+    if is_path and (form := _format_of(model)):
+        return _file(Path(model), form, size, threads)
+    network = _network(model, device, teacher_range)
+    subject = Subject(_sides(network, size), {}, {})
+    x = _input(network, subject.size)
+    for name in runtimes:
+        on_event({"event": "bench", "preparing": name})
+        try:
+            subject.runs[name] = _ready(name, network, x, subject.size, threads, device, stack)
+        except UsageError as error:  # a CUDA device, and an ONNX Runtime that was built without
+            subject.skipped[name] = str(error)
+        except ExportError as error:
+            if name in DEFAULT:
+                raise
+            subject.skipped[name] = str(error)
+    return subject
+
+
+def _ready(name: str, network, x, size: Size, threads: int, device: str, stack: ExitStack) -> Timed:
+    """A network in one runtime."""
+    import torch
+
+    from vemcompress.export.exporting import export
+    from vemcompress.export.formats import FORMATS
+    from vemcompress.system import devices
+
+    if name == "torch":
+
+        def run() -> None:
+            with devices.threads(threads), torch.inference_mode():
+                _finish(network.network(x))
+
+        return Timed(run)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    if name == "onnxruntime":
+        path = export(network.network, folder / "model.onnx")[0].path
+        return _onnx_run(_opened(path, device, threads), size, device)
+    if device != "cpu":
+        raise UsageError(f"{name} is measured on the CPU alone; use --device cpu")
+    FORMATS[name].check("fp32", False)
+    path = export(network.network, folder / "model", formats=[name], size=None if x.ndim == 2 else size)[0].path
+    opened = FORMATS[name].open(path, threads)
+    given = opened.prepared(x.numpy())
+    return Timed(lambda: opened.run(given), name, path, given)
+
+
+def is_exported(path: str | os.PathLike) -> bool:
+    """Whether a name is that of an exported file, not of weights."""
+    return str(path).lower().endswith(".onnx") or bool(_format_of(path))
+
+
+def _format_of(path: str | os.PathLike) -> str:
+    """The format of an exported file that is no .onnx file, "" for another file."""
+    from vemcompress.export.formats import FORMATS
+
+    name = str(path).lower()
+    return next((form.name for form in FORMATS.values() if form.name != "onnx" and name.endswith(form.suffix)), "")
+
+
+def _file(path: Path, form: str, size: int | tuple[int, int] | None, threads: int) -> Subject:
+    """An exported file in its own runtime, on one image of its only size, or of `size`, or one latent vector."""
+    from vemcompress.export.formats import FORMATS
+
+    FORMATS[form].check("fp32", False)
+    opened = FORMATS[form].open(path, threads)
+    if opened.shape is None:
+        raise UsageError(f"{path}: no {path.name}.json beside it tells its input's shape; export it again.")
+    shape = [max(1, side) for side in opened.shape]
+    if of_images := len(shape) == 4:
+        rows, columns = (1, 2) if opened.layout == "NHWC" else (2, 3)
+        own = (shape[rows], shape[columns]) if opened.shape[rows] > 0 else None
+        shape[rows], shape[columns] = own_sides(str(path), own, size, of_latents=False)
+    values = np.random.default_rng(0)
+    uint8 = of_images and opened.uint8
+    given = values.integers(0, 256, shape, np.uint8) if uint8 else values.uniform(-1, 1, shape).astype(np.float32)
+    drawn = opened.run(given)
+    sides = (
+        (shape[rows], shape[columns]) if of_images else drawn.shape[1:3] if opened.layout == "NHWC" else drawn.shape[2:]
+    )
+    return Subject(tuple(sides), {form: Timed(lambda: opened.run(given), form, path, given)}, {})
+
+
+def _sides(subject, size: int | tuple[int, int] | None) -> Size:
     is_latent = subject.kind == "latent"
     if size is None and not is_latent:
         size = subject.fixed_size
-    height, width = own_sides(_name(subject), subject.sides if is_latent else None, size)
-    runs = (_file_runs if is_file else _network_runs)(subject, (height, width), threads, runtimes, device)
-    measured, skipped = {}, {}
-    with closing(runs):
-        for name, run in runs:
-            if isinstance(run, str):
-                skipped[name] = run
-                continue
-            on_event({"event": "bench", "runtime": name})
-            found = [_measure(run, warmup, repeats, budget) for _ in range(rounds)]
-            measured[name] = min(found, key=lambda one: one["p50_ms"])
-    if not measured:
-        raise UsageError(f"nothing to measure: {'; '.join(f'{name}: {why}' for name, why in skipped.items())}.")
-    result = {"size": [height, width], "batch": 1, "threads": threads, "device": device}
-    return result | {"runtimes": measured, "skipped": skipped}
+    return own_sides(_name(subject), subject.sides if is_latent else None, size)
 
 
 def _opened(path, device: str, threads: int, ranges: Ranges | None = None):
@@ -100,34 +239,6 @@ def _network(model, device: str, range: str | None = None):
 
 def _name(subject) -> str:
     return str(getattr(subject, "path", None) or subject.name)
-
-
-def _file_runs(subject, size: Size, threads: int, runtimes: Sequence[str], device: str) -> Runs:
-    if "torch" in runtimes:
-        yield "torch", "an .onnx file holds no PyTorch model"
-    if "onnxruntime" in runtimes:
-        yield "onnxruntime", _onnx_run(subject, size, device)
-
-
-def _network_runs(model, size: Size, threads: int, runtimes: Sequence[str], device: str) -> Runs:
-    import torch
-
-    from vemcompress.export.exporting import export_onnx
-    from vemcompress.system import devices
-
-    x = _input(model, size)
-    if "torch" in runtimes:
-        with devices.threads(threads), torch.inference_mode():
-            yield "torch", lambda: _finish(model.network(x))
-    if "onnxruntime" in runtimes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            export_onnx(model.network, path)
-            try:
-                run = _onnx_run(_opened(path, device, threads), size, device)
-            except UsageError as error:  # a CUDA device, and an ONNX Runtime that was built without
-                run = str(error)
-            yield "onnxruntime", run
 
 
 def bench_in_turns(
@@ -161,7 +272,7 @@ def bench_in_turns(
             for name, run in runs.items():
                 times[name].append(_timed(run))
             on_event({"event": "bench", "done": number + 1, "total": warmup + repeats})
-    return {name: _percentiles(found[min(warmup, len(found) - 3) :]) for name, found in times.items()}
+    return {name: percentiles(found[min(warmup, len(found) - 3) :]) for name, found in times.items()}
 
 
 def _finish(image) -> None:
@@ -198,10 +309,10 @@ def _vector(model) -> np.ndarray:
     return draw(model.prior, model.size, 0, [0])
 
 
-def _onnx_run(model, size: Size, device: str) -> Callable[[], object]:
+def _onnx_run(model, size: Size, device: str) -> Timed:
     if model.kind == "latent":
         z = model.prepare(_vector(model))
-        return lambda: model.run(z)
+        return Timed(lambda: model.run(z), "onnx", model.path, z)
     path = model.path
     _check_fixed(model, str(path), size)
     if not model.assumed:  # of others no metadata tells what they take; the first run does
@@ -212,7 +323,7 @@ def _onnx_run(model, size: Size, device: str) -> Callable[[], object]:
 
     MemoryLimit(run_at, on_cpu=device == "cpu").check(str(path), *size)
     x = model.prepare(np.random.default_rng(0).integers(0, 256, (1, *size, model.channels), dtype=np.uint8))
-    return lambda: model.run(x)
+    return Timed(lambda: model.run(x), "onnx", path, x)
 
 
 def _check_fixed(model, name: str, size: Size) -> None:
@@ -237,7 +348,7 @@ def _measure(run: Callable[[], object], warmup: int, repeats: int, budget: float
         run()
     while len(times) < repeats and (len(times) < 3 or time.perf_counter() - start < budget):
         times.append(_timed(run))
-    return _percentiles(times)
+    return percentiles(times)
 
 
 def _timed(run: Callable[[], object]) -> float:
@@ -246,6 +357,6 @@ def _timed(run: Callable[[], object]) -> float:
     return 1000 * (time.perf_counter() - before)
 
 
-def _percentiles(times: Sequence[float]) -> dict:
+def percentiles(times: Sequence[float]) -> dict:
     p50, p95 = np.percentile(times, (50, 95))
     return {"p50_ms": float(p50), "p95_ms": float(p95), "runs": len(times)}

@@ -2,8 +2,8 @@
 
 PyTorch's exporter gives a graph of a few dozen operations for inputs of one size. `lowered` runs it once more: what
 depends on no input is computed, and in the place of an operation comes what a rule gives for it. `PLAIN` are rules for
-operations that converters forget; `UPSAMPLING`, `ENLARGING`, `PADDING`, `NORMS` and `MEANS` are for those that a
-runtime lacks, or has no fast kernel for.
+operations that converters forget; `UPSAMPLING`, `HEAD`, `ENLARGING`, `PADDING`, `NORMS` and `MEANS` are for those that
+a runtime lacks, or has no fast kernel for.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from vemcompress.export.quiet import quiet
+from vemcompress.export.rewrites.head import MOST_CHANNELS, shifted
 
 aten = torch.ops.aten
 SMALL = 4096  # numbers of a constant that may be computed whatever it comes of
@@ -166,6 +167,23 @@ def _upsampled(
 
 
 UPSAMPLING: dict[object, Rule] = {aten.conv_transpose2d.input: _upsampled}
+
+
+def _narrowed(lowering, node, x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    """As `rewrites.head` has it: a convolution to few channels as a strided one to four times as many."""
+    kernel, shift = lowering.value(1), lowering.value(2)
+    if kernel is None or groups != 1 or tuple(stride) != (1, 1) or tuple(dilation) != (1, 1):
+        return None
+    if kernel.shape[0] > MOST_CHANNELS or any(side % 2 == 0 for side in kernel.shape[2:]) or max(kernel.shape[2:]) < 3:
+        return None
+    if any(side % 2 for side in node.meta["val"].shape[2:]):
+        return None
+    weight = lowering.constant("weight", torch.from_numpy(shifted(kernel.detach().numpy())))
+    bias = None if shift is None else lowering.constant("bias", shift.repeat_interleave(4))
+    return F.pixel_shuffle(F.conv2d(x, weight, bias, 2, padding), 2)
+
+
+HEAD: dict[object, Rule] = {aten.conv2d.default: _narrowed}
 
 
 def _enlarged(lowering, node, x, size=None, scales=None):

@@ -9,13 +9,12 @@ from vemcompress.export.formats.base import PRECISIONS
 from vemcompress.system.files import check_target
 
 
-def targets(
-    path: Path, formats: Sequence[str], precision: str, uint8: bool, size: object = None
-) -> list[tuple[Format, Path]]:
+def targets(path: Path, formats: str | Sequence[str], precision: str, uint8: bool) -> list[tuple[Format, Path]]:
     """Each format with its file: `path` itself, or where there are several its name with each format's ending.
 
     Raises UsageError (2), ExportError (7) for a library that is not installed, and OutputError (9).
     """
+    formats = [formats] if isinstance(formats, str) else formats
     if unknown := [name for name in formats if name not in FORMATS]:
         raise UsageError(f"format '{unknown[0]}' is not known; choose from {', '.join(FORMATS)}.")
     if precision not in PRECISIONS:
@@ -25,7 +24,10 @@ def targets(
         raise UsageError(f"no format: choose from {', '.join(FORMATS)}.")
     found = [(form, _file(path, form, len(forms) == 1)) for form in forms]
     for form, target in found:
-        check_target(target, f"student{form.suffix}", folder=form.is_folder)
+        for file in form.files(target):
+            check_target(file, f"student{form.suffix}", folder=form.is_folder)
+        if form.is_folder:
+            _check_package(target)
     for form in forms:
         form.check(precision, uint8)
     return found
@@ -33,12 +35,21 @@ def targets(
 
 def _file(path: Path, form: Format, alone: bool) -> Path:
     own = ending(path)
+    if path.is_dir() and not own:
+        raise UsageError(f"{path}: is a folder; give the name of a file, such as {path / f'student{form.suffix}'}.")
     if alone and own.lower() not in ("", form.suffix):
         raise UsageError(f"{path}: --format {form.name} writes {form.suffix} files; give that ending.")
-    other = form.name == "onnx" and (path.suffix or path.is_dir())  # such a file may have another ending
-    if alone and (own or other):
+    if alone and (own or (form.name == "onnx" and path.suffix)):  # an ONNX file may have another ending
         return path
     return path.with_name(path.name.removesuffix(own) + form.suffix)
+
+
+def _check_package(path: Path) -> None:
+    """What is at the place of a package must be one, or empty: it will be replaced with all that it holds."""
+    if path.is_dir() and not (path / "Manifest.json").is_file() and any(path.iterdir()):
+        raise UsageError(f"{path}: is a folder of other files, not a package, and stays; choose another name.")
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path}: is a file, where a package is a folder; choose another name.")
 
 
 def ending(path: Path) -> str:

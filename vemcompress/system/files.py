@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vemcompress.errors import InputError, OutputError, UsageError
+from vemcompress.errors import InputError, OutputError, UsageError, VemError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_PAGE = 64 << 10  # bytes: a disk with less is full
 SMALL = 16 << 20  # bytes: a JSON file, a recipe, a pointer
 LARGE = 8 << 30  # bytes: a log, the tensors of a run
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # what picking from JSON of another shape raises
@@ -142,10 +143,11 @@ def write_atomically(path: str | Path, data: bytes | memoryview, mode: int = 0o6
 
 class Replaced:
     """A folder beside `paths`, which all lie in one folder, to make them in under their names; once all are there, they
-    take their places, and nothing changes where the block raises.
+    take their places. Where the block raises, or one cannot take its place, the earlier ones stay.
 
     The first path is the one that readers open: it leaves before the others change and comes back last, so that it
-    never names files of another version. A path may be a folder. Raises OutputError (9).
+    never names files of another version. A path may be a folder; no folder replaces a file, and no file a folder.
+    Raises OutputError (9).
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -163,6 +165,11 @@ class Replaced:
         try:
             if error is None:
                 self._put_in_place()
+            elif isinstance(error, Exception) and not isinstance(error, VemError):
+                if is_full(self.folder, error):
+                    raise OSError(errno.ENOSPC, "the disk is full") from error
+                if isinstance(error, OSError):
+                    raise error
         except OSError as failed:
             raise output_error(self.paths[0], failed) from failed
         finally:
@@ -170,15 +177,27 @@ class Replaced:
 
     def _put_in_place(self) -> None:
         for file in self.folder.rglob("*"):
-            if file.is_file():
+            if file.is_dir():
+                sync_folder(file)
+            else:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         first, *others = self.paths
-        if others or first.is_dir():
-            with suppress(FileNotFoundError):
-                first.rename(self.folder / "before")
-        for path in (*others, first):
-            (self.folder / path.name).replace(path)
+        for path in self.paths:
+            if path.exists() and path.is_dir() != (self.folder / path.name).is_dir():
+                raise OSError(errno.EEXIST, f"{path.name} is a {'folder' if path.is_dir() else 'file'}")
+        earlier = [(path, self.folder / f"before-{number}") for number, path in enumerate(self.paths) if path.exists()]
+        steps = earlier if others or first.is_dir() else []  # a file alone is replaced in one step
+        steps += [(self.folder / path.name, path) for path in (*others, first)]
+        done = []
+        try:
+            for before, after in steps:
+                before.replace(after)
+                done.append((before, after))
+        except BaseException:
+            for before, after in reversed(done):
+                after.replace(before)
+            raise
         sync_folder(first.parent)
 
 
@@ -209,6 +228,12 @@ def output_error(path: str | Path, error: OSError) -> OutputError:
     if error.errno == errno.ENOENT:
         return OutputError(f"{path}: cannot write, the folder does not exist: create it first")
     return OutputError(f"{path}: cannot write ({error.strerror or error}): choose another place")
+
+
+def is_full(folder: Path, error: BaseException) -> bool:
+    """Whether the error is that of a full disk: it says so, or other code's does not and the disk is full now."""
+    said = isinstance(error, OSError) and error.errno in _FULL
+    return said or shutil.disk_usage(folder).free < _PAGE
 
 
 def check_target(path: str | Path, example: str, *, folder: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from vemcompress.export.lowering import PLAIN, Rule, lowered
 from vemcompress.export.precision import Quantised
 from vemcompress.export.quiet import quiet
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import output_error
+from vemcompress.system.files import MALFORMED, is_full, read_json
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.opened import times
 
@@ -76,10 +77,10 @@ class Job:
         module, sample = self.network, self.sample
         if self.uint8:
             module = Levels(module, self.of_images)
-            sample = to_levels(sample).permute(0, 2, 3, 1).contiguous() if self.of_images else sample
+            sample = _permuted(to_levels(sample), 0, 2, 3, 1) if self.of_images else sample
         elif last:
             module = ChannelsLast(module, self.of_images)
-            sample = sample.permute(0, 2, 3, 1).contiguous() if self.of_images else sample
+            sample = _permuted(sample, 0, 2, 3, 1) if self.of_images else sample
         return lowered(module.eval(), sample, PLAIN | dict(rules)), sample
 
 
@@ -91,8 +92,13 @@ class Levels(nn.Module):
         self.network, self.of_images = network, of_images
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.network(x.permute(0, 3, 1, 2).float() / 127.5 - 1 if self.of_images else x)
+        y = self.network(_permuted(x, 0, 3, 1, 2).float() / 127.5 - 1 if self.of_images else x)
         return to_levels(y).permute(0, 2, 3, 1)
+
+
+def _permuted(x: Tensor, *order: int) -> Tensor:
+    """In memory too, and where a side is 1, or ExecuTorch refuses it."""
+    return x.permute(order).clone(memory_format=torch.contiguous_format)
 
 
 class ChannelsLast(nn.Module):
@@ -113,8 +119,8 @@ def to_levels(images: Tensor) -> Tensor:
 
 @dataclass
 class Opened:
-    """A file in its runtime. `run` takes and gives arrays as the file has them; `layout` is how its images lie, and
-    `shape` that of the only input that it takes, None where several."""
+    """A file in its runtime. `run` takes and gives arrays as the file has them; `layout` is how its images lie, `shape`
+    that of its input, with -1 for a side that may have any length; None where nothing tells it."""
 
     run: Run
     layout: Literal["NCHW", "NHWC"] = "NCHW"
@@ -149,7 +155,8 @@ class Checked:
 class Format(ABC):
     """A format. `extra` is that of pyproject.toml that installs its `packages`; `suffix` its files' ending; `rewrites`
     the exact rewrites of an ONNX graph that it gains by; `last` whether its images have channels last. One that
-    `fixes_size` takes images of one size alone; `takes_uint8` those that may have bytes at both ends."""
+    `fixes_size` takes images of one size alone; one that `takes_uint8` may have bytes at both ends; one that
+    `runs_here` has a runtime for this machine."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -163,6 +170,7 @@ class Format(ABC):
     takes_uint8: ClassVar[bool] = True
     fixes_size: ClassVar[bool] = True
     is_folder: ClassVar[bool] = False
+    runs_here: ClassVar[bool] = True
 
     def check(self, precision: str, uint8: bool) -> None:
         """Raises UsageError (2) for what this format has not, and ExportError (7) for a library that is not there."""
@@ -178,13 +186,19 @@ class Format(ABC):
     def produce(self, job: Job, path: Path) -> Checked:
         """Write `path` and what belongs to it, and compare it with PyTorch. Raises ExportError (7)."""
         self.convert(job, path)
+        return self.compared(job, path)
+
+    def compared(self, job: Job, path: Path) -> Checked:
+        """How the file differs from PyTorch on the job's sample. Raises ExportError (7) where that is too much."""
         x = job.sample
         job.tell(tuple(x.shape))
         with torch.inference_mode():
             y = job.network(to_levels(x).float() / 127.5 - 1 if job.uint8 and job.of_images else x)
             largest = max(1.0, float(y.abs().max()))
             y = to_levels(y).float() / 127.5 - 1 if job.uint8 else y
-        seen = self.open(path).images(x.numpy())
+        opened = self.open(path)
+        with self.converting(path):
+            seen = opened.images(x.numpy())
         if seen.shape != tuple(y.shape):
             raise ExportError(f"{path.name}: gives {times(seen.shape)} where PyTorch gives {times(tuple(y.shape))}.")
         difference = float(np.abs(seen.astype(np.float64) - y.numpy()).max())
@@ -207,14 +221,16 @@ class Format(ABC):
         last, contract = self.last or job.uint8, job.contract
         kind, values = ("uint8", "0..255") if job.uint8 else ("float32", "-1..1")
 
-        def images(channels: int, scale: int) -> str:
+        def images(channels: int, scale: int, values: str) -> str:
             sides = f"{scale * job.size[0]} x {scale * job.size[1]}"
-            return (
-                f"{kind} 1 x {sides} x {channels}, {values}" if last else f"{kind} 1 x {channels} x {sides}, {values}"
-            )
+            return f"{kind} 1 x {f'{sides} x {channels}' if last else f'{channels} x {sides}'}, {values}"
 
-        takes = images(contract.in_channels, 1) if job.of_images else f"float32 1 x {contract.size}"
-        gives = images(contract.out_channels, contract.scale if job.of_images else 1)
+        if job.of_images:
+            takes = images(contract.in_channels, 1, values if job.uint8 else contract.values)
+            gives = images(contract.out_channels, contract.scale, values)
+        else:
+            takes = f"float32 1 x {contract.size}, {contract.values}"
+            gives = images(contract.out_channels, 1, values)
         job.facts |= {"input": f"{given}: {takes}", "output": f"{drawn}: {gives}", "layout": "NHWC" if last else "NCHW"}
         job.facts |= {"input_name": given, "output_name": drawn, "size": f"{job.size[0]}x{job.size[1]}"}
 
@@ -236,40 +252,41 @@ class Format(ABC):
         try:
             with quiet():
                 return importlib.import_module(name)
-        except ImportError as error:
+        except Exception as error:  # of one that is there, a library of the system may be absent, or another version
+            package = name.partition(".")[0]
             raise ExportError(
-                f"--format {self.name}: the package {name.partition('.')[0]} is not installed ({cause(error)}); "
+                f"--format {self.name}: the package {package} is not installed, or not whole ({cause(error)}); "
                 f"pip install 'vemcompress[{self.extra}]'."
             ) from error
 
     @contextmanager
     def converting(self, path: Path) -> Iterator[None]:
-        """Whatever the converter raises becomes an ExportError (7) of one sentence, and what it prints is dropped."""
+        """Whatever a converter or a runtime raises becomes an ExportError (7) of one sentence, but on a full disk; what
+        it prints is dropped."""
         try:
             with quiet():
                 yield
         except VemError:
             raise
-        except OSError as error:
-            raise output_error(path, error) from error
         except Exception as error:  # every converter has dozens of exception types of its own
-            if is_exhausted(error):
+            if is_exhausted(error) or is_full(path.parent, error):
                 raise
             raise ExportError(
                 f"{self.title} cannot take this network ({cause(error)}); choose another format, or change the layer."
             ) from error
 
-    @contextmanager
-    def writing(self, path: Path) -> Iterator[None]:
-        """A failed write becomes an OutputError (9)."""
-        try:
-            yield
-        except OSError as error:
-            raise output_error(path, error) from error
-
     def described(self, path: Path) -> Path:
         """Beside a file that holds no metadata: the .json that describes it."""
         return path.with_name(f"{path.name}.json")
+
+    def shape_told(self, path: Path) -> tuple[int, ...] | None:
+        """The input's shape as `described` has it, if it is there."""
+        try:
+            told = str(read_json(self.described(path))["input"])
+        except (OSError, *MALFORMED):
+            return None
+        found = re.search(r"\b\d+( x \d+)+", told)
+        return found and tuple(int(side) for side in found[0].split(" x "))
 
     def describe(self, job: Job, path: Path) -> None:
         """Write `described`."""

@@ -22,18 +22,25 @@ class CoreML(Format):
     packages = ("coremltools",)
     precisions = ("fp32", "fp16")
     is_folder = True
+    runs_here = False
 
-    def produce(self, job: Job, path: Path) -> Checked:
-        """Converted, and read back: the ends are what they should be. Its numbers are for a Mac to check."""
+    def convert(self, job: Job, path: Path) -> None:
         library = self.library()
         with self.converting(path):
             model = self._converted(library, job)
-            described = model.get_spec().description
-            self.name_ends(job, described.input[0].name, described.output[0].name)
+            ends = model.get_spec().description
+            given, drawn = ends.input[0].name, ends.output[0].name
+            self.name_ends(job, given, drawn)
             model.user_defined_metadata.update({key: str(value) for key, value in job.facts.items()})
+            model.license = job.facts["licence"]  # this and the descriptions are what Xcode shows
+            model.input_description[given], model.output_description[drawn] = job.facts["input"], job.facts["output"]
             model.save(str(path))
-            ends = library.utils.load_spec(str(path)).description
-            names = ends.input[0].name, ends.output[0].name
+
+    def compared(self, job: Job, path: Path) -> Checked:
+        """Read back: the ends are what they should be. Its numbers are for a Mac to check."""
+        with self.converting(path):
+            ends = self.library().utils.load_spec(str(path)).description
+        names = ends.input[0].name, ends.output[0].name
         if names != (job.facts["input_name"], job.facts["output_name"]):
             raise ExportError(f"{path.name}: was written with other ends than the network's, {' and '.join(names)}.")
         job.notes.append("converted, not run: only a Mac runs Core ML; compare its images there before you ship it")
@@ -44,9 +51,8 @@ class CoreML(Format):
     def _converted(self, library: ModuleType, job: Job):
         kept = library.precision.FLOAT32 if job.precision == "fp32" else library.precision.FLOAT16
         how = {"convert_to": "mlprogram", "minimum_deployment_target": library.target.iOS16, "compute_precision": kept}
-        program, sample = replace(job, network=_Pixels(job.network) if job.uint8 else job.network, uint8=False).lowered(
-            {}
-        )
+        network = _Pixels(job.network) if job.uint8 else job.network
+        program, sample = replace(job, network=network, uint8=False).lowered({})
         traced = torch.jit.trace(program.module(check_guards=False), sample, check_trace=False)
         given, drawn = self._ends(library, job, tuple(sample.shape))
         return library.convert(traced, inputs=[given], outputs=[drawn], **how)
@@ -56,16 +62,14 @@ class CoreML(Format):
         if not job.uint8:
             return library.TensorType(job.contract.name, shape), library.TensorType("y")
         layouts = {1: library.colorlayout.GRAYSCALE, 3: library.colorlayout.RGB}
-        if not {shape[1], job.contract.out_channels} <= set(layouts):
+        images = {job.contract.out_channels} | ({shape[1]} if job.of_images else set())
+        if not images <= set(layouts):
             raise ExportError("Core ML has images of 1 or 3 channels alone; omit --uint8 for this network.")
         drawn = library.ImageType("result", color_layout=layouts[job.contract.out_channels])
         if not job.of_images:
             return library.TensorType(job.contract.name, shape), drawn
         levels = {"scale": 1 / 127.5, "bias": [-1.0] * shape[1] if shape[1] > 1 else -1.0}
         return library.ImageType("image", shape, color_layout=layouts[shape[1]], **levels), drawn
-
-    def convert(self, job: Job, path: Path) -> None:
-        """`produce` has written it."""
 
     def open(self, path: Path, threads: int = 1) -> Opened:
         raise ExportError(f"{path}: only a Mac runs Core ML.")

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vemcompress.errors import UsageError
+from vemcompress.errors import ExportError, UsageError
 from vemcompress.export.formats.base import Format, Job, Opened
 from vemcompress.export.int8_executorch import quantise_program
-from vemcompress.export.lowering import ENLARGING, MEANS, NORMS, PADDING
+from vemcompress.export.lowering import ENLARGING, HEAD, MEANS, NORMS, PADDING, UPSAMPLING
 
-RULES = PADDING | NORMS | ENLARGING | MEANS
+RULES = PADDING | NORMS | ENLARGING | MEANS | UPSAMPLING | HEAD
 
 
 class ExecuTorch(Format):
@@ -37,12 +37,27 @@ class ExecuTorch(Format):
             edge = lower(program, partitioner=[partition()])
             kinds = [str(node.target) for node in edge.exported_program().graph.nodes if node.op == "call_function"]
             delegated = sum("executorch_call_delegate" in kind for kind in kinds)
-            path.write_bytes(edge.to_executorch().buffer)
+            made = edge.to_executorch()
+            self._check_operators(made)
+            path.write_bytes(made.buffer)
         if delegated > 1:
             job.notes.append(f"{delegated} parts run in XNNPACK and copy between them; a network of one part is faster")
         self.name_ends(job, "0", "0")  # a method's inputs have numbers, no names
         job.facts["xnnpack_parts"] = str(delegated)
         self.describe(job, path)
+
+    def _check_operators(self, made) -> None:
+        """Its own error at a file with an unknown operation is a number."""
+        known = self.library("executorch.runtime").Runtime.get().operator_registry.operator_names
+        needed = {
+            f"{operator.name}.{operator.overload}" if operator.overload else operator.name
+            for plan in made.executorch_program.execution_plan
+            for operator in plan.operators
+        }
+        if unknown := sorted(needed - set(known)):
+            raise ExportError(
+                f"ExecuTorch has no operation {unknown[0]}, which this network needs; choose another format."
+            )
 
     def _quantised(self, job: Job, program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
         job.quantised = quantise_program(program, job.photos, least_ssim=job.least_ssim, on_event=job.on_event)
@@ -54,16 +69,16 @@ class ExecuTorch(Format):
             raise UsageError("--format executorch: int8 has float ends; omit --uint8.")
 
     def open(self, path: Path, threads: int = 1) -> Opened:
-        library = self.library("executorch.runtime")
+        library, process = self.library("executorch.runtime"), "executorch.extension.pybindings.portable_lib"
         with self.converting(path):
+            self.library(process)._unsafe_reset_threadpool(threads)  # of the process; it has no other way
             program = library.Runtime.get().load_program(path.read_bytes())
             method = program.load_method("forward")
             about = method.metadata.input_tensor_meta(0)
             shape, uint8 = tuple(about.sizes()), method.metadata.output_tensor_meta(0).dtype() == 0
-        program_kept = program  # the method does not keep its program alive
+        kept = program, method  # a method does not keep its program alive
 
         def run(x: np.ndarray) -> np.ndarray:
-            assert program_kept is not None
-            return method.execute([torch.from_numpy(x)])[0].numpy().copy()
+            return kept[1].execute([torch.from_numpy(x)])[0].numpy().copy()
 
         return Opened(run, "NHWC" if uint8 else "NCHW", shape, uint8)

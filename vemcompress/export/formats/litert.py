@@ -5,7 +5,10 @@ from pathlib import Path
 from vemcompress.errors import UsageError
 from vemcompress.export.formats.base import Format, Job, Opened
 from vemcompress.export.int8_litert import quantise_tflite
-from vemcompress.export.lowering import UPSAMPLING
+from vemcompress.export.lowering import HEAD, NORMS, PADDING, UPSAMPLING
+
+# Without the last three a mobile ResNet of width 16 takes 3.4 times as long (256 px, one thread).
+RULES = UPSAMPLING | PADDING | NORMS | HEAD
 
 
 class LiteRT(Format):
@@ -30,12 +33,13 @@ class LiteRT(Format):
     def convert(self, job: Job, path: Path) -> None:
         library = self.library()
         with self.converting(path):
-            program, sample = job.lowered(UPSAMPLING, self.last)
-            library.convert(program.module(check_guards=False), (sample,)).export(str(path))
+            program, sample = job.lowered(RULES, self.last)
+            made = library.convert(program.module(check_guards=False), (sample,)).model_content()
             if job.precision == "int8":
                 how = {"least_ssim": job.least_ssim, "on_event": job.on_event}
-                job.quantised = quantise_tflite(path.read_bytes(), job.photos, **how)
-                path.write_bytes(job.quantised.product)
+                job.quantised = quantise_tflite(made, job.photos, **how)
+                made = job.quantised.product
+            path.write_bytes(made)  # its own way to write ends the process where the disk is full
         opened = self._interpreter(path, 1)
         names = opened.get_input_details()[0]["name"], opened.get_output_details()[0]["name"]
         self.name_ends(job, *names)

@@ -36,10 +36,9 @@ class NCNN(Format):
             traced.save(f"{folder}/model.pt")
             self._run_pnnx(Path(folder), sample.shape, job.precision)
             graph = Path(folder, "model.ncnn.param")
-            if unknown := UNKNOWN.search(graph.read_text()):
-                raise ExportError(
-                    f"ncnn has no operation {unknown[1]}, which this network needs; choose another format."
-                )
+            if unknown := UNKNOWN.findall(graph.read_text()):
+                named = min(unknown, key=lambda name: name.startswith("pnnx."))  # these are what is left around others
+                raise ExportError(f"ncnn has no operation {named}, which this network needs; choose another format.")
             shutil.copyfile(graph, path)
             shutil.copyfile(Path(folder, "model.ncnn.bin"), self.files(path)[1])
         self.name_ends(job, "in0", "out0")
@@ -57,7 +56,7 @@ class NCNN(Format):
             text=True,
             timeout=600,
         )
-        if done.returncode or not Path(folder, "model.ncnn.param").exists():
+        if done.returncode or not (folder / "model.ncnn.param").exists():
             raise ExportError(f"pnnx failed on this network ({first_line(done.stderr)}); choose another format.")
 
     def open(self, path: Path, threads: int = 1) -> Opened:
@@ -75,4 +74,4 @@ class NCNN(Format):
             one.input("in0", library.Mat(np.ascontiguousarray(x[0])).clone())
             return np.array(one.extract("out0")[1])[None]
 
-        return Opened(run)
+        return Opened(run, shape=self.shape_told(path))

@@ -1,5 +1,6 @@
 """ONNX for ONNX Runtime: desktops, servers, browsers, and through its own packages phones."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -27,24 +28,23 @@ class ONNX(Format):
     rewrites = tuple(EXACT)
     fixes_size = False
 
-    def produce(self, job: Job, path: Path) -> Checked:
-        """The float graph is compared at several numbers and sizes; fp16 and int8, which come of it, at one more."""
-        graph = product(job, self.rewrites, "onnx")
-        levels, found = None, job.graph
-        if job.uint8 and job.precision == "fp32":
-            levels = check_uint8(job.network, graph, job.contract, job.tell)
-        shapes = job.contract.uint8_shapes() if job.uint8 else found.shapes
-        difference = found.difference
-        with self.writing(path):
-            path.write_bytes(checked_bytes(graph))
-        if job.precision != "fp32":
-            checked = super().produce(job, path)
-            difference, levels, shapes = checked.max_abs_diff, checked.max_level_diff, checked.shapes
-        opset = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
-        return Checked(difference, levels, shapes, opset, len(graph.graph.node), found.rewritten)
-
     def convert(self, job: Job, path: Path) -> None:
-        """`produce` has written it."""
+        graph = checked_bytes(product(job, self.rewrites, "onnx"))
+        with self.converting(path):
+            path.write_bytes(graph)
+
+    def compared(self, job: Job, path: Path) -> Checked:
+        """The float graph has been compared at several numbers and sizes; fp16 and int8, which come of it, are at one
+        more."""
+        graph, float_graph = onnx.load(path), job.graph
+        checked = Checked(float_graph.difference, None, float_graph.shapes)
+        if job.precision != "fp32":
+            checked = super().compared(job, path)
+        elif job.uint8:
+            levels = check_uint8(job.network, graph, job.contract, job.tell)
+            checked = Checked(float_graph.difference, levels, job.contract.uint8_shapes())
+        opset = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
+        return replace(checked, opset=opset, nodes=len(graph.graph.node), rewrites=float_graph.rewritten)
 
     def open(self, path: Path, threads: int = 1) -> Opened:
         options = onnxruntime.SessionOptions()

@@ -1,6 +1,7 @@
 """OpenVINO's intermediate representation: Intel's CPUs, GPUs and NPUs, and ARM's CPUs."""
 
 import sys
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 
@@ -32,7 +33,7 @@ class OpenVINO(Format):
     def convert(self, job: Job, path: Path) -> None:
         library, graph = self.library(), product(job, self.rewrites, "openvino")
         with self.converting(path):
-            model = library.Core().read_model(graph.SerializeToString())
+            model = library.convert_model(BytesIO(graph.SerializeToString()))  # reading it would store int8 as floats
             for key, value in job.facts.items():
                 model.set_rt_info(str(value), ["vemcompress", key])
             library.save_model(model, str(path), compress_to_fp16=job.precision != "fp32")
@@ -45,4 +46,6 @@ class OpenVINO(Format):
             compiled = core.compile_model(core.read_model(str(path)), "CPU", how)
             request = compiled.create_infer_request()
             uint8 = compiled.outputs[0].element_type == library.Type.u8
-        return Opened(lambda x: request.infer([x])[0].copy(), "NHWC" if uint8 else "NCHW", None, uint8)
+            sides = compiled.inputs[0].get_partial_shape()
+            shape = tuple(-1 if side.is_dynamic else side.get_length() for side in sides)
+        return Opened(lambda x: request.infer([x])[0].copy(), "NHWC" if uint8 else "NCHW", shape, uint8)

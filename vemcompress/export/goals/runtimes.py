@@ -5,7 +5,7 @@ run a piece of work, and an entry in the list; `whole` as it stands asks `export
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from vemcompress.data.machine import cores
 from vemcompress.errors import UsageError
+from vemcompress.export.formats import FORMATS
 from vemcompress.export.goals.works import Work
 from vemcompress.export.latency import bench
 from vemcompress.system import devices
@@ -103,7 +104,25 @@ class Torch(Runtime):
             yield
 
 
-RUNTIMES: dict[str, Runtime] = {kind.name: kind() for kind in (OnnxRuntime, Torch)}
+class OpenVINO(Runtime):
+    name = "openvino"
+    folds = frozenset({"batch_norm"})
+
+    def version(self) -> str:
+        try:
+            return version("openvino")
+        except PackageNotFoundError:
+            raise UsageError("openvino is not installed: pip install 'vemcompress[openvino]'.") from None
+
+    def ready(self, work: Work, threads: int) -> Run:
+        core = FORMATS["openvino"].library().Core()
+        how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        request = core.compile_model(core.read_model(work.graph()), "CPU", how).create_infer_request()
+        request.infer({f"x{i}": x.numpy() for i, x in enumerate(work.tensors())})
+        return request.infer  # its inputs stay where they are
+
+
+RUNTIMES: dict[str, Runtime] = {kind.name: kind() for kind in (OnnxRuntime, Torch, OpenVINO)}
 DEFAULT = OnnxRuntime.name
 
 

@@ -23,21 +23,17 @@ def narrow_head(graph: ir.Graph, contract: Contract) -> int:
     if node is None or not _even(contract) or not is_plain(node):
         return 0
     kernel, shift, pads = weights(node), bias(node), ints(node, "pads", (0, 0, 0, 0))
-    outputs, inputs, height, width = kernel.shape
+    outputs, _, height, width = kernel.shape
     if outputs > MOST_CHANNELS or height % 2 == 0 or width % 2 == 0 or max(height, width) < 3:
         return 0
     if ints(node, "strides", (1, 1)) != (1, 1) or not _keeps_size(node, pads, (height, width)):
         return 0
-    shifted = np.zeros((outputs, 2, 2, inputs, height + 1, width + 1), kernel.dtype)
-    for a in range(2):
-        for b in range(2):
-            shifted[:, a, b, :, a : a + height, b : b + width] = kernel
     new = Builder(graph, node)
     phases = new.add(
         "Conv",
         [
             node.inputs[0],
-            new.constant("weight", shifted.reshape(4 * outputs, inputs, height + 1, width + 1)),
+            new.constant("weight", shifted(kernel)),
             new.constant("bias", np.repeat(shift, 4)),
         ],
         strides=[2, 2],
@@ -49,6 +45,17 @@ def narrow_head(graph: ir.Graph, contract: Contract) -> int:
     new.add("DepthToSpace", [phases], blocksize=2, mode="CRD")
     new.replace()
     return 1
+
+
+def shifted(kernel: np.ndarray) -> np.ndarray:
+    """The weights, outputs x inputs x height x width, of the strided convolution: 4 outputs x inputs x height + 1 x
+    width + 1."""
+    outputs, inputs, height, width = kernel.shape
+    found = np.zeros((outputs, 2, 2, inputs, height + 1, width + 1), kernel.dtype)
+    for a in range(2):
+        for b in range(2):
+            found[:, a, b, :, a : a + height, b : b + width] = kernel
+    return found.reshape(4 * outputs, inputs, height + 1, width + 1)
 
 
 def _last_convolution(graph: ir.Graph) -> ir.Node | None:

@@ -69,6 +69,7 @@ class DeepUNetConfig(UNetConfig):
     """As `UNetConfig`, with the widths of the student that the teacher stands beside: `width = 16`."""
 
     family: Literal["deep_unet"] = "deep_unet"
+    activation: Literal["published"] = "published"
 
     def up_block(self, level: int) -> int:
         """Channels of the blocks on a level's way up: before the outermost transposed convolution, else after it."""
@@ -130,6 +131,7 @@ class DeepMobileResNetConfig(MobileResNetConfig):
     them."""
 
     family: Literal["deep_mobile_resnet"] = "deep_mobile_resnet"
+    activation: Literal["published"] = "published"
 
     def check(self) -> None:
         if len(self.widths) != 5:

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vemcompress.networks.base import (
+    Activation,
     Generator,
     ImageConfig,
     Padding,
@@ -202,9 +203,11 @@ def entries(text: str, blocks: int = 9, *, legacy: bool = False) -> dict[str, tu
 
 
 class MobileResNetConfig(ResNetConfig):
-    """As `ResNetConfig`; the residual convolutions are depthwise 3x3, instance norm, pointwise 1x1."""
+    """As `ResNetConfig`; the residual convolutions are depthwise 3x3, instance norm, pointwise 1x1. `activation =
+    "relu6"` bounds all maps, for int8."""
 
     family: Literal["mobile_resnet"] = "mobile_resnet"
+    activation: Activation = "published"
 
     def _block(self, trunk: int, inner: int, pixels: int) -> Iterator[Cost]:
         for inputs, outputs in ((trunk, inner), (inner, trunk)):
@@ -215,12 +218,14 @@ class MobileResNetConfig(ResNetConfig):
 
 
 class Block(nn.Module):
+    activate = staticmethod(F.relu)
+
     def __init__(self, conv1: nn.Module, norm1: nn.Module, conv2: nn.Module, norm2: nn.Module):
         super().__init__()
         self.conv1, self.norm1, self.conv2, self.norm2 = conv1, norm1, conv2, norm2
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.norm1(self.conv1(x)))
+        h = self.activate(self.norm1(self.conv1(x)))
         return x + self.norm2(self.conv2(h))
 
 
@@ -255,6 +260,7 @@ class ResNet(Generator):
 
     config_class = ResNetConfig
     transposed = True  # the convolutions of the steps up
+    activate = staticmethod(F.relu)
 
     def __init__(self, config: ResNetConfig):
         super().__init__(config)
@@ -381,7 +387,7 @@ class ResNet(Generator):
             return value
 
         def step(name: str, h: Tensor) -> Tensor:
-            return F.relu(getattr(self, f"{name}_norm")(getattr(self, name)(h)))
+            return self.activate(getattr(self, f"{name}_norm")(getattr(self, name)(h)))
 
         h = step("stem", x)
         for i in range(self.config.downs):
@@ -401,6 +407,12 @@ class MobileResNet(ResNet):
     """`ResNet` with separable residual convolutions: 83 times fewer parameters at width 16."""
 
     config_class = MobileResNetConfig
+
+    def __init__(self, config: MobileResNetConfig):
+        super().__init__(config)
+        if config.activation == "relu6":
+            for module in (self, *self.blocks):
+                module.activate = F.relu6
 
     def _residual_conv(self, inputs: int, outputs: int) -> nn.Module:
         return _SeparableConv(inputs, outputs, self.config.padding_mode)

@@ -8,7 +8,16 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vemcompress.networks.base import Generator, ImageConfig, Norm, Taps, expands_shorthands, norm_layer, take_shorthand
+from vemcompress.networks.base import (
+    Activation,
+    Generator,
+    ImageConfig,
+    Norm,
+    Taps,
+    expands_shorthands,
+    norm_layer,
+    take_shorthand,
+)
 from vemcompress.networks.cost import Cost, conv, conv_transposed, norm
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 from vemcompress.system.settings import Width
@@ -20,7 +29,7 @@ class UNetConfig(ImageConfig):
     """`down[i]` is the width after the (i+1)-th down convolution, `up[i]` that of the transposed one back to level i+1.
 
     `up` is one shorter than `down`: the outermost transposed convolution gives `out_channels`. `width = n` and
-    `downs = 8` stand for the published (n, 2n, 4n, 8n, ..., 8n).
+    `downs = 8` stand for the published (n, 2n, 4n, 8n, ..., 8n). `activation = "relu6"` bounds all maps, for int8.
     """
 
     batch: ClassVar[int] = 4
@@ -29,6 +38,7 @@ class UNetConfig(ImageConfig):
 
     family: Literal["unet"] = "unet"
     norm: Norm = "batch"
+    activation: Activation = "published"
     down: tuple[Width, ...] = Field(strict=False, min_length=2, max_length=MAX_DOWNS)
     up: tuple[Width, ...] = Field(strict=False, max_length=MAX_DOWNS - 1)
 
@@ -170,14 +180,14 @@ class UNet(Generator):
         taps, skips, h, last = {}, [], x, len(self.downs) - 1
         for level, (down, normalise) in enumerate(zip(self.downs, self.down_norms, strict=True)):
             h = self._blocks("down", level, normalise(down(h)))
-            h = F.leaky_relu(h, 0.2) if level < last else F.relu(h)
+            h = self._activate_down(h) if level < last else self._activate(h)
             skips.append(h)
             if f"down{level + 1}" in names:
                 taps[f"down{level + 1}"] = h
         for level in reversed(range(last + 1)):
             if level < last:
                 h = torch.cat((skips[level], h), dim=1)
-                h = F.relu(h if level else self._blocks("up", 0, h))
+                h = self._activate(h if level else self._blocks("up", 0, h))
             if f"up{level + 1}" in names:
                 taps[f"up{level + 1}"] = h
             h = self.up_norms[level](self.ups[level](h))
@@ -185,6 +195,12 @@ class UNet(Generator):
             if f"rise{level + 1}" in names and level:
                 taps[f"rise{level + 1}"] = h
         return h.tanh(), taps
+
+    def _activate(self, h: Tensor) -> Tensor:
+        return F.relu6(h) if self.config.activation == "relu6" else F.relu(h)
+
+    def _activate_down(self, h: Tensor) -> Tensor:
+        return F.relu6(h) if self.config.activation == "relu6" else F.leaky_relu(h, 0.2)
 
     def _blocks(self, way: Literal["down", "up"], level: int, h: Tensor) -> Tensor:
         """What else a level has: after its norm, on the outermost way up before ReLU and transposed convolution."""

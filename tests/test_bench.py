@@ -1,0 +1,96 @@
+"""bench: models and runtimes in turns, size and memory. No time is asserted."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vemcompress.commands.bench import _in_turns, bench
+from vemcompress.errors import InputError, UsageError
+from vemcompress.export.exporting import export, export_onnx
+from vemcompress.export.footprint import peak_memory
+from vemcompress.export.latency import Timed
+from vemcompress.networks import build_generator, parse_config
+from vemcompress.weights.artifact import save_generator
+
+QUICK = {"size": 32, "threads": 1, "repeats": 5, "warmup": 1}
+
+
+def toy():
+    torch.manual_seed(0)
+    return build_generator(parse_config({"family": "mobile_resnet", "width": 8, "blocks": 1}))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return export_onnx(toy(), tmp_path_factory.mktemp("bench") / "toy.onnx").path
+
+
+def test_models_and_runtimes_are_rows_with_sizes_on_the_disk(exported):
+    found = bench({"a": toy(), "b": exported}, memory=False, **QUICK)
+    assert found["threads"] == 1 and found["machine"]
+    assert set(found["models"]["a"]["runtimes"]) == {"torch", "onnxruntime"}
+    assert found["models"]["b"]["skipped"] == {"torch": "an .onnx file holds no PyTorch model"}
+    row = found["models"]["b"]["runtimes"]["onnxruntime"]
+    assert row["bytes"] == exported.stat().st_size and row["runs"] == 5
+    assert 0 < row["p50_ms"] <= row["p95_ms"]
+    assert found["models"]["a"]["size"] == [32, 32]
+
+
+def test_subjects_take_turns():
+    order = []
+    runs = [Timed(lambda name=name: order.append(name)) for name in "ab"]
+    times = _in_turns(runs, 1, 10, 60.0, lambda event: None)
+    assert [len(found) for found in times] == [10, 10]
+    assert "".join(order) == "ab" + 2 * ("aaaaaa" + "bbbbbb")  # a warm-up, then one untimed run before five that count
+
+
+def test_peak_memory_grows_with_the_images(exported):
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux tells the peak of a process")
+    small, large = (np.zeros((1, 3, side, side), np.float32) for side in (32, 1024))
+    assert 0 < peak_memory("onnx", exported, small, 1) < peak_memory("onnx", exported, large, 1)
+
+
+def test_a_file_that_fails_has_no_peak(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"nothing")
+    assert peak_memory("onnx", tmp_path / "x.onnx", np.zeros((1, 3, 8, 8), np.float32), 1) is None
+
+
+def test_a_runtime_that_is_not_installed_is_left_out_with_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ncnn", None)
+    found = bench({"a": toy()}, runtimes=("torch", "ncnn"), memory=False, **QUICK)["models"]["a"]
+    assert set(found["runtimes"]) == {"torch"} and "vemcompress[ncnn]" in found["skipped"]["ncnn"]
+
+
+def test_an_exported_file_runs_in_its_own_runtime(tmp_path):
+    pytest.importorskip("openvino", reason="pip install 'vemcompress[openvino]'")
+    path = export(toy(), tmp_path / "toy", formats=("openvino",))[0].path
+    found = bench({"toy": path}, memory=False, **QUICK)["models"]["toy"]
+    assert set(found["runtimes"]) == {"openvino"} and found["size"] == [32, 32]
+    assert found["runtimes"]["openvino"]["bytes"] == sum(p.stat().st_size for p in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("given", "error"), [({"runtimes": ["phone"]}, UsageError), ({"repeats": 0}, UsageError)])
+def test_impossible_measurements_are_refused(given, error):
+    with pytest.raises(error):
+        bench({"a": toy()}, **{**QUICK, **given})
+
+
+def test_a_file_that_is_absent_is_unreadable(tmp_path):
+    with pytest.raises(InputError):
+        bench({"a": tmp_path / "absent.onnx"}, **QUICK)
+
+
+def test_the_command_lists_several_models_by_name(call, tmp_path):
+    for name in ("a", "b"):
+        save_generator(tmp_path / f"{name}.safetensors", toy())
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("a", "b")]
+    options = ("--runtime", "onnxruntime", "--size", 32, "--repeats", 3, "--threads", 1, "--no-memory")
+    code, out, _ = call("bench", *files, *options, "--json")
+    assert code == 0 and list(json.loads(out)["models"]) == files
+    code, out, _ = call("bench", files[0], *options, "--json")
+    assert code == 0 and set(json.loads(out)["runtimes"]) == {"onnxruntime"}

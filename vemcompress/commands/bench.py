@@ -1,0 +1,88 @@
+"""`bench`: several models in several runtimes, in turns: latency, size on the disk, peak memory."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from vemcompress.data.machine import cores
+from vemcompress.export.footprint import peak_memory
+from vemcompress.export.latency import DEFAULT, RUNTIMES, Timed, check_bench, percentiles, prepare
+from vemcompress.system import devices
+from vemcompress.system.events import Event, silent
+
+AT_ONCE = 5  # timed runs of one before the next has its turn; one more before them is not timed
+
+
+def bench(
+    models: Mapping[str, nn.Module | str | os.PathLike],
+    *,
+    runtimes: Sequence[str] | str = DEFAULT,
+    size: int | None = None,
+    threads: int | None = None,
+    warmup: int = 3,
+    repeats: int = 50,
+    budget: float = 30.0,
+    memory: bool = True,
+    device: str = "cpu",
+    teacher_range: str | None = None,
+    on_event: Event = silent,
+) -> dict[str, Any]:
+    """Time for one image of each of `models`, which are named, in each of `runtimes` ("all" of them), as
+    `export.latency.bench` has it of one.
+
+    They run in turns, a few times each, so that whatever else the machine does slows all of them alike; each stops
+    after `repeats` timed runs, or all of them after `budget` seconds for each, but not before five. `memory` also
+    measures the peak memory of each file, in a process of its own.
+
+    Returns {"batch", "threads", "device", "machine", "models": {name: {"size", "runtimes": {runtime: {"p50_ms",
+    "p95_ms", "runs", "bytes", "peak_bytes"}}, "skipped": {runtime: reason}}}}. Raises UsageError (2), InputError (4)
+    and ExportError (7).
+    """
+    runtimes = RUNTIMES if runtimes == "all" else tuple(dict.fromkeys(runtimes))
+    check_bench(size, threads, warmup, repeats, 1, runtimes, budget)
+    threads = threads or cores()
+    with ExitStack() as stack:
+        subjects = {
+            name: prepare(model, size, threads, runtimes, device, teacher_range, stack, on_event)
+            for name, model in models.items()
+        }
+        for subject in subjects.values():
+            subject.check()
+        timed = [(name, runtime, one) for name, found in subjects.items() for runtime, one in found.runs.items()]
+        times = _in_turns([one for *_, one in timed], warmup, repeats, budget, on_event)
+        rows: dict[str, dict] = {name: {} for name in models}
+        for (name, runtime, one), found in zip(timed, times, strict=True):
+            rows[name][runtime] = percentiles(found) | one.facts()
+            if memory and one.file is not None:
+                rows[name][runtime]["peak_bytes"] = peak_memory(one.format, one.file, one.given, threads)
+    found = {
+        name: {"size": [*subject.size], "runtimes": rows[name], "skipped": subject.skipped}
+        for name, subject in subjects.items()
+    }
+    about = {"batch": 1, "threads": threads, "device": device, "machine": devices.name_of(torch.device("cpu"))}
+    return about | {"models": found}
+
+
+def _in_turns(runs: Sequence[Timed], warmup: int, repeats: int, budget: float, on_event: Event) -> list[list[float]]:
+    """Milliseconds of each run."""
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(max(1, warmup)):
+        for one in runs:
+            one.run()
+        on_event({"event": "bench", "done": 0, "total": repeats})
+    start = time.perf_counter()
+    while len(times[0]) < repeats and (not times[0] or time.perf_counter() - start < budget * len(runs)):
+        for one, found in zip(runs, times, strict=True):
+            if len(runs) > 1:
+                one.run()  # another one has had the caches
+            for _ in range(min(AT_ONCE, repeats - len(found))):
+                before = time.perf_counter()
+                one.run()
+                found.append(1000 * (time.perf_counter() - before))
+        on_event({"event": "bench", "done": len(times[0]), "total": repeats})
+    return times

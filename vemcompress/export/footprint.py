@@ -1,0 +1,53 @@
+"""Peak memory of a file in its runtime, measured in a process of its own.
+
+    python -m vemcompress.export.footprint FORMAT FILE INPUT.npy THREADS
+
+prints the bytes by which the process grew at most from before the file was opened until it had run three times:
+weights, what the runtime makes of them, and the maps of one image, without the libraries themselves.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RUNS, SECONDS = 3, 120
+
+
+def peak_memory(form: str, file: Path, given: np.ndarray, threads: int) -> int | None:
+    """Bytes of `file` (of the format `form`) for the input `given`; None where the system does not tell, or it
+    fails."""
+    if not _CLEAR.exists():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "x.npy"), given)
+        command = [sys.executable, "-m", __name__, form, str(file), f"{folder}/x.npy", str(threads)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+            return int(done.stdout.splitlines()[-1])
+        except (subprocess.SubprocessError, ValueError, IndexError):
+            return None
+
+
+def _measured(form: str, file: Path, given: np.ndarray, threads: int) -> int:
+    from vemcompress.export.formats import FORMATS
+
+    FORMATS[form].check("fp32", False)  # imports the runtime
+    _CLEAR.write_text("5")  # the peak begins anew (Linux)
+    before = _of_process("VmRSS")
+    opened = FORMATS[form].open(file, threads)
+    for _ in range(RUNS):
+        opened.run(given)
+    return max(0, _of_process("VmHWM") - before)
+
+
+def _of_process(name: str) -> int:
+    lines = _STATUS.read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+
+if __name__ == "__main__":
+    print(_measured(sys.argv[1], Path(sys.argv[2]), np.load(sys.argv[3]), int(sys.argv[4])))
