@@ -10,7 +10,8 @@ from vemcompress.export.deploy import contract_of, deployment_copy
 from vemcompress.export.exporting import export
 from vemcompress.export.formats.executorch import RULES
 from vemcompress.export.formats.ncnn import NCNN
-from vemcompress.export.lowering import HEAD, PLAIN, aten, lowered
+from vemcompress.export.lowering import lowered
+from vemcompress.export.rules import HEAD, PLAIN, aten
 
 LACKING = {
     *(aten.upsample_nearest2d.vec, aten.select.int, aten.expand.default, aten.sum.default),

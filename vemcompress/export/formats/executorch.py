@@ -9,7 +9,7 @@ from vemcompress.errors import ExportError, UsageError
 from vemcompress.export.formats.base import Format, Opened
 from vemcompress.export.formats.job import Job
 from vemcompress.export.int8_executorch import quantise_program
-from vemcompress.export.lowering import ENLARGING, HEAD, MEANS, NORMS, PADDING, UPSAMPLING
+from vemcompress.export.rules import ENLARGING, HEAD, MEANS, NORMS, PADDING, UPSAMPLING
 
 RULES = PADDING | NORMS | ENLARGING | MEANS | UPSAMPLING | HEAD
 

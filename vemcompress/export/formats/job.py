@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from vemcompress.export.contracts import Contract, ImageContract, Shape
 from vemcompress.export.floats import FloatGraph
-from vemcompress.export.lowering import PLAIN, Rule, lowered
+from vemcompress.export.lowering import Rule, lowered
 from vemcompress.export.precision import Quantised
+from vemcompress.export.rules import PLAIN
 from vemcompress.system.events import Event, silent
 
 Precision = Literal["fp32", "fp16", "int8"]

@@ -6,7 +6,7 @@ from vemcompress.errors import UsageError
 from vemcompress.export.formats.base import Format, Opened
 from vemcompress.export.formats.job import Job
 from vemcompress.export.int8_litert import quantise_tflite
-from vemcompress.export.lowering import HEAD, NORMS, PADDING, UPSAMPLING
+from vemcompress.export.rules import HEAD, NORMS, PADDING, UPSAMPLING
 
 # Without the last three a mobile ResNet of width 16 takes 3.4 times as long (256 px, one thread).
 RULES = UPSAMPLING | PADDING | NORMS | HEAD
