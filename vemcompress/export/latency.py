@@ -140,7 +140,8 @@ def prepare(
     subject = Subject(_sides(network, size), {}, {})
     x = _input(network, subject.size)
     for name in runtimes:
-        on_event({"event": "bench", "preparing": name})
+        if name != "torch":
+            on_event({"event": "bench", "preparing": name})
         try:
             subject.runs[name] = _ready(name, network, x, subject.size, threads, device, stack)
         except UsageError as error:  # a CUDA device, and an ONNX Runtime that was built without
