@@ -39,14 +39,14 @@ def distill(
     strict: options.Strict = None,
     width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
     target_macs: Annotated[
-        str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")
+        str | None, typer.Option(help="Build the widest student of at most this many true MACs: 1.2G")
     ] = None,
     target_latency: options.TargetLatency = None,
     target_size: options.TargetSize = None,
     on: options.On = None,
     threads: options.GoalThreads = None,
     multiple: Annotated[
-        int | None, typer.Option(min=1, max=256, help="With a target: a width that is a multiple of so much.")
+        int | None, typer.Option(min=1, max=256, help="With a target: the width is a multiple of this number.")
     ] = None,
     student: Annotated[
         str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
@@ -55,7 +55,7 @@ def distill(
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
     teacher_range: options.TeacherRange = None,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     student_class: options.StudentClass = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,

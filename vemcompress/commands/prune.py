@@ -380,5 +380,5 @@ def _pruner(method: str, seed: int, **given: Any) -> Pruner:
     fields = cls.Settings.model_fields
     if odd := next((name for name in given if name not in fields), None):
         takers = ", ".join(name for name, kind in PRUNERS.items() if odd in kind.Settings.model_fields)
-        raise UsageError(f"method {method}: has no {odd}; leave it out, or use one of {takers}.")
+        raise UsageError(f"method {method}: has no {odd}; omit it, or use one of {takers}.")
     return cls(cls.Settings(**given | ({"seed": seed} if "seed" in fields else {})))
