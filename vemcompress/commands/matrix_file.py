@@ -168,7 +168,7 @@ class _Reader:
         """What a table says of a recipe, by `table.key`."""
         flat = dict(_flat(self.table(table)))
         if "train.seed" in flat:
-            raise UsageError(f"matrix {self.path}: train.seed is each run's own; omit it of [{'.'.join(table)}].")
+            raise UsageError(f"matrix {self.path}: train.seed is each run's own; omit it from [{'.'.join(table)}].")
         if "information.name" in flat:
             raise self.wrong((*table, "information", "name"), "information.name is said by [matrix]", "; omit it.")
         return opening.beside(flat, self.path.absolute().parent)

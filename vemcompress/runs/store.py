@@ -122,8 +122,8 @@ class Store:
         before, now = state.get("teacher_sha256"), self.provenance.get("sha256")
         if before is not None and now is not None and before != now:
             raise InputError(
-                f"{folder}: was made with another teacher (SHA-256 {before!s:.12}) than the one given ({now:.12}); give "
-                "that one with --teacher, or start a new run."
+                f"{folder}: was made with another teacher (SHA-256 {before!s:.12}) than the one given ({now:.12}); "
+                "give that one with --teacher, or start a new run."
             )
         return state, artifacts
 
