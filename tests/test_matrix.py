@@ -201,7 +201,7 @@ def test_what_can_be_checked_is_checked_before_a_run_trains(inputs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("page", "runs"), [("README.md", 18), ("docs/rivals.toml", 44)])
+@pytest.mark.parametrize(("page", "runs"), [("docs/recipes.md", 18), ("docs/rivals.toml", 44)])
 def test_the_documents_matrices_are_ones(page, runs, tmp_path):
     text = (Path(__file__).parents[1] / page).read_text()
     blocks = [text] if page.endswith(".toml") else re.findall(r"```toml\n(.*?)```", text, re.S)

@@ -130,9 +130,7 @@ def generate(
     tile: Annotated[
         int | None, typer.Option(min=1, help="Process large photos in square tiles of this side, in pixels.")
     ] = None,
-    overlap: Annotated[
-        int | None, typer.Option(min=0, help="Context around a tile, in pixels. Default: 32.")
-    ] = None,
+    overlap: Annotated[int | None, typer.Option(min=0, help="Context around a tile, in pixels. Default: 32.")] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Photos of equal size at a time (1), or latent vectors (16).")
     ] = None,
