@@ -16,7 +16,9 @@ Inception = Annotated[Path | None, typer.Option(readable=False, help="Inception'
 MacsSize = Annotated[
     int | None,
     typer.Option(
-        min=1, max=2**16, help="Side of the image that MACs are counted for. Default: 256, or the model's only one."
+        min=1,
+        max=2**16,
+        help="Side of the image for counting MACs. Default: 256, or the model's only size.",
     ),
 ]
 Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.")]
@@ -52,28 +54,28 @@ TargetLatency = Annotated[
 TargetSize = Annotated[str | None, typer.Option(metavar="SIZE", help="Largest .onnx file: 500KB, 2MB, 512KiB.")]
 On = Annotated[str | None, typer.Option(help="Runtime of --target-latency: onnxruntime (default), torch or openvino.")]
 GoalThreads = Annotated[
-    int | None, typer.Option(min=1, max=os.cpu_count(), help="For --target-latency. Default: all cores.")
+    int | None, typer.Option(min=1, max=os.cpu_count(), help="Threads for --target-latency. Default: all cores.")
 ]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
 Measured = Annotated[int | None, typer.Option(min=1, max=4096, help="Side of the square images, in pixels.")]
 Data = Annotated[
     list[Path] | None,
-    typer.Option(readable=False, help="A folder of images, or a root of trainA/, train/, ...; two: A and B."),
+    typer.Option(readable=False, help="A folder of images, or the root of trainA/, train/, ...; twice for A and B."),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Include images in sub-folders.")]
 Out = Annotated[Path | None, typer.Option(readable=False, help="The new run folder.")]
 Resume = Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Continue this run.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
-Direction = Annotated[str | None, typer.Option(help="AtoB or BtoA (data.direction).")]
-Steps = Annotated[int | None, typer.Option(help="train.steps")]
-Epochs = Annotated[float | None, typer.Option(help="train.epochs")]
-TrainSize = Annotated[int | None, typer.Option(help="data.size")]
-Batch = Annotated[int | None, typer.Option(help="train.batch")]
+Direction = Annotated[str | None, typer.Option(help="Which side is the input: AtoB or BtoA (data.direction).")]
+Steps = Annotated[int | None, typer.Option(help="Number of training steps (train.steps).")]
+Epochs = Annotated[float | None, typer.Option(help="Number of epochs, instead of --steps (train.epochs).")]
+TrainSize = Annotated[int | None, typer.Option(help="Side of the training images, in pixels (data.size).")]
+Batch = Annotated[int | None, typer.Option(help="Images per step, over all processes (train.batch).")]
 MicroBatch = Annotated[int | None, typer.Option(help="Images of a batch processed at a time (train.micro_batch).")]
 Images = Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: 8, on CUDA up to 64.")]
-Seed = Annotated[int | None, typer.Option(help="train.seed")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the run (train.seed).")]
 MaxHours = Annotated[float | None, typer.Option(help="Save and exit before this many hours have passed.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=os.cpu_count(), help="Default: all cores.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=os.cpu_count(), help="CPU threads. Default: all cores.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 (train.precision).")]
 Compile = Annotated[
     bool | None, typer.Option("--compile", help="torch.compile, with CUDA graphs on a GPU (train.compile).")

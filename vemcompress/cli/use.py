@@ -15,7 +15,9 @@ def export(
     ] = None,
     format: Annotated[
         list[str] | None,
-        typer.Option("--format", "-f", help="onnx, openvino, litert, coreml, ncnn, executorch; several by commas."),
+        typer.Option(
+            "--format", "-f", help="onnx, openvino, litert, coreml, ncnn, executorch; or several, with commas."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -101,7 +103,8 @@ def export(
 def generate(
     model: options.Model,
     out: Annotated[
-        Path, typer.Option("--out", "-o", readable=False, help="The folder for the pictures; for one, a .png too.")
+        Path,
+        typer.Option("--out", "-o", readable=False, help="Folder for the pictures; a .png file for one picture."),
     ],
     input: Annotated[
         Path | None, typer.Option("--input", "-i", readable=False, help="A photo, or a folder of photos, of any size.")
@@ -109,7 +112,7 @@ def generate(
     samples: Annotated[
         int | None, typer.Option(help="Number of images to draw from latent vectors. Default: 64.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the latent vectors. Default: 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the latent vectors. Default: 0.")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All samples in one picture.")] = False,
     truncation: Annotated[
         float | None,
@@ -118,7 +121,7 @@ def generate(
     interpolate: Annotated[
         int | None, typer.Option(help="Draw a row of this many images from --seed to --seed-to.")
     ] = None,
-    seed_to: Annotated[int | None, typer.Option(help="The end of --interpolate. Default: the next seed.")] = None,
+    seed_to: Annotated[int | None, typer.Option(help="Last seed of --interpolate. Default: the next seed.")] = None,
     latent: Annotated[
         Path | None, typer.Option(readable=False, help="A .npy file of latent vectors to draw, N x size.")
     ] = None,
@@ -204,7 +207,7 @@ def prune(
         int | None,
         typer.Option(min=1, help="Keep at least this many channels per layer (scale: 16), except in residual blocks."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of what is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of random choices.")] = 0,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Number of images to score channels on (content: 400).")
     ] = None,
@@ -221,11 +224,13 @@ def prune(
 ) -> None:
     """Remove a generator's least important channels.
 
-    As many go as a budget asks for, of MACs, time or bytes, or --ratio. The rest keep their weights. The file can be
-    used as any other model, pruned again, and distilled from; its images are poor before it is trained again. Methods:
-    l1 (the norm of the weights that make a channel, CAGC's l1-in), l1_out (of those that read it), random, scale (the
-    norms' scales), gcc (one threshold on l1 or scale), zeros (what training has made zero, without a budget); of
-    generators from latent vectors also content (CAGC); of a StyleGAN2 l1_style and diversity (DCP-GAN).
+    Channels are removed until the network meets a budget of MACs, time or bytes, or by --ratio. The others keep their
+    weights. The file can be used like any other model; its images are poor until it is trained again.
+
+    Methods: l1 (the norm of the weights that make a channel, CAGC's l1-in), l1_out (of the weights that read it),
+    random, scale (the norms' scales), gcc (one threshold on l1 or scale), zeros (channels that training has made zero,
+    without a budget); for generators from latent vectors also content (CAGC); for a StyleGAN2 l1_style and diversity
+    (DCP-GAN).
     """
     console = options.open_console()
     options.weights_only(model)
@@ -276,7 +281,7 @@ def search(
     data: options.Data = None,
     out: options.Out = None,
     by: Annotated[str | None, typer.Option(help="fid, frechet, miou, ssim_teacher or l1_target (search.by).")] = None,
-    teacher: Annotated[str | None, typer.Option(help="For ssim_teacher, where the run's own is gone.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Teacher for ssim_teacher, if the run's own has moved.")] = None,
     resume: options.Resume = None,
     set_: options.Set = None,
     device: options.Device = "auto",
@@ -285,9 +290,9 @@ def search(
 ) -> None:
     """Search a supernet for its best sub-network under a budget.
 
-    GAN-Compression's evolution, or all sub-networks where they are few, scored on held-out images. The table of all
-    candidates, a plot of it and the student that was found are in the run folder; an interrupted search goes on with
-    --resume. With --set search.method=co_evolution the run of a CycleGAN that `teach` made is searched instead.
+    By GAN-Compression's evolution, or by scoring all sub-networks if there are few, on held-out images. The run folder
+    has the table of all candidates, a plot of it and the best student. --resume continues an interrupted search. With
+    --set search.method=co_evolution, a CycleGAN that `teach` trained is searched instead.
     """
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
