@@ -119,7 +119,7 @@ def test_without_real_images_only_likeness_to_the_teacher_is_measured(models, sq
     student, teacher, _ = models
     weights = ("--features", "squeezenet1_1", "--features-weights", squeezenet["features_weights"])
     code, out, err = call("eval", student, "--teacher", teacher, "--samples", 5, *weights, "--json")
-    assert code == 0 and "no real images: only likeness to the teacher" in err and "--data DIR" in err
+    assert code == 0 and "no real images: only similarity to the teacher" in err and "--data DIR" in err
     fidelity = {"ssim_teacher", "psnr_teacher", "l1_teacher"}
     to_teacher = {f"{name}_squeezenet1_1_to_teacher" for name in ("frechet", "mmd")}
     assert set(json.loads(out)["metrics"]) == fidelity | to_teacher

@@ -221,7 +221,7 @@ def _by_plan(
 def _tell_whole(result: PruneResult, loaded: Loaded, on_event: Event) -> None:
     """Warn where a method that decides itself has removed nothing."""
     if PRUNERS[result.method].decides and result.after == result.before:
-        message = f"no channel of {loaded.source} is zero, so that none goes; train it longer, or make it more sparse."
+        message = f"no channel of {loaded.source} is zero, so none is removed; train it longer, or make it more sparse."
         on_event({"event": "warning", "message": message})
 
 
