@@ -72,7 +72,7 @@ def squeezenet_weights(tmp_path_factory):
 
 @pytest.fixture
 def no_inception(monkeypatch):
-    """The Inception's weights cannot be had."""
+    """Inception's weights cannot be downloaded."""
 
     def load(name, weights=None):
         if name == "inception_pool3":

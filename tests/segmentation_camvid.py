@@ -1,4 +1,4 @@
-"""Train a small segmentation network on CamVid's photos and write it as ONNX, for mIoU where DRN cannot be had.
+"""Train a small segmentation network on CamVid's photos and write it as ONNX, for mIoU if DRN is not available.
 
     python tests/segmentation_camvid.py DATA/camvid --out camvid_segmenter.onnx
 

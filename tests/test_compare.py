@@ -231,7 +231,7 @@ def test_what_cannot_be_compared_is_refused(folder, inputs, tmp_path):
         ([], UsageError, "no run"),
         ([tmp_path / "empty"], InputError, "no run here"),
         ([inputs[0]], InputError, "no run here"),
-        ([folder / "narrow", folder / "narrow"], UsageError, "is there twice"),
+        ([folder / "narrow", folder / "narrow"], UsageError, "is listed twice"),
     ):
         with pytest.raises(kind, match=message):
             vemcompress.compare(wrong, **ON)

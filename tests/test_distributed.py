@@ -254,7 +254,7 @@ def test_a_folder_that_is_there_is_refused_once_and_no_rank_waits(inputs, tmp_pa
     (tmp_path / "run" / "mine.txt").touch()
     (first, said), second = ended(new_run(inputs, tmp_path / "run"))
     assert (first, second) == (2, (2, ""))
-    assert said.startswith("error: ") and "is there already" in said
+    assert said.startswith("error: ") and "already exists" in said
 
 
 def test_the_first_rank_alone_prints_the_result(one_and_two, inputs):

@@ -282,7 +282,7 @@ def test_a_plain_file_is_told_what_its_data_are(call, run, tmp_path):
         (["--set=train.steps=5"], 2, "data alone"),
         (["--set=data.kid=labels"], 3, "Did you mean 'kind'"),
         (["--set=data.direction=CtoA"], 3, "'AtoB' or 'BtoA'"),
-        (["--set=data.kind=paired"], 3, "classes is of label maps"),
+        (["--set=data.kind=paired"], 3, "classes applies only to label maps"),
         (["--set=data.classes=2"], 4, "label value 2 is outside the 2 classes"),
         (["--set=data.classes=4", "--segmenter", graph(tmp_path / "4.onnx", scores=("n", 4, "h", "w"))], 3, "takes 3"),
     ):

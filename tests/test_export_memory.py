@@ -53,7 +53,7 @@ def test_a_size_that_no_memory_holds_ends_with_6(command, call, tmp_path):
     }
     code, _, err = call(command, teacher, *more[command], "--size", 800_000)
     advice = "use --tile 512, or --size" if command == "generate" else "use --size"
-    assert code == 6 and f"GiB can be had; {advice}" in " ".join(err.split()) and not (tmp_path / "out").exists()
+    assert code == 6 and f"GiB are available; {advice}" in " ".join(err.split()) and not (tmp_path / "out").exists()
 
 
 def test_a_large_photo_is_refused_alike(little, call, tmp_path):

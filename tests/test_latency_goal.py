@@ -279,7 +279,7 @@ def test_a_size_is_measured_of_an_exported_file():
             "no runtime 'phone' times layers; there are onnxruntime,",
         ),
         ({"target_latency": 5, "threads": 4096}, "threads 4096: this machine has"),
-        ({"target_macs": 10**6}, "on: is of a target_latency"),
+        ({"target_macs": 10**6}, "on: needs a target_latency"),
         ({"target_latency": 1e-3}, "can go down to"),
         ({"target_latency": "1000s"}, "nothing to prune"),
         ({"target_latency": 5, "method": "zeros"}, "leave out --target-latency"),
@@ -383,8 +383,8 @@ def test_a_target_below_width_1_says_what_that_needs(fake, inputs, call, tmp_pat
         (["student.target_size='much'"], "write a size such as 500KB"),
         (["student.target_latency=5", "student.target_macs=10"], "target_macs and target_latency exclude each other"),
         (["student.target_latency=5", "student.on='phone'"], "there are onnxruntime, torch, openvino"),
-        (["student.threads=2"], "threads is of a target_latency"),
-        (["student.multiple=8"], "multiple is of target_macs, target_latency, target_size"),
+        (["student.threads=2"], "threads needs a target_latency"),
+        (["student.multiple=8"], "multiple needs one of target_macs, target_latency, target_size"),
     ],
 )
 def test_a_recipe_that_asks_for_what_cannot_be_is_refused(override, message):

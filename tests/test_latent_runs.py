@@ -86,7 +86,7 @@ def test_crop_takes_the_middle_of_an_image(crop, mean, tmp_path):
 
 
 def test_pairs_are_not_cropped():
-    with pytest.raises(RecipeError, match="crop is of single images"):
+    with pytest.raises(RecipeError, match="crop applies to single images"):
         recipes.read("pix2pix", ["data.crop=64"])
 
 

@@ -240,7 +240,7 @@ def test_images_are_not_kept_for_a_run_that_cannot_begin(tmp_path):
     assert not (tmp_path / "run").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises((UsageError, OutputError), match="there already"):
+    with pytest.raises((UsageError, OutputError), match="already exists"):
         vemcompress.distill(toy_teacher(), data=images, out=tmp_path / "full", overrides=SHORT, device="cpu")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["file"]
 

@@ -229,7 +229,7 @@ def test_the_command_takes_masks_and_samples_of_methods_that_have_them(call, tmp
     assert code == 0, err
     assert load_generator(tmp_path / "small.safetensors").config.widths == (2,) * 6
     code, _, err = call(*common, "--method", "l1", "--masks", folder)
-    assert code == 2 and "method l1: has no masks; leave it out, or use one of content." in err
+    assert code == 2 and "method l1: has no masks; omit it, or use one of content." in err
     code, _, err = call(*common, "--method", "l1", "--samples", 4)
     assert code == 2 and "use one of content, diversity, l1_out, l1_style" in err
     code, _, err = call(*common, "--method", "content", "--masks", tmp_path / "none.onnx")

@@ -171,8 +171,8 @@ def test_keys_of_a_recipe_win_over_all_and_paths_start_from_the_file(tmp_path):
         (('["omgd", "kd"]', "[]"), RecipeError, r"recipes must be a list that is not empty in \[matrix\] \(line 3\)"),
         (("seeds = [1]", ""), RecipeError, "seeds must be a list"),
         (("seeds = [1]", "seeds = []"), RecipeError, "seeds must be a list"),
-        (("seeds = [1]", "seeds = [1, 1]"), UsageError, "1 is there twice"),
-        (('"omgd", "kd"', '"kd", "kd"'), RecipeError, "'kd' is there twice"),
+        (("seeds = [1]", "seeds = [1, 1]"), UsageError, "1 is listed twice"),
+        (('"omgd", "kd"', '"kd", "kd"'), RecipeError, "'kd' is listed twice"),
         (('"data.size" = 32', '"train.seed" = 3'), UsageError, "train.seed is each run's own"),
         (('"data.size" = 32', "information.name = 'vid'"), RecipeError, r"information.name is said by \[matrix\]"),
         (('"train.steps" = 3', '"train.stops" = 3'), RecipeError, r"unknown key 'stops'.*m.toml, line 11\).*'steps'"),
@@ -201,7 +201,7 @@ def test_what_can_be_checked_is_checked_before_a_run_trains(inputs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("page", "runs"), [("README.md", 18), ("docs/rivals.toml", 44)])
+@pytest.mark.parametrize(("page", "runs"), [("docs/recipes.md", 18), ("docs/rivals.toml", 44)])
 def test_the_documents_matrices_are_ones(page, runs, tmp_path):
     text = (Path(__file__).parents[1] / page).read_text()
     blocks = [text] if page.endswith(".toml") else re.findall(r"```toml\n(.*?)```", text, re.S)

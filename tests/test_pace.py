@@ -1,4 +1,4 @@
-"""How fast a run goes, what it tells of that, and that it leaves in time when it is told to."""
+"""How fast a run goes, what it tells of that, and that it exits before its time limit."""
 
 import json
 from pathlib import Path

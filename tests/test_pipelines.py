@@ -430,7 +430,7 @@ def test_nothing_is_left_where_a_check_fails_and_nothing_is_written_over(call, i
     assert call("distill", "--teacher", inputs[0], *given[2:], "--out", tmp_path / "x")[0] == 2
     assert not (tmp_path / "x").exists()
     code, _, err = call("distill", "--teacher", inputs[0], *given, "--out", pruned[0])
-    assert (code, "is there already" in err) == (2, True)
+    assert (code, "already exists" in err) == (2, True)
     (tmp_path / "stages.json").write_text('{"stages": ["../x"], "done": []}')
     assert call("distill", "--resume", tmp_path)[0] == 4
 

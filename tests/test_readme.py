@@ -1,39 +1,119 @@
-"""The commands of the README and of docs/ exist, with the options that these give them."""
+"""The README and the pages of docs/: their commands, Python, links and quoted messages fit the code."""
 
+import ast
 import re
 import shlex
+from inspect import Parameter, signature
 from pathlib import Path
 
 import pytest
+import torch
 import typer
+from toys import toy_teacher
 
+import vemcompress
+from vemcompress import recipe as recipes
 from vemcompress.cli import app
 from vemcompress.recipe import catalogue
+from vemcompress.system.keys import KEYS, DistillKeys, TeachKeys, as_overrides
 
-README = Path(__file__).parents[1] / "README.md"
-PAGES = [README, *sorted((README.parent / "docs").glob("*.md"))]
-TEXT = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = {page.name: page.read_text() for page in [README, *DOCS]}
+TEXT = "\n".join(PAGES.values()).replace("\\\n", " ")
 TEXT = re.sub(r"\$([A-Z]+)\b", lambda m: re.search(rf'^{m[1]}="(.*)"$', TEXT, re.M)[1], TEXT)  # shell variables
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
-COMMANDS = [c.strip() for b in BLOCKS for line in b.splitlines() for c in line.split("&&") if "vemcompress " in c]
+LINES = [c.strip() for b in BLOCKS for line in b.splitlines() for c in line.split("&&") if "vemcompress " in c]
+COMMANDS = list(dict.fromkeys(LINES))
+PYTHON = [(name, code) for name, text in PAGES.items() for code in re.findall(r"```python\n(.*?)```", text, re.S)]
+PROSE = {name: re.sub(r"```.*?```", "", text, flags=re.S) for name, text in PAGES.items()}
+LINKS = [(name, link) for name, text in PROSE.items() for link in re.findall(r"\]\((?!https?:)(.*?)\)", text)]
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_readme_parses(line):
+def parsed(line: str) -> tuple[str, dict]:
+    """The command of a line, with its options."""
     words = shlex.split(line, comments=True)
     command = typer.main.get_command(app)
     arguments = words[words.index(next(w for w in words if w.endswith("vemcompress"))) + 1 :]
     while hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
-    command.make_context(command.name, arguments)
+    return command.name, command.make_context(command.name, arguments).params
 
 
-def test_the_readmes_table_of_recipes_is_what_the_recipes_say(capsys):
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_documents_parses(line):
+    parsed(line)
+
+
+def test_the_commands_of_the_documents_set_keys_that_their_recipes_have():
+    checked = 0
+    for line in COMMANDS:
+        name, options = parsed(line)
+        trains = name in ("distill", "teach") and options["recipe"] in recipes.shipped()
+        if trains and options["set_"] and not options["resume"]:
+            known = KEYS[TeachKeys if name == "teach" else DistillKeys]
+            given = {known[key]: value for key, value in options.items() if key in known and "target" not in key}
+            recipes.read(options["recipe"], [*as_overrides(given), *options["set_"]])
+            checked += 1
+    assert checked > 10
+
+
+def test_python_of_the_documents_calls_functions_with_arguments_that_they_take():
+    calls = []
+    for _, code in PYTHON:
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Call) and re.fullmatch(r"vemcompress\.\w+", ast.unparse(node.func)):
+                calls.append((getattr(vemcompress, node.func.attr), node))
+    for function, node in calls:
+        known = {name: p for name, p in signature(function).parameters.items() if p.kind != Parameter.VAR_KEYWORD}
+        keys = KEYS[TeachKeys if function is vemcompress.teach else DistillKeys]
+        assert all(word.arg in {*known, *keys} for word in node.keywords), ast.unparse(node)
+        assert len(node.args) <= sum(p.kind != Parameter.KEYWORD_ONLY for p in known.values())
+    assert len(calls) > 4
+
+
+def test_the_lines_that_save_a_pickled_models_weights_do(tmp_path, monkeypatch):
+    code = next(code for _, code in PYTHON if "model.pth" in code)
+    assert len(list(filter(None, code.splitlines()))) == 3
+    monkeypatch.chdir(tmp_path)
+    teacher = toy_teacher()
+    torch.save(teacher, "model.pth")
+    exec(code, {})
+    found = torch.load("weights.pth", weights_only=True)
+    assert all(torch.equal(found[name], value) for name, value in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_a_link_of_the_documents_leads_somewhere(page, link):
+    path, _, anchor = link.partition("#")
+    here = README.parent if page == "README.md" else ROOT / "docs"
+    target = here / path if path else here / page
+    assert target.is_file()
+    if anchor:
+        titles = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+        assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_is_short_and_leads_to_every_page():
+    text = README.read_text()
+    assert len(text.splitlines()) < 150
+    assert [page.name for page in DOCS if f"(docs/{page.name}" not in text] == []
+
+
+def test_the_messages_in_troubleshooting_are_said_by_the_code():
+    source = "\n".join(path.read_text() for path in (ROOT / "vemcompress").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)
+    messages = re.findall(r"^\| `(.*?)` \|", PAGES["troubleshooting.md"], re.M)
+    assert len(messages) > 40 and [message for message in messages if message not in source] == []
+
+
+def test_the_table_of_recipes_is_what_the_recipes_say(capsys):
     """Between the two comments is what this command prints; it is not written by hand."""
     app(["recipes", "list", "--markdown"], standalone_mode=False)
     printed = capsys.readouterr().out
-    kept = README.read_text().split("<!-- begin: vemcompress recipes list --markdown -->\n")[1].split("<!-- end -->")[0]
-    assert kept == printed
+    begin = "<!-- begin: vemcompress recipes list --markdown -->\n"
+    assert PAGES["recipes.md"].split(begin)[1].split("<!-- end -->")[0] == printed
 
 
 def test_the_table_tells_stages_data_and_add_ons():
@@ -46,7 +126,3 @@ def test_the_table_tells_stages_data_and_add_ons():
     assert table["nickel_dime"][2] == "none"
     assert (table["pix2pix"], table["sagan"]) == (["teach", "pairs", "-"], ["teach", "real images", "-"])
     assert [name for name in table if name.startswith("paper/")] == ["paper/..."]
-
-
-def test_the_readmes_picture_is_there():
-    assert (README.parent / re.search(r"!\[.*?\]\((.*?)\)", README.read_text())[1]).is_file()

@@ -194,7 +194,7 @@ def test_a_run_goes_on_without_what_is_only_told(run, name):
 
 def test_another_teacher_is_known_also_without_the_environment(run, tmp_path):
     (run / "environment.json").unlink()
-    with pytest.raises(InputError, match="is of another teacher"):
+    with pytest.raises(InputError, match="was made with another teacher"):
         distill(toy_teacher_file(tmp_path / "other.safetensors", seed=1), resume=run, device="cpu")
 
 
@@ -336,7 +336,7 @@ def test_a_folder_with_checkpoints_but_no_recipe_is_not_taken_for_empty(run):
     for path in run.iterdir():
         if path.name not in (".lock", "checkpoints"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         RunFolder(run).check_new()
 
 

@@ -138,7 +138,7 @@ def test_no_run_of_any_seed_is_written_over(inputs, whole, tmp_path):
         run(inputs, whole[0], [3])
     (tmp_path / "x" / "seed-2").mkdir(parents=True)
     (tmp_path / "x" / "seed-2" / "mine").touch()
-    with pytest.raises(UsageError, match="seed-2: is there already"):
+    with pytest.raises(UsageError, match="seed-2: already exists"):
         run(inputs, tmp_path / "x", [1, 2])
     assert not (tmp_path / "x" / "seed-1").exists()
 

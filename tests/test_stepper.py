@@ -80,7 +80,7 @@ def test_a_compiler_that_fails_is_told_in_a_sentence(monkeypatch):
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(compiling, "options", lambda device: {"backend": backend})
-    with pytest.raises(UsageError, match=r"no C\+\+ compiler.*leave it out"):
+    with pytest.raises(UsageError, match=r"no C\+\+ compiler.*omit it"):
         stepper("train.compile=true")(batch(), 1)
     torch._dynamo.reset()
 

@@ -146,7 +146,7 @@ def test_a_recipe_without_a_gan_teaches_nobody(data, tmp_path):
 
 def test_batchnorm_by_image_is_of_frozen_teachers(data, teachers, tmp_path):
     """Its statistics are gone, so that it could not be saved as what it is."""
-    message = "teacher.norm = 'batch' is of frozen teachers"
+    message = "teacher.norm = 'batch' needs a frozen teacher"
     again = {"teacher": teachers["pix2pix"]}
     refused(RecipeError, message, lambda: taught(data, tmp_path / "run", "teacher.norm=batch", **again))
 

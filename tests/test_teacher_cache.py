@@ -187,7 +187,7 @@ def test_the_size_is_told_before_the_start_and_is_what_the_file_gets(inputs, tmp
 def test_the_size_is_a_line_of_talk(capsys):
     event = {"event": "teacher_cache", "images": 247, "views": 4, "bytes": 3 << 29, "kept": 5 << 20, "free": 73 << 30}
     Console()._on_event(event)
-    said = "up to 1.5 GiB for 247 images x 4 views, 5.0 MiB of it there, 73.0 GiB free"
+    said = "up to 1.5 GiB for 247 images x 4 views, 5.0 MiB already stored, 73.0 GiB free"
     assert said in capsys.readouterr().err
 
 

@@ -83,5 +83,5 @@ def test_a_stage_that_removes_nothing_says_so(tmp_path):
     plan = plan.but(student=recipes.AutoStudent(source=str(teacher)), data=plan.data.but(size=32))
     prune_run(plan, RunFolder(tmp_path / "run"), on_event=told.append)
     assert [event["message"] for event in told] == [
-        f"no channel of {teacher} is zero, so that none goes; train it longer, or make it more sparse."
+        f"no channel of {teacher} is zero, so none is removed; train it longer, or make it more sparse."
     ]

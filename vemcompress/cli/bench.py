@@ -35,7 +35,7 @@ def bench(
     """Measure latency at batch 1, size and memory.
 
     Several models and runtimes take turns, so that their times compare. A PyTorch model is exported for each runtime;
-    an exported file runs in its own. A runtime whose library is not installed is left out, and told.
+    an exported file runs in its own. A runtime whose library is not installed is skipped with a note.
     """
     console = options.open_console()
     with console.talking() as on_event:
@@ -76,10 +76,11 @@ def bench_step(
     teacher: Annotated[str | None, typer.Option(help="Its teacher, as in distill.")] = None,
     data: options.Data = None,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Instead of a teacher's and VGG's that cannot be had.")
+        bool, typer.Option("--random-weights", help="Random weights for the teacher and VGG16, without downloads.")
     ] = False,
     against: Annotated[
-        str | None, typer.Option(metavar="reference", help="Also the plain float32 step, in turns in the same run.")
+        str | None,
+        typer.Option(metavar="reference", help="Also time the plain float32 step, alternating in the same run."),
     ] = None,
     reference_precision: Annotated[str, typer.Option(help="fp32, or tf32 as PyTorch's own default.")] = "fp32",
     steps: Annotated[int | None, typer.Option(min=1, help="Measured after warm-up. Default: 5, on a GPU 50.")] = None,

@@ -14,14 +14,14 @@ def compare(
         typer.Argument(metavar="RUN...", readable=False, help="Run folders, also of pipelines, --seeds and --matrix."),
     ],
     seeds: Annotated[
-        bool, typer.Option("--seeds", help="Runs that differ in the seed alone are one row: mean and spread.")
+        bool, typer.Option("--seeds", help="Group runs that differ only in the seed into one row: mean and spread.")
     ] = False,
     by: Annotated[
         str | None,
         typer.Option(metavar="METRIC", help="Sort by it. Default: fid, else frechet_..., else ssim_teacher."),
     ] = None,
     count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
-    no_latency: Annotated[bool, typer.Option("--no-latency", help="Without measuring it.")] = False,
+    no_latency: Annotated[bool, typer.Option("--no-latency", help="Do not measure latency.")] = False,
     threads: options.Threads = None,
     csv: Annotated[Path | None, typer.Option(readable=False, help="Write the table to this .csv file.")] = None,
     png: Annotated[
@@ -52,9 +52,10 @@ def compare(
 ) -> None:
     """Compare runs in one table: cost beside quality.
 
-    What eval told of a run is taken where its student is still the same; others are evaluated now, and all of them as
-    these options say where some are given. Runs that were evaluated on different images, sizes or features are refused.
-    Latency is measured in turns. Runs than which no other is both cheaper and better are marked as the Pareto front.
+    A run's stored evaluation is reused while its student is unchanged; other runs are evaluated now. Evaluation options
+    apply to all runs. Runs that were evaluated on different images, sizes or features are refused.
+    Latency is measured by alternating between the networks. The Pareto front is marked: runs that no other run beats in
+    both cost and quality.
     """
     console = options.open_console()
     with console.talking() as on_event:

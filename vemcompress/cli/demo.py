@@ -17,10 +17,10 @@ def demo(
     ),
     title: Annotated[str | None, typer.Option(help="The page's heading. Default: the model's name.")] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Serve the folder on this machine until Ctrl-C; MODEL may be left out.")
+        bool, typer.Option("--serve", help="Serve the folder on this machine until Ctrl-C; MODEL is optional.")
     ] = False,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Of --serve. Default: 8000; 0 is any free one.")
+        int | None, typer.Option(min=0, max=65535, help="Port for --serve. Default: 8000; 0 picks a free one.")
     ] = None,
     onnxruntime_web: Annotated[
         Path | None,
@@ -47,9 +47,9 @@ def demo(
     from vemcompress.errors import UsageError
 
     if model is None and not serve:
-        raise UsageError("no model: give one, or --serve to serve a demo that is there.")
+        raise UsageError("no model: give one, or --serve to serve an existing demo.")
     if port is not None and not serve:
-        raise UsageError("--port is of --serve; leave it out.")
+        raise UsageError("--port applies only to --serve; omit it.")
     console = options.open_console()
     if model is not None:
         with console.talking() as on_event:

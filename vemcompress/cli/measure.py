@@ -42,16 +42,16 @@ def evaluate(
     recursive: options.Recursive = False,
     size: options.Measured = None,
     batch: options.Images = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of latent vectors and KID's subsets.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of latent vectors and KID's subsets.")] = 0,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Score a student beside its teacher.
 
-    Fidelity to the teacher and to the ground truth (SSIM, PSNR, L1) where there are any; FID and KID where there are
-    real images and Inception's weights; mIoU where there are label maps and --segmenter. A run's best checkpoint is
-    scored beside its last. Of a folder that distill --seeds made: mean and spread over its runs. A model of latent
-    vectors draws --samples images, which are compared with those of --data, also by precision and recall.
+    Fidelity to the teacher and to the ground truth (SSIM, PSNR, L1), if there are any; FID and KID, if there are real
+    images and Inception's weights; mIoU, if there are label maps and --segmenter. A run's best checkpoint is scored
+    beside its last. A folder of distill --seeds gives mean and spread over its runs. A generator from latent vectors
+    draws --samples images, which are compared with those of --data, also by precision and recall.
     """
     console = options.open_console()
     with console.talking() as on_event:

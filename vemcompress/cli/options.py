@@ -16,72 +16,71 @@ Inception = Annotated[Path | None, typer.Option(readable=False, help="Inception'
 MacsSize = Annotated[
     int | None,
     typer.Option(
-        min=1, max=2**16, help="Side of the image that MACs are counted for. Default: 256, or the model's only one."
+        min=1,
+        max=2**16,
+        help="Side of the image for counting MACs. Default: 256, or the model's only size.",
     ),
 ]
 Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.")]
 TeacherClass = Annotated[
     str | None,
     typer.Option(
-        metavar="MODULE:CLASS", help="Your own generator's class, imported from here and trusted from then on."
+        metavar="MODULE:CLASS",
+        help="Your own generator's class, imported from the current folder and trusted from then on.",
     ),
 ]
 StudentClass = Annotated[
-    str | None, typer.Option(metavar="MODULE:CLASS", help="The student's class, where it is your own.")
+    str | None, typer.Option(metavar="MODULE:CLASS", help="The student's class, if it is your own.")
 ]
 TeacherKey = Annotated[
     str | None, typer.Option(metavar="NAME", help="The generator's name in a file that has several, such as netG_B.")
 ]
 TeacherPadding = Annotated[
-    str | None, typer.Option(help="reflect, replicate or zero: the padding of a network whose file cannot tell it.")
+    str | None, typer.Option(help="reflect, replicate or zero, if the file does not state the padding.")
 ]
 TeacherRange = Annotated[
     str | None,
-    typer.Option(metavar="RANGE", help="Of your own class's or .onnx file's images: 0..255, 0..1, -1..1, or IN:OUT."),
+    typer.Option(metavar="RANGE", help="Pixel range of your own class or .onnx file: 0..255, 0..1, -1..1, or IN:OUT."),
 ]
 Widths = Annotated[
-    str | None, typer.Option(metavar="16_16_32_...", help="The sub-network of a supernet that has these widths.")
+    str | None, typer.Option(metavar="16_16_32_...", help="Use the supernet's sub-network of these widths.")
 ]
 Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
-TargetMacs = Annotated[str | None, typer.Option(help="At most so many MACs: 2.6e9, 1.2G. This, or --ratio.")]
+TargetMacs = Annotated[str | None, typer.Option(help="At most this many MACs: 2.6e9, 1.2G. This, or --ratio.")]
 TargetLatency = Annotated[
-    str | None, typer.Option(metavar="TIME", help="At most so much time for an image, measured here: 20ms, 0.5s.")
+    str | None, typer.Option(metavar="TIME", help="Longest time per image, measured on this machine: 20ms, 0.5s.")
 ]
-TargetSize = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="An .onnx file of at most so much: 500KB, 2MB, 512KiB.")
-]
+TargetSize = Annotated[str | None, typer.Option(metavar="SIZE", help="Largest .onnx file: 500KB, 2MB, 512KiB.")]
 On = Annotated[str | None, typer.Option(help="Runtime of --target-latency: onnxruntime (default), torch or openvino.")]
 GoalThreads = Annotated[
-    int | None, typer.Option(min=1, max=os.cpu_count(), help="For --target-latency. Default: all cores.")
+    int | None, typer.Option(min=1, max=os.cpu_count(), help="Threads for --target-latency. Default: all cores.")
 ]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the square images, in pixels.")]
 Measured = Annotated[int | None, typer.Option(min=1, max=4096, help="Side of the square images, in pixels.")]
 Data = Annotated[
     list[Path] | None,
-    typer.Option(readable=False, help="A folder of images, or a root of trainA/, train/, ...; two: A and B."),
+    typer.Option(readable=False, help="A folder of images, or the root of trainA/, train/, ...; twice for A and B."),
 ]
-Recursive = Annotated[bool, typer.Option("--recursive", help="With the images in sub-folders.")]
+Recursive = Annotated[bool, typer.Option("--recursive", help="Include images in sub-folders.")]
 Out = Annotated[Path | None, typer.Option(readable=False, help="The new run folder.")]
-Resume = Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Go on with this run.")]
+Resume = Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Continue this run.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
-Direction = Annotated[str | None, typer.Option(help="AtoB or BtoA (data.direction).")]
-Steps = Annotated[int | None, typer.Option(help="train.steps")]
-Epochs = Annotated[float | None, typer.Option(help="train.epochs")]
-TrainSize = Annotated[int | None, typer.Option(help="data.size")]
-Batch = Annotated[int | None, typer.Option(help="train.batch")]
-MicroBatch = Annotated[int | None, typer.Option(help="So many images of a batch at a time (train.micro_batch).")]
+Direction = Annotated[str | None, typer.Option(help="Which side is the input: AtoB or BtoA (data.direction).")]
+Steps = Annotated[int | None, typer.Option(help="Number of training steps (train.steps).")]
+Epochs = Annotated[float | None, typer.Option(help="Number of epochs, instead of --steps (train.epochs).")]
+TrainSize = Annotated[int | None, typer.Option(help="Side of the training images, in pixels (data.size).")]
+Batch = Annotated[int | None, typer.Option(help="Images per step, over all processes (train.batch).")]
+MicroBatch = Annotated[int | None, typer.Option(help="Images of a batch processed at a time (train.micro_batch).")]
 Images = Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: 8, on CUDA up to 64.")]
-Seed = Annotated[int | None, typer.Option(help="train.seed")]
-MaxHours = Annotated[float | None, typer.Option(help="Save and leave before so many hours are over.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=os.cpu_count(), help="Default: all cores.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the run (train.seed).")]
+MaxHours = Annotated[float | None, typer.Option(help="Save and exit before this many hours have passed.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=os.cpu_count(), help="CPU threads. Default: all cores.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 (train.precision).")]
 Compile = Annotated[
     bool | None, typer.Option("--compile", help="torch.compile, with CUDA graphs on a GPU (train.compile).")
 ]
-Strict = Annotated[
-    bool | None, typer.Option("--strict", help="End with exit code 5 where a run diverges (train.strict).")
-]
+Strict = Annotated[bool | None, typer.Option("--strict", help="Exit with code 5 if the run diverges (train.strict).")]
 
 GLOBAL_FLAGS = {
     "--debug": "Show the traceback of an error.",

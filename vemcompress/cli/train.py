@@ -25,37 +25,37 @@ def distill(
     size: options.TrainSize = None,
     batch: options.Batch = None,
     micro_batch: options.MicroBatch = None,
-    lr: Annotated[float | None, typer.Option(help="train.lr")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (train.lr).")] = None,
     seed: options.Seed = None,
     seeds: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="A run for each, in OUT/seed-N; mean and spread over them.")
+        str | None, typer.Option(metavar="1,2,3", help="One run per seed, in OUT/seed-N; prints mean and spread.")
     ] = None,
     matrix: Annotated[
         Path | None,
-        typer.Option(readable=False, metavar="FILE", help="A run for each recipe, add-on and seed of a .toml file."),
+        typer.Option(readable=False, metavar="FILE", help="One run per recipe, add-on and seed of a .toml file."),
     ] = None,
     precision: options.Precision = None,
     compile: options.Compile = None,
     strict: options.Strict = None,
     width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
     target_macs: Annotated[
-        str | None, typer.Option(help="The widest student of at most so many true MACs: 1.2G")
+        str | None, typer.Option(help="Build the widest student of at most this many true MACs: 1.2G")
     ] = None,
     target_latency: options.TargetLatency = None,
     target_size: options.TargetSize = None,
     on: options.On = None,
     threads: options.GoalThreads = None,
     multiple: Annotated[
-        int | None, typer.Option(min=1, max=256, help="With a target: a width that is a multiple of so much.")
+        int | None, typer.Option(min=1, max=256, help="With a target: the width is a multiple of this number.")
     ] = None,
     student: Annotated[
-        str | None, typer.Option(help="A student to begin with: a file, a run folder or hf://...")
+        str | None, typer.Option(help="The student to start from: a file, a run folder or hf://...")
     ] = None,
     teacher_class: options.TeacherClass = None,
     teacher_key: options.TeacherKey = None,
     teacher_padding: options.TeacherPadding = None,
     teacher_range: options.TeacherRange = None,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Leave the stages after this one.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     student_class: options.StudentClass = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
@@ -63,10 +63,10 @@ def distill(
 ) -> None:
     """Distil a teacher into a small student.
 
-    A new run takes --teacher, --data and --out; --resume RUN goes on with one, with several that --seeds or --matrix
-    made, or with the stages of a recipe that has some, and takes --teacher and --data where the files have moved.
+    A new run needs --teacher, --data and --out. --resume RUN continues a run, the runs of --seeds or --matrix, or the
+    stages of a recipe; give --teacher and --data again if the files have moved.
 
-    Any recipe key can be set with --set; stages.NAME.KEY is one of a stage.
+    --set sets any recipe key; stages.NAME.KEY sets it for one stage.
     """
     given = {KEYS[DistillKeys][name]: value for name, value in locals().items() if name in KEYS[DistillKeys]}
     from vemcompress.errors import UsageError
@@ -136,9 +136,9 @@ def teach(
     max_hours: options.MaxHours = None,
     json: options.Json = False,
 ) -> None:
-    """Train a teacher where there is none.
+    """Train a teacher if you have none.
 
-    By Pix2Pix from pairs, by CycleGAN from two domains. The run is a teacher for distill, which reads its weights.
+    By Pix2Pix from pairs, by CycleGAN from two domains, or by another recipe. The run folder is a teacher for distill.
     """
     given = {KEYS[TeachKeys][name]: value for name, value in locals().items() if name in KEYS[TeachKeys]}
     from vemcompress.errors import UsageError
@@ -174,9 +174,9 @@ def quickstart(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """The whole tool once, in a few minutes.
+    """Try the whole tool, in a few minutes.
 
-    On an embedded teacher and drawn images: no network and no data needed.
+    It uses an embedded teacher and drawn images, and needs neither network nor data.
     """
     console = options.open_console()
     with console.talking() as on_event:

@@ -15,11 +15,15 @@ def export(
     ] = None,
     format: Annotated[
         list[str] | None,
-        typer.Option("--format", "-f", help="onnx, openvino, litert, coreml, ncnn, executorch; several by commas."),
+        typer.Option(
+            "--format", "-f", help="onnx, openvino, litert, coreml, ncnn, executorch; or several, with commas."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", readable=False, help="The file; of several formats its name without an ending."),
+        typer.Option(
+            "--out", "-o", readable=False, help="The file to write; for several formats, its name without an extension."
+        ),
     ] = None,
     precision: Annotated[
         str, typer.Option(help="fp32; fp16: half the size; int8: a quarter, calibrated and judged on --calibrate.")
@@ -30,16 +34,18 @@ def export(
     least_ssim: Annotated[
         float, typer.Option(min=0, max=1, help="int8 is refused below this SSIM to the float network.")
     ] = 0.98,
-    uint8: Annotated[bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out; of latents, out.")] = False,
+    uint8: Annotated[
+        bool, typer.Option("--uint8", help="uint8 N x H x W x C in and out; from latent vectors, out only.")
+    ] = False,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Side of the images: the only one, but of ONNX and OpenVINO. Default: 256."),
+        typer.Option(min=1, help="Side of the images; ONNX and OpenVINO files still take any size. Default: 256."),
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX opset, 18 to 23.")] = 18,
     tolerance: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Largest difference from PyTorch, for images in [-1, 1]. Default: 1e-4, of fp16 2e-2."
+            min=0, help="Largest difference from PyTorch, for images in [-1, 1]. Default: 1e-4, for fp16 2e-2."
         ),
     ] = None,
     rewrites: Annotated[
@@ -54,9 +60,9 @@ def export(
 ) -> None:
     """Export for a device, checked against PyTorch.
 
-    Each file is run in its own runtime and compared before it counts; Core ML is only converted, because a Mac alone
-    runs it. ONNX and OpenVINO take any number of images of any size, the others one image of --size. With --precision
-    each file is timed and judged beside its fp32 form.
+    Each file is run in its own runtime and compared before it counts; Core ML is only converted, because it runs
+    only on a Mac. ONNX and OpenVINO take any number of images of any size, the others one image of --size. With
+    --precision each file is timed and judged beside its fp32 form.
     """
     from vemcompress.errors import UsageError
 
@@ -97,22 +103,25 @@ def export(
 def generate(
     model: options.Model,
     out: Annotated[
-        Path, typer.Option("--out", "-o", readable=False, help="The folder for the pictures; for one, a .png too.")
+        Path,
+        typer.Option("--out", "-o", readable=False, help="Folder for the pictures; a .png file for one picture."),
     ],
     input: Annotated[
         Path | None, typer.Option("--input", "-i", readable=False, help="A photo, or a folder of photos, of any size.")
     ] = None,
-    samples: Annotated[int | None, typer.Option(help="Draw so many images from latent vectors. Default: 64.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the latent vectors. Default: 0.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Number of images to draw from latent vectors. Default: 64.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the latent vectors. Default: 0.")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All samples in one picture.")] = False,
     truncation: Annotated[
         float | None,
         typer.Option(help="Scale the latent vectors (StyleGAN2: w about its mean): images vary less below 1."),
     ] = None,
     interpolate: Annotated[
-        int | None, typer.Option(help="Draw a row of so many images from --seed to --seed-to.")
+        int | None, typer.Option(help="Draw a row of this many images from --seed to --seed-to.")
     ] = None,
-    seed_to: Annotated[int | None, typer.Option(help="The end of --interpolate. Default: the next seed.")] = None,
+    seed_to: Annotated[int | None, typer.Option(help="Last seed of --interpolate. Default: the next seed.")] = None,
     latent: Annotated[
         Path | None, typer.Option(readable=False, help="A .npy file of latent vectors to draw, N x size.")
     ] = None,
@@ -121,8 +130,10 @@ def generate(
     ] = None,
     noise: Annotated[str | None, typer.Option(help="StyleGAN2: fixed (default), or random for each image.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Resize the shorter side first.")] = None,
-    tile: Annotated[int | None, typer.Option(min=1, help="Large photos in squares of so many pixels.")] = None,
-    overlap: Annotated[int | None, typer.Option(min=0, help="What a tile sees beyond itself. Default: 32.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Process large photos in square tiles of this side, in pixels.")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(min=0, help="Context around a tile, in pixels. Default: 32.")] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Photos of equal size at a time (1), or latent vectors (16).")
     ] = None,
@@ -182,19 +193,24 @@ def prune(
     on: options.On = None,
     threads: options.GoalThreads = None,
     multiple: Annotated[
-        int, typer.Option(min=1, max=256, help="Keep a multiple of so many channels: 8 or 16 run best.")
+        int, typer.Option(min=1, max=256, help="Keep channels in multiples of this: 8 or 16 run best.")
     ] = 1,
-    ratio: Annotated[float | None, typer.Option(help="In its place: the part of each layer that goes, 0.7.")] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Instead: the share of each layer to remove, such as 0.7.")
+    ] = None,
     method: Annotated[
         str, typer.Option(help="l1, l1_out, l1_style, random, scale, gcc, zeros, content or diversity.")
     ] = "l1",
     count_as: Annotated[str, typer.Option(help="Which MACs: true, paper or paper_norm.")] = "true",
     size: options.MacsSize = None,
     least: Annotated[
-        int | None, typer.Option(min=1, help="Keep so many channels of a layer (scale: 16), residual blocks aside.")
+        int | None,
+        typer.Option(min=1, help="Keep at least this many channels per layer (scale: 16), except in residual blocks."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of what is drawn at random.")] = 0,
-    samples: Annotated[int | None, typer.Option(min=1, help="Judge by so many images (content: 400).")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of random choices.")] = 0,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Number of images to score channels on (content: 400).")
+    ] = None,
     masks: Annotated[
         str | None, typer.Option(help="What is content: a segmenter (.onnx, BiSeNet's .pth), or a folder of masks.")
     ] = None,
@@ -208,11 +224,13 @@ def prune(
 ) -> None:
     """Remove a generator's least important channels.
 
-    As many go as a budget asks for, of MACs, time or bytes, or --ratio. The rest keep their weights. The file can be
-    used as any other model, pruned again, and distilled from; its images are poor before it is trained again. Methods:
-    l1 (the norm of the weights that make a channel, CAGC's l1-in), l1_out (of those that read it), random, scale (the
-    norms' scales), gcc (one threshold on l1 or scale), zeros (what training has made zero, without a budget); of
-    generators from latent vectors also content (CAGC); of a StyleGAN2 l1_style and diversity (DCP-GAN).
+    Channels are removed until the network meets a budget of MACs, time or bytes, or by --ratio. The others keep their
+    weights. The file can be used like any other model; its images are poor until it is trained again.
+
+    Methods: l1 (the norm of the weights that make a channel, CAGC's l1-in), l1_out (of the weights that read it),
+    random, scale (the norms' scales), gcc (one threshold on l1 or scale), zeros (channels that training has made zero,
+    without a budget); for generators from latent vectors also content (CAGC); for a StyleGAN2 l1_style and diversity
+    (DCP-GAN).
     """
     console = options.open_console()
     options.weights_only(model)
@@ -254,7 +272,7 @@ def search(
         str | None, typer.Argument(metavar="SUPERNET", help="A run with algorithm.space, or its weights.")
     ] = None,
     target_macs: Annotated[
-        str | None, typer.Option(help="At most so many MACs: 2.6e9, 1.2G (search.target_macs)")
+        str | None, typer.Option(help="At most this many MACs: 2.6e9, 1.2G (search.target_macs)")
     ] = None,
     target_latency: options.TargetLatency = None,
     target_size: options.TargetSize = None,
@@ -263,7 +281,7 @@ def search(
     data: options.Data = None,
     out: options.Out = None,
     by: Annotated[str | None, typer.Option(help="fid, frechet, miou, ssim_teacher or l1_target (search.by).")] = None,
-    teacher: Annotated[str | None, typer.Option(help="For ssim_teacher, where the run's own is gone.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Teacher for ssim_teacher, if the run's own has moved.")] = None,
     resume: options.Resume = None,
     set_: options.Set = None,
     device: options.Device = "auto",
@@ -272,9 +290,9 @@ def search(
 ) -> None:
     """Search a supernet for its best sub-network under a budget.
 
-    GAN-Compression's evolution, or all sub-networks where they are few, scored on held-out images. The table of all
-    candidates, a plot of it and the student that was found are in the run folder; an interrupted search goes on with
-    --resume. With --set search.method=co_evolution the run of a CycleGAN that `teach` made is searched instead.
+    By GAN-Compression's evolution, or by scoring all sub-networks if there are few, on held-out images. The run folder
+    has the table of all candidates, a plot of it and the best student. --resume continues an interrupted search. With
+    --set search.method=co_evolution, a CycleGAN that `teach` trained is searched instead.
     """
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit

@@ -53,7 +53,7 @@ class Group:
 
 def groups(paths: Sequence[str | Path], merge: bool, on_event: Event) -> list[Group]:
     """The rows of these runs, pipelines, folders of seeds and matrices. With `merge`, runs that differ in the seed
-    alone are one. Raises InputError for what is no run or has no student yet, UsageError for a run that is there twice.
+    alone are one. Raises InputError for what is no run or has no student yet, UsageError for a run listed twice.
     """
     if not paths:
         raise UsageError("no run: name at least one run folder, or the folder of a matrix.")
@@ -61,7 +61,7 @@ def groups(paths: Sequence[str | Path], merge: bool, on_event: Event) -> list[Gr
     there: dict[Path, Member] = {}
     for member in (member for group in found for member in group.members):
         if there.setdefault(member.folder.resolve(), member) is not member:
-            raise UsageError(f"{member.folder}: is there twice; name every run once.")
+            raise UsageError(f"{member.folder}: is listed twice; name every run once.")
     found = _merged(found) if merge else found
     above = os.path.commonpath([Path(group.path).absolute().parent for group in found])
     return [Group(group.path, group.members, os.path.relpath(group.path, above)) for group in found]

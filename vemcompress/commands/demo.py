@@ -69,7 +69,7 @@ def demo(
     of_weights = {"key": teacher_key, "padding": teacher_padding, "range": teacher_range}
     if source.lower().endswith(".onnx") and "://" not in source:
         if any(value is not None for value in (widths, teacher_class, *of_weights.values())):
-            raise UsageError(f"{source}: is an .onnx file; leave out the options that are of weights.")
+            raise UsageError(f"{source}: is an .onnx file; omit the options that apply only to weights.")
         facts, data = page_facts(Path(source)), read_bytes(source, LIMIT)
         runtime = _runtime(onnxruntime_web, on_event)
     else:

@@ -156,7 +156,7 @@ def _opened(
         if data and real is not None:
             raise UsageError("the real images are given twice, by --data and by --real; leave one of them out.")
     elif samples is not None:
-        raise UsageError(f"--samples: {model} makes images from images, one of each; leave it out.")
+        raise UsageError(f"--samples: {model} makes images from images, one of each; omit it.")
     elif not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of test images.")
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
@@ -211,7 +211,7 @@ def _of_run(result: Evaluation, found: Networks) -> Evaluation:
     """With what the run says of its networks. The last one stands for the best where it is that."""
     result.role, result.step = found.name, found.step
     result.iou = {found.name if role == "student" else role: values for role, values in result.iou.items()}
-    if found.name == "teacher" and not result.teacher:  # nobody misses its likeness to itself
+    if found.name == "teacher" and not result.teacher:  # a teacher's similarity to itself means nothing
         result.skipped = {k: v for k, v in result.skipped.items() if not k.endswith("_teacher")}
     if found.best is not None:
         metrics = result.best["metrics"] if result.best else dict(result.metrics)

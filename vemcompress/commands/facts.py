@@ -234,6 +234,4 @@ def check_teacher(plan: Recipe, generator: Generator, norm: str) -> None:
             "[gan], and choose an algorithm that needs none."
         )
     if norm == "batch" and plan.learns:
-        raise RecipeError(
-            f"recipe {plan.name}: teacher.norm = 'batch' is of frozen teachers; leave it out, or leave out [gan]."
-        )
+        raise RecipeError(f"recipe {plan.name}: teacher.norm = 'batch' needs a frozen teacher; omit it, or omit [gan].")

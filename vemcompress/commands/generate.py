@@ -83,7 +83,7 @@ def generate(
     if str(model_path).lower().endswith(".onnx"):
         of_weights = {"class": teacher_class, "key": teacher_key, "padding": teacher_padding}
         if told := next((name for name, value in of_weights.items() if value is not None), None):
-            raise UsageError(f"{model_path}: is an .onnx file, and --teacher-{told} is of weights; leave it out.")
+            raise UsageError(f"{model_path}: is an .onnx file, and --teacher-{told} applies only to weights; omit it.")
         ranges = None if teacher_range is None else Ranges.parse(teacher_range)
         model = open_onnx(model_path, device=device, latents=True, ranges=ranges)
     else:
@@ -142,7 +142,7 @@ def _labels_of(run: Path):
 
 def _check_tiles(tile: int | None, overlap: int | None) -> None:
     if tile is None and overlap is not None:
-        raise UsageError("--overlap is of tiles; give --tile with the side of one, or leave it out.")
+        raise UsageError("--overlap needs tiles; give --tile with a tile's side, or omit it.")
     if tile is not None and (tile < 1 or (overlap or 0) < 0):
         raise UsageError(f"tile {tile}, overlap {overlap}: give at least 1 pixel, and an overlap of at least 0.")
 

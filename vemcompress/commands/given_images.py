@@ -42,7 +42,7 @@ def kept(given: Given) -> Iterator[Given]:
         yield given
         return
     if given.resume is not None:
-        raise UsageError(f"{given.resume}: has its images; leave out data to resume, or give a folder of images.")
+        raise UsageError(f"{given.resume}: has its images; omit data to resume, or give a folder of images.")
     folder = distributed.together(lambda: _new_folder(given))
     made = [path for path in (folder, folder.parent) if not path.exists()]
     try:

@@ -82,9 +82,7 @@ def check_size(loaded: Loaded, height: int, width: int) -> None:
     sides_of(loaded, (height, width))
     only = getattr(loaded.generator.takes, "only", None)
     if only is not None and (height, width) != (only, only):
-        raise UsageError(
-            f"{loaded.source}: takes images of {only} x {only} alone, not {height} x {width}; leave it out"
-        )
+        raise UsageError(f"{loaded.source}: takes images of {only} x {only} alone, not {height} x {width}; omit it")
     multiple, least = loaded.generator.multiple, loaded.generator.min_size
     if min(height, width) < least or height % multiple or width % multiple:
         raise UsageError(

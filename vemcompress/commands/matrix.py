@@ -105,7 +105,7 @@ def distill_matrix(
     if any(override.partition("=")[0].strip() in ("train.seed", "information.name") for override in overrides):
         raise UsageError("seeds and add-ons are in the matrix; leave out --seed, train.seed and information.name.")
     if (file is None) == (resume is None):
-        raise UsageError("give the file of a new matrix, or --resume DIR for one that is there.")
+        raise UsageError("give the file of a new matrix, or --resume DIR for an existing one.")
     limit, source = Limit.of(max_hours), source_of(teacher)
     given = Given(source, data, out, Recipe(), overrides, resume, device, limit, on_event)
     with given.shared() as given, kept(given) as given:

@@ -85,7 +85,7 @@ class MatrixFile:
 
 def read_matrix(path: str | Path) -> MatrixFile:
     """Raises InputError (4) where the file cannot be read, RecipeError (3) for what it may not say, with the line, and
-    UsageError (2) for a seed that is there twice."""
+    UsageError (2) for a seed that is listed twice."""
     path = Path(path)
     try:
         values, text = parse_file(path)
@@ -145,7 +145,7 @@ class _Reader:
         if not isinstance(found, list) or not found or not all(type(item) is kind for item in found):
             raise self.wrong(("matrix", key), f"{key} must be a list that is not empty", f": {key} = {EXAMPLES[key]}.")
         if kind is str and (twice := next((item for item in found if found.count(item) > 1), None)):
-            raise self.wrong(("matrix", key), f"{twice[:60]!r} is there twice", "; name each once.")
+            raise self.wrong(("matrix", key), f"{twice[:60]!r} is listed twice", "; name each once.")
         return found
 
     def recipes(self, found: Sequence[str]) -> dict[str, str]:
@@ -168,7 +168,7 @@ class _Reader:
         """What a table says of a recipe, by `table.key`."""
         flat = dict(_flat(self.table(table)))
         if "train.seed" in flat:
-            raise UsageError(f"matrix {self.path}: train.seed is each run's own; leave it out of [{'.'.join(table)}].")
+            raise UsageError(f"matrix {self.path}: train.seed is each run's own; omit it from [{'.'.join(table)}].")
         if "information.name" in flat:
             raise self.wrong((*table, "information", "name"), "information.name is said by [matrix]", "; omit it.")
         return opening.beside(flat, self.path.absolute().parent)

@@ -133,7 +133,7 @@ def located(
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     elif plan.teacher.padding is not None and not plan.stages:
         raise RecipeError(
-            f"recipe {plan.name}: teacher.padding is of a teacher's file, and there is none; set "
+            f"recipe {plan.name}: teacher.padding needs a teacher's file, and none is given; set "
             "teacher.network.padding."
         )
     start = _start_from(source, plan) if source else plan.teacher.start
@@ -312,7 +312,7 @@ def load_teacher(plan: Recipe, on_event: Event = silent) -> Loaded:
 
 
 def new_run(out: str | Path | None) -> RunFolder:
-    """Raises UsageError where there is none, or something is there already."""
+    """Raises UsageError where there is none, or something already exists."""
     if out is None:
         raise UsageError("no output: give --out RUN, a new folder for the run.")
     run = RunFolder(out)
@@ -405,6 +405,6 @@ def _check_same_run(before: Recipe, after: Recipe) -> None:
             changed = [table] if new[table] != old[table] else []
         if changed:
             raise UsageError(
-                f"{changed[0]} cannot change within a run; leave it out to resume, or start a new run with "
+                f"{changed[0]} cannot change within a run; omit it to resume, or start a new run with "
                 "--recipe RUN/recipe.toml."
             )

@@ -221,7 +221,7 @@ def _by_plan(
 def _tell_whole(result: PruneResult, loaded: Loaded, on_event: Event) -> None:
     """Warn where a method that decides itself has removed nothing."""
     if PRUNERS[result.method].decides and result.after == result.before:
-        message = f"no channel of {loaded.source} is zero, so that none goes; train it longer, or make it more sparse."
+        message = f"no channel of {loaded.source} is zero, so none is removed; train it longer, or make it more sparse."
         on_event({"event": "warning", "message": message})
 
 
@@ -380,5 +380,5 @@ def _pruner(method: str, seed: int, **given: Any) -> Pruner:
     fields = cls.Settings.model_fields
     if odd := next((name for name in given if name not in fields), None):
         takers = ", ".join(name for name, kind in PRUNERS.items() if odd in kind.Settings.model_fields)
-        raise UsageError(f"method {method}: has no {odd}; leave it out, or use one of {takers}.")
+        raise UsageError(f"method {method}: has no {odd}; omit it, or use one of {takers}.")
     return cls(cls.Settings(**given | ({"seed": seed} if "seed" in fields else {})))

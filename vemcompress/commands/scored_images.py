@@ -34,7 +34,7 @@ def images_of(
         return _test_images(settings, split, own, on_event, takes.scale)
     images = _test_images(settings, split, own, on_event) if settings.roots and real is None else None
     if images is None and real is None:
-        message = "no real images: only likeness to the teacher is measured; for FID and KID give --data DIR."
+        message = "no real images: only similarity to the teacher is measured; for FID and KID give --data DIR."
         on_event({"event": "warning", "message": message})
     return LatentSet(settings, takes, images, purpose=TEST)
 

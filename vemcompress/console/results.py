@@ -179,7 +179,7 @@ class Results:
 
     def generated(self, values: dict) -> None:
         count, images = len(values["written"]), values["images"]
-        each = f"{values['seconds'] / max(1, images):.3f} s of the network each"
+        each = f"{values['seconds'] / max(1, images):.3f} s per image"
         self.show(f"{plural(count, 'picture')}{f' of {images} images' if images > count else ''}, {each}")
 
     def benched(self, values: dict) -> None:

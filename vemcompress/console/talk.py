@@ -121,9 +121,7 @@ class Talk:
             f"{plural(event['steps'], 'step')} on {devices} in {event['precision']}"
         )
         if event["device"] == "cuda" and event["precision"] == "fp32":
-            self.note(
-                "hint      fp32 is exact on a GPU; --precision tf32, or bf16 with --compile, takes a part of the time"
-            )
+            self.note("hint      fp32 is exact on a GPU; --precision tf32, or bf16 with --compile, is faster")
         self.note(f"picture   {event['picture']} ({shown})")
         if event["step"] >= event["steps"]:
             self.note(f"nothing to do: this run has done {plural(event['step'], 'step')}; ask for more with --steps.")
@@ -139,7 +137,7 @@ class Talk:
             self.note("  ".join([f"step {event['step']}/{event['total']}", *seconds, *speed, *shown]))
 
     def _on_teacher_cache(self, event: dict) -> None:
-        kept = f", {size(event['kept'])} of it there" if event["kept"] else ""
+        kept = f", {size(event['kept'])} already stored" if event["kept"] else ""
         self.note(
             f"cache     of the teacher: up to {size(event['bytes'])} for {event['images']} images x "
             f"{event['views']} views{kept}, {size(event['free'])} free"
@@ -153,7 +151,7 @@ class Talk:
         whole = "" if event["whole"] is None else f", the whole network {event['whole']:.4g}"
         self.note(f"          {event['metric']} on {on}{whole}")
         if event["known"]:
-            self.note(f"resuming with {event['known']} candidates that are scored already")
+            self.note(f"resuming with {event['known']} candidates that are already scored")
 
     def _on_candidate(self, event: dict) -> None:
         best = f"best {event['widths']}, {event['fitness']:.4g}, {event['cost'] or short(event['macs']) + ' MACs'}"

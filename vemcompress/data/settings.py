@@ -88,7 +88,7 @@ class DataSettings(BaseSettings):
     @model_validator(mode="after")
     def _crops_alone(self):
         if self.crop is not None and (self.kind == "labels" or (self.kind == "paired" and self.crop != "random")):
-            raise ValueError("crop is of single images, and would cut one side of a pair alone; omit it")
+            raise ValueError("crop applies to single images, and would cut only one side of a pair; omit it")
         if self.crop == "random" and self.load_size not in (None, self.size):
             raise ValueError("crop = 'random' leaves images at their own size, and load_size resizes them; give one")
         if self.degrade is not None and self.kind != "single":
@@ -99,5 +99,5 @@ class DataSettings(BaseSettings):
     def _labels_alone(self):
         for key in ("classes", "void", "ids"):
             if self.kind != "labels" and getattr(self, key) is not None:
-                raise ValueError(f"{key} is of label maps; set data.kind = 'labels' or leave it out")
+                raise ValueError(f"{key} applies only to label maps; set data.kind = 'labels' or omit it")
         return self

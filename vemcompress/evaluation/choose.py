@@ -1,4 +1,4 @@
-"""Which metrics there are, which of them can be had, and what they need, loaded before any image is read."""
+"""Which metrics there are, which of them can be computed, and what they need, loaded before any image is read."""
 
 import os
 from collections.abc import Sequence

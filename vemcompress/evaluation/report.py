@@ -1,4 +1,4 @@
-"""An evaluation: every network runs once per image, and every metric that can be had comes out under its own name."""
+"""An evaluation: every network runs once per image, and every metric that can be computed gets its own name."""
 
 import os
 from collections.abc import Callable, Sequence

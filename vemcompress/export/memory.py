@@ -45,7 +45,7 @@ class MemoryLimit:
             at_once = f"{count} images of " if count > 1 else ""
             raise MemoryExhausted(
                 f"{what}: {at_once}{width} x {height} pixels need about {needed / 2**30:,.1f} GiB of memory, and "
-                f"{USABLE * free / 2**30:,.1f} GiB can be had; {advice} {largest} or less."
+                f"{USABLE * free / 2**30:,.1f} GiB are available; {advice} {largest} or less."
             )
 
     def _per_pixel(self, free: int) -> float:
@@ -66,7 +66,7 @@ def check_batch(what: str, draw: Callable[[int], object], count: int, sides: tup
     each = max(IMAGE * pixels, _growth(lambda: draw(1)) if on_cpu else 0)
     if count * each > USABLE * free:
         most = max(1, int(USABLE * free / each))
-        told = f"about {count * each / 2**30:,.1f} GiB of memory, and {USABLE * free / 2**30:,.1f} GiB can be had"
+        told = f"about {count * each / 2**30:,.1f} GiB of memory, and {USABLE * free / 2**30:,.1f} GiB are available"
         size = f"{sides[1]} x {sides[0]} pixels"
         advice = f"use --batch {most}" + (" or less" if most > 1 else ", or close other programs")
         raise MemoryExhausted(f"{what}: {count} images of {size} at a time need {told}; {advice}.")

@@ -25,7 +25,7 @@ class Tiled:
     def __init__(self, model, tile: int, overlap: int | None, tell: Event):
         if model.fixed_size is not None:
             height, width = model.fixed_size
-            raise UsageError(f"--tile: this model takes images of {width} x {height} pixels alone; leave it out.")
+            raise UsageError(f"--tile: this model takes images of {width} x {height} pixels alone; omit it.")
         self.model, self.tell, self._told = model, tell, False
         self.tile = _rounded(max(tile, model.min_size), model.multiple)
         self.overlap = _rounded(OVERLAP if overlap is None else overlap, model.multiple)

@@ -213,7 +213,7 @@ class Phased(Frozen):
     def __init__(self, gan: GAN, best: Generator, phases: "Phases", judge: Picker | None = None):
         if gan.settings.every > 1:
             raise RecipeError(
-                f"gan.every {gan.settings.every}: in turns the teacher learns at each of its steps; leave it out, and "
+                f"gan.every {gan.settings.every}: in turns the teacher learns at each of its steps; omit it, and "
                 "set algorithm.student_epochs."
             )
         super().__init__(best)

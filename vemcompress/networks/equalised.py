@@ -87,7 +87,7 @@ def pixel_norm(x: Tensor) -> Tensor:
 
 
 def inverse_root(x: Tensor) -> Tensor:
-    """1 / sqrt(x + 1e-8), with the addend as a tensor: exports take a number as small as that for 0, and leave it out
+    """1 / sqrt(x + 1e-8), with the addend as a tensor: exports take a number as small as that for 0, and omit it
     (onnxscript 0.7), so that zeros give NaN."""
     return torch.rsqrt(x + x.new_full((1,), EPS))
 

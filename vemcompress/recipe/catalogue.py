@@ -1,4 +1,4 @@
-"""The shipped recipes as a table in Markdown, made from the recipes themselves; the README has it."""
+"""The shipped recipes as a table in Markdown, made from the recipes themselves; docs/recipes.md has it."""
 
 from vemcompress.algorithms import ALGORITHMS
 from vemcompress.errors import RecipeError

@@ -157,7 +157,7 @@ def teacher_network(recipe: Recipe, channels: tuple[int, int]) -> Config:
         return config.for_data(*channels)
     except ValueError as error:
         raise RecipeError(
-            f"recipe {recipe.name}: teacher.network.{error}; leave it out, or change the data's settings."
+            f"recipe {recipe.name}: teacher.network.{error}; omit it, or change the data's settings."
         ) from error
 
 

@@ -79,7 +79,7 @@ class AutoStudent(GoalSettings):
     @model_validator(mode="after")
     def _of_target(self):
         if self.multiple is not None and all(getattr(self, target) is None for target in TARGETS):
-            raise ValueError(f"multiple is of {', '.join(TARGETS)}, and there is none; omit it")
+            raise ValueError(f"multiple needs one of {', '.join(TARGETS)}, which is not set; omit it")
         return self
 
 

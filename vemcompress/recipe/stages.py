@@ -83,7 +83,7 @@ def meant(stages: Sequence[Stage], names: Sequence[str], override: str) -> list[
 
 
 def skipped_stages(stages: Sequence[Stage], brought: dict[str, str]) -> dict[str, str]:
-    """Stages that need not run, and why. `brought` says, for "teach" and "prune", why their product is there already.
+    """Stages that need not run, and why. `brought` says, for "teach" and "prune", why their product already exists.
 
     A stage whose product only skipped ones would take is skipped too.
     """

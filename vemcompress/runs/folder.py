@@ -42,7 +42,7 @@ class RunFolder:
         return self.path / f"{name}.safetensors"
 
     def check_new(self) -> None:
-        """Raises UsageError (2) where something is there already, OutputError (9) where one may not look."""
+        """Raises UsageError (2) where something already exists, OutputError (9) where one may not look."""
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"{self.path}: is a file; give another folder to --out.")
@@ -51,7 +51,7 @@ class RunFolder:
             raise output_error(self.path, error) from error
         if not free:
             raise UsageError(
-                f"{self.path}: is there already; continue it with --resume {self.path}, or give another --out."
+                f"{self.path}: already exists; continue it with --resume {self.path}, or give another --out."
             )
 
     def _only_leftovers(self) -> bool:

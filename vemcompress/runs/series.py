@@ -35,7 +35,9 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
         if type(seed) is not int or not 0 <= seed <= LARGEST:
             raise UsageError(f"--seeds: {seed!r} is no seed; take whole numbers from 0 to {LARGEST}.")
     if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
-        raise UsageError(f"--seeds: {twice[0]} is there twice, and would give the same run; take different numbers.")
+        raise UsageError(
+            f"--seeds: {twice[0]} is listed twice, and would give the same run twice; use different numbers."
+        )
     return seeds
 
 
@@ -117,7 +119,7 @@ class Series:
             RunFolder(self.path).check_new()
         if self.begun():
             raise UsageError(
-                f"{self.path}: is there already; continue it with --resume {self.path}, or give another --out."
+                f"{self.path}: already exists; continue it with --resume {self.path}, or give another --out."
             )
         for item in self.items:
             self.run(item).check_new()

@@ -94,7 +94,9 @@ class Store:
             return None
         state, artifacts = distributed.together(lambda: self._take_up(folder, modules))
         if state.get("images", self.images) != self.images:
-            message = "the images are not those that this run began with, so it will not end as an unbroken one would."
+            message = (
+                "the images differ from those that this run began with, so it will not end like an uninterrupted run."
+            )
             self.on_event({"event": "warning", "message": message})
         # A kill may have come between the checkpoint and the run's own copies.
         best = bool(self.best.state) and self.best.state["step"] == state["step"]
@@ -122,8 +124,8 @@ class Store:
         before, now = state.get("teacher_sha256"), self.provenance.get("sha256")
         if before is not None and now is not None and before != now:
             raise InputError(
-                f"{folder}: is of another teacher (SHA-256 {before!s:.12}) than the one given ({now:.12}); give that "
-                "one with --teacher, or start a new run."
+                f"{folder}: was made with another teacher (SHA-256 {before!s:.12}) than the one given ({now:.12}); "
+                "give that one with --teacher, or start a new run."
             )
         return state, artifacts
 

@@ -156,13 +156,13 @@ class CachePlan:
 
     @contextmanager
     def opened(self, folder: Path, keys: Callable[[int], list[int]], on_event: Event) -> Iterator["TeacherCache"]:
-        """The cache in `folder`; what is there already is used if it is of the same. Raises OutputError."""
+        """The cache in `folder`; an existing one is used if it was made from the same. Raises OutputError."""
         manifest, views = folder / MANIFEST, folder / VIEWS
         try:
             folder.mkdir(exist_ok=True)
             if _read(manifest) != self.identity:
                 if views.exists():
-                    message = f"{folder}: is of another teacher, precision or set of images, and is made anew."
+                    message = f"{folder}: was made from another teacher, precision or set of images, and is made anew."
                     on_event({"event": "warning", "message": message})
                 views.unlink(missing_ok=True)  # before the manifest says that it is of this one
                 write_atomically(manifest, (json.dumps(self.identity, indent=2) + "\n").encode())

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        raise ValueError("has a NUL character; leave it out")
+        raise ValueError("has a NUL character; omit it")
     return text
 
 

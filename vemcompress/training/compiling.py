@@ -50,7 +50,7 @@ def compiler_errors() -> Iterator[None]:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"--compile: PyTorch cannot compile here ({reason:.200}); leave it out.") from error
+        raise UsageError(f"--compile: PyTorch cannot compile here ({reason:.200}); omit it.") from error
 
 
 def as_written():

@@ -1,4 +1,4 @@
-"""How much memory a step will take, told before the first one."""
+"""How much memory a step will take, estimated before the first one."""
 
 from dataclasses import dataclass
 

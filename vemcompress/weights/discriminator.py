@@ -111,7 +111,7 @@ def _published(state: State, source: str, expected: DiscriminatorConfig | None) 
     if state.metadata.get("format") and family:
         what = f"a {family:.40} generator"
     raise InputError(
-        f"{source}: not a discriminator we know, but {what}: give one of {', '.join(DISCRIMINATORS)}, or leave it out "
+        f"{source}: not a discriminator we know, but {what}: give one of {', '.join(DISCRIMINATORS)}, or omit it "
         "to start a new one"
     )
 

@@ -143,9 +143,9 @@ def load(
         path = weights_of(path)
     if path.suffix.lower() == ".onnx":
         if told := next((o for o, v in {"class": class_path, "key": key}.items() if v is not None), None):
-            raise UsageError(f"{name}: is an .onnx file, and --teacher-{told} is of weights; leave it out.")
+            raise UsageError(f"{name}: is an .onnx file, and --teacher-{told} applies only to weights; omit it.")
         if widths is not None:
-            raise UsageError(f"{name}: is an .onnx file, and --widths is of supernets; leave it out.")
+            raise UsageError(f"{name}: is an .onnx file, and --widths applies only to supernets; omit it.")
         from vemcompress.weights.graphs.teacher import open_graph  # late: ONNX Runtime is not needed by all
 
         generator, digest = open_graph(path, name, ranges)
@@ -207,8 +207,8 @@ def _check_range(generator: Generator, ranges: Ranges | None, name: str) -> None
     """Raises RecipeError."""
     if ranges is not None and not isinstance(generator, CustomGenerator):
         raise RecipeError(
-            f"{name}: teacher.range (--teacher-range) is of networks of your own class and of .onnx files, and this is "
-            f"of the family {generator.family}, whose range is known; leave it out."
+            f"{name}: teacher.range (--teacher-range) applies to your own classes and .onnx files, and this is "
+            f"of the family {generator.family}, whose range is known; omit it."
         )
 
 

@@ -32,11 +32,11 @@ TRAIN_SEED, TEST_SEED = 0, 1_000_000
 def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_event: Event = silent) -> dict:
     """Run everything in the new folder `out`; returns the closing table and the picture's path.
 
-    Raises UsageError where the folder is there already.
+    Raises UsageError where the folder already exists.
     """
     out, began = Path(out), perf_counter()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already; remove it, or give another folder with --out.")
+        raise UsageError(f"{out}: already exists; remove it, or give another folder with --out.")
 
     def stage(title: str) -> None:
         on_event({"event": "stage", "title": title})

@@ -42,9 +42,7 @@ class Wanted:
             except ValueError as error:
                 raise UsageError(f"{'on' if name == 'on' else f'target_{name}'}: {error}.") from None
         if latency is None and (on is not None or threads is not None):
-            raise UsageError(
-                f"{'threads' if on is None else 'on'}: is of a target_latency, and there is none; omit it."
-            )
+            raise UsageError(f"{'threads' if on is None else 'on'}: needs a target_latency, which is not set; omit it.")
         check_threads(threads)
         return cls(**found, threads=threads)
 

@@ -40,7 +40,7 @@ class GoalSettings(BaseSettings):
     @model_validator(mode="after")
     def _of_latency(self):
         if self.target_latency is None and (self.on or self.threads):
-            raise ValueError(f"{'on' if self.on else 'threads'} is of a target_latency, and there is none; omit it")
+            raise ValueError(f"{'on' if self.on else 'threads'} needs a target_latency, which is not set; omit it")
         return self
 
     @property

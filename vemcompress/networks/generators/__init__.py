@@ -77,5 +77,5 @@ def student_of(config: Config | None, width: int, takes: ImageInput | LatentInpu
         return SRVGGConfig(width=width, scale=takes.scale) if enlarges else MobileResNetConfig(width=width)
     levels = (takes.image // 4).bit_length() - 1
     if takes.image != 4 * 2**levels or levels < 1:
-        raise ValueError(f"no default student draws images of {takes.image} px; 8, 16, 32, ... px can be had")
+        raise ValueError(f"no default student draws images of {takes.image} px; use 8, 16, 32, ... px")
     return DCGANConfig(width=width, levels=levels, latent=takes.size, prior=takes.prior)
