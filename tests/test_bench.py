@@ -1,6 +1,7 @@
 """bench: models and runtimes in turns, size and memory. No time is asserted."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -94,3 +95,20 @@ def test_the_command_lists_several_models_by_name(call, tmp_path):
     assert code == 0 and list(json.loads(out)["models"]) == files
     code, out, _ = call("bench", files[0], *options, "--json")
     assert code == 0 and set(json.loads(out)["runtimes"]) == {"onnxruntime"}
+
+
+def test_a_signal_is_handled_after_openvino_has_compiled_and_freed_models(tmp_path):
+    pytest.importorskip("openvino", reason="pip install 'vemcompress[openvino]'")
+    path = export(toy(), tmp_path / "toy", formats=("openvino",))[0].path
+    code = (
+        "import faulthandler, os, signal, sys, pathlib\n"
+        "faulthandler.enable()  # gives the main thread a stack for signals\n"
+        "from vemcompress.export.formats import FORMATS\n"
+        f"path = pathlib.Path({str(path)!r})\n"
+        "first, second = (FORMATS['openvino'].open(path) for _ in range(2))\n"
+        "del first, second\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n")

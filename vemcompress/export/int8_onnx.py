@@ -13,6 +13,7 @@ from vemcompress.errors import UsageError
 from vemcompress.export.calibration import METHODS, input_name, measure, session
 from vemcompress.export.precision import Judge, Quantised, Run, split
 from vemcompress.export.qdq import LAYERS, Kernels, Prepared
+from vemcompress.export.quiet import signal_stack_kept
 from vemcompress.export.sensitivity import Candidate, Search
 from vemcompress.system.events import Event, silent
 
@@ -27,7 +28,8 @@ def openvino_run(graph: onnx.ModelProto) -> Run:
     """The graph's first output of an input, by OpenVINO on the CPU, float32 where it is not int8."""
     core = openvino().Core()
     model = core.read_model(graph.SerializeToString())
-    request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    with signal_stack_kept():
+        request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     name = input_name(graph)
     return lambda x: request.infer({name: x})[0].copy()
 

@@ -1,6 +1,7 @@
 """Silence for converters, which print, warn and log on their way; what matters of it comes back as an exception."""
 
 import contextlib
+import ctypes
 import io
 import logging
 import os
@@ -11,9 +12,34 @@ from collections.abc import Callable, Iterator
 _aloud: list[tuple[object, object, list[int]]] = []  # the streams as they were before each `quiet`
 
 
+class _Stack(ctypes.Structure):
+    """stack_t of <signal.h> on Linux."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """The stack that signals are handled on is the same afterwards.
+
+    Compiling a model, OpenVINO gives the thread one of its own, and may leave it there when it is freed: the next
+    signal, such as Ctrl-C or a scheduler's SIGTERM, would end the process instead of saving the run.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    change, before = ctypes.CDLL(None).sigaltstack, _Stack()
+    change(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        change(ctypes.byref(before), None)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without prints, warnings and logs, on Python's streams and on those of the process, which C++ writes to."""
+    """Without prints, warnings and logs, with `signal_stack_kept`, on Python's streams and on those of the process,
+    which C++ writes to."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     saved, before = [os.dup(number) for number in (1, 2)], (sys.stdout, sys.stderr)
@@ -25,7 +51,10 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.CRITICAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            out, err = (
+                redirect(io.StringIO()) for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr)
+            )
+            with out, err, signal_stack_kept():
                 yield
     finally:
         logging.disable(level)

@@ -17,6 +17,7 @@ from vemcompress.errors import UsageError
 from vemcompress.export.formats import FORMATS
 from vemcompress.export.goals.works import Work
 from vemcompress.export.latency import bench
+from vemcompress.export.quiet import signal_stack_kept
 from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 
@@ -117,7 +118,8 @@ class OpenVINO(Runtime):
     def ready(self, work: Work, threads: int) -> Run:
         core = FORMATS["openvino"].library().Core()
         how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        request = core.compile_model(core.read_model(work.graph()), "CPU", how).create_infer_request()
+        with signal_stack_kept():
+            request = core.compile_model(core.read_model(work.graph()), "CPU", how).create_infer_request()
         request.infer({f"x{i}": x.numpy() for i, x in enumerate(work.tensors())})
         return request.infer  # its inputs stay where they are
 
