@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from vemcompress import __version__
 from vemcompress.commands.card_code import on_the_command_line, with_onnx_runtime, with_vemcompress
 from vemcompress.console.words import millions, plain, short, thousands, times_fewer
 from vemcompress.errors import VemError
@@ -146,7 +147,7 @@ def _code(facts: Facts) -> list[str]:
     found = [
         "On the command line:",
         _block("bash", on_the_command_line(facts.repo, facts.takes, facts.class_path)),
-        "In Python, with `pip install vemcompress`:",
+        f"In Python, with the package vemcompress {__version__}:",
         _block("python", with_vemcompress(facts.repo, facts.takes, facts.gives, facts.class_path)),
     ]
     if facts.class_path:
@@ -214,8 +215,8 @@ def _origin(facts: Facts) -> str:
         lines.append(f"- Licence of this network, as its author states: {escaped(facts.licence)}")
     if not _stated(facts):
         lines.append(
-            "\nThe teacher's licence is not recorded. It may bind networks that learn from the teacher: find out before "
-            "you use this one."
+            "\nThe teacher's licence is not recorded. It may bind networks that learn from the teacher: find out "
+            "before you use this one."
         )
     elif not facts.licence:
         lines.append("\nThis network learnt from its teacher, so it is given under the teacher's licence.")

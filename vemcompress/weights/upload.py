@@ -10,11 +10,6 @@ from dataclasses import dataclass
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token, utils
 from huggingface_hub import errors as hf
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-    validate_repo_id,
-)
 
 from vemcompress.errors import NetworkError, UsageError, VemError
 from vemcompress.weights.hub import SCHEME, unreachable
@@ -63,7 +58,7 @@ def upload(repo: str, files: dict[str, bytes], *, private: bool, message: str) -
     and other files of an old one stay. Raises NetworkError (8)."""
     with _explained(repo), _in_silence():
         api = HfApi()
-        url = api.create_repo(repo, private=private, exist_ok=True)
+        url = api.create_repo(repo, private=private or None, exist_ok=True)  # None: as the organisation has it
         operations = [CommitOperationAdd(name, data) for name, data in files.items()]
         return Uploaded(str(url), api.create_commit(repo, operations, commit_message=message).oid)
 
