@@ -73,7 +73,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _create(self, asked: dict) -> None:
         repo = f"{asked['organization']}/{asked['name']}"
         if repo in self.server.repos:
-            return self._refuse(409)
+            self._refuse(409)
+            return
         private = asked.get("private") or asked.get("visibility") == "private"
         self.server.repos[repo] = {"private": bool(private), "commits": [{}]}
         self._send({"url": f"{self.server.url}/{repo}"})

@@ -125,7 +125,7 @@ def _summary(facts: Facts) -> str:
     how = f" with the recipe {escaped(recipe)}" if recipe else ""
     turns = "draws images from latent vectors" if facts.takes.kind == "latent" else "turns images into images"
     return (
-        f"A small GAN generator that {turns}: {millions(count)} parameters{smaller}, {short(macs)} multiplications "
+        f"A GAN generator that {turns}: {millions(count)} parameters{smaller}, {short(macs)} multiplications "
         f"{_at(facts)}. It was made by vemcompress{how}."
     )
 
@@ -169,7 +169,7 @@ def _network(facts: Facts) -> str:
     if takes.kind == "latent":
         given, gives = f"{takes.size} numbers, {takes.prior} in distribution", f"{takes.image} x {takes.image} px"
     else:
-        sides = f"{takes.only} x {takes.only} px" if takes.only else f"sides that are multiples of {takes.multiple}"
+        sides = f"{takes.only} x {takes.only} px" if takes.only else _sides(takes)
         given = f"{takes.channels} channels, float32 in [-1, 1], RGB, N x C x H x W, {sides}"
         gives = f"{takes.scale} times the size" if takes.scale > 1 else "the same size"
     rows = [
@@ -184,6 +184,11 @@ def _network(facts: Facts) -> str:
     if facts.exported is not None:
         rows.append(("ONNX against PyTorch", f"largest difference {facts.exported['max_abs_diff']:.1e}"))
     return _table(("", ""), rows)
+
+
+def _sides(takes: ImageInput) -> str:
+    multiple = f"that are multiples of {takes.multiple}, " if takes.multiple > 1 else ""
+    return f"sides {multiple}of at least {takes.least} px"
 
 
 def _figures(figures: Figures | None) -> list[str]:

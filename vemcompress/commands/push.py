@@ -1,5 +1,6 @@
 """`push`: a network with a model card, its ONNX form, recipe and picture to the Hugging Face Hub, or to a folder."""
 
+import hashlib
 import json
 import os
 import re
@@ -126,7 +127,8 @@ def _contents(
     exported = None
     if onnx:
         try:
-            exported, files[graph] = _exported(found, loaded, graph, on_event)
+            about = {"source": found.title, "sha256": hashlib.sha256(files[weights]).hexdigest()}
+            exported, files[graph] = _exported(loaded, graph, about, on_event)
         except (ExportError, MemoryExhausted, UsageError) as error:
             notes.append(f"no {graph}: {without_folders(str(error))}")
             on_event({"event": "warning", "message": f"{graph} is left out: {error}"})
@@ -158,12 +160,13 @@ def _contents(
     return {CARD: model_card(facts).encode(), **files}, notes
 
 
-def _exported(found: Subject, loaded: Loaded, name: str, on_event: Event) -> tuple[ExportResult, bytes]:
-    """The ONNX file, compared with PyTorch, and its content. Raises ExportError, MemoryExhausted and UsageError."""
+def _exported(loaded: Loaded, name: str, about: dict[str, str], on_event: Event) -> tuple[ExportResult, bytes]:
+    """The ONNX file, compared with PyTorch, and its content; its metadata say what is `about` it. Raises ExportError,
+    MemoryExhausted and UsageError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
-        about = without_folders(origin(loaded) | {"source": found.title})
-        result = export_onnx(loaded.generator, path, metadata=about, on_event=on_event)
+        metadata = without_folders(origin(loaded) | about)
+        result = export_onnx(loaded.generator, path, metadata=metadata, on_event=on_event)
         return result, read_bytes(path, LARGE)
 
 

@@ -43,7 +43,7 @@ def subject(model: str | Path, best: bool) -> Subject:
         if best:
             raise UsageError(f"--best: takes a run folder, and {path} is a file; omit --best.")
         home = path.absolute().parent
-        of_best = home.name == "best" and path.name != "best"
+        of_best = home.name == "best"
         run = home.parent if of_best else home
         told = made(run) if (run / "recipe.toml").is_file() else None
         if told is None or path.name != f"{told.gives}.safetensors":
