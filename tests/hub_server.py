@@ -73,7 +73,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _create(self, asked: dict) -> None:
         repo = f"{asked['organization']}/{asked['name']}"
         if repo in self.server.repos:
-            self._refuse(409)
+            self._send({"url": f"{self.server.url}/{repo}"}, status=409)
             return
         private = asked.get("private") or asked.get("visibility") == "private"
         self.server.repos[repo] = {"private": bool(private), "commits": [{}]}
@@ -99,9 +99,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _send(self, what: dict | bytes, repo: str = "") -> None:
+    def _send(self, what: dict | bytes, repo: str = "", status: int = 200) -> None:
         body = what if isinstance(what, bytes) else json.dumps(what).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/octet-stream" if body is what else "application/json")
         self.send_header("Content-Length", str(len(body)))
         if repo:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from hub_server import TOKEN, WritableHub
-from huggingface_hub import metadata_load
+from huggingface_hub import close_session, constants, metadata_load
 from PIL import Image
 from toys import TOY, toy_images, toy_teacher, toy_teacher_file
 
@@ -30,7 +30,7 @@ def run(tmp_path_factory):
     """A run with a best checkpoint and an evaluation, in a folder whose name must not be told."""
     home = tmp_path_factory.mktemp("secret-home")
     teacher, images = toy_teacher_file(home / "teacher.safetensors"), toy_images(home / "photos", 24)
-    plan = [*TOY, "information.name=none", "train.sample_every=3"]
+    plan = [*TOY, "information.name=none", "train.sample_every=3", "data.held_out=2"]
     plan = [setting for setting in plan if not setting.startswith(("information.c", "information.s"))]
     distill(teacher=teacher, data=images, recipe="omgd", overrides=plan, out=home / "night", device="cpu")
     evaluate(home / "night", metrics=["ssim_teacher"], device="cpu")
@@ -59,11 +59,11 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-def vemcompress(endpoint: str, home: Path, *commands: list, token: str = TOKEN) -> tuple[list[int], str]:
+def vemcompress(endpoint: str, home: Path, *commands: list) -> tuple[list[int], str]:
     """Run commands in a process of their own, as the Hub's settings are read at import: exit codes, all output."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and not k.lower().endswith("_proxy")}
     clean |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
-    clean |= {"HF_TOKEN": token} if token else {}
+    clean["HF_TOKEN"] = TOKEN
     lines = json.dumps([[str(word) for word in words] for words in commands])
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS, lines],
@@ -106,16 +106,23 @@ def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
     assert load(kept).metadata["recipe"] == "omgd" and (tmp_path / "out" / "0.png").is_file()
 
 
-def test_a_wrong_token_none_and_a_hub_that_is_down_are_network_errors(run, hub, tmp_path):
+def test_a_wrong_token_none_and_a_hub_that_is_down_are_network_errors(call, run, hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", "hf_bad")
+    close_session()  # it holds the proxies
     pushed = ["push", run, "user/night", "--yes", "--no-onnx"]
-    codes, said = vemcompress(hub.url, tmp_path, pushed, token="hf_bad")
-    assert codes == [8] and "does not accept your token" in said and "hf auth login" in said and "hf_bad" not in said
+    code, _, err = call(*pushed)
+    assert code == 8 and "does not accept your token" in err and "hf auth login" in err and "hf_bad" not in err
+    monkeypatch.setenv("HF_TOKEN", "")
     asked = len(hub.seen)
-    codes, said = vemcompress(hub.url, tmp_path, pushed, token="")
-    assert codes == [8] and "nobody is logged in" in said and len(hub.seen) == asked
-    codes, said = vemcompress("http://127.0.0.1:9", tmp_path, pushed)
-    assert codes == [8] and "cannot be reached" in said
-    assert hub.repos == {}
+    code, _, err = call(*pushed)
+    assert code == 8 and "nobody is logged in" in err and len(hub.seen) == asked
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    code, _, err = call(*pushed)
+    assert code == 8 and "cannot be reached" in err and hub.repos == {}
 
 
 def test_nothing_is_uploaded_without_consent(call, run, monkeypatch):
