@@ -8,25 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from huggingface_hub import ModelCardData
-
 from vemcompress import __version__
 from vemcompress.commands.card_code import on_the_command_line, with_onnx_runtime, with_vemcompress
+from vemcompress.commands.card_header import header, repository, stated
 from vemcompress.console.words import millions, plain, short, thousands, times_fewer
-from vemcompress.errors import VemError
 from vemcompress.networks.base import ImageInput, LatentInput
 from vemcompress.system.names import PAIRS, printable
-from vemcompress.weights.hub import is_hub, parse
 
 CARD, RECIPE, PICTURE = "README.md", "recipe.toml", "sample.png"
-
-# Licences that the Hub knows by these names; any other is "other" with a name.
-_KNOWN = re.compile(
-    r"apache-2\.0|mit|isc|zlib|ncsa|unlicense|wtfpl|pddl|odc-by|bsd|bsd-[23]-clause|cc0-1\.0|cc-by-(2\.[05]|[34]\.0)|"
-    r"cc-by-sa-[34]\.0|cc-by-nc-[234]\.0|cc-by-nd-4\.0|cc-by-nc-nd-[34]\.0|cc-by-nc-sa-[234]\.0|openrail|"
-    r"creativeml-openrail-m|bigscience-openrail-m|mpl-2\.0|gpl-[23]\.0|lgpl-(2\.1|3\.0)|agpl-3\.0|epl-[12]\.0|"
-    r"eupl-1\.[12]|afl-3\.0|artistic-2\.0|bsl-1\.0|ofl-1\.1"
-)
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,7 @@ class Facts:
 def model_card(facts: Facts) -> str:
     """The card: a header in YAML, and Markdown."""
     parts = [
-        f"---\n{_header(facts)}---",
+        header(facts.takes.kind, facts.teacher, facts.licence, has_onnx=facts.graph is not None),
         f"# {facts.repo.partition('/')[2]}",
         _summary(facts),
         *_picture(facts),
@@ -86,35 +75,7 @@ def model_card(facts: Facts) -> str:
 
 def escaped(text: Any) -> str:
     """On one line, without what Markdown or HTML would read as more than text."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$@])", r"\\\1", printable(str(text)))
-
-
-def _stated(facts: Facts) -> str:
-    """The licence of the network as far as anybody has said, or ""."""
-    return printable(facts.licence or facts.teacher.get("licence", "")).strip()
-
-
-def _header(facts: Facts) -> str:
-    stated = _stated(facts)
-    known = stated.lower() if _KNOWN.fullmatch(stated.lower()) else None
-    slug = re.sub(r"[^a-z0-9.-]+", "-", stated.lower()).strip("-.")[:60]
-    data = ModelCardData(
-        license=known or "other",
-        license_name=None if known else slug or "unknown",
-        library_name="vemcompress",
-        pipeline_tag="unconditional-image-generation" if facts.takes.kind == "latent" else "image-to-image",
-        base_model=_repository(facts.teacher.get("source", "")),
-        tags=["vemcompress", "gan", "knowledge-distillation", *(["onnx"] if facts.graph else [])],
-    )
-    return data.to_yaml().rstrip("\n") + "\n"
-
-
-def _repository(source: str) -> str | None:
-    """The Hub repository that a teacher came from."""
-    try:
-        return parse(source).repo if is_hub(source) else None
-    except VemError:
-        return None
+    return re.sub(r"([\\`*_{}\[\]<>#|~&$@])", r"\\\1", printable(str(text)))
 
 
 def _summary(facts: Facts) -> str:
@@ -209,7 +170,7 @@ def _number(value: Any) -> str:
 
 def _origin(facts: Facts) -> str:
     teacher, source = facts.teacher, facts.teacher.get("source", "")
-    repository, family = _repository(source), facts.teacher_cost.get("family")
+    repository, family = repository(source), facts.teacher_cost.get("family")
     told = escaped(source) if repository is None else f"[{escaped(source)}](https://huggingface.co/{repository})"
     told = "pairs of its inputs and outputs, without its network" if source == PAIRS else told
     lines = [f"- Teacher: {told or 'none is recorded'}" + (f" ({escaped(family)})" if family else "")]
@@ -218,7 +179,7 @@ def _origin(facts: Facts) -> str:
     lines.append(f"- Licence of the teacher: {escaped(teacher['licence']) if 'licence' in teacher else 'not known'}")
     if facts.licence:
         lines.append(f"- Licence of this network, as its author states: {escaped(facts.licence)}")
-    if not _stated(facts):
+    if not stated(facts.teacher, facts.licence):
         lines.append(
             "\nThe teacher's licence is not recorded. It may bind networks that learn from the teacher: find out "
             "before you use this one."

@@ -131,13 +131,15 @@ def _contents(
             exported, files[graph] = _exported(loaded, graph, about, on_event)
         except (ExportError, MemoryExhausted, UsageError) as error:
             notes.append(f"no {graph}: {without_folders(str(error))}")
-            on_event({"event": "warning", "message": f"{graph} is left out: {error}"})
     if found.recipe is not None:
         values, _ = parse_file(found.recipe)
         files[RECIPE] = tomli_w.dumps(without_folders(values)).encode()
     step, image = picture_of(found) if picture else (None, None)
     if image is not None:
         files[PICTURE] = image
+    figures = figures_of(found, on_event)
+    if figures is None:
+        notes.append("no figures on the card: `vemcompress eval` measures them, and they are kept in the run's folder.")
     facts = Facts(
         repo=repo,
         weights=weights,
@@ -149,7 +151,7 @@ def _contents(
         metadata=_without_folders(loaded.metadata),
         teacher=_teacher(loaded.metadata),
         teacher_cost=teacher_cost(found),
-        figures=figures_of(found, on_event),
+        figures=figures,
         licence=licence,
         step=found.step,
         picture_step=step,

@@ -187,8 +187,6 @@ class Results:
             self.table({"folder": f"{values['folder']} ({files})"})
         else:
             self.show(f"nothing was uploaded ({files}).")
-        for note in values["notes"]:
-            self.show(f"note: {note}")
 
     def generated(self, values: dict) -> None:
         count, images = len(values["written"]), values["images"]

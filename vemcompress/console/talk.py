@@ -303,6 +303,8 @@ class Talk:
         self.note(f"files     for {where}:")
         for name, bytes in event["files"].items():
             self.note(f"          {name}, {thousands(bytes)} kB")
+        for note in event["notes"]:
+            self.note(f"note      {note}")
 
     def _count(self, title: str, event: dict) -> None:
         if self.err.is_terminal:
