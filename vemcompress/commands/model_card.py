@@ -170,8 +170,8 @@ def _number(value: Any) -> str:
 
 def _origin(facts: Facts) -> str:
     teacher, source = facts.teacher, facts.teacher.get("source", "")
-    repository, family = repository(source), facts.teacher_cost.get("family")
-    told = escaped(source) if repository is None else f"[{escaped(source)}](https://huggingface.co/{repository})"
+    on_hub, family = repository(source), facts.teacher_cost.get("family")
+    told = escaped(source) if on_hub is None else f"[{escaped(source)}](https://huggingface.co/{on_hub})"
     told = "pairs of its inputs and outputs, without its network" if source == PAIRS else told
     lines = [f"- Teacher: {told or 'none is recorded'}" + (f" ({escaped(family)})" if family else "")]
     named = {"key": "Network in that file", "revision": "Revision", "sha256": "SHA-256 of its file"}
