@@ -15,6 +15,7 @@ from huggingface_hub import close_session, constants, metadata_load
 from PIL import Image
 from toys import TOY, toy_images, toy_teacher, toy_teacher_file
 
+from vemcompress.cli import publish
 from vemcompress.commands import push as command
 from vemcompress.commands.distill import distill
 from vemcompress.commands.evaluate import evaluate
@@ -23,6 +24,7 @@ from vemcompress.errors import ExportError, InputError, UsageError
 from vemcompress.system.private import without_folders
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load, load_generator
+from vemcompress.weights.upload import Uploaded
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,18 @@ def test_nothing_is_uploaded_without_consent(call, run, monkeypatch):
     (about,) = asked
     assert about["exists"] and not about["private"] and {*about["files"]} == {*result.files}
     assert push(run, "user/night", onnx=False, dry_run=True, confirm=pytest.fail).url is None
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_on_a_terminal_the_files_are_shown_before_the_question(call, run, monkeypatch, answer):
+    monkeypatch.setattr(publish, "_on_terminal", lambda: True)
+    monkeypatch.setattr(publish.typer, "confirm", lambda *_, **__: answer)
+    monkeypatch.setattr(command, "visibility", lambda repo: None)
+    monkeypatch.setattr(command, "upload", lambda repo, files, **_: Uploaded(f"https://hub/{repo}", "abc"))
+    code, out, err = call("push", run, "user/night", "--no-onnx", "--json")
+    assert code == 0 and json.loads(out)["commit"] == ("abc" if answer else None)
+    assert "user/night on the Hugging Face Hub, a new public repository" in err and "sample.png" in err
+    assert call("push", run, "user/night", "--quiet")[0] == 2
 
 
 @pytest.mark.parametrize("repo", ["night", "a/b/c", "user/../x", "user/a b", "user/", "hf://night", "user/a--b"])

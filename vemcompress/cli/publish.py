@@ -39,7 +39,7 @@ def push(
 
     sent = repo is not None and out is None and not dry_run
     asked = sent and not yes
-    if asked and not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if asked and not _on_terminal():
         raise UsageError("nothing is uploaded without your consent, and there is no terminal to ask on; add --yes.")
     console = options.open_console()
     if asked and console.quiet:
@@ -62,3 +62,8 @@ def push(
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.pushed)
+
+
+def _on_terminal() -> bool:
+    """Whether a person can be shown what is uploaded, and asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
