@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import bench, compare, demo, measure, train, use
+from vemcompress.cli import bench, compare, demo, measure, publish, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 from vemcompress.system import launch
 from vemcompress.system.interrupts import heeded
@@ -37,6 +37,7 @@ COMMANDS = {
     "stats": measure.stats,
     "export": use.export,
     "demo": demo.demo,
+    "push": publish.push,
     "generate": use.generate,
     "bench": bench.bench,
     "bench-step": bench.bench_step,

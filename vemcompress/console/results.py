@@ -177,6 +177,17 @@ class Results:
             "open it": f"vemcompress demo --serve --out {values['path']}, or any static web server",
         })  # fmt: skip
 
+    def pushed(self, values: dict) -> None:
+        files = f"{plural(len(values['files']), 'file')}, {size(sum(values['files'].values()))}"
+        if values["url"]:
+            seen = "private" if values["private"] else "public"
+            shown = {"uploaded": f"{values['url']} ({seen}, {files})", "commit": values["commit"]}
+            self.table(shown | {"load it": f'vemcompress.load_generator("hf://{values["repo"]}")'})
+        elif values["folder"]:
+            self.table({"folder": f"{values['folder']} ({files})"})
+        else:
+            self.show(f"nothing was uploaded ({files}).")
+
     def generated(self, values: dict) -> None:
         count, images = len(values["written"]), values["images"]
         each = f"{values['seconds'] / max(1, images):.3f} s per image"

@@ -16,6 +16,7 @@ from vemcompress.console.words import (
     plural,
     short,
     size,
+    thousands,
     times_fewer,
     which_images,
 )
@@ -288,6 +289,20 @@ class Talk:
             self.note(f"demo      fetching {event['package']} by npm, once")
         else:
             self.note(f"serving   {event['folder']} at {event['address']} until Ctrl-C")
+
+    def _on_push(self, event: dict) -> None:
+        self._end_bar()
+        if event["stage"] == "upload":
+            self.note(f"uploading to {event['repo']}")
+            return
+        seen = "private" if event["private"] else "public"
+        there = f"a new commit to the {seen} repository" if event["exists"] else f"a new {seen} repository"
+        where = event["folder"] or f"{event['repo'] or 'no repository'} on the Hugging Face Hub, {there}"
+        self.note(f"files     for {where}:")
+        for name, bytes in event["files"].items():
+            self.note(f"          {name}, {thousands(bytes)} kB")
+        for note in event["notes"]:
+            self.note(f"note      {note}")
 
     def _count(self, title: str, event: dict) -> None:
         if self.err.is_terminal:

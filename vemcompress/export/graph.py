@@ -41,7 +41,7 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
                 dynamic_shapes=tuple(free),
                 verbose=False,
             )
-        graph = program.model_proto
+        graph = _without_traces(program.model_proto)
         if styled:  # an input with an initial value may be left out
             graph.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((), np.float32), TRUNCATION))
         return graph
@@ -52,6 +52,21 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
             f"PyTorch's ONNX exporter cannot take this network ({cause(error)}); it needs operations that ONNX "
             "has and sizes that stay dynamic."
         ) from error
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the stack traces that PyTorch writes beside every node: they hold paths of this machine, and take more
+    bytes than the weights of a small network."""
+    graphs = [model.graph, *model.functions]
+    while graphs:
+        graph = graphs.pop()
+        for part in (graph, *graph.node, *graph.value_info, *getattr(graph, "initializer", ())):
+            part.ClearField("metadata_props")
+            part.ClearField("doc_string")
+        graphs += [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    for value in (*model.graph.input, *model.graph.output):
+        value.ClearField("metadata_props")
+    return model
 
 
 class _Truncated(nn.Module):

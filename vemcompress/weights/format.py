@@ -45,9 +45,25 @@ def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     in an order that changes from call to call, so they are sorted here. Metadata get the sum of the whole."""
     # A copy of each tensor: safetensors refuses to write two names for one memory.
     data = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, dict(metadata or {}))
+    return _put_together(*_taken_apart(data))
+
+
+def relabelled(data: bytes, change: Callable[[dict[str, str]], dict[str, str]]) -> bytes:
+    """A .safetensors file's content with other metadata, and their sum; the same bytes where `change` changes none."""
+    header, body = _taken_apart(data)
+    before = {key: value for key, value in header.get("__metadata__", {}).items() if key != SUM}
+    after = change(before)
+    return data if after == before else _put_together(header | {"__metadata__": after}, body)
+
+
+def _taken_apart(data: bytes) -> tuple[dict, memoryview]:
+    """The header and the tensors' bytes."""
     length = int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
-    if metadata:
+    return json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
+
+
+def _put_together(header: dict, body: memoryview) -> bytes:
+    if header.get("__metadata__"):
         header["__metadata__"][SUM] = content_sum(header, lambda begin, end: (body[begin:end],))
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -83,7 +83,7 @@ def fetch(source: str) -> HubFile:
     except VemError:
         raise
     except Exception as error:
-        if _unreachable(error):
+        if unreachable(error):
             return _from_cache(address, source, error)
         raise _explained(error, address, source) from error
 
@@ -132,7 +132,7 @@ def _licence(card: Path) -> str:
     return stated if isinstance(stated, str) else ", ".join(map(str, stated))
 
 
-def _unreachable(error: Exception) -> bool:
+def unreachable(error: Exception) -> bool:
     """Whether the Hub did not answer, as opposed to answering no."""
     if isinstance(error, hf.HfHubHTTPError):
         return error.response.status_code >= 500

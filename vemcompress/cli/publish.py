@@ -1,0 +1,69 @@
+"""The command that publishes a model: push."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vemcompress.cli import options
+
+
+def push(
+    model: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of ours.")],
+    repo: Annotated[str | None, typer.Argument(metavar="USER/REPO", help="The repository on the Hub.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Upload without a question.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="The best checkpoint of the run, not the last.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="With an ONNX file, compared with PyTorch.")] = True,
+    picture: Annotated[
+        bool, typer.Option("--picture/--no-picture", help="With the newest picture of training, which shows your data.")
+    ] = True,
+    licence: Annotated[
+        str | None, typer.Option(help="The model's licence, such as mit. Default: the teacher's, where it is known.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", readable=False, help="Write the files to this folder instead.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files; upload and write nothing.")] = False,
+    teacher_class: options.TeacherClass = None,
+    json: options.Json = False,
+) -> None:
+    """Publish a model on the Hugging Face Hub.
+
+    Uploads the weights, an ONNX file, the recipe, a picture and a model card in one commit. You are shown what will be
+    uploaded and asked first. Folders of this machine are in none of the files. The token is that of `hf auth login`, or
+    HF_TOKEN.
+    """
+    from vemcompress.errors import UsageError
+
+    sent = repo is not None and out is None and not dry_run
+    asked = sent and not yes
+    if asked and not _on_terminal():
+        raise UsageError("nothing is uploaded without your consent, and there is no terminal to ask on; add --yes.")
+    console = options.open_console()
+    if asked and console.quiet:
+        raise UsageError("--quiet hides what will be uploaded; add --yes, or leave --quiet out.")
+    with console.talking() as on_event:
+        from vemcompress.commands.push import push as run
+
+        result = run(
+            model,
+            repo,
+            private=private,
+            best=best,
+            onnx=onnx,
+            picture=picture,
+            licence=licence,
+            out=out,
+            dry_run=dry_run,
+            teacher_class=teacher_class,
+            confirm=(lambda about: typer.confirm("Upload these files?", err=True)) if asked else None,
+            on_event=on_event,
+        )
+    console.result(result.as_dict(), json, console.pushed)
+
+
+def _on_terminal() -> bool:
+    """Whether a person can be shown what is uploaded, and asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

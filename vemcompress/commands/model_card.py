@@ -1,0 +1,205 @@
+"""The README.md of a model on the Hugging Face Hub: what it is, how to run it, how good it is, where it comes from.
+
+All text that comes from files is escaped: it may have been written by anybody.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vemcompress import __version__
+from vemcompress.commands.card_code import on_the_command_line, with_onnx_runtime, with_vemcompress
+from vemcompress.commands.card_header import header, repository, stated
+from vemcompress.console.words import millions, plain, short, thousands, times_fewer
+from vemcompress.networks.base import ImageInput, LatentInput
+from vemcompress.system.names import PAIRS, printable
+
+CARD, RECIPE, PICTURE = "README.md", "recipe.toml", "sample.png"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures by name, the teacher's own, how each was made, and by what: `vemcompress eval`, or training."""
+
+    metrics: dict[str, float]
+    teacher: dict[str, float]
+    protocol: dict[str, str]
+    by: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a card tells. `weights` and `graph` are names of files, `graph` None where there is no ONNX file;
+    `about` is as of `inspect.describe`, with the `side` that MACs are counted for; `metadata` is that of the weights,
+    `teacher` what it says of the teacher, `teacher_cost` what the run does; `exported` is as of an export's result."""
+
+    repo: str
+    weights: str
+    graph: str | None
+    takes: ImageInput | LatentInput
+    gives: int
+    class_path: str | None
+    about: dict[str, Any]
+    metadata: dict[str, str]
+    teacher: dict[str, str]
+    teacher_cost: dict[str, Any]
+    figures: Figures | None
+    licence: str | None
+    step: int | None
+    picture_step: int | None
+    pictured: bool
+    exported: dict[str, Any] | None
+    files: dict[str, int] = field(default_factory=dict)
+
+
+def model_card(facts: Facts) -> str:
+    """The card: a header in YAML, and Markdown."""
+    parts = [
+        header(facts.takes.kind, facts.teacher, facts.licence, has_onnx=facts.graph is not None),
+        f"# {facts.repo.partition('/')[2]}",
+        _summary(facts),
+        *_picture(facts),
+        "## Run it",
+        *_code(facts),
+        "## The network",
+        _network(facts),
+        *_figures(facts.figures),
+        "## Where it comes from",
+        _origin(facts),
+        "## Files",
+        _files(facts),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: Any) -> str:
+    """On one line, without what Markdown or HTML would read as more than text."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&$@])", r"\\\1", printable(str(text)))
+
+
+def _summary(facts: Facts) -> str:
+    count, macs = facts.about["parameters"], facts.about["macs"]["true"]
+    before = facts.teacher_cost.get("parameters")
+    smaller = f", {times_fewer(before / count)} parameters than its teacher" if before and count else ""
+    recipe = facts.metadata.get("recipe")
+    how = f" with the recipe {escaped(recipe)}" if recipe else ""
+    turns = "draws images from latent vectors" if facts.takes.kind == "latent" else "turns images into images"
+    return (
+        f"A GAN generator that {turns}: {millions(count)} parameters{smaller}, {short(macs)} multiplications "
+        f"{_at(facts)}. It was made by vemcompress{how}."
+    )
+
+
+def _at(facts: Facts) -> str:
+    if facts.takes.kind == "latent":
+        return f"for an image of {facts.takes.image} px"
+    return f"for an image of {facts.about['side']} x {facts.about['side']} px"
+
+
+def _picture(facts: Facts) -> list[str]:
+    if not facts.pictured:
+        return []
+    when = "" if facts.picture_step is None else f" after step {facts.picture_step:,}"
+    return [f"![Images of the run{when}]({PICTURE})", f"Images of the training run{when}; each column has its title."]
+
+
+def _code(facts: Facts) -> list[str]:
+    found = [
+        "On the command line:",
+        _block("bash", on_the_command_line(facts.repo, facts.takes, facts.class_path)),
+        f"In Python, with the package vemcompress {__version__}:",
+        _block("python", with_vemcompress(facts.repo, facts.takes, facts.gives, facts.class_path)),
+    ]
+    if facts.class_path:
+        found.append(f"The network is of the class `{facts.class_path}`, whose code is not in this repository.")
+    if facts.graph:
+        found += [
+            f"In ONNX Runtime, with `{facts.graph}` beside the script:",
+            _block("python", with_onnx_runtime(facts.graph, facts.takes, facts.gives)),
+        ]
+    return found
+
+
+def _block(language: str, code: str) -> str:
+    return f"```{language}\n{code}\n```"
+
+
+def _network(facts: Facts) -> str:
+    about, takes = facts.about, facts.takes
+    if takes.kind == "latent":
+        given, gives = f"{takes.size} numbers, {takes.prior} in distribution", f"{takes.image} x {takes.image} px"
+    else:
+        sides = f"{takes.only} x {takes.only} px" if takes.only else _sides(takes)
+        given = f"{takes.channels} channels, float32 in [-1, 1], RGB, N x C x H x W, {sides}"
+        gives = f"{takes.scale} times the size" if takes.scale > 1 else "the same size"
+    rows = [
+        ("Family", escaped(about["family"])),
+        ("Parameters", f"{about['parameters']:,}"),
+        (f"Multiplications (MACs) {_at(facts)}", f"{about['macs']['true']:,}"),
+        ("MACs as papers count them", f"{about['macs']['paper']:,}; with norms {about['macs']['paper_norm']:,}"),
+        ("Takes", given),
+        ("Gives", f"{facts.gives} channels in [-1, 1], {gives}"),
+        *([("Training step", f"{facts.step:,}")] if facts.step else []),
+    ]
+    if facts.exported is not None:
+        rows.append(("ONNX against PyTorch", f"largest difference {facts.exported['max_abs_diff']:.1e}"))
+    return _table(("", ""), rows)
+
+
+def _sides(takes: ImageInput) -> str:
+    multiple = f"that are multiples of {takes.multiple}, " if takes.multiple > 1 else ""
+    return f"sides {multiple}of at least {takes.least} px"
+
+
+def _figures(figures: Figures | None) -> list[str]:
+    if figures is None:
+        return ["## Figures", "This network has not been evaluated."]
+    beside = any(name in figures.teacher for name in figures.metrics)
+    rows = []
+    for name, value in figures.metrics.items():
+        teacher = [_number(figures.teacher.get(name))] if beside else []
+        rows.append((escaped(name), _number(value), *teacher, escaped(figures.protocol.get(name, ""))))
+    titles = ("Figure", "This network", *(["Its teacher"] if beside else []), "How it was measured")
+    return ["## Figures", _table(titles, rows), f"Measured by {figures.by}."]
+
+
+def _number(value: Any) -> str:
+    return plain(float(value)) if isinstance(value, int | float) else "-"
+
+
+def _origin(facts: Facts) -> str:
+    teacher, source = facts.teacher, facts.teacher.get("source", "")
+    on_hub, family = repository(source), facts.teacher_cost.get("family")
+    told = escaped(source) if on_hub is None else f"[{escaped(source)}](https://huggingface.co/{on_hub})"
+    told = "pairs of its inputs and outputs, without its network" if source == PAIRS else told
+    lines = [f"- Teacher: {told or 'none is recorded'}" + (f" ({escaped(family)})" if family else "")]
+    named = {"key": "Network in that file", "revision": "Revision", "sha256": "SHA-256 of its file"}
+    lines += [f"- {title}: {escaped(teacher[name])}" for name, title in named.items() if name in teacher]
+    lines.append(f"- Licence of the teacher: {escaped(teacher['licence']) if 'licence' in teacher else 'not known'}")
+    if facts.licence:
+        lines.append(f"- Licence of this network, as its author states: {escaped(facts.licence)}")
+    if not stated(facts.teacher, facts.licence):
+        lines.append(
+            "\nThe teacher's licence is not recorded. It may bind networks that learn from the teacher: find out "
+            "before you use this one."
+        )
+    elif not facts.licence:
+        lines.append("\nThis network learnt from its teacher, so it is given under the teacher's licence.")
+    return "\n".join(lines)
+
+
+def _files(facts: Facts) -> str:
+    what = {
+        facts.weights: "the weights; their metadata say all that is needed to load them",
+        facts.graph or "": "the same network for ONNX Runtime, any number of images",
+        RECIPE: "how it was trained, with names of files in place of paths",
+        PICTURE: "images of the training run",
+    }
+    rows = [(f"`{name}`", thousands(size), what[name]) for name, size in facts.files.items()]
+    return _table(("File", "kB", "What it is"), rows)
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

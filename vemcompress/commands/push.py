@@ -1,0 +1,230 @@
+"""`push`: a network with a model card, its ONNX form, recipe and picture to the Hugging Face Hub, or to a folder."""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from vemcompress.commands.inspect import describe
+from vemcompress.commands.model_card import CARD, PICTURE, RECIPE, Facts, model_card
+from vemcompress.commands.pushed_run import Subject, figures_of, picture_of, subject, teacher_cost
+from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
+from vemcompress.export.exporting import export_onnx, origin
+from vemcompress.export.result import ExportResult
+from vemcompress.recipe.toml import parse_file
+from vemcompress.system.events import Event, silent
+from vemcompress.system.files import (
+    LARGE,
+    MALFORMED,
+    make_folder,
+    output_error,
+    parse_json,
+    read_bytes,
+    write_atomically,
+)
+from vemcompress.system.private import without_folders
+from vemcompress.weights.artifact import is_own_class
+from vemcompress.weights.format import is_artifact, relabelled
+from vemcompress.weights.loading import Loaded, load
+from vemcompress.weights.trust import named
+from vemcompress.weights.upload import checked_repo, upload, visibility
+
+Confirm = Callable[[dict], bool]
+EXAMPLE = "user/repo"  # in the card of a folder that has no repository yet
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """`files`: sizes in bytes by name. `repo`, `url` and `commit` are of what was uploaded, `folder` of what was
+    written instead; all are None where it was a dry run, or the user said no. `notes`: what is left out, and why."""
+
+    files: dict[str, int]
+    private: bool
+    repo: str | None = None
+    url: str | None = None
+    commit: str | None = None
+    folder: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict:
+        """For --json."""
+        return asdict(self) | {"folder": self.folder and str(self.folder)}
+
+
+def push(
+    model: str | os.PathLike,
+    repo: str | None = None,
+    *,
+    private: bool = False,
+    best: bool = False,
+    onnx: bool = True,
+    picture: bool = True,
+    licence: str | None = None,
+    out: str | os.PathLike | None = None,
+    dry_run: bool = False,
+    teacher_class: str | None = None,
+    confirm: Confirm | None = None,
+    on_event: Event = silent,
+) -> PushResult:
+    """Upload `model` to the Hub repository `repo` ("user/repo") in one commit, or write the files into the folder
+    `out`.
+
+    `model` is a run folder, a pipeline's, or a .safetensors file of ours; `best` takes a run's best checkpoint. The
+    files are a model card (README.md), the weights, an ONNX file that was compared with PyTorch (not without `onnx`;
+    where the export fails this is told), recipe.toml and the newest picture of training, sample.png (not without
+    `picture`). Folders of this machine are in none of them: of a path its last name is left. `licence` is what the
+    card states in place of the teacher's. `teacher_class` ("module:Class") is for a network of the user's own class.
+
+    A new repository is public unless `private`; one that is there gets a new commit. Before anything is sent `confirm`
+    is asked, with {"repo", "exists", "private", "files", "notes"}; None sends. `dry_run` makes the files and sends and
+    writes nothing. huggingface_hub finds the token. Events: those of an export, and {"event": "push", "stage":
+    "files" | "upload", ...}. Raises UsageError (2), InputError (4), NetworkError (8) and OutputError (9).
+    """
+    if repo is None and out is None and not dry_run:
+        raise UsageError("nowhere to push to: give user/repo, or --out DIR to write the files into a folder.")
+    repo, folder = repo and checked_repo(repo), None if out is None else Path(out)
+    if folder is not None:
+        _check_folder(folder)
+    found = subject(model, best)
+    with named(teacher_class):
+        loaded = load(found.path, class_path=teacher_class)
+    if not is_artifact(loaded.metadata):
+        raise InputError(f"{found.path}: was not written by vemcompress; give a run folder, or a file that it wrote.")
+    loaded.tell(on_event)
+    sent = repo is not None and folder is None and not dry_run
+    before = visibility(repo) if sent else None
+    if before == "public" and private:
+        raise UsageError(f"{repo}: is public already; make it private on its page on the Hub, or omit --private.")
+    private = private or before == "private"
+    files, notes = _contents(found, loaded, repo or EXAMPLE, onnx, picture, licence, on_event)
+    sizes = {name: len(data) for name, data in files.items()}
+    result = PushResult(sizes, private, notes=notes)
+    about = {"repo": repo, "exists": before is not None, "private": private, "files": sizes, "notes": notes}
+    on_event({"event": "push", "stage": "files", **about, "folder": folder and str(folder)})
+    if folder is not None and not dry_run:
+        return replace(result, folder=_written(folder, files))
+    if not sent or (confirm is not None and not confirm(about)):
+        return result
+    on_event({"event": "push", "stage": "upload", "repo": repo})
+    done = upload(repo, files, private=private, message=f"{found.name} by vemcompress")
+    return replace(result, repo=repo, url=done.url, commit=done.commit)
+
+
+def _contents(
+    found: Subject, loaded: Loaded, repo: str, onnx: bool, picture: bool, licence: str | None, on_event: Event
+) -> tuple[dict[str, bytes], list[str]]:
+    """The files by name, the card first, and what is left out."""
+    notes: list[str] = []
+    weights, graph = f"{found.name}.safetensors", f"{found.name}.onnx"
+    files = {weights: relabelled(read_bytes(found.path, LARGE), _without_folders)}
+    exported = None
+    if onnx:
+        try:
+            about = {"source": found.title, "sha256": hashlib.sha256(files[weights]).hexdigest()}
+            exported, files[graph] = _exported(loaded, graph, about, on_event)
+        except (ExportError, MemoryExhausted, UsageError) as error:
+            notes.append(f"no {graph}: {without_folders(str(error))}")
+    if found.recipe is not None:
+        values, _ = parse_file(found.recipe)
+        files[RECIPE] = tomli_w.dumps(without_folders(values)).encode()
+    step, image = picture_of(found) if picture else (None, None)
+    if image is not None:
+        files[PICTURE] = image
+    figures = figures_of(found, on_event)
+    if figures is None:
+        notes.append("no figures on the card: `vemcompress eval` measures them, and they are kept in the run's folder.")
+    facts = Facts(
+        repo=repo,
+        weights=weights,
+        graph=exported and graph,
+        takes=loaded.generator.takes,
+        gives=loaded.generator.out_channels,
+        class_path=_class_of(loaded.metadata),
+        about=_described(loaded),
+        metadata=_without_folders(loaded.metadata),
+        teacher=_teacher(loaded.metadata),
+        teacher_cost=teacher_cost(found),
+        figures=figures,
+        licence=licence,
+        step=found.step,
+        picture_step=step,
+        pictured=image is not None,
+        exported=exported and without_folders(exported.as_dict()),
+        files={name: len(data) for name, data in files.items()},
+    )
+    return {CARD: model_card(facts).encode(), **files}, notes
+
+
+def _exported(loaded: Loaded, name: str, about: dict[str, str], on_event: Event) -> tuple[ExportResult, bytes]:
+    """The ONNX file, compared with PyTorch, and its content; its metadata say what is `about` it. Raises ExportError,
+    MemoryExhausted and UsageError."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        metadata = without_folders(origin(loaded) | about)
+        result = export_onnx(loaded.generator, path, metadata=metadata, on_event=on_event)
+        return result, read_bytes(path, LARGE)
+
+
+def _described(loaded: Loaded) -> dict[str, Any]:
+    """Family, parameters and MACs; without MACs where a class of the user's own cannot be counted."""
+    takes = loaded.generator.takes
+    if takes.kind == "latent":
+        return describe(loaded)
+    side = takes.only or -(-max(256, takes.least) // takes.multiple) * takes.multiple
+    return describe(loaded, side) | {"side": side}
+
+
+def _without_folders(metadata: dict[str, str]) -> dict[str, str]:
+    """A file's metadata, some of which are JSON, without folders of this machine."""
+    found = {}
+    for name, text in metadata.items():
+        try:
+            value = parse_json(text)
+            cleaned = without_folders(value, name)
+            found[name] = text if cleaned == value else json.dumps(cleaned)
+        except ValueError:
+            found[name] = without_folders(text, name)
+    return found
+
+
+def _teacher(metadata: dict[str, str]) -> dict[str, str]:
+    """What the file says of its teacher, as texts without folders."""
+    try:
+        said = without_folders(dict(parse_json(metadata["teacher"])))
+    except MALFORMED:
+        return {}
+    return {name: text for name, text in said.items() if isinstance(text, str) and text}
+
+
+def _class_of(metadata: dict[str, str]) -> str | None:
+    """The user's own class, where the file is of one and names it in a form that code may show."""
+    name = metadata.get("class", "")
+    return name if is_own_class(metadata) and re.fullmatch(r"[\w.]+:[\w.]+", name, re.ASCII) else None
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises UsageError for a place with other files than an earlier push's, OutputError where one may not look."""
+    own = re.compile(r"README\.md|recipe\.toml|sample\.png|(student|teacher)\.(safetensors|onnx)")
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file; give the name of a new folder to --out.")
+        others = [path.name for path in folder.iterdir() if not own.fullmatch(path.name)] if folder.is_dir() else []
+        if others or (folder / "checkpoints").exists():
+            raise UsageError(f"{folder}: holds other files ({sorted(others)[0]}); give a new folder to --out.")
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def _written(folder: Path, files: dict[str, bytes]) -> Path:
+    """Raises OutputError."""
+    make_folder(folder)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return folder

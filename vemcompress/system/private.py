@@ -1,0 +1,34 @@
+"""Texts and plain values without the folders of this machine, for files that others will read."""
+
+import re
+from typing import Any
+
+from vemcompress.system import names
+
+_PATH = re.compile(r"(file:/|~?[/\\]|[A-Za-z]:[/\\])")  # how an absolute path begins
+_NAME = r"[^\s/\\'\"`,;:|<>()\[\]]+"
+_WITHIN = re.compile(rf"(?:file:/+|(?<![\w/\\.:~-])(?:~|[A-Za-z]:)?[/\\]){_NAME}(?:[/\\]{_NAME})+[/\\]?")
+_SOURCES = ("source", "teacher_source", "roots")  # keys of paths that may be relative
+
+
+def last_name(source: str) -> str:
+    """Of a path its last name; an address such as hf://user/repo, or other text, as it is."""
+    path = names.found(source)
+    if "://" in path:
+        return source
+    parts = [part for part in re.split(r"[/\\]+", path) if part not in ("", ".", "..", "~")]
+    return names.shown(parts[-1]) if parts else ""
+
+
+def without_folders(value: Any, key: str = "") -> Any:
+    """Plain values with its last name in place of each path: a text that begins as an absolute path, a path of two
+    names or more inside a sentence, and any path under a key such as `source`. Keys stay."""
+    if isinstance(value, dict):
+        return {name: without_folders(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item, key) for item in value]
+    if not isinstance(value, str):
+        return value
+    if key in _SOURCES or _PATH.match(value):
+        return last_name(value)
+    return _WITHIN.sub(lambda found: last_name(found[0]), value)

@@ -1,0 +1,102 @@
+"""Files to a model repository of the Hugging Face Hub, in one commit.
+
+huggingface_hub does the work; it finds the token itself (HF_TOKEN, or `hf auth login`), and honours HF_ENDPOINT.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from huggingface_hub import CommitOperationAdd, HfApi, get_token, utils
+from huggingface_hub import errors as hf
+
+from vemcompress.errors import NetworkError, UsageError, VemError
+from vemcompress.weights.hub import SCHEME, unreachable
+
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
+_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """The repository's page, and the commit that was made; the newest one where no file has changed."""
+
+    url: str
+    commit: str
+
+
+def checked_repo(repo: str) -> str:
+    """`user/repo`, also given as hf://user/repo. Raises UsageError (2) for what the Hub takes as no name."""
+    name = repo.removeprefix(SCHEME)
+    try:
+        utils.validate_repo_id(name)
+        named = name.count("/") == 1
+    except hf.HFValidationError:
+        named = False
+    if not named:
+        raise UsageError(
+            f"{repo!r:.120}: is not the name of a repository; give user/repo, of letters, digits, '-', '_' and '.'."
+        )
+    return name
+
+
+def visibility(repo: str) -> str | None:
+    """ "private" or "public"; None where there is no such repository yet. Raises NetworkError (8), also where nobody is
+    logged in."""
+    with _explained(repo):
+        if get_token() is None:
+            raise NetworkError(f"{repo}: nobody is logged in to the Hub: {_LOG_IN}.")
+        try:
+            return "private" if HfApi().model_info(repo, timeout=_SECONDS).private else "public"
+        except hf.RepositoryNotFoundError:
+            return None
+
+
+def upload(repo: str, files: dict[str, bytes], *, private: bool, message: str) -> Uploaded:
+    """Commit `files`, contents by name, to the main branch of `repo`; a new repository is made, `private` or public,
+    and other files of an old one stay. Raises NetworkError (8)."""
+    with _explained(repo), _in_silence():
+        api = HfApi()
+        url = api.create_repo(repo, private=private or None, exist_ok=True)  # None: as the organisation has it
+        operations = [CommitOperationAdd(name, data) for name, data in files.items()]
+        return Uploaded(str(url), api.create_commit(repo, operations, commit_message=message).oid)
+
+
+@contextmanager
+def _in_silence() -> Iterator[None]:
+    """Without the bars and warnings of huggingface_hub."""
+    silent = utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if not silent:
+            utils.enable_progress_bars()
+
+
+@contextmanager
+def _explained(repo: str) -> Iterator[None]:
+    try:
+        yield
+    except VemError:
+        raise
+    except Exception as error:
+        raise NetworkError(f"{repo}: {_sentence(error)}.") from error
+
+
+def _sentence(error: Exception) -> str:
+    """What happened and what to do, without what the Hub says word by word: that may hold signed addresses."""
+    status = error.response.status_code if isinstance(error, hf.HfHubHTTPError) else None
+    if status == 401:
+        return f"the Hub does not accept your token: {_LOG_IN}"
+    if status in (403, 404):
+        return f"your token may not write there: check the name, and {_LOG_IN}"
+    if unreachable(error):
+        return "the Hub cannot be reached: connect, unset HF_HUB_OFFLINE, check HF_ENDPOINT, or try again later"
+    if status is not None:
+        return f"the Hub refused with HTTP status {status}: try again later"
+    kind = type(error.__cause__ or error).__name__
+    return f"the upload failed ({kind}): try again; --out DIR writes the files to a folder instead"
