@@ -1,9 +1,9 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
 The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `search`, `evaluate`,
-`generate`, `export_onnx` and `demo` take what the commands take (recipe keys by name, or through `overrides`) and
-return typed results, as do `distill_seeds` and `evaluate_seeds` over several seeds, `distill_matrix` over recipes and
-add-ons too, and `compare` over any runs. They are imported when first used.
+`generate`, `export_onnx`, `report` and `demo` take what the commands take (recipe keys by name, or through
+`overrides`) and return typed results, as do `distill_seeds` and `evaluate_seeds` over several seeds, `distill_matrix`
+over recipes and add-ons too, and `compare` over any runs. They are imported when first used.
 """
 
 import os
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vemcompress.commands.generate import generate
     from vemcompress.commands.matrix import distill_matrix
     from vemcompress.commands.prune import prune
+    from vemcompress.commands.report import report
     from vemcompress.commands.search import search
     from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
     from vemcompress.commands.teach import teach
@@ -47,6 +48,7 @@ _FACE = {
     "export_model": "vemcompress.commands.export",
     "export_onnx": "vemcompress.export.exporting",
     "demo": "vemcompress.commands.demo",
+    "report": "vemcompress.commands.report",
 }
 __all__ = [  # written out, as type checkers read it
     "__version__",
@@ -63,6 +65,7 @@ __all__ = [  # written out, as type checkers read it
     "load_energy_model",
     "load_generator",
     "prune",
+    "report",
     "search",
     "teach",
 ]

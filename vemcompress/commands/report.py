@@ -52,7 +52,9 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Repo
         body, pictures = sections(found)
         lead, missing = lead_of(found), found.notes
     else:
-        lead, body, pictures, missing = (several.stages if kind == "stages" else several.runs)(Series.read(folder, kind))
+        lead, body, pictures, missing = (several.stages if kind == "stages" else several.runs)(
+            Series.read(folder, kind)
+        )
     data = framed(title, lead, body).encode()
     write_atomically(path, data)
     return ReportResult(str(folder), str(path), len(data), kind, pictures, tuple(missing))
@@ -77,5 +79,3 @@ def reported(run: str | os.PathLike, on_event: Event, report: Callable = report)
         on_event({"event": "warning", "message": f"no report of {shown(run)} was written: {' '.join(reason.split())}"})
     else:
         on_event({"event": "report", "path": made.path})
-
-

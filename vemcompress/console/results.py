@@ -177,6 +177,14 @@ class Results:
             "open it": f"vemcompress demo --serve --out {values['path']}, or any static web server",
         })  # fmt: skip
 
+    def reported(self, values: dict) -> None:
+        shown = {
+            "report": f"{values['path']} ({plural(values['pictures'], 'picture')}, {values['bytes'] / 1e6:.2f} MB)"
+        }
+        if values["missing"]:
+            shown["left out"] = " ".join(values["missing"])
+        self.table(shown | {"open it": "in any browser; it loads nothing from elsewhere"})
+
     def generated(self, values: dict) -> None:
         count, images = len(values["written"]), values["images"]
         each = f"{values['seconds'] / max(1, images):.3f} s of the network each"

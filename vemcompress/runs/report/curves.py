@@ -76,9 +76,11 @@ def _across(x0: float, x1: float) -> list[Html]:
 
 def _up(y0: float, y1: float, log: bool) -> list[Html]:
     found = []
-    for level in _ticks(y0, y1, log):
+    levels = _ticks(y0, y1, log)
+    apart = levels[1] - levels[0] if len(levels) > 1 else 0.0
+    for level in levels:
         y = BOTTOM - (level - y0) / (y1 - y0) * (BOTTOM - TOP)
-        label = _label(10**level if log else level)
+        label = _label(10**level) if log else _label(level, apart)
         found += [
             tag("line", x1=LEFT, x2=RIGHT, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"),
             tag("text", label, x=LEFT - 6, y=f"{y + 4:.1f}", text_anchor="end"),
@@ -99,5 +101,9 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
     return ticks if all(a < b for a, b in pairwise(ticks)) else ticks[:1]
 
 
-def _label(value: float) -> str:
-    return "0" if abs(value) < 1e-300 else f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e+")
+def _label(value: float, apart: float = 0.0) -> str:
+    """With as many digits as tell it from another level so far apart."""
+    if abs(value) < 1e-6 * apart or not value:
+        return "0"
+    digits = max(3, math.ceil(math.log10(abs(value) / apart)) + 1) if apart else 3
+    return f"{value:.{min(digits, 8)}g}".replace("e-0", "e-").replace("e+0", "e+")

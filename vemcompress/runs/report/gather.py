@@ -1,7 +1,6 @@
 """What a run's folder tells, read leniently: a file that is damaged or absent gives None and a sentence."""
 
 import math
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path

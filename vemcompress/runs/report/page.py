@@ -77,7 +77,7 @@ def sections(found: Found, most: int = sheets.SHEETS, budget: int = sheets.BUDGE
         _section("Curves", _curves(found)),
         _section("Where the time of a step went", tables.timed(found)),
         _section("Recipe", _folded("recipe.toml", tag("pre", found.recipe)) if found.recipe else None),
-        _section("Environment", tables.surroundings(found.environment)),
+        _section("Environment", _surroundings(found)),
         _section("Missing here", _list(notes)) if notes else None,
     ]
     return join(parts), len(pictures)
@@ -85,6 +85,11 @@ def sections(found: Found, most: int = sheets.SHEETS, budget: int = sheets.BUDGE
 
 def _section(title: str, content: Any, **attributes: Any) -> Html | None:
     return tag("section", tag("h2", title), content, **attributes) if content else None
+
+
+def _surroundings(found: Found) -> Html | None:
+    rows = tables.surroundings(found.environment)
+    return _folded("Versions, machine, time", rows) if rows else None
 
 
 def _list(sentences: list[str]) -> Html:
@@ -104,7 +109,9 @@ def _headline(environment: dict) -> Html | None:
     pairs = [("parameters", big.get("parameters"), small.get("parameters"))]
     pairs.append(("MACs", part(big, "macs").get("true"), part(small, "macs").get("true")))
     cards = [
-        tag("div", tag("b", ratio), tag("span", f"fewer {name}"), tag("small", f"{tables.count(a)} → {tables.count(b)}"))
+        tag(
+            "div", tag("b", ratio), tag("span", f"fewer {name}"), tag("small", f"{tables.count(a)} → {tables.count(b)}")
+        )
         for name, a, b in pairs
         if (ratio := tables.times(a, b))
     ]
@@ -151,9 +158,7 @@ def _compare(found: Found) -> Html | None:
         tag("button", tag("img", src=row[0].address, alt=f"row {n}"), type="button", aria_pressed=str(n == 1).lower())
         for n, row in enumerate(cells.rows, 1)
     ]
-    others = [
-        tag("template", *(tag("img", src=one.address) for one in row), class_="row") for row in cells.rows
-    ]
+    others = [tag("template", *(tag("img", src=one.address) for one in row), class_="row") for row in cells.rows]
     stage = tag(
         "div",
         tag("img", src=first[left].address, alt=titles[left], class_="under", width=first[0].width, height=first[0].height),

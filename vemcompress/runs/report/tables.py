@@ -23,7 +23,9 @@ def count(value: Any) -> str:
 
 
 def figure(value: Any) -> str:
-    return "–" if number(value) is None else f"{value:,}" if type(value) is int else f"{value:.4g}"
+    if number(value) is None:
+        return "–"
+    return f"{value:,}" if type(value) is int else f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def times(big: Any, small: Any) -> str | None:
@@ -62,10 +64,14 @@ def compressed(environment: dict) -> Html | None:
     goal = part(last, "goal")
     if goal.get("unit") in ("ms", "bytes"):
         rows.append(_goal(goal, len(rows[0])))
-    return join([
-        table(["", *found, *(["smaller by"] if ratio else [])], rows, class_="figures"),
-        tag("details", tag("summary", f"Where the {next(iter(found))} is from"), table([], about)) if about else None,
-    ])
+    return join(
+        [
+            table(["", *found, *(["smaller by"] if ratio else [])], rows, class_="figures"),
+            tag("details", tag("summary", f"Where the {next(iter(found))} is from"), table([], about))
+            if about
+            else None,
+        ]
+    )
 
 
 def _goal(goal: dict, columns: int) -> list:
@@ -91,11 +97,13 @@ def evaluated(evaluation: dict) -> Html | None:
     images, size = (figure(evaluation.get(key)) for key in ("images", "size"))
     lead = f"{images} images at {size} px, step {figure(evaluation.get('step'))}; features: "
     about = tag("details", tag("summary", "How each figure was made"), table([], protocol + skipped))
-    return join([
-        tag("p", lead, sentence(evaluation.get("features") or "none"), class_="soft"),
-        table(["", *titles], rows, class_="figures"),
-        about if protocol or skipped else None,
-    ])
+    return join(
+        [
+            tag("p", lead, sentence(evaluation.get("features") or "none"), class_="soft"),
+            table(["", *titles], rows, class_="figures"),
+            about if protocol or skipped else None,
+        ]
+    )
 
 
 def judged(found: Found) -> Html | None:
@@ -142,8 +150,16 @@ def timed(found: Found) -> Html | None:
         drawn = tag("svg", bar, viewBox="0 0 100 10", preserveAspectRatio="none", class_="bar", aria_hidden="true")
         if share >= 0.002:
             rows.append([name, f"{1000 * seconds:.3g} ms", f"{100 * share:.0f} %", drawn])
-    lead = f"A step takes {1000 * total:.3g} ms in the median, without saving and sampling."
+    steps = found.step or 0
+    lead = f"A step takes {1000 * total:.3g} ms in the median, without saving and sampling"
+    lead += f"; {steps:,} steps take {_duration(steps * total)}." if steps else "."
     return join([tag("p", lead, class_="soft"), table([], rows, class_="figures bars")])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def surroundings(environment: dict) -> Html | None:
