@@ -132,6 +132,7 @@ def distill_matrix(
             limit=limit,
             on_event=given.on_event,
         )
+        distributed.by_writer(lambda: reported(folder.path, given.on_event))
     failed = {name: result for name, result in results.items() if isinstance(result, Failure)}
     runs = {name: result for name, result in results.items() if name not in failed}
     stopped = "max_hours" if missing or any(result.stopped for result in runs.values()) else None

@@ -52,9 +52,8 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Repo
         body, pictures = sections(found)
         lead, missing = lead_of(found), found.notes
     else:
-        lead, body, pictures, missing = (several.stages if kind == "stages" else several.runs)(
-            Series.read(folder, kind)
-        )
+        page = several.stages if kind == "stages" else several.runs
+        lead, body, pictures, missing = page(Series.read(folder, kind))
     data = framed(title, lead, body).encode()
     write_atomically(path, data)
     return ReportResult(str(folder), str(path), len(data), kind, pictures, tuple(missing))

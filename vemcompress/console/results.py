@@ -178,9 +178,8 @@ class Results:
         })  # fmt: skip
 
     def reported(self, values: dict) -> None:
-        shown = {
-            "report": f"{values['path']} ({plural(values['pictures'], 'picture')}, {values['bytes'] / 1e6:.2f} MB)"
-        }
+        inside = f"{plural(values['pictures'], 'picture')}, {thousands(values['bytes'])} kB"
+        shown = {"report": f"{values['path']} ({inside})"}
         if values["missing"]:
             shown["left out"] = " ".join(values["missing"])
         self.table(shown | {"open it": "in any browser; it loads nothing from elsewhere"})

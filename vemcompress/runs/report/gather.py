@@ -1,6 +1,7 @@
 """What a run's folder tells, read leniently: a file that is damaged or absent gives None and a sentence."""
 
 import math
+import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,14 @@ def gather(run: RunFolder) -> Found:
         _check_fresh(found, evaluation, told.gives if told else "student")
     found.warnings = _warnings(found)
     return found
+
+
+def plan_of(found: Found) -> dict:
+    """The recipe as a table; empty where it is no TOML."""
+    try:
+        return tomllib.loads(found.recipe)
+    except (ValueError, RecursionError):
+        return {}
 
 
 def part(values: Any, *keys: str) -> dict:

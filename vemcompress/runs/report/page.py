@@ -1,6 +1,5 @@
 """A run's page: its parts as sections, and the frame around one run or several."""
 
-import tomllib
 from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
@@ -8,8 +7,9 @@ from typing import Any
 
 from vemcompress.runs.report import sheets, tables
 from vemcompress.runs.report.curves import curve
-from vemcompress.runs.report.gather import Found, number, part, sentence
+from vemcompress.runs.report.gather import Found, number, part, plan_of, sentence
 from vemcompress.runs.report.markup import Html, join, tag
+from vemcompress.runs.report.side_by_side import compared
 
 CURVES = 24  # most plots of a page
 ADD_ON = ("energy", "langevin", "information")  # what begins with these is the add-on's
@@ -54,24 +54,17 @@ def lead_of(found: Found) -> str:
     return f"{how}."
 
 
-def plan_of(found: Found) -> dict:
-    """The recipe as a table; empty where it is no TOML."""
-    try:
-        return tomllib.loads(found.recipe)
-    except (ValueError, RecursionError):
-        return {}
-
-
 def sections(found: Found, most: int = sheets.SHEETS, budget: int = sheets.BUDGET) -> tuple[Html, int]:
     """The parts of a run's page, and how many sheets it shows: at most so many, in so many bytes."""
     notes = found.notes
     pictures = _samples(found, most, budget)
+    newest = sheets.chosen(found.run.samples, 1)
     figures = join([tables.evaluated(found.evaluation), tables.judged(found)])
     parts = [
         _headline(found.environment),
         _section("Warnings", _list(found.warnings), class_="warned") if found.warnings else None,
         _section("Compressed", tables.compressed(found.environment)),
-        _compare(found),
+        _section(f"Side by side at step {newest[0][0]:,}", compared(found, newest[0][1])) if newest else None,
         _section("Samples through time", _player(pictures)) if pictures else None,
         _section("Figures", figures) if figures else None,
         _section("Curves", _curves(found)),
@@ -109,13 +102,15 @@ def _headline(environment: dict) -> Html | None:
     pairs = [("parameters", big.get("parameters"), small.get("parameters"))]
     pairs.append(("MACs", part(big, "macs").get("true"), part(small, "macs").get("true")))
     cards = [
-        tag(
-            "div", tag("b", ratio), tag("span", f"fewer {name}"), tag("small", f"{tables.count(a)} → {tables.count(b)}")
-        )
+        _card(ratio, f"fewer {name}", f"{tables.count(a)} → {tables.count(b)}")
         for name, a, b in pairs
         if (ratio := tables.times(a, b))
     ]
     return tag("div", *cards, class_="cards") if cards else None
+
+
+def _card(large: str, what: str, small: str) -> Html:
+    return tag("div", tag("b", large), tag("span", what), tag("small", small))
 
 
 def _samples(found: Found, most: int, budget: int) -> list[sheets.Picture]:
@@ -135,54 +130,6 @@ def _player(pictures: list[sheets.Picture]) -> Html:
     slide = tag("input", type="range", min=0, max=last, value=last, aria_label="step of the samples") if last else None
     label = tag("label", tag("output", f"step {pictures[-1].step:,}"), slide)
     return tag("div", label, tag("div", *images, class_="sheet"), class_="player")
-
-
-def _compare(found: Found) -> Html | None:
-    """The newest sheet's columns side by side, and two of them under a wipe."""
-    newest = sheets.chosen(found.run.samples, 1)
-    plan = plan_of(found)
-    side = number(part(plan, "data").get("size")) or 256
-    try:
-        cells = newest and sheets.cells(newest[0][1], [side * k for k in (1, 2, 4)], found.command == "teach")
-    except (OSError, ValueError):
-        return None  # which `sheets.sheets` notes
-    if not cells:
-        return None
-    titles, (first, *_) = cells.titles, cells.rows
-    left, right = max(0, len(titles) - 2), len(titles) - 1
-    panels = [
-        tag("figure", tag("img", src=one.address, alt=title, width=one.width, height=one.height), tag("figcaption", title))
-        for title, one in zip(titles, first, strict=True)
-    ]  # fmt: skip
-    rows = [
-        tag("button", tag("img", src=row[0].address, alt=f"row {n}"), type="button", aria_pressed=str(n == 1).lower())
-        for n, row in enumerate(cells.rows, 1)
-    ]
-    others = [tag("template", *(tag("img", src=one.address) for one in row), class_="row") for row in cells.rows]
-    stage = tag(
-        "div",
-        tag("img", src=first[left].address, alt=titles[left], class_="under", width=first[0].width, height=first[0].height),
-        tag("img", src=first[right].address, alt=titles[right], class_="over"),
-        tag("i", class_="line"),
-        tag("span", titles[left], class_="tag left"),
-        tag("span", titles[right], class_="tag right"),
-        tag("input", type="range", min=0, max=100, value=50, step=0.5, aria_label="wipe between the two images"),
-        class_="stage",
-    )  # fmt: skip
-    pick = [
-        tag("select", *(tag("option", t, value=k, selected=k == at) for k, t in enumerate(titles)), aria_label=side)
-        for side, at in (("left image", left), ("right image", right))
-    ]
-    body = tag(
-        "div",
-        tag("div", *panels, class_="panels"),
-        tag("div", *rows, class_="rows") if len(rows) > 1 else None,
-        stage,
-        tag("div", pick[0], tag("span", "|"), pick[1], class_="pick"),
-        *others,
-        class_="compare",
-    )
-    return _section(f"Side by side at step {newest[0][0]:,}", body)
 
 
 def _curves(found: Found) -> Html | None:

@@ -32,12 +32,8 @@ def stages(folder: Series) -> Page:
         parts.append(tag("details", title, body, class_="stage-page", open=name == list(begun)[-1]))
     done = len({*folder.done, *folder.skipped} & {*folder.items})
     overview = tag("section", tag("h2", "Stages"), table(["stage", "state", ""], rows))
-    return (
-        f"A pipeline of {len(folder.items)} stages, {done} of them done.",
-        join([overview, *parts]),
-        pictures,
-        missing,
-    )
+    lead = f"A pipeline of {len(folder.items)} stages, {done} of them done."
+    return lead, join([overview, *parts]), pictures, missing
 
 
 def runs(folder: Series) -> Page:
@@ -60,9 +56,8 @@ def runs(folder: Series) -> Page:
     overview = tag("section", tag("h2", "Runs"), table([what, "state", *names], rows, class_="figures"))
     missing = [f"{item}: {note}" for item, one in there.items() for note in one.notes]
     if missing:
-        overview = join(
-            [overview, tag("section", tag("h2", "Missing here"), tag("ul", *(tag("li", m) for m in missing)))]
-        )
+        notes = tag("ul", *(tag("li", note) for note in missing[:MOST]))
+        overview = join([overview, tag("section", tag("h2", "Missing here"), notes)])
     counted = f"{len(folder.items)} {'seeds of one recipe' if what == 'seed' else 'runs of a matrix'}"
     return f"{counted}, {len({*folder.done} & {*folder.items})} done.", overview, 0, missing
 
