@@ -15,6 +15,7 @@ from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.matrix_file import Entry, MatrixFile, read_matrix
 from vemcompress.commands.opening import Given
+from vemcompress.commands.report import reported
 from vemcompress.commands.seeds import known_of, last_of
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, Interrupted, OutputError, RankLost, UsageError, VemError

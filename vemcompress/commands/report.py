@@ -1,7 +1,6 @@
 """`report`: a run, the stages of a pipeline, or several runs, as one HTML file that shows them."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def _kind(folder: Path) -> str:
     return "run"
 
 
-def reported(run: str | os.PathLike, on_event: Event, report: Callable = report) -> None:
+def reported(run: str | os.PathLike, on_event: Event) -> None:
     """Write RUN/report.html at the end of a run. Where it cannot be written this is told, and the run is as it was."""
     try:
         made = report(run)
