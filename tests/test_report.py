@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from teach_toys import RESNET, TRAIN, toy_pairs
+from teach_toys import TRAIN, UNET, toy_pairs
 from toys import TOY
 
 import vemcompress
@@ -136,10 +136,6 @@ def test_no_run_is_4_and_so_is_a_link_that_leads_out(call, run, tmp_path):
     (run / "recipe.toml").symlink_to(tmp_path / "secret")
     with pytest.raises(InputError, match="link"):
         report(run)
-    assert call("report", run, "-o", tmp_path)[0] == 2 and call("report", run, "-o", tmp_path / "no" / "a.html")[0] in (
-        4,
-        9,
-    )
 
 
 def test_the_command_writes_where_it_is_told(call, run, tmp_path):
@@ -158,11 +154,9 @@ def test_a_page_that_cannot_be_written_fails_no_run(inputs, tmp_path, monkeypatc
     def broken(run):
         raise RuntimeError("no page\ntoday")
 
-    monkeypatch.setattr(command.reported, "__defaults__", (broken,))
-    events = []
-    result = distill(
-        inputs[0], data=inputs[1], out=tmp_path / "run", overrides=STEPS, device="cpu", on_event=events.append
-    )
+    monkeypatch.setattr(command, "report", broken)
+    events, options = [], {"overrides": STEPS, "device": "cpu"}
+    result = distill(inputs[0], data=inputs[1], out=tmp_path / "run", on_event=events.append, **options)
     assert result.steps == 4
     assert [e["message"] for e in events if "no page today" in e.get("message", "")]
 
@@ -178,8 +172,7 @@ def test_a_runs_warnings_are_kept_and_shown_also_after_a_resume(inputs, tmp_path
 
 def test_a_taught_teacher_has_a_page_without_a_student(tmp_path):
     data = toy_pairs(tmp_path / "pairs", 4)
-    small = [*TRAIN, "train.sample_every=2", *RESNET]
-    overrides = [*small, "data.kind=paired", "teacher.network.family=resnet"]
+    overrides = [*TRAIN, "train.sample_every=2", *UNET]
     teach(data=data, out=tmp_path / "run", recipe="pix2pix", overrides=overrides, device="cpu")
     page = Page(tmp_path / "run" / "report.html")
     assert "A teacher, recipe pix2pix" in page.text and "fewer parameters" not in page.text
@@ -270,7 +263,10 @@ LAYOUTS = [
     '{"titles": ["a"], "rows": 9, "size": [8, 8], "wide": 1}',
     '{"titles": [], "rows": 1, "size": [8, 8], "wide": 1}',
 ]
-LAYOUTS += ['{"titles": ["a", "b"], "rows": 1, "size": [-8, 8], "wide": 1}', "", "{}", "[]"]
+LAYOUTS += [
+    '{"titles": ["a", "b"], "rows": 1, "size": [-8, 8], "wide": 1}',
+    *("", "{}", "[]"),
+]
 
 
 @pytest.mark.parametrize("said", LAYOUTS)

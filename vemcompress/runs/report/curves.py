@@ -90,8 +90,8 @@ def _up(y0: float, y1: float, log: bool) -> list[Html]:
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
     """Three to six round levels; of a log scale its powers of ten, where there are two."""
-    powers = list(range(math.ceil(low), math.floor(high) + 1))
-    if log and len(powers) >= 2:
+    powers = range(math.ceil(low), math.floor(high) + 1) if log else ()
+    if len(powers) >= 2:
         return [float(power) for power in powers[:: -(-len(powers) // 5)]]
     rough = (high - low) / 4
     unit = 10.0 ** math.floor(math.log10(rough))
