@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from teach_toys import TRAIN, UNET, toy_pairs
 from toys import TOY
@@ -18,8 +19,9 @@ from vemcompress.commands.distill import distill
 from vemcompress.commands.report import report
 from vemcompress.commands.seeds import distill_seeds
 from vemcompress.commands.teach import teach
+from vemcompress.data.images import save_png
 from vemcompress.errors import InputError
-from vemcompress.runs.pictures import Layout
+from vemcompress.runs.pictures import Layout, grid_of, to_uint8
 from vemcompress.runs.report import sheets
 from vemcompress.runs.report.curves import POINTS, curve, thinned
 from vemcompress.runs.report.tables import count
@@ -66,15 +68,8 @@ def test_a_run_writes_its_page_at_its_end_and_tells_where(made):
     run, events = made
     assert {"event": "report", "path": str(run / "report.html")} in events
     page = Page(run / "report.html")
-    for words in (
-        "fewer parameters",
-        "mobile_resnet",
-        "MACs, paper + norm",
-        "step 4 of 4",
-        "Best checkpoint",
-        "langevin",
-    ):
-        assert words in page.text, words
+    expected = ("fewer parameters", "mobile_resnet", "MACs, paper + norm", "step 4 of 4", "Best checkpoint", "langevin")
+    assert [words for words in expected if words not in page.text] == []
     assert [image["data-step"] for image in page.of("img") if "data-step" in image] == ["2", "4"]
     assert len(page.of("polyline")) >= 5
     assert [option["value"] for option in page.of("option") if "selected" in option] == ["1", "2"]
@@ -257,6 +252,27 @@ def test_the_layout_of_an_earlier_releases_sheet_is_measured(tmp_path):
     assert [len(row) for row in cells.rows] == [3, 3] and cells.rows[0][0].width == 8
     assert sheets.cells(sheet(tmp_path, 2, columns=5), [8], taught=False) is None
     assert sheets.cells(sheet(tmp_path, 3), [9], taught=False) is None
+
+
+def test_a_sheet_tells_where_its_columns_are(tmp_path):
+    columns = {title: torch.rand(2, 3, 8, 12) * 2 - 1 for title in ("input", "teacher", "student")}
+    inputs = columns["input"]
+    save_png(tmp_path / "a.png", grid_of(columns, inputs), Layout.of(columns, inputs).text())
+    image = sheets.opened(tmp_path / "a.png")
+    layout = Layout.read(image.info[Layout.KEY], image.size)
+    assert (layout.titles, layout.rows) == (("input", "teacher", "student"), 2)
+    for place, images in enumerate(columns.values()):
+        for row in range(2):
+            assert np.array_equal(np.asarray(image.crop(layout.box(place, row))), to_uint8(images)[row])
+
+
+def test_a_latent_sheets_networks_are_compared_as_blocks(tmp_path):
+    z, columns = torch.zeros(9, 5), {"teacher": -torch.ones(9, 3, 8, 8), "student": torch.zeros(9, 3, 8, 8)}
+    save_png(tmp_path / "a.png", grid_of(columns, z), Layout.of(columns, z).text())
+    cells = sheets.cells(tmp_path / "a.png", [], taught=False)
+    ((left, right),) = cells.rows
+    assert cells.titles == ["teacher", "student"]
+    assert (left.width, left.height) == (right.width, right.height) == (3 * 12 - 4, 3 * 12 - 4)
 
 
 LAYOUTS = [

@@ -66,6 +66,7 @@ def sections(found: Found, most: int = sheets.SHEETS, budget: int = sheets.BUDGE
         _section("Compressed", tables.compressed(found.environment)),
         _section(f"Side by side at step {newest[0][0]:,}", compared(found, newest[0][1])) if newest else None,
         _section("Samples through time", _player(pictures)) if pictures else None,
+        _section("Candidates of the search", _candidates(found)),
         _section("Figures", figures) if figures else None,
         _section("Curves", _curves(found)),
         _section("Where the time of a step went", tables.timed(found)),
@@ -118,6 +119,14 @@ def _samples(found: Found, most: int, budget: int) -> list[sheets.Picture]:
     if not there and found.command in ("distill", "teach"):
         found.notes.append("There are no samples of this run (samples/step-N.png).")
     return sheets.sheets(there, found.notes, budget)
+
+
+def _candidates(found: Found) -> Html | None:
+    """The plot of a search."""
+    plot = found.run.path / "candidates.png"
+    drawn = sheets.sheets([(0, plot)], found.notes) if plot.is_file() else []
+    images = [tag("img", src=one.address, alt="quality against cost of the candidates") for one in drawn]
+    return tag("div", *images, class_="sheet") if images else None
 
 
 def _player(pictures: list[sheets.Picture]) -> Html:

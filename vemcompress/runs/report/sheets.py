@@ -75,7 +75,7 @@ def sheets(found: Sequence[tuple[int, Path]], notes: list[str], budget: int = BU
         try:
             images.append((step, opened(path)))
         except (OSError, ValueError) as error:
-            notes.append(f"samples/{path.name} cannot be read ({error!s:.60}), and is left out.")
+            notes.append(f"{path.parent.name}/{path.name} cannot be read ({error!s:.60}), and is left out.")
     for quality, widest in TRIES:
         coded = [(step, *_webp(image, quality, widest)) for step, image in images]
         if sum(len(data) for _, data, _, _ in coded) <= budget:

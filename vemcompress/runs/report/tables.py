@@ -143,10 +143,10 @@ def timed(found: Found) -> Html | None:
     if total <= 0:
         return None
     parts |= {"other": total - sum(parts.values())}
-    rows = []
+    rows, longest = [], max(parts.values())
     for name, seconds in sorted(parts.items(), key=lambda item: -item[1]):
         share = max(0.0, seconds / total)
-        bar = tag("rect", width=f"{100 * share:.2f}", height=10, rx=1.5)
+        bar = tag("rect", width=f"{max(0.0, 100 * seconds / longest):.2f}", height=10)
         drawn = tag("svg", bar, viewBox="0 0 100 10", preserveAspectRatio="none", class_="bar", aria_hidden="true")
         if share >= 0.002:
             rows.append([name, f"{1000 * seconds:.3g} ms", f"{100 * share:.0f} %", drawn])
