@@ -129,11 +129,10 @@ def _recipe(run: RunFolder, notes: list[str]) -> str:
 
 
 def _log(path: Path, notes: list[str]) -> Log:
-    found, stride, kept = Log(), 1, 0
+    found, stride, kept, whole = Log(), 1, 0, True
     try:
-        if broken := damage(path):
-            notes.append(sentence(broken.replace(f"{path}", path.name)))
         for count, (_, _, values) in enumerate(lines(path)):
+            whole = whole and values is not None
             if values is None or count % stride:
                 continue
             for name, value in values.items():
@@ -145,6 +144,8 @@ def _log(path: Path, notes: list[str]) -> Log:
             if kept >= ROWS:
                 stride, kept = 2 * stride, kept // 2
                 found.series = {name: points[::2] for name, points in found.series.items()}
+        if not whole:
+            notes.append(sentence(str(damage(path)).replace(f"{path}", path.name)))
     except InputError as error:
         notes.append(sentence(str(error).replace(f"{path}", path.name)))
     return found

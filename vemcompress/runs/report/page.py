@@ -54,17 +54,16 @@ def lead_of(found: Found) -> str:
     return f"{how}."
 
 
-def sections(found: Found, most: int = sheets.SHEETS, budget: int = sheets.BUDGET) -> tuple[Html, int]:
-    """The parts of a run's page, and how many sheets it shows: at most so many, in so many bytes."""
+def sections(found: Found, share: int = 1) -> tuple[Html, int]:
+    """The parts of a run's page, and how many sheets it shows. `share`: so many runs have one page together."""
     notes = found.notes
-    pictures = _samples(found, most, budget)
-    newest = sheets.chosen(found.run.samples, 1)
+    pictures = _samples(found, max(2, sheets.SHEETS // share), sheets.BUDGET // share)
     figures = join([tables.evaluated(found.evaluation), tables.judged(found)])
     parts = [
         _headline(found.environment),
         _section("Warnings", _list(found.warnings), class_="warned") if found.warnings else None,
-        _section("Compressed", tables.compressed(found.environment)),
-        _section(f"Side by side at step {newest[0][0]:,}", compared(found, newest[0][1])) if newest else None,
+        _section("Networks" if found.command == "teach" else "Compressed", tables.compressed(found.environment)),
+        _newest(found, max(1, sheets.ROWS // share)),
         _section("Samples through time", _player(pictures)) if pictures else None,
         _section("Candidates of the search", _candidates(found)),
         _section("Figures", figures) if figures else None,
@@ -103,15 +102,16 @@ def _headline(environment: dict) -> Html | None:
     pairs = [("parameters", big.get("parameters"), small.get("parameters"))]
     pairs.append(("MACs", part(big, "macs").get("true"), part(small, "macs").get("true")))
     cards = [
-        _card(ratio, f"fewer {name}", f"{tables.count(a)} → {tables.count(b)}")
+        _card(tables.times(max(a, b), min(a, b)), f"{'fewer' if a >= b else 'more'} {name}", a, b)
         for name, a, b in pairs
-        if (ratio := tables.times(a, b))
+        if tables.times(a, b)
     ]
     return tag("div", *cards, class_="cards") if cards else None
 
 
-def _card(large: str, what: str, small: str) -> Html:
-    return tag("div", tag("b", large), tag("span", what), tag("small", small))
+def _card(ratio: str | None, what: str, before: Any, after: Any) -> Html:
+    numbers = tag("small", f"{tables.count(before)} → {tables.count(after)}")
+    return tag("div", tag("b", ratio), tag("span", what), numbers)
 
 
 def _samples(found: Found, most: int, budget: int) -> list[sheets.Picture]:
@@ -119,6 +119,11 @@ def _samples(found: Found, most: int, budget: int) -> list[sheets.Picture]:
     if not there and found.command in ("distill", "teach"):
         found.notes.append("There are no samples of this run (samples/step-N.png).")
     return sheets.sheets(there, found.notes, budget)
+
+
+def _newest(found: Found, rows: int) -> Html | None:
+    there = sheets.chosen(found.run.samples, 1)
+    return _section(f"Side by side at step {there[0][0]:,}", compared(found, there[0][1], rows)) if there else None
 
 
 def _candidates(found: Found) -> Html | None:

@@ -4,7 +4,7 @@ from statistics import fmean, stdev
 
 from vemcompress.errors import InputError
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.report import sheets, tables
+from vemcompress.runs.report import tables
 from vemcompress.runs.report.gather import Found, gather, is_run, number, part, sentence
 from vemcompress.runs.report.markup import Html, join, table, tag
 from vemcompress.runs.report.page import lead_of, sections
@@ -19,16 +19,16 @@ def stages(folder: Series) -> Page:
     begun = {name: folder.run(name) for name in folder.items if is_run(folder.run(name).path)}
     share = max(1, len(begun))
     rows, parts, pictures, missing = [], [], 0, []
-    for number_, name in enumerate(folder.items, 1):
+    for place, name in enumerate(folder.items, 1):
         if name not in begun:
             why = f"skipped: {sentence(folder.skipped[name])}" if name in folder.skipped else "not begun"
-            rows.append([f"{number_}  {name}", why, ""])
+            rows.append([f"{place}  {name}", why, ""])
             continue
         found = gather(begun[name])
-        body, shown = sections(found, max(2, sheets.SHEETS // share), sheets.BUDGET // share)
+        body, shown = sections(found, share)
         pictures, missing = pictures + shown, missing + [f"{name}: {note}" for note in found.notes]
-        rows.append([f"{number_}  {name}", "done" if name in folder.done else "not finished", lead_of(found)])
-        title = tag("summary", f"Stage {number_}: {name}")
+        rows.append([f"{place}  {name}", "done" if name in folder.done else "not finished", lead_of(found)])
+        title = tag("summary", f"Stage {place}: {name}")
         parts.append(tag("details", title, body, class_="stage-page", open=name == list(begun)[-1]))
     done = len({*folder.done, *folder.skipped} & {*folder.items})
     overview = tag("section", tag("h2", "Stages"), table(["stage", "state", ""], rows))

@@ -16,7 +16,7 @@ from vemcompress.system.files import read_bytes
 SHEETS, ROWS = 12, 6  # most sheets of a page, and rows of the newest that are compared
 BUDGET = 1_200_000  # bytes of sheets as WebP; base64 makes them a third longer
 PIXELS, FILE = 40_000_000, 64 << 20  # of a sheet: more is not decoded
-TRIES = ((82, 1200), (70, 900), (55, 640), (40, 420))  # quality of WebP, widest sheet in pixels
+TRIES = ((80, 900), (70, 720), (55, 560), (40, 420))  # quality of WebP, widest sheet in pixels
 WHITE = 250  # gaps between columns are at least this bright
 
 
@@ -76,17 +76,17 @@ def sheets(found: Sequence[tuple[int, Path]], notes: list[str], budget: int = BU
             images.append((step, opened(path)))
         except (OSError, ValueError) as error:
             notes.append(f"{path.parent.name}/{path.name} cannot be read ({error!s:.60}), and is left out.")
-    for quality, widest in TRIES:
-        coded = [(step, *_webp(image, quality, widest)) for step, image in images]
-        if sum(len(data) for _, data, _, _ in coded) <= budget:
+    for quality, widest in TRIES if images else ():
+        if len(_webp(images[-1][1], quality, widest)[0]) * len(images) <= budget:  # the others are much like it
             break
+    coded = [(step, *_webp(image, quality, widest)) for step, image in images]
     while coded and sum(len(data) for _, data, _, _ in coded) > budget:
         del coded[0 if len(coded) == 1 else len(coded) // 2]
     return [Picture(_address(data), *size, step) for step, data, *size in coded]
 
 
-def cells(path: Path, sides: Sequence[int], taught: bool) -> Cells | None:
-    """The newest sheet cut into its columns; None where its layout cannot be known.
+def cells(path: Path, sides: Sequence[int], taught: bool, most: int = ROWS) -> Cells | None:
+    """The first rows of a sheet cut into its columns; None where its layout cannot be known.
 
     A sheet of this release tells its layout. Of an earlier one it follows from `sides`, those that its images
     may have, and from the gaps; its columns are then the input, the teacher and the student, or the input and the
@@ -99,7 +99,7 @@ def cells(path: Path, sides: Sequence[int], taught: bool) -> Cells | None:
     if layout is None or len(layout.titles) < 2:
         return None
     rows, widest = [], 384 if layout.rows > 1 else 768
-    for row in range(min(layout.rows, ROWS)):
+    for row in range(min(layout.rows, most)):
         cut = [sheet.crop(layout.box(column, row)) for column in range(len(layout.titles))]
         rows.append([Picture(_address(data), *size) for data, *size in (_webp(one, 80, widest) for one in cut)])
     return Cells(list(layout.titles), rows)
@@ -121,9 +121,9 @@ def _measured(sheet: Image.Image, sides: Sequence[int], taught: bool) -> Layout 
 
 def _webp(image: Image.Image, quality: int, widest: int) -> tuple[bytes, int, int]:
     if image.width > widest:
-        image = image.resize((widest, max(1, round(image.height * widest / image.width))), Image.Resampling.LANCZOS)
+        image = image.resize((widest, max(1, round(image.height * widest / image.width))), Image.Resampling.BICUBIC)
     content = io.BytesIO()
-    image.save(content, "WEBP", quality=quality, method=2)
+    image.save(content, "WEBP", quality=quality, method=1)
     return content.getvalue(), *image.size
 
 

@@ -9,12 +9,12 @@ from vemcompress.runs.report.markup import Html, tag
 SCALES = (1, 2, 4)  # by which networks enlarge images
 
 
-def compared(found: Found, sheet: Path) -> Html | None:
-    """None where the sheet's columns cannot be told apart."""
+def compared(found: Found, sheet: Path, rows: int = sheets.ROWS) -> Html | None:
+    """So many rows of a sheet. None where the sheet's columns cannot be told apart."""
     size = number(part(plan_of(found), "data").get("size")) or 0
     sides = [int(size) * scale for scale in SCALES if size >= 1]
     try:
-        cells = sheets.cells(sheet, sides, found.command == "teach")
+        cells = sheets.cells(sheet, sides, found.command == "teach", rows)
     except (OSError, ValueError):
         return None  # which `sheets.sheets` notes
     if cells is None:
