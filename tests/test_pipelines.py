@@ -195,7 +195,7 @@ def test_what_is_done_is_known_without_training(whole, tmp_path):
     shutil.copytree(whole[0], tmp_path / "moved")
     events = []
     result = distill(resume=tmp_path / "moved", device="cpu", on_event=events.append)
-    assert {e["event"] for e in events} == {"stages", "stage"}
+    assert {e["event"] for e in events} == {"stages", "stage", "report"}
     assert result.stages["distill"].losses == whole[1].stages["distill"].losses
     assert result.student == str(tmp_path / "moved" / "student.safetensors")
 

@@ -97,7 +97,7 @@ def test_what_is_done_is_known_without_teacher_or_training(whole, inputs, tmp_pa
     shutil.copytree(whole[0], tmp_path / "moved")
     events = []
     result = distill_seeds(resume=tmp_path / "moved", teacher=tmp_path / "none", device="cpu", on_event=events.append)
-    assert {e["event"] for e in events} == {"stage"}
+    assert {e["event"] for e in events} == {"stage", "report"}
     assert (result.losses, result.best) == (whole[1].losses, whole[1].best)
     assert result.seeds[2].student == str(tmp_path / "moved" / "seed-2" / "student.safetensors")
     assert result.seeds[2].parameters == whole[1].seeds[2].parameters

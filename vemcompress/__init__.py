@@ -1,9 +1,9 @@
 """vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
 
 The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `search`, `evaluate`,
-`generate`, `export_onnx`, `demo` and `push` take what the commands take (recipe keys by name, or through `overrides`)
-and return typed results, as do `distill_seeds` and `evaluate_seeds` over several seeds, `distill_matrix` over recipes
-and add-ons too, and `compare` over any runs. They are imported when first used.
+`generate`, `export_model`, `export_onnx`, `report`, `demo` and `push` take what the commands take (recipe keys by name,
+or through `overrides`) and return typed results, as do `distill_seeds` and `evaluate_seeds` over several seeds,
+`distill_matrix` over recipes and add-ons too, and `compare` over any runs. They are imported when first used.
 """
 
 import os
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vemcompress.commands.matrix import distill_matrix
     from vemcompress.commands.prune import prune
     from vemcompress.commands.push import push
+    from vemcompress.commands.report import report
     from vemcompress.commands.search import search
     from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
     from vemcompress.commands.teach import teach
@@ -49,6 +50,7 @@ _FACE = {
     "export_onnx": "vemcompress.export.exporting",
     "demo": "vemcompress.commands.demo",
     "push": "vemcompress.commands.push",
+    "report": "vemcompress.commands.report",
 }
 __all__ = [  # written out, as type checkers read it
     "__version__",
@@ -66,6 +68,7 @@ __all__ = [  # written out, as type checkers read it
     "load_generator",
     "prune",
     "push",
+    "report",
     "search",
     "teach",
 ]

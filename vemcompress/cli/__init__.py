@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import bench, compare, demo, measure, publish, train, use
+from vemcompress.cli import bench, compare, demo, measure, publish, report, train, use
 from vemcompress.cli.options import GLOBAL_FLAGS
 from vemcompress.system import launch
 from vemcompress.system.interrupts import heeded
@@ -34,6 +34,7 @@ COMMANDS = {
     "search": use.search,
     "eval": measure.evaluate,
     "compare": compare.compare,
+    "report": report.report,
     "stats": measure.stats,
     "export": use.export,
     "demo": demo.demo,

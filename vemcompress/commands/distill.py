@@ -18,6 +18,7 @@ from vemcompress.commands.opening import Given
 from vemcompress.commands.pipeline import Pipeline, StageResult
 from vemcompress.commands.pipeline_checks import Checks
 from vemcompress.commands.prune import PruneResult, check_prunable, prune_again
+from vemcompress.commands.report import reported
 from vemcompress.commands.search import SearchResult, search_again
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, RecipeError, UsageError
@@ -138,6 +139,7 @@ def _run_stages(given: Given, until: str | None) -> PipelineResult:
     finished = [name for name in gave if name in folder.done]
     if finished:  # the stage may have gone on by itself, or the copy may have been removed
         distributed.by_writer(lambda: pipeline.publish(finished[-1]))
+    distributed.by_writer(lambda: reported(folder.path, on_event))
     return _result(pipeline, results, missing)
 
 

@@ -12,6 +12,7 @@ from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.commands import line, opening, parts, sizing
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
+from vemcompress.commands.report import reported
 from vemcompress.errors import RecipeError
 from vemcompress.gans import new_generator
 from vemcompress.networks.base import Generator, count_parameters
@@ -48,7 +49,9 @@ def distill_run(given: Given) -> DistillResult:
     adapt = partial(sizing.stand_in, width=sized and sized[0])
     facts = distributed.together(lambda: read("distill", given, adapt))
     with devices.memory_errors(facts.advice):
-        return _run(facts, given, sized[1] if sized else distributed.from_writer(lambda: line.goal_of(facts.run)))
+        result = _run(facts, given, sized[1] if sized else distributed.from_writer(lambda: line.goal_of(facts.run)))
+    distributed.by_writer(lambda: reported(facts.run.path, given.on_event))
+    return result
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None:

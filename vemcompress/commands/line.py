@@ -123,7 +123,9 @@ def trained(
                 if found:
                     on_event({"event": "warning", "message": found})
         continued = trainer.restore() if resumed else False
-        surroundings = environment(device, **networks) | {"diverged": trainer.health.found}
+        heard = Once.of(on_event)  # what the run is warned of from here on is written at its end
+        heard.warnings[:0] = _warned_before(run) if resumed else []
+        surroundings = environment(device, **networks) | {"diverged": trainer.health.found, "warnings": heard.warnings}
         picture = run.samples / ("teacher.png" if facts.frozen else "data.png")
 
         def write_down() -> None:
@@ -149,6 +151,14 @@ def trained(
             outcome["quality"] = distributed.from_writer(lambda: quality(facts, network, device))
         distributed.by_writer(lambda: run.write_json(run.environment, surroundings | outcome))
     return _outcome(trainer, on_event) | outcome
+
+
+def _warned_before(run: RunFolder) -> list[str]:
+    """What environment.json says that the run was warned of before it was resumed."""
+    try:
+        return [str(told) for told in read_json(run.environment)["warnings"]]
+    except (OSError, *MALFORMED):
+        return []
 
 
 def _tell_memory(facts: Facts, trainer: Trainer, on_event: Event) -> None:

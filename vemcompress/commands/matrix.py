@@ -15,6 +15,7 @@ from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.matrix_file import Entry, MatrixFile, read_matrix
 from vemcompress.commands.opening import Given
+from vemcompress.commands.report import reported
 from vemcompress.commands.seeds import known_of, last_of
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, Interrupted, OutputError, RankLost, UsageError, VemError
@@ -132,6 +133,7 @@ def distill_matrix(
             limit=limit,
             on_event=given.on_event,
         )
+        distributed.by_writer(lambda: reported(folder.path, given.on_event))
     failed = {name: result for name, result in results.items() if isinstance(result, Failure)}
     runs = {name: result for name, result in results.items() if name not in failed}
     stopped = "max_hours" if missing or any(result.stopped for result in runs.values()) else None

@@ -15,6 +15,7 @@ from vemcompress.commands.evaluate import evaluate
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
+from vemcompress.commands.report import reported
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, Interrupted, NumericalError, RankLost, UsageError
 from vemcompress.evaluation import Evaluation
@@ -121,6 +122,7 @@ def distill_seeds(
             on_event=given.on_event,
             told=(Interrupted, NumericalError, RankLost),
         )
+        distributed.by_writer(lambda: reported(folder.path, given.on_event))
     finished = [last_of(result) for result in results.values() if not result.stopped]
     stopped = "max_hours" if missing or len(finished) < len(results) else None
     losses = spreads(run.losses for run in finished)

@@ -11,6 +11,7 @@ from vemcompress.commands import line, parts
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.opening import Given
+from vemcompress.commands.report import reported
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN
 from vemcompress.networks.base import count_parameters
@@ -65,7 +66,9 @@ def teach_run(given: Given) -> TeachResult:
     given = replace(given, on_event=Once(given.on_event))
     facts = distributed.together(lambda: read("teach", given, adapt=lambda plan: _alone(plan, given.on_event)))
     with devices.memory_errors(facts.advice):
-        return _run(facts, given)
+        result = _run(facts, given)
+    distributed.by_writer(lambda: reported(facts.run.path, given.on_event))
+    return result
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:

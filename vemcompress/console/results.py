@@ -188,6 +188,13 @@ class Results:
         else:
             self.show(f"nothing was uploaded ({files}).")
 
+    def reported(self, values: dict) -> None:
+        inside = f"{plural(values['pictures'], 'picture')}, {thousands(values['bytes'])} kB"
+        shown = {"report": f"{values['path']} ({inside})"}
+        if values["missing"]:
+            shown["left out"] = " ".join(values["missing"])
+        self.table(shown | {"open it": "in any browser; it loads nothing from elsewhere"})
+
     def generated(self, values: dict) -> None:
         count, images = len(values["written"]), values["images"]
         each = f"{values['seconds'] / max(1, images):.3f} s per image"

@@ -208,6 +208,9 @@ class Talk:
         if self.err.is_terminal:
             self.note(f"sample    {event['path']}")
 
+    def _on_report(self, event: dict) -> None:
+        self.note(f"report    {event['path']}")
+
     def _on_skipped(self, event: dict) -> None:
         self.note(f"skipped   {event['path']}: {event['reason']}")
 

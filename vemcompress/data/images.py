@@ -9,11 +9,13 @@ import io
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from vemcompress.data.unfinished import finished
 from vemcompress.errors import InputError, first_line
@@ -214,12 +216,15 @@ def resized(image: np.ndarray, height: int, width: int, how=Image.Resampling.BIC
     return np.array(Image.fromarray(flat).resize((width, height), how)).reshape(height, width, *image.shape[2:])
 
 
-def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
-    """Write uint8, H x W x 3, H x W x 4 (RGBA) or H x W, as PNG; the file appears whole or not at all.
+def save_png(path: str | os.PathLike, array: np.ndarray, text: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write uint8, H x W x 3, H x W x 4 (RGBA) or H x W, as PNG; the file appears whole or not at all. `text` is kept
+    in it.
 
     Raises OutputError.
     """
-    content = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(content, format="PNG")
+    content, about = io.BytesIO(), PngInfo()
+    for key, value in text.items():
+        about.add_text(key, value)
+    Image.fromarray(np.ascontiguousarray(array)).save(content, format="PNG", pnginfo=about)
     make_folder(Path(path).parent)
     write_atomically(path, content.getbuffer())

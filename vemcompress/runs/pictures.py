@@ -1,15 +1,67 @@
 """Pictures of a run."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import log10
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vemcompress.data.indices import class_colours
+from vemcompress.system.files import MALFORMED, is_count, parse_json
 
 GAP, HEADER = 4, 18
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a sheet's columns are: their `titles`, each over `wide` columns of images, `rows`, and the `size` of an
+    image (width, height) in pixels. A sheet's PNG has it as text."""
+
+    titles: tuple[str, ...]
+    rows: int
+    size: tuple[int, int]
+    wide: int = 1
+
+    KEY: ClassVar[str] = "vemcompress-layout"
+
+    @classmethod
+    def of(cls, columns: dict[str, Tensor], inputs: Tensor) -> "Layout":
+        """That of the sheet that `grid_of` makes of the same."""
+        height, width = (max(column.shape[side] for column in columns.values()) for side in (2, 3))
+        least = min(map(len, columns.values()))
+        if inputs.dim() == 4:
+            return cls(tuple(columns), least, (width, height))
+        across = {max(1, round(len(column) ** 0.5)) for column in columns.values()}
+        wide, rows = across.pop(), 1
+        return cls(() if across else tuple(columns), rows, (width, (height + GAP) * (least // wide) - GAP), wide)
+
+    def text(self) -> dict[str, str]:
+        """What the PNG says."""
+        said = {"titles": self.titles, "rows": self.rows, "size": self.size, "wide": self.wide}
+        return {self.KEY: json.dumps(said)}
+
+    @classmethod
+    def read(cls, said: str | None, size: tuple[int, int]) -> "Layout | None":
+        """Of what a PNG of this size (width, height) says; None where it says nothing, or what cannot be."""
+        try:
+            told = parse_json(said)
+            titles, (width, height) = tuple(str(title)[:40] for title in told["titles"][:12]), told["size"]
+            layout = cls(titles, told["rows"], (width, height), told["wide"])
+            fits = all(is_count(n) and n for n in (width, height, layout.rows, layout.wide))
+            right, bottom = layout.box(len(titles) - 1, layout.rows - 1)[2:]
+            return layout if fits and titles and right <= size[0] and bottom <= size[1] else None
+        except MALFORMED:
+            return None
+
+    def box(self, column: int, row: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of a title's images in a row."""
+        width, height = (self.size[0] + GAP) * self.wide - GAP, self.size[1]
+        left, top = GAP + column * (width + GAP), HEADER + row * (height + GAP)
+        return left, top, left + width, top + height
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from vemcompress.system.names import shown
+
 Event = Callable[[dict], None]
 
 
@@ -11,10 +13,11 @@ def silent(event: dict) -> None:
 
 class Once:
     """Passes events on, but each file's "skipped", "mended" and "ignored" only once, as several parts of a run read the
-    same images. `skipped`: the reasons by path."""
+    same images. `skipped`: the reasons by path; `warnings`: what a run was warned of, the first hundred."""
 
     def __init__(self, on_event: Event):
         self.on_event, self.skipped = on_event, dict[str, str]()
+        self.warnings: list[str] = []
         self._told = set[tuple[str, str]]()
 
     @classmethod
@@ -28,6 +31,8 @@ class Once:
             if key in self._told:
                 return
             self._told.add(key)
+        if kind == "warning" and len(self.warnings) < 100 and shown(event["message"]) not in self.warnings:
+            self.warnings.append(shown(event["message"]))
         if kind == "skipped":
             self.skipped[event["path"]] = event["reason"]
         self.on_event(event)

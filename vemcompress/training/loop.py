@@ -14,7 +14,7 @@ from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.runs.best import Best, Picker
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import Log, NoLog
-from vemcompress.runs.pictures import grid_of
+from vemcompress.runs.pictures import Layout, grid_of
 from vemcompress.runs.store import Store
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event
@@ -263,5 +263,5 @@ class Trainer:
             columns = self.columns | self.learner.pictures(self.inputs.to(self.device))
         self.learner.train()
         path = self.run.samples / f"step-{self.step:06d}.png"
-        save_png(path, grid_of(columns, inputs=self.inputs))
+        save_png(path, grid_of(columns, inputs=self.inputs), Layout.of(columns, self.inputs).text())
         self.on_event({"event": "sample", "step": self.step, "path": str(path)})

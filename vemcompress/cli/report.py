@@ -1,0 +1,30 @@
+"""The command that shows a run as a page: report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vemcompress.cli import options
+
+
+def report(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", readable=False, help="A run folder, or one of stages, seeds or a matrix.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", readable=False, metavar="FILE", help="Default: RUN/report.html.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Write a run as one HTML file.
+
+    What was compressed into what, figures, curves, samples, the time of a step, the recipe. It opens in any browser,
+    and loads nothing. distill and teach write it at their end.
+    """
+    console = options.open_console()
+    with console.talking():
+        from vemcompress.commands.report import report as run_report
+
+        result = run_report(run, out)
+    console.result(result.as_dict(), json, console.reported)
