@@ -45,6 +45,7 @@ COMMANDS = {
 for name, command in COMMANDS.items():
     app.command(name)(command)
 recipes_app.command("list")(measure.recipes_list)
+recipes_app.command("methods")(measure.recipes_methods)
 recipes_app.command("show")(measure.recipes_show)
 app.add_typer(recipes_app, name="recipes")
 

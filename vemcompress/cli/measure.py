@@ -1,4 +1,4 @@
-"""Commands that measure and show: eval, stats, inspect, recipes list, recipes show."""
+"""Commands that measure and show: eval, stats, inspect, recipes list, recipes methods, recipes show."""
 
 from pathlib import Path
 from typing import Annotated
@@ -163,8 +163,10 @@ def recipes_list(
     markdown: Annotated[bool, typer.Option("--markdown", help="A table in Markdown, with stages and data.")] = False,
     json: options.Json = False,
 ) -> None:
-    """The shipped recipes."""
-    from vemcompress import recipe
+    """The shipped recipes, and those of plugins.
+
+    Methods that plugins add are listed below them; `recipes methods` lists all.
+    """
     from vemcompress.errors import UsageError
     from vemcompress.recipe import catalogue
 
@@ -173,8 +175,25 @@ def recipes_list(
     if markdown:
         print(catalogue.markdown())
         return
-    names = {name: recipe.read(name).description for name in recipe.shipped()}
-    options.open_console().result(names, json, lambda values: options.open_console().table(values))
+    console, added = options.open_console(), [one for one in catalogue.methods() if one["package"] != catalogue.OWN]
+    console.result(catalogue.descriptions(), json, lambda values: console.table(values | _rows(added)))
+
+
+def recipes_methods(json: options.Json = False) -> None:
+    """The methods that a recipe can name, and the metrics.
+
+    Ours, and those of plugins with the package that each comes from.
+    """
+    from vemcompress.recipe import catalogue
+
+    console, found = options.open_console(), catalogue.methods()
+    console.result({"methods": found}, json, lambda values: console.table(_rows(values["methods"])))
+
+
+def _rows(methods: list[dict[str, str]]) -> dict[str, str]:
+    """For a table; of plugins with their packages."""
+    said = {f"{one['key']} {one['name']}": one for one in methods}
+    return {name: one["does"] + f" ({one['package']})" * (" " in one["package"]) for name, one in said.items()}
 
 
 def recipes_show(

@@ -89,7 +89,8 @@ class Talk:
         self.note(f"          {smaller}MACs are the true ones at {event['size']} px")
         algorithm, information = event["algorithm"], event["information"]
         name = information["name"].upper()
-        add_on = "no add-on" if name == "NONE" else f"{name}, lambda_MI {information['weight']:g}"
+        weight = f", lambda_MI {information['weight']:g}" if "weight" in information else ""
+        add_on = "no add-on" if name == "NONE" else f"{name}{weight}"
         features = f", features {event['features']}"
         self.note(f"recipe    {event['recipe']}: {algorithm['name'].upper()}{features}, {add_on}")
         weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}

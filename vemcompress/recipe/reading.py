@@ -15,7 +15,7 @@ from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
 from vemcompress.recipe.stages import TABLES, Stage, meant
 from vemcompress.recipe.toml import DEPTH, NotTOML, parse, parse_file
-from vemcompress.system import names
+from vemcompress.system import names, plugins
 from vemcompress.system.settings import BaseSettings, tag_of
 
 # By table of a recipe: the key that says of which class it is, and what it is if it does not say.
@@ -38,17 +38,25 @@ def general() -> list[str]:
     return [name for name in shipped() if not name.startswith("paper/")]
 
 
+def installed() -> dict[str, Path]:
+    """The files of all recipes by name: the shipped ones, and behind them those of plugins."""
+    return {name: folder() / f"{name}.toml" for name in shipped()} | plugins.recipes()
+
+
 def find(name: str | Path) -> Path:
-    """A recipe's file: a path that ends in .toml, or a shipped name."""
+    """A recipe's file: a path that ends in .toml, or the name of one that is shipped or a plugin's."""
     text = str(name)
     if text.endswith(".toml"):
         if "\0" in text or not os.path.lexists(text):
             raise RecipeError(f"recipe {names.printable(text[:100])}: no such file; see `vemcompress recipes list`.")
         return Path(text)
-    if text not in (known := shipped()):
-        hint = nearest(text, known, listed=[*general(), "paper/NAME"])
+    if text in shipped():
+        return folder() / f"{text}.toml"
+    if text not in (known := installed()):
+        listed = [*general(), "paper/NAME", *list(known)[len(shipped()) :]]
+        hint = nearest(text, [*known], listed=listed)
         raise RecipeError(f"recipe '{names.printable(text[:100])}' is not known{hint}")
-    return folder() / f"{text}.toml"
+    return known[text]
 
 
 def read(name: str | Path, overrides: Sequence[str] = (), *, kind: str | None = None) -> Recipe:

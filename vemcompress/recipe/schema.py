@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import tomli_w
 from pydantic import AfterValidator, Field, model_validator
 
-from vemcompress.algorithms import ALGORITHMS, AnyAlgorithm
+from vemcompress.algorithms import ALGORITHMS
 from vemcompress.data.settings import DataSettings
 from vemcompress.export.goals.settings import BUDGET, TARGETS, GoalSettings, Multiple
 from vemcompress.gans import AnyGAN
-from vemcompress.information import INFORMATION, AnyInformation
-from vemcompress.networks import GENERATORS, AnyConfig
+from vemcompress.information import INFORMATION
+from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Padding
-from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
+from vemcompress.pruning import PRUNERS, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.names import PAIRS
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Text, says, tagged_union
@@ -23,7 +23,7 @@ from vemcompress.training.settings import TrainSettings
 from vemcompress.weights.ranges import check_form
 
 
-def _first(registry: dict[str, type]) -> BaseSettings:
+def _first(registry: Mapping[str, Any]) -> BaseSettings:
     return next(iter(registry.values())).Settings()
 
 
@@ -49,8 +49,8 @@ class TeacherSettings(BaseSettings):
     range: Annotated[str, Field(max_length=20), AfterValidator(check_form)] | None = None
     norm: Literal["eval", "batch"] = "eval"
     padding: Padding | None = None
-    network: AnyConfig | None = None
-    deep: AnyConfig | None = None
+    network: GENERATORS.union | None = None
+    deep: GENERATORS.union | None = None
     start: dict[Text, Text] = Field(default_factory=dict, max_length=16)
 
 
@@ -105,7 +105,7 @@ class PruneSettings(GoalSettings):
     }
     exclusive: ClassVar = (*TARGETS, "share", "ratio", "width")
 
-    method: AnyPruner = _first(PRUNERS)
+    method: PRUNERS.union = _first(PRUNERS)
     multiple: Multiple = 1
     share: float | None = Field(None, gt=0, lt=1)
     ratio: float | None = Field(None, gt=0, lt=1)
@@ -134,8 +134,8 @@ class Recipe(BaseSettings):
     data: DataSettings = DataSettings()
     gan: AnyGAN | None = None
     masks: MaskSettings | None = None
-    algorithm: AnyAlgorithm = _first(ALGORITHMS)
-    information: AnyInformation = _first(INFORMATION)
+    algorithm: ALGORITHMS.union = _first(ALGORITHMS)
+    information: INFORMATION.union = _first(INFORMATION)
     train: TrainSettings = TrainSettings()
     prune: PruneSettings | None = None
     search: AnySearch | None = None
