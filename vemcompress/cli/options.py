@@ -74,6 +74,9 @@ MicroBatch = Annotated[int | None, typer.Option(help="So many images of a batch 
 Images = Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: 8, on CUDA up to 64.")]
 Seed = Annotated[int | None, typer.Option(help="train.seed")]
 MaxHours = Annotated[float | None, typer.Option(help="Save and leave before so many hours are over.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, tell plan, memory and time, and write nothing.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, max=os.cpu_count(), help="Default: all cores.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 (train.precision).")]
 Compile = Annotated[

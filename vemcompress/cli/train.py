@@ -59,6 +59,7 @@ def distill(
     student_class: options.StudentClass = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Distil a teacher into a small student.
@@ -73,6 +74,8 @@ def distill(
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
+    if dry_run and resume is not None:
+        raise UsageError("--dry-run is for a new run; leave out --resume.")
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in its own folder; leave out --out.")
     if resume is not None and recipe != "omgd":
@@ -88,6 +91,8 @@ def distill(
         raise UsageError("--seeds makes all stages of each seed; leave out --until.")
     if matrix is not None and (numbers is not None or until is not None or recipe != "omgd"):
         raise UsageError("--matrix has recipes and seeds of its own; leave out --recipe, --seeds and --until.")
+    if dry_run and (matrix is not None or numbers is not None or until is not None):
+        raise UsageError("--dry-run is of one run; leave out --matrix, --seeds and --until.")
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.distill import distill as run
@@ -97,7 +102,7 @@ def distill(
 
         several = numbers is not None or (until is None and resume is not None and is_series(resume, "seeds"))
         whole = matrix is not None or (until is None and resume is not None and is_series(resume, "matrix"))
-        one = partial(distill_seeds, numbers) if several else partial(run, until=until)
+        one = partial(distill_seeds, numbers) if several else partial(run, until=until, dry_run=dry_run)
         result = (partial(distill_matrix, matrix) if whole else partial(one, recipe=recipe))(
             teacher,
             data=data or (),
@@ -109,6 +114,7 @@ def distill(
             on_event=on_event,
         )
     show = console.made_matrix if whole else console.distilled_seeds if several else console.made
+    show = console.tried if dry_run else show
     console.result(result.as_dict(), json, show)
     if whole and result.exit_code:
         raise typer.Exit(result.exit_code)
@@ -134,6 +140,7 @@ def teach(
     width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Train a teacher where there is none.
@@ -161,9 +168,10 @@ def teach(
             resume=resume,
             device=device,
             max_hours=limit,
+            dry_run=dry_run,
             on_event=on_event,
         )
-    console.result(result.as_dict(), json, console.taught)
+    console.result(result.as_dict(), json, console.tried if dry_run else console.taught)
 
 
 def quickstart(

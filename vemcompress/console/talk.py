@@ -125,7 +125,8 @@ class Talk:
             self.note(
                 "hint      fp32 is exact on a GPU; --precision tf32, or bf16 with --compile, takes a part of the time"
             )
-        self.note(f"picture   {event['picture']} ({shown})")
+        if event["picture"]:
+            self.note(f"picture   {event['picture']} ({shown})")
         if event["step"] >= event["steps"]:
             self.note(f"nothing to do: this run has done {plural(event['step'], 'step')}; ask for more with --steps.")
         elif event["continued"]:
