@@ -30,6 +30,7 @@ COMMANDS = {
     "quickstart": train.quickstart,
     "distill": train.distill,
     "teach": train.teach,
+    "init": train.init,
     "prune": use.prune,
     "search": use.search,
     "eval": measure.evaluate,

@@ -199,6 +199,7 @@ def _rows(methods: list[dict[str, str]]) -> dict[str, str]:
 def recipes_show(
     name: Annotated[str, typer.Argument(help="A recipe's name or .toml file.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="What each key means and may be, as comments.")] = False,
     json: options.Json = False,
 ) -> None:
     """A recipe with every default written out, as TOML.
@@ -207,9 +208,10 @@ def recipes_show(
     """
     from vemcompress import recipe
     from vemcompress.recipe import paper
+    from vemcompress.recipe.explain import explained
 
     found, console = recipe.read(name, set_ or []), options.open_console()
     values = found.model_dump(mode="json")
     if found.paper:
         values["ours"] = paper.row(found)
-    console.result(values, json, lambda values: console.recipe(values, found.toml()))
+    console.result(values, json, lambda values: console.recipe(values, explained(found) if explain else found.toml()))

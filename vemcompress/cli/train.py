@@ -1,4 +1,4 @@
-"""Commands that train: distill, teach, quickstart."""
+"""Commands that train, and the one that writes a recipe for them: distill, teach, init, quickstart."""
 
 from functools import partial
 from pathlib import Path
@@ -172,6 +172,37 @@ def teach(
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.tried if dry_run else console.taught)
+
+
+def init(
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, metavar="FILE", help="The .toml file to write.")],
+    teacher: Annotated[
+        str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")
+    ] = None,
+    data: options.Data = None,
+    recipe: options.Recipe = "omgd",
+    set_: options.Set = None,
+    size: options.TrainSize = None,
+    width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
+    teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
+    teacher_padding: options.TeacherPadding = None,
+    teacher_range: options.TeacherRange = None,
+    json: options.Json = False,
+) -> None:
+    """Write a commented recipe for a teacher and data.
+
+    With everything that distill would decide, so that it can be read and changed first. It names teacher and data:
+    distill --recipe FILE --out RUN makes the run.
+    """
+    given = {KEYS[DistillKeys][name]: value for name, value in locals().items() if name in KEYS[DistillKeys]}
+    overrides = options.overrides(given, set_)
+    console = options.open_console()
+    with console.talking() as on_event:
+        from vemcompress.commands.init import init as run
+
+        result = run(teacher, data=data or (), out=out, recipe=recipe, overrides=overrides, on_event=on_event)
+    console.result(result.as_dict(), json, console.table)
 
 
 def quickstart(

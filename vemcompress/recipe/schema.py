@@ -28,15 +28,15 @@ def _first(registry: Mapping[str, Any]) -> BaseSettings:
 
 
 class TeacherSettings(BaseSettings):
-    """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from.
+    """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from. "pairs" for a
+    teacher of which only the outputs are known: the other side of each pair of the data.
 
-    "pairs" for a teacher of which only the outputs are known: the other side of each pair of the data.
+    `key` is the name of the generator in a file that has several, such as netG_B. `class_path`: "module:Class" for a
+    network of the user's own class. `range` is that of the images which such a network or an .onnx file takes and
+    gives: "0..255", "0..1" or "-1..1", or two of them as in "-1..1:0..255"; where it is left out, [-1, 1] or what an
+    .onnx file tells.
 
-    `key` is the name of the generator in a file that has several, such as `netG_B`. `range` is that of the images which
-    a network of the user's own class or an .onnx file takes and gives: "0..255", "0..1" or "-1..1", or two of them as
-    in "-1..1:0..255"; where it is left out, [-1, 1] or what an .onnx file tells.
-
-    `norm = "batch"`: BatchNorm by each image's own statistics, as Pix2Pix is tested. `padding`: that of a `source`
+    `norm`: "batch" for BatchNorm by each image's own statistics, as Pix2Pix is tested. `padding`: that of a `source`
     whose file does not tell it, a CycleGAN ResNet or one of its kin; without it as the file says, or by reflection.
 
     With a [gan]: `network` is what is built where there is no `source`, `deep` OMGD's second teacher, and `start` gives
@@ -55,10 +55,10 @@ class TeacherSettings(BaseSettings):
 
 
 class AutoStudent(GoalSettings):
-    """A student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or the widest of at
-    most `target_macs` true MACs, `target_latency` or `target_size`, a `multiple` of so much. Or the one of the file
-    `source`, with its weights, known by its `sha256`, and of the user's own class `class_path`; "teacher" for the
-    teacher's own network; `fresh`: with new weights in the place of the file's."""
+    """`family`: "auto" for a student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or
+    the widest of at most `target_macs` true MACs, `target_latency` or `target_size`, a `multiple` of so much. `source`:
+    or the one of this file, with its weights, known by its `sha256`, and of the user's own class `class_path`;
+    "teacher" for the teacher's own network. `fresh`: with new weights in the place of the file's."""
 
     replaces: ClassVar = {
         "width": (*BUDGET, "multiple", "source", "sha256"),
