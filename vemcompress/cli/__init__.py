@@ -21,7 +21,6 @@ app = typer.Typer(
     help="Compress pretrained GAN generators: distil a small student (with VEM), measure it, export it to ONNX.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     no_args_is_help=True,
 )
 recipes_app = typer.Typer(help="List and show recipes.", rich_markup_mode=None, no_args_is_help=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, options
 
 
 def evaluate(
@@ -197,7 +197,7 @@ def _rows(methods: list[dict[str, str]]) -> dict[str, str]:
 
 
 def recipes_show(
-    name: Annotated[str, typer.Argument(help="A recipe's name or .toml file.")],
+    name: Annotated[str, typer.Argument(help="A recipe's name or .toml file.", autocompletion=completion.recipes)],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="What each key means and may be, as comments.")] = False,
     json: options.Json = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vemcompress.cli import completion
 from vemcompress.system.keys import as_overrides
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -19,7 +20,11 @@ MacsSize = Annotated[
         min=1, max=2**16, help="Side of the image that MACs are counted for. Default: 256, or the model's only one."
     ),
 ]
-Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.")]
+Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.", autocompletion=completion.recipes)]
+Teacher = Annotated[
+    str | None,
+    typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].", autocompletion=completion.models),
+]
 TeacherClass = Annotated[
     str | None,
     typer.Option(
@@ -42,8 +47,18 @@ TeacherRange = Annotated[
 Widths = Annotated[
     str | None, typer.Option(metavar="16_16_32_...", help="The sub-network of a supernet that has these widths.")
 ]
-Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
+Weights = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...", autocompletion=completion.models
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.", autocompletion=completion.models
+    ),
+]
 TargetMacs = Annotated[str | None, typer.Option(help="At most so many MACs: 2.6e9, 1.2G. This, or --ratio.")]
 TargetLatency = Annotated[
     str | None, typer.Option(metavar="TIME", help="At most so much time for an image, measured here: 20ms, 0.5s.")
@@ -63,7 +78,10 @@ Data = Annotated[
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", help="With the images in sub-folders.")]
 Out = Annotated[Path | None, typer.Option(readable=False, help="The new run folder.")]
-Resume = Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Go on with this run.")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(readable=False, metavar="RUN", help="Go on with this run.", autocompletion=completion.runs),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 Direction = Annotated[str | None, typer.Option(help="AtoB or BtoA (data.direction).")]
 Steps = Annotated[int | None, typer.Option(help="train.steps")]

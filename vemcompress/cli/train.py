@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, options
 from vemcompress.system.keys import KEYS, DistillKeys, TeachKeys
 
 
 def distill(
-    teacher: Annotated[
-        str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")
-    ] = None,
+    teacher: options.Teacher = None,
     data: options.Data = None,
     out: options.Out = None,
     recipe: options.Recipe = "omgd",
@@ -123,7 +121,9 @@ def distill(
 def teach(
     data: options.Data = None,
     out: options.Out = None,
-    recipe: Annotated[str, typer.Option(help="A recipe with a [gan], or its .toml file.")] = "pix2pix",
+    recipe: Annotated[
+        str, typer.Option(help="A recipe with a [gan], or its .toml file.", autocompletion=completion.recipes)
+    ] = "pix2pix",
     teacher: Annotated[str | None, typer.Option(help="Start from these weights.")] = None,
     resume: options.Resume = None,
     set_: options.Set = None,
@@ -176,9 +176,7 @@ def teach(
 
 def init(
     out: Annotated[Path, typer.Option("--out", "-o", readable=False, metavar="FILE", help="The .toml file to write.")],
-    teacher: Annotated[
-        str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")
-    ] = None,
+    teacher: options.Teacher = None,
     data: options.Data = None,
     recipe: options.Recipe = "omgd",
     set_: options.Set = None,

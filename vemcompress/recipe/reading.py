@@ -15,32 +15,18 @@ from vemcompress.recipe.schema import AutoStudent, Recipe, choices, chosen
 from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
 from vemcompress.recipe.stages import TABLES, Stage, meant
 from vemcompress.recipe.toml import DEPTH, NotTOML, parse, parse_file
-from vemcompress.system import names, plugins
+from vemcompress.system import names
+from vemcompress.system.installed import folder, shipped
+from vemcompress.system.installed import recipes as installed
 from vemcompress.system.settings import BaseSettings, tag_of
 
 # By table of a recipe: the key that says of which class it is, and what it is if it does not say.
 TAGS = {table: tag for table in Recipe.model_fields for tag in map(tag_of, choices(Recipe, table)[:1]) if tag}
 
 
-def folder() -> Path:
-    """Where the shipped recipes are: inside a wheel, or beside the package in an editable install."""
-    packaged = Path(__file__).parents[1] / "_recipes"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"
-
-
-def shipped() -> list[str]:
-    """Names of the shipped recipes, `paper/...` included."""
-    return sorted(p.relative_to(folder()).with_suffix("").as_posix() for p in folder().rglob("*.toml"))
-
-
 def general() -> list[str]:
     """Those that are no row of the paper's tables."""
     return [name for name in shipped() if not name.startswith("paper/")]
-
-
-def installed() -> dict[str, Path]:
-    """The files of all recipes by name: the shipped ones, and behind them those of plugins."""
-    return {name: folder() / f"{name}.toml" for name in shipped()} | plugins.recipes()
 
 
 def find(name: str | Path) -> Path:

@@ -6,20 +6,15 @@ Whatever is wrong with a plugin is told in one sentence, and it is left out. A p
 installed, and is run as such.
 """
 
-import importlib.util
-import logging
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_origin
 
-from vemcompress.errors import summary
+from vemcompress.system.installed import leave_out, package_of, points
 from vemcompress.system.settings import BaseSettings, tag_of, tag_values, tagged_union
 
 RESERVED = {"auto"}  # a student that is of no family yet
 
-_log = logging.getLogger(__name__)
 Method = TypeVar("Method")
 
 
@@ -54,17 +49,17 @@ class Registry(Mapping[str, Method], Generic[Method]):
         found: dict[str, tuple[Method, str]] = {}
         taken = dict.fromkeys(RESERVED, "vemcompress")
         taken |= {name: "vemcompress" for method in self.own for name in self.names(method)}
-        for point in _points(self.group):
+        for point in points(self.group):
             try:
                 method = point.load()
                 names = self.names(method)
                 if clash := next((name for name in names if name in taken), None):
                     raise ValueError(f"{clash!r} is a name of {taken[clash]} already; give it another")
             except (Exception, SystemExit) as error:
-                _leave_out(point, error)
+                leave_out(point, error)
                 continue
-            found[names[0]] = method, _package(point)
-            taken |= dict.fromkeys(names, _package(point))
+            found[names[0]] = method, package_of(point)
+            taken |= dict.fromkeys(names, package_of(point))
         return found
 
     @cached_property
@@ -105,40 +100,6 @@ class Classes(Registry[Method]):
 
     def _settings(self, method: Method) -> type[BaseSettings]:
         return getattr(method, self.settings)
-
-
-def recipes() -> dict[str, Path]:
-    """The files of plugins' recipes, by ENTRY/FILE, where ENTRY is the name of the entry point."""
-    found: dict[str, Path] = {}
-    for point in _points("recipes"):
-        try:
-            if point.name == "paper" or not point.name.isidentifier():
-                raise ValueError("its name begins the names of its recipes; give it another")
-            spec = importlib.util.find_spec(point.value)
-            folders = list(spec.submodule_search_locations or ()) if spec else []
-            if not folders:
-                raise ValueError(f"there is no package {point.value}")
-        except (Exception, SystemExit) as error:
-            _leave_out(point, error)
-            continue
-        files = (file for folder in folders for file in sorted(Path(folder).glob("*.toml")))
-        found |= {f"{point.name}/{file.stem}": file for file in files}
-    return found
-
-
-def _points(group: str) -> list[EntryPoint]:
-    """In an order that does not depend on the file system."""
-    return sorted(entry_points(group=f"vemcompress.{group}"), key=lambda point: (point.name, point.value))
-
-
-def _package(point: EntryPoint) -> str:
-    """The package that declares an entry point, with its version."""
-    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
-
-
-def _leave_out(point: EntryPoint, error: BaseException) -> None:
-    why = str(error) if type(error) in (TypeError, ValueError) else summary(error)
-    _log.warning(f"{_package(point)}: {point.group} {point.name} = {point.value} is left out: {why}.")
 
 
 def _path(kind: type) -> str:
