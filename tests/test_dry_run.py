@@ -8,7 +8,7 @@ import pytest
 from toys import TOY, toy_images
 
 from vemcompress.commands.distill import distill
-from vemcompress.commands.dry import STEPS
+from vemcompress.commands.dry import MOST, STEPS
 from vemcompress.errors import RecipeError, UsageError
 
 SET = [f"--set={o}" for o in TOY]
@@ -33,11 +33,11 @@ def test_distill_tells_plan_memory_and_time_and_writes_nothing(call, inputs, hom
     found = json.loads(out)
     assert code == 0 and is_empty(home), err
     assert all(title in err for title in ("teacher   resnet", "student   mobile_resnet", "recipe    omgd")), err
-    assert (found["run"], found["steps"], found["timed"]) == ("run", 6, STEPS)
+    assert (found["run"], found["steps"]) == ("run", 6) and STEPS <= found["timed"] <= MOST
     assert found["seconds"] == pytest.approx(6 * found["seconds_per_step"]) and found["seconds"] > 0
     assert found["memory"] > 2**20
     code, out, _ = call(*command, "--dry-run")
-    assert code == 0 and "by 2 steps that were timed" in out and "leave out --dry-run" in out and is_empty(home)
+    assert code == 0 and "steps that were timed" in out and "leave out --dry-run" in out and is_empty(home)
 
 
 def test_teach_times_each_kind_of_step(call, home, tmp_path_factory):
@@ -73,7 +73,7 @@ def test_what_a_run_would_refuse_a_dry_run_refuses(inputs, home):
 
 def test_images_from_python_are_kept_for_the_dry_run_alone(inputs, home):
     images = [np.full((40, 40, 3), 40 * i, np.uint8) for i in range(3)]
-    assert distill(inputs[0], data=images, out="run", overrides=TOY, device="cpu", dry_run=True).timed == STEPS
+    assert distill(inputs[0], data=images, out="run", overrides=TOY, device="cpu", dry_run=True).timed >= STEPS
     assert is_empty(home)
 
 

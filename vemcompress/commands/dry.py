@@ -15,7 +15,8 @@ from vemcompress.system import devices, distributed
 from vemcompress.training.learner import Learner
 from vemcompress.training.stepper import Stepper
 
-STEPS = 2  # timed of each kind, after one that is not
+STEPS, MOST = 2, 20  # timed of each kind, after one that is not: more than the least where they are short
+SHORT = 3.0  # seconds for those beyond the least, by which the images that were read ahead are used up
 KINDS = 4  # of steps, such as those at which the teacher learns too; the most frequent ones
 SECONDS = 60.0  # after which no other kind is begun
 
@@ -84,10 +85,10 @@ def _timed(stepper: Stepper, stream) -> tuple[dict[tuple, list[float]], Counter]
     began = now()
     with closing(stream.iterate(0)) as batches:
         for kind, _ in counts.most_common(KINDS):
-            if found and distributed.largest(int(now() - began > SECONDS)):  # ranks leave together
+            if found and _over(now() - began, SECONDS):
                 break
             step, times = next(step for step in steps if kind_of(step) == kind), []
-            for _ in range(1 + STEPS):
+            while len(times) <= STEPS or (len(times) <= MOST and not _over(sum(times), SHORT)):
                 devices.wait(device)
                 start = now()
                 stepper(next(batches)[1].to(device), step)
@@ -96,3 +97,8 @@ def _timed(stepper: Stepper, stream) -> tuple[dict[tuple, list[float]], Counter]
             found[kind] = times[1:]
     stepper.runner.settle(wait=True)
     return found, counts
+
+
+def _over(seconds: float, most: float) -> bool:
+    """The same on all ranks, which leave together."""
+    return distributed.largest(int(seconds > most)) > 0
