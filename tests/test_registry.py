@@ -11,25 +11,25 @@ from toys import toy_teacher
 
 import vemcompress
 import vemcompress.recipe
-from vemcompress.algorithms import ALGORITHMS, AnyAlgorithm, Distillation
+from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GANS, AnyGAN
-from vemcompress.information import INFORMATION, AnyInformation
-from vemcompress.networks import GENERATORS, AnyConfig
+from vemcompress.information import INFORMATION
+from vemcompress.networks import GENERATORS
 from vemcompress.networks.discriminators import DISCRIMINATORS, AnyDiscriminator
-from vemcompress.pruning import PRUNERS, AnyPruner
+from vemcompress.pruning import PRUNERS
 from vemcompress.recipe import AutoStudent, PruneSettings, Recipe, TrainSettings, read
 from vemcompress.recipe.reading import TAGS
 from vemcompress.recipe.schema import choices
 from vemcompress.system.settings import BaseSettings, tag_of, tagged_union
 
 REGISTRIES = {
-    "generators": (GENERATORS, AnyConfig),
+    "generators": (GENERATORS, GENERATORS.union),
     "discriminators": (DISCRIMINATORS, AnyDiscriminator),
     "gans": (GANS, AnyGAN),
-    "information": (INFORMATION, AnyInformation),
-    "algorithms": (ALGORITHMS, AnyAlgorithm),
-    "pruning": (PRUNERS, AnyPruner),
+    "information": (INFORMATION, INFORMATION.union),
+    "algorithms": (ALGORITHMS, ALGORITHMS.union),
+    "pruning": (PRUNERS, PRUNERS.union),
 }
 RECIPE = Path(vemcompress.recipe.__file__).parent
 METHODS = ("algorithms", "pruning", "gans", "information", "networks.generators", "networks.discriminators")

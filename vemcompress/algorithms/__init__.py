@@ -1,6 +1,7 @@
 """How a student learns from its teacher (paper, A.2), one method a file; `distillation` is what all of them share.
 
-A new one is a file with its Settings and its terms, and its name in the list; the first is a recipe's default.
+A new one is a file with its Settings and its terms, and its name in the list; the first is a recipe's default. Those of
+other packages come behind ours (`system.plugins`).
 `ALGORITHMS` maps a recipe's `algorithm.name` to its class.
 """
 
@@ -18,9 +19,9 @@ from vemcompress.algorithms.gcc import GCC
 from vemcompress.algorithms.kd import KD
 from vemcompress.algorithms.nickel_dime import NickelDime
 from vemcompress.algorithms.omgd import OMGD
-from vemcompress.system.settings import tag_of, tagged_union
+from vemcompress.system.plugins import Classes
 
-__all__ = ["ALGORITHMS", "AnyAlgorithm", "Distillation", "Facts", "Parts"]
+__all__ = ["ALGORITHMS", "Distillation", "Facts", "Parts"]
 
 _CLASSES: tuple[type[Distillation], ...] = (
     OMGD,
@@ -38,6 +39,4 @@ _CLASSES: tuple[type[Distillation], ...] = (
     Finetune,
 )
 
-ALGORITHMS = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
-
-AnyAlgorithm = tagged_union(kind.Settings for kind in _CLASSES)
+ALGORITHMS: Classes[type[Distillation]] = Classes("algorithms", _CLASSES, Distillation)

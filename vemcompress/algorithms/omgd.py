@@ -35,7 +35,9 @@ class OMGD(Distillation):
     """From frozen teachers, or as published from ones that learn beside the student or in turns with it."""
 
     class Settings(Distillation.Settings):
-        """Weights (lambda) of the student's terms; None is filled in when the recipe is resolved for a teacher."""
+        """`ssim`, `style`, `feature`, `tv`, `channel` and `recon` are the weights (lambda) of the student's terms: None
+        is filled in when the recipe is resolved for a teacher. `features`: the network whose maps the style and feature
+        terms compare, with its weights in the file `features_weights`."""
 
         replaces: ClassVar = {"features": ("features_weights", "style", "feature", "channel", "recon")}
 

@@ -16,7 +16,7 @@ from vemcompress.data.batch import Batch
 from vemcompress.errors import RecipeError
 from vemcompress.gans.base import GAN
 from vemcompress.gans.start import Start
-from vemcompress.networks import AnyConfig
+from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Generator, Taps
 from vemcompress.system.settings import Text
 from vemcompress.training.update import Output, Update
@@ -32,7 +32,7 @@ class TwinDistillation(Distillation):
         """`back`: the shape of CycleGAN's second student, None for that of the first. `start`: files that networks of
         the student's GAN begin with, by name: generator_b, discriminator, discriminator_a, discriminator_b."""
 
-        back: AnyConfig | None = None
+        back: GENERATORS.union | None = None
         start: dict[Text, Text] = Field(default_factory=dict, max_length=16)
 
     needs: ClassVar[Needs] = Needs(gan=True)

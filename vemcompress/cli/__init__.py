@@ -21,7 +21,6 @@ app = typer.Typer(
     help="Compress pretrained GAN generators: distil a small student (with VEM), measure it, export it to ONNX.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     no_args_is_help=True,
 )
 recipes_app = typer.Typer(help="List and show recipes.", rich_markup_mode=None, no_args_is_help=True)
@@ -30,6 +29,7 @@ COMMANDS = {
     "quickstart": train.quickstart,
     "distill": train.distill,
     "teach": train.teach,
+    "init": train.init,
     "prune": use.prune,
     "search": use.search,
     "eval": measure.evaluate,
@@ -47,6 +47,7 @@ COMMANDS = {
 for name, command in COMMANDS.items():
     app.command(name)(command)
 recipes_app.command("list")(measure.recipes_list)
+recipes_app.command("methods")(measure.recipes_methods)
 recipes_app.command("show")(measure.recipes_show)
 app.add_typer(recipes_app, name="recipes")
 

@@ -4,12 +4,17 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, options
 
 
 def bench(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Run folders, weights, hf://..., or exported files.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Run folders, weights, hf://..., or exported files.",
+            autocompletion=completion.models,
+        ),
     ],
     runtime: Annotated[
         list[str] | None,

@@ -5,13 +5,18 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, options
 
 
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", readable=False, help="Run folders, also of pipelines, --seeds and --matrix."),
+        typer.Argument(
+            metavar="RUN...",
+            readable=False,
+            help="Run folders, also of pipelines, --seeds and --matrix.",
+            autocompletion=completion.runs,
+        ),
     ],
     seeds: Annotated[
         bool, typer.Option("--seeds", help="Group runs that differ only in the seed into one row: mean and spread.")

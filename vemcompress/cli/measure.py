@@ -1,11 +1,11 @@
-"""Commands that measure and show: eval, stats, inspect, recipes list, recipes show."""
+"""Commands that measure and show: eval, stats, inspect, recipes list, recipes methods, recipes show."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, options
 
 
 def evaluate(
@@ -163,8 +163,10 @@ def recipes_list(
     markdown: Annotated[bool, typer.Option("--markdown", help="A table in Markdown, with stages and data.")] = False,
     json: options.Json = False,
 ) -> None:
-    """The shipped recipes."""
-    from vemcompress import recipe
+    """The shipped recipes, and those of plugins.
+
+    Methods that plugins add are listed below them; `recipes methods` lists all.
+    """
     from vemcompress.errors import UsageError
     from vemcompress.recipe import catalogue
 
@@ -173,13 +175,31 @@ def recipes_list(
     if markdown:
         print(catalogue.markdown())
         return
-    names = {name: recipe.read(name).description for name in recipe.shipped()}
-    options.open_console().result(names, json, lambda values: options.open_console().table(values))
+    console, added = options.open_console(), [one for one in catalogue.methods() if one["package"] != catalogue.OWN]
+    console.result(catalogue.descriptions(), json, lambda values: console.table(values | _rows(added)))
+
+
+def recipes_methods(json: options.Json = False) -> None:
+    """The methods that a recipe can name, and the metrics.
+
+    Ours, and those of plugins with the package that each comes from.
+    """
+    from vemcompress.recipe import catalogue
+
+    console, found = options.open_console(), catalogue.methods()
+    console.result({"methods": found}, json, lambda values: console.table(_rows(values["methods"])))
+
+
+def _rows(methods: list[dict[str, str]]) -> dict[str, str]:
+    """For a table; of plugins with their packages."""
+    said = {f"{one['key']} {one['name']}": one for one in methods}
+    return {name: one["does"] + f" ({one['package']})" * (" " in one["package"]) for name, one in said.items()}
 
 
 def recipes_show(
-    name: Annotated[str, typer.Argument(help="A recipe's name or .toml file.")],
+    name: Annotated[str, typer.Argument(help="A recipe's name or .toml file.", autocompletion=completion.recipes)],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="What each key means and may be, as comments.")] = False,
     json: options.Json = False,
 ) -> None:
     """A recipe with every default written out, as TOML.
@@ -188,9 +208,10 @@ def recipes_show(
     """
     from vemcompress import recipe
     from vemcompress.recipe import paper
+    from vemcompress.recipe.explain import explained
 
     found, console = recipe.read(name, set_ or []), options.open_console()
     values = found.model_dump(mode="json")
     if found.paper:
         values["ours"] = paper.row(found)
-    console.result(values, json, lambda values: console.recipe(values, found.toml()))
+    console.result(values, json, lambda values: console.recipe(values, explained(found) if explain else found.toml()))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vemcompress.cli import completion
 from vemcompress.system.keys import as_overrides
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -21,7 +22,11 @@ MacsSize = Annotated[
         help="Side of the image for counting MACs. Default: 256, or the model's only size.",
     ),
 ]
-Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.")]
+Recipe = Annotated[str, typer.Option(help="A recipe's name or .toml file.", autocompletion=completion.recipes)]
+Teacher = Annotated[
+    str | None,
+    typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].", autocompletion=completion.models),
+]
 TeacherClass = Annotated[
     str | None,
     typer.Option(
@@ -45,8 +50,18 @@ TeacherRange = Annotated[
 Widths = Annotated[
     str | None, typer.Option(metavar="16_16_32_...", help="Use the supernet's sub-network of these widths.")
 ]
-Weights = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.")]
+Weights = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A run folder, .safetensors, .pth or hf://...", autocompletion=completion.models
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or .onnx.", autocompletion=completion.models
+    ),
+]
 TargetMacs = Annotated[str | None, typer.Option(help="At most this many MACs: 2.6e9, 1.2G. This, or --ratio.")]
 TargetLatency = Annotated[
     str | None, typer.Option(metavar="TIME", help="Longest time per image, measured on this machine: 20ms, 0.5s.")
@@ -64,7 +79,10 @@ Data = Annotated[
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Include images in sub-folders.")]
 Out = Annotated[Path | None, typer.Option(readable=False, help="The new run folder.")]
-Resume = Annotated[Path | None, typer.Option(readable=False, metavar="RUN", help="Continue this run.")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(readable=False, metavar="RUN", help="Continue this run.", autocompletion=completion.runs),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 Direction = Annotated[str | None, typer.Option(help="Which side is the input: AtoB or BtoA (data.direction).")]
 Steps = Annotated[int | None, typer.Option(help="Number of training steps (train.steps).")]
@@ -75,6 +93,9 @@ MicroBatch = Annotated[int | None, typer.Option(help="Images of a batch processe
 Images = Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: 8, on CUDA up to 64.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the run (train.seed).")]
 MaxHours = Annotated[float | None, typer.Option(help="Save and exit before this many hours have passed.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print the plan, memory and time, and write nothing.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, max=os.cpu_count(), help="CPU threads. Default: all cores.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, tf32 or bf16 (train.precision).")]
 Compile = Annotated[

@@ -1,4 +1,4 @@
-"""Commands that train: distill, teach, quickstart."""
+"""Commands that train, and the one that writes a recipe for them: distill, teach, init, quickstart."""
 
 from functools import partial
 from pathlib import Path
@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, options
 from vemcompress.system.keys import KEYS, DistillKeys, TeachKeys
 
 
 def distill(
-    teacher: Annotated[
-        str | None, typer.Option(help="A checkpoint, a run folder or hf://user/repo[/file][@rev].")
-    ] = None,
+    teacher: options.Teacher = None,
     data: options.Data = None,
     out: options.Out = None,
     recipe: options.Recipe = "omgd",
@@ -59,6 +57,7 @@ def distill(
     student_class: options.StudentClass = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Distil a teacher into a small student.
@@ -73,6 +72,8 @@ def distill(
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
+    if dry_run and resume is not None:
+        raise UsageError("--dry-run is for a new run; leave out --resume.")
     if resume is not None and out is not None:
         raise UsageError("--resume goes on in its own folder; leave out --out.")
     if resume is not None and recipe != "omgd":
@@ -88,6 +89,8 @@ def distill(
         raise UsageError("--seeds makes all stages of each seed; leave out --until.")
     if matrix is not None and (numbers is not None or until is not None or recipe != "omgd"):
         raise UsageError("--matrix has recipes and seeds of its own; leave out --recipe, --seeds and --until.")
+    if dry_run and (matrix is not None or numbers is not None or until is not None):
+        raise UsageError("--dry-run is of one run; leave out --matrix, --seeds and --until.")
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.distill import distill as run
@@ -97,7 +100,7 @@ def distill(
 
         several = numbers is not None or (until is None and resume is not None and is_series(resume, "seeds"))
         whole = matrix is not None or (until is None and resume is not None and is_series(resume, "matrix"))
-        one = partial(distill_seeds, numbers) if several else partial(run, until=until)
+        one = partial(distill_seeds, numbers) if several else partial(run, until=until, dry_run=dry_run)
         result = (partial(distill_matrix, matrix) if whole else partial(one, recipe=recipe))(
             teacher,
             data=data or (),
@@ -109,6 +112,7 @@ def distill(
             on_event=on_event,
         )
     show = console.made_matrix if whole else console.distilled_seeds if several else console.made
+    show = console.tried if dry_run else show
     console.result(result.as_dict(), json, show)
     if whole and result.exit_code:
         raise typer.Exit(result.exit_code)
@@ -117,7 +121,9 @@ def distill(
 def teach(
     data: options.Data = None,
     out: options.Out = None,
-    recipe: Annotated[str, typer.Option(help="A recipe with a [gan], or its .toml file.")] = "pix2pix",
+    recipe: Annotated[
+        str, typer.Option(help="A recipe with a [gan], or its .toml file.", autocompletion=completion.recipes)
+    ] = "pix2pix",
     teacher: Annotated[str | None, typer.Option(help="Start from these weights.")] = None,
     resume: options.Resume = None,
     set_: options.Set = None,
@@ -134,6 +140,7 @@ def teach(
     width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Train a teacher if you have none.
@@ -161,9 +168,39 @@ def teach(
             resume=resume,
             device=device,
             max_hours=limit,
+            dry_run=dry_run,
             on_event=on_event,
         )
-    console.result(result.as_dict(), json, console.taught)
+    console.result(result.as_dict(), json, console.tried if dry_run else console.taught)
+
+
+def init(
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, metavar="FILE", help="The .toml file to write.")],
+    teacher: options.Teacher = None,
+    data: options.Data = None,
+    recipe: options.Recipe = "omgd",
+    set_: options.Set = None,
+    size: options.TrainSize = None,
+    width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
+    teacher_class: options.TeacherClass = None,
+    teacher_key: options.TeacherKey = None,
+    teacher_padding: options.TeacherPadding = None,
+    teacher_range: options.TeacherRange = None,
+    json: options.Json = False,
+) -> None:
+    """Write a commented recipe for a teacher and data.
+
+    With everything that distill would decide, so that it can be read and changed first. It names teacher and data:
+    distill --recipe FILE --out RUN makes the run.
+    """
+    given = {KEYS[DistillKeys][name]: value for name, value in locals().items() if name in KEYS[DistillKeys]}
+    overrides = options.overrides(given, set_)
+    console = options.open_console()
+    with console.talking() as on_event:
+        from vemcompress.commands.init import init as run
+
+        result = run(teacher, data=data or (), out=out, recipe=recipe, overrides=overrides, on_event=on_event)
+    console.result(result.as_dict(), json, console.table)
 
 
 def quickstart(

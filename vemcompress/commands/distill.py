@@ -1,7 +1,7 @@
 """Distillation of a teacher into a student: by one run, or by the stages of a recipe, one after the other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -11,6 +11,7 @@ from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
 from vemcompress.commands import opening
 from vemcompress.commands.distilling import DistillResult, distill_run
+from vemcompress.commands.dry import DryRun
 from vemcompress.commands.facts import read
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
@@ -63,9 +64,10 @@ def distill(
     until: str | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
+    dry_run: bool = False,
     on_event: Event = silent,
     **keys: Unpack[DistillKeys],
-) -> DistillResult | PipelineResult | PruneResult | SearchResult:
+) -> DistillResult | PipelineResult | PruneResult | SearchResult | DryRun:
     """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
 
     Where the recipe has a [gan] the teacher learns too: from `teacher`'s weights, or from new ones. A resumed run
@@ -85,14 +87,21 @@ def distill(
     A recipe with stages gives a PipelineResult: `out` then has a run folder for each stage, of which those after
     `until` are left for a later resume. Resuming a stage that prunes or searches gives its
     PruneResult or SearchResult.
+
+    With `dry_run` everything is checked, planned and timed on a few steps (of a pipeline: of its first stage), and
+    nothing is written: it gives a DryRun.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
-    given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    given = Given(
+        source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event, dry_run
+    )
     with given.shared() as given, kept(given) as given:
         return distilled(given, until)
 
 
-def distilled(given: Given, until: str | None = None) -> DistillResult | PipelineResult | PruneResult | SearchResult:
+def distilled(
+    given: Given, until: str | None = None
+) -> DistillResult | PipelineResult | PruneResult | SearchResult | DryRun:
     """`distill`, among processes that work together already."""
     kind = distributed.together(lambda: _kind(given, until))
     if kind == "stages":
@@ -121,11 +130,13 @@ def _kind(given: Given, until: str | None) -> str:
     return next((do for do in TABLES if folder and plan and getattr(plan, do) is not None), "run")
 
 
-def _run_stages(given: Given, until: str | None) -> PipelineResult:
+def _run_stages(given: Given, until: str | None) -> PipelineResult | DryRun:
     """The stages of a recipe in a new folder, or those of a folder that are left."""
     pipeline = distributed.together(lambda: (_new if given.resume is None else _old)(given, until))
     folder, on_event = pipeline.folder, given.on_event
     on_event({"event": "stages", "recipe": pipeline.plan.name, "stages": _told(pipeline)})
+    if given.dry:
+        return _tried(pipeline, given)
     results, missing = run_all(
         folder,
         known=pipeline.known,
@@ -141,6 +152,16 @@ def _run_stages(given: Given, until: str | None) -> PipelineResult:
         distributed.by_writer(lambda: pipeline.publish(finished[-1]))
     distributed.by_writer(lambda: reported(folder.path, on_event))
     return _result(pipeline, results, missing)
+
+
+def _tried(pipeline: Pipeline, given: Given) -> DryRun:
+    """The first stage as a dry run, where it trains."""
+    first, *later = (name for name in pipeline.stages if name not in pipeline.folder.skipped)
+    if pipeline.stages[first].do in TABLES:
+        found = DryRun(run=str(pipeline.folder.path), recipe=pipeline.plan.name, device=given.where.type)
+    else:
+        found = pipeline.make(first, given)
+    return replace(found, run=str(pipeline.folder.path), stage=first, later=tuple(later))
 
 
 def known(path: str | Path, overrides: Sequence[str] = ()) -> PipelineResult | None:

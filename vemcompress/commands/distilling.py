@@ -10,6 +10,7 @@ import torch
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
 from vemcompress.commands import line, opening, parts, sizing
+from vemcompress.commands.dry import DryRun, dry_run
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
 from vemcompress.commands.report import reported
@@ -41,7 +42,7 @@ class DistillResult(line.RunResult):
     goal: dict | None = None
 
 
-def distill_run(given: Given) -> DistillResult:
+def distill_run(given: Given) -> DistillResult | DryRun:
     """One run, as `distill` of a recipe without stages."""
     given.limit.begin()
     given = replace(given, on_event=Once(given.on_event))
@@ -67,7 +68,7 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
     return line.known(run, overrides, "distill", result)
 
 
-def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult:
+def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult | DryRun:
     device, on_event = given.where, given.on_event
     features = parts.features_of(facts.plan, device)
     parts.equip(facts.gan, facts.plan, device)
@@ -91,6 +92,8 @@ def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult:
         "teacher": facts.provenance | ({} if plan.from_pairs else line.described(facts.original, plan.data.size)),
         "student": line.described(algorithm.student, plan.data.size) | ({} if goal is None else {"goal": goal}),
     }
+    if given.dry:
+        return dry_run(facts, given, algorithm, _events(facts, networks))
     told = line.trained(
         "distill",
         facts,

@@ -34,12 +34,17 @@ ACCEPTED = (
 
 @contextmanager
 def kept(given: Given) -> Iterator[Given]:
-    """With paths in place of images: those are written into the new run's folder, and taken away where it never begins.
+    """With paths in place of images: those are written into the new run's folder, and taken away where it never begins;
+    of a dry run into one that is removed.
 
     Floats are rounded to 8 bits. Raises UsageError for what cannot be images, and InputError where one cannot be had.
     """
     if are_paths(given.data):
         yield given
+        return
+    if given.dry:
+        with for_now(given.data, given.on_event) as folders:
+            yield replace(given, data=folders)
         return
     if given.resume is not None:
         raise UsageError(f"{given.resume}: has its images; omit data to resume, or give a folder of images.")

@@ -36,7 +36,7 @@ from vemcompress.system.files import MALFORMED, is_count, read_json
 from vemcompress.training.footprint import SAMPLE, footprint
 from vemcompress.training.learner import Learner
 from vemcompress.training.loop import Trainer
-from vemcompress.training.stepper import check_parts
+from vemcompress.training.stepper import Stepper, check_parts
 from vemcompress.weights.folder import Made
 
 Result = TypeVar("Result")
@@ -137,12 +137,12 @@ def trained(
                 save_png(picture, grid_of(columns, inputs=facts.inputs))
 
         distributed.by_writer(write_down)
-        told = _told(facts, device) | {"step": trainer.step, "continued": continued, "picture": str(picture)}
-        for event in (events[0] | told, *events[1:]):
+        about = told(facts, device) | {"step": trainer.step, "continued": continued, "picture": str(picture)}
+        for event in (events[0] | about, *events[1:]):
             on_event(event)
         if trainer.step < train.steps:
             if learner.splits:
-                _tell_memory(facts, trainer, on_event)
+                tell_memory(facts, trainer.make_step, on_event)
             with during(stream):
                 trainer.train()
         outcome = {"quality": None, "diverged": trainer.health.found}
@@ -161,11 +161,11 @@ def _warned_before(run: RunFolder) -> list[str]:
         return []
 
 
-def _tell_memory(facts: Facts, trainer: Trainer, on_event: Event) -> None:
+def tell_memory(facts: Facts, make_step: Stepper, on_event: Event) -> None:
     """Say what a step will take, and what makes it less."""
-    learner, train, device, takes = trainer.learner, trainer.settings, trainer.device, facts.original.takes
+    learner, train, device, takes = make_step.learner, make_step.settings, make_step.device, facts.original.takes
     real = torch.zeros(SAMPLE, facts.original.out_channels, takes.image, takes.image)
-    found = footprint(learner, Batch(facts.inputs[:SAMPLE], real=real).to(device), trainer.make_step.random(1))
+    found = footprint(learner, Batch(facts.inputs[:SAMPLE], real=real).to(device), make_step.random(1))
     here = train.batch // distributed.ranks()
     parts, fewest = train.micro_batch is not None and train.micro_batch < here, min(learner.grouped, here)
     wanted, least = found.of(train.micro_batch if parts else here, parts), found.of(fewest, fewest < here)
@@ -177,7 +177,7 @@ def _tell_memory(facts: Facts, trainer: Trainer, on_event: Event) -> None:
         on_event({"event": "warning", "message": told})
 
 
-def _told(facts: Facts, device: torch.device) -> dict:
+def told(facts: Facts, device: torch.device) -> dict:
     """What is said of every run before it begins."""
     train = facts.plan.train
     return {

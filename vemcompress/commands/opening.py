@@ -70,12 +70,15 @@ class Given:
     device: str = "auto"
     limit: Limit | None = None
     on_event: Event = silent
+    dry: bool = False  # a run that is checked, planned and timed, without being made
 
     def __post_init__(self):
         for name in ("out", "resume", "recipe"):
             value = getattr(self, name)
             if not (value is None or isinstance(value, str | os.PathLike | Recipe)):
                 raise UsageError(f"{name}: is of type {type(value).__name__}; give a name or a path.")
+        if self.dry and self.resume is not None:
+            raise UsageError("--dry-run is for a new run; leave out --resume.")
 
     @property
     def where(self) -> torch.device:

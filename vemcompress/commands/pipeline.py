@@ -127,7 +127,7 @@ class Pipeline:
             do = teach.teach_run if stage.do == "teach" else distilling.distill_run
             self._tell_start(stage, plan, given)
             result = do(replace(given, teacher=plan.teacher.source, data=plan.data.roots, **own))
-        if not getattr(result, "stopped", None):
+        if not given.dry and not getattr(result, "stopped", None):
             distributed.by_writer(lambda: self.publish(name))
         return result
 

@@ -7,7 +7,8 @@ from typing import Unpack
 
 import torch
 
-from vemcompress.commands import line, parts
+from vemcompress.commands import dry, line, parts
+from vemcompress.commands.dry import DryRun
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.opening import Given
@@ -45,22 +46,25 @@ def teach(
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
+    dry_run: bool = False,
     on_event: Event = silent,
     **keys: Unpack[TeachKeys],
-) -> TeachResult:
+) -> TeachResult | DryRun:
     """Train a teacher by the recipe's [gan], in the new run folder `out`; or go on with the run `resume`.
 
     It starts from the weights of `teacher` where they are given. The run holds `teacher.safetensors`, the
-    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `overrides`, `max_hours` and ranks
-    are as in `distill`; `keys` are those of `TeachKeys`.
+    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `overrides`, `max_hours`, `dry_run`
+    and ranks are as in `distill`; `keys` are those of `TeachKeys`.
     """
     overrides = as_overrides(overrides, keys, TeachKeys)
-    given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    given = Given(
+        source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event, dry_run
+    )
     with given.shared() as given, kept(given) as given:
         return teach_run(given)
 
 
-def teach_run(given: Given) -> TeachResult:
+def teach_run(given: Given) -> TeachResult | DryRun:
     """`teach`, among processes that work together already."""
     given.limit.begin()
     given = replace(given, on_event=Once(given.on_event))
@@ -82,7 +86,7 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
     return line.known(run, overrides, "teach", result)
 
 
-def _run(facts: Facts, given: Given) -> TeachResult:
+def _run(facts: Facts, given: Given) -> TeachResult | DryRun:
     with distributed.alike():
         pick = parts.picker(facts, None, given.where, given.on_event)
     plan, gan = facts.plan, facts.gan
@@ -95,6 +99,8 @@ def _run(facts: Facts, given: Given) -> TeachResult:
         "networks": networks,
         "discriminators": {name: count_parameters(judge) for name, judge in gan.discriminators().items()},
     }
+    if given.dry:
+        return dry.dry_run(facts, given, _learner(plan, gan), [event])
     told = line.trained("teach", facts, given, _learner(plan, gan), pick, described, [event])
     teacher, *others = ((name, str(facts.run.artifact(name))) for name in gan.artifacts())
     return TeachResult(teacher=teacher[1], others=dict(others), parameters=count_parameters(facts.original), **told)

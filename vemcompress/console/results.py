@@ -10,6 +10,7 @@ from rich.text import Text
 
 from vemcompress.console.words import (
     add_on,
+    duration,
     giga,
     goal,
     losses,
@@ -103,6 +104,26 @@ class Results:
     def taught(self, values: dict) -> None:
         shown = {"teacher": values["teacher"], "others": ", ".join(values["others"].values())}
         self.table(shown | {"parameters": millions(values["parameters"]), **_training(values, "teach")})
+
+    def tried(self, values: dict) -> None:
+        """What a dry run found."""
+        shown = {"recipe": values["recipe"]}
+        if values["stage"]:
+            shown["stage"] = values["stage"] if values["timed"] else f"{values['stage']}, which trains nothing to time"
+        if values["timed"]:
+            per, timed = f"{values['seconds_per_step']:.3g} s a step", plural(values["timed"], "step")
+            shown["steps"] = (
+                f"{values['steps']:,}, batch {values['batch']} at {values['size']} px on {values['device']}"
+            )
+            shown["time"] = (
+                f"about {duration(values['seconds'])}: {per}, by {timed} that were timed; saving, sample pictures and "
+                "scoring come on top"
+            )
+            shown["memory"] = f"{size(values['memory'])} at the peak"
+        if values["later"]:
+            shown["later"] = f"{', '.join(values['later'])}: not timed, as they need what earlier stages give"
+        shown["dry run"] = f"all checks passed, and nothing was written; leave out --dry-run to make {values['run']}"
+        self.table(shown)
 
     def pruned(self, values: dict) -> None:
         before, after = values["before"], values["after"]

@@ -90,7 +90,8 @@ class Talk:
         self.note(f"          {smaller}MACs are the true ones at {event['size']} px")
         algorithm, information = event["algorithm"], event["information"]
         name = information["name"].upper()
-        add_on = "no add-on" if name == "NONE" else f"{name}, lambda_MI {information['weight']:g}"
+        weight = f", lambda_MI {information['weight']:g}" if "weight" in information else ""
+        add_on = "no add-on" if name == "NONE" else f"{name}{weight}"
         features = f", features {event['features']}"
         self.note(f"recipe    {event['recipe']}: {algorithm['name'].upper()}{features}, {add_on}")
         weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
@@ -123,7 +124,8 @@ class Talk:
         )
         if event["device"] == "cuda" and event["precision"] == "fp32":
             self.note("hint      fp32 is exact on a GPU; --precision tf32, or bf16 with --compile, is faster")
-        self.note(f"picture   {event['picture']} ({shown})")
+        if event["picture"]:
+            self.note(f"picture   {event['picture']} ({shown})")
         if event["step"] >= event["steps"]:
             self.note(f"nothing to do: this run has done {plural(event['step'], 'step')}; ask for more with --steps.")
         elif event["continued"]:

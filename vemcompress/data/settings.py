@@ -26,8 +26,13 @@ class DataSettings(BaseSettings):
     `data.degrade` with "+" between them, such as "bicubic4" or "blur0.5..2+noise10+jpeg40..90".
 
     `kind`: "single" images for a frozen teacher, or real ones beside latent vectors; "paired" ones, or "labels" with
-    photos, whose other side is the ground truth; two "unpaired" domains. `direction`, `classes`, `void`, `label_input`,
-    `label_target` and `ids` are `data.pairs.find_pairs`'s. `recursive`: whether images in sub-folders are taken too.
+    photos, whose other side is the ground truth; two "unpaired" domains. `direction`: which side of pairs, or which
+    domain, becomes which. `flip`: whether training images are mirrored at random. `roots`: the folders or files of the
+    images. `split`: the part of them that is trained on. `recursive`: whether images in sub-folders are taken too.
+
+    `classes`, `void` and `ids` say how the numbers of label maps are read, as in `data.labels`. `label_input` and
+    `label_target`: a channel for each class, or a picture in colours, where label maps are the input or the target.
+
     `held_out`: training images that are set aside to pick the best checkpoint by; None is one in twenty, at most 64,
     and none of fewer than 80. `workers`: threads that read images, None as many as there are processors, 2 to 8;
     `on_device`: whether a set that is small beside a GPU's memory is kept there, "auto" or "never". Neither of these

@@ -19,10 +19,11 @@ from vemcompress.evaluation.segmentation import SEGMENTATION, lacks_labels, mete
 from vemcompress.evaluation.segmenters import OwnScores
 from vemcompress.evaluation.statistics import check_fit, image_paths, load_statistics
 from vemcompress.system.events import Event, silent
+from vemcompress.system.plugins import Registry
 from vemcompress.weights.features import distance_name
 
-_ALL = (*FIDELITY, *ENHANCEMENT, *SEGMENTATION, *DISTANCES, *NEIGHBOURS)
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+_OWN: tuple[Metric, ...] = (*FIDELITY, *ENHANCEMENT, *SEGMENTATION, *DISTANCES, *NEIGHBOURS)
+METRICS: Registry[Metric] = Registry("metrics", _OWN, Metric)
 
 VGG = distance_name("vgg16")  # whose weights are downloaded
 

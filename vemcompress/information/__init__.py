@@ -7,17 +7,15 @@ from vemcompress.information.base import Information
 from vemcompress.information.crd import CRD
 from vemcompress.information.vem import VEM
 from vemcompress.information.vid import VID
-from vemcompress.system.settings import tag_of, tagged_union
+from vemcompress.system.plugins import Classes
 
 _CLASSES: tuple[type[Information], ...] = (VEM, VID, CRD, Information)
 
-INFORMATION = {tag_of(kind.Settings)[1]: kind for kind in _CLASSES}
-
-AnyInformation = tagged_union(kind.Settings for kind in _CLASSES)
+INFORMATION: Classes[type[Information]] = Classes("information", _CLASSES, Information)
 
 
 def build_information(settings, *, image_channels: int, height: int, width: int) -> Information:
     """The add-on of these settings, for images of this shape."""
-    if isinstance(settings, Information.Settings):
+    if type(settings) is Information.Settings:
         return Information()
     return INFORMATION[settings.name](settings, image_channels=image_channels, height=height, width=width)

@@ -31,6 +31,9 @@ class VEM(Information):
 
     class Settings(BaseSettings):
         """The paper's symbols: `weight` lambda_MI, `channels` C (8 for ResNets, 32 else), `steps` K, `start` q_0.
+        `step_size` and `noise` are those of a step of Langevin dynamics, `l2` weighs the energies' squares. `lr` and
+        `betas` are those of the energy network's Adam. `power_iteration`: when its spectral norms follow its weights,
+        once a "step", or before every "forward".
 
         `start` (section 4.1.3): "student", VEM's own and the only one of the published code; "teacher", contrastive
         divergence: the teacher's image, also where there are pairs and t itself is the ground truth, for the paper

@@ -2,7 +2,7 @@
 
 A criterion gives a score to each channel of each group and knows no architecture; `budget` decides from the scores
 which channels stay, and `networks.groups` cuts. `PRUNERS` maps a method's name to its class; a new one is a file beside
-these and an entry in `_ALL`. `dmad` is masks that learn, in a run of `teach`.
+these and an entry in `_CLASSES`. `dmad` is masks that learn, in a run of `teach`.
 
 Or a search finds the shape: `population` is what searches share, `SEARCHES` maps what a recipe calls them
 (`search.method`) to their settings. Nothing here reads files.
@@ -23,15 +23,14 @@ from vemcompress.pruning.random import Random
 from vemcompress.pruning.scale import Scale
 from vemcompress.pruning.search import SearchSettings
 from vemcompress.pruning.zeros import Zeros
-from vemcompress.system.settings import tag_of, tag_values, tagged_union
+from vemcompress.system.plugins import Classes
+from vemcompress.system.settings import tag_values, tagged_union
 
-__all__ = ["PRUNERS", "SEARCHES", "AnyPruner", "AnySearch", "MaskSettings", "MaskedGAN", "Pruner", "check_masks"]
+__all__ = ["PRUNERS", "SEARCHES", "AnySearch", "MaskSettings", "MaskedGAN", "Pruner", "check_masks"]
 
-_ALL = (L1, Random, Scale, GCC, Content, Diversity, L1Out, L1Style, Zeros)
+_CLASSES: tuple[type[Pruner], ...] = (L1, Random, Scale, GCC, Content, Diversity, L1Out, L1Style, Zeros)
 
-PRUNERS: dict[str, type[Pruner]] = {tag_of(kind.Settings)[1]: kind for kind in _ALL}
-
-AnyPruner = tagged_union(kind.Settings for kind in _ALL)
+PRUNERS: Classes[type[Pruner]] = Classes("pruning", _CLASSES, Pruner)
 
 _SEARCHES = (SearchSettings, CoEvolutionSettings)
 

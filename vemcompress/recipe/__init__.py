@@ -4,5 +4,15 @@ A recipe may leave open what depends on the teacher (student, batch, C, weights)
 run folder keeps the result.
 """
 
-from vemcompress.recipe.reading import classes_named, defaults, find, folder, of_stage, read, shipped, with_changes
+from vemcompress.recipe.reading import (
+    classes_named,
+    defaults,
+    find,
+    folder,
+    installed,
+    of_stage,
+    read,
+    shipped,
+    with_changes,
+)
 from vemcompress.recipe.schema import AutoStudent, PruneSettings, Recipe, TeacherSettings, TrainSettings, changed

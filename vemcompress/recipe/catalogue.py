@@ -1,13 +1,59 @@
-"""The shipped recipes as a table in Markdown, made from the recipes themselves; docs/recipes.md has it."""
+"""What there is: the recipes, also as a table in Markdown that docs/recipes.md has, and the methods that they name."""
+
+import re
+import sys
+from typing import Any
 
 from vemcompress.algorithms import ALGORITHMS
 from vemcompress.errors import RecipeError
+from vemcompress.evaluation import METRICS
 from vemcompress.gans import GANS
-from vemcompress.recipe.reading import general, of_stage, read, shipped
+from vemcompress.information import INFORMATION
+from vemcompress.networks import GENERATORS
+from vemcompress.pruning import PRUNERS
+from vemcompress.recipe.reading import general, installed, of_stage, read, shipped
 from vemcompress.recipe.schema import Recipe
+from vemcompress.system.plugins import Registry
 
 TITLES = ("recipe", "what it does", "stages", "data", "add-on")
 KINDS = {"single": "real images", "paired": "pairs", "unpaired": "two domains"}  # of data, as the table names them
+
+OWN = "vemcompress"  # the package of what is no plugin's
+METHODS: dict[str, Registry] = {  # by the key or the option that names one
+    "algorithm.name": ALGORITHMS,
+    "information.name": INFORMATION,
+    "student.family": GENERATORS,
+    "prune.method": PRUNERS,
+    "--metric": METRICS,
+}
+
+
+def descriptions() -> dict[str, str]:
+    """What each recipe says of itself, by name, those of plugins last. One of a plugin that cannot be read says why."""
+    found = {name: read(name).description for name in shipped()}
+    for name in installed().keys() - found.keys():
+        try:
+            found[name] = read(name).description
+        except RecipeError as error:
+            found[name] = f"cannot be used: {error}"
+    return dict(sorted(found.items(), key=lambda item: (item[0] not in shipped(), item[0])))
+
+
+def methods() -> list[dict[str, str]]:
+    """The methods that a recipe or the command line can name: `key`, `name`, what it `does` in a sentence, and the
+    `package` that it comes from."""
+    return [
+        {"key": key, "name": name, "does": _does(method), "package": registry.added.get(name, (None, OWN))[1]}
+        for key, registry in METHODS.items()
+        for name, method in registry.items()
+    ]
+
+
+def _does(method: Any) -> str:
+    """The first sentence of its file."""
+    kind = method if isinstance(method, type) else type(method)
+    text = " ".join((sys.modules[kind.__module__].__doc__ or "").partition("\n\n")[0].split())
+    return re.split(r"(?<!et al)\.\s", text)[0].rstrip(".")
 
 
 def markdown() -> str:

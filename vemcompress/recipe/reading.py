@@ -16,21 +16,12 @@ from vemcompress.recipe.sentences import nearest, sentence, text_of_stage
 from vemcompress.recipe.stages import TABLES, Stage, meant
 from vemcompress.recipe.toml import DEPTH, NotTOML, parse, parse_file
 from vemcompress.system import names
+from vemcompress.system.installed import folder, shipped
+from vemcompress.system.installed import recipes as installed
 from vemcompress.system.settings import BaseSettings, tag_of
 
 # By table of a recipe: the key that says of which class it is, and what it is if it does not say.
 TAGS = {table: tag for table in Recipe.model_fields for tag in map(tag_of, choices(Recipe, table)[:1]) if tag}
-
-
-def folder() -> Path:
-    """Where the shipped recipes are: inside a wheel, or beside the package in an editable install."""
-    packaged = Path(__file__).parents[1] / "_recipes"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"
-
-
-def shipped() -> list[str]:
-    """Names of the shipped recipes, `paper/...` included."""
-    return sorted(p.relative_to(folder()).with_suffix("").as_posix() for p in folder().rglob("*.toml"))
 
 
 def general() -> list[str]:
@@ -39,16 +30,19 @@ def general() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """A recipe's file: a path that ends in .toml, or a shipped name."""
+    """A recipe's file: a path that ends in .toml, or the name of one that is shipped or a plugin's."""
     text = str(name)
     if text.endswith(".toml"):
         if "\0" in text or not os.path.lexists(text):
             raise RecipeError(f"recipe {names.printable(text[:100])}: no such file; see `vemcompress recipes list`.")
         return Path(text)
-    if text not in (known := shipped()):
-        hint = nearest(text, known, listed=[*general(), "paper/NAME"])
+    if text in shipped():
+        return folder() / f"{text}.toml"
+    if text not in (known := installed()):
+        listed = [*general(), "paper/NAME", *list(known)[len(shipped()) :]]
+        hint = nearest(text, [*known], listed=listed)
         raise RecipeError(f"recipe '{names.printable(text[:100])}' is not known{hint}")
-    return folder() / f"{text}.toml"
+    return known[text]
 
 
 def read(name: str | Path, overrides: Sequence[str] = (), *, kind: str | None = None) -> Recipe:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import tomli_w
 from pydantic import AfterValidator, Field, model_validator
 
-from vemcompress.algorithms import ALGORITHMS, AnyAlgorithm
+from vemcompress.algorithms import ALGORITHMS
 from vemcompress.data.settings import DataSettings
 from vemcompress.export.goals.settings import BUDGET, TARGETS, GoalSettings, Multiple
 from vemcompress.gans import AnyGAN
-from vemcompress.information import INFORMATION, AnyInformation
-from vemcompress.networks import GENERATORS, AnyConfig
+from vemcompress.information import INFORMATION
+from vemcompress.networks import GENERATORS
 from vemcompress.networks.base import Padding
-from vemcompress.pruning import PRUNERS, AnyPruner, AnySearch, MaskSettings
+from vemcompress.pruning import PRUNERS, AnySearch, MaskSettings
 from vemcompress.recipe.stages import Stage, check_stages
 from vemcompress.system.names import PAIRS
 from vemcompress.system.settings import BaseSettings, Channels, Convention, Figure, Text, says, tagged_union
@@ -23,20 +23,20 @@ from vemcompress.training.settings import TrainSettings
 from vemcompress.weights.ranges import check_form
 
 
-def _first(registry: dict[str, type]) -> BaseSettings:
+def _first(registry: Mapping[str, Any]) -> BaseSettings:
     return next(iter(registry.values())).Settings()
 
 
 class TeacherSettings(BaseSettings):
-    """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from.
+    """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from. "pairs" for a
+    teacher of which only the outputs are known: the other side of each pair of the data.
 
-    "pairs" for a teacher of which only the outputs are known: the other side of each pair of the data.
+    `key` is the name of the generator in a file that has several, such as netG_B. `class_path`: "module:Class" for a
+    network of the user's own class. `range` is that of the images which such a network or an .onnx file takes and
+    gives: "0..255", "0..1" or "-1..1", or two of them as in "-1..1:0..255"; where it is left out, [-1, 1] or what an
+    .onnx file tells.
 
-    `key` is the name of the generator in a file that has several, such as `netG_B`. `range` is that of the images which
-    a network of the user's own class or an .onnx file takes and gives: "0..255", "0..1" or "-1..1", or two of them as
-    in "-1..1:0..255"; where it is left out, [-1, 1] or what an .onnx file tells.
-
-    `norm = "batch"`: BatchNorm by each image's own statistics, as Pix2Pix is tested. `padding`: that of a `source`
+    `norm`: "batch" for BatchNorm by each image's own statistics, as Pix2Pix is tested. `padding`: that of a `source`
     whose file does not tell it, a CycleGAN ResNet or one of its kin; without it as the file says, or by reflection.
 
     With a [gan]: `network` is what is built where there is no `source`, `deep` OMGD's second teacher, and `start` gives
@@ -49,16 +49,16 @@ class TeacherSettings(BaseSettings):
     range: Annotated[str, Field(max_length=20), AfterValidator(check_form)] | None = None
     norm: Literal["eval", "batch"] = "eval"
     padding: Padding | None = None
-    network: AnyConfig | None = None
-    deep: AnyConfig | None = None
+    network: GENERATORS.union | None = None
+    deep: GENERATORS.union | None = None
     start: dict[Text, Text] = Field(default_factory=dict, max_length=16)
 
 
 class AutoStudent(GoalSettings):
-    """A student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or the widest of at
-    most `target_macs` true MACs, `target_latency` or `target_size`, a `multiple` of so much. Or the one of the file
-    `source`, with its weights, known by its `sha256`, and of the user's own class `class_path`; "teacher" for the
-    teacher's own network; `fresh`: with new weights in the place of the file's."""
+    """`family`: "auto" for a student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or
+    the widest of at most `target_macs` true MACs, `target_latency` or `target_size`, a `multiple` of so much. `source`:
+    or the one of this file, with its weights, known by its `sha256`, and of the user's own class `class_path`;
+    "teacher" for the teacher's own network. `fresh`: with new weights in the place of the file's."""
 
     replaces: ClassVar = {
         "width": (*BUDGET, "multiple", "source", "sha256"),
@@ -105,7 +105,7 @@ class PruneSettings(GoalSettings):
     }
     exclusive: ClassVar = (*TARGETS, "share", "ratio", "width")
 
-    method: AnyPruner = _first(PRUNERS)
+    method: PRUNERS.union = _first(PRUNERS)
     multiple: Multiple = 1
     share: float | None = Field(None, gt=0, lt=1)
     ratio: float | None = Field(None, gt=0, lt=1)
@@ -134,8 +134,8 @@ class Recipe(BaseSettings):
     data: DataSettings = DataSettings()
     gan: AnyGAN | None = None
     masks: MaskSettings | None = None
-    algorithm: AnyAlgorithm = _first(ALGORITHMS)
-    information: AnyInformation = _first(INFORMATION)
+    algorithm: ALGORITHMS.union = _first(ALGORITHMS)
+    information: INFORMATION.union = _first(INFORMATION)
     train: TrainSettings = TrainSettings()
     prune: PruneSettings | None = None
     search: AnySearch | None = None

@@ -8,8 +8,11 @@ from vemcompress.system.settings import BaseSettings, Batch, Betas, Epochs, Peri
 
 
 class TrainSettings(BaseSettings):
-    """`steps` or `epochs`. `constant`: the share of the steps at the full learning rate, before it falls to zero,
-    `decay` at each step, or as published once an epoch.
+    """`steps` or `epochs`: how long it trains. `batch`: images of a step, of all processes together. `lr`: the
+    student's learning rate, with the `betas` of Adam. `constant`: the share of the steps at the full learning rate,
+    before it falls to zero, `decay` at each step, or as published once an epoch. `seed`: of new weights, the images'
+    order and all noise. `checkpoint_every`, `sample_every` and `log_every`: at each how many-th step a checkpoint, a
+    picture of samples and a line of the log are written.
 
     `best_by`: what the best checkpoint is picked by, at each checkpoint. "auto" is the fidelity to a frozen teacher
     (SSIM), or the L1 distance to the ground truth where the teacher learns from pairs. `best_on`: the held-out part

@@ -4,6 +4,8 @@ A new one is a file with its Config and its network, and its name in the list. L
 belong in the folder above, the layouts of published files in `weights.published`.
 """
 
+from functools import cache
+
 from pydantic import TypeAdapter
 
 from vemcompress.networks.base import Config, Generator, ImageInput, LatentInput
@@ -25,7 +27,7 @@ from vemcompress.networks.generators.srvgg import SRVGG, SRVGGConfig
 from vemcompress.networks.generators.stylegan2 import StyleGAN2
 from vemcompress.networks.generators.ugatit import UGATIT
 from vemcompress.networks.generators.unet import UNet
-from vemcompress.system.settings import tag_of, tagged_union
+from vemcompress.system.plugins import Classes
 
 _CLASSES: tuple[type[Generator], ...] = (
     ResNet,
@@ -50,15 +52,17 @@ _CLASSES: tuple[type[Generator], ...] = (
     RRDB,
 )
 
-GENERATORS = {tag_of(kind.config_class)[1]: kind for kind in _CLASSES}
+GENERATORS: Classes[type[Generator]] = Classes("networks", _CLASSES, Generator, "config_class")
 
-AnyConfig = tagged_union(kind.config_class for kind in _CLASSES)
-_ANY_CONFIG = TypeAdapter(AnyConfig)
+
+@cache
+def _any_config() -> TypeAdapter:
+    return TypeAdapter(GENERATORS.union)
 
 
 def parse_config(values: dict) -> Config:
     """A Config from plain values with a `family` key; raises pydantic's ValidationError."""
-    return _ANY_CONFIG.validate_python(values)
+    return _any_config().validate_python(values)
 
 
 def build_generator(config: Config) -> Generator:

@@ -1,0 +1,82 @@
+"""A recipe to begin with: for a teacher and images, with everything that `distill` would decide, and comments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+from vemcompress import recipe as recipes
+from vemcompress.commands import facts, opening, sizing
+from vemcompress.commands.distill import stated
+from vemcompress.commands.line import Reported
+from vemcompress.commands.opening import Given
+from vemcompress.errors import RecipeError, UsageError
+from vemcompress.recipe import AutoStudent, Recipe
+from vemcompress.recipe.explain import explained
+from vemcompress.recipe.resolve import DEFAULT_WIDTH
+from vemcompress.system.events import Event, silent
+from vemcompress.system.files import output_error
+from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
+from vemcompress.weights.trust import named
+
+
+@dataclass(frozen=True)
+class InitResult(Reported):
+    """The file that was written, and the recipe that it follows."""
+
+    recipe: str
+    follows: str
+
+
+def init(
+    teacher: str | Path | None,
+    *,
+    data: str | Path | Sequence[str | Path] = (),
+    out: str | Path,
+    recipe: str | Path = "omgd",
+    overrides: Overrides = (),
+    on_event: Event = silent,
+    **keys: Unpack[DistillKeys],
+) -> InitResult:
+    """Write the new file `out`, a recipe that `distill` takes without a teacher and data beside it.
+
+    Arguments, checks and errors are as in `distill`. What follows from teacher and data is written out; the student
+    stays as it was asked for, by its width for example. A recipe with stages is written as it is. Raises UsageError
+    where `out` exists, or is no .toml file.
+    """
+    path = Path(out)
+    if path.suffix != ".toml":
+        raise UsageError(f"{path}: a recipe's name ends in .toml; give -o {path}.toml.")
+    if path.exists():
+        raise UsageError(f"{path}: already exists; give another name to -o.")
+    overrides = as_overrides(overrides, keys, DistillKeys)
+    given = Given(teacher and str(teacher), data, None, recipe, overrides, on_event=on_event)
+    with named(*recipes.classes_named(overrides)):
+        plan = decided(given)
+    begun = f"# Begun with `vemcompress init` from the recipe {plan.name}. It names its teacher and data, so that\n"
+    begun += f"# `vemcompress distill --recipe {path} --out RUN` makes a run of it.\n"
+    text = begun + explained(plan.but(name=path.stem, paper={}))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise output_error(path, error) from error
+    return InitResult(str(path), plan.name)
+
+
+def decided(given: Given) -> Recipe:
+    """The recipe of a new run, resolved but for its student. Raises as `distill`."""
+    asked = recipes.read(given.recipe, given.overrides)
+    if asked.gan is not None and not asked.stages and "student" not in asked.model_fields_set:
+        raise RecipeError(
+            f"recipe {asked.name}: trains a teacher; write it with `vemcompress recipes show {given.recipe} --explain`."
+        )
+    plan = stated(given)
+    if plan.stages:
+        return plan
+    plan, _ = opening.open_recipe(plan, (), None)
+    student = plan.student
+    found = facts.gather("distill", sizing.stand_in(plan), given.on_event).plan
+    if student == AutoStudent():
+        student = AutoStudent(width=DEFAULT_WIDTH)
+    return found.but(student=student if isinstance(student, AutoStudent) else found.student)
