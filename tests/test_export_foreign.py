@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from vemcompress.errors import ExportError, InputError
-from vemcompress.export.exporting import _checked_bytes
+from vemcompress.export.formats.onnx import checked_bytes
 from vemcompress.weights.graphs import foreign
 from vemcompress.weights.graphs.foreign import read_onnx
 
@@ -71,7 +71,7 @@ def test_graphs_that_may_run_for_ever_are_refused(case, tmp_path):
 
 def test_no_graph_is_exported_that_would_be_refused():
     with pytest.raises(ExportError, match="type Loop"):
-        _checked_bytes(ENDLESS["Loop"])
+        checked_bytes(ENDLESS["Loop"])
 
 
 def test_functions_that_never_end_or_grow_without_bound_are_refused(tmp_path):
