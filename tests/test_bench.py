@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import vemcompress
 from vemcompress.commands.bench import _in_turns, bench
 from vemcompress.errors import InputError, UsageError
 from vemcompress.export.exporting import export, export_onnx
@@ -112,3 +113,10 @@ def test_a_signal_is_handled_after_openvino_has_compiled_and_freed_models(tmp_pa
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "handled\n")
+
+
+def test_a_model_of_a_file_is_exported_and_compared_as_a_network_is(tmp_path):
+    save_generator(tmp_path / "toy.safetensors", toy())
+    found = vemcompress.export_model(tmp_path / "toy.safetensors", tmp_path / "toy.onnx", precision="fp16", size=32)
+    assert [(row.precision, row.images) for row in found.compared] == [("fp32", "noise"), ("fp16", "noise")]
+    assert found.files[0].metadata["source"].endswith("toy.safetensors")

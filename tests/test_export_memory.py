@@ -37,7 +37,7 @@ def test_small_images_and_unknown_memory_cost_no_try(little, monkeypatch):
     MemoryLimit(lambda side: pytest.fail("tried")).check("a.png", 10**6, 10**6)
 
 
-@pytest.mark.skipif(not memory._CLEAR.exists(), reason="needs Linux")
+@pytest.mark.skipif(not memory.CLEAR.exists(), reason="needs Linux")
 def test_what_a_network_takes_is_measured():
     assert memory._growth(lambda: np.ones(64 << 20, np.uint8)) == pytest.approx(64 << 20, rel=0.2)
 

@@ -71,11 +71,11 @@ def run(result: ExportResult, x: np.ndarray) -> np.ndarray:
     """What the file gives, as an app would run it that has read its description alone."""
     about, path = result.metadata, result.path
     if result.format == "openvino":
-        library = FORMATS["openvino"].library()
+        library = FORMATS["openvino"].module()
         hint = {"INFERENCE_PRECISION_HINT": about["inference_precision_hint"]}
         return library.Core().compile_model(str(path), "CPU", hint)({"x": x})["y"]
     if result.format == "litert":
-        opened = FORMATS["litert"].library("ai_edge_litert.interpreter").Interpreter(str(path))
+        opened = FORMATS["litert"].module("ai_edge_litert.interpreter").Interpreter(str(path))
         opened.allocate_tensors()
         given, drawn = opened.get_input_details()[0], opened.get_output_details()[0]
         assert (given["name"], drawn["name"]) == (about["input_name"], about["output_name"])
@@ -83,13 +83,13 @@ def run(result: ExportResult, x: np.ndarray) -> np.ndarray:
         opened.invoke()
         return opened.get_tensor(drawn["index"])
     if result.format == "ncnn":
-        library = FORMATS["ncnn"].library()
+        library = FORMATS["ncnn"].module()
         net = library.Net()
         net.load_param(str(path)), net.load_model(str(result.files[1]))
         one = net.create_extractor()
         one.input(about["input_name"], library.Mat(x[0]).clone())
         return np.array(one.extract(about["output_name"])[1])[None]
-    runtime = FORMATS["executorch"].library("executorch.runtime").Runtime.get()
+    runtime = FORMATS["executorch"].module("executorch.runtime").Runtime.get()
     program = runtime.load_program(path.read_bytes())
     return program.load_method("forward").execute([torch.from_numpy(x)])[0].numpy().copy()
 
@@ -116,7 +116,7 @@ def test_a_file_draws_in_its_own_runtime_what_pytorch_draws(made):
 def test_a_package_for_core_ml_says_what_goes_in_and_out(made):
     if made.result.format != "coreml":
         pytest.skip("of Core ML")
-    said = FORMATS["coreml"].library().utils.load_spec(str(made.result.path)).description
+    said = FORMATS["coreml"].module().utils.load_spec(str(made.result.path)).description
     (given,), (drawn,) = said.input, said.output
     assert (given.name, list(given.type.multiArrayType.shape)) == ("x", [1, 3, 32, 48])
     assert (drawn.name, given.shortDescription) == ("y", made.result.input)
@@ -173,7 +173,7 @@ def test_a_generator_from_latent_vectors_is_exported(name, tmp_path):
     (result,) = export(model, tmp_path / "m", formats=name, uint8=uint8)
     assert result.input.endswith("x 6, uniform in -1..1") and "16 x 16" in result.output
     if uint8:  # a picture comes out, of numbers that are none
-        said = FORMATS["coreml"].library().utils.load_spec(str(result.path)).description
+        said = FORMATS["coreml"].module().utils.load_spec(str(result.path)).description
         assert said.output[0].type.imageType.width == 16 and list(said.input[0].type.multiArrayType.shape) == [1, 6]
         return
     z = noise(1, 6)

@@ -11,9 +11,11 @@ from torch import nn
 
 from vemcompress.export.compared import Compared, compare
 from vemcompress.export.exporting import export as write
+from vemcompress.export.exporting import origin
 from vemcompress.export.formats import FORMATS
 from vemcompress.export.result import ExportResult
 from vemcompress.system.events import Event, silent
+from vemcompress.weights.loading import load
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Exported:
 
 
 def export_model(
-    model: nn.Module,
+    model: nn.Module | str | os.PathLike,
     path: str | os.PathLike,
     *,
     formats: Sequence[str] = ("onnx",),
@@ -44,6 +46,9 @@ def export_model(
 ) -> Exported:
     """As `export.exporting.export`; files of fewer bits are then timed and judged beside their fp32 forms, in turns, on
     one thread. A file that is slower than its fp32 form is noted."""
+    if not isinstance(model, nn.Module):  # opened once, for all that is done with it
+        loaded = load(model)
+        model, more = loaded.generator, more | {"metadata": origin(loaded) | (more.get("metadata") or {})}
     about = {"size": size, "on_event": on_event, **more}
     files = write(model, path, formats=formats, precision=precision, calibrate=calibrate, **about)
     names = [file.format for file in files if FORMATS[file.format].runs_here]

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from vemcompress.export.memory import CLEAR, of_process
+
 RUNS, SECONDS = 3, 120
 
 
 def peak_memory(form: str, file: Path, given: np.ndarray, threads: int) -> int | None:
     """Bytes of `file` (of the format `form`) for the input `given`; None where the system does not tell, or it
     fails."""
-    if not _CLEAR.exists():
+    if not CLEAR.exists():
         return None
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "x.npy"), given)
@@ -36,17 +37,12 @@ def _measured(form: str, file: Path, given: np.ndarray, threads: int) -> int:
     from vemcompress.export.formats import FORMATS
 
     FORMATS[form].check("fp32", False)  # imports the runtime
-    _CLEAR.write_text("5")  # the peak begins anew (Linux)
-    before = _of_process("VmRSS")
+    CLEAR.write_text("5")  # the peak begins anew (Linux)
+    before = of_process("VmRSS")
     opened = FORMATS[form].open(file, threads)
     for _ in range(RUNS):
         opened.run(given)
-    return max(0, _of_process("VmHWM") - before)
-
-
-def _of_process(name: str) -> int:
-    lines = _STATUS.read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+    return max(0, of_process("VmHWM") - before)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ ATTENTIVE = 4 * NETWORK  # of a network with self-attention over a map of a quar
 TRIED = 512  # pixels, the side of the image that is measured: with smaller ones other costs hide a pixel's
 USABLE = 0.9
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class MemoryLimit:
@@ -75,13 +75,13 @@ def check_batch(what: str, draw: Callable[[int], object], count: int, sides: tup
 def _growth(run: Callable[[], object]) -> int:
     """By how many bytes this process grows while it runs; 0 where the system does not tell, or where `run` fails."""
     with suppress(Exception):  # the user's own image will fail too, and say why
-        _CLEAR.write_text("5")  # the peak begins anew (Linux)
-        before = _of_process("VmRSS")
+        CLEAR.write_text("5")  # the peak begins anew (Linux)
+        before = of_process("VmRSS")
         run()
-        return max(0, _of_process("VmHWM") - before)
+        return max(0, of_process("VmHWM") - before)
     return 0
 
 
-def _of_process(name: str) -> int:
+def of_process(name: str) -> int:
     lines = _STATUS.read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))

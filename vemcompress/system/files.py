@@ -210,8 +210,12 @@ def make_folder(path: str | Path) -> None:
 
 
 def cache_folder() -> Path:
-    """The user's folder for what can be had again: XDG_CACHE_HOME, or ~/.cache. It may not be there yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vemcompress"
+    """The user's folder for what can be made or fetched again: in XDG_CACHE_HOME where that is absolute, or ~/.cache.
+    It may not be there yet."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():
+        cache = Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111 (Path.home raises where there is no home)
+    return cache / "vemcompress"
 
 
 def is_temporary(name: str) -> bool:

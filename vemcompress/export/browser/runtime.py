@@ -3,7 +3,6 @@
 import base64
 import gzip
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
@@ -16,7 +15,7 @@ from zlib import error as ZlibError
 
 from vemcompress.errors import InputError, NetworkError, OutputError, first_line
 from vemcompress.system.events import Event
-from vemcompress.system.files import make_folder, parse_json, read_bytes, write_atomically
+from vemcompress.system.files import cache_folder, make_folder, parse_json, read_bytes, write_atomically
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
@@ -60,7 +59,7 @@ def given_runtime(path: Path) -> Runtime:
 def fetched_runtime(on_event: Event) -> Runtime:
     """The pinned version, from the cache or by npm; its SHA-512 is checked every time. Events: {"event": "demo",
     "stage": "fetch", "package"} before npm is asked. Raises NetworkError (8)."""
-    kept = _cache() / f"{PACKAGE}-{VERSION}.tgz"
+    kept = cache_folder() / f"{PACKAGE}-{VERSION}.tgz"
     with suppress(OSError):
         data = read_bytes(kept, _LARGEST_PACKAGE)
         if _is_published(data):
@@ -75,14 +74,6 @@ def fetched_runtime(on_event: Event) -> Runtime:
         make_folder(kept.parent)
         write_atomically(kept, data)
     return _runtime(PACKAGE, _unpacked(PACKAGE, data))
-
-
-def _cache() -> Path:
-    """Where the user's programs keep what can be fetched again."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not cache.is_absolute():
-        cache = Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111 (Path.home raises where there is no home)
-    return cache / "vemcompress"
 
 
 def _packed(on_event: Event) -> bytes:

@@ -89,7 +89,7 @@ class Format(ABC):
         if uint8 and not self.takes_uint8:
             raise UsageError(f"--format {self.name}: takes floats alone; omit --uint8, or choose another format.")
         for name in self.packages:
-            self.library(name)
+            self.module(name)
 
     def produce(self, job: Job, path: Path) -> Checked:
         """Write `path` and what belongs to it, and compare it with PyTorch. Raises ExportError (7)."""
@@ -154,7 +154,7 @@ class Format(ABC):
         """All files that one named `path` has; the first is opened by its name."""
         return [path]
 
-    def library(self, name: str | None = None) -> ModuleType:
+    def module(self, name: str | None = None) -> ModuleType:
         """A module of the format's packages, the first by default. Raises ExportError (7) where it is not installed."""
         name = name or self.packages[0]
         try:

@@ -26,7 +26,7 @@ class CoreML(Format):
     runs_here = False
 
     def convert(self, job: Job, path: Path) -> None:
-        library = self.library()
+        library = self.module()
         with self.converting(path):
             model = self._converted(library, job)
             ends = model.get_spec().description
@@ -40,7 +40,7 @@ class CoreML(Format):
     def compared(self, job: Job, path: Path) -> Checked:
         """Read back: the ends are what they should be. Its numbers are for a Mac to check."""
         with self.converting(path):
-            ends = self.library().utils.load_spec(str(path)).description
+            ends = self.module().utils.load_spec(str(path)).description
         names = ends.input[0].name, ends.output[0].name
         if names != (job.facts["input_name"], job.facts["output_name"]):
             raise ExportError(f"{path.name}: was written with other ends than the network's, {' and '.join(names)}.")

@@ -29,8 +29,8 @@ class ExecuTorch(Format):
         return [path, self.described(path)]
 
     def convert(self, job: Job, path: Path) -> None:
-        lower = self.library("executorch.exir").to_edge_transform_and_lower
-        partition = self.library("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
+        lower = self.module("executorch.exir").to_edge_transform_and_lower
+        partition = self.module("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
         with self.converting(path):
             program, _ = job.lowered(RULES)
             if job.precision == "int8":
@@ -49,7 +49,7 @@ class ExecuTorch(Format):
 
     def _check_operators(self, made) -> None:
         """Its own error at a file with an unknown operation is a number."""
-        known = self.library("executorch.runtime").Runtime.get().operator_registry.operator_names
+        known = self.module("executorch.runtime").Runtime.get().operator_registry.operator_names
         needed = {
             f"{operator.name}.{operator.overload}" if operator.overload else operator.name
             for plan in made.executorch_program.execution_plan
@@ -70,9 +70,9 @@ class ExecuTorch(Format):
             raise UsageError("--format executorch: int8 has float ends; omit --uint8.")
 
     def open(self, path: Path, threads: int = 1) -> Opened:
-        library, process = self.library("executorch.runtime"), "executorch.extension.pybindings.portable_lib"
+        library, process = self.module("executorch.runtime"), "executorch.extension.pybindings.portable_lib"
         with self.converting(path):
-            self.library(process)._unsafe_reset_threadpool(threads)  # of the process; it has no other way
+            self.module(process)._unsafe_reset_threadpool(threads)  # of the process; it has no other way
             program = library.Runtime.get().load_program(path.read_bytes())
             method = program.load_method("forward")
             about = method.metadata.input_tensor_meta(0)

@@ -32,7 +32,7 @@ class LiteRT(Format):
         return [path, self.described(path)]
 
     def convert(self, job: Job, path: Path) -> None:
-        library = self.library()
+        library = self.module()
         with self.converting(path):
             program, sample = job.lowered(RULES, self.last)
             made = library.convert(program.module(check_guards=False), (sample,)).model_content()
@@ -47,7 +47,7 @@ class LiteRT(Format):
         self.describe(job, path)
 
     def _interpreter(self, path: Path, threads: int):
-        library = self.library("ai_edge_litert.interpreter")
+        library = self.module("ai_edge_litert.interpreter")
         with self.converting(path):
             opened = library.Interpreter(model_path=str(path), num_threads=threads)
             opened.allocate_tensors()

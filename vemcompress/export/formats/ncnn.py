@@ -61,7 +61,7 @@ class NCNN(Format):
             raise ExportError(f"pnnx failed on this network ({first_line(done.stderr)}); choose another format.")
 
     def open(self, path: Path, threads: int = 1) -> Opened:
-        library = self.library("ncnn")
+        library = self.module("ncnn")
         net = library.Net()
         net.opt.num_threads, net.opt.use_vulkan_compute = threads, False
         # Its default is half precision where the CPU has it, on x86 in linear layers: 4e-4 from PyTorch in U-GAT-IT.

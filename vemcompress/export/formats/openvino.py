@@ -25,15 +25,15 @@ class OpenVINO(Format):
     def files(self, path: Path) -> list[Path]:
         return [path, path.with_suffix(".bin")]
 
-    def library(self, name: str | None = None) -> ModuleType:
+    def module(self, name: str | None = None) -> ModuleType:
         """Without its telemetry, as `int8_onnx.openvino` explains."""
         sys.modules.setdefault("openvino_telemetry", None)
-        return super().library(name)
+        return super().module(name)
 
     def convert(self, job: Job, path: Path) -> None:
         job.facts["inference_precision_hint"] = "f32"
         job.notes.append("compared in float32; newer CPUs compute in bfloat16 unless INFERENCE_PRECISION_HINT is f32")
-        library, graph = self.library(), product(job, self.rewrites, "openvino")
+        library, graph = self.module(), product(job, self.rewrites, "openvino")
         with self.converting(path):
             model = library.convert_model(BytesIO(graph.SerializeToString()))  # reading it would store int8 as floats
             for key, value in job.facts.items():
@@ -41,7 +41,7 @@ class OpenVINO(Format):
             library.save_model(model, str(path), compress_to_fp16=job.precision != "fp32")
 
     def open(self, path: Path, threads: int = 1) -> Opened:
-        library = self.library()
+        library = self.module()
         with self.converting(path):
             core = library.Core()
             how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}

@@ -116,7 +116,7 @@ class OpenVINO(Runtime):
             raise UsageError("openvino is not installed: pip install 'vemcompress[openvino]'.") from None
 
     def ready(self, work: Work, threads: int) -> Run:
-        core = FORMATS["openvino"].library().Core()
+        core = FORMATS["openvino"].module().Core()
         how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         with signal_stack_kept():
             request = core.compile_model(core.read_model(work.graph()), "CPU", how).create_infer_request()
