@@ -11,15 +11,14 @@ import tempfile
 from pathlib import Path
 
 import torch
+from export_toys import as_trained
 from torch import nn
 
 from vemcompress.errors import VemError
 from vemcompress.export.deploy import deployment_copy
 from vemcompress.export.exporting import export
 from vemcompress.export.formats import FORMATS
-from vemcompress.networks import GENERATORS, build_generator, parse_config
-from vemcompress.networks.attention import SelfAttention
-from vemcompress.networks.spectral import Spectral
+from vemcompress.networks import GENERATORS
 
 LEFT_OUT = {"agd_supernet"}  # it is exported as the network that it has found, of the family agd
 BLOCKS = {"blocks": 2}
@@ -40,18 +39,8 @@ SHAPES = {
 
 
 def network(family: str) -> nn.Module:
-    """Random weights of width 8 whose norms and attention are at work, as after training."""
-    torch.manual_seed(0)
-    made = build_generator(parse_config({"family": family, "width": 8} | SHAPES[family]))
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.3, 0.3)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-        elif isinstance(module, SelfAttention):
-            nn.init.constant_(module.gamma, 0.7)
-        elif isinstance(module, Spectral):
-            module.converge()
-    return made.eval()
+    """Random weights of width 8 whose norms and attention are at work."""
+    return as_trained({"family": family, "width": 8} | SHAPES[family])
 
 
 def cell(made: nn.Module, name: str, notes: list[str]) -> str:

@@ -1,6 +1,7 @@
 """What several test files ask for by name."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -89,3 +90,23 @@ def test_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("VEMCOMPRESS_TEST_DATA names no folder")
     return Path(folder)
+
+
+CHROMIUM = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window, which asks nobody by itself."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=program, args=list(CHROMIUM))
+        yield opened
+        opened.close()

@@ -40,12 +40,18 @@ LATENTS = {
 
 def latent_toy(name: str) -> nn.Module:
     """From latent vectors, with images that are not grey, and self-attention at work."""
+    return as_trained(LATENTS[name], variance=(0.01, 0.03))
+
+
+def as_trained(config: dict, *, variance: tuple[float, float] = (0.5, 1.5)) -> nn.Module:
+    """A generator of random weights whose norms and self-attention are at work, as after training; its BatchNorms'
+    variances lie within `variance`."""
     torch.manual_seed(0)
-    model = build_generator(parse_config(LATENTS[name]))
+    model = build_generator(parse_config(config))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.3, 0.3)
-            nn.init.uniform_(module.running_var, 0.01, 0.03)
+            nn.init.uniform_(module.running_var, *variance)
         elif isinstance(module, SelfAttention):
             nn.init.constant_(module.gamma, 0.7)
         elif isinstance(module, Spectral):

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import vemcompress
-from vemcompress.commands.bench import _in_turns, bench
+from vemcompress.commands.bench import bench
 from vemcompress.errors import InputError, UsageError
 from vemcompress.export.exporting import export, export_onnx
 from vemcompress.export.footprint import peak_memory
-from vemcompress.export.latency import Timed
+from vemcompress.export.latency import in_turns
 from vemcompress.networks import build_generator, parse_config
 from vemcompress.weights.artifact import save_generator
 
@@ -44,8 +44,8 @@ def test_models_and_runtimes_are_rows_with_sizes_on_the_disk(exported):
 
 def test_subjects_take_turns():
     order = []
-    runs = [Timed(lambda name=name: order.append(name)) for name in "ab"]
-    times = _in_turns(runs, 1, 10, 60.0, lambda event: None)
+    runs = [lambda name=name: order.append(name) for name in "ab"]
+    times = in_turns(runs, warmup=1, repeats=10, budget=60.0, at_once=5)
     assert [len(found) for found in times] == [10, 10]
     assert "".join(order) == "ab" + 2 * ("aaaaaa" + "bbbbbb")  # a warm-up, then one untimed run before five that count
 

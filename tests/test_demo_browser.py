@@ -1,7 +1,6 @@
 """`vemcompress demo` in a real headless Chromium: the page's pixels are those that ONNX Runtime gives here."""
 
 import base64
-import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -24,11 +23,6 @@ from vemcompress.system.events import silent
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.graphs.session import open_onnx
 
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-)
 READ = """() => {
   const canvas = document.getElementById("output"), { width, height } = canvas;
   const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
@@ -46,18 +40,6 @@ def web(tmp_path_factory):
         except NetworkError as error:
             pytest.skip(str(error))
         yield
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=program, args=list(FLAGS))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -298,18 +298,6 @@ def test_numbers_are_three_digits_and_whatever_else_is_a_dash():
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1200, "light")])
 def test_wipe_and_slider_work_in_a_browser_that_asks_nobody(browser, run, width, scheme):
     recipe = (run / "recipe.toml").read_text().replace('name = "omgd"', f'name = "{ATTACK}"', 1)

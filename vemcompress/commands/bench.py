@@ -1,7 +1,6 @@
 """`bench`: several models in several runtimes, in turns: latency, size on the disk, peak memory."""
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +10,7 @@ from torch import nn
 
 from vemcompress.data.machine import cores
 from vemcompress.export.footprint import peak_memory
-from vemcompress.export.latency import DEFAULT, RUNTIMES, Timed, check_bench, percentiles, prepare
+from vemcompress.export.latency import DEFAULT, RUNTIMES, check_bench, in_turns, percentiles, prepare
 from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 
@@ -54,7 +53,8 @@ def bench(
         for subject in subjects.values():
             subject.check()
         timed = [(name, runtime, one) for name, found in subjects.items() for runtime, one in found.runs.items()]
-        times = _in_turns([one for *_, one in timed], warmup, repeats, budget, on_event)
+        runs, how = [one.run for *_, one in timed], {"warmup": warmup, "repeats": repeats, "budget": budget}
+        times = in_turns(runs, at_once=AT_ONCE, on_event=on_event, **how)
         rows: dict[str, dict] = {name: {} for name in models}
         for (name, runtime, one), found in zip(timed, times, strict=True):
             rows[name][runtime] = percentiles(found) | one.facts()
@@ -66,23 +66,3 @@ def bench(
     }
     about = {"batch": 1, "threads": threads, "device": device, "machine": devices.name_of(torch.device("cpu"))}
     return about | {"models": found}
-
-
-def _in_turns(runs: Sequence[Timed], warmup: int, repeats: int, budget: float, on_event: Event) -> list[list[float]]:
-    """Milliseconds of each run."""
-    times: list[list[float]] = [[] for _ in runs]
-    for _ in range(max(1, warmup)):
-        for one in runs:
-            one.run()
-        on_event({"event": "bench", "done": 0, "total": repeats})
-    start = time.perf_counter()
-    while len(times[0]) < repeats and (not times[0] or time.perf_counter() - start < budget * len(runs)):
-        for one, found in zip(runs, times, strict=True):
-            if len(runs) > 1:
-                one.run()  # another one has had the caches
-            for _ in range(min(AT_ONCE, repeats - len(found))):
-                before = time.perf_counter()
-                one.run()
-                found.append(1000 * (time.perf_counter() - before))
-        on_event({"event": "bench", "done": len(times[0]), "total": repeats})
-    return times

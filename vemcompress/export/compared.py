@@ -1,7 +1,6 @@
 """Files of fewer bits beside their fp32 forms: size, latency on this machine, SSIM and PSNR to the float network."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +13,12 @@ from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import contract_of, deployment_copy
 from vemcompress.export.exporting import default_size
 from vemcompress.export.formats import FORMATS, Opened
+from vemcompress.export.latency import in_turns
 from vemcompress.export.precision import Judge, split
 from vemcompress.export.result import ExportResult
 from vemcompress.system.events import Event
 
-WARM, ROUNDS, SECONDS = 3, 30, 5.0  # runs of each file: before the clock starts, at most, and seconds for each
+WARM, ROUNDS, AT_ONCE, SECONDS = 3, 30, 5, 5.0  # runs of each file, and seconds for it, as `in_turns` has them
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ def compare(
     judge = Judge(split(inputs)[1], reference)
     files = [file for pair in pairs for file in pair]
     opened = [FORMATS[file.format].open(file.path) for file in files]
-    times = in_turns([_run(one, inputs[0]) for one in opened], on_event)
+    runs = [_run(one, inputs[0]) for one in opened]
+    times = in_turns(runs, warmup=WARM, repeats=ROUNDS, budget=SECONDS, at_once=AT_ONCE, on_event=on_event)
     rows = [
-        Compared(file.format, file.precision, file.bytes, ms, *judge.score(one.images), what)
+        Compared(file.format, file.precision, file.bytes, float(np.median(ms)), *judge.score(one.images), what)
         for file, one, ms in zip(files, opened, times, strict=True)
     ]
     return [
@@ -75,19 +76,3 @@ def compare(
 def _run(opened: Opened, x: np.ndarray) -> Callable[[], object]:
     given = opened.prepared(x)
     return lambda: opened.run(given)
-
-
-def in_turns(runs: Sequence[Callable[[], object]], on_event: Event) -> list[float]:
-    """Median milliseconds of each, run one after the other again and again, so that whatever else the machine does
-    slows all of them alike."""
-    times: list[list[float]] = [[] for _ in runs]
-    start = time.perf_counter()
-    for number in range(WARM + ROUNDS):
-        if number >= 2 * WARM and time.perf_counter() - start > SECONDS * len(runs):
-            break
-        for run, found in zip(runs, times, strict=True):
-            before = time.perf_counter()
-            run()
-            found.append(1000 * (time.perf_counter() - before))
-        on_event({"event": "bench", "done": number + 1, "total": WARM + ROUNDS})
-    return [float(np.median(found[WARM:])) for found in times]

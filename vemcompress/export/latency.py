@@ -23,6 +23,7 @@ from vemcompress.weights.ranges import Ranges
 
 RUNTIMES = ("torch", "onnxruntime", "openvino", "litert", "ncnn", "executorch")
 DEFAULT = ("torch", "onnxruntime")
+LEAST = 3  # timed runs
 Size = tuple[int, int]
 
 
@@ -264,16 +265,41 @@ def bench_in_turns(
     for name, model in wrapped.items():
         x = _input(model, own_sides(name, model.sides if model.kind == "latent" else None, size))
         runs[name] = partial(model.network, x)
-    times: dict[str, list[float]] = {name: [] for name in runs}
     with devices.threads(threads or cores()), torch.inference_mode():
-        start = time.perf_counter()
-        for number in range(warmup + repeats):
-            if number >= min(warmup, 1) + 3 and time.perf_counter() - start > budget * len(runs):
-                break
-            for name, run in runs.items():
-                times[name].append(_timed(run))
-            on_event({"event": "bench", "done": number + 1, "total": warmup + repeats})
-    return {name: percentiles(found[min(warmup, len(found) - 3) :]) for name, found in times.items()}
+        times = in_turns([*runs.values()], warmup=warmup, repeats=repeats, budget=budget, on_event=on_event)
+    return {name: percentiles(found) for name, found in zip(runs, times, strict=True)}
+
+
+def in_turns(
+    runs: Sequence[Callable[[], object]],
+    *,
+    warmup: int,
+    repeats: int,
+    budget: float,
+    at_once: int = 1,
+    on_event: Event = silent,
+) -> list[list[float]]:
+    """Milliseconds of each run. They take turns, so that whatever else the machine does slows all of them alike:
+    `at_once` timed runs of one, after an untimed one where there are several, then those of the next.
+
+    Each stops after `repeats` timed runs, or all of them after `budget` seconds for each, warm-up included, of which
+    warm-up takes a third at most; but not before one warm-up and three timed runs. The first runs allocate and choose
+    kernels, so they do not count. Events: {"event": "bench", "done", "total"} after each turn.
+    """
+    times: list[list[float]] = [[] for _ in runs]
+    start, whole = time.perf_counter(), budget * len(runs)
+    for number in range(max(1, warmup)):
+        if number and time.perf_counter() - start > whole / 3:
+            break
+        for run in runs:
+            run()
+    while len(times[0]) < repeats and (len(times[0]) < LEAST or time.perf_counter() - start < whole):
+        for run, found in zip(runs, times, strict=True):
+            if at_once > 1 and len(runs) > 1:
+                run()  # another one has had the caches
+            found += [_timed(run) for _ in range(min(at_once, repeats - len(found)))]
+        on_event({"event": "bench", "done": len(times[0]), "total": repeats})
+    return times
 
 
 def _finish(image) -> None:
@@ -341,15 +367,7 @@ def _check_size(model, name: str, size: Size) -> None:
 
 
 def _measure(run: Callable[[], object], warmup: int, repeats: int, budget: float) -> dict:
-    """Milliseconds; the first runs allocate and choose kernels, so they do not count."""
-    start, times = time.perf_counter(), []
-    for count in range(max(1, warmup)):
-        if count and time.perf_counter() - start > budget / 3:
-            break
-        run()
-    while len(times) < repeats and (len(times) < 3 or time.perf_counter() - start < budget):
-        times.append(_timed(run))
-    return percentiles(times)
+    return percentiles(in_turns([run], warmup=warmup, repeats=repeats, budget=budget)[0])
 
 
 def _timed(run: Callable[[], object]) -> float:
