@@ -86,8 +86,8 @@ def export(
     try:
         exporter = _Exporter(model, [form for form, _ in chosen], str(path), uint8, size, on_event)
         about = _describe(exporter.network, exporter.contract, uint8, precision) | (metadata or {})
-        job = exporter.job(opset, rewrites, tolerance, precision, least_ssim, about)
-        job.photos = exporter.photos(precision, calibrate)
+        settings = {"precision": precision, "least_ssim": least_ssim, "rewrites": rewrites, "tolerance": tolerance}
+        job = exporter.job(opset, facts=about, photos=exporter.photos(precision, calibrate), **settings)
         return [exporter.written(form, job.for_one_file(), target) for form, target in chosen]
     except Exception as error:
         if not is_exhausted(error):
@@ -111,7 +111,7 @@ class _Exporter:
         self.size = given or default_size(self.contract)
         self.done = self.number = self.checks = self.total = 0
 
-    def job(self, opset: int, rewrites: bool, tolerance: float | None, precision: Precision, *more) -> Job:
+    def job(self, opset: int, *, precision: Precision, rewrites: bool, tolerance: float | None, **more) -> Job:
         """What is exported; also counts the steps to come."""
         graphs = {form.rewrites if rewrites else () for form in self.forms if not form.fixes_size}
         others = sum(form.name != "onnx" for form in self.forms)
@@ -120,10 +120,9 @@ class _Exporter:
         self.checks = len(graphs) * len(self.shapes) + by_levels * len(self.contract.uint8_shapes()) + len(run)
         self.total = self.checks + bool(graphs) + others + len(self.forms)
         graph = FloatGraph(self.network, self.contract, opset, self.shapes, tolerance, self.tell)
-        job = Job(self.network, self.contract, self.size, graph, precision, *more)
-        job.uint8, job.rewrites, job.tolerance = self.uint8, rewrites, tolerance
-        job.tell, job.on_event = self.tell, self.on_event
-        return job
+        about = {"precision": precision, "rewrites": rewrites, "tolerance": tolerance, "uint8": self.uint8}
+        told = {"tell": self.tell, "on_event": self.on_event}
+        return Job(self.network, self.contract, self.size, graph, **about, **told, **more)
 
     def photos(self, precision: Precision, calibrate: str | os.PathLike | Sequence | None) -> list[np.ndarray]:
         """What int8 is calibrated with, and fp16 judged on; at least two. Raises UsageError (2) and ExportError (7)."""

@@ -1,19 +1,16 @@
 """int8 graphs for ONNX Runtime and OpenVINO: static quantisation, calibrated on real inputs and refused on a measured
 SSIM."""
 
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 import onnx
 
-from vemcompress.errors import UsageError
 from vemcompress.export.calibration import METHODS, input_name, measure, session
+from vemcompress.export.openvino import compiled
 from vemcompress.export.precision import Judge, Quantised, Run, split
 from vemcompress.export.qdq import LAYERS, Kernels, Prepared
-from vemcompress.export.quiet import signal_stack_kept
 from vemcompress.export.sensitivity import Candidate, Search
 from vemcompress.system.events import Event, silent
 
@@ -26,26 +23,8 @@ def onnx_run(graph: onnx.ModelProto) -> Run:
 
 def openvino_run(graph: onnx.ModelProto) -> Run:
     """The graph's first output of an input, by OpenVINO on the CPU, float32 where it is not int8."""
-    core = openvino().Core()
-    model = core.read_model(graph.SerializeToString())
-    with signal_stack_kept():
-        request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
-    name = input_name(graph)
+    request, name = compiled(graph.SerializeToString()).create_infer_request(), input_name(graph)
     return lambda x: request.infer({name: x})[0].copy()
-
-
-def openvino() -> ModuleType:
-    """The library, without its telemetry. Raises UsageError (2) where it is not installed.
-
-    Importing OpenVINO reports its use to a web service and writes to ~/intel, and its own way to decline reports that
-    too. It does neither where its telemetry package cannot be imported, which holds for this process alone.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)
-    try:
-        import openvino as library
-    except ImportError as error:
-        raise UsageError("OpenVINO is not installed: pip install 'vemcompress[openvino]'.") from error
-    return library
 
 
 @dataclass(frozen=True)

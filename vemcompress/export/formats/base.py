@@ -64,7 +64,7 @@ class Format(ABC):
     """A format. `extra` is that of pyproject.toml that installs its `packages`; `suffix` its files' ending; `rewrites`
     the exact rewrites of an ONNX graph that it gains by; `last` whether its images have channels last. One that
     `fixes_size` takes images of one size alone; one that `takes_uint8` may have bytes at both ends; one that
-    `runs_here` has a runtime for this machine."""
+    `runs_here` has a runtime for this machine; one that is not `has_metadata` is described by a .json beside it."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -78,6 +78,8 @@ class Format(ABC):
     takes_uint8: ClassVar[bool] = True
     fixes_size: ClassVar[bool] = True
     is_folder: ClassVar[bool] = False
+    has_metadata: ClassVar[bool] = True
+    int8_has_float_ends: ClassVar[bool] = False
     runs_here: ClassVar[bool] = True
 
     def check(self, precision: str, uint8: bool) -> None:
@@ -88,6 +90,8 @@ class Format(ABC):
             )
         if uint8 and not self.takes_uint8:
             raise UsageError(f"--format {self.name}: takes floats alone; omit --uint8, or choose another format.")
+        if uint8 and precision == "int8" and self.int8_has_float_ends:
+            raise UsageError(f"--format {self.name}: int8 has float ends; omit --uint8.")
         for name in self.packages:
             self.module(name)
 
@@ -152,7 +156,7 @@ class Format(ABC):
 
     def files(self, path: Path) -> list[Path]:
         """All files that one named `path` has; the first is opened by its name."""
-        return [path]
+        return [path] if self.has_metadata else [path, self.described(path)]
 
     def module(self, name: str | None = None) -> ModuleType:
         """A module of the format's packages, the first by default. Raises ExportError (7) where it is not installed."""

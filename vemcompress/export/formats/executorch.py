@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vemcompress.errors import ExportError, UsageError
+from vemcompress.errors import ExportError
 from vemcompress.export.formats.base import Format, Opened
 from vemcompress.export.formats.job import Job
 from vemcompress.export.int8_executorch import quantise_program
@@ -24,9 +24,8 @@ class ExecuTorch(Format):
     extra = "executorch"
     packages = ("executorch.exir", "executorch.runtime")
     precisions = ("fp32", "int8")
-
-    def files(self, path: Path) -> list[Path]:
-        return [path, self.described(path)]
+    has_metadata = False
+    int8_has_float_ends = True
 
     def convert(self, job: Job, path: Path) -> None:
         lower = self.module("executorch.exir").to_edge_transform_and_lower
@@ -63,11 +62,6 @@ class ExecuTorch(Format):
     def _quantised(self, job: Job, program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
         job.quantised = quantise_program(program, job.photos, least_ssim=job.least_ssim, on_event=job.on_event)
         return job.quantised.product
-
-    def check(self, precision: str, uint8: bool) -> None:
-        super().check(precision, uint8)
-        if precision == "int8" and uint8:
-            raise UsageError("--format executorch: int8 has float ends; omit --uint8.")
 
     def open(self, path: Path, threads: int = 1) -> Opened:
         library, process = self.module("executorch.runtime"), "executorch.extension.pybindings.portable_lib"

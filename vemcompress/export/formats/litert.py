@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from vemcompress.errors import UsageError
 from vemcompress.export.formats.base import Format, Opened
 from vemcompress.export.formats.job import Job
 from vemcompress.export.int8_litert import quantise_tflite
@@ -21,15 +20,9 @@ class LiteRT(Format):
     extra = "litert"
     packages = ("litert_torch", "ai_edge_litert.interpreter")
     precisions = ("fp32", "int8")
+    has_metadata = False
+    int8_has_float_ends = True
     last = True
-
-    def check(self, precision: str, uint8: bool) -> None:
-        super().check(precision, uint8)
-        if precision == "int8" and uint8:
-            raise UsageError("--format litert: int8 has float ends; omit --uint8.")
-
-    def files(self, path: Path) -> list[Path]:
-        return [path, self.described(path)]
 
     def convert(self, job: Job, path: Path) -> None:
         library = self.module()

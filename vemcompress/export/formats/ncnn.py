@@ -26,9 +26,11 @@ class NCNN(Format):
     packages = ("ncnn", "pnnx")
     precisions = ("fp32", "fp16")
     takes_uint8 = False
+    has_metadata = False
 
     def files(self, path: Path) -> list[Path]:
-        return [path, path.with_name(path.name.removesuffix(".param") + ".bin"), self.described(path)]
+        graph, described = super().files(path)
+        return [graph, path.with_name(path.name.removesuffix(".param") + ".bin"), described]
 
     def convert(self, job: Job, path: Path) -> None:
         with tempfile.TemporaryDirectory() as folder, self.converting(path):

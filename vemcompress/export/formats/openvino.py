@@ -1,6 +1,5 @@
 """OpenVINO's intermediate representation: Intel's CPUs, GPUs and NPUs, and ARM's CPUs."""
 
-import sys
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +7,7 @@ from types import ModuleType
 from vemcompress.export.formats.base import Format, Opened
 from vemcompress.export.formats.job import Job
 from vemcompress.export.formats.onnx import product
+from vemcompress.export.openvino import compiled, without_telemetry
 
 
 class OpenVINO(Format):
@@ -26,28 +26,25 @@ class OpenVINO(Format):
         return [path, path.with_suffix(".bin")]
 
     def module(self, name: str | None = None) -> ModuleType:
-        """Without its telemetry, as `int8_onnx.openvino` explains."""
-        sys.modules.setdefault("openvino_telemetry", None)
+        without_telemetry()
         return super().module(name)
 
     def convert(self, job: Job, path: Path) -> None:
         job.facts["inference_precision_hint"] = "f32"
         job.notes.append("compared in float32; newer CPUs compute in bfloat16 unless INFERENCE_PRECISION_HINT is f32")
-        library, graph = self.module(), product(job, self.rewrites, "openvino")
+        package, graph = self.module(), product(job, self.rewrites, "openvino")
         with self.converting(path):
-            model = library.convert_model(BytesIO(graph.SerializeToString()))  # reading it would store int8 as floats
+            model = package.convert_model(BytesIO(graph.SerializeToString()))  # reading it would store int8 as floats
             for key, value in job.facts.items():
                 model.set_rt_info(str(value), ["vemcompress", key])
-            library.save_model(model, str(path), compress_to_fp16=job.precision != "fp32")
+            package.save_model(model, str(path), compress_to_fp16=job.precision != "fp32")
 
     def open(self, path: Path, threads: int = 1) -> Opened:
-        library = self.module()
+        package = self.module()
         with self.converting(path):
-            core = library.Core()
-            how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-            compiled = core.compile_model(core.read_model(str(path)), "CPU", how)
-            request = compiled.create_infer_request()
-            uint8 = compiled.outputs[0].element_type == library.Type.u8
-            sides = compiled.inputs[0].get_partial_shape()
+            model = compiled(str(path), threads)
+            request = model.create_infer_request()
+            uint8 = model.outputs[0].element_type == package.Type.u8
+            sides = model.inputs[0].get_partial_shape()
             shape = tuple(-1 if side.is_dynamic else side.get_length() for side in sides)
         return Opened(lambda x: request.infer([x])[0].copy(), "NHWC" if uint8 else "NCHW", shape, uint8)

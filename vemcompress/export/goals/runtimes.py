@@ -14,10 +14,9 @@ from torch import nn
 
 from vemcompress.data.machine import cores
 from vemcompress.errors import UsageError
-from vemcompress.export.formats import FORMATS
 from vemcompress.export.goals.works import Work
 from vemcompress.export.latency import bench
-from vemcompress.export.quiet import signal_stack_kept
+from vemcompress.export.openvino import compiled
 from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 
@@ -116,10 +115,7 @@ class OpenVINO(Runtime):
             raise UsageError("openvino is not installed: pip install 'vemcompress[openvino]'.") from None
 
     def ready(self, work: Work, threads: int) -> Run:
-        core = FORMATS["openvino"].module().Core()
-        how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        with signal_stack_kept():
-            request = core.compile_model(core.read_model(work.graph()), "CPU", how).create_infer_request()
+        request = compiled(work.graph(), threads).create_infer_request()
         request.infer({f"x{i}": x.numpy() for i, x in enumerate(work.tensors())})
         return request.infer  # its inputs stay where they are
 
