@@ -1,7 +1,6 @@
 """`push`: a network with a model card, its ONNX form, recipe and picture to the Hugging Face Hub, or to a folder."""
 
 import hashlib
-import json
 import os
 import re
 import tempfile
@@ -29,7 +28,7 @@ from vemcompress.system.files import (
     read_bytes,
     write_atomically,
 )
-from vemcompress.system.private import without_folders
+from vemcompress.system.private import metadata_without_folders, without_folders
 from vemcompress.weights.artifact import is_own_class
 from vemcompress.weights.format import is_artifact, relabelled
 from vemcompress.weights.loading import Loaded, load
@@ -123,7 +122,7 @@ def _contents(
     """The files by name, the card first, and what is left out."""
     notes: list[str] = []
     weights, graph = f"{found.name}.safetensors", f"{found.name}.onnx"
-    files = {weights: relabelled(read_bytes(found.path, LARGE), _without_folders)}
+    files = {weights: relabelled(read_bytes(found.path, LARGE), metadata_without_folders)}
     exported = None
     if onnx:
         try:
@@ -148,7 +147,7 @@ def _contents(
         gives=loaded.generator.out_channels,
         class_path=_class_of(loaded.metadata),
         about=_described(loaded),
-        metadata=_without_folders(loaded.metadata),
+        metadata=metadata_without_folders(loaded.metadata),
         teacher=_teacher(loaded.metadata),
         teacher_cost=teacher_cost(found),
         figures=figures,
@@ -179,19 +178,6 @@ def _described(loaded: Loaded) -> dict[str, Any]:
         return describe(loaded)
     side = takes.only or -(-max(256, takes.least) // takes.multiple) * takes.multiple
     return describe(loaded, side) | {"side": side}
-
-
-def _without_folders(metadata: dict[str, str]) -> dict[str, str]:
-    """A file's metadata, some of which are JSON, without folders of this machine."""
-    found = {}
-    for name, text in metadata.items():
-        try:
-            value = parse_json(text)
-            cleaned = without_folders(value, name)
-            found[name] = text if cleaned == value else json.dumps(cleaned)
-        except ValueError:
-            found[name] = without_folders(text, name)
-    return found
 
 
 def _teacher(metadata: dict[str, str]) -> dict[str, str]:

@@ -41,7 +41,7 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
                 dynamic_shapes=tuple(free),
                 verbose=False,
             )
-        graph = _without_traces(program.model_proto)
+        graph = without_traces(program.model_proto)
         if styled:  # an input with an initial value may be left out
             graph.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((), np.float32), TRUNCATION))
         return graph
@@ -54,7 +54,7 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
         ) from error
 
 
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     """Without the stack traces that PyTorch writes beside every node: they hold paths of this machine, and take more
     bytes than the weights of a small network."""
     graphs = [model.graph, *model.functions]

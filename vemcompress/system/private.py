@@ -1,9 +1,11 @@
 """Texts and plain values without the folders of this machine, for files that others will read."""
 
+import json
 import re
 from typing import Any
 
 from vemcompress.system import names
+from vemcompress.system.files import parse_json
 
 _PATH = re.compile(r"(file:/|~?[/\\]|[A-Za-z]:[/\\])")  # how an absolute path begins
 _NAME = r"[^\s/\\'\"`,;:|<>()\[\]]+"
@@ -32,3 +34,16 @@ def without_folders(value: Any, key: str = "") -> Any:
     if key in _SOURCES or _PATH.match(value):
         return last_name(value)
     return _WITHIN.sub(lambda found: last_name(found[0]), value)
+
+
+def metadata_without_folders(metadata: dict[str, str]) -> dict[str, str]:
+    """A file's metadata, some of which are JSON, without folders of this machine."""
+    found = {}
+    for name, text in metadata.items():
+        try:
+            value = parse_json(text)
+            cleaned = without_folders(value, name)
+            found[name] = text if cleaned == value else json.dumps(cleaned)
+        except ValueError:
+            found[name] = without_folders(text, name)
+    return found

@@ -9,7 +9,8 @@ import onnx
 from vemcompress.console.words import millions, short
 from vemcompress.data.indices import class_colours
 from vemcompress.errors import InputError
-from vemcompress.system import names
+from vemcompress.export.graph import without_traces
+from vemcompress.system.private import last_name, metadata_without_folders
 from vemcompress.weights.graphs.counting import cost_of_graph
 from vemcompress.weights.graphs.latent_session import TRUNCATION, OnnxLatents
 from vemcompress.weights.graphs.pixels import COLOURS
@@ -41,18 +42,19 @@ def page_facts(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "family": said.get("family", "custom"),
     }
-    facts |= {name: _place(said.get(name, "")) for name in ("source", "teacher_source")}
+    places = {name: said.get(name, "unknown") for name in ("source", "teacher_source")}
+    facts |= {name: "" if place == "unknown" else last_name(place) for name, place in places.items()}
     return facts | {"licence": said.get("licence", "unknown")}
 
 
 def for_browsers(data: bytes) -> bytes:
-    """The graph with `truncation` as an ordinary input, where it has one that may be left out: ONNX Runtime Web gives
-    no value to those."""
-    model = onnx.ModelProto.FromString(data)
-    optional = [tensor for tensor in model.graph.initializer if tensor.name == TRUNCATION]
-    if not optional:
-        return data
-    model.graph.initializer.remove(optional[0])
+    """The graph as visitors get it: without folders of this machine in its metadata, and with `truncation` as an
+    ordinary input, where it has one that may be left out: ONNX Runtime Web gives no value to those."""
+    model = without_traces(onnx.ModelProto.FromString(data))
+    said = metadata_without_folders({entry.key: entry.value for entry in model.metadata_props})
+    onnx.helper.set_model_props(model, said)
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name == TRUNCATION]:
+        model.graph.initializer.remove(tensor)
     return model.SerializeToString()
 
 
@@ -126,11 +128,3 @@ def _channels(count: int) -> str:
 def _given(facts: dict[str, Any]) -> str:
     what = "pictures" if facts["colours"] is None else f"{len(facts['colours'])} classes, each in a colour"
     return f"{what} of {facts['scale']} times the size" if facts["scale"] > 1 else f"{what} of the same size"
-
-
-def _place(source: str) -> str:
-    """A source without the folders of the machine that it was on: of a path the last two names."""
-    path = names.found(source)
-    if source == "unknown" or "://" in path:
-        return "" if source == "unknown" else source
-    return names.shown("/".join(Path(path).parts[-2:]).lstrip("/"))
