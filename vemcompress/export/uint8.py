@@ -107,7 +107,9 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
 
 
 def _tidy(joined: onnx.ModelProto) -> onnx.ModelProto:
-    """A merged model names its opset once for each part; some readers take only the first, others refuse it."""
+    """A merged model names its opset once for each part, of which some readers take only the first and others refuse it,
+    and tells in a comment how it was merged."""
+    joined.graph.ClearField("doc_string")
     versions = {o.domain: o.version for o in joined.opset_import}
     del joined.opset_import[:]
     joined.opset_import.extend(onnx.helper.make_opsetid(*opset) for opset in versions.items())
