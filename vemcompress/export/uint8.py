@@ -107,8 +107,8 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
 
 
 def _tidy(joined: onnx.ModelProto) -> onnx.ModelProto:
-    """A merged model names its opset once for each part, of which some readers take only the first and others refuse it,
-    and tells in a comment how it was merged."""
+    """A merged model names its opset once for each part, of which some readers take only the first and others refuse
+    it, and tells in a comment how it was merged."""
     joined.graph.ClearField("doc_string")
     versions = {o.domain: o.version for o in joined.opset_import}
     del joined.opset_import[:]
