@@ -11,7 +11,8 @@ from toys import TOY, toy_images, toy_teacher
 from vemcompress.commands.distill import distill
 from vemcompress.console import Console, explain
 from vemcompress.console.bar import Bar
-from vemcompress.console.talk import Talk
+from vemcompress.console.below import Below, Score, sparkline
+from vemcompress.console.talk import Talk, scored_before
 from vemcompress.console.words import short
 from vemcompress.export.latency import bench
 
@@ -45,13 +46,59 @@ def drawn(width: int, event: dict = STEP) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120])
-def test_the_line_of_losses_fits_the_terminal_and_cuts_no_number(width):
-    bar, below = drawn(width)
-    assert len(bar) <= width and len(below) <= width
-    shown = below.split("  ")
-    assert shown == WHOLE[: len(shown)]
-    assert len(shown) == len(WHOLE) or len("  ".join([below, WHOLE[len(shown)]])) > width
+def test_the_losses_fit_the_terminal_and_no_name_or_number_is_cut(width):
+    bar, *below = drawn(width)
+    assert all(len(line) <= width for line in (bar, *below)) and len(below) <= 6
+    shown = dict(cell.rsplit(None, 1) for line in below for cell in re.findall(r"[+\w]+ +\S+", line))
+    left = re.findall(r"\+(\d) more", below[-1])
+    known = {name: f"{value:.3g}" for name, value in LOSSES.items()} | {"loss": "14.5"}
+    cells = {name: value for name, value in shown.items() if value != "more"}
+    assert cells.items() <= known.items() and list(cells)[:3] == ["loss", "ssim", "tv"]
+    assert len(cells) + sum(map(int, left)) == len(known) and (not left) == (width >= 80)
     assert "1200/20000" in bar and ("1 h 02 min left" in bar) == (width >= 40)
+
+
+def test_a_terminal_that_is_not_high_shows_fewer_losses_and_says_how_many_are_left():
+    cells = [(f"loss_{number}", "0.1") for number in range(9)]
+    assert [line.plain.split()[-2:] for line in Below(cells).lines(20, 7, False)] == [
+        ["loss_0", "0.1"], ["loss_1", "0.1"], ["+7", "more"],
+    ]  # fmt: skip
+    assert Below([("a_name_that_is_too_wide", "1")]).lines(20, 24, False) == []
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [(60, "fid ▁▃▆█▃ 20  best 10 at step 100"), (29, "fid ▁▃▆█▃ 20  best 10"), (11, "fid ▁█▃ 20"), (9, None)],
+)
+def test_the_score_is_a_sparkline_with_the_newest_and_the_best_value(width, line):
+    drawn = Score("fid", [10, 20, 30, 40, 20], 10, 100).line(width, False)
+    assert (drawn and drawn.plain) == line
+
+
+def test_a_sparkline_has_other_characters_where_the_terminal_lacks_blocks():
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8, True) == "_.:-=+*#"
+    assert sparkline([3.0, 3.0], 8, False) == "▅▅" and sparkline([1.0], 8, True) == "="
+
+
+def test_scores_are_drawn_below_the_bar_also_those_from_before_a_resume():
+    score = {"event": "score", "step": 6, "metric": "fid", "value": 20.0, "best": {"value": 10.0, "step": 2}}
+    talk = Talk()
+    talk.err = terminal(80)
+    best = {"metric": "fid", "value": 10.0, "step": 2}
+    talk._below = scored_before({"scores": [{"value": 10.0}, {"value": 40.0}], "best": best})
+    with talk.talking() as on_event:
+        on_event(score)
+        on_event(STEP)
+    assert lines(talk.err)[-1] == "fid ▁█▃ 20  best 10 at step 2"
+
+
+def test_between_the_logged_steps_the_bar_still_moves(capsys):
+    pace = {"event": "pace", "step": 0, "total": 100, "seconds_per_step": None, "images_per_second": None}
+    assert drawn(80, pace | {"remaining": None}) == ["training " + 20 * "─" + " 0/100  starting"]
+    moved = pace | {"step": 3, "seconds_per_step": 2.0, "images_per_second": 0.5, "remaining": 194.0}
+    assert drawn(80, moved)[0].endswith("3/100  2.000 s/step  0.5 images/s  3 min 14 s left")
+    Talk()._on_event(moved)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_plain_line_names_the_main_terms_alone(capsys):

@@ -138,6 +138,7 @@ def trained(
 
         distributed.by_writer(write_down)
         about = told(facts, device) | {"step": trainer.step, "continued": continued, "picture": str(picture)}
+        about |= {"scores": list(trainer.best.scores), "best": trainer.best.state}
         for event in (events[0] | about, *events[1:]):
             on_event(event)
         if trainer.step < train.steps:

@@ -298,7 +298,7 @@ def _training(values: dict, command: str) -> dict:
     rate = values["seconds_per_step"]
     lines = {"steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""), **_quality(values)}
     if values["main"]:
-        lines["last step"] = "  ".join(losses(values["losses"], values["main"]))
+        lines["last step"] = "  ".join(map(" ".join, losses(values["losses"], values["main"])))
     lines |= {f"diverged ({kind})": found["message"] for kind, found in values["diverged"].items()}
     return lines | ({"stopped": stopped(values, command)} if values["stopped"] else {})
 

@@ -39,11 +39,12 @@ def short(count: int) -> str:
     return str(count)
 
 
-def losses(values: dict[str, float], main: list[str]) -> list[str]:
-    """The few that matter, each as text: the sum of the `main` terms, then these."""
+def losses(values: dict[str, float], main: list[str]) -> list[tuple[str, str]]:
+    """The few that matter, names and values: the sum of the `main` terms, then these."""
     if not main:
         return []
-    return [f"loss {sum(values[name] for name in main):.3g}", *(f"{name} {values[name]:.3g}" for name in main)]
+    found = {"loss": sum(values[name] for name in main), **{name: values[name] for name in main}}
+    return [(name, f"{value:.3g}") for name, value in found.items()]
 
 
 def giga(count: int) -> str:

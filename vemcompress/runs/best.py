@@ -52,18 +52,20 @@ class Best:
     """`best/NAME.safetensors`, and `best/best.json` with the step, what it was picked by, on what, and the value.
 
     `state` is what best.json says, None before the first judgement; it is kept in checkpoints, so that a resumed run
-    picks as an unbroken one.
+    picks as an unbroken one. `scores` are all scores until now, each with its step, as metrics.jsonl has them.
     """
 
     def __init__(self, folder: Path, pick: Picker | None):
         self.folder, self.pick = folder, pick
         self.state: dict | None = None
+        self.scores: list[dict] = []
 
     def judge(self, network: nn.Module, step: int) -> bool:
         """Score a network; True where none was better before."""
         if self.pick is None:
             return False
         score = self.pick(network)
+        self.scores.append({"step": step, **score.as_dict()})
         if self.state is not None and not score.better_than(self.state["value"]):
             return False
         self.state = {"step": step, **score.as_dict()}

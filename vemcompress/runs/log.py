@@ -1,4 +1,7 @@
-"""A run's logs, `metrics.jsonl` and `timing.jsonl`: one JSON object a line, each with the `step` that it is of."""
+"""A run's logs, `metrics.jsonl` and `timing.jsonl`: one JSON object a line, each with the `step` that it is of.
+
+A line without an "event" has numbers by name; one with `"event": "score"` is a score that picks the best checkpoint.
+"""
 
 import json
 import math
@@ -44,8 +47,19 @@ def last(path: Path) -> tuple[int, dict[str, float]]:
     """The last step of a log, and its numbers by name; 0 and none where there is none. Raises InputError."""
     values = {"step": 0}
     for _, _, found in lines(path):
-        values = found or values
+        values = found if found and "event" not in found else values
     return values["step"], {name: value for name, value in values.items() if name != "step" and _is_number(value)}
+
+
+def is_score(values: dict) -> bool:
+    """Whether a line is a score, with a finite value."""
+    return values.get("event") == "score" and isinstance(values.get("metric"), str) and _is_number(values.get("value"))
+
+
+def scores(path: Path, until: int) -> list[dict]:
+    """The scores of a log up to a step, each with its "step", "metric" and "value". Raises InputError."""
+    found = [values for _, _, values in lines(path) if values and is_score(values) and values["step"] <= until]
+    return [{name: value for name, value in values.items() if name != "event"} for values in found]
 
 
 class Log:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from contextlib import closing, contextmanager
+from time import monotonic as now
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from vemcompress.data.images import save_png
 from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.runs.best import Best, Picker
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.log import Log, NoLog
+from vemcompress.runs.log import Log, NoLog, scores
 from vemcompress.runs.pictures import Layout, grid_of
 from vemcompress.runs.store import Store
 from vemcompress.system import devices, distributed
@@ -27,6 +28,7 @@ from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
 
 BLANK = 100  # steps until which a generator of latent vectors may make all images alike
+OFTEN = 0.5  # seconds until a person is told again how far a run is
 MEASURED_FIRST, MEASURED_EVERY = 100, 10  # steps whose logs have every figure, and then of so many logs one
 
 
@@ -77,18 +79,29 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint, then the run's own copies. Raises OutputError; an earlier checkpoint stays."""
         self.runner.settle(wait=True)
+        better = False
         if self._regular:
             self._look_at_images()
-        with as_written():
-            better = self._regular and self.best.judge(self.store.main, self.step)
+            better = self._judge()
         logs = self._metrics, self._timing
         distributed.by_writer(lambda: self.store.write(self.step, better, logs))
+
+    def _judge(self) -> bool:
+        """Score the network, where the best checkpoint is picked; True where none was better before."""
+        scored = len(self.best.scores)
+        with as_written():
+            better = self.best.judge(self.store.main, self.step)
+        for score in self.best.scores[scored:]:
+            self._metrics.write({"step": self.step, "event": "score", **score})
+            self.on_event({"event": "score", **score, "best": self.best.state})
+        return better
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint; False where there is none yet. Raises NumericalError where it has
         diverged and `train.strict` is set."""
         step = self.store.restore()
         self.step = step or 0
+        self.best.scores = distributed.from_writer(lambda: scores(self.run.metrics, self.step))
         with self._told():
             self.health.check()
         return step is not None
@@ -107,6 +120,7 @@ class Trainer:
         settings, self.pace, self.estimate = self.settings, self._pace(), Estimate()
         told, heard, exact = self._told(), self._signals.heard(), devices.arithmetic(settings.precision)
         with told, heard, self._logs(), exact, closing(self.stream.iterate(self.step)) as batches:
+            self._tell_pace()
             while self.step < settings.steps and not self.stopped:
                 with self.pace.stepping():
                     with self.timer.part("data"):
@@ -239,20 +253,32 @@ class Trainer:
             parts = {"seconds": pace.spent - spent, **parts}
             self._timing.write({"step": self.step} | {k: v / (self.step - step) for k, v in parts.items()})
             self._timed = self.step, pace.spent
-        speed = {"seconds_per_step": pace.recent, "images_per_second": pace.images_per_second}
         if logged or pace.done == 1:
             self.on_event({
                 "event": "step", "step": self.step, "total": settings.steps, "losses": self.losses,
-                "main": self.main, **speed, "remaining": pace.remaining,
+                "main": self.main, **self._speed,
             })  # fmt: skip
-        if (logged or pace.done == Estimate.AFTER) and self.estimate.is_news(pace):
-            self.on_event(
-                {"event": "estimate", "seconds": pace.remaining, **speed, "memory": devices.peak_memory(self.device)}
-            )
+            self._told_at = now()
+        elif now() - self._told_at >= OFTEN:
+            self._tell_pace()
+        if self.estimate.is_news(pace, logged):
+            told = {"seconds": pace.remaining, "memory": devices.peak_memory(self.device)}
+            self.on_event({"event": "estimate", **self._speed, **told})
         if pace.due("sample", self.step):
             self.runner.settle(wait=True)
             with pace.beside("sample"):
                 distributed.by_writer(self.sample)
+
+    def _tell_pace(self) -> None:
+        """How far the run is, between the steps that are logged."""
+        total, self._told_at = self.settings.steps, now()
+        self.on_event({"event": "pace", "step": self.step, "total": total, **self._speed})
+
+    @property
+    def _speed(self) -> dict:
+        pace = self.pace
+        speed = {"seconds_per_step": pace.recent, "images_per_second": pace.images_per_second}
+        return speed | {"remaining": pace.remaining}
 
     @torch.no_grad()
     def sample(self) -> None:
