@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 
 import pytest
 from rich.console import Console as Rich
@@ -12,6 +13,7 @@ from vemcompress.commands.distill import distill
 from vemcompress.console import Console, explain
 from vemcompress.console.bar import Bar
 from vemcompress.console.below import Below, Score, sparkline
+from vemcompress.console.ending import compared
 from vemcompress.console.talk import Talk, scored_before
 from vemcompress.console.words import short
 from vemcompress.export.latency import bench
@@ -161,13 +163,58 @@ def test_a_run_that_picked_no_best_tells_its_quality_and_on_which_images(inputs,
 
 
 @pytest.mark.parametrize(
-    ("held_out", "text"), [(0, r"quality +ssim_teacher 0\.\d+, psnr_teacher \S+ on 4 of the training images"),
-                           (1, r"best +step \d, ssim_teacher \S+ on held-out training images")]
+    ("held_out", "titles", "text"),
+    [(0, ["teacher", "last", "smaller"], r"psnr_teacher +│ +│ +[\d.]+ │\n.* of 4 images \(the training images\)"),
+     (1, ["teacher", "last", "best", "smaller"], r"ssim_teacher +│ +│ +0\.\d+ │ +0\.\d+ │\nat step +│ +│ +6 │ +\d │\n.*higher")],
 )  # fmt: skip
-def test_the_result_of_a_run_shows_its_best_or_its_quality(call, inputs, tmp_path, held_out, text):
+def test_a_run_ends_with_a_table_of_teacher_last_and_best_and_with_what_to_do_next(
+    call, inputs, tmp_path, held_out, titles, text
+):
+    run = tmp_path / "my run"
     settings = [f"--set={override}" for override in (*TOY, f"data.held_out={held_out}")]
-    code, out, _ = call("distill", "--teacher", inputs[0], "--data", inputs[1], "--out", tmp_path / "run", *settings)
-    assert code == 0 and re.search(text, out)
+    code, out, _ = call("distill", "--teacher", inputs[0], "--data", inputs[1], "--out", run, *settings)
+    assert code == 0 and re.search(text, out) and "\x1b" not in out
+    assert out.splitlines()[0].replace("┃", " ").split() == titles
+    assert re.search(r"MACs \(true, 32 px\) │ +[\d.]+ M │.* x\n", out)
+    commands = [shlex.split(line) for line in out.partition("next\n")[2].splitlines()]
+    assert [command[1] for command in commands] == ["eval", "export"] and commands[0][2] == str(run)
+    assert call(*commands[1][1:])[0] == 0 and (run / "student.onnx").is_file()
+    code, out, _ = call("distill", "--resume", run, "--quiet")
+    assert code == 0 and re.search(text, out) and "next" not in out
+
+
+RUN = {
+    "run": "r", "student": "r/student.safetensors", "steps": 9, "total_steps": 9, "parameters": 1000,
+    "teacher_parameters": 8000, "macs": {"true": 5_000_000}, "teacher_macs": {"true": 20_000_000}, "size": 64,
+    "best": {"step": 3, "metric": "fid", "value": 7.5, "on": "test", "images": 8, "higher_is_better": False},
+    "last": {"step": 9, "value": 8.25}, "quality": None, "losses": {}, "main": [], "diverged": {}, "stopped": None,
+    "seconds_per_step": None, "information_share": None, "skipped_images": 0, "report": "r/report.html",
+    "next": ["vemcompress eval r"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_the_table_at_the_end_is_whole_on_a_terminal(width):
+    console = Console()
+    console.out = terminal(width)
+    console.distilled(RUN | {"next": ["vemcompress export " + 30 * "long "]})
+    found = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.out.file.getvalue()).splitlines()
+    assert max(len(line) for line in found if "long" not in line) <= width
+    cells = [[cell.strip() for cell in line.split("│")] for line in found if "│" in line]
+    assert cells == [
+        ["parameters", "8.0 k", "1.0 k", "1.0 k", "8.0 x"],
+        ["MACs (true, 64 px)", "20.0 M", "5.0 M", "5.0 M", "4.0 x"],
+        ["fid", "", "8.25", "7.5", ""],
+        ["at step", "", "9", "3", ""],
+    ]
+    assert any(line.split() == ["best", "r/best/student.safetensors"] for line in found)
+    assert "fid of 8 images (the test images); lower is better" in [line.strip() for line in found]
+    assert found[-1] == "  vemcompress export " + 30 * "long "  # not broken, so that it can be copied
+
+
+def test_the_table_at_the_end_invents_nothing():
+    unknown = {"teacher_parameters": None, "macs": None, "teacher_macs": None, "best": None, "last": None}
+    assert compared(RUN | unknown) == (["", "last"], [["parameters", "1.0 k"]], [])
 
 
 # -- stages ----------------------------------------------------------------------------------------------------------

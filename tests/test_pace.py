@@ -260,7 +260,7 @@ def test_leaving_in_time_is_success_and_tells_how_to_go_on(call, inputs, tmp_pat
     assert (code, json.loads(out)["stopped"], json.loads(out)["steps"]) == (0, "max_hours", 1), err
     code, out, _ = call("distill", "--resume", tmp_path / "a", "--max-hours", "1e-9", "--quiet")
     assert code == 0
-    assert "2 of 4" in out and f"go on with `vemcompress distill --resume {tmp_path / 'a'}`" in out
+    assert "2 of 4" in out and f"next\n  vemcompress distill --resume {tmp_path / 'a'}\n" in out
     code, out, _ = call(*start, "--out", tmp_path / "b", "--seeds", "1,2,3")
     assert code == 0
     assert "1 of 4 steps" in out and "seed 2, 3 is left" in out

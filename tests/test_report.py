@@ -68,7 +68,16 @@ def test_a_run_writes_its_page_at_its_end_and_tells_where(made):
     run, events = made
     assert {"event": "report", "path": str(run / "report.html")} in events
     page = Page(run / "report.html")
-    expected = ("fewer parameters", "mobile_resnet", "MACs, paper + norm", "step 4 of 4", "Best checkpoint", "langevin")
+    expected = (
+        "Score that picks the best checkpoint",
+        "ssim_teacher",
+        "fewer parameters",
+        "mobile_resnet",
+        "MACs, paper + norm",
+        "step 4 of 4",
+        "Best checkpoint",
+        "langevin",
+    )
     assert [words for words in expected if words not in page.text] == []
     assert [image["data-step"] for image in page.of("img") if "data-step" in image] == ["2", "4"]
     assert len(page.of("polyline")) >= 5

@@ -9,7 +9,7 @@ import tomli_w
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
-from vemcompress.commands import opening
+from vemcompress.commands import afterwards, opening
 from vemcompress.commands.distilling import DistillResult, distill_run
 from vemcompress.commands.dry import DryRun
 from vemcompress.commands.facts import read
@@ -42,7 +42,8 @@ class PipelineResult(Reported):
     """Results by stage, and why others were `skipped`. `student` is the file of the last stage that is done and gives
     one, None before that.
 
-    `stopped` is "until" or "max_hours" where stages are `missing`, or the last one is unfinished.
+    `stopped` is "until" or "max_hours" where stages are `missing`, or the last one is unfinished. `report` and `next`
+    are as of one run.
     """
 
     run: str
@@ -51,6 +52,8 @@ class PipelineResult(Reported):
     skipped: dict[str, str]
     stopped: str | None = None
     missing: tuple[str, ...] = ()
+    report: str | None = None
+    next: tuple[str, ...] = ()
 
 
 def distill(
@@ -150,8 +153,11 @@ def _run_stages(given: Given, until: str | None) -> PipelineResult | DryRun:
     finished = [name for name in gave if name in folder.done]
     if finished:  # the stage may have gone on by itself, or the copy may have been removed
         distributed.by_writer(lambda: pipeline.publish(finished[-1]))
-    distributed.by_writer(lambda: reported(folder.path, on_event))
-    return _result(pipeline, results, missing)
+    page = distributed.from_writer(lambda: reported(folder.path, on_event))
+    result = _result(pipeline, results, missing)
+    ended = afterwards.of_student(folder.path, class_path=pipeline.own_class) if result.student else ()
+    more = (afterwards.resume("distill", folder.path),) if result.stopped else ended
+    return replace(result, report=page, next=more)
 
 
 def _tried(pipeline: Pipeline, given: Given) -> DryRun:

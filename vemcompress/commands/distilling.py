@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
-from vemcompress.commands import line, opening, parts, sizing
+from vemcompress.commands import afterwards, line, opening, parts, sizing
 from vemcompress.commands.dry import DryRun, dry_run
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
@@ -32,12 +32,14 @@ from vemcompress.weights.outside import tell_device
 @dataclass(frozen=True, kw_only=True)
 class DistillResult(line.RunResult):
     """A run, and the file of its `student`, which has `parameters`. `teacher_parameters` is None for a teacher of which
-    only the outputs are known. `information_share`: the add-on's share of the gradient at the student's image, the
-    median of the steps that logged it; None where none did. `goal`: how a latency or a file size that was asked for is
-    met, with its `target`, `predicted` and `measured` in its `unit`."""
+    only the outputs are known, and `teacher_macs`, by convention as `macs`, where they are not known.
+    `information_share`: the add-on's share of the gradient at the student's image, the median of the steps that logged
+    it; None where none did. `goal`: how a latency or a file size that was asked for is met, with its `target`,
+    `predicted` and `measured` in its `unit`."""
 
     student: str
     teacher_parameters: int | None
+    teacher_macs: dict[str, int] | None = None
     information_share: float | None = None
     goal: dict | None = None
 
@@ -51,8 +53,10 @@ def distill_run(given: Given) -> DistillResult | DryRun:
     facts = distributed.together(lambda: read("distill", given, adapt))
     with devices.memory_errors(facts.advice):
         result = _run(facts, given, sized[1] if sized else distributed.from_writer(lambda: line.goal_of(facts.run)))
-    distributed.by_writer(lambda: reported(facts.run.path, given.on_event))
-    return result
+    if isinstance(result, DryRun):
+        return result
+    page = distributed.from_writer(lambda: reported(facts.run.path, given.on_event))
+    return replace(result, report=page, next=_next(result, facts.plan))
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None:
@@ -60,6 +64,7 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
 
     def result(told: dict, made: dict) -> DistillResult:
         counts = {"parameters": line.parameters_of(made, "student")}
+        counts |= {"macs": line.macs_of(made, "student"), "teacher_macs": line.macs_of(made, "teacher")}
         recorded = made["teacher"]["source"] == PAIRS
         counts["teacher_parameters"] = None if recorded else line.parameters_of(made, "teacher")
         about = {"information_share": information_share(run.metrics), "goal": line.goal_of(run)}
@@ -111,10 +116,18 @@ def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult | DryRu
         student=str(facts.run.student),
         parameters=counts["student"],
         teacher_parameters=counts["teacher"],
+        macs=line.macs_of(networks, "student"),
+        teacher_macs=line.macs_of(networks, "teacher"),
         information_share=share,
         goal=goal,
         **told,
     )
+
+
+def _next(result: DistillResult, plan: Recipe) -> tuple[str, ...]:
+    if result.stopped:
+        return (afterwards.resume("distill", result.run),)
+    return afterwards.of_student(result.run, result.best_is_earlier, getattr(plan.student, "class_path", None))
 
 
 def _starting(given: Loaded, plan: Recipe) -> Generator:

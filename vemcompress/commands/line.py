@@ -28,7 +28,7 @@ from vemcompress.data.latent_set import LatentSet
 from vemcompress.networks.base import Generator
 from vemcompress.runs.best import Picker, checked
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.log import damage, last
+from vemcompress.runs.log import damage, last, scores
 from vemcompress.runs.pictures import grid_of
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once
@@ -59,6 +59,10 @@ class RunResult(Reported):
     `quality`, {"on", "images", "metrics"}, of a few images, which are "held_out" or "training" ones. `diverged` says
     what went wrong though no number was NaN, by kind: "loss" and "output", as `training.health` found it. `stopped` is
     "max_hours" where the time was over after `steps` of `total_steps`, None for a run that is finished.
+
+    `macs` are those of the run's network by convention for an image of `size`, None where they are not known. `last` is
+    the newest score by which the best is picked, as `best`. `report` is the page that shows the run, and `next` are
+    commands for what can be done with it.
     """
 
     run: str
@@ -73,6 +77,16 @@ class RunResult(Reported):
     diverged: dict[str, dict] = field(default_factory=dict)
     stopped: str | None = None
     total_steps: int | None = None
+    macs: dict[str, int] | None = None
+    size: int | None = None
+    last: dict | None = None
+    report: str | None = None
+    next: tuple[str, ...] = ()
+
+    @property
+    def best_is_earlier(self) -> bool:
+        """Whether another checkpoint than the last is the best."""
+        return self.best is not None and self.best["step"] != (self.last or {}).get("step", self.steps)
 
 
 def trained(
@@ -151,7 +165,7 @@ def trained(
             network = next(iter(learner.artifacts().values()))
             outcome["quality"] = distributed.from_writer(lambda: quality(facts, network, device))
         distributed.by_writer(lambda: run.write_json(run.environment, surroundings | outcome))
-    return _outcome(trainer, on_event) | outcome
+    return _outcome(trainer, on_event) | outcome | {"size": plan.data.size}
 
 
 def _warned_before(run: RunFolder) -> list[str]:
@@ -206,6 +220,7 @@ def _outcome(trainer: Trainer, on_event: Event) -> dict:
         "best": trainer.best.state,
         "stopped": trainer.stopped,
         "total_steps": trainer.settings.steps,
+        "last": trainer.best.scores[-1] if trainer.best.scores else None,
     }
 
 
@@ -222,6 +237,7 @@ def known(
         steps, losses = last_logged(run)
         told = {"run": str(run.path), "steps": steps, "losses": losses, "seconds_per_step": None, "skipped_images": 0}
         told |= {"best": checked(read_json(best)) if best.is_file() else None, "total_steps": plan.train.steps}
+        told |= {"last": (scores(run.metrics, steps) or [None])[-1], "size": plan.data.size}
         quality, diverged = made.get("quality"), made.get("diverged", {})  # the first release said neither
         told |= {
             "quality": quality
@@ -240,6 +256,13 @@ def parameters_of(made: dict, name: str) -> int:
     if not is_count(found) or not found:
         raise TypeError(f"{name} has {found!r:.40} parameters")
     return found
+
+
+def macs_of(made: dict, name: str) -> dict[str, int] | None:
+    """MACs of a network by environment.json; None where that does not tell."""
+    found = made[name].get("macs")
+    known = isinstance(found, dict) and "true" in found and all(map(is_count, found.values()))
+    return found if known else None
 
 
 def goal_of(run: RunFolder) -> dict | None:

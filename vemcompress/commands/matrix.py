@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Unpack
 
 import tomli_w
@@ -139,7 +140,7 @@ def distill_matrix(
     stopped = "max_hours" if missing or any(result.stopped for result in runs.values()) else None
     rows = tuple(_row(folder, name, plans[name], runs.get(name)) for name in folder.items)
     several = " --seeds" if len({row.seed for row in rows}) > 1 else ""
-    then = f"vemcompress compare {folder.path}{several}" if folder.done else None
+    then = f"vemcompress compare {quote(str(folder.path))}{several}" if folder.done else None
     return MatrixResult(str(folder.path), runs, failed, rows, stopped, missing, then)
 
 

@@ -68,8 +68,9 @@ def _kind(folder: Path) -> str:
     return "run"
 
 
-def reported(run: str | os.PathLike, on_event: Event) -> None:
-    """Write RUN/report.html at the end of a run. Where it cannot be written this is told, and the run is as it was."""
+def reported(run: str | os.PathLike, on_event: Event) -> str | None:
+    """Write RUN/report.html at the end of a run, and give its path. Where it cannot be written this is told, and the
+    run is as it was."""
     try:
         made = report(run)
     except Exception as error:  # a page is worth no run
@@ -77,3 +78,5 @@ def reported(run: str | os.PathLike, on_event: Event) -> None:
         on_event({"event": "warning", "message": f"no report of {shown(run)} was written: {' '.join(reason.split())}"})
     else:
         on_event({"event": "report", "path": made.path})
+        return made.path
+    return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from vemcompress import recipe as recipes
-from vemcompress.commands import opening
+from vemcompress.commands import afterwards, opening
 from vemcompress.commands.distill import PipelineResult, check_resume, distilled
 from vemcompress.commands.distill import known as known_pipeline
 from vemcompress.commands.distilling import DistillResult, known
@@ -58,7 +58,8 @@ class SeedsResult(Reported):
 
     `best` is {"metric", "on", "value"}, None where none was picked. Runs that were done before have no
     `seconds_per_step`, and skipped no image now. `stopped` is "max_hours" where the time was over: then at most one of
-    the runs is unfinished, and the seeds that are `missing` have not begun, or not gone on.
+    the runs is unfinished, and the seeds that are `missing` have not begun, or not gone on. `report` and `next` are as
+    of one run.
     """
 
     run: str
@@ -67,6 +68,8 @@ class SeedsResult(Reported):
     best: dict | None
     stopped: str | None = None
     missing: tuple[int, ...] = ()
+    report: str | None = None
+    next: tuple[str, ...] = ()
 
 
 def distill_seeds(
@@ -122,11 +125,12 @@ def distill_seeds(
             on_event=given.on_event,
             told=(Interrupted, NumericalError, RankLost),
         )
-        distributed.by_writer(lambda: reported(folder.path, given.on_event))
+        page = distributed.from_writer(lambda: reported(folder.path, given.on_event))
     finished = [last_of(result) for result in results.values() if not result.stopped]
     stopped = "max_hours" if missing or len(finished) < len(results) else None
     losses = spreads(run.losses for run in finished)
-    return SeedsResult(str(folder.path), results, losses, _best(finished), stopped, missing)
+    more = (afterwards.resume("distill", folder.path) if stopped else afterwards.evaluate(folder.path),)
+    return SeedsResult(str(folder.path), results, losses, _best(finished), stopped, missing, page, more)
 
 
 def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> tuple[Series, str | Path]:

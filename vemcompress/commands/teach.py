@@ -7,7 +7,7 @@ from typing import Unpack
 
 import torch
 
-from vemcompress.commands import dry, line, parts
+from vemcompress.commands import afterwards, dry, line, parts
 from vemcompress.commands.dry import DryRun
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.given_images import Data, kept
@@ -71,8 +71,11 @@ def teach_run(given: Given) -> TeachResult | DryRun:
     facts = distributed.together(lambda: read("teach", given, adapt=lambda plan: _alone(plan, given.on_event)))
     with devices.memory_errors(facts.advice):
         result = _run(facts, given)
-    distributed.by_writer(lambda: reported(facts.run.path, given.on_event))
-    return result
+    if isinstance(result, DryRun):
+        return result
+    page = distributed.from_writer(lambda: reported(facts.run.path, given.on_event))
+    ended = afterwards.of_teacher(result.run, facts.plan.data.roots)
+    return replace(result, report=page, next=(afterwards.resume("teach", result.run),) if result.stopped else ended)
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
@@ -81,7 +84,8 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
     def result(told: dict, made: dict) -> TeachResult:
         files = {path.stem: str(path) for path in sorted(run.path.glob("*.safetensors"))}
         teacher = files.pop("teacher")
-        return TeachResult(teacher=teacher, others=files, parameters=line.parameters_of(made, "teacher"), **told)
+        counts = {"parameters": line.parameters_of(made, "teacher"), "macs": line.macs_of(made, "teacher")}
+        return TeachResult(teacher=teacher, others=files, **counts, **told)
 
     return line.known(run, overrides, "teach", result)
 
@@ -103,7 +107,8 @@ def _run(facts: Facts, given: Given) -> TeachResult | DryRun:
         return dry.dry_run(facts, given, _learner(plan, gan), [event])
     told = line.trained("teach", facts, given, _learner(plan, gan), pick, described, [event])
     teacher, *others = ((name, str(facts.run.artifact(name))) for name in gan.artifacts())
-    return TeachResult(teacher=teacher[1], others=dict(others), parameters=count_parameters(facts.original), **told)
+    counts = {"parameters": count_parameters(facts.original), "macs": line.macs_of(described, "teacher")}
+    return TeachResult(teacher=teacher[1], others=dict(others), **counts, **told)
 
 
 def _learner(plan: Recipe, gan: GAN) -> Learner:

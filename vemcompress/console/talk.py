@@ -156,6 +156,9 @@ class Talk:
         before, best = self._below.score, event["best"]
         values = [*(before.values if before else ()), event["value"]]
         self._below = replace(self._below, score=Score(event["metric"], values, best["value"], best["step"]))
+        if self._bar is not None and self._title == "training":
+            self._bar.below = self._below
+            self._bar.refresh()
 
     def _on_teacher_cache(self, event: dict) -> None:
         kept = f", {size(event['kept'])} already stored" if event["kept"] else ""
@@ -350,7 +353,7 @@ def _speed(event: dict) -> list[str]:
 
 def scored_before(event: dict) -> Below:
     """With the scores of a run that goes on."""
-    scores, best = event["scores"], event["best"]
+    scores, best = event.get("scores"), event.get("best")  # a dry run has neither
     if not scores or not best:
         return Below()
     values = [score["value"] for score in scores]

@@ -1,5 +1,6 @@
 """Numbers, sizes, times and scores as text."""
 
+import shlex
 from collections.abc import Callable
 
 from vemcompress.system.quantities import size_text, time_text
@@ -84,10 +85,14 @@ def goal(found: dict) -> tuple[str, str]:
     return ("latency" if found["goal"] == "latency" else ".onnx file"), told
 
 
-def stopped(run: dict, command: str) -> str:
-    """By which option a run was stopped, and how it goes on."""
-    option = run["stopped"].replace("_", "-")
-    return f"by --{option}, saved; go on with `vemcompress {command} --resume {run['run']}`"
+def stopped(run: dict) -> str:
+    """By which option a run was stopped."""
+    return f"by --{run['stopped'].replace('_', '-')}, saved"
+
+
+def resume(run: dict, command: str = "distill") -> str:
+    """The command that goes on with a run."""
+    return shlex.join(["vemcompress", command, "--resume", run["run"]])
 
 
 def add_on(share: float) -> str:

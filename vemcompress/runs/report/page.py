@@ -148,7 +148,10 @@ def _player(pictures: list[sheets.Picture]) -> Html:
 
 def _curves(found: Found) -> Html | None:
     series = {name: points for name, points in found.metrics.series.items() if len(points) > 1}
-    groups: dict[str, list[Html]] = {"Losses": [], "Add-on": [], "Schedule": []}
+    scores = {name: points for name, points in found.metrics.scores.items() if len(points) > 1}
+    picks = "Score that picks the best checkpoint"
+    groups: dict[str, list[Html]] = {picks: [], "Losses": [], "Add-on": [], "Schedule": []}
+    groups[picks] = [curve(name, points) for name, points in list(scores.items())[:CURVES]]
     for name, points in list(series.items())[:CURVES]:
         group = "Schedule" if name == "lr" else "Add-on" if name.startswith(ADD_ON) else "Losses"
         groups[group].append(curve(name, points))
