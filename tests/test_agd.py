@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from test_networks import counted
 from test_reference import trunk
-from toys import ADD_ONS, TOY, random, toy_teacher
+from toys import ADD_ONS, TOY, logged, random, toy_teacher
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
@@ -434,7 +434,7 @@ def test_the_search_gives_the_small_network_and_the_training_begins_it_anew(whol
     told = [event for event in events if event["event"] == "architecture"]
     assert [event["step"] for event in told] == [6, 8]
     assert told[-1]["macs"] == found.cost(32, 32).paper
-    last = json.loads((out / "1-search" / "metrics.jsonl").read_text().splitlines()[-2])
+    last = logged(out / "1-search")[-2]
     assert {"recon", "architecture_recon", "architecture_macs", "information"} <= last.keys()
 
 

@@ -165,7 +165,7 @@ def test_a_run_that_picked_no_best_tells_its_quality_and_on_which_images(inputs,
 @pytest.mark.parametrize(
     ("held_out", "titles", "text"),
     [(0, ["teacher", "last", "smaller"], r"psnr_teacher +│ +│ +[\d.]+ │\n.* of 4 images \(the training images\)"),
-     (1, ["teacher", "last", "best", "smaller"], r"ssim_teacher +│ +│ +0\.\d+ │ +0\.\d+ │\nat step +│ +│ +6 │ +\d │\n.*higher")],
+     (1, ["teacher", "last", "best", "smaller"], r"ssim_teacher +│ +│ +0\.\d+ │ +0\.\d+ │\nat step +│ +│ +6 │ +\d │")],
 )  # fmt: skip
 def test_a_run_ends_with_a_table_of_teacher_last_and_best_and_with_what_to_do_next(
     call, inputs, tmp_path, held_out, titles, text

@@ -9,7 +9,7 @@ from gans_toys import as_batch, toy_unet
 from safetensors.torch import load_file
 from teach_toys import CRD, TRAIN, UNET, VEM, toy_data
 from torch import Tensor, nn
-from toys import ADD_ONS, TOY, random, toy_plan, toy_teacher, toy_teacher_file
+from toys import ADD_ONS, TOY, logged, random, toy_plan, toy_teacher, toy_teacher_file
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
@@ -214,7 +214,7 @@ def test_a_run_with_an_adversary_resumes_as_an_unbroken_one(inputs, tmp_path, on
     distill(teacher, out=tmp_path / "again", overrides=[*overrides, "train.constant=1.0"], **options)
     for name in ("metrics.jsonl", "student.safetensors", "adversary.safetensors"):
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
-    assert "adversary_fake" in json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert "adversary_fake" in logged(tmp_path / "whole")[-1]
 
 
 def test_an_adversary_of_a_frozen_teachers_student_sees_the_other_domain(tmp_path, monkeypatch):
@@ -295,7 +295,7 @@ def test_whole_maps_of_a_frozen_teacher_are_cached_too(inputs, tmp_path, one_thr
     teacher, data = inputs
     overrides = [*SHORT, "train.teacher_cache=1", "data.held_out=0", "train.steps=8"]
     distill(teacher, data=data, out=tmp_path / "run", recipe="kd", overrides=overrides, device="cpu")
-    assert "feature" in json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert "feature" in logged(tmp_path / "run")[-1]
     manifest = json.loads((tmp_path / "run" / "teacher_cache" / "manifest.json").read_text())
     assert manifest["record"]["taps"]["down2"] == [16, 8, 8]
 

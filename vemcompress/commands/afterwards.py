@@ -17,10 +17,10 @@ def evaluate(run: str | Path) -> str:
     return join([TOOL, "eval", str(run)])
 
 
-def of_student(run: str | Path, best: bool = False, class_path: str | None = None) -> tuple[str, ...]:
-    """For a run that gave a student. `best`: an earlier checkpoint than the last is the best, and is the one to export.
-    `class_path`: the student is of the user's own class."""
-    model = Path(run) / "best" / "student.safetensors" if best else run
+def of_student(run: str | Path, best_in: str | Path | None = None, class_path: str | None = None) -> tuple[str, ...]:
+    """For a run that gave a student. `best_in`: the run whose best checkpoint is an earlier one than its last, and is
+    the one to export. `class_path`: the student is of the user's own class."""
+    model = run if best_in is None else Path(best_in) / "best" / "student.safetensors"
     own = ["--teacher-class", class_path] if class_path else []
     to = ["--format", "onnx", "-o", str(Path(run) / "student.onnx")]
     return evaluate(run), join([TOOL, "export", str(model), *own, *to])

@@ -155,7 +155,8 @@ def _run_stages(given: Given, until: str | None) -> PipelineResult | DryRun:
         distributed.by_writer(lambda: pipeline.publish(finished[-1]))
     page = distributed.from_writer(lambda: reported(folder.path, on_event))
     result = _result(pipeline, results, missing)
-    ended = afterwards.of_student(folder.path, class_path=pipeline.own_class) if result.student else ()
+    best_in = getattr(list(results.values())[-1], "best_in", None) if results else None
+    ended = afterwards.of_student(folder.path, best_in, pipeline.own_class) if result.student else ()
     more = (afterwards.resume("distill", folder.path),) if result.stopped else ended
     return replace(result, report=page, next=more)
 

@@ -127,7 +127,7 @@ def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult | DryRu
 def _next(result: DistillResult, plan: Recipe) -> tuple[str, ...]:
     if result.stopped:
         return (afterwards.resume("distill", result.run),)
-    return afterwards.of_student(result.run, result.best_is_earlier, getattr(plan.student, "class_path", None))
+    return afterwards.of_student(result.run, result.best_in, getattr(plan.student, "class_path", None))
 
 
 def _starting(given: Loaded, plan: Recipe) -> Generator:

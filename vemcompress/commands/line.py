@@ -84,9 +84,9 @@ class RunResult(Reported):
     next: tuple[str, ...] = ()
 
     @property
-    def best_is_earlier(self) -> bool:
-        """Whether another checkpoint than the last is the best."""
-        return self.best is not None and self.best["step"] != (self.last or {}).get("step", self.steps)
+    def best_in(self) -> str | None:
+        """The run, where an earlier checkpoint than the last is the best."""
+        return self.run if self.best is not None and self.best["step"] != self.steps else None
 
 
 def trained(
