@@ -21,7 +21,7 @@ from vemcompress.commands.seeds import distill_seeds
 from vemcompress.commands.teach import teach
 from vemcompress.data.images import save_png
 from vemcompress.errors import InputError
-from vemcompress.runs.pictures import Layout, grid_of, to_uint8
+from vemcompress.runs.pictures import Layout, sheet_of, to_uint8
 from vemcompress.runs.report import sheets
 from vemcompress.runs.report.curves import POINTS, curve, thinned
 from vemcompress.runs.report.tables import count
@@ -266,22 +266,31 @@ def test_the_layout_of_an_earlier_releases_sheet_is_measured(tmp_path):
 def test_a_sheet_tells_where_its_columns_are(tmp_path):
     columns = {title: torch.rand(2, 3, 8, 12) * 2 - 1 for title in ("input", "teacher", "student")}
     inputs = columns["input"]
-    save_png(tmp_path / "a.png", grid_of(columns, inputs), Layout.of(columns, inputs).text())
+    save_png(tmp_path / "a.png", *sheet_of(columns, inputs, "step 1 of 2\nand more"))
     image = sheets.opened(tmp_path / "a.png")
     layout = Layout.read(image.info[Layout.KEY], image.size)
     assert (layout.titles, layout.rows) == (("input", "teacher", "student"), 2)
     for place, images in enumerate(columns.values()):
         for row in range(2):
-            assert np.array_equal(np.asarray(image.crop(layout.box(place, row))), to_uint8(images)[row])
+            shown = np.asarray(image.crop(layout.box(place, row)).resize((12, 8), Image.Resampling.NEAREST))
+            assert np.array_equal(shown, to_uint8(images)[row])
+
+
+def test_a_page_shows_sheets_from_their_titles_on(tmp_path):
+    images = {"input": torch.zeros(1, 3, 200, 300), "student": torch.ones(1, 3, 200, 300)}
+    for name, header in (("a", ""), ("b", "step 1 of 2\nand more")):
+        save_png(tmp_path / f"{name}.png", *sheet_of(images, images["input"], header))
+    plain, headed = sheets.sheets([(1, tmp_path / "a.png"), (1, tmp_path / "b.png")], [])
+    assert plain == headed
 
 
 def test_a_latent_sheets_networks_are_compared_as_blocks(tmp_path):
     z, columns = torch.zeros(9, 5), {"teacher": -torch.ones(9, 3, 8, 8), "student": torch.zeros(9, 3, 8, 8)}
-    save_png(tmp_path / "a.png", grid_of(columns, z), Layout.of(columns, z).text())
+    save_png(tmp_path / "a.png", *sheet_of(columns, z, "step 1"))
     cells = sheets.cells(tmp_path / "a.png", [], taught=False)
     ((left, right),) = cells.rows
     assert cells.titles == ["teacher", "student"]
-    assert (left.width, left.height) == (right.width, right.height) == (3 * 12 - 4, 3 * 12 - 4)
+    assert (left.width, left.height) == (right.width, right.height) == (768, 768)
 
 
 LAYOUTS = [
@@ -290,6 +299,8 @@ LAYOUTS = [
 ]
 LAYOUTS += [
     '{"titles": ["a", "b"], "rows": 1, "size": [-8, 8], "wide": 1}',
+    '{"titles": ["a"], "rows": 1, "size": [8, 8], "wide": 1, "top": 99}',
+    '{"titles": ["a"], "rows": 1, "size": [8, 8], "wide": 1, "top": "9"}',
     *("", "{}", "[]"),
 ]
 

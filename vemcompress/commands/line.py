@@ -29,7 +29,7 @@ from vemcompress.networks.base import Generator
 from vemcompress.runs.best import Picker, checked
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import damage, last, scores
-from vemcompress.runs.pictures import grid_of
+from vemcompress.runs.pictures import sheet_of
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once
 from vemcompress.system.files import MALFORMED, is_count, read_json
@@ -148,7 +148,7 @@ def trained(
             run.write_json(run.environment, surroundings)
             Made(command, next(iter(learner.artifacts()))).write(run.path)
             if columns := facts.columns | (made or {}):
-                save_png(picture, grid_of(columns, inputs=facts.inputs))
+                save_png(picture, *sheet_of(columns, facts.inputs, "before training"))
 
         distributed.by_writer(write_down)
         about = told(facts, device) | {"step": trainer.step, "continued": continued, "picture": str(picture)}

@@ -71,6 +71,19 @@ class Best:
         self.state = {"step": step, **score.as_dict()}
         return True
 
+    def told(self, step: int) -> str:
+        """The score of this step, where it was judged, and the best so far, in a line; empty where there is none."""
+        if self.state is None:
+            return ""
+        metric, best, at = (self.state[key] for key in ("metric", "value", "step"))
+        way = "higher is better" if self.state.get("higher_is_better") else "lower is better"
+        if at == step:
+            return f"{metric} {best:.4g}, the best so far ({way})"
+        here = [score["value"] for score in self.scores[-1:] if score["step"] == step]
+        if not here:
+            return f"best {metric} so far: {best:.4g} at step {at:,} ({way})"
+        return f"{metric} {here[0]:.4g} ({way}; best so far: {best:.4g} at step {at:,})"
+
     def write(self, name: str, artifact: bytes) -> None:
         """Raises OutputError."""
         try:

@@ -15,7 +15,7 @@ from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.runs.best import Best, Picker
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import Log, NoLog, scores
-from vemcompress.runs.pictures import Layout, grid_of
+from vemcompress.runs.pictures import sheet_of
 from vemcompress.runs.store import Store
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event
@@ -164,12 +164,17 @@ class Trainer:
         )
 
     def _save_or_leave(self) -> None:
-        """Save where it is due, or where this is the last step before leaving. Raises Interrupted after a signal."""
+        """Save where it is due, or where this is the last step before leaving, and then make the sample sheet, which
+        tells the score. Raises Interrupted after a signal."""
         stop = distributed.largest(self._signals.number)  # ranks may hear of it at different steps
         saved = self._regular or stop > 0
         if saved:
             with self.pace.beside("save"):
                 self.save()
+        if self.pace.due("sample", self.step):
+            self.runner.settle(wait=True)
+            with self.pace.beside("sample"):
+                distributed.by_writer(self.sample)
         total = self.settings.steps
         if stop:
             told = f"stopped by {signal.Signals(stop).name} at step {self.step} of {total}"
@@ -264,10 +269,6 @@ class Trainer:
         if self.estimate.is_news(pace, logged):
             told = {"seconds": pace.remaining, "memory": devices.peak_memory(self.device)}
             self.on_event({"event": "estimate", **self._speed, **told})
-        if pace.due("sample", self.step):
-            self.runner.settle(wait=True)
-            with pace.beside("sample"):
-                distributed.by_writer(self.sample)
 
     def _tell_pace(self) -> None:
         """How far the run is, between the steps that are logged."""
@@ -282,12 +283,13 @@ class Trainer:
 
     @torch.no_grad()
     def sample(self) -> None:
-        """Write samples/step-N.png: a row for each fixed image, from input to student."""
+        """Write samples/step-N.png: a row for each fixed image, from input to student, under the step and the score."""
         self.run.check_there()
         self.learner.eval()
         with as_written():
             columns = self.columns | self.learner.pictures(self.inputs.to(self.device))
         self.learner.train()
         path = self.run.samples / f"step-{self.step:06d}.png"
-        save_png(path, grid_of(columns, inputs=self.inputs), Layout.of(columns, self.inputs).text())
+        header = f"step {self.step:,} of {self.settings.steps:,}\n{self.best.told(self.step)}"
+        save_png(path, *sheet_of(columns, self.inputs, header))
         self.on_event({"event": "sample", "step": self.step, "path": str(path)})

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vemcompress.runs.pictures import GAP, HEADER, Layout
+from vemcompress.runs.pictures import EARLIER, GAP, Layout
 from vemcompress.system.files import read_bytes
 
 SHEETS, ROWS = 12, 6  # most sheets of a page, and rows of the newest that are compared
@@ -69,11 +69,12 @@ def opened(path: Path) -> Image.Image:
 
 
 def sheets(found: Sequence[tuple[int, Path]], notes: list[str], budget: int = BUDGET) -> list[Picture]:
-    """The sheets as WebP, all within a budget of bytes. One that cannot be read is left out with a note."""
+    """The sheets as WebP from their titles on, all within a budget of bytes. One that cannot be read is left out with
+    a note."""
     images = []
     for step, path in found:
         try:
-            images.append((step, opened(path)))
+            images.append((step, _without_header(opened(path))))
         except (OSError, ValueError) as error:
             notes.append(f"{path.parent.name}/{path.name} cannot be read ({error!s:.60}), and is left out.")
     for quality, widest in TRIES if images else ():
@@ -105,11 +106,16 @@ def cells(path: Path, sides: Sequence[int], taught: bool, most: int = ROWS) -> C
     return Cells(list(layout.titles), rows)
 
 
+def _without_header(sheet: Image.Image) -> Image.Image:
+    layout = Layout.read(sheet.info.get(Layout.KEY), sheet.size)
+    return sheet if layout is None else sheet.crop((0, layout.titled, *sheet.size))
+
+
 def _measured(sheet: Image.Image, sides: Sequence[int], taught: bool) -> Layout | None:
     pixels = np.asarray(sheet)
     for side in sides:
         across, beside = divmod(sheet.width - GAP, side + GAP)
-        down, below = divmod(sheet.height - HEADER, side + GAP)
+        down, below = divmod(sheet.height - EARLIER, side + GAP)
         titles = {True: {2: ("input", "teacher")}, False: {3: ("input", "teacher", "student")}}[taught]
         if beside or below or across not in titles or down < 1:
             continue
