@@ -92,6 +92,9 @@ Batch = Annotated[int | None, typer.Option(help="Images per step, over all proce
 MicroBatch = Annotated[int | None, typer.Option(help="Images of a batch processed at a time (train.micro_batch).")]
 Images = Annotated[int | None, typer.Option(min=1, help="Images at a time. Default: 8, on CUDA up to 64.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the run (train.seed).")]
+Tensorboard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write event files for TensorBoard to RUN/tensorboard (optional extra).")
+]
 MaxHours = Annotated[float | None, typer.Option(help="Save and exit before this many hours have passed.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, print the plan, memory and time, and write nothing.")

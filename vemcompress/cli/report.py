@@ -15,6 +15,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", readable=False, metavar="FILE", help="Default: RUN/report.html.")
     ] = None,
+    tensorboard: options.Tensorboard = False,
     json: options.Json = False,
 ) -> None:
     """Write a run as one HTML file.
@@ -26,5 +27,5 @@ def report(
     with console.talking():
         from vemcompress.commands.report import report as run_report
 
-        result = run_report(run, out)
+        result = run_report(run, out, tensorboard)
     console.result(result.as_dict(), json, console.reported)

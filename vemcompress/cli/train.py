@@ -58,6 +58,7 @@ def distill(
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
     dry_run: options.DryRun = False,
+    tensorboard: options.Tensorboard = False,
     json: options.Json = False,
 ) -> None:
     """Distil a teacher into a small student.
@@ -109,6 +110,7 @@ def distill(
             resume=resume,
             device=device,
             max_hours=limit,
+            tensorboard=tensorboard,
             on_event=on_event,
         )
     show = console.made_matrix if whole else console.distilled_seeds if several else console.made
@@ -141,6 +143,7 @@ def teach(
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
     dry_run: options.DryRun = False,
+    tensorboard: options.Tensorboard = False,
     json: options.Json = False,
 ) -> None:
     """Train a teacher if you have none.
@@ -168,6 +171,7 @@ def teach(
             resume=resume,
             device=device,
             max_hours=limit,
+            tensorboard=tensorboard,
             dry_run=dry_run,
             on_event=on_event,
         )

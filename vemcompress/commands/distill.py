@@ -68,6 +68,7 @@ def distill(
     device: str = "auto",
     max_hours: float | Limit | None = None,
     dry_run: bool = False,
+    tensorboard: bool = False,
     on_event: Event = silent,
     **keys: Unpack[DistillKeys],
 ) -> DistillResult | PipelineResult | PruneResult | SearchResult | DryRun:
@@ -92,11 +93,13 @@ def distill(
     PruneResult or SearchResult.
 
     With `dry_run` everything is checked, planned and timed on a few steps (of a pipeline: of its first stage), and
-    nothing is written: it gives a DryRun.
+    nothing is written: it gives a DryRun. With `tensorboard` the run also writes event files to RUN/tensorboard, which
+    needs the extra of this name.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
+    limit = Limit.of(max_hours)
     given = Given(
-        source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event, dry_run
+        source_of(teacher), data, out, recipe, overrides, resume, device, limit, on_event, dry_run, tensorboard
     )
     with given.shared() as given, kept(given) as given:
         return distilled(given, until)

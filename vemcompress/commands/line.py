@@ -30,6 +30,7 @@ from vemcompress.runs.best import Picker, checked
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import damage, last, scores
 from vemcompress.runs.pictures import sheet_of
+from vemcompress.runs.tensorboard import followed
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once
 from vemcompress.system.files import MALFORMED, is_count, read_json
@@ -109,9 +110,10 @@ def trained(
     """
     plan, run, on_event, device = facts.plan, facts.run, given.on_event, given.where
     train, resumed = plan.train, given.resume is not None
+    board = distributed.is_writer() and (given.tensorboard or (resumed and run.tensorboard.is_dir()))
     check_parts(learner, train)
     distributed.by_writer(run.create)
-    with distributed.held_by_writer(run.locked):
+    with distributed.held_by_writer(run.locked), followed(run, on_event, board) as told_of_steps:
         if command == "distill" and not resumed:  # from here on the run can be resumed
             distributed.by_writer(lambda: run.write_recipe(plan.toml()))
         stream = facts.stream(device, on_event, second=learner.second, halves=learner.halves)
@@ -126,7 +128,7 @@ def trained(
             wanted=(made or {}).get("teacher", facts.columns.get("ground truth")),
             provenance=facts.provenance,
             device=device,
-            on_event=on_event,
+            on_event=told_of_steps,
             pick=pick,
             command=command,
             limit=given.limit,

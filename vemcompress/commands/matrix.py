@@ -91,6 +91,7 @@ def distill_matrix(
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
+    tensorboard: bool = False,
     on_event: Event = silent,
     **keys: Unpack[DistillKeys],
 ) -> MatrixResult:
@@ -109,7 +110,7 @@ def distill_matrix(
     if (file is None) == (resume is None):
         raise UsageError("give the file of a new matrix, or --resume DIR for an existing one.")
     limit, source = Limit.of(max_hours), source_of(teacher)
-    given = Given(source, data, out, Recipe(), overrides, resume, device, limit, on_event)
+    given = Given(source, data, out, Recipe(), overrides, resume, device, limit, on_event, tensorboard=tensorboard)
     with given.shared() as given, kept(given) as given:
         folder, plans = distributed.from_writer(
             lambda: _new(read_matrix(file), given) if file is not None else _old(given)

@@ -12,6 +12,7 @@ from vemcompress.runs.report import several
 from vemcompress.runs.report.gather import gather, is_run
 from vemcompress.runs.report.page import framed, lead_of, sections
 from vemcompress.runs.series import KINDS, Series, is_series
+from vemcompress.runs.tensorboard import check_installed, convert
 from vemcompress.system.events import Event
 from vemcompress.system.files import check_target, write_atomically
 from vemcompress.system.names import shown
@@ -22,7 +23,8 @@ FILE = "report.html"
 @dataclass(frozen=True)
 class ReportResult(Reported):
     """What was written: the file `path` of so many `bytes`. `kind` is "run", "stages", "seeds" or "matrix"; `pictures`
-    are the sample sheets in it; `missing` says what of the run was damaged or absent, and is left out."""
+    are the sample sheets in it; `missing` says what of the run was damaged or absent, and is left out. `tensorboard`:
+    the folders of event files that were written."""
 
     run: str
     path: str
@@ -30,20 +32,24 @@ class ReportResult(Reported):
     kind: str
     pictures: int
     missing: tuple[str, ...] = ()
+    tensorboard: tuple[str, ...] = ()
 
 
-def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> ReportResult:
+def report(run: str | os.PathLike, out: str | os.PathLike | None = None, tensorboard: bool = False) -> ReportResult:
     """Write a run as one HTML file, RUN/report.html or `out`, which loads nothing from elsewhere.
 
     `run` is a folder that `distill`, `teach`, `prune`, `search` or a pipeline made, or one of several seeds or of a
     matrix. It has what was compressed into what, figures with their protocol, losses as curves, samples, the time of a
     step, the recipe, warnings and the environment. Parts that are damaged or absent are left out, and told in the page.
+    With `tensorboard` each run gets event files too, in RUN/tensorboard.
     Raises InputError (4) for what is no run, or has links that lead out of it, UsageError (2) and OutputError (9).
     """
     folder = Path(run)
     path = folder / FILE if out is None else Path(out)
     kind = _kind(folder)
     check_inside(folder)
+    if tensorboard:
+        check_installed()
     check_target(path, FILE)
     title = shown(folder.absolute().name) or "run"
     if kind == "run":
@@ -55,7 +61,8 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Repo
         lead, body, pictures, missing = page(Series.read(folder, kind))
     data = framed(title, lead, body).encode()
     write_atomically(path, data)
-    return ReportResult(str(folder), str(path), len(data), kind, pictures, tuple(missing))
+    boards = convert(folder) if tensorboard else ()
+    return ReportResult(str(folder), str(path), len(data), kind, pictures, tuple(missing), tuple(boards))
 
 
 def _kind(folder: Path) -> str:

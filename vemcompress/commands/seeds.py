@@ -83,6 +83,7 @@ def distill_seeds(
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
+    tensorboard: bool = False,
     on_event: Event = silent,
     **keys: Unpack[DistillKeys],
 ) -> SeedsResult:
@@ -94,7 +95,8 @@ def distill_seeds(
     together. Raises the classes of `errors`; runs that are done stay.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
-    given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    limit, source = Limit.of(max_hours), source_of(teacher)
+    given = Given(source, data, out, recipe, overrides, resume, device, limit, on_event, tensorboard=tensorboard)
     if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
         raise UsageError("train.seed is each run's own among several seeds; leave out --seed and --set train.seed.")
     if resume is not None and seeds is not None:

@@ -47,18 +47,20 @@ def teach(
     device: str = "auto",
     max_hours: float | Limit | None = None,
     dry_run: bool = False,
+    tensorboard: bool = False,
     on_event: Event = silent,
     **keys: Unpack[TeachKeys],
 ) -> TeachResult | DryRun:
     """Train a teacher by the recipe's [gan], in the new run folder `out`; or go on with the run `resume`.
 
     It starts from the weights of `teacher` where they are given. The run holds `teacher.safetensors`, the
-    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `overrides`, `max_hours`, `dry_run`
-    and ranks are as in `distill`; `keys` are those of `TeachKeys`.
+    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `overrides`, `max_hours`, `dry_run`,
+    `tensorboard` and ranks are as in `distill`; `keys` are those of `TeachKeys`.
     """
     overrides = as_overrides(overrides, keys, TeachKeys)
+    limit = Limit.of(max_hours)
     given = Given(
-        source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event, dry_run
+        source_of(teacher), data, out, recipe, overrides, resume, device, limit, on_event, dry_run, tensorboard
     )
     with given.shared() as given, kept(given) as given:
         return teach_run(given)

@@ -242,6 +242,8 @@ class Results:
         shown = {"report": f"{values['path']} ({inside})"}
         if values["missing"]:
             shown["left out"] = " ".join(values["missing"])
+        if values["tensorboard"]:
+            shown["TensorBoard"] = f"tensorboard --logdir {values['run']}"
         self.table(shown | {"open it": "in any browser; it loads nothing from elsewhere"})
 
     def generated(self, values: dict) -> None:

@@ -19,8 +19,8 @@ _SUM = b"# SHA-256 of the lines above: "
 
 class RunFolder:
     """`recipe.toml`, `student.safetensors`, `metrics.jsonl`, `timing.jsonl`, `samples/`, `checkpoints/`, `best/`,
-    `environment.json`, and teachers that learnt here; `evaluation.json`, what `eval` told last; `teacher_cache/`, which
-    may be deleted between runs. One process writes at a time."""
+    `environment.json`, and teachers that learnt here; `evaluation.json`, what `eval` told last; `tensorboard/`, made
+    from the logs; `teacher_cache/`, which may be deleted between runs. One process writes at a time."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -28,6 +28,7 @@ class RunFolder:
         self.student = self.path / "student.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
+        self.tensorboard = self.path / "tensorboard"
         self.samples = self.path / "samples"
         self.checkpoints = self.path / "checkpoints"
         self.best = self.path / "best"

@@ -15,14 +15,15 @@ from vemcompress.system.files import LARGE, is_count, is_same, open_own, open_re
 LONGEST = 1 << 20  # bytes of a line
 
 
-def lines(path: Path) -> Iterator[tuple[int, int, dict | None]]:
-    """Of each line its number, where it ends in the file, and its values: None where it is damaged.
+def lines(path: Path, start: int = 0) -> Iterator[tuple[int, int, dict | None]]:
+    """Of each line from the byte `start` on its number, where it ends in the file, and its values: None where it is
+    damaged.
 
     A last line that a kill cut short is left out. Raises InputError where there is a file that cannot be read.
     """
     try:
         with open_regular(path, LARGE) as file:
-            number = end = 0
+            number, end = 0, file.seek(start)
             while line := file.readline(LONGEST):
                 number, end = number + 1, end + len(line)
                 if line.endswith(b"\n") or len(line) == LONGEST:
@@ -82,6 +83,7 @@ class Log:
         told = {name: value if not isinstance(value, float) or math.isfinite(value) else None
                 for name, value in values.items()}  # fmt: skip
         self._guarded(lambda: self._file.write((json.dumps(told) + "\n").encode()))
+        self._guarded(self._file.flush)  # for whoever reads along
         if not is_same(self.path, self._file.fileno()):
             raise removed(self.path)
 
