@@ -64,6 +64,9 @@ class Talk:
         if not self.quiet:
             getattr(self, f"_on_{event['event']}", lambda event: None)(event)
 
+    def _on_tensorboard(self, event: dict) -> None:
+        self.note(f"watch     tensorboard --logdir {event['path']}")
+
     def _on_stages(self, event: dict) -> None:
         told = [f"{n} {one['name']} ({one['state']})" for n, one in enumerate(event["stages"], 1)]
         self.note(f"pipeline  {event['recipe']}: {', '.join(told)}")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vemcompress.errors import UsageError, summary
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.log import lines
+from vemcompress.runs.log import is_score, lines
 from vemcompress.runs.report.gather import number
 from vemcompress.runs.report.page import ADD_ON
 from vemcompress.runs.report.sheets import FILE, chosen
@@ -79,8 +79,13 @@ class Board:
     def _add(self, values: dict, timing: bool) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        found = {name: value for name, value in values.items() if name != "step" and number(value) is not None}
-        shown = [Summary.Value(tag=f"{_group(name, timing)}/{name}", simple_value=found[name]) for name in found]
+        if is_score(values):
+            found = {f"score/{values['metric']}": values["value"]}
+        else:
+            found = {f"{_group(name, timing)}/{name}": value for name, value in values.items() if name != "step"}
+        shown = [
+            Summary.Value(tag=tag, simple_value=value) for tag, value in found.items() if number(value) is not None
+        ]
         self._writer.add_summary(Summary(value=shown), values["step"])
 
 
@@ -144,6 +149,7 @@ def followed(run: RunFolder, on_event: Event, wanted: bool) -> Iterator[Event]:
     if not wanted:
         yield on_event
         return
+    on_event({"event": "tensorboard", "path": str(run.path)})
     follower, finished = Follower(run, on_event), False
     try:
         yield follower

@@ -143,7 +143,9 @@ def _player(pictures: list[sheets.Picture]) -> Html:
     ]  # fmt: skip
     slide = tag("input", type="range", min=0, max=last, value=last, aria_label="step of the samples") if last else None
     label = tag("label", tag("output", f"step {pictures[-1].step:,}"), slide)
-    return tag("div", label, tag("div", *images, class_="sheet"), class_="player")
+    titles = [tag("span", title) for title in pictures[-1].titles]
+    above = tag("div", *titles, class_="titles") if titles else None
+    return tag("div", label, tag("div", above, *images, class_="sheet"), class_="player")
 
 
 def _curves(found: Found) -> Html | None:
