@@ -14,7 +14,7 @@ from vemcompress.commands.distill import distill
 from vemcompress.commands.report import report
 from vemcompress.errors import Interrupted, OutputError
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.tensorboard import Board
+from vemcompress.runs.tensorboard import Board, group_of
 from vemcompress.system import devices
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,3 +115,10 @@ def test_a_board_that_cannot_be_written_fails_no_run(inputs, tmp_path, monkeypat
     result = distill(inputs[0], data=inputs[1], out=tmp_path / "run", tensorboard=True, **options)
     assert result.steps == 4
     assert len([event for event in events if "no space left" in event.get("message", "")]) == 1
+
+
+def test_losses_are_grouped_by_the_network_that_learns_from_them():
+    names = ("recon", "lr", "energy_gap", "information.gradient_share", "teacher_gan", "wide_d_fake", "a_cycle")
+    student, *others = map(group_of, names)
+    assert student == "losses" and others[:3] == ["schedule", "add-on", "add-on"]
+    assert others[3:] == ["losses of the teacher", "losses of discriminators", "losses of generator A to B"]

@@ -157,6 +157,8 @@ def trained(
         about |= {"scores": list(trainer.best.scores), "best": trainer.best.state}
         for event in (events[0] | about, *events[1:]):
             on_event(event)
+        if board:
+            on_event({"event": "tensorboard", "path": str(run.path)})
         if trainer.step < train.steps:
             if learner.splits:
                 tell_memory(facts, trainer.make_step, on_event)

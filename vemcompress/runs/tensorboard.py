@@ -22,6 +22,8 @@ from vemcompress.system.events import Event
 from vemcompress.system.files import read_bytes
 
 SECONDS = 20  # after which what was written is flushed at the latest
+TEACHERS = {"teacher_": "the teacher", "wide_": "the wide teacher", "deep_": "the deep teacher"}
+TEACHERS |= {"a_": "generator A to B", "b_": "generator B to A"}
 EVENTS = "events.out.tfevents.*"
 
 
@@ -82,17 +84,24 @@ class Board:
         if is_score(values):
             found = {f"score/{values['metric']}": values["value"]}
         else:
-            found = {f"{_group(name, timing)}/{name}": value for name, value in values.items() if name != "step"}
+            names = [name for name in values if name != "step"]
+            found = {f"{'seconds per step' if timing else group_of(name)}/{name}": values[name] for name in names}
         shown = [
             Summary.Value(tag=tag, simple_value=value) for tag, value in found.items() if number(value) is not None
         ]
         self._writer.add_summary(Summary(value=shown), values["step"])
 
 
-def _group(name: str, timing: bool) -> str:
-    if timing:
-        return "seconds per step"
-    return "schedule" if name == "lr" else "add-on" if name.startswith(ADD_ON) else "losses"
+def group_of(name: str) -> str:
+    """Under which heading a number of metrics.jsonl is shown: by the network that learns from it, where its name says
+    that. The others are the student's."""
+    if name == "lr":
+        return "schedule"
+    if name.startswith(ADD_ON):
+        return "add-on"
+    if "_d_" in name:
+        return "losses of discriminators"
+    return next((f"losses of {title}" for start, title in TEACHERS.items() if name.startswith(start)), "losses")
 
 
 class Follower:
@@ -149,7 +158,6 @@ def followed(run: RunFolder, on_event: Event, wanted: bool) -> Iterator[Event]:
     if not wanted:
         yield on_event
         return
-    on_event({"event": "tensorboard", "path": str(run.path)})
     follower, finished = Follower(run, on_event), False
     try:
         yield follower
