@@ -5,9 +5,12 @@ from them, so that nothing is shown twice. The package tensorboard is imported w
 """
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import time, time_ns
+from typing import Any
 
 from PIL import Image
 
@@ -19,9 +22,8 @@ from vemcompress.runs.report.page import ADD_ON
 from vemcompress.runs.report.sheets import FILE, chosen
 from vemcompress.runs.series import KINDS, Series, is_series
 from vemcompress.system.events import Event
-from vemcompress.system.files import read_bytes
+from vemcompress.system.files import open_own, read_bytes
 
-SECONDS = 20  # after which what was written is flushed at the latest
 TEACHERS = {"teacher_": "the teacher", "wide_": "the wide teacher", "deep_": "the deep teacher"}
 TEACHERS |= {"a_": "generator A to B", "b_": "generator B to A"}
 EVENTS = "events.out.tfevents.*"
@@ -30,7 +32,8 @@ EVENTS = "events.out.tfevents.*"
 def check_installed() -> None:
     """Raises UsageError where TensorBoard's package is not there, or not whole."""
     try:
-        import torch.utils.tensorboard  # noqa: F401
+        import tensorboard.compat.proto.event_pb2
+        import tensorboard.summary.writer.record_writer  # noqa: F401
     except Exception as error:  # of one that is there, a part may be absent, or of another version
         raise UsageError(
             f"--tensorboard: the package tensorboard is not installed, or not whole ({summary(error)}); "
@@ -39,16 +42,23 @@ def check_installed() -> None:
 
 
 class Board:
-    """One new event file of a run, in place of earlier ones. Raises OSError, and what tensorboard raises."""
+    """One new event file of a run, in place of earlier ones. Raises OSError, and what tensorboard raises.
+
+    The records are written here, not by a SummaryWriter: that would import TensorFlow where it is installed, and write
+    from a thread that prints a traceback where the disk is full.
+    """
 
     def __init__(self, run: RunFolder):
-        from torch.utils.tensorboard import FileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.run = run
         self._read = {run.metrics: 0, run.timing: 0}  # bytes of each log that were read
         for earlier in run.tensorboard.glob(EVENTS):
             earlier.unlink()
-        self._writer = FileWriter(run.tensorboard, flush_secs=SECONDS)
+        run.tensorboard.mkdir(exist_ok=True)
+        path = run.tensorboard / EVENTS.replace("*", f"{time_ns()}")
+        self._records = RecordWriter(os.fdopen(open_own(path, os.O_WRONLY), "wb"))
+        self._write(file_version="brain.Event:2")
 
     def follow(self) -> None:
         """Add what the logs have more than the last time."""
@@ -57,6 +67,7 @@ class Board:
                 self._read[path] = end
                 if values is not None:
                     self._add(values, path == self.run.timing)
+        self._records.flush()
 
     def add_sheets(self, before: float) -> None:
         """Add the sample sheets of earlier steps."""
@@ -72,11 +83,12 @@ class Board:
         content = read_bytes(path, FILE)
         width, height = Image.open(io.BytesIO(content), formats=["PNG"]).size
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
-        self._writer.add_summary(Summary(value=[Summary.Value(tag="samples", image=image)]), step)
+        self._write(step=step, summary=Summary(value=[Summary.Value(tag="samples", image=image)]))
+        self._records.flush()
 
     def close(self) -> None:
         """Write out what waits."""
-        self._writer.close()
+        self._records.close()
 
     def _add(self, values: dict, timing: bool) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -89,7 +101,12 @@ class Board:
         shown = [
             Summary.Value(tag=tag, simple_value=value) for tag, value in found.items() if number(value) is not None
         ]
-        self._writer.add_summary(Summary(value=shown), values["step"])
+        self._write(step=values["step"], summary=Summary(value=shown))
+
+    def _write(self, **what: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._records.write(Event(wall_time=time(), **what).SerializeToString())
 
 
 def group_of(name: str) -> str:
