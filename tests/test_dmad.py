@@ -443,7 +443,7 @@ def test_a_student_of_another_kind_than_the_teacher_is_told_before_masks_are_lea
         "stages.mask.teacher.network.downs=5",
         "stages.mask.masks.target_macs=20000",
     ]
-    with pytest.raises(RecipeError, match=r"stage finetune: .*a unet student has no places"):
+    with pytest.raises(RecipeError, match=r"stage finetune: .*the feature maps of a unet student do not match"):
         distill(
             tmp_path / "teacher", out=tmp_path / "run", recipe="dmad", data=data,
             overrides=[*small, *masks, "data.kind=paired"],
@@ -469,5 +469,5 @@ def test_a_teacher_that_does_not_learn_at_each_step_is_refused():
     parts = Parts(
         Online(gan), toy_teacher("unet", 5, norm="batch"), Information(), Optimizer(2e-4), paired=True, gan=gan
     )
-    with pytest.raises(RecipeError, match=r"gan.every 2: DMAD looks at the teacher at each step"):
+    with pytest.raises(RecipeError, match=r"gan.every 2: DMAD needs the teacher at every step"):
         DMAD(DMAD.Settings(online="step", attention=1.0), parts)

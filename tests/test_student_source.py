@@ -72,7 +72,7 @@ def test_a_student_of_other_channels_or_places_is_refused(given, tmp_path):
     with pytest.raises(RecipeError, match="the student has 1 input"):
         run(given, tmp_path / "run")
     unet = toy_teacher_file(tmp_path / "unet.safetensors", family="unet")
-    with pytest.raises(RecipeError, match="a unet student cannot follow"):
+    with pytest.raises(RecipeError, match="the feature maps of a unet student do not match"):
         run((*given[:2], unet), tmp_path / "run")
 
 

@@ -154,7 +154,7 @@ def test_batchnorm_by_image_is_of_frozen_teachers(data, teachers, tmp_path):
 def test_in_turns_the_teacher_learns_at_each_of_its_steps(data, tmp_path):
     overrides = [*TRAIN, *TURNS, *VEM, "gan.every=2", "algorithm.best_teacher=latest"]
     call = {"data": data["unpaired"], "recipe": "omgd_cyclegan", "overrides": overrides, "device": "cpu"}
-    refused(RecipeError, "gan.every 2: in turns", lambda: distill(out=tmp_path / "run", **call))
+    refused(RecipeError, "gan.every 2: with phases", lambda: distill(out=tmp_path / "run", **call))
 
 
 def test_teachers_are_not_scored_on_nothing(data, tmp_path):
