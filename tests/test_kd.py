@@ -260,7 +260,7 @@ def test_the_adversary_starts_from_the_teachers_discriminator(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("algorithm.adversary.discriminator.layers=5", r"data.size 32: is too small for the patchgan discriminator"),
+        ("algorithm.adversary.discriminator.layers=5", r"data.size 32 is too small for the patchgan discriminator"),
         ("algorithm.adversary.discriminator.in_channels=5", r"leave algorithm\.adversary\.discriminator\.in_channels"),
     ],
 )

@@ -522,9 +522,9 @@ def test_another_teacher_in_a_pipelines_place_is_refused(inputs, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("prune.share=0.001", "stage prune: a target of .* can go down to"),
-        ("prune.target_macs=1000000000000", "stage prune: .* nothing to prune"),
-        ("stages.teacher.teacher.network.norm=instance", "stage prune: method scale: .* has no scales"),
+        ("prune.share=0.001", "stage prune: a target of .* needs at least"),
+        ("prune.target_macs=1000000000000", "stage prune: .* meets it already"),
+        ("stages.teacher.teacher.network.norm=instance", "stage prune: method scale: .* have no scales"),
     ],
 )
 def test_a_budget_that_a_taught_teacher_cannot_be_pruned_to_is_refused_before_it_is_taught(change, message, tmp_path):

@@ -62,7 +62,7 @@ TEACHING = {
     ),
     "another gan's network": (("teacher.start.generator_b=x",), {}, RecipeError, "has no such network"),
     "too small for the discriminator": (
-        ("data.size=16", "teacher.network.downs=4"), {}, RecipeError, "data.size 16: is too small .* at least 24 px",
+        ("data.size=16", "teacher.network.downs=4"), {}, RecipeError, "data.size 16 is too small .* at least 24 px",
     ),
     "not a multiple of the depth": (
         ("data.size=48",), {}, RecipeError, "data.size 48 does not fit .* multiples of 32 .*downs = 4",
