@@ -322,7 +322,7 @@ def test_a_size_and_a_width_stand_for_widths(shape, widths):
     ("shape", "told"),
     [
         ({"size": 100}, "size must be one of 8"),
-        ({"widths": [4] * 5}, "even number"),
+        ({"widths": [4] * 5}, "must be even"),
         ({"widths": [4] * 4, "size": 8}, "widths excludes"),
         ({"width": 4, "multiplier": 2}, "width excludes multiplier"),
         ({"width": 0}, "width must be"),
