@@ -93,14 +93,14 @@ def test_overrides_are_texts_values_or_keywords():
 @pytest.mark.parametrize(
     ("overrides", "keys", "message"),
     [
-        ((), {"step": 3}, "'step' is no argument; did you mean steps"),
+        ((), {"step": 3}, "'step' is not an argument; did you mean steps"),
         ((), {"zzz": 3}, "there are direction, size"),
         ("train.steps=3", {}, "give a list"),
         (3, {}, "give a list"),
-        ([3], {}, "is no text"),
-        ({3: 3}, {}, "is no key"),
+        ([3], {}, "is not a text"),
+        ({3: 3}, {}, "is not a key"),
         ({"train.steps": object()}, {}, "cannot be of type object"),
-        ({"train.steps": 10**5000}, {}, "so large a number"),
+        ({"train.steps": 10**5000}, {}, "a number this large"),
     ],
 )
 def test_overrides_that_cannot_be_are_refused(overrides, keys, message):

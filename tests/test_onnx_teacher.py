@@ -153,7 +153,7 @@ def test_a_fixed_size_is_the_datas_and_others_are_refused(tmp_path, data, call):
     assert code == 0, err
     assert "size = 64" in (tmp_path / "run" / "recipe.toml").read_text()
     code, _, err = call(*arguments, "--out", tmp_path / "other", "--size", 32)
-    assert code == 3 and "takes images of 64 px alone; set it to 64" in err
+    assert code == 3 and "only takes images of 64 px; set it to 64" in err
     code, _, err = call("inspect", path, "--size", 32)
     assert code == 2 and "64 x 64 pixels alone" in err
     code, _, err = call("inspect", tanh_graph(tmp_path / "w.onnx", "64, 128"))

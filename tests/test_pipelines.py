@@ -353,7 +353,7 @@ def test_stages_whose_product_nobody_takes_any_more_are_skipped_too():
         ('name = "a"\ndo = "distill"\n[[stages]]\nname = "a"\ndo = "distill"', "two stages are named 'a'"),
         (
             'name = "a"\ndo = "distill"\nstudent = "b"\n[[stages]]\nname = "b"\ndo = "distill"',
-            "stage a: takes its student from 'b', which is no earlier stage",
+            "stage a: takes its student from 'b', which is not an earlier stage",
         ),
         (
             'name = "a"\ndo = "distill"\n[[stages]]\nname = "b"\ndo = "distill"\nteacher = "a"',
@@ -365,11 +365,11 @@ def test_stages_whose_product_nobody_takes_any_more_are_skipped_too():
         ),
         ('name = "../a"\ndo = "distill"', "cannot be a stage's name"),
         ('name = "a"\ndo = "dance"', "'dance' is not possible for do"),
-        ('name = "a"\ndo = "search"', "stage a: searches a supernet; say which stage gives it"),
+        ('name = "a"\ndo = "search"', "stage a: searches a supernet; name the stage that trains it"),
         ('name = "a"\ndo = "distill"\nadversary = "b"', "adversary = 'b' must be an earlier stage"),
         ('name = "b"\ndo = "prune"\n[[stages]]\nname = "a"\ndo = "distill"\nadversary = "b"', "no discriminator"),
         ('name = "a"\ndo = "distill"\nstudnet = "b"', "unknown key 'studnet' in .stages.*'student'"),
-        ('name = "a"\ndo = "distill"\nrecipe.stages = []', "has stages of its own"),
+        ('name = "a"\ndo = "distill"\nrecipe.stages = []', "its recipe has stages too"),
         ('name = "a"\ndo = "distill"\n[prune]\nshare = 0.5', "there is none; omit it"),
     ],
 )

@@ -96,7 +96,7 @@ def test_a_fresh_run_that_was_stopped_ends_as_an_unbroken_one(given, tmp_path):
 
 
 def test_fresh_needs_a_file_of_a_known_family(given, tmp_path):
-    with pytest.raises(RecipeError, match=r"student\.fresh is for the student of a file, and there is none"):
+    with pytest.raises(RecipeError, match=r"student\.fresh needs a student from a file"):
         distill(given[0], data=given[1], out=tmp_path / "x", overrides=[*TOY, "student.fresh=true"], device="cpu")
 
 
