@@ -163,7 +163,7 @@ def test_a_stage_that_searches_the_teacher_takes_no_student(tmp_path):
     path = tmp_path / "mine.toml"
     stages = '[[stages]]\nname = "a"\ndo = "distill"\n[[stages]]\nname = "b"\ndo = "search"\nstudent = "a"\n'
     path.write_text(f'[search]\nmethod = "co_evolution"\n{stages}')
-    with pytest.raises(RecipeError, match="stage b: searches the teacher's own networks and takes no student"):
+    with pytest.raises(RecipeError, match="stage b: searches the teacher's own networks and needs no student"):
         recipes.read(path)
 
 

@@ -86,7 +86,7 @@ def test_four_channels_need_images_of_four(command, call, tmp_path):
         }[command]
 
     code, _, err = call(command, *given("images"))
-    assert code == 4 and "it has 3 channels, and the network takes 4" in err
+    assert code == 4 and "it has 3 channels, but the network needs 4" in err
     (tmp_path / "four").mkdir()
     Image.new("RGBA", (64, 64), (9, 99, 199, 50)).save(tmp_path / "four" / "a.png")
     code, _, err = call(command, *given(tmp_path / "four"))

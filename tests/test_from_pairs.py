@@ -115,7 +115,10 @@ def test_stages_need_the_teachers_network(pairs, tmp_path):
 def test_one_side_missing_is_told_by_name(tmp_path):
     toy_images(tmp_path / "a" / "A")
     toy_images(tmp_path / "b" / "trainB")
-    for root, message in (("a", "has A/, and B/, the other side"), ("b", "has trainB/, and trainA/, the other side")):
+    for root, message in (
+        ("a", "has A/, but B/ with the other side"),
+        ("b", "has trainB/, but trainA/ with the other side"),
+    ):
         with pytest.raises(InputError, match=message):
             run(tmp_path / root, tmp_path / "run")
 

@@ -261,7 +261,7 @@ def test_the_adversary_starts_from_the_teachers_discriminator(tmp_path):
     ("setting", "message"),
     [
         ("algorithm.adversary.discriminator.layers=5", r"data.size 32 is too small for the patchgan discriminator"),
-        ("algorithm.adversary.discriminator.in_channels=5", r"leave algorithm\.adversary\.discriminator\.in_channels"),
+        ("algorithm.adversary.discriminator.in_channels=5", r"omit algorithm\.adversary\.discriminator\.in_channels"),
     ],
 )
 def test_an_adversary_that_does_not_fit_is_refused(setting, message, inputs, tmp_path):

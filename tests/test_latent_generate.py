@@ -133,8 +133,8 @@ HOSTILE = {
     "holds a single number": npy(np.float64(1)),
     "holds object": npy(np.array([{}] * 6), allow_pickle=True),
     "holds int64": npy(np.zeros((2, 6), int)),
-    "is not whole": npy(np.zeros((2, 6)))[:-1],
-    "is not whole: 48 bytes": HUGE,
+    "is incomplete": npy(np.zeros((2, 6)))[:-1],
+    "is incomplete: 48 bytes": HUGE,
     "not readable": b"PK\x03\x04 no array",
     "not readable as": b"",
 }

@@ -67,7 +67,7 @@ TEACHING = {
     "not a multiple of the depth": (
         ("data.size=48",), {}, RecipeError, "data.size 48 does not fit .* multiples of 32 .*downs = 4",
     ),
-    "other input channels": (("teacher.network.in_channels=1",), {}, RecipeError, "in_channels is 1, the data have 3"),
+    "other input channels": (("teacher.network.in_channels=1",), {}, RecipeError, "in_channels is 1, but the data have 3"),
     "a teacher to be like": (
         ("train.best_by=ssim_teacher", "data.held_out=1"), {}, RecipeError, "needs a teacher that does not learn",
     ),
@@ -121,7 +121,7 @@ def test_a_discriminator_for_one_teacher_cannot_judge_two(data, files, tmp_path)
 
 def test_labels_of_other_classes_than_the_teacher_learnt_are_refused(data, teachers, tmp_path):
     four = (*LABELS, "data.classes=4")
-    message = "label maps as onehot have 4 channels, the network takes 3; set data.classes"
+    message = "label maps as onehot have 4 channels, but the network needs 3; set data.classes"
     options = {"kind": "labels", "teacher": teachers["labels"]}
     refused(RecipeError, message, lambda: taught(data, tmp_path / "run", *four, **options))
     call = {
