@@ -21,8 +21,8 @@ TINY = ["--set=algorithm.features=none", "--set=train.steps=2", "--set=informati
 
 # The file, more options, what is said on stderr.
 OPEN = {
-    "two_generators.pth": ([], "netG_A is taken; netG_B is there too"),
-    "two_generators.pth, the second": (["--teacher-key", "netG_B"], "netG_B is taken; netG_A is there too"),
+    "two_generators.pth": ([], "netG_A is used; the file also has netG_B"),
+    "two_generators.pth, the second": (["--teacher-key", "netG_B"], "netG_B is used; the file also has netG_A"),
     "netG_state_dict.pth": ([], ""),
     "numpy_scalar.pth": ([], ""),
     "lightning.ckpt": ([], ""),

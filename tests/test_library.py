@@ -305,5 +305,5 @@ def test_functions_that_are_no_generators_are_refused(data, tmp_path):
         with pytest.raises(InputError, match=message):
             vemcompress.distill(function, data=data, out=tmp_path / "run", overrides=SHORT)
     own = [override for override in SHORT if "student" not in override]
-    with pytest.raises(InputError, match="cannot learn"):
+    with pytest.raises(InputError, match="cannot be trained"):
         vemcompress.distill(inverted, data=data, out=tmp_path / "run", overrides=own, student="teacher")

@@ -201,7 +201,7 @@ def test_what_needs_more_than_images_is_refused_with_the_reason(exported, data, 
     own = [o for o in SHORT if "student" not in o]
     for teacher, student in ((exported[0], path), (path, "teacher")):
         code, _, err = call("distill", "--teacher", teacher, *common, *own, "--student", student)
-        assert code == 4 and "cannot learn" in err
+        assert code == 4 and "cannot be trained" in err
     for command, more in (("prune", ["-o", tmp_path / "p.safetensors", "--ratio", 0.5]), ("export", ["--onnx", "x"])):
         code, _, err = call(command, path, *more)
         assert code == 4 and "ONNX file cannot be used here" in err
@@ -299,10 +299,10 @@ def test_tensorflow_files_are_refused_with_the_way_through_onnx(name, tmp_path, 
 
 
 def test_a_range_that_a_file_tells_otherwise_is_refused(exported, tmp_path):
-    with pytest.raises(UsageError, match=r"says itself that its images are in \[-1, 1\]"):
+    with pytest.raises(UsageError, match=r"states that its images are in \[-1, 1\]"):
         load(exported[1], range="0..1")
     taken = graph(tmp_path / "bytes.onnx", "uint8[N, H, W, 3] x", "y = Identity (x)", "uint8[N, H, W, 3] y")
-    with pytest.raises(UsageError, match=r"takes uint8, and so 0\.\.255"):
+    with pytest.raises(UsageError, match=r"its input is uint8, so its range is 0\.\.255"):
         load(taken, range="0..1")
 
 

@@ -129,7 +129,7 @@ BROKEN = {
     "another filter": ("to_rgbs.0.upsample.kernel", lambda s, k: s[k].mul_(2)),
     "a cut modulation": ("convs.1.conv.modulation.weight", shorter),
     "a layer without a kernel": ("convs.777777777.conv.weight", lambda s, k: s.update({k: torch.ones(1)})),
-    "more than there is": ("convs.0.conv.extra", lambda s, k: s.update({k: torch.ones(1)})),
+    "more than is free": ("convs.0.conv.extra", lambda s, k: s.update({k: torch.ones(1)})),
     "a flat kernel": ("conv1.conv.weight", lambda s, k: s.update({k: s[k][0]})),
     "two kernels in one": ("conv1.conv.weight", lambda s, k: s.update({k: s[k].repeat(2, 1, 1, 1, 1)})),
     "no constant": ("input.input", lambda s, k: s.update({k: s[k][0]})),

@@ -67,7 +67,9 @@ TEACHING = {
     "not a multiple of the depth": (
         ("data.size=48",), {}, RecipeError, "data.size 48 does not fit .* multiples of 32 .*downs = 4",
     ),
-    "other input channels": (("teacher.network.in_channels=1",), {}, RecipeError, "in_channels is 1, but the data have 3"),
+    "other input channels": (
+        ("teacher.network.in_channels=1",), {}, RecipeError, "in_channels is 1, but the data have 3",
+    ),
     "a teacher to be like": (
         ("train.best_by=ssim_teacher", "data.held_out=1"), {}, RecipeError, "needs a teacher that does not learn",
     ),

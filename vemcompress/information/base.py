@@ -1,4 +1,4 @@
-"""Base class of information add-ons, and the add-on `none`, which does nothing.
+"""No add-on (`none`), which is also the base class of all information add-ons.
 
 An add-on may have one update, which tightens the bound, and one term in the student's loss.
 """
