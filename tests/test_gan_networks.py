@@ -141,7 +141,9 @@ def test_a_deep_teacher_with_a_block_too_few_is_refused(family, tmp_path):
     state = GENERATORS[f"{family}-{5 if family == 'deep_unet' else 9}"]().state_dict()
     last = "model.model.4." if family == "deep_unet" else "model.28."
     torch.save({name: t for name, t in state.items() if not name.startswith(last)}, tmp_path / "cut.pth")
-    with pytest.raises(InputError, match=rf"cut\.pth: has the tensor names of a published {family}, but .*(missing|27, 32)"):
+    with pytest.raises(
+        InputError, match=rf"cut\.pth: has the tensor names of a published {family}, but .*(missing|27, 32)"
+    ):
         load(tmp_path / "cut.pth")
 
 

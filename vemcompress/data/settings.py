@@ -27,9 +27,9 @@ class DataSettings(BaseSettings):
 
     `kind`: "single" for images without ground truth, for a frozen teacher or as real images beside latent vectors;
     "paired" for pairs of images; "labels" for photos with label maps; "unpaired" for two domains. `direction`: which
-    side of the pairs, or which domain, is translated to the other. `flip`: whether training images are mirrored at
-    random. `roots`: the folders or files of the images. `split`: the sub-folder of training images. `recursive`:
-    whether images in sub-folders are used too.
+    side of the pairs, or which domain, is translated to which; with "AtoB", A is the input. `flip`: whether training
+    images are mirrored at random. `roots`: the folders or files of the images. `split`: the sub-folder of training
+    images. `recursive`: whether images in sub-folders are used too.
 
     `classes`: the number of classes in label maps. `void`: the value of pixels without a class. `ids`: the meaning of
     the values: "index", "cityscapes" or "cityscapes_train". `label_input`: how label maps become the network's input:

@@ -28,8 +28,8 @@ class TurnSettings(BaseSettings):
     `online`: when the teacher is trained. "step" trains it at the student's steps. "never" keeps the teacher's GAN
     fixed. "phases", as published for OMGD on CycleGAN, alternates: first the teacher is trained, then the student, from
     the best teacher so far. `phase_epochs`: length of a teacher's phase in epochs. `phase_steps`: length of a teacher's
-    phase in steps. `student_epochs`: how many times as long the student's phase is (n_dis). `best_teacher`: the score
-    that selects the best teacher.
+    phase in steps. `student_epochs`: length of the student's phase, in lengths of the teacher's phase (n_dis).
+    `best_teacher`: the score that selects the best teacher.
     """
 
     replaces: ClassVar = {"phase_steps": ("phase_epochs",), "phase_epochs": ("phase_steps",)}

@@ -32,9 +32,10 @@ class VEM(Information):
     class Settings(BaseSettings):
         """The names in parentheses are the paper's symbols. `weight`: weight of the mutual information (lambda_MI).
         `channels`: width of the energy network (C); None is 8 for ResNets, else 32. `steps`: Langevin steps (K).
-        `step_size`: step size of Langevin dynamics. `noise`: standard deviation of its noise. `l2`: weight of the
-        energies' squares. `lr`: learning rate of the energy network's Adam. `betas`: betas of the energy network's
-        Adam. `power_iteration`: when the spectral norms are updated, once a "step" or before every "forward".
+        `step_size`: step size of Langevin dynamics. `noise`: standard deviation of the noise in Langevin dynamics.
+        `l2`: weight of the energies' squares. `lr`: learning rate of the energy network's Adam. `betas`: betas of the
+        energy network's Adam. `power_iteration`: when the spectral norms are updated, once a "step" or before every
+        "forward".
 
         `start`: where Langevin dynamics start (q_0, section 4.1.3). "student" is VEM's own start and the only one in
         the published code. "teacher" is contrastive divergence: it starts from the teacher's image, also with paired

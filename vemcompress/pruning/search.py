@@ -30,7 +30,8 @@ class SearchSettings(PopulationSettings, GoalSettings):
     share of a generation that survives. `mutants`: the share of the population that are mutations of parents; the
     others are crossed from two parents gene by gene. `mutate`: probability that a gene of a mutant is drawn anew.
     `weighted`: how many times as likely the narrowest width is as the widest in random draws. `weighting`: "arithmetic"
-    interpolates between the two; "geometric" makes each width weighted times as likely as the next wider one.
+    interpolates between the two; "geometric" makes each width that many times as likely as the next
+    wider one.
     """
 
     replaces: ClassVar = {**dict.fromkeys(TARGETS, ("share",)), "share": BUDGET}

@@ -61,8 +61,8 @@ class AutoStudent(GoalSettings):
     this.
 
     `source`: a file of the student to start from, or "teacher" for a copy of the teacher. `sha256`: the hash of that
-    file. `class_path`: the user's own class of that student. `fresh`: whether it gets new weights instead of the
-    file's.
+    file. `class_path`: the user's own class of that student. `fresh`: whether a student from a file
+    gets new weights instead of the file's.
     """
 
     replaces: ClassVar = {

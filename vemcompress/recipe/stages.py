@@ -14,7 +14,7 @@ TABLES = ("prune", "search")  # tables for stages that only do this
 
 
 class Stage(BaseSettings):
-    """`name`: the stage's name, which is part of its folder's. `do`: what the stage does: "teach", "distill", "prune"
+    """`name`: the stage's name, after which its folder is named. `do`: what the stage does: "teach", "distill", "prune"
     or "search". `recipe`: the tables that the stage changes, such as recipe.train.steps = 100.
 
     `teacher`: the earlier stage whose product is the teacher; the default is the pipeline's teacher. `student`: the

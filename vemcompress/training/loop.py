@@ -27,7 +27,7 @@ from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
 
 BLANK = 100  # until this step, a generator of latent vectors may make identical images
-MEASURED_FIRST, MEASURED_EVERY = 100, 10  # logs until this step have every figure, later ones one log of so many
+MEASURED_FIRST, MEASURED_EVERY = 100, 10  # up to this step each log has every figure, later one log in ten
 
 
 class Trainer:
