@@ -41,7 +41,7 @@ def calibrated(
 ) -> Any:
     """Settings with their style and content weights filled in where they are None.
 
-    `blank` maps the two keys, style first, to the values that the weighted terms shall have for an untrained student.
+    `blank` maps the two keys, style first, to the values that the weighted terms should have for an untrained student.
     The unweighted style term of an untrained student is about the size of the Gram matrices of `images`, or of their
     squares if the distance is `squared`. Its content term is about the size of the feature map at `layer`, by default
     the feature loss's layer. Raises RecipeError if either is zero or infinite.

@@ -157,7 +157,7 @@ class Distillation(Learner):
 
     @classmethod
     def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
-        """Fill in weights that depend on the features. `images` are examples of what the student shall produce."""
+        """Fill in weights that depend on the features. `images` are examples of what the student should produce."""
         return settings
 
     def __init__(self, settings: Settings, parts: Parts):

@@ -214,7 +214,7 @@ class GCC(TwinDistillation):
             self.balance.newest = 1 - (step - 1) / total
         return super().clock(step, total)
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
         return super().companions() | {"balance": (self.balance, {})}

@@ -196,7 +196,7 @@ class NickelDime(StyledDistillation):
         modules = {"teacher_discriminator": self.theirs.discriminator}
         return [replace(u, name=names[u.name], modules=modules, terms=named(u.terms)) for u in found]
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     def artifacts(self) -> dict[str, nn.Module]:
         theirs = {} if self.theirs is None else {"teacher_discriminator": self.theirs.discriminator}

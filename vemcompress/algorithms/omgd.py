@@ -21,8 +21,8 @@ from vemcompress.system import distributed
 from vemcompress.system.settings import Text, Weight
 from vemcompress.training.update import Output
 
-# Values that the style and feature terms shall have for an untrained student with features other than VGG's, beside the
-# SSIM term's 10. The published 1e4 and 10 are tuned for VGG on [0, 1] and do not transfer.
+# Target values of the style and feature terms for an untrained student with features other than VGG's, beside the SSIM
+# term's 10. The published 1e4 and 10 are tuned for VGG on [0, 1] and do not transfer.
 BLANK_STYLE, BLANK_FEATURE = 17.0, 6.0
 
 # lambda_CD for U-Nets, and for ResNets with features other than VGG's. The 500 published for ResNets outweighs the

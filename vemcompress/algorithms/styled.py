@@ -164,7 +164,7 @@ class StyledDistillation(Distillation):
     def moved(self) -> None:
         self.own.follow()
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     def artifacts(self) -> dict[str, nn.Module]:
         return super().artifacts() | {"adversary": self.own.discriminator}

@@ -310,7 +310,7 @@ class StyleGAN2GAN(LatentGAN):
     def check_batch(self, batch: int) -> None:
         check_batch(batch, self.discriminator.config)
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     @property
     def result(self) -> Generator:

@@ -147,7 +147,7 @@ class Costs:
 
 
 class OneByOne:
-    """The interface of `Costs` for a Config whose costs are no polynomial: each set of widths is counted separately."""
+    """The interface of `Costs` for a Config whose costs are not polynomial: each set of widths is counted alone."""
 
     def __init__(self, config, height: int, width: int):
         self.names = tuple(config.widths_by_group())

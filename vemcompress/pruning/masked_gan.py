@@ -119,7 +119,7 @@ class MaskedGAN(Learner):
         widths = {group.name: kept.get(group.name, group.size) for group in generator.groups()}
         return self._costs[name](widths).macs()[self.settings.count_as]
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     def artifacts(self) -> dict[str, nn.Module]:
         return self.gan.artifacts()

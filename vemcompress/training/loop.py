@@ -34,8 +34,8 @@ class Trainer:
     """One run: the trained networks, the run folder, and the current step.
 
     `name` is the recipe's. `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed
-    inputs for pictures. `columns` are the first columns of these pictures, by title. `wanted` are the images that shall
-    be produced from them, if known: a frozen teacher's images, or the ground truth. `pick` scores the first artifact to
+    inputs for pictures. `columns` are the first columns of these pictures, by title. `wanted` are the images to produce
+    from them, if known: a frozen teacher's images, or the ground truth. `pick` scores the first artifact to
     find the best checkpoint. `command` is the command that resumes the run. `limit` sets when to stop; `stopped` is
     then "max_hours". With several ranks, each has a Trainer with the same state, and only rank 0 writes.
     """

@@ -122,7 +122,7 @@ def load(
 
     `class_path` ("module:Class") builds the user's own class instead of recognising a published layout. Its code must
     be trusted: inside `trust.named`, or because the user has trusted its files before. `norm` is "eval" for stored
-    statistics, or "batch" if BatchNorm shall normalise each image by itself, as Pix2Pix teachers were tested. `key` is
+    statistics, or "batch" if BatchNorm should normalise each image by itself, as Pix2Pix teachers were tested. `key` is
     the name of the generator in a file with several. `widths` selects a sub-network ("16_16_32_16_32_32_16_16"), the
     first channels of every layer, as in GAN-Compression's supernets.
 

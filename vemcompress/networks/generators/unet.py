@@ -205,7 +205,7 @@ class UNet(Generator):
         return F.relu6(h) if self.config.activation == "relu6" else F.leaky_relu(h, 0.2)
 
     def _blocks(self, way: Literal["down", "up"], level: int, h: Tensor) -> Tensor:
-        """Further blocks of a level: after its norm, but for the outermost decoder level before ReLU and transposed
+        """Further blocks of a level: after its norm; in the outermost decoder level, before ReLU and transposed
         convolution.
         """
         return h
