@@ -268,7 +268,7 @@ BROKEN = {
     "outside": "outside its own folder",
     "operator": "custom.ops.Blur",
     "two": "photo .* style",
-    "labels": "gives no image",
+    "labels": "must return one image",
     "absent": "no such file",
 }
 

@@ -63,7 +63,7 @@ def assemble(
     expected = network.state_dict()
     for name in tensors:
         if name not in expected:
-            raise Mismatch(f"{name!r:.80} is unexpected")
+            raise Mismatch(f"{name!r:.80} is surplus")
     for name, wanted in expected.items():
         found = tensors.get(name)
         if found is None:
@@ -182,7 +182,7 @@ def _check_names(tensors: Tensors, names: dict[str, str]) -> None:
         module, _, leaf = name.rpartition(".")
         # Without a weight it is not a BatchNorm; InstanceNorm normalises each image by its own statistics.
         if name not in used and not (leaf in STATISTICS and f"{module}.weight" not in tensors):
-            raise Mismatch(f"{name!r:.80} is unexpected")
+            raise Mismatch(f"{name!r:.80} is surplus")
 
 
 def _skeleton(config: BaseSettings, build: Callable[[BaseSettings], nn.Module]) -> nn.Module:

@@ -86,7 +86,7 @@ def _candidates(tensors: Tensors) -> list[Tensors]:
 
 def recognise(tensors: Tensors, source: str) -> tuple[Generator, Layout]:
     """Our network with these published weights, in eval mode, and the layout. Raises InputError (4) for an unknown
-    layout, or for a known one with a missing, unexpected or misshapen tensor.
+    layout, or for a known one with a missing, surplus or misshapen tensor.
     """
     for candidate in _candidates(tensors):
         for layout in LAYOUTS:
