@@ -115,8 +115,9 @@ class Parts:
 
 
 class Distillation(Learner):
-    """A method defines its Settings, `resolve` and `student_terms`, and `learned` and `extra_updates` if it needs them.
+    """The base class of all methods.
 
+    A method defines its Settings, `resolve` and `student_terms`, and `learned` and `extra_updates` if it needs them.
     `follow` creates `connectors`, which map the student's feature maps to the teacher's channels.
     """
 

@@ -76,7 +76,6 @@ class Conditional(GAN):
         """`mode`: the adversarial loss. `lambda_recon`: weight of the image difference. `lambda_gan`: weight of the
         adversarial term. `lr`: learning rate of all networks. `betas`: betas of their Adam. `every`: teachers and
         discriminator are trained at every n-th step (n_dis). `sparsity`: an L1 penalty for later pruning.
-        `discriminator`: the architecture of the discriminator.
         """
 
         name: Text

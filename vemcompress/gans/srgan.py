@@ -47,7 +47,8 @@ class SRGAN(Conditional):
         """`pixel`: the image's error, "l2" for squared or "l1" for absolute. `lambda_perceptual`: weight of the
         feature distance; None is 6e-3 with vgg16, else 6e-4. `features`: the network for the feature distance:
         "vgg16" as published, a SqueezeNet's perceptual distance, or "none". `features_weights`: the file of its
-        weights. `pretrain`: how many first steps use the image's error alone.
+        weights. `pretrain`: how many first steps use the image's error alone. `discriminator`: the architecture
+        of the discriminator.
         """
 
         replaces: ClassVar = {"features": ("features_weights", "lambda_perceptual")}

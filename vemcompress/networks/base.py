@@ -151,7 +151,9 @@ class Config(Counted, BaseSettings):
 
 
 class ImageConfig(Config):
-    """The Config of a generator from images to images."""
+    """The Config of a generator from images to images. `in_channels`: channels of its input. `out_channels`: channels
+    of its output. `norm`: the kind of normalisation.
+    """
 
     in_channels: Channels = 3
     out_channels: Channels = 3

@@ -16,6 +16,8 @@ class Random(Pruner):
     """
 
     class Settings(Pruner.Settings):
+        """`seed`: seed of the random scores."""
+
         name: Literal["random"] = "random"
         seed: Seed = 0
 

@@ -11,12 +11,13 @@ from vemcompress.system.settings import Width
 
 
 class Scale(Pruner):
-    """A group whose norms have no scales is not pruned. The published minimum outside residual blocks is 16
-    channels. `signed`: scales are compared with their sign, as in GCC; otherwise by absolute value, as in Network
-    Slimming and CAT.
-    """
+    """Groups whose norms have no scales are not pruned. The published minimum outside residual blocks is 16 channels."""
 
     class Settings(Pruner.Settings):
+        """`signed`: whether scales are compared with their sign, as in GCC; otherwise by absolute value, as in Network
+        Slimming and CAT.
+        """
+
         name: Literal["scale"] = "scale"
         by: Literal["threshold", "ratio"] = "threshold"
         least: Width = 16

@@ -130,6 +130,8 @@ class Recipe(BaseSettings):
     """A whole run, or a pipeline of several `stages`. With `gan` the teacher is trained, beside the student or alone
     (`teach`), unless algorithm.online is "never"; without it the teacher is frozen.
 
+    `name`: the recipe's name. `description`: one sentence about it, shown by recipes list.
+
     `masks` are trained with the generators of a `teach` run. `prune` is for stages that prune, `search` for stages that
     search. `paper` holds a row of a published table and has no effect.
     """
