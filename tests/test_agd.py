@@ -380,11 +380,11 @@ def test_what_a_recipe_leaves_open_is_what_was_published():
     assert (found.recon, found.style, found.content, found.rule) == (0.01, 1e5, 1, "sgd")
     assert resolved(empty(UNEVEN), features="squeezenet1_1_caffe").style is None
     assert resolved(empty(UNEVEN), features="none").recon == 1
-    with pytest.raises(RecipeError, match="pretrain_steps 100 leaves nothing of 100 steps"):
+    with pytest.raises(RecipeError, match="pretrain_steps 100 leaves none of the 100 steps"):
         resolved(empty({"family": "agd_supernet"}), pretrain_steps=100)
     with pytest.raises(RecipeError, match="all weights are 0"):
         resolved(empty(UNEVEN), features="none", recon=0.0)
-    with pytest.raises(RecipeError, match="leaves style, content and features_weights without meaning"):
+    with pytest.raises(RecipeError, match="leaves style, content and features_weights unused"):
         resolved(empty(UNEVEN), features="none", style=1.0)
 
 

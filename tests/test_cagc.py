@@ -220,12 +220,12 @@ def test_lpips_is_the_published_distance(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"student": lambda: toy_teacher("dcgan")}, "CAGC is for StyleGAN2s, and this student is a dcgan"),
-        ({"student": lambda: toys(4, size=8)}, "the student draws images of 8 px and the teacher of 16 px"),
-        ({"batch": 6}, "train.batch 6: a StyleGAN2's discriminator compares groups of 4 images"),
+        ({"student": lambda: toy_teacher("dcgan")}, "CAGC needs StyleGAN2 networks, and this student is a dcgan"),
+        ({"student": lambda: toys(4, size=8)}, "the student makes images of 8 px and the teacher of 16 px"),
+        ({"batch": 6}, "train.batch 6: StyleGAN2's discriminator compares groups of 4 images"),
         (
             {"settings": {"mapping": "copied"}, "student": lambda: toys(4, style=6)},
-            "has another shape than the teacher's",
+            "the teacher's mapping networks differ",
         ),
         ({"settings": {"relation": 30.0}, "batch": 1}, "algorithm.relation needs at least 2 images"),
     ],

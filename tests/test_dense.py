@@ -91,7 +91,7 @@ def test_targets_are_a_channel_for_each_class_that_keeps_to_its_photo(photos):
     level = ((batch.input[:, 0] + 1) * 127.5 / 60).round()
     known = batch.target.amax(1) > 0
     assert (~known).any() and torch.equal(batch.target.argmax(1)[known], level.long()[known])
-    with pytest.raises(RecipeError, match=f"{CLASSES} channels, one for each class, the network gives 3"):
+    with pytest.raises(RecipeError, match=f"{CLASSES} channels, one for each class, but the network's output has 3"):
         PairStream(pairs, channels=(3, 3), size=32, batch=1, seed=0)
     other = find_pairs(photos, kind="labels", classes=CLASSES, void=9)
     assert other.channels == (3, 3)  # pictures in the labels' colours, as before

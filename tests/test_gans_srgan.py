@@ -79,7 +79,7 @@ def test_a_perceptual_term_is_the_distance_of_features_times_its_weight():
 
 @pytest.mark.parametrize("name", ["pix2pix", "cyclegan"])
 def test_gans_of_one_size_refuse_a_generator_that_enlarges(name):
-    with pytest.raises(RecipeError, match="enlarges 2 times; set it to srgan"):
+    with pytest.raises(RecipeError, match="enlarges them 2 times; set it to srgan"):
         build_gan(GANS[name].Settings(), parse_config(SHAPE), Start("r", {}, {}), seed=0, size=64)
 
 

@@ -120,9 +120,9 @@ def test_every_add_on_fits_latent_generators(add_on, teacher, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "override", "message"),
     [
-        ("kd", "data.kind=paired", "data.kind = 'paired' is for generators that take images"),
-        ("kd", "data.size=32", "draws images of 16 px"),
-        ("kd", "train.teacher_cache=2", "latent vectors are new at each sample"),
+        ("kd", "data.kind=paired", "data.kind = 'paired' needs a generator that takes images"),
+        ("kd", "data.size=32", "makes images of 16 px"),
+        ("kd", "train.teacher_cache=2", "latent vectors are new at each step"),
         ("kd", "information.start=buffer", "latent vectors are new"),
         ("kd", "train.epochs=2.0", "counts real images, and there are none"),
         ("gcc", "data.kind=unpaired", "data.kind = 'unpaired'"),

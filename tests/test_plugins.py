@@ -159,7 +159,7 @@ def test_what_is_wrong_is_told_in_a_sentence_with_the_package(mixed, monkeypatch
     assert dict(found) == {
         "algorithms broken = broken:Method": "ModuleNotFoundError: No module named 'no_such_module'.",
         "algorithms leaves = leaves:Method": "SystemExit: 3.",
-        "information clash = others:Kd": "'vid' is a name of vemcompress already; give it another.",
+        "information clash = others:Kd": "'vid' is already a name of vemcompress; give it another name.",
         "information gone = others:Gone": "AttributeError: module 'others' has no attribute 'Gone'.",
         "information nameless = others:Nameless": 'its Settings needs name: Literal["NAME"] = "NAME".',
         "information number = others:not_a_class": (

@@ -164,8 +164,8 @@ def test_own_class_is_described_by_probing(own):
     [
         ("Missing", UsageError, "no class Missing"),
         ("Arguments", UsageError, "missing a required argument: 'width'"),
-        ("function", UsageError, "no class that derives from torch.nn.Module"),
-        ("NoModule", UsageError, "no class that derives from torch.nn.Module"),
+        ("function", UsageError, "not a class derived from torch.nn.Module"),
+        ("NoModule", UsageError, "not a class derived from torch.nn.Module"),
         ("Empty", InputError, "returned a tuple"),
         ("Halved", InputError, "1x4x32x32 for 1x1x64x64"),
         ("Failing", InputError, "ValueError: two"),

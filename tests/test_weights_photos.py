@@ -218,7 +218,7 @@ ASSUMED = {
     "pix2pixHD, BatchNorm behind biases": {
         "norm": "by the stored statistics (each image's own with teacher.norm = 'batch')"
     },
-    "pix2pixHD local": {"padding": "reflect (the file cannot tell; --teacher-padding)"},
+    "pix2pixHD local": {"padding": "reflect (not stored in the file; see --teacher-padding)"},
 }
 
 

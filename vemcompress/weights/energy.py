@@ -1,4 +1,4 @@
-"""The energy network of a run, for studying what it learnt."""
+"""Loads the energy network of a run, for analysis."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -13,12 +13,13 @@ FILE = "energy.safetensors"
 
 
 def load_energy_model(path: str | Path) -> EnergyModel:
-    """E(t, s) of a run folder, a checkpoint folder or an energy.safetensors, in eval mode. Raises InputError where
-    there is none, as in a run with another add-on."""
+    """E(t, s) from a run folder, a checkpoint folder or an energy.safetensors, in eval mode. Raises InputError if
+    there is none, as in a run with another add-on.
+    """
     path = Path(path)
     if path.is_dir():
         checkpoints = path / "checkpoints"
-        with suppress(OSError, ValueError):  # a folder of a checkpoint has none
+        with suppress(OSError, ValueError):  # a checkpoint folder has none
             path = checkpoints / Path(read_text(checkpoints / "latest").strip()).name
         path = path / FILE
     if not path.is_file():
