@@ -94,7 +94,7 @@ def test_overrides_are_texts_values_or_keywords():
     ("overrides", "keys", "message"),
     [
         ((), {"step": 3}, "'step' is not an argument; did you mean steps"),
-        ((), {"zzz": 3}, "there are direction, size"),
+        ((), {"zzz": 3}, "known: direction, size"),
         ("train.steps=3", {}, "give a list"),
         (3, {}, "give a list"),
         ([3], {}, "is not a text"),

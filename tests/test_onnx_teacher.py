@@ -157,7 +157,7 @@ def test_a_fixed_size_is_the_datas_and_others_are_refused(tmp_path, data, call):
     code, _, err = call("inspect", path, "--size", 32)
     assert code == 2 and "64 x 64 pixels alone" in err
     code, _, err = call("inspect", tanh_graph(tmp_path / "w.onnx", "64, 128"))
-    assert code == 4 and "128 x 64 alone" in err
+    assert code == 4 and "only accepts images of 128 x 64" in err
 
 
 def test_eval_takes_it_as_the_student_and_as_the_teacher(exported, data, call):

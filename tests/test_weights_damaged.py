@@ -88,7 +88,7 @@ def test_a_damaged_student_says_where_a_whole_one_is(inputs, tmp_path, call):
     code, _, err = call("inspect", best)
     assert code == 4 and f"use the last one instead, {last}" in err
     code, _, err = call("inspect", run)
-    assert code == 4 and f"`vemcompress distill --resume {run}` writes it anew" in err
+    assert code == 4 and f"`vemcompress distill --resume {run}` writes it again" in err
     assert call("distill", "--resume", run, "--device", "cpu")[0] == 0
     assert last.read_bytes() == whole
 

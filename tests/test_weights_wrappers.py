@@ -137,7 +137,7 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are(file):
     path = file({"netG_A": weights(), "netG_B": weights()})
     with pytest.raises(InputError, match=r"no network 'netG_C' .* has netG_A, netG_B"):
         load(path, key="netG_C")
-    with pytest.raises(InputError, match="one generator alone"):
+    with pytest.raises(InputError, match="only one generator"):
         load(file(weights()), key="netG_A")
 
 

@@ -11,7 +11,7 @@ from vemcompress.system.settings import Width
 
 
 class Scale(Pruner):
-    """Groups whose norms have no scales are not pruned. The published minimum outside residual blocks is 16 channels."""
+    """Groups whose norms have no scales are not pruned. The published least width outside residual blocks is 16."""
 
     class Settings(Pruner.Settings):
         """`signed`: whether scales are compared with their sign, as in GCC; otherwise by absolute value, as in Network

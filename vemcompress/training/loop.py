@@ -87,7 +87,7 @@ class Trainer:
         distributed.by_writer(lambda: self.store.write(self.step, better, logs))
 
     def _judge(self) -> bool:
-        """Score the network, where the best checkpoint is picked; True where none was better before."""
+        """Score the network if a best checkpoint is picked; True if it is the best so far."""
         scored = len(self.best.scores)
         with as_written():
             better = self.best.judge(self.store.main, self.step)
@@ -166,8 +166,8 @@ class Trainer:
         )
 
     def _save_or_leave(self) -> None:
-        """Save if it is due, or if this is the last step before stopping. The sample sheet follows, as it shows the
-        score. Raises Interrupted after a signal."""
+        """Save if it is due, or if this is the last step before stopping. The sample sheet is written after it, because
+        it shows the score. Raises Interrupted after a signal."""
         stop = distributed.largest(self._signals.number)  # ranks may receive it at different steps
         saved = self._regular or stop > 0
         if saved:
@@ -275,7 +275,7 @@ class Trainer:
             self.on_event({"event": "estimate", **self._speed, **told})
 
     def _tell_pace(self) -> None:
-        """How far the run is, between the steps that are logged."""
+        """Report progress between logged steps."""
         total, self._told_at = self.settings.steps, now()
         self.on_event({"event": "pace", "step": self.step, "total": total, **self._speed})
 
