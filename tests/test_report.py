@@ -84,6 +84,11 @@ def test_a_run_writes_its_page_at_its_end_and_tells_where(made):
     assert [option["value"] for option in page.of("option") if "selected" in option] == ["1", "2"]
 
 
+def test_a_sheet_is_made_once_the_score_of_its_step_is_known(made):
+    told = [(event["event"], event["step"]) for event in made[1] if event["event"] in ("best", "checkpoint", "sample")]
+    assert [told.index(("checkpoint", step)) < told.index(("sample", step)) for step in (2, 4)] == [True, True]
+
+
 def test_a_page_loads_nothing_from_elsewhere(made):
     page = Page(made[0] / "report.html")
     told = [value for _, attributes in page.elements for key, value in attributes.items() if key in ("src", "href")]

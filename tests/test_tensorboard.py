@@ -41,7 +41,8 @@ def check_complete(run: Path) -> None:
         lines = [line for line in logged(run, log) if "event" not in line]
         assert lines or log == "timing.jsonl"  # which leaves out the first steps after a start
         for name in {name for line in lines for name in line} - {"step"}:
-            (tag,) = (tag for tag in found if tag.endswith(f"/{name}") and tag.startswith("seconds") == (log[0] == "t"))
+            end = "/all" if name == "seconds" else f"/{name}"
+            (tag,) = (tag for tag in found if tag.endswith(end) and tag.startswith("seconds") == (log[0] == "t"))
             assert found[tag] == [(line["step"], pytest.approx(line[name])) for line in lines if name in line]
     scores = [(line["step"], pytest.approx(line["value"])) for line in logged(run, "metrics.jsonl") if "event" in line]
     assert found["score/ssim_teacher"] == scores and len(scores) == 2

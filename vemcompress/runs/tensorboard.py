@@ -97,7 +97,7 @@ class Board:
             found = {f"score/{values['metric']}": values["value"]}
         else:
             names = [name for name in values if name != "step"]
-            found = {f"{'seconds per step' if timing else group_of(name)}/{name}": values[name] for name in names}
+            found = {_timed(name) if timing else f"{group_of(name)}/{name}": values[name] for name in names}
         shown = [
             Summary.Value(tag=tag, simple_value=value) for tag, value in found.items() if number(value) is not None
         ]
@@ -107,6 +107,10 @@ class Board:
         from tensorboard.compat.proto.event_pb2 import Event
 
         self._records.write(Event(wall_time=time(), **what).SerializeToString())
+
+
+def _timed(part: str) -> str:
+    return f"seconds per step/{'all' if part == 'seconds' else part}"
 
 
 def group_of(name: str) -> str:
