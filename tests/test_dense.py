@@ -178,7 +178,7 @@ def test_what_it_makes_of_photos_is_written_in_colours(photos, taught, tmp_path)
         (["data.direction=BtoA"], "data.direction so that the label maps are the target"),
         (["algorithm.soft=1"], "algorithm.soft needs a teacher's scores"),
         (["algorithm.classes=0"], "both weights are 0"),
-        (["train.best_by=l1_target"], "needs pictures, and these networks give scores of classes"),
+        (["train.best_by=l1_target"], "needs pictures, but these networks output class scores"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(photos, tmp_path, overrides, message):
