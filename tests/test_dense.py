@@ -187,5 +187,5 @@ def test_what_cannot_be_is_refused_with_the_reason(photos, tmp_path, overrides, 
 
 
 def test_metrics_of_pictures_are_refused(photos, taught):
-    with pytest.raises(UsageError, match="metric ssim_target needs pictures, and these networks give scores"):
+    with pytest.raises(UsageError, match="metric ssim_target needs pictures, but these networks output class scores"):
         evaluate(taught.run, data=photos, metrics=["ssim_target"], device="cpu")
