@@ -155,7 +155,7 @@ def test_a_fixed_size_is_the_datas_and_others_are_refused(tmp_path, data, call):
     code, _, err = call(*arguments, "--out", tmp_path / "other", "--size", 32)
     assert code == 3 and "only takes images of 64 px; set it to 64" in err
     code, _, err = call("inspect", path, "--size", 32)
-    assert code == 2 and "64 x 64 pixels alone" in err
+    assert code == 2 and "only images of 64 x 64 pixels" in err
     code, _, err = call("inspect", tanh_graph(tmp_path / "w.onnx", "64, 128"))
     assert code == 4 and "only accepts images of 128 x 64" in err
 
