@@ -94,7 +94,11 @@ Epochs = Annotated[
 ]
 Batch = Annotated[
     str | None,
-    panels.training(metavar="N|auto", parser=batch_of, help="Images per step, over all processes (train.batch)."),
+    panels.training(
+        metavar="N|auto",
+        parser=batch_of,
+        help="Images per step, over all processes (train.batch); auto: the largest that fits, at most 64.",
+    ),
 ]
 LearningRate = Annotated[float | None, panels.training("--lr", metavar="X", help="Learning rate (train.lr).")]
 Seed = Annotated[int | None, panels.training(metavar="N", help="Seed of the run (train.seed).")]

@@ -218,7 +218,9 @@ def quickstart(
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.quickstart.tour import tour
+        from vemcompress.system import devices
 
+        devices.choose(device)  # before the folder is made
         result = tour(out, steps=steps, device=device, on_event=on_event)
     console.result(result, json, console.toured)
 
