@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -13,6 +13,7 @@ from vemcompress.algorithms import Distillation
 from vemcompress.bench import peak
 from vemcompress.bench.runs import FastRun, PlainRun
 from vemcompress.bench.subject import Subject, subject
+from vemcompress.commands.largest_batch import fitting
 from vemcompress.commands.line import Reported
 from vemcompress.errors import UsageError
 from vemcompress.information.base import Information
@@ -99,15 +100,12 @@ def bench_step(
         torch.set_num_threads(threads)
     rounds = steps or (50 if where.type == "cuda" else 5)
     with TemporaryDirectory() as folder, devices.memory_errors("lower --batch or --size."):
-        made = subject(
-            recipe,
-            overrides,
-            teacher=teacher,
-            data=data,
-            random_weights=random_weights,
-            folder=Path(folder),
-            stage=stage,
-        )
+        given = {"teacher": teacher, "data": data, "random_weights": random_weights, "stage": stage}
+        made = subject(recipe, overrides, folder=Path(folder), **given)
+        if made.auto:
+            fit = fitting(made.facts, made.algorithm, where)
+            on_event({"event": "batch", **asdict(fit)})
+            made = subject(recipe, [*overrides, f"train.batch={fit.batch}"], folder=Path(folder), **given)
         cycle = made.cycle(phase)
         twins = _plain_twins(made, phase) if against else {}
         with FastRun(made.algorithm, made.plan.train, made.stream(where), where) as ours:

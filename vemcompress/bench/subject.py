@@ -40,11 +40,13 @@ DRAWS = 8  # draws of a supernet's widths over which a step is averaged
 
 @dataclass
 class Subject:
-    """The algorithm and its facts. `random` lists the weights and images that are random."""
+    """The algorithm and its facts. `random` lists the weights and images that are random. `auto`: the recipe leaves
+    the batch size to the machine, so this subject serves only to find it."""
 
     facts: Facts
     algorithm: Distillation
     random: list[str] = field(default_factory=list)
+    auto: bool = False
 
     @property
     def plan(self) -> Recipe:
@@ -94,6 +96,7 @@ def subject(
         raise UsageError(f"recipe {plan.name}: has no stages; omit --stage.")
     if plan.train.teacher_cache:
         raise UsageError("bench-step measures the running teacher; omit train.teacher_cache.")
+    auto = plan.train.batch == names.AUTO
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
     plan = opening.located(plan, teacher, data or ()) if teacher is not None else _with_data(plan, data)
@@ -112,7 +115,7 @@ def subject(
     student = found.student and found.student.generator
     plan = found.plan if found.loaded is None else opening.with_adversary(found.plan, found.loaded, silent)
     algorithm = parts.distillation(plan, found.original, features, gan=found.gan, student=student)
-    return Subject(found, algorithm, made_up)
+    return Subject(found, algorithm, made_up, auto=auto)
 
 
 def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:

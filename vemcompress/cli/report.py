@@ -5,15 +5,21 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, options, panels
 
 
 def report(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", readable=False, help="A run folder, or one of stages, seeds or a matrix.")
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            readable=False,
+            help="A run folder, or one of stages, seeds or a matrix.",
+            autocompletion=completion.runs,
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", readable=False, metavar="FILE", help="Default: RUN/report.html.")
+        Path | None, panels.main("--out", "-o", readable=False, metavar="FILE", help="Default: RUN/report.html.")
     ] = None,
     tensorboard: options.Tensorboard = False,
     json: options.Json = False,
@@ -22,6 +28,11 @@ def report(
 
     What was compressed into what, figures, curves, samples, the time of a step, the recipe. It opens in any browser,
     and loads nothing. distill and teach write it at their end.
+
+    Examples:
+
+        vemcompress report runs/h2z
+        vemcompress report runs/h2z -o h2z.html
     """
     console = options.open_console()
     with console.talking():

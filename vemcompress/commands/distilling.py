@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
-from vemcompress.commands import afterwards, line, opening, parts, sizing
+from vemcompress.commands import afterwards, largest_batch, line, opening, parts, sizing
 from vemcompress.commands.dry import DryRun, dry_run
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
@@ -17,7 +17,9 @@ from vemcompress.commands.report import reported
 from vemcompress.errors import RecipeError
 from vemcompress.gans import new_generator
 from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.networks.features import FeatureNetwork
 from vemcompress.recipe import Recipe
+from vemcompress.runs.best import Picker
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
@@ -50,7 +52,8 @@ def distill_run(given: Given) -> DistillResult | DryRun:
     given = replace(given, on_event=Once(given.on_event))
     sized = distributed.from_writer(lambda: sizing.asked(given))
     adapt = partial(sizing.stand_in, width=sized and sized[0])
-    facts = distributed.together(lambda: read("distill", given, adapt))
+    settled = largest_batch.settled("distill", given, adapt, _on_trial)
+    facts = distributed.together(lambda: read("distill", given, lambda plan: settled(adapt(plan))))
     with devices.memory_errors(facts.advice):
         result = _run(facts, given, sized[1] if sized else distributed.from_writer(lambda: line.goal_of(facts.run)))
     if isinstance(result, DryRun):
@@ -85,11 +88,8 @@ def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult | DryRu
     with distributed.alike():
         pick = parts.picker(facts, features, device, on_event)
         judge = parts.judge_of_teachers(facts, features, device, on_event)
-    plan, student = facts.plan, facts.student and _starting(facts.student, facts.plan)
     told = silent if given.resume is not None else on_event  # a run that goes on has its discriminator already
-    built_of = plan if facts.loaded is None else opening.with_adversary(plan, facts.loaded, told)
-    build = partial(parts.distillation, built_of, facts.original, features, gan=facts.gan, student=student, judge=judge)
-    algorithm = distributed.together(build)  # an adversary's file is read here
+    plan, algorithm = facts.plan, _algorithm(facts, features, judge, told)
     with distributed.alike():
         cache = _cache(facts, algorithm, device, on_event)
     algorithm.about = {} if goal is None else {"goal": json.dumps(goal)}
@@ -128,6 +128,20 @@ def _next(result: DistillResult, plan: Recipe) -> tuple[str, ...]:
     if result.stopped:
         return (afterwards.resume("distill", result.run),)
     return afterwards.of_student(result.run, result.best_in, getattr(plan.student, "class_path", None))
+
+
+def _on_trial(facts: Facts, given: Given) -> Distillation:
+    """What the run of these facts would learn with, for steps that are thrown away."""
+    features = parts.features_of(facts.plan, given.where)
+    parts.equip(facts.gan, facts.plan, given.where)
+    return _algorithm(parts.calibrated(facts, features, given.where, silent), features, None, silent)
+
+
+def _algorithm(facts: Facts, features: FeatureNetwork | None, judge: Picker | None, on_event: Event) -> Distillation:
+    plan, student = facts.plan, facts.student and _starting(facts.student, facts.plan)
+    built_of = plan if facts.loaded is None else opening.with_adversary(plan, facts.loaded, on_event)
+    build = partial(parts.distillation, built_of, facts.original, features, gan=facts.gan, student=student, judge=judge)
+    return distributed.together(build)  # an adversary's file is read here
 
 
 def _starting(given: Loaded, plan: Recipe) -> Generator:

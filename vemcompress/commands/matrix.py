@@ -27,6 +27,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, read_json
 from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
+from vemcompress.system.names import AUTO
 from vemcompress.training.pace import Limit
 from vemcompress.weights.modules import Model, source_of
 
@@ -151,6 +152,8 @@ def _new(file: MatrixFile, given: Given) -> tuple[Series, dict[str, Recipe]]:
         raise UsageError("no output: give --out DIR, a new folder for the runs.")
     asked = {entry.name: _asked(entry, given) for entry in file.entries()}
     plans = {name: _explained(file, name, lambda own=own: pinned(stated(own))) for name, own in asked.items()}
+    if any(plan.train.batch == AUTO for plan in plans.values()):
+        raise UsageError("train.batch = 'auto': runs that are compared need one batch; give a number.")
     folder = Series(given.out, "matrix", list(asked))
     folder.check_new()
     others = {name.rpartition("-seed")[0]: name for name in asked}  # another seed changes nothing that can be checked

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 import torch
 
-from vemcompress.commands import afterwards, dry, line, parts
+from vemcompress.commands import afterwards, dry, largest_batch, line, parts
 from vemcompress.commands.dry import DryRun
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.given_images import Data, kept
@@ -70,7 +71,8 @@ def teach_run(given: Given) -> TeachResult | DryRun:
     """`teach`, among processes that work together already."""
     given.limit.begin()
     given = replace(given, on_event=Once(given.on_event))
-    facts = distributed.together(lambda: read("teach", given, adapt=lambda plan: _alone(plan, given.on_event)))
+    settled = largest_batch.settled("teach", given, partial(_alone, on_event=silent), _on_trial)
+    facts = distributed.together(lambda: read("teach", given, lambda plan: _alone(settled(plan), given.on_event)))
     with devices.memory_errors(facts.advice):
         result = _run(facts, given)
     if isinstance(result, DryRun):
@@ -111,6 +113,12 @@ def _run(facts: Facts, given: Given) -> TeachResult | DryRun:
     teacher, *others = ((name, str(facts.run.artifact(name))) for name in gan.artifacts())
     counts = {"parameters": count_parameters(facts.original), "macs": line.macs_of(described, "teacher")}
     return TeachResult(teacher=teacher[1], others=dict(others), **counts, **told)
+
+
+def _on_trial(facts: Facts, given: Given) -> Learner:
+    """What the run of these facts would learn with, for steps that are thrown away."""
+    parts.equip(facts.gan, facts.plan, given.where)
+    return _learner(facts.plan, facts.gan)
 
 
 def _learner(plan: Recipe, gan: GAN) -> Learner:

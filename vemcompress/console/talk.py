@@ -188,6 +188,16 @@ class Talk:
         elif event["scored"] % 20 == 0:
             self.note(f"generation {event['generation']}/{event['generations']}  {'  '.join(told)}")
 
+    def _on_batch(self, event: dict) -> None:
+        why = {
+            "memory": "the largest that fits",
+            "images": "there are no more images",
+            "most": "the most that is chosen",
+        }
+        needs = "" if event["bytes"] is None else f", about {size(event['bytes'])} of memory"
+        free = "" if event["free"] is None else f"; {size(event['free'])} are free"
+        self.note(f"batch     {event['batch']}: {why[event['limit']]}{needs}{free}; the recipe has this number")
+
     def _on_memory(self, event: dict) -> None:
         at = f"batch {event['batch']}"
         if event["micro_batch"]:

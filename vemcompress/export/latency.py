@@ -232,10 +232,11 @@ def _opened(path, device: str, threads: int, ranges: Ranges | None = None):
 def _network(model, device: str, range: str | None = None):
     import torch  # an .onnx file is measured without it
 
-    from vemcompress.export.torch_model import open_torch, usable_device, wrap
+    from vemcompress.export.torch_model import open_torch, wrap
+    from vemcompress.system import devices
 
     if isinstance(model, torch.nn.Module):
-        return wrap(model, type(model).__name__, usable_device(device), photos=False)
+        return wrap(model, type(model).__name__, devices.choose(device), photos=False)
     return open_torch(model, device=device, photos=False, range=range)
 
 

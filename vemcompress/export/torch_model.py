@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from vemcompress.data.labels import LabelMaps
-from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
+from vemcompress.errors import ExportError, InputError, MemoryExhausted
 from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.networks.base import Padding
+from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.custom import check_range
@@ -41,6 +42,10 @@ class TorchModel:
     check: Callable[[torch.Tensor], None] | None = None  # called once with the first images, B x C x H x W
 
     kind = "image"
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device.type == "cpu"
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -83,6 +88,10 @@ class TorchLatents:
     assumed: str = ""
 
     kind = "latent"
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device.type == "cpu"
 
     @property
     def styled(self) -> Styled | None:
@@ -147,23 +156,13 @@ def open_torch(
     the first images. Also raises UsageError (2) for a device that is not available and, with `photos`, InputError (4)
     for a network that does not turn photos into pictures.
     """
-    place = usable_device(device)
+    place = devices.choose(device)
     loaded = load(source, class_path=class_path, key=key, widths=widths, padding=padding, range=range)
     loaded.tell(on_event)
     model = wrap(loaded.generator, str(source), place, photos=photos and labels is None)
     if photos and model.kind == "image":
         model = replace(model, check=lambda images: check_range(loaded.generator, images, on_event))
     return model if labels is None or model.kind == "latent" else replace(model, labels=labels, channels=1)
-
-
-def usable_device(name: str) -> torch.device:
-    """The device of this name. Raises UsageError (2) if it cannot be used here."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except Exception as error:  # unknown names and absent backends fail in different ways
-        raise UsageError(f"device '{name}': PyTorch cannot use it here; use 'cpu'.") from error
-    return device
 
 
 def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = True) -> TorchModel | TorchLatents:

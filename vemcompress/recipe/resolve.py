@@ -16,7 +16,7 @@ from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import Generator, LatentInput
 from vemcompress.recipe.schema import AutoStudent, Recipe
 from vemcompress.system import distributed
-from vemcompress.system.names import OF_TEACHER
+from vemcompress.system.names import AUTO, OF_TEACHER
 from vemcompress.system.settings import MAX_STEPS
 from vemcompress.weights.loading import Loaded
 
@@ -211,7 +211,12 @@ def check_size(recipe: Recipe, role: str, network: Generator) -> None:
 
 
 def _batch(recipe: Recipe, teacher: Generator) -> int:
-    return recipe.train.batch or (teacher.config.batch if teacher.config is not None else 1)
+    """The recipe's, or the family's own. While "auto" is not decided (`commands.largest_batch`), one that every method
+    takes."""
+    own = teacher.config.batch if teacher.config is not None else 1
+    if recipe.train.batch == AUTO:
+        return max(2, own) * distributed.ranks()
+    return recipe.train.batch or own
 
 
 def _steps(recipe: Recipe, images: int, batch: int) -> int:

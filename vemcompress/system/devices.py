@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,6 +109,16 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget(device: torch.device) -> None:
+    """Give back memory that is kept for later, and begin to measure the peak anew."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def free(device: torch.device) -> int | None:

@@ -16,19 +16,27 @@ Overrides = Sequence[str] | Mapping[str, Any]  # `table.key=value` as for --set,
 
 
 class TrainKeys(TypedDict, total=False):
-    """Keyword arguments of every command that trains. None leaves a key to the recipe."""
+    """Keyword arguments of every command that trains. None leaves a key to the recipe.
+
+    `teacher_class` is the user's own class, "module:Class". `teacher_key` names the generator in a file with several.
+    `teacher_padding` is needed if the file does not store it, and `teacher_range` is the range of its images.
+    """
 
     direction: Annotated[Literal["AtoB", "BtoA"] | None, "data.direction"]
     size: Annotated[int | None, "data.size"]
     steps: Annotated[int | None, "train.steps"]
     epochs: Annotated[float | None, "train.epochs"]
-    batch: Annotated[int | None, "train.batch"]
+    batch: Annotated[int | Literal["auto"] | None, "train.batch"]
     micro_batch: Annotated[int | None, "train.micro_batch"]
     lr: Annotated[float | None, "train.lr"]
     seed: Annotated[int | None, "train.seed"]
     precision: Annotated[Literal["fp32", "tf32", "bf16"] | None, "train.precision"]
     compile: Annotated[bool | None, "train.compile"]
     strict: Annotated[bool | None, "train.strict"]
+    teacher_class: Annotated[str | None, "teacher.class_path"]
+    teacher_key: Annotated[str | None, "teacher.key"]
+    teacher_padding: Annotated[str | None, "teacher.padding"]
+    teacher_range: Annotated[str | None, "teacher.range"]
 
 
 class DistillKeys(TrainKeys, total=False):
@@ -36,9 +44,7 @@ class DistillKeys(TrainKeys, total=False):
 
     The student has a `width` or a target: `target_macs`, `target_latency` (in ms, or such as "20ms"), or `target_size`
     (in bytes, or such as "500KB"). Latency is measured `on` a runtime with `threads` threads. The width is a multiple
-    of `multiple`. `student` is a file to start from. `student_class` and `teacher_class` are the user's own classes,
-    "module:Class". `teacher_key` names the generator in a file with several. `teacher_padding` is needed if the file
-    does not store it, and `teacher_range` is the range of its images.
+    of `multiple`. `student` is a file to start from, and `student_class` the user's own class, "module:Class".
     """
 
     width: Annotated[int | None, "student.width"]
@@ -50,10 +56,6 @@ class DistillKeys(TrainKeys, total=False):
     multiple: Annotated[int | None, "student.multiple"]
     student: Annotated[str | PathLike | None, "student.source"]
     student_class: Annotated[str | None, "student.class_path"]
-    teacher_class: Annotated[str | None, "teacher.class_path"]
-    teacher_key: Annotated[str | None, "teacher.key"]
-    teacher_padding: Annotated[str | None, "teacher.padding"]
-    teacher_range: Annotated[str | None, "teacher.range"]
 
 
 class TeachKeys(TrainKeys, total=False):

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 # Special words for a file in a recipe: the one that belongs to the teacher; a new network; a teacher known only by its
 # outputs (the other side of each pair).
 OF_TEACHER, NEW, PAIRS = "teacher", "new", "pairs"
+AUTO = "auto"  # a value that the machine decides
 
 _URI = "file:///"
 

@@ -3,7 +3,18 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WrapValidator,
+    model_validator,
+)
+
+from vemcompress.system.names import AUTO
 
 
 def _without_nul(text: str) -> str:
@@ -21,6 +32,12 @@ SCALES = (1, 2, 3, 4, 8)  # factors by which generators may enlarge images
 # memory.
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 Batch = Annotated[int, Field(ge=1, le=4096)]
+# Or "auto", beside which an error speaks of the number alone, as a union's would not.
+AutoBatch = Annotated[
+    Batch,
+    WrapValidator(lambda value, number: value if value == AUTO else number(value)),
+    PlainSerializer(lambda value: value, return_type=int | str),
+]
 Channels = Annotated[int, Field(ge=1, le=4096)]  # of an image, or of a network's narrowest layer
 # How MACs are counted (`networks.cost`). On the command line, `=true` would be read as a boolean.
 Convention = Annotated[

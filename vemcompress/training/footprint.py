@@ -31,20 +31,21 @@ class Footprint:
         return self.fixed + images * (self.image_in_parts if parts else self.image)
 
 
-def footprint(learner: Learner, batch: Batch, random) -> Footprint:
+def footprint(learner: Learner, batch: Batch, random, step: int = 1) -> Footprint:
     """Estimate the memory of a learner by computing a step on a few of the batch's images, without updating any
     weights.
 
-    The learner's step must change nothing except through its updates. `random` gives the first step's random numbers.
+    The learner's step must change nothing except through its updates, or the learner must not be used afterwards.
+    `random` gives the step's random numbers.
     """
     few = batch.map(lambda tensor: tensor[:SAMPLE])
     kept, updates = {id(p): p for p in (*learner.parameters(), *learner.buffers())}, learner.updates()
     whole = Saved(kept)
     with whole:
-        out = learner(few, random, 1)
+        out = learner(few, random, step)
     largest, largest_apart = 0, 0
     for update in updates:
-        if update.due(1):
+        if update.due(step):
             saved = Saved(kept)
             with saved:
                 terms = update.terms(out)

@@ -4,16 +4,28 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from vemcompress.system.settings import BaseSettings, Batch, Betas, Epochs, Period, Positive, Seed, Steps, Text
+from vemcompress.system.settings import (
+    AutoBatch,
+    BaseSettings,
+    Batch,
+    Betas,
+    Epochs,
+    Period,
+    Positive,
+    Seed,
+    Steps,
+    Text,
+)
 
 
 class TrainSettings(BaseSettings):
     """`steps`: optimiser steps of the student; give these or epochs. `epochs`: passes over the training images.
-    `batch`: images per step, of all processes together. `lr`: the student's learning rate. `betas`: the betas of the
-    student's Adam. `constant`: the share of the steps at the full learning rate; after it the rate falls linearly to
-    zero. `decay`: when the rate falls, at each "step" or, as published, once an "epoch". `seed`: seed of new weights,
-    the order of the images and all noise. `checkpoint_every`: steps between two checkpoints. `sample_every`: steps
-    between two pictures of samples. `log_every`: steps between two lines of the log.
+    `batch`: images per step, of all processes together; "auto" is the largest power of two up to 64 that fits into
+    memory, and the recipe of the run has its number. `lr`: the student's learning rate. `betas`: the betas of the
+    student's Adam. `constant`: the share of the steps at the full learning rate; after it the rate falls linearly
+    to zero. `decay`: when the rate falls, at each "step" or, as published, once an "epoch". `seed`: seed of new
+    weights, the order of the images and all noise. `checkpoint_every`: steps between two checkpoints.
+    `sample_every`: steps between two pictures of samples. `log_every`: steps between two lines of the log.
 
     `best_by`: the score that selects the best checkpoint. "auto" is the fidelity to a frozen teacher (SSIM), or the L1
     distance to the ground truth if the teacher is trained on pairs. `best_on`: the images for that score: the held-out
@@ -37,7 +49,7 @@ class TrainSettings(BaseSettings):
 
     steps: Steps | None = None
     epochs: Epochs | None = None
-    batch: Batch | None = None
+    batch: AutoBatch | None = None
     micro_batch: Batch | None = None
     lr: Positive = 2e-4
     betas: Betas = Field((0.5, 0.999), strict=False)

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 from vemcompress.errors import InputError
-from vemcompress.weights.graphs.opened import LARGEST, TYPES, Opened, run_graph, times
+from vemcompress.weights.graphs.opened import LARGEST, TYPES, Opened, on_cpu, run_graph, times
 from vemcompress.weights.graphs.pixels import COLOURS, to_bytes
 from vemcompress.weights.ranges import RANGES
 
@@ -46,6 +46,10 @@ class OnnxLatents:
     kind = "latent"
 
     styled = None  # w and noise are inside the graph
+
+    @property
+    def on_cpu(self) -> bool:
+        return on_cpu(self.session)
 
     def __call__(self, z: np.ndarray, truncation: float = 1.0) -> np.ndarray:
         """`truncation` is the graph's input of that name if it has one; otherwise it scales the vectors. Raises

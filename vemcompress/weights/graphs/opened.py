@@ -46,7 +46,7 @@ def open_session(path: Path, device: str, threads: int | None) -> Opened:
         if is_exhausted(error):
             raise MemoryExhausted(f"{path}: not enough memory to load it; close other programs.") from error
         raise InputError(f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export it again.") from error
-    if session.get_providers()[0] != (providers[0] if device.startswith("cpu") else providers[0][0]):
+    if on_cpu(session) and not device.startswith(("auto", "cpu")):
         raise _no_device(device)  # the GPU was requested, but ONNX Runtime silently fell back
     return Opened(path, session, seen, said, read.last)
 
@@ -65,8 +65,14 @@ def run_graph(
         raise InputError(f"{path}: does not run on {times(x.shape)} ({first_line(error)}); {other}.") from error
 
 
+def on_cpu(session: onnxruntime.InferenceSession) -> bool:
+    return session.get_providers()[0] == "CPUExecutionProvider"
+
+
 def _providers(device: str) -> list:
     name, _, number = device.partition(":")
+    if device == "auto":
+        name = "cuda" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu"
     wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(name)
     if wanted not in onnxruntime.get_available_providers() or not (number or "0").isdecimal():
         raise _no_device(device)
@@ -74,7 +80,9 @@ def _providers(device: str) -> list:
 
 
 def _no_device(device: str) -> UsageError:
-    return UsageError(f"device '{device}': ONNX Runtime cannot use it here; use 'cpu', or install its GPU build.")
+    return UsageError(
+        f"--device {device:.40}: ONNX Runtime cannot use it here; use auto or cpu, or install its GPU build for cuda."
+    )
 
 
 def _signature(values) -> str:

@@ -12,7 +12,7 @@ from vemcompress.errors import InputError, UsageError
 from vemcompress.system.settings import SCALES
 from vemcompress.weights.graphs.guess import guessed
 from vemcompress.weights.graphs.latent_session import OnnxLatents, takes_latents, understand_latents
-from vemcompress.weights.graphs.opened import LARGEST, TYPES, Opened, open_session, run_graph, times
+from vemcompress.weights.graphs.opened import LARGEST, TYPES, Opened, on_cpu, open_session, run_graph, times
 from vemcompress.weights.graphs.pixels import COLOURS, pad_to_multiple, to_float, to_pictures
 from vemcompress.weights.ranges import RANGES, Ranges, is_far
 
@@ -43,6 +43,10 @@ class OnnxModel:
     checked: bool = False  # whether the range was checked, on the first images
 
     kind = "image"
+
+    @property
+    def on_cpu(self) -> bool:
+        return on_cpu(self.session)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Pad by repetition, run, crop back. Raises InputError (4) or MemoryExhausted (6)."""
