@@ -109,6 +109,8 @@ def test_what_a_hostile_folder_says_stays_text(run):
         log.writelines(json.dumps({"step": step, ATTACK: 1.0}) + "\n" for step in (5, 6))
     evaluation = {"metrics": {ATTACK: 1.0}, "protocol": {"fid": ATTACK}, "images": ATTACK, "skipped": [1]}
     (run / "evaluation.json").write_text(json.dumps({"sha256": "0", "evaluation": evaluation}))
+    measured = {"size": 3, "runtimes": {ATTACK: {"p50_ms": ATTACK}, "torch": 1}}
+    (run / "latency.json").write_text(json.dumps({"machine": ATTACK, "models": {ATTACK: measured, "student": [1]}}))
     report(run)
     page = Page(run / "report.html")
     assert len(page.of("script")) == 1 and all("onerror" not in attributes for _, attributes in page.elements)
@@ -120,7 +122,7 @@ def test_what_a_hostile_folder_says_stays_text(run):
 )
 def test_damaged_parts_are_left_out_with_a_sentence(run, content):
     names = ("environment.json", "evaluation.json", "best/best.json", "metrics.jsonl", "timing.jsonl", "recipe.toml")
-    for name in (*names, "samples/step-000002.png", "samples/step-000004.png", "run.json"):
+    for name in (*names, "latency.json", "samples/step-000002.png", "samples/step-000004.png", "run.json"):
         (run / name).write_bytes(content)
     found = report(run)
     assert found.pictures == 0 and "samples/step-000004.png cannot be read" in " ".join(found.missing)

@@ -38,7 +38,8 @@ class OMGD(Distillation):
         """The weights (lambda) follow; None is filled in for the teacher's family. `ssim`: weight of the SSIM loss.
         `style`: weight of the style loss on feature maps. `feature`: weight of the feature loss. `tv`: weight of the
         total variation, which is a sum. `channel`: weight of channel distillation on the networks' own feature maps.
-        `recon`: weight of the mean absolute difference of the images.
+        `recon`: weight of the mean absolute difference of the images. `squared`: weight of their mean squared
+        difference, which is not in the paper; short runs learn small bright details with it.
 
         `features`: the network whose maps the style and feature terms compare. `features_weights`: the file of its
         weights.
@@ -53,6 +54,7 @@ class OMGD(Distillation):
         tv: Weight = 1e-5
         channel: Weight | None = None
         recon: Weight | None = None
+        squared: Weight = 0.0
         features: Features = "vgg16"
         features_weights: Text | None = None
 
@@ -110,6 +112,8 @@ class OMGD(Distillation):
         terms["tv"] = settings.tv * count * variation
         if settings.recon:
             terms["recon"] = settings.recon * image_losses.reconstruction(teachers, student)
+        if settings.squared:
+            terms["squared"] = settings.squared * image_losses.squared(teachers, student)
         if self.connectors:
             with self.autocast(student.device):
                 connected = self.connectors(out.student_taps)

@@ -60,6 +60,13 @@ def reconstruction(teachers: Tensor, student: Tensor) -> Tensor:
     return len(t) * F.l1_loss(s.expand_as(t), t)
 
 
+def squared(teachers: Tensor, student: Tensor) -> Tensor:
+    """The mean squared difference, summed over the n teachers of n B images, as `reconstruction` is."""
+    s = student.float()
+    t = teachers.detach().float().unflatten(0, (-1, len(s)))
+    return len(t) * F.mse_loss(s.expand_as(t), t)
+
+
 def total_variation(student: Tensor) -> Tensor:
     """L_TV: the anisotropic total variation, **summed** over batch, channels and pixels, as in OMGD's code. A
     scalar.

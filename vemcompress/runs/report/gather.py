@@ -37,6 +37,7 @@ class Found:
     step: int | None
     environment: dict
     evaluation: dict
+    latency: dict
     best: dict
     recipe: str
     metrics: Log
@@ -67,6 +68,7 @@ def gather(run: RunFolder) -> Found:
         _step(run, metrics),
         environment,
         part(evaluation, "evaluation"),
+        _table(run.latency, notes, None),
         best,
         _recipe(run, notes),
         metrics,

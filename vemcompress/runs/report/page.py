@@ -67,6 +67,7 @@ def sections(found: Found, share: int = 1) -> tuple[Html, int]:
         _section("Samples through time", _player(pictures)) if pictures else None,
         _section("Candidates of the search", _candidates(found)),
         _section("Figures", figures) if figures else None,
+        _section("Latency", tables.latency(found.latency)),
         _section("Curves", _curves(found)),
         _section("Where the time of a step went", tables.timed(found)),
         _section("Recipe", _folded("recipe.toml", tag("pre", found.recipe)) if found.recipe else None),
