@@ -189,14 +189,10 @@ class Talk:
             self.note(f"generation {event['generation']}/{event['generations']}  {'  '.join(told)}")
 
     def _on_batch(self, event: dict) -> None:
-        why = {
-            "memory": "the largest that fits",
-            "images": "there are no more images",
-            "most": "the most that is chosen",
-        }
-        needs = "" if event["bytes"] is None else f", about {size(event['bytes'])} of memory"
+        limits = {"memory": "the free memory", "images": "the number of images", "most": "the most that auto uses"}
+        needs = "" if event["bytes"] is None else f"; needs about {size(event['bytes'])}"
         free = "" if event["free"] is None else f"; {size(event['free'])} are free"
-        self.note(f"batch     {event['batch']}: {why[event['limit']]}{needs}{free}; the recipe has this number")
+        self.note(f"batch     {event['batch']}, limited by {limits[event['limit']]}{needs}{free}; saved in the recipe")
 
     def _on_memory(self, event: dict) -> None:
         at = f"batch {event['batch']}"
