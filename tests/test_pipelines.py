@@ -500,7 +500,7 @@ def test_the_commands_from_a_pipeline_to_a_table(call, inputs, tmp_path):
     code, stdout, err = call(*start, *settings, "--until", "prune", "--device", "cpu")
     assert code == 0, err
     assert "pipeline  prune_omgd: 1 prune (to do), 2 distill (to do)" in err
-    assert f"--resume {out}`; left: distill" in stdout
+    assert "saved; left: distill" in stdout and f"next\n  vemcompress distill --resume {out}\n" in stdout
     code, stdout, err = call("distill", "--resume", out, "--json", "--quiet", "--device", "cpu")
     assert (code, err) == (0, "")
     assert json.loads(stdout)["stages"]["distill"]["steps"] == 6

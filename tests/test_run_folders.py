@@ -440,7 +440,7 @@ def test_a_lost_connection_saves(inputs, tmp_path):
             os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), signal.SIGHUP)  # the system and the shell each send one
 
-    with pytest.raises(Interrupted, match="stopped by SIGHUP at step 4 of 6, saved"):
+    with pytest.raises(Interrupted, match="stopped by SIGHUP at step 4 of 6, and saved"):
         distill(inputs[0], data=inputs[1], out=tmp_path / "x", overrides=TOY, device="cpu", on_event=hang_up)
     assert (tmp_path / "x/checkpoints/latest").read_text() == "step-000004\n"
 
