@@ -382,7 +382,7 @@ def test_a_target_below_width_1_says_what_that_needs(fake, inputs, call, tmp_pat
         (["student.target_latency=0"], r"target_latency in \[student\] .*must be above 0"),
         (["student.target_size='much'"], "write a size such as 500KB"),
         (["student.target_latency=5", "student.target_macs=10"], "target_macs and target_latency exclude each other"),
-        (["student.target_latency=5", "student.on='phone'"], "there are onnxruntime, torch, openvino"),
+        (["student.target_latency=5", "student.on='phone'"], "choose from onnxruntime, torch, openvino"),
         (["student.threads=2"], "threads needs a target_latency"),
         (["student.multiple=8"], "multiple needs one of target_macs, target_latency, target_size"),
     ],
