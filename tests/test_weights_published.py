@@ -216,7 +216,7 @@ def test_another_anti_aliased_form_is_named(case, tmp_path):
 
 def test_the_upsampled_form_of_grey_images_is_refused(tmp_path):
     torch.save(randomise(published.UpsampleGenerator(4, 2, channels=1)).state_dict(), tmp_path / "g.pth")
-    with pytest.raises(InputError, match="takes 1 channels"):
+    with pytest.raises(InputError, match="1 input channels instead of 3"):
         load(tmp_path / "g.pth")
 
 

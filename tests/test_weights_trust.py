@@ -130,7 +130,7 @@ def test_a_failed_class_is_not_trusted(own):
 def test_trust_that_cannot_be_kept_is_told_and_no_failure(own, caplog):
     Path("config").write_text("a file")
     load_generator("net.pth", class_path="net:Net")
-    assert "is not kept" in caplog.text
+    assert "could not be saved" in caplog.text
     assert refused()
 
 

@@ -70,7 +70,7 @@ def _read_upsampled(tensors: Tensors) -> Read:
     found = _read_sequential(tensors, places, "block", "strided", "nearest")
     if found[0].in_channels != 3:  # the original's padding equals the number of channels
         raise Mismatch(
-            f"it has {found[0].in_channels} input channels, but only with 3 does its image have the input's size"
+            f"{found[0].in_channels} input channels instead of 3 would make its output differ in size from its input"
         )
     return found
 
