@@ -33,12 +33,24 @@ class ReportResult(Reported):
 
 
 def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> ReportResult:
-    """Write a run as one HTML file, RUN/report.html or `out`, which loads nothing from elsewhere.
+    """Write a run as one HTML file that loads nothing from elsewhere.
 
-    `run` is a folder that `distill`, `teach`, `prune`, `search` or a pipeline made, or one of several seeds or of a
-    matrix. It has what was compressed into what, figures with their protocol, losses as curves, samples, the time of a
-    step, the recipe, warnings and the environment. Parts that are damaged or absent are left out, and told in the page.
-    Raises InputError (4) for what is no run, or has links that lead out of it, UsageError (2) and OutputError (9).
+        vemcompress.report("runs/small")
+
+    It shows what was compressed into what, figures with their protocol, curves, samples, the time of a step,
+    the recipe, warnings and the environment. `distill` and `teach` write it themselves at their end, and
+    `evaluate` renews it.
+
+    Arguments:
+        run: a folder that `distill`, `teach`, `prune`, `search`, `distill_seeds` or `distill_matrix` made.
+        out: the file, by default RUN/report.html.
+
+    Returns:
+        ReportResult: `path`, `bytes`, `kind`, `pictures`, `missing` (what is damaged or absent, and left
+        out).
+
+    Raises:
+        InputError for what is no run or has links that lead out of it, UsageError, OutputError.
     """
     folder = Path(run)
     path = folder / FILE if out is None else Path(out)
