@@ -11,6 +11,7 @@ from vemcompress.commands.kept_evaluation import KeptEvaluation
 from vemcompress.commands.opening import teacher_gone
 from vemcompress.commands.parts import at_work
 from vemcompress.commands.progress import shows_progress
+from vemcompress.commands.report import refreshed
 from vemcompress.commands.scored_images import beside_latents, images_of
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
@@ -163,6 +164,7 @@ def evaluate(
         result = _of_run(result, found)
         if own is not None and _covering(earlier, result.conditions) is None:
             distributed.by_writer(lambda: own.write(result, on_event))
+            distributed.by_writer(lambda: refreshed(own.run.path, on_event))
     return result
 
 

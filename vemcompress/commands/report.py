@@ -89,3 +89,13 @@ def reported(run: str | os.PathLike, on_event: Event) -> None:
         on_event({"event": "warning", "message": f"no report of {shown(run)} was written: {' '.join(reason.split())}"})
     else:
         on_event({"event": "report", "path": made.path})
+
+
+def refreshed(run: str | os.PathLike, on_event: Event) -> None:
+    """Write RUN/report.html anew, where it is there, and that of the pipeline, seeds or matrix which the run is of: the
+    run has got an evaluation. Problems are told as in `reported`."""
+    folder = Path(run)
+    of_several = [path for path in folder.absolute().parents[:2] if any(is_series(path, kind) for kind in KINDS)]
+    for path in (folder, *of_several):
+        if (path / FILE).is_file():
+            reported(path, on_event)

@@ -22,8 +22,8 @@ def load_energy_model(path: str | Path) -> EnergyModel:
         path: a run folder, a checkpoint's folder, or an energy.safetensors file.
 
     Returns:
-        EnergyModel: takes two batches of images, each B x 3 x H x W in [-1, 1], and gives the energies, B
-        values.
+        EnergyModel: takes two batches of images, each B x 3 x H x W in [-1, 1], and gives the energies, B x
+        1.
 
     Raises:
         InputError where there is none, as in a run with another add-on.
