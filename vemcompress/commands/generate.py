@@ -8,6 +8,7 @@ from vemcompress.commands.generate_photos import run_photos
 from vemcompress.commands.pictures import GenerateResult
 from vemcompress.commands.progress import shows_progress
 from vemcompress.errors import UsageError
+from vemcompress.export.latency import format_of, is_exported
 from vemcompress.export.sides import own_sides
 from vemcompress.export.tiles import Tiled
 from vemcompress.system.events import Event, silent
@@ -58,8 +59,8 @@ def generate(
     photos resized to it, and its pictures are resized back. No input file is overwritten.
 
     Arguments:
-        model_path: a run folder, a weight file, "hf://..." or an .onnx file. A run that draws from label maps
-            takes those.
+        model_path: a run folder, a weight file, "hf://..." or an .onnx file; also an .xml, .tflite, .param or
+            .pte file that `export_model` wrote. A run that draws from label maps takes those.
         input: a photo or a folder of photos; None for a model that draws from latent vectors.
         output: a folder, which is made; for one picture also a .png file.
         samples: images to draw from latent vectors (64).
@@ -96,12 +97,9 @@ def generate(
     files = [None if path is None else Path(path) for path in (latent, w)]
     drawing = Drawing(samples, seed, grid, truncation, interpolate, seed_to, *files, noise)
     drawing.check()
-    if str(model_path).lower().endswith(".onnx"):
+    if is_exported(model_path):
         of_weights = {"class": teacher_class, "key": teacher_key, "padding": teacher_padding}
-        if told := next((name for name, value in of_weights.items() if value is not None), None):
-            raise UsageError(f"{model_path}: is an .onnx file, and --teacher-{told} applies only to weights; omit it.")
-        ranges = None if teacher_range is None else Ranges.parse(teacher_range)
-        model = open_onnx(model_path, device=device, latents=True, ranges=ranges)
+        model = _open_exported(Path(model_path), of_weights, teacher_range, device)
     else:
         from vemcompress.export.torch_model import open_torch  # torch takes seconds, and a device may not have it
 
@@ -123,6 +121,22 @@ def generate(
     how = {"batch": batch or 1, "device": device, "size": size, "recursive": recursive}
     run_photos(model, Path(input), Path(output), **how, result=result, tell=on_event)
     return result
+
+
+def _open_exported(path: Path, of_weights: dict[str, str | None], range: str | None, device: str):
+    """A file that was exported, or any .onnx file, for which the options `of_weights` are refused."""
+    form = "" if path.suffix.lower() == ".onnx" else format_of(path)  # which imports torch
+    of_weights |= {"range": range} if form else {}
+    if told := next((name for name, value in of_weights.items() if value is not None), None):
+        what = f"{'a' if form else 'an'} {path.suffix.lower()} file"
+        raise UsageError(f"{path}: is {what}, and --teacher-{told} applies only to weights; omit it.")
+    if form:
+        if device != "cpu":
+            raise UsageError(f"{path}: is run on the CPU; omit --device {device}.")
+        from vemcompress.export.file_model import open_file  # late: imports torch
+
+        return open_file(path, form)
+    return open_onnx(path, device=device, latents=True, ranges=None if range is None else Ranges.parse(range))
 
 
 def _check_kind(name: str, model, input, drawing: Drawing, size, recursive: bool) -> None:
