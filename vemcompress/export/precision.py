@@ -107,8 +107,8 @@ def split(photos: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarr
     two."""
     if len(photos) < FEWEST:
         raise UsageError(
-            f"int8 needs at least {FEWEST} images, one to calibrate with and another to be scored on, but there are "
-            f"{len(photos)}; 16 to 100 real ones are best."
+            f"--calibrate: at least {FEWEST} images are needed, one to calibrate with and another to be scored on, but "
+            f"there are {len(photos)}; 16 to 100 real ones are best."
         )
     held = list(photos[HELD - 1 :: HELD]) or [photos[-1]]
     used = {id(x) for x in held}
