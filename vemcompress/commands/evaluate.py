@@ -102,8 +102,8 @@ def evaluate(
         print(found.metrics["ssim_teacher"])
 
     A run supplies what is not given: its teacher, its data and their settings, its size. Its last and its
-    best checkpoint are scored in one pass. It keeps the result in RUN/evaluation.json. Of a pipeline the last
-    finished stage is scored.
+    best checkpoint are scored in one pass. It keeps the result in RUN/evaluation.json, and its report.html,
+    where there is one, is renewed. Of a pipeline the last finished stage is scored.
 
     Arguments:
         model: a run folder, a weight file, "hf://...", or an nn.Module.
@@ -125,7 +125,7 @@ def evaluate(
         features: the network of the Frechet distance, with its file in features_weights.
         size: side of the test images, pixels: the run's, or 256.
         batch: images at a time: 8, on CUDA up to 64.
-        seed: of the latent vectors.
+        seed: of the latent vectors and of KID's subsets.
         reuse: take the evaluation that the run keeps, if it was made under the same conditions.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
