@@ -70,6 +70,16 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Repo
     return ReportResult(str(folder), str(path), len(data), kind, pictures, tuple(missing))
 
 
+def refreshed(run: str | os.PathLike, on_event: Event) -> None:
+    """Write RUN/report.html anew, where it is there, and that of the pipeline, seeds or matrix which the run is of: the
+    run has got an evaluation. Problems are told as in `reported`."""
+    folder = Path(run)
+    of_several = [path for path in folder.absolute().parents[:2] if any(is_series(path, kind) for kind in KINDS)]
+    for path in (folder, *of_several):
+        if (path / FILE).is_file():
+            reported(path, on_event)
+
+
 def _kind(folder: Path) -> str:
     for kind in KINDS:
         if is_series(folder, kind):
@@ -89,13 +99,3 @@ def reported(run: str | os.PathLike, on_event: Event) -> None:
         on_event({"event": "warning", "message": f"no report of {shown(run)} was written: {' '.join(reason.split())}"})
     else:
         on_event({"event": "report", "path": made.path})
-
-
-def refreshed(run: str | os.PathLike, on_event: Event) -> None:
-    """Write RUN/report.html anew, where it is there, and that of the pipeline, seeds or matrix which the run is of: the
-    run has got an evaluation. Problems are told as in `reported`."""
-    folder = Path(run)
-    of_several = [path for path in folder.absolute().parents[:2] if any(is_series(path, kind) for kind in KINDS)]
-    for path in (folder, *of_several):
-        if (path / FILE).is_file():
-            reported(path, on_event)
