@@ -130,7 +130,7 @@ def test_a_stage_is_measured_without_the_stages_before_it(recipe, stage, more):
     ("recipe", "stage", "message"),
     [
         ("omgd", "finetune", "has no stages; omit --stage"),
-        ("gan_compression_fast", "search", "no stage that distils; those are supernet, finetune"),
+        ("gan_compression_fast", "search", "not a stage that distils; choose from supernet, finetune"),
         ("prune_omgd", None, "stage prune prunes a teacher; give it with --teacher"),
     ],
 )

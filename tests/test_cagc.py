@@ -1,6 +1,5 @@
 """CAGC and StyleKD beside the published steps, their refusals, and runs."""
 
-import json
 from types import SimpleNamespace
 
 import published_stylegan2_steps as oracle
@@ -8,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from toys import random, stop_after, toy_images, toy_teacher
+from toys import logged, random, stop_after, toy_images, toy_teacher
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS, Facts, Parts
@@ -221,12 +220,12 @@ def test_lpips_is_the_published_distance(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"student": lambda: toy_teacher("dcgan")}, "CAGC is for StyleGAN2s, and this student is a dcgan"),
-        ({"student": lambda: toys(4, size=8)}, "the student draws images of 8 px and the teacher of 16 px"),
-        ({"batch": 6}, "train.batch 6: a StyleGAN2's discriminator compares groups of 4 images"),
+        ({"student": lambda: toy_teacher("dcgan")}, "CAGC needs StyleGAN2 networks, and this student is a dcgan"),
+        ({"student": lambda: toys(4, size=8)}, "the student makes images of 8 px and the teacher of 16 px"),
+        ({"batch": 6}, "train.batch 6: StyleGAN2's discriminator compares groups of 4 images"),
         (
             {"settings": {"mapping": "copied"}, "student": lambda: toys(4, style=6)},
-            "has another shape than the teacher's",
+            "the teacher's mapping networks differ",
         ),
         ({"settings": {"relation": 30.0}, "batch": 1}, "algorithm.relation needs at least 2 images"),
     ],
@@ -263,7 +262,7 @@ def test_a_run_prunes_goes_on_with_the_teachers_discriminator_and_resumes_bit_fo
     for name in ("student", "adversary"):
         a, b = (load_file(tmp_path / run / f"2-train/{name}.safetensors") for run in ("whole", "cut"))
         assert all(torch.equal(a[key], b[key]) for key in a), name
-    lines = [json.loads(line) for line in (tmp_path / "cut/2-train/metrics.jsonl").read_text().splitlines()]
+    lines = logged(tmp_path / "cut/2-train")
     losses = lines[0]
     assert {"gan", "recon", "information", "adversary_real", "adversary_r1", "path"} <= set(losses)
     assert ["path" in line for line in lines] == [True, False, True, False, True, False]

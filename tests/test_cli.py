@@ -252,13 +252,19 @@ def test_a_full_disk_is_9_and_keeps_the_last_checkpoint(call, inputs, tmp_path):
         subprocess.run(["umount", str(small)], check=True)
 
 
-def test_the_quickstart_command_is_whole_in_a_few_steps(call, tmp_path):
+def test_the_quickstart_command_is_whole_in_a_few_steps(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("vemcompress.commands.quickstart.tour.TRAIN_IMAGES", 6)
     code, out, err = call("quickstart", "--out", tmp_path / "q", "--steps", 3, "--device", "cpu", "--json")
     assert code == 0, err
     result = json.loads(out)
     assert Path(result["picture"]).exists()
     assert {"parameters", "MACs, true", "torch p50, ms", "SSIM to the teacher"} <= result["rows"].keys()
+    assert all(len(row) == len(result["columns"]) for row in result["rows"].values())
     assert (tmp_path / "q" / "student_uint8.onnx").exists()
+    kept = json.loads((tmp_path / "q" / "run" / "evaluation.json").read_text())["evaluation"]
+    assert kept["metrics"] == result["metrics"] and "ssim_target" in kept["teacher"]
+    page = (tmp_path / "q" / "run" / "report.html").read_text()
+    assert "onnxruntime" in page and "psnr_target" in page
     assert call("quickstart", "--out", tmp_path / "q")[0] == 2
 
 

@@ -132,7 +132,7 @@ def test_a_budget_is_kept_by_both_students_and_a_teacher_is_taught_where_none_is
 REFUSED = {
     "a population of one": (("search.population=1",), {}, RecipeError, "population"),
     "steps and epochs": (("search.epochs=1",), {}, RecipeError, "steps and epochs exclude each other"),
-    "more than all": (("search.mutants=0.9",), {}, RecipeError, "are more than all"),
+    "more than all": (("search.mutants=0.9",), {}, RecipeError, "add up to more than 1"),
     "another search's key": (("search.by=fid",), {}, RecipeError, "unknown key 'by' in .search."),
     "no images to judge by": (("data.held_out=0",), {}, RecipeError, "stage search: .* none are held out"),
     "a budget that cannot be": (("search.target_macs=1000",), {}, UsageError, "smallest candidate has"),
@@ -163,7 +163,7 @@ def test_a_stage_that_searches_the_teacher_takes_no_student(tmp_path):
     path = tmp_path / "mine.toml"
     stages = '[[stages]]\nname = "a"\ndo = "distill"\n[[stages]]\nname = "b"\ndo = "search"\nstudent = "a"\n'
     path.write_text(f'[search]\nmethod = "co_evolution"\n{stages}')
-    with pytest.raises(RecipeError, match="stage b: searches the teacher's own networks and takes no student"):
+    with pytest.raises(RecipeError, match="stage b: searches the teacher's own networks and needs no student"):
         recipes.read(path)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 
 import pytest
 from rich.console import Console as Rich
@@ -11,7 +12,9 @@ from toys import TOY, toy_images, toy_teacher
 from vemcompress.commands.distill import distill
 from vemcompress.console import Console, explain
 from vemcompress.console.bar import Bar
-from vemcompress.console.talk import Talk
+from vemcompress.console.below import Below, Score, sparkline
+from vemcompress.console.ending import compared
+from vemcompress.console.talk import Talk, scored_before
 from vemcompress.console.words import short
 from vemcompress.export.latency import bench
 
@@ -45,13 +48,59 @@ def drawn(width: int, event: dict = STEP) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120])
-def test_the_line_of_losses_fits_the_terminal_and_cuts_no_number(width):
-    bar, below = drawn(width)
-    assert len(bar) <= width and len(below) <= width
-    shown = below.split("  ")
-    assert shown == WHOLE[: len(shown)]
-    assert len(shown) == len(WHOLE) or len("  ".join([below, WHOLE[len(shown)]])) > width
+def test_the_losses_fit_the_terminal_and_no_name_or_number_is_cut(width):
+    bar, *below = drawn(width)
+    assert all(len(line) <= width for line in (bar, *below)) and len(below) <= 6
+    shown = dict(cell.rsplit(None, 1) for line in below for cell in re.findall(r"[+\w]+ +\S+", line))
+    left = re.findall(r"\+(\d) more", below[-1])
+    known = {name: f"{value:.3g}" for name, value in LOSSES.items()} | {"loss": "14.5"}
+    cells = {name: value for name, value in shown.items() if value != "more"}
+    assert cells.items() <= known.items() and list(cells)[:3] == ["loss", "ssim", "tv"]
+    assert len(cells) + sum(map(int, left)) == len(known) and (not left) == (width >= 80)
     assert "1200/20000" in bar and ("1 h 02 min left" in bar) == (width >= 40)
+
+
+def test_a_terminal_that_is_not_high_shows_fewer_losses_and_says_how_many_are_left():
+    cells = [(f"loss_{number}", "0.1") for number in range(9)]
+    assert [line.plain.split()[-2:] for line in Below(cells).lines(20, 7, False)] == [
+        ["loss_0", "0.1"], ["loss_1", "0.1"], ["+7", "more"],
+    ]  # fmt: skip
+    assert Below([("a_name_that_is_too_wide", "1")]).lines(20, 24, False) == []
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [(60, "fid ▁▃▆█▃ 20  best 10 at step 100"), (29, "fid ▁▃▆█▃ 20  best 10"), (11, "fid ▁█▃ 20"), (9, None)],
+)
+def test_the_score_is_a_sparkline_with_the_newest_and_the_best_value(width, line):
+    drawn = Score("fid", [10, 20, 30, 40, 20], 10, 100).line(width, False)
+    assert (drawn and drawn.plain) == line
+
+
+def test_a_sparkline_has_other_characters_where_the_terminal_lacks_blocks():
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8, True) == "_.:-=+*#"
+    assert sparkline([3.0, 3.0], 8, False) == "▅▅" and sparkline([1.0], 8, True) == "="
+
+
+def test_scores_are_drawn_below_the_bar_also_those_from_before_a_resume():
+    score = {"event": "score", "step": 6, "metric": "fid", "value": 20.0, "best": {"value": 10.0, "step": 2}}
+    talk = Talk()
+    talk.err = terminal(80)
+    best = {"metric": "fid", "value": 10.0, "step": 2}
+    talk._below = scored_before({"scores": [{"value": 10.0}, {"value": 40.0}], "best": best})
+    with talk.talking() as on_event:
+        on_event(score)
+        on_event(STEP)
+    assert lines(talk.err)[-1] == "fid ▁█▃ 20  best 10 at step 2"
+
+
+def test_between_the_logged_steps_the_bar_still_moves(capsys):
+    pace = {"event": "pace", "step": 0, "total": 100, "seconds_per_step": None, "images_per_second": None}
+    assert drawn(80, pace | {"remaining": None}) == ["training " + 20 * "─" + " 0/100  starting"]
+    moved = pace | {"step": 3, "seconds_per_step": 2.0, "images_per_second": 0.5, "remaining": 194.0}
+    assert drawn(80, moved)[0].endswith("3/100  2.000 s/step  0.5 images/s  3 min 14 s left")
+    Talk()._on_event(moved)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_plain_line_names_the_main_terms_alone(capsys):
@@ -114,13 +163,58 @@ def test_a_run_that_picked_no_best_tells_its_quality_and_on_which_images(inputs,
 
 
 @pytest.mark.parametrize(
-    ("held_out", "text"), [(0, r"quality +ssim_teacher 0\.\d+, psnr_teacher \S+ on 4 of the training images"),
-                           (1, r"best +step \d, ssim_teacher \S+ on held-out training images")]
+    ("held_out", "titles", "text"),
+    [(0, ["teacher", "last", "smaller"], r"psnr_teacher +│ +│ +[\d.]+ │\n.* of 4 images \(the training images\)"),
+     (1, ["teacher", "last", "best", "smaller"], r"ssim_teacher +│ +│ +0\.\d+ │ +0\.\d+ │\nat step +│ +│ +6 │ +\d │")],
 )  # fmt: skip
-def test_the_result_of_a_run_shows_its_best_or_its_quality(call, inputs, tmp_path, held_out, text):
+def test_a_run_ends_with_a_table_of_teacher_last_and_best_and_with_what_to_do_next(
+    call, inputs, tmp_path, held_out, titles, text
+):
+    run = tmp_path / "my run"
     settings = [f"--set={override}" for override in (*TOY, f"data.held_out={held_out}")]
-    code, out, _ = call("distill", "--teacher", inputs[0], "--data", inputs[1], "--out", tmp_path / "run", *settings)
-    assert code == 0 and re.search(text, out)
+    code, out, _ = call("distill", "--teacher", inputs[0], "--data", inputs[1], "--out", run, *settings)
+    assert code == 0 and re.search(text, out) and "\x1b" not in out
+    assert out.splitlines()[0].replace("┃", " ").split() == titles
+    assert re.search(r"MACs \(true, 32 px\) │ +[\d.]+ M │.* x\n", out)
+    commands = [shlex.split(line) for line in out.partition("next\n")[2].splitlines()]
+    assert [command[1] for command in commands] == ["eval", "export"] and commands[0][2] == str(run)
+    assert call(*commands[1][1:])[0] == 0 and (run / "student.onnx").is_file()
+    code, out, _ = call("distill", "--resume", run, "--quiet")
+    assert code == 0 and re.search(text, out) and "next" not in out
+
+
+RUN = {
+    "run": "r", "student": "r/student.safetensors", "steps": 9, "total_steps": 9, "parameters": 1000,
+    "teacher_parameters": 8000, "macs": {"true": 5_000_000}, "teacher_macs": {"true": 20_000_000}, "size": 64,
+    "best": {"step": 3, "metric": "fid", "value": 7.5, "on": "test", "images": 8, "higher_is_better": False},
+    "last": {"step": 9, "value": 8.25}, "quality": None, "losses": {}, "main": [], "diverged": {}, "stopped": None,
+    "seconds_per_step": None, "information_share": None, "skipped_images": 0, "report": "r/report.html",
+    "next": ["vemcompress eval r"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_the_table_at_the_end_is_whole_on_a_terminal(width):
+    console = Console()
+    console.out = terminal(width)
+    console.distilled(RUN | {"next": ["vemcompress export " + 30 * "long "]})
+    found = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.out.file.getvalue()).splitlines()
+    assert max(len(line) for line in found if "long" not in line) <= width
+    cells = [[cell.strip() for cell in line.split("│")] for line in found if "│" in line]
+    assert cells == [
+        ["parameters", "8.0 k", "1.0 k", "1.0 k", "8.0 x"],
+        ["MACs (true, 64 px)", "20.0 M", "5.0 M", "5.0 M", "4.0 x"],
+        ["fid", "", "8.25", "7.5", ""],
+        ["at step", "", "9", "3", ""],
+    ]
+    assert any(line.split() == ["best", "r/best/student.safetensors"] for line in found)
+    assert "fid of 8 images (the test images); lower is better" in [line.strip() for line in found]
+    assert found[-1] == "  vemcompress export " + 30 * "long "  # not broken, so that it can be copied
+
+
+def test_the_table_at_the_end_invents_nothing():
+    unknown = {"teacher_parameters": None, "macs": None, "teacher_macs": None, "best": None, "last": None}
+    assert compared(RUN | unknown) == (["", "last"], [["parameters", "1.0 k"]], [])
 
 
 # -- stages ----------------------------------------------------------------------------------------------------------

@@ -93,7 +93,9 @@ def test_a_pair_of_the_wrong_sizes_is_left_out_and_named(tmp_path):
     stream = training_set(settings(root, kind="paired", crop="random"), scale=2).stream((3, 3), 5, 0, told.append)
     stream._prepare(0)
     stream._report()
-    assert [event["path"].endswith("A/0.png") for event in told] == [True] and "differ by 2 times" in told[0]["reason"]
+    assert [event["path"].endswith("A/0.png") for event in told] == [True] and "differ by a factor of 2" in told[0][
+        "reason"
+    ]
 
 
 @pytest.mark.parametrize("crop", [None, "random"])
@@ -137,7 +139,7 @@ def test_noise_is_as_strong_as_it_says_and_blur_removes_detail():
         ("bicubic2..4", "one whole number"),
         ("bicubic4+bicubic4", "divides the sides by 16"),
         ("", "must be one of"),
-        ("+".join(["blur1"] * 9), "8 at most"),
+        ("+".join(["blur1"] * 9), "use at most 8"),
     ],
 )
 def test_an_impossible_degradation_is_refused(text, message):

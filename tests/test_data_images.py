@@ -211,7 +211,7 @@ def test_images_in_sub_folders_are_named_or_listed_by_their_paths(tmp_path):
     for name in ("b/10.png", "b/2.png", "a/c/1.png", ".thumbnails/x.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"but in a/, b/; .*data\.recursive = true"):
+    with pytest.raises(InputError, match=r"but in a/, b/; .*data\.recursive=true"):
         list_images(tmp_path)
     found = list_images(tmp_path, recursive=True)
     assert [p.relative_to(tmp_path).as_posix() for p in found] == ["a/c/1.png", "b/2.png", "b/10.png"]

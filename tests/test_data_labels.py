@@ -60,7 +60,7 @@ def test_cityscapes_label_ids_become_train_ids(tmp_path):
     assert maps.classes == 19 and maps.channels == 19
     assert maps.read(path).tolist() == [[0, 2, 18], [VOID, VOID, VOID]]
     assert cityscapes.CLASSES[::9] == ("road", "terrain", "bicycle") and len(cityscapes.LABELS) == 34
-    with pytest.raises(InputError, match="label value 34 is none of Cityscapes"):
+    with pytest.raises(InputError, match="label value 34 is not one of Cityscapes"):
         maps.read(save(tmp_path / "b.png", np.full((2, 2), 34, np.uint8)))
 
 

@@ -125,7 +125,7 @@ def test_sets_of_different_kinds_are_not_mixed(tmp_path):
     fill(tmp_path / "one/train", ["a.png"], width=40)
     fill(tmp_path / "two/trainA", ["b.png"])
     fill(tmp_path / "two/trainB", ["b.png"])
-    with pytest.raises(InputError, match="stored in another way"):
+    with pytest.raises(InputError, match="layout differs"):
         find_pairs([tmp_path / "one", tmp_path / "two"])
 
 
@@ -254,7 +254,7 @@ def test_label_maps_keep_their_classes_when_they_are_resized(tmp_path):
 @pytest.mark.parametrize("channels", [(3, 3), (35, 3)])
 def test_a_network_of_other_channels_is_a_recipe_error(tmp_path, channels):
     pairs = find_pairs(labelled(tmp_path), classes=11, direction="BtoA")
-    with pytest.raises(RecipeError, match=f"have 11 channels, the network takes {channels[0]}"):
+    with pytest.raises(RecipeError, match=f"have 11 channels, but the network needs {channels[0]}"):
         PairStream(pairs, channels=channels, **BOTH)
 
 

@@ -46,7 +46,7 @@ def test_halves_are_the_first_images_and_the_others_and_one_image_has_none(tmp_p
     found = training_set(settings(toy_images(tmp_path, 5)))
     first, second = found.halves()
     assert ([p.stem for p in first.paths], [p.stem for p in second.paths]) == (["0", "1"], ["2", "3", "4"])
-    with pytest.raises(InputError, match="give more of them"):
+    with pytest.raises(InputError, match="give more images"):
         first.halves()[0].halves()
 
 

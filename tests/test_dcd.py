@@ -124,13 +124,13 @@ def test_published_weights_are_those_of_vgg16_and_pix2pix_has_no_adversarial_ter
 
 
 def test_maps_that_are_too_small_for_the_discriminator_are_told():
-    with pytest.raises(RecipeError, match=r"needs 24 px, and they have 8; set gan.discriminator.layers=2"):
+    with pytest.raises(RecipeError, match=r"needs 24 px, and the smallest has 8; set gan.discriminator.layers=2"):
         DCD.resolve(DCD.Settings(), facts(judge=PatchGANConfig(width=2)))
     DCD.resolve(DCD.Settings(), facts(judge=SMALL))
 
 
 def test_a_student_of_another_kind_is_refused():
-    with pytest.raises(RecipeError, match="needs a student of the teacher's kind"):
+    with pytest.raises(RecipeError, match="needs a student of the teacher's family"):
         DCD.resolve(DCD.Settings(), facts(student=toy_teacher("unet")))
 
 

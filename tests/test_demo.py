@@ -108,7 +108,7 @@ def test_the_folder_has_the_page_the_model_and_the_runtime_alone(call, graph, we
     assert (facts["title"], facts["dtype"], facts["channels"]) == ("<Night>", "uint8", 3)
     assert facts["size"] in facts["sizes"] and facts["made_by"] == "vemcompress demo"
     shown = dict(map(tuple, facts["shown"]))
-    assert (shown["From"], shown["Licence"]) == ("night", "MIT")  # no folders of the machine that made it
+    assert (shown["Source"], shown["Licence"]) == ("night", "MIT")  # no folders of the machine that made it
     assert "Teacher" not in shown and "multiplications" in shown["Computation"]
 
 

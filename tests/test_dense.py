@@ -91,7 +91,7 @@ def test_targets_are_a_channel_for_each_class_that_keeps_to_its_photo(photos):
     level = ((batch.input[:, 0] + 1) * 127.5 / 60).round()
     known = batch.target.amax(1) > 0
     assert (~known).any() and torch.equal(batch.target.argmax(1)[known], level.long()[known])
-    with pytest.raises(RecipeError, match=f"{CLASSES} channels, one for each class, the network gives 3"):
+    with pytest.raises(RecipeError, match=f"{CLASSES} channels, one for each class, but the network's output has 3"):
         PairStream(pairs, channels=(3, 3), size=32, batch=1, seed=0)
     other = find_pairs(photos, kind="labels", classes=CLASSES, void=9)
     assert other.channels == (3, 3)  # pictures in the labels' colours, as before
@@ -178,7 +178,7 @@ def test_what_it_makes_of_photos_is_written_in_colours(photos, taught, tmp_path)
         (["data.direction=BtoA"], "data.direction so that the label maps are the target"),
         (["algorithm.soft=1"], "algorithm.soft needs a teacher's scores"),
         (["algorithm.classes=0"], "both weights are 0"),
-        (["train.best_by=l1_target"], "needs pictures, and these networks give scores of classes"),
+        (["train.best_by=l1_target"], "needs pictures, but these networks output class scores"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(photos, tmp_path, overrides, message):
@@ -187,5 +187,5 @@ def test_what_cannot_be_is_refused_with_the_reason(photos, tmp_path, overrides, 
 
 
 def test_metrics_of_pictures_are_refused(photos, taught):
-    with pytest.raises(UsageError, match="metric ssim_target needs pictures, and these networks give scores"):
+    with pytest.raises(UsageError, match="metric ssim_target needs pictures, but these networks output class scores"):
         evaluate(taught.run, data=photos, metrics=["ssim_target"], device="cpu")

@@ -55,7 +55,7 @@ def test_depth_is_resized_without_losing_bits():
 
 def test_another_picture_among_depth_maps_is_passed_over_with_the_reason(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    with pytest.raises(ImageError, match="it is no 16-bit grey"):
+    with pytest.raises(ImageError, match="it is not a 16-bit grey"):
         read_wide(tmp_path / "a.png")
 
 

@@ -160,7 +160,7 @@ def test_an_error_is_the_same_on_all_ranks_and_told_once(one_and_two):
         "nan": "NumericalError",
     }
     assert all(shared for _, _, shared in refused[0].values())
-    assert "cannot be divided among 2 ranks" in refused[0]["indivisible"][1]
+    assert "is not divisible by 2 ranks" in refused[0]["indivisible"][1]
     assert "loss term 'energy'" in refused[0]["nan"][1]
 
 

@@ -171,7 +171,7 @@ class Nine(Segmenter):
         ({"direction": "AtoB"}, ["miou"], Nine(), UsageError, "data.direction"),
         ({"kind": "single", "classes": None, "split": "test"}, ["miou"], Nine(), UsageError, "data.kind=labels"),
         ({"kind": "single", "classes": None}, ["l1_target"], None, UsageError, "data.kind to paired"),
-        ({}, None, Nine(), InputError, "nine: tells 9 classes apart, but the label maps have 3"),
+        ({}, None, Nine(), InputError, "nine: has 9 classes, but the label maps have 3"),
     ],
 )
 def test_what_the_data_cannot_give_is_refused_in_a_sentence(tmp_path, data, metrics, reader, error, says):

@@ -127,7 +127,7 @@ def test_miou_needs_label_maps_that_images_were_drawn_from(tmp_path):
     images = street(city(tmp_path / "data", count=2), direction="AtoB")
     with pytest.raises(RecipeError, match=r"data\.direction"):
         scorer("miou", images, CHANNELS, "cpu", segmenter=segmenter)
-    with pytest.raises(InputError, match="tells 3 classes apart, but the label maps have 4"):
+    with pytest.raises(InputError, match="has 3 classes, but the label maps have 4"):
         scorer("miou", street(tmp_path / "data", classes=4), (4, 3), "cpu", segmenter=segmenter)
 
 
@@ -138,7 +138,7 @@ def test_images_that_cannot_be_read_are_told_and_none_left_is_an_error(tmp_path)
     assert (score.value, score.images, [event["event"] for event in told]) == (0, 2, ["skipped"])
     for path in (root / "test").iterdir():
         path.write_bytes(b"no")
-    with pytest.raises(InputError, match="none of 3 images to pick the best by"):
+    with pytest.raises(InputError, match="none of 3 images to choose the best by"):
         scorer("l1_target", street(root), CHANNELS, "cpu")
 
 

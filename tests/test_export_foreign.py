@@ -100,7 +100,7 @@ def external(location: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("location", "said"),
     [
-        ("w.bin", r"'w\.bin', which is not there"),
+        ("w.bin", r"'w\.bin', which does not exist"),
         ("a\0b", r"'a\\x00b', which cannot be read"),
         ("../w.bin", "outside its own folder"),
         ("/etc/passwd", "outside its own folder"),

@@ -62,6 +62,6 @@ def test_odd_sizes_agree_with_pytorch_to_one_level(name, tmp_path):
 
 
 def test_one_hot_labels_are_no_levels_of_a_photo(tmp_path):
-    with pytest.raises(ExportError, match="11 channels, no photos"):
+    with pytest.raises(ExportError, match="11 channels, and only photos"):
         export_onnx(toy("of_labels"), tmp_path / "x.onnx", uint8=True)
     assert not list(tmp_path.iterdir())

@@ -21,8 +21,8 @@ TINY = ["--set=algorithm.features=none", "--set=train.steps=2", "--set=informati
 
 # The file, more options, what is said on stderr.
 OPEN = {
-    "two_generators.pth": ([], "netG_A is taken; netG_B is there too"),
-    "two_generators.pth, the second": (["--teacher-key", "netG_B"], "netG_B is taken; netG_A is there too"),
+    "two_generators.pth": ([], "netG_A is used; the file also has netG_B"),
+    "two_generators.pth, the second": (["--teacher-key", "netG_B"], "netG_B is used; the file also has netG_A"),
     "netG_state_dict.pth": ([], ""),
     "numpy_scalar.pth": ([], ""),
     "lightning.ckpt": ([], ""),
@@ -86,7 +86,7 @@ def test_four_channels_need_images_of_four(command, call, tmp_path):
         }[command]
 
     code, _, err = call(command, *given("images"))
-    assert code == 4 and "it has 3 channels, and the network takes 4" in err
+    assert code == 4 and "it has 3 channels, but the network needs 4" in err
     (tmp_path / "four").mkdir()
     Image.new("RGBA", (64, 64), (9, 99, 199, 50)).save(tmp_path / "four" / "a.png")
     code, _, err = call(command, *given(tmp_path / "four"))

@@ -72,7 +72,7 @@ def test_every_add_on_joins_the_students_update(add_on):
 def test_it_needs_a_gan():
     network = toy_teacher()
     facts = Facts("mine", network, network, 3, 32, 1, 2)
-    with pytest.raises(RecipeError, match=r"Finetune needs a \[gan\], by which the student learns"):
+    with pytest.raises(RecipeError, match=r"Finetune needs a \[gan\], whose losses train the student"):
         Finetune.needs.check("Finetune", facts)
     with pytest.raises(RecipeError, match="needs the teacher's generator_b and discriminator_a too"):
         Needs(gan=True, whole=True).check(
@@ -85,7 +85,7 @@ def vars_of(facts: Facts) -> tuple:
 
 
 def test_a_gan_without_a_student_form_is_refused():
-    with pytest.raises(RecipeError, match="has no student form"):
+    with pytest.raises(RecipeError, match="cannot train a student"):
         StyleGAN2GAN.twin(type("Fake", (), {"settings": StyleGAN2GAN.Settings()})(), toy_teacher(), None)
 
 
@@ -151,7 +151,7 @@ SMALL = [*TRAIN, "information.name=none", "train.batch=1", "prune.share=0.6"]
 @pytest.mark.parametrize(
     ("kind", "more", "message"),
     [
-        ("single", [], "is for generators that draw from latent vectors"),
+        ("single", [], "needs a generator of latent vectors"),
         ("unpaired", ["data.kind=unpaired", "data.size=16"], "is too small for the patchgan"),
         ("paired", ["data.kind=paired", "gan.name=pix2pix_teachers"], "teacher.deep is not set"),
         ("unpaired", [*KIND, "algorithm.start.nope=x"], "x: is not there"),
@@ -169,7 +169,7 @@ def test_networks_that_the_students_gan_does_not_have_are_refused(tmp_path):
     gan = cyclegan()
     for settings, message in (
         (Finetune.Settings(start={"nope": "x"}), r"algorithm.start.nope: cyclegan has no such network"),
-        (Finetune.Settings(back={"family": "resnet", "width": 2}), "algorithm.back: pix2pix has no way back"),
+        (Finetune.Settings(back={"family": "resnet", "width": 2}), "algorithm.back: pix2pix has no second generator"),
     ):
         own = gan if settings.start else Pix2Pix(Pix2Pix.Settings(), generator=toy_teacher("unet"))
         with pytest.raises(RecipeError, match=message):

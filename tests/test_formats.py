@@ -263,20 +263,23 @@ USAGE = {
     "weights": ({"formats": "openvino", "path": "f.xml"}, r"f\.bin: is a folder"),
     "precision": ({"formats": "ncnn", "precision": "int8"}, "--format ncnn: has no int8; choose fp32 or fp16"),
     "bits": ({"formats": "ncnn", "precision": "int4"}, "precision 'int4' is not known"),
-    "uint8": ({"formats": "ncnn", "uint8": True}, "--format ncnn: takes floats alone; omit --uint8"),
+    "uint8": ({"formats": "ncnn", "uint8": True}, "--format ncnn: takes only floats; omit --uint8"),
     "size": ({"formats": "ncnn", "size": 33}, "multiples of 4 and at least 8"),
-    "small": ({"formats": "ncnn", "precision": "fp16", "size": 8}, "is judged by SSIM, for images of at least 11 px"),
+    "small": (
+        {"formats": "ncnn", "precision": "fp16", "size": 8},
+        "is scored by SSIM, which needs images of at least 11 px",
+    ),
     "no photos": ({"precision": "int8"}, "--precision int8: give a folder of .* photos to --calibrate"),
     "photos": ({"calibrate": "photos"}, "--calibrate: photos are for int8 and fp16"),
-    "package": ({"formats": "coreml", "path": "own.mlpackage"}, "own.mlpackage: is a folder of other files"),
+    "package": ({"formats": "coreml", "path": "own.mlpackage"}, "own.mlpackage: is a folder with other files"),
     "file": ({"formats": "coreml", "path": "file.mlpackage"}, "file.mlpackage: is a file"),
 }
 REFUSED = {
     "absent": ({"calibrate": "nowhere"}, "--calibrate: nowhere: no such folder"),
     "empty": ({"calibrate": "taken"}, "--calibrate: taken: no images in this folder"),
-    "broken": ({"calibrate": "broken"}, r"--calibrate: broken/a\.png: .*take it out of the folder"),
+    "broken": ({"calibrate": "broken"}, r"--calibrate: broken/a\.png: .*remove it from the folder"),
     "latent": ({"calibrate": "broken", "model": "dcgan"}, "--calibrate: this model draws from latent vectors"),
-    "labels": ({"calibrate": "broken", "model": "of_labels"}, "--calibrate: the network takes 11 channels, no photos"),
+    "labels": ({"calibrate": "broken", "model": "of_labels"}, "--calibrate: the network takes 11 channels, not photos"),
 }
 
 

@@ -55,7 +55,7 @@ def test_four_channels_are_read_as_they_are(tmp_path):
 def test_other_pictures_are_refused_with_what_they_have(tmp_path):
     for mode, told in (("RGB", "3 channels"), ("L", "one channel"), ("LA", "2 channels"), ("P", "one channel")):
         Image.new(mode, (8, 8)).save(tmp_path / "a.png")
-        with pytest.raises(ImageError, match=f"it has {told}, and the network takes 4"):
+        with pytest.raises(ImageError, match=f"it has {told}, but the network needs 4"):
             read_image(tmp_path / "a.png", 4)
 
 

@@ -91,9 +91,9 @@ def test_the_student_may_be_of_any_family_and_of_other_channels(pairs, tmp_path)
     ("overrides", "message"),
     [
         (["data.kind=single"], "set data.kind = 'paired'"),
-        (["algorithm.name=gcc"], "GCC needs the teacher's network, and teacher.source = 'pairs'"),
+        (["algorithm.name=gcc"], "GCC needs the teacher's network, but teacher.source = 'pairs'"),
         (["algorithm.name=dmad"], "DMAD needs the teacher's network"),
-        (["algorithm.name=cagc"], "takes? latent input"),
+        (["algorithm.name=cagc"], "latent input"),
         (["algorithm.channel=1"], "has no named feature maps; set it to 0"),
         (["gan.name=pix2pix"], "which a .gan. needs; give --teacher"),
         (["student.source=teacher"], "needs a teacher that is given"),
@@ -115,7 +115,10 @@ def test_stages_need_the_teachers_network(pairs, tmp_path):
 def test_one_side_missing_is_told_by_name(tmp_path):
     toy_images(tmp_path / "a" / "A")
     toy_images(tmp_path / "b" / "trainB")
-    for root, message in (("a", "has A/, and B/, the other side"), ("b", "has trainB/, and trainA/, the other side")):
+    for root, message in (
+        ("a", "has A/, but B/ with the other side"),
+        ("b", "has trainB/, but trainA/ with the other side"),
+    ):
         with pytest.raises(InputError, match=message):
             run(tmp_path / root, tmp_path / "run")
 

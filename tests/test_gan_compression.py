@@ -214,11 +214,11 @@ def test_alignment_has_the_hand_number_and_is_one_for_one_image():
     ("name", "settings", "facts", "message"),
     [
         ("cat", {}, {"batch": 1}, "train.batch 1 gives a process a single image.*always 1.*at least 2"),
-        ("cat", {"distill": 1}, {"student": "unet"}, "no places that correspond"),
-        ("gan_compression", {"distill": 1}, {"student": "unet"}, "cannot follow the feature maps"),
+        ("cat", {"distill": 1}, {"student": "unet"}, "student do not match those of"),
+        ("gan_compression", {"distill": 1}, {"student": "unet"}, "student do not match those of"),
         ("gan_compression", {"space": "channels-32"}, {}, "widths of stem must be from 1 to 4"),
-        ("gan_compression", {"space": "channels-31"}, {}, "no set of widths is called 'channels-31'"),
-        ("gan_compression", {"space": ((4, 2),) * 3}, {}, "3 lists of widths, and this resnet 8 genes"),
+        ("gan_compression", {"space": "channels-31"}, {}, "no set of widths is named 'channels-31'"),
+        ("gan_compression", {"space": ((4, 2),) * 3}, {}, "3 lists of widths, but this resnet has 8 genes"),
     ],
 )
 def test_what_a_method_cannot_do_is_refused_in_a_sentence(name, settings, facts, message):
@@ -271,7 +271,7 @@ def test_cats_teacher_costs_what_was_published():
         ({"channels": "16_16_x_16_16_16"}, "whole numbers with"),
         ({"channels": "16_16_32_16_32_32_16_16", "width": 16}, "excludes width"),
         ({"channels": "16_16_32_16_32_32_16_16", "legacy": True}, "legacy form has 6"),
-        ({"channels": "16_16_32_16_32_32_16_16", "blocks": [4, 4]}, "blocks must be their number"),
+        ({"channels": "16_16_32_16_32_32_16_16", "blocks": [4, 4]}, "blocks must be the number of blocks"),
     ],
 )
 def test_channels_that_are_no_sub_network_are_refused(values, message):

@@ -141,7 +141,9 @@ def test_a_deep_teacher_with_a_block_too_few_is_refused(family, tmp_path):
     state = GENERATORS[f"{family}-{5 if family == 'deep_unet' else 9}"]().state_dict()
     last = "model.model.4." if family == "deep_unet" else "model.28."
     torch.save({name: t for name, t in state.items() if not name.startswith(last)}, tmp_path / "cut.pth")
-    with pytest.raises(InputError, match=rf"cut\.pth: has the names of a published {family}, but .*(missing|27, 32)"):
+    with pytest.raises(
+        InputError, match=rf"cut\.pth: has the tensor names of a published {family}, but .*(missing|27, 32)"
+    ):
         load(tmp_path / "cut.pth")
 
 
@@ -249,7 +251,7 @@ def bad_files():
         "cut": ({k: v for k, v in patch.items() if k != "model.8.bias"}, None, r"'model\.8\.bias' is missing"),
         "no head": ({k: v for k, v in patch.items() if "11" not in k}, None, "published patchgan, but"),
         "surplus": (patch | {"model.12.alpha": torch.ones(4)}, None, "surplus.* holds the discriminator alone"),
-        "generator": (UnetGenerator(4, 3).state_dict(), None, "not a discriminator we know, but .* tensors"),
+        "generator": (UnetGenerator(4, 3).state_dict(), None, "not a known discriminator, but .* tensors"),
     }
     return [pytest.param(*case, id=name) for name, case in state.items()]
 

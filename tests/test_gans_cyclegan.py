@@ -88,7 +88,7 @@ def test_the_generators_move_by_nothing_of_the_discriminators_update():
 
 def test_generators_that_do_not_lead_back_are_refused():
     there, back = toy_teacher("mobile_resnet", out_channels=1), toy_teacher("mobile_resnet")
-    with pytest.raises(RecipeError, match=r"the second generator takes 3 and gives 3 .* must take 1 and give 3"):
+    with pytest.raises(RecipeError, match=r"the second generator has 3 input and 3 output .* needs 1 and 3"):
         CycleGAN(CycleGAN.Settings(), generator_a=there, generator_b=back)
 
 
@@ -97,7 +97,7 @@ def test_domains_may_differ_in_channels():
     settings = CycleGAN.Settings(identity=0, discriminator=PatchGANConfig(width=4))
     gan = CycleGAN(settings, generator_a=there, generator_b=back)
     assert (gan.discriminator_a.config.in_channels, gan.discriminator_b.config.in_channels) == (1, 3)
-    with pytest.raises(RecipeError, match=r"gan\.identity 0\.5: needs two domains of equal channels"):
+    with pytest.raises(RecipeError, match=r"gan\.identity 0\.5 needs two domains with equal channels"):
         CycleGAN(CycleGAN.Settings(), generator_a=there, generator_b=back)
 
 

@@ -218,9 +218,9 @@ def test_a_discriminator_takes_channels_and_norm_from_the_teacher_unless_they_ar
             lambda: Pix2PixTeachers(
                 Pix2PixTeachers.Settings(), wide=toy_unet(0), deep=toy_teacher("deep_unet", 1, in_channels=1)
             ),
-            "the deep generator takes 1 and gives 3 channels",
+            "the deep generator has 1 input and 3 output channels",
         ),
-        (lambda: one_teacher().check_size(16), "data.size 16: is too small .* at least 24 px"),
+        (lambda: one_teacher().check_size(16), "data.size 16 is too small .* at least 24 px"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(make, message):

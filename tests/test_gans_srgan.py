@@ -1,14 +1,12 @@
 """SRGAN: whole steps against a plain program, the image's error alone at first, perceptual terms, what is refused."""
 
-import json
-
 import pytest
 import torch
 import torch.nn.functional as F
 from gans_toys import copies, steps
 from test_data_enlarged import photos
 from torchvision.models import squeezenet1_1
-from toys import random
+from toys import logged, random
 
 import vemcompress
 from vemcompress.data.batch import Batch
@@ -81,7 +79,7 @@ def test_a_perceptual_term_is_the_distance_of_features_times_its_weight():
 
 @pytest.mark.parametrize("name", ["pix2pix", "cyclegan"])
 def test_gans_of_one_size_refuse_a_generator_that_enlarges(name):
-    with pytest.raises(RecipeError, match="enlarges 2 times; set it to srgan"):
+    with pytest.raises(RecipeError, match="enlarges them 2 times; set it to srgan"):
         build_gan(GANS[name].Settings(), parse_config(SHAPE), Start("r", {}, {}), seed=0, size=64)
 
 
@@ -107,8 +105,7 @@ def test_a_teacher_of_photos_made_small_is_taught_resumed_and_distilled(tmp_path
     teach(root, tmp_path / "parts", 6, resume=tmp_path / "parts")
     files = [(tmp_path / run / "teacher.safetensors").read_bytes() for run in ("whole", "parts")]
     assert files[0] == files[1]
-    logged = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
-    assert ["teacher_gan" in entry for entry in logged] == [False] * 3 + [True] * 3
+    assert ["teacher_gan" in entry for entry in logged(tmp_path / "whole")] == [False] * 3 + [True] * 3
     assert "l1_target" in str(whole.best)
 
     for recipe, more in {"omgd": [], "gcc": ["gan.name=srgan", "gan.features=none", "gan.pretrain=0"]}.items():

@@ -67,7 +67,7 @@ def test_a_term_that_begins_near_zero_is_measured_with_the_first_total():
 
 def test_terms_of_opposite_signs_do_not_hide_each_other_in_the_total():
     health, _ = judged({"a": 0.0, "b": 0.01}, {"a": 99.0, "b": -99.0})
-    assert health.found["loss"]["what"] == "the student update's loss in total"
+    assert health.found["loss"]["what"] == "the student update's total loss"
 
 
 def test_a_state_judges_on_as_the_health_that_it_was_taken_from():

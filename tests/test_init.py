@@ -43,10 +43,10 @@ def test_each_key_of_the_everyday_tables_has_a_meaning(kind):
 def test_a_key_is_explained_by_its_own_sentence_its_choices_and_its_bounds(call):
     text = call("recipes", "show", "omgd", "--explain")[1]
     above = {key: comment for comment, key in re.findall(r"((?:^# .*\n)+)(\w+) = ", text, re.M)}
-    assert above["seed"] == "# `seed`: of new weights, the images' order and all noise.\n"
+    assert above["seed"] == "# `seed`: seed of new weights, the order of the images and all noise.\n"
     assert '"fp32", "tf32", "bf16"' in above["precision"] and "# From 1 to" not in above["precision"]
     assert "gan_compression" in re.search(r"# One of omgd, [^=]*name = \"omgd\"", text)[0]
-    assert "# May be set too: source, key," in text and "[paper]" not in text
+    assert "# Other keys: source, key," in text and "[paper]" not in text
 
 
 def test_init_writes_what_distill_decides_and_distill_takes_it(call, inputs, tmp_path):

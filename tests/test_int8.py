@@ -112,7 +112,7 @@ def test_the_score_is_that_of_images_that_did_not_calibrate():
 
 
 def test_an_ssim_that_int8_cannot_reach_is_refused():
-    with pytest.raises(ExportError, match=r"int8 reaches an SSIM of 0\.9\d+ .* and 1 is asked for"):
+    with pytest.raises(ExportError, match=r"int8 reaches an SSIM of 0\.9\d+ .* but 1 is required"):
         quantise(toy(), photos(), least_ssim=1.0)
 
 

@@ -133,8 +133,8 @@ HOSTILE = {
     "holds a single number": npy(np.float64(1)),
     "holds object": npy(np.array([{}] * 6), allow_pickle=True),
     "holds int64": npy(np.zeros((2, 6), int)),
-    "is not whole": npy(np.zeros((2, 6)))[:-1],
-    "is not whole: 48 bytes": HUGE,
+    "is incomplete": npy(np.zeros((2, 6)))[:-1],
+    "is incomplete: 48 bytes": HUGE,
     "not readable": b"PK\x03\x04 no array",
     "not readable as": b"",
 }
@@ -202,7 +202,7 @@ def test_several_images_are_no_single_picture_and_vectors_are_not_overwritten(fi
 
 def test_nan_ends_with_5_and_leaves_no_picture(tmp_path):
     path = foreign(tmp_path / "f.onnx", made="given = Reshape (z, shape)\n y = Sqrt (given)")
-    with pytest.raises(NumericalError, match="drew NaN"):
+    with pytest.raises(NumericalError, match="produced NaN"):
         generate(path, output=tmp_path / "out", samples=2)
     assert not (tmp_path / "out").exists()
 
@@ -273,7 +273,7 @@ def test_a_simple_graph_of_another_program_draws_and_what_is_assumed_is_told(z, 
 @pytest.mark.parametrize(
     ("graph", "said"),
     [
-        ({"z": "float[N, S]"}, "latent vectors of an unknown size"),
+        ({"z": "float[N, S]"}, "size of its latent vectors is unknown"),
         ({"z": "float[4, 12]", "y": "float[4, 3, 2, 2]"}, "takes 4 latent vectors at a time"),
         ({"y": "float[N, 12]", "shape": "-1, 12"}, "only graphs that give one image"),
         ({"y": "float[N, 6, 1, 2]", "shape": "-1, 6, 1, 2"}, "only graphs that give one image"),

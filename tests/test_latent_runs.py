@@ -1,7 +1,5 @@
 """Runs of generators from latent vectors: taught, distilled without and with images, resumed to the bit."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from teach_toys import CRD, VEM
 from torch import nn
-from toys import stop_after, toy_images, toy_teacher, toy_teacher_file
+from toys import logged, stop_after, toy_images, toy_teacher, toy_teacher_file
 
 from vemcompress import recipe as recipes
 from vemcompress.commands.distill import distill
@@ -122,9 +120,9 @@ def test_every_add_on_fits_latent_generators(add_on, teacher, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "override", "message"),
     [
-        ("kd", "data.kind=paired", "data.kind = 'paired' is for generators that take images"),
-        ("kd", "data.size=32", "draws images of 16 px"),
-        ("kd", "train.teacher_cache=2", "latent vectors are new at each sample"),
+        ("kd", "data.kind=paired", "data.kind = 'paired' needs a generator that takes images"),
+        ("kd", "data.size=32", "makes images of 16 px"),
+        ("kd", "train.teacher_cache=2", "latent vectors are new at each step"),
         ("kd", "information.start=buffer", "latent vectors are new"),
         ("kd", "train.epochs=2.0", "counts real images, and there are none"),
         ("gcc", "data.kind=unpaired", "data.kind = 'unpaired'"),
@@ -181,10 +179,9 @@ def test_gcc_runs_all_its_stages_and_goes_on_to_the_same_end(images, tmp_path, o
     assert list(whole.stages) == ["sparse", "prune", "train"]
     for name in ("student", "3-train/teacher", "3-train/discriminator"):
         assert same(weights(tmp_path / "cut", name), weights(tmp_path / "whole", name)), name
-    lines = (tmp_path / "whole" / "3-train" / "metrics.jsonl").read_text().splitlines()
-    found = json.loads(lines[-1])
+    found = logged(tmp_path / "whole" / "3-train")[-1]
     assert {"gan", "content", "gram", "information", "mask_balance", "student_d_real", "teacher_gan"} <= found.keys()
-    assert json.loads(lines[-1]) == json.loads((tmp_path / "cut/3-train/metrics.jsonl").read_text().splitlines()[-1])
+    assert found == logged(tmp_path / "cut/3-train")[-1]
 
 
 def test_gcc_takes_a_given_teacher_in_the_place_of_the_sparse_one(teacher, images, tmp_path):

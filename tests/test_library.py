@@ -162,14 +162,14 @@ def test_overrides_are_texts_values_or_keywords():
 @pytest.mark.parametrize(
     ("overrides", "keys", "message"),
     [
-        ((), {"step": 3}, "'step' is no argument; did you mean steps"),
-        ((), {"zzz": 3}, "there are direction, size"),
+        ((), {"step": 3}, "'step' is not an argument; did you mean steps"),
+        ((), {"zzz": 3}, "known: direction, size"),
         ("train.steps=3", {}, "give a list"),
         (3, {}, "give a list"),
-        ([3], {}, "is no text"),
-        ({3: 3}, {}, "is no key"),
+        ([3], {}, "is not a text"),
+        ({3: 3}, {}, "is not a key"),
         ({"train.steps": object()}, {}, "cannot be of type object"),
-        ({"train.steps": 10**5000}, {}, "so large a number"),
+        ({"train.steps": 10**5000}, {}, "a number this large"),
     ],
 )
 def test_overrides_that_cannot_be_are_refused(overrides, keys, message):
@@ -374,5 +374,5 @@ def test_functions_that_are_no_generators_are_refused(data, tmp_path):
         with pytest.raises(InputError, match=message):
             vemcompress.distill(function, data=data, out=tmp_path / "run", overrides=SHORT)
     own = [override for override in SHORT if "student" not in override]
-    with pytest.raises(InputError, match="cannot learn"):
+    with pytest.raises(InputError, match="cannot be trained"):
         vemcompress.distill(inverted, data=data, out=tmp_path / "run", overrides=own, student="teacher")

@@ -218,7 +218,7 @@ def test_masks_of_other_images_are_refused(call, tmp_path):
     other = stylegan2()
     for conv in other.convs:
         torch.nn.init.normal_(conv.weight)
-    with pytest.raises(InputError, match="is not what this generator draws of that vector, so the masks are of other"):
+    with pytest.raises(InputError, match="is not the image that this generator draws for that vector, so the masks"):
         open_masks(MaskSettings(masks=str(folder)), other)
 
 

@@ -232,10 +232,10 @@ def test_class_numbers_keep_their_values_when_resized():
     ("values", "options", "error", "said"),
     [
         ([[0, 3]], {}, InputError, r"0\.png: label value 3 is outside the 3 classes"),
-        ([[255, 255]], {}, InputError, "not one labelled pixel in 1 label maps"),
-        ([[0, 1]], {"segmenter": Oracle(19)}, InputError, "oracle: tells 19 classes apart, but the label maps have 3"),
+        ([[255, 255]], {}, InputError, "no labelled pixel in 1 label maps"),
+        ([[0, 1]], {"segmenter": Oracle(19)}, InputError, "oracle: has 19 classes, but the label maps have 3"),
         ([[0, 1]], {"segmenter": Oracle(None), "images": photos(9)}, InputError, "gives classes 9 to 9"),
-        ([[0, 1]], {"images": photos(0, 1)}, UsageError, "given 0 for 1"),
+        ([[0, 1]], {"images": photos(0, 1)}, UsageError, "got 0 for 1"),
         ([[0, 1]], {"images": photos()}, UsageError, "0 images and 1 label maps"),
         ([[0, 1]], {"classes": 1}, UsageError, "2 to 255 classes"),
     ],

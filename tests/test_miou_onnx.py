@@ -120,7 +120,7 @@ def test_nan_scores_are_refused(tmp_path):
 
 
 def test_a_segmenter_of_other_classes_is_refused_before_it_runs(tmp_path):
-    with pytest.raises(InputError, match="tells 3 classes apart, but the label maps have 11"):
+    with pytest.raises(InputError, match="has 3 classes, but the label maps have 11"):
         evaluate_miou([], [], open_segmenter(graph(tmp_path / "m.onnx")), 11)
 
 

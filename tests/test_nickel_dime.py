@@ -165,7 +165,7 @@ def test_the_teachers_images_of_the_students_vectors_are_drawn_for_add_ons_alone
 
 def test_what_cannot_be_is_refused_in_a_sentence():
     facts = Facts("r", toys(6, size=8), toys(4, size=8), 8, 8, 4, 10)
-    with pytest.raises(RecipeError, match="images of 8 px are too small for; set it to 0"):
+    with pytest.raises(RecipeError, match="images of 8 px are too small for that; set it to 0"):
         NickelDime.resolve(NickelDime.Settings(), facts)
     with pytest.raises(RecipeError, match="the discriminator has 4 channels where the teacher's"):
         judge = {"family": "stylegan2", "size": 16, "width": 4, "most": 4}
@@ -185,7 +185,7 @@ def test_the_shipped_recipes_discriminator_is_as_wide_as_its_teacher(multiplier)
 
 def test_images_that_are_too_small_for_the_embedding_are_refused():
     settings = NickelDime.Settings(features="squeezenet1_1_caffe", features_weights="trunk.safetensors", nickel=0)
-    with pytest.raises(RecipeError, match="squeezenet1_1_caffe needs images of at least 17 px, and these are 16"):
+    with pytest.raises(RecipeError, match="squeezenet1_1_caffe needs images of at least 17 px, and these have 16"):
         NickelDime.resolve(settings, Facts("r", toys(6), toys(4), 8, 16, 4, 10))
 
 

@@ -47,4 +47,4 @@ def test_its_code_runs(tmp_path, monkeypatch, capsys):
     assert isinstance(found.second, vemcompress.DistillResult) and found.exported.path.is_file()
     assert isinstance(found.side_by_side(found.days, found.images), Image.Image)
     out = capsys.readouterr().out
-    assert "ssim_teacher: " in out and "UsageError: 'stepz' is no argument" in out
+    assert "ssim_teacher: " in out and "UsageError: 'stepz'" in out

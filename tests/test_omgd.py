@@ -59,6 +59,13 @@ def test_terms_are_the_weighted_losses():
     assert terms["recon"].item() == pytest.approx(10 * (t - s).abs().mean().item(), rel=1e-5)
 
 
+def test_the_squared_term_is_the_weighted_mean_squared_difference():
+    algorithm = toy_algorithm("algorithm.features=none", "algorithm.squared=100.0")
+    out = algorithm(Batch(torch.rand(1, 3, 32, 32) * 2 - 1), random())
+    expected = 100 * (out.teacher - out.student).square().mean().item()
+    assert algorithm.student_terms(out)["squared"].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_vgg_has_no_pixel_term_and_the_published_weights():
     plan = toy_algorithm("algorithm.features=vgg16", features=vgg16_features()).settings
     assert (plan.ssim, plan.style, plan.feature, plan.tv, plan.recon) == (10, 1e4, 10, 1e-5, 0)

@@ -153,11 +153,11 @@ def test_a_fixed_size_is_the_datas_and_others_are_refused(tmp_path, data, call):
     assert code == 0, err
     assert "size = 64" in (tmp_path / "run" / "recipe.toml").read_text()
     code, _, err = call(*arguments, "--out", tmp_path / "other", "--size", 32)
-    assert code == 3 and "takes images of 64 px alone; set it to 64" in err
+    assert code == 3 and "only takes images of 64 px; set it to 64" in err
     code, _, err = call("inspect", path, "--size", 32)
-    assert code == 2 and "64 x 64 pixels alone" in err
+    assert code == 2 and "only images of 64 x 64 pixels" in err
     code, _, err = call("inspect", tanh_graph(tmp_path / "w.onnx", "64, 128"))
-    assert code == 4 and "128 x 64 alone" in err
+    assert code == 4 and "only accepts images of 128 x 64" in err
 
 
 def test_eval_takes_it_as_the_student_and_as_the_teacher(exported, data, call):
@@ -201,7 +201,7 @@ def test_what_needs_more_than_images_is_refused_with_the_reason(exported, data, 
     own = [o for o in SHORT if "student" not in o]
     for teacher, student in ((exported[0], path), (path, "teacher")):
         code, _, err = call("distill", "--teacher", teacher, *common, *own, "--student", student)
-        assert code == 4 and "cannot learn" in err
+        assert code == 4 and "cannot be trained" in err
     for command, more in (("prune", ["-o", tmp_path / "p.safetensors", "--ratio", 0.5]), ("export", ["--onnx", "x"])):
         code, _, err = call(command, path, *more)
         assert code == 4 and "ONNX file cannot be used here" in err
@@ -268,7 +268,7 @@ BROKEN = {
     "outside": "outside its own folder",
     "operator": "custom.ops.Blur",
     "two": "photo .* style",
-    "labels": "gives no image",
+    "labels": "must return one image",
     "absent": "no such file",
 }
 
@@ -299,10 +299,10 @@ def test_tensorflow_files_are_refused_with_the_way_through_onnx(name, tmp_path, 
 
 
 def test_a_range_that_a_file_tells_otherwise_is_refused(exported, tmp_path):
-    with pytest.raises(UsageError, match=r"says itself that its images are in \[-1, 1\]"):
+    with pytest.raises(UsageError, match=r"states that its images are in \[-1, 1\]"):
         load(exported[1], range="0..1")
     taken = graph(tmp_path / "bytes.onnx", "uint8[N, H, W, 3] x", "y = Identity (x)", "uint8[N, H, W, 3] y")
-    with pytest.raises(UsageError, match=r"takes uint8, and so 0\.\.255"):
+    with pytest.raises(UsageError, match=r"its input is uint8, so its range is 0\.\.255"):
         load(taken, range="0..1")
 
 

@@ -52,7 +52,7 @@ def test_equal_optimizers_that_are_two_objects_have_two_states():
 
 
 def test_two_updates_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="two updates are called 'discriminator'"):
+    with pytest.raises(ValueError, match="two updates are named 'discriminator'"):
         Runner([update("discriminator", linear(), Optimizer(0.1)) for _ in range(2)], CPU)
 
 

@@ -55,8 +55,18 @@ def paced(clock: Clock, seconds, total: int, every: int = 1, **others: int) -> P
 # -- the rate --------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_steps_tell_no_rate_and_the_last_ones_tell_the_recent_one(clock):
-    assert paced(clock, [9, 9, 9], 100).remaining is None
+def test_the_time_left_is_known_from_the_second_step_on_and_a_slow_start_does_not_stay_in_it(clock):
+    assert paced(clock, [60], 100).remaining is None
+    assert [paced(clock, [60, 20, 4, 1, 1][:n], 100).remaining for n in (2, 3, 4, 5)] == [98 * 20, 97 * 4, 96, 95]
+
+
+def test_the_first_step_of_a_kind_which_compiles_does_not_make_the_time_left_absurd(clock):
+    found = paced(clock, [60, 1, 1, 1, 90], 1000, every=5)
+    assert found.remaining == 796 * 1 + 199 * 3
+    assert paced(clock, [60, 1, 1, 1, 90, 1, 1, 1, 1, 2], 1000, every=5).remaining == 792 * 1 + 198 * 2
+
+
+def test_the_rate_is_that_of_the_last_steps(clock):
     found = paced(clock, [9, 9, 9] + 50 * [4] + 50 * [2], 1000)
     assert (found.recent, found.mean, found.images_per_second) == (2, 3, 2)
     assert found.remaining == 2 * (1000 - 103)
@@ -100,7 +110,7 @@ def test_a_step_tells_images_per_second_and_the_time_left(inputs, tmp_path):
     events = []
     run(inputs, tmp_path / "run", "train.batch=2", on_event=events.append)
     steps = [e for e in events if e["event"] == "step"]
-    assert [e["images_per_second"] is None for e in steps] == [True] * 3 + [False] * 3
+    assert [e["images_per_second"] is None for e in steps] == [True] + [False] * 5
     assert steps[4]["images_per_second"] == pytest.approx(2 / steps[4]["seconds_per_step"])
     assert steps[4]["remaining"] > 0
 
@@ -250,7 +260,7 @@ def test_leaving_in_time_is_success_and_tells_how_to_go_on(call, inputs, tmp_pat
     assert (code, json.loads(out)["stopped"], json.loads(out)["steps"]) == (0, "max_hours", 1), err
     code, out, _ = call("distill", "--resume", tmp_path / "a", "--max-hours", "1e-9", "--quiet")
     assert code == 0
-    assert "2 of 4" in out and f"go on with `vemcompress distill --resume {tmp_path / 'a'}`" in out
+    assert "2 of 4" in out and f"next\n  vemcompress distill --resume {tmp_path / 'a'}\n" in out
     code, out, _ = call(*start, "--out", tmp_path / "b", "--seeds", "1,2,3")
     assert code == 0
     assert "1 of 4 steps" in out and "seed 2, 3 is left" in out

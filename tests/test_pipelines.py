@@ -353,7 +353,7 @@ def test_stages_whose_product_nobody_takes_any_more_are_skipped_too():
         ('name = "a"\ndo = "distill"\n[[stages]]\nname = "a"\ndo = "distill"', "two stages are named 'a'"),
         (
             'name = "a"\ndo = "distill"\nstudent = "b"\n[[stages]]\nname = "b"\ndo = "distill"',
-            "stage a: takes its student from 'b', which is no earlier stage",
+            "stage a: takes its student from 'b', which is not an earlier stage",
         ),
         (
             'name = "a"\ndo = "distill"\n[[stages]]\nname = "b"\ndo = "distill"\nteacher = "a"',
@@ -365,11 +365,11 @@ def test_stages_whose_product_nobody_takes_any_more_are_skipped_too():
         ),
         ('name = "../a"\ndo = "distill"', "cannot be a stage's name"),
         ('name = "a"\ndo = "dance"', "'dance' is not possible for do"),
-        ('name = "a"\ndo = "search"', "stage a: searches a supernet; say which stage gives it"),
+        ('name = "a"\ndo = "search"', "stage a: searches a supernet; name the stage that trains it"),
         ('name = "a"\ndo = "distill"\nadversary = "b"', "adversary = 'b' must be an earlier stage"),
         ('name = "b"\ndo = "prune"\n[[stages]]\nname = "a"\ndo = "distill"\nadversary = "b"', "no discriminator"),
         ('name = "a"\ndo = "distill"\nstudnet = "b"', "unknown key 'studnet' in .stages.*'student'"),
-        ('name = "a"\ndo = "distill"\nrecipe.stages = []', "has stages of its own"),
+        ('name = "a"\ndo = "distill"\nrecipe.stages = []', "its recipe has stages too"),
         ('name = "a"\ndo = "distill"\n[prune]\nshare = 0.5', "there is none; omit it"),
     ],
 )
@@ -522,9 +522,9 @@ def test_another_teacher_in_a_pipelines_place_is_refused(inputs, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("prune.share=0.001", "stage prune: a target of .* can go down to"),
-        ("prune.target_macs=1000000000000", "stage prune: .* nothing to prune"),
-        ("stages.teacher.teacher.network.norm=instance", "stage prune: method scale: .* has no scales"),
+        ("prune.share=0.001", "stage prune: a target of .* needs at least"),
+        ("prune.target_macs=1000000000000", "stage prune: .* meets it already"),
+        ("stages.teacher.teacher.network.norm=instance", "stage prune: method scale: .* have no scales"),
     ],
 )
 def test_a_budget_that_a_taught_teacher_cannot_be_pruned_to_is_refused_before_it_is_taught(change, message, tmp_path):

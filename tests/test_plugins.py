@@ -155,11 +155,11 @@ def test_what_is_wrong_is_told_in_a_sentence_with_the_package(mixed, monkeypatch
     for registry in (INFORMATION, ALGORITHMS):
         added(registry, mixed, monkeypatch)
     assert "nowhere/" not in str(recipes.installed().keys())
-    found = [message.removeprefix("odd-ones 2: vemcompress.").split(" is left out: ") for message in caplog.messages]
+    found = [message.removeprefix("odd-ones 2: vemcompress.").split(" is ignored: ") for message in caplog.messages]
     assert dict(found) == {
         "algorithms broken = broken:Method": "ModuleNotFoundError: No module named 'no_such_module'.",
         "algorithms leaves = leaves:Method": "SystemExit: 3.",
-        "information clash = others:Kd": "'vid' is a name of vemcompress already; give it another.",
+        "information clash = others:Kd": "'vid' is already a name of vemcompress; give it another name.",
         "information gone = others:Gone": "AttributeError: module 'others' has no attribute 'Gone'.",
         "information nameless = others:Nameless": 'its Settings needs name: Literal["NAME"] = "NAME".',
         "information number = others:not_a_class": (

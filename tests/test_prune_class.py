@@ -199,7 +199,7 @@ def test_the_layers_of_a_narrower_class_are_those_of_the_cut_one(own):
 @pytest.mark.parametrize("cls", ["NoGradients", "FixedWidth"])
 def test_a_class_that_cannot_be_traced_is_refused(own, cls):
     file, path = own(cls)
-    with pytest.raises(InputError, match=r"Torch-Pruning finds no channels in this class") as caught:
+    with pytest.raises(InputError, match=r"Torch-Pruning finds no removable channels in this class") as caught:
         prune(file, target_macs=1000, out="s.safetensors", size=64, teacher_class=path)
     assert "\n" not in str(caught.value)
 

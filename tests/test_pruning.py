@@ -56,9 +56,9 @@ OF_LATENTS = ("content", "diversity", "l1_style")
 @pytest.mark.parametrize("method", [name for name in PRUNERS if name not in OF_LATENTS])
 def test_an_impossible_budget_is_refused_at_once(method):
     network, pruner = toy_teacher(norm="batch"), PRUNERS[method]()
-    with pytest.raises(UsageError, match=r"0\.001 M MACs: this method can go down to"):
+    with pytest.raises(UsageError, match=r"0\.001 M MACs: this method needs at least"):
         prune_network(network, pruner, 1000, 32, 32)
-    with pytest.raises(UsageError, match="nothing to prune"):
+    with pytest.raises(UsageError, match="meets it already"):
         prune_network(network, pruner, macs(network), 32, 32)
 
 
@@ -94,7 +94,7 @@ def test_scale_keeps_the_channels_of_large_scales_and_a_floor():
 
 
 def test_scale_refuses_a_network_without_scales():
-    with pytest.raises(UsageError, match="no scales of norms to judge by; use l1"):
+    with pytest.raises(UsageError, match="have no scales; use l1"):
         PRUNERS["scale"]().scores(toy_teacher(norm="instance"))
 
 
@@ -140,8 +140,8 @@ def test_what_cannot_be_pruned_is_said_and_nothing_is_lost(call, inputs, tmp_pat
     for code, said, *arguments in (
         (2, "no pruning method 'l2'; there are l1, random, scale", teacher, "--target-macs", "1M", "--method", "l2"),
         (2, "write a number", teacher, "--target-macs", "much"),
-        (2, "can go down to", teacher, "--target-macs", 100),
-        (2, "nothing to prune", teacher, "--target-macs", "1G"),
+        (2, "needs at least", teacher, "--target-macs", 100),
+        (2, "meets it already", teacher, "--target-macs", "1G"),
         (2, "counted as true, paper", teacher, "--target-macs", "1M", "--count-as", "flops"),
         (2, "no scales", teacher, "--target-macs", "1M", "--method", "scale"),
         (2, "multiples of 4", teacher, "--target-macs", "1M", "--size", 33),

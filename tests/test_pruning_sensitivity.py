@@ -145,7 +145,7 @@ def test_an_impossible_budget_is_told_before_any_image_is_drawn(call, tmp_path, 
     monkeypatch.setattr(Sensitivity, "images", lambda *_: pytest.fail("drew images"))
     arguments = "--method", "content", "--target-macs", 1, "-o", tmp_path / "small.safetensors"
     code, _, err = call("prune", tmp_path / "g.safetensors", *arguments)
-    assert code == 2 and "this method can go down to" in err
+    assert code == 2 and "this method needs at least" in err
 
 
 def test_content_judges_other_latent_generators_too():
@@ -154,7 +154,7 @@ def test_content_judges_other_latent_generators_too():
 
 
 def test_what_cannot_be_judged_is_refused():
-    with pytest.raises(UsageError, match="this resnet takes images; use l1"):
+    with pytest.raises(UsageError, match="this resnet needs input images; use l1"):
         scores("content", toy_teacher("resnet"))
     with pytest.raises(UsageError, match="a resnet has no w"):
         scores("diversity", toy_teacher("resnet"))

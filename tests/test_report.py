@@ -21,7 +21,7 @@ from vemcompress.commands.seeds import distill_seeds
 from vemcompress.commands.teach import teach
 from vemcompress.data.images import save_png
 from vemcompress.errors import InputError
-from vemcompress.runs.pictures import Layout, grid_of, to_uint8
+from vemcompress.runs.pictures import Layout, sheet_of, to_uint8
 from vemcompress.runs.report import sheets
 from vemcompress.runs.report.curves import POINTS, curve, thinned
 from vemcompress.runs.report.tables import count
@@ -68,11 +68,25 @@ def test_a_run_writes_its_page_at_its_end_and_tells_where(made):
     run, events = made
     assert {"event": "report", "path": str(run / "report.html")} in events
     page = Page(run / "report.html")
-    expected = ("fewer parameters", "mobile_resnet", "MACs, paper + norm", "step 4 of 4", "Best checkpoint", "langevin")
+    expected = (
+        "Score that picks the best checkpoint",
+        "ssim_teacher",
+        "fewer parameters",
+        "mobile_resnet",
+        "MACs, paper + norm",
+        "step 4 of 4",
+        "Best checkpoint",
+        "langevin",
+    )
     assert [words for words in expected if words not in page.text] == []
     assert [image["data-step"] for image in page.of("img") if "data-step" in image] == ["2", "4"]
     assert len(page.of("polyline")) >= 5
     assert [option["value"] for option in page.of("option") if "selected" in option] == ["1", "2"]
+
+
+def test_a_sheet_is_made_once_the_score_of_its_step_is_known(made):
+    told = [(event["event"], event["step"]) for event in made[1] if event["event"] in ("best", "checkpoint", "sample")]
+    assert [told.index(("checkpoint", step)) < told.index(("sample", step)) for step in (2, 4)] == [True, True]
 
 
 def test_a_page_loads_nothing_from_elsewhere(made):
@@ -95,6 +109,8 @@ def test_what_a_hostile_folder_says_stays_text(run):
         log.writelines(json.dumps({"step": step, ATTACK: 1.0}) + "\n" for step in (5, 6))
     evaluation = {"metrics": {ATTACK: 1.0}, "protocol": {"fid": ATTACK}, "images": ATTACK, "skipped": [1]}
     (run / "evaluation.json").write_text(json.dumps({"sha256": "0", "evaluation": evaluation}))
+    measured = {"size": 3, "runtimes": {ATTACK: {"p50_ms": ATTACK}, "torch": 1}}
+    (run / "latency.json").write_text(json.dumps({"machine": ATTACK, "models": {ATTACK: measured, "student": [1]}}))
     report(run)
     page = Page(run / "report.html")
     assert len(page.of("script")) == 1 and all("onerror" not in attributes for _, attributes in page.elements)
@@ -106,7 +122,7 @@ def test_what_a_hostile_folder_says_stays_text(run):
 )
 def test_damaged_parts_are_left_out_with_a_sentence(run, content):
     names = ("environment.json", "evaluation.json", "best/best.json", "metrics.jsonl", "timing.jsonl", "recipe.toml")
-    for name in (*names, "samples/step-000002.png", "samples/step-000004.png", "run.json"):
+    for name in (*names, "latency.json", "samples/step-000002.png", "samples/step-000004.png", "run.json"):
         (run / name).write_bytes(content)
     found = report(run)
     assert found.pictures == 0 and "samples/step-000004.png cannot be read" in " ".join(found.missing)
@@ -272,22 +288,31 @@ def test_the_layout_of_an_earlier_releases_sheet_is_measured(tmp_path):
 def test_a_sheet_tells_where_its_columns_are(tmp_path):
     columns = {title: torch.rand(2, 3, 8, 12) * 2 - 1 for title in ("input", "teacher", "student")}
     inputs = columns["input"]
-    save_png(tmp_path / "a.png", grid_of(columns, inputs), Layout.of(columns, inputs).text())
+    save_png(tmp_path / "a.png", *sheet_of(columns, inputs, "step 1 of 2\nand more"))
     image = sheets.opened(tmp_path / "a.png")
     layout = Layout.read(image.info[Layout.KEY], image.size)
     assert (layout.titles, layout.rows) == (("input", "teacher", "student"), 2)
     for place, images in enumerate(columns.values()):
         for row in range(2):
-            assert np.array_equal(np.asarray(image.crop(layout.box(place, row))), to_uint8(images)[row])
+            shown = np.asarray(image.crop(layout.box(place, row)).resize((12, 8), Image.Resampling.NEAREST))
+            assert np.array_equal(shown, to_uint8(images)[row])
+
+
+def test_a_page_shows_sheets_without_their_header(tmp_path):
+    images = {"input": torch.zeros(1, 3, 200, 300), "student": torch.ones(1, 3, 200, 300)}
+    for name, header in (("a", ""), ("b", "step 1 of 2\nand more")):
+        save_png(tmp_path / f"{name}.png", *sheet_of(images, images["input"], header))
+    plain, headed = sheets.sheets([(1, tmp_path / "a.png"), (1, tmp_path / "b.png")], [])
+    assert plain == headed and plain.titles == ("input", "student")
 
 
 def test_a_latent_sheets_networks_are_compared_as_blocks(tmp_path):
     z, columns = torch.zeros(9, 5), {"teacher": -torch.ones(9, 3, 8, 8), "student": torch.zeros(9, 3, 8, 8)}
-    save_png(tmp_path / "a.png", grid_of(columns, z), Layout.of(columns, z).text())
+    save_png(tmp_path / "a.png", *sheet_of(columns, z, "step 1"))
     cells = sheets.cells(tmp_path / "a.png", [], taught=False)
     ((left, right),) = cells.rows
     assert cells.titles == ["teacher", "student"]
-    assert (left.width, left.height) == (right.width, right.height) == (3 * 12 - 4, 3 * 12 - 4)
+    assert (left.width, left.height) == (right.width, right.height) == (768, 768)
 
 
 LAYOUTS = [
@@ -296,6 +321,8 @@ LAYOUTS = [
 ]
 LAYOUTS += [
     '{"titles": ["a", "b"], "rows": 1, "size": [-8, 8], "wide": 1}',
+    '{"titles": ["a"], "rows": 1, "size": [8, 8], "wide": 1, "top": 99}',
+    '{"titles": ["a"], "rows": 1, "size": [8, 8], "wide": 1, "top": "9"}',
     *("", "{}", "[]"),
 ]
 

@@ -427,7 +427,7 @@ def test_a_best_network_that_was_never_picked_says_why(inputs, run, call):
         code, _, said = call(command[0], run / "best/student.safetensors", *command[1:])
         assert code == 4
         assert (
-            f"no image was held out (data.held_out) or train.best_by is none; take the last one, {run}/student" in said
+            f"no image was held out (data.held_out) or train.best_by is none; use the last one, {run}/student" in said
         )
 
 

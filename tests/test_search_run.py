@@ -299,7 +299,7 @@ def test_widths_give_a_sub_network_of_a_supernet_for_every_command(given, tmp_pa
 
 def test_a_supernet_without_widths_says_that_it_is_one(given, capsys):
     app(["inspect", str(given / "supernet/student.safetensors")], standalone_mode=False)
-    assert "a supernet, at its full width; --widths gives a sub-network" in capsys.readouterr().err
+    assert "a supernet, at its full width; --widths selects a sub-network" in capsys.readouterr().err
 
 
 def shown(capsys, *arguments) -> str:

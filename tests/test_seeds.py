@@ -8,7 +8,7 @@ from math import sqrt
 from pathlib import Path
 
 import pytest
-from toys import TOY
+from toys import TOY, logged
 
 import vemcompress
 from vemcompress.commands.distill import distill
@@ -55,7 +55,7 @@ def test_each_seed_is_the_run_that_it_is_alone(inputs, whole, tmp_path):
 
 def test_the_result_spreads_the_last_losses_and_the_best_values(whole):
     out, result = whole
-    last = [json.loads((out / f"seed-{s}/metrics.jsonl").read_text().splitlines()[-1]) for s in (1, 2)]
+    last = [logged(out / f"seed-{s}")[-1] for s in (1, 2)]
     ssim = [line["ssim"] for line in last]
     assert result.losses["ssim"] == Spread(
         pytest.approx(sum(ssim) / 2), pytest.approx(abs(ssim[0] - ssim[1]) / sqrt(2)), 2

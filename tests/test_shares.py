@@ -1,18 +1,17 @@
 """The add-on's share of the student's gradient: measured in the backward that trains, which it leaves as it is."""
 
-import json
 from copy import deepcopy
 
 import pytest
 import torch
 from test_kd import SMALL, kd
 from test_vem import awake
-from toys import TOY, random, toy_images, toy_plan, toy_teacher, toy_teacher_file
+from toys import TOY, logged, random, toy_images, toy_plan, toy_teacher, toy_teacher_file
 
 from vemcompress.commands.distill import distill
 from vemcompress.commands.evaluate import evaluate
 from vemcompress.commands.parts import distillation
-from vemcompress.console.results import Results
+from vemcompress.console import Console
 from vemcompress.data.batch import Batch
 from vemcompress.gans.adversary import Adversary
 from vemcompress.runs.shares import information_share
@@ -105,13 +104,13 @@ def test_a_run_logs_its_shares_at_first_and_then_now_and_then_and_says_so_at_the
     monkeypatch.setattr(loop, "MEASURED_EVERY", 2)
     teacher, images = toy_teacher_file(tmp_path / "t.safetensors"), toy_images(tmp_path / "images")
     result = distill(teacher, data=images, out=tmp_path / "run", overrides=[*TOY, "train.steps=7"], device="cpu")
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = logged(tmp_path / "run")
     assert [line["step"] for line in lines if line.keys() >= SHARES] == [1, 2, 4, 6, 7]
     shares = sorted(line["information.gradient_share"] for line in lines if line.keys() >= SHARES)
     assert result.information_share == shares[2] > 0
     found = evaluate(tmp_path / "run", data=images, metrics=["ssim_teacher"], device="cpu")
     assert found.information_share == shares[2]
-    Results().made(result.as_dict())
+    Console().made(result.as_dict())
     assert "% of the gradient at the student's image" in capsys.readouterr().out
 
 

@@ -72,7 +72,7 @@ def test_a_student_of_other_channels_or_places_is_refused(given, tmp_path):
     with pytest.raises(RecipeError, match="the student has 1 input"):
         run(given, tmp_path / "run")
     unet = toy_teacher_file(tmp_path / "unet.safetensors", family="unet")
-    with pytest.raises(RecipeError, match="a unet student cannot follow"):
+    with pytest.raises(RecipeError, match="the feature maps of a unet student do not match"):
         run((*given[:2], unet), tmp_path / "run")
 
 
@@ -96,7 +96,7 @@ def test_a_fresh_run_that_was_stopped_ends_as_an_unbroken_one(given, tmp_path):
 
 
 def test_fresh_needs_a_file_of_a_known_family(given, tmp_path):
-    with pytest.raises(RecipeError, match=r"student\.fresh is for the student of a file, and there is none"):
+    with pytest.raises(RecipeError, match=r"student\.fresh needs a student from a file"):
         distill(given[0], data=given[1], out=tmp_path / "x", overrides=[*TOY, "student.fresh=true"], device="cpu")
 
 

@@ -129,7 +129,7 @@ BROKEN = {
     "another filter": ("to_rgbs.0.upsample.kernel", lambda s, k: s[k].mul_(2)),
     "a cut modulation": ("convs.1.conv.modulation.weight", shorter),
     "a layer without a kernel": ("convs.777777777.conv.weight", lambda s, k: s.update({k: torch.ones(1)})),
-    "more than there is": ("convs.0.conv.extra", lambda s, k: s.update({k: torch.ones(1)})),
+    "more than is free": ("convs.0.conv.extra", lambda s, k: s.update({k: torch.ones(1)})),
     "a flat kernel": ("conv1.conv.weight", lambda s, k: s.update({k: s[k][0]})),
     "two kernels in one": ("conv1.conv.weight", lambda s, k: s.update({k: s[k].repeat(2, 1, 1, 1, 1)})),
     "no constant": ("input.input", lambda s, k: s.update({k: s[k][0]})),
@@ -322,7 +322,7 @@ def test_a_size_and_a_width_stand_for_widths(shape, widths):
     ("shape", "told"),
     [
         ({"size": 100}, "size must be one of 8"),
-        ({"widths": [4] * 5}, "even number"),
+        ({"widths": [4] * 5}, "must be even"),
         ({"widths": [4] * 4, "size": 8}, "widths excludes"),
         ({"width": 4, "multiplier": 2}, "width excludes multiplier"),
         ({"width": 0}, "width must be"),

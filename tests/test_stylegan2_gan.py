@@ -73,7 +73,7 @@ RUN = (*SMALL, *SHORT, "train.best_by=none", "gan.path_every=2", "gan.r1_every=3
 
 def test_compiling_is_refused_and_not_left_out_silently(tmp_path):
     images = toy_images(tmp_path / "faces", 6)
-    with pytest.raises(UsageError, match="--compile: a StyleGAN2 that learns needs second derivatives"):
+    with pytest.raises(UsageError, match="--compile: training a StyleGAN2 needs second derivatives"):
         teach(recipe="stylegan2", data=images, out=tmp_path / "run", overrides=(*RUN, "train.compile=true"))
 
 

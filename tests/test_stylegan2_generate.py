@@ -137,7 +137,7 @@ def test_what_an_onnx_file_does_not_take_is_refused(files, option, tmp_path):
 
 def test_w_of_another_shape_are_refused(files, tmp_path, call):
     np.save(tmp_path / "w.npy", np.zeros((2, 5, 6)))
-    with pytest.raises(InputError, match="holds 2 x 5 x 6; this model takes w, N x 6 or N x 6 x 6"):
+    with pytest.raises(InputError, match="holds 2 x 5 x 6, but this model needs w, N x 6 or N x 6 x 6"):
         generate(files["torch"], output=tmp_path / "out", w=tmp_path / "w.npy")
     code, _, err = call("generate", files["torch"], "--w", tmp_path / "w.npy", "--samples", 3, "--out", tmp_path)
     assert code == 2 and "--w excludes --samples" in err

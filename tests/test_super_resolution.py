@@ -74,14 +74,14 @@ def test_a_damaged_file_is_refused_in_one_sentence(layout, damage):
         tensors[name] = torch.zeros(*tensors[name].shape[:3], 5)
     else:
         tensors["further.weight"] = torch.zeros(3)
-    with pytest.raises(InputError, match=r"^file: (has the names of a published|not a generator we know)"):
+    with pytest.raises(InputError, match=r"^file: (has the tensor names of a published|not a known generator)"):
         recognise(tensors, "file")
 
 
 def test_a_compact_network_without_prelu_is_refused_because_its_activation_is_not_stored():
     tensors, _ = published("srvgg")
     tensors = {name: tensor for name, tensor in tensors.items() if tensor.dim() != 1 or name.endswith("bias")}
-    with pytest.raises(InputError, match="PReLU behind each"):
+    with pytest.raises(InputError, match="followed by a PReLU"):
         recognise(tensors, "file")
 
 

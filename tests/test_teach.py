@@ -1,6 +1,5 @@
 """`teach`, and what learns from it: resuming bit for bit, starting from given weights, which image is t."""
 
-import json
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from teach_toys import CRD, LABELS, SMALL, TEACHERS, TRAIN, TURNS, VEM, taught, toy_data, toy_teachers
+from toys import logged
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms.omgd import OMGD
@@ -45,7 +45,7 @@ def test_a_taught_run_leaves_a_teacher_that_loads_and_its_discriminator(data, tm
     assert {"recipe.toml", "teacher.safetensors", "discriminator.safetensors", "environment.json", "best"} <= names
     assert "student.safetensors" not in names
     assert load_generator(tmp_path / "run").config.down[0] == 2
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = logged(tmp_path / "run")
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert set(result.losses) == {"teacher_d_fake", "teacher_d_real", "teacher_gan", "teacher_recon"}
     assert (result.best["metric"], result.best["images"]) == ("l1_target", 2)
@@ -61,7 +61,7 @@ def test_cyclegan_also_leaves_the_way_back(data, teachers):
 def test_the_log_tells_the_rate_at_which_the_teacher_learns(data, tmp_path):
     events, two_epochs = [], ("train.steps=6", "train.decay=epoch")
     taught(data, tmp_path / "run", "gan.lr=1e-3", "gan.every=3", *two_epochs, on_event=events.append)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = logged(tmp_path / "run")
     assert [line["lr"] for line in lines] == pytest.approx([1e-3] * 3 + [5e-4] * 3)
     assert all("teacher_recon" in line for line in lines)
     told = [e["message"] for e in events if e["event"] == "warning"]

@@ -62,12 +62,14 @@ TEACHING = {
     ),
     "another gan's network": (("teacher.start.generator_b=x",), {}, RecipeError, "has no such network"),
     "too small for the discriminator": (
-        ("data.size=16", "teacher.network.downs=4"), {}, RecipeError, "data.size 16: is too small .* at least 24 px",
+        ("data.size=16", "teacher.network.downs=4"), {}, RecipeError, "data.size 16 is too small .* at least 24 px",
     ),
     "not a multiple of the depth": (
         ("data.size=48",), {}, RecipeError, "data.size 48 does not fit .* multiples of 32 .*downs = 4",
     ),
-    "other input channels": (("teacher.network.in_channels=1",), {}, RecipeError, "in_channels is 1, the data have 3"),
+    "other input channels": (
+        ("teacher.network.in_channels=1",), {}, RecipeError, "in_channels is 1, but the data have 3",
+    ),
     "a teacher to be like": (
         ("train.best_by=ssim_teacher", "data.held_out=1"), {}, RecipeError, "needs a teacher that does not learn",
     ),
@@ -121,7 +123,7 @@ def test_a_discriminator_for_one_teacher_cannot_judge_two(data, files, tmp_path)
 
 def test_labels_of_other_classes_than_the_teacher_learnt_are_refused(data, teachers, tmp_path):
     four = (*LABELS, "data.classes=4")
-    message = "label maps as onehot have 4 channels, the network takes 3; set data.classes"
+    message = "label maps as onehot have 4 channels, but the network needs 3; set data.classes"
     options = {"kind": "labels", "teacher": teachers["labels"]}
     refused(RecipeError, message, lambda: taught(data, tmp_path / "run", *four, **options))
     call = {
@@ -154,7 +156,7 @@ def test_batchnorm_by_image_is_of_frozen_teachers(data, teachers, tmp_path):
 def test_in_turns_the_teacher_learns_at_each_of_its_steps(data, tmp_path):
     overrides = [*TRAIN, *TURNS, *VEM, "gan.every=2", "algorithm.best_teacher=latest"]
     call = {"data": data["unpaired"], "recipe": "omgd_cyclegan", "overrides": overrides, "device": "cpu"}
-    refused(RecipeError, "gan.every 2: in turns", lambda: distill(out=tmp_path / "run", **call))
+    refused(RecipeError, "gan.every 2: with phases", lambda: distill(out=tmp_path / "run", **call))
 
 
 def test_teachers_are_not_scored_on_nothing(data, tmp_path):

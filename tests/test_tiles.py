@@ -32,7 +32,7 @@ def test_tiles_of_a_network_that_looks_at_the_whole_image_are_told_once(tmp_path
     told, photos = [], np.random.default_rng(0).integers(0, 256, (1, 64, 200, 3), dtype=np.uint8)
     photos[:, :, 100:] //= 4
     Tiled(model_of("mobile_resnet"), 32, 16, told.append)(photos)
-    assert [event["event"] for event in told] == ["warning"] and "look" in told[0]["message"]
+    assert [event["event"] for event in told] == ["warning"] and "receptive field" in told[0]["message"]
 
 
 def test_tiles_begin_where_the_networks_grid_does():

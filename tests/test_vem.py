@@ -143,5 +143,5 @@ def test_chains_are_resumed_and_those_of_an_earlier_release_begin_anew():
 
 
 def test_chains_need_to_know_their_images():
-    with pytest.raises(ValueError, match="give it an index"):
+    with pytest.raises(ValueError, match=r"set Batch\.index"):
         toy_algorithm("information.start=buffer").information.sample(one_output(toy_algorithm()))

@@ -72,7 +72,7 @@ def test_a_file_of_the_last_release_is_loaded_and_told_of_at_debug_level_alone(t
     save_file(load_file(path), path, stated)
     with caplog.at_level(logging.DEBUG, "vemcompress"):
         load(path)
-    assert [record.levelname for record in caplog.records] == ["DEBUG"] and "without a sum" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["DEBUG"] and "without a checksum" in caplog.text
 
 
 def test_a_damaged_student_says_where_a_whole_one_is(inputs, tmp_path, call):
@@ -88,7 +88,7 @@ def test_a_damaged_student_says_where_a_whole_one_is(inputs, tmp_path, call):
     code, _, err = call("inspect", best)
     assert code == 4 and f"use the last one instead, {last}" in err
     code, _, err = call("inspect", run)
-    assert code == 4 and f"`vemcompress distill --resume {run}` writes it anew" in err
+    assert code == 4 and f"`vemcompress distill --resume {run}` writes it again" in err
     assert call("distill", "--resume", run, "--device", "cpu")[0] == 0
     assert last.read_bytes() == whole
 
@@ -101,7 +101,7 @@ def test_flipped_bits_in_a_pth_are_found(tmp_path):
         info = archive.getinfo("g/data/0")
     for position in range(info.header_offset + 200, info.header_offset + info.file_size, 1500):
         path.write_bytes(flipped(data, position))
-        with pytest.raises(InputError, match=r"'g/data/0' does not agree with its CRC"):
+        with pytest.raises(InputError, match=r"'g/data/0' does not match its CRC"):
             safe.read_state(path)
 
 

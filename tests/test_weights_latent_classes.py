@@ -114,11 +114,13 @@ def test_the_attribute_is_a_whole_number_that_can_be():
 def test_a_class_that_draws_no_square_images_is_refused(own, cls, said):
     with pytest.raises(InputError) as caught:
         load(f"{own}:{cls}")
-    assert said in str(caught.value) and "attribute z_dim says that it draws from 5 numbers" in str(caught.value)
+    assert said in str(caught.value) and "attribute z_dim says that its latent vectors have 5 numbers" in str(
+        caught.value
+    )
 
 
 def test_a_class_of_transposed_convolutions_that_says_no_latent_size_is_told_how(own):
-    with pytest.raises(InputError, match="says in an attribute latent_dim from how many numbers it draws"):
+    with pytest.raises(InputError, match="with an attribute latent_dim that holds the size of its latent vectors"):
         load(f"{own}:Silent")
 
 

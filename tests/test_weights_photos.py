@@ -107,7 +107,7 @@ def test_the_full_form_takes_images_of_its_own_size_alone(call, tmp_path):
     code, out, _ = call("inspect", tmp_path / "g.pth", "--json")
     assert code == 0 and json.loads(out)["input"]["shape"] == [3, 32, 32]
     code, _, err = call("inspect", tmp_path / "g.pth", "--size", 64)
-    assert code == 2 and "takes images of 32 x 32 pixels alone, none of 64 x 64" in err
+    assert code == 2 and "takes only images of 32 x 32 pixels, not 64 x 64" in err
     data = ["--teacher", tmp_path / "g.pth", "--data", tmp_path / "photos", "--set=algorithm.features=none"]
     code, _, err = call("distill", *data, "--out", tmp_path / "run", "--size", 64)
     assert code == 3 and "data.size 64 does not fit the teacher" in err and "set it to 32" in err
@@ -218,7 +218,7 @@ ASSUMED = {
     "pix2pixHD, BatchNorm behind biases": {
         "norm": "by the stored statistics (each image's own with teacher.norm = 'batch')"
     },
-    "pix2pixHD local": {"padding": "reflect (the file cannot tell; --teacher-padding)"},
+    "pix2pixHD local": {"padding": "reflect (not stored in the file; see --teacher-padding)"},
 }
 
 

@@ -253,7 +253,7 @@ UNKNOWN = {
     "SAGAN": {"l1.0.module.weight_bar": (4, 4, 4, 4)},
     "a discriminator": {"model.0.weight": (8, 6, 4, 4), "model.8.weight": (1, 16, 4, 4)},
     "DCGAN": {"main.0.weight": (100, 16, 4, 4), "main.12.weight": (8, 3, 4, 4)},
-    "not a generator we know": {"encoder.0.weight": (8, 3, 3, 3)},
+    "not a known generator": {"encoder.0.weight": (8, 3, 3, 3)},
 }
 
 

@@ -1,5 +1,6 @@
 """Small things that tests share: a teacher, images, a plan, a run."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -115,3 +116,9 @@ def stop_after(step: int):
             os.kill(os.getpid(), signal.SIGTERM)
 
     return on_event
+
+
+def logged(run: Path) -> list[dict]:
+    """The lines of a run's metrics.jsonl, without the scores that pick the best checkpoint."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "event" not in line]

@@ -107,6 +107,7 @@ def start(case: str, root: Path, **more) -> None:
 def told(out: Path) -> dict:
     """The curve of a run folder."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "event" not in line]  # scores
     lines = [{k: v for k, v in line.items() if not k.startswith("information.")} for line in lines]  # measured beside
     last = max((out / "checkpoints").glob("step-*"))
     weights = {path.name: _sum(path) for path in sorted(last.glob("*.safetensors"))}

@@ -1,8 +1,10 @@
-"""How a student learns from its teacher (paper, A.2), one method a file; `distillation` is what all of them share.
+"""Distillation algorithms: how a student learns from its teacher (VEM paper, section A.2), one file per method.
 
-A new one is a file with its Settings and its terms, and its name in the list; the first is a recipe's default. Those of
-other packages come behind ours (`system.plugins`).
-`ALGORITHMS` maps a recipe's `algorithm.name` to its class.
+`ALGORITHMS` maps a recipe's `algorithm.name` to its class. The first entry is the default. `distillation` holds what
+all methods share.
+
+To add a method, write a file with its Settings and its loss terms, and add its name to the list below. Methods from
+other packages are appended after ours (`system.plugins`).
 """
 
 from vemcompress.algorithms.agd import AutoGANDistiller

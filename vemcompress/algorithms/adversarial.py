@@ -1,4 +1,6 @@
-"""A distillation whose student may have a discriminator of its own, as GAN-Compression, CAT and GCC give it one."""
+"""Base class for distillation with an optional discriminator of the student's own, as in GAN-Compression, CAT and
+GAN-Slimming.
+"""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -12,13 +14,15 @@ from vemcompress.training.update import Update
 
 
 class AdversarialDistillation(Distillation):
-    """Adds the adversary's update, its file and its companions; the student's term is `adversary.student_term(out)`.
+    """Adds a discriminator's update and files to a distillation. `adversary.student_term(out)` is the student's loss
+    term.
 
-    The adversary moves first, and the student learns from it as it is then; both at once where `together` is set.
+    The discriminator is updated before the student, which then learns from the updated discriminator. If `together` is
+    set, both losses are computed before either network is updated.
     """
 
     class Settings(Distillation.Settings):
-        """`adversary`: None for none."""
+        """`adversary`: the student's own discriminator, or None for none."""
 
         adversary: Adversary.Settings | None = None
 
@@ -34,8 +38,9 @@ class AdversarialDistillation(Distillation):
 
     @classmethod
     def filled(cls, settings: Settings, facts: Facts, **weights: float) -> Settings:
-        """With these weights where the settings have None, and with pairs the published adversary of Pix2Pix (hinge
-        loss, PatchGAN 128) where they do not say another."""
+        """The settings with `weights` in place of None. With paired data, the adversary gets Pix2Pix's published
+        settings (hinge loss, PatchGAN of width 128) where the recipe does not set them.
+        """
         found = {key: value for key, value in weights.items() if getattr(settings, key) is None}
         if settings.adversary is not None and facts.paired:
             published = {"mode": "hinge", "discriminator": PatchGANConfig(width=128)}

@@ -1,15 +1,16 @@
-"""AutoGAN-Distiller (AGD, Fu et al., ICML 2020): a student's operators and widths are searched for by gradients, and
-the network that is found learns anew from a frozen teacher's images.
+"""AutoGAN-Distiller (AGD, Fu et al., ICML 2020): gradient-based search for a student's operators and widths, then
+training the network that was found.
 
-A supernet (family `agd_supernet`) first learns at its largest, its smallest and two random widths; then in turn its
-architecture, on the other half of the images, and its weights, each at widths that the architecture draws, the largest
-and the smallest. Any other student learns by the losses and the optimiser of the final training.
+A supernet (family `agd_supernet`) is first trained at its largest, its smallest and two random widths. Then the search
+alternates two updates. The architecture is updated on one half of the images and the weights on the other half, each at
+sampled widths, at the largest and at the smallest. Any other student is trained with the losses and the optimiser of
+AGD's final training. The teacher is frozen.
 
-This follows the published code, VITA-Group/AGD. A sequence of architecture, weights, architecture, weights is made here
-as one step of the weights and then the next one's of the architecture. Decided here, where the code has two runs: one
-optimiser goes on from the first phase to the second, each with a schedule of its own. Not followed: the gradients' norm
-has that of the architecture in it when the weights' are clipped. AGD for super-resolution is not built: there are no
-super-resolution generators here yet.
+This follows the published code, VITA-Group/AGD. One step here is an update of the weights followed by the update of the
+architecture that comes before the next step. Where the published code has two runs, here one optimiser continues from
+the first phase to the second, and each phase has its own schedule. One difference: in the published code, the gradient
+norm used to clip the weights' gradients includes the architecture's gradients; here it does not. AGD's super-resolution
+search space is not implemented.
 """
 
 import math
@@ -39,33 +40,38 @@ from vemcompress.system.settings import MAX_STEPS, Betas, Macs, Period, Positive
 from vemcompress.training.schedules import constant
 from vemcompress.training.update import Optimizer, Output, Update
 
-# What a blank student's style and content terms shall be with features other than VGG's: the content as OMGD's, whose
-# weight of 10 gives 6; the style from the Gram matrices that OMGD's 1e4 and 17 stand for, whose mean square is five
-# times their squared mean (measured on SqueezeNet's).
+# Targets for the style and content terms of an untrained student if the features are not VGG's. Content is as in OMGD,
+# whose weight of 10 gives 6. Style is derived from the Gram matrices behind OMGD's 1e4 and 17; their mean square is
+# five times their squared mean (measured with SqueezeNet).
 BLANK_STYLE, BLANK_CONTENT = 0.4, 0.6
-# Bounds of the derived network's MACs by AGD's own count, and that of the supernet that they are for.
+# Bounds of the derived network's MACs, counted as AGD counts them, and the MACs of the supernet they apply to.
 LEAST, MOST, OF = 3_000_000_000, 8_000_000_000, 29_996_924_928
-EVALUATIONS, DRAWS = 25, 8  # of a search; steps that a bench averages over
-MIXED, DRAWN = 1 / 4, 3 / 4  # shares of the MACs by the operators' weights, and by the widths'
+EVALUATIONS, DRAWS = 25, 8  # of a search; steps that a benchmark averages over
+MIXED, DRAWN = 1 / 4, 3 / 4  # weights of the expected MACs over operators, and of the MACs at sampled widths
 PRETRAINING, SEARCHING = ("widest", "narrowest", "random", "random"), ("drawn", "widest", "narrowest")
 
 
 class AutoGANDistiller(Distillation):
-    """From a frozen teacher, into a supernet or into a network of one shape."""
+    """Distils a frozen teacher into a supernet or into a network of fixed shape."""
 
     class Settings(Distillation.Settings):
-        """Weights: `recon` (w0) of the mean absolute difference of the images, `style` of the mean squared difference
-        of four Gram matrices, `content` of the mean absolute one of a map, `tv` of the total variation, which is a sum.
-        None is what was published: 1e5 and 1 with VGG, 0.01 for `recon`, and 0 in the search.
+        """`recon`: weight (w0) of the mean absolute difference of the images; None is 0.01, and 0 in the search.
+        `style`: weight of the mean squared difference of four Gram matrices; None is 1e5 with VGG. `content`: weight of
+        the mean absolute difference of one feature map; None is 1 with VGG. `tv`: weight of the total variation, which
+        is a sum.
 
-        `rule`: None for Adam in the search, with `train.betas`, and else SGD with this `momentum` and
-        `weight_decay`. `clip`: the largest norm of the gradients; 0 for any.
+        `features`: the network whose feature maps are compared. `features_weights`: the file of its weights.
 
-        Of a supernet: it learns for `pretrain_steps` before the search, None for half of them. `arch_lr` and
-        `arch_betas` are of Adam for the architecture. `macs_weight`: what the count of MACs weighs at first; at every
-        `macs_every` steps of the search it is halved where the network that is found has fewer than `macs_least`, and
-        doubled where it has more than `macs_most`. The published 1e-17 means nothing until it was doubled some twenty
-        times. None: 25 times a search; 3 and 8 G of a supernet of 29.997 G, by AGD's own count.
+        `rule`: the optimiser; None is Adam for a supernet, with the betas of [train], and SGD otherwise. `momentum`:
+        SGD's momentum. `weight_decay`: SGD's weight decay. `clip`: the largest gradient norm; 0 for no limit.
+
+        The following apply to a supernet only. `pretrain_steps`: steps before the search starts; None for half of the
+        run. `arch_lr`: learning rate of the architecture's Adam. `arch_betas`: betas of the architecture's Adam.
+        `macs_weight`: initial weight of the MACs. The published 1e-17 has no effect until it has been doubled about
+        twenty times. `macs_every`: steps between two adjustments of that weight; None for 25 adjustments in a search.
+        `macs_least`: if the network found so far has fewer MACs, the weight is halved; None is 3 G for a supernet of
+        29.997 G, by AGD's own count. `macs_most`: if it has more MACs, the weight is doubled; None is 8 G for a
+        supernet of 29.997 G.
         """
 
         replaces: ClassVar = {"features": ("features_weights", "style", "content", "recon")}
@@ -130,7 +136,9 @@ class AutoGANDistiller(Distillation):
     # -- one step ------------------------------------------------------------------------------------------------
 
     def draw(self, batch: Batch, random: Random, step: int) -> tuple[Tensor, Taps, Any]:
-        """Of a supernet the add-on sees the image of the widths that are drawn, and before the search the largest."""
+        """For a supernet, the add-on sees the image at the sampled widths; before the search it sees the image at the
+        largest widths.
+        """
         if not self.searches:
             return super().draw(batch, random, step)
         self.size = tuple(batch.input.shape[-2:])
@@ -139,9 +147,9 @@ class AutoGANDistiller(Distillation):
         return image, {}, others
 
     def _passes(self, x: Tensor, passes: Sequence[str], random: Random) -> list[Tensor]:
-        """The supernet's images at widths of these kinds."""
+        """The supernet's images, one for each kind of widths in `passes`."""
         options, images = self.student.config.options, []
-        host = HostRandom(random.initial_seed())  # a random number of the device would make the host wait
+        host = HostRandom(random.initial_seed())  # reading a random number from the device would block the host
         for kind in passes:
             entries = None
             match kind:
@@ -159,7 +167,7 @@ class AutoGANDistiller(Distillation):
         return self.distances(out.teacher, [out.student, *(out.own or ())])
 
     def distances(self, teacher: Tensor, images: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The weighted terms between the teacher's images and the student's, summed over the student's passes."""
+        """Weighted loss terms between the teacher's images and the student's, summed over the student's passes."""
         settings, count = self.settings, len(images)
         terms = {}
         if settings.recon:
@@ -171,13 +179,13 @@ class AutoGANDistiller(Distillation):
             content = sum(feature_losses.feature(wanted[layer], maps[layer]) for maps in passes)
             terms |= {"style": settings.style * style, "content": settings.content * content}
         if settings.tv:
-            # A sum over the global batch, where the mean over the ranks will be taken.
+            # A sum over the global batch; the ranks' terms are averaged later.
             variation = distributed.ranks() * sum(image_losses.total_variation(image) for image in images)
             terms["tv"] = settings.tv * variation
         return terms
 
     def architecture_terms(self, out: Output) -> dict[str, Tensor]:
-        """The same terms of the other half's images, and the count of MACs, with widths that are drawn anew."""
+        """The same loss terms on the other half of the images, plus the weighted MACs, at newly sampled widths."""
         inputs, (height, width) = out.second.input, self.size
         with self.timer.part("teacher"):
             teacher = self.teacher.ask(inputs, ())[0].float()
@@ -200,13 +208,13 @@ class AutoGANDistiller(Distillation):
         optimizer = Optimizer(settings.arch_lr, settings.arch_betas, schedule=constant)
 
         def due(step: int) -> bool:
-            """Before each step of the search but the one that the run begins with."""
+            """True for the update before each step of the search, except before the first step of a run."""
             return settings.pretrain_steps <= step < self.total
 
         return [Update("architecture", modules, self.architecture_terms, optimizer, when=due)]
 
     def clock(self, step: int, total: int) -> tuple[int, int]:
-        """Both phases have a schedule of their own."""
+        """Pretraining and search each have their own learning-rate schedule."""
         self.total = total
         first = self.settings.pretrain_steps if self.searches else None
         if first is None:
@@ -218,7 +226,7 @@ class AutoGANDistiller(Distillation):
         return self.searches and searched > 0 and searched % self.settings.macs_every == 0
 
     def finish(self, step: int) -> dict:
-        """Weigh the MACs by those of the network that is found."""
+        """Adjust the weight of the MACs to the MACs of the network found so far."""
         settings, found = self.settings, self.student.derived()
         macs = found.cost(*self.size).paper
         factor = 0.5 if macs < settings.macs_least else 2.0 if macs > settings.macs_most else 1.0
@@ -236,7 +244,7 @@ class AutoGANDistiller(Distillation):
 
 
 class Pressure(nn.Module):
-    """What the count of MACs weighs."""
+    """The weight of the MACs, as a module so that checkpoints hold it."""
 
     weight: Tensor
 
@@ -246,11 +254,11 @@ class Pressure(nn.Module):
 
 
 def _of_search(settings: AutoGANDistiller.Settings, facts: Facts) -> dict[str, int]:
-    """What a search leaves open. Raises RecipeError."""
+    """Defaults for what a search's settings leave open. Raises RecipeError."""
     first = facts.steps // 2 if settings.pretrain_steps is None else settings.pretrain_steps
     if first >= facts.steps:
         raise RecipeError(
-            f"recipe {facts.recipe}: algorithm.pretrain_steps {first} leaves nothing of {facts.steps} steps for the "
+            f"recipe {facts.recipe}: algorithm.pretrain_steps {first} leaves none of the {facts.steps} steps for the "
             "search; lower it, or raise train.steps."
         )
     macs = facts.student.config.cost(facts.size, facts.size).paper

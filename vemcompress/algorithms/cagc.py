@@ -1,16 +1,17 @@
-"""CAGC: content-aware GAN compression (Liu et al., CVPR 2021; VEM paper, A.2.5, eq. 24-27), and what StyleKD adds to it
-(Xu et al., ECCV 2022).
+"""CAGC: content-aware GAN compression for StyleGAN2 (Liu et al., CVPR 2021), with StyleKD's additions (Xu et al., ECCV
+2022).
 
-The student is a pruned StyleGAN2 that goes on learning as a StyleGAN2 does, against its teacher's discriminator, and
-imitates its teacher's images of the same latent vectors where they show content.
+VEM paper, A.2.5, eq. 24-27. The student is a pruned StyleGAN2. It continues StyleGAN2's own training, against its
+teacher's discriminator. It also imitates its teacher's images of the same latent vectors, in the regions that show
+content.
 
-This follows the published code, lychenyoko/content-aware-gan-compression, where that and the paper part:
+Where the paper and the published code (lychenyoko/content-aware-gan-compression) differ, this follows the code:
 
-- Masked differences are means over all pixels, not sums (eq. 25), and the weights of both distances are 3.
-- Feature maps are not imitated; `feature` brings eq. 26 back. `on = "intermediate"` is the code's own other mode.
-- R1 and path lengths, which the paper does not mention, regularise; rates stay as they are.
-- In the other mode LPIPS is between the whole image of the teacher and the masked one of the student.
-- R1 is a step of its own, also with StyleKD's settings, whose code adds it to the discriminator's loss.
+- Masked differences are means over all pixels, not sums (eq. 25), and both distances have weight 3.
+- Feature maps are not imitated by default; set `feature` to add eq. 26. `on = "intermediate"` is the code's other mode.
+- R1 and path-length regularisation, which the paper does not mention, are used; learning rates are constant.
+- In the other mode, LPIPS compares the teacher's whole image with the student's masked image.
+- R1 has its own step, also with StyleKD's settings, although StyleKD's code adds it to the discriminator's loss.
 """
 
 import math
@@ -38,33 +39,38 @@ from vemcompress.system.settings import Text, Weight
 from vemcompress.training.update import Output
 from vemcompress.weights.features import check_given, distance_name
 
-SMALLEST, LARGEST = 32, 256  # px of images that LPIPS compares
-RELATION_SIDES = (16, 32, 64, 128)  # of the maps whose relations StyleKD compares
-STEP = 5.0  # standard deviation of the way along a direction
+SMALLEST, LARGEST = 32, 256  # image sizes that LPIPS compares, in pixels
+RELATION_SIDES = (16, 32, 64, 128)  # sizes of the feature maps whose relations StyleKD compares
+STEP = 5.0  # standard deviation of the step along a latent direction
 
 
 @dataclass
 class Masked(Drawings):
-    """Beside it the content's mask, B x 1 x H x W or None, and, where latent directions are compared, the maps of
-    teacher and student of w that were moved."""
+    """What one step computes: also the content mask, B x 1 x H x W or None, and, if latent directions are compared, the
+    feature maps of teacher and student at the moved w.
+    """
 
     mask: Tensor | None = None
     moved: tuple[Taps, Taps] | None = None
 
 
 class CAGC(StyledDistillation):
-    """From a frozen StyleGAN2, to a smaller one."""
+    """Distils a frozen StyleGAN2 into a smaller one."""
 
     class Settings(StyledDistillation.Settings, MaskSettings):
-        """Weights: `recon` (lambda_recon, L1 of masked images), `perceptual` (lambda_LPIPS) and `feature`
-        (lambda_distill of eq. 26: the mean absolute difference of masked maps of each size, after a 1x1 convolution of
-        the student's). `on`: "output", or "intermediate" for the sum of the unmasked L1 of the images of each size.
+        """`recon`: weight (lambda_recon) of the L1 difference of masked images. `perceptual`: weight (lambda_LPIPS) of
+        the perceptual distance; None is 3, or 0.6 with the Caffe SqueezeNet. That network has no linear LPIPS layers,
+        so all its channels count equally, which gives values about five times as large. `feature`: weight
+        (lambda_distill of eq. 26) of the mean absolute difference of masked feature maps at each size, after a 1x1
+        convolution of the student's. `on`: "output" compares the final images; "intermediate" sums the unmasked L1
+        differences of the images at each size.
 
-        `features`: the network of LPIPS; the Caffe SqueezeNet, for which LPIPS has no linear layers, counts all
-        channels alike, and gives about five times as much: `perceptual` None is 3, and 0.6 for it. StyleKD's:
-        `mapping` "copied" or "frozen" gives the student the teacher's mapping network, to go on with or to keep;
-        `relation` is the weight (30 there) of how images that are moved along latent directions relate to others, by
-        "kl" or "mse".
+        `features`: the network that LPIPS uses. `features_weights`: the file of its weights.
+
+        StyleKD's settings follow. `mapping`: "own" is a mapping network of the student's own; "copied" starts it from
+        the teacher's; "frozen" copies the teacher's and keeps it fixed. `relation`: weight of the relation term (30 in
+        StyleKD): how images moved along latent directions relate to the other images. `relation_by`: how relations are
+        compared, "kl" or "mse".
         """
 
         name: Literal["cagc"] = "cagc"
@@ -86,9 +92,9 @@ class CAGC(StyledDistillation):
         shapes = [(n.config.latent, n.config.style, n.config.mapping) for n in (facts.teacher, facts.student)]
         if (settings.mapping != "own" or settings.relation) and shapes[0] != shapes[1]:
             raise RecipeError(
-                f"recipe {facts.recipe}: the student's mapping network has another shape than the teacher's, so that "
-                "algorithm.mapping and algorithm.relation have no sense; give a student of the same latent, style and "
-                "mapping."
+                f"recipe {facts.recipe}: the shapes of the student's and the teacher's mapping networks differ, so "
+                "algorithm.mapping and algorithm.relation cannot be used; use a student with the same latent, style "
+                "and mapping."
             )
         if settings.relation and (facts.batch < 2 * distributed.ranks() or facts.size < RELATION_SIDES[0]):
             raise RecipeError(
@@ -125,7 +131,7 @@ class CAGC(StyledDistillation):
             )
             self._add_taps(last)
         if settings.relation:
-            self.splits = False  # it compares all images of a batch
+            self.splits = False  # the relation term compares all images of a batch
             self._add_taps(_related(teacher))
             self.register_buffer("directions", _directions(teacher), persistent=False)
 
@@ -135,7 +141,9 @@ class CAGC(StyledDistillation):
     # -- one step ------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch, random: Random, step: int = 1) -> Output:
-        """Where masks are known of some latent vectors alone, the student learns from these; `index` tells which."""
+        """If the masks belong to a fixed set of latent vectors, the student learns from these vectors; the output's
+        `index` identifies them.
+        """
         masks = self.masks
         if masks is None or masks.vectors is None:
             return super().forward(batch, random, step)
@@ -157,7 +165,7 @@ class CAGC(StyledDistillation):
         return made
 
     def _moved(self, drawn: StyledDrawn) -> tuple[Taps, Taps]:
-        """The maps of teacher and student of their w, moved along one direction for each image."""
+        """Feature maps of teacher and student at their w, moved along one random direction per image."""
         mine, random = drawn.w, drawn.random
         count = len(mine) * distributed.shares()
         chosen = torch.randint(len(self.directions), (count,), generator=random, device=random.device)
@@ -194,11 +202,11 @@ class CAGC(StyledDistillation):
 
     @property
     def perceptual(self) -> str:
-        """What the perceptual term is called: LPIPS where it has its linear layers."""
+        """The name of the perceptual term: "lpips" if LPIPS has its linear layers."""
         return "lpips" if self.distance is not None and self.distance.learned else "perceptual"
 
     def _feature(self, out: Output, mask: Tensor | None) -> Tensor:
-        """Eq. 26, the mean over elements."""
+        """Eq. 26, as a mean over elements."""
         found = 0.0
         for name, connector in zip(_last_of_sizes(self.student), self.connectors, strict=True):
             with self.autocast(out.student.device):
@@ -211,19 +219,20 @@ class CAGC(StyledDistillation):
 
 
 def _compared(images: Tensor) -> Tensor:
-    """Images as LPIPS compares them: larger ones at 256 px, as published, and those too small for its networks at
-    32."""
+    """Images at the size at which LPIPS compares them: at most 256 px, as published, and at least 32 px, which its
+    networks need.
+    """
     side = min(max(images.shape[2], SMALLEST), LARGEST)
     return images if side == images.shape[2] else F.interpolate(images, (side, side), mode="bilinear")
 
 
 def _level(side: int) -> int:
-    """How often 4 px were doubled."""
+    """How often a side of 4 px is doubled to reach this side."""
     return int(math.log2(side)) - 2
 
 
 def _related(generator: Generator) -> tuple[str, ...]:
-    """The taps whose relations are compared: the last convolution's of these sizes."""
+    """The taps whose relations are compared: the last convolution at each of the sizes in RELATION_SIDES."""
     return tuple(f"conv{2 * _level(side) + 1}" for side in RELATION_SIDES if side <= generator.takes.image)
 
 
@@ -234,5 +243,5 @@ def _directions(generator: Generator) -> Tensor:
 
 
 def _last_of_sizes(generator: Generator) -> tuple[str, ...]:
-    """The last convolution's tap of each size."""
+    """The tap of the last convolution at each size."""
     return tuple(f"conv{2 * _level(int(name[3:])) + 1}" for name in generator.places)

@@ -1,9 +1,11 @@
-"""CAT (Jin et al., CVPR 2021; paper, eq. 22-23): images, a discriminator of the student's own, and kernel alignment of
-the feature maps, which needs no layers between teacher and student.
+"""CAT: distillation by kernel alignment of feature maps, with a discriminator for the student (Jin et al., CVPR 2021).
 
-Eq. 22 writes a sum for the images' term; the published code takes the mean. The discriminator moves first, and the
-student learns from it as it is then. KA is of each process's own part of the batch, as published; the published code
-adds up what several GPUs find, and here it is averaged.
+VEM paper, eq. 22-23. The terms are an image difference, an adversarial loss and kernel alignment (KA), which needs no
+layers between teacher and student.
+
+Eq. 22 writes the image term as a sum; the published code takes the mean, as here. The discriminator is updated before
+the student. KA is computed on each process's own part of the batch, as published. With several GPUs the published code
+sums the results; here they are averaged.
 """
 
 from typing import Literal
@@ -23,13 +25,15 @@ from vemcompress.training.update import Output
 
 
 class CAT(AdversarialDistillation):
-    """From any teacher, with at least two images on each process: of one image KA is 1 whatever the student does."""
+    """Distils any teacher. Each process needs at least two images: KA of a single image is always 1."""
 
     class Settings(AdversarialDistillation.Settings):
-        """Weights: `recon` of the mean absolute difference to the ground truth where there is one, else to the
-        teacher's image (None: 100 and 5), `distill` of -KA, summed over the places (None: 0.5 with pairs, else 1).
+        """`recon`: weight of the mean absolute difference to the ground truth if there is one, else to the teacher's
+        image; None is 100 with pairs, else 5. `distill`: weight of -KA, summed over the places; None is 0.5 with pairs,
+        else 1.
 
-        `adversary`: with pairs hinge loss and a PatchGAN 128, without least squares and 64, where it does not say.
+        `adversary`: the student's discriminator. With pairs the default is hinge loss and a PatchGAN of width 128;
+        without pairs, least squares and width 64.
         """
 
         name: Literal["cat"] = "cat"
@@ -42,14 +46,14 @@ class CAT(AdversarialDistillation):
         matched = bool(paired_places(facts.teacher, facts.student))
         if settings.distill and not matched:
             raise RecipeError(
-                f"recipe {facts.recipe}: a {facts.student.family} student has no places that correspond to those of a "
+                f"recipe {facts.recipe}: the feature maps of a {facts.student.family} student do not match those of a "
                 f"{facts.teacher.family} teacher; set algorithm.distill=0 to distil from images alone."
             )
         recon, distill = (100.0, 0.5) if facts.paired else (5.0, 1.0)
         settings = cls.filled(settings, facts, recon=recon, distill=distill if matched else 0.0)
         if settings.distill and facts.batch < 2 * distributed.ranks():
             raise RecipeError(
-                f"recipe {facts.recipe}: train.batch {facts.batch} gives a process a single image, of which kernel "
+                f"recipe {facts.recipe}: train.batch {facts.batch} gives a process a single image, for which kernel "
                 "alignment (KA) is always 1 and teaches nothing; set train.batch to at least "
                 f"{2 * distributed.ranks()}, or algorithm.distill=0."
             )

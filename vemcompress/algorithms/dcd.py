@@ -1,20 +1,23 @@
-"""DCD: discriminator-cooperated distillation (CVPR 2023).
+"""DCD: discriminator-cooperated distillation (CVPR 2023), which compares feature maps through the teacher's
+discriminator.
 
-Feature maps of teacher and student are made images by a connector each, and the teacher's discriminator compares these:
-the student learns to give the same last feature map there. Beside that it learns the teacher's images by style and
-feature losses, and to pass for real before the same discriminator. The teacher learns too: by Pix2Pix at the same
-steps, by CycleGAN in turns, as OMGD's does.
+A connector turns each feature map of teacher and student into an image, and the teacher's discriminator looks at both.
+The student learns to produce the same last feature map in the discriminator. It also learns from the teacher's images
+by style and feature losses, and from an adversarial loss against the same discriminator. The teacher is trained too:
+with Pix2Pix at the same steps, with CycleGAN in alternating phases, as in OMGD.
 
-The published code, poopit/DCD-official, does not run as it is. Followed is what it must mean:
+The published code, poopit/DCD-official, does not run as it is. This implements what it appears to intend:
 
-- Pix2Pix: the hook on the discriminator has the name of one with two branches and never fires, so that the comparison
-  is 0; and the student's image alone goes into a discriminator of pairs, which fails. Here both see what they should.
-- CycleGAN: a misspelt option stops the run; and the adversarial term is taken of the teacher's image, which teaches the
-  student nothing. Here it is taken of the student's. `gan` = 0 leaves it out, as Pix2Pix's code does.
-- The connectors' own initial weights are overwritten by those of all networks, N(0, 0.02), which is followed.
-- CycleGAN's connectors of the teacher never learn, and their BatchNorms divide by 1; Pix2Pix's learn with the student.
+- Pix2Pix: the hook on the discriminator names one with two branches and never fires, so the comparison is always 0; and
+  the student's image alone is given to a discriminator of pairs, which fails. Here both get the right input.
+- CycleGAN: a misspelt option stops the run; and the adversarial term uses the teacher's image, which gives the student
+  no gradient. Here it uses the student's image. `gan` = 0 omits it, as Pix2Pix's code does.
+- The connectors' own initial weights are overwritten by those of all networks, N(0, 0.02), as here.
+- CycleGAN's connectors of the teacher are never trained, and their BatchNorms divide by 1; Pix2Pix's are trained with
+  the student.
 
-Not followed: Pix2Pix's teacher and discriminator move at once there, and here one after the other, as in Pix2Pix.
+One difference: the published Pix2Pix code updates teacher and discriminator at once; here one is updated after the
+other, as in Pix2Pix itself.
 """
 
 from typing import ClassVar, Literal
@@ -33,18 +36,23 @@ from vemcompress.networks.features import FeatureNetwork
 from vemcompress.system.settings import Text, Weight
 from vemcompress.training.update import Output
 
-PUBLISHED = {"style": 10.0, "feature": 1e4}  # of VGG16's features
-# What these two are of a blank student's images with VGG16, by OMGD's measure, for features other than VGG's.
+PUBLISHED = {"style": 10.0, "feature": 1e4}  # for VGG16 features
+# For features other than VGG's: the values of these terms for an untrained student with VGG16, as measured for OMGD.
 BLANK = {"style": 0.017, "feature": 6000.0}
 
 
 class DCD(Distillation):
-    """Beside a teacher that learns by Pix2Pix or CycleGAN."""
+    """Distils an online teacher that is trained by Pix2Pix or CycleGAN."""
 
     class Settings(Distillation.Settings):
-        """Weights: `compare` (lambda_CD) of the mean absolute difference of the discriminator's last maps, summed over
-        the places; `style` and `feature` of the images' features, None for what is published with VGG16; `gan` of the
-        adversarial term."""
+        """`compare`: weight (lambda_CD) of the mean absolute difference of the discriminator's last feature maps,
+        summed over the places. `style`: weight of the style loss; None is the published 10 with VGG16. `feature`:
+        weight of the feature loss; None is the published 1e4 with VGG16. `gan`: weight of the adversarial term; None is
+        0 with pairs, else 1.
+
+        `features`: the network whose maps the style and feature losses compare. `features_weights`: the file of its
+        weights.
+        """
 
         replaces: ClassVar = {"features": ("features_weights", "style", "feature")}
 
@@ -66,8 +74,9 @@ class DCD(Distillation):
         side = min(min(pair) for pair in sides(facts.teacher, facts.size))
         if facts.judge is not None and side < facts.judge.min_size:
             raise RecipeError(
-                f"recipe {facts.recipe}: DCD shows feature maps to the discriminator, which needs "
-                f"{facts.judge.min_size} px, and they have {side}; set gan.discriminator.layers=2, or raise data.size."
+                f"recipe {facts.recipe}: DCD gives feature maps to the discriminator, which needs "
+                f"{facts.judge.min_size} px, and the smallest has {side}; set gan.discriminator.layers=2, or raise "
+                "data.size."
             )
         published = PUBLISHED if settings.features == "vgg16" else dict.fromkeys(PUBLISHED, 0.0)
         found = {} if settings.features not in ("vgg16", "none") else dict(published)
@@ -83,8 +92,11 @@ class DCD(Distillation):
         self.gan = parts.gan
         judges = self.gan.discriminators()
         if len(self.gan.teachers()) > 1:
-            raise RecipeError(f"gan.name = '{self.gan.settings.name}': DCD has one teacher; take pix2pix or cyclegan.")
-        self._judge = [next(iter(judges.values()))]  # a part of the GAN, not of this
+            raise RecipeError(
+                f"gan.name = '{self.gan.settings.name}': DCD needs a GAN with one teacher; set gan.name to pix2pix or "
+                "cyclegan."
+            )
+        self._judge = [next(iter(judges.values()))]  # in a list: it belongs to the GAN and is not a submodule here
         self.teacher.maps = True
         channels = self.judge.config.in_channels
         self.follow(lambda inputs, _: _to_image(inputs, channels))
@@ -97,7 +109,7 @@ class DCD(Distillation):
 
     @property
     def judge(self) -> nn.Module:
-        """The discriminator of the teacher's images, as it is now."""
+        """The discriminator of the teacher's images, in its current state."""
         return self._judge[0]
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
@@ -115,7 +127,7 @@ class DCD(Distillation):
         return terms
 
     def _last(self, image: Tensor) -> Tensor:
-        """The discriminator's last feature map of what a connector made."""
+        """The discriminator's last feature map of a connector's output."""
         name = self.judge.taps[-1]
         with self.autocast(image.device):
             return self.judge.forward_with_taps(image, (name,))[1][name].float()

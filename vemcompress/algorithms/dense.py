@@ -1,10 +1,11 @@
-"""Distillation of dense prediction: a class for every pixel (Liu et al., "Structured Knowledge Distillation for
-Semantic Segmentation", CVPR 2019, its pixel-wise part; Hinton et al., 2015).
+"""Distillation for dense prediction: a class for every pixel (pixel-wise part of Liu et al., "Structured Knowledge
+Distillation for Semantic Segmentation", CVPR 2019).
 
-The student learns the ground truth by cross entropy, and the teacher's shares of classes by KL divergence with the
-published weight of 10. SSIM and features of images mean nothing for scores of classes. Generators end in tanh, so that
-scores are `scale` times their outputs; t of the add-on, one-hot or the teacher's, is in [-1, 1] as every image is.
-With `teacher.source = "pairs"` the ground truth alone teaches, which makes a supervised teacher.
+The student learns the ground truth by cross entropy, and the teacher's class probabilities by KL divergence (Hinton et
+al., 2015) with the published weight of 10. SSIM and feature losses are not used: they have no meaning for class scores.
+Generators end in tanh, so the scores are `scale` times their outputs. VEM's target t, one-hot labels or the teacher's
+outputs, is in [-1, 1] like every image. With `teacher.source = "pairs"` only the ground truth is used, which trains a
+supervised teacher.
 """
 
 from typing import Literal
@@ -19,12 +20,13 @@ from vemcompress.training.update import Output
 
 
 class Dense(Distillation):
-    """From any teacher of scores of classes, or from label maps alone."""
+    """Distils any teacher of class scores, or learns from label maps alone."""
 
     class Settings(Distillation.Settings):
-        """Weights: `classes` of the cross entropy to the ground truth (None: 1 where there is one, else 0), `soft` of
-        the divergence from the teachers (None: 10, and 0 from label maps alone), at `temperature`. `scale` is between
-        outputs in [-1, 1] and scores."""
+        """`classes`: weight of the cross entropy to the ground truth; None is 1 if there is one, else 0. `soft`: weight
+        of the divergence from the teachers; None is 10, or 0 with label maps alone. `temperature`: divides the scores
+        before the softmax of the divergence. `scale`: factor from outputs in [-1, 1] to scores.
+        """
 
         name: Literal["dense"] = "dense"
         classes: Weight | None = None
@@ -36,7 +38,7 @@ class Dense(Distillation):
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
         if facts.paired and not facts.scores and (facts.recorded or settings.classes):
             raise RecipeError(
-                f"recipe {facts.recipe}: dense learns a class for every pixel; set data.kind=labels, "
+                f"recipe {facts.recipe}: the dense algorithm needs a class for every pixel; set data.kind=labels, "
                 "data.label_target=onehot and data.direction so that the label maps are the target."
             )
         if not facts.paired and settings.classes:

@@ -1,7 +1,7 @@
-"""What every distillation algorithm shares (paper, section 3 and A.2).
+"""Base class of every distillation algorithm (VEM paper, section 3 and A.2).
 
-The lessons, the student's image, the add-on's one place, and the order of the updates, so that no method can forget the
-add-on.
+It calls the teacher, computes the student's image, adds the information add-on's term, and fixes the order of the
+updates, so that no method can omit the add-on.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +30,11 @@ from vemcompress.training.update import Optimizer, Output, Update
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method cannot do without; `check` says in one sentence what a recipe lacks."""
+    """What a method requires of a recipe. `check` raises an error that says what is missing."""
 
     teacher: Literal["any", "frozen", "online"] = "any"
-    gan: bool = False  # a [gan], by which the student learns too
-    whole: bool = False  # of a teacher that does not learn all of its GAN
+    gan: bool = False  # a [gan], whose losses train the student too
+    whole: bool = False  # all networks of the GAN, if the teacher is not trained
     takes: tuple[str, ...] = ("image", "latent")
     pairs: bool = False
     real: bool = False  # real images beside latent vectors
@@ -44,18 +44,18 @@ class Needs:
         """Raises RecipeError."""
         kind, what = facts.teacher.takes.kind, None
         if facts.recorded and (self.teacher == "online" or self.gan or self.whole):
-            what = "needs the teacher's network, and teacher.source = 'pairs' gives its outputs alone; give --teacher"
+            what = "needs the teacher's network, but teacher.source = 'pairs' gives only its outputs; give --teacher"
         elif self.teacher == "frozen" and facts.learns:
-            what = "learns from a frozen teacher; leave out [gan]"
+            what = "needs a frozen teacher; remove [gan]"
         elif self.teacher == "online" and not facts.learns:
-            what = "needs a teacher that learns; add a [gan]"
-            what = "needs a teacher that learns; omit algorithm.online" if facts.gan else what
+            what = "needs a teacher that is trained too; add a [gan]"
+            what = "needs a teacher that is trained too; omit algorithm.online" if facts.gan else what
         elif self.gan and not facts.gan:
-            what = "needs a [gan], by which the student learns; add one"
+            what = "needs a [gan], whose losses train the student; add one"
         elif self.whole and facts.missing and not facts.learns:
             what = lacking_networks(facts.missing)
         elif kind not in self.takes:
-            what = f"is for generators that take {' or '.join(self.takes)} input, and this teacher's is {kind}"
+            what = f"needs generators with {' or '.join(self.takes)} input, and this teacher's input is {kind}"
         elif self.pairs and not facts.paired:
             what = "needs the ground truth of each input; set data.kind to paired or labels"
         elif facts.batch < self.batch:
@@ -65,21 +65,23 @@ class Needs:
 
 
 def lacking_networks(missing: Sequence[str]) -> str:
-    """What is said of a method to which these networks of the teacher's GAN are missing."""
+    """The error text of a method that lacks these networks of the teacher's GAN."""
     return (
-        f"needs the teacher's {' and '.join(missing)} too; give as --teacher a run of `vemcompress teach`, or set "
+        f"needs the teacher's {' and '.join(missing)} too; give a run of `vemcompress teach` as --teacher, or set "
         f"teacher.start.{missing[0]}"
     )
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known before anything is built: both networks (the student's without weights), whether the teacher
-    `learns` and each input is `paired` with its ground truth, how many images there are and how long the run is.
-    `recorded`: whether only the teacher's outputs are known, which are then the ground truth.
-    `scores`: whether the ground truth is a channel for each class.
-    `gan`: whether the recipe has one; `missing`: its networks that are given by no file; `judge`: the shape of its
-    discriminators."""
+    """What is known before anything is built.
+
+    `teacher` and `student` are networks without weights. `images` counts the training images, `size` is their side in
+    pixels, `steps` is the length of the run. `learns`: whether the teacher is trained too. `paired`: whether each input
+    has its ground truth. `recorded`: whether only the teacher's outputs are given; they are then the ground truth.
+    `scores`: whether the ground truth has one channel per class. `gan`: whether the recipe has a GAN. `missing`: the
+    GAN's networks that no file provides. `judge`: the Config of its discriminators.
+    """
 
     recipe: str
     teacher: ImageGenerator
@@ -99,8 +101,9 @@ class Facts:
 
 @dataclass
 class Parts:
-    """What an algorithm is built from. `features` is the network that it named, `paired` as in `Facts`, `gan` the
-    teacher's, where the recipe has one."""
+    """What an algorithm is built from. `features` is the feature network it asked for, `paired` is as in `Facts`, and
+    `gan` is the teacher's GAN if the recipe has one.
+    """
 
     teacher: Teacher
     student: ImageGenerator
@@ -112,46 +115,50 @@ class Parts:
 
 
 class Distillation(Learner):
-    """A method writes its Settings, `resolve`, `student_terms` and, where it needs them, `learned` and
-    `extra_updates`; with `follow` it has `connectors` that bring the student's feature maps to the teacher's."""
+    """The base class of all methods.
+
+    A method defines its Settings, `resolve` and `student_terms`, and `learned` and `extra_updates` if it needs them.
+    `follow` creates `connectors`, which map the student's feature maps to the teacher's channels.
+    """
 
     class Settings(TurnSettings):
-        """`ema`: the student that is written is the moving average of the one that learns, with this decay; 0 for the
-        one that learns itself."""
+        """`ema`: decay of the moving average of the student's weights. If it is above 0, the run writes the average
+        instead of the trained student.
+        """
 
         shared: ClassVar = True
 
         ema: float = Field(0.0, ge=0, lt=1)
 
     needs: ClassVar[Needs] = Needs()
-    together: ClassVar[str | None] = None  # updates of the method's own with this label move at once with the student
-    period: int = 1  # after so many steps the same of the method's updates are due again
+    together: ClassVar[str | None] = None  # the method's updates with this label move together with the student
+    period: int = 1  # the pattern of the method's due updates repeats after this many steps
     settled: int = 1  # the first step of such a period
-    files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files, dots between tables
-    imitates: ClassVar[bool] = True  # the teacher, so that a student is the better the more it is like it
+    files: ClassVar[tuple[str, ...]] = ()  # dotted keys of the settings that are file paths
+    imitates: ClassVar[bool] = True  # the student imitates the teacher, so closer to the teacher is better
 
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
-        """The settings with what they leave open. Raises RecipeError where they do not fit."""
+        """The settings with their open values filled in. Raises RecipeError if they do not fit the facts."""
         return settings
 
     @classmethod
     def check_gan(cls, settings: Settings, gan: GAN, student: ImageGenerator) -> None:
-        """Raises RecipeError where the teacher's GAN is none that it can learn beside; networks are without weights."""
+        """Raises RecipeError if the method cannot use this GAN of the teacher. Its networks have no weights yet."""
 
     @classmethod
     def wants_real(cls, settings: Settings) -> bool:
-        """Whether it learns from real images of the target's kind, even where the teacher is frozen."""
+        """Whether the method needs real images of the target's kind even if the teacher is frozen."""
         return False
 
     @classmethod
     def features_of(cls, settings: Settings) -> tuple[str, str | None]:
-        """The feature network that it compares images by, and the file of its weights."""
+        """The feature network that compares images, and the file of its weights."""
         return getattr(settings, "features", "none"), getattr(settings, "features_weights", None)
 
     @classmethod
     def calibrate(cls, settings: Settings, features: FeatureNetwork, images: Tensor) -> Settings:
-        """Weights that depend on the features, measured on `images` as the student shall make them."""
+        """Fill in weights that depend on the features. `images` are examples of what the student should produce."""
         return settings
 
     def __init__(self, settings: Settings, parts: Parts):
@@ -165,18 +172,22 @@ class Distillation(Learner):
         self.average = Average(self.student, settings.ema) if settings.ema else None
 
     def follow(self, connector: Callable[[int, int], nn.Module]) -> None:
-        """Ask for the taps of both networks' places, with a `connector` for each, which learns with the student."""
+        """Create a `connector` for each pair of matching feature maps, and request their taps. Connectors are trained
+        with the student.
+        """
         self.connectors = FeatureMatch(self.teacher.generator, self.student, connector)
         self.teacher_taps, self.student_taps = self.connectors.teacher_taps, self.connectors.student_taps
 
     def train(self, mode: bool = True) -> "Distillation":
-        """Whatever else is a part of it stays in the mode that it has."""
+        """Set the mode of teacher and student; all other parts keep their mode."""
         self.teacher.train(mode)
         self.student.train(mode)
         return self
 
     def forward(self, batch: Batch, random: Generator, step: int = 1) -> Output:
-        """t is the ground truth where there is one (section 5.3), else the first teacher's image."""
+        """Compute all that the step's updates need. The target t is the ground truth if there is one (section 5.3),
+        else the first teacher's image.
+        """
         lessons = self.teacher(batch, random, step, self.teacher_taps)
         if not self.teacher.due(step):
             return Output.of_teachers(random, lessons.gan)
@@ -192,39 +203,39 @@ class Distillation(Learner):
         return out
 
     def draw(self, batch: Batch, random: Generator, step: int) -> tuple[Tensor, Taps, Any]:
-        """The student's image, the taps `student_taps`, and what else of the student's a method computes in a step."""
+        """The student's image, its taps `student_taps`, and any other value that the method derives from it."""
         with self.autocast(batch.input.device):
             return *self.imitate(batch.input, random), None
 
     def imitate(self, x: Tensor, random: Generator) -> tuple[Tensor, Taps]:
-        """The student's image, with the taps `student_taps`. `random` is the step's own, the same on all ranks."""
+        """The student's image and its taps `student_taps`. `random` is the step's generator, the same on all ranks."""
         return self.student.forward_with_taps(x, self.student_taps)
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """The named, weighted terms of L_algo."""
+        """The named, weighted terms of L_algo, as scalars."""
         raise NotImplementedError
 
     def maps_of(self, teachers: Tensor, student: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The feature network's maps of the teachers' images, as constants, and of the student's."""
+        """Feature maps of the teachers' images, without gradient, and of the student's image."""
         with self.timer.part("features"), self.autocast(student.device):
             with torch.no_grad():
                 theirs = self.features(teachers)
             return theirs, self.features(student)
 
     def learned(self) -> dict[str, nn.Module]:
-        """What else learns by the student's loss and optimiser."""
+        """Modules that are trained with the student, by its loss and optimiser."""
         return {"connectors": self.connectors}
 
     def moved_twice(self) -> tuple[nn.Module, ...]:
-        """Modules that take two steps at each of the student's, as `Update.twice`."""
+        """Modules that take two optimiser steps per student step; see `Update.twice`."""
         return ()
 
     def still(self) -> tuple[nn.Module, ...]:
-        """Modules within the student that do not learn by its loss."""
+        """Modules inside the student that its loss does not train."""
         return ()
 
     def own_optimizers(self) -> dict[str, Optimizer]:
-        """Optimisers, by name, of those that `learned` gives which do not move by the student's."""
+        """Optimisers, by name, for those modules of `learned` that do not use the student's optimiser."""
         return {}
 
     def monitored(self, out: Output) -> dict[str, Tensor]:
@@ -232,28 +243,29 @@ class Distillation(Learner):
         return information_shares(out)
 
     def moved(self) -> None:
-        """Called once the student has moved."""
+        """Called after the student's weights were updated."""
         if self.average is not None:
             self.average.follow()
 
     def extra_updates(self) -> list[Update]:
-        """Updates of the method's own, between the add-on's and the student's."""
+        """The method's own updates, after the add-on's and before the student's."""
         return []
 
     def late_updates(self) -> list[Update]:
-        """Updates of the method's own, after the student's."""
+        """The method's own updates after the student's."""
         return []
 
     def updates(self) -> list[Update]:
-        """The teachers', the add-on's (it tightens the bound), the method's own, the student's with the add-on's term
-        (eq. 10), and what the method does after it."""
+        """All updates in order: the teachers', the add-on's (tightens the bound), the method's own, the student's with
+        the add-on's term (eq. 10), and the method's late updates.
+        """
         learned = {"student": self.student} | self.learned() | self.information.student_modules()
 
         def terms(out: Output) -> dict[str, Tensor]:
             found = self.student_terms(out)
             if not self.measures:
                 return found | self.information.student_terms(out)
-            own = out.student.view_as(out.student)  # its gradient is the add-on's alone
+            own = out.student.view_as(out.student)  # a view, so that its gradient is the add-on's alone
             added = self.information.student_terms(replace(out, student=own))
             if added:
                 out.gradients = norms_to_come(own, out.student)
@@ -277,7 +289,7 @@ class Distillation(Learner):
 
     @property
     def result(self) -> nn.Module:
-        """The student that the run is for."""
+        """The student that the run produces: the moving average if there is one."""
         return self.student if self.average is None else self.average.average
 
     def artifacts(self) -> dict[str, nn.Module]:
@@ -305,10 +317,11 @@ class Distillation(Learner):
 
 
 def norms_to_come(own: Tensor, image: Tensor) -> dict[str, Tensor]:
-    """Norms, as scalars, that the coming backward fills in: of the gradient of `all` terms with respect to the
-    student's `image`, B x C x H x W; of the add-on's part of it, the gradient of `own`, a view; and of the rest.
+    """Gradient norms, as scalars, that the coming backward pass fills in.
 
-    It is the backward that trains, and stays as it is to the bit.
+    `all` is the gradient of all terms with respect to the student's `image`, B x C x H x W; `information` is the
+    add-on's part, the gradient of the view `own`; `rest` is the difference. The training gradients do not change by a
+    bit.
     """
     norms, kept = {}, []
 
@@ -323,11 +336,12 @@ def norms_to_come(own: Tensor, image: Tensor) -> dict[str, Tensor]:
 
 
 def information_shares(out: Output) -> dict[str, Tensor]:
-    """What the add-on moves, of the student's image in the global batch: `information.gradient_share`, the norm of its
-    gradient over that of all terms', and `information.rest_share`, that of the other terms' over the same.
+    """The add-on's share of the gradient of the student's image, in the global batch.
 
-    Either exceeds 1 where the two pull against each other. Terms of feature maps reach the student beside its image,
-    so that these shares leave them out. Empty at a step that does not measure.
+    `information.gradient_share` is the norm of the add-on's gradient over that of all terms together;
+    `information.rest_share` is the same for the other terms. A share exceeds 1 if the two gradients oppose each other.
+    Terms on feature maps do not pass through the image, so they are not included. Empty at steps that do not measure
+    this.
     """
     if not out.gradients:
         return {}

@@ -1,19 +1,20 @@
-"""DMAD: co-attention distillation of a network that differentiable masks have pruned (Li et al., 2020; rows of VEM's
-Tables 1 and 2). The masks are `pruning.dmad`.
+"""DMAD: co-attention distillation of a network pruned by differentiable masks (Li et al., 2020; rows of VEM's Tables 1
+and 2).
 
-The student goes on learning by its own GAN from the weights and the discriminators that the masks' run has left. Beside
-that its attention, where its feature maps are large, follows the mean of the attentions of the teacher's generator and
-of the teacher's discriminator, which sees the student's image; and this discriminator's last feature map of the
-student's image follows that of the teacher's.
+The masks are in `pruning.dmad`. The student continues its own GAN training, from the weights and discriminators of the
+mask run. In addition, its attention maps imitate the mean of two attention maps: that of the teacher's generator, and
+that of the teacher's discriminator applied to the student's image. The discriminator's last feature map of the
+student's image also imitates that of the teacher's image.
 
 This follows the published code, SJLeo/DMAD:
 
-- The attention's target is no constant: the gradient reaches the student through the discriminator in it too.
-- The distance of the discriminator's features is the norm of the whole batch's difference, neither squared nor a mean.
+- The target of the attention is not detached: gradient also reaches the student through the discriminator in it.
+- The distance of the discriminator's features is the norm of the whole batch's difference, neither squared nor
+  averaged.
 - The teacher's networks stay in training mode.
 
-Not followed: where a map of the discriminator is larger than the student's, the code brings it to 8 bits and by area to
-the smaller size; here it is averaged over the areas, without gradient as there. U-Nets have no dropout.
+Differences: if a discriminator's map is larger than the student's, the published code converts it to 8 bits and resizes
+it by area; here it is averaged over areas, without gradient as in the code. U-Nets have no dropout.
 """
 
 from typing import ClassVar, Literal
@@ -33,11 +34,12 @@ from vemcompress.training.update import Output
 
 
 class DMAD(TwinDistillation):
-    """Beside a whole teacher GAN, Pix2Pix or CycleGAN, which is given and does not learn, or which learns too."""
+    """Distils a whole teacher GAN, Pix2Pix or CycleGAN, which is either given and frozen or trained too."""
 
     class Settings(TwinDistillation.Settings):
-        """`attention` weighs the attentions' distance, None for what is published: 10 with pairs, 100 without;
-        `feature` that of the discriminator's features."""
+        """`attention`: weight of the distance of the attention maps; None is the published 10 with pairs, 100 without.
+        `feature`: weight of the distance of the discriminator's features.
+        """
 
         name: Literal["dmad"] = "dmad"
         online: Literal["step", "never"] = "never"
@@ -52,8 +54,8 @@ class DMAD(TwinDistillation):
         theirs, mine = (sides(network, facts.size) for network in (facts.teacher, facts.student))
         if theirs != mine:
             raise RecipeError(
-                f"recipe {facts.recipe}: DMAD compares feature maps of equal sizes, and those of the teacher are "
-                f"{theirs}, of the student {mine}; give both as many levels."
+                f"recipe {facts.recipe}: DMAD needs feature maps of equal sizes, and the teacher's are "
+                f"{theirs}, the student's {mine}; give both networks the same number of levels."
             )
         if settings.attention is None:
             settings = settings.but(attention=10.0 if facts.paired else 100.0)
@@ -64,14 +66,14 @@ class DMAD(TwinDistillation):
         self.teacher.maps = True
         self.gan = self.teacher.gan
         if self.gan.settings.every > 1:
-            raise RecipeError(f"gan.every {self.gan.settings.every}: DMAD looks at the teacher at each step; omit it.")
+            raise RecipeError(f"gan.every {self.gan.settings.every}: DMAD needs the teacher at every step; omit it.")
         self.gan.follows_back = self.own.follows_back = True
         pairs = paired_places(self.teacher.generator, self.student)
         self.teacher_taps = tuple(_attended(self.teacher.generator, t) for t, _ in pairs)
         self.student_taps = tuple(_attended(self.student, s) for _, s in pairs)
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """The student's own GAN's terms, and both distances, summed over the directions."""
+        """The student's own GAN terms, and the attention and feature distances, summed over the directions."""
         settings, terms = self.settings, super().student_terms(out)
         follow, features = [], []
         directions = zip(self.gan.discriminators().items(), out.gan.maps, out.own.maps, strict=True)
@@ -87,7 +89,7 @@ class DMAD(TwinDistillation):
         return terms
 
     def _judged(self, judge: Discriminator, out: Output, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The attention of a teacher's discriminator on an image in its second layer, and its last feature map."""
+        """The attention map of a teacher's discriminator at its second layer for an image, and its last feature map."""
         names = judge.taps[min(1, len(judge.taps) - 1)], judge.taps[-1]
         with self.autocast(image.device):
             taps = judge.forward_with_taps(self.gan.shown(out.input, image), names)[1]
@@ -95,7 +97,8 @@ class DMAD(TwinDistillation):
 
 
 def _attended(network: Generator, place: str) -> str:
-    """The tap whose attention is followed at a place: in a U-Net on the way up what comes from below, without the
-    skip."""
+    """The tap whose attention is imitated at a place. In a U-Net's decoder this is the map from the level below,
+    without the skip connection.
+    """
     below = f"rise{int(place[2:]) + 1}" if place.startswith("up") and place[2:].isdigit() else place
     return below if below in network.taps else place

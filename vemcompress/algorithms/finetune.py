@@ -1,7 +1,7 @@
-"""Fine-tuning without distillation: the student learns by its own GAN's losses, as a network that was pruned does in
-Network Slimming (Liu et al., ICCV 2017) and Co-Evolution (Shu et al., ICCV 2019).
+"""Fine-tuning without distillation: the student is trained by its own GAN's losses, as after pruning in Network
+Slimming (Liu et al., ICCV 2017) and Co-Evolution (Shu et al., ICCV 2019).
 
-It imitates nobody. The teacher stays as it is and gives images for an information add-on alone.
+The teacher is not imitated. It stays fixed and gives images only to the information add-on.
 """
 
 from typing import ClassVar, Literal
@@ -10,10 +10,10 @@ from vemcompress.algorithms.twin import TwinDistillation
 
 
 class Finetune(TwinDistillation):
-    """From any teacher, by the losses of [gan]."""
+    """Trains a student by the losses of [gan], beside any teacher."""
 
     class Settings(TwinDistillation.Settings):
-        """`online`: "never", or "step" for a teacher that goes on learning beside the student."""
+        """`online`: "never" for a fixed teacher, or "step" for a teacher that is trained beside the student."""
 
         name: Literal["finetune"] = "finetune"
         online: Literal["step", "never"] = "never"

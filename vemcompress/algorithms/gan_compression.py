@@ -1,9 +1,12 @@
-"""GAN-Compression (Li et al., CVPR 2020; paper, eq. 19-21): images, feature maps through 1x1 convolutions, a
-discriminator of the student's own; and the same for a supernet, at widths that are drawn anew at each step.
+"""GAN-Compression: image, feature and adversarial losses for a student or for a supernet whose widths are sampled at
+each step (Li et al., CVPR 2020).
 
-Eq. 20 and 21 write sums; the published code takes means, for which its weights are, and is followed. The student learns
-from the discriminator as it was before this step, because both losses are computed before either network moves. With
-several GPUs the published code adds up their feature terms; here the batch is one, whatever it is spread over.
+VEM paper, eq. 19-21. Feature maps are compared through 1x1 convolutions, and the student has its own discriminator.
+
+Eq. 20 and 21 are written as sums; the published code uses means, and its weights are tuned for means, so this follows
+the code. The losses of student and discriminator are both computed before either is updated, so the student learns from
+the discriminator of the previous step. With several GPUs the published code sums their feature terms; here the result
+does not depend on the number of GPUs.
 """
 
 import json
@@ -27,17 +30,19 @@ from vemcompress.training.update import Output
 
 
 class GANCompression(AdversarialDistillation):
-    """From any teacher. With `space` the student is a supernet: at each step one of its sub-networks learns, each with
-    equal probability, as the first channels of every layer."""
+    """Distils any teacher. With `space` the student is a supernet: each step trains one of its sub-networks, drawn
+    uniformly, which uses the first channels of every layer.
+    """
 
     class Settings(AdversarialDistillation.Settings):
-        """Weights: `recon` of the mean absolute difference to the ground truth where there is one, else to the
-        teacher's image; `distill` of the mean squared difference of the feature maps, summed over the places. None is
-        what was published: 100 and 1 with pairs, 10 and 0.01 without.
+        """`recon`: weight of the mean absolute difference to the ground truth if there is one, else to the teacher's
+        image; None is the published 100 with pairs, else 10. `distill`: weight of the mean squared difference of the
+        feature maps, summed over the places; None is the published 1 with pairs, else 0.01.
 
-        `adversary`: with pairs hinge loss and a PatchGAN 128, without least squares and 64, where it does not say.
-        `space`: the supernet's widths, as the name of a published set, `auto` (1, 3/4, 1/2, 3/8 and 1/4 of each
-        width), or lists of widths, one for each gene or one for all; "none" for a student of one shape.
+        `adversary`: the student's discriminator. With pairs the default is hinge loss and a PatchGAN of width 128;
+        without pairs, least squares and width 64. `space`: the widths of the supernet: the name of a published set,
+        "auto" (1, 3/4, 1/2, 3/8 and 1/4 of each width), or lists of widths, one for each gene or one for all; "none"
+        for a student of fixed shape.
         """
 
         name: Literal["gan_compression"] = "gan_compression"
@@ -54,7 +59,7 @@ class GANCompression(AdversarialDistillation):
         matched = bool(paired_places(facts.teacher, facts.student))
         if settings.distill and not matched:
             raise RecipeError(
-                f"recipe {facts.recipe}: a {facts.student.family} student cannot follow the feature maps of a "
+                f"recipe {facts.recipe}: the feature maps of a {facts.student.family} student do not match those of a "
                 f"{facts.teacher.family} teacher; set algorithm.distill=0 to distil from images alone."
             )
         settings = cls.filled(settings, facts, recon=recon, distill=distill if matched else 0.0)
@@ -71,9 +76,9 @@ class GANCompression(AdversarialDistillation):
     def imitate(self, x: Tensor, random: Generator) -> tuple[Tensor, Taps]:
         if self.space is None:
             return super().imitate(x, random)
-        # The seed, not the state: on a GPU a number drawn from the generator would make the host wait.
+        # The seed, not the state: drawing a number from a generator on the GPU would block the host.
         entries = self.space.draw(Random(random.initial_seed()))
-        with as_written():  # a compiler would begin anew for each shape
+        with as_written():  # a compiler would recompile for each shape
             return at(self.student, self.space.widths(entries), x, self.student_taps)
 
     def metadata(self) -> dict[str, str]:
@@ -87,8 +92,9 @@ class GANCompression(AdversarialDistillation):
         return terms
 
     def distances(self, out: Output) -> list[Tensor]:
-        """Mean squared difference at each place, after the convolution from the student's channels to the teacher's; of
-        a narrower student's by the weights of its channels."""
+        """Mean squared difference at each place, after the convolution from the student's channels to the teacher's. A
+        narrower student uses the convolution's weights of its own channels.
+        """
         found = []
         for connector, t, s in zip(self.connectors, self.teacher_taps, self.student_taps, strict=True):
             mine = out.student_taps[s]
@@ -99,12 +105,15 @@ class GANCompression(AdversarialDistillation):
 
 
 def _check_space(space, facts: Facts) -> None:
-    """Raises RecipeError for widths that the student does not have, and for one that cannot be a supernet."""
+    """Raises RecipeError for widths that exceed the student's, and for a student that cannot be a supernet."""
     if space == "none":
         return
     config = facts.student.config
     if config is None:
-        raise RecipeError(f"recipe {facts.recipe}: algorithm.space needs a student of a known family, not of a class.")
+        raise RecipeError(
+            f"recipe {facts.recipe}: algorithm.space needs a student of a known family; student.class_path cannot be "
+            "used with it."
+        )
     try:
         Space.of(config, space)
     except ValueError as error:

@@ -1,20 +1,21 @@
-"""GAN-Slimming: pruning, quantisation and distillation by one loss (Wang et al., ECCV 2020; a row of VEM's Table 2).
+"""GAN-Slimming: pruning, quantisation and distillation in one loss (Wang et al., ECCV 2020; a row of VEM's Table 2).
 
-The student begins as the teacher. It learns the teacher's images by a perceptual distance and against a discriminator
-that takes these for real, while the scales of its norms are drawn to zero by a proximal step; channels of zero scale
-are then removed (prune method `zeros`), and what is left learns on without that step (`sparse` = false).
+The student starts as a copy of the teacher. It learns the teacher's images by a perceptual distance, and against a
+discriminator that treats the teacher's images as real. At the same time a proximal step pulls the scales of its norms
+towards zero. Channels with a scale of zero are then removed (prune method `zeros`), and the rest is trained without
+that step (`sparse` = false).
 
 This follows the published code, VITA-Group/GAN-Slimming:
 
-- The weight 20, which is described as the adversarial term's, multiplies the perceptual one.
-- Norms that write to a residual trunk have no scales, so that the trunk keeps its width. Here they have them, and they
-  stay as they are: at 1 where the teacher has none, which is the same network.
-- Features are VGG16's of images in [0, 1], without ImageNet's statistics.
-- The student moves first, then the discriminator, which sees earlier images and gives one score for an image.
+- The weight 20, described as the adversarial term's, multiplies the perceptual term.
+- Norms that write to a residual trunk have no scales, so the trunk keeps its width. Here they have scales, which are
+  not trained; they are 1 if the teacher has none, which is the same network.
+- The features are VGG16's of images in [0, 1], without ImageNet's mean and standard deviation.
+- The student is updated before the discriminator, which also sees earlier images and gives one score per image.
 
-Not followed: the discriminator that the authors start from is not to be had, and a new one learns; each image is
-flipped (data.flip flips half of them); rates fall by the step, not by the epoch. With other features than VGG's the two
-perceptual terms are brought to 1 for a blank student, which is our choice.
+Differences: the authors' initial discriminator is not available, so a new one is trained; each image is flipped
+(data.flip flips half of them); learning rates fall at every step, not at every epoch. With features other than VGG's,
+both perceptual terms are scaled to 1 for an untrained student, which is our choice.
 """
 
 from dataclasses import replace
@@ -43,23 +44,27 @@ from vemcompress.training.learner import one_by_one
 from vemcompress.training.schedules import cosine
 from vemcompress.training.update import Optimizer, Output, Update
 
-PUBLISHED = {"content": 1.0, "style": 1e5}  # of VGG16's features
-BLANK = {"style": 1.0, "content": 1.0}  # what the terms of others are for a blank student
+PUBLISHED = {"content": 1.0, "style": 1e5}  # for VGG16 features
+BLANK = {"style": 1.0, "content": 1.0}  # values of the terms for an untrained student with other features
 
 
 class GANSlimming(AdversarialDistillation):
-    """From any teacher; of its lessons only the images are used."""
+    """Distils any teacher, by its images alone."""
 
     class Settings(AdversarialDistillation.Settings):
-        """`perceptual` weighs `content` times the mean absolute difference of the first feature map plus `style` times
-        the mean squared difference of the Gram matrices, summed over the maps; None for what is published with VGG16.
+        """`perceptual`: weight of the sum of the two terms below. `content`: weight of the mean absolute difference of
+        the first feature map; None is the published 1 with VGG16. `style`: weight of the mean squared difference of the
+        Gram matrices, summed over the maps; None is the published 1e5 with VGG16.
 
-        `sparse`: at each step a scale is brought nearer to zero by `rho` times its rate; without it the scales learn as
-        the other weights do. `gamma_lr` and `gamma_momentum` are the scales' SGD, `weight_decay` is Adam's, of all
-        other weights and of the discriminator. All rates fall along a cosine. `bits` = 8: the student's convolutions
-        work on 8-bit weights and activations (`networks.quantised`); its file has the weights in full.
+        `features`: the network whose feature maps are compared. `features_weights`: the file of its weights.
 
-        With pairs the discriminator judges these, and sees no earlier images.
+        `sparse`: whether each step moves the scales towards zero. Otherwise they are trained like the other weights.
+        `rho`: size of that step, multiplied by the scales' learning rate. `gamma_lr`: learning rate of the scales' SGD.
+        `gamma_momentum`: momentum of the scales' SGD. `weight_decay`: weight decay of Adam, for all other weights and
+        for the discriminator. All learning rates fall along a cosine. `bits`: with 8, the student's convolutions use
+        8-bit weights and activations (networks.quantised); the file still holds full weights.
+
+        `adversary`: the student's discriminator. With paired data it judges pairs and keeps no earlier images.
         """
 
         replaces: ClassVar = {"features": ("features_weights", "content", "style")}
@@ -88,16 +93,16 @@ class GANSlimming(AdversarialDistillation):
         check_features(settings, tuple(PUBLISHED), facts)
         if settings.sparse and settings.ema:
             raise RecipeError(
-                f"recipe {facts.recipe}: algorithm.ema: the average of scales is never zero, so that no channel would "
-                "go; omit it in the stage that is sparse."
+                f"recipe {facts.recipe}: algorithm.ema: an average of scales is never exactly zero, so no channel "
+                "would be removed; omit it in the sparse stage."
             )
         if settings.sparse and not _prunable(facts.student):
             raise RecipeError(
-                f"recipe {facts.recipe}: a {facts.student.family} student has no norms whose scales could go; choose "
-                "another algorithm, or another student."
+                f"recipe {facts.recipe}: a {facts.student.family} student has no norms whose channels can be removed; "
+                "choose another algorithm, or another student."
             )
         own = settings.adversary
-        if own is not None and facts.paired and own.pool:  # it judges pairs, of which no earlier ones are kept
+        if own is not None and facts.paired and own.pool:  # a discriminator of pairs cannot reuse earlier images
             settings = settings.but(adversary=own.but(pool=0))
         found = PUBLISHED if settings.features == "vgg16" else {}
         settings = settings.but(**{key: value for key, value in found.items() if getattr(settings, key) is None})
@@ -105,7 +110,7 @@ class GANSlimming(AdversarialDistillation):
 
     @classmethod
     def wants_real(cls, settings: Settings) -> bool:
-        """The teacher's images are what the discriminator takes for real."""
+        """False: the discriminator treats the teacher's images as real."""
         return False
 
     @classmethod
@@ -151,7 +156,7 @@ class GANSlimming(AdversarialDistillation):
 
     @torch.no_grad()
     def moved(self) -> None:
-        """The proximal step of |gamma|: what is smaller than rho times the rate becomes zero."""
+        """Proximal step of |gamma|: scales smaller than rho times the learning rate become zero."""
         for scale in self.scales:
             scale.copy_(F.softshrink(scale, self.settings.rho * self._rate))
         super().moved()
@@ -163,11 +168,11 @@ class GANSlimming(AdversarialDistillation):
         return {"scales": self._sgd} if len(self.scales) else {}
 
     def still(self) -> tuple[nn.Module, ...]:
-        """Norms that write to a trunk have no scales as published."""
+        """Norms that write to a trunk: they have no scales in the published code."""
         return tuple(self._still)
 
     def monitored(self, out: Output) -> dict[str, Tensor]:
-        """Also the share of scales that are zero, before this step."""
+        """Also logs the share of scales that are zero, before this step."""
         found = super().monitored(out)
         if len(self.scales):
             found["zero_scales"] = (torch.cat(list(self.scales)).detach() == 0).float().mean()
@@ -177,13 +182,13 @@ class GANSlimming(AdversarialDistillation):
         return []
 
     def late_updates(self) -> list[Update]:
-        """The discriminator learns after the student."""
+        """The discriminator is updated after the student."""
         if self.adversary is None:
             return []
         own, update = self.settings.adversary, self.adversary.update()
 
         def terms(out: Output) -> dict[str, Tensor]:
-            return update.terms(replace(out, real=out.teacher))  # also where there is a ground truth
+            return update.terms(replace(out, real=out.teacher))  # even if there is a ground truth
 
         return [replace(update, terms=terms, optimizer=self._adam(own.lr, own.betas))]
 
@@ -195,7 +200,7 @@ class GANSlimming(AdversarialDistillation):
 
 
 def _prunable(network: Generator) -> list[nn.Module]:
-    """The norms behind layers that alone make a group's channels."""
+    """Norms after layers that are the only producers of a group's channels."""
     found = []
     for group in network.groups():
         layers = makers(network, group)

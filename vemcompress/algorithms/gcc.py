@@ -1,22 +1,22 @@
-"""GCC: generator-discriminator cooperative compression (Li et al., NeurIPS 2021; VEM paper, A.2.2, eq. 16-18).
+"""GCC: generator-discriminator cooperative compression (Li et al., NeurIPS 2021).
 
-Teacher and student are GANs of one kind that learn from scratch side by side. The student's discriminators have gates
-on their channels (selective activation), which open and shut so that the student's balance of losses follows the
-teacher's (global coordination). The student also imitates features: its generator's, and those that the *teacher's*
-discriminator has of its images.
+VEM paper, A.2.2, eq. 16-18. Teacher and student are GANs of the same kind that are trained from scratch side by side.
+The channels of the student's discriminators have gates (selective activation), which open and close so that the
+student's balance of losses follows the teacher's (global coordination). The student also imitates two kinds of
+features: those of the teacher's generator, and those that the *teacher's* discriminator computes from its images.
 
-This follows the published code, SJLeo/GCC, where that and the paper part:
+Where the paper and the published code (SJLeo/GCC) differ, this follows the code:
 
-- The distances are of means, not sums, and for SAGAN and Pix2Pix their roots (`root`).
+- The distances are means, not sums, and for SAGAN and Pix2Pix their square roots (`root`).
 - CycleGAN's discriminator features give the student no gradient, because its image is detached (`detached`).
 - The running average of the teacher's difference never averages: its factor is set on the student alone (`average`).
-- The teacher's learning rates are never scheduled, so that they stay (`teacher_decays`).
-- SAGAN's student and its discriminator list the layers with spectral norm and attention's convolutions twice, so that
-  Adam moves these twice a step (`double_steps`).
-- Adam also moves the u and v of discriminators with spectral norm, which are parameters there (`vector_steps`).
+- The teacher's learning rates are never scheduled, so they stay constant (`teacher_decays`).
+- SAGAN's student and its discriminator list the layers with spectral norm and attention's convolutions twice, so Adam
+  updates these twice a step (`double_steps`).
+- Adam also updates the u and v of discriminators with spectral norm, which are parameters there (`vector_steps`).
 - CycleGAN's image term is added once for each feature; its weight is 0.
 
-Not followed: dropout in U-Nets.
+Difference: U-Nets have no dropout.
 """
 
 from dataclasses import replace
@@ -42,8 +42,9 @@ from vemcompress.system.settings import Betas, Positive, Weight
 from vemcompress.training.schedules import constant, stepwise
 from vemcompress.training.update import Optimizer, Output, Schedule, Update
 
-# The scripts' weights of content, style and images by kind of GAN, whether distances are roots, and the share of a run
-# after which the masks' rate falls: 99 epochs of 250 for Cityscapes, 99 of 200 for horse2zebra.
+# The published scripts' weights of content, style and images by kind of GAN; whether distances are square roots; and
+# the share of a run after which the masks' learning rate falls: 99 epochs of 250 for Cityscapes, 99 of 200 for
+# horse2zebra.
 PUBLISHED = {
     "latent": {"content": 1.0, "gram": 1.0, "image": 0.0, "root": True, "detached": False, "mask_period": 0.0},
     "pairs": {"content": 50.0, "gram": 1e4, "image": 0.0, "root": True, "detached": False, "mask_period": 0.396},
@@ -52,17 +53,23 @@ PUBLISHED = {
 
 
 class GCC(TwinDistillation):
-    """Beside an online teacher that learns by Pix2Pix, by CycleGAN or from latent vectors."""
+    """Distils an online teacher that is trained by Pix2Pix, by CycleGAN or from latent vectors."""
 
     class Settings(TwinDistillation.Settings):
-        """Weights: `content` (lambda_MSE) and `gram` (lambda_style) of eq. 18, `image` (lambda_recon) of the mean
-        absolute difference to the teacher's image; None for the published ones of the kind.
+        """`content`: weight (lambda_MSE of eq. 18); None is the published value for the kind of GAN. `gram`: weight
+        (lambda_style of eq. 18); None is the published value. `image`: weight (lambda_recon) of the mean absolute
+        difference to the teacher's image; None is the published value.
 
-        `masks`: whether the student's discriminators have gates; `threshold` (tau), `mask_lr` and `mask_betas` are
-        theirs, and `mask_every`: at each how many-th step they learn. Their rate falls to a tenth after each
-        `mask_period` of the run, a share of its steps; 0 for never. `average`: the teacher's difference is a running
-        average, with the factor 1 - step / steps for the newest. `teacher_decays`, `detached`, `root`, `double_steps`
-        and `vector_steps` say what is followed, see above.
+        `masks`: whether the student's discriminators have gates. `threshold`: a channel is active if its gate exceeds
+        this value (tau). `mask_lr`: learning rate of the gates. `mask_betas`: Adam's betas for the gates.
+        `mask_every`: the gates are trained at every n-th step. `mask_period`: the gates' learning rate falls to a tenth
+        after each such share of the run's steps; 0 for never. `average`: whether the teacher's difference is a running
+        average, with the factor 1 - step / steps for the newest value.
+
+        The next five choose between the paper and the published code; the module's docstring explains them.
+        `teacher_decays`: whether the teacher's learning rates fall. `detached`: whether the discriminator's features
+        give the student no gradient. `root`: whether distances are square roots. `double_steps`: whether some layers of
+        SAGAN take two optimiser steps. `vector_steps`: whether Adam also updates the vectors of spectral norm.
         """
 
         name: Literal["gcc"] = "gcc"
@@ -92,7 +99,7 @@ class GCC(TwinDistillation):
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
         if settings.online != "step":
             raise RecipeError(
-                f"recipe {facts.recipe}: GCC's teacher and student learn at the same steps; leave out algorithm.online."
+                f"recipe {facts.recipe}: GCC trains teacher and student at the same steps; omit algorithm.online."
             )
         check_places("GCC", facts.recipe, facts.teacher, facts.student)
         kind = "latent" if facts.teacher.takes.kind == "latent" else "pairs" if facts.paired else "domains"
@@ -102,7 +109,7 @@ class GCC(TwinDistillation):
         super().__init__(settings, parts)
         gan = self.teacher.gan
         if gan.settings.every > 1:
-            raise RecipeError(f"gan.every {gan.settings.every}: GCC's teacher learns at each step; omit it.")
+            raise RecipeError(f"gan.every {gan.settings.every}: GCC trains the teacher at every step; omit it.")
         gan.watches, gan.decays, self.teacher.maps = True, settings.teacher_decays, True
         gan.follows_back = self.own.follows_back = True
         if settings.masks:
@@ -122,13 +129,13 @@ class GCC(TwinDistillation):
 
     @classmethod
     def norm_of_judges(cls, gan: GAN) -> str | None:
-        """CycleGAN's students have discriminators with BatchNorm, whatever the teacher's have."""
+        """CycleGAN's students have discriminators with BatchNorm, whatever norm the teacher's have."""
         return "batch" if isinstance(gan, CycleGAN) else None
 
     # -- one step ------------------------------------------------------------------------------------------------
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """The student's own GAN's terms, and eq. 17."""
+        """The student's own GAN terms, and eq. 17."""
         settings, root = self.settings, self.settings.root
         terms = super().student_terms(out)
         teacher, student = self._features(out)
@@ -137,12 +144,12 @@ class GCC(TwinDistillation):
         if settings.image:
             images = zip(out.gan.fakes.values(), out.own.fakes.values(), strict=True)
             distance = sum(F.l1_loss(mine, theirs.detach()) for theirs, mine in images)
-            # CycleGAN's code adds it once for each of a direction's features.
+            # CycleGAN's published code adds this term once for each of a direction's features.
             terms["image"] = settings.image * distance * (len(teacher) // 2 if len(self.connectors) > 1 else 1)
         return terms
 
     def _features(self, out: Output) -> tuple[list[Tensor], list[Tensor]]:
-        """By pairs the teacher's features, of its generators and then of its discriminators, and the student's."""
+        """Matching lists of features: the teacher's, generators first and then discriminators, and the student's."""
         teacher, student = [], []
         for theirs, mine, connectors in zip(out.gan.maps, out.own.maps, self.connectors, strict=True):
             teacher += [theirs[tap] for tap in connectors.teacher_taps]
@@ -157,7 +164,8 @@ class GCC(TwinDistillation):
         return teacher, student
 
     def mask_terms(self, out: Output) -> dict[str, Tensor]:
-        """L_arch on the second batch: the difference of both balances, and the discriminators' own losses."""
+        """L_arch on the second batch: the difference between the student's and the teacher's balances, and the
+        discriminators' own losses."""
         batch, gan, own, mode = out.second, self.teacher.gan, self.own, self.teacher.gan.settings.mode
         half = 1.0 if isinstance(gan, LatentGAN) else 0.5
         for gate in self._gates():
@@ -167,7 +175,7 @@ class GCC(TwinDistillation):
             scores = [gan.judge(d, gan.shown(batch.input, theirs[n])) for n, d in gan.discriminators().items()]
             of_teacher = self.balance(torch.stack([difference(mode, score) for score in scores]))
             for layer in _spectral(*gan.discriminators().values()):
-                layer.normalised()  # as published it judges real images too, of which only this matters later
+                layer.normalised()  # the published code judges real images too; only its power iteration matters later
         terms, reals = {"mask_balance": 0.0, "mask_real": 0.0, "mask_fake": 0.0}, own.reals(batch)
         for i, (name, judge) in enumerate(own.discriminators().items()):
             on_fakes, on_reals = (own.judge(judge, own.shown(batch.input, x[name])) for x in (mine, reals))
@@ -179,7 +187,7 @@ class GCC(TwinDistillation):
     # -- the updates ---------------------------------------------------------------------------------------------
 
     def judges(self) -> Update:
-        """The student's discriminators, gates aside."""
+        """The update of the student's discriminators, without their gates."""
         twice = _doubled(*self.own.discriminators().values()) if self.settings.double_steps else ()
         return replace(super().judges(), still=tuple(self._gates()), twice=twice)
 
@@ -206,15 +214,16 @@ class GCC(TwinDistillation):
             self.balance.newest = 1 - (step - 1) / total
         return super().clock(step, total)
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
         return super().companions() | {"balance": (self.balance, {})}
 
 
 class Balance(nn.Module):
-    """The teacher's differences, one for each discriminator: the newest ones, or a running average of which the newest
-    have the share `newest`. The first are taken whole."""
+    """The teacher's differences, one for each discriminator: the newest ones, or a running average in which the newest
+    have the share `newest`. The first values are stored as they are.
+    """
 
     newest: float = 1.0
     value: Tensor
@@ -233,7 +242,7 @@ class Balance(nn.Module):
 
 
 def _doubled(*networks: nn.Module) -> tuple[nn.Module, ...]:
-    """What the published optimisers of SAGAN's student list twice."""
+    """Layers that the published optimisers of SAGAN's student list twice."""
     attention = [
         layer
         for network in networks

@@ -1,8 +1,8 @@
-"""Plain distillation of images and features (Hinton et al., 2015; feature maps after Romero et al., ICLR 2015).
+"""Plain knowledge distillation of images and feature maps (Hinton et al., 2015; Romero et al., ICLR 2015).
 
-The baseline beside which other methods are judged: the student imitates the teacher's images pixel by pixel, its
-feature maps at the published places, and where `adversary` is set it must also pass for real. GAN-Compression's losses
-(Li et al., CVPR 2020) are of this form, with the ground truth in the teacher's place where there are pairs.
+The baseline for other methods. The student imitates the teacher's images pixel by pixel, and its feature maps at the
+published places. With `adversary` it also learns from a discriminator. GAN-Compression's losses (Li et al., CVPR 2020)
+have this form, with the ground truth instead of the teacher's image if there are pairs.
 """
 
 from typing import Literal
@@ -20,12 +20,13 @@ from vemcompress.training.update import Output
 
 
 class KD(AdversarialDistillation):
-    """From any teacher: frozen, online or in phases."""
+    """Distils any teacher: frozen, online or in phases."""
 
     class Settings(AdversarialDistillation.Settings):
-        """Weights: `recon` of the mean absolute difference to the teachers' images, `feature` of the mean squared
-        difference of the maps at each place, after a 1x1 convolution of the student's; None is 1 where both networks
-        have places of one kind, else 0."""
+        """`recon`: weight of the mean absolute difference to the teachers' images. `feature`: weight of the mean
+        squared difference of the maps at each place, after a 1x1 convolution of the student's; None is 1 if the places
+        of both networks match, else 0.
+        """
 
         name: Literal["kd"] = "kd"
         recon: Weight = 10.0
@@ -37,7 +38,7 @@ class KD(AdversarialDistillation):
         matched = bool(paired_places(facts.teacher, facts.student))
         if settings.feature and not matched:
             raise RecipeError(
-                f"recipe {facts.recipe}: a {facts.student.family} student cannot follow the feature maps of a "
+                f"recipe {facts.recipe}: the feature maps of a {facts.student.family} student do not match those of a "
                 f"{facts.teacher.family} teacher; set algorithm.feature=0 to distil from images alone."
             )
         return settings if settings.feature is not None else settings.but(feature=float(matched))

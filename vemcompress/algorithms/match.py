@@ -1,4 +1,4 @@
-"""Feature maps of teacher and student at the published places, and the layers that bring them to equal channels."""
+"""Matching feature maps of teacher and student, and the connector layers that give them equal channels."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from vemcompress.networks.base import Generator, Taps, init_weights
 
 
 class FeatureMatch(nn.ModuleList):
-    """A `connector(inputs, outputs)` for each pair of places, from the student's channels to the teacher's.
+    """One `connector(inputs, outputs)` per pair of places, from the student's channels to the teacher's.
 
-    `initialise` gives their initial weights; `teacher_taps` and `student_taps` are the places' names, pair by pair.
-    Connectors stay in training mode.
+    `initialise` sets their initial weights. `teacher_taps` and `student_taps` are the names of the places, pair by
+    pair. Connectors stay in training mode.
     """
 
     def __init__(
@@ -32,29 +32,30 @@ class FeatureMatch(nn.ModuleList):
         self.student_taps = tuple(s for _, s in pairs)
 
     def forward(self, student: Taps) -> list[Tensor]:
-        """The student's maps with the teacher's channels, in the places' order."""
+        """The student's maps with the teacher's channels, in the order of the places."""
         return [connector(student[tap]) for tap, connector in zip(self.student_taps, self, strict=True)]
 
 
 def paired_places(teacher: Generator, student: Generator) -> tuple[tuple[str, str], ...]:
-    """The published places of both networks, one by one: (teacher's tap, student's tap); empty where they are of two
-    kinds."""
+    """Pairs (teacher's tap, student's tap) of the published places of both networks; empty if the places are of
+    different kinds.
+    """
     mine, others = teacher.places, student.places
     same_kind = len(mine) == len(others) and all(a[:2] == b[:2] for a, b in zip(mine, others, strict=True))
     return tuple(dict.fromkeys(zip(mine, others, strict=True))) if same_kind else ()
 
 
 def check_places(method: str, recipe: str, teacher: Generator, student: Generator) -> None:
-    """Raises RecipeError where the two have no places that correspond."""
+    """Raises RecipeError if the places of the two networks do not match."""
     if not paired_places(teacher, student):
         raise RecipeError(
-            f"recipe {recipe}: a {student.family} student has no places that correspond to those of a "
-            f"{teacher.family} teacher; {method} needs a student of the teacher's kind."
+            f"recipe {recipe}: the feature maps of a {student.family} student do not match those of a "
+            f"{teacher.family} teacher; {method} needs a student of the teacher's family."
         )
 
 
 def sides(network: Generator, size: int) -> list[tuple[int, int]]:
-    """Height and width of the feature maps at the places, of images of this size."""
+    """Height and width of the feature maps at the places, for square images of `size` pixels."""
     with torch.device("meta"), torch.no_grad():
         empty = build_generator(network.config)
         taps = empty.forward_with_taps(torch.zeros(1, network.in_channels, size, size), network.places)[1]

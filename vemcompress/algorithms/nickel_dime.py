@@ -1,16 +1,16 @@
-"""NICKEL & DiME (Yeo et al., ECCV 2024): StyleGAN2s of 4 % of their size and less.
+"""NICKEL & DiME: compresses a StyleGAN2 to 4 % of its size or less (Yeo et al., ECCV 2024).
 
-DiME: the student's images shall have the mean embeddings, and mean squared ones, of the teacher's. NICKEL: details of
-the features that the student's discriminator has of the teacher's images follow those of the teacher's generator.
-Besides, the student must also pass the teacher's discriminator, which learns on.
+DiME matches the means of the embeddings, and of their squares, between the student's and the teacher's images. NICKEL
+makes details of the features that the student's discriminator computes from the teacher's images follow those of the
+teacher's generator. In addition, the student learns against the teacher's discriminator, which is trained further.
 
-This follows the published code, SangyeopYeo/NICKEL_AND_DIME: no image is compared with the teacher's of the same latent
-vector, though its settings have weights for that; batch means are those of each process.
+This follows the published code, SangyeopYeo/NICKEL_AND_DIME: no image is compared with the teacher's image of the same
+latent vector, although its settings have weights for that; batch means are those of each process.
 
-Not in that code, and decided here: where the moments come from. They are of `moments` images of the teacher, of unmixed
-styles and with new noise. Published embeddings are DINO's ResNet-50 and CLIP's RN50, with weights of 20 and 15; here
-there is one, DINO's or another. Others are of other sizes than DINO's, for which the weights are: they are divided by
-the root mean square of the teacher's, so that the terms do not depend on it.
+The published code does not say how the teacher's moments are computed. Here they come from `moments` images of the
+teacher, with unmixed styles and new noise. The published embeddings are DINO's ResNet-50 and CLIP's RN50, with weights
+of 20 and 15; here there is one embedding, DINO's or another. The weights are tuned for DINO's scale, so other
+embeddings are divided by the root mean square of the teacher's.
 """
 
 from dataclasses import dataclass, replace
@@ -36,32 +36,40 @@ from vemcompress.system.names import NEW, OF_TEACHER
 from vemcompress.system.settings import Positive, Text, Weight
 from vemcompress.training.update import Output, Update
 
-FOLLOWED = "layer3"  # the tap of discriminators whose maps have a quarter of the images' side
+FOLLOWED = "layer3"  # the tap of discriminators whose map has a quarter of the images' side
 _BATCH, _MOMENTS_SEED = 16, 11
 _NAMES = {"d_real": "teacher_real", "d_fake": "teacher_fake", "r1": "teacher_r1"}
 
 
 @dataclass
 class Followed(Drawings):
-    """Beside it the teacher's images of the vectors that the discriminators learn from, and its maps of them."""
+    """What one step computes: also the teacher's images of the vectors that the discriminators learn from, and the
+    teacher's maps of them.
+    """
 
     images: Tensor | None = None
     maps: Tensor | None = None
 
 
 class NickelDime(StyledDistillation):
-    """From a frozen StyleGAN2 whose discriminator learns on."""
+    """Distils a frozen StyleGAN2 whose discriminator is trained further."""
 
     imitates = False
 
     class Settings(StyledDistillation.Settings):
-        """Weights: `dime_first` and `dime_second` of DiME's mean absolute differences of the embeddings' moments,
-        `nickel`, and `teacher_gan` of the loss against the teacher's discriminator, which starts from `teacher_source`
-        as `adversary.source`. `moments`: of so many of the teacher's images. The student's own discriminator is new, as
-        published; its settings are those of StyleGAN2-ADA's paper256, as the decay of the average at batch 64."""
+        """`dime_first`: weight of the mean absolute difference of the embeddings' means. `dime_second`: weight of the
+        mean absolute difference of the means of their squares. `features`: the network that computes embeddings.
+        `features_weights`: the file of its weights. `moments`: how many images of the teacher these means are computed
+        from. `nickel`: weight of NICKEL's term. `teacher_gan`: weight of the loss against the teacher's discriminator.
+        `teacher_source`: the file this discriminator starts from, "teacher" for the one in the teacher's file or run,
+        or "new".
+
+        `adversary`: the student's own discriminator. It is new, as published, with the settings of StyleGAN2-ADA's
+        paper256. `ema`: decay of the moving average that is written; the default is paper256's at batch 64.
+        """
 
         class Adversary(StyledDistillation.Settings.Adversary):
-            """As CAGC's, with the constants of StyleGAN2-ADA's paper256."""
+            """As for CAGC, with the constants of StyleGAN2-ADA's paper256."""
 
             lr: Positive = 2.5e-3
             r1: Weight = 1.0
@@ -86,8 +94,8 @@ class NickelDime(StyledDistillation):
         settings = super().resolve(settings, facts)
         if settings.nickel and facts.size < 16:
             raise RecipeError(
-                f"recipe {facts.recipe}: algorithm.nickel compares maps of a quarter of the images' side, which "
-                f"images of {facts.size} px are too small for; set it to 0."
+                f"recipe {facts.recipe}: algorithm.nickel compares maps of a quarter of the images' side, and "
+                f"images of {facts.size} px are too small for that; set it to 0."
             )
         own = settings.adversary
         if settings.nickel and own.source in (None, NEW):
@@ -97,7 +105,7 @@ class NickelDime(StyledDistillation):
         if facts.size < (least := LEAST.get(settings.features, 1)):
             raise RecipeError(
                 f"recipe {facts.recipe}: algorithm.features {settings.features} needs images of at least {least} px, "
-                f"and these are {facts.size}; choose others, or none."
+                f"and these have {facts.size}; choose other features, or none."
             )
         return settings
 
@@ -136,7 +144,7 @@ class NickelDime(StyledDistillation):
 
     @torch.no_grad()
     def _measure(self, like: Tensor) -> None:
-        """The moments of the teacher's images, the same on all processes."""
+        """Measure the moments of the teacher's images; the result is the same on all processes."""
         random = torch.Generator(like.device).manual_seed(_MOMENTS_SEED)
         sides, left = self.teacher.generator.noise_sides, self.settings.moments
         while left:
@@ -159,8 +167,9 @@ class NickelDime(StyledDistillation):
         return terms
 
     def nickel(self, out: Output) -> Tensor:
-        """The distance of details of the maps of the teacher's images: of the student's discriminator to those of the
-        teacher's generator."""
+        """NICKEL's distance, on the teacher's images: details of the student's discriminator's maps to those of the
+        teacher's generator's maps.
+        """
         with self.autocast(out.student.device):
             _, taps = self.own.discriminator.forward_with_taps(out.own.images, (FOLLOWED,))
         return detail_distance(out.own.maps, taps[FOLLOWED])
@@ -175,7 +184,7 @@ class NickelDime(StyledDistillation):
         return [judge, *r1, *self._judging()]
 
     def _judging(self) -> list[Update]:
-        """The teacher's discriminator learns from the student's images too."""
+        """Updates of the teacher's discriminator, which learns from the student's images too."""
         if self.theirs is None:
             return []
 
@@ -187,7 +196,7 @@ class NickelDime(StyledDistillation):
         modules = {"teacher_discriminator": self.theirs.discriminator}
         return [replace(u, name=names[u.name], modules=modules, terms=named(u.terms)) for u in found]
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     def artifacts(self) -> dict[str, nn.Module]:
         theirs = {} if self.theirs is None else {"teacher_discriminator": self.theirs.discriminator}
@@ -198,23 +207,24 @@ class NickelDime(StyledDistillation):
 
 
 def _followed(teacher: Generator) -> str:
-    """The tap of the teacher's last map of a quarter of the images' side."""
+    """The tap of the teacher's last map with a quarter of the images' side."""
     return f"conv{2 * len(teacher.places) - 5}"
 
 
 def _check_widths(judge: DiscriminatorConfig, teacher: Generator) -> None:
-    """NICKEL compares channel by channel. Raises RecipeError."""
+    """NICKEL compares maps channel by channel. Raises RecipeError if their channels differ in number."""
     mine, theirs = getattr(judge, "widths", (0, 0, 0))[2], teacher.tap_channels(_followed(teacher))
     if mine != theirs:
         raise RecipeError(
             f"algorithm.nickel: the discriminator has {mine} channels where the teacher's generator has {theirs}; "
-            "give one as wide in algorithm.adversary.discriminator, or set algorithm.nickel to 0."
+            "give one of the same width in algorithm.adversary.discriminator, or set algorithm.nickel to 0."
         )
 
 
 class Moments(nn.Module):
-    """The mean of embeddings and of their squares, D each, of the images that were added. `scaled`: their root mean
-    square is the unit of embeddings."""
+    """Means of embeddings and of their squares, D values each, over all images added so far. `scaled`: whether
+    distances are divided by the embeddings' root mean square.
+    """
 
     first: Tensor
     second: Tensor
@@ -230,19 +240,19 @@ class Moments(nn.Module):
 
     @property
     def known(self) -> bool:
-        """Whether images were added; once they were, this does not wait for a GPU."""
+        """Whether any images were added. Once true, it no longer waits for a GPU."""
         self._known = self._known or bool(self.count > 0)
         return self._known
 
     def add(self, found: Tensor) -> None:
-        """Take embeddings B x D into account."""
+        """Add embeddings B x D to the means."""
         total = self.count + len(found)
         self.first.lerp_(found.mean(0), len(found) / total)
         self.second.lerp_(found.square().mean(0), len(found) / total)
         self.count.copy_(total)
 
     def distances(self, found: Tensor) -> tuple[Tensor, Tensor]:
-        """DiME of a batch's embeddings, B x D: the mean absolute differences of both moments."""
+        """DiME for a batch's embeddings, B x D: mean absolute differences of both moments, as scalars."""
         first, second = found.mean(0), found.square().mean(0)
         square = self.second.mean() if self.scaled else 1.0
         return (first - self.first).abs().mean() / square**0.5, (second - self.second).abs().mean() / square

@@ -1,8 +1,8 @@
-"""OMGD: online multi-granularity distillation (Ren et al., ICCV 2021; VEM paper, A.2.1, eq. 12-15).
+"""OMGD: online multi-granularity distillation (Ren et al., ICCV 2021).
 
-Where paper and published code differ this follows the code: the perceptual loss is a style and a feature term, the
-connectors f_l are 1x1 convolution, BatchNorm and ReLU, the total variation is a sum, and there is no pixel term with
-VGG features.
+VEM paper, A.2.1, eq. 12-15. Where the paper and the published code differ, this follows the code: the perceptual loss
+is a style and a feature term, the connectors f_l are 1x1 convolution, BatchNorm and ReLU, the total variation is a sum,
+and there is no pixel term with VGG features.
 """
 
 from typing import ClassVar, Literal
@@ -21,23 +21,29 @@ from vemcompress.system import distributed
 from vemcompress.system.settings import Text, Weight
 from vemcompress.training.update import Output
 
-# What the style and feature terms weigh in with features other than VGG's: their values for a blank student, beside
-# the 10 of SSIM. 1e4 and 10 are tuned for VGG on [0, 1] and mean nothing elsewhere.
+# Target values of the style and feature terms for an untrained student with features other than VGG's, beside the SSIM
+# term's 10. The published 1e4 and 10 are tuned for VGG on [0, 1] and do not transfer.
 BLANK_STYLE, BLANK_FEATURE = 17.0, 6.0
 
-# lambda_CD of U-Nets, and of ResNets with features other than VGG's. The 500 that is published for ResNets outweighs
-# the other terms there until the connectors have learnt the teacher's channel means, which takes thousands of steps:
-# 1,000 steps on a CartoonGAN teacher ended at an SSIM of 0.39 with 500, 0.50 with 10 and 0.50 with 0.
+# lambda_CD for U-Nets, and for ResNets with features other than VGG's. The 500 published for ResNets outweighs the
+# other terms until the connectors have learnt the teacher's channel means, which takes thousands of steps: 1,000 steps
+# with a CartoonGAN teacher ended at an SSIM of 0.39 with 500, 0.50 with 10 and 0.50 with 0.
 OTHER_CHANNEL = 10.0
 
 
 class OMGD(Distillation):
-    """From frozen teachers, or as published from ones that learn beside the student or in turns with it."""
+    """Distils frozen teachers or, as published, teachers that are trained at the same steps or in phases."""
 
     class Settings(Distillation.Settings):
-        """`ssim`, `style`, `feature`, `tv`, `channel` and `recon` are the weights (lambda) of the student's terms: None
-        is filled in when the recipe is resolved for a teacher. `features`: the network whose maps the style and feature
-        terms compare, with its weights in the file `features_weights`."""
+        """The weights (lambda) follow; None is filled in for the teacher's family. `ssim`: weight of the SSIM loss.
+        `style`: weight of the style loss on feature maps. `feature`: weight of the feature loss. `tv`: weight of the
+        total variation, which is a sum. `channel`: weight of channel distillation on the networks' own feature maps.
+        `recon`: weight of the mean absolute difference of the images. `squared`: weight of their mean squared
+        difference, which is not in the paper; short runs learn small bright details with it.
+
+        `features`: the network whose maps the style and feature terms compare. `features_weights`: the file of its
+        weights.
+        """
 
         replaces: ClassVar = {"features": ("features_weights", "style", "feature", "channel", "recon")}
 
@@ -48,6 +54,7 @@ class OMGD(Distillation):
         tv: Weight = 1e-5
         channel: Weight | None = None
         recon: Weight | None = None
+        squared: Weight = 0.0
         features: Features = "vgg16"
         features_weights: Text | None = None
 
@@ -55,8 +62,9 @@ class OMGD(Distillation):
 
     @classmethod
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
-        """The published weights of the teacher's family; those of features other than VGG stay open until they are
-        calibrated."""
+        """Fill in the published weights for the teacher's family. Weights for features other than VGG's stay open until
+        they are calibrated.
+        """
         vgg, none = settings.features == "vgg16", settings.features == "none"
         teacher, given = facts.teacher, settings.channel
         unet = isinstance(teacher.config, UNetConfig)
@@ -64,7 +72,7 @@ class OMGD(Distillation):
             raise RecipeError(f"algorithm.channel: {teacher.what} has no named feature maps; set it to 0.")
         if teacher.taps and given != 0 and not paired_places(teacher, facts.student):
             raise RecipeError(
-                f"recipe {facts.recipe}: a {facts.student.family} student cannot follow the feature maps of a "
+                f"recipe {facts.recipe}: the feature maps of a {facts.student.family} student do not match those of a "
                 f"{teacher.family} teacher; leave student.family at auto, or set algorithm.channel=0 to distil from "
                 "images alone."
             )
@@ -89,20 +97,23 @@ class OMGD(Distillation):
             self.follow(connector)
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """Eq. 12: the named, weighted terms of L_algo, as published summed over the teachers, total variation too.
+        """Eq. 12: the named, weighted terms of L_algo, summed over the teachers as published, including the total
+        variation.
 
-        Feature maps are distilled from the first teacher alone.
+        Feature maps of the first teacher alone are distilled.
         """
         settings, student = self.settings, out.student
         count, teachers = 1 + len(out.others), out.teachers
         terms = {"ssim": settings.ssim * image_losses.ssim_loss(teachers, student)}
         if self.features is not None:
             terms |= self._perceptual_terms(teachers, student)
-        # A sum over the global batch, where the mean over the ranks will be taken.
+        # A sum over the global batch; the ranks' terms are averaged later.
         variation = distributed.ranks() * image_losses.total_variation(student)
         terms["tv"] = settings.tv * count * variation
         if settings.recon:
             terms["recon"] = settings.recon * image_losses.reconstruction(teachers, student)
+        if settings.squared:
+            terms["squared"] = settings.squared * image_losses.squared(teachers, student)
         if self.connectors:
             with self.autocast(student.device):
                 connected = self.connectors(out.student_taps)
@@ -111,7 +122,9 @@ class OMGD(Distillation):
         return terms
 
     def _perceptual_terms(self, teachers: Tensor, student: Tensor) -> dict[str, Tensor]:
-        """The student's feature maps once, all teachers' in one batch and without gradient."""
+        """Style and feature terms. The student's maps are computed once; those of all teachers are computed in one
+        batch without gradient.
+        """
         layer, (of_teachers, of_student) = self.features.feature, self.maps_of(teachers, student)
         style = feature_losses.style(of_teachers, of_student)
         feature = feature_losses.feature(of_teachers[layer], of_student[layer])

@@ -1,5 +1,6 @@
-"""A distillation from one StyleGAN2 to another that goes on learning as a StyleGAN2 does, as CAGC and its successors
-have it."""
+"""Base class for distillation from one StyleGAN2 to another that continues StyleGAN2's own training, as in CAGC and its
+successors.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -30,33 +31,37 @@ _NAMES = {"d_real": "adversary_real", "d_fake": "adversary_fake", "r1": "adversa
 
 @dataclass
 class Drawings:
-    """What the student's own GAN drew."""
+    """What the student's own GAN computed in this step."""
 
     drawn: StyledDrawn
 
 
 class StyledDistillation(Distillation):
-    """The order of a step is: the student's discriminator; at each 16th, R1 of it; the student; at each 4th, its path
-    lengths; the moving average. Teacher and student have the same latent vectors and mix styles at the same layer, but
-    have noise of their own, as published."""
+    """Order of a step: the student's discriminator; at every 16th step its R1 penalty; the student; at every 4th step
+    its path-length regularisation; the moving average.
+
+    Teacher and student get the same latent vectors and mix styles at the same layer, but each has its own noise, as
+    published.
+    """
 
     class Settings(Distillation.Settings):
-        """`ema`: the decay of the student that is written."""
+        """`ema`: decay of the moving average of the student that is written. `adversary`: the student's own GAN."""
 
         shared: ClassVar = True
 
         class Adversary(StyledSettings):
-            """The student's own GAN. `source`: a file of a discriminator to start from, "teacher" for the one in the
-            teacher's file or run, "new" for a new one. `lr` and `betas` are the discriminator's; [train] has the
-            student's."""
+            """The student's own GAN. `source`: the file its discriminator starts from, "teacher" for the one in the
+            teacher's file or run, or "new". `lr`: the discriminator's learning rate; the student's is in [train].
+            `betas`: the discriminator's Adam betas.
+            """
 
-            source: Text | None = OF_TEACHER  # None where "teacher" and "new" are resolved
+            source: Text | None = OF_TEACHER  # None once "teacher" or "new" is resolved
 
         ema: float = Field(EMA, ge=0, lt=1)
         adversary: Adversary = Adversary()
 
     needs: ClassVar = Needs(teacher="frozen", takes=("latent",), real=True)
-    imitates: ClassVar[bool] = True  # whether its terms compare images of the same latent vectors
+    imitates: ClassVar[bool] = True  # whether the loss terms compare images of the same latent vectors
     files: ClassVar = ("adversary.source",)
 
     @classmethod
@@ -65,13 +70,13 @@ class StyledDistillation(Distillation):
         for role, network in (("teacher", teacher), ("student", student)):
             if not network.styled:
                 raise RecipeError(
-                    f"recipe {facts.recipe}: {cls.__name__} is for StyleGAN2s, and this {role} is a {network.family}; "
-                    "use kd or gcc."
+                    f"recipe {facts.recipe}: {cls.__name__} needs StyleGAN2 networks, and this {role} is a "
+                    f"{network.family}; set algorithm.name to kd or gcc."
                 )
         if student.takes != teacher.takes:
             raise RecipeError(
-                f"recipe {facts.recipe}: the student draws images of {student.takes.image} px and the teacher of "
-                f"{teacher.takes.image} px; give a student of the teacher's depth."
+                f"recipe {facts.recipe}: the student makes images of {student.takes.image} px and the teacher of "
+                f"{teacher.takes.image} px; use a student of the teacher's depth."
             )
         own = settings.adversary
         if own.discriminator is not None:
@@ -106,7 +111,9 @@ class StyledDistillation(Distillation):
     # -- one step ------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch, random: Random, step: int = 1, *, plain: bool = False) -> Output:
-        """`plain`: styles are not mixed, and the teacher has its stored noise, as where images are drawn one by one."""
+        """Compute a step. `plain`: styles are not mixed, and the teacher uses its stored noise, as when images are
+        generated one by one.
+        """
         with self.timer.part("student"):
             drawn = self.own(batch, random, step, taps=self.student_taps, mix=not plain)
         student = drawn.images["teacher"]
@@ -123,12 +130,12 @@ class StyledDistillation(Distillation):
         return out
 
     def beside(self, batch: Batch, drawn: StyledDrawn, teacher: Tensor) -> Drawings:
-        """What else a method computes in a step: of what the student's GAN drew, and the teacher's images."""
+        """What a method computes in addition, from the student's GAN's draws and the teacher's images."""
         return Drawings(drawn)
 
     @torch.no_grad()
     def taught(self, mixture: Mixture, noise: list[Tensor] | None, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-        """The teacher's images of latent vectors, and its taps; without `noise` with its stored one."""
+        """The teacher's images of latent vectors, with the taps `names`. Without `noise` its stored noise is used."""
         generator = self.teacher.generator
         with self.autocast(mixture.first.device):
             image, taps = generator.synthesise(mixture.styles(generator), names, noise)
@@ -141,7 +148,7 @@ class StyledDistillation(Distillation):
     # -- the updates ---------------------------------------------------------------------------------------------
 
     def own_updates(self, *names: str, **changes: Any) -> list[Update]:
-        """The updates of the student's own GAN that are called so, as those of this step."""
+        """The named updates of the student's own GAN, adapted to read this step's output."""
         return [
             replace(update, terms=lambda out, terms=update.terms: mine(terms(out.own.drawn)), **changes)
             for update in self.own.updates()
@@ -157,7 +164,7 @@ class StyledDistillation(Distillation):
     def moved(self) -> None:
         self.own.follow()
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     def artifacts(self) -> dict[str, nn.Module]:
         return super().artifacts() | {"adversary": self.own.discriminator}
@@ -167,7 +174,7 @@ class StyledDistillation(Distillation):
 
 
 def as_wide(config: DiscriminatorConfig, teacher: Generator) -> DiscriminatorConfig:
-    """The Config with what it does not state: as wide as the teacher's own would be, for its images."""
+    """The Config, with the unset widths as in the published discriminator for the teacher's images."""
     like, stated = discriminator_like(teacher), config.model_fields_set
     if config.family == like.family:
         config = config.but(**{key: getattr(like, key) for key in ("width", "most") if key not in stated})
@@ -175,7 +182,7 @@ def as_wide(config: DiscriminatorConfig, teacher: Generator) -> DiscriminatorCon
 
 
 def judge_of(teacher: Generator, source: str | None, config: AnyDiscriminator | None = None) -> Discriminator:
-    """The discriminator of a file, or a new one: of this Config, or as wide as the teacher is."""
+    """A discriminator from a file, or a new one: of this Config, or as wide as the teacher."""
     given = load_discriminator(source) if source else None
     where, channels = "algorithm.adversary", teacher.out_channels
     found = discriminator_for(
@@ -185,5 +192,5 @@ def judge_of(teacher: Generator, source: str | None, config: AnyDiscriminator | 
 
 
 def mine(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The terms of the student's own GAN, as the student's."""
+    """The terms of the student's own GAN under the student's names."""
     return {_NAMES[name.removeprefix("teacher_")]: term for name, term in terms.items()}

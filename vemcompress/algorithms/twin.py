@@ -1,6 +1,7 @@
-"""A distillation whose student is a GAN of its own beside the teacher's, as GCC, DMAD and plain fine-tuning have it.
+"""Base class for distillation of a student that has a GAN of its own beside the teacher's, as in GCC, DMAD and
+fine-tuning.
 
-The student's GAN is of the teacher's kind: it has discriminators of its own and, in CycleGAN, the way back too.
+The student's GAN is of the teacher's kind: it has its own discriminators and, for CycleGAN, its own backward generator.
 """
 
 from collections.abc import Mapping
@@ -23,14 +24,15 @@ from vemcompress.training.update import Output, Update
 
 
 class TwinDistillation(Distillation):
-    """The student moves by its own GAN's losses and the add-on's; a method adds its terms.
+    """The student is trained by its own GAN's losses and the add-on's term; a method adds further terms.
 
-    Its discriminators move before it or after it, as the teacher's do.
+    Its discriminators are updated before or after it, in the order of the teacher's GAN.
     """
 
     class Settings(Distillation.Settings):
-        """`back`: the shape of CycleGAN's second student, None for that of the first. `start`: files that networks of
-        the student's GAN begin with, by name: generator_b, discriminator, discriminator_a, discriminator_b."""
+        """`back`: the Config of CycleGAN's second student; None for that of the first. `start`: files that networks of
+        the student's GAN start from, by name: generator_b, discriminator, discriminator_a, discriminator_b.
+        """
 
         back: GENERATORS.union | None = None
         start: dict[Text, Text] = Field(default_factory=dict, max_length=16)
@@ -47,13 +49,13 @@ class TwinDistillation(Distillation):
 
     @classmethod
     def twin(cls, settings: Settings, gan: GAN, student: Generator, files: Mapping[str, str]) -> GAN:
-        """The student's GAN, of whose networks those of `files` begin with these. Raises RecipeError."""
+        """The student's GAN, with the weights of `files` for the networks named there. Raises RecipeError."""
         if unknown := next((name for name in settings.start if name not in gan.started), None):
             raise RecipeError(
                 f"algorithm.start.{unknown}: {gan.settings.name} has no such network; it has {', '.join(gan.started)}."
             )
         if settings.back is not None and "generator_b" not in gan.started:
-            raise RecipeError(f"algorithm.back: {gan.settings.name} has no way back; omit it.")
+            raise RecipeError(f"algorithm.back: {gan.settings.name} has no second generator; omit it.")
         start = Start(settings.name, files, {"generator_b": settings.back})
         return gan.twin(student, start, cls.norm_of_judges(gan))
 
@@ -63,7 +65,7 @@ class TwinDistillation(Distillation):
 
     @classmethod
     def norm_of_judges(cls, gan: GAN) -> str | None:
-        """The norm of the student's new discriminators, None for that of the teacher's."""
+        """The norm of the student's new discriminators; None for that of the teacher's."""
         return None
 
     def train(self, mode: bool = True) -> "TwinDistillation":
@@ -76,7 +78,7 @@ class TwinDistillation(Distillation):
         return next(iter(own.images.values())), own.taps, own
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """The student's own GAN's terms."""
+        """The terms of the student's own GAN."""
         return {_mine(name): term for name, term in self._own["student"].terms(out.own).items()}
 
     def judges(self) -> Update:
@@ -106,11 +108,11 @@ class TwinDistillation(Distillation):
         return super().companions() | judges | pools
 
     def _back(self) -> dict[str, nn.Module]:
-        """CycleGAN's second student."""
+        """CycleGAN's second student, or nothing."""
         back = list(self.own.generators().values())[1:]
         return {"student_b": back[0]} if back else {}
 
 
 def _mine(name: str, prefix: str = "") -> str:
-    """A term of a GAN of the student's as one of the student's."""
+    """Rename a term of the student's GAN from a teacher's term to a student's."""
     return prefix + name.removeprefix("teacher_") if name.startswith("teacher_") else f"student_{name}"

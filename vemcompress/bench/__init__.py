@@ -1,4 +1,4 @@
-"""How fast the training step is, in ratios that one run measures."""
+"""Benchmark of the training step (`bench-step`), as ratios to a reference step that is measured in the same run."""
 
 from vemcompress.bench.step import StepBench, bench_step
 

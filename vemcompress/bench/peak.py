@@ -1,5 +1,5 @@
-"""What a device can do at most, by one large matrix product or convolution and one large copy; and counting what is
-done. A multiplication and an addition are two operations."""
+"""Peak rates of a device, measured with one large matrix product or convolution and one large copy; and a counter of
+operations. A multiplication and an addition count as two operations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vemcompress.system import devices
 
-# Of the square matrices, of the maps that are convolved, and of the floats that are copied; other devices as a CPU.
+# Side of the matrices, shape of the convolved maps, and number of copied floats. Other devices use the CPU's values.
 SIDE = {"cpu": 3072, "cuda": 8192}
 MAPS = {"cpu": (4, 512, 32, 32), "cuda": (32, 512, 64, 64)}
 COUNT = {"cpu": 2**26, "cuda": 2**28}
@@ -20,15 +20,15 @@ COUNT = {"cpu": 2**26, "cuda": 2**28}
 
 @dataclass(frozen=True)
 class Peak:
-    """`flops`: operations a second in a precision; `bytes`: of device memory read and written a second."""
+    """`flops`: operations per second in a precision. `bytes`: device memory read and written per second."""
 
     flops: float
     bytes: float
 
 
 def measure(device: torch.device, precision: str) -> Peak:
-    """The best of a few tries. A product is tried as one, and as 1 x 1 and 3 x 3 convolutions, for on some processors
-    these go to libraries of unequal speed."""
+    """The best of a few tries. Products are measured as a matrix product, as a 1 x 1 convolution and as a 3 x 3
+    convolution, because some processors use libraries of different speed for them."""
     side, shape, count = (sizes.get(device.type, sizes["cpu"]) for sizes in (SIDE, MAPS, COUNT))
     options = {"device": device, "dtype": torch.bfloat16 if precision == "bf16" else torch.float32}
     together = {"memory_format": torch.channels_last}
@@ -61,9 +61,10 @@ def _seconds(work: Callable[[], object], device: torch.device, tries: int = 4) -
 def _of_backward(
     gradient: Sequence[int], x: Sequence[int], weight: Sequence[int], *settings, out_shape=None, **more
 ) -> int:
-    """Of a convolution's backward: those of its forward for each gradient that is asked for, inputs' and weights'.
+    """Operations of a convolution's backward pass: as many as in its forward pass for each requested gradient (of the
+    input and of the weights).
 
-    PyTorch's own count takes a grouped convolution's weight gradient for a dense one.
+    PyTorch's own count treats the weight gradient of a grouped convolution as that of a dense one.
     """
     transposed, wanted = settings[4], settings[-1]
     positions = (x if transposed else gradient)[2:]
@@ -71,14 +72,15 @@ def _of_backward(
 
 
 def counted() -> FlopCounterMode:
-    """Counts the operations of the convolutions and matrix products inside; `get_total_flops` tells."""
+    """A context manager that counts the operations of convolutions and matrix products; `get_total_flops` returns
+    them."""
     found = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _of_backward})
-    found.mod_tracker = _NoModules()  # PyTorch's own cannot follow gradients of gradients
+    found.mod_tracker = _NoModules()  # PyTorch's own tracker fails on gradients of gradients
     return found
 
 
 class _NoModules:
-    """In place of what tells the modules' shares of the operations, which nobody asks for."""
+    """Replaces PyTorch's tracker of operations per module, which is not needed here."""
 
     parents = frozenset({"Global"})
 
@@ -86,4 +88,4 @@ class _NoModules:
         return self
 
     def __exit__(self, *error) -> None:
-        """Nothing was begun."""
+        """Nothing to end."""

@@ -1,4 +1,4 @@
-"""Runs the fast and the plain step, and times them."""
+"""Timed runs of our training step (`FastRun`) and of the reference step (`PlainRun`)."""
 
 from time import perf_counter
 
@@ -13,14 +13,14 @@ from vemcompress.system import devices
 from vemcompress.training.compiling import as_written
 from vemcompress.training.stepper import Stepper, noise_of
 
-# How the parts that a run times are called here: by what they are for, whatever the recipe's updates are named.
+# Names of the timed parts here, by the names of updates in recipes.
 NAMES = {"discriminators": "discriminator", "deep": "teacher", "wide": "teacher", "generators": "teacher"}
 NAMES["optimizer"] = "optimisers"
 
 
 class FastRun:
-    """Our step as `distill` makes it, its data loader included. `parts`: milliseconds a step by part, of each cycle;
-    `other` is what no part covers."""
+    """Our step as in `distill`, including the data loader. `parts`: for each cycle, milliseconds per step by part;
+    `other` is the time that no part covers."""
 
     def __init__(self, algorithm: Distillation, settings: TrainSettings, stream, device: torch.device):
         self.settings, self.device = settings, device
@@ -57,14 +57,14 @@ class FastRun:
         return seconds
 
     def flops(self, cycle: list[int]) -> float:
-        """Of a step, on average over a cycle, which is made: its convolutions and matrix products."""
+        """Run a cycle, and return the mean operations of a step in convolutions and matrix products."""
         with as_written(), counted() as found:
             self.run(cycle)
         return found.get_total_flops() / len(cycle)
 
 
 class PlainRun:
-    """The reference step on one batch that lies ready."""
+    """The reference step, on one batch that is already loaded."""
 
     def __init__(self, algorithm: Distillation, batch: Batch, device: torch.device, precision: str, seed: int):
         self.seed = seed

@@ -1,4 +1,4 @@
-"""A stage of a pipeline that a bench measures without the stages before it: their products have random weights."""
+"""Benchmark of one stage of a pipeline: the results of earlier stages are replaced by networks with random weights."""
 
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from vemcompress.weights.loading import load
 
 
 def of_stage(plan: Recipe, name: str | None, teacher: str | Path | None) -> Recipe:
-    """The recipe of the stage of this name, or the first that distils, by itself: its teacher of the shape that the
-    pipeline teaches, its student of one that the stages before could give. Raises UsageError where none distils."""
+    """A recipe for the named stage alone, by default for the first stage that distils. Its teacher has the shape that
+    the pipeline trains, and its student a shape that earlier stages could give. Raises UsageError if the stage does not
+    distil."""
     stages = {stage.name: stage for stage in plan.stages}
     if name is None:
         name = next((stage.name for stage in plan.stages if stage.do == "distill"), "")
     if name not in stages or stages[name].do != "distill":
         fit = ", ".join(stage.name for stage in plan.stages if stage.do == "distill")
-        raise UsageError(f"recipe {plan.name}: --stage {name}: is no stage that distils; those are {fit}.")
+        raise UsageError(f"recipe {plan.name}: --stage {name}: is not a stage that distils; choose from {fit}.")
     own, shape = recipes.of_stage(plan, stages[name]), None
     if teacher is not None:
         shape = load(teacher, class_path=own.teacher.class_path).generator.config
@@ -42,7 +43,7 @@ def of_stage(plan: Recipe, name: str | None, teacher: str | Path | None) -> Reci
 
 
 def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | None) -> Config:
-    """The shape of the student that a stage gives."""
+    """The shape of the student that a stage produces."""
     stage = stages[name]
     own = recipes.of_stage(plan, stage)
     before = None if stage.student is None else _gives(plan, stages, stage.student, teacher)
@@ -51,10 +52,10 @@ def _gives(plan: Recipe, stages: dict[str, Stage], name: str, teacher: Config | 
             return before or own.student.product()
         return student_of(teacher, own.student.width or 16)
     if stage.do == "search":
-        if stage.student is not None:  # the supernet, with the widths that it learns
+        if stage.student is not None:  # the supernet, with the widths that it is trained for
             own = own.but(algorithm=recipes.of_stage(plan, stages[stage.student]).algorithm)
         return search.shape(own, before or teacher)
-    if teacher is None and stage.teacher is not None:  # one that is taught to be pruned
+    if teacher is None and stage.teacher is not None:  # a teacher that is trained in order to be pruned
         teacher = recipes.of_stage(plan, stages[stage.teacher]).teacher.network
     network, settings, size = before or teacher, own.prune, own.data.size
     if network is None:

@@ -1,8 +1,8 @@
-"""One training step, measured: where its time goes, how far it is from the device's peak and from the plain step."""
+"""`bench_step`: measures one training step, its parts, its distance from the device's peak, and the reference step."""
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -13,6 +13,7 @@ from vemcompress.algorithms import Distillation
 from vemcompress.bench import peak
 from vemcompress.bench.runs import FastRun, PlainRun
 from vemcompress.bench.subject import Subject, subject
+from vemcompress.commands.largest_batch import fitting
 from vemcompress.commands.line import Reported
 from vemcompress.errors import UsageError
 from vemcompress.information.base import Information
@@ -24,14 +25,17 @@ WARM_UP = 2
 
 @dataclass
 class StepBench(Reported):
-    """Milliseconds are medians of many steps, of a cycle's mean where some updates are not due at each step.
+    """The result of `bench_step`. Times are medians over many steps in milliseconds. If some updates are not due at
+    each step, they are medians of the mean over a cycle.
 
-    `parts` are medians too, `other` is what none of them covers; `memory` is the peak in bytes, of the GPU's allocator
-    or of the process, which on a CPU has the weights of the plain step's networks too. `flops` are those of a step's
-    convolutions and matrix products, a multiplication and an addition being two; `floor_ms` is what they take at the
-    device's measured peak, and `peak_share` how near the step is to it. `information_share` is the add-on's part of
-    the step. `reference_ms` is the plain float32 step with the same add-on, `reference_none_ms` the one without;
-    `ratio` and `ratio_none` are our time over theirs.
+    - `parts`: times by part; `other` is the time that no part covers.
+    - `memory`: peak in bytes, of the GPU's allocator or of the process; on a CPU it includes the weights of the
+      reference step's networks.
+    - `flops`: operations of a step in convolutions and matrix products; a multiplication and an addition are two.
+    - `floor_ms`: the time of these operations at the device's measured peak. `peak_share`: `floor_ms` / `step_ms`.
+    - `information_share`: the add-on's share of the step.
+    - `reference_ms`: the plain float32 step with the same add-on. `reference_none_ms`: the one without an add-on.
+    - `ratio`, `ratio_none`: our time divided by these two.
     """
 
     recipe: str
@@ -77,15 +81,16 @@ def bench_step(
     threads: int | None = None,
     on_event: Event = silent,
 ) -> StepBench:
-    """Measure the training step of a recipe, and `against` "reference" the plain one in the same run, in turns.
+    """Measure the training step of a recipe. With `against` "reference", the plain step runs alternately in the same
+    run.
 
-    `steps`: how many are measured after warm-up, 5 on a CPU and 50 on a GPU by default; `phase`: "student" or
-    "teacher", of recipes in which they take turns; `stage`: of recipes with stages, the one that is measured, the first
-    that distils by default; `threads`: of a CPU, for this process from here on. Without `data` images are drawn. Raises
-    as `distill`.
+    `steps`: measured steps after warm-up, by default 5 on a CPU and 50 on a GPU. `phase`: "student" or "teacher", for
+    recipes in which they alternate. `stage`: the measured stage of a recipe with stages, by default the first that
+    distils. `threads`: CPU threads, set for the rest of this process. Without `data`, images are generated. Raises the
+    errors of `distill`.
     """
     if against not in (None, "reference"):
-        raise UsageError(f"--against {against}: only reference is there to compare with.")
+        raise UsageError(f"--against {against}: is not known; give reference, or omit it.")
     if phase not in ("student", "teacher"):
         raise UsageError(f"--phase {phase}: must be student or teacher.")
     if reference_precision not in ("fp32", "tf32"):
@@ -95,15 +100,12 @@ def bench_step(
         torch.set_num_threads(threads)
     rounds = steps or (50 if where.type == "cuda" else 5)
     with TemporaryDirectory() as folder, devices.memory_errors("lower --batch or --size."):
-        made = subject(
-            recipe,
-            overrides,
-            teacher=teacher,
-            data=data,
-            random_weights=random_weights,
-            folder=Path(folder),
-            stage=stage,
-        )
+        given = {"teacher": teacher, "data": data, "random_weights": random_weights, "stage": stage}
+        made = subject(recipe, overrides, folder=Path(folder), **given)
+        if made.auto:
+            fit = fitting(made.facts, made.algorithm, where)
+            on_event({"event": "batch", **asdict(fit)})
+            made = subject(recipe, [*overrides, f"train.batch={fit.batch}"], folder=Path(folder), **given)
         cycle = made.cycle(phase)
         twins = _plain_twins(made, phase) if against else {}
         with FastRun(made.algorithm, made.plan.train, made.stream(where), where) as ours:
@@ -118,7 +120,7 @@ def bench_step(
 
 
 def _in_turns(runs: dict, cycle: list[int], rounds: int, on_event: Event) -> dict[str, float]:
-    """Median milliseconds of a step by run. They take turns, so that what else the machine does falls on all."""
+    """Median milliseconds of a step by run. The runs alternate, so that other programs slow all of them alike."""
     for name, run in runs.items():
         for _ in range(WARM_UP if name != "ours" else 0):
             run.run(cycle)
@@ -168,7 +170,7 @@ def _result(
 
 
 def _plain_twins(made: Subject, phase: str) -> dict[str, Distillation]:
-    """Copies in the initial state for the plain step: with the same add-on and, where it takes part, without one."""
+    """Copies in the initial state for the plain step: with the same add-on and, if it takes part, without one."""
     twins = {"reference": deepcopy(made.algorithm)}
     if type(made.algorithm.information) is not Information and not (made.alternates and phase == "teacher"):
         twins["reference_none"] = deepcopy(made.algorithm)

@@ -1,4 +1,4 @@
-"""What a bench measures: a recipe's algorithm with its networks, and images for it."""
+"""The subject of a step benchmark: a recipe's algorithm with its networks, and images for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,24 +34,26 @@ from vemcompress.weights.trust import named
 TEACHER = MobileResNetConfig(width=64)  # the papers' CycleGAN teacher
 LATENT_TEACHER = StyleGAN2Config(size=64, width=64)
 CPU = torch.device("cpu")
-IMAGES = 32  # that are drawn where none are given
-DRAWS = 8  # of a supernet's widths, over which a step is averaged
+IMAGES = 32  # number of generated images, if none are given
+DRAWS = 8  # draws of a supernet's widths over which a step is averaged
 
 
 @dataclass
 class Subject:
-    """`random` says which weights and images were made up."""
+    """The algorithm and its facts. `random` lists the weights and images that are random. `auto`: the recipe leaves
+    the batch size to the machine, so this subject serves only to find it."""
 
     facts: Facts
     algorithm: Distillation
     random: list[str] = field(default_factory=list)
+    auto: bool = False
 
     @property
     def plan(self) -> Recipe:
         return self.facts.plan
 
     def stream(self, device: torch.device) -> Stream:
-        """The batches that a run on this device has."""
+        """The batches of a run on this device."""
         return self.facts.stream(device, second=self.algorithm.second, halves=self.algorithm.halves)
 
     @property
@@ -60,7 +62,8 @@ class Subject:
         return isinstance(self.algorithm.teacher, Phased)
 
     def cycle(self, phase: str) -> list[int]:
-        """Numbers of steps after which the same updates are due again; of alternating recipes one of that `phase`."""
+        """Step numbers of one cycle, after which the same updates are due again; for alternating recipes, one step of
+        this `phase`."""
         if self.alternates:
             return [1 if phase == "teacher" else self.algorithm.teacher.phases.steps + 1]
         if getattr(self.algorithm, "space", None) is not None:  # a supernet, whose steps differ in their widths
@@ -81,9 +84,9 @@ def subject(
     folder: Path,
     stage: str | None = None,
 ) -> Subject:
-    """The recipe's algorithm as `distill` would make it. Raises as `distill`, and UsageError where weights are missing
-    and may not be random. `folder` takes images that are drawn where `data` is None. Of a recipe with stages it is the
-    `stage` of this name, or the first that distils, with a student of the shape that earlier stages could give."""
+    """The recipe's algorithm as in `distill`. If `data` is None, images are generated in `folder`. In a recipe with
+    stages, `stage` chooses the stage, by default the first that distils; its student has a shape that earlier stages
+    could give. Raises the errors of `distill`, and UsageError if weights are missing and may not be random."""
     plan, made_up = recipes.read(recipe, overrides), []
     if teacher is None and plan.gan is None and ALGORITHMS[plan.algorithm.name].needs.takes == ("latent",):
         plan = plan.but(teacher=plan.teacher.but(network=plan.teacher.network or LATENT_TEACHER))
@@ -92,7 +95,8 @@ def subject(
     elif stage is not None:
         raise UsageError(f"recipe {plan.name}: has no stages; omit --stage.")
     if plan.train.teacher_cache:
-        raise UsageError("bench-step measures the teacher at work; leave out train.teacher_cache.")
+        raise UsageError("bench-step measures the running teacher; omit train.teacher_cache.")
+    auto = plan.train.batch == names.AUTO
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]
     plan = opening.located(plan, teacher, data or ()) if teacher is not None else _with_data(plan, data)
@@ -111,15 +115,15 @@ def subject(
     student = found.student and found.student.generator
     plan = found.plan if found.loaded is None else opening.with_adversary(found.plan, found.loaded, silent)
     algorithm = parts.distillation(plan, found.original, features, gan=found.gan, student=student)
-    return Subject(found, algorithm, made_up)
+    return Subject(found, algorithm, made_up, auto=auto)
 
 
 def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:
-    """Label maps in colour are pictures; as one-hot channels they cannot be drawn from nothing."""
+    """The recipe with generated images. Label maps in colour count as pictures; one-hot maps cannot be generated."""
     kind = plan.data.kind
     if kind == "labels":
         if plan.data.label_input == "onehot":
-            raise UsageError("no data: label maps cannot be made up; give --data DIR.")
+            raise UsageError("no data: label maps cannot be generated; give --data DIR.")
         kind = "paired"
     root = _draw(folder, kind, plan.data.size)
     update = {"kind": kind, "roots": (str(root),), "classes": None, "void": None, "ids": None}
@@ -127,8 +131,8 @@ def _with_drawn_images(plan: Recipe, folder: Path) -> Recipe:
 
 
 def _draw(folder: Path, kind: str, size: int) -> Path:
-    """Write JPEGs of noise with a photo's falling spectrum, which take as long to read as photos, for data of this
-    `kind`: A|B, trainA/ and trainB/, or single ones. Returns the root to give as data."""
+    """Write JPEGs for data of this `kind`: A|B side by side, trainA/ and trainB/, or single images. They are noise with
+    the spectrum of photos, so reading them takes as long. Returns the root folder of the data."""
     rng = np.random.default_rng(0)
     names = {"paired": ["train"], "unpaired": ["trainA", "trainB"]}.get(kind, ["."])
     width = 2 * size if kind == "paired" else size
@@ -140,7 +144,7 @@ def _draw(folder: Path, kind: str, size: int) -> Path:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Sums of octaves, each half as strong as the coarser one; uint8, H x W x 3."""
+    """A sum of octaves, each half as strong as the next coarser one; uint8, H x W x 3."""
     total = np.zeros((height, width, 3))
     for octave in range(1, 7):
         rough = rng.integers(0, 256, (2**octave, 2**octave, 3), dtype=np.uint8)
@@ -166,7 +170,7 @@ def _random_teacher(plan: Recipe, random_weights: bool) -> Loaded:
 
 
 def _with_random_gan(plan: Recipe, teacher: Loaded, folder: Path) -> Recipe:
-    """The recipe with files of new weights for the networks beside a teacher that does not learn."""
+    """The recipe with files of new weights for the other networks of a frozen teacher's GAN."""
     gan = build_gan(plan.gan, teacher.generator, Start(plan.name, {}, {}), seed=0, size=plan.data.size)
     files = {}
     for name, network in gan.artifacts().items():

@@ -10,46 +10,63 @@ from typing import Annotated
 import typer
 
 from vemcompress.cli import bench, compare, demo, measure, publish, report, train, use
-from vemcompress.cli.options import GLOBAL_FLAGS
+from vemcompress.cli.help import GLOBAL_FLAGS, Command, Group
 from vemcompress.system import launch
 from vemcompress.system.interrupts import heeded
 
 __all__ = ["app", "main"]
 
+HELP = """Compress pretrained GAN generators: distil a small student (with VEM), measure it, export it for a device.
+
+Each command lists its options and examples: vemcompress COMMAND --help.
+
+Examples:
+
+    vemcompress quickstart
+    vemcompress distill --teacher latest_net_G.pth --data photos/ --out runs/h2z
+    vemcompress eval runs/h2z --data photos/
+    vemcompress export runs/h2z --onnx student.onnx
+"""
+RECIPES_HELP = """List and show recipes, and the methods that they name.
+
+Examples:
+
+    vemcompress recipes list
+    vemcompress recipes show omgd --explain
+"""
+
 app = typer.Typer(
     name="vemcompress",
-    help="Compress pretrained GAN generators: distil a small student (with VEM), measure it, export it to ONNX.",
+    cls=Group,
+    help=HELP,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
-recipes_app = typer.Typer(help="List and show recipes.", rich_markup_mode=None, no_args_is_help=True)
+recipes_app = typer.Typer(cls=Group, help=RECIPES_HELP, rich_markup_mode=None, no_args_is_help=True)
 
-COMMANDS = {
-    "quickstart": train.quickstart,
-    "distill": train.distill,
-    "teach": train.teach,
-    "init": train.init,
-    "prune": use.prune,
-    "search": use.search,
-    "eval": measure.evaluate,
-    "compare": compare.compare,
-    "report": report.report,
-    "stats": measure.stats,
-    "export": use.export,
-    "demo": demo.demo,
-    "push": publish.push,
-    "generate": use.generate,
-    "bench": bench.bench,
-    "bench-step": bench.bench_step,
-    "inspect": measure.inspect,
+GROUPS = {
+    "Start": {"quickstart": train.quickstart, "init": train.init, "inspect": measure.inspect},
+    "Train": {"distill": train.distill, "teach": train.teach, "prune": use.prune, "search": use.search},
+    "Measure": {
+        "eval": measure.evaluate,
+        "compare": compare.compare,
+        "report": report.report,
+        "stats": measure.stats,
+        "bench": bench.bench,
+        "bench-step": bench.bench_step,
+    },
+    "Use": {"export": use.export, "generate": use.generate, "demo": demo.demo, "push": publish.push},
 }
-for name, command in COMMANDS.items():
-    app.command(name)(command)
-recipes_app.command("list")(measure.recipes_list)
-recipes_app.command("methods")(measure.recipes_methods)
-recipes_app.command("show")(measure.recipes_show)
-app.add_typer(recipes_app, name="recipes")
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+for group, commands in GROUPS.items():
+    for name, command in commands.items():
+        app.command(name, cls=Command, rich_help_panel=group)(command)
+    if group == "Start":
+        app.add_typer(recipes_app, name="recipes", rich_help_panel=group)
+recipes_app.command("list", cls=Command)(measure.recipes_list)
+recipes_app.command("methods", cls=Command)(measure.recipes_methods)
+recipes_app.command("show", cls=Command)(measure.recipes_show)
 
 
 SPREAD = ("distill", "teach", "search", "eval")  # over the processes that torchrun started

@@ -4,9 +4,12 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import completion, options
+from vemcompress.cli import completion, groups, options, panels
+from vemcompress.cli.groups import grouped, keys_of
+from vemcompress.system.keys import DistillKeys
 
 
+@grouped
 def bench(
     models: Annotated[
         list[str],
@@ -16,48 +19,46 @@ def bench(
             autocompletion=completion.models,
         ),
     ],
+    model_file: groups.ModelFile,
     runtime: Annotated[
         list[str] | None,
-        typer.Option(
+        panels.main(
+            metavar="NAME",
             help="torch, onnxruntime, openvino, litert, ncnn, executorch (several by commas), or all. Default: the "
-            "first two."
+            "first two.",
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the image, in pixels. Default: 256, or the model's only one.")
+        int | None,
+        panels.main(min=1, metavar="N", help="Side of the image, in pixels. Default: 256, or the model's only one."),
     ] = None,
+    repeats: Annotated[int, panels.main(min=1, metavar="N", help="Runs at most.")] = 50,
+    memory: Annotated[bool, panels.main("--memory/--no-memory", help="Also peak memory of each file.")] = True,
     threads: options.Threads = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 50,
-    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Also peak memory of each file.")] = True,
-    teacher_class: options.TeacherClass = None,
-    teacher_key: options.TeacherKey = None,
-    teacher_padding: options.TeacherPadding = None,
-    teacher_range: options.TeacherRange = None,
-    widths: options.Widths = None,
-    device: options.LocalDevice = "cpu",
+    device: options.Device = "cpu",
     json: options.Json = False,
 ) -> None:
     """Measure latency at batch 1, size and memory.
 
     Several models and runtimes take turns, so that their times compare. A PyTorch model is exported for each runtime;
-    an exported file runs in its own. A runtime whose library is not installed is skipped with a note.
+    an exported file runs in its own. A runtime whose library is not installed is skipped with a note. Runtimes other
+    than PyTorch and ONNX Runtime run on the CPU, so that is the default device.
+
+    Examples:
+
+        vemcompress bench runs/h2z
+        vemcompress bench runs/h2z student.tflite --runtime all --threads 1
+        vemcompress bench latest_net_G.pth --size 512 --device auto
     """
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.bench import bench as run
         from vemcompress.export.latency import is_exported
-        from vemcompress.weights.loading import load
-        from vemcompress.weights.trust import named
 
-        about, found = {"key": teacher_key, "widths": widths, "padding": teacher_padding}, {}
-        with named(teacher_class):
-            for model in dict.fromkeys(models):
-                if is_exported(model):
-                    found[model] = model
-                    continue
-                loaded = load(model, class_path=teacher_class, range=teacher_range, **about)
-                loaded.tell(on_event)
-                found[model] = loaded.generator
+        found = {
+            model: model if is_exported(model) else model_file.opened(model, on_event).generator
+            for model in dict.fromkeys(models)
+        }
         names = [name for part in runtime or () for name in part.split(",")]
         given = {"runtimes": "all" if "all" in names else names} if names else {}
         result = run(
@@ -67,7 +68,7 @@ def bench(
             repeats=repeats,
             memory=memory,
             device=device,
-            teacher_range=teacher_range,
+            teacher_range=model_file.teacher_range,
             on_event=on_event,
             **given,
         )
@@ -76,42 +77,57 @@ def bench(
     console.result(result, json, console.benched)
 
 
+@grouped
 def bench_step(
-    recipe: options.Recipe = "omgd",
-    teacher: Annotated[str | None, typer.Option(help="Its teacher, as in distill.")] = None,
+    teacher_file: groups.TeacherFile,
+    recipe: options.Recipe = None,
+    teacher: options.Teacher = None,
     data: options.Data = None,
+    set_: options.Set = None,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Random weights for the teacher and VGG16, without downloads.")
+        bool, panels.main("--random-weights", help="Random weights for the teacher and VGG16, without downloads.")
     ] = False,
     against: Annotated[
         str | None,
-        typer.Option(metavar="reference", help="Also time the plain float32 step, alternating in the same run."),
+        panels.method(metavar="reference", help="Also time the plain float32 step, alternating in the same run."),
     ] = None,
-    reference_precision: Annotated[str, typer.Option(help="fp32, or tf32 as PyTorch's own default.")] = "fp32",
-    steps: Annotated[int | None, typer.Option(min=1, help="Measured after warm-up. Default: 5, on a GPU 50.")] = None,
-    phase: Annotated[str, typer.Option(help="student or teacher, where they take turns.")] = "student",
-    stage: Annotated[str | None, typer.Option(help="Of a recipe with stages. Default: the first that distils.")] = None,
-    batch: options.Batch = None,
+    reference_precision: Annotated[
+        str, panels.method(metavar="NAME", help="fp32, or tf32 as PyTorch's own default.")
+    ] = "fp32",
+    steps: Annotated[
+        int | None, panels.method(min=1, metavar="N", help="Measured after warm-up. Default: 5, on a GPU 50.")
+    ] = None,
+    phase: Annotated[str, panels.method(metavar="NAME", help="student or teacher, where they take turns.")] = "student",
+    stage: Annotated[
+        str | None, panels.runs(metavar="NAME", help="Of a recipe with stages. Default: the first that distils.")
+    ] = None,
     size: options.TrainSize = None,
+    batch: options.Batch = None,
     precision: options.Precision = None,
     compile: options.Compile = None,
     threads: options.Threads = None,
-    set_: options.Set = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure a training step: its parts, its share of the device's peak.
+    """Measure a training step: its parts, and its share of the device's peak.
 
     Without --data, images are drawn. Ratios to the plain step come from one run; other figures of two runs do not
-    compare where the machine does something else.
+    compare where the machine does something else. The default recipe is omgd.
+
+    Examples:
+
+        vemcompress bench-step --random-weights
+        vemcompress bench-step --teacher latest_net_G.pth --data photos/ --batch 4
+        vemcompress bench-step --recipe omgd_online --random-weights \\
+            --against reference --steps 3
     """
-    given = {"train.batch": batch, "data.size": size, "train.precision": precision, "train.compile": compile}
+    given = keys_of(DistillKeys, teacher_file, batch=batch, size=size, precision=precision, compile=compile)
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.bench import bench_step as run
 
         result = run(
-            recipe,
+            recipe or "omgd",
             teacher=teacher,
             data=data,
             overrides=options.overrides(given, set_),

@@ -5,37 +5,39 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, groups, options, panels
+from vemcompress.cli.groups import grouped
 
 
+@grouped
 def demo(
+    model_file: groups.ModelFile,
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="A run folder, .safetensors, .pth, hf://... or our .onnx.")
+        str | None,
+        typer.Argument(metavar="MODEL", help=options.OR_ONNX, autocompletion=completion.models),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The folder for the web page.")] = Path(
-        "demo"
-    ),
-    title: Annotated[str | None, typer.Option(help="The page's heading. Default: the model's name.")] = None,
+    out: Annotated[
+        Path, panels.main("--out", "-o", readable=False, metavar="DIR", help="The folder for the web page.")
+    ] = Path("demo"),
+    title: Annotated[
+        str | None, panels.page(metavar="TEXT", help="The page's heading. Default: the model's name.")
+    ] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Serve the folder on this machine until Ctrl-C; MODEL is optional.")
+        bool, panels.main("--serve", help="Serve the folder on this machine until Ctrl-C; MODEL is optional.")
     ] = False,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port for --serve. Default: 8000; 0 picks a free one.")
+        int | None,
+        panels.main(min=0, max=65535, metavar="N", help="Port for --serve. Default: 8000; 0 picks a free one."),
     ] = None,
     onnxruntime_web: Annotated[
         Path | None,
-        typer.Option(
+        panels.page(
             "--onnxruntime-web",
             readable=False,
             metavar="FOLDER|TGZ",
             help="The npm package onnxruntime-web, instead of the download by npm.",
         ),
     ] = None,
-    teacher_class: options.TeacherClass = None,
-    teacher_key: options.TeacherKey = None,
-    teacher_padding: options.TeacherPadding = None,
-    teacher_range: options.TeacherRange = None,
-    widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
     """Write a web page that runs the model in a browser.
@@ -43,6 +45,12 @@ def demo(
     A folder for any static web server: photos, the camera, or seeds of latent vectors, computed on the visitor's
     device. The page loads nothing from elsewhere and sends nothing. ONNX Runtime Web is fetched once by npm. --serve
     sends the headers that let the page use threads.
+
+    Examples:
+
+        vemcompress demo runs/h2z -o demo/ --title "Horse to zebra"
+        vemcompress demo runs/h2z -o demo/ --serve
+        vemcompress demo --serve -o demo/ --port 8080
     """
     from vemcompress.errors import UsageError
 
@@ -60,12 +68,8 @@ def demo(
                 out,
                 title=title,
                 onnxruntime_web=onnxruntime_web,
-                teacher_class=teacher_class,
-                teacher_key=teacher_key,
-                teacher_padding=teacher_padding,
-                teacher_range=teacher_range,
-                widths=widths,
                 on_event=on_event,
+                **vars(model_file),
             )
         console.result(result.as_dict(), json, console.demoed)
     if serve:

@@ -5,44 +5,22 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import completion, options
+from vemcompress.cli import completion, groups, options, panels
+from vemcompress.cli.groups import grouped
 
 
+@grouped
 def evaluate(
     model: options.Model,
-    data: Annotated[
-        list[Path] | None, typer.Option(help="Test images, or a root of test/ or testA/. Default: the run's.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which part of a data set. Default: test, testA.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What the data are: data.kind=paired.")
-    ] = None,
-    teacher: Annotated[str | None, typer.Option(help="Compare with this teacher. Default: the run's.")] = None,
-    teacher_class: options.TeacherClass = None,
-    student_class: options.StudentClass = None,
-    teacher_key: options.TeacherKey = None,
-    teacher_padding: options.TeacherPadding = None,
-    teacher_range: options.TeacherRange = None,
-    widths: options.Widths = None,
-    teacher_norm: Annotated[str | None, typer.Option(help="eval, or batch: BatchNorm by each image.")] = None,
-    real: Annotated[
-        Path | None,
-        typer.Option(readable=False, help="Real images, or .npz statistics, for FID and KID. Default: the targets."),
-    ] = None,
-    segmenter: Annotated[
-        Path | None, typer.Option(readable=False, help="For mIoU: an .onnx file, or DRN-D-105's weights.")
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, max=10**7, help="Images that a model of latent vectors draws. Default: 10000.")
-    ] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="Only these metrics. May be repeated.")] = None,
-    inception: options.Inception = None,
-    features: Annotated[str | None, typer.Option(help="A second feature network: squeezenet1_1[_caffe].")] = None,
-    features_weights: Annotated[Path | None, typer.Option(readable=False, help="Its weights.")] = None,
+    scoring: groups.Scoring,
+    teacher_file: groups.ModelFile,
+    teacher: options.Teacher = None,
     recursive: options.Recursive = False,
-    size: options.Measured = None,
-    batch: options.Images = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of latent vectors and KID's subsets.")] = 0,
+    student_class: options.StudentClass = None,
+    teacher_norm: Annotated[
+        str | None, panels.checkpoint(metavar="NAME", help="eval, or batch: BatchNorm by each image.")
+    ] = None,
+    seed: Annotated[int, panels.metrics(min=0, metavar="N", help="Seed of latent vectors and KID's subsets.")] = 0,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
@@ -52,7 +30,16 @@ def evaluate(
     images and Inception's weights; mIoU, if there are label maps and --segmenter. A run's best checkpoint is scored
     beside its last. A folder of distill --seeds gives mean and spread over its runs. A generator from latent vectors
     draws --samples images, which are compared with those of --data, also by precision and recall.
+
+    Examples:
+
+        vemcompress eval runs/h2z --data horse2zebra/
+        vemcompress eval runs/h2z --data horse2zebra/ --real horse2zebra/testB \\
+            --metric fid --metric kid
+        vemcompress eval student.onnx --teacher latest_net_G.pth --data photos/
     """
+    arguments = scoring.arguments()
+    arguments["overrides"] = [*(["data.recursive=true"] if recursive else []), *arguments["overrides"]]
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.evaluate import evaluate as run
@@ -62,49 +49,43 @@ def evaluate(
         several = is_series(model, "seeds")
         result = (evaluate_seeds if several else run)(
             model,
-            data=data,
-            split=split,
-            overrides=[*(["data.recursive=true"] if recursive else []), *(set_ or [])],
             teacher=teacher,
-            teacher_class=teacher_class,
             student_class=student_class,
-            teacher_key=teacher_key,
-            teacher_padding=teacher_padding,
-            teacher_range=teacher_range,
-            widths=widths,
             teacher_norm=teacher_norm,
-            segmenter=segmenter,
-            size=size,
             device=device,
             on_event=on_event,
-            metrics=metric,
-            real=real,
-            samples=samples,
-            inception=inception,
-            features=features,
-            features_weights=features_weights,
-            batch=batch,
             seed=seed,
+            **arguments,
+            **vars(teacher_file),
         )
     console.result(result.as_dict(), json, console.evaluated_seeds if several else console.evaluated)
 
 
 def stats(
     data: Annotated[Path, typer.Argument(readable=False, metavar="DIR", help="A folder of real images.")],
-    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .npz to write.")],
-    inception: options.Inception = None,
-    features: Annotated[str, typer.Option(help="inception, or squeezenet1_1[_caffe].")] = "inception",
-    features_weights: Annotated[Path | None, typer.Option(readable=False, help="SqueezeNet's weights.")] = None,
-    recursive: options.Recursive = False,
-    size: options.Measured = None,
-    crop: Annotated[
-        str | None, typer.Option(metavar="N|square", help="The square in an image's middle (data.crop), before --size.")
+    out: Annotated[Path, panels.main("--out", "-o", readable=False, metavar="NPZ", help="The .npz to write.")],
+    size: Annotated[
+        int | None, panels.main(min=1, max=4096, metavar="N", help="Side of the square images, in pixels.")
     ] = None,
+    crop: Annotated[
+        str | None,
+        panels.data(metavar="N|square", help="The square in an image's middle (data.crop), before --size."),
+    ] = None,
+    recursive: options.Recursive = False,
+    inception: options.Inception = None,
+    features: Annotated[str, panels.metrics(metavar="NAME", help="inception, or squeezenet1_1[_caffe].")] = "inception",
+    features_weights: options.FeaturesWeights = None,
     batch: options.Images = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Save real images' statistics for eval --real."""
+    """Save real images' statistics for eval --real.
+
+    Examples:
+
+        vemcompress stats horse2zebra/trainB -o zebras.npz --size 256
+        vemcompress eval runs/h2z --data horse2zebra/ --real zebras.npz
+    """
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.evaluate import real_statistics
@@ -134,38 +115,41 @@ def _crop(text: str | None) -> int | str | None:
     return int(text)
 
 
+@grouped
 def inspect(
     model: options.Model,
+    model_file: groups.ModelFile,
     size: options.MacsSize = None,
-    teacher_class: options.TeacherClass = None,
-    teacher_key: options.TeacherKey = None,
-    teacher_padding: options.TeacherPadding = None,
-    teacher_range: options.TeacherRange = None,
-    widths: options.Widths = None,
     json: options.Json = False,
 ) -> None:
-    """Say what a checkpoint is: family, MACs, taps."""
+    """Say what a checkpoint is: family, MACs, taps.
+
+    Examples:
+
+        vemcompress inspect latest_net_G.pth
+        vemcompress inspect runs/h2z --size 512 --json
+        vemcompress inspect weights.pth --teacher-class mynet:Generator
+    """
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.inspect import describe
-        from vemcompress.weights.loading import load
-        from vemcompress.weights.trust import named
 
-        with named(teacher_class):
-            about = {"key": teacher_key, "widths": widths, "padding": teacher_padding, "range": teacher_range}
-            loaded = load(model, class_path=teacher_class, **about)
-            loaded.tell(on_event)
-            result = describe(loaded, size)
+        result = describe(model_file.opened(model, on_event), size)
     console.result(result, json, console.inspected)
 
 
 def recipes_list(
-    markdown: Annotated[bool, typer.Option("--markdown", help="A table in Markdown, with stages and data.")] = False,
+    markdown: Annotated[bool, panels.output("--markdown", help="A table in Markdown, with stages and data.")] = False,
     json: options.Json = False,
 ) -> None:
     """The shipped recipes, and those of plugins.
 
     Methods that plugins add are listed below them; `recipes methods` lists all.
+
+    Examples:
+
+        vemcompress recipes list
+        vemcompress recipes list --json
     """
     from vemcompress.errors import UsageError
     from vemcompress.recipe import catalogue
@@ -183,6 +167,11 @@ def recipes_methods(json: options.Json = False) -> None:
     """The methods that a recipe can name, and the metrics.
 
     Ours, and those of plugins with the package that each comes from.
+
+    Examples:
+
+        vemcompress recipes methods
+        vemcompress recipes methods --json
     """
     from vemcompress.recipe import catalogue
 
@@ -197,14 +186,23 @@ def _rows(methods: list[dict[str, str]]) -> dict[str, str]:
 
 
 def recipes_show(
-    name: Annotated[str, typer.Argument(help="A recipe's name or .toml file.", autocompletion=completion.recipes)],
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="What each key means and may be, as comments.")] = False,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE", help="A recipe's name or .toml file.", autocompletion=completion.recipes),
+    ],
+    set_: options.Set = None,
+    explain: Annotated[bool, panels.main("--explain", help="What each key means and may be, as comments.")] = False,
     json: options.Json = False,
 ) -> None:
     """A recipe with every default written out, as TOML.
 
     Of a row of the paper also its figures beside ours, as comments.
+
+    Examples:
+
+        vemcompress recipes show omgd
+        vemcompress recipes show omgd --set train.batch=4 --explain
+        vemcompress recipes show paper/cityscapes_omgd_vem
     """
     from vemcompress import recipe
     from vemcompress.recipe import paper

@@ -6,26 +6,36 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, options, panels
 
 
 def push(
-    model: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or a .safetensors file of ours.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run folder, or a .safetensors file of ours.", autocompletion=completion.models
+        ),
+    ],
     repo: Annotated[str | None, typer.Argument(metavar="USER/REPO", help="The repository on the Hub.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Upload without a question.")] = False,
-    best: Annotated[bool, typer.Option("--best", help="The best checkpoint of the run, not the last.")] = False,
-    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="With an ONNX file, compared with PyTorch.")] = True,
+    private: Annotated[bool, panels.main("--private", help="Make a new repository private.")] = False,
+    yes: Annotated[bool, panels.main("--yes", "-y", help="Upload without a question.")] = False,
+    best: Annotated[bool, panels.upload("--best", help="The best checkpoint of the run, not the last.")] = False,
+    onnx: Annotated[bool, panels.upload("--onnx/--no-onnx", help="With an ONNX file, compared with PyTorch.")] = True,
     picture: Annotated[
-        bool, typer.Option("--picture/--no-picture", help="With the newest picture of training, which shows your data.")
+        bool,
+        panels.upload("--picture/--no-picture", help="With the newest picture of training, which shows your data."),
     ] = True,
     licence: Annotated[
-        str | None, typer.Option(help="The model's licence, such as mit. Default: the teacher's, where it is known.")
+        str | None,
+        panels.upload(
+            metavar="NAME", help="The model's licence, such as mit. Default: the teacher's, where it is known."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", readable=False, help="Write the files to this folder instead.")
+        Path | None,
+        panels.main("--out", "-o", readable=False, metavar="DIR", help="Write the files to this folder instead."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files; upload and write nothing.")] = False,
+    dry_run: Annotated[bool, panels.main("--dry-run", help="List the files; upload and write nothing.")] = False,
     teacher_class: options.TeacherClass = None,
     json: options.Json = False,
 ) -> None:
@@ -34,6 +44,12 @@ def push(
     Uploads the weights, an ONNX file, the recipe, a picture and a model card in one commit. You are shown what will be
     uploaded and asked first. Folders of this machine are in none of the files. The token is that of `hf auth login`, or
     HF_TOKEN.
+
+    Examples:
+
+        vemcompress push runs/h2z user/repo --dry-run
+        vemcompress push runs/h2z user/repo --private --licence mit
+        vemcompress push runs/h2z --out card/
     """
     from vemcompress.errors import UsageError
 

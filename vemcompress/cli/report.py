@@ -5,26 +5,38 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import options
+from vemcompress.cli import completion, options, panels
 
 
 def report(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", readable=False, help="A run folder, or one of stages, seeds or a matrix.")
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            readable=False,
+            help="A run folder, or one of stages, seeds or a matrix.",
+            autocompletion=completion.runs,
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", readable=False, metavar="FILE", help="Default: RUN/report.html.")
+        Path | None, panels.main("--out", "-o", readable=False, metavar="FILE", help="Default: RUN/report.html.")
     ] = None,
+    tensorboard: options.Tensorboard = False,
     json: options.Json = False,
 ) -> None:
     """Write a run as one HTML file.
 
     What was compressed into what, figures, curves, samples, the time of a step, the recipe. It opens in any browser,
     and loads nothing. distill and teach write it at their end.
+
+    Examples:
+
+        vemcompress report runs/h2z
+        vemcompress report runs/h2z -o h2z.html
     """
     console = options.open_console()
     with console.talking():
         from vemcompress.commands.report import report as run_report
 
-        result = run_report(run, out)
+        result = run_report(run, out, tensorboard)
     console.result(result.as_dict(), json, console.reported)

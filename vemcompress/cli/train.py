@@ -6,58 +6,44 @@ from typing import Annotated
 
 import typer
 
-from vemcompress.cli import completion, options
-from vemcompress.system.keys import KEYS, DistillKeys, TeachKeys
+from vemcompress.cli import groups, options, panels
+from vemcompress.cli.groups import grouped, keys_of
+from vemcompress.system.keys import DistillKeys, TeachKeys
 
 
+@grouped
 def distill(
+    teacher_file: groups.TeacherFile,
+    training: groups.Training,
+    goals: groups.Goals,
     teacher: options.Teacher = None,
     data: options.Data = None,
     out: options.Out = None,
-    recipe: options.Recipe = "omgd",
-    resume: options.Resume = None,
+    recipe: options.Recipe = None,
     set_: options.Set = None,
-    direction: options.Direction = None,
-    steps: options.Steps = None,
-    epochs: options.Epochs = None,
-    size: options.TrainSize = None,
-    batch: options.Batch = None,
-    micro_batch: options.MicroBatch = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (train.lr).")] = None,
-    seed: options.Seed = None,
+    resume: options.Resume = None,
+    dry_run: options.DryRun = False,
     seeds: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="One run per seed, in OUT/seed-N; prints mean and spread.")
+        str | None, panels.runs(metavar="1,2,3", help="One run per seed, in OUT/seed-N; prints mean and spread.")
     ] = None,
     matrix: Annotated[
         Path | None,
-        typer.Option(readable=False, metavar="FILE", help="One run per recipe, add-on and seed of a .toml file."),
+        panels.runs(readable=False, metavar="FILE", help="One run per recipe, add-on and seed of a .toml file."),
     ] = None,
-    precision: options.Precision = None,
-    compile: options.Compile = None,
-    strict: options.Strict = None,
-    width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
-    target_macs: Annotated[
-        str | None, typer.Option(help="Build the widest student of at most this many true MACs: 1.2G")
-    ] = None,
-    target_latency: options.TargetLatency = None,
-    target_size: options.TargetSize = None,
-    on: options.On = None,
-    threads: options.GoalThreads = None,
+    until: Annotated[str | None, panels.runs(metavar="STAGE", help="Stop after this stage.")] = None,
+    width: options.Width = None,
     multiple: Annotated[
-        int | None, typer.Option(min=1, max=256, help="With a target: the width is a multiple of this number.")
+        int | None,
+        panels.goals(min=1, max=256, metavar="N", help="With a target: the width is a multiple of this number."),
     ] = None,
     student: Annotated[
-        str | None, typer.Option(help="The student to start from: a file, a run folder or hf://...")
+        str | None,
+        panels.student(metavar="MODEL", help="The student to start from: a file, a run folder or hf://..."),
     ] = None,
-    teacher_class: options.TeacherClass = None,
-    teacher_key: options.TeacherKey = None,
-    teacher_padding: options.TeacherPadding = None,
-    teacher_range: options.TeacherRange = None,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     student_class: options.StudentClass = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
-    dry_run: options.DryRun = False,
+    tensorboard: options.Tensorboard = False,
     json: options.Json = False,
 ) -> None:
     """Distil a teacher into a small student.
@@ -65,29 +51,33 @@ def distill(
     A new run needs --teacher, --data and --out. --resume RUN continues a run, the runs of --seeds or --matrix, or the
     stages of a recipe; give --teacher and --data again if the files have moved.
 
-    --set sets any recipe key; stages.NAME.KEY sets it for one stage.
+    --set sets any recipe key; stages.NAME.KEY sets it for one stage. The default recipe is omgd. With a goal the
+    student is the widest one that meets it.
+
+    Examples:
+
+        vemcompress distill --teacher latest_net_G.pth --data photos/ --out runs/a
+        vemcompress distill --resume runs/a --steps 40000
+        vemcompress distill --teacher hf://user/repo --data photos/ --out runs/b \\
+            --recipe gan_compression_fast --batch auto
+        vemcompress distill --teacher latest_net_G.pth --data photos/ --out runs/c \\
+            --target-latency 20ms --threads 1
     """
-    given = {KEYS[DistillKeys][name]: value for name, value in locals().items() if name in KEYS[DistillKeys]}
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
     if dry_run and resume is not None:
         raise UsageError("--dry-run is for a new run; leave out --resume.")
-    if resume is not None and out is not None:
-        raise UsageError("--resume goes on in its own folder; leave out --out.")
-    if resume is not None and recipe != "omgd":
-        raise UsageError("--resume takes the recipe from the run; leave out --recipe.")
-    if student_class and not student and resume is None and not recipe.endswith(".toml"):
+    _check_resume(resume, recipe, out)
+    if student_class and not student and resume is None and not (recipe or "").endswith(".toml"):
         raise UsageError("--student-class needs --student, the file with its weights.")
-    goal = options.goal_of(target_latency, target_size, on)
-    given["student.target_latency"], given["student.target_size"] = goal
-    given["student.target_macs"] = None if target_macs is None else options.macs_of(target_macs)
-    overrides = options.overrides(given, set_)
+    more = goals.parsed() | {"width": width, "multiple": multiple, "student": student, "student_class": student_class}
+    overrides = options.overrides(keys_of(DistillKeys, teacher_file, training, **more), set_)
     numbers = None if seeds is None else _seeds(seeds)
     if until is not None and numbers is not None:
         raise UsageError("--seeds makes all stages of each seed; leave out --until.")
-    if matrix is not None and (numbers is not None or until is not None or recipe != "omgd"):
+    if matrix is not None and (numbers is not None or until is not None or recipe is not None):
         raise UsageError("--matrix has recipes and seeds of its own; leave out --recipe, --seeds and --until.")
     if dry_run and (matrix is not None or numbers is not None or until is not None):
         raise UsageError("--dry-run is of one run; leave out --matrix, --seeds and --until.")
@@ -101,7 +91,7 @@ def distill(
         several = numbers is not None or (until is None and resume is not None and is_series(resume, "seeds"))
         whole = matrix is not None or (until is None and resume is not None and is_series(resume, "matrix"))
         one = partial(distill_seeds, numbers) if several else partial(run, until=until, dry_run=dry_run)
-        result = (partial(distill_matrix, matrix) if whole else partial(one, recipe=recipe))(
+        result = (partial(distill_matrix, matrix) if whole else partial(one, recipe=recipe or "omgd"))(
             teacher,
             data=data or (),
             out=out,
@@ -109,6 +99,7 @@ def distill(
             resume=resume,
             device=device,
             max_hours=limit,
+            tensorboard=tensorboard,
             on_event=on_event,
         )
     show = console.made_matrix if whole else console.distilled_seeds if several else console.made
@@ -118,43 +109,42 @@ def distill(
         raise typer.Exit(result.exit_code)
 
 
+@grouped
 def teach(
+    teacher_file: groups.TeacherFile,
+    training: groups.Training,
     data: options.Data = None,
     out: options.Out = None,
-    recipe: Annotated[
-        str, typer.Option(help="A recipe with a [gan], or its .toml file.", autocompletion=completion.recipes)
-    ] = "pix2pix",
-    teacher: Annotated[str | None, typer.Option(help="Start from these weights.")] = None,
-    resume: options.Resume = None,
+    recipe: options.Recipe = None,
+    teacher: options.Teacher = None,
     set_: options.Set = None,
-    direction: options.Direction = None,
-    steps: options.Steps = None,
-    epochs: options.Epochs = None,
-    size: options.TrainSize = None,
-    batch: options.Batch = None,
-    micro_batch: options.MicroBatch = None,
-    seed: options.Seed = None,
-    precision: options.Precision = None,
-    compile: options.Compile = None,
-    strict: options.Strict = None,
-    width: Annotated[int | None, typer.Option(help="The teacher's width (teacher.network.width)")] = None,
+    resume: options.Resume = None,
+    dry_run: options.DryRun = False,
+    width: Annotated[
+        int | None, panels.training(metavar="N", help="The teacher's width (teacher.network.width).")
+    ] = None,
     device: options.Device = "auto",
     max_hours: options.MaxHours = None,
-    dry_run: options.DryRun = False,
+    tensorboard: options.Tensorboard = False,
     json: options.Json = False,
 ) -> None:
     """Train a teacher if you have none.
 
-    By Pix2Pix from pairs, by CycleGAN from two domains, or by another recipe. The run folder is a teacher for distill.
+    By Pix2Pix from pairs, by CycleGAN from two domains, or by another recipe with a [gan]; the default is pix2pix. With
+    --teacher it starts from that teacher's weights. The run folder is a teacher for distill.
+
+    Examples:
+
+        vemcompress teach --data facades/ --direction BtoA --out runs/teacher
+        vemcompress teach --recipe cyclegan --data photos/ --data paintings/ \\
+            --out runs/paint --batch auto
+        vemcompress teach --resume runs/teacher --steps 100000
     """
-    given = {KEYS[TeachKeys][name]: value for name, value in locals().items() if name in KEYS[TeachKeys]}
-    from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
 
     limit = Limit(max_hours)  # from here on, as heavy imports come later
-    if resume is not None and (out or recipe != "pix2pix"):
-        raise UsageError("--resume takes recipe and folder from the run; leave out --recipe and --out.")
-    overrides = options.overrides(given, set_)
+    _check_resume(resume, recipe, out)
+    overrides = options.overrides(keys_of(TeachKeys, teacher_file, training, width=width), set_)
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.teach import teach as run
@@ -162,65 +152,85 @@ def teach(
         result = run(
             data=data or (),
             out=out,
-            recipe=recipe,
+            recipe=recipe or "pix2pix",
             teacher=teacher,
             overrides=overrides,
             resume=resume,
             device=device,
             max_hours=limit,
+            tensorboard=tensorboard,
             dry_run=dry_run,
             on_event=on_event,
         )
     console.result(result.as_dict(), json, console.tried if dry_run else console.taught)
 
 
+@grouped
 def init(
-    out: Annotated[Path, typer.Option("--out", "-o", readable=False, metavar="FILE", help="The .toml file to write.")],
+    teacher_file: groups.TeacherFile,
+    out: Annotated[Path, panels.main("--out", "-o", readable=False, metavar="FILE", help="The .toml file to write.")],
     teacher: options.Teacher = None,
     data: options.Data = None,
-    recipe: options.Recipe = "omgd",
+    recipe: options.Recipe = None,
     set_: options.Set = None,
     size: options.TrainSize = None,
-    width: Annotated[int | None, typer.Option(help="The student's width (16).")] = None,
-    teacher_class: options.TeacherClass = None,
-    teacher_key: options.TeacherKey = None,
-    teacher_padding: options.TeacherPadding = None,
-    teacher_range: options.TeacherRange = None,
+    batch: options.Batch = None,
+    width: options.Width = None,
     json: options.Json = False,
 ) -> None:
     """Write a commented recipe for a teacher and data.
 
     With everything that distill would decide, so that it can be read and changed first. It names teacher and data:
-    distill --recipe FILE --out RUN makes the run.
+    distill --recipe FILE --out RUN makes the run. The default recipe is omgd.
+
+    Examples:
+
+        vemcompress init --teacher latest_net_G.pth --data photos/ -o mine.toml
+        vemcompress distill --recipe mine.toml --out runs/mine
     """
-    given = {KEYS[DistillKeys][name]: value for name, value in locals().items() if name in KEYS[DistillKeys]}
+    given = keys_of(DistillKeys, teacher_file, size=size, batch=batch, width=width)
     overrides = options.overrides(given, set_)
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.init import init as run
 
-        result = run(teacher, data=data or (), out=out, recipe=recipe, overrides=overrides, on_event=on_event)
+        result = run(teacher, data=data or (), out=out, recipe=recipe or "omgd", overrides=overrides, on_event=on_event)
     console.result(result.as_dict(), json, console.table)
 
 
 def quickstart(
     out: Annotated[
-        Path, typer.Option("--out", "-o", readable=False, help="The folder for everything it makes.")
+        Path, panels.main("--out", "-o", readable=False, metavar="DIR", help="The folder for everything it makes.")
     ] = Path("quickstart"),
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    steps: Annotated[int | None, panels.main(min=1, metavar="N", help="Training steps.")] = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Try the whole tool, in a few minutes.
 
     It uses an embedded teacher and drawn images, and needs neither network nor data.
+
+    Examples:
+
+        vemcompress quickstart
+        vemcompress quickstart --out /tmp/tour --steps 300 --device cpu
     """
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.quickstart.tour import tour
+        from vemcompress.system import devices
 
+        devices.choose(device)  # before the folder is made
         result = tour(out, steps=steps, device=device, on_event=on_event)
     console.result(result, json, console.toured)
+
+
+def _check_resume(resume: Path | None, recipe: str | None, out: Path | None) -> None:
+    from vemcompress.errors import UsageError
+
+    given = [name for name, value in {"--recipe": recipe, "--out": out}.items() if value is not None]
+    if resume is not None and given:
+        raise UsageError(f"--resume takes recipe and folder from the run; leave out {' and '.join(given)}.")
 
 
 def _seeds(text: str) -> list[int]:

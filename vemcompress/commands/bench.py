@@ -44,7 +44,7 @@ def bench(
     """
     runtimes = RUNTIMES if runtimes == "all" else tuple(dict.fromkeys(runtimes))
     check_bench(size, threads, warmup, repeats, 1, runtimes, budget)
-    threads = threads or cores()
+    threads, device = threads or cores(), str(devices.choose(device))
     with ExitStack() as stack:
         subjects = {
             name: prepare(model, size, threads, runtimes, device, teacher_range, stack, on_event)

@@ -123,8 +123,8 @@ def _exported(loaded: Loaded, on_event: Event) -> tuple[dict[str, Any], bytes]:
 
 def _is_bytes(generator: Generator) -> bool:
     """Whether the page gets the uint8 graph, which does all that happens to pixels itself. With ONNX Runtime Web 1.30.0
-    in headless Chromium 150 on one thread, at 256 px, a picture took p50 61 ms and of the float32 graph 67 (the
-    quickstart's student), 100 and 118 (mobile ResNet of width 16), 36 and 36 (U-Net of width 16): 14 pictures each, in
+    in headless Chromium 150 on one thread, at 256 px, a picture took p50 61 ms and of the float32 graph 67 (mobile
+    ResNet of width 12), 100 and 118 (mobile ResNet of width 16), 36 and 36 (U-Net of width 16): 14 pictures each, in
     random turns, on a shared 2-core AMD EPYC.
 
     Float32 for a network of one size alone, which has no uint8 graph, and for scores of classes, which 8 bits blur."""

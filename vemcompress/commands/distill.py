@@ -9,7 +9,7 @@ import tomli_w
 
 from vemcompress import recipe as recipes
 from vemcompress.algorithms import ALGORITHMS
-from vemcompress.commands import opening
+from vemcompress.commands import afterwards, opening
 from vemcompress.commands.distilling import DistillResult, distill_run
 from vemcompress.commands.dry import DryRun
 from vemcompress.commands.facts import read
@@ -43,7 +43,8 @@ class PipelineResult(Reported):
     """Results by stage, and why others were `skipped`. `student` is the file of the last stage that is done and gives
     one, None before that.
 
-    `stopped` is "until" or "max_hours" where stages are `missing`, or the last one is unfinished.
+    `stopped` is "until" or "max_hours" where stages are `missing`, or the last one is unfinished. `report` and `next`
+    are as of one run.
     """
 
     run: str
@@ -52,6 +53,8 @@ class PipelineResult(Reported):
     skipped: dict[str, str]
     stopped: str | None = None
     missing: tuple[str, ...] = ()
+    report: str | None = None
+    next: tuple[str, ...] = ()
 
 
 @shows_progress
@@ -67,6 +70,7 @@ def distill(
     device: str = "auto",
     max_hours: float | Limit | None = None,
     dry_run: bool = False,
+    tensorboard: bool = False,
     on_event: Event = silent,
     progress: bool = False,
     **keys: Unpack[DistillKeys],
@@ -93,11 +97,14 @@ def distill(
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:N" or "mps".
         max_hours: save and return before this many hours have passed since the call, after one step at least.
         dry_run: check, plan and time a few steps (of a pipeline: of its first stage), and write nothing.
+        tensorboard: also write event files into RUN/tensorboard, which needs `pip install
+            'vemcompress[tensorboard]'`.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
         keys: keys of the recipe, by their short names. None, the default, leaves a key to the recipe.
             steps, epochs: how long to train; give one.
-            batch: images in a step. micro_batch: images that are processed at a time, to save memory.
+            batch: images in a step, or "auto" for the largest power of two that fits.
+            micro_batch: images of it that are processed at a time, to save memory.
             size: side of the square training images, pixels.
             lr: learning rate. seed: of the weights and the order of the data.
             width: channels of the student's first layer (16). In its place a target may be given:
@@ -127,8 +134,9 @@ def distill(
     Processes that torchrun started train together, and all of them get the result.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
+    limit = Limit.of(max_hours)
     given = Given(
-        source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event, dry_run
+        source_of(teacher), data, out, recipe, overrides, resume, device, limit, on_event, dry_run, tensorboard
     )
     with given.shared() as given, kept(given) as given:
         return distilled(given, until)
@@ -185,8 +193,12 @@ def _run_stages(given: Given, until: str | None) -> PipelineResult | DryRun:
     finished = [name for name in gave if name in folder.done]
     if finished:  # the stage may have gone on by itself, or the copy may have been removed
         distributed.by_writer(lambda: pipeline.publish(finished[-1]))
-    distributed.by_writer(lambda: reported(folder.path, on_event))
-    return _result(pipeline, results, missing)
+    page = distributed.from_writer(lambda: reported(folder.path, on_event))
+    result = _result(pipeline, results, missing)
+    best_in = getattr(list(results.values())[-1], "best_in", None) if results else None
+    ended = afterwards.of_student(folder.path, best_in, pipeline.own_class) if result.student else ()
+    more = (afterwards.resume("distill", folder.path),) if result.stopped else ended
+    return replace(result, report=page, next=more)
 
 
 def _tried(pipeline: Pipeline, given: Given) -> DryRun:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from vemcompress.algorithms import ALGORITHMS, Distillation
-from vemcompress.commands import line, opening, parts, sizing
+from vemcompress.commands import afterwards, largest_batch, line, opening, parts, sizing
 from vemcompress.commands.dry import DryRun, dry_run
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.opening import Given
@@ -17,7 +17,9 @@ from vemcompress.commands.report import reported
 from vemcompress.errors import RecipeError
 from vemcompress.gans import new_generator
 from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.networks.features import FeatureNetwork
 from vemcompress.recipe import Recipe
+from vemcompress.runs.best import Picker
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.shares import information_share
 from vemcompress.runs.teacher_cache import CachePlan
@@ -32,12 +34,14 @@ from vemcompress.weights.outside import tell_device
 @dataclass(frozen=True, kw_only=True)
 class DistillResult(line.RunResult):
     """A run, and the file of its `student`, which has `parameters`. `teacher_parameters` is None for a teacher of which
-    only the outputs are known. `information_share`: the add-on's share of the gradient at the student's image, the
-    median of the steps that logged it; None where none did. `goal`: how a latency or a file size that was asked for is
-    met, with its `target`, `predicted` and `measured` in its `unit`."""
+    only the outputs are known, and `teacher_macs`, by convention as `macs`, where they are not known.
+    `information_share`: the add-on's share of the gradient at the student's image, the median of the steps that logged
+    it; None where none did. `goal`: how a latency or a file size that was asked for is met, with its `target`,
+    `predicted` and `measured` in its `unit`."""
 
     student: str
     teacher_parameters: int | None
+    teacher_macs: dict[str, int] | None = None
     information_share: float | None = None
     goal: dict | None = None
 
@@ -48,11 +52,14 @@ def distill_run(given: Given) -> DistillResult | DryRun:
     given = replace(given, on_event=Once(given.on_event))
     sized = distributed.from_writer(lambda: sizing.asked(given))
     adapt = partial(sizing.stand_in, width=sized and sized[0])
-    facts = distributed.together(lambda: read("distill", given, adapt))
+    settled = largest_batch.settled("distill", given, adapt, _on_trial)
+    facts = distributed.together(lambda: read("distill", given, lambda plan: settled(adapt(plan))))
     with devices.memory_errors(facts.advice):
         result = _run(facts, given, sized[1] if sized else distributed.from_writer(lambda: line.goal_of(facts.run)))
-    distributed.by_writer(lambda: reported(facts.run.path, given.on_event))
-    return result
+    if isinstance(result, DryRun):
+        return result
+    page = distributed.from_writer(lambda: reported(facts.run.path, given.on_event))
+    return replace(result, report=page, next=_next(result, facts.plan))
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None:
@@ -60,6 +67,7 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None
 
     def result(told: dict, made: dict) -> DistillResult:
         counts = {"parameters": line.parameters_of(made, "student")}
+        counts |= {"macs": line.macs_of(made, "student"), "teacher_macs": line.macs_of(made, "teacher")}
         recorded = made["teacher"]["source"] == PAIRS
         counts["teacher_parameters"] = None if recorded else line.parameters_of(made, "teacher")
         about = {"information_share": information_share(run.metrics), "goal": line.goal_of(run)}
@@ -80,11 +88,8 @@ def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult | DryRu
     with distributed.alike():
         pick = parts.picker(facts, features, device, on_event)
         judge = parts.judge_of_teachers(facts, features, device, on_event)
-    plan, student = facts.plan, facts.student and _starting(facts.student, facts.plan)
     told = silent if given.resume is not None else on_event  # a run that goes on has its discriminator already
-    built_of = plan if facts.loaded is None else opening.with_adversary(plan, facts.loaded, told)
-    build = partial(parts.distillation, built_of, facts.original, features, gan=facts.gan, student=student, judge=judge)
-    algorithm = distributed.together(build)  # an adversary's file is read here
+    plan, algorithm = facts.plan, _algorithm(facts, features, judge, told)
     with distributed.alike():
         cache = _cache(facts, algorithm, device, on_event)
     algorithm.about = {} if goal is None else {"goal": json.dumps(goal)}
@@ -111,10 +116,32 @@ def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult | DryRu
         student=str(facts.run.student),
         parameters=counts["student"],
         teacher_parameters=counts["teacher"],
+        macs=line.macs_of(networks, "student"),
+        teacher_macs=line.macs_of(networks, "teacher"),
         information_share=share,
         goal=goal,
         **told,
     )
+
+
+def _next(result: DistillResult, plan: Recipe) -> tuple[str, ...]:
+    if result.stopped:
+        return (afterwards.resume("distill", result.run),)
+    return afterwards.of_student(result.run, result.best_in, getattr(plan.student, "class_path", None))
+
+
+def _on_trial(facts: Facts, given: Given) -> Distillation:
+    """What the run of these facts would learn with, for steps that are thrown away."""
+    features = parts.features_of(facts.plan, given.where)
+    parts.equip(facts.gan, facts.plan, given.where)
+    return _algorithm(parts.calibrated(facts, features, given.where, silent), features, None, silent)
+
+
+def _algorithm(facts: Facts, features: FeatureNetwork | None, judge: Picker | None, on_event: Event) -> Distillation:
+    plan, student = facts.plan, facts.student and _starting(facts.student, facts.plan)
+    built_of = plan if facts.loaded is None else opening.with_adversary(plan, facts.loaded, on_event)
+    build = partial(parts.distillation, built_of, facts.original, features, gan=facts.gan, student=student, judge=judge)
+    return distributed.together(build)  # an adversary's file is read here
 
 
 def _starting(given: Loaded, plan: Recipe) -> Generator:

@@ -37,7 +37,7 @@ def generate(
     w: str | os.PathLike | None = None,
     noise: str | None = None,
     batch: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     size: int | tuple[int, int] | None = None,
     tile: int | None = None,
     overlap: int | None = None,
@@ -116,9 +116,9 @@ def generate(
     if model.assumed:
         on_event({"event": "assumed", "model": str(model_path), "assumed": model.assumed})
     if model.kind == "latent":
-        draw_images(model, Path(output), drawing, batch or DRAWN_AT_ONCE, device, result, on_event)
+        draw_images(model, Path(output), drawing, batch or DRAWN_AT_ONCE, result, on_event)
         return result
-    how = {"batch": batch or 1, "device": device, "size": size, "recursive": recursive}
+    how = {"batch": batch or 1, "size": size, "recursive": recursive}
     run_photos(model, Path(input), Path(output), **how, result=result, tell=on_event)
     return result
 

@@ -92,9 +92,7 @@ class Drawing:
                 )
 
 
-def draw_images(
-    model, output: Path, drawing: Drawing, batch: int, device: str, result: GenerateResult, tell: Event
-) -> None:
+def draw_images(model, output: Path, drawing: Drawing, batch: int, result: GenerateResult, tell: Event) -> None:
     """Draw with an opened model, write the pictures and put them into `result`; raises as `generate`."""
     given = _read(drawing, model)
     total = drawing.interpolate or (len(given) if given is not None else drawing.samples or SAMPLES)
@@ -104,7 +102,7 @@ def draw_images(
     if drawing.whole:
         _check_pixels(total, shape, model.sides)
     check_batch(str(output), lambda n: model(np.zeros((n, model.size), np.float32)), batch, model.sides,
-                on_cpu=device.startswith("cpu"))  # fmt: skip
+                on_cpu=model.on_cpu)  # fmt: skip
     kept: list[np.ndarray] = []
     try:
         truncation = 1.0 if drawing.truncation is None else drawing.truncation

@@ -23,7 +23,6 @@ def run_photos(
     output: Path,
     *,
     batch: int,
-    device: str,
     size: int | tuple[int, int] | None,
     recursive: bool,
     result: GenerateResult,
@@ -32,7 +31,7 @@ def run_photos(
     """Run the photos of `input` through an opened model and put into `result` what came of them; as `generate`."""
     plan = _plan(input, output, recursive, tell)
     try:
-        limit = _memory_limit(model, device)
+        limit = _memory_limit(model)
         for group in _groups(_photos(plan, size, model, limit, result, tell), batch):
             tell_notes(tell)
             limit.check(str(input), *_at_once(model, group[0][1].shape), len(group), "use a smaller --batch, or --size")
@@ -85,11 +84,11 @@ def _at_once(model, shape: tuple[int, ...]) -> tuple[int, int]:
     return (min(height, model.largest), min(width, model.largest)) if isinstance(model, Tiled) else (height, width)
 
 
-def _memory_limit(model, device: str) -> MemoryLimit:
+def _memory_limit(model) -> MemoryLimit:
     def run(side: int) -> None:
         model(np.zeros((1, side, side, model.channels), np.uint8))
 
-    on_cpu = device.startswith("cpu") and model.fixed_size is None
+    on_cpu = model.on_cpu and model.fixed_size is None
     return MemoryLimit(run, on_cpu=on_cpu, scale=model.scale or 1)
 
 

@@ -17,6 +17,7 @@ from vemcompress.recipe.resolve import DEFAULT_WIDTH
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import output_error
 from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
+from vemcompress.system.names import AUTO
 from vemcompress.weights.trust import named
 
 
@@ -95,4 +96,5 @@ def decided(given: Given) -> Recipe:
     found = facts.gather("distill", sizing.stand_in(plan), given.on_event).plan
     if student == AutoStudent():
         student = AutoStudent(width=DEFAULT_WIDTH)
-    return found.but(student=student if isinstance(student, AutoStudent) else found.student)
+    train = found.train if plan.train.batch != AUTO else plan.train  # the run finds its batch, and so its steps
+    return found.but(student=student if isinstance(student, AutoStudent) else found.student, train=train)

@@ -28,8 +28,9 @@ from vemcompress.data.latent_set import LatentSet
 from vemcompress.networks.base import Generator
 from vemcompress.runs.best import Picker, checked
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.log import damage, last
-from vemcompress.runs.pictures import grid_of
+from vemcompress.runs.log import damage, last, scores
+from vemcompress.runs.pictures import sheet_of
+from vemcompress.runs.tensorboard import followed
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once
 from vemcompress.system.files import MALFORMED, is_count, read_json
@@ -59,6 +60,10 @@ class RunResult(Reported):
     `quality`, {"on", "images", "metrics"}, of a few images, which are "held_out" or "training" ones. `diverged` says
     what went wrong though no number was NaN, by kind: "loss" and "output", as `training.health` found it. `stopped` is
     "max_hours" where the time was over after `steps` of `total_steps`, None for a run that is finished.
+
+    `macs` are those of the run's network by convention for an image of `size`, None where they are not known. `last` is
+    the newest score by which the best is picked, as `best`. `report` is the page that shows the run, and `next` are
+    commands for what can be done with it.
     """
 
     run: str
@@ -73,6 +78,16 @@ class RunResult(Reported):
     diverged: dict[str, dict] = field(default_factory=dict)
     stopped: str | None = None
     total_steps: int | None = None
+    macs: dict[str, int] | None = None
+    size: int | None = None
+    last: dict | None = None
+    report: str | None = None
+    next: tuple[str, ...] = ()
+
+    @property
+    def best_in(self) -> str | None:
+        """The run, where an earlier checkpoint than the last is the best."""
+        return self.run if self.best is not None and self.best["step"] != self.steps else None
 
 
 def trained(
@@ -95,9 +110,10 @@ def trained(
     """
     plan, run, on_event, device = facts.plan, facts.run, given.on_event, given.where
     train, resumed = plan.train, given.resume is not None
+    board = distributed.is_writer() and (given.tensorboard or (resumed and run.tensorboard.is_dir()))
     check_parts(learner, train)
     distributed.by_writer(run.create)
-    with distributed.held_by_writer(run.locked):
+    with distributed.held_by_writer(run.locked), followed(run, on_event, board) as told_of_steps:
         if command == "distill" and not resumed:  # from here on the run can be resumed
             distributed.by_writer(lambda: run.write_recipe(plan.toml()))
         stream = facts.stream(device, on_event, second=learner.second, halves=learner.halves)
@@ -112,7 +128,7 @@ def trained(
             wanted=(made or {}).get("teacher", facts.columns.get("ground truth")),
             provenance=facts.provenance,
             device=device,
-            on_event=on_event,
+            on_event=told_of_steps,
             pick=pick,
             command=command,
             limit=given.limit,
@@ -134,12 +150,15 @@ def trained(
             run.write_json(run.environment, surroundings)
             Made(command, next(iter(learner.artifacts()))).write(run.path)
             if columns := facts.columns | (made or {}):
-                save_png(picture, grid_of(columns, inputs=facts.inputs))
+                save_png(picture, *sheet_of(columns, facts.inputs, "before training"))
 
         distributed.by_writer(write_down)
         about = told(facts, device) | {"step": trainer.step, "continued": continued, "picture": str(picture)}
+        about |= {"scores": list(trainer.best.scores), "best": trainer.best.state}
         for event in (events[0] | about, *events[1:]):
             on_event(event)
+        if board:
+            on_event({"event": "tensorboard", "path": str(run.path)})
         if trainer.step < train.steps:
             if learner.splits:
                 tell_memory(facts, trainer.make_step, on_event)
@@ -150,7 +169,7 @@ def trained(
             network = next(iter(learner.artifacts().values()))
             outcome["quality"] = distributed.from_writer(lambda: quality(facts, network, device))
         distributed.by_writer(lambda: run.write_json(run.environment, surroundings | outcome))
-    return _outcome(trainer, on_event) | outcome
+    return _outcome(trainer, on_event) | outcome | {"size": plan.data.size}
 
 
 def _warned_before(run: RunFolder) -> list[str]:
@@ -205,6 +224,7 @@ def _outcome(trainer: Trainer, on_event: Event) -> dict:
         "best": trainer.best.state,
         "stopped": trainer.stopped,
         "total_steps": trainer.settings.steps,
+        "last": trainer.best.scores[-1] if trainer.best.scores else None,
     }
 
 
@@ -221,6 +241,7 @@ def known(
         steps, losses = last_logged(run)
         told = {"run": str(run.path), "steps": steps, "losses": losses, "seconds_per_step": None, "skipped_images": 0}
         told |= {"best": checked(read_json(best)) if best.is_file() else None, "total_steps": plan.train.steps}
+        told |= {"last": (scores(run.metrics, steps) or [None])[-1], "size": plan.data.size}
         quality, diverged = made.get("quality"), made.get("diverged", {})  # the first release said neither
         told |= {
             "quality": quality
@@ -239,6 +260,13 @@ def parameters_of(made: dict, name: str) -> int:
     if not is_count(found) or not found:
         raise TypeError(f"{name} has {found!r:.40} parameters")
     return found
+
+
+def macs_of(made: dict, name: str) -> dict[str, int] | None:
+    """MACs of a network by environment.json; None where that does not tell."""
+    found = made[name].get("macs")
+    known = isinstance(found, dict) and "true" in found and all(map(is_count, found.values()))
+    return found if known else None
 
 
 def goal_of(run: RunFolder) -> dict | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Unpack
 
 import tomli_w
@@ -27,6 +28,7 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, read_json
 from vemcompress.system.keys import DistillKeys, Overrides, as_overrides
+from vemcompress.system.names import AUTO
 from vemcompress.training.pace import Limit
 from vemcompress.weights.modules import Model, source_of
 
@@ -92,6 +94,7 @@ def distill_matrix(
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
+    tensorboard: bool = False,
     on_event: Event = silent,
     progress: bool = False,
     **keys: Unpack[DistillKeys],
@@ -125,7 +128,7 @@ def distill_matrix(
     if (file is None) == (resume is None):
         raise UsageError("give the file of a new matrix, or --resume DIR for an existing one.")
     limit, source = Limit.of(max_hours), source_of(teacher)
-    given = Given(source, data, out, Recipe(), overrides, resume, device, limit, on_event)
+    given = Given(source, data, out, Recipe(), overrides, resume, device, limit, on_event, tensorboard=tensorboard)
     with given.shared() as given, kept(given) as given:
         folder, plans = distributed.from_writer(
             lambda: _new(read_matrix(file), given) if file is not None else _old(given)
@@ -156,7 +159,7 @@ def distill_matrix(
     stopped = "max_hours" if missing or any(result.stopped for result in runs.values()) else None
     rows = tuple(_row(folder, name, plans[name], runs.get(name)) for name in folder.items)
     several = " --seeds" if len({row.seed for row in rows}) > 1 else ""
-    then = f"vemcompress compare {folder.path}{several}" if folder.done else None
+    then = f"vemcompress compare {quote(str(folder.path))}{several}" if folder.done else None
     return MatrixResult(str(folder.path), runs, failed, rows, stopped, missing, then)
 
 
@@ -166,6 +169,8 @@ def _new(file: MatrixFile, given: Given) -> tuple[Series, dict[str, Recipe]]:
         raise UsageError("no output: give --out DIR, a new folder for the runs.")
     asked = {entry.name: _asked(entry, given) for entry in file.entries()}
     plans = {name: _explained(file, name, lambda own=own: pinned(stated(own))) for name, own in asked.items()}
+    if any(plan.train.batch == AUTO for plan in plans.values()):
+        raise UsageError("train.batch = 'auto': runs that are compared need one batch; give a number.")
     folder = Series(given.out, "matrix", list(asked))
     folder.check_new()
     others = {name.rpartition("-seed")[0]: name for name in asked}  # another seed changes nothing that can be checked

@@ -22,6 +22,7 @@ from vemcompress.recipe.stages import TABLES
 from vemcompress.recipe.toml import BYTES
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.tensorboard import check_installed
 from vemcompress.system import devices, distributed, names
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, read_json
@@ -71,12 +72,15 @@ class Given:
     limit: Limit | None = None
     on_event: Event = silent
     dry: bool = False  # a run that is checked, planned and timed, without being made
+    tensorboard: bool = False
 
     def __post_init__(self):
         for name in ("out", "resume", "recipe"):
             value = getattr(self, name)
             if not (value is None or isinstance(value, str | os.PathLike | Recipe)):
                 raise UsageError(f"{name}: is of type {type(value).__name__}; give a name or a path.")
+        if self.tensorboard:
+            check_installed()
         if self.dry and self.resume is not None:
             raise UsageError("--dry-run is for a new run; leave out --resume.")
 

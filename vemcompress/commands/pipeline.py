@@ -88,6 +88,11 @@ class Pipeline:
             return getattr(self.plan, gives).source
         return str((run.path if gives == "teacher" else run.student).resolve())
 
+    @property
+    def own_class(self) -> str | None:
+        """The user's own class, where the pipeline's student is of one."""
+        return self._class_of(list(self.stages)[-1])
+
     def _class_of(self, name: str) -> str | None:
         """The user's own class, where the student that a stage gives is of one."""
         stage = self.stages[name]

@@ -12,6 +12,7 @@ from vemcompress.runs.report import several
 from vemcompress.runs.report.gather import gather, is_run
 from vemcompress.runs.report.page import framed, lead_of, sections
 from vemcompress.runs.series import KINDS, Series, is_series
+from vemcompress.runs.tensorboard import check_installed, convert
 from vemcompress.system.events import Event
 from vemcompress.system.files import check_target, write_atomically
 from vemcompress.system.names import shown
@@ -22,7 +23,8 @@ FILE = "report.html"
 @dataclass(frozen=True)
 class ReportResult(Reported):
     """What was written: the file `path` of so many `bytes`. `kind` is "run", "stages", "seeds" or "matrix"; `pictures`
-    are the sample sheets in it; `missing` says what of the run was damaged or absent, and is left out."""
+    are the sample sheets in it; `missing` says what of the run was damaged or absent, and is left out. `tensorboard`:
+    the folders of event files that were written."""
 
     run: str
     path: str
@@ -30,9 +32,10 @@ class ReportResult(Reported):
     kind: str
     pictures: int
     missing: tuple[str, ...] = ()
+    tensorboard: tuple[str, ...] = ()
 
 
-def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> ReportResult:
+def report(run: str | os.PathLike, out: str | os.PathLike | None = None, tensorboard: bool = False) -> ReportResult:
     """Write a run as one HTML file that loads nothing from elsewhere.
 
         vemcompress.report("runs/small")
@@ -44,6 +47,8 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Repo
     Arguments:
         run: a folder that `distill`, `teach`, `prune`, `search`, `distill_seeds` or `distill_matrix` made.
         out: the file, by default RUN/report.html.
+        tensorboard: also write event files into RUN/tensorboard, which needs `pip install
+            'vemcompress[tensorboard]'`.
 
     Returns:
         ReportResult: `path`, `bytes`, `kind`, `pictures`, `missing` (what is damaged or absent, and left
@@ -56,6 +61,8 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Repo
     path = folder / FILE if out is None else Path(out)
     kind = _kind(folder)
     check_inside(folder)
+    if tensorboard:
+        check_installed()
     check_target(path, FILE)
     title = shown(folder.absolute().name) or "run"
     if kind == "run":
@@ -67,7 +74,8 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None) -> Repo
         lead, body, pictures, missing = page(Series.read(folder, kind))
     data = framed(title, lead, body).encode()
     write_atomically(path, data)
-    return ReportResult(str(folder), str(path), len(data), kind, pictures, tuple(missing))
+    boards = convert(folder) if tensorboard else ()
+    return ReportResult(str(folder), str(path), len(data), kind, pictures, tuple(missing), tuple(boards))
 
 
 def refreshed(run: str | os.PathLike, on_event: Event) -> None:
@@ -90,8 +98,9 @@ def _kind(folder: Path) -> str:
     return "run"
 
 
-def reported(run: str | os.PathLike, on_event: Event) -> None:
-    """Write RUN/report.html at the end of a run. Where it cannot be written this is told, and the run is as it was."""
+def reported(run: str | os.PathLike, on_event: Event) -> str | None:
+    """Write RUN/report.html at the end of a run, and give its path. Where it cannot be written this is told, and the
+    run is as it was."""
     try:
         made = report(run)
     except Exception as error:  # a page is worth no run
@@ -99,3 +108,5 @@ def reported(run: str | os.PathLike, on_event: Event) -> None:
         on_event({"event": "warning", "message": f"no report of {shown(run)} was written: {' '.join(reason.split())}"})
     else:
         on_event({"event": "report", "path": made.path})
+        return made.path
+    return None

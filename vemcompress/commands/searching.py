@@ -18,7 +18,7 @@ from vemcompress.data.images import save_png
 from vemcompress.networks.base import Generator
 from vemcompress.pruning.population import Candidate, Population
 from vemcompress.runs.candidates import Candidates
-from vemcompress.runs.pictures import scatter
+from vemcompress.runs.plots import scatter
 from vemcompress.system import distributed
 from vemcompress.system.files import write_atomically
 from vemcompress.weights.artifact import artifact_bytes

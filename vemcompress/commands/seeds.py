@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 from vemcompress import recipe as recipes
-from vemcompress.commands import opening
+from vemcompress.commands import afterwards, opening
 from vemcompress.commands.distill import PipelineResult, check_resume, distilled
 from vemcompress.commands.distill import known as known_pipeline
 from vemcompress.commands.distilling import DistillResult, known
@@ -59,7 +59,8 @@ class SeedsResult(Reported):
 
     `best` is {"metric", "on", "value"}, None where none was picked. Runs that were done before have no
     `seconds_per_step`, and skipped no image now. `stopped` is "max_hours" where the time was over: then at most one of
-    the runs is unfinished, and the seeds that are `missing` have not begun, or not gone on.
+    the runs is unfinished, and the seeds that are `missing` have not begun, or not gone on. `report` and `next` are as
+    of one run.
     """
 
     run: str
@@ -68,6 +69,8 @@ class SeedsResult(Reported):
     best: dict | None
     stopped: str | None = None
     missing: tuple[int, ...] = ()
+    report: str | None = None
+    next: tuple[str, ...] = ()
 
 
 @shows_progress
@@ -82,6 +85,7 @@ def distill_seeds(
     resume: str | Path | None = None,
     device: str = "auto",
     max_hours: float | Limit | None = None,
+    tensorboard: bool = False,
     on_event: Event = silent,
     progress: bool = False,
     **keys: Unpack[DistillKeys],
@@ -109,7 +113,8 @@ def distill_seeds(
         The classes of `vemcompress.errors`; runs that are done stay.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
-    given = Given(source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event)
+    limit, source = Limit.of(max_hours), source_of(teacher)
+    given = Given(source, data, out, recipe, overrides, resume, device, limit, on_event, tensorboard=tensorboard)
     if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
         raise UsageError("train.seed is each run's own among several seeds; leave out --seed and --set train.seed.")
     if resume is not None and seeds is not None:
@@ -140,11 +145,12 @@ def distill_seeds(
             on_event=given.on_event,
             told=(Interrupted, NumericalError, RankLost),
         )
-        distributed.by_writer(lambda: reported(folder.path, given.on_event))
+        page = distributed.from_writer(lambda: reported(folder.path, given.on_event))
     finished = [last_of(result) for result in results.values() if not result.stopped]
     stopped = "max_hours" if missing or len(finished) < len(results) else None
     losses = spreads(run.losses for run in finished)
-    return SeedsResult(str(folder.path), results, losses, _best(finished), stopped, missing)
+    more = (afterwards.resume("distill", folder.path) if stopped else afterwards.evaluate(folder.path),)
+    return SeedsResult(str(folder.path), results, losses, _best(finished), stopped, missing, page, more)
 
 
 def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> tuple[Series, str | Path]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 import torch
 
-from vemcompress.commands import dry, line, parts
+from vemcompress.commands import afterwards, dry, largest_batch, line, parts
 from vemcompress.commands.dry import DryRun
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.given_images import Data, kept
@@ -49,6 +50,7 @@ def teach(
     device: str = "auto",
     max_hours: float | Limit | None = None,
     dry_run: bool = False,
+    tensorboard: bool = False,
     on_event: Event = silent,
     progress: bool = False,
     **keys: Unpack[TeachKeys],
@@ -62,7 +64,7 @@ def teach(
         out: the run folder, which must be new.
         recipe: a recipe with [gan]: "pix2pix" (by default), "cyclegan", ...; or a .toml file.
         teacher: the weights to start from; None starts with new ones.
-        overrides, resume, device, max_hours, dry_run: as for `distill`.
+        overrides, resume, device, max_hours, dry_run, tensorboard: as for `distill`.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
         keys: as for `distill`: steps, epochs, batch, micro_batch, size, seed, precision, compile, strict,
@@ -76,8 +78,9 @@ def teach(
         The classes of `vemcompress.errors`, as `distill`.
     """
     overrides = as_overrides(overrides, keys, TeachKeys)
+    limit = Limit.of(max_hours)
     given = Given(
-        source_of(teacher), data, out, recipe, overrides, resume, device, Limit.of(max_hours), on_event, dry_run
+        source_of(teacher), data, out, recipe, overrides, resume, device, limit, on_event, dry_run, tensorboard
     )
     with given.shared() as given, kept(given) as given:
         return teach_run(given)
@@ -87,11 +90,15 @@ def teach_run(given: Given) -> TeachResult | DryRun:
     """`teach`, among processes that work together already."""
     given.limit.begin()
     given = replace(given, on_event=Once(given.on_event))
-    facts = distributed.together(lambda: read("teach", given, adapt=lambda plan: _alone(plan, given.on_event)))
+    settled = largest_batch.settled("teach", given, partial(_alone, on_event=silent), _on_trial)
+    facts = distributed.together(lambda: read("teach", given, lambda plan: _alone(settled(plan), given.on_event)))
     with devices.memory_errors(facts.advice):
         result = _run(facts, given)
-    distributed.by_writer(lambda: reported(facts.run.path, given.on_event))
-    return result
+    if isinstance(result, DryRun):
+        return result
+    page = distributed.from_writer(lambda: reported(facts.run.path, given.on_event))
+    ended = afterwards.of_teacher(result.run, facts.plan.data.roots)
+    return replace(result, report=page, next=(afterwards.resume("teach", result.run),) if result.stopped else ended)
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
@@ -100,7 +107,8 @@ def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
     def result(told: dict, made: dict) -> TeachResult:
         files = {path.stem: str(path) for path in sorted(run.path.glob("*.safetensors"))}
         teacher = files.pop("teacher")
-        return TeachResult(teacher=teacher, others=files, parameters=line.parameters_of(made, "teacher"), **told)
+        counts = {"parameters": line.parameters_of(made, "teacher"), "macs": line.macs_of(made, "teacher")}
+        return TeachResult(teacher=teacher, others=files, **counts, **told)
 
     return line.known(run, overrides, "teach", result)
 
@@ -122,7 +130,14 @@ def _run(facts: Facts, given: Given) -> TeachResult | DryRun:
         return dry.dry_run(facts, given, _learner(plan, gan), [event])
     told = line.trained("teach", facts, given, _learner(plan, gan), pick, described, [event])
     teacher, *others = ((name, str(facts.run.artifact(name))) for name in gan.artifacts())
-    return TeachResult(teacher=teacher[1], others=dict(others), parameters=count_parameters(facts.original), **told)
+    counts = {"parameters": count_parameters(facts.original), "macs": line.macs_of(described, "teacher")}
+    return TeachResult(teacher=teacher[1], others=dict(others), **counts, **told)
+
+
+def _on_trial(facts: Facts, given: Given) -> Learner:
+    """What the run of these facts would learn with, for steps that are thrown away."""
+    parts.equip(facts.gan, facts.plan, given.where)
+    return _learner(facts.plan, facts.gan)
 
 
 def _learner(plan: Recipe, gan: GAN) -> Learner:

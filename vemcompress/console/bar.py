@@ -9,13 +9,14 @@ from rich.live import Live
 from rich.segment import ControlType
 from rich.text import Text
 
+from vemcompress.console.below import Below
 from vemcompress.console.words import duration
 
 LONGEST, SHORTEST = 20, 8  # cells of the bar itself
 
 
 class Bar(Live):
-    """What is done of `total`, and below it a line of `parts`, of which those are shown that fit.
+    """What is done of `total`, and below it a line of those `parts` that fit, or what `below` draws.
 
     `info` stands beside the bar, the most important last; None is the time left by the speed until now.
     """
@@ -25,13 +26,17 @@ class Bar(Live):
         self.title, self.total, self.done = title, total, 0
         self.info: list[str] | None = None
         self.parts: list[str] = []
+        self.below: Below | None = None
         self._began = monotonic()
         self._drawn: list[int] = []  # widths of the lines that stand on the terminal
 
-    def update(self, done: int, info: list[str] | None = None, parts: list[str] | None = None) -> None:
+    def update(
+        self, done: int, info: list[str] | None = None, parts: list[str] | None = None, below: Below | None = None
+    ) -> None:
         if done < self.done:  # it begins anew
             self._began = monotonic()
         self.done, self.info, self.parts = done, info, parts or []
+        self.below = below
         self.refresh()
 
     def get_renderable(self) -> "Bar":
@@ -40,6 +45,7 @@ class Bar(Live):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, glyphs = options.max_width, "#-" if options.ascii_only else "━─"
         lines = [self._bar(width, *glyphs), Text(fitting(self.parts, width), style="dim")]
+        lines += self.below.lines(width, console.height, options.ascii_only) if self.below else []
         lines = [line for line in lines if line.plain]
         self._drawn = [cell_len(line.plain) for line in lines]
         for line in lines:
@@ -59,7 +65,7 @@ class Bar(Live):
         """Title, bar, count and info; where they are too wide the bar becomes shorter, then less is said."""
         title, count = self.title, f"{self.done}/{self.total}"
         info = self._left() if self.info is None else self.info
-        for beside in (info, info[-1:]):
+        for beside in (info[start:] for start in range(max(1, len(info)))):
             after = "  ".join([count, *beside])
             cells = min(LONGEST, width - cell_len(title) - cell_len(after) - 2)
             if cells >= SHORTEST:

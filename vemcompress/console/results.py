@@ -8,6 +8,7 @@ from rich.console import Console as Rich
 from rich.table import Table
 from rich.text import Text
 
+from vemcompress.console.ending import compared
 from vemcompress.console.words import (
     add_on,
     duration,
@@ -17,6 +18,7 @@ from vemcompress.console.words import (
     millions,
     plain,
     plural,
+    resume,
     short,
     size,
     steps_of,
@@ -69,22 +71,39 @@ class Results:
             self.out.print(what, markup=False)
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
+    def line(self, text: str) -> None:
+        """A line that the terminal alone may wrap, so that it can be copied as a whole."""
+        self.out.print(printable(text), markup=False, soft_wrap=True)
+
     def made(self, values: dict) -> None:
         """What `distill` gives: a run, the stages of a pipeline, or one of them that prunes or searches."""
         kinds = {"stages": self.piped, "front": self.searched, "widths": self.pruned}
         next((show for key, show in kinds.items() if key in values), self.distilled)(values)
 
     def distilled(self, values: dict) -> None:
-        parameters, teacher = millions(values["parameters"]), values["teacher_parameters"]
-        if teacher:
-            parameters += f", {times_fewer(teacher / values['parameters'])} than the teacher"
-        shown = {"student": values["student"], "parameters": parameters}
-        shown |= {**_goal(values), **_training(values, "distill")}
+        self._compared(values)
+        shown = {"student": values["student"], **_goal(values), **_training(values, "student")}
         if values["information_share"] is not None:
             shown["add-on"] = add_on(values["information_share"])
         if values["skipped_images"]:
             shown["skipped"] = plural(values["skipped_images"], "unreadable image")
-        self.table(shown)
+        self.table(shown | _report(values))
+        self._next(values)
+
+    def _compared(self, values: dict, note: str = "") -> None:
+        """The table of a run: its teacher, its last network and its best."""
+        titles, rows, notes = compared(values)
+        self.show(figures(titles, rows, "fold"))
+        for line in [*notes, *([note] if note else []), ""]:
+            self.show(line)
+
+    def _next(self, values: dict) -> None:
+        """Commands to copy, which are not broken into lines. With --quiet only that of an unfinished run."""
+        if values["next"] and (values["stopped"] or not self.err.quiet):
+            self.show("")
+            self.show("next")
+            for command in values["next"]:
+                self.line(f"  {command}")
 
     def piped(self, values: dict) -> None:
         shown = {name: f"skipped, {why}" for name, why in values["skipped"].items()}
@@ -98,12 +117,19 @@ class Results:
         shown["student"] = values["student"] or "none yet"
         if values["stopped"]:
             left = f"; left: {', '.join(values['missing'])}" if values["missing"] else ""
-            shown["stopped"] = stopped(values, "distill") + left
-        self.table(shown)
+            shown["stopped"] = stopped(values) + left
+        trained = {name: run for name, run in values["stages"].items() if "losses" in run}
+        if trained:
+            name = list(trained)[-1]
+            self._compared(trained[name], f"the table is of stage {name}")
+        self.table(shown | _report(values))
+        self._next(values)
 
     def taught(self, values: dict) -> None:
+        self._compared(values)
         shown = {"teacher": values["teacher"], "others": ", ".join(values["others"].values())}
-        self.table(shown | {"parameters": millions(values["parameters"]), **_training(values, "teach")})
+        self.table(shown | _training(values, "teacher") | _report(values))
+        self._next(values)
 
     def tried(self, values: dict) -> None:
         """What a dry run found."""
@@ -161,7 +187,9 @@ class Results:
             **_goal(values),
             "scored": f"{values['scored']} candidates",
         }
-        self.table(shown | ({"stopped": stopped(values, "search")} if values["stopped"] else {}))
+        self.table(shown | ({"stopped": stopped(values)} if values["stopped"] else {}))
+        if values["stopped"]:
+            self.line(f"next  {resume(values, 'search')}")
 
     def exported(self, values: dict) -> None:
         for file in values.get("exports", [values]):
@@ -214,6 +242,8 @@ class Results:
         shown = {"report": f"{values['path']} ({inside})"}
         if values["missing"]:
             shown["left out"] = " ".join(values["missing"])
+        if values["tensorboard"]:
+            shown["TensorBoard"] = f"tensorboard --logdir {values['run']}"
         self.table(shown | {"open it": "in any browser; it loads nothing from elsewhere"})
 
     def generated(self, values: dict) -> None:
@@ -293,25 +323,20 @@ def _goal(values: dict) -> dict[str, str]:
     return dict([goal(values["goal"])]) if values.get("goal") else {}
 
 
-def _training(values: dict, command: str) -> dict:
+def _training(values: dict, gives: str) -> dict:
     """The lines that all training runs have."""
-    rate = values["seconds_per_step"]
-    lines = {"steps": steps_of(values) + (f", {rate:.3f} s each" if rate else ""), **_quality(values)}
+    rate, best, lines = values["seconds_per_step"], values["best"], {}
+    if best and best["step"] != values["steps"]:
+        lines["best"] = f"{values['run']}/best/{gives}.safetensors"
+    lines["steps"] = steps_of(values) + (f", {rate:.3f} s each" if rate else "")
     if values["main"]:
-        lines["last step"] = "  ".join(losses(values["losses"], values["main"]))
+        lines["last step"] = "  ".join(map(" ".join, losses(values["losses"], values["main"])))
     lines |= {f"diverged ({kind})": found["message"] for kind, found in values["diverged"].items()}
-    return lines | ({"stopped": stopped(values, command)} if values["stopped"] else {})
+    return lines | ({"stopped": stopped(values)} if values["stopped"] else {})
 
 
-def _quality(values: dict) -> dict:
-    """How near it came, and on which images that was measured."""
-    best, quality = values["best"], values["quality"]
-    if best is not None:
-        return {"best": f"step {best['step']}, {best['metric']} {best['value']:.4g} on {which_images(best['on'])}"}
-    if quality is None:
-        return {}
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in quality["metrics"].items())
-    return {"quality": f"{figures} on {quality['images']} of {which_images(quality['on'])}"}
+def _report(values: dict) -> dict[str, str]:
+    return {"report": values["report"]} if values["report"] else {}
 
 
 def _how_checked(file: dict) -> str:

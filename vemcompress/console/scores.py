@@ -49,7 +49,10 @@ class Scores(Results):
                 self.show(f"diverged  {found['message']}")
         if values["stopped"]:
             left = f"; seed {', '.join(map(str, values['missing']))} is left" if values["missing"] else ""
-            self.show(f"stopped {words.stopped(values, 'distill')}{left}")
+            self.show(f"stopped {words.stopped(values)}{left}")
+        if values["report"]:
+            self.show(f"report  {values['report']}")
+        self._next(values)
 
     def evaluated_seeds(self, values: dict) -> None:
         first, best = next(iter(values["seeds"].values())), values["best"]

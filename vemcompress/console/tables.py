@@ -48,7 +48,8 @@ class Tables(Scores):
             self.show(f"failed  {name}: {failure['reason']}")
         if values["stopped"] == "max_hours":
             left = f"; left: {', '.join(values['missing'])}" if values["missing"] else ""
-            self.show(f"stopped {words.stopped(values, 'distill')}{left}")
+            self.show(f"stopped {words.stopped(values)}{left}")
+            self.line(f"next    {words.resume(values)}")
         if values["next"]:
             self.show(f"next    {values['next']}")
 

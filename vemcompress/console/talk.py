@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.console import Console as Rich
 
 from vemcompress.console.bar import Bar
+from vemcompress.console.below import Below, Score
 from vemcompress.console.words import (
     duration,
     giga,
@@ -41,6 +43,7 @@ class Talk:
         self.quiet = quiet
         self.err = Rich(stderr=True, highlight=False, quiet=quiet)
         self._bar: Bar | None = None
+        self._below = Below()  # of the run that is training
         self._within: dict[str, str] = {}  # the run, the seed and the stage that are at work
 
     # -- events --------------------------------------------------------------------------------------------------
@@ -60,6 +63,9 @@ class Talk:
     def _on_event(self, event: dict) -> None:
         if not self.quiet:
             getattr(self, f"_on_{event['event']}", lambda event: None)(event)
+
+    def _on_tensorboard(self, event: dict) -> None:
+        self.note(f"watch     tensorboard --logdir {event['path']}")
 
     def _on_stages(self, event: dict) -> None:
         told = [f"{n} {one['name']} ({one['state']})" for n, one in enumerate(event["stages"], 1)]
@@ -124,6 +130,7 @@ class Talk:
         )
         if event["device"] == "cuda" and event["precision"] == "fp32":
             self.note("hint      fp32 is exact on a GPU; --precision tf32, or bf16 with --compile, is faster")
+        self._below = scored_before(event)
         if event["picture"]:
             self.note(f"picture   {event['picture']} ({shown})")
         if event["step"] >= event["steps"]:
@@ -132,12 +139,29 @@ class Talk:
             self.note(f"resuming after step {event['step']}")
 
     def _on_step(self, event: dict) -> None:
-        rate, shown = event["seconds_per_step"], losses(event["losses"], event["main"])
-        seconds, speed = ([f"{rate:.3f} s/step"], _speed(event)) if rate else ([], [])
+        main = losses(event["losses"], event["main"])
+        others = [(name, f"{value:.3g}") for name, value in event["losses"].items() if name not in event["main"]]
+        self._below = replace(self._below, losses=main + others)
         if self.err.is_terminal:
-            self._progress("training", event["total"]).update(event["step"], speed, seconds + shown)
-        elif rate and event["step"] % max(1, event["total"] // 20) == 0:
-            self.note("  ".join([f"step {event['step']}/{event['total']}", *seconds, *speed, *shown]))
+            self._on_pace(event)
+        elif event["seconds_per_step"] and event["step"] % max(1, event["total"] // 20) == 0:
+            score = self._below.score
+            scored = [f"{score.name} {score.newest}"] if score else []
+            told = [f"step {event['step']}/{event['total']}", *_speed(event), *map(" ".join, main), *scored]
+            self.note("  ".join(told))
+
+    def _on_pace(self, event: dict) -> None:
+        if self.err.is_terminal:
+            bar = self._progress("training", event["total"])
+            bar.update(event["step"], _speed(event) or ["starting"], below=self._below)
+
+    def _on_score(self, event: dict) -> None:
+        before, best = self._below.score, event["best"]
+        values = [*(before.values if before else ()), event["value"]]
+        self._below = replace(self._below, score=Score(event["metric"], values, best["value"], best["step"]))
+        if self._bar is not None and self._title == "training":
+            self._bar.below = self._below
+            self._bar.refresh()
 
     def _on_teacher_cache(self, event: dict) -> None:
         kept = f", {size(event['kept'])} already stored" if event["kept"] else ""
@@ -163,6 +187,16 @@ class Talk:
             self._progress("generation", event["generations"]).update(event["generation"] - 1, None, told)
         elif event["scored"] % 20 == 0:
             self.note(f"generation {event['generation']}/{event['generations']}  {'  '.join(told)}")
+
+    def _on_batch(self, event: dict) -> None:
+        why = {
+            "memory": "the largest that fits",
+            "images": "there are no more images",
+            "most": "the most that is chosen",
+        }
+        needs = "" if event["bytes"] is None else f", about {size(event['bytes'])} of memory"
+        free = "" if event["free"] is None else f"; {size(event['free'])} are free"
+        self.note(f"batch     {event['batch']}: {why[event['limit']]}{needs}{free}; the recipe has this number")
 
     def _on_memory(self, event: dict) -> None:
         at = f"batch {event['batch']}"
@@ -199,12 +233,6 @@ class Talk:
         cells = ", ".join(f"{count} {kind}" for kind, count in Counter(event["operators"]).items())
         found = f"{short(event['macs'])} MACs by the method's count, cells {cells}"
         self.note(f"found     step {event['step']}: {found}; the count weighs {event['weight']:g}")
-
-    def _on_best(self, event: dict) -> None:
-        if self.err.is_terminal:
-            self.note(
-                f"best      step {event['step']}, {event['metric']} {event['value']:.4g} on {which_images(event['on'])}"
-            )
 
     def _on_sample(self, event: dict) -> None:
         if self.err.is_terminal:
@@ -329,4 +357,17 @@ class Talk:
 
 
 def _speed(event: dict) -> list[str]:
-    return [f"{event['images_per_second']:.3g} images/s", f"{duration(event['remaining'])} left"]
+    rate = event["seconds_per_step"]
+    if not rate:
+        return []
+    left = f"{duration(event['remaining'])} left"
+    return [f"{rate:.3f} s/step", f"{event['images_per_second']:.3g} images/s", left]
+
+
+def scored_before(event: dict) -> Below:
+    """With the scores of a run that goes on."""
+    scores, best = event.get("scores"), event.get("best")  # a dry run has neither
+    if not scores or not best:
+        return Below()
+    values = [score["value"] for score in scores]
+    return Below(score=Score(best["metric"], values, best["value"], best["step"]))

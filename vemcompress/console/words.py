@@ -1,5 +1,6 @@
 """Numbers, sizes, times and scores as text."""
 
+import shlex
 from collections.abc import Callable
 
 from vemcompress.system.quantities import size_text, time_text
@@ -39,11 +40,12 @@ def short(count: int) -> str:
     return str(count)
 
 
-def losses(values: dict[str, float], main: list[str]) -> list[str]:
-    """The few that matter, each as text: the sum of the `main` terms, then these."""
+def losses(values: dict[str, float], main: list[str]) -> list[tuple[str, str]]:
+    """The few that matter, names and values: the sum of the `main` terms, then these."""
     if not main:
         return []
-    return [f"loss {sum(values[name] for name in main):.3g}", *(f"{name} {values[name]:.3g}" for name in main)]
+    found = {"loss": sum(values[name] for name in main), **{name: values[name] for name in main}}
+    return [(name, f"{value:.3g}") for name, value in found.items()]
 
 
 def giga(count: int) -> str:
@@ -83,10 +85,14 @@ def goal(found: dict) -> tuple[str, str]:
     return ("latency" if found["goal"] == "latency" else ".onnx file"), told
 
 
-def stopped(run: dict, command: str) -> str:
-    """By which option a run was stopped, and how it goes on."""
-    option = run["stopped"].replace("_", "-")
-    return f"by --{option}, saved; go on with `vemcompress {command} --resume {run['run']}`"
+def stopped(run: dict) -> str:
+    """By which option a run was stopped."""
+    return f"by --{run['stopped'].replace('_', '-')}, saved"
+
+
+def resume(run: dict, command: str = "distill") -> str:
+    """The command that goes on with a run."""
+    return shlex.join(["vemcompress", command, "--resume", run["run"]])
 
 
 def add_on(share: float) -> str:

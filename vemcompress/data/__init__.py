@@ -1,1 +1,1 @@
-"""Folders of images in, batches of tensors out; decoding that survives bad images."""
+"""Data loading: from folders of images (or latent vectors) to batches of tensors; unreadable images are skipped."""

@@ -1,7 +1,7 @@
-"""Cityscapes' classes as data (Cordts et al., 2016): 34 label ids, the 19 of them that are trained and scored, colours.
+"""Cityscapes' classes (Cordts et al., 2016): 34 label ids, the 19 of them that are trained and scored, and colours.
 
-A file `*_labelIds.png` holds label ids, `*_labelTrainIds.png` train ids (255: ignored), `*_color.png` the colours.
-The id -1 (number plates) is never painted; its colour is the cars'.
+A file `*_labelIds.png` holds label ids, `*_labelTrainIds.png` train ids (255: ignored), `*_color.png` the colours. The
+id -1 (licence plates) is never drawn; its colour is that of cars.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,9 @@ IGNORED = 255
 
 
 class Label(NamedTuple):
-    """One of Cityscapes' labels; its label id is its place in LABELS. `train_id` is 0..18 or IGNORED; colour is RGB."""
+    """One of Cityscapes' labels. Its label id is its index in LABELS. `train_id` is 0..18 or IGNORED; `colour` is
+    RGB.
+    """
 
     name: str
     train_id: int
@@ -54,6 +56,6 @@ LABELS = (
     Label("bicycle", 18, (119, 11, 32)),
 )
 
-# By train id.
+# Indexed by train id.
 CLASSES = tuple(label.name for label in sorted((x for x in LABELS if x.train_id != IGNORED), key=lambda x: x.train_id))
 TRAIN_COLOURS = tuple(next(x.colour for x in LABELS if x.name == name) for name in CLASSES)

@@ -1,6 +1,6 @@
-"""Degradations that turn a good photo into the input of a generator for enhancement, so that each photo is a pair.
+"""Degradations of photos (blur, downscaling, noise, JPEG) that make pairs for training enhancement networks.
 
-`data.degrade` names steps with "+" between them, in their order, such as "blur0.2..1.5+bicubic4+noise10+jpeg40..90".
+`data.degrade` names steps in order with "+" between them, such as "blur0.2..1.5+bicubic4+noise10+jpeg40..90".
 """
 
 import io
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-KINDS = {  # the strength that a word alone stands for, and its bounds
-    "bicubic": (4.0, 1, 8),  # by which the sides are divided
+KINDS = {  # default strength, and its bounds
+    "bicubic": (4.0, 1, 8),  # factor by which the sides are divided
     "blur": (2.0, 0, 32),  # sigma of a Gaussian, in pixels
-    "noise": (25.0, 0, 255),  # sigma of Gaussian noise, of 255
+    "noise": (25.0, 0, 255),  # sigma of Gaussian noise, on the scale of 0 to 255
     "jpeg": (40.0, 1, 100),  # quality
 }
 _STEP = re.compile(r"([a-z]+)(?:(\d+(?:\.\d+)?)(?:\.\.(\d+(?:\.\d+)?))?)?")
@@ -22,7 +22,7 @@ _MOST = 8  # steps
 
 @dataclass(frozen=True)
 class Step:
-    """A kind of `KINDS`, and the strength, drawn evenly from `low` to `high`."""
+    """A kind in `KINDS`, and a strength drawn uniformly between `low` and `high`."""
 
     kind: str
     low: float
@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Degradation:
-    """`steps` in their order; `scale`: by how much they divide the sides of a photo."""
+    """`steps` in order; `scale` is the factor by which they divide a photo's sides."""
 
     steps: tuple[Step, ...]
 
@@ -40,7 +40,7 @@ class Degradation:
         return int(np.prod([step.low for step in self.steps if step.kind == "bicubic"], initial=1))
 
     def apply(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """A photo, uint8, H x W x C, as bad as this makes it: H / scale x W / scale x C."""
+        """Degrade a photo, uint8, H x W x C, to H / scale x W / scale x C."""
         for step in self.steps:
             strength = step.low if step.low == step.high else random.uniform(step.low, step.high)
             image = _STEPS[step.kind](image, strength, random)
@@ -48,30 +48,30 @@ class Degradation:
 
 
 def parse(text: str) -> Degradation:
-    """The degradation that `text` names. Raises ValueError."""
+    """The degradation described by `text`. Raises ValueError."""
     steps = []
     for part in text.split("+"):
         match = _STEP.fullmatch(part)
         if match is None or match[1] not in KINDS:
-            raise ValueError(f"degrade {part!r:.40}: must be one of {', '.join(KINDS)}, perhaps with a strength")
+            raise ValueError(f"degrade {part!r:.40}: must be one of {', '.join(KINDS)}, optionally with a strength")
         usual, least, most = KINDS[match[1]]
         low = float(match[2]) if match[2] else usual
         high = float(match[3]) if match[3] else low
         if not least <= low <= high <= most:
             raise ValueError(f"degrade {part!r:.40}: the strength must be from {least} to {most}")
         if match[1] == "bicubic" and (low != high or low != int(low)):
-            raise ValueError(f"degrade {part!r:.40}: divides the sides by one whole number")
+            raise ValueError(f"degrade {part!r:.40}: the strength must be one whole number")
         steps.append(Step(match[1], low, high))
     if len(steps) > _MOST:
-        raise ValueError(f"degrade has {len(steps)} steps; {_MOST} at most")
+        raise ValueError(f"degrade has {len(steps)} steps; use at most {_MOST}")
     found = Degradation(tuple(steps))
     if found.scale > KINDS["bicubic"][2]:
-        raise ValueError(f"degrade divides the sides by {found.scale}; {KINDS['bicubic'][2]} at most")
+        raise ValueError(f"degrade divides the sides by {found.scale}; use at most {KINDS['bicubic'][2]}")
     return found
 
 
 def _bicubic(image: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
-    """With antialiasing, as Pillow and MATLAB have it; sides that the number does not divide are rounded down."""
+    """Downscale with antialiasing, as in Pillow and MATLAB. Sides that are not divisible are rounded down."""
     height, width = (int(side // strength) for side in image.shape[:2])
     return _by_pillow(image, lambda picture: picture.resize((width, height), Image.Resampling.BICUBIC))
 
@@ -95,7 +95,9 @@ def _jpeg(image: np.ndarray, strength: float, random: np.random.Generator) -> np
 
 
 def _by_pillow(image: np.ndarray, change) -> np.ndarray:
-    """A change of pictures, of uint8, H x W x C; of four channels each by itself, or the fourth would weigh others."""
+    """Apply a function of Pillow images to uint8, H x W x C. Four channels are changed one by one, because the
+    fourth would weigh the others.
+    """
     if image.shape[2] not in (1, 3):
         return np.concatenate([_by_pillow(one, change) for one in np.split(image, image.shape[2], axis=2)], axis=2)
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))

@@ -1,4 +1,4 @@
-"""Training batches of pairs whose sides differ in size, or of which a degradation makes the input."""
+"""Training batches of pairs whose sides differ in size, or whose input is a degraded copy of the target."""
 
 import numpy as np
 import torch
@@ -11,15 +11,15 @@ from vemcompress.data.pairs import Pairs
 from vemcompress.data.squares import to_tensor, whole
 from vemcompress.errors import RecipeError
 
-DEGRADED = 9  # beside stream.py's purposes of a random generator
+DEGRADED = 9  # purpose of a random generator, as those in stream.py
 
 
 class EnlargedStream(PairStream):
     """Batches of `input`, B x Cin x size x size, and `target`, B x Cout x scale size x scale size, float32 in [-1, 1].
 
-    A crop of the input and the crop of the target belong together, and share one flip. Of photos that become pairs a
-    crop of the target is degraded, anew at each sample, by the seed and the sample's number. With `middle` "random"
-    files keep their own size, and the target's must be `scale` times the input's.
+    The crops of input and target correspond, and share one flip. If photos become pairs, a crop of the target is
+    degraded, differently at each sample, depending on the seed and the sample's number. With `middle` "random" images
+    keep their own size, and the target must be `scale` times as large as the input.
     """
 
     uniform = False
@@ -29,7 +29,7 @@ class EnlargedStream(PairStream):
         super().__init__(pairs, **options)
         if pairs.wide and self.pair_channels[1] == 1:
             raise RecipeError(
-                "16-bit targets are resized as a whole; leave data.crop out, for a generator that does not enlarge."
+                "16-bit targets are resized as a whole; omit data.crop, and use a generator that does not enlarge."
             )
 
     @property
@@ -38,7 +38,7 @@ class EnlargedStream(PairStream):
         return targets * self.scale**2 + (0 if self.pairs.degraded else inputs)
 
     def _load(self, index: int) -> np.ndarray:
-        """The input, and behind its channels those of the target's pixels that lie where each of its own does."""
+        """The input, followed by the channels of the target's pixels at the position of each input pixel."""
         if self.middle == RANDOM:
             sides = self._natural(index)
         else:
@@ -47,7 +47,7 @@ class EnlargedStream(PairStream):
         return np.concatenate([*parts, folded(sides[1], self.scale)], axis=2)
 
     def _natural(self, index: int) -> tuple[np.ndarray | None, np.ndarray]:
-        """Both sides at their own sizes, the target cut to a multiple of the scale. Raises ImageError."""
+        """Both sides at their own sizes, with the target cut to a multiple of the scale. Raises ImageError."""
         (inputs, targets), scale = self.pair_channels, self.scale
         given, target = self.pairs.read(index, self.pair_channels)
         if self.pairs.degraded:
@@ -56,7 +56,7 @@ class EnlargedStream(PairStream):
             return None, target[:height, :width]
         if tuple(scale * side for side in given.shape[:2]) != target.shape[:2]:
             sizes = [f"{image.shape[1]} x {image.shape[0]}" for image in (given, target)]
-            told = f"its pair has {sizes[0]} and {sizes[1]} px, which must differ by {scale} times"
+            told = f"its pair has {sizes[0]} and {sizes[1]} px, which must differ by a factor of {scale}"
             raise ImageError(self.paths[index], told)
         if min(given.shape[:2]) < self.size:
             raise ImageError(self.paths[index], f"smaller than data.size {self.size}")
@@ -86,14 +86,14 @@ class EnlargedStream(PairStream):
 
 
 def folded(image: np.ndarray, scale: int) -> np.ndarray:
-    """scale H x scale W x C to H x W x scale^2 C: the pixels of a square as the channels of one."""
+    """scale H x scale W x C to H x W x scale^2 C: the pixels of each square become the channels of one pixel."""
     height, width, channels = image.shape
     squares = image.reshape(height // scale, scale, width // scale, scale, channels)
     return squares.swapaxes(1, 2).reshape(height // scale, width // scale, scale**2 * channels)
 
 
 def unfolded(image: np.ndarray, scale: int) -> np.ndarray:
-    """The way back."""
+    """The inverse of `folded`."""
     height, width, channels = image.shape
     squares = image.reshape(height, width, scale, scale, channels // scale**2)
     return squares.swapaxes(1, 2).reshape(scale * height, scale * width, channels // scale**2)

@@ -1,5 +1,5 @@
-"""Which images a user means by `--data`: single files and flat folders, unpaired sets (trainA/, testA/, ...), and the
-layouts of pix2pix, CycleGAN, SegNet and Cityscapes, which say which two images belong together.
+"""Finds the images that `--data` refers to: single files, flat folders, unpaired sets (trainA/, testA/, ...), and
+the paired layouts of pix2pix, CycleGAN, SegNet and Cityscapes.
 """
 
 import os
@@ -17,25 +17,25 @@ from vemcompress.system.events import Event
 
 FLAT, FILE = "flat folder", "file"
 _SPLIT = re.compile(r"(train|val|valid|test)[A-Z]?")
-# Cityscapes keeps several files per photo; of the label maps the first kind that is there.
+# Cityscapes has several files per photo; for label maps, the first existing kind is used.
 PHOTO_SUFFIX, LABEL_SUFFIXES, COLOUR_SUFFIX = "_leftImg8bit", ("_labelIds", "_labelTrainIds"), "_color"
 
 
 class Found(NamedTuple):
-    """Images in a fixed order, and for every root which of its parts they came from: a split's name, FLAT or FILE."""
+    """Images in a fixed order, and for every root which part of it they came from: a split's name, FLAT or FILE."""
 
     paths: list[Path]
     used: tuple[str, ...]
 
 
 class Listing(NamedTuple):
-    """How folders are listed: with their sub-folders if `recursive`, and `on_event` hears of files that are ignored."""
+    """How folders are listed: with sub-folders if `recursive`. Ignored files are reported to `on_event`."""
 
     recursive: bool = False
     on_event: Event | None = None
 
     def __call__(self, folder: Path, *, recursive: bool = False) -> list[Path]:
-        """As `list_images`; `recursive` where this folder's layout has sub-folders anyway."""
+        """As `list_images`. `recursive` is for folders whose layout has sub-folders."""
         return list_images(folder, recursive=self.recursive or recursive, on_event=self.on_event)
 
 
@@ -45,16 +45,16 @@ def find_images(
     *others: str,
     listed: Listing = Listing(),
 ) -> Found:
-    """The images of all roots, root by root in natural order, none twice.
+    """The images of all roots, root by root in natural order, without duplicates.
 
-    A root is an image file, a flat folder, or the root of an unpaired set, whose `split` folder is then taken, or the
-    first of `others` that is there; folders are as `listed`. Raises InputError for a root that is absent, has no
-    images, or has splits but none of these.
+    A root is an image file, a flat folder, or the root of an unpaired set. Of the latter, the folder `split` is used,
+    or the first existing one of `others`. Folders are listed as `listed` says. Raises InputError for a root that does
+    not exist, has no images, or has splits but none of these.
     """
     if isinstance(roots, str | os.PathLike):
         roots = [roots]
     if not roots:
-        raise InputError("no data: name at least one folder of images.")
+        raise InputError("no data: give at least one folder of images.")
     try:
         parts = [_in_singles(Path(names.found(root)), (split, *others), listed) for root in roots]
     except OSError as error:
@@ -71,13 +71,13 @@ def _in_singles(root: Path, splits: Sequence[str], listed: Listing) -> tuple[lis
             return listed(root / split), split
     present = _splits_of(root)
     try:
-        return (listed._replace(recursive=False) if present else listed)(root), FLAT  # a split is not the whole
+        return (listed._replace(recursive=False) if present else listed)(root), FLAT  # splits are separate folders
     except InputError:
         if not present:
             raise
         wanted = " or ".join(f"{split}/" for split in splits)
         raise InputError(
-            f"{root}: no {wanted} in this folder, which has {', '.join(present)}; name another split, or give one of "
+            f"{root}: no {wanted} in this folder, which has {', '.join(present)}; choose another split, or give one of "
             "these folders itself."
         ) from None
 
@@ -85,37 +85,39 @@ def _in_singles(root: Path, splits: Sequence[str], listed: Listing) -> tuple[lis
 def find_test_images(
     roots: str | os.PathLike | Sequence[str | os.PathLike], split: str = "testA", *, listed: Listing = Listing()
 ) -> Found:
-    """As `find_images`, for evaluation: where an unpaired set has no testA, its valA; `used` says what was taken."""
+    """As `find_images`, for evaluation: if an unpaired set has no testA, its valA is used; `used` says which."""
     return find_images(roots, *((split, "valA") if split == "testA" else (split,)), listed=listed)
 
 
 def _splits_of(root: Path) -> list[str]:
-    """The folders of a root whose names are splits (`trainA/`, `test/`, ...), sorted; none if it is no folder."""
+    """The sub-folders of a root whose names are splits (`trainA/`, `test/`, ...), sorted; empty if it is not a
+    folder.
+    """
     if not root.is_dir():
         return []
     return sorted(f"{p.name}/" for p in root.iterdir() if _SPLIT.fullmatch(p.name) and p.is_dir())
 
 
 class Sides(NamedTuple):
-    """Two folders (or one, where the pictures lie side by side) that a split of a data set consists of."""
+    """The two folders of a split (or one, if pairs are side by side in one image)."""
 
     a: Path
     b: Path
     used: str
     cityscapes: bool = False
-    domains: bool = False  # trainA + trainB, which need not be partners
+    domains: bool = False  # trainA + trainB, which need not be pairs
 
 
 def find_sides(roots: Sequence[Path], split: str, single: bool = True) -> list[Sides]:
-    """What every root stands for; two roots that are plain folders are the sides A and B of one set.
+    """The folders of every root. Two roots that are plain folders are the sides A and B of one set.
 
-    `single`: whether folders of single images will do. `test` falls back to `val`. Raises InputError.
+    `single`: whether folders of single images are acceptable. `test` falls back to `val`. Raises InputError.
     """
     for root in roots:
         if not root.exists():
             raise InputError(f"{root}: no such file or folder; check the path.")
     if len({root.resolve() for root in roots}) < len(roots):
-        raise InputError(f"{roots[-1]}: given more than once; name every folder once.")
+        raise InputError(f"{roots[-1]}: given more than once; give every folder once.")
     if len(roots) == 2 and all(_is_flat(root) for root in roots):
         return [Sides(roots[0], roots[1], FLAT)]
     split = re.sub(r"(?<=[a-z])[AB]$", "", split)  # train for trainA and trainB
@@ -138,30 +140,31 @@ def _in_pairs(root: Path, split: str, single: bool) -> Sides:
         folders = "{0}/" if single else "{0}A/ + {0}B/ or {0}/ + {0}_label/"
         wanted = " or ".join(folders.format(name) for name in splits)
         raise InputError(
-            f"{root}: no {wanted} in this folder, which has {', '.join(present)}; name another split or folder."
+            f"{root}: no {wanted} in this folder, which has {', '.join(present)}; choose another split or folder."
         )
     if all(_is_flat(root / side) for side in "AB"):
         return Sides(root / "A", root / "B", "A + B")
     if not single:
-        raise InputError(
-            f"{root}: one folder of single images, where two are needed; give its parent, or both folders."
-        )
+        raise InputError(f"{root}: one folder of single images, but two are needed; give its parent, or both folders.")
     return Sides(root, root, FLAT if root.is_dir() else FILE)
 
 
 def _check_both(root: Path, splits: Sequence[str]) -> None:
-    """Raises InputError for a root that has one of two sides alone, and no pictures of its own."""
+    """Raises InputError for a root with only one of two sides, and without images of its own."""
     if not root.is_dir() or any(path.is_file() for path in root.iterdir()):
         return
     for sides in [("A", "B"), *((f"{split}A", f"{split}B") for split in splits)]:
         there, missing = sorted(sides, key=lambda side: not (root / side).is_dir())
         if (root / there).is_dir() and not (root / missing).is_dir():
-            raise InputError(f"{root}: has {there}/, and {missing}/, the other side of each pair, is missing; add it.")
+            raise InputError(
+                f"{root}: has {there}/, but {missing}/ with the other side of each pair is missing; add it."
+            )
 
 
 def _two_folders(root: Path, split: str) -> Sides | None:
     """The two folders of a split: trainA + trainB, train + train_label, A/train + B/train, train/A + train/B, or
-    Cityscapes' own."""
+    Cityscapes' layout.
+    """
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
         split = "val" if split == "test" else split  # Cityscapes' test labels are not published
         return _if_both(root / "leftImg8bit" / split, root / "gtFine" / split, split, cityscapes=True)
@@ -178,10 +181,9 @@ def _if_both(a: Path, b: Path, used: str, **what: bool) -> Sides | None:
 
 
 def match(sides: Sides, colours: bool = False, listed: Listing = Listing()) -> tuple[list[Path], list[Path]]:
-    """The images of two folders, partners at equal places: those whose names are equal up to the extension.
+    """The images of two folders, pairs at equal positions: files whose names are equal except for the extension.
 
-    `colours`: of Cityscapes' labels the colour pictures, not the maps of numbers. Raises InputError for an image
-    without a partner.
+    `colours`: use Cityscapes' colour images, not its maps of numbers. Raises InputError for an image without a partner.
     """
     a = listed(sides.a, recursive=sides.cityscapes)
     b = listed(sides.b, recursive=sides.cityscapes)
@@ -189,7 +191,9 @@ def match(sides: Sides, colours: bool = False, listed: Listing = Listing()) -> t
         ends = (COLOUR_SUFFIX,) if colours else LABEL_SUFFIXES
         kept = next((found for end in ends if (found := [p for p in b if p.stem.endswith(end)])), None)
         if kept is None:
-            raise InputError(f"{sides.b}: no *{' or *'.join(ends)} images here; put Cityscapes' gtFine there.")
+            raise InputError(
+                f"{sides.b}: no *{' or *'.join(ends)} images here; put Cityscapes' gtFine into this folder."
+            )
         b = kept
     left, right = _by_name(sides.a, a), _by_name(sides.b, b)
     lonely = [left[name] for name in left if name not in right] + [right[name] for name in right if name not in left]
@@ -198,7 +202,7 @@ def match(sides: Sides, colours: bool = False, listed: Listing = Listing()) -> t
         shown = ", ".join(f"{p.parent.name}/{p.name}" for p in lonely[:3]) + (", ..." if len(lonely) > 3 else "")
         raise InputError(
             f"{sides.a} and {sides.b}: {alone[0]} of {len(a)} and {alone[1]} of {len(b)} images have no partner of the "
-            f"same name ({shown}); add the partners, or take these images out."
+            f"same name ({shown}); add the partners, or remove these images."
         )
     return list(left.values()), [right[name] for name in left]
 
@@ -215,7 +219,7 @@ def _by_name(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def check_widths(paths: Sequence[Path]) -> None:
-    """Raises InputError for the first image whose width is odd, by its header; one without a header is passed over."""
+    """Raises InputError for the first image with an odd width, by its header; unreadable headers are skipped."""
     with ThreadPoolExecutor(4) as pool:
         for path, odd in zip(paths, pool.map(_is_odd, paths), strict=True):
             if odd:
@@ -223,16 +227,16 @@ def check_widths(paths: Sequence[Path]) -> None:
 
 
 def odd_width(path: Path, width: int) -> InputError:
-    """What is wrong with a picture that cannot be cut into two halves."""
+    """The error for an image that cannot be cut into two halves."""
     return InputError(
-        f"{path}: {width} px wide, so it cannot be two images of equal width side by side; crop it, or take it out."
+        f"{path}: {width} px wide, so it cannot be two images of equal width side by side; crop it, or remove it."
     )
 
 
 def _is_odd(path: Path) -> int | None:
     try:
         with open_image(path) as image:
-            # A picture that says that it lies on its side is judged when it is read, upright.
+            # An image with a rotation in its EXIF data is checked when it is read, upright.
             return image.width if image.width % 2 and "exif" not in image.info else None
     except ImageError:
         return None

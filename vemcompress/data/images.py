@@ -1,7 +1,6 @@
-"""Reading, resizing and writing single images: any picture a camera or an editor writes becomes 8-bit RGB, or where
-four channels are asked for, the four that it has.
+"""Reads, resizes and writes single images: any common format becomes 8-bit RGB, or four channels if requested.
 
-No torch here, so that a device which only runs ONNX can use it.
+There is no torch here, so that a device which only runs ONNX can use it.
 """
 
 import contextlib
@@ -22,14 +21,14 @@ from vemcompress.errors import InputError, first_line
 from vemcompress.system.events import Event
 from vemcompress.system.files import make_folder, read_bytes, write_atomically
 
-# Still pictures that Pillow decodes by itself and knows by their first bytes; nothing that starts another program.
+# Still images that Pillow decodes itself and recognises by their first bytes; nothing that starts another program.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
 EXTENSIONS = frozenset({
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"),
     *(".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"),
 })  # fmt: skip
-FOUR, FOUR_CHANNELS = 4, ("RGBA", "CMYK", "RGBX")  # Pillow's modes of four channels that belong to no fixed meaning
-HEIC = frozenset({".heic", ".heif"})  # iPhones' pictures; their decoder is an extra of ours
+FOUR, FOUR_CHANNELS = 4, ("RGBA", "CMYK", "RGBX")  # Pillow's modes with four channels
+HEIC = frozenset({".heic", ".heif"})  # iPhones' images; their decoder is an optional extra
 HEIC_HINT = "pip install 'vemcompress[heic]' reads .heic"
 try:
     import pillow_heif
@@ -39,27 +38,28 @@ else:
     pillow_heif.register_heif_opener()
     FORMATS, EXTENSIONS = (*FORMATS, "HEIF"), EXTENSIONS | HEIC
 
-# Pillow only warns between its limit and twice its limit; `open_image` refuses both without relying on this filter,
-# which worker threads cannot set safely and which keeps the warning itself off stderr.
+# Pillow only warns between its limit and twice its limit. `open_image` refuses both without this filter, which worker
+# threads cannot set safely; the filter keeps the warning off stderr.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 class ImageError(InputError):
-    """One image file that cannot be read; `reason` is the cause without the file's name."""
+    """An image file that cannot be read; `reason` is the cause without the file's name."""
 
     def __init__(self, path: str | os.PathLike, reason: str):
-        super().__init__(f"{path}: not readable as an image ({reason}); replace it or take it out.")
+        super().__init__(f"{path}: not readable as an image ({reason}); replace it or remove it.")
         self.path, self.reason = Path(path), reason
 
 
-_JPEG_BYTES = 256 << 20  # of a file that may be mended
+_JPEG_BYTES = 256 << 20  # largest file that is repaired
 _noted: set[Path] = set()
 _notes: deque[Path] = deque()
 
 
 def tell_notes(on_event: Event) -> None:
-    """Report each file that was read although its end marker was missing, once in this process: {"event": "mended",
-    "path", "reason"}. Files are read in threads; this reports from the caller's own."""
+    """Report each file that was read without its end marker, once per process: {"event": "mended", "path",
+    "reason"}. Files are read in threads; this reports from the caller's thread.
+    """
     while _notes:
         reason = "the JPEG lacks its end marker, but all pixels are there; it is used"
         on_event({"event": "mended", "path": str(_notes.popleft()), "reason": reason})
@@ -74,7 +74,7 @@ def size_of(path: Path) -> int:
 
 
 def shorter_side(path: Path) -> int | None:
-    """Of an image, in pixels, by its header; None for a file that cannot be read."""
+    """The shorter side of an image in pixels, by its header; None for a file that cannot be read."""
     try:
         with open_image(path) as image:
             return min(image.size)
@@ -83,7 +83,7 @@ def shorter_side(path: Path) -> int | None:
 
 
 def why_unreadable(path: Path, *, whole: bool = True) -> str | None:
-    """Why a file cannot be read as an image; None if it can. If not `whole`, only its header is read."""
+    """Why a file cannot be read as an image; None if it can. Unless `whole`, only its header is read."""
     try:
         if whole:
             read_image(path)
@@ -96,19 +96,20 @@ def why_unreadable(path: Path, *, whole: bool = True) -> str | None:
 
 
 def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
-    """An image file as uint8, H x W x 3, RGB, upright; or H x W x 4 where it shall have four `channels`.
+    """An image file as uint8, H x W x 3, RGB, upright; or H x W x 4 if `channels` is 4.
 
-    Four are those of the file, each as it is: RGBA, CMYK, or a TIFF's RGB and a fourth; another file is an ImageError.
-    EXIF rotation is applied. For three channels transparency is laid over white, CMYK, palette, 1-bit and grey are
-    converted, and 16-bit, 32-bit and float greys are scaled to 8 bits instead of clipped. Of several frames the first.
-    A JPEG that lacks nothing but its end marker is read, and `tell_notes` says so. Raises ImageError.
+    Four channels are those of the file, unchanged: RGBA, CMYK, or a TIFF's RGB and a fourth; another file raises
+    ImageError. EXIF rotation is applied. For three channels, transparency is composited on white; CMYK, palette, 1-bit
+    and grey images are converted; and 16-bit, 32-bit and float greys are scaled to 8 bits instead of clipped. Of
+    several frames, the first is used. A JPEG without only its end marker is read, and `tell_notes` reports it. Raises
+    ImageError.
     """
     try:
         return _decoded(path, channels)
     except ImageError as error:
         if not isinstance(error.__cause__, OSError) or "truncated" not in error.reason:
             raise
-        with open_image(path):  # if the file itself cannot be opened, say that
+        with open_image(path):  # if the file itself cannot be opened, raise that error
             whole = finished(read_bytes(path, _JPEG_BYTES))
         if whole is None:
             raise
@@ -122,22 +123,22 @@ def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
 def _decoded(path: str | os.PathLike, channels: int, content: io.BytesIO | None = None) -> np.ndarray:
     with open_image(path, content) as image:
         if channels == FOUR and image.format == "TIFF" and image.tile and image.tile[0][3][0] == "RGBX":
-            image._mode = "RGBX"  # Pillow would drop the fourth channel, whose meaning the file does not say
+            image._mode = "RGBX"  # else Pillow would drop a fourth channel of unspecified meaning
         image.load()
         upright = ImageOps.exif_transpose(image)
         if channels != FOUR:
             return to_rgb(upright)
         if upright.mode not in FOUR_CHANNELS:
             count = "one channel" if len(upright.getbands()) == 1 else f"{len(upright.getbands())} channels"
-            raise ImageError(path, f"it has {count}, and the network takes 4, as files of RGBA or CMYK have")
+            raise ImageError(path, f"it has {count}, but the network needs 4, such as RGBA or CMYK")
         return np.array(upright)
 
 
 @contextlib.contextmanager
 def open_image(path: str | os.PathLike, content: io.BytesIO | None = None) -> Iterator[Image.Image]:
-    """An image file, opened but not yet decoded; whatever fails inside the block leaves as ImageError.
+    """An image file, opened but not yet decoded. Any error inside the block becomes ImageError.
 
-    `content` is read in its place. InputError and MemoryError are not converted.
+    `content` is read instead of the file, if given. InputError and MemoryError are not converted.
     """
     try:
         with Image.open(content or path, formats=FORMATS) as image:
@@ -152,14 +153,14 @@ def open_image(path: str | os.PathLike, content: io.BytesIO | None = None) -> It
         raise ImageError(path, (error.strerror or "cannot be opened").lower()) from error
     except (MemoryError, InputError):
         raise
-    except Exception as error:  # decoders meet hostile bytes, and answer them with nearly every class there is
+    except Exception as error:  # decoders raise nearly every class of exception for hostile bytes
         raise ImageError(path, first_line(error).rstrip(".")) from error
 
 
 def _why_unidentified(path) -> str:
     if Path(path).stat().st_size == 0:
         return "the file is empty"
-    return "its content is none of " + ", ".join(FORMATS)
+    return "its content is not one of " + ", ".join(FORMATS)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
@@ -175,8 +176,9 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """Wide greys to uint8. Only I;16 says its range; 32-bit and float files are read by the range they use:
-    [0, 1] for floats, else [0, 255], else [0, 65535]."""
+    """Convert greys with more than 8 bits to uint8. Only I;16 has a defined range. For 32-bit and float images the
+    range is guessed from the values: [0, 1] for floats, else [0, 255], else [0, 65535].
+    """
     if values.dtype.itemsize == 2:
         full = 65535.0
     else:
@@ -187,12 +189,13 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
 
 
 Crop = int | str | None
-RANDOM = "random"  # no crop in the middle, but in training one wherever chance puts it
+RANDOM = "random"  # no central crop; in training, crops at random positions
 
 
 def middle(image: np.ndarray, crop: Crop) -> np.ndarray:
-    """The square in the middle of H x W x C (or H x W), of `crop` pixels, or where that is "square" or more than there
-    are, of the shorter side; None for the whole image."""
+    """The central square of H x W x C (or H x W), with sides of `crop` pixels; of the shorter side if `crop` is
+    "square" or larger than the image. None for the whole image.
+    """
     if crop is None:
         return image
     side = min(image.shape[:2] if crop == "square" else (*image.shape[:2], crop))
@@ -201,13 +204,16 @@ def middle(image: np.ndarray, crop: Crop) -> np.ndarray:
 
 
 def to_square(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize uint8, H x W x C (or H x W) to size x size, bicubic with antialiasing; the aspect ratio is not kept."""
+    """Resize uint8, H x W x C (or H x W) to size x size, bicubic with antialiasing, without keeping the aspect
+    ratio.
+    """
     return resized(image, size, size)
 
 
 def resized(image: np.ndarray, height: int, width: int, how=Image.Resampling.BICUBIC) -> np.ndarray:
-    """uint8, H x W x C or H x W, at another size, with antialiasing. Four channels one by one: as a picture they would
-    be weighted by the fourth."""
+    """Resize uint8, H x W x C or H x W, with antialiasing. Four channels are resized one by one, because Pillow
+    would weight the others by the fourth.
+    """
     if image.shape[:2] == (height, width):
         return image
     if image.ndim == 3 and image.shape[2] not in (1, 3):
@@ -217,8 +223,8 @@ def resized(image: np.ndarray, height: int, width: int, how=Image.Resampling.BIC
 
 
 def save_png(path: str | os.PathLike, array: np.ndarray, text: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Write uint8, H x W x 3, H x W x 4 (RGBA) or H x W, as PNG; the file appears whole or not at all. `text` is kept
-    in it.
+    """Write uint8, H x W x 3, H x W x 4 (RGBA) or H x W, as PNG. The file appears complete or not at all. `text` is
+    stored in it.
 
     Raises OutputError.
     """

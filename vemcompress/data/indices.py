@@ -1,4 +1,4 @@
-"""Image files of class numbers: reading them exactly, telling them from pictures, resizing them."""
+"""Label maps stored as class numbers: reading them exactly, detecting them, resizing them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +10,18 @@ from PIL import Image
 from vemcompress.data.images import ImageError, open_image
 from vemcompress.errors import InputError
 
-VOID = 255  # inside: a pixel of no class
+VOID = 255  # internally: a pixel without a class
 Item = TypeVar("Item")
 
 
 def read_indices(path: Path) -> tuple[np.ndarray, str]:
-    """The values of a lossless image of one channel or with a palette, integer H x W, and its mode in Pillow's words.
+    """The values of a lossless image with one channel or a palette, integer H x W, and its mode in Pillow.
 
-    Raises ImageError for a file that cannot be read, InputError for one that holds no exact numbers.
+    Raises ImageError for a file that cannot be read, InputError for one without exact numbers.
     """
     with open_image(path) as image:
         if image.format == "JPEG":
-            raise InputError(f"{path}: a JPEG cannot be a label map, for it changes values; give it as PNG.")
+            raise InputError(f"{path}: a JPEG cannot be a label map, because JPEG changes values; store it as PNG.")
         if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
             raise InputError(
                 f"{path}: a colour picture ({image.mode}), not a map of class numbers; for colour label maps set "
@@ -33,10 +33,11 @@ def read_indices(path: Path) -> tuple[np.ndarray, str]:
 
 
 def holds_numbers(paths: Sequence[Path]) -> Literal["palette", "grey"] | None:
-    """How files are index label maps, or None for pictures: all have a palette, or are grey with low values only.
+    """How label maps of class numbers are stored, or None for pictures: all files have a palette, or are grey with low
+    values.
 
-    Low is up to 64, and 255 may be beside it; drawings of 0 and 255 alone are pictures. Judged by at most 8
-    readable files, spread evenly.
+    Low is up to 64, and 255 may also occur. Drawings with only 0 and 255 are pictures. Judged by at most 8 readable
+    files, spread evenly.
     """
     modes, present = set[str](), set[int]()
     for path in spread(paths, 8):
@@ -55,24 +56,24 @@ def holds_numbers(paths: Sequence[Path]) -> Literal["palette", "grey"] | None:
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """At most `count` (2 or more) of the items, evenly spread, the first and the last among them."""
+    """At most `count` (2 or more) of the items, evenly spread, including the first and the last."""
     if len(items) <= count:
         return list(items)
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
 def nearest_square(labels: np.ndarray, size: int) -> np.ndarray:
-    """A label map, uint8, H x W, as size x size; every pixel keeps a class that was there."""
+    """Resize a label map, uint8, H x W, to size x size; every pixel keeps an existing class."""
     if labels.shape == (size, size):
         return labels
     return np.array(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
 
 
 def class_colours(count: int) -> np.ndarray:
-    """A colour for each of so many classes, uint8, count x 3: PASCAL VOC's, shifted by one so that none is black."""
+    """A colour for each of `count` classes, uint8, count x 3: PASCAL VOC's, shifted by one so that none is black."""
     return np.array([_voc_colour(number + 1) for number in range(count)], np.uint8).reshape(count, 3)
 
 
 def _voc_colour(number: int) -> tuple[int, int, int]:
-    """PASCAL VOC's colour of a class: its bits, three at a time, from the top bit of R, G and B down."""
+    """PASCAL VOC's colour of a class: three bits at a time fill R, G and B from the highest bit down."""
     return tuple(sum(((number >> (3 * j + c)) & 1) << (7 - j) for j in range(8)) for c in range(3))

@@ -1,6 +1,6 @@
-"""Label maps: images whose pixels are class numbers, as the input of a network, and as ground truth.
+"""Label maps: images whose pixels are class numbers, as network input or as ground truth.
 
-Inside, a label map is uint8, H x W, of 0..classes-1 and VOID for what belongs to no class.
+Internally a label map is uint8, H x W, with 0..classes-1, and VOID for pixels without a class.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ LabelInput = Literal["onehot", "colour"]
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """How the label maps of a data set are read, and how a network sees them.
+    """How the label maps of a data set are read, and how a network gets them.
 
-    `classes`: 1..255. `void`: the file's value for pixels of no class; one below `classes` is a class like any other,
-    with a channel of its own. `input`: "onehot", classes channels of 0 and 1, all 0 at void, as pix2pixHD has it; or
-    "colour", an RGB picture in [-1, 1]. `target`: likewise as ground truth, where one-hot channels are -1 and 1, as a
-    generator's outputs are, and all -1 at void. `ids`: "index", the file's values are the classes; "cityscapes", they
-    are Cityscapes' label ids, to become its 19 train ids; "cityscapes_train", they are its train ids.
+    `classes`: 1..255. `void`: the file's value for pixels without a class; a value below `classes` is a class like any
+    other, with its own channel. `input`: "onehot", one channel of 0 and 1 per class, all 0 at void, as in pix2pixHD; or
+    "colour", an RGB image in [-1, 1]. `target`: the same for ground truth, where one-hot channels are -1 and 1, like a
+    generator's outputs, and all -1 at void. `ids`: "index", the file's values are the classes; "cityscapes", they are
+    Cityscapes' label ids, which are converted to its 19 train ids; "cityscapes_train", they are its train ids.
     """
 
     classes: int
@@ -39,7 +39,7 @@ class LabelMaps:
 
     @property
     def channels(self) -> int:
-        """Channels of the input that a network gets."""
+        """Channels of the network's input."""
         return self.classes if self.input == "onehot" else 3
 
     @property
@@ -48,9 +48,9 @@ class LabelMaps:
         return self.classes if self.target == "onehot" else 3
 
     def read(self, path: Path) -> np.ndarray:
-        """A PNG, BMP or TIFF of one channel or a palette as uint8, H x W, of 0..classes-1 and VOID.
+        """Read a PNG, BMP or TIFF with one channel or a palette as uint8, H x W, with 0..classes-1 and VOID.
 
-        Raises ImageError for a file that cannot be read, and InputError for one that is no label map, or has values
+        Raises ImageError for a file that cannot be read, and InputError for one that is not a label map or has values
         outside the classes.
         """
         values = self._values(path, 255)
@@ -60,9 +60,9 @@ class LabelMaps:
         return classes[values]
 
     def picture(self, path: Path) -> np.ndarray:
-        """A file of Cityscapes' label ids in the colours of all its labels, uint8, H x W x 3: its `*_color.png`.
+        """A file of Cityscapes' label ids in the colours of all its labels, uint8, H x W x 3, as in its `*_color.png`.
 
-        Raises as `read`, which keeps the trained classes alone.
+        Raises as `read`, which keeps only the trained classes.
         """
         colours = np.array([label.colour for label in cityscapes.LABELS], np.uint8)
         return colours[self._values(path, len(colours) - 1)]
@@ -76,7 +76,8 @@ class LabelMaps:
 
     def one_hot(self, maps: np.ndarray | Tensor) -> Tensor:
         """uint8, B x H x W to float32, B x classes x H x W of 0 and 1; void is 0 in every channel. A tensor stays on
-        its device."""
+        its device.
+        """
         if isinstance(maps, Tensor):
             numbers = torch.arange(self.classes, dtype=torch.uint8, device=maps.device)
             return (maps[:, None] == numbers[None, :, None, None]).float()
@@ -89,8 +90,9 @@ class LabelMaps:
 
     @cached_property
     def palette(self) -> np.ndarray:
-        """Colours by class, uint8, 256 x 3: Cityscapes' own, or PASCAL VOC's bit pattern shifted by one, so that no
-        class is black."""
+        """Colours by class, uint8, 256 x 3: Cityscapes' own, or PASCAL VOC's shifted by one, so that no class is
+        black.
+        """
         colours = np.zeros((256, 3), np.uint8)
         if self.ids == "index":
             count = min(self.classes, VOID)
@@ -101,7 +103,7 @@ class LabelMaps:
 
     @cached_property
     def _tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """By value in the file, 0..255: whether it may be there, and its class or VOID."""
+        """For each value in the file, 0..255: whether it is allowed, and its class or VOID."""
         allowed, classes = np.zeros(256, bool), np.full(256, VOID, np.uint8)
         if self.ids == "cityscapes":
             numbers = [label.train_id for label in cityscapes.LABELS]
@@ -116,12 +118,12 @@ class LabelMaps:
     def _outside(self, path: Path, value: int) -> InputError:
         if self.ids == "cityscapes":
             return InputError(
-                f"{path}: label value {value} is none of Cityscapes' label ids (0 to 33); check the file."
+                f"{path}: label value {value} is not one of Cityscapes' label ids (0 to 33); check the file."
             )
         void = "no void value" if self.void is None else f"void {self.void}"
         return InputError(
             f"{path}: label value {value} is outside the {self.classes} classes (0 to {self.classes - 1}, {void}); "
-            "set data.classes and data.void, or mend the file."
+            "set data.classes and data.void, or correct the file."
         )
 
 
@@ -132,18 +134,18 @@ def label_maps(
     ids: Ids = "index",
     target: LabelInput = "colour",
 ) -> LabelMaps:
-    """LabelMaps from a recipe's settings; Cityscapes' have 19 classes and void 255 of their own. Raises RecipeError."""
+    """LabelMaps from a recipe's settings. Cityscapes has its own 19 classes and void 255. Raises RecipeError."""
     if ids != "index":
         if classes not in (None, len(cityscapes.CLASSES)) or void not in (None, cityscapes.IGNORED):
             raise RecipeError(
-                "data.classes and data.void: Cityscapes' train ids have 19 classes and void 255; leave both out, or "
+                "data.classes and data.void: Cityscapes' train ids have 19 classes and void 255; omit both, or "
                 "set data.ids=index to use the file's values as they are."
             )
         classes, void = len(cityscapes.CLASSES), cityscapes.IGNORED
     if classes is None:
-        raise RecipeError("data.classes is not set; say how many classes the label maps have.")
+        raise RecipeError("data.classes is not set; set it to the number of classes in the label maps.")
     if not 1 <= classes <= 255:
         raise RecipeError(f"data.classes {classes} is not possible; label maps have 1 to 255 classes.")
     if void is not None and not 0 <= void <= 255:
-        raise RecipeError(f"data.void {void} is not possible; it is a value of a label map, 0 to 255.")
+        raise RecipeError(f"data.void {void} is not possible; it must be a value of a label map, 0 to 255.")
     return LabelMaps(classes, void, input, ids, target)

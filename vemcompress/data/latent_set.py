@@ -1,4 +1,4 @@
-"""Latent vectors as the data of a run, beside real images where there are some: the face of `sets.ImageSet`."""
+"""Latent vectors as a run's data, with real images beside them if given; the interface is that of `sets.ImageSet`."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 
 HELD_OUT, SHOWN, TEST = 1, 2, 4  # added to a seed's purpose: vectors that training never draws
-VECTORS = "vectors"  # what scores on such vectors are said to be on
+VECTORS = "vectors"  # the name of such vectors in protocols of scores
 
 
 class LatentStream(Stream):
-    """Batches whose `input` is latent vectors, B x size, and `real` the images of another stream where there is one.
+    """Batches whose `input` is latent vectors, B x size, and whose `real` is the images of another stream, if given.
 
-    Sample k of a run has vector number k of its seed; `batch` and `share` are as ImageStream's.
+    Sample k of a run has vector number k of its seed; `batch` and `share` are as in ImageStream.
     """
 
     def __init__(
@@ -61,8 +61,9 @@ class LatentStream(Stream):
 
 @dataclass(frozen=True)
 class LatentSet:
-    """`takes` says what the vectors are, `real` has the real images. `purpose` is 0 for what a run learns from;
-    `least` of its vectors are there where no real image counts them."""
+    """`takes` describes the vectors, `real` holds the real images. `purpose` is 0 for the training vectors. `least`
+    is the number of vectors if there are no real images to count.
+    """
 
     settings: DataSettings
     takes: Any
@@ -75,7 +76,7 @@ class LatentSet:
 
     @property
     def count(self) -> int:
-        """Real images of an epoch; vectors have none."""
+        """Real images per epoch; 0 without real images."""
         return self.real.count if self.real is not None else 0
 
     @property
@@ -83,7 +84,7 @@ class LatentSet:
         return self.real.paths if self.real is not None else ()
 
     def channels(self) -> tuple[int, int]:
-        """Numbers of a vector, and channels of the real images."""
+        """The size of a vector, and the channels of the real images."""
         return self.takes.size, 3
 
     def unreadable(self) -> dict[Path, str]:
@@ -116,14 +117,15 @@ class LatentSet:
         return Views(self.vectors(self.least if count is None else count), None)
 
     def examples(self, channels: tuple[int, int], count: int, on_event: Event | None = None) -> Tensor:
-        """The first real images. Raises InputError where there are none."""
+        """The first real images. Raises InputError if there are none."""
         if self.real is None:
             raise InputError("no real images to measure features on; give --data DIR.")
         return self.real.views((channels[1], channels[1]), count, on_event).inputs
 
     def split_off(self) -> tuple["LatentSet", "LatentSet | None"]:
-        """What a run learns from, and vectors that it never draws, with held-out real images; None where the recipe
-        wants none."""
+        """The training set, and held-out vectors and real images that training never uses; None if the recipe holds
+        out none.
+        """
         learn_on, held_out = self.real.split_off() if self.real is not None else (None, None)
         if self.settings.held_out == 0:
             return replace(self, real=learn_on), None
@@ -131,10 +133,10 @@ class LatentSet:
         return found, found.unseen(held_out)
 
     def unseen(self, real: ImageSet | None) -> "LatentSet":
-        """Vectors that a run never draws, as many as there are of these real images, and some where there are none."""
+        """Vectors that training never draws, as many as these real images, or a default number without them."""
         least = real.count if real is not None else self.settings.held_out or HELD_OUT_MOST
         return replace(self, real=real, purpose=HELD_OUT, least=least)
 
     def spread(self, count: int) -> "LatentSet":
-        """For pictures: vectors that are shown at every step alike."""
+        """Vectors for pictures, the same at every step."""
         return replace(self, purpose=self.purpose + SHOWN)

@@ -1,17 +1,17 @@
-"""Latent vectors in NumPy: a device that runs a student needs no torch, and draws the same ones.
+"""Reproducible latent vectors in NumPy: a device that runs a student needs no torch and draws the same vectors.
 
-Vector number n of a seed is a function of both alone, so that any number of them can be drawn in any batches.
+A vector depends only on the seed and its number, so vectors can be drawn in batches of any size.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 
-LATENT, NOISE = 7, 8  # beside stream.py's purposes of a random generator
+LATENT, NOISE = 7, 8  # purposes of a random generator, as those in stream.py
 
 
 def draw(prior: str, size: int, seed: int, numbers: Iterable[int]) -> np.ndarray:
-    """The vectors of these numbers, N x size, float32: N(0, 1) for the `prior` "normal", or "uniform" in [-1, 1]."""
+    """The vectors with these numbers, N x size, float32: N(0, 1) for the `prior` "normal", or "uniform" in [-1, 1]."""
     return np.stack([_one(prior, size, np.random.default_rng((seed, LATENT, n))) for n in numbers])
 
 
@@ -22,7 +22,7 @@ def _one(prior: str, size: int, random: np.random.Generator) -> np.ndarray:
 
 
 def draw_noise(sides: Iterable[int], seed: int, numbers: Iterable[int]) -> list[np.ndarray]:
-    """The noise that StyleGAN2 adds to its maps, N x 1 x side x side of N(0, 1) for each of these sides, float32."""
+    """StyleGAN2's noise: N x 1 x side x side of N(0, 1) for each of these sides, float32."""
     numbers = list(numbers)
     return [
         np.stack([_map(np.random.default_rng((seed, NOISE, n, layer)), side) for n in numbers])
@@ -35,8 +35,9 @@ def _map(random: np.random.Generator, side: int) -> np.ndarray:
 
 
 def between(first: np.ndarray, last: np.ndarray, count: int, prior: str) -> np.ndarray:
-    """`count` vectors from the `first` to the `last` one, both included, count x size: on the great circle for normal
-    vectors, whose length then stays what the network knows, else on the straight line."""
+    """`count` vectors from `first` to `last`, both included, count x size. Normal vectors follow the great circle,
+    so that their length stays typical; others follow the straight line.
+    """
     shares = np.linspace(0.0, 1.0, count)[:, None]
     a, b = first.astype(np.float64), last.astype(np.float64)
     lengths = np.linalg.norm(a), np.linalg.norm(b)

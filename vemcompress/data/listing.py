@@ -1,4 +1,4 @@
-"""The images of a folder: found by their extensions, in natural order. No torch here, as in `images`."""
+"""Lists the images of a folder by extension, in natural order. There is no torch here, as in `images`."""
 
 import os
 import re
@@ -13,18 +13,18 @@ from vemcompress.system.events import Event
 
 
 def natural_key(name: str) -> tuple:
-    """Sorts `2.jpg` before `10.jpg`, the same on every file system."""
+    """Sort key that puts `2.jpg` before `10.jpg`, the same on every file system."""
     parts = re.split(r"([0-9]+)", name.lower())
     return (*((part.zfill(20), "") if part.isdecimal() else ("", part) for part in parts), ("", name))
 
 
 def list_images(folder: str | os.PathLike, *, recursive: bool = False, on_event: Event | None = None) -> list[Path]:
-    """The images of a folder by their extensions (any case), in natural order of their names, or with `recursive` of
-    their paths below it; hidden files and folders are left out.
+    """The images of a folder by their extensions (in any case), in natural order of their names, or with `recursive` of
+    their paths below the folder. Hidden files and folders are ignored.
 
-    What else is there is told as {"event": "ignored", "path", "files", "kinds", "folders", "hint"}: how many other
-    files, how many of each extension, which folders that are not looked into hold images, and what would help. Raises
-    InputError for a folder that is absent, unreadable or without images.
+    Other contents are reported as {"event": "ignored", "path", "files", "kinds", "folders", "hint"}: the number of
+    other files, the number for each extension, the sub-folders with images that were not read, and a hint. Raises
+    InputError for a folder that does not exist, cannot be read or has no images.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -50,7 +50,7 @@ def list_images(folder: str | os.PathLike, *, recursive: bool = False, on_event:
 
 
 def _visible(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
-    """The files that are not hidden, and the folders that were not looked into. Raises OSError."""
+    """The files that are not hidden, and the sub-folders that were not read. Raises OSError."""
     files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=_raised):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
@@ -65,7 +65,7 @@ def _raised(error: OSError) -> None:
 
 
 def _below(folder: Path, deep: bool) -> Iterator[Path]:
-    """Some files of a folder, with those of its sub-folders if `deep`; none of a folder that cannot be read."""
+    """Some files of a folder, with those of its sub-folders if `deep`; none if it cannot be read."""
     for parent, folders, names in islice(os.walk(folder), 1000 if deep else 1):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names)
@@ -75,15 +75,15 @@ def _no_images(folder: Path, kinds: dict[str, int], inner: list[str]) -> InputEr
     if inner:
         named = ", ".join(f"{name}/" for name in inner[:3]) + (", ..." if len(inner) > 3 else "")
         return InputError(
-            f"{folder}: no images in this folder itself, but in {named}; name that folder, or have sub-folders read "
-            "with data.recursive = true (--set data.recursive=true; of eval, stats and generate --recursive)."
+            f"{folder}: no images in this folder itself, but in {named}; give that folder, or read sub-folders "
+            "with --set data.recursive=true (for eval, stats and generate: --recursive)."
         )
     if not kinds:
         known = " ".join(sorted(e[1:] for e in EXTENSIONS))
         return InputError(f"{folder}: no images in this folder; put files ending in {known} there.")
     seen = ", ".join(f"{kind} ({count})" for kind, count in islice(kinds.items(), 5))
     hint = HEIC_HINT if HEIC & kinds.keys() else "convert them to PNG or JPEG"
-    return InputError(f"{folder}: no images that can be read in this folder, which has {seen}; {hint}.")
+    return InputError(f"{folder}: no readable images in this folder, which has {seen}; {hint}.")
 
 
 def _looks_like_image(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Batches made on a GPU from bytes: only these cross the bus, or nothing does where the images stay there."""
+"""Batches assembled on a GPU from bytes: only bytes are transferred, or nothing if the images are kept on the GPU."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,18 @@ from vemcompress.data.pair_stream import UnpairedStream, joined
 from vemcompress.data.prefetch import Joined
 from vemcompress.data.stream import ImageStream
 
-# What a set may take of a GPU that has networks to hold.
+# The largest share of a GPU's memory for a data set.
 SHARE, MOST_BYTES = 10, 4 << 30
 
 Stream = ImageStream | UnpairedStream
 
 
 class DeviceStream(Joined):
-    """The batches of a stream, bit for bit the same, on `device`. `keep`: its images stay there, decoded once.
+    """The batches of a stream, identical to the last bit, on `device`. `keep`: whether its images stay there, decoded
+    once.
 
-    What is read, decoded and drawn is the stream's own work, ahead in threads; the caller's thread alone talks to the
-    device. Bad images, events and errors are the stream's.
+    Reading, decoding and random draws are done by the stream, ahead in threads; only the caller's thread uses the
+    device. Bad images, events and errors are handled by the stream.
     """
 
     def __init__(self, stream: Stream, device: torch.device, *, keep: bool):
@@ -30,7 +31,7 @@ class DeviceStream(Joined):
         self._feeds = [(Kept if keep else Sent)(part, device) for part in stream.parts]
 
     def keys(self, step: int) -> list[int]:
-        """As ImageStream's."""
+        """As in ImageStream."""
         return self._stream.keys(step)
 
     def _prepare(self, step: int) -> list:
@@ -41,7 +42,7 @@ class DeviceStream(Joined):
 
 
 class Sent:
-    """Feeds a device with the crops of every batch."""
+    """Sends the crops of every batch to a device."""
 
     def __init__(self, stream: ImageStream, device: torch.device):
         self._stream, self._device = stream, device
@@ -55,8 +56,9 @@ class Sent:
 
 
 class Ticket(NamedTuple):
-    """A batch to be cut on the device: `views` (B x 4, int64), and `images` that are not there yet: `fresh` are their
-    numbers, in `places` as a tensor."""
+    """A batch to be cut on the device. `views`: B x 4, int64. `images`: those that are not on the device yet;
+    `fresh` are their numbers, and `places` the same as a tensor.
+    """
 
     views: Tensor
     fresh: tuple[int, ...] = ()
@@ -65,7 +67,7 @@ class Ticket(NamedTuple):
 
 
 class Kept:
-    """Feeds a device with every image once, when a batch first shows it, and then with views alone."""
+    """Sends every image to a device once, when a batch first uses it, and then only views."""
 
     def __init__(self, stream: ImageStream, device: torch.device):
         self._stream, self._device = stream, device
@@ -84,7 +86,8 @@ class Kept:
         views = pinned(np.array(views, np.int64), self._device)
         if not fresh:
             return Ticket(views)
-        # Batches ahead may bring the same image: whichever is delivered first needs it, and the bytes are the same.
+        # Several prepared batches may bring the same image: the first one delivered needs it, and the bytes are the
+        # same.
         places, images = np.array(list(fresh), np.int64), np.stack(list(fresh.values()))
         return Ticket(views, tuple(fresh), pinned(places, self._device), pinned(images, self._device))
 
@@ -103,9 +106,10 @@ class Kept:
 
 
 def on_device(stream: Stream, device: torch.device | None, where: str) -> Stream | DeviceStream:
-    """The stream for a run on `device`: on CUDA batches are made there, and with `where` "auto" the images are kept
-    there if they take at most a tenth of its free memory and 4 GiB. Others stay as they are, and so do those whose
-    images differ in size."""
+    """The stream for a run on `device`. On CUDA, batches are assembled there. With `where` "auto" the images are
+    kept there if they need at most a tenth of its free memory and 4 GiB. Other streams are returned unchanged, as
+    are those whose images differ in size.
+    """
     if device is None or device.type != "cuda" or not all(part.uniform for part in stream.parts):
         return stream
     room = min(torch.cuda.mem_get_info(device)[0] // SHARE, MOST_BYTES)
@@ -113,12 +117,13 @@ def on_device(stream: Stream, device: torch.device | None, where: str) -> Stream
 
 
 def pinned(array: np.ndarray, device: torch.device) -> Tensor:
-    """In memory that a GPU can copy from while both go on."""
+    """A tensor in pinned memory, from which a GPU can copy asynchronously."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """On the device, without waiting for it. The caller may drop `tensor` at once: PyTorch gives pinned memory out
-    again only after the copies that were issued from it are done."""
+    """Copy to the device without blocking. The caller may drop `tensor` at once: PyTorch reuses pinned memory only
+    after copies from it have finished.
+    """
     return tensor.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Training batches of pairs, and of two unpaired domains: as `stream.py`, pure functions of (seed, step)."""
+"""Training batches of pairs, and of two unpaired domains; as in `stream.py`, pure functions of (seed, step)."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,17 +19,17 @@ from vemcompress.data.stream import ImageStream
 from vemcompress.errors import RecipeError
 from vemcompress.system.events import Event
 
-DRAW, AUGMENTATION_B = 2, 3  # beside stream.py's purposes of a random generator
+DRAW, AUGMENTATION_B = 2, 3  # purposes of a random generator, as those in stream.py
 
 
 class PairStream(ImageStream):
     """Batches of `input` and `target`, float32: B x Cin x size x size and B x Cout x size x size.
 
-    Pictures are in [-1, 1], 16-bit greys in full as targets of one channel; one-hot label maps are 0 and 1, as targets
-    -1 and 1, or colour pictures. Both sides of a pair share one crop and one flip, after their resizing: pictures
-    bicubic, label maps to the nearest pixel. A pair of which one side cannot be read is replaced as a whole.
-    `channels`: what the network takes and gives, by default as the pairs have them. Options and events are
-    ImageStream's.
+    Pictures are in [-1, 1], and 16-bit greys are used at full precision as targets with one channel. One-hot label maps
+    are 0 and 1 as input, -1 and 1 as targets; label maps may also be colour pictures. Both sides of a pair share one
+    crop and one flip, after resizing: pictures bicubic, label maps by nearest neighbour. If one side of a pair cannot
+    be read, the whole pair is replaced. `channels`: the network's input and output channels, by default those of the
+    pairs. Options and events are as in ImageStream.
     """
 
     noun = "pairs"
@@ -55,10 +55,10 @@ class PairStream(ImageStream):
 
 
 class UnpairedStream(Joined):
-    """Batches of two domains, A as `input` and B as `real`, each as ImageStream's and augmented on its own.
+    """Batches of two domains, A as `input` and B as `real`, each as in ImageStream and augmented separately.
 
-    A goes through its images in the order of its epochs; B is drawn at random for every sample, as in CycleGAN, by
-    the same seed. `epoch_length` counts the larger domain.
+    A follows the order of its epochs. B is drawn at random for every sample, as in CycleGAN, with the same seed.
+    `epoch_length` counts the larger domain.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class UnpairedStream(Joined):
         self.workers, self.epoch_length = self.a.workers, domains.count / self.a.batch_size
 
     def keys(self, step: int) -> list[int]:
-        """As ImageStream's, of A: B has no fixed views."""
+        """As in ImageStream, for A: B has no fixed views."""
         return self.a.keys(step)
 
     def _prepare(self, step: int) -> Batch:
@@ -85,7 +85,9 @@ def joined(parts: Sequence[Batch]) -> Batch:
 
 
 class _DrawnStream(ImageStream):
-    """Sample k is any image, drawn by the seed and k; one that cannot be read is replaced by the next of the list."""
+    """Sample k is a random image, determined by the seed and k. An image that cannot be read is replaced by the next
+    in the list.
+    """
 
     augmentation = AUGMENTATION_B
 
@@ -106,7 +108,7 @@ def test_pairs(
 ) -> tuple[Tensor, Tensor]:
     """The first `count` readable pairs (None: all), neither cropped nor flipped: (input, target), as `square_pair`.
 
-    Raises InputError when none can be read.
+    Raises InputError if none can be read.
     """
     channels = checked_pair_channels(pairs, channels)
     read = first_readable(
@@ -116,15 +118,16 @@ def test_pairs(
     return to_tensors(pairs, np.stack(inputs), np.stack(targets), channels)
 
 
-test_pairs.__test__ = False  # not a test, though pytest would take it for one where it is imported
+test_pairs.__test__ = False  # not a test: without this, pytest would collect it where it is imported
 
 
 def square_pair(
     pairs: Pairs, index: int, size: int, channels: tuple[int, int], scale: int = 1, crop: Crop = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Input, size x size x C, and target, `scale` times as large, of a pair, uint8; a label map that becomes one-hot
-    keeps one channel. `crop`: what is taken of the middle of the target, in its own pixels, and so of the input. A
-    photo is always degraded alike."""
+    """The input, size x size x C, and the target, `scale` times as large, of a pair, uint8. A label map that becomes
+    one-hot has one channel. `crop`: the central crop of the target, in its own pixels, and of the input accordingly.
+    A photo is degraded in the same way every time.
+    """
     given, target = square_sides(pairs, index, size, channels, scale, crop)
     if given is None:
         given = degraded(pairs, target, np.random.default_rng((index, size)), channels)
@@ -134,7 +137,7 @@ def square_pair(
 def square_sides(
     pairs: Pairs, index: int, size: int, channels: tuple[int, int], scale: int = 1, crop: Crop = None
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    """As `square_pair`, without an input where a degradation makes it of the target."""
+    """As `square_pair`; the input is None if a degradation makes it from the target."""
     sides: list[np.ndarray | None] = []
     for side, wanted, larger in zip(pairs.read(index, channels), channels, (1, scale), strict=True):
         if pairs.degraded and not sides:
@@ -152,7 +155,7 @@ def square_sides(
 
 
 def degraded(pairs: Pairs, target: np.ndarray, random: np.random.Generator, channels: tuple[int, int]) -> np.ndarray:
-    """What the degradation makes of a target, with the channels of the input: grey of colours, or grey as colours."""
+    """A degraded target with the channels of the input: grey from colours, or grey as RGB."""
     image = pairs.degraded.apply(target, random)
     if image.shape[2] == channels[0]:
         return image
@@ -160,18 +163,18 @@ def degraded(pairs: Pairs, target: np.ndarray, random: np.random.Generator, chan
 
 
 def is_one_hot(pairs: Pairs) -> bool:
-    """Whether the inputs are label maps that become a channel for each class."""
+    """Whether the inputs are label maps that become one channel per class."""
     return pairs.labels_are_input and pairs.labels.input == "onehot"
 
 
 def _kept(pairs: Pairs, channels: tuple[int, int]) -> tuple[int, int]:
-    """Bytes of a pixel of `square_pair`'s input and target."""
+    """Bytes per pixel of `square_pair`'s input and target."""
     targets = 1 if pairs.classes_are_target else 2 if is_deep(pairs, channels) else channels[1]
     return 1 if is_one_hot(pairs) else channels[0], targets
 
 
 def is_deep(pairs: Pairs, channels: tuple[int, int]) -> bool:
-    """Whether the targets of a network of these channels are 16-bit greys, kept as two bytes."""
+    """Whether the targets for these channels are 16-bit greys, stored as two bytes."""
     return pairs.wide and channels[1] == 1
 
 
@@ -188,7 +191,7 @@ def to_tensors(
 
 
 def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tuple[int, int]:
-    """`channels` of the network's input and output, if the pairs can have them; pictures have 1, 3 or 4.
+    """`channels` of the network's input and output, if they fit the pairs; pictures have 1, 3 or 4.
 
     Raises RecipeError for label maps that do not fit the network, InputError for pictures.
     """
@@ -197,14 +200,14 @@ def checked_pair_channels(pairs: Pairs, channels: tuple[int, int] | None) -> tup
     if pairs.labels_are_input and channels[0] != pairs.channels[0]:
         hint = "data.classes" if pairs.labels.input == "onehot" else "data.label_input"
         raise RecipeError(
-            f"label maps as {pairs.labels.input} have {pairs.channels[0]} channels, the network takes {channels[0]}; "
-            f"set {hint}, or give another network."
+            f"label maps as {pairs.labels.input} have {pairs.channels[0]} channels, but the network needs "
+            f"{channels[0]}; set {hint}, or use another network."
         )
     if pairs.labels and not pairs.labels_are_input and channels[1] != pairs.channels[1]:
         what = f"{pairs.channels[1]} channels, one for each class" if pairs.classes_are_target else "RGB pictures"
         raise RecipeError(
-            f"label maps as targets are {what}, the network gives {channels[1]} channels; set data.direction, or "
-            "data.label_target and data.classes."
+            f"label maps as targets are {what}, but the network's output has {channels[1]} channels; set "
+            "data.direction, or data.label_target and data.classes."
         )
     for side, labelled in zip(channels, (pairs.labels_are_input, pairs.classes_are_target), strict=True):
         if not labelled:

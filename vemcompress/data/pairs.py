@@ -1,7 +1,7 @@
-"""Aligned pairs of images, and two unpaired domains: what they are, and finding those that a user means by `--data`.
+"""Aligned pairs of images and two unpaired domains, and finding them in the folders given by `--data`.
 
-A is the left half, the first folder, trainA or the photos; B the right half, the second, trainB or the labels.
-`AtoB` learns B from A.
+A is the left half, the first folder, trainA or the photos; B is the right half, the second folder, trainB or the
+labels. `AtoB` translates A to B.
 """
 
 import contextlib
@@ -25,17 +25,16 @@ from vemcompress.system import names
 Direction = Literal["AtoB", "BtoA"]
 Kind = Literal["auto", "paired", "labels", "unpaired"]
 Settings = Callable[[Path], LabelMaps]
-LABELS_CHECKED = 32  # before the run begins; the others when they are read
+LABELS_CHECKED = 32  # files that are checked before the run; the others are checked when they are read
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """`a[i]` with `b[i]`; side by side in one file where `side_by_side`.
+    """Pairs `a[i]`, `b[i]`; in one file side by side if `side_by_side`.
 
-    `wide`: the targets are 16-bit greys, as depth is, which a network of one output channel gets in full.
-
-    `used`: per root the split (or FLAT, FILE) that was taken. `labels`: how the label maps of the side `labelled` are
-    read; None for pictures on both sides. `degraded`: a photo is the target, and what this makes of it the input.
+    `used`: for each root the split (or FLAT, FILE) that was used. `labels`: how the label maps of the side `labelled`
+    are read; None if both sides are pictures. `degraded`: a photo is the target, and its degraded copy the input.
+    `wide`: the targets are 16-bit greys, such as depth, which a network with one output channel gets at full precision.
     """
 
     kind: Literal["paired", "labels"]
@@ -55,7 +54,7 @@ class Pairs:
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """The files of the inputs, in order; what results are named after."""
+        """The files of the inputs, in order; results are named after them."""
         return self.a if self.direction == "AtoB" else self.b
 
     @property
@@ -69,8 +68,9 @@ class Pairs:
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Channels of input and target; pictures count as RGB, though a network may ask for grey, and 16-bit targets as
-        one."""
+        """Channels of input and target. Pictures count as RGB, although a network may use grey, and 16-bit targets
+        as one.
+        """
         inputs = self.labels.channels if self.labels_are_input else 3
         if self.labels is not None and not self.labels_are_input:
             return inputs, self.labels.target_channels
@@ -78,16 +78,15 @@ class Pairs:
 
     @property
     def classes_are_target(self) -> bool:
-        """Whether the ground truth is a channel for each class, as of dense prediction."""
+        """Whether the ground truth has one channel per class, as in dense prediction."""
         return self.labels is not None and not self.labels_are_input and self.labels.target == "onehot"
 
     def read(self, index: int, channels: tuple[int, int] = (3, 3)) -> tuple[np.ndarray, np.ndarray]:
-        """Input and target of a pair at their own sizes: pictures uint8, H x W x 3, or with all four of their channels
-        where these `channels` of input and target are 4; label maps uint8, H x W; 16-bit targets uint16, H x W.
+        """Input and target of a pair at their own sizes. Pictures are uint8, H x W x 3, or all four channels if the
+        value in `channels` is 4; label maps are uint8, H x W; 16-bit targets are uint16, H x W. Cityscapes' label ids
+        used in colour are pictures.
 
-        Cityscapes' label ids that are seen in colour come as pictures.
-
-        Raises ImageError for a file that cannot be read, InputError for one that is no half of a pair or has values
+        Raises ImageError for a file that cannot be read, InputError for one that is not half of a pair or has values
         outside the classes.
         """
         if self.wide and channels[1] == 1:
@@ -101,7 +100,9 @@ class Pairs:
         return (a, b) if forth else (b, a)
 
     def ground_truth(self, index: int) -> np.ndarray:
-        """The label map of a pair at its own size, uint8, H x W, of 0..classes-1 and VOID; only where there are any."""
+        """The label map of a pair at its own size, uint8, H x W, with 0..classes-1 and VOID; only for data with
+        label maps.
+        """
         return self.labels.read((self.a if self.labelled == "A" else self.b)[index])
 
     def _half(self, path: Path, side: int, channels: int) -> np.ndarray:
@@ -114,14 +115,14 @@ class Pairs:
         if self.labels is None or side != self.labelled:
             return read_image(path, channels)
         coloured = self.labels.target == "colour" if not self.labels_are_input else self.labels.input == "colour"
-        if coloured and self.labels.ids == "cityscapes":  # the published input is such a picture, resized as one
+        if coloured and self.labels.ids == "cityscapes":  # as published: a colour picture, resized as such
             return self.labels.picture(path)
         return self.labels.read(path)
 
 
 @dataclass(frozen=True)
 class Unpaired:
-    """Two domains of images that do not belong together one by one; inputs are A's with AtoB, else B's."""
+    """Two domains of images without pairs; inputs are A's with AtoB, else B's."""
 
     direction: Direction
     a: tuple[Path, ...]
@@ -131,7 +132,7 @@ class Unpaired:
 
     @property
     def count(self) -> int:
-        """Images of an epoch: those of the larger domain, as CycleGAN counts."""
+        """Images per epoch: those of the larger domain, as CycleGAN counts."""
         return max(len(self.a), len(self.b))
 
     @property
@@ -159,20 +160,21 @@ def find_pairs(
     """The pairs of a split, root by root; `test` falls back to `val`, and `used` says so.
 
     A root is the root of a set (train/ of side-by-side images; train/ + train_label/; trainA/ + trainB/; A/train/ +
-    B/train/; train/A/ + train/B/; Cityscapes' leftImg8bit/ + gtFine/), or a folder of A/ and B/, or a folder or a file
-    of side-by-side images; or there are two roots, the folders of A and of B. "auto" takes trainA/ + trainB/ for
-    unpaired, two other folders for labels where one holds index label maps and else for paired, and single images for
-    pairs if they are twice as wide as high. `classes`, `void`, `label_input`, `label_target` and `ids` are LabelMaps'
-    own; Cityscapes' files need none (`ids` None: by their names). Folders are as `listed`. Raises RecipeError for
-    settings that do not exist, InputError for the data.
+    B/train/; train/A/ + train/B/; Cityscapes' leftImg8bit/ + gtFine/), or a folder with A/ and B/, or a folder or a
+    file of side-by-side images. Or there are two roots, the folders of A and of B.
+
+    "auto" treats trainA/ + trainB/ as unpaired; two other folders as labels if one holds label maps of class numbers,
+    else as paired; and single images as pairs if they are twice as wide as high. `classes`, `void`, `label_input`,
+    `label_target` and `ids` are those of LabelMaps; Cityscapes' files need none (`ids` None: by their names). Folders
+    are listed as `listed` says. Raises RecipeError for invalid settings, InputError for the data.
     """
     if direction not in get_args(Direction):
-        raise RecipeError(f"data.direction '{direction}' does not exist; use AtoB or BtoA.")
+        raise RecipeError(f"data.direction '{direction}' is not known; use AtoB or BtoA.")
     if kind not in get_args(Kind):
-        raise RecipeError(f"data.kind '{kind}' does not exist for pairs; use {', '.join(get_args(Kind))}.")
+        raise RecipeError(f"data.kind '{kind}' is not known for pairs; use {', '.join(get_args(Kind))}.")
     given = [Path(names.found(r)) for r in ([roots] if isinstance(roots, str | os.PathLike) else roots)]
     if not given:
-        raise InputError("no data: name at least one folder of images.")
+        raise InputError("no data: give at least one folder of images.")
 
     def label_settings(path: Path) -> LabelMaps:
         return label_maps(classes, void, label_input, ids or _ids_by_name(path), label_target)
@@ -205,13 +207,13 @@ def _find(
     maps = a if side == "A" else b
     labels = label_settings(maps[0])
     for path in spread(maps, LABELS_CHECKED):
-        with contextlib.suppress(ImageError):  # the stream passes over what cannot be read
+        with contextlib.suppress(ImageError):  # the stream skips unreadable files
             labels.read(path)
     return Pairs("labels", direction, tuple(a), tuple(b), (sides.used,), labels=labels, labelled=side)
 
 
 def _labelled_side(a: list[Path], b: list[Path]) -> tuple[Literal["A", "B"], Literal["palette", "grey"] | None]:
-    """Which side holds index label maps, and how; B where none does, for it is where they belong."""
+    """Which side holds label maps of class numbers, and how; B if neither does, because labels belong there."""
     if how := holds_numbers(b):
         return "B", how
     how = holds_numbers(a)
@@ -237,7 +239,7 @@ def _joined(found: list[Pairs | Unpaired], roots: list[Path]) -> Pairs | Unpaire
     first, *others = found
     for other, root in zip(others, roots[1:], strict=False):
         if replace(other, a=first.a, b=first.b, used=first.used) != first:
-            raise InputError(f"{root}: its data are stored in another way than those of {roots[0]}; use one of them.")
+            raise InputError(f"{root}: its layout differs from that of {roots[0]}; use only one of them.")
     return replace(
         first,
         a=tuple(path for part in found for path in part.a),

@@ -1,4 +1,4 @@
-"""Batches that are prepared ahead in threads: Pillow and numpy leave the interpreter's lock while they work."""
+"""Prepares batches ahead in threads, which works because Pillow and numpy release the interpreter's lock."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -10,25 +10,27 @@ from typing import Any
 from vemcompress.data.batch import Batch
 from vemcompress.system import distributed
 
-SPARE = 2  # batches that wait, ready, while every thread has one in hand
+SPARE = 2  # prepared batches that wait while every thread works on another one
 
 
 class Stream:
-    """Batches as a function of the step: `_prepare(step)` runs in `workers` threads, then in the caller's own `_report`
-    sends the events that wait, and `_deliver` makes the batch."""
+    """Batches as a function of the step: `_prepare(step)` runs in `workers` threads. Then, in the caller's thread,
+    `_report` sends pending events and `_deliver` makes the batch.
+    """
 
     workers: int
-    epoch_length: float  # steps until every image was seen once
+    epoch_length: float  # steps until every image was used once
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from 0. Raises InputError when no image at all can be read."""
+        """The batch of a step, counted from 0. Raises InputError if no image can be read."""
         prepared = self._prepare(step)
         self._report()
         return self._deliver(prepared)
 
     def iterate(self, start_step: int = 0) -> Iterator[tuple[int, Batch]]:
-        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them. All
-        ranks go through it together."""
+        """Endless (step, batch) from `start_step` on, prepared ahead in threads; closing the iterator stops them.
+        All ranks iterate together.
+        """
         pool, ahead = ThreadPoolExecutor(self.workers, "vemcompress-data"), deque[Future]()
         try:
             step = start_step
@@ -36,7 +38,7 @@ class Stream:
                 while len(ahead) < self.workers + SPARE:
                     ahead.append(pool.submit(self._prepare, step + len(ahead)))
                 try:
-                    prepared = distributed.together(ahead.popleft().result)  # all ranks learn of lost data at once
+                    prepared = distributed.together(ahead.popleft().result)  # lost data stop all ranks together
                 finally:
                     self._report()
                 yield step, self._deliver(prepared)
@@ -76,7 +78,7 @@ class Twice(Stream):
 
 
 class Joined(Stream):
-    """A stream made of `parts`, each an ImageStream."""
+    """A stream composed of `parts`, each an ImageStream."""
 
     parts: tuple
 
@@ -90,7 +92,7 @@ class Joined(Stream):
 
     @property
     def nbytes(self) -> int:
-        """What all images take, resized."""
+        """Bytes of all images, resized."""
         return sum(part.nbytes for part in self.parts)
 
     def _report(self) -> None:

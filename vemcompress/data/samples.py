@@ -1,5 +1,6 @@
-"""Whole images for measuring: each of a set once, at its full square, decoded in threads ahead of the network; or
-latent vectors in their place."""
+"""Whole images for evaluation: each image of a set once, at its full square, decoded ahead in threads; or latent
+vectors.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ from vemcompress.errors import InputError
 from vemcompress.system import distributed
 
 DEFAULT_BATCH, CUDA_BATCH = 8, 64
-# Sixteen maps of 64 channels in float32, more than published generators hold at once at their full resolution.
+# Sixteen maps of 64 channels in float32, more than published generators hold at once at full resolution.
 _BYTES_PER_PIXEL = 16 * 64 * 4
 
 Item = TypeVar("Item")
@@ -32,8 +33,9 @@ OnBad = Callable[[ImageError], None]
 
 
 class Sample(NamedTuple):
-    """One image as read: pictures uint8, H x W x C; a one-hot label map keeps one channel. `truth` is the label map
-    at its own size, uint8, H x W."""
+    """One image as read. Pictures are uint8, H x W x C; a one-hot label map has one channel. `truth` is the label
+    map at its own size, uint8, H x W.
+    """
 
     path: Path
     input: np.ndarray
@@ -43,10 +45,12 @@ class Sample(NamedTuple):
 
 @dataclass
 class Batch:
-    """`x`: what a network is fed, B x Cin x H x W float32, pictures in [-1, 1], one-hot label maps of 0 and 1; or
-    latent vectors, B x size; None where there is nothing to feed. `others`: images to compare with by name, `target`
-    those of pairs, uint8, B x Cout x H x W. `truths`: label maps at their own sizes, uint8, H x W, where they were
-    asked for."""
+    """Input batches for evaluation.
+
+    `x`: the network's input, B x Cin x H x W float32, pictures in [-1, 1], one-hot label maps of 0 and 1; or latent
+    vectors, B x size; or None without input. `others`: images to compare with, by name; `target` are those of pairs,
+    uint8, B x Cout x H x W. `truths`: label maps at their own sizes, uint8, H x W, if requested.
+    """
 
     files: list[Path]
     x: Tensor | None
@@ -55,9 +59,11 @@ class Batch:
 
 
 class Samples:
-    """The images of a set at its size, neither cropped nor flipped, for networks of these channels. `side` and `crop`
-    are those of real images beside them. Among several ranks each reads its share. Raises RecipeError or InputError
-    where the images cannot have so many channels."""
+    """The images of a set at its size, neither cropped nor flipped, for networks with these channels.
+
+    `side` and `crop` are those of real images to compare with. With several ranks, each reads its share. Raises
+    RecipeError or InputError if the images cannot have these channels.
+    """
 
     def __init__(self, images: ImageSet, channels: tuple[int, int], *, truths: bool = False):
         self.pairs, self.size, self.paths = images.pairs, images.settings.size, images.paths
@@ -66,12 +72,14 @@ class Samples:
         self.channels = checked_pair_channels(self.pairs, channels) if self.pairs else channels
         if self.pairs is None and channels[0] not in PICTURES:
             raise InputError(
-                f"this network takes {channels[0]} channels, and pictures have 1, 3 or 4; for label maps set "
-                "data.kind=labels and data.classes, or give another network."
+                f"this network needs {channels[0]} channels, but pictures have 1, 3 or 4; for label maps set "
+                "data.kind=labels and data.classes, or use another network."
             )
 
     def read(self, index: int) -> Sample:
-        """Raises ImageError for a file that cannot be read, InputError for one that is no pair or label map."""
+        """Read one image. Raises ImageError for a file that cannot be read, InputError for one that is not a pair or
+        label map.
+        """
         path = self.paths[index]
         if self.pairs is None:
             return Sample(path, load_square(path, self.size, self.channels[0], self._input_crop), None, None)
@@ -79,7 +87,7 @@ class Samples:
         return Sample(path, *sides, self.pairs.ground_truth(index) if self._truths else None)
 
     def decoded(self, ahead: int, on_bad: OnBad) -> Iterator[Sample]:
-        """All of this rank's share that can be read, in order; the others are given to `on_bad`."""
+        """All readable images of this rank's share, in order; unreadable ones are passed to `on_bad`."""
         return decoded(self.read, distributed.share(len(self.paths)), ahead, on_bad)
 
     def batches(self, batch: int, device: torch.device, on_bad: OnBad) -> Iterator[Batch]:
@@ -101,8 +109,9 @@ class Samples:
 
 
 class LatentSamples:
-    """The first `count` latent vectors of a set and seed, with the face of `Samples`; a vector's "path" is its
-    number."""
+    """The first `count` latent vectors of a set and seed, with the interface of `Samples`; the "path" of a vector is
+    its number.
+    """
 
     pairs: ClassVar[None] = None
 
@@ -123,7 +132,7 @@ class LatentSamples:
 
 
 def default_batch(device: torch.device, size: int | None) -> int:
-    """Images at a time where nobody says: 8, and on CUDA up to 64 as its free memory allows."""
+    """The default batch size: 8, and on CUDA up to 64 as its free memory allows."""
     if device.type != "cuda":
         return DEFAULT_BATCH
     room = torch.cuda.mem_get_info(device)[0] // (_BYTES_PER_PIXEL * (size or 299) ** 2)
@@ -138,9 +147,11 @@ def batches(
     device: torch.device | str = "cpu",
     crop: Crop = None,
 ) -> Iterator[tuple[list[Path], Tensor]]:
-    """Paths and their images, B x 3 x H x W uint8 RGB on `device`, in the given order. Images, or the `crop` in their
-    middle, are resized to `size` x `size`; with None they keep their size, and a batch ends where the size changes. An
-    image that cannot be read is given to `on_bad` and left out."""
+    """Paths and their images, B x 3 x H x W uint8 RGB on `device`, in the given order.
+
+    Images, or their central `crop`, are resized to `size` x `size`. With None they keep their size, and a batch ends
+    where the size changes. An unreadable image is passed to `on_bad` and skipped.
+    """
 
     def read(index: int) -> tuple[Path, np.ndarray]:
         image = middle(read_image(paths[index]), crop)
@@ -152,7 +163,7 @@ def batches(
 
 
 def _grouped(items: Iterable[Item], most: int, kind: Callable[[Item], object] = lambda item: None) -> Iterator[list]:
-    """At most so many of one kind that follow each other."""
+    """Groups of at most `most` consecutive items of the same kind."""
     group: list[Item] = []
     for item in items:
         if group and kind(item) != kind(group[0]):
@@ -167,8 +178,9 @@ def _grouped(items: Iterable[Item], most: int, kind: Callable[[Item], object] = 
 
 
 def decoded(read: Callable[[int], Item], indices: Iterable[int], ahead: int, on_bad: OnBad) -> Iterator[Item]:
-    """read(i) of these indices, in order, at most `ahead` (or two for each thread) of them begun; an ImageError is
-    given to `on_bad`."""
+    """read(i) for these indices, in order, with at most `ahead` (or two per thread) started. An ImageError is passed
+    to `on_bad`.
+    """
     rest, workers = iter(indices), default_workers()
     pending: deque = deque()
     ahead = max(ahead, 2 * workers)
@@ -191,7 +203,7 @@ def decoded(read: Callable[[int], Item], indices: Iterable[int], ahead: int, on_
 
 
 def stack(images: Sequence[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
-    """uint8, each H x W x C, to B x C x H x W on the device."""
+    """Stack uint8 arrays, each H x W x C, to B x C x H x W on the device."""
     device = torch.device(device)
     return moved(pinned(np.stack(images), device), device).permute(0, 3, 1, 2).contiguous()
 

@@ -1,4 +1,4 @@
-"""The images of a recipe's data, whatever their kind: what a run learns from, shows, and is measured on."""
+"""The images of a recipe's data, of any kind: for training, for pictures and for evaluation."""
 
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -26,13 +26,13 @@ from vemcompress.system import distributed
 from vemcompress.system.events import Event, silent
 
 HELD_OUT_SHARE, HELD_OUT_MOST, HELD_OUT_FROM = 20, 64, 80
-LOOKED_AT = 32  # photos whose size is looked at
-DECODED_BYTES, OPENED = 16 << 20, 10_000  # a set is decoded before a run if its files are that small, or else opened
+LOOKED_AT = 32  # photos whose size is checked
+DECODED_BYTES, OPENED = 16 << 20, 10_000  # small sets are decoded before a run; for others, headers are read
 
 
 @dataclass(frozen=True)
 class Singles:
-    """Images without partners: what a frozen teacher is distilled on."""
+    """Images without partners, such as the inputs of a frozen teacher."""
 
     inputs: tuple[Path, ...]
     used: tuple[str, ...]
@@ -43,7 +43,7 @@ class Singles:
 
 
 class Views(NamedTuple):
-    """A few images at their full square: inputs B x Cin, and for pairs the targets B x Cout, x H x W."""
+    """A few images at their full square: inputs B x Cin x H x W, and for pairs the targets B x Cout x H x W."""
 
     inputs: Tensor
     targets: Tensor | None
@@ -51,8 +51,9 @@ class Views(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One split of a recipe's data. `found` says which files; `settings` how they are read, with the size of inputs;
-    targets have `scale` times that."""
+    """One split of a recipe's data. `found` lists the files. `settings` says how they are read, with the size of
+    inputs; targets have `scale` times that size.
+    """
 
     settings: DataSettings
     found: Singles | Pairs | Unpaired
@@ -60,22 +61,22 @@ class ImageSet:
 
     @property
     def side(self) -> int:
-        """Of the images that shall be made, in pixels."""
+        """The side of the images to generate, in pixels."""
         return self.scale * self.settings.size
 
     @property
     def crop(self) -> Crop:
-        """What is taken of the middle of inputs that are shown or measured."""
+        """The central crop of inputs for pictures and evaluation."""
         return self.settings.size if self.settings.crop == RANDOM else self.settings.crop
 
     @property
     def target_crop(self) -> Crop:
-        """As `crop`, of images of the kind that shall be made."""
+        """As `crop`, for images of the kind to generate."""
         return self.side if self.settings.crop == RANDOM else self.settings.crop
 
     @property
     def count(self) -> int:
-        """Images of an epoch: those of the larger domain where there are two."""
+        """Images per epoch: those of the larger domain if there are two."""
         return self.found.count
 
     @property
@@ -85,17 +86,17 @@ class ImageSet:
 
     @property
     def pairs(self) -> Pairs | None:
-        """Where every input has its ground truth."""
+        """The pairs, if every input has its ground truth."""
         return self.found if isinstance(self.found, Pairs) else None
 
     @property
     def scores(self) -> bool:
-        """Whether networks give scores of classes, and not pictures."""
+        """Whether networks output class scores instead of pictures."""
         return self.pairs is not None and self.pairs.classes_are_target
 
     @property
     def samples(self) -> list[tuple[Path, ...]]:
-        """The files of every sample; of two domains each image is one."""
+        """The files of every sample; with two domains each image is a sample."""
         match self.found:
             case Pairs(side_by_side=False):
                 return list(zip(self.found.a, self.found.b, strict=True))
@@ -104,8 +105,9 @@ class ImageSet:
         return [(path,) for path in self.found.inputs]
 
     def unreadable(self) -> dict[Path, str]:
-        """The files that are no images, with the reasons. Large files are opened but not decoded, and of over 10,000
-        files none is opened: it would take minutes."""
+        """The files that are not images, with the reasons. Large files are opened but not decoded. With over 10,000
+        files nothing is checked, because it would take minutes.
+        """
         files = list(dict.fromkeys(path for sample in self.samples for path in sample))
         if len(files) > OPENED:
             return {}
@@ -121,7 +123,7 @@ class ImageSet:
         return sum(not any(path in unreadable for path in sample) for sample in self.samples)
 
     def channels(self) -> tuple[int, int]:
-        """Channels of input and output that these files have by themselves."""
+        """Channels of input and output according to the files."""
         return self.pairs.channels if self.pairs else (3, 3)
 
     def stream(
@@ -135,7 +137,7 @@ class ImageSet:
     ):
         """Training batches (`data.batch.Batch`): images, pairs, or two domains; see `stream`.
 
-        For a `device` that is a GPU they are made there (`on_device`), for others on the CPU.
+        On a GPU `device` batches are assembled there (`on_device`), otherwise on the CPU.
         """
         options = self.settings.model_dump(include={"size", "load_size", "flip", "workers"})
         options |= {"batch": batch, "share": distributed.share(batch), "seed": seed, "views": views}
@@ -159,7 +161,7 @@ class ImageSet:
         return Views(test_batch(self.found.inputs, size, channels[0], count, on_event, self.crop), None)
 
     def examples(self, channels: tuple[int, int], count: int, on_event: Event | None = None) -> Tensor:
-        """The first real images of the kind that a teacher should make: targets, or the other domain's."""
+        """The first real images of the kind that a teacher should generate: targets, or the other domain's."""
         if isinstance(self.found, Unpaired):
             return test_batch(self.found.targets, self.side, channels[1], count, on_event, self.target_crop)
         if self.pairs is None:
@@ -167,20 +169,20 @@ class ImageSet:
         return self.views(channels, count, on_event).targets
 
     def picture(self, inputs: Tensor) -> Tensor:
-        """Inputs as one may look at them, B x 1 or 3 x H x W in [-1, 1]: one-hot label maps in their colours."""
+        """Inputs as pictures, B x 1 or 3 x H x W in [-1, 1]: one-hot label maps in colours."""
         if not (self.pairs and is_one_hot(self.pairs)):
             return inputs
         labels = inputs.argmax(1).masked_fill(inputs.sum(1) == 0, 255).cpu().numpy().astype(np.uint8)
         return torch.from_numpy(self.pairs.labels.colours(labels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def inputs_alone(self) -> "ImageSet":
-        """Without partners."""
+        """The same inputs without partners."""
         return replace(self, found=Singles(self.paths, self.found.used))
 
     def split_off(self) -> tuple["ImageSet", "ImageSet | None"]:
-        """The images to learn from, and those that are held out, spread evenly over the list; None where none are.
+        """The training images, and the held-out ones, spread evenly over the list; None if none are held out.
 
-        Of two domains only the inputs' is divided.
+        Of two domains only the inputs' domain is divided.
         """
         total = len(self.found.inputs)
         wanted = self.settings.held_out
@@ -193,19 +195,21 @@ class ImageSet:
         return self._subset([i for i in range(total) if i not in out]), self._subset(out)
 
     def turned(self) -> "ImageSet":
-        """Of two domains, the same images in the other direction."""
+        """The same images of two domains, in the other direction."""
         back = "BtoA" if self.found.direction == "AtoB" else "AtoB"
         return replace(self, found=replace(self.found, direction=back))
 
     def halves(self) -> tuple["ImageSet", "ImageSet"]:
-        """The first half of the list and the other; of two domains only the inputs' is divided. Raises InputError."""
+        """The first half of the list and the second; of two domains only the inputs' is divided. Raises InputError."""
         total = len(self.found.inputs)
         if total < 2:
-            raise InputError("one image cannot be divided, and this method learns from two halves; give more of them.")
+            raise InputError("this method divides the images into two halves, and there is only one; give more images.")
         return self._subset(list(range(total // 2))), self._subset(list(range(total // 2, total)))
 
     def spread(self, count: int) -> "ImageSet":
-        """The same images, but `count` that are spread evenly over the list come first: neighbours are often alike."""
+        """The same images, with `count` that are spread evenly over the list first, because neighbours are often
+        similar.
+        """
         total = len(self.found.inputs)
         first = _spread(total, min(count, total))
         return self._subset(first + [i for i in range(total) if i not in first])
@@ -233,10 +237,10 @@ def _spread(total: int, count: int) -> list[int]:
 def training_set(
     settings: DataSettings, *, second_domain: bool = True, scale: int = 1, on_event: Event | None = None
 ) -> ImageSet:
-    """The images of `settings.split` under `settings.roots`; of two domains the inputs alone without `second_domain`.
-    `scale`: by how much their generators enlarge.
+    """The images of `settings.split` under `settings.roots`; of two domains only the inputs unless `second_domain`.
+    `scale`: the factor by which the generators enlarge.
 
-    Raises UsageError where there is no root, InputError, and RecipeError for label settings.
+    Raises UsageError if there is no root, InputError, and RecipeError for label settings.
     """
     if not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of images.")
@@ -244,43 +248,43 @@ def training_set(
     if on_event and images.pairs and images.pairs.degraded:
         _warn_of_small(images, on_event)
     if on_event and images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
-        message = "these images are cut into two halves, A and B, but are not twice as wide as high; see data.kind."
+        message = "these images are cut into two halves, A and B, but are not twice as wide as high; check data.kind."
         on_event({"event": "warning", "message": message})
     return images.inputs_alone() if settings.kind == "unpaired" and not second_domain else images
 
 
 def _warn_of_small(images: ImageSet, on_event: Event) -> None:
-    """Say that photos are enlarged to become the ground truth, as far as a few of them tell."""
+    """Warn if photos must be enlarged to become the ground truth, judging by a few of them."""
     looked = images.spread(min(LOOKED_AT, images.count)).paths[:LOOKED_AT]
     sides = [side for path in looked if (side := shorter_side(path)) is not None]
     if small := [side for side in sides if side < images.side]:
         message = (
-            f"{len(small)} of {len(sides)} photos that were looked at are smaller than {images.side} px, down to "
-            f"{min(small)}, and are enlarged to be the ground truth, which teaches blur; lower data.size."
+            f"{len(small)} of {len(sides)} checked photos are smaller than {images.side} px, down to "
+            f"{min(small)}, and are enlarged to become the ground truth, which trains blurry images; lower data.size."
         )
         on_event({"event": "warning", "message": message})
 
 
 def test_set(settings: DataSettings, split: str = "test", on_event: Event | None = None, *, scale: int = 1) -> ImageSet:
-    """The test images under `settings.roots`, or the validation images where there are none; `found.used` says so."""
+    """The test images under `settings.roots`, or the validation images if there are none; `found.used` says which."""
     if settings.kind == "single" and split == "test":
         split = "testA"
     return ImageSet(settings, _found(settings, split, find_test_images, scale, on_event), scale)
 
 
-test_set.__test__ = False  # not a test, though pytest would take it for one where it is imported
+test_set.__test__ = False  # not a test: without this, pytest would collect it where it is imported
 
 
 def _found(
     settings: DataSettings, split: str, find: Callable[..., Found], scale: int, on_event: Event | None
 ) -> Singles | Pairs | Unpaired:
-    """`find` is how single images are found. Raises RecipeError where a degradation does not fit the scale."""
+    """`find` lists single images. Raises RecipeError if a degradation does not fit the scale."""
     listed = Listing(settings.recursive, on_event)
     made = degrade.parse(settings.degrade) if settings.degrade else None
     if made is not None and made.scale != scale:
         advice = f"bicubic{scale}" if made.scale == 1 else "another generator, or another degradation"
         raise RecipeError(
-            f"data.degrade {settings.degrade!r:.80}: divides the sides of photos by {made.scale}, and this "
+            f"data.degrade {settings.degrade!r:.80}: divides the sides of photos by {made.scale}, but this "
             f"generator multiplies them by {scale}; use {advice}."
         )
     if settings.kind == "single":
@@ -292,7 +296,7 @@ def _found(
     if scale > 1 and settings.kind != "paired":
         raise RecipeError(
             f"data.kind '{settings.kind}': a generator that enlarges {scale} times needs single images, or pairs whose "
-            "targets are as much larger; set data.kind."
+            "targets are larger by that factor; set data.kind."
         )
     labels = settings.model_dump(include={"classes", "void", "label_input", "label_target", "ids"})
     return find_pairs(settings.roots, split, settings.kind, settings.direction, listed=listed, **labels)

@@ -16,27 +16,29 @@ DataKind = Literal["single", "paired", "labels", "unpaired"]
 
 
 class DataSettings(BaseSettings):
-    """`size`: side of the square images in pixels. `load_size`: what they are resized to before the random crop.
-    `crop`: the square in the middle of an image, of so many of its own pixels or, "square", as large as it has one,
-    that is taken before it is resized (CelebA: 160); without it the aspect ratio is not kept. "random": images are not
-    resized, and squares are cut from them where chance puts them; what is measured is cut from their middle. `size` is
-    that of the inputs, and of a generator that enlarges the targets are larger by its scale.
+    """`size`: side of the square input images in pixels; if a generator enlarges, its targets are larger by its scale.
+    `load_size`: the size to which images are resized before the random crop. `crop`: the central square that is cut out
+    before resizing: its side in the image's own pixels (CelebA: 160), or "square" for the largest one; None resizes the
+    whole image and does not keep the aspect ratio. "random" does not resize images but cuts random squares from them,
+    in evaluation central ones.
 
-    `degrade`: single photos become pairs, a photo the ground truth and what this makes of it the input; steps of
-    `data.degrade` with "+" between them, such as "bicubic4" or "blur0.5..2+noise10+jpeg40..90".
+    `degrade`: turns single photos into pairs of a degraded input and the photo itself. Its value is a list of steps
+    with "+" between them, such as "bicubic4" or "blur0.5..2+noise10+jpeg40..90".
 
-    `kind`: "single" images for a frozen teacher, or real ones beside latent vectors; "paired" ones, or "labels" with
-    photos, whose other side is the ground truth; two "unpaired" domains. `direction`: which side of pairs, or which
-    domain, becomes which. `flip`: whether training images are mirrored at random. `roots`: the folders or files of the
-    images. `split`: the part of them that is trained on. `recursive`: whether images in sub-folders are taken too.
+    `kind`: "single" for images without ground truth, for a frozen teacher or as real images beside latent vectors;
+    "paired" for pairs of images; "labels" for photos with label maps; "unpaired" for two domains. `direction`: which
+    side of the pairs, or which domain, is translated to which; with "AtoB", A is the input. `flip`: whether training
+    images are mirrored at random. `roots`: the folders or files of the images. `split`: the sub-folder of training
+    images. `recursive`: whether images in sub-folders are used too.
 
-    `classes`, `void` and `ids` say how the numbers of label maps are read, as in `data.labels`. `label_input` and
-    `label_target`: a channel for each class, or a picture in colours, where label maps are the input or the target.
+    `classes`: the number of classes in label maps. `void`: the value of pixels without a class. `ids`: the meaning of
+    the values: "index", "cityscapes" or "cityscapes_train". `label_input`: how label maps become the network's input:
+    "onehot" is one channel per class, "colour" a colour picture. `label_target`: the same for label maps as the target.
 
-    `held_out`: training images that are set aside to pick the best checkpoint by; None is one in twenty, at most 64,
-    and none of fewer than 80. `workers`: threads that read images, None as many as there are processors, 2 to 8;
-    `on_device`: whether a set that is small beside a GPU's memory is kept there, "auto" or "never". Neither of these
-    two changes a batch.
+    `held_out`: how many training images are set aside to select the best checkpoint; None is one in twenty, at most 64,
+    and none if there are fewer than 80. `workers`: threads that read images; None is one per processor, 2 to 8.
+    `on_device`: whether a data set that is small compared with a GPU's memory is kept there, "auto" or "never"; this
+    does not change the batches.
     """
 
     replaces: ClassVar = {"size": ("load_size",), "kind": ("degrade",), "degrade": ("kind",)}
@@ -61,7 +63,7 @@ class DataSettings(BaseSettings):
     on_device: Literal["auto", "never"] = "auto"
 
     def left_open(self) -> set[str]:
-        return {"size"} - self.model_fields_set  # that of a latent generator's images is its own
+        return {"size"} - self.model_fields_set  # the images of a latent generator have their own size
 
     @model_validator(mode="after")
     def _crop_fits(self):
@@ -71,11 +73,11 @@ class DataSettings(BaseSettings):
 
     @property
     def fits(self) -> str:
-        """What a recipe may fit itself to: the kind, or "degraded"."""
+        """The key under [fits] that applies: the kind, or "degraded"."""
         return self.kind if self.degrade is None else DEGRADED
 
     def for_only(self, size: int | None) -> Self:
-        """With the only `size` that a network takes, where there is one and none is stated."""
+        """The settings with the only `size` that a network supports, if there is one and no size is stated."""
         return self if size is None or "size" in self.model_fields_set else self.but(size=size)
 
     @property
@@ -95,9 +97,11 @@ class DataSettings(BaseSettings):
         if self.crop is not None and (self.kind == "labels" or (self.kind == "paired" and self.crop != "random")):
             raise ValueError("crop applies to single images, and would cut only one side of a pair; omit it")
         if self.crop == "random" and self.load_size not in (None, self.size):
-            raise ValueError("crop = 'random' leaves images at their own size, and load_size resizes them; give one")
+            raise ValueError(
+                "crop = 'random' keeps images at their own size, but load_size resizes them; give only one"
+            )
         if self.degrade is not None and self.kind != "single":
-            raise ValueError("degrade makes pairs of single photos; omit it, or leave data.kind at 'single'")
+            raise ValueError("degrade makes pairs of single photos; omit it, or set data.kind to 'single'")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
-"""Training batches as a pure function of (seed, step), so that a resumed run sees what an unbroken one would have.
+"""Training batches as a pure function of (seed, step), so that a resumed run gets the same batches as an uninterrupted
+one.
 
-The augmentation of CycleGAN and OMGD: resize to 286/256 of the size, bicubic; crop at random; flip with p = 0.5.
+The augmentation of CycleGAN and OMGD: resize to 286/256 of the size, bicubic; random crop; flip with p = 0.5.
 """
 
 import functools
@@ -25,11 +26,11 @@ from vemcompress.system.events import Event, silent
 
 __all__ = ["ImageStream", "test_batch"]
 
-ORDER, AUGMENTATION, FIXED_VIEW = 0, 1, 4  # what a random generator is for, as part of its seed
+ORDER, AUGMENTATION, FIXED_VIEW = 0, 1, 4  # purposes of a random generator, as part of its seed
 
 
 class View(NamedTuple):
-    """What a sample shows: image number `index` of the paths, from pixel `top`, `left` on, mirrored or not."""
+    """The view of a sample: image number `index` of the paths, from pixel `top`, `left` on, mirrored or not."""
 
     index: int
     top: int
@@ -38,29 +39,29 @@ class View(NamedTuple):
 
 
 class ImageStream(Stream):
-    """Batches whose `input` is images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB), 1, or
-    4 of files that have four.
+    """Batches whose `input` is images, B x channels x size x size, float32 in [-1, 1]; `channels` is 3 (RGB), 1, or 4
+    for files with four.
 
-    Sample k = step * batch + j is number k mod N of epoch k div N, a permutation of the N paths. An image that cannot
-    be read is replaced by the next readable one of that epoch's order, listed in `skipped` with the reason, and
-    reported once as an event {"event": "skipped", "path", "reason"}, from the thread that asks for batches. Where more
-    than one in ten (and more than one) that were there at first are lost, batches end with InputError.
+    Sample k = step * batch + j is number k mod N of epoch k div N, a permutation of the N paths. An unreadable image is
+    replaced by the next readable one in that epoch's order, listed in `skipped` with the reason, and reported once as
+    an event {"event": "skipped", "path", "reason"}, from the thread that asks for batches. If more than one in ten (and
+    more than one) of the initially readable images are lost, batches end with InputError.
 
-    `batch` is the global one; of it `share`, by default all, is what this rank's batches hold.
-    `load_size` is the square that images are resized to before the crop, by default size * 286 / 256, or `size` when
-    `crop` is off. Images are kept in memory resized, up to `cache_bytes`, so that each is decoded once; how many bytes,
-    and how many threads (`workers`), follows the machine where it is None. Neither changes a batch.
+    `batch` is the global batch size; `share` is this rank's part of it, by default all. `load_size` is the square that
+    images are resized to before the crop, by default size * 286 / 256, or `size` if `crop` is off. Resized images are
+    cached in memory up to `cache_bytes`, so that each is decoded once. The number of bytes and of threads (`workers`)
+    adapts to the machine if None. Neither changes a batch.
 
-    `middle`: what of each image is taken before it is resized, `data.crop`; with "random" none is, an image smaller
-    than `size` is enlarged to it, and `load_size` has no meaning.
+    `middle`: the part of each image that is used before resizing, `data.crop`. With "random" there is no resizing: an
+    image smaller than `size` is enlarged to it, and `load_size` has no effect.
 
-    `views`: 0 crops and flips every sample anew, as published. N > 0 gives each image N fixed views instead, a pure
-    function of the seed, the image and the view, and epoch e shows view e mod N. That is a weaker augmentation than
-    the published one: from epoch N on nothing new is seen. `keys` names them.
+    `views`: 0 crops and flips every sample anew, as published. N > 0 gives each image N fixed views, which depend only
+    on the seed, the image and the view; epoch e uses view e mod N. This augmentation is weaker than the published one:
+    from epoch N on nothing new is seen. `keys` identifies the views.
     """
 
     noun, augmentation = "images", AUGMENTATION
-    uniform = True  # all images are of one size when they are cut, of bytes that a batch is made from
+    uniform = True  # all images have the same size when they are cut, from the bytes that make a batch
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class ImageStream(Stream):
         on_event: Event = silent,
     ):
         if not paths:
-            raise InputError("no images to train on; name at least one folder of images.")
+            raise InputError("no images to train on; give at least one folder of images.")
         self.paths, self.size, self.flip, self.middle = [Path(p) for p in paths], size, flip, middle
         self.load_size = _load_size(size, load_size, crop)
         self.uniform = self.uniform and middle != RANDOM
@@ -100,22 +101,23 @@ class ImageStream(Stream):
 
     @property
     def parts(self) -> "tuple[ImageStream, ...]":
-        """The streams that a batch is put together from."""
+        """The streams that a batch is assembled from."""
         return (self,)
 
     @property
     def depth(self) -> int:
-        """Bytes that a pixel of an image takes while it is kept."""
+        """Bytes per pixel of a cached image."""
         return self.channels
 
     @property
     def nbytes(self) -> int:
-        """What all images take, resized."""
+        """Bytes of all images, resized."""
         return len(self.paths) * self.load_size**2 * self.depth
 
     def keys(self, step: int) -> list[int]:
-        """Which of all `views` the samples of a step are, as image * views + view. Its batch must have been made, for
-        only then it is known which images cannot be read."""
+        """The keys, image * views + view, of the samples of a step. Its batch must have been made first, because
+        only then the unreadable images are known.
+        """
         shown = {k: next(i for i in self._candidates(k) if i not in self._bad) for k in self._numbers(step)}
         return [index * self.views + self._number(k) for k, index in shown.items()]
 
@@ -123,16 +125,16 @@ class ImageStream(Stream):
         return self._collate(*self._samples(step))
 
     def _numbers(self, step: int) -> range:
-        """This rank's samples of a step's batch, counted from the first of the run."""
+        """This rank's samples in a step's batch, counted from the first sample of the run."""
         start = step * self.batch_size
         return range(start + self.share.start, start + self.share.stop)
 
     def _collate(self, samples: np.ndarray | Tensor, index: Tensor) -> Batch:
-        """A batch from the bytes of its samples, B x size x size x depth; from a tensor on the tensor's device."""
+        """A batch from the bytes of its samples, B x size x size x depth; a tensor stays on its device."""
         return Batch(to_tensor(samples), index=index)
 
     def _samples(self, step: int) -> tuple[np.ndarray, Tensor]:
-        """The bytes of a step's samples, B x size x size x depth, and which images they show, B, int64."""
+        """The bytes of a step's samples, B x size x size x depth, and the indices of their images, B, int64."""
         indices, samples = zip(*(self._sample(k) for k in self._numbers(step)), strict=True)
         return np.stack(samples), torch.tensor(indices)
 
@@ -143,7 +145,7 @@ class ImageStream(Stream):
         return index, image[:, ::-1] if view.flipped else image
 
     def _view(self, k: int, index: int, sides: tuple[int, int] | None = None) -> View:
-        """Crop and flip of sample k, which shows image `index` of these sides."""
+        """Crop and flip of sample k, which uses image `index` with these sides."""
         chance = (FIXED_VIEW, index, self._number(k)) if self.views else (self.augmentation, k)
         rng = np.random.default_rng((self.seed, *chance))
         height, width = sides or (self.load_size, self.load_size)
@@ -151,21 +153,20 @@ class ImageStream(Stream):
         return View(index, int(top), int(left), bool(self.flip and rng.random() < 0.5))
 
     def _number(self, k: int) -> int:
-        """Which of its image's fixed views sample k is: each epoch shows the next, so that all are seen equally often
-        and from epoch `views` on none is new."""
+        """The number of the fixed view of sample k: each epoch uses the next, so all are used equally often."""
         return k // len(self.paths) % self.views
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.seed, ORDER, epoch)).permutation(len(self.paths))
 
     def _candidates(self, k: int) -> Iterator[int]:
-        """Which image sample k is, and which ones replace it, in turn, where it cannot be read."""
+        """The image of sample k, and its replacements in order if it cannot be read."""
         epoch, position = divmod(k, len(self.paths))
         order = self._order(epoch)
         return (int(order[(position + shift) % len(order)]) for shift in range(len(order)))
 
     def _readable(self, k: int, elsewhere: Container[int] = ()) -> tuple[int, np.ndarray | None]:
-        """The number of the image that sample k shows, and the image; None for one of those that are kept elsewhere."""
+        """The index of the image for sample k, and the image; None instead of an image that is kept elsewhere."""
         for index in self._candidates(k):
             if index in elsewhere:
                 return index, None
@@ -178,7 +179,7 @@ class ImageStream(Stream):
         )
 
     def _files(self) -> list[tuple[Path, ...]]:
-        """Of each sample."""
+        """The files of each sample."""
         return [(path,) for path in self.paths]
 
     def _load(self, index: int) -> np.ndarray:
@@ -207,7 +208,7 @@ class ImageStream(Stream):
         return image
 
     def _forget(self, index: int) -> None:
-        """Make room: this image is kept elsewhere from now on."""
+        """Free an image that is kept elsewhere from now on."""
         with self._lock:
             image = self._cache.pop(index, None)
             self._room += 0 if image is None else image.nbytes
@@ -223,10 +224,10 @@ def _load_size(size: int, load_size: int | None, crop: bool) -> int:
         return round(size * 286 / 256) if crop else size
     if load_size < size:
         raise RecipeError(
-            f"images resized to {load_size} px cannot be cropped to {size} px; lower size or raise load_size."
+            f"images resized to {load_size} px cannot be cropped to {size} px; lower data.size or raise data.load_size."
         )
     if load_size > size and not crop:
         raise RecipeError(
-            f"load_size {load_size} is larger than size {size} but crop is off; turn it on or drop load_size."
+            f"load_size {load_size} is larger than size {size} but crop is off; turn it on or omit load_size."
         )
     return load_size

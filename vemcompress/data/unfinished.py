@@ -1,7 +1,7 @@
-"""JPEG files without their end marker: whether every pixel is there nevertheless.
+"""JPEG files without their end marker: checks whether every pixel is present nevertheless.
 
-A decoder silently fills missing parts with grey. So a file counts as whole only if no bytes that are put behind its
-last one change a pixel. No torch here.
+A decoder silently fills missing parts with grey. So a file counts as complete only if no bytes appended to it change a
+pixel. There is no torch here.
 """
 
 import io
@@ -13,15 +13,15 @@ from PIL import Image
 
 _END = b"\xff\xd9"
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-# Bits that a decoder would take for missing ones, where it waits for a restart marker behind that; zeros are its own.
+# Bits that a decoder would use in place of missing ones, when it waits for a restart marker; zeros are its own.
 _TAILS = b"\x55" * 64, b"\xaa" * 64
 _RESTARTED = tuple(bytes([0xFF, 0xD0 + number]) + _TAILS[0] for number in range(8))
 
 
 def finished(data: bytes) -> bytes | None:
-    """The file with an end marker, if only that is missing; None for one that is cut off earlier, or is no JPEG.
+    """The file with an end marker, if only that is missing; None for one that is cut off earlier, or is not a JPEG.
 
-    Raises what Pillow raises for bytes that it cannot decode.
+    Raises Pillow's errors for bytes that it cannot decode.
     """
     if not data.startswith(b"\xff\xd8") or data.endswith(_END):
         return None
@@ -38,8 +38,9 @@ def _pixels(data: bytes) -> np.ndarray:
 
 
 def _scans_are_complete(data: bytes, components: set[int]) -> bool:
-    """Whether the scans that have begun hold all 64 coefficients of each component to the last bit: a progressive file
-    may be cut between two scans."""
+    """Whether the started scans hold all 64 coefficients of each component to the last bit: a progressive file may
+    be cut between two scans.
+    """
     left = {(component, k) for component in components for k in range(64)}
     for scan in _scans(data):
         count = scan[0]

@@ -1,5 +1,6 @@
-"""Latent vectors from a .npy file. It is foreign: nothing is unpickled, and its shape is checked before memory is
-taken."""
+"""Reads latent vectors from an untrusted .npy file: nothing is unpickled, and shapes are checked before memory is
+allocated.
+"""
 
 from pathlib import Path
 
@@ -14,24 +15,25 @@ MOST = 10**6  # vectors
 
 
 def read_vectors(path: Path, size: int, layers: int | None = None) -> np.ndarray:
-    """The latent vectors of a .npy file of floats, N x `size` or one of `size` numbers: N x `size`, float32. With
-    `layers` they may also be N x `layers` x `size`, and stay so. Raises InputError (4)."""
+    """The latent vectors of a .npy file of floats, N x `size` or a single vector of `size`: N x `size`, float32.
+    With `layers` they may also be N x `layers` x `size`, and stay so. Raises InputError (4).
+    """
     try:
         with open_regular(path, LARGEST) as opened:
             shape, dtype, left = _declared(opened)
             if dtype.kind != "f" or dtype.itemsize > 8:
-                raise InputError(f"{path}: holds {dtype}, no floats; save a float32 array with numpy.save.")
+                raise InputError(f"{path}: holds {dtype} instead of floats; save a float32 array with numpy.save.")
             layered = layers is not None and len(shape) == 3 and shape[1:] == (layers, size)
             if not (layered or shape in ((size,), (*shape[:1], size))) or not shape[0]:
                 found = " x ".join(map(str, shape)) or "a single number"
                 what = f"N x {size}, latent vectors of {size} numbers"
                 if layers is not None:
                     what = f"w, N x {size} or N x {layers} x {size}"
-                raise InputError(f"{path}: holds {found}; this model takes {what}.")
+                raise InputError(f"{path}: holds {found}, but this model needs {what}.")
             if len(shape) > 1 and shape[0] > MOST:
                 raise InputError(f"{path}: holds {shape[0]:,} latent vectors; give at most {MOST:,} at a time.")
             if left != np.prod(shape, dtype=object) * dtype.itemsize:
-                raise InputError(f"{path}: is not whole: {left:,} bytes follow for {shape}; save it again.")
+                raise InputError(f"{path}: is incomplete: {left:,} bytes for the shape {shape}; save it again.")
             opened.seek(0)
             z = np.load(opened, allow_pickle=False)
     except FileNotFoundError as error:
@@ -47,7 +49,7 @@ def read_vectors(path: Path, size: int, layers: int | None = None) -> np.ndarray
 
 
 def _declared(opened) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape and type that a .npy file declares, and how many bytes follow."""
+    """Shape and type declared in a .npy file, and the number of bytes that follow."""
     version = npy.read_magic(opened)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version}")

@@ -1,7 +1,8 @@
-"""How good a network's images are: one metric a file, one pass over the images that feeds them all, and one judge.
+"""Evaluation of generators: one module per metric, and one pass over the images that computes all of them.
 
-`metric` says what a metric is, `choose` lists them. A `source` gives images, `gather` is the pass, a `judge` turns it
-into scores; `report` is the whole evaluation. What trains, and what reads a run's recipe, lies elsewhere.
+`metric` has the base class of metrics, and `choose` the list of them. `sources` reads the images, `gather` makes the
+pass, `judge` turns its result into scores, and `report` is a complete evaluation. Training, and reading the recipe of a
+run, belong elsewhere.
 """
 
 from vemcompress.evaluation.choose import METRICS

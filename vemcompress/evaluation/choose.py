@@ -1,4 +1,4 @@
-"""Which metrics there are, which of them can be computed, and what they need, loaded before any image is read."""
+"""Choice of metrics: the list of all, those that can be computed, and loading what they need before images are read."""
 
 import os
 from collections.abc import Sequence
@@ -25,29 +25,29 @@ from vemcompress.weights.features import distance_name
 _OWN: tuple[Metric, ...] = (*FIDELITY, *ENHANCEMENT, *SEGMENTATION, *DISTANCES, *NEIGHBOURS)
 METRICS: Registry[Metric] = Registry("metrics", _OWN, Metric)
 
-VGG = distance_name("vgg16")  # whose weights are downloaded
+VGG = distance_name("vgg16")  # its weights are downloaded
 
 _WORDS = {
-    "pictures": "pictures, and these networks give scores of classes; take miou or pixel_accuracy",
+    "pictures": "pictures, but these networks output class scores; use miou or pixel_accuracy",
     "segmenter": "a segmentation network; give its file with --segmenter",
     "targets": "the ground truth of each image; set data.kind to paired or labels",
     "teacher": "the teacher; give it with --teacher",
     "real": "real images; give them with --real",
-    "real images": "real images and not only their statistics; give their folder with --real",
+    "real images": "the real images, not only their statistics; give their folder with --real",
     "features": "its features; give --features {features} --features-weights PATH",
 }
 
 
 @dataclass
 class Chosen:
-    """The `metrics` to compute, those that are `skipped` and why, and whether the user `asked` by name."""
+    """The `metrics` to compute, the `skipped` ones with reasons, and whether the user `asked` for metrics by name."""
 
     metrics: list[Metric]
     asked: bool
     skipped: dict[str, str] = field(default_factory=dict)
 
     def skip(self, metrics: Sequence[Metric], error: Exception) -> None:
-        """Leave out these metrics. Raises the error where they were asked for."""
+        """Skip these metrics. Raises the error if the user asked for them."""
         if metrics and self.asked:
             raise error
         self.metrics = [metric for metric in self.metrics if metric not in metrics]
@@ -55,11 +55,11 @@ class Chosen:
 
 
 def choose(names: Sequence[str] | None, given: Given) -> Chosen:
-    """Choose the metrics; None means all that are offered, such as distances to the teacher where nothing is real.
-    Those on features come last, in the order in which they were asked for. Raises UsageError for an unknown name, for
-    one asked for that lacks its input, and where nothing is left."""
+    """Choose the metrics. `names` None means all that are offered; distances to the teacher, for example, are offered
+    only without real images. Metrics on features come last, in the order in which they were asked for. Raises
+    UsageError for an unknown name, for a named metric whose input is missing, and if no metric is left."""
     if unknown := [name for name in names or () if name not in METRICS]:
-        raise UsageError(f"metric {unknown[0]!r} is not known; the known ones are {', '.join(METRICS)}.")
+        raise UsageError(f"metric {unknown[0]!r} is not known; choose from {', '.join(METRICS)}.")
     chosen = Chosen([], bool(names))
     for metric in [METRICS[n] for n in dict.fromkeys(names or ())] or _offered(given):
         if reason := lacking(metric.needs, given, _WORDS):
@@ -92,7 +92,7 @@ def prepare(
     seed,
     on_event,
 ) -> tuple[Chosen, Tools]:
-    """The metrics of an evaluation and what they work with. Arguments and errors are `evaluate`'s; cheap checks come
+    """The metrics of an evaluation and their tools. Arguments and errors are those of `evaluate`. Cheap checks come
     first."""
     if features is not None:
         features = squeezenet_name(features, features_weights)
@@ -116,12 +116,12 @@ def prepare(
 
 
 def side_of(images: ImageSet | LatentSet) -> int:
-    """The side of the images that a set's networks give, in pixels."""
+    """The side in pixels of the images that networks output for this set."""
     return images.takes.image if isinstance(images, LatentSet) else images.side
 
 
 def _drawn(images: ImageSet | LatentSet, seed: int) -> str:
-    """How an evaluation's latent vectors are drawn, for protocols."""
+    """How the latent vectors of an evaluation are drawn, in words for protocols."""
     if not isinstance(images, LatentSet):
         return ""
     prior = {"normal": "N(0, 1)", "uniform": "uniform in [-1, 1]"}[images.takes.prior]
@@ -129,7 +129,8 @@ def _drawn(images: ImageSet | LatentSet, seed: int) -> str:
 
 
 def given_with(images: ImageSet | LatentSet, real, features: str | None, teacher, segmenter) -> Given:
-    """What these and an image set give, however many and large its images are."""
+    """The inputs that metrics can use, from these arguments and an image set. Number and size of the images are not
+    checked."""
     return Given(
         teacher=teacher is not None,
         targets=images.pairs is not None,
@@ -149,7 +150,8 @@ def _enhances(images: ImageSet) -> bool:
 
 
 def real_side(images: ImageSet | LatentSet, real=None, on_event: Event = silent) -> Real:
-    """What the user gave; else the other sides of pairs, the other domain's images, or those beside latent vectors."""
+    """The real images: those that the user gave; else the targets of pairs, the images of the other domain, or those
+    beside latent vectors."""
     if real is not None:
         return Real(tuple(image_paths(real, recursive=images.settings.recursive, on_event=on_event)))
     if isinstance(images, LatentSet):
@@ -169,13 +171,13 @@ def _parts(images: ImageSet) -> str:
 
 
 def _skip_small(chosen: Chosen, size: int) -> None:
-    """Leave out what cannot be taken of images of this side, which nobody can choose. Raises UsageError where it was
-    asked for, or nothing is left."""
+    """Skip metrics that need larger images: the side is fixed by the network. Raises UsageError if the user asked for
+    such a metric, or if no metric is left."""
     for metric in [metric for metric in chosen.metrics if size < metric.needs.size]:
         told = f"{metric.name} needs images of at least {metric.needs.size} px, and this model draws {size} px"
         chosen.skip([metric], UsageError(f"{told}; choose other metrics."))
     if not chosen.metrics:
-        raise UsageError(f"no metric can be taken of images of {size} px; give a teacher to compare them with.")
+        raise UsageError(f"no metric can be computed on images of {size} px; give a teacher to compare them with.")
 
 
 def _skip_for_size(chosen: Chosen, size: int) -> None:
@@ -187,9 +189,10 @@ def _skip_for_size(chosen: Chosen, size: int) -> None:
 
 
 def equip(chosen: Chosen, tools: Tools, images: ImageSet | LatentSet, segmenter, weights: dict, real=None) -> None:
-    """Give the metrics meters and extractors, each loaded once, from `weights` by name. An extractor that cannot be had
-    is an error where it was asked for or nothing else is measured, else its metrics are skipped; likewise those that
-    the statistics of `real` do not fit, and an error where these fit none."""
+    """Load the segmentation meters and the extractors of the metrics, each once, from `weights` by name.
+
+    If an extractor cannot be loaded, its metrics are skipped. This is an error if the user asked for them, or if no
+    metric is left. The same holds for metrics whose features differ from those of the `real` statistics."""
     if any(metric.needs.labels for metric in chosen.metrics):
         tools.meter = meters(OwnScores(images.pairs.labels.classes) if images.scores else segmenter, images)
     misfit = lost = None

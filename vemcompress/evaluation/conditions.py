@@ -1,4 +1,5 @@
-"""What the figures of an evaluation depend on besides the network itself, so that only like is compared with like."""
+"""Conditions of an evaluation: what its scores depend on besides the network, so that only comparable ones are
+compared."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from vemcompress.evaluation.metric import Tools
 from vemcompress.system.files import open_regular
 from vemcompress.system.names import shown
 
-# By condition: what it is called, and what gives all networks the same one.
+# By condition: its description, and what to do so that all networks have the same one.
 _SAID = {
     "read": ("inputs of different kinds", "give runs whose [data] are of one kind"),
     "images": ("different images", "give --data DIR, the test images of all"),
@@ -26,12 +27,12 @@ _SAID = {
     "segmenter": ("different segmentation networks", "give --segmenter FILE"),
     "seed": ("different seeds", "evaluate them with the same --seed"),
 }
-_PARTIAL = ("real", "features", "segmenter")  # where one evaluation has none it has no figures of that either
+_PARTIAL = ("real", "features", "segmenter")  # an evaluation without one of these has no scores that depend on it
 
 
 @dataclass(frozen=True)
 class Named:
-    """Files by a SHA-256 of their names and contents; `what` they are, for people."""
+    """Files, identified by a SHA-256 of their names and contents. `what` describes them for people."""
 
     sha256: str
     what: str
@@ -39,7 +40,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What `conditions` tells, to check what a file says."""
+    """The form of `conditions`, to validate stored ones."""
 
     metrics: list[str]
     images: Named | None
@@ -56,11 +57,11 @@ class Conditions:
 
 
 def conditions(images: ImageSet | LatentSet, chosen: Chosen, tools: Tools, samples: int | None, about: dict) -> dict:
-    """As the plain values of `Conditions`. Images are known by their names and contents,
-    feature networks by their weights. `about` has what only the caller knows: {"teacher": {"sha256", "norm"} or None,
-    "segmenter": its file's SHA-256 or None}; what it lacks is None.
+    """The conditions of an evaluation as plain values of `Conditions`.
 
-    It reads every image once.
+    Images are identified by names and contents, feature networks by weights. `about` has what only the caller knows:
+    {"teacher": {"sha256", "norm"} or None, "segmenter": the SHA-256 of its file or None}; missing entries are None.
+    This reads every image once.
     """
     latent, statistics = isinstance(images, LatentSet), tools.real.statistics
     real = None
@@ -87,7 +88,7 @@ def conditions(images: ImageSet | LatentSet, chosen: Chosen, tools: Tools, sampl
 
 
 def covers(known: dict, wanted: dict) -> bool:
-    """Whether an evaluation under the conditions `known` has all figures that one under those `wanted` would have."""
+    """Whether an evaluation under the conditions `known` has all scores that one under `wanted` would have."""
     keys = [key for key in wanted if key not in ("metrics", "features") and (wanted[key] or key not in _PARTIAL)]
     same = all(_same(key, known[key], wanted[key]) for key in keys)
     features = wanted["features"].items() <= known["features"].items()
@@ -95,8 +96,8 @@ def covers(known: dict, wanted: dict) -> bool:
 
 
 def difference(a: dict, b: dict) -> tuple[str, str, str, str] | None:
-    """Why figures under two conditions must not be compared: on what, those of `a`, those of `b`, and what to do; None
-    where they may. Of metrics and teachers they may differ: then only some figures are common to both."""
+    """Why scores under two conditions must not be compared: the description, the values in `a` and `b`, and what to do.
+    None if they may be compared. Metrics and teachers may differ; then fewer scores are common to both."""
     for key, (what, advice) in _SAID.items():
         one, other = a[key], b[key]
         if key in _PARTIAL and (not one or not other):
@@ -111,7 +112,7 @@ def difference(a: dict, b: dict) -> tuple[str, str, str, str] | None:
 
 
 def _same(key: str, one, other) -> bool:
-    """Files are the same wherever they are."""
+    """Whether two conditions are equal; the folder of files does not matter."""
     if key in ("images", "real") and one and other:
         return one["sha256"] == other["sha256"]
     return one == other
@@ -130,7 +131,7 @@ def _words(value) -> str:
 
 
 def _reading(images: ImageSet) -> str:
-    """How the files of images become inputs and targets."""
+    """How image files become inputs and targets."""
     enlarged = [f"enlarged {images.scale} times"] if images.scale > 1 else []
     if images.pairs is None:
         return ", ".join(["single", *enlarged])
@@ -144,7 +145,7 @@ def _reading(images: ImageSet) -> str:
 
 
 def digest(paths: Sequence[Path]) -> str:
-    """SHA-256 over the names and contents of files, in their order; one that cannot be read counts as empty."""
+    """SHA-256 over the names and contents of files, in order. An unreadable file counts as empty."""
     return _digest(tuple((path, *_state(path)) for path in paths))
 
 
@@ -156,7 +157,7 @@ def _state(path: Path) -> tuple[int, int]:
         return 0, 0
 
 
-@lru_cache(maxsize=16)  # several runs are scored on the same images
+@lru_cache(maxsize=16)  # several runs are often scored on the same images
 def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
     found = hashlib.sha256()
     for path, *_ in files:

@@ -1,7 +1,7 @@
-"""Distances between sets of images by their features: Frechet (FID) and kernel (KID), to real or the teacher's images.
+"""FID and KID: Frechet and kernel distances between the features of a network's images and of real or teacher images.
 
-Kernel Inception Distance (Binkowski et al., ICLR 2018) is the unbiased squared MMD with a cubic kernel; the Frechet
-distance's mathematics are in `frechet.py`.
+Kernel Inception Distance (Binkowski et al., ICLR 2018) is the unbiased squared MMD with a cubic kernel. `frechet.py`
+has the computation of the Frechet distance.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ from vemcompress.system import distributed
 
 SUBSETS, SUBSET_SIZE = 100, 1000
 
-# Up to here one Gram matrix of all features (288 MB) is cheaper than one per subset.
+# Up to this number, one Gram matrix of all features (288 MB) is cheaper than one per subset.
 _GRAM_LIMIT = 6000
 
-# Rows of features that may stay on the device: 32 MiB of the Inception's, for each role and extractor.
+# Rows of features that may stay on the device: 32 MiB for Inception, per role and extractor.
 _ROWS = 4096
 
 
@@ -35,7 +35,7 @@ def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def unbiased_mmd(xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:
-    """The U-statistic from the three kernel matrices, a scalar; below 0 by chance where the sets are alike."""
+    """The U-statistic from the three kernel matrices, a scalar. For similar sets it may be below 0 by chance."""
     n, m = len(xx), len(yy)
     within = (xx.sum() - xx.trace()) / (n * (n - 1)) + (yy.sum() - yy.trace()) / (m * (m - 1))
     return within - 2 * xy.mean()
@@ -52,14 +52,13 @@ def kernel_distance(
 ) -> tuple[float, float | None]:
     """Mean and standard deviation of the MMD over random subsets of both sets of features (N x D and M x D).
 
-    A subset has `subset_size` features, or as many as the smaller set; where both sets have no more than that, all
-    are taken at once and there is no deviation (None). Computed in float64. Raises InputError for fewer than 2
-    features.
+    A subset has `subset_size` features, or as many as the smaller set. If neither set has more, all features are used
+    at once, and the deviation is None. Computed in float64. Raises InputError for fewer than 2 features.
     """
     device = double_device(device)
     x, y = (torch.as_tensor(v).to(device).double() for v in (x, y))
     if min(len(x), len(y)) < 2:
-        raise InputError(f"{min(len(x), len(y))} image is too few for a kernel distance; give at least 2 images.")
+        raise InputError(f"a kernel distance needs at least 2 images, not {min(len(x), len(y))}; give more images.")
     if max(len(x), len(y)) <= subset_size:
         return float(unbiased_mmd(polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y))), None
     size = min(subset_size, len(x), len(y))
@@ -81,7 +80,7 @@ def kernel_distance(
 
 
 class Features(Gather):
-    """Features of a growing set of images."""
+    """The features of a set of images, collected batch by batch."""
 
     def __init__(self, extractor: Extractor, device: torch.device | str = "cpu", rows: int | None = None):
         self._extractor, self._device, self._at_a_time = extractor, device, rows
@@ -90,31 +89,32 @@ class Features(Gather):
         self._shared: dict[Callable, Tensor] = {}
 
     def add(self, views: Views, role: str) -> None:
-        """On the extractor's device, where a few thousand features wait: fetching every batch's would stall it."""
+        """Add a batch. A few thousand features wait on the device, because a transfer for every batch would stall
+        it."""
         self._fresh.append(checked_features(self._extractor, views[role].rgb, views.checks).float())
         if sum(map(len, self._fresh)) >= _ROWS:
             self._fetch()
 
     def merge(self) -> None:
-        """Each rank's rows in their place in the images' order."""
+        """Merge the rows of all ranks in the order of the images."""
         if distributed.ranks() > 1:
             self._fetch()
             self._rows = [row for part in distributed.collected(self._rows) for row in part]
 
     def matrix(self) -> Tensor:
-        """N x D float32 on the CPU, in the images' order."""
+        """All features, N x D float32 on the CPU, in the order of the images."""
         self._fetch()
         return torch.cat(self._rows)
 
     def shared(self, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `make` gives of the matrix, on the device where that has float64; computed once for all that ask."""
+        """The result of `make` on the matrix, computed once and shared; on the device if it supports float64."""
         if make not in self._shared:
             self._shared[make] = make(self.matrix().to(double_device(self._device)))
         return self._shared[make]
 
     @cached_property
     def statistics(self) -> Statistics:
-        """They serve every distance on these features. Raises InputError for fewer than 2 images."""
+        """Mean and covariance, shared by all distances on these features. Raises InputError for fewer than 2 images."""
         return statistics_of(self.matrix(), self._device, rows=self._at_a_time)
 
     def settle(self) -> None:
@@ -128,7 +128,7 @@ class Features(Gather):
 
 @dataclass(frozen=True)
 class Distance(Metric):
-    """Of the images of every network to `real` ones or the `teacher`'s, on an extractor's features."""
+    """Distance of every network's images to `real` images or to the `teacher`'s, on an extractor's features."""
 
     against: Literal["real", "teacher"]
     how: ClassVar[str]
@@ -143,7 +143,7 @@ class Distance(Metric):
         return cls(name, higher=False, gathers=extractor, needs=needs, against=against)
 
     def offered(self, given: Given) -> bool:
-        """Distances to the teacher only where nothing is real."""
+        """Distances to the teacher are offered only without real images."""
         return self.against == ("real" if given.real else "teacher") and self.needs.features in given.features
 
     def reads(self, role: str) -> bool:
@@ -169,7 +169,7 @@ class Distance(Metric):
 
 
 class Frechet(Distance):
-    """FID is this on the Inception's features; statistics of real images are enough."""
+    """The Frechet distance; FID with Inception's features. Statistics of the real images are enough."""
 
     how, of_real = "Frechet distance in float64", "statistics"
 
@@ -180,7 +180,7 @@ class Frechet(Distance):
 
 
 class Kernel(Distance):
-    """KID is this on the Inception's features; with its deviation (`_std`) where subsets were drawn."""
+    """The kernel distance; KID with Inception's features. It has a deviation (`_std`) if subsets were drawn."""
 
     of_real = "images"
     how = (
@@ -195,7 +195,7 @@ class Kernel(Distance):
 
 
 def distances(extractor: str) -> tuple[Distance, ...]:
-    """On an extractor's features; only the Inception's are called FID and KID."""
+    """The distances on an extractor's features. Only Inception's are called FID and KID."""
     frechet, kernel = ("fid", "kid") if extractor == INCEPTION else (f"frechet_{extractor}", f"mmd_{extractor}")
     return tuple(
         kind.to(against, name + suffix, extractor)

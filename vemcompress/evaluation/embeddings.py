@@ -1,5 +1,4 @@
-"""Networks that turn images into one vector each, with gradients, for losses that compare distributions of them
-(DiME)."""
+"""Differentiable image embeddings (DINO, Inception, SqueezeNet) for losses that compare distributions (DiME)."""
 
 import pytorch_fid.inception
 import torch
@@ -12,16 +11,16 @@ from vemcompress.networks.features import squeezenet_embedding
 from vemcompress.weights.features import downloaded, fill_trunk
 from vemcompress.weights.safe import read_state
 
-EMBEDDINGS = {"dino_resnet50": 2048, "inception": 2048, "squeezenet1_1_caffe": 512}  # by name their dims
+EMBEDDINGS = {"dino_resnet50": 2048, "inception": 2048, "squeezenet1_1_caffe": 512}  # dimensions by name
 
 NO_WEIGHTS = (
-    "algorithm.features {}: needs algorithm.features_weights, a path to its weights; inception is downloaded, and none "
-    "does without."
+    "algorithm.features {}: needs its weights; give their path with algorithm.features_weights, or use inception, "
+    "which is downloaded, or none."
 )
 
 
 class Embedding(nn.Module):
-    """B x 3 x H x W, RGB in [-1, 1], to B x dims, float32; its weights do not learn."""
+    """Maps B x 3 x H x W, RGB in [-1, 1], to B x dims, float32. Its weights are frozen."""
 
     def __init__(self, name: str, network: nn.Module):
         super().__init__()
@@ -34,15 +33,15 @@ class Embedding(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.name == "inception":
             return self.network((images + 1) / 2)[0].flatten(1).float()
-        if self.name == "dino_resnet50":  # of the images as they are, as published: without ImageNet's statistics
+        if self.name == "dino_resnet50":  # as published, images are not normalised by ImageNet's statistics
             return self.network(images).float()
         return self.network(images)[0].mean((2, 3)).float()
 
 
 def open_embedding(name: str, weights: str | None) -> Embedding:
-    """One of `EMBEDDINGS`: the ResNet-50 of DINO without a head (2048), the Inception of FID (2048), or the last map of
-    a SqueezeNet (512). Raises RecipeError where weights are needed and not given, InputError where they do not fit,
-    NetworkError where the Inception's cannot be downloaded."""
+    """Open one of `EMBEDDINGS`: DINO's ResNet-50 without a head (2048), the Inception of FID (2048), or the last map of
+    a SqueezeNet (512). Raises RecipeError if needed weights are not given, InputError if they do not fit, NetworkError
+    if Inception's cannot be downloaded."""
     if name == "inception":
         path = weights or downloaded(
             pytorch_fid.inception.FID_WEIGHTS_URL,
@@ -71,7 +70,7 @@ def _resnet(tensors: dict[str, Tensor], source: str) -> nn.Module:
             found.setdefault(key, torch.zeros((), dtype=torch.int64))
         elif key not in found or found[key].shape != wanted.shape:
             raise InputError(
-                f"{source}: not the weights of a ResNet-50: '{key}' is absent or of another shape; give DINO's "
+                f"{source}: not the weights of a ResNet-50: '{key}' is missing or has another shape; give DINO's "
                 "dino_resnet50_pretrain.pth."
             )
     own = {key: found[key].float() if found[key].is_floating_point() else found[key] for key in network.state_dict()}

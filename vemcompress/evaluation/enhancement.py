@@ -1,5 +1,4 @@
-"""How close an enhanced image is to the good one, as tables of super-resolution have it: PSNR and SSIM of the luma
-without the border, and LPIPS."""
+"""Metrics of super-resolution and restoration: PSNR and SSIM of the luma without the border, and LPIPS."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,13 +12,13 @@ from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Needs, Tools
 from vemcompress.losses.image import WINDOW
 from vemcompress.system import distributed
 
-# Y of ITU-R BT.601 as MATLAB's rgb2ycbcr has it, of R, G and B in [0, 1]: from 16 to 235 of 255.
+# Y of ITU-R BT.601 as in MATLAB's rgb2ycbcr, for R, G and B in [0, 1]: from 16 to 235 of 255.
 _RED, _GREEN, _BLUE, _OFFSET = 65.481, 128.553, 24.966, 16.0
-_MOST_CUT = 8  # pixels: the largest scale
+_MOST_CUT = 8  # pixels; equal to the largest scale
 
 
 def luma(images: Tensor) -> Tensor:
-    """B x 1 x H x W of B x 3 x H x W, both in [0, 1]; images of one channel are their own."""
+    """The luma, B x 1 x H x W, of B x 3 x H x W, both in [0, 1]. Images of one channel are returned unchanged."""
     if images.shape[1] != 3:
         return images
     red, green, blue = images.unbind(1)
@@ -27,13 +26,13 @@ def luma(images: Tensor) -> Tensor:
 
 
 def rounded(view: View) -> Tensor:
-    """B x C x H x W in [0, 1], rounded to levels of 255 as a file has them."""
+    """The images, B x C x H x W in [0, 1], rounded to 8 bits as in a file."""
     return (view.unit * 255).round().clamp(0, 255) / 255
 
 
 @dataclass(frozen=True)
 class Luma(Metric):
-    """The mean over images of PSNR or SSIM between the luma of each and of its ground truth."""
+    """Mean over images of the PSNR or SSIM between the luma of an image and of its ground truth."""
 
     kind: Literal["psnr", "ssim"]
 
@@ -67,11 +66,11 @@ class Luma(Metric):
 
 
 class _Distances(Gather):
-    """The sum over images of their perceptual distance to the ground truth."""
+    """Sum over images of the perceptual distance to the ground truth."""
 
     def __init__(self, network: PerceptualDistance):
         self._network = network
-        self.value: float | Tensor = 0.0  # it stays on the device, which would have to be waited for
+        self.value: float | Tensor = 0.0  # stays on the device: reading it would wait for the device
 
     def add(self, views: Views, role: str) -> None:
         made, wanted = (2 * rounded(views[of]).float().expand(-1, 3, -1, -1) - 1 for of in (role, "target"))
@@ -83,9 +82,9 @@ class _Distances(Gather):
 
 @dataclass(frozen=True)
 class Perceptual(Metric):
-    """The mean over images of LPIPS, or of the distance without linear layers, to the ground truth."""
+    """Mean over images of LPIPS, or of the distance without linear layers, to the ground truth."""
 
-    asked: bool = False  # only where it is named: its weights are a large download
+    asked: bool = False  # computed only if the user names it, because its weights are a large download
 
     def offered(self, given: Given) -> bool:
         return given.enhances and not self.asked and self.needs.features in given.features

@@ -1,5 +1,5 @@
-"""Networks that turn images into the features whose sets are compared: Inception for FID, SqueezeNet where it cannot
-be had."""
+"""Feature extractors for distances between sets of images: Inception for FID, SqueezeNet if Inception is not
+available."""
 
 import hashlib
 import threading
@@ -18,21 +18,21 @@ from vemcompress.weights.safe import read_state
 
 INCEPTION = "inception_pool3"
 SQUEEZENETS = ("squeezenet1_1", "squeezenet1_1_caffe")
-LEAST = {INCEPTION: 1} | dict.fromkeys(SQUEEZENETS, 17)  # the smallest side of images that go through, in pixels
+LEAST = {INCEPTION: 1} | dict.fromkeys(SQUEEZENETS, 17)  # smallest side of an image, in pixels
 
-# Distances of two images, by what `weights.features` calls them: LPIPS where it has linear layers.
+# Distances between two images, by their names in `weights.features`: LPIPS if there are linear layers.
 PERCEPTUAL = tuple(distance_name(name) for name in ("vgg16", *SQUEEZENETS))
 
-# Of the file at pytorch_fid.inception.FID_WEIGHTS_URL, whose name carries the first eight digits.
+# SHA-256 of the file at pytorch_fid.inception.FID_WEIGHTS_URL; the file's name has its first eight digits.
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
-# pytorch-fid's loader is one name in one module, which `build_inception` borrows.
+# `build_inception` replaces pytorch-fid's loader, one name in one module, for a moment.
 _construction = threading.Lock()
 
 
 class Extractor(nn.Module):
-    """B x 3 x H x W uint8 RGB images to B x `dims` float32 features. `name` goes into statistics, `protocol` says in
-    words what is done; `fingerprint` tells weights apart."""
+    """Maps B x 3 x H x W uint8 RGB images to B x `dims` float32 features. `name` is stored in statistics, `protocol`
+    describes the computation in words, and `fingerprint` identifies the weights."""
 
     name: str
     dims: int
@@ -48,10 +48,10 @@ class Extractor(nn.Module):
 
 
 class Inception(Extractor):
-    """Pool3 of the TensorFlow Inception of 2015-12-05 as pytorch-fid has it, the features of FID and KID.
+    """The features of FID and KID: pool3 of the TensorFlow Inception of 2015-12-05, as in pytorch-fid.
 
-    `weights` is a file with pytorch-fid's state dict; None downloads it once into torch.hub's folder and checks its
-    SHA-256. Raises NetworkError where the download fails, InputError for a file that does not fit.
+    `weights` is a file with pytorch-fid's state dict. None downloads it once into torch.hub's folder and checks its
+    SHA-256. Raises NetworkError if the download fails, InputError for a file that does not fit.
     """
 
     name, dims = INCEPTION, 2048
@@ -75,8 +75,8 @@ class Inception(Extractor):
 class SqueezeNet(Extractor):
     """The last map of an ImageNet SqueezeNet 1.1, averaged over its places. A distance on it is not FID.
 
-    `name` is as for `squeezenet_name`; `weights` a file with torchvision's state dict, whole or of the trunk alone.
-    Raises UsageError for another name, InputError for a file that does not fit.
+    `name` is a full name from `squeezenet_name`. `weights` is a file with torchvision's state dict, complete or of the
+    trunk only. Raises UsageError for another name, InputError for a file that does not fit.
     """
 
     dims = 512
@@ -94,7 +94,7 @@ class SqueezeNet(Extractor):
 
 
 class PerceptualDistance(Extractor):
-    """A distance of `PERCEPTUAL` between images B x 3 x H x W, RGB in [-1, 1]: B values. `weights` is a file with
+    """A distance of `PERCEPTUAL` between two batches B x 3 x H x W, RGB in [-1, 1]: B values. `weights` is a file with
     torchvision's state dict; None downloads VGG16's."""
 
     def __init__(self, name: str, weights: str | Path | None):
@@ -108,7 +108,7 @@ class PerceptualDistance(Extractor):
 
 
 class Deepest(Extractor):
-    """The last map of the features that a recipe learns by, averaged over its places."""
+    """The last map of the recipe's feature network, averaged over its places."""
 
     name, protocol = "the feature network", "the deepest features of the recipe, averaged over their places"
 
@@ -121,7 +121,7 @@ class Deepest(Extractor):
 
 
 def _frozen(network: nn.Module) -> nn.Module:
-    """Channels last, which is a third faster on a CPU for the Inception and twice as fast for SqueezeNet."""
+    """Freeze a network, in the channels_last format: a third faster on a CPU for Inception, twice for SqueezeNet."""
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
@@ -130,19 +130,19 @@ def _channels_last(images: Tensor) -> Tensor:
 
 
 def load_extractor(name: str, weights: str | Path | None = None) -> Extractor:
-    """The extractor of a name: `inception_pool3` (weights optional), or one of `SQUEEZENETS` (weights needed); or a
+    """The extractor of this name: `inception_pool3` (weights optional), one of `SQUEEZENETS` (weights required), or a
     distance of `PERCEPTUAL`."""
     if name == INCEPTION:
         return Inception(weights)
     if name in PERCEPTUAL:
         return PerceptualDistance(name, weights)
     if weights is None:
-        raise UsageError(f"features {name} need their weights; give the file with --features-weights PATH.")
+        raise UsageError(f"features {name}: their weights are missing; give the file with --features-weights PATH.")
     return SqueezeNet(name, weights)
 
 
 def squeezenet_name(features: str, weights: str | Path | None) -> str:
-    """The full name of `--features`: plain `squeezenet` takes the convention that the weights' file name tells."""
+    """The full name of `--features`. For plain `squeezenet`, the weights' file name decides the convention."""
     if features == "squeezenet":
         return SQUEEZENETS["caffe" in Path(weights or "").name.lower()]
     if features not in SQUEEZENETS:
@@ -151,7 +151,7 @@ def squeezenet_name(features: str, weights: str | Path | None) -> str:
 
 
 def checked_features(extractor: Extractor, images: Tensor, checks: Checks) -> Tensor:
-    """Features of B x 3 x H x W uint8 images; NumericalError where one is not finite, from `checks`' next look."""
+    """Features of B x 3 x H x W uint8 images. `checks` raises NumericalError later if one is not finite."""
     features = extractor(images)
     message = f"{extractor.name} gives NaN or Inf; its weights are damaged, give another file."
     checks.add(features, lambda finite: NumericalError(message))
@@ -159,7 +159,7 @@ def checked_features(extractor: Extractor, images: Tensor, checks: Checks) -> Te
 
 
 def build_inception(path: Path) -> nn.Module:
-    """pytorch-fid's own network with the weights of a file, which its constructor would download unchecked."""
+    """pytorch-fid's network with the weights of a file; its own constructor would download them without a check."""
     tensors = read_state(path).tensors
     module = pytorch_fid.inception
     with _construction:

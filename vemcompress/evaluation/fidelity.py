@@ -1,5 +1,8 @@
-"""How close a student's images are to its teacher's, or to the ground truth: SSIM, PSNR, L1 and, of depth, RMSE,
-each image alone and then the mean."""
+"""Fidelity metrics: SSIM, PSNR, L1 and (for depth) RMSE between a student's images and its teacher's or the ground
+truth.
+
+Each image is scored alone; the metric is the mean over images.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +26,11 @@ _WORDS = {"teacher": "the teacher's", "target": "the ground truth"}
 
 
 class Sum(Gather):
-    """The sum over images of a kind of fidelity to another role's images, as `shown` gives both."""
+    """Sum over images of one kind of fidelity to another role's images. `shown` converts both before."""
 
     def __init__(self, kind: str, against: str, shown: Callable[[View], Tensor] = lambda view: view.unit):
         self._of, self._against, self._shown = KINDS[kind][0], against, shown
-        self.value: float | Tensor = 0.0  # it stays on the device, which would have to be waited for
+        self.value: float | Tensor = 0.0  # stays on the device: reading it would wait for the device
 
     def add(self, views: Views, role: str) -> None:
         self.value = self.value + self._of(self._shown(views[role]), self._shown(views[self._against])).sum()
@@ -38,7 +41,7 @@ class Sum(Gather):
 
 @dataclass(frozen=True)
 class Fidelity(Metric):
-    """The mean over images of `kind`; the teacher is not compared with itself."""
+    """Mean over images of `kind`. The teacher is not compared with itself."""
 
     kind: Literal["ssim", "psnr", "l1", "rmse"]
     against: Literal["teacher", "target"]

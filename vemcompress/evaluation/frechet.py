@@ -1,7 +1,8 @@
 """The Frechet distance between two sets of features (Heusel et al., NeurIPS 2017), in double precision.
 
-||mu1 - mu2||^2 + Tr(S1) + Tr(S2) - 2 Tr((S1 S2)^(1/2)). The last trace is that of a symmetric matrix: with any factor
-S1 = F' F, the product S1 S2 has the non-zero eigenvalues of F S2 F', so no matrix square root is needed.
+||mu1 - mu2||^2 + Tr(S1) + Tr(S2) - 2 Tr((S1 S2)^(1/2)). For any factor S1 = F' F, the product S1 S2 has the same
+non-zero eigenvalues as the symmetric matrix F S2 F'. The last trace is the sum of their roots, so no matrix square root
+is needed.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from vemcompress.errors import InputError, NumericalError
 
-# Features that go to the device at a time: 256 MiB of the Inception's in float64.
+# Features that are moved to the device at a time: 256 MiB for Inception in float64.
 _ROWS = 1 << 14
 
 
@@ -20,10 +21,10 @@ _ROWS = 1 << 14
 class Statistics:
     """Mean (D) and covariance (D x D, divided by N - 1) of the features of a set of images, float64.
 
-    `factor` (N x D, `sigma = factor.T @ factor`) is there when there were no more images than dimensions. What is not
-    known of foreign statistics is None: `images` is N, `features` the extractor's name, `weights` its fingerprint and
-    `size` the images' side in pixels (None also for images of their own sizes). `crop` is what was taken of them before
-    (`data.images.middle`), None also for whole images.
+    `factor` (N x D, `sigma = factor.T @ factor`) is set if there are no more images than dimensions. The other fields
+    are None if they are not known, as in files of other programs. `images` is N, `features` the extractor's name,
+    `weights` its fingerprint, and `size` the images' side in pixels (None also if images kept their sizes). `crop` is
+    the central square that was cut out before (`data.images.middle`), None also for whole images.
     """
 
     mu: np.ndarray
@@ -37,7 +38,7 @@ class Statistics:
 
 
 class Accumulator:
-    """Statistics of features that come in batches, in memory of D x D however many they are."""
+    """Computes statistics of features batch by batch; its memory of D x D does not depend on their number."""
 
     def __init__(self, dims: int, device: torch.device | str = "cpu"):
         self.dims, self.count, self.device = dims, 0, double_device(device)
@@ -45,7 +46,7 @@ class Accumulator:
         self._shift = self._sum = self._products = None
 
     def add(self, features: Tensor) -> None:
-        """Take in B x D features of any float type."""
+        """Add B x D features of any float type."""
         rows = features.detach().to(self.device).double()
         self.count += len(rows)
         if self._products is not None:
@@ -55,7 +56,7 @@ class Accumulator:
         if self.count > self.dims:
             kept = torch.cat(self._rows)
             self._rows = []
-            # Sums around a near-mean lose no digits to cancellation.
+            # Sums around a value near the mean avoid cancellation.
             self._shift = kept.mean(0)
             self._sum, self._products = torch.zeros_like(self._shift), kept.new_zeros(self.dims, self.dims)
             self._fold(kept)
@@ -66,9 +67,10 @@ class Accumulator:
         self._products.addmm_(rows.T, rows)
 
     def statistics(self, **provenance) -> Statistics:
-        """What was taken in; keywords are `Statistics`' provenance. Raises InputError for fewer than 2 images."""
+        """The statistics so far; keywords are the other fields of `Statistics`. Raises InputError for fewer than 2
+        images."""
         if self.count < 2:
-            raise InputError(f"{self.count} image gives no covariance; give at least 2 images.")
+            raise InputError(f"a covariance needs at least 2 images, not {self.count}; give more images.")
         if self._products is None:
             rows = torch.cat(self._rows)
             mu = rows.mean(0)
@@ -83,7 +85,7 @@ class Accumulator:
 def statistics_of(
     features: np.ndarray | Tensor, device: torch.device | str = "cpu", *, rows: int | None = None, **provenance
 ) -> Statistics:
-    """Statistics of an N x D matrix of features, taken in so many `rows` at a time; sigma equals
+    """Statistics of an N x D matrix of features, processed `rows` rows at a time. sigma equals
     `np.cov(features, rowvar=False)`."""
     features = torch.as_tensor(features)
     accumulator = Accumulator(features.shape[1], device)
@@ -93,8 +95,8 @@ def statistics_of(
 
 
 def distance(a: Statistics, b: Statistics, device: torch.device | str = "cpu") -> float:
-    """The squared Frechet distance, at least 0; fastest where a set has fewer images than dimensions. Raises InputError
-    where the dimensions differ and NumericalError where a value is not finite."""
+    """The squared Frechet distance, at least 0. It is fastest if a set has fewer images than dimensions. Raises
+    InputError if the dimensions differ, NumericalError if a value is not finite."""
     if a.mu.shape != b.mu.shape or a.sigma.shape != b.sigma.shape:
         raise InputError(
             f"statistics of {a.mu.size} and of {b.mu.size} dimensions cannot be compared; "
@@ -115,7 +117,7 @@ def frechet_distance(mu1, sigma1, mu2, sigma2, device: torch.device | str = "cpu
 
 
 def double_device(device: torch.device | str) -> torch.device:
-    """The device itself, or the CPU where it has no float64 (MPS)."""
+    """The device itself, or the CPU if the device has no float64 (MPS)."""
     device = torch.device(device)
     return torch.device("cpu") if device.type == "mps" else device
 
@@ -128,8 +130,8 @@ def _trace_root(a: Statistics, b: Statistics, device: torch.device) -> float:
 
     if a.factor is not None and b.factor is not None:
         product = on(a.factor) @ on(b.factor).T
-        # Its singular values, which are slow to have on CUDA: those of the smaller of its two squares are their
-        # squares. What rounding loses is below 1e-8 of the largest.
+        # Singular values are slow to compute on CUDA. The eigenvalues of the smaller Gram matrix are their squares; the
+        # rounding error is below 1e-8 of the largest.
         product = product if product.shape[0] <= product.shape[1] else product.T
         return _sum_of_roots(product @ product.T)
     if a.factor is None and b.factor is not None:
@@ -139,12 +141,12 @@ def _trace_root(a: Statistics, b: Statistics, device: torch.device) -> float:
 
 
 def _sum_of_roots(inner: Tensor) -> float:
-    """Of the eigenvalues of a matrix that is symmetric and without negative ones but for rounding."""
+    """Sum of the roots of the eigenvalues of a symmetric matrix, which are negative only by rounding."""
     return float(torch.linalg.eigvalsh((inner + inner.T) / 2).clamp(min=0).sqrt().sum())
 
 
 def _factor(sigma: Tensor) -> Tensor:
-    """F with F' F = sigma: Cholesky's where sigma is positive definite, else from its eigenvectors."""
+    """F with F' F = sigma: by Cholesky if sigma is positive definite, else from its eigenvectors."""
     lower, failed = torch.linalg.cholesky_ex(sigma)
     if not failed:
         return lower.T

@@ -1,4 +1,4 @@
-"""The one pass over the images: every network runs once on each batch, and everything that is measured sees it."""
+"""The evaluation pass: every network runs once on each batch, and all metrics use the same outputs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ from vemcompress.errors import InputError, NumericalError
 from vemcompress.evaluation.frechet import double_device
 from vemcompress.system import distributed
 
-# How outputs become bytes, for protocols.
+# How outputs are converted to bytes, in words for protocols.
 BYTES = "outputs to 8 bits by truncation of (x + 1) / 2 * 255"
 
 
-# What is wrong with results of which these are not finite.
+# Makes the error for results that are not finite; the argument marks the finite ones.
 Error = Callable[[Tensor], Exception]
 
 
 class Checks:
-    """Whether results are finite, looked at a batch later on CUDA, when the next one keeps the device busy; elsewhere
-    at once. So an error comes up to one batch late, and never later than `finish`."""
+    """Checks that results are finite. On CUDA the check of a batch is read one batch later, while the device is busy
+    with the next one; elsewhere at once. An error is raised at most one batch late, and not after `finish`."""
 
     def __init__(self, device: torch.device | str):
         self._device = torch.device(device)
@@ -34,7 +34,7 @@ class Checks:
         self._done: torch.cuda.Event | None = None
 
     def add(self, results: Tensor, error: Error) -> None:
-        """B x ...; `error` makes the exception from B booleans, of which one at least is False."""
+        """Check results B x ... later. `error` makes the exception from B booleans, at least one of which is False."""
         finite = torch.isfinite(results).flatten(1).all(1)
         if not self._late:
             _look(finite, error)
@@ -42,11 +42,11 @@ class Checks:
             self._new.append((finite.to("cpu", non_blocking=True), error))
 
     def turn(self) -> None:
-        """A batch is queued: look at the one before it. Raises what `add` was given."""
+        """Call this when a batch is queued; it checks the batch before. Raises the error given to `add`."""
         if not self._late:
             return
         if self._done is not None:
-            self._done.synchronize()  # not the whole device, which is at work on the new batch
+            self._done.synchronize()  # not the whole device, which is busy with the new batch
         self._old, old = self._new, self._old
         self._new = []
         self._done = torch.cuda.Event()
@@ -55,7 +55,7 @@ class Checks:
             _look(finite, error)
 
     def finish(self) -> None:
-        """Look at all that is left."""
+        """Check all remaining batches."""
         self.turn()
         self.turn()
 
@@ -66,30 +66,33 @@ def _look(finite: Tensor, error: Error) -> None:
 
 
 class View:
-    """One role's images of a batch, B x C x H x W, a network's floats in about [-1, 1] or uint8, in the forms that are
-    measured, each made when it is first asked for."""
+    """One role's images of a batch, B x C x H x W, as a network's floats in about [-1, 1] or as uint8. The forms that
+    metrics need are made when they are first used."""
 
     def __init__(self, images: Tensor):
         self.images = images
 
     @cached_property
     def rgb(self) -> Tensor:
-        """B x 3 x H x W, uint8, of four channels the first three. Raises InputError for images of other than 1, 3 or
-        4 channels."""
+        """B x 3 x H x W, uint8; with four channels, the first three. Raises InputError for images that do not have 1, 3
+        or 4 channels."""
         images = self.images if self.images.dtype == torch.uint8 else to_bytes(self.images)
         if (channels := images.shape[1]) not in (1, 3, 4):
-            raise InputError(f"the generator gives {channels} channels; feature networks compare images of 1 or 3.")
+            raise InputError(
+                f"the generator gives {channels} channels, but feature networks compare images of 1, 3 or 4; choose "
+                "metrics without features."
+            )
         return images[:, :3].expand(-1, 3, -1, -1)
 
     @cached_property
     def unit(self) -> Tensor:
-        """B x C x H x W, floats in [0, 1], where float64 can be had."""
+        """B x C x H x W, floats in [0, 1], on a device that supports float64."""
         images = self.images.to(double_device(self.images.device))
         return images.float() / 255 if images.dtype == torch.uint8 else (images.float() + 1) / 2
 
 
 class Views(dict[str, View]):
-    """A batch by role, with the label maps of its images, and `checks` for what must be finite."""
+    """The images of a batch by role, their label maps, and `checks` for values that must be finite."""
 
     def __init__(self, images: Mapping[str, Tensor], checks: Checks, truths: Sequence[Tensor] = ()):
         super().__init__({role: View(of_role) for role, of_role in images.items()})
@@ -97,21 +100,21 @@ class Views(dict[str, View]):
 
 
 class Gather(Protocol):
-    """What is gathered of one role's images while they pass by."""
+    """Collects data for a metric from one role's images, batch by batch."""
 
     def add(self, views: Views, role: str) -> None:
-        """Take in a batch of the role's, with the others beside it."""
+        """Add a batch of the role's images; `views` also has those of the other roles."""
 
     def merge(self) -> None:
-        """Take in what the other ranks have gathered."""
+        """Add the data of the other ranks."""
 
     def settle(self) -> None:
-        """No images follow: compute what several figures share. Raises InputError where the images are too few."""
+        """Called after the last image: compute what several scores share. Raises InputError for too few images."""
 
 
 class Gathered(dict[tuple[str, str], Gather]):
-    """By role and by the name of what is gathered. `images` are those that the networks were fed, `real` the real
-    ones, None where there were none."""
+    """The collected data by role and name. `images` is the number of inputs, `real` that of real images, None if there
+    are none."""
 
     images: int = 0
     real: int | None = None
@@ -128,9 +131,8 @@ class Gathered(dict[tuple[str, str], Gather]):
 
 @torch.no_grad()
 def sweep(batches: Iterable[Batch], networks: Mapping[str, nn.Module], gathered: Gathered, device: torch.device) -> int:
-    """Run every network once on this rank's batches, in evaluation mode, and gather; returns how many images all ranks
-    had. Raises NumericalError where an output is not finite, InputError where images differ in shape that are to be
-    compared."""
+    """Run every network once on this rank's batches in evaluation mode, and gather. Returns the number of images over
+    all ranks. Raises NumericalError if an output is not finite, InputError if compared images differ in shape."""
     checks = Checks(device)
 
     def share() -> int:
@@ -150,7 +152,7 @@ def sweep(batches: Iterable[Batch], networks: Mapping[str, nn.Module], gathered:
 
 
 def _alike(made: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All of them. Raises InputError where what is compared with the first has not its shape."""
+    """Return all images. Raises InputError if one that is compared with the first has another shape."""
     first = next(iter(made.values()), None)
     for role, images in (made | others).items():
         if first is not None and role != "real" and images.shape != first.shape:
@@ -164,7 +166,7 @@ def _alike(made: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tens
 
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and every module's own mode again afterwards."""
+    """Switch to evaluation mode, and restore every module's own mode afterwards."""
     before = [(module, module.training) for model in models for module in model.modules()]
     for model in models:
         model.eval()
@@ -181,5 +183,5 @@ def _not_finite(role: str, files: Sequence[Path], finite: Tensor) -> NumericalEr
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """A network's output in [-1, 1] to uint8 by truncation of (x + 1) / 2 * 255: OMGD's protocol."""
+    """Convert a network's output in [-1, 1] to uint8 by truncation of (x + 1) / 2 * 255, as in OMGD's protocol."""
     return ((images.float() + 1) / 2 * 255).clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The judge of networks: figures of one or many over the same images, for `eval`, the best checkpoint and searches."""
+"""The judge: scores one or many networks on the same images, for `eval`, for the best checkpoint and for searches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,10 +24,10 @@ from vemcompress.system.events import Event, silent
 
 BATCH = 8
 
-# What a recipe calls a metric that checkpoints are picked by, and what it says where that cannot be had.
+# Metrics for train.best_by by their names in recipes, and the messages for missing inputs.
 PICKED_BY = ("ssim_teacher", "l1_target", "frechet", "fid", "miou")
 _WORDS = {
-    "pictures": "pictures, and these networks give scores of classes; take miou",
+    "pictures": "pictures, but these networks output class scores; use miou",
     "teacher": "a teacher that does not learn",
     "size": "images of at least {size} px; raise data.size",
     "targets": "pairs; set data.kind to paired or labels",
@@ -40,12 +40,12 @@ _LATENT_WORDS = {"targets": "a ground truth, which latent vectors have none of",
 
 
 class Judge:
-    """Figures of networks over the images of one source.
+    """Scores networks on the images of one source.
 
-    `judge(network)` gives its scores by metric, `judge({name: network, ...})` those of several, in one pass, by name.
-    Networks are on the source's device; they run in evaluation mode and get their modes back. Among several ranks
-    each takes a share of the images, and all get the same scores. Raises NumericalError for NaN or Inf. `on` says in
-    scores which images these are.
+    `judge(network)` returns scores by metric. `judge({name: network, ...})` scores several networks in one pass, and
+    returns their scores by name. Networks must be on the source's device. They run in evaluation mode, and their own
+    modes are restored. With several ranks, each processes a share of the images, and all get the same scores. Raises
+    NumericalError for NaN or Inf. `on` names the images in the scores.
     """
 
     def __init__(self, metrics: Sequence[Metric], tools: Tools, source: Source, on: str = ""):
@@ -53,7 +53,7 @@ class Judge:
         self._known: Gathered | None = None
 
     def settle(self) -> None:
-        """Gather the real images now, once and not in every pass. Raises InputError where they are too few."""
+        """Gather the real images now, once instead of in every pass. Raises InputError if there are too few."""
         source, self._known = self.source, self._gathered("real")
         if self._known:
             images = source.real_images() if source.real.paths else source.inputs()
@@ -64,7 +64,8 @@ class Judge:
             distributed.by_writer(lambda: [gather.settle() for gather in self._known.values()])
 
     def gather(self, networks: Mapping[str, nn.Module]) -> Gathered:
-        """One pass: what every metric gathers of every network's images, and of those beside them."""
+        """Make one pass, and gather each metric's data from the images of all networks, the targets and the real
+        images."""
         source, device, settled = self.source, self.source.device, self._known is not None
         gathered = self._gathered(*networks, *(() if settled else NOT_MADE))
         gathered.images = sweep(source.inputs(), networks, gathered, device)
@@ -112,17 +113,20 @@ def judge_by(
     on: str = "held_out",
     on_event: Event = silent,
 ) -> Judge:
-    """A judge of generators (on `device`, of these channels) by all `images`, at their full squares, or by a set's own
-    latent vectors: `least`, and where real images are compared with at least as many as there are of those.
+    """A judge for generators with these channels on `device`. It uses all `images`, at their full squares, or latent
+    vectors of the set: at least as many as `least` says and, if they are compared with real images, as there are of
+    those.
 
-    What does not change is computed here, once, and kept on the CPU. `names`: "ssim_teacher", against a frozen
-    `teacher`; "l1_target", against the ground truth, in [0, 1]; "fid", with Inception's weights in the file
-    `inception` or downloaded; "frechet", the same distance on `features`, of a FeatureNetwork the deepest map
-    averaged over its places; "miou", by `segmenter`, in 0..100. Real images are the pairs' targets, the other
-    domain's, or those beside latent vectors.
+    Everything that does not change is computed here once and kept on the CPU. `names` may contain:
 
-    Raises RecipeError where the data or the recipe cannot give it, InputError where no image can be read,
-    NetworkError.
+    - "ssim_teacher": against a frozen `teacher`;
+    - "l1_target": against the ground truth, in [0, 1];
+    - "fid": with Inception's weights in the file `inception`, or downloaded;
+    - "frechet": the same distance on `features`; of a FeatureNetwork, the deepest map averaged over its places;
+    - "miou": by `segmenter`, in 0..100.
+
+    Real images are the targets of pairs, those of the other domain, or those beside latent vectors. Raises RecipeError
+    if the data or the recipe does not allow the metric, InputError if no image can be read, NetworkError.
     """
     if isinstance(features, FeatureNetwork):
         features = Deepest(features)
@@ -152,7 +156,7 @@ def _count(images: LatentSet, metrics: Sequence[Metric]) -> int:
 def scorer(
     by: str, images: ImageSet | LatentSet, channels: tuple[int, int], device: torch.device | str, **options
 ) -> Picker:
-    """A function that scores a generator by one name; arguments and errors are `judge_by`'s."""
+    """A function that scores a generator by one metric. Arguments and errors are those of `judge_by`."""
     judge = judge_by([by], images, channels, device, **options)
     return lambda network: next(iter(judge(network).values()))
 
@@ -165,8 +169,8 @@ def check_by(
     segmenter=None,
     teacher=None,
 ) -> Metric:
-    """The metric of this name, of which nothing is computed yet. `segmenter` and `teacher`: anything but None says that
-    there is one. Raises RecipeError where the data or the recipe cannot give it."""
+    """The metric of this name; nothing is computed yet. `segmenter` and `teacher`: any value but None means that there
+    is one. Raises RecipeError if the data or the recipe does not allow the metric."""
     if isinstance(features, FeatureNetwork):
         features = Deepest(features)
     given = given_with(images, real_side(images).kind, features and features.name, teacher, segmenter)
@@ -175,7 +179,7 @@ def check_by(
 
 
 def _metric(by: str, features: Extractor | None, given: Given) -> Metric:
-    """Raises RecipeError where it cannot be had."""
+    """The metric of this name. Raises RecipeError if its inputs are missing."""
     if by not in PICKED_BY:
         raise RecipeError(f"train.best_by '{by}' is not known; use one of {', '.join(PICKED_BY)}, auto or none.")
     if by != "frechet":

@@ -1,4 +1,4 @@
-"""Which pixels of a generator's images are their content, by a segmentation network or by a folder of masks (CAGC)."""
+"""Content masks of a generator's images (CAGC), from a segmentation network or from a folder of masks."""
 
 import re
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from vemcompress.evaluation.segmenters import BiSeNetSegmenter, Segmenter
 from vemcompress.networks.base import Generator
 from vemcompress.system.settings import BaseSettings, Text
 
-FACE_BACKGROUND = (0, 16)  # of CelebAMask-HQ's classes: what is no part of a person, and cloth
-NAME = re.compile(r"(seed(\d{1,10})_(\d{6}))_mask")  # what `generate` calls its images, and their masks
-ALIKE = 6 / 255  # mean difference of an image in a file from what its generator draws, both in [0, 1]
-CHECKED = 16  # images of a folder that are drawn again
+FACE_BACKGROUND = (0, 16)  # CelebAMask-HQ's classes for background and cloth
+NAME = re.compile(r"(seed(\d{1,10})_(\d{6}))_mask")  # names that `generate` gives to images, and the names of masks
+ALIKE = 6 / 255  # largest mean difference between an image file and its generator's image, both in [0, 1]
+CHECKED = 16  # images of a folder that are drawn again for the check
 
 
 class MaskSettings(BaseSettings):
-    """`masks`: a segmentation network, as an .onnx file or BiSeNet's published weights, or a folder of masks; None
-    where all pixels are content. `background`: the classes that are no content, None for 0, of BiSeNet 0 and 16.
+    """`masks`: a segmentation network (an .onnx file or BiSeNet's published weights) or a folder of masks; None if all
+    pixels are content. `background`: the classes that are not content; None for 0, or 0 and 16 with BiSeNet.
 
-    The folder has images that `vemcompress generate TEACHER --out DIR` drew, and beside `seed0_000012.png` its mask
-    `seed0_000012_mask.png` of the same size, content in white.
+    The folder has images that `vemcompress generate TEACHER --out DIR` drew. Beside `seed0_000012.png` is its mask
+    `seed0_000012_mask.png` of the same size, with content in white.
     """
 
     masks: Text | None = None
@@ -37,10 +37,10 @@ class MaskSettings(BaseSettings):
 
 
 class Masks:
-    """Of images B x 3 x H x W, RGB in [-1, 1], a mask B x 1 x H x W, float32, 1 where there is content.
+    """Maps images B x 3 x H x W, RGB in [-1, 1], to masks B x 1 x H x W, float32, with 1 for content.
 
-    `vectors`, N x size, are latent vectors whose images have `known` masks, N x 1 x H x W uint8; None where a mask of
-    any image can be had. `protocol` says in words what is content.
+    `vectors`, N x size, are latent vectors whose images have `known` masks, N x 1 x H x W uint8. Both are None if a
+    mask can be computed for any image. `protocol` describes the content in words.
     """
 
     protocol: str
@@ -55,11 +55,11 @@ class Masks:
 
 
 class SegmentedMasks(Masks):
-    """Content is what the segmenter gives another class than those of the `background`.
+    """Content is every pixel whose class, by the segmenter, is not in `background`.
 
-    As published for BiSeNet: images clamped to [-1, 1], at its size (bilinear); the mask back at the images' own
-    (bilinear), where it is above one half. The same serves for scores of channels, where the published code goes by way
-    of 8-bit pictures and nearest pixels.
+    As published for BiSeNet, images are clamped to [-1, 1] and resized to its input size (bilinear). The mask is
+    resized back to the images' size (bilinear) and thresholded at one half. Channel scores use the same masks; for
+    them, the published code uses 8-bit pictures and nearest-neighbour resizing.
     """
 
     def __init__(self, segmenter: Segmenter, background: Sequence[int] | None = None):
@@ -92,8 +92,8 @@ class SegmentedMasks(Masks):
 
 
 class FolderMasks(Masks):
-    """Of a folder's images alone. Raises InputError (4) for masks of another size, and for images that the generator
-    does not draw."""
+    """Masks for the images of a folder only. Raises InputError (4) for masks of another size, and for images that the
+    generator did not draw."""
 
     def __init__(self, folder: Path, generator: Generator):
         takes, names = generator.takes, {}
@@ -107,7 +107,7 @@ class FolderMasks(Masks):
             )
         self.known = torch.from_numpy(np.stack([_mask(path, takes.image) for path in names]))[:, None]
         if not self.known.any():
-            raise InputError(f"{folder}: its masks are all black, so that nothing is content; draw content in white.")
+            raise InputError(f"{folder}: its masks are all black, so no pixel is content; draw content in white.")
         drawn = [draw(takes.prior, takes.size, int(m[2]), [int(m[3])])[0] for m in names.values()]
         self.vectors = torch.from_numpy(np.stack(drawn))
         self.protocol = f"{len(names)} masks of {folder}"
@@ -119,7 +119,7 @@ class FolderMasks(Masks):
 
 
 def _mask(path: Path, side: int) -> np.ndarray:
-    """H x W uint8, 1 where it is rather white."""
+    """H x W uint8, 1 for pixels that are more white than black."""
     found = read_image(path)
     if found.shape[:2] != (side, side):
         raise InputError(
@@ -131,7 +131,7 @@ def _mask(path: Path, side: int) -> np.ndarray:
 
 @torch.no_grad()
 def _check_images(files: list[tuple[Path, re.Match]], vectors: Tensor, generator: Generator) -> None:
-    """Some of the images beside the masks must be those that the generator draws."""
+    """Check a few images beside the masks: they must be those that the generator draws."""
     own = next(generator.parameters())
     for n in sorted({round(i) for i in np.linspace(0, len(files) - 1, CHECKED)}):
         path, match = files[n]
@@ -142,21 +142,21 @@ def _check_images(files: list[tuple[Path, re.Match]], vectors: Tensor, generator
         drawn = (generator(vectors[n : n + 1].to(own))[0].float().cpu().clamp(-1, 1) + 1) / 2
         if image.shape != drawn.shape or (image - drawn).abs().mean() > ALIKE:
             raise InputError(
-                f"{beside}: is not what this generator draws of that vector, so the masks are of other images; draw "
-                "them anew with `vemcompress generate`, without --truncation."
+                f"{beside}: is not the image that this generator draws for that vector, so the masks do not fit; draw "
+                "the images again with `vemcompress generate`, without --truncation."
             )
 
 
 def open_masks(settings: MaskSettings, generator: Generator, device: torch.device | str = "cpu") -> Masks | None:
-    """The masks of `settings`, None where there are none; `generator` is the one whose images they are of.
+    """Open the masks of `settings`; None if there are none. `generator` drew the images of the masks.
 
-    Raises InputError (4) for files that are no masks and no segmentation network.
+    Raises InputError (4) for files that are neither masks nor a segmentation network.
     """
     if settings.masks is None:
         return None
     path = Path(settings.masks)
     if path.is_dir():
         return FolderMasks(path, generator)
-    from vemcompress.evaluation.onnx_segmenter import segmenter_on  # late: ONNX Runtime is not needed by all
+    from vemcompress.evaluation.onnx_segmenter import segmenter_on  # imported late: not everybody needs ONNX Runtime
 
     return SegmentedMasks(segmenter_on(path, torch.device(device)), settings.background)

@@ -1,5 +1,7 @@
-"""What a metric is: what it needs, what it gathers while the images pass by, and the figure that comes of that. A new
-one is a file like `fidelity.py` and a line in `choose.METRICS`."""
+"""Base class of metrics: what a metric needs, what it gathers during the pass over the images, and its scores.
+
+To add a metric, write a module like `fidelity.py` and add a line to `choose.METRICS`.
+"""
 
 import sys
 from abc import ABC, abstractmethod
@@ -15,15 +17,15 @@ from vemcompress.evaluation.extractors import Extractor
 from vemcompress.evaluation.frechet import Statistics
 from vemcompress.evaluation.gather import Gather, Gathered
 
-# Roles of images that no network made: the other sides of pairs, and the set of real images.
+# Roles of images that no network made: the targets of pairs, and the set of real images.
 NOT_MADE = ("target", "real")
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a metric cannot do without: a `teacher`, the ground truth of each image (`targets`), `labels` with a
-    network that reads them, real images or at least their statistics, the `features` of an extractor, so many images,
-    of so many pixels."""
+    """The requirements of a metric: a `teacher`, the ground truth of each image (`targets`), `labels` with a
+    segmentation network, real images or at least their statistics, the `features` of an extractor, a least number of
+    images, a least size in pixels."""
 
     teacher: bool = False
     targets: bool = False
@@ -36,10 +38,10 @@ class Needs:
 
 @dataclass(frozen=True)
 class Given:
-    """What there is for metrics. `features` are the names of extractors that can be loaded; `no_labels` says what label
-    maps lack, None where they are there; `latent`: networks take latent vectors; `enhances`: the ground truth is the
-    input in a better state, larger or not; `scores`: networks give scores of classes; `wide`: the ground truth is a
-    16-bit grey, as depth is; `images` and `size` count where too few are refused beforehand."""
+    """The inputs that are available to metrics. `features`: names of extractors that can be loaded. `no_labels`: the
+    reason why there are no label maps, None if there are. `latent`: networks take latent vectors. `enhances`: the
+    ground truth is the input in better quality, perhaps larger. `scores`: networks output class scores. `wide`: the
+    ground truth is 16-bit grey, such as depth. `images` and `size` are set if too few are refused in advance."""
 
     teacher: bool = False
     targets: bool = False
@@ -56,7 +58,7 @@ class Given:
 
 
 def lacking(needs: Needs, given: Given, words: Mapping[str, str]) -> str | None:
-    """What is needed and was not given, as the rest of the sentence "needs ...", in `words` by need; else None."""
+    """The missing input, as the rest of the sentence "needs ...", from `words`; None if nothing is missing."""
     missing = {
         "pictures": given.scores and not needs.labels,
         "segmenter": needs.labels and not given.segmenter,
@@ -75,8 +77,8 @@ def lacking(needs: Needs, given: Given, words: Mapping[str, str]) -> str | None:
 
 @dataclass(frozen=True)
 class Real:
-    """The real side: the paths of images, the statistics of an .npz, or the `targets` of the pairs that are run
-    through. `what` names it in a sentence."""
+    """The real images: paths, the statistics of an .npz file, or the `targets` of the evaluated pairs. `what` names
+    them in a sentence."""
 
     paths: tuple[Path, ...] = ()
     statistics: Statistics | None = None
@@ -92,10 +94,10 @@ class Real:
 
 @dataclass
 class Tools:
-    """What metrics work with: the real side, extractors by name, `meter`, which makes a new `Miou`. `size` is the
-    images' side in pixels, `seed` that of subsets, `rows` how many features enter a covariance at a time. `crop` is
-    what was taken of real images before they were resized; `scale`: by how much networks enlarge; `latents` says how
-    latent vectors were drawn, where networks take such; `scores`: networks give scores of classes."""
+    """The tools of metrics: the real images, extractors by name, and `meter`, which makes a new `Miou`. `size`: side of
+    the images in pixels. `seed`: for random subsets. `rows`: features per update of a covariance. `crop`: the part of
+    real images that is cut out before resizing. `scale`: the networks' enlargement. `latents`: how latent vectors were
+    drawn, if there are any. `scores`: networks output class scores."""
 
     device: torch.device
     size: int
@@ -110,20 +112,20 @@ class Tools:
     scores: bool = False
 
     def outputs(self, count: int, noun: str = "outputs") -> str:
-        """So many of them, as protocols say it."""
+        """The number of images and their size, in words for protocols."""
         return f"{count} {noun} at {self.size} px" + (f" ({self.latents})" if self.latents else "")
 
 
 def cropped(crop: Crop) -> str:
-    """What was taken of images, behind the word for them in a sentence."""
+    """The crop in words, to follow the word for the images in a sentence."""
     part = "square in the middle" if crop == "square" else f"square of {crop} px in the middle"
     return "" if crop is None else f", the {part} of each,"
 
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """`higher`: whether that is better. Metrics that gather the same have one name for it, `gathers`. Roles are those
-    of networks (`student`, `best`, `teacher`, or a candidate's name), `target` and `real`."""
+    """A metric. `higher`: whether higher is better. Metrics that gather the same data share one name, `gathers`. Roles
+    are those of networks (`student`, `best`, `teacher`, or a candidate's name), `target` and `real`."""
 
     name: str
     higher: bool
@@ -132,28 +134,28 @@ class Metric(ABC):
 
     @abstractmethod
     def offered(self, given: Given) -> bool:
-        """Whether it is computed, or told to be missing, where nobody names metrics."""
+        """Whether it is computed, or reported as missing, if the user names no metrics."""
 
     @abstractmethod
     def reads(self, role: str) -> bool:
-        """Whether it gathers this role's images."""
+        """Whether it gathers data from this role's images."""
 
     def scores(self, role: str) -> bool:
-        """Whether it has a figure of this role."""
+        """Whether it has a score for this role."""
         return self.reads(role)
 
     @abstractmethod
     def start(self, tools: Tools) -> Gather:
-        """What gathers one role's images."""
+        """A new collector for one role's images."""
 
     @abstractmethod
     def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
-        """Values by name, the metric's own first. Raises InputError for images that give none."""
+        """Scores by name, the metric's own first. Raises InputError if the images give none."""
 
     @abstractmethod
     def protocol(self, gathered: Gathered, tools: Tools) -> str:
-        """How the figures were made, in one sentence: those of different protocols must not be compared."""
+        """How the scores were made, in one sentence. Scores with different protocols must not be compared."""
 
     def by_class(self, role: str, gathered: Gathered) -> dict[str, float | None]:
-        """The figure's parts by class, where it has such."""
+        """The score by class, if there are classes."""
         return {}

@@ -1,12 +1,12 @@
-"""Any segmentation network as an .onnx file (`--segmenter model.onnx`), run by ONNX Runtime.
+"""Segmentation networks in .onnx files (`--segmenter model.onnx`), run by ONNX Runtime.
 
-The graph takes one batch of RGB images and gives scores N x classes x h x w (float) or class numbers
-N x h x w or N x 1 x h x w (integers). A uint8 input (N x H x W x 3 or N x 3 x H x W) gets the pixels as they are. What
-a float input wants is read from the file's metadata (`onnx.helper.set_model_props`), every key optional:
+The graph takes one batch of RGB images. It returns class scores N x classes x h x w (float), or class numbers N x h x w
+or N x 1 x h x w (integers). A uint8 input (N x H x W x 3 or N x 3 x H x W) receives the pixels unchanged. For a float
+input, the file's metadata (`onnx.helper.set_model_props`) describes the normalisation. Every key is optional:
 
-    scale   what 255 becomes: "1" (default) for pixels in [0, 1], "255" for pixels as they are
+    scale   the value for a pixel of 255: "1" (default) for pixels in [0, 1], "255" for unchanged pixels
     mean    three numbers for R, G and B, separated by commas, subtracted after scaling; default "0,0,0"
-    std     three numbers likewise, to divide by; default "1,1,1"
+    std     three divisors in the same form; default "1,1,1"
 """
 
 import math
@@ -25,8 +25,8 @@ from vemcompress.weights.graphs.session import open_onnx, times
 
 
 class OnnxSegmenter(Segmenter):
-    """A graph as a segmenter. Images are resized (bilinear) only for a graph that takes no other size. Raises
-    InputError (4) where the file is no segmentation network, UsageError (2) for a device that cannot be used."""
+    """A segmenter that runs an ONNX graph. Images are resized (bilinear) only if the graph has a fixed size. Raises
+    InputError (4) if the file is not a segmentation network, UsageError (2) for a device that cannot be used."""
 
     def __init__(self, path: str | os.PathLike, *, device: str = "cpu"):
         self._model = model = open_onnx(path, device=device, photos=False)
@@ -43,11 +43,11 @@ class OnnxSegmenter(Segmenter):
         self._scale = self._numbers("scale", 1)
         self._mean, self._std = self._numbers("mean", 3), self._numbers("std", 3)
         if 0 in self._std or 0 in self._scale:
-            raise InputError(f"{path}: its metadata says std or scale 0; write the numbers that it was trained with.")
+            raise InputError(f"{path}: its metadata has std or scale 0; write the numbers that it was trained with.")
         self.protocol = f"{Path(path).name} ({self._convention()})"
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Raises InputError (4) where the graph does not run on this size, or its result is no class map."""
+        """Class scores or class numbers. Raises InputError (4) if the graph fails on this size or returns neither."""
         x = to_unit(images).cpu()
         if self._model.fixed_size and tuple(x.shape[2:]) != self._model.fixed_size:
             x = F.interpolate(x, self._model.fixed_size, mode="bilinear", antialias=True)
@@ -69,7 +69,7 @@ class OnnxSegmenter(Segmenter):
         return y
 
     def _fed(self, x: Tensor) -> np.ndarray:
-        """N x 3 x H x W in [0, 1] as the graph wants it."""
+        """Convert N x 3 x H x W in [0, 1] to the graph's input form."""
         if self._model.dtype == np.uint8:
             x = (x * 255).round().to(torch.uint8)
         else:
@@ -88,7 +88,7 @@ class OnnxSegmenter(Segmenter):
         except ValueError:
             values = ()
         if len(values) != count or not all(math.isfinite(v) for v in values):
-            raise InputError(f"{self.name}: its metadata says {key} '{text:.60}'; it must be {count} number(s).")
+            raise InputError(f"{self.name}: its metadata has {key} '{text:.60}'; it must be {count} number(s).")
         return values
 
     def _convention(self) -> str:
@@ -108,15 +108,16 @@ class OnnxSegmenter(Segmenter):
 
 
 def open_segmenter(path: str | os.PathLike, *, device: str = "cpu") -> Segmenter:
-    """A segmenter of a file: an .onnx graph, or else weights, of DRN-D-105 for Cityscapes or of BiSeNet for faces.
-    Raises InputError (4) for a file that is absent or none, UsageError (2) for a device that cannot be used."""
+    """Open a segmenter: an .onnx graph, or the weights of DRN-D-105 for Cityscapes or of BiSeNet for faces. Raises
+    InputError (4) for a missing or unsuitable file, UsageError (2) for a device that cannot be used."""
     if Path(path).suffix.lower() == ".onnx":
         return OnnxSegmenter(path, device=device)
     return load_segmenter(path, device)
 
 
 def segmenter_on(path: str | os.PathLike, device: torch.device) -> Segmenter:
-    """On the device; an ONNX file where ONNX Runtime can use it, else on the CPU, which gives the same classes."""
+    """Open a segmenter on the device. If ONNX Runtime cannot use the device, an ONNX file runs on the CPU, which gives
+    the same classes."""
     on_gpu = device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     onnx = Path(path).suffix.lower() == ".onnx"
     return open_segmenter(path, device="cpu" if onnx and not on_gpu else str(device))

@@ -1,10 +1,9 @@
-"""Improved precision and recall (Kynkaanniemi et al., NeurIPS 2019): are a network's images like real ones, and does it
-make all kinds of real ones?
+"""Improved precision and recall (Kynkaanniemi et al., NeurIPS 2019): realism and coverage of a network's images.
 
-A set of features stands for the union of spheres around its members, each of which reaches to its member's `K`-th
-nearest neighbour in the set (eq. 1). Precision is the share of the network's features inside the real set's spheres,
-recall the share of the real ones inside the network's (eq. 2 and 3). The paper takes VGG-16's features; no other figure
-is comparable, so every name here says which features it is of.
+A set of features is represented by the union of spheres around its members. Each sphere reaches to the `K`-th nearest
+neighbour in the set (eq. 1). Precision is the share of the network's features inside the real set's spheres. Recall is
+the share of the real features inside the network's spheres (eq. 2 and 3). The paper uses VGG-16's features. Scores on
+other features are not comparable, so every name here includes the features.
 """
 
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from vemcompress.evaluation.metric import Given, Needs, Tools
 K = 3
 
 _BLOCK_BYTES = 16 << 20  # of squared distances in float64 that exist at a time
-# Squared distances come from inner products, whose rounding is relative to the squared lengths.
+# Squared distances are computed from inner products, whose rounding error is relative to the squared lengths.
 _ROUNDING = 1e-12
 
 
@@ -32,22 +31,22 @@ def radii(x: Tensor, k: int = K) -> Tensor:
     found = []
     for start, squares, _ in _blocks(x, x):
         rows = torch.arange(len(squares), device=x.device)
-        squares[rows, start + rows] = torch.inf  # no row is a neighbour of itself, but its copies are
+        squares[rows, start + rows] = torch.inf  # a row is not its own neighbour, but copies of it are
         found.append(squares.kthvalue(k, dim=1).values)
     return torch.cat(found)
 
 
 def share_inside(points: Tensor, centres: Tensor, squared_radii: Tensor) -> float:
-    """The share of the points (N x D) that lie in at least one sphere, its surface included, around the centres
-    (M x D) of these squared radii (M)."""
+    """The share of the points (N x D) inside at least one sphere, including its surface. The spheres have `centres`
+    (M x D) and `squared_radii` (M)."""
     inside = [(s <= squared_radii + rounding).any(1).sum() for _, s, rounding in _blocks(points, centres)]
     return float(torch.stack(inside).sum()) / len(points)
 
 
 def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """For blocks of rows of x: the number of the first one, its rows' squared distances to all rows of y (B x M,
-    float64, at least 0), and what rounding may add to them."""
-    mean = y.double().mean(0)  # around it lengths are short, and rounding small
+    """For blocks of rows of x: the number of the first row, the squared distances to all rows of y (B x M, float64, at
+    least 0), and the bound of their rounding error."""
+    mean = y.double().mean(0)  # centred vectors are shorter, so rounding errors are smaller
     y = y.double() - mean
     lengths = y.square().sum(1)
     start = 0
@@ -59,7 +58,7 @@ def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
 
 
 class _Neighbours(Distance):
-    """Of every network's images and the real ones. Metrics on the same features share them, and their spheres."""
+    """Base of precision and recall. Metrics on the same features share the features and the spheres."""
 
     what: ClassVar[str]
     says: ClassVar[str]
@@ -78,11 +77,12 @@ class _Neighbours(Distance):
         )
 
     def offered(self, given: Given) -> bool:
-        """Unasked only of latent vectors: other networks' images each have an input that they are to be true to."""
+        """By default only for latent vectors: the images of other networks have an input to be compared with."""
         return given.latent and super().offered(given)
 
     def share(self, points: Features, centres: Features, device: torch.device) -> float:
-        """The share of the points inside the spheres around the centres. Raises InputError for too few of either."""
+        """The share of the points inside the spheres around the centres. Raises InputError for too few points or
+        centres."""
         x, y = (of.matrix().to(double_device(device)) for of in (points, centres))
         if (few := min(len(x), len(y))) < self.needs.images:
             raise InputError(

@@ -1,4 +1,4 @@
-"""An evaluation: every network runs once per image, and every metric that can be computed gets its own name."""
+"""A complete evaluation: runs the student, its teacher and the best checkpoint, and computes all possible metrics."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -28,14 +28,18 @@ DEFAULT_SIZE, DEFAULT_SAMPLES = 256, 10_000
 
 @dataclass
 class Evaluation:
-    """What came out. `metrics` are those of the network that was scored, the `role` "student" or "teacher" of its
-    run, after `step` steps; `teacher` its teacher's own scores against the same ground truth and real images; `best`
-    the best checkpoint's {"step", "picked_by", "on", "metrics"}; `real` what the real photos themselves reach,
-    `miou_real`. `iou`: by role and class, 0..100, None for a class that never appears. `protocol` says how each
-    figure was made, `skipped` why a metric is missing, `unreadable` why an image is. `information_share`: of a run with
-    an add-on, its share of the gradient at the student's image, the median of the steps that logged it. `latents`: how
-    the vectors were drawn that all networks were fed, {"size", "prior", "seed"}; `images` says how many. `conditions`
-    are what the figures depend on besides the network, as `conditions.conditions` tells them."""
+    """The result of an evaluation.
+
+    - `metrics`: scores of the network after `step` steps; `role` is "student" or "teacher".
+    - `teacher`: the teacher's own scores against the same ground truth and real images.
+    - `best`: the best checkpoint's {"step", "picked_by", "on", "metrics"}.
+    - `real`: the scores of the real photos themselves, `miou_real`.
+    - `iou`: by role and class, 0..100; None for a class that never appears.
+    - `protocol`: how each score was made. `skipped`: why a metric is missing. `unreadable`: why an image is missing.
+    - `information_share`: for a run with an add-on, its share of the gradient at the student's image; the median of
+      the logged steps.
+    - `latents`: how the latent vectors were drawn, {"size", "prior", "seed"}; `images` is their number.
+    - `conditions`: what the scores depend on besides the network, from `conditions.conditions`."""
 
     metrics: dict[str, float]
     teacher: dict[str, float]
@@ -81,27 +85,31 @@ def evaluate(
     known: Callable[[dict], Evaluation | None] | None = None,
     on_event: Event = silent,
 ) -> Evaluation:
-    """Score a student on test inputs, beside its teacher and its `best` checkpoint.
+    """Score a student on test inputs, together with its teacher and its `best` checkpoint.
 
-    `images` are files, resized to `size` x `size` (256 by default), or a set of any kind at its own size. `real` is a
-    folder (or files) of real images, or an .npz of their statistics; without it they are the targets of pairs, or the
-    other domain's images. Networks that take latent vectors are given a LatentSet, whose `real` images are the real
-    side, and draw `samples` images, 10,000 by default, all of the same vectors of `seed`. `metrics` are names of
-    `METRICS`; None computes what can be had, and puts the reason for the rest into `skipped`. `features` with
-    `features_weights` adds distances on a SqueezeNet; `inception` is a file that replaces the download; `segmenter`
-    gives mIoU against the label maps that images were drawn from. `about` has further conditions of the figures;
-    `known`, asked with all of them before any image is scored, may give the evaluation itself. The generators are moved
-    to `device`; a `batch` of None is `default_batch`'s. Events: {"event": "eval", "stage": "generate" | "real", "done",
-    "total"} and {"event": "eval", "stage": "unreadable", "path", "reason"}.
+    `images` are files, which are resized to `size` x `size` (256 by default), or an image set, which keeps its size.
+    `real` is a folder (or files) of real images, or an .npz file of their statistics. Without it, the targets of pairs
+    or the images of the other domain are used. For networks that take latent vectors, `images` is a LatentSet, which
+    may have `real` images of its own. All networks draw `samples` images (10,000 by default) from the same vectors of
+    `seed`.
 
-    Raises UsageError for a metric that is unknown or lacks its input, NetworkError where weights asked for by name
-    cannot be had, InputError for images, weights or statistics that do not serve, RecipeError for label maps that do
-    not fit the network, NumericalError for NaN or Inf. Processes that torchrun started take a share of the images each.
+    `metrics` are names of `METRICS`. None computes all that are possible, and writes the reasons for the others to
+    `skipped`. `features` with `features_weights` adds distances on a SqueezeNet. `inception` is a file that replaces
+    the download. `segmenter` adds mIoU against the label maps from which images were drawn.
+
+    `about` has further conditions of the scores. `known` is called with all conditions before any image is scored; it
+    may return a finished evaluation. The generators are moved to `device`. `batch`: None uses `default_batch`. With
+    torchrun, each process handles a share of the images. Events: {"event": "eval", "stage": "generate" | "real",
+    "done", "total"} and {"event": "eval", "stage": "unreadable", "path", "reason"}.
+
+    Raises UsageError for a metric that is unknown or lacks its input, NetworkError if weights for a named metric cannot
+    be downloaded, InputError for unsuitable images, weights or statistics, RecipeError for label maps that do not fit
+    the network, NumericalError for NaN or Inf.
     """
     if batch is not None and batch < 1:
-        raise UsageError(f"a batch of {batch} images cannot be; give at least 1.")
+        raise UsageError(f"batch {batch}: must be at least 1; give another --batch.")
     if samples is not None and (samples < 1 or not isinstance(images, LatentSet)):
-        raise UsageError("samples are drawn from latent vectors alone, and at least 1; leave them out for images.")
+        raise UsageError("samples must be at least 1, and only generators from latent vectors use them.")
     device, images = torch.device(device), _image_set(images, size)
     size = side_of(images)
     chosen, tools = distributed.writer_first(
@@ -138,7 +146,7 @@ def evaluate(
 def _reported(
     chosen: Chosen, tools: Tools, gathered: Gathered, unreadable: dict[str, str], networks: Sequence[str]
 ) -> Evaluation:
-    """Every figure, of what all ranks have gathered."""
+    """All scores, from the data of all ranks."""
     result = Evaluation({}, {}, gathered.images, gathered.real, ", ".join(tools.extractors) or "none", tools.size)
     result.unreadable = unreadable
     columns = {"student": result.metrics, "teacher": result.teacher, "target": result.real}
@@ -149,7 +157,7 @@ def _reported(
         roles = [role for role in (*networks, *(() if tools.scores else ("target",))) if metric.scores(role)]
         try:
             found = {role: metric.figures(role, gathered, tools) for role in roles}
-        except InputError as error:  # too few images, or not one labelled pixel
+        except InputError as error:  # too few images, or no labelled pixel
             chosen.skip([metric], error)
             continue
         for role, values in found.items():
@@ -164,7 +172,7 @@ def _reported(
 def _image_set(images: ImageSet | LatentSet | Sequence[str | os.PathLike], size: int | None) -> ImageSet | LatentSet:
     if isinstance(images, LatentSet):
         if size not in (None, images.takes.image):
-            raise UsageError(f"size {size}: this network draws images of {images.takes.image} px; leave the size out.")
+            raise UsageError(f"size {size}: this network draws images of {images.takes.image} px; omit the size.")
         return images
     if not isinstance(images, ImageSet):
         images = ImageSet(DataSettings(size=DEFAULT_SIZE), Singles(tuple(image_paths(images)), ()))
@@ -172,13 +180,13 @@ def _image_set(images: ImageSet | LatentSet | Sequence[str | os.PathLike], size:
 
 
 def _warn_of_misfit(tools: Tools, real, on_event: Event) -> None:
-    """Statistics of images of another size, or of another part of them."""
+    """Warn if the statistics were made from images of another size, or with another crop."""
     known, size, crop = tools.real.statistics, tools.size, tools.crop
     if known is not None and known.size != size:
         other = f"{known.size} px" if known.size else "their own size"
         message = f"the statistics of {real} were made at {other}, the images here are {size} px; use stats --size "
         on_event({"event": "warning", "message": f"{message}{size}."})
-    # What latent vectors give has no crop of its own; only a run knows that of the images that it learnt from.
+    # Images from latent vectors have no crop; only a run knows the crop of the images that it was trained on.
     if known is not None and known.crop != crop and not (tools.latents and crop is None):
         other = "whole images" if known.crop is None else f"images with crop {known.crop}"
         message = (
@@ -188,8 +196,7 @@ def _warn_of_misfit(tools: Tools, real, on_event: Event) -> None:
 
 
 def _check_size(size: int, side: int, metrics: Sequence[Metric], *models: nn.Module) -> None:
-    """Raises UsageError for inputs of a `size` that a generator cannot take, or images of a `side` that a metric
-    cannot."""
+    """Raises UsageError if a generator cannot take inputs of this `size`, or a metric images of this `side`."""
     for model in models:
         if (only := getattr(model, "only_size", None)) not in (None, size):
             raise UsageError(f"images of {size} px do not go through this {type(model).__name__}; give --size {only}.")
@@ -200,11 +207,11 @@ def _check_size(size: int, side: int, metrics: Sequence[Metric], *models: nn.Mod
                 f"{least} px that {multiple} divides."
             )
     if metric := next((metric for metric in metrics if side < metric.needs.size), None):
-        raise UsageError(f"{metric.name} cannot be taken at {side} px; give a size of at least {metric.needs.size} px.")
+        raise UsageError(f"{metric.name} needs images of at least {metric.needs.size} px, not {side}; raise the size.")
 
 
 def _check_takes(images: LatentSet, networks: dict[str, nn.Module]) -> None:
-    """Raises InputError for a network that does not take the vectors of the others, or gives images of another size."""
+    """Raises InputError if a network takes other vectors than the others, or gives images of another size."""
     for role, network in networks.items():
         takes = getattr(network, "takes", images.takes)
         if takes != images.takes:
@@ -216,8 +223,8 @@ def _check_takes(images: LatentSet, networks: dict[str, nn.Module]) -> None:
 
 
 def _samples(images: ImageSet, networks: dict[str, nn.Module], truths: bool) -> Samples:
-    """What all of the networks are fed, of their channels, or the images' where a network tells none. Raises InputError
-    where they take different channels, and as `Samples`."""
+    """The inputs for all networks, with the networks' number of channels or, if a network does not state it, that of
+    the images. Raises InputError if networks take different channels, and the errors of `Samples`."""
     channels = {}
     for role, network in networks.items():
         told, natural = getattr(network, "config", None) or network, images.channels()

@@ -1,9 +1,8 @@
-"""mIoU and pixel accuracy: what a segmentation network sees in generated images, against the label maps that these were
-drawn from.
+"""mIoU and pixel accuracy: a segmentation network's classes of generated images, compared with the label maps.
 
-One confusion matrix over all pixels of all images, rows the truth, columns the prediction; predictions are brought to
-the label maps' size. With DRN-D-105 and Cityscapes' 2048x1024 train ids this is the protocol of GAN-Compression, OMGD
-and VEM, which print 100 times the figure.
+All pixels of all images enter one confusion matrix, with the truth in rows and the prediction in columns. Predictions
+are resized to the size of the label maps. With DRN-D-105 and Cityscapes' 2048x1024 train ids, this is the protocol of
+GAN-Compression, OMGD and VEM, which print 100 times the value.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,16 +25,16 @@ _MAX_CLASSES = 255
 
 
 def confusion(truth: Tensor, prediction: Tensor, classes: int, ignore: int = IGNORE) -> Tensor:
-    """How often a pixel of class i was taken for j: classes x classes int64 on the CPU. `truth` and `prediction` are
-    integers of one shape, within the classes; pixels whose truth is `ignore` do not count."""
+    """The confusion matrix, classes x classes int64 on the CPU: how often a pixel of class i was predicted as j.
+    `truth` and `prediction` are class numbers of the same shape. Pixels whose truth is `ignore` do not count."""
     counted = truth != ignore
     pairs = truth[counted].long() * classes + prediction[counted].long()
     return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
 
 
 def iou_per_class(matrix: Tensor, ignore: int = IGNORE) -> Tensor:
-    """Intersection over union of each class, float64 in [0, 1]; NaN for a class in neither truth nor prediction, and
-    for `ignore` where it is one of the classes."""
+    """Intersection over union of each class, float64 in [0, 1]. NaN for a class that is in neither truth nor
+    prediction, and for `ignore` if it is one of the classes."""
     matrix = matrix.double()
     both = matrix.diagonal()
     values = both / (matrix.sum(0) + matrix.sum(1) - both)
@@ -49,23 +48,23 @@ def mean_iou(matrix: Tensor, ignore: int = IGNORE) -> float:
 
 
 def pixel_accuracy(matrix: Tensor) -> float:
-    """The share of pixels whose class is right, in [0, 1]; NaN for an empty matrix."""
+    """The share of pixels with the correct class, in [0, 1]; NaN for an empty matrix."""
     matrix = matrix.double()
     return float(matrix.trace() / matrix.sum())
 
 
 class Miou(Gather):
-    """mIoU of images that come in batches. `classes` is the number of classes, or their names; `ignore` the label value
+    """Computes mIoU batch by batch. `classes` is the number of classes, or their names. `ignore` is the label value
     that does not count (255 in Cityscapes' train ids). Raises UsageError for an impossible number of classes,
-    InputError for a segmenter with another one."""
+    InputError for a segmenter with another number of classes."""
 
     def __init__(self, segmenter: Segmenter, classes: int | Sequence[str], ignore: int = IGNORE):
         names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
         if not 2 <= len(names) <= _MAX_CLASSES or len(set(names)) < len(names):
-            raise UsageError(f"mIoU needs 2 to {_MAX_CLASSES} classes of different names, and was given {len(names)}.")
+            raise UsageError(f"mIoU needs 2 to {_MAX_CLASSES} classes with different names, not {len(names)}.")
         self.names, self.ignore, self.segmenter = names, ignore, segmenter
         if segmenter.classes is not None and segmenter.classes != len(names):
-            raise self._unfit(f"tells {segmenter.classes} classes apart")
+            raise self._unfit(f"has {segmenter.classes} classes")
         self.images, self.matrix = 0, torch.zeros(len(names), len(names), dtype=torch.int64)
         self._sizes = set[tuple[int, int]]()
 
@@ -75,14 +74,14 @@ class Miou(Gather):
 
     @torch.no_grad()
     def take(self, images: Tensor, labels: Sequence[Tensor]) -> None:
-        """Take in B x 3 x H x W images (uint8, or floats in [0, 1]) and their label maps, integer, H x W, of classes
-        and VOID as `data.labels` reads them."""
+        """Add B x 3 x H x W images (uint8, or floats in [0, 1]) and their label maps: integers H x W, classes and VOID
+        as in `data.labels`."""
         if len(images) != len(labels):
-            raise UsageError(f"mIoU needs a label map for every image, and was given {len(labels)} for {len(images)}.")
+            raise UsageError(f"mIoU needs a label map for every image, but got {len(labels)} for {len(images)}.")
         for scores, label in zip(self.segmenter(images), labels, strict=True):
             if scores.is_floating_point() and len(scores) != len(self.names):
-                raise self._unfit(f"tells {len(scores)} classes apart")
-            # A label that is ignored and yet a class of the network's (a trained void) is no class of the figure's.
+                raise self._unfit(f"has {len(scores)} classes")
+            # An ignored label may be a class of the network (a trained void); it does not count in the score.
             truth = label.long().masked_fill(label == self.ignore, VOID)
             prediction = class_map(scores, *truth.shape).cpu()
             if prediction.max() >= len(self.names) or prediction.min() < 0:
@@ -97,11 +96,11 @@ class Miou(Gather):
         self.matrix, self.images, self._sizes = sum(matrices), sum(images), set().union(*sizes)
 
     def result(self) -> dict:
-        """`miou` and `pixel_accuracy` in [0, 1], `iou` by class (None for a class that never appears). Raises
-        InputError where no pixel counted."""
+        """`miou` and `pixel_accuracy` in [0, 1], and `iou` by class (None for a class that never appears). Raises
+        InputError if no pixel counts."""
         if not self.matrix.any():
             raise InputError(
-                f"mIoU: not one labelled pixel in {self.images} label maps (label {self.ignore} is ignored); give "
+                f"mIoU: no labelled pixel in {self.images} label maps (label {self.ignore} is ignored); give "
                 "other label maps."
             )
         values = iou_per_class(self.matrix, self.ignore).tolist()
@@ -127,7 +126,7 @@ class Miou(Gather):
 
 
 def lacks_labels(images: ImageSet) -> str | None:
-    """Why images have no label maps that a generator draws photos from, as the rest of the sentence "needs ..."."""
+    """The reason why there are no label maps as inputs of the images, as the rest of the sentence "needs ..."."""
     pairs = images.pairs
     if pairs is None or pairs.labels is None:
         return "maps of class numbers beside the photos; set data.kind=labels and data.classes"
@@ -137,8 +136,8 @@ def lacks_labels(images: ImageSet) -> str | None:
 
 
 def meters(segmenter: Segmenter, images: ImageSet) -> Callable[[], Miou]:
-    """What makes a new mIoU against the label maps of `images`, which have some. A void that has a channel of its own
-    behind the classes is none of the segmenter's. Raises InputError for a segmenter of other classes."""
+    """A function that makes a new `Miou` for the label maps of `images`. A void class with a channel of its own after
+    the classes is not one of the segmenter's. Raises InputError for a segmenter with other classes."""
     labels = images.pairs.labels
     classes, ignore = labels.classes, IGNORE if labels.void is None else labels.void
     if labels.ids != "index":
@@ -150,10 +149,10 @@ def meters(segmenter: Segmenter, images: ImageSet) -> Callable[[], Miou]:
 
 
 class Segmentation(Metric):
-    """As the papers print it, in 0..100; `_real` of the real photos."""
+    """mIoU or pixel accuracy in 0..100, as in the papers. `_real` is the score of the real photos."""
 
     def offered(self, given: Given) -> bool:
-        """Nobody thinks of segmentation where there are neither label maps nor a segmenter."""
+        """Offered only if there are label maps or a segmenter."""
         found = given.segmenter, given.no_labels is None
         return all(found) or (any(found) and self.name == "miou")
 

@@ -1,4 +1,4 @@
-"""Segmentation networks that read what a generator drew; `onnx_segmenter` adds those in ONNX files."""
+"""Segmentation networks for mIoU: DRN-D-105 and BiSeNet. `onnx_segmenter` adds those in ONNX files."""
 
 import os
 from collections.abc import Mapping
@@ -14,15 +14,16 @@ from vemcompress.networks.segmentation import DRN, bilinear_kernel
 from vemcompress.weights.layouts import described
 from vemcompress.weights.safe import read_state
 
-# Of Cityscapes' training photos, RGB in [0, 1], as published with the weights.
+# Mean and std of Cityscapes' training photos, RGB in [0, 1], as published with the weights.
 CITYSCAPES_MEAN = (0.29010095242892997, 0.32808144844279574, 0.28696394422942517)
 CITYSCAPES_STD = (0.1829540508368939, 0.18656561047509476, 0.18447508988480435)
 FACE_SIDE = 512
 
 
 class Segmenter:
-    """Images to class maps. `name` is for messages, `protocol` says in words what is done; `classes` is the number of
-    classes, None where the network does not tell before it ran; `side` that of the images it wants, None for any."""
+    """Maps images to class maps. `name` is for messages; `protocol` describes the computation in words. `classes` is
+    the number of classes, None if it is not known before the first run. `side` is the required side of images, None for
+    any."""
 
     name: str
     classes: int | None
@@ -30,21 +31,21 @@ class Segmenter:
     side: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """B x 3 x H x W, RGB, uint8 or floats in [0, 1], to scores B x classes x h x w (float32) or class numbers
+        """Map B x 3 x H x W, RGB, uint8 or floats in [0, 1], to scores B x classes x h x w (float32) or class numbers
         B x h x w (int64)."""
         raise NotImplementedError
 
     def read(self, images: Tensor) -> Tensor:
-        """As a call, of float32 images that are known to be in [0, 1]: looking at them would make a GPU wait."""
+        """As `__call__`, for float32 images known to be in [0, 1]: the check of the range would make a GPU wait."""
         return self(images)
 
     def on(self, device: torch.device) -> "Segmenter":
-        """The same, at work on a device."""
+        """The same segmenter on a device."""
         return self
 
 
 class OwnScores(Segmenter):
-    """Of generators that give scores of classes themselves, B x classes x H x W in place of images."""
+    """For networks that output class scores, B x classes x H x W, instead of images."""
 
     def __init__(self, classes: int):
         self.name, self.classes, self.protocol = "the network itself", classes, "the network's own scores"
@@ -54,7 +55,7 @@ class OwnScores(Segmenter):
 
 
 class DRNSegmenter(Segmenter):
-    """DRN with the published protocol: the images are fed at their own size, normalised by Cityscapes' statistics."""
+    """DRN with the published protocol: images keep their size and are normalised by Cityscapes' statistics."""
 
     def __init__(self, network: DRN, name: str = "DRN-D-105", device: torch.device | str = "cpu"):
         self.network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
@@ -68,12 +69,12 @@ class DRNSegmenter(Segmenter):
     def __call__(self, images: Tensor) -> Tensor:
         x = (to_unit(images).to(self._device) - self._mean) / self._std
         height, width = images.shape[-2:]
-        # Sides that 8 does not divide come out longer than they went in.
+        # If a side is not a multiple of 8, the output is larger than the input.
         return self.network(x.contiguous(memory_format=torch.channels_last))[..., :height, :width]
 
 
 class BiSeNetSegmenter(Segmenter):
-    """BiSeNet of faces with the published protocol: images of any size become 512 px, normalised by ImageNet's
+    """BiSeNet for faces with the published protocol: images are resized to 512 px and normalised by ImageNet's
     statistics."""
 
     side = FACE_SIDE
@@ -99,14 +100,14 @@ class BiSeNetSegmenter(Segmenter):
 
 
 def load_drn(path: str | os.PathLike, device: torch.device | str = "cpu") -> DRNSegmenter:
-    """DRN-D-105 with the weights of a file such as `drn-d-105_ms_cityscapes.pth`. Raises InputError (4) where the file
-    cannot be read safely or holds another network's weights."""
+    """DRN-D-105 with the weights of a file such as `drn-d-105_ms_cityscapes.pth`. Raises InputError (4) if the file
+    cannot be read safely or holds the weights of another network."""
     return _drn(read_state(path).tensors, str(path), device)
 
 
 def load_segmenter(path: str | os.PathLike, device: torch.device | str = "cpu") -> Segmenter:
-    """Of published weights: DRN-D-105's for Cityscapes, or BiSeNet's for faces (`79999_iter.pth`). Errors as
-    `load_drn`."""
+    """A segmenter from published weights: DRN-D-105's for Cityscapes, or BiSeNet's for faces (`79999_iter.pth`). Errors
+    as `load_drn`."""
     tensors = read_state(path).tensors
     return _bisenet(tensors, str(path), device) if is_bisenet(tensors) else _drn(tensors, str(path), device)
 
@@ -118,7 +119,7 @@ def is_bisenet(tensors: Mapping[str, Tensor]) -> bool:
 def _drn(tensors: Mapping[str, Tensor], source: str, device: torch.device | str) -> DRNSegmenter:
     with torch.device("meta"):
         network = DRN()
-    # It never learns, and a network that was trained with PyTorch's own upsampling has none.
+    # It is never trained, and weights that were trained with PyTorch's own upsampling lack it.
     shape = network.state_dict()["up.weight"].shape
     tensors = {"up.weight": bilinear_kernel().expand(shape).clone(), **tensors}
     fill(network, tensors, source, f"DRN-D-105 for {network.classes} classes", "drn-d-105_ms_cityscapes.pth")
@@ -133,8 +134,8 @@ def _bisenet(tensors: Mapping[str, Tensor], source: str, device: torch.device | 
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str, what: str, file: str) -> None:
-    """Give a network on the meta device the published tensors; every key and shape must fit, else InputError (4).
-    `what` names the network, and `file` the published file."""
+    """Load published tensors into a network on the meta device. Raises InputError (4) unless every key and shape fits.
+    `what` names the network, and `file` the published file, in messages."""
 
     def unfit(key: str, why: str) -> InputError:
         return InputError(
@@ -144,7 +145,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str, what: s
 
     expected, tensors = network.state_dict(), dict(tensors)
     for key, wanted in expected.items():
-        if key.endswith(".num_batches_tracked"):  # not written before torch 0.4.1, and never used here
+        if key.endswith(".num_batches_tracked"):  # missing in files from before torch 0.4.1, and not used here
             tensors[key] = torch.zeros((), dtype=torch.int64)
         found = tensors.get(key)
         if found is None:
@@ -157,7 +158,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: str, what: s
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8, or floats in [0, 1], to float32 in [0, 1]. Raises UsageError for floats of another range."""
+    """Convert uint8, or floats in [0, 1], to float32 in [0, 1]. Raises UsageError for floats outside this range."""
     if images.ndim != 4 or images.shape[1] != 3:
         given = "x".join(map(str, images.shape)) or "a single number"
         raise UsageError(f"a segmenter takes images of 3 channels, B x 3 x H x W, and was given {given}.")
@@ -170,13 +171,13 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def class_map(scores: Tensor, height: int, width: int) -> Tensor:
-    """What one image's scores (classes x h x w, floats) or class numbers (h x w, integers) say at another size: height
-    x width int64. Scores are interpolated linearly (antialiased where they shrink, as Pillow does), then the first
-    largest wins; class numbers take their nearest."""
+    """Class numbers at another size, height x width int64, from one image's scores (classes x h x w, floats) or class
+    numbers (h x w, integers). Scores are interpolated linearly (antialiased when they shrink, as in Pillow), and the
+    first largest class is chosen. Class numbers use the nearest pixel."""
     if not scores.is_floating_point():
         return F.interpolate(scores[None, None].double(), (height, width), mode="nearest-exact")[0, 0].long()
     best = winner = None
-    # One class at a time: 19 maps of Cityscapes' size would take 160 MB, and argmax over them is slow.
+    # One class at a time: 19 maps of Cityscapes' size would need 160 MB, and argmax over them is slow.
     for number, plane in enumerate(scores.float().contiguous()):
         plane = F.interpolate(plane[None, None], (height, width), mode="bilinear", antialias=True)[0, 0]
         if best is None:

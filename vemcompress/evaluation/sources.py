@@ -1,4 +1,5 @@
-"""Where a judge's images come from: read anew in each pass, or decoded once and kept. Latent vectors are drawn once."""
+"""Image sources of a judge: files that are read in each pass, or decoded once and kept; latent vectors are drawn
+once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from vemcompress.system.events import Event
 
 @dataclass
 class Source:
-    """This rank's images on the device, read in each pass, with an event for each batch. `unreadable`: path: reason."""
+    """This rank's images on the device, read in each pass, with an event per batch. `unreadable`: reasons by path."""
 
     samples: Samples | LatentSamples
     real: Real
@@ -27,20 +28,21 @@ class Source:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def inputs(self) -> Iterator[Batch]:
-        """What networks are fed; `others` are the `target`, and that as `real` too where it is what is real."""
+        """The input batches of the networks. `others` has the `target`, also as `real` if the targets are the real
+        images."""
         total = len(distributed.share(len(self.samples.paths)))
         for batch in self._told("generate", total, self.samples.batches(self.batch, self.device, self.on_bad)):
             yield self._with_real(batch)
 
     def real_images(self) -> Iterator[Batch]:
-        """The images of `real.paths`, as `others`."""
+        """Batches of the images of `real.paths`, as `others`."""
         mine = [self.real.paths[i] for i in distributed.share(len(self.real.paths))]
         read = batches(mine, self.samples.side, self.batch, self.on_bad, self.device, self.samples.crop)
         return self._told("real", len(mine), (Batch(names, None, {"real": images}) for names, images in read))
 
     def check(self, count: int, *, real: bool = False) -> None:
-        """After all ranks have read `count` inputs, or real images: hear of what others could not read. Raises
-        InputError for none."""
+        """After all ranks have read `count` inputs or real images, collect the unreadable ones of all ranks. Raises
+        InputError if no image could be read."""
         for part in distributed.collected(self.unreadable):
             for path in part.keys() - self.unreadable.keys():
                 self.on_bad(ImageError(path, part[path]))
@@ -69,7 +71,7 @@ class Source:
 
 
 class Outputs(Gather):
-    """The images themselves, on the CPU."""
+    """Collects the images themselves, on the CPU."""
 
     def __init__(self):
         self.images: list[Tensor] = []
@@ -80,8 +82,8 @@ class Outputs(Gather):
 
 @dataclass
 class Kept(Source):
-    """The readable inputs, decoded once, with what a network that is remembered made of them; it tells no progress.
-    `targets`: whether those of pairs are compared with. Raises InputError where no image can be read."""
+    """The readable inputs, decoded once, with the stored images of remembered networks. It reports no progress.
+    `targets`: whether the targets of pairs are needed. Raises InputError if no image can be read."""
 
     targets: bool = False
 
@@ -91,10 +93,10 @@ class Kept(Source):
         tell_notes(self.report)
         if not sum(distributed.collected(len(self._samples))):
             count = len(self.samples.paths)
-            raise InputError(f"none of {count} images to pick the best by can be read; give other images.")
+            raise InputError(f"none of {count} images to choose the best by can be read; give other images.")
 
     def remember(self, role: str, network: nn.Module) -> None:
-        """Have a network's images beside the inputs from now on. Raises NumericalError."""
+        """Compute a network's images once, and supply them with the inputs from now on. Raises NumericalError."""
         made = Outputs()
         sweep(self.inputs(), {role: network}, Gathered({(role, "outputs"): made}), self.device)
         self._made[role] = made.images
@@ -107,7 +109,7 @@ class Kept(Source):
             yield replace(batch, others=others | made)
 
     def check(self, count: int, *, real: bool = False) -> None:
-        """They are there."""
+        """Nothing to check: all images were read before."""
 
     def on_bad(self, error: ImageError) -> None:
         self.report({"event": "skipped", "path": str(error.path), "reason": error.reason})

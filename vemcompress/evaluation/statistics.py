@@ -1,4 +1,4 @@
-"""Statistics of a folder of images, and their files: .npz with `mu` and `sigma`, which pytorch-fid reads too."""
+"""Feature statistics of a folder of images, and their .npz files with `mu` and `sigma`, which pytorch-fid can read."""
 
 import io
 import os
@@ -22,7 +22,7 @@ from vemcompress.evaluation.gather import Checks
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import make_folder, open_regular, write_atomically
 
-# Far above any feature network; what a file declares is checked against it before anything is allocated.
+# Larger than any feature network. The declared size of a file is checked against it before memory is allocated.
 _MAX_DIMS = 16384
 _MAX_BYTES = 3 << 30  # 16384 x 16384 numbers of 8 bytes, and the mean
 _PROVENANCE = ("images", "features", "weights", "size", "crop")
@@ -31,11 +31,11 @@ _PROVENANCE = ("images", "features", "weights", "size", "crop")
 def image_paths(
     source: str | os.PathLike | Sequence[str | os.PathLike], *, recursive: bool = False, on_event: Event = silent
 ) -> list[Path]:
-    """The images of a folder, as `list_images`, or a list of paths as it is; InputError where there is none."""
+    """The images of a folder, as in `list_images`, or the given list of paths. Raises InputError if there are none."""
     if isinstance(source, str | os.PathLike):
         return list_images(source, recursive=recursive, on_event=on_event)
     if not source:
-        raise InputError("no image was given; give a folder of images.")
+        raise InputError("no image was given; give a folder with images.")
     return [Path(p) for p in source]
 
 
@@ -50,11 +50,11 @@ def compute_statistics(
     device: torch.device | str = "cpu",
     on_event: Event = silent,
 ) -> Statistics:
-    """Statistics of a folder's images (or of a list of paths), in memory of D x D however many they are.
+    """Statistics of a folder's images, or of a list of paths. The memory of D x D does not depend on their number.
 
-    Images, or the `crop` in their middle, are resized to `size` x `size` pixels as an evaluation's are; None leaves
-    them as they are, as pytorch-fid does. A `batch` of None is `default_batch`'s. Unreadable images are reported as
-    events and left out. Raises InputError where fewer than 2 remain.
+    Images, or their central `crop`, are resized to `size` x `size` pixels, as in an evaluation. With `size` None they
+    keep their size, as in pytorch-fid. `batch`: None uses `default_batch`. Unreadable images are reported as events and
+    skipped. Raises InputError if fewer than 2 remain.
     """
     paths, done, device = image_paths(source, on_event=on_event), 0, torch.device(device)
     extractor = extractor.to(device).eval()
@@ -77,10 +77,10 @@ def compute_statistics(
 
 
 def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:
-    """Write an .npz; it appears whole or not at all. Raises UsageError for another ending, OutputError."""
+    """Write an .npz file atomically. Raises UsageError for another ending, OutputError."""
     path = Path(path)
     if path.suffix.lower() != ".npz":
-        raise UsageError(f"{path}: statistics are known by their ending; give a name that ends in .npz.")
+        raise UsageError(f"{path}: statistics are written as .npz; give a name that ends in .npz.")
     known = {k: getattr(statistics, k) for k in _PROVENANCE}
     known = {k: v for k, v in known.items() if v is not None}
     content = io.BytesIO()
@@ -90,8 +90,8 @@ def save_statistics(path: str | os.PathLike, statistics: Statistics) -> None:
 
 
 def load_statistics(path: str | os.PathLike) -> Statistics:
-    """Read an .npz of ours or of pytorch-fid's kind (`mu`: D, `sigma`: D x D). Raises InputError for all others.
-    Nothing is unpickled, and the declared shapes are checked before memory is taken."""
+    """Read an .npz file of vemcompress or of pytorch-fid (`mu`: D, `sigma`: D x D). Raises InputError for any other.
+    Nothing is unpickled, and the declared shapes are checked before memory is allocated."""
     path = Path(path)
     try:
         with open_regular(path, _MAX_BYTES) as opened, zipfile.ZipFile(opened) as archive:
@@ -107,13 +107,13 @@ def load_statistics(path: str | os.PathLike) -> Statistics:
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{path}: not readable as statistics ({reason}); make it anew with `vemcompress stats`."
+            f"{path}: not readable as statistics ({reason}); make it again with `vemcompress stats`."
         ) from error
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise InputError(f"{path}: its mu or sigma holds NaN or Inf; make it anew with `vemcompress stats`.")
+        raise InputError(f"{path}: its mu or sigma holds NaN or Inf; make it again with `vemcompress stats`.")
     if not np.allclose(sigma, sigma.T, rtol=1e-3, atol=1e-6 * np.abs(sigma).max()):
         raise InputError(
-            f"{path}: its sigma is not symmetric, so no covariance; make it anew with `vemcompress stats`."
+            f"{path}: its sigma is not symmetric, so it is not a covariance; make it again with `vemcompress stats`."
         )
     return Statistics(mu, sigma, images, features, weights, size, crop)
 
@@ -126,26 +126,26 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
             shape, _, dtype = read(member)
         declared[name.removesuffix(".npy")] = shape, dtype
     if not {"mu", "sigma"} <= declared.keys():
-        raise InputError(f"{path}: it holds {', '.join(sorted(declared))}; give statistics with mu and sigma.")
+        raise InputError(f"{path}: holds {', '.join(sorted(declared))}, not mu and sigma; give a file of statistics.")
     (mu, mu_type), (sigma, sigma_type) = declared["mu"], declared["sigma"]
     if len(mu) != 1 or not 1 <= mu[0] <= _MAX_DIMS or sigma != mu * 2 or mu_type.kind + sigma_type.kind != "ff":
         raise InputError(
-            f"{path}: mu {mu} {mu_type} and sigma {sigma} {sigma_type} are no mean and covariance; "
-            "mu must hold D floats and sigma D x D."
+            f"{path}: mu {mu} {mu_type} and sigma {sigma} {sigma_type} are not a mean and a "
+            "covariance; mu must hold D floats and sigma D x D."
         )
     for key in _PROVENANCE:
         shape, dtype = declared.get(key, ((), np.dtype(int)))
         if shape != () or dtype.itemsize > 4096:
-            raise InputError(f"{path}: {key} is no single value; make it anew with `vemcompress stats`.")
+            raise InputError(f"{path}: {key} is not a single value; make it again with `vemcompress stats`.")
 
 
 def check_fit(statistics: Statistics, extractor: Extractor, path: str | os.PathLike) -> None:
-    """Raises InputError where statistics come from other features, other weights or of another dimension."""
+    """Raises InputError if the statistics have other features, other weights or another dimension."""
     dims = statistics.mu.size
     if dims != extractor.dims or statistics.features not in (None, extractor.name):
         raise InputError(
-            f"{path}: statistics of {statistics.features or 'unnamed'} features ({dims}), and not of {extractor.name} "
-            f"({extractor.dims}); make them with these features."
+            f"{path}: statistics of {statistics.features or 'unnamed'} features ({dims}), not of {extractor.name} "
+            f"({extractor.dims}); make them again with these features."
         )
     if statistics.weights is not None and statistics.weights != extractor.fingerprint():
-        raise InputError(f"{path}: statistics of {extractor.name} with other weights; make them with these weights.")
+        raise InputError(f"{path}: statistics of {extractor.name} with other weights; make them again with these.")

@@ -1,4 +1,4 @@
-"""Ranges of a graph's activations on real inputs, which int8 maps to 256 levels: all methods in one pass."""
+"""Activation ranges for int8 quantisation, measured on real inputs; one pass serves all methods."""
 
 from collections.abc import Collection, Sequence
 
@@ -9,15 +9,15 @@ from onnxruntime.quantization.calibrate import TensorData
 
 from vemcompress.system.events import Event, silent
 
-Ranges = dict[str, TensorData]  # by the tensor's name
+Ranges = dict[str, TensorData]  # by tensor name
 
-# The share of values within the range, in per cent, half of the others on each side: rare large values cost all others
-# precision. That of a single image is taken, and the widest of the images.
+# Percentage of the values inside the range; half of the rest lies below it, half above. A range that includes rare
+# large values makes all others less precise. Each image has its own range, and the union of these is used.
 METHODS = {"percentile 99.99": 99.99, "percentile 99.9": 99.9, "min-max": 100.0}
 
 
 def session(graph: onnx.ModelProto, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU, without a word on stderr: what goes wrong is raised."""
+    """An ONNX Runtime session on the CPU that prints nothing to stderr: errors are raised."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if threads is not None:
@@ -26,7 +26,7 @@ def session(graph: onnx.ModelProto, threads: int | None = None) -> onnxruntime.I
 
 
 def input_name(graph: onnx.ModelProto) -> str:
-    """The first input without an initial value: `x`, or `z`."""
+    """Name of the first input that has no initial value: `x` or `z`."""
     preset = {tensor.name for tensor in graph.graph.initializer}
     return next(value.name for value in graph.graph.input if value.name not in preset)
 
@@ -34,10 +34,10 @@ def input_name(graph: onnx.ModelProto) -> str:
 def measure(
     graph: onnx.ModelProto, tensors: Collection[str], photos: Sequence[np.ndarray], on_event: Event = silent
 ) -> dict[str, Ranges]:
-    """The range of each of `tensors`, which are float, by method. `graph` has the types of its tensors (value_info).
+    """The range of each of the float `tensors`, by method. `graph` must have its tensors' types (value_info), and
+    `photos` are inputs of the graph.
 
-    Events: {"event": "export", "stage": "calibrate", "done", "total"} for each of `photos`, which are inputs of the
-    graph.
+    Events: {"event": "export", "stage": "calibrate", "done", "total"} for each photo.
     """
     seen = onnx.ModelProto()
     seen.CopyFrom(graph)
@@ -62,7 +62,7 @@ def measure(
 
 
 def _bounds(value: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The lowest and the highest value that each method keeps."""
+    """The lowest and the highest value inside each method's range."""
     flat, ends = value.ravel(), {}
     for method, share in METHODS.items():
         cut = int(flat.size * (100 - share) / 200)

@@ -1,4 +1,4 @@
-"""Files of fewer bits beside their fp32 forms: size, latency on this machine, SSIM and PSNR to the float network."""
+"""Comparison of fp16 and int8 files with their fp32 forms: size, latency, and SSIM and PSNR to the float network."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,13 +18,14 @@ from vemcompress.export.precision import Judge, split
 from vemcompress.export.result import ExportResult
 from vemcompress.system.events import Event
 
-WARM, ROUNDS, AT_ONCE, SECONDS = 3, 30, 5, 5.0  # runs of each file, and seconds for it, as `in_turns` has them
+WARM, ROUNDS, AT_ONCE, SECONDS = 3, 30, 5, 5.0  # runs of each file, and seconds for each; see `latency.in_turns`
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A row: `p50_ms` on one thread at batch 1; SSIM and PSNR (dB) are means over `images`: held-out photos, drawn
-    images, or noise where no photos were given. `slower`: than the fp32 form of its format."""
+    """A row of the table. `p50_ms` is at batch 1 on one thread. SSIM and PSNR (dB) are means over `images`, which are
+    held-out photos, drawn images, or noise if no photos were given. `slower`: slower than the fp32 file of the same
+    format."""
 
     format: str
     precision: str
@@ -43,8 +44,7 @@ def compare(
     calibrate: str | os.PathLike | Sequence | None,
     on_event: Event,
 ) -> list[Compared]:
-    """A row for each file of the pairs, of which the first is the fp32 form, on images of the size that was
-    exported."""
+    """A row for each file. In each of the `pairs` the first file is the fp32 form. Images have the exported `size`."""
     network = deployment_copy(model)
     contract = contract_of(network)
     size = (size, size) if isinstance(size, int) else size or default_size(contract)

@@ -1,6 +1,6 @@
-"""What goes into an exported network and what comes out: how its graph is traced, checked and described.
+"""Input and output of an exported network: their shapes and ranges, and how its graph is traced, checked and described.
 
-`ImageContract` is that of a network from images to images, `LatentContract` that of one from latent vectors to images.
+`ImageContract` is for networks from images to images, `LatentContract` for networks from latent vectors to images.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ImageContract:
-    """The channels of an image-to-image network, and the sizes it takes. H and W must be divisible by `multiple` and
-    at least `min_size` (pixels) for an output of the input's size, or of `scale` times that; both are `only_size` where
-    that is told."""
+    """Channels and sizes of an image-to-image network. H and W must be multiples of `multiple` and at least `min_size`
+    pixels. If `only_size` is set, both must be exactly that. The output is `scale` times as large as the input."""
 
     in_channels: int
     out_channels: int
@@ -33,16 +32,15 @@ class ImageContract:
 
     @property
     def unit(self) -> int:
-        """The smallest side, a multiple of `multiple`, that is worth a numerical check (at least 64 px); or the only
-        one."""
+        """The side of images in numerical checks: the smallest permitted one of at least 64 px, or `only_size`."""
         if self.only_size is not None:
             return self.only_size
         least = max(self.min_size, 64)
         return -(-least // self.multiple) * self.multiple
 
     def traced(self) -> tuple[Tensor, dict]:
-        """An input to trace with, and which of its sides stay dynamic."""
-        # Multiples let the tracer see that halves meet again (U-Net skips); a plain Dim would be refused for no reason.
+        """An input to trace with, and its dynamic dimensions."""
+        # With multiples the tracer can prove that the sides of U-Net skips are equal; it refuses a plain Dim.
         multiple, unit = self.multiple, self.unit
         if self.only_size is not None:
             return torch.zeros(2, self.in_channels, unit, unit), {0: Dim("n")}
@@ -50,8 +48,8 @@ class ImageContract:
         return torch.zeros(2, self.in_channels, 2 * unit, 3 * unit), {0: Dim("n"), 2: sides[0], 3: sides[1]}
 
     def shapes(self, size: tuple[int, int] | None = None) -> list[Shape]:
-        """N x C x H x W of the checks: two batch sizes, two image sizes where it takes them, one not square, none
-        the sample's; `size`."""
+        """Shapes N x C x H x W for the checks: two batch sizes and, if the network allows it, two image sizes, of which
+        one is not square and none is that of the traced sample; and `size`."""
         unit, channels = self.unit, self.in_channels
         if self.only_size is not None:
             return [(1, channels, unit, unit), (3, channels, unit, unit)]
@@ -61,12 +59,12 @@ class ImageContract:
         return shapes
 
     def noise(self, shape: Shape, generator: torch.Generator) -> Tensor:
-        """An input of a check: uniform in [-1, 1]."""
+        """An input for a check: uniform in [-1, 1]."""
         return torch.rand(shape, generator=generator) * 2 - 1
 
     def uint8_shapes(self) -> list[Shape]:
-        """N x H x W x C of the checks, odd on purpose: no side is a multiple of what the network takes, one is smaller
-        than its least."""
+        """Shapes N x H x W x C for the checks of uint8 graphs, which must accept any size: no side is a permitted
+        multiple, and one is below the minimum."""
         unit, channels = self.unit, self.in_channels
         return [(1, 7, 5, channels), (2, unit - 3, unit // 2 + 1, channels), (1, unit + 1, unit - 1, channels)]
 
@@ -79,11 +77,11 @@ class ImageContract:
 
     @property
     def values(self) -> str:
-        """What the numbers of a float input are."""
+        """The range of a float input, in words."""
         return "-1..1" if self.in_channels in COLOURS else "as in training (0 and 1 for one-hot label maps)"
 
     def facts(self, uint8: bool) -> dict[str, str]:
-        """What the file says of its input and output."""
+        """Metadata that describes the file's input and output."""
         inputs, outputs = self.in_channels, self.out_channels
         if uint8:
             ends = (("image", inputs, "H x W"), ("result", outputs, self._grown))
@@ -102,7 +100,7 @@ class ImageContract:
 class LatentContract:
     """A network from latent vectors of `size` numbers, drawn from `prior`, to images of `image` x `image` pixels.
 
-    With `styled` it has w between the two; its graph then has a second input, `truncation`, that may be left out.
+    `styled`: the network maps z to w first (StyleGAN2). Its graph then has a second, optional input `truncation`.
     """
 
     size: int
@@ -117,18 +115,18 @@ class LatentContract:
         return torch.zeros(2, self.size), {0: Dim("n")}
 
     def shapes(self, size: tuple[int, int] | None = None) -> list[Shape]:
-        """N x size of the checks: batches of one vector, of more, and of the sample's two."""
+        """Shapes N x size for the checks: one vector, several, and two as in the traced sample."""
         return [(1, self.size), (3, self.size), (2, self.size)]
 
     def noise(self, shape: Shape, generator: torch.Generator) -> Tensor:
-        """Vectors from the prior, others for each number of them."""
+        """Vectors from the prior; a different number of vectors gives different ones."""
         return torch.from_numpy(latents.draw(self.prior, self.size, shape[0], range(shape[0])))
 
     uint8_shapes, uint8_noise = shapes, noise
 
     @property
     def values(self) -> str:
-        """What the vectors' numbers are drawn from."""
+        """The prior of the vectors, in words."""
         return "N(0, 1)" if self.prior == "normal" else "uniform in -1..1"
 
     def facts(self, uint8: bool) -> dict[str, str]:
@@ -139,8 +137,8 @@ class LatentContract:
         taken = f"z: float32 N x {self.size}, {self.values}"
         numbers = {"latent": str(self.size), "prior": self.prior, "image": str(side)}
         if self.styled:
-            numbers[TRUNCATION] = "float32, 1 where it is left out: the share of the way from the mean of w to w"
-            taken += f"; {TRUNCATION}: float32, may be left out"
+            numbers[TRUNCATION] = "float32, 1 by default: the factor of w's distance from its mean"
+            taken += f"; {TRUNCATION}: float32, optional"
         return {"input_kind": "latent", **numbers, "input": taken, "output": given}
 
 

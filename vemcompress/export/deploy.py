@@ -1,4 +1,4 @@
-"""A copy of a network for export, without what only training needs, and what it takes as input."""
+"""The deployment copy of a network: ready for export, without the parts that only training needs; and its contract."""
 
 import copy
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 def deployment_copy(model: nn.Module) -> nn.Module:
-    """A frozen float32 copy on the CPU in eval mode, without dropout, with parametrised weights folded. Raises
-    ExportError (7) for a BatchNorm that would still normalise by the statistics of the batch: the exporter turns that
-    silently into something else, and an image's result must not depend on its neighbours.
+    """A frozen float32 copy on the CPU in eval mode, without dropout, with parametrised weights folded.
 
-    A module of another class that says its latent size is wrapped as `weights.custom_latents` has it."""
+    Raises ExportError (7) for a BatchNorm that normalises by batch statistics even in eval mode: the exporter would
+    silently change it, and the result for an image must not depend on the other images of its batch. A foreign module
+    that states its latent size is wrapped by `weights.custom_latents`."""
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).to(device="cpu", dtype=torch.float32).eval()
     if isinstance(getattr(model, "module", None), Outside):
-        raise ExportError(f"{model.name}: is not run by PyTorch, so there is nothing to export; distil it first.")
+        raise ExportError(f"{model.name}: is not a PyTorch network, so it cannot be exported; distil it first.")
     if isinstance(model, Generator):
         model = model.deployed()
         model.settle()
@@ -44,7 +44,7 @@ def deployment_copy(model: nn.Module) -> nn.Module:
                 f"layer '{name}' is a BatchNorm that uses the statistics of the batch even in eval mode: give it "
                 "running statistics, or replace it with networks.base.use_image_statistics(model)."
             )
-        if parametrize.is_parametrized(module):  # spectral norm: a fixed weight is exact, faster and exportable
+        if parametrize.is_parametrized(module):  # spectral norm: a fixed weight is exact, and can be exported
             # The copy shares its class with the original, and unfolding edits the class.
             kind = type(module)
             module.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
@@ -54,12 +54,12 @@ def deployment_copy(model: nn.Module) -> nn.Module:
 
 
 def contract_of(model: nn.Module) -> Contract:
-    """The contract of a deployment copy, from its attributes and Config; the output channels by one forward.
+    """The contract of a deployment copy, from its attributes and Config. One forward pass gives the output channels.
 
-    A network without a Config knows little of its sizes, so they are tried: the multiple, where it is not named, among
-    powers of two up to 256, then the smallest side from `min_size` on. Raises ExportError (7) where the network does
-    not map B x C x H x W to B x C' x H x W, or to a whole number of times that size, or latent vectors to images of the
-    size that it says.
+    A network without a Config does not state its sizes, so they are found by trial: first the multiple, among powers of
+    two up to 256, then the smallest side from `min_size` on. Raises ExportError (7) if the network does not map
+    B x C x H x W to B x C' x H x W or to an integer multiple of that size, or latent vectors to images of the size that
+    it states.
     """
     takes = getattr(model, "takes", None)
     if getattr(takes, "kind", "image") == "latent":
@@ -67,7 +67,7 @@ def contract_of(model: nn.Module) -> Contract:
         if outputs is None:
             raise ExportError(
                 f"the network does not turn a latent vector of {takes.size} numbers into an image of {takes.image} x "
-                f"{takes.image} pixels ({problem}): it must draw what it says."
+                f"{takes.image} pixels ({problem}); correct the sizes that its attributes state."
             )
         return LatentContract(takes.size, takes.image, takes.prior, outputs, getattr(model, "styled", False))
     config = getattr(model, "config", None)
@@ -87,8 +87,8 @@ def contract_of(model: nn.Module) -> Contract:
     if outputs is None:
         raise ExportError(
             f"the network does not turn a 1 x {inputs} x {side} x {side} image into one of the same height and width, "
-            f"or of a whole number of times these ({problem}): only image-to-image networks are exported, and those "
-            "that say in an attribute latent_dim from how many numbers they draw."
+            f"or of an integer multiple ({problem}); export an image-to-image network, or one with an attribute "
+            "latent_dim that states the size of its latent vectors."
         )
     return ImageContract(inputs, outputs, multiple, least, only, scale)
 
@@ -99,8 +99,7 @@ def _tried(model: nn.Module, inputs: int, side: int) -> tuple[int | None, int, s
 
 @torch.no_grad()
 def _output(model: nn.Module, x: Tensor, side: int, scales: Sequence[int] = SCALES) -> tuple[int | None, int, str]:
-    """The output's channels and how many times this side its images have, or None and the reason why no such square
-    comes out."""
+    """The output's channels and its scale, for a square input of this side; or None and the reason for the failure."""
     try:
         image = model(x)
     except Exception as error:  # a foreign class may fail in any way

@@ -1,9 +1,9 @@
-"""Makes a graph easier to quantise without changing what it computes.
+"""Channel equalisation before instance norms: makes a graph easier to quantise without changing what it computes.
 
-A convolution's output has one scale for all of its channels. Where an instance norm follows, each channel's size and
-mean are taken out again, so that all channels can be given one range, centred on zero: then none is rounded more
-coarsely than another. The idea is that of cross-layer equalisation (Nagel et al., ICCV 2019), where the norm plays the
-next layer's part.
+In int8, all channels of a convolution's output share one scale. An instance norm that follows removes the mean and the
+size of each channel. So the convolution's weights can be scaled such that all channels have the same range, centred on
+zero, and all are rounded with the same precision. This is cross-layer equalisation (Nagel et al., ICCV 2019) with the
+norm in place of the next layer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,15 +15,15 @@ from onnx import numpy_helper
 
 from vemcompress.export.calibration import input_name, session
 
-MOST = 100.0  # the factor of a channel: larger ones would lift channels that are nothing but the norm's epsilon
-MOVES = ("Concat", "Unsqueeze", "Reshape")  # between the phases of an upsampling and its norm: values only move
+MOST = 100.0  # largest factor of a channel: above it, the norm's epsilon would no longer be negligible
+MOVES = ("Concat", "Unsqueeze", "Reshape")  # between an upsampling's phases and its norm: they only move values
 
 Ends = tuple[np.ndarray, np.ndarray]
 
 
 class _Source(NamedTuple):
-    """A convolution before a norm: its weight, the axis of the weight's output channels, its bias or None, its output,
-    and the norm's channel that each of its own goes to, as a pixel shuffle spreads one over several."""
+    """A convolution before a norm: its weight, the axis of the weight's output channels, its bias or None, and its
+    output. `channel`: the norm's channel for each output channel; a pixel shuffle maps several to one."""
 
     weight: onnx.TensorProto
     axis: int
@@ -33,8 +33,8 @@ class _Source(NamedTuple):
 
 
 def equalise(graph: onnx.ModelProto, photos: Sequence[np.ndarray]) -> onnx.ModelProto:
-    """A copy in which the channels of convolutions before instance norms have one range on `photos`; the same function
-    but for the norms' epsilon. `graph` has the types of its tensors (value_info)."""
+    """A copy in which all channels of a convolution before an instance norm have the same range on `photos`. It
+    computes the same function, apart from the norms' epsilon. `graph` must have its tensors' types (value_info)."""
     model = onnx.ModelProto()
     model.CopyFrom(graph)
     found = _sources(model)
@@ -64,7 +64,7 @@ def equalise(graph: onnx.ModelProto, photos: Sequence[np.ndarray]) -> onnx.Model
 
 
 def _sources(model: onnx.ModelProto) -> dict[str, list[_Source]]:
-    """The convolutions that lead to an instance norm and nowhere else, by what the norm takes."""
+    """The convolutions whose output goes only to an instance norm, by the name of the norm's input."""
     made = {name: node for node in model.graph.node for name in node.output}
     read: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -74,7 +74,8 @@ def _sources(model: onnx.ModelProto) -> dict[str, list[_Source]]:
     own = {t.name: t for t in model.graph.initializer if len(read.get(t.name, ())) == 1 and t.name not in given}
 
     def before(name: str) -> list[_Source] | None:
-        """None where it leads elsewhere, or comes of something else; what reads sizes alone does not count."""
+        """None if other nodes read it, or if its source is no convolution. Nodes that read only its shape are
+        ignored."""
         node = made.get(name)
         if node is None or name in given or sum(other.op_type != "Shape" for other in read[name]) != 1:
             return None
@@ -102,14 +103,14 @@ def _source(node: onnx.NodeProto, own: dict[str, onnx.TensorProto]) -> _Source |
 
 
 def _shuffled(node: onnx.NodeProto, channel: np.ndarray) -> np.ndarray:
-    """The channel that each one is moved to by a pixel shuffle."""
+    """The channel to which a pixel shuffle moves each channel."""
     facts = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
     count = len(channel) // facts["blocksize"] ** 2
     return channel * count // len(channel) if facts.get("mode") == b"CRD" else channel % count
 
 
 def _ends(flat: np.ndarray, cut: int) -> Ends:
-    """The range of each row but for `cut` values on each side."""
+    """The range of each row without the `cut` lowest and highest values."""
     if cut == 0:
         return flat.min(axis=1), flat.max(axis=1)
     parts = np.partition(flat, (cut, flat.shape[1] - 1 - cut), axis=1)
@@ -117,14 +118,14 @@ def _ends(flat: np.ndarray, cut: int) -> Ends:
 
 
 def _wider(ends: Iterable[Ends]) -> Ends:
-    """The range of all ranges."""
+    """The union of ranges."""
     low, high = zip(*ends, strict=True)
     return np.min(low, axis=0), np.max(high, axis=0)
 
 
 def _agree(ends: dict[str, Ends], normed: str, sources: Sequence[_Source]) -> bool:
-    """Whether values only moved, each to the channel that is told: then the ends of channels stay. A group norm, which
-    is an instance norm of other channels, is found out so."""
+    """Whether values were only moved, each to the expected channel: the ranges of the channels are then equal. This
+    detects a group norm, which is an instance norm over other channels."""
     count = len(ends[normed][0])
     if any(source.channel.max() >= count for source in sources):
         return False

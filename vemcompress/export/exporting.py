@@ -1,4 +1,5 @@
-"""`export`: a network in files for devices, each seen to compute what PyTorch does, or no file at all."""
+"""Export a network to ONNX, OpenVINO, LiteRT, Core ML, ncnn or ExecuTorch; a file is kept only if it agrees with
+PyTorch."""
 
 import json
 import os
@@ -33,7 +34,7 @@ from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.pixels import COLOURS
 from vemcompress.weights.loading import Loaded, load
 
-OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; above 23 ONNX Runtime 1.22 cannot follow
+OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; ONNX Runtime 1.22 supports at most 23
 
 
 class ExportOptions(TypedDict, total=False):
@@ -74,25 +75,30 @@ def export(
     metadata: dict[str, str] | None = None,
     on_event: Event = silent,
 ) -> list[ExportResult]:
-    """Write `model` in each of `formats` (keys of `FORMATS`), after comparing each file with PyTorch in its runtime.
+    """Write `model` in each of `formats` (keys of `FORMATS`). Each file is compared with PyTorch in its own runtime.
 
-    `model` is a network, which is not changed, or what `weights.loading.load` takes. `path` names the file; of several
-    formats its name without an ending is that of all. An existing file is replaced only on success.
+    `model` is a network, which is not changed, or a source that `weights.loading.load` accepts. `path` names the file;
+    with several formats, its name without an ending is used for all. An existing file is replaced only on success.
 
-    ONNX and OpenVINO take `x`, float32 N x C x H x W in [-1, 1], to `y`, of any number and size; with `uint8`, `image`
-    to `result`, both uint8 N x H x W x C. The other formats take one image of `size` (a side, or height and width, in
-    pixels; 256 by default), LiteRT with channels last; for ONNX it is one more size to compare at. Of a generator from
-    latent vectors a file takes `z`, float32 N x size, to `y`, N x C x side x side; it has no `size` but its own.
+    | model | format | input | output |
+    |---|---|---|---|
+    | images | ONNX, OpenVINO | `x`, float32 N x C x H x W in [-1, 1], any N and size | `y` |
+    | images, `uint8` | ONNX, OpenVINO | `image`, uint8 N x H x W x C, any N and size | `result` |
+    | images | others | one image of `size`; LiteRT with channels last | one image |
+    | latent vectors | all | `z`, float32 N x size | `y`, N x C x side x side |
 
-    `precision`: "fp16" stores weights in 16 bits; "int8" is calibrated with the photos of the folder `calibrate`
-    (latent vectors need none), leaves the layers in float that hurt most, and is refused below an SSIM of `least_ssim`
-    to the float network on held-out photos. Without `rewrites` an ONNX graph stays as PyTorch exports it, and is
-    slower. `metadata` (source, licence, ...) joins what the file says of itself.
+    `size` is a side, or height and width, in pixels; 256 by default. For ONNX it is one more size to compare at. A
+    generator from latent vectors has its own size only.
 
-    Events: {"event": "export", "stage", "done", "total"}, the stage "trace", then "compare" for each shape, "convert"
-    for each format but ONNX, and "written". Raises UsageError (2), ExportError (7: a library is not installed or lacks
-    an operation, photos cannot be read, or a file differs from PyTorch by more than `tolerance`, or `tolerance` times
-    the largest absolute value where that is above 1), OutputError (9), MemoryExhausted (6).
+    `precision`: "fp16" stores weights in 16 bits. "int8" is calibrated on the photos of the folder `calibrate` (latent
+    vectors need none), leaves the most sensitive layers in float, and is refused if the SSIM to the float network on
+    held-out photos is below `least_ssim`. Without `rewrites` an ONNX graph stays as PyTorch exports it, and is slower.
+    `metadata` (source, licence, ...) is added to the file's metadata.
+
+    Events: {"event": "export", "stage", "done", "total"} with the stage "trace", then "compare" for each shape,
+    "convert" for each format but ONNX, and "written". Raises UsageError (2), OutputError (9), MemoryExhausted (6), and
+    ExportError (7): a library is not installed or lacks an operation, photos cannot be read, or a file differs from
+    PyTorch by more than `tolerance` (times the largest absolute value, if that is above 1).
     """
     if opset not in OPSETS:
         raise UsageError(f"opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
@@ -113,7 +119,7 @@ def export(
 
 
 class _Exporter:
-    """One call of `export`: the network, at which inputs it is compared, and how far it has come."""
+    """One call of `export`: the network, the inputs at which files are compared, and the progress."""
 
     def __init__(self, model: nn.Module, forms: Sequence[Format], name: str, uint8: bool, size, on_event: Event):
         self.forms, self.name, self.uint8, self.on_event = forms, name, uint8, heard(on_event)
@@ -129,7 +135,7 @@ class _Exporter:
         self.done = self.number = self.checks = self.total = 0
 
     def job(self, opset: int, *, precision: Precision, rewrites: bool, tolerance: float | None, **more) -> Job:
-        """What is exported; also counts the steps to come."""
+        """The job that the formats work on. Also counts the steps for the progress events."""
         graphs = {form.rewrites if rewrites else () for form in self.forms if not form.fixes_size}
         others = sum(form.name != "onnx" for form in self.forms)
         by_levels = len(self.forms) - others if self.uint8 and precision == "fp32" else 0
@@ -142,14 +148,18 @@ class _Exporter:
         return Job(self.network, self.contract, self.size, graph, **about, **told, **more)
 
     def photos(self, precision: Precision, calibrate: str | os.PathLike | Sequence | None) -> list[np.ndarray]:
-        """What int8 is calibrated with, and fp16 judged on; at least two. Raises UsageError (2) and ExportError (7)."""
+        """At least two inputs to calibrate int8 with and to score fp16 on. Raises UsageError (2) and ExportError
+        (7)."""
         if precision == "int8" and calibrate is None and isinstance(self.contract, ImageContract):
             raise UsageError("--precision int8: give a folder of 16 to 100 real photos to --calibrate.")
         if calibrate is not None and precision == "fp32":
             raise UsageError("--calibrate: photos are for int8 and fp16; omit it, or add --precision int8.")
         scale = self.contract.scale if isinstance(self.contract, ImageContract) else 1
         if precision != "fp32" and scale * min(self.size) < WINDOW:
-            raise UsageError(f"--precision {precision}: is judged by SSIM, for images of at least {WINDOW} px.")
+            raise UsageError(
+                f"--precision {precision}: is scored by SSIM, which needs images of at least {WINDOW} px; use a larger "
+                "--size, or fp32."
+            )
         inputs = calibration_inputs(self.contract, self.size, calibrate)
         if inputs:
             split(inputs)
@@ -160,7 +170,7 @@ class _Exporter:
         self.done += 1
 
     def tell(self, what: str | Shape) -> None:
-        """The float graph is traced, or a file compared at a shape."""
+        """Report that the float graph is traced, or that a file is compared at a shape."""
         if what == "trace":
             self.stage("trace")
         else:
@@ -168,7 +178,7 @@ class _Exporter:
             self.stage("compare", number=self.number, checks=self.checks, shape=what)
 
     def written(self, form: Format, job: Job, target: Path) -> ExportResult:
-        """One file, converted, compared and put in its place."""
+        """Convert one file, compare it, and move it to its place."""
         if form.name != "onnx":
             self.stage("convert", format=form.title)
         with Replaced(form.files(target)) as folder:
@@ -183,29 +193,29 @@ class _Exporter:
     def _check_uint8(self, contract: ImageContract) -> None:
         if contract.in_channels not in COLOURS:  # levels of 0 to 255 stand for -1 to 1
             raise ExportError(
-                f"{self.name}: the network takes {contract.in_channels} channels, no photos, and only these are uint8; "
-                "export it without uint8."
+                f"{self.name}: the network takes {contract.in_channels} channels, and only photos (1, 3 or 4 channels) "
+                "can be uint8; export it without uint8."
             )
         if contract.only_size is not None and not all(form.fixes_size for form in self.forms):
             raise ExportError(
-                f"{self.name}: the network takes images of {contract.only_size} px alone, and a uint8 graph takes any "
-                "size; export it without uint8."
+                f"{self.name}: the network takes only images of {contract.only_size} px, but a uint8 graph must take "
+                "any size; export it without uint8."
             )
 
     def _check_memory(self, size: tuple[int, int]) -> None:
         def run(side: int) -> None:
             self.network(torch.zeros(1, self.contract.in_channels, side, side))
 
-        with torch.inference_mode():  # PyTorch's and the runtime's of one image
+        with torch.inference_mode():  # two copies: PyTorch's and the runtime's
             MemoryLimit(run, scale=self.contract.scale).check(self.name, *size, 2)
 
 
 def origin(loaded: Loaded) -> dict[str, str]:
-    """Where a model comes from, for the file's metadata; of a student, also where its teacher came from."""
+    """The origin of a model for the file's metadata; for a student, also the origin of its teacher."""
     facts, teacher = loaded.provenance(), {}
-    if "range" in facts:  # of the network inside; the graph takes and gives what `range` says of every file
+    if "range" in facts:  # the range of the wrapped network; the file's own `range` is that of the exported graph
         facts["source_range"] = facts.pop("range")
-    with suppress(*MALFORMED):  # another program's file may say anything, or nothing
+    with suppress(*MALFORMED):  # files of other programs may have any metadata, or none
         teacher = dict(parse_json(loaded.metadata["teacher"]))
     facts |= {f"teacher_{name}": teacher.get(name, "") for name in ("source", "sha256", "revision")}
     facts["licence"] = loaded.licence or teacher.get("licence", "")
@@ -230,7 +240,7 @@ def _check_size(name: str, size: int | tuple[int, int] | None, contract: Contrac
 
 
 def default_size(contract: Contract) -> tuple[int, int]:
-    """Of a format that takes images of one size: 256 px, or the nearest that the network takes; of latents its own."""
+    """The size for formats of one size: 256 px, or the next permitted one; for latent vectors, the images' own."""
     if not isinstance(contract, ImageContract):
         return contract.image, contract.image
     least = max(contract.min_size, DEFAULT)
@@ -239,7 +249,7 @@ def default_size(contract: Contract) -> tuple[int, int]:
 
 
 def _describe(network: nn.Module, contract: Contract, uint8: bool, precision: Precision) -> dict[str, str]:
-    """What the file says of itself, so that nobody has to guess."""
+    """The file's metadata: architecture, layout, range, precision, and placeholders for source and licence."""
     config = getattr(network, "config", None)
     return {
         "family": getattr(network, "family", "custom"),

@@ -11,10 +11,11 @@ from vemcompress.export.rewrites import rewrite
 
 
 class FloatGraph:
-    """Called with the names of rewrites, it gives the graph after those, once it agrees with PyTorch within `tolerance`
-    (1e-4) on `shapes`. `tell` hears of "trace" before the graph is made, and of each shape before it is compared.
+    """Call it with names of rewrites to get the rewritten graph. The graph is returned only if it agrees with PyTorch
+    within `tolerance` (1e-4) on `shapes`; otherwise ExportError (7) is raised.
 
-    `difference` is the largest that was found, `rewritten` where the last rewrites applied. Raises ExportError (7).
+    `tell` is called with "trace" before the graph is made, and with each shape before it is compared. `difference` is
+    the largest difference so far, `rewritten` the number of places that each of the last rewrites changed.
     """
 
     def __init__(

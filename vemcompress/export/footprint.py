@@ -1,9 +1,9 @@
-"""Peak memory of a file in its runtime, measured in a process of its own.
+"""Peak memory of an exported file in its runtime, measured in a separate process.
 
     python -m vemcompress.export.footprint FORMAT FILE INPUT.npy THREADS
 
-prints the bytes by which the process grew at most from before the file was opened until it had run three times:
-weights, what the runtime makes of them, and the maps of one image, without the libraries themselves.
+This prints the peak growth of the process in bytes, from before the file is opened until it has run three times. It
+includes the weights, what the runtime derives from them, and the feature maps of one image, but not the libraries.
 """
 
 import subprocess
@@ -19,8 +19,7 @@ RUNS, SECONDS = 3, 120
 
 
 def peak_memory(form: str, file: Path, given: np.ndarray, threads: int) -> int | None:
-    """Bytes of `file` (of the format `form`) for the input `given`; None where the system does not tell, or it
-    fails."""
+    """Peak memory in bytes of `file` (in the format `form`) for the input `given`; None if it cannot be measured."""
     if not CLEAR.exists():
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +36,7 @@ def _measured(form: str, file: Path, given: np.ndarray, threads: int) -> int:
     from vemcompress.export.formats import FORMATS
 
     FORMATS[form].check("fp32", False)  # imports the runtime
-    CLEAR.write_text("5")  # the peak begins anew (Linux)
+    CLEAR.write_text("5")  # reset the peak (Linux)
     before = of_process("VmRSS")
     opened = FORMATS[form].open(file, threads)
     for _ in range(RUNS):

@@ -1,4 +1,4 @@
-"""The ONNX graph of a network: made by PyTorch's default exporter, and compared with the network in ONNX Runtime."""
+"""Export of a network to an ONNX graph by PyTorch's exporter, and the comparison of both in ONNX Runtime."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,12 @@ from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.graphs.latent_session import TRUNCATION
 from vemcompress.weights.graphs.opened import times
 
-TRIED = 0.6  # the truncation of a check
+TRIED = 0.6  # truncation used in the check
 
 
 def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto:
-    """A deployment copy as ONNX: `x`, float32 N x C x H x W, to `y`, with N, H and W dynamic and the weights inside; or
-    `z`, float32 N x size, to `y`, with N dynamic. Raises ExportError (7) for what the exporter cannot take."""
+    """A deployment copy as an ONNX graph with the weights inside. It maps `x`, float32 N x C x H x W with dynamic N, H
+    and W, or `z`, float32 N x size with dynamic N, to `y`. Raises ExportError (7) if the exporter fails."""
     sample, dynamic = contract.traced()
     samples, names, free = [sample], [contract.name], [dynamic]
     if styled := getattr(contract, "styled", False):
@@ -42,21 +42,21 @@ def trace(network: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto
                 verbose=False,
             )
         graph = without_traces(program.model_proto)
-        if styled:  # an input with an initial value may be left out
+        if styled:  # an input with an initial value is optional
             graph.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((), np.float32), TRUNCATION))
         return graph
     except Exception as error:  # the exporter has dozens of exception types of its own
         if is_exhausted(error):
             raise
         raise ExportError(
-            f"PyTorch's ONNX exporter cannot take this network ({cause(error)}); it needs operations that ONNX "
-            "has and sizes that stay dynamic."
+            f"PyTorch's ONNX exporter failed on this network ({cause(error)}); use only operations that ONNX supports, "
+            "and no fixed sizes."
         ) from error
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without the stack traces that PyTorch writes beside every node: they hold paths of this machine, and take more
-    bytes than the weights of a small network."""
+    """Remove the stack traces that PyTorch writes beside every node: they contain paths of this machine, and are larger
+    than the weights of a small network."""
     graphs = [model.graph, *model.functions]
     while graphs:
         graph = graphs.pop()
@@ -70,7 +70,7 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Truncated(nn.Module):
-    """A network's images of latent vectors and a truncation."""
+    """A network with a second input, the truncation."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -88,9 +88,9 @@ def check_float(
     tolerance: float,
     tell: Callable[[Shape], None] = lambda shape: None,
 ) -> float:
-    """The largest absolute difference on noise. Raises ExportError (7) above `tolerance`, which is for images in
-    [-1, 1]: where the largest absolute value that PyTorch gives, m, is above 1, it is `tolerance` x m, because rounding
-    grows with what is rounded. `tell` hears of each shape before it is compared."""
+    """The largest absolute difference on noise inputs. Raises ExportError (7) if it is above `tolerance`, which is
+    meant for images in [-1, 1]. If PyTorch's largest absolute value m is above 1, the limit is `tolerance` x m, because
+    rounding errors grow with the values. `tell` is called with each shape before it is compared."""
     session, worst = _session(exported), 0.0
     generator = torch.Generator().manual_seed(0)
     for shape in shapes:
@@ -110,11 +110,11 @@ def check_float(
         if not difference <= allowed:  # NaN fails too
             of = f"{tolerance:.3g} of the largest value, {largest:.4g}" if largest > 1 else f"{tolerance:.3g}"
             advice = (
-                "a random operation, or one that depends on the training mode or on the image's size, must be taken "
-                "out of the network."
+                "remove operations that are random, or that depend on the training mode or the image size, from the "
+                "network."
             )
             if difference <= 1e-4 * max(1.0, largest):
-                advice = "this is as small as rounding, and --tolerance allows more."
+                advice = "this is rounding error; allow it with a larger --tolerance."
             raise ExportError(
                 f"the exported graph differs from PyTorch by {difference:.3g} on {times(shape)} (allowed: {of}), so no "
                 f"file was written; {advice}"
@@ -129,7 +129,7 @@ def check_uint8(
     contract: Contract,
     tell: Callable[[Shape], None] = lambda shape: None,
 ) -> int:
-    """The largest difference in levels; raises ExportError (7) above 1. `tell` as in `check_float`."""
+    """The largest difference in levels of 255. Raises ExportError (7) if it is above 1. `tell` as in `check_float`."""
     session, worst = _session(exported), 0
     generator = torch.Generator().manual_seed(0)
     for shape in contract.uint8_shapes():
@@ -148,15 +148,15 @@ def check_uint8(
 
 def _session(exported: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # errors are raised instead
     try:
         return onnxruntime.InferenceSession(exported.SerializeToString(), options, ["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(f"ONNX Runtime does not take the exported graph: {cause(error)}") from error
+        raise ExportError(f"ONNX Runtime cannot load the exported graph: {cause(error)}") from error
 
 
 def _difference(session: onnxruntime.InferenceSession, values: np.ndarray, expected: np.ndarray, **more) -> float:
-    """The largest, between the graph's output for these values and what is expected."""
+    """The largest absolute difference between the graph's output for `values` and `expected`."""
     try:
         seen = session.run(None, {session.get_inputs()[0].name: values, **more})[0]
     except Exception as error:

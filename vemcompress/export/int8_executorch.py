@@ -1,5 +1,4 @@
-"""int8 for ExecuTorch's XNNPACK: PyTorch's own static quantisation, calibrated on real inputs and refused on a measured
-SSIM."""
+"""int8 quantisation for ExecuTorch (XNNPACK): PyTorch's static quantisation, calibrated on real inputs."""
 
 import copy
 from collections.abc import Collection, Sequence
@@ -21,8 +20,8 @@ LAYERS = (
     aten.conv_transpose2d.input,
     aten.linear.default,
 )
-METHOD = "histogram"  # of torchao's observers: the range of least squared error
-RANKED = 2  # images that calibrate a layer alone: its rank needs no more, and a pass takes seconds
+METHOD = "histogram"  # torchao's observer that picks the range with the smallest squared error
+RANKED = 2  # calibration images when one layer is tried alone: enough to rank layers, and each pass takes seconds
 
 
 def quantise_program(
@@ -32,12 +31,13 @@ def quantise_program(
     least_ssim: float = 0.98,
     on_event: Event = silent,
 ) -> Quantised:
-    """A program of one float input and one output in int8, with the fewest layers left in float that reach
-    `least_ssim` to it.
+    """Quantise a program with one float input and one output. As few layers as possible stay in float, so that the SSIM
+    to the float program is at least `least_ssim`.
 
-    `photos` are its inputs, as in `int8_onnx.quantise`. The product is a program to be lowered to XNNPACK, which
-    computes it to rounding as PyTorch does here; `bytes` are those of its tensors. Only layers of weights are int8:
-    sums, products and norms stay float. Raises UsageError (2) without ExecuTorch, and as `int8_onnx.quantise` does.
+    `photos` are its inputs, as in `int8_onnx.quantise`. The product is a program that still has to be lowered to
+    XNNPACK; XNNPACK and PyTorch agree on it up to rounding. `bytes` is the size of its tensors. Only layers with
+    weights are int8; sums, products and norms stay float. Raises UsageError (2) if ExecuTorch is not installed, and the
+    errors of `int8_onnx.quantise`.
     """
     calibration, held = split(photos)
     float_module = program.module(check_guards=False)
@@ -57,7 +57,7 @@ def quantise_program(
 
 
 def _layers(module: fx.GraphModule) -> dict[str, str]:
-    """The names of the nodes with fixed weights, by the name that a person knows them by."""
+    """Node names of the layers with fixed weights, by the layers' names in the PyTorch module."""
     found: dict[str, str] = {}
     for node in module.graph.nodes:
         if node.target in LAYERS and isinstance(node.args[1], fx.Node) and node.args[1].op == "get_attr":
@@ -74,7 +74,7 @@ def _quantised(module: fx.GraphModule, chosen: Collection[str], photos: Sequence
         raise UsageError("ExecuTorch is not installed: pip install 'vemcompress[executorch]'.") from error
 
     class OfLayers(xnnpack.XNNPACKQuantizer):
-        """It knows no sums, products or joins, some of which pass its filter."""
+        """Quantises layers with weights only: no sums, products or concatenations, some of which pass the filter."""
 
         SUPPORTED_PATTERNS: ClassVar = [
             pattern
@@ -83,7 +83,7 @@ def _quantised(module: fx.GraphModule, chosen: Collection[str], photos: Sequence
         ]
 
     quantiser = OfLayers().set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
-    # A pattern is a layer with its weights and perhaps what follows.
+    # A pattern is a layer with its weights, and perhaps the operation after it.
     quantiser.set_filter_function(lambda node: node.target not in LAYERS or node.name in chosen)
     prepared = prepare_pt2e(module, quantiser)
     with torch.no_grad():

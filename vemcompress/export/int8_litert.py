@@ -1,5 +1,4 @@
-"""int8 for LiteRT: static quantisation by ai_edge_quantizer, calibrated on real inputs and refused on a measured
-SSIM."""
+"""int8 quantisation for LiteRT: static quantisation by ai_edge_quantizer, calibrated on real inputs."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -13,13 +12,13 @@ from vemcompress.export.sensitivity import Candidate, Search
 from vemcompress.system.events import Event, silent
 
 INTEGER = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-STORED = ("TRANSPOSE_CONV",)  # only their weights: the quantiser breaks the biases of such a layer with a folded norm
+STORED = ("TRANSPOSE_CONV",)  # weights only: the quantiser breaks the bias of such a layer if a norm is folded into it
 METHOD = "min-max"
-_KINDS = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}  # of the schema, by the quantiser's names
+_KINDS = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}  # names in the quantiser, where they differ from those in the schema
 
 
 class _Layer(NamedTuple):
-    """An operation of fixed weights: its kind in the schema, and the name of its output."""
+    """An operation with fixed weights: its kind in the schema, and the name of its output."""
 
     kind: str
     output: str
@@ -28,11 +27,12 @@ class _Layer(NamedTuple):
 def quantise_tflite(
     data: bytes, photos: Sequence[np.ndarray], *, least_ssim: float = 0.98, on_event: Event = silent
 ) -> Quantised:
-    """A float .tflite file's bytes in int8, with the fewest layers left in float that reach `least_ssim` to it.
+    """Quantise the bytes of a float .tflite file. As few layers as possible stay in float, so that the SSIM to the
+    float file is at least `least_ssim`.
 
-    `photos` are inputs, as in `int8_onnx.quantise`: N x C x H x W, although images in the file have channels last. The
-    product is a file's bytes, with float ends. Only layers of weights are int8: sums, products and norms stay float.
-    Raises UsageError (2) without LiteRT, and as `int8_onnx.quantise` does.
+    `photos` are inputs, as in `int8_onnx.quantise`: N x C x H x W, although the file has channels last. The product is
+    the bytes of a file with float input and output. Only layers with weights are int8; sums, products and norms stay
+    float. Raises UsageError (2) if LiteRT is not installed, and the errors of `int8_onnx.quantise`.
     """
     try:
         from ai_edge_quantizer import qtyping, quantizer
@@ -65,7 +65,7 @@ def quantise_tflite(
 
 
 def _layers(data: bytes) -> dict[str, _Layer]:
-    """The operations that can be int8, by the end of their output's name, which is that of a PyTorch module."""
+    """The operations that can be int8, by the end of their output's name, which is the name of a PyTorch module."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
@@ -91,7 +91,7 @@ def _interpreter(data: bytes):
 
 
 def _signature(data: bytes) -> tuple[str, str]:
-    """The names of the file's first signature, and of its input."""
+    """The name of the file's first signature, and the name of its input."""
     (key, ends), *_ = _interpreter(data).get_signature_list().items()
     return key, ends["inputs"][0]
 

@@ -1,5 +1,4 @@
-"""int8 graphs for ONNX Runtime and OpenVINO: static quantisation, calibrated on real inputs and refused on a measured
-SSIM."""
+"""int8 quantisation for ONNX Runtime and OpenVINO: static quantisation of an ONNX graph, calibrated on real inputs."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -16,20 +15,21 @@ from vemcompress.system.events import Event, silent
 
 
 def onnx_run(graph: onnx.ModelProto) -> Run:
-    """The graph's first output of an input, by ONNX Runtime."""
+    """A function that runs the graph in ONNX Runtime and returns its first output."""
     opened, name = session(graph), input_name(graph)
     return lambda x: opened.run(None, {name: x})[0]
 
 
 def openvino_run(graph: onnx.ModelProto) -> Run:
-    """The graph's first output of an input, by OpenVINO on the CPU, float32 where it is not int8."""
+    """A function that runs the graph in OpenVINO on the CPU and returns its first output; layers not in int8 compute in
+    float32."""
     request, name = compiled(graph.SerializeToString()).create_infer_request(), input_name(graph)
     return lambda x: request.infer({name: x})[0].copy()
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a runtime computes in int8, and how it runs a graph."""
+    """The operations that a runtime computes in int8, and how it runs a graph."""
 
     kernels: Kernels
     run: Callable[[onnx.ModelProto], Run]
@@ -49,17 +49,19 @@ def quantise(
     least_ssim: float = 0.98,
     on_event: Event = silent,
 ) -> Quantised:
-    """`graph` in int8 for `runtime` (a key of `RUNTIMES`), with the fewest layers left in float that reach `least_ssim`
-    to the float graph.
+    """Quantise `graph` for `runtime` (a key of `RUNTIMES`). As few layers as possible stay in float, so that the SSIM
+    to the float graph is at least `least_ssim`.
 
-    `photos` are inputs of the graph, such as real photos, float32 1 x C x H x W in [-1, 1], or latent vectors, 1 x
-    size: three quarters calibrate, every fourth is for the score. The product is an `onnx.ModelProto` with the inputs,
-    outputs, dynamic sizes and metadata of `graph`; the same graph and photos give the same bytes. Convolutions and
-    products of fixed weights compute in int8; of transposed convolutions, for which ONNX Runtime has no integer kernel,
-    only the weights are int8 there; norms and all else stay float. Events: {"event": "export", "stage", ...} with the
-    stages "calibrate" (done, total), "try" (method, float_layers, ssim, psnr) and "sensitivity" (done, total, layer,
-    psnr). Raises UsageError (2) for less than two photos, images of less than 11 px, or a runtime that is not
-    installed, and ExportError (7) where int8 does not reach the SSIM.
+    `photos` are inputs of the graph: float32 1 x C x H x W in [-1, 1], best real photos, or latent vectors, 1 x size.
+    Three quarters of them calibrate; every fourth is for the score. The product is an `onnx.ModelProto` with the
+    inputs, outputs, dynamic sizes and metadata of `graph`. The same graph and photos give the same bytes.
+
+    Convolutions and products with fixed weights compute in int8. ONNX Runtime has no integer kernel for transposed
+    convolutions, so there only their weights are int8. Norms and all other operations stay float.
+
+    Events: {"event": "export", "stage", ...} with the stages "calibrate" (done, total), "try" (method, float_layers,
+    ssim, psnr) and "sensitivity" (done, total, layer, psnr). Raises UsageError (2) for fewer than two photos, images
+    below 11 px, or a runtime that is not installed, and ExportError (7) if int8 does not reach the SSIM.
     """
     kernels, run = RUNTIMES[runtime].kernels, RUNTIMES[runtime].run
     calibration, held = split(photos)

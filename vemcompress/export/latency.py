@@ -1,4 +1,4 @@
-"""Latency of one image, measured: fewer multiplications are not always less time."""
+"""Latency benchmark: measures the time for one image in PyTorch and in the runtimes of exported files."""
 
 import os
 import tempfile
@@ -29,8 +29,8 @@ Size = tuple[int, int]
 
 @dataclass
 class Timed:
-    """What is measured: `run` puts one image through; `file` is what the runtime has opened, `format` its key in
-    `formats.FORMATS`, and `given` the array that it takes."""
+    """One model in one runtime. `run` processes one image. `file` is the opened file, `format` its key in
+    `formats.FORMATS`, and `given` the input array."""
 
     run: Callable[[], object]
     format: str = ""
@@ -38,7 +38,7 @@ class Timed:
     given: np.ndarray | None = None
 
     def facts(self) -> dict:
-        """The size of what is on the disk, in bytes, where it is a file."""
+        """The file's size on disk in bytes, if there is a file."""
         if self.file is None:
             return {}
         from vemcompress.export.formats import FORMATS
@@ -49,7 +49,7 @@ class Timed:
 
 @dataclass
 class Subject:
-    """A model in the runtimes that can run it, by name, and the reasons why others cannot."""
+    """A model in each runtime that can run it, by name, and the reasons why other runtimes were skipped."""
 
     size: Size
     runs: dict[str, Timed]
@@ -75,14 +75,14 @@ def bench(
     teacher_range: str | None = None,
     on_event: Event = silent,
 ) -> dict:
-    """Median and 95th percentile of the time for one image of `size` pixels (a side, or height and width; 256 where it
-    is not said). A generator from latent vectors has no size but its own.
+    """Median and 95th percentile of the time for one image of `size` pixels (a side, or height and width; 256 by
+    default). A generator from latent vectors has its own size only.
 
-    `model` is an nn.Module, a file that was exported, or what `weights.loading.load` takes, with `teacher_range` as its
-    range. A PyTorch model is measured in PyTorch and, through temporary exports, in other `runtimes`; an exported file
-    in its own alone. `threads` (default: the cores this process may use) holds for all. Each runtime stops after
-    `repeats` runs or `budget` seconds, warm-up included, but never before one warm-up and three runs. Of several
-    `rounds` of these the one of the lowest median counts, which other programs have disturbed least.
+    `model` is an nn.Module, an exported file, or a source that `weights.loading.load` accepts; `teacher_range` is its
+    pixel range. A PyTorch model is measured in PyTorch and, through temporary exports, in other `runtimes`. An exported
+    file is measured in its own runtime only. All use the same number of `threads` (default: the cores that this process
+    may use). Each runtime stops after `repeats` runs or `budget` seconds including warm-up, but not before one warm-up
+    and three runs. With several `rounds`, the one with the lowest median counts: other programs disturbed it least.
 
     Returns {"size", "batch", "threads", "device", "runtimes": {name: {"p50_ms", "p95_ms", "runs", "bytes"}}, "skipped":
     {name: reason}}. Raises UsageError (2), InputError (4), ExportError (7).
@@ -102,7 +102,7 @@ def bench(
 
 
 def check_bench(size, threads, warmup: int, repeats: int, rounds: int, runtimes: Sequence[str], budget: float) -> None:
-    """Raises UsageError (2) for what cannot be measured."""
+    """Raises UsageError (2) for options outside their bounds."""
     unknown = [name for name in runtimes if name not in RUNTIMES]
     if unknown or not runtimes:
         raise UsageError(f"runtime '{' '.join(unknown)}' is not known; choose from {', '.join(RUNTIMES)}.")
@@ -124,7 +124,7 @@ def prepare(
     stack: ExitStack,
     on_event: Event = silent,
 ) -> Subject:
-    """A model, as `bench` takes it, ready to run in these runtimes; what it needs on the disk goes with `stack`."""
+    """A model, as in `bench`, ready to run in these runtimes. `stack` owns its temporary files."""
     is_path = isinstance(model, str | os.PathLike)
     if is_path and str(model).lower().endswith(".onnx"):
         ranges = None if teacher_range is None else Ranges.parse(teacher_range)
@@ -155,7 +155,7 @@ def prepare(
 
 
 def _ready(name: str, network, x, size: Size, threads: int, device: str, stack: ExitStack) -> Timed:
-    """A network in one runtime."""
+    """Get a network ready in one runtime."""
     import torch
 
     from vemcompress.export.exporting import export
@@ -174,7 +174,7 @@ def _ready(name: str, network, x, size: Size, threads: int, device: str, stack: 
         path = export(network.network, folder / "model.onnx")[0].path
         return _onnx_run(_opened(path, device, threads), size, device)
     if device != "cpu":
-        raise UsageError(f"{name} is measured on the CPU alone; use --device cpu")
+        raise UsageError(f"{name} is measured only on the CPU; use --device cpu")
     FORMATS[name].check("fp32", False)
     path = export(network.network, folder / "model", formats=[name], size=None if x.ndim == 2 else size)[0].path
     opened = FORMATS[name].open(path, threads)
@@ -183,12 +183,12 @@ def _ready(name: str, network, x, size: Size, threads: int, device: str, stack: 
 
 
 def is_exported(path: str | os.PathLike) -> bool:
-    """Whether a name is that of an exported file, not of weights."""
+    """Whether this is the name of an exported file, and not of a weights file."""
     return str(path).lower().endswith(".onnx") or bool(format_of(path))
 
 
 def format_of(path: str | os.PathLike) -> str:
-    """The format of an exported file that is no .onnx file, "" for another file."""
+    """The format of an exported file other than .onnx; "" for any other file."""
     from vemcompress.export.formats import FORMATS
 
     name = str(path).lower()
@@ -196,13 +196,13 @@ def format_of(path: str | os.PathLike) -> str:
 
 
 def _file(path: Path, form: str, size: int | tuple[int, int] | None, threads: int) -> Subject:
-    """An exported file in its own runtime, on one image of its only size, or of `size`, or one latent vector."""
+    """An exported file in its own runtime, with one image (of its fixed size, else of `size`) or one latent vector."""
     from vemcompress.export.formats import FORMATS
 
     FORMATS[form].check("fp32", False)
     opened = FORMATS[form].open(path, threads)
     if opened.shape is None:
-        raise UsageError(f"{path}: no {path.name}.json beside it tells its input's shape; export it again.")
+        raise UsageError(f"{path}: {path.name}.json, which states the input's shape, is missing; export it again.")
     shape = [max(1, side) for side in opened.shape]
     if of_images := len(shape) == 4:
         rows, columns = (1, 2) if opened.layout == "NHWC" else (2, 3)
@@ -232,10 +232,11 @@ def _opened(path, device: str, threads: int, ranges: Ranges | None = None):
 def _network(model, device: str, range: str | None = None):
     import torch  # an .onnx file is measured without it
 
-    from vemcompress.export.torch_model import open_torch, usable_device, wrap
+    from vemcompress.export.torch_model import open_torch, wrap
+    from vemcompress.system import devices
 
     if isinstance(model, torch.nn.Module):
-        return wrap(model, type(model).__name__, usable_device(device), photos=False)
+        return wrap(model, type(model).__name__, devices.choose(device), photos=False)
     return open_torch(model, device=device, photos=False, range=range)
 
 
@@ -253,9 +254,9 @@ def bench_in_turns(
     budget: float = 10.0,
     on_event: Event = silent,
 ) -> dict[str, dict]:
-    """Latency of several nn.Modules in PyTorch on the CPU, by name as `bench` gives it of one: each runs once, then
-    each once more, so that whatever else the machine does slows all of them alike. `budget`: seconds for each, on
-    average; at least three runs of each are made. Raises UsageError (2) and InputError (4).
+    """Latency of several nn.Modules in PyTorch on the CPU, by name, in the form of `bench`. The models alternate, so
+    that other programs slow all of them alike. `budget`: seconds per model on average; each has at least three runs.
+    Raises UsageError (2) and InputError (4).
     """
     import torch
 
@@ -279,12 +280,12 @@ def in_turns(
     at_once: int = 1,
     on_event: Event = silent,
 ) -> list[list[float]]:
-    """Milliseconds of each run. They take turns, so that whatever else the machine does slows all of them alike:
-    `at_once` timed runs of one, after an untimed one where there are several, then those of the next.
+    """Times of all runs in milliseconds, by subject. The subjects alternate, so that other programs slow all of them
+    alike: `at_once` timed runs of one, then of the next. With several timed runs at once, an untimed run comes first.
 
-    Each stops after `repeats` timed runs, or all of them after `budget` seconds for each, warm-up included, of which
-    warm-up takes a third at most; but not before one warm-up and three timed runs. The first runs allocate and choose
-    kernels, so they do not count. Events: {"event": "bench", "done", "total"} after each turn.
+    The measurement stops after `repeats` timed runs of each, or after `budget` seconds per subject including warm-up,
+    but not before one warm-up and three timed runs. Warm-up takes at most a third of the budget. It is not counted,
+    because the first runs allocate memory and choose kernels. Events: {"event": "bench", "done", "total"} per turn.
     """
     times: list[list[float]] = [[] for _ in runs]
     start, whole = time.perf_counter(), budget * len(runs)
@@ -296,14 +297,14 @@ def in_turns(
     while len(times[0]) < repeats and (len(times[0]) < LEAST or time.perf_counter() - start < whole):
         for run, found in zip(runs, times, strict=True):
             if at_once > 1 and len(runs) > 1:
-                run()  # another one has had the caches
+                run()  # refill the caches, which the previous subject has used
             found += [_timed(run) for _ in range(min(at_once, repeats - len(found)))]
         on_event({"event": "bench", "done": len(times[0]), "total": repeats})
     return times
 
 
 def _finish(image) -> None:
-    """A GPU works on after the call has returned; the time ends with the image."""
+    """Wait for the image: a GPU is still at work when the call returns."""
     if image.device.type != "cpu":
         import torch
 
@@ -311,8 +312,8 @@ def _finish(image) -> None:
 
 
 def _input(model, size: Size):
-    """For one run of a PyTorch model, on its device. Raises UsageError for a size that it cannot take, or that is too
-    large for the memory."""
+    """The input for one run of a PyTorch model, on its device. Raises UsageError for a size that the model cannot take,
+    and MemoryExhausted for one that does not fit into memory."""
     import torch
 
     if model.kind == "latent":
@@ -342,7 +343,7 @@ def _onnx_run(model, size: Size, device: str) -> Timed:
         return Timed(lambda: model.run(z), "onnx", model.path, z)
     path = model.path
     _check_fixed(model, str(path), size)
-    if not model.assumed:  # of others no metadata tells what they take; the first run does
+    if not model.assumed:  # without metadata, the first run shows whether the size is possible
         _check_size(model, str(path), size)
 
     def run_at(side: int) -> None:
@@ -355,7 +356,7 @@ def _onnx_run(model, size: Size, device: str) -> Timed:
 
 def _check_fixed(model, name: str, size: Size) -> None:
     if model.fixed_size not in (None, size):
-        raise UsageError(f"{name}: takes images of {model.fixed_size[0]} x {model.fixed_size[1]} only; give that size.")
+        raise UsageError(f"{name}: takes only images of {model.fixed_size[0]} x {model.fixed_size[1]}; give that size.")
 
 
 def _check_size(model, name: str, size: Size) -> None:

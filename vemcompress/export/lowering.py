@@ -1,7 +1,7 @@
-"""A network's operations in forms that a runtime knows, before it is converted: exact to rounding.
+"""Replaces operations of a PyTorch program by forms that a runtime supports, exact up to rounding.
 
-PyTorch's exporter gives a graph of a few dozen operations for inputs of one size. `lowered` runs it once more: what
-depends on no input is computed, and in the place of an operation comes what a rule of `rules` gives for it.
+PyTorch's exporter gives a graph of a few dozen operations for inputs of one size. `lowered` traces this graph again. It
+computes every part that does not depend on the input, and replaces operations by the rules of `rules`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,28 +11,28 @@ from torch import Tensor, fx, nn
 
 from vemcompress.export.quiet import quiet
 
-SMALL = 4096  # numbers of a constant that may be computed whatever it comes of
+SMALL = 4096  # a constant of up to so many numbers is always computed in advance
 
-Rule = Callable  # (lowering, node, *arguments) to what takes the operation's place, or None where it stays
+Rule = Callable  # (lowering, node, *arguments) -> the replacement of the operation, or None to keep it
 
 
 def lowered(network: nn.Module, sample: Tensor, rules: Mapping[object, Rule]) -> torch.export.ExportedProgram:
-    """`network`, a deployment copy, as a program for inputs of the size of `sample`. Whatever PyTorch's exporter raises
-    is raised."""
+    """`network`, a deployment copy, as a program for inputs of the size of `sample`. Errors of PyTorch's exporter are
+    passed on."""
     with torch.no_grad(), quiet():
         whole = torch.export.export(network, (sample,)).module(check_guards=False)
         found = Lowering(whole, rules).transform()
         found.graph.eliminate_dead_code()
-        return torch.export.export(fx.GraphModule(found, found.graph), (sample,))  # without tensors that nothing reads
+        return torch.export.export(fx.GraphModule(found, found.graph), (sample,))  # drops unused tensors
 
 
 class Lowering(fx.Transformer):
-    """Copies a graph, by the rules. `known` are the tensors of nodes that depend on no input."""
+    """Copies a graph and applies the rules. `known`: the values of nodes that do not depend on an input."""
 
     def __init__(self, module: fx.GraphModule, rules: Mapping[object, Rule]):
         super().__init__(module)
         self.rules = rules
-        self.garbage_collect_values = False  # rules look back
+        self.garbage_collect_values = False  # rules read earlier values
         self.known: dict[fx.Node, Tensor] = {}
 
     def run_node(self, node: fx.Node):
@@ -50,7 +50,7 @@ class Lowering(fx.Transformer):
         return super().call_function(target, arguments, more) if found is None else found
 
     def _computed(self, target) -> Tensor | None:
-        """What the node gives, where that is a constant not much larger than those that it comes of."""
+        """The node's value if it is a constant and not much larger than the constants that it is computed from."""
         node = self.node
         if any(source not in self.known for source in node.all_input_nodes):
             return None
@@ -63,17 +63,17 @@ class Lowering(fx.Transformer):
         return value if isinstance(value, Tensor) and value.numel() <= max(2 * given, SMALL) else None
 
     def constant(self, name: str, value: Tensor) -> fx.Proxy:
-        """A tensor as a buffer of the new module, such as weights in another order."""
+        """Store a tensor, such as reordered weights, as a buffer of the new module."""
         name = f"{self.node.name}_{name}"
         self.module.register_buffer(name, value.detach().clone(memory_format=torch.contiguous_format))
         return fx.Proxy(self.new_graph.get_attr(name), self.tracer)
 
     def value(self, argument: int) -> Tensor | None:
-        """The tensor that an argument of the node is; None where it depends on an input."""
+        """The value of an argument of the node; None if it depends on an input."""
         node = self.node.args[argument] if len(self.node.args) > argument else None
         return self.known.get(node) if isinstance(node, fx.Node) else None
 
 
 def shape(node: fx.Node, argument: int = 0) -> torch.Size:
-    """Of one of the node's inputs."""
+    """The shape of one of the node's inputs."""
     return node.args[argument].meta["val"].shape

@@ -1,7 +1,8 @@
-"""Refuses images that do not fit into memory: a process that takes too much is killed by the system without a word.
+"""Memory check before a network runs: refuses images that do not fit, because the system kills a process without
+notice.
 
-Images that go through a network are limited in size; those drawn from latent vectors have one size, so their number at
-a time is.
+For image-to-image networks the size of an image is limited. Images from latent vectors have a fixed size, so the number
+of images at a time is limited.
 """
 
 from collections.abc import Callable
@@ -12,21 +13,21 @@ from pathlib import Path
 from vemcompress.errors import MemoryExhausted
 from vemcompress.system.memory import free_memory
 
-# Bytes a pixel: NETWORK is more than published generators take (0.2 to 2 KB), so that nothing is measured for images
-# that fit with it; IMAGE is what an image takes outside the network, as bytes and as floats.
+# Bytes per pixel. NETWORK is an upper bound: published generators need 0.2 to 2 KB. Images that fit by this bound are
+# not measured. IMAGE is the memory of an image outside the network, as bytes and as floats.
 NETWORK, IMAGE = 8192, 80
-ATTENTIVE = 4 * NETWORK  # of a network with self-attention over a map of a quarter of its pixels, up to 128 px
-TRIED = 512  # pixels, the side of the image that is measured: with smaller ones other costs hide a pixel's
+ATTENTIVE = 4 * NETWORK  # for a network with self-attention over a map with a quarter of the pixels, up to 128 px
+TRIED = 512  # side in pixels of the measured image: in smaller ones, constant costs hide the cost per pixel
 USABLE = 0.9
 
 _STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class MemoryLimit:
-    """Of images that go through a network. `run` takes a side in pixels, and puts a square of zeros through it.
+    """The memory limit of an image-to-image network. `run` runs the network on a square of zeros with the given side.
 
-    `on_cpu`: whether the network's own memory is the machine's; a GPU says by itself what it cannot hold. `scale`: by
-    how much it enlarges the sides of images.
+    `on_cpu`: whether the network uses the machine's memory; a GPU reports by itself when its memory is full. `scale`:
+    the factor by which the network enlarges images.
     """
 
     def __init__(self, run: Callable[[int], object], *, on_cpu: bool = True, scale: int = 1):
@@ -35,7 +36,7 @@ class MemoryLimit:
         self._bytes: float | None = None
 
     def check(self, what: str, height: int, width: int, count: int = 1, advice: str = "use --size") -> None:
-        """Raises MemoryExhausted for `count` images that do not fit at once, naming the largest size that does."""
+        """Raises MemoryExhausted if `count` images do not fit at once. The message names the largest size that fits."""
         pixels, free = count * height * width, free_memory()
         if free is None or pixels * (self._network if self._on_cpu else self._image) <= USABLE * free:
             return
@@ -49,7 +50,8 @@ class MemoryLimit:
             )
 
     def _per_pixel(self, free: int) -> float:
-        """Bytes a pixel of the input, measured with one smaller image; those of the images where they cannot be."""
+        """Bytes per pixel of the input, measured with one smaller image; at least the bytes of the images
+        themselves."""
         if self._bytes is None:
             side = max(64, min(TRIED, isqrt(free // 2 // self._network)) // 32 * 32)
             grown = _growth(lambda: self._run(side)) if self._on_cpu else 0
@@ -58,8 +60,8 @@ class MemoryLimit:
 
 
 def check_batch(what: str, draw: Callable[[int], object], count: int, sides: tuple[int, int], *, on_cpu: bool) -> None:
-    """Raises MemoryExhausted for `count` images from latent vectors, of these height and width, that do not fit at
-    once, naming how many do. `draw` takes how many to draw."""
+    """Raises MemoryExhausted if `count` images from latent vectors do not fit at once. The message names the number
+    that fits. `sides` are height and width; `draw` draws the given number of images."""
     pixels, free = sides[0] * sides[1], free_memory()
     if free is None or count * pixels * (ATTENTIVE if on_cpu else IMAGE) <= USABLE * free:
         return
@@ -73,9 +75,9 @@ def check_batch(what: str, draw: Callable[[int], object], count: int, sides: tup
 
 
 def _growth(run: Callable[[], object]) -> int:
-    """By how many bytes this process grows while it runs; 0 where the system does not tell, or where `run` fails."""
-    with suppress(Exception):  # the user's own image will fail too, and say why
-        CLEAR.write_text("5")  # the peak begins anew (Linux)
+    """Peak growth of this process in bytes while `run` runs; 0 if it cannot be measured, or if `run` fails."""
+    with suppress(Exception):  # the user's image will fail too, with its own error
+        CLEAR.write_text("5")  # reset the peak (Linux)
         before = of_process("VmRSS")
         run()
         return max(0, of_process("VmHWM") - before)

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, as all of this room uses it: without its telemetry, in float32, and with signals left alone."""
+"""Import and compile with OpenVINO on the CPU: without telemetry, in float32, and without changing signal handling."""
 
 import importlib
 import sys
@@ -11,27 +11,28 @@ from vemcompress.export.quiet import quiet, signal_stack_kept
 
 
 def without_telemetry() -> None:
-    """Before OpenVINO is imported: that reports its use to a web service and writes to ~/intel, and its own way to
-    decline reports that too. It does neither where its telemetry package cannot be imported, which holds for this
-    process alone."""
+    """Turn off OpenVINO's telemetry in this process; call it before OpenVINO is imported.
+
+    The import reports to a web service and writes to ~/intel, and OpenVINO's own way to opt out sends a report too. It
+    does neither if its telemetry package cannot be imported, so this blocks that import."""
     sys.modules.setdefault("openvino_telemetry", None)
 
 
 def library() -> ModuleType:
-    """The package. Raises ExportError (7) where it is not installed."""
+    """The package `openvino`. Raises ExportError (7) if it is not installed."""
     without_telemetry()
     try:
         with quiet():
             return importlib.import_module("openvino")
-    except Exception as error:  # of one that is there, a library of the system may be absent
+    except Exception as error:  # an installed package may still lack a system library
         why = cause(error)
-        told = f"openvino is not installed, or not whole ({why}); pip install 'vemcompress[openvino]'."
+        told = f"openvino is not installed, or is incomplete ({why}); pip install 'vemcompress[openvino]'."
         raise ExportError(told) from error
 
 
 def compiled(model: str | bytes, threads: int | None = None) -> Any:
-    """A `CompiledModel` of a file, or of the bytes of an ONNX graph, on so many threads (all cores). It computes in
-    float32: newer CPUs would take bfloat16 by themselves, which is up to 0.025 from PyTorch."""
+    """Compile a file, or the bytes of an ONNX graph, for this number of threads (default: all cores). It computes in
+    float32. By default, newer CPUs would compute in bfloat16, which differs from PyTorch by up to 0.025."""
     core, how = library().Core(), {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
     how |= {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
     with signal_stack_kept():

@@ -1,7 +1,7 @@
-"""Fewer bits for an exported ONNX graph, and how what they cost is measured.
+"""fp16 weights, and what fp16 and int8 share: the split of inputs, the quality score, and the result of a quantisation.
 
-`half` stores weights as float16. `Judge` compares a graph of fewer bits with the float one on inputs that it was not
-made with; `Quantised` is what `int8_onnx.quantise` and its siblings of other runtimes give.
+`half` stores weights as float16. `Judge` compares a quantised graph with the float graph on held-out inputs.
+`Quantised` is the result of `int8_onnx.quantise` and of the same functions for other runtimes.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,15 +17,15 @@ from torch import Tensor
 from vemcompress.errors import UsageError
 from vemcompress.losses.fidelity import psnr, ssim
 
-Run = Callable[[np.ndarray], np.ndarray]  # an input, such as 1 x C x H x W in [-1, 1], to N x C x H x W in [-1, 1]
+Run = Callable[[np.ndarray], np.ndarray]  # from an input, such as 1 x C x H x W in [-1, 1], to N x C x H x W in [-1, 1]
 
-HELD = 4  # of so many inputs, one is for the score
+HELD = 4  # every fourth input is held out for the score
 FEWEST = 2
-SMALL = 16  # numbers in a tensor that is not worth halving
+SMALL = 16  # tensors of up to so many numbers stay float32
 
 
 class Score(NamedTuple):
-    """Means over the held-out images, both rounded to 255 levels: SSIM, and PSNR in dB."""
+    """SSIM and PSNR (dB): means over the held-out images, which are rounded to 8 bits."""
 
     ssim: float
     psnr: float
@@ -33,7 +33,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Tried:
-    """A row of the table of what was tried: how ranges were found, and how many layers were left in float."""
+    """One network that was tried: the method for the ranges, the number of layers left in float, and the score."""
 
     method: str
     float_layers: int
@@ -46,9 +46,9 @@ class Tried:
 class Quantised:
     """A network in int8, and how it differs from the float one on held-out inputs.
 
-    `product` is what the runtime takes: an `onnx.ModelProto`, an `openvino.Model`, or a file's bytes. `method` says how
-    the ranges of activations were found. `layers` are those in int8; `float_layers` those that were left in float with
-    the PSNR (dB) that each cost when it alone was int8, worst first.
+    `product` is the input of the runtime: an `onnx.ModelProto`, an `openvino.Model`, or a file's bytes. `method` names
+    how the activation ranges were found. `layers` are in int8. `float_layers` were left in float; each has the PSNR
+    (dB) of the network in which it alone was int8, worst first.
     """
 
     product: object
@@ -61,7 +61,7 @@ class Quantised:
     tried: tuple[Tried, ...]
 
     def as_dict(self) -> dict:
-        """For --json, without the product."""
+        """Plain values for --json, without the product."""
         return {
             "method": self.method,
             "layers": list(self.layers),
@@ -73,7 +73,7 @@ class Quantised:
         }
 
     def with_product(self, product: object) -> "Quantised":
-        """The same, with what the runtime takes in place of what was searched with."""
+        """The same result with another product: the runtime's form instead of the form that was searched with."""
         return replace(self, product=product)
 
     def said(self) -> str:
@@ -93,22 +93,22 @@ class Judge:
         self._expected = [_levels(reference(x)) for x in held]
 
     def score(self, run: Run) -> Score:
-        """SSIM and PSNR. Raises UsageError (2) for images of less than SSIM's 11 px."""
+        """SSIM and PSNR. Raises UsageError (2) for images smaller than SSIM's window of 11 px."""
         pairs = [(_levels(run(x)), expected) for x, expected in zip(self.held, self._expected, strict=True)]
         return Score(_mean(ssim(*pair) for pair in pairs), _mean(psnr(*pair) for pair in pairs))
 
     def psnr(self, run: Run) -> float:
-        """The PSNR alone, which takes a fraction of the time."""
+        """PSNR only, which is much faster than both."""
         return _mean(psnr(_levels(run(x)), expected) for x, expected in zip(self.held, self._expected, strict=True))
 
 
 def split(photos: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Inputs to calibrate with, and every fourth, at least one, to be scored on. Raises UsageError (2) for less than
-    two."""
+    """Split inputs into those for calibration and those for the score: every fourth, at least one. Raises UsageError
+    (2) for fewer than two."""
     if len(photos) < FEWEST:
         raise UsageError(
-            f"--calibrate: at least {FEWEST} images are needed, one to calibrate with and another to be scored on, but "
-            f"there are {len(photos)}; 16 to 100 real ones are best."
+            f"--calibrate: at least {FEWEST} images are needed, one for calibration and one for the score, but there "
+            f"are {len(photos)}; give 16 to 100 real photos."
         )
     held = list(photos[HELD - 1 :: HELD]) or [photos[-1]]
     used = {id(x) for x in held}
@@ -118,13 +118,13 @@ def split(photos: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarr
 def half(graph: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with its weights stored as float16; inputs, outputs and arithmetic stay float32.
 
-    The file is half as large. Runtimes widen the weights when they load it, so that it is as fast as the float32 graph.
-    Arithmetic in float16 would be slower on a CPU, where ONNX Runtime puts casts around each layer, and the sums of
-    instance norms may overflow in it.
+    The file is half as large. Runtimes convert the weights to float32 when they load it, so it is as fast as the
+    float32 graph. Arithmetic in float16 would be slower on a CPU, because ONNX Runtime puts casts around each layer.
+    The sums of instance norms could also overflow.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
-    given = {value.name for value in copy.graph.input}  # these may be replaced from outside
+    given = {value.name for value in copy.graph.input}  # a caller may replace these
     widened = []
     for tensor in copy.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) <= SMALL or tensor.name in given:
@@ -138,14 +138,14 @@ def half(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def put_first(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
-    """Insert nodes before all others, as an ONNX graph is sorted."""
+    """Insert nodes before all others: ONNX requires topological order."""
     whole = [*nodes, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(whole)
 
 
 def _levels(y: np.ndarray) -> Tensor:
-    """Images in [-1, 1] on the 256 levels of 8 bits, in [0, 1]."""
+    """Images in [-1, 1], rounded to 8 bits, as values in [0, 1]."""
     return torch.from_numpy(np.round((np.clip(y, -1, 1) + 1) * 127.5) / 255)
 
 

@@ -1,7 +1,7 @@
-"""Puts layers of an ONNX graph into int8 by QuantizeLinear and DequantizeLinear nodes around them (QDQ).
+"""QDQ quantisation of an ONNX graph: QuantizeLinear and DequantizeLinear nodes put layers into int8.
 
-Weights are signed, symmetric and per output channel; activations are unsigned with one scale for a tensor. Runtimes
-fuse what stands between the nodes into integer kernels.
+Weights are signed and symmetric, with one scale per output channel. Activations are unsigned, with one scale per
+tensor. Runtimes fuse the operations between these nodes into integer kernels.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,14 +18,14 @@ from vemcompress.export.equalise import equalise
 from vemcompress.export.precision import put_first
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_INFERRED = "onnx.infer"  # the key by which ONNX Runtime's quantiser knows that types are there
+_INFERRED = "onnx.infer"  # tells ONNX Runtime's quantiser that the types have been inferred
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """What a runtime computes in int8. Layers that are not `integer` have weights in int8 and compute in float, without
-    the cost of rounding for a kernel that does not exist. `rounds_outputs`: whether an integer kernel gives int8, so
-    that outputs have a range too; rounding outputs that a runtime takes in float costs quality for nothing."""
+    """The int8 kernels of a runtime. Layer types in `integer` compute in int8. Others only store their weights in int8
+    and compute in float: without an integer kernel, rounding their inputs would only cost quality. `rounds_outputs`:
+    whether integer kernels give int8, so that outputs need a range too."""
 
     integer: tuple[str, ...]
     rounds_outputs: bool
@@ -33,8 +33,8 @@ class Kernels:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A copy of a graph with fresh types of all tensors, a name for every node, and channels that are easy to quantise;
-    `layers` are its nodes of fixed weights, by the name that a person knows them by."""
+    """A copy of a graph, ready for quantisation: tensor types are inferred, every node has a name, and channels are
+    equalised. `layers` are its nodes with fixed weights, by their names in the PyTorch module."""
 
     model: onnx.ModelProto
     layers: dict[str, onnx.NodeProto]
@@ -44,10 +44,10 @@ class Prepared:
     def of(cls, graph: onnx.ModelProto, photos: Sequence[np.ndarray], kernels: Kernels) -> "Prepared":
         model = onnx.ModelProto()
         model.CopyFrom(graph)
-        del model.graph.value_info[:]  # stale sizes stop the inference
+        del model.graph.value_info[:]  # outdated sizes would stop the inference
         model = equalise(onnx.shape_inference.infer_shapes(model), photos)
         for value, original in zip(model.graph.output, graph.graph.output, strict=True):
-            value.CopyFrom(original)  # the inference names sides that are open
+            value.CopyFrom(original)  # the inference gives new names to dynamic sides
         model.metadata_props.add(key=_INFERRED, value="onnxruntime.quant")
         for number, node in enumerate(model.graph.node):
             node.name = node.name or f"{node.op_type}_{number}"
@@ -60,19 +60,19 @@ class Prepared:
         return cls(model, layers, kernels)
 
     def activations(self) -> set[str]:
-        """The tensors whose range is needed."""
+        """Names of the tensors whose range is needed."""
         nodes = [node for node in self.layers.values() if node.op_type in self.kernels.integer]
         outputs = {node.output[0] for node in nodes} if self.kernels.rounds_outputs else set()
         return {node.input[0] for node in nodes} | outputs
 
     def quantised(self, ranges: Ranges, layers: Collection[str]) -> onnx.ModelProto:
-        """A copy with these layers in int8; the same layers give the same bytes."""
+        """A copy with these layers in int8. The same layers give the same bytes."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         chosen = [self.layers[name] for name in layers]
         integer = [node.name for node in chosen if node.op_type in self.kernels.integer]
         _store(model, {node.name for node in chosen} - set(integer))
-        if integer:  # to the quantiser, none means all
+        if integer:  # an empty list means all layers to the quantiser
             quantiser = QDQQuantizer(
                 model,
                 per_channel=True,
@@ -88,7 +88,7 @@ class Prepared:
                 },
             )
             quantiser.quantize_model()
-            quantiser.model.topological_sort()  # new nodes stand at the end
+            quantiser.model.topological_sort()  # the quantiser appends new nodes at the end
             model = quantiser.model.model
         del model.graph.value_info[:]
         facts = {entry.key: entry.value for entry in model.metadata_props if entry.key != _INFERRED}
@@ -97,15 +97,15 @@ class Prepared:
 
 
 def _weights(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """The float tensors of fixed values by name."""
+    """The constant float tensors, by name."""
     given = {value.name for value in model.graph.input}
     tensors = (tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT)
     return {tensor.name: tensor for tensor in tensors if tensor.name not in given}
 
 
 def _store(model: onnx.ModelProto, names: Collection[str]) -> None:
-    """Store the weights of these layers as int8, with a scale for each output channel (of a group), and compute with
-    what they stand for."""
+    """Store the weights of these layers as int8 with a scale per output channel (of a group). The layers compute with
+    the dequantised weights."""
     weights, widened = _weights(model), []
     for node in model.graph.node:
         if node.name not in names:
@@ -129,7 +129,7 @@ def _store(model: onnx.ModelProto, names: Collection[str]) -> None:
 
 
 def _outputs(node: onnx.NodeProto, rank: int) -> int:
-    """The axis of a weight's output channels."""
+    """The axis of the output channels in the node's weight."""
     if node.op_type == "Gemm":
         return 0 if any(entry.name == "transB" and entry.i for entry in node.attribute) else 1
     return {"Conv": 0, "ConvTranspose": 1}.get(node.op_type, rank - 1)

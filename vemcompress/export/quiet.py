@@ -1,4 +1,4 @@
-"""Silence for converters, which print, warn and log on their way; what matters of it comes back as an exception."""
+"""Suppresses the output of converters, which print, warn and log while they work; errors are still raised."""
 
 import contextlib
 import ctypes
@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 
-_aloud: list[tuple[object, object, list[int]]] = []  # the streams as they were before each `quiet`
+_aloud: list[tuple[object, object, list[int]]] = []  # the original streams, one entry for each nested `quiet`
 
 
 class _Stack(ctypes.Structure):
@@ -20,10 +20,11 @@ class _Stack(ctypes.Structure):
 
 @contextlib.contextmanager
 def signal_stack_kept() -> Iterator[None]:
-    """The stack that signals are handled on is the same afterwards.
+    """Restore the thread's signal stack afterwards.
 
-    Compiling a model, OpenVINO gives the thread one of its own, and may leave it there when it is freed: the next
-    signal, such as Ctrl-C or a scheduler's SIGTERM, would end the process instead of saving the run.
+    When OpenVINO compiles a model, it gives the thread another signal stack, and may free that stack without removing
+    it. The next signal, such as Ctrl-C or a scheduler's SIGTERM, would then crash the process instead of saving the
+    run.
     """
     if not sys.platform.startswith("linux"):
         yield
@@ -38,8 +39,8 @@ def signal_stack_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without prints, warnings and logs, with `signal_stack_kept`, on Python's streams and on those of the process,
-    which C++ writes to."""
+    """Suppress prints, warnings and logs, both on Python's streams and on the process's own, which C++ uses. Also
+    restores the signal stack (`signal_stack_kept`)."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     saved, before = [os.dup(number) for number in (1, 2)], (sys.stdout, sys.stderr)
@@ -66,7 +67,7 @@ def quiet() -> Iterator[None]:
 
 
 def heard(tell: Callable[[dict], None]) -> Callable[[dict], None]:
-    """`tell`, heard from within `quiet` too: it writes to the streams as they were before."""
+    """A version of `tell` that also works inside `quiet`: it writes to the original streams."""
 
     def told(event: dict) -> None:
         if not _aloud:

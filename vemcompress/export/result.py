@@ -1,4 +1,4 @@
-"""What an export gives back."""
+"""`ExportResult`: a written file and how it was checked."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,12 +8,12 @@ from vemcompress.export.precision import Quantised
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A file that was written, and how it was checked.
+    """A written file, and how it was checked.
 
-    `files` are all that belong to it, `path` first. `max_abs_diff` is the largest difference from PyTorch on [-1, 1],
-    None where this machine cannot run the file or it is int8, which is judged by its images; `max_level_diff` that of a
-    file with uint8 at both ends, in levels of 255. `shapes` are the inputs that were compared. Of an ONNX file
-    `rewrites` says at how many places each exact rewrite applied.
+    `files` are all its files, `path` first. `max_abs_diff` is the largest difference from PyTorch for values in [-1,
+    1]. It is None if this machine cannot run the file, and for int8, which is scored by SSIM instead. `max_level_diff`
+    is the largest difference of a uint8 file, in levels of 255. `shapes` are the inputs that were compared. `rewrites`:
+    for an ONNX file, the number of places that each exact rewrite changed.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class ExportResult:
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict:
-        """For --json."""
+        """Plain values for --json."""
         own = {name: value for name, value in vars(self).items() if name != "quantised"}
         plain = asdict(ExportResult(**own)) | {"path": str(self.path), "files": [str(path) for path in self.files]}
         plain["shapes"] = [list(shape) for shape in self.shapes]

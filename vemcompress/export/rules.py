@@ -1,7 +1,8 @@
-"""Rules of `lowering`: exact forms of an operation that a runtime lacks, or has no fast kernel for.
+"""Rewrite rules for `lowering`: exact replacements of operations that a runtime lacks or runs slowly.
 
-Each is called with the lowering, the node and the operation's arguments, and gives what takes its place, or None where
-it stays. `PLAIN` are for operations that converters forget; a format adds those of the other dicts that it gains by.
+A rule is called with the lowering, the node and the operation's arguments. It returns the replacement, or None to keep
+the operation. `PLAIN` holds rules for operations that converters do not support. A format adds the other dicts that it
+profits from.
 """
 
 import torch
@@ -23,13 +24,13 @@ def _transposed(lowering, node, x):
 
 
 def _converted(lowering, node, x, *arguments, **more):
-    """Copies to the same type, which exact statistics of float32 make, go."""
+    """Remove conversions to the same type, which the exact float32 statistics leave behind."""
     before, after = node.args[0].meta["val"], node.meta["val"]
     return x if (before.dtype, before.device) == (after.dtype, after.device) else None
 
 
 def _summed(lowering, node, x, dim=None, keepdim=False, dtype=None):
-    """As a mean: XNNPACK and Core ML have that one."""
+    """A sum as a mean times a factor: XNNPACK and Core ML support means."""
     if dtype is not None or not dim:
         return None
     count = 1
@@ -39,7 +40,7 @@ def _summed(lowering, node, x, dim=None, keepdim=False, dtype=None):
 
 
 def _with_floats(lowering, node, x, y, **more):
-    """Whole numbers become tensors of whole numbers, which are converted anew in each run."""
+    """Make integer constants float: otherwise they become integer tensors that are converted in every run."""
     floats = node.args[0].meta["val"].is_floating_point() if isinstance(node.args[0], fx.Node) else False
     return node.target(x, float(y), **more) if floats and type(y) is int else None
 
@@ -74,8 +75,8 @@ PLAIN: dict[object, Rule] = {
 def _upsampled(
     lowering, node, x, weight, bias=None, stride=(1, 1), padding=(0, 0), more=(0, 0), groups=1, dilation=(1, 1)
 ):
-    """A transposed convolution of stride 2 as one convolution to four phases, and a pixel shuffle. LiteRT's converter
-    refuses kernels of odd sizes, of which the left and the right padding differ."""
+    """A transposed convolution of stride 2 as one convolution to four phases and a pixel shuffle. LiteRT's converter
+    refuses odd kernel sizes, for which the left and the right padding differ."""
     kernel, shift = lowering.value(1), lowering.value(2)
     if kernel is None or groups != 1 or tuple(dilation) != (1, 1) or tuple(stride) != (2, 2):
         return None
@@ -100,7 +101,7 @@ UPSAMPLING: dict[object, Rule] = {aten.conv_transpose2d.input: _upsampled}
 
 
 def _narrowed(lowering, node, x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
-    """As `rewrites.head` has it: a convolution to few channels as a strided one to four times as many."""
+    """A convolution to few channels as a strided one to four times as many; see `rewrites.head`."""
     kernel, shift = lowering.value(1), lowering.value(2)
     if kernel is None or groups != 1 or tuple(stride) != (1, 1) or tuple(dilation) != (1, 1):
         return None
@@ -117,8 +118,8 @@ HEAD: dict[object, Rule] = {aten.conv2d.default: _narrowed}
 
 
 def _enlarged(lowering, node, x, size=None, scales=None):
-    """Nearest pixels, a whole number of times as many, as a sum with zeros that is broadcast: XNNPACK has no
-    enlargement but the bilinear one, and joins no map with itself."""
+    """Nearest-neighbour upsampling by an integer factor as a broadcast sum with zeros: XNNPACK has only bilinear
+    upsampling, and cannot concatenate a map with itself."""
     batch, channels, height, width = shape(node)
     rows, columns = (after // before for after, before in zip(node.meta["val"].shape[2:], (height, width), strict=True))
     if (rows * height, columns * width) != tuple(node.meta["val"].shape[2:]):
@@ -131,7 +132,7 @@ ENLARGING: dict[object, Rule] = {aten.upsample_nearest2d.vec: _enlarged}
 
 
 def _reflected(lowering, node, x, pads, mode="constant", value=None):
-    """A reflection as rows and columns beside the image: XNNPACK has no reflection."""
+    """Reflection padding as copied rows and columns: XNNPACK has no reflection padding."""
     if mode != "reflect" or len(pads) != 4:
         return None
     for axis, (before, after) in ((3, pads[:2]), (2, pads[2:])):
@@ -146,7 +147,7 @@ PADDING: dict[object, Rule] = {aten.pad.default: _reflected}
 
 
 def _normalised(lowering, node, x, weight=None, bias=None, mean=None, var=None, use=True, momentum=0.1, eps=1e-5, *_):
-    """An instance norm as means: XNNPACK has no norms."""
+    """An instance norm as means and products: XNNPACK has no instance norm."""
     centred = x - x.mean((2, 3), keepdim=True)
     y = centred * torch.rsqrt((centred * centred).mean((2, 3), keepdim=True) + eps)
     y = y if weight is None else y * weight.reshape(1, -1, 1, 1)
@@ -157,14 +158,14 @@ NORMS: dict[object, Rule] = {aten.instance_norm.default: _normalised}
 
 
 def _averaged(lowering, node, x, dim=None, keepdim=False, dtype=None):
-    """Means of maps that keep their sides, means of channels as products: XNNPACK has no others."""
+    """Spatial means with kept dimensions, and channel means as products: XNNPACK supports no other means."""
     if dtype is None and len(shape(node)) == 4 and sorted(dim or ()) == [2, 3] and not keepdim:
         return x.mean((2, 3), keepdim=True).flatten(1)
     return _weighed(lowering, node, x, dim, keepdim, dtype, 1 / shape(node)[-1])
 
 
 def _weighed(lowering, node, x, dim=None, keepdim=False, dtype=None, weight=1.0):
-    """The sum over the channels of B x C, times a weight, as a product; other sums as `PLAIN` has them."""
+    """The weighted sum over the channels of B x C as a product; other sums as in `PLAIN`."""
     if dtype is None and len(shape(node)) == 2 and list(dim or ()) in ([1], [-1]):
         y = F.linear(x, lowering.constant("weights", torch.full((1, shape(node)[1]), weight)))
         return y if keepdim else y.flatten()
@@ -172,13 +173,13 @@ def _weighed(lowering, node, x, dim=None, keepdim=False, dtype=None, weight=1.0)
 
 
 def _multiplied(lowering, node, a, b):
-    """Products of as many matrices on both sides, without the copies that PyTorch decomposes them into."""
+    """Batched matrix products without the copies that PyTorch's decomposition makes."""
     left, right = shape(node, 0), shape(node, 1)
     return torch.bmm(a, b) if len(left) == len(right) == 3 and left[0] == right[0] else None
 
 
 def _selected(lowering, node, x, axis, index):
-    """One of equal parts, which were copied of one."""
+    """Select one of several equal parts, which are copies of one part."""
     copies = node.args[0]
     one = copies.args[0] if copies.target is aten.expand.default else None
     if one is None or one.target is not aten.unsqueeze.default or len(one.meta["val"].shape) != len(shape(node)):

@@ -1,4 +1,4 @@
-"""Which layers int8 ruins: each is tried alone, and the fewest of the worst are left in float."""
+"""Search for the layers that must stay in float for int8: each layer is tried alone, and the worst stay in float."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -10,22 +10,23 @@ from vemcompress.system.events import Event
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network with some layers in int8: what the runtime takes, its size in bytes, and how it runs."""
+    """A network with some layers in int8: the runtime's form of it, its size in bytes, and a function that runs it."""
 
     product: object
     bytes: int
     run: Run
 
 
-Build = Callable[[str, Collection[str]], Candidate]  # a method, and the layers to put into int8
+Build = Callable[[str, Collection[str]], Candidate]  # from a method for the ranges, and the layers to put into int8
 
 
 class Search:
-    """Finds the fewest layers that must stay in float for an SSIM of `least_ssim` on the judge's inputs.
+    """Finds the smallest number of layers to keep in float for an SSIM of `least_ssim` on the judge's inputs.
 
-    `methods` are tried on all `layers` first, and the one with the best SSIM goes on. If it falls short, each layer is
-    put into int8 alone; then the k whose PSNR is worst stay in float, k = 1, 2, 4, ... until the SSIM is reached, and
-    bisection finds the least such k. `tried` has a row for each network that was scored.
+    First, each of the `methods` is tried with all `layers` in int8, and the one with the best SSIM is used. If that
+    SSIM is too low, each layer is put into int8 alone. Then the k layers with the worst PSNR stay in float, for k = 1,
+    2, 4, ... until the SSIM is reached, and bisection finds the smallest such k. `tried` has a row for each scored
+    network.
     """
 
     def __init__(self, build: Build, judge: Judge, least_ssim: float, on_event: Event):
@@ -33,9 +34,12 @@ class Search:
         self.tried: list[Tried] = []
 
     def find(self, methods: Sequence[str], layers: Sequence[str]) -> Quantised:
-        """Raises ExportError (7) where no network reaches the SSIM with a layer in int8."""
+        """The best network found. Raises ExportError (7) if none with a layer in int8 reaches the SSIM."""
         if not layers:
-            raise ExportError("no layer of this graph can be int8: it has no convolution or product of fixed weights.")
+            raise ExportError(
+                "no layer of this graph can be int8: it has no convolution or product with fixed weights; use fp32 or "
+                "fp16."
+            )
         scored = {method: self._try(method, layers, 0) for method in methods}
         method = max(scored, key=lambda method: scored[method][1])
         candidate, score = scored[method]
@@ -48,7 +52,7 @@ class Search:
         return self._result(candidate, score, method, kept, tuple((layer, costs[layer]) for layer in worst[:k]))
 
     def costs(self, method: str, layers: Sequence[str]) -> dict[str, float]:
-        """The PSNR in dB with each layer alone in int8."""
+        """The PSNR in dB of each network in which one layer alone is int8."""
         found = {}
         for done, layer in enumerate(layers, 1):
             found[layer] = self._judge.psnr(self._build(method, [layer]).run)
@@ -56,7 +60,7 @@ class Search:
         return found
 
     def _fewest(self, method: str, layers: Sequence[str], worst: Sequence[str]) -> tuple[int, tuple[Candidate, Score]]:
-        """The least k that reaches the SSIM, and what it gives."""
+        """The smallest k that reaches the SSIM, and the network for it."""
 
         def attempt(k: int) -> tuple[Candidate, Score]:
             return self._try(method, [layer for layer in layers if layer not in worst[:k]], k)
@@ -71,8 +75,8 @@ class Search:
             best = max(row.ssim for row in self.tried)
             raise ExportError(
                 f"int8 reaches an SSIM of {best:.4f} to the float network, with {short} of {len(layers)} layers left "
-                f"in float, and {self._least:g} is asked for, so no file was written; give more real images, train "
-                "longer, or take float16."
+                f"in float, but {self._least:g} is required, so no file was written; give more real images, "
+                "train longer, or use fp16."
             )
         while k - short > 1:
             middle = (short + k) // 2

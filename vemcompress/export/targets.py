@@ -1,4 +1,4 @@
-"""Which files an export writes: their formats, names and endings, checked before any work."""
+"""The files that an export writes: formats, names and endings, checked before the export starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from vemcompress.system.files import check_target
 
 
 def targets(path: Path, formats: str | Sequence[str], precision: str, uint8: bool) -> list[tuple[Format, Path]]:
-    """Each format with its file: `path` itself, or where there are several its name with each format's ending.
+    """Each format with its file: `path` itself or, with several formats, its name with each format's ending.
 
     Raises UsageError (2), ExportError (7) for a library that is not installed, and OutputError (9).
     """
@@ -45,14 +45,14 @@ def _file(path: Path, form: Format, alone: bool) -> Path:
 
 
 def _check_package(path: Path) -> None:
-    """What is at the place of a package must be one, or empty: it will be replaced with all that it holds."""
+    """An existing folder at the place of a package must be a package or empty, because it is replaced as a whole."""
     if path.is_dir() and not (path / "Manifest.json").is_file() and any(path.iterdir()):
-        raise UsageError(f"{path}: is a folder of other files, not a package, and stays; choose another name.")
+        raise UsageError(f"{path}: is a folder with other files, which would be lost; choose another name.")
     if path.exists() and not path.is_dir():
-        raise UsageError(f"{path}: is a file, where a package is a folder; choose another name.")
+        raise UsageError(f"{path}: is a file, but a package is a folder; choose another name.")
 
 
 def ending(path: Path) -> str:
-    """The ending of `path` that a format knows, as it is written there; "" where there is none."""
+    """The ending of `path`, as written, if it belongs to a format; else ""."""
     suffixes = sorted((form.suffix for form in FORMATS.values()), key=len, reverse=True)
     return next((path.name[-len(suffix) :] for suffix in suffixes if path.name.lower().endswith(suffix)), "")

@@ -1,4 +1,5 @@
-"""Large photos through a model tile by tile, so that memory does not limit their size. No torch here."""
+"""Tiled processing: large photos go through a model in tiles, so that memory does not limit their size. No torch
+here."""
 
 from collections.abc import Iterator
 
@@ -7,17 +8,17 @@ import numpy as np
 from vemcompress.errors import UsageError
 from vemcompress.system.events import Event
 
-OVERLAP = 32  # pixels that a tile sees beyond itself, on each side
-SEEN = 2  # levels of 255 by which neighbours may differ where they meet
+OVERLAP = 32  # pixels of context around a tile, on each side
+SEEN = 2  # levels of 255 by which neighbouring tiles may differ where they meet
 
 
 class Tiled:
-    """An opened image model with the same face. Each tile of `tile` x `tile` pixels is computed with `overlap` more
-    pixels of the photo on each side, and the rest is thrown away.
+    """Wraps an image model, with the same interface. Each tile of `tile` x `tile` pixels is computed with `overlap`
+    pixels of context on each side, which are then cut off.
 
-    A network that looks no further than `overlap` pixels gives the same image as in one piece. Where tiles meet, what
-    both make of the same pixels is compared; more than 2 levels of difference are told once, as a warning. Raises
-    UsageError for a model of one fixed size.
+    If the network's receptive field reaches no further than `overlap` pixels, the image is the same as without tiles.
+    Where tiles meet, the pixels that both computed are compared. A difference of more than 2 levels gives one warning.
+    Raises UsageError for a model with a fixed size.
     """
 
     kind = "image"
@@ -25,7 +26,7 @@ class Tiled:
     def __init__(self, model, tile: int, overlap: int | None, tell: Event):
         if model.fixed_size is not None:
             height, width = model.fixed_size
-            raise UsageError(f"--tile: this model takes images of {width} x {height} pixels alone; omit it.")
+            raise UsageError(f"--tile: this model takes only images of {width} x {height} pixels; omit --tile.")
         self.model, self.tell, self._told = model, tell, False
         self.tile = _rounded(max(tile, model.min_size), model.multiple)
         self.overlap = _rounded(OVERLAP if overlap is None else overlap, model.multiple)
@@ -35,11 +36,11 @@ class Tiled:
 
     @property
     def largest(self) -> int:
-        """The side of the largest image that goes through the model at once."""
+        """The side of the largest image that the model processes at once."""
         return self.tile + 2 * self.overlap
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 N x H x W x C to the model's own images of it."""
+        """Process uint8 N x H x W x C as the model does."""
         height, width = images.shape[1:3]
         if max(height, width) <= self.largest:
             return self.model(images)
@@ -60,15 +61,15 @@ class Tiled:
         return result
 
     def _spans(self, side: int) -> Iterator[tuple[int, int]]:
-        """Of tiles along a side, the last one of which may be smaller."""
+        """The spans of the tiles along a side; the last one may be smaller."""
         return ((start, min(start + self.tile, side)) for start in range(0, side, self.tile))
 
     def _seen(self, start: int, end: int, side: int) -> tuple[int, int]:
         return max(0, start - self.overlap), min(side, end + self.overlap)
 
     def _compare(self, ends: dict, place: tuple[int, int], drawn: np.ndarray, at: tuple, sides: tuple) -> None:
-        """Compare the first row and column of a tile with what its neighbours made of them, and keep the rows and
-        columns behind its last ones for the next."""
+        """Compare the first row and column of a tile with its neighbours' results for the same pixels. Keep the rows
+        and columns just behind the tile, for the comparison with the next tiles."""
         (y, x), (height, width) = at, sides
         firsts = {"row": drawn[:, y, x : x + width], "column": drawn[:, y : y + height, x]}
         for kind, first in firsts.items():
@@ -77,8 +78,8 @@ class Tiled:
             if apart > SEEN and not self._told:
                 self._told = True
                 message = (
-                    f"tiles differ by up to {apart} levels of 255 where they meet: this network looks further than "
-                    f"{self.overlap} pixels, or at whole images; use a larger --overlap or --tile."
+                    f"tiles differ by up to {apart} levels of 255 where they meet: this network's receptive field is "
+                    f"larger than {self.overlap} pixels; use a larger --overlap or --tile."
                 )
                 self.tell({"event": "warning", "message": message})
         scale = self.model.scale
@@ -89,5 +90,5 @@ class Tiled:
 
 
 def _rounded(side: int, multiple: int) -> int:
-    """Up to a multiple, so that every tile begins where the network's grid does."""
+    """Round up to a multiple, so that every tile starts on the network's grid."""
     return -(-side // multiple) * multiple

@@ -1,4 +1,5 @@
-"""A PyTorch generator behind the same face as an .onnx file (`session.OnnxModel`, `latent_session.OnnxLatents`)."""
+"""PyTorch generators as callables, with the interface of .onnx files (`session.OnnxModel`,
+`latent_session.OnnxLatents`)."""
 
 import os
 from collections.abc import Callable
@@ -9,10 +10,11 @@ import torch
 from torch import nn
 
 from vemcompress.data.labels import LabelMaps
-from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
+from vemcompress.errors import ExportError, InputError, MemoryExhausted
 from vemcompress.export.contracts import LatentContract
 from vemcompress.export.deploy import cause, contract_of, deployment_copy
 from vemcompress.networks.base import Padding
+from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 from vemcompress.system.memory import is_exhausted
 from vemcompress.weights.custom import check_range
@@ -23,9 +25,9 @@ from vemcompress.weights.loading import load
 
 @dataclass
 class TorchModel:
-    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1, 3 or 4), H and W times its `scale`, by
-    padding and cropping. `fixed_size` is the (H, W) of one that takes no other. Where it draws from `labels`, it is
-    called with label maps, N x H x W x 1 of classes and VOID."""
+    """A callable from uint8 N x H x W x `channels` to uint8 N x H x W x (1, 3 or 4), with H and W times `scale`. It
+    pads and crops as needed. `fixed_size` is (H, W) if it takes no other size. With `labels`, the input is label maps,
+    N x H x W x 1 with classes and VOID."""
 
     name: str
     network: nn.Module
@@ -37,13 +39,17 @@ class TorchModel:
     assumed: str = ""
     labels: LabelMaps | None = None
     scale: int = 1
-    check: Callable[[torch.Tensor], None] | None = None  # of the first images that it makes, B x C x H x W
+    check: Callable[[torch.Tensor], None] | None = None  # called once with the first images, B x C x H x W
 
     kind = "image"
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Raises MemoryExhausted (6)."""
+        """Process a batch of images. Raises MemoryExhausted (6), and InputError (4) if the user's class fails."""
         height, width = images.shape[1:3]
         padded = pad_to_multiple(images, self.multiple, self.min_size)
         if self.labels is not None and self.labels.input == "onehot":
@@ -70,8 +76,8 @@ class TorchModel:
 
 @dataclass
 class TorchLatents:
-    """Called with float32 N x `size`, latent vectors from `prior`, it gives uint8 N x H x W x (1 or 3); `sides` are H
-    and W."""
+    """A callable from latent vectors, float32 N x `size` from `prior`, to uint8 N x H x W x (1 or 3). `sides` are H and
+    W."""
 
     name: str
     network: nn.Module
@@ -84,21 +90,26 @@ class TorchLatents:
     kind = "latent"
 
     @property
+    def on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    @property
     def styled(self) -> Styled | None:
-        """The shape of w and of the noise, where there is a w."""
+        """The shapes of w and of the noise, if the network has a w."""
         if not getattr(self.network, "styled", False):
             return None
         return Styled(self.network.config.layers, self.network.config.style, self.network.noise_sides)
 
     def __call__(self, z: np.ndarray, truncation: float = 1.0, noise: list[np.ndarray] | None = None) -> np.ndarray:
-        """`truncation` scales the vectors, or the way from the mean of w to w; `noise`, where there is w, in place of
-        what is stored. Raises MemoryExhausted (6), and InputError (4) where a class fails."""
+        """Draw images. `truncation` scales the vectors or, with w, the distance of w from its mean. `noise` replaces
+        the stored noise of a network with w. Raises MemoryExhausted (6), and InputError (4) if the user's class
+        fails."""
         if self.styled is None:
             return self._drawn(z * np.float32(truncation), self.network)
         return self._drawn(z, lambda z: self.network.draw(z, truncation, self._placed(noise)))
 
     def of_styles(self, w: np.ndarray, truncation: float = 1.0, noise: list[np.ndarray] | None = None) -> np.ndarray:
-        """Of w, N x style or N x layers x style; the rest as for a call."""
+        """Draw images from w, N x style or N x layers x style. Otherwise as `__call__`."""
 
         def draw(w: torch.Tensor) -> torch.Tensor:
             return self.network.synthesise(self.network.truncated(w, truncation), noise=self._placed(noise))[0]
@@ -137,15 +148,15 @@ def open_torch(
     range: str | None = None,
     on_event: Event = silent,
 ) -> TorchModel | TorchLatents:
-    """Weights, a run folder or a Hub address as a callable; raises what `weights.loading.load` raises.
+    """Open weights, a run folder or a Hub address as a callable. Raises the errors of `weights.loading.load`.
 
-    `labels`: how the label maps that it draws from are read; `class_path`: the user's own class; `key`: the generator's
-    name in a file that has several, of which `on_event` is told; `widths`: those of a supernet's sub-network;
-    `padding` and `range` (of the images): as of `load`. Of a class whose range is not stated it is measured on the
-    first images. Also UsageError (2) for a device not here and, where it is for `photos`, InputError (4) for a network
-    that does not go from photos to pictures.
+    `labels`: how to read label maps, if the network's input is label maps. `class_path`: the user's own class. `key`:
+    the generator's name in a file that holds several; the choice is reported to `on_event`. `widths`: those of a
+    supernet's sub-network. `padding`, `range`: as in `load`. If the range of a class is not stated, it is checked on
+    the first images. Also raises UsageError (2) for a device that is not available and, with `photos`, InputError (4)
+    for a network that does not turn photos into pictures.
     """
-    place = usable_device(device)
+    place = devices.choose(device)
     loaded = load(source, class_path=class_path, key=key, widths=widths, padding=padding, range=range)
     loaded.tell(on_event)
     model = wrap(loaded.generator, str(source), place, photos=photos and labels is None)
@@ -154,19 +165,9 @@ def open_torch(
     return model if labels is None or model.kind == "latent" else replace(model, labels=labels, channels=1)
 
 
-def usable_device(name: str) -> torch.device:
-    """A device by its name, tried once; raises UsageError (2)."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except Exception as error:  # unknown names and absent backends fail in different ways
-        raise UsageError(f"device '{name}': PyTorch cannot use it here; take 'cpu'.") from error
-    return device
-
-
 def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = True) -> TorchModel | TorchLatents:
-    """A generator as a callable; `name` is for errors. `photos`: it takes 1, 3 or 4 channels, or InputError; from
-    latent vectors those of the images count."""
+    """A generator as a callable; `name` is for errors. With `photos`, raises InputError unless the input (for latent
+    vectors: the output) has a photo's number of channels."""
     try:
         network = deployment_copy(network)
         contract = contract_of(network)
@@ -179,8 +180,8 @@ def wrap(network: nn.Module, name: str, device: torch.device, *, photos: bool = 
         return TorchLatents(name, network.to(device), contract.size, contract.prior, sides, device)
     if photos and contract.in_channels not in COLOURS:
         raise InputError(
-            f"{name}: goes from {contract.in_channels} channels to {contract.out_channels}, not from photos to "
-            "pictures; give a model that takes 1, 3 or 4, or the folder of a run that learnt from label maps."
+            f"{name}: maps {contract.in_channels} channels to {contract.out_channels}, not photos to pictures; give a "
+            "model that takes 1, 3 or 4 channels, or the folder of a run that was trained on label maps."
         )
     fixed = None if contract.only_size is None else (contract.only_size,) * 2
     sizes = contract.multiple, contract.min_size, device, fixed

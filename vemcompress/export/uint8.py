@@ -1,8 +1,8 @@
-"""Pre- and post-processing inside the graph: uint8 N x H x W x C in, the same out, any size of at least 1 x 1. Of a
-network from latent vectors only what comes out is uint8.
+"""uint8 input and output for ONNX graphs: adds pre- and post-processing inside the graph.
 
-PyTorch's exporter cannot make paddings of a dynamic amount that ONNX Runtime takes for every size, so both ends are
-written in ONNX itself and joined to the exported network.
+The graph then maps uint8 N x H x W x C to the same, for any size of at least 1 x 1. For a network from latent vectors
+only the output is uint8. PyTorch's exporter cannot express padding by a dynamic amount in a form that works in ONNX
+Runtime for every size. So both parts are written in ONNX itself and joined to the exported network.
 """
 
 import onnx
@@ -71,9 +71,9 @@ after (float[N, {{channels}}, {{side}}, {{side}}] drawn) => (uint8[N, {{side}}, 
 def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     """`model` (x: float32 N x C x H x W in [-1, 1] to y) with input `image` and output `result`, both uint8 NHWC.
 
-    Inside: normalise, transpose, repeat the last row and column up to the next permitted size, run, crop, round to
-    the nearest level and clamp. The output has exactly the input's height and width, or `scale` times these. From
-    latent vectors the input `z` stays as it is.
+    The graph normalises, transposes, repeats the last row and column up to the next permitted size, runs the network,
+    crops, clamps, and rounds to the nearest level. The output has exactly `scale` times the input's height and width. A
+    latent input `z` is unchanged.
     """
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     about = {"ir": model.ir_version, "opset": opset}
@@ -84,14 +84,14 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
         for value in (joined.graph.input[0], joined.graph.output[0]):
             value.type.tensor_type.shape.dim[0].dim_param = "N"
         return _tidy(joined)
-    # Padding comes before the transposition, with all axes named: ONNX Runtime 1.31's optimiser, where it can move a
-    # transposition over a Pad of some axes, breaks it.
+    # Pad comes before the transposition and names all axes: ONNX Runtime 1.31's optimiser breaks the graph when it
+    # moves a transposition across a Pad of some axes.
     least = -(-contract.min_size // contract.multiple) * contract.multiple
     values = about | {"multiple": contract.multiple, "rounder": contract.multiple - 1, "least": least}
     before = parser.parse_model(_BEFORE.format(channels=contract.in_channels, **values))
     after = parser.parse_model(_AFTER.format(channels=contract.out_channels, scale=contract.scale, **values))
     before, after = compose.add_prefix(before, "before_"), compose.add_prefix(after, "after_")
-    # The network's own names for its sizes ("4*h") do not hold for the photo's: H and W are padded first.
+    # The network's names for its sizes ("4*h") are wrong for the photo, because H and W are padded first.
     core = onnx.ModelProto()
     core.CopyFrom(model)
     del core.graph.value_info[:]
@@ -107,8 +107,8 @@ def wrap_uint8(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
 
 
 def _tidy(joined: onnx.ModelProto) -> onnx.ModelProto:
-    """A merged model names its opset once for each part, of which some readers take only the first and others refuse
-    it, and tells in a comment how it was merged."""
+    """Clean a merged model. It lists its opset once for each part; some readers use only the first entry, and others
+    refuse the file. It also has a comment about the merge."""
     joined.graph.ClearField("doc_string")
     versions = {o.domain: o.version for o in joined.opset_import}
     del joined.opset_import[:]
@@ -126,7 +126,7 @@ def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
 
 @torch.no_grad()
 def uint8_reference(model: nn.Module, given: Tensor, contract: Contract) -> Tensor:
-    """The same in PyTorch, which `wrap_uint8` is checked against: uint8 N x H x W x C, or latent vectors, to uint8
+    """The reference for `wrap_uint8` in PyTorch: from uint8 N x H x W x C, or latent vectors, to uint8
     N x H x W x C'."""
     if not isinstance(contract, ImageContract):
         return _to_levels(model(given))

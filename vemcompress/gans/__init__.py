@@ -1,6 +1,7 @@
-"""How a teacher learns (paper, 4.3). `GANS` maps a recipe's `gan.name` to its class.
+"""GAN training of teachers (VEM paper, section 4.3): Pix2Pix, CycleGAN, SRGAN, SAGAN/DCGAN and StyleGAN2.
 
-A new one is a file with its Settings and its updates, and its name in the list; the first is a recipe's default.
+`GANS` maps a recipe's `gan.name` to its class. The first entry is the default. To add one, write a file with its
+Settings and its updates, and add its name to the list below.
 """
 
 from pathlib import Path
@@ -42,10 +43,10 @@ AnyGAN = tagged_union(kind.Settings for kind in _CLASSES)
 
 
 def build_gan(settings, first: Generator | Config, start: Start, *, seed: int, size: int) -> GAN:
-    """The GAN of these settings. Its first teacher is `first`, or new of that Config; the others and the discriminators
-    are those of `start`. The same seed gives the same weights. `size`: the side of the inputs, in pixels.
+    """Build the GAN of these settings. Its first teacher is `first`, or a new network of that Config; the other
+    networks come from `start`. The same seed gives the same weights. `size`: the side of the inputs, in pixels.
 
-    Raises RecipeError, and InputError for files that do not serve or images that are too small.
+    Raises RecipeError, and InputError for files that cannot be used or images that are too small.
     """
     seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
     with torch.random.fork_rng(devices=[]):
@@ -61,14 +62,14 @@ def build_gan(settings, first: Generator | Config, start: Start, *, seed: int, s
     times = next(iter(gan.generators().values())).times
     if times > 1 and not gan.enlarges:
         raise RecipeError(
-            f"recipe {start.recipe}: gan.name = '{settings.name}' is for images of one size, and this generator "
-            f"enlarges {times} times; set it to srgan."
+            f"recipe {start.recipe}: gan.name = '{settings.name}' needs a generator whose images are as large as its "
+            f"inputs, and this one enlarges them {times} times; set it to srgan."
         )
     gan.check_size(times * size)
     return gan.requires_grad_(True)
 
 
 def started_by(name: str, folder: Path) -> dict[str, str]:
-    """The files of a folder of a GAN of this name that its networks beside the first teacher can start from."""
+    """The files in a folder from which the networks of a GAN of this name, except the first teacher, can start."""
     found = {part: folder / f"{part}.safetensors" for part in GANS[name].started}
     return {part: str(path.resolve()) for part, path in found.items() if path.is_file()}

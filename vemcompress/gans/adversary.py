@@ -1,4 +1,4 @@
-"""A discriminator that a student learns against, as GAN-Compression, CAT and GCC give it one of its own."""
+"""A discriminator for a student, as in GAN-Compression and CAT."""
 
 from typing import Literal
 
@@ -18,18 +18,20 @@ from vemcompress.weights.discriminator import load_discriminator
 
 
 class Adversary(Learner):
-    """It judges the student's images against real ones: the ground truth, else images of the target's domain, else the
-    teacher's own.
+    """Judges the student's images against real ones. Real images are the ground truth, else images of the target's
+    domain, else the teacher's.
 
-    With pairs it judges cat(input, image), as Pix2Pix's does, else the image alone, as of students that enlarge. D
-    minimises 0.5 (L_fake + L_real), the student `weight` L_G (`losses.adversarial`).
+    With pairs it judges cat(input, image), like Pix2Pix's discriminator; otherwise, and for students that enlarge
+    images, the image alone. D minimises 0.5 (L_fake + L_real), the student `weight` L_G (`losses.adversarial`).
     """
 
     class Settings(BaseSettings):
-        """`source`: a file of a discriminator to start from, or "teacher" for the one in the teacher's file or run, as
-        published; "new", or None, for a new one. `pool`: how many earlier images of the student's it sees again,
-        without pairs alone; 0, as published for most students, for none. `pooled`: the scores of an image's patches
-        are one, their mean."""
+        """`weight`: weight of the student's adversarial term. `mode`: the adversarial loss. `lr`: learning rate of
+        the discriminator. `betas`: betas of its Adam. `pool`: how many of the student's earlier images it sees
+        again; only without pairs; 0, as published for most students, for none. `pooled`: whether an image has one
+        score, the mean over its patches. `discriminator`: its architecture. `source`: the file it starts from;
+        "teacher" for the discriminator in the teacher's file or run, as published; "new" or None for a new one.
+        """
 
         weight: Weight = 1.0
         mode: Literal["hinge", "lsgan", "vanilla"] = "lsgan"
@@ -42,7 +44,9 @@ class Adversary(Learner):
 
     @staticmethod
     def check(settings: Settings, side: int, paired: bool) -> None:
-        """Raises RecipeError for images of this side that are too small for it, and for a pool of pairs."""
+        """Raises RecipeError for images whose side is too small for the discriminator, and for a pool with paired
+        data.
+        """
         check_size(settings.discriminator, side, "algorithm.adversary.discriminator")
         if paired and settings.pool:
             raise RecipeError(
@@ -51,7 +55,7 @@ class Adversary(Learner):
             )
 
     def __init__(self, settings: Settings, *, student: Generator, conditional: bool):
-        """Raises RecipeError for a discriminator of other channels, InputError for a file that is none."""
+        """Raises RecipeError for a discriminator with other channels, and InputError for a file that holds none."""
         super().__init__()
         self.settings, self.conditional = settings, conditional and student.times == 1
         channels = student.out_channels + (student.in_channels if self.conditional else 0)
@@ -59,17 +63,17 @@ class Adversary(Learner):
         self.discriminator: Discriminator = discriminator_for(
             settings.discriminator, given, channels, student, shared=False, where="algorithm.adversary"
         )
-        self.discriminator.train().requires_grad_(True)  # one of a file comes ready to be used
+        self.discriminator.train().requires_grad_(True)  # a loaded one is frozen and in evaluation mode
         self.pool = ImagePool(settings.pool)
 
     def judge(self, x: Tensor, image: Tensor) -> Tensor:
-        """Raw scores, B x 1 x h x w, float32, of images of the inputs `x`; B x 1 x 1 x 1 where they are `pooled`."""
+        """Raw scores in float32 of images of the inputs `x`: B x 1 x h x w, or B x 1 x 1 x 1 if `pooled`."""
         with self.autocast(image.device):
             scores = precise(self.discriminator(cat((x, image), dim=1) if self.conditional else image))
         return scores.mean((2, 3), keepdim=True) if self.settings.pooled else scores
 
     def terms(self, out: Output) -> dict[str, Tensor]:
-        """The discriminator's loss in its two halves; the student's images are constants."""
+        """The two halves of the discriminator's loss; no gradient flows to the student."""
         made = out.student.detach()
         fake = self.judge(out.input, made if self.conditional else self.pool.query(made, out.random))
         halves = discriminator_loss(self.settings.mode, self.judge(out.input, out.real), fake)
@@ -80,7 +84,7 @@ class Adversary(Learner):
         return Update("adversary", {"discriminator": self.discriminator}, self.terms, optimizer)
 
     def student_term(self, out: Output) -> dict[str, Tensor]:
-        """The student's weighted loss, a scalar, against the discriminator as it is now."""
+        """The student's weighted loss against the discriminator in its current state, a scalar."""
         return {"gan": self.settings.weight * generator_loss(self.settings.mode, self.judge(out.input, out.student))}
 
     def artifacts(self) -> dict[str, nn.Module]:

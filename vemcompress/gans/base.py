@@ -1,4 +1,4 @@
-"""What every way of learning a teacher shares (paper, 4.3 and eq. 11)."""
+"""Base class of the GANs that train teachers (VEM paper, section 4.3 and eq. 11)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,14 +25,14 @@ from vemcompress.training.update import Optimizer, Update
 
 
 class GAN(Learner):
-    """Teachers and the discriminators that they learn against. All of it stays in training mode while it learns.
+    """Teachers and their discriminators. All of them stay in training mode during training.
 
-    `started` names the networks beside the first teacher that may start from files (`teacher.start.NAME`), `data` the
-    kinds of data that it can learn from. `decays`: whether its rates follow the recipe's schedule. `watches`: whether
-    what a step computes keeps the discriminators' features of the teachers' images, as constants, in its `features` by
-    the discriminator's name: those at its `places`, of the last pass that was published to be kept (GCC).
-    `follows_back`: whether that has the maps of CycleGAN's second generator too. `enlarges`: whether its generators'
-    images may be larger than their inputs.
+    `started` names the networks, besides the first teacher, that may start from files (`teacher.start.NAME`). `data`
+    lists the kinds of data it can be trained on. `decays`: whether its learning rates follow the recipe's schedule.
+    `watches`: whether the output of a step keeps the discriminators' features of the teachers' images. They are
+    constants, in `features` by the discriminator's name, taken at its `places` in the pass that GCC's code uses.
+    `follows_back`: whether the output also has the feature maps of CycleGAN's second generator. `enlarges`: whether its
+    generators' images may be larger than their inputs.
     """
 
     started: ClassVar[tuple[str, ...]]
@@ -50,31 +50,33 @@ class GAN(Learner):
 
     @classmethod
     def build(cls, settings: Any, first: Generator, start: Start) -> "GAN":
-        """With this first teacher; `start` gives the other networks."""
+        """Build it with this first teacher; `start` gives the other networks."""
         raise NotImplementedError
 
     @classmethod
     def features_of(cls, settings: Any) -> tuple[str, str | None]:
-        """The feature network that it compares images by, as `weights.features.load_features` calls it, and the file of
-        its weights."""
+        """The feature network that it compares images by, as named in `weights.features.load_features`, and the file
+        of its weights.
+        """
         return "none", None
 
     def equip(self, features: nn.Module | None) -> None:
-        """Give it that network, which does not learn."""
+        """Set the feature network, which is not trained."""
 
     def forward(self, batch: Batch, random: torch.Generator, step: int = 1, *, taps: tuple[str, ...] = ()) -> Any:
-        """Everything that a step's updates need. `taps`: of the first teacher.
+        """Compute everything that a step's updates need. `taps` are the first teacher's.
 
-        The result has `images`, the teachers' images of A by name, and `taps`, both as the teachers made them, with
-        their graphs; `features`; and of a GAN that has a `twin` the `fakes` by the discriminator that judges them, and
-        the `maps` of each generator.
+        The result has `images`, the teachers' images of A by name, and `taps`, both with their graphs, and `features`.
+        If the GAN has a `twin`, it also has `fakes`, by the discriminator that judges them, and `maps` of each
+        generator.
         """
         raise NotImplementedError
 
     def look(self, condition: Tensor, taps: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], Taps]:
-        """The teachers' images of A by name and the first one's taps, as constants, at a step that teaches nobody.
+        """The teachers' images of A by name and the first teacher's taps, without gradient, at a step that trains no
+        teacher.
 
-        As published the teachers run in the mode that they learn in, so that BatchNorm's statistics move.
+        As published, the teachers run in training mode, so BatchNorm's running statistics are updated.
         """
         with torch.no_grad():
             return self.translate(condition, taps)
@@ -90,18 +92,18 @@ class GAN(Learner):
         return images, maps
 
     def generators(self) -> dict[str, Generator]:
-        """All generators that learn, by their names in files and logs; the first is the one to distil."""
+        """All trained generators, by their names in files and logs. The first is the one to distil."""
         raise NotImplementedError
 
     def teachers(self) -> dict[str, Generator]:
-        """Those that translate A to B, and so teach a student to."""
+        """The generators that translate A to B. A student imitates them."""
         return self.generators()
 
     def discriminators(self) -> dict[str, Discriminator]:
         raise NotImplementedError
 
     def artifacts(self) -> dict[str, nn.Module]:
-        """As `teacher` the generator to distil, which is what a run that teaches is for."""
+        """The networks to write. `teacher` is the generator to distil, the product of a `teach` run."""
         first, *others = self.generators().items()
         return {"teacher": first[1], **dict(others), **self.discriminators()}
 
@@ -111,43 +113,47 @@ class GAN(Learner):
         return {t: one_by_one(network, inputs) for t, network in zip(titles, teachers.values(), strict=True)}
 
     def twin(self, first: Generator, start: Start, norm: str | None = None) -> "GAN":
-        """A GAN of this kind and these settings, which learns at each step, around another first generator. `start`
-        gives the networks beside it, `norm` is that of new discriminators, None for that of this GAN's. Raises
-        RecipeError where there is no such form."""
+        """A GAN of this kind and these settings around another first generator, trained at every step.
+
+        `start` gives its other networks. `norm` is the norm of new discriminators; None for that of this GAN's. Raises
+        RecipeError if this kind has no such form.
+        """
         judge = self.settings.discriminator or next(iter(self.discriminators().values())).config
         judge = judge if norm is None else judge.but(norm=norm)
         return type(self).build(self.settings.but(sparsity=None, discriminator=judge, every=1), first, start)
 
     def no_twin(self, first: Generator, start: Start, norm: str | None = None) -> "GAN":
-        """In the place of `twin` where there is none."""
-        raise RecipeError(f"gan.name = '{self.settings.name}' has no student form; take pix2pix, cyclegan or latent.")
+        """Replaces `twin` in GANs without one."""
+        raise RecipeError(
+            f"gan.name = '{self.settings.name}' cannot train a student; set it to pix2pix, cyclegan or latent."
+        )
 
     @torch.no_grad()
     def observe(self, batch: Batch, random: torch.Generator, step: int, taps: tuple[str, ...]) -> Any:
-        """The images and maps of `forward`, as constants, at a step at which nothing of this GAN learns."""
+        """The images and feature maps of `forward`, without gradient, at a step that trains nothing of this GAN."""
         return self(batch, random, step, taps=taps)
 
     def draw(self, batch: Batch) -> dict[str, Tensor]:
-        """By discriminator the images that its generators make of a batch, and no more."""
+        """Only the images that its generators make from a batch, by discriminator."""
         first = next(iter(self.translate(batch.input)[0].values()))
         return {next(iter(self.discriminators())): first}
 
     def reals(self, batch: Batch) -> dict[str, Tensor]:
-        """By discriminator the images of a batch that it takes for real."""
+        """The real images of a batch, by discriminator."""
         real = batch.real if batch.target is None else batch.target
         return {next(iter(self.discriminators())): real}
 
     def shown(self, condition: Tensor, image: Tensor) -> Tensor:
-        """What a discriminator sees of an image: also its condition, where it judges by that."""
+        """The discriminator's input for an image: with its condition if the discriminator needs it."""
         return image
 
     def optimizer(self, lr: float | None = None) -> Optimizer:
-        """A new one by the settings, for an update; of another rate where that is given."""
+        """A new Optimizer with the settings' rate, or `lr`."""
         schedule = None if self.decays else constant
         return Optimizer(lr or self.settings.lr, self.settings.betas, schedule=schedule)
 
     def sparse_terms(self, name: str) -> dict[str, Tensor]:
-        """The penalty of the generator of this name, where the settings have a `sparsity`."""
+        """The sparsity penalty of the generator of this name, if the settings have a `sparsity`."""
         if self.settings.sparsity is None:
             return {}
         if name not in self._penalties:
@@ -160,7 +166,7 @@ class GAN(Learner):
             check_size(judge.config, size, "gan.discriminator")
 
     def check_batch(self, batch: int) -> None:
-        """Raises RecipeError for a batch that it cannot learn from."""
+        """Raises RecipeError for a batch size that it cannot be trained with."""
 
     def generate(self, generator: Generator, images: Tensor) -> Tensor:
         with self.autocast(images.device):
@@ -171,13 +177,13 @@ class GAN(Learner):
             return precise(discriminator(images, *teacher))
 
     def judge_with_features(self, discriminator: Discriminator, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The scores, and the features at the discriminator's places in float32."""
+        """The scores, and the features at the discriminator's places, both in float32."""
         with self.autocast(images.device):
             scores, taps = discriminator.forward_with_taps(images, discriminator.places)
         return precise(scores), [taps[place].float() for place in discriminator.places]
 
     def watched(self, out: Any, name: str, discriminator: Discriminator, images: Tensor, *teacher: str) -> Tensor:
-        """As `judge`, of a teacher's images; what it `watches` goes into `out.features`."""
+        """Like `judge`, for a teacher's images. If it `watches`, the features are stored in `out.features`."""
         if not self.watches:
             return self.judge(discriminator, images, *teacher)
         scores, features = self.judge_with_features(discriminator, images)
@@ -186,7 +192,7 @@ class GAN(Learner):
 
 
 def within(updates: list[Update], select: Callable[[Any], Any]) -> list[Update]:
-    """A GAN's updates for a step that computes more than the GAN: `select` finds the GAN's part of its output."""
+    """A GAN's updates for a step whose output contains more than the GAN's; `select` extracts the GAN's part."""
 
     def part(function: Callable | None) -> Callable | None:
         return function and (lambda out: function(select(out)))
@@ -195,24 +201,26 @@ def within(updates: list[Update], select: Callable[[Any], Any]) -> list[Update]:
 
 
 def check_size(config: DiscriminatorConfig, size: int, where: str) -> None:
-    """Raises RecipeError for images, size x size, that are too small for a discriminator, by its recipe's key."""
+    """Raises RecipeError for images, size x size, that are too small for a discriminator. `where` is its key in the
+    recipe.
+    """
     if size < config.min_size:
         raise RecipeError(
-            f"data.size {size}: is too small for the {config.family} discriminator ({where}), which needs at least "
-            f"{config.min_size} px; make it larger, or give a discriminator of fewer layers."
+            f"data.size {size} is too small for the {config.family} discriminator ({where}), which needs at least "
+            f"{config.min_size} px; raise it, or use a discriminator with fewer layers."
         )
 
 
 def fit(config: DiscriminatorConfig, channels: int, generator: Generator, where: str = "gan") -> DiscriminatorConfig:
-    """The Config with what it does not state: as many channels as there are to judge, and the generator's norm.
+    """The Config with its open values filled in: the number of channels to judge, and the generator's norm.
 
-    Raises RecipeError where it states another number of channels.
+    Raises RecipeError if it states another number of channels.
     """
     stated = config.model_fields_set
     if "in_channels" in stated and config.in_channels != channels:
         raise RecipeError(
-            f"discriminator: takes {config.in_channels} channels, and here there are {channels} to judge; leave "
-            f"{where}.discriminator.in_channels away."
+            f"discriminator: takes {config.in_channels} channels, but there are {channels} to judge; omit "
+            f"{where}.discriminator.in_channels."
         )
     if not config.norms:
         return config.for_images(generator.takes).but(in_channels=channels)
@@ -229,16 +237,17 @@ def discriminator_for(
     shared: bool,
     where: str = "gan",
 ) -> Discriminator:
-    """The one that is given, if it fits, or a new one of this Config with the published initial weights; `where` is
-    the table of the recipe that it belongs to."""
+    """The given discriminator, if it fits, or a new one of this Config with the published initial weights. `where`
+    is its table in the recipe.
+    """
     network = given
     if network is None:
         network = build_discriminator(fit(config, channels, generator, where))
         init_weights(network)
     if network.config.in_channels != channels:
         raise RecipeError(
-            f"{where}: the discriminator takes {network.config.in_channels} channels, and here there are {channels} "
-            "to judge; give another one, or none to start anew."
+            f"{where}: the discriminator takes {network.config.in_channels} channels, but there are {channels} "
+            "to judge; give another one, or none for a new one."
         )
     if isinstance(network.config, SharedPatchGANConfig) != shared:
         wanted = "shared_patchgan, for two teachers" if shared else "patchgan or pixelgan, for one teacher"
@@ -247,12 +256,12 @@ def discriminator_for(
 
 
 def check_channels(expected: tuple[int, int], role: str, generator: Generator) -> None:
-    """Raises RecipeError where a generator does not take and give so many channels."""
+    """Raises RecipeError if a generator's input and output channels differ from `expected`."""
     found = generator.in_channels, generator.out_channels
     if found != expected:
         raise RecipeError(
-            f"the {role} generator takes {found[0]} and gives {found[1]} channels, beside the other it must take "
-            f"{expected[0]} and give {expected[1]}; set its in_channels and out_channels."
+            f"the {role} generator has {found[0]} input and {found[1]} output channels, but the first one needs "
+            f"{expected[0]} and {expected[1]}; set its in_channels and out_channels."
         )
 
 

@@ -1,4 +1,4 @@
-"""CycleGAN: teachers A -> B and B -> A that learn without pairs (Zhu et al., ICCV 2017)."""
+"""CycleGAN: unpaired training of two generators, A -> B and B -> A (Zhu et al., ICCV 2017)."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,8 +24,10 @@ from vemcompress.training.update import Update
 
 @dataclass
 class Cycle:
-    """One step's images of both domains, their translations, and these translated back, None where nothing learns;
-    taps of `generator_a`, and where they are asked for `taps_b` of `generator_b`. `features`: as GAN says."""
+    """One step's images of both domains, their translations, and these translated back (None if nothing is trained).
+
+    `taps` are `generator_a`'s; `taps_b` are `generator_b`'s if requested. `features`: see GAN.
+    """
 
     real_a: Tensor
     real_b: Tensor
@@ -48,18 +50,24 @@ class Cycle:
 
     @property
     def images(self) -> dict[str, Tensor]:
-        """What the teacher A to B made."""
+        """The images of the teacher A -> B."""
         return {"generator_a": self.fake_b}
 
 
 class CycleGAN(GAN):
-    """`generator_a` translates A to B and `discriminator_a` judges images of B, as in the published files; b back.
+    """`generator_a` translates A to B, and `discriminator_a` judges images of B, as in the published files; `b` the
+    reverse.
 
-    Both generators move first, by one loss; then both discriminators, on images of B and A and on pooled fakes.
+    Both generators are updated first, by one loss; then both discriminators, on images of B and A and on pooled fakes.
     """
 
     class Settings(BaseSettings):
-        """The paper's symbols. `identity` is the share of lambda_A and lambda_B; 0 leaves that term out."""
+        """`mode`: the adversarial loss. `lambda_a`: weight of the cycle A -> B -> A. `lambda_b`: weight of the cycle
+        B -> A -> B. `identity`: weight of the identity term, as a share of lambda_A and lambda_B; 0 omits it.
+        `lambda_gan`: weight of the adversarial term. `pool`: how many earlier fakes a discriminator sees again.
+        `lr`: learning rate of all networks. `betas`: betas of their Adam. `every`: they are trained at every n-th
+        step. `discriminator`: the architecture of both discriminators. `sparsity`: an L1 penalty for later pruning.
+        """
 
         name: Literal["cyclegan"] = "cyclegan"
         mode: Literal["hinge", "lsgan", "vanilla"] = "lsgan"
@@ -101,14 +109,14 @@ class CycleGAN(GAN):
         check_channels(channels[::-1], "second", generator_b)
         if settings.identity and channels[0] != channels[1]:
             raise RecipeError(
-                f"gan.identity {settings.identity}: needs two domains of equal channels, and these have {channels[0]} "
+                f"gan.identity {settings.identity} needs two domains with equal channels, and these have {channels[0]} "
                 f"and {channels[1]}; set it to 0."
             )
         self.discriminator_a, self.discriminator_b = (
             discriminator_for(settings.discriminator, given, generator.out_channels, generator, shared=False)
             for given, generator in ((discriminator_a, generator_a), (discriminator_b, generator_b))
         )
-        self.pool_a, self.pool_b = ImagePool(settings.pool), ImagePool(settings.pool)  # of fake A and fake B
+        self.pool_a, self.pool_b = ImagePool(settings.pool), ImagePool(settings.pool)  # of fakes of A, and of B
 
     def forward(self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = ()) -> Cycle:
         """A is the batch's input, B its real images."""
@@ -123,7 +131,7 @@ class CycleGAN(GAN):
         return Cycle(real_a, real_b, fake_b, fake_a, back_a, back_b, random, maps, maps_b)
 
     def generator_terms(self, out: Cycle) -> dict[str, Tensor]:
-        """Identity (G_A on B should change nothing), adversarial and cycle terms of both directions."""
+        """Identity (G_A should not change images of B), adversarial and cycle terms of both directions."""
         settings, terms = self.settings, {}
         if settings.identity:
             same_b = self.generate(self.generator_a, out.real_b)
@@ -140,7 +148,7 @@ class CycleGAN(GAN):
         return terms | self.sparse_terms("generator_a") | self.sparse_terms("generator_b")
 
     def discriminator_terms(self, out: Cycle) -> dict[str, Tensor]:
-        """Real, then fake, for B and then for A: the published order, also of the pools' draws."""
+        """Real, then fake, for B and then for A. The pools are drawn from in the published order too."""
         terms = {}
         for side, judge, pool, real, fake in (
             ("a", self.discriminator_a, self.pool_b, out.real_b, out.fake_b),
@@ -154,7 +162,7 @@ class CycleGAN(GAN):
 
     @torch.no_grad()
     def observe(self, batch: Batch, random: Random, step: int, taps: tuple[str, ...]) -> Cycle:
-        """Without the way back, which only teaches."""
+        """Without the cycles back, which are only used in training."""
         images, maps = self.translate(batch.input, taps)
         with self.autocast(batch.real.device):
             fake_a, maps_b = self.generator_b.forward_with_taps(batch.real, taps if self.follows_back else ())

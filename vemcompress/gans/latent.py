@@ -1,5 +1,6 @@
-"""A teacher that draws from latent vectors, with losses of SAGAN (Zhang et al., ICML 2019) or DCGAN (Radford et al.,
-ICLR 2016)."""
+"""GAN training of generators of latent vectors: SAGAN (Zhang et al., ICML 2019) and DCGAN (Radford et al., ICLR
+2016).
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -29,7 +30,7 @@ from vemcompress.training.update import Update
 
 @dataclass
 class Drawn:
-    """One step's latent vectors, real images, and what the teacher drew, with its feature maps."""
+    """One step's latent vectors, real images, and the teacher's images with their feature maps."""
 
     input: Tensor
     real: Tensor
@@ -47,13 +48,18 @@ class Drawn:
 
 
 class LatentGAN(GAN):
-    """G: z -> image, and a discriminator of images. D minimises L_real + L_fake, as published without a half, and then
-    G lambda_gan L_G on the same images (`losses.adversarial`)."""
+    """G: z -> image, and a discriminator of images. D minimises L_real + L_fake, without a factor of a half, as
+    published. Then G minimises lambda_gan L_G on the same images (`losses.adversarial`).
+    """
 
     class Settings(BaseSettings):
-        """Two rates: `lr` of the generator, `lr_d` of the discriminator. Defaults are SAGAN's in GCC; DCGAN's are
-        vanilla and 2e-4 for both with betas 0.5 and 0.999. `discriminator`: None for the one of the generator's family,
-        for images of its size."""
+        """`mode`: the adversarial loss. `lambda_gan`: weight of the generator's adversarial term. `lr`: learning rate
+        of the generator. `lr_d`: learning rate of the discriminator. `betas`: betas of Adam. `every`: both are trained
+        at every n-th step. `sparsity`: an L1 penalty for later pruning. `discriminator`: its architecture; None for
+        that of the generator's family, for images of its size.
+
+        Defaults are SAGAN's in GCC. DCGAN's are vanilla and 2e-4 for both, with betas 0.5 and 0.999.
+        """
 
         name: Literal["latent"] = "latent"
         mode: Literal["hinge", "lsgan", "vanilla"] = "hinge"
@@ -76,7 +82,7 @@ class LatentGAN(GAN):
         super().__init__()
         if generator.takes.kind != "latent":
             raise RecipeError(
-                f"gan.name = 'latent' is for generators that draw from latent vectors, and a {generator.family} takes "
+                f"gan.name = 'latent' needs a generator of latent vectors, and a {generator.family} takes "
                 "images; set it to pix2pix or cyclegan."
             )
         self.settings, self.generator = settings, generator
@@ -84,11 +90,11 @@ class LatentGAN(GAN):
         self.discriminator = discriminator_for(config, discriminator, generator.out_channels, generator, shared=False)
 
     def forward(self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = ()) -> Drawn:
-        """z is the batch's input, beside its real images."""
+        """z is the batch's input; the batch also has real images."""
         return Drawn(batch.input, batch.real, *self.translate(batch.input, taps))
 
     def discriminator_terms(self, out: Drawn) -> dict[str, Tensor]:
-        """Real, then fake: the order in which spectral norm's power iterations go as published."""
+        """Real, then fake: the published order of spectral norm's power iterations."""
         mode, image = self.settings.mode, out.images["teacher"]
         real = on_real(mode, self.judge(self.discriminator, out.real))
         return {"teacher_d_real": real, "teacher_d_fake": on_fake(mode, self.judge(self.discriminator, image.detach()))}
@@ -114,7 +120,9 @@ class LatentGAN(GAN):
 
 
 def discriminator_like(generator: Generator) -> DiscriminatorConfig:
-    """Its own beside a SAGAN or a StyleGAN2, and DCGAN's beside others, with the generator's last width."""
+    """The Config of the published discriminator for a SAGAN or StyleGAN2 generator, and DCGAN's for others, with the
+    generator's last width.
+    """
     if generator.family == "stylegan2":
         return StyleGAN2DiscriminatorConfig(width=generator.config.widths[-1], most=max(generator.config.widths))
     kind = SAGANDiscriminatorConfig if generator.family == "sagan" else DCGANDiscriminatorConfig

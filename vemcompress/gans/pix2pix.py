@@ -1,4 +1,4 @@
-"""Pix2Pix: a teacher that learns from pairs (Isola et al., CVPR 2017), and OMGD's two (Ren et al., ICCV 2021)."""
+"""Pix2Pix: training from pairs (Isola et al., CVPR 2017), and OMGD's two teachers (Ren et al., ICCV 2021)."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,23 +31,23 @@ from vemcompress.networks.norms import PassOrder
 from vemcompress.system.settings import BaseSettings, Betas, Period, Positive, Text, Weight
 from vemcompress.training.update import Update
 
-# In which the discriminator's BatchNorm sees OMGD's passes, each for a teacher: its own update, fake before real and
-# teacher after teacher, and then the teachers' own, the wide one's image first. (Gradients are computed in the other
-# order here, which no statistic sees.)
+# The published order in which the discriminator's BatchNorm sees OMGD's passes, each for one teacher. First its own
+# update: fake before real, teacher after teacher. Then the teachers' updates, the wide one's image first. (Here the
+# gradients are computed in another order, which does not affect the running statistics.)
 PUBLISHED_PASSES = (
     ("wide", "wide"), ("wide", "real"), ("deep", "deep"), ("deep", "real"), ("wide", "wide"), ("deep", "deep"),
 )  # fmt: skip
 
 
-DEEP_WIDTH = 16  # of OMGD's deep teacher: the student's, as published
+DEEP_WIDTH = 16  # width of OMGD's deep teacher: the student's, as published
 
 
 @dataclass
 class Pairs:
-    """One step's A and B, the teachers' images of A by name, and feature maps of the first of them. `features`: as GAN
-    says.
+    """One step's A and B, the teachers' images of A by name, and feature maps of the first teacher.
 
-    `scores`: of the teachers' images with their graphs, where the discriminator's update has them for the teachers'.
+    `scores`: scores of the teachers' images with their graphs, if the discriminator's update shares them with the
+    teachers'. `features`: see GAN.
     """
 
     input: Tensor
@@ -73,7 +73,10 @@ class Conditional(GAN):
     """
 
     class Settings(BaseSettings):
-        """`every`: teachers and discriminator learn at each n-th step (n_dis)."""
+        """`mode`: the adversarial loss. `lambda_recon`: weight of the image difference. `lambda_gan`: weight of the
+        adversarial term. `lr`: learning rate of all networks. `betas`: betas of their Adam. `every`: teachers and
+        discriminator are trained at every n-th step (n_dis). `sparsity`: an L1 penalty for later pruning.
+        """
 
         name: Text
         mode: Literal["hinge", "lsgan", "vanilla"] = "hinge"
@@ -92,11 +95,11 @@ class Conditional(GAN):
         return Pairs(batch.input, batch.target, *self.translate(batch.input, taps))
 
     def scores(self, teacher: str, condition: Tensor, image: Tensor) -> Tensor:
-        """The discriminator's raw scores of an image as that teacher's."""
+        """The discriminator's raw scores of an image of that teacher."""
         return self.judge(self.discriminator, cat((condition, image), dim=1))
 
     def discriminator_terms(self, out: Pairs) -> dict[str, Tensor]:
-        """Fake, then real, teacher after teacher: the order in which BatchNorm's statistics see them as published."""
+        """Fake, then real, teacher after teacher: the published order in which BatchNorm's statistics see them."""
         terms = {}
         for teacher, image in out.images.items():
             fake = self.scores(teacher, out.input, image.detach())
@@ -106,7 +109,7 @@ class Conditional(GAN):
         return terms
 
     def generator_terms(self, teacher: str, out: Pairs) -> dict[str, Tensor]:
-        """Eq. 11, against the discriminator as it is now."""
+        """Eq. 11, against the discriminator in its current state."""
         settings, image = self.settings, out.images[teacher]
         scores = out.scores[teacher] if out.scores else self._watched_scores(teacher, out, image)
         terms = {f"{teacher}_gan": settings.lambda_gan * generator_loss(settings.mode, scores)}
@@ -130,12 +133,13 @@ class Conditional(GAN):
 
 
 class Pix2Pix(Conditional):
-    """One teacher. As published the discriminator moves first, and the teacher learns from the moved one."""
+    """One teacher. As published, the discriminator is updated first, and the teacher learns from the updated one."""
 
     class Settings(Conditional.Settings):
-        """What `discriminator` leaves out, channels and norm, follows the generator.
+        """`discriminator`: the architecture of the discriminator; its channels and norm follow the generator unless
+        set.
 
-        Hinge and a width of 128 are the defaults of GAN-Compression and OMGD; Pix2Pix began with vanilla and 64.
+        Hinge and a width of 128 are the defaults of GAN-Compression and OMGD; the original Pix2Pix used vanilla and 64.
         """
 
         name: Literal["pix2pix"] = "pix2pix"
@@ -168,15 +172,16 @@ class Pix2Pix(Conditional):
 
 
 class Pix2PixTeachers(Conditional):
-    """OMGD's wide and deep teacher, which share a discriminator by stages.
+    """OMGD's wide and deep teacher, which share a discriminator up to some stage.
 
-    The deep one's gradients come before the wide one's, both through the discriminator that has not moved yet; then
-    all three move. So each image is judged once, for the discriminator's loss and for its teacher's, and the real one
-    once for both teachers as far as their stages are shared; as published it would be seven passes instead of three.
+    The gradients of the deep teacher are computed before those of the wide one, both through the discriminator before
+    its update; then all three are updated. So each fake is judged once, for the discriminator's loss and for its
+    teacher's. The real image is judged once for both teachers in the shared stages. The published code makes seven
+    passes where this makes three.
     """
 
     class Settings(Conditional.Settings):
-        """As Pix2Pix's; the discriminator is a `shared_patchgan` with its `n_share`."""
+        """As for Pix2Pix. `discriminator`: a shared_patchgan with its n_share."""
 
         name: Literal["pix2pix_teachers"] = "pix2pix_teachers"
         discriminator: AnyDiscriminator = SharedPatchGANConfig()
@@ -187,7 +192,7 @@ class Pix2PixTeachers(Conditional):
     @classmethod
     def build(cls, settings: Settings, first: Generator, start: Start) -> "Pix2PixTeachers":
         deep = start.generator("deep", lambda: deep_like(first.config, start.recipe), first.channels)
-        expected = fit(settings.discriminator, sum(first.channels), first)  # a published file does not say its n_share
+        expected = fit(settings.discriminator, sum(first.channels), first)  # published files do not store n_share
         judge = start.discriminator("discriminator", sum(first.channels), expected)
         return cls(settings, wide=first, deep=deep, discriminator=judge)
 
@@ -231,7 +236,9 @@ class Pix2PixTeachers(Conditional):
         return {teacher: precise(value) for teacher, value in scores.items()}
 
     def _published_order(self) -> list[PassOrder]:
-        """By which stages: those of both teachers see every pass, the others those of their own teacher."""
+        """The orders of passes by stages: stages of both teachers see every pass, the others those of their own
+        teacher.
+        """
         passes = {
             owner: [name for teacher, name in PUBLISHED_PASSES if owner in (teacher, "both")]
             for owner in ("both", "wide", "deep")
@@ -246,7 +253,7 @@ class Pix2PixTeachers(Conditional):
 
 
 def deep_like(wide: Config, recipe: str) -> Config:
-    """OMGD's deep teacher beside a U-Net: as many levels. Raises RecipeError beside another network."""
+    """OMGD's deep teacher for a U-Net, with as many levels. Raises RecipeError for other networks."""
     if not isinstance(wide, UNetConfig):
-        raise RecipeError(f"recipe {recipe}: teacher.deep is not set; say which network the deep teacher is.")
+        raise RecipeError(f"recipe {recipe}: teacher.deep is not set; set the network of the deep teacher.")
     return DeepUNetConfig(width=DEEP_WIDTH, downs=len(wide.down), norm=wide.norm)

@@ -1,4 +1,6 @@
-"""The image pool of CycleGAN (Zhu et al., ICCV 2017; Shrivastava et al., CVPR 2017)."""
+"""The image pool of CycleGAN: earlier fakes for the discriminator (Shrivastava et al., CVPR 2017; Zhu et al., ICCV
+2017).
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +9,11 @@ from vemcompress.system import distributed
 
 
 class ImagePool(nn.Module):
-    """Earlier fakes, so that a discriminator does not forget them. `size` 0 keeps none.
+    """Stores earlier fakes, so that a discriminator does not forget them. `size` 0 stores none.
 
-    Until it is full every image is stored and returned; then, with p = 0.5, an image takes the place of a random
-    stored one, which is returned in its stead. Among several ranks every one keeps the same pool. The state dict holds
-    the stored images as one tensor, count x C x H x W.
+    Until the pool is full, every image is stored and returned. Then, with p = 0.5, an image replaces a random stored
+    one, which is returned instead. With several ranks, all hold the same pool. The state dict holds the stored images
+    as one tensor, count x C x H x W.
     """
 
     images: Tensor
@@ -26,9 +28,9 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def query(self, images: Tensor, random: torch.Generator | None = None) -> Tensor:
-        """As many images as are given, B x C x H x W, constants; one after the other, as published.
+        """As many images as given, B x C x H x W, without gradient; handled one after the other, as published.
 
-        `random` draws; None is PyTorch's own generator.
+        `random` is the random generator; None for PyTorch's default.
         """
         if self.size == 0:
             return images.detach()
@@ -40,7 +42,9 @@ class ImagePool(nn.Module):
         return distributed.mine(torch.cat(found))
 
     def _exchange(self, image: Tensor, swap: Tensor, place: Tensor) -> Tensor:
-        """One image, 1 x C x H x W. Draws are tensors, for a GPU that they are read back from would have to wait."""
+        """Handle one image, 1 x C x H x W. The random draws are tensors, because reading them back from a GPU would
+        block the host.
+        """
         if len(self) < self.size:
             self.images = torch.cat((self.images, image)) if len(self) else image.clone()
             return image
@@ -49,7 +53,7 @@ class ImagePool(nn.Module):
         return torch.where(swap, stored, image)
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
-        """Take up as many images as were stored."""
+        """Restore the stored images."""
         stored = state_dict.get(f"{prefix}images")
         if stored is not None and len(stored) <= self.size:
             self.images = self.images.new_empty(stored.shape)

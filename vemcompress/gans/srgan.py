@@ -1,8 +1,8 @@
-"""SRGAN: a generator that learns to enlarge or to mend images, from pairs (Ledig et al., CVPR 2017).
+"""SRGAN: training a generator that enlarges or restores images, from pairs (Ledig et al., CVPR 2017).
 
-Followed is leftthomas/SRGAN: the image's squared error, 1e-3 of the adversarial term, 6e-3 of the squared error of
-VGG16's features. The paper has VGG19's and no image term once the adversarial one begins, and trains by the image term
-alone before that (`pretrain`).
+This follows leftthomas/SRGAN: the image's squared error, 1e-3 of the adversarial term, 6e-3 of the squared error of
+VGG16's features. The paper uses VGG19, and no image term once the adversarial one begins; before that it uses the image
+term alone (`pretrain`).
 """
 
 from dataclasses import dataclass
@@ -26,27 +26,30 @@ from vemcompress.networks.lpips import LPIPS
 from vemcompress.system.settings import MAX_STEPS, Betas, Positive, Text, Weight
 from vemcompress.training.update import Update
 
-VGG, OTHER = 6e-3, 6e-4  # lambda_perceptual: as published, and of a distance that is of about 1 between photos
+VGG, OTHER = 6e-3, 6e-4  # lambda_perceptual: as published, and for a distance of about 1 between two photos
 
 
 @dataclass
 class Enhanced(Pairs):
-    """A step's input, target and images; `adversarial`: whether the discriminator plays a part in it."""
+    """A step's input, target and images. `adversarial`: whether the adversarial terms are on in this step."""
 
     adversarial: bool = True
 
 
 class SRGAN(Conditional):
-    """One teacher, and a discriminator that sees images alone, not what they were made of.
+    """One teacher, and a discriminator that sees only images, not the inputs they were made from.
 
-    G minimises lambda_recon of the image's error in [0, 1], and after `pretrain` steps lambda_gan L_G(D(G(A))) and
-    lambda_perceptual of a distance of features; D 0.5 (L_fake + L_real).
+    G minimises lambda_recon times the image's error in [0, 1] and, after `pretrain` steps, also lambda_gan L_G(D(G(A)))
+    and lambda_perceptual times a distance of features. D minimises 0.5 (L_fake + L_real).
     """
 
     class Settings(Conditional.Settings):
-        """`pixel`: "l2", the squared error, or "l1". `pretrain`: so many steps by the image's error alone. `features`:
-        what images are compared by, "vgg16" as published, a SqueezeNet's perceptual distance, whose weights are the
-        file `features_weights`, or "none"."""
+        """`pixel`: the image's error, "l2" for squared or "l1" for absolute. `lambda_perceptual`: weight of the
+        feature distance; None is 6e-3 with vgg16, else 6e-4. `features`: the network for the feature distance:
+        "vgg16" as published, a SqueezeNet's perceptual distance, or "none". `features_weights`: the file of its
+        weights. `pretrain`: how many first steps use the image's error alone. `discriminator`: the architecture
+        of the discriminator.
+        """
 
         replaces: ClassVar = {"features": ("features_weights", "lambda_perceptual")}
 
@@ -80,7 +83,7 @@ class SRGAN(Conditional):
 
     @classmethod
     def features_of(cls, settings: Settings) -> tuple[str, str | None]:
-        """VGG16, or the distance on a SqueezeNet."""
+        """VGG16, or the perceptual distance of a SqueezeNet."""
         name = settings.features
         kind = {"squeezenet1_1": "lpips ", "squeezenet1_1_caffe": "perceptual "}.get(name, "")
         return f"{kind}{name}", settings.features_weights
@@ -124,6 +127,6 @@ class SRGAN(Conditional):
         return {"teacher": self.generator}
 
     def updates(self) -> list[Update]:
-        """The discriminator moves first, from the step on at which it plays a part."""
+        """The discriminator is updated first, once the adversarial terms are on."""
         begun = partial(int.__lt__, self.settings.pretrain)
         return [self._discriminator_update(None).only(begun), self._generator_update("teacher", None)]

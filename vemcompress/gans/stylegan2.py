@@ -1,7 +1,8 @@
-"""A StyleGAN2 that learns (Karras et al., CVPR 2020), with the regularisers and constants of the rosinality code.
+"""StyleGAN2 training (Karras et al., CVPR 2020), with the regularisers and constants of the rosinality code.
 
-A step is: the discriminator; at each 16th, R1 of it; the generator; at each 4th, its path lengths; the moving average.
-The two regularisers are optimiser steps of their own that share Adam's state with the network that they regularise.
+A step consists of the discriminator; at every 16th step its R1 penalty; the generator; at every 4th step its
+path-length regularisation; the moving average. The two regularisers are optimiser steps of their own. They share Adam's
+state with the network that they regularise.
 """
 
 import math
@@ -28,12 +29,12 @@ from vemcompress.training.ema import Average
 from vemcompress.training.learner import one_by_one
 from vemcompress.training.update import Optimizer, Update
 
-EMA = 0.5 ** (32 / 10_000)  # the published decay of the average, at each step whatever the batch
+EMA = 0.5 ** (32 / 10_000)  # the published decay of the average per step, whatever the batch size
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Latent vectors B x size, and those of a `second` draw whose styles serve from layer `index` on; None for none."""
+    """Latent vectors B x size. If there is a `second` draw, its styles are used from layer `index` on."""
 
     first: Tensor
     second: Tensor | None = None
@@ -49,9 +50,12 @@ class Mixture:
 
 @dataclass(kw_only=True)
 class StyledDrawn(Drawn):
-    """Beside it what the discriminator learns from and of which latent vectors (`judged_of`), the `mixture` that the
-    generator learns from and its `w`, and the step's random numbers: those on the device, and on the CPU the ones that
-    decide where styles are mixed."""
+    """One step's values for StyleGAN2.
+
+    `judged` are the images that the discriminator learns from, and `judged_of` their latent vectors. `mixture` are the
+    latent vectors that the generator learns from, and `w` its styles. `random` draws on the device. `chance` draws on
+    the CPU; it decides where styles are mixed.
+    """
 
     judged: Tensor
     judged_of: Mixture
@@ -62,24 +66,25 @@ class StyledDrawn(Drawn):
 
 
 def chance_of(random: Random) -> Random:
-    """A step's other random numbers, on the CPU, where choosing does not wait for a GPU."""
+    """A second random generator of the step, on the CPU, where choices do not wait for a GPU."""
     return _another(random, 1, "cpu")
 
 
 def paths_of(random: Random) -> Random:
-    """A step's random numbers of path lengths, whatever else was drawn before."""
+    """The random generator of path lengths; it does not depend on what was drawn before."""
     return _another(random, 2, random.device)
 
 
 def _another(random: Random, purpose: int, device: torch.device | str) -> Random:
-    """Of another seed: the same would give numbers that go with those of z."""
+    """A random generator with another seed. With the same seed its numbers would be correlated with z."""
     seed = np.random.SeedSequence([random.initial_seed(), purpose]).generate_state(1, np.uint64)[0]
     return Random(device).manual_seed(int(seed >> 1))
 
 
 def lazy(optimizer: Optimizer, weight: float, every: int) -> Optimizer:
-    """Adam's where a regulariser of this weight takes a step more at each `every` steps: every + 1 where the published
-    constants mean `every`."""
+    """Adam for a network whose regulariser of this weight takes an extra step at every `every` steps. It scales the
+    published constants to every + 1 steps.
+    """
     if not weight:
         return optimizer
     ratio, (first, second) = every / (every + 1), optimizer.betas
@@ -87,18 +92,18 @@ def lazy(optimizer: Optimizer, weight: float, every: int) -> Optimizer:
 
 
 def check_batch(batch: int, judge: DiscriminatorConfig) -> None:
-    """Raises RecipeError for a batch whose images the discriminator cannot put into whole groups, as published."""
+    """Raises RecipeError for a batch that the discriminator cannot divide into whole groups, as published."""
     here, group = batch // distributed.ranks(), getattr(judge, "group", 1)
     if here > group and here % group:
         ranks = f" ({here} on each process)" if distributed.ranks() > 1 else ""
         raise RecipeError(
-            f"train.batch {batch}{ranks}: a StyleGAN2's discriminator compares groups of {group} images; set it to a "
-            f"multiple of {group}, or to fewer."
+            f"train.batch {batch}{ranks}: StyleGAN2's discriminator compares groups of {group} images; set it to a "
+            f"multiple of {group}, or below it."
         )
 
 
 class PathMean(nn.Module):
-    """The mean path length so far, and the `coming` one, which counts once the generator has moved."""
+    """The running mean of path lengths, and the `coming` value, which is stored after the generator's update."""
 
     def __init__(self):
         super().__init__()
@@ -106,7 +111,7 @@ class PathMean(nn.Module):
         self.coming: Tensor | None = None
 
     def add(self, mean: Tensor, part: Part) -> None:
-        """Take what a part of the batch gives into account."""
+        """Add the mean of one part of the batch."""
         self.coming = mean / part.count + (self.coming if part.number else 0)
 
     @torch.no_grad()
@@ -115,10 +120,14 @@ class PathMean(nn.Module):
 
 
 class StyledSettings(BaseSettings):
-    """`r1`, `path`: the regularisers' weights, 0 for none; each is multiplied by its period `every`, and Adam's rate
-    and betas follow it: lr c, betas to the power of c, with c = every / (every + 1). `path_share`: path lengths are
-    those of so small a part of the batch; `path_decay`: how fast their mean moves. `mixing`: how often a batch has w of
-    two z."""
+    """`mode`: the adversarial loss. `lambda_gan`: weight of the generator's adversarial term. `lr`: learning rate;
+    both networks' rates are scaled by c = every / (every + 1) for their regulariser's period. `betas`: Adam's betas,
+    raised to the power c. `r1`: weight of the R1 penalty, multiplied by its period; 0 for none. `r1_every`: steps
+    between two R1 penalties. `path`: weight of path-length regularisation, multiplied by its period; 0 for none.
+    `path_every`: steps between two path-length regularisations. `path_share`: path lengths use the batch size
+    divided by this. `path_decay`: how fast the mean path length follows new values. `mixing`: probability that a
+    batch mixes the w of two z. `discriminator`: its architecture; None for the published one of the generator.
+    """
 
     mode: Literal["vanilla"] = "vanilla"
     lambda_gan: Weight = 1.0
@@ -136,25 +145,27 @@ class StyledSettings(BaseSettings):
 
 class StyleGAN2GAN(LatentGAN):
     """G: z -> w -> image with new noise in each layer, and the residual discriminator. Logistic losses: D minimises
-    softplus(D(G(z))) + softplus(-D(x)), G lambda_gan softplus(-D(G(z))), each on vectors z of its own.
+    softplus(D(G(z))) + softplus(-D(x)), G lambda_gan softplus(-D(G(z))). Each uses its own vectors z.
     """
 
     class Settings(StyledSettings):
-        """`ema`: the decay of the generator that is written, per step; 0 for the last one."""
+        """`every`: both networks are trained at every n-th step. `ema`: decay, per step, of the moving average of
+        the generator that is written; 0 writes the trained generator.
+        """
 
         name: Literal["stylegan2"] = "stylegan2"
         every: Period = 1
         ema: float = Field(EMA, ge=0, lt=1)
 
     twin = GAN.no_twin
-    uncompiled = "a StyleGAN2 that learns needs second derivatives, which compilers lack"
+    uncompiled = "training a StyleGAN2 needs second derivatives, which torch.compile does not support"
     splits = True
 
     def __init__(self, settings: Settings, *, generator: Generator, discriminator: Discriminator | None = None):
         if not getattr(generator, "styled", False):
             raise RecipeError(
-                f"gan.name = 'stylegan2' is for a StyleGAN2, and a {generator.family} has no w; set it to latent for "
-                "others that draw from latent vectors."
+                f"gan.name = 'stylegan2' needs a StyleGAN2, and a {generator.family} has no w; set it to latent for "
+                "other generators of latent vectors."
             )
         super().__init__(settings, generator=generator, discriminator=discriminator)
         self.average = Average(generator, settings.ema) if settings.ema else None
@@ -164,30 +175,32 @@ class StyleGAN2GAN(LatentGAN):
     # -- random numbers ------------------------------------------------------------------------------------------
 
     def normal(self, random: Random, *shape: int) -> Tensor:
-        """This rank's part of N(0, 1), of the shape that it has here; its first side is the batch."""
+        """This rank's part of N(0, 1) noise. `shape` is the local shape; its first size is the batch."""
         whole = shape[0] * distributed.shares(), *shape[1:]
         return distributed.mine(torch.randn(whole, generator=random, device=random.device))
 
     def mixing_index(self, chance: Random) -> int:
-        """From which layer on the styles are those of a second z: from 1 to the last, or behind it for none."""
+        """The layer from which the styles come from a second z: from 1 to the last, or the number of layers for
+        none.
+        """
         layers = self.generator.config.layers
         if torch.rand((), generator=chance).item() >= self.settings.mixing:
             return layers
         return int(torch.randint(1, layers, (), generator=chance))
 
     def mixture(self, z: Tensor, random: Random, chance: Random) -> Mixture:
-        """Of z, and with chance of a second draw."""
+        """A Mixture of z and, by chance, of a second draw."""
         index = self.mixing_index(chance)
         if index == self.generator.config.layers:
             return Mixture(z)
         return Mixture(z, self.normal(random, *z.shape).to(z), index)
 
     def noise(self, like: Tensor, random: Random) -> list[Tensor]:
-        """For each image of a batch its noise in each layer."""
+        """Noise for each layer and each image of a batch."""
         return [self.normal(random, len(like), 1, side, side).to(like) for side in self.generator.noise_sides]
 
     def drawn(self, w: Tensor, noise: list[Tensor], taps: tuple[str, ...] = ()) -> tuple[Tensor, Taps]:
-        """Images as they are learnt from, and their taps."""
+        """Images with a graph, in float32, and their taps."""
         with self.autocast(w.device):
             image, found = self.generator.synthesise(w, taps, noise)
         return precise(image), found
@@ -201,8 +214,9 @@ class StyleGAN2GAN(LatentGAN):
     def forward(
         self, batch: Batch, random: Random, step: int = 1, *, taps: tuple[str, ...] = (), mix: bool = True
     ) -> StyledDrawn:
-        """The generator's z is the batch's input, mixed with others unless `mix` is False; the discriminator's is
-        drawn."""
+        """The generator's z is the batch's input, mixed with other z unless `mix` is False. The discriminator's z is
+        drawn here.
+        """
         chance, like = chance_of(random), batch.input
         with torch.no_grad():
             z = self.normal(random, *like.shape).to(like)
@@ -223,8 +237,10 @@ class StyleGAN2GAN(LatentGAN):
         return {"teacher_d_real": on_real("vanilla", real), "teacher_d_fake": on_fake("vanilla", fake)}
 
     def r1_terms(self, out: StyledDrawn) -> dict[str, Tensor]:
-        """r1 / 2 times the squared norm of the scores' gradient at real images, the batch's mean (Mescheder et al.,
-        ICML 2018), times the period. Parameters that it does not depend on have a gradient of 0, which Adam counts."""
+        """r1 / 2 times the squared norm of the scores' gradient at real images, averaged over the batch (Mescheder
+        et al., ICML 2018), times the period. Parameters that it does not depend on get a gradient of 0, so that Adam
+        counts the step for them too.
+        """
         real = out.real.detach().requires_grad_(True)
         scores = self.discriminator(real)
         (gradient,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
@@ -236,12 +252,14 @@ class StyleGAN2GAN(LatentGAN):
         return {"teacher_gan": self.settings.lambda_gan * generator_loss("vanilla", scores)}
 
     def path_terms(self, out: StyledDrawn) -> dict[str, Tensor]:
-        """The squared difference of path lengths to their mean (StyleGAN2, eq. 4), times the period: lengths of new
-        images, of the generator as it is after its own step. The gradient goes through the mean too, as published."""
+        """The squared difference of path lengths to their mean (StyleGAN2, eq. 4), times the period. Lengths are
+        those of new images of the generator after its own step. The gradient also goes through the mean, as
+        published.
+        """
         settings, generator, like, random = self.settings, self.generator, out.input, paths_of(out.random)
         z = self.normal(random, max(1, len(like) // settings.path_share), like.shape[1]).to(like)
         w = self.mixture(z, random, out.chance).styles(generator)
-        if not w.requires_grad:  # a mapping network that does not learn
+        if not w.requires_grad:  # the mapping network is frozen
             w.requires_grad_(True)
         image, _ = generator.synthesise(w, (), self.noise(z, random))
         direction = self.normal(random, *image.shape).to(image) / math.sqrt(image[0, 0].numel())
@@ -253,7 +271,7 @@ class StyleGAN2GAN(LatentGAN):
         return {"teacher_path": settings.path * settings.path_every * penalty + 0 * image.sum()}
 
     def updates(self) -> list[Update]:
-        """The moving average follows once a step, after the last update of its generator."""
+        """The moving average is updated once a step, after the generator's last update."""
         settings = self.settings
         judge, learns = {"discriminator": self.discriminator}, {"generator": self.generator}
         judging = lazy(self.optimizer(), settings.r1, settings.r1_every)
@@ -271,12 +289,12 @@ class StyleGAN2GAN(LatentGAN):
         return found
 
     def _lazy(self, every: int):
-        """At the first of so many steps at which it learns, as published."""
+        """At the first of every `every` training steps, as published."""
         turn = self.settings.every
         return lambda step: step % turn == 0 and (step // turn - 1) % every == 0
 
     def follow(self) -> None:
-        """The average's, unless path lengths move the generator again at this step."""
+        """Update the average, unless path-length regularisation changes the generator again in this step."""
         if self.average is not None and not self._path_follows:
             self.average.follow()
 
@@ -292,7 +310,7 @@ class StyleGAN2GAN(LatentGAN):
     def check_batch(self, batch: int) -> None:
         check_batch(batch, self.discriminator.config)
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     @property
     def result(self) -> Generator:

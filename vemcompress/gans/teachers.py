@@ -1,7 +1,6 @@
-"""Where a student's lessons come from: a teacher that is frozen, that learns beside the student, or in turns with it,
-or of which only the outputs are known.
+"""Kinds of teachers: frozen, trained beside the student, trained in alternating phases, or known only by their outputs.
 
-All of them have one face, so that a distillation algorithm is written once.
+All have one interface, so that a distillation algorithm is written once.
 """
 
 import math
@@ -24,11 +23,13 @@ from vemcompress.training.update import Update
 
 
 class TurnSettings(BaseSettings):
-    """How a teacher that learns and the student share the steps; without a [gan] nothing of it is used.
+    """How a trained teacher and the student share the steps. Only used with a [gan].
 
-    `online`: "step", they learn at the same steps; "never", the teacher's GAN is given and stays as it is; "phases", as
-    published for OMGD on CycleGAN: the teacher learns for `phase_epochs`, then the student for `student_epochs` times
-    as long (n_dis) from the teacher that was the best so far, by `best_teacher`; `phase_steps` says the same in steps.
+    `online`: when the teacher is trained. "step" trains it at the student's steps. "never" keeps the teacher's GAN
+    fixed. "phases", as published for OMGD on CycleGAN, alternates: first the teacher is trained, then the student, from
+    the best teacher so far. `phase_epochs`: length of a teacher's phase in epochs. `phase_steps`: length of a teacher's
+    phase in steps. `student_epochs`: length of the student's phase, in lengths of the teacher's phase (n_dis).
+    `best_teacher`: the score that selects the best teacher.
     """
 
     replaces: ClassVar = {"phase_steps": ("phase_epochs",), "phase_epochs": ("phase_steps",)}
@@ -40,7 +41,7 @@ class TurnSettings(BaseSettings):
     best_teacher: Literal["fid", "frechet", "latest"] = "fid"
 
     def resolved(self, images: int, batch: int, steps: int) -> "TurnSettings":
-        """With the number of steps that a phase of the teacher has; a tenth of all where the recipe does not say."""
+        """The settings with the number of steps of a teacher's phase filled in; by default a tenth of all steps."""
         if self.phase_steps is not None:
             return self.but(phase_epochs=None)
         found = round(self.phase_epochs * images / batch) if self.phase_epochs else steps // 10
@@ -49,8 +50,9 @@ class TurnSettings(BaseSettings):
 
 @dataclass
 class Lessons:
-    """The teachers' images of a step's inputs, B x C x H x W, and the first one's taps, as constants; no images at a
-    step at which the teachers alone learn. `gan`: what the updates of teachers that learn at this step need."""
+    """The teachers' images of a step's inputs, B x C x H x W, and the first teacher's taps, without gradient. There
+    are no images at a step that trains only the teachers. `gan`: what the updates of trained teachers need.
+    """
 
     images: tuple[Tensor, ...] = ()
     taps: Taps = field(default_factory=dict)
@@ -58,8 +60,9 @@ class Lessons:
 
 
 class Teacher(Learner):
-    """The face of all. `generator` is the one whose places and taps a student follows; `maps`: whether its whole
-    feature maps are asked for, or their means over pixels, B x C x 1 x 1, where it is known that these are enough."""
+    """Interface of all teachers. A student imitates the places and taps of `generator`. `maps`: whether whole
+    feature maps are needed, or only their means over pixels, B x C x 1 x 1.
+    """
 
     generator: Generator
     maps: bool = False
@@ -69,11 +72,11 @@ class Teacher(Learner):
         raise NotImplementedError
 
     def due(self, step: int) -> bool:
-        """Whether the student learns at this step."""
+        """Whether the student is trained at this step."""
         return True
 
     def updates(self) -> list[Update]:
-        """The teachers' own, of what `Lessons.gan` holds."""
+        """The teachers' own updates; their input is `Lessons.gan`."""
         return []
 
     def artifacts(self) -> dict[str, nn.Module]:
@@ -81,10 +84,10 @@ class Teacher(Learner):
 
 
 class Frozen(Teacher):
-    """It does not learn, and stays in evaluation mode.
+    """A teacher that is not trained and stays in evaluation mode.
 
-    `recall` gives what the teacher makes of a step's inputs: from the step, the inputs, and the function that asks the
-    teacher, which it does not have to call. Here it always does; a cache of teachers' outputs takes its place.
+    `recall` returns the teacher's outputs. Its arguments are the step, the inputs, and a function that runs the
+    teacher. By default it runs the teacher every time; a cache of the teacher's outputs can replace it.
     """
 
     def __init__(self, generator: Generator):
@@ -102,7 +105,7 @@ class Frozen(Teacher):
 
     @torch.no_grad()
     def ask(self, inputs: Tensor, taps: tuple[str, ...]) -> tuple[Tensor, Taps]:
-        """What the teacher makes of inputs, in the dtype that it makes, with the taps of these names in float32."""
+        """The teacher's outputs for inputs, in their own dtype, with the named taps in float32."""
         with self.autocast(inputs.device):
             image, found = self.generator.forward_with_taps(inputs, taps)
         return image, {name: tap.float() if self.maps else channel_means(tap) for name, tap in found.items()}
@@ -112,10 +115,10 @@ class Frozen(Teacher):
 
 
 class Online(Teacher):
-    """Teachers and discriminators learn at each n-th step of the student's (n_dis, the GAN's `every`).
+    """Teachers and discriminators that are trained at every n-th of the student's steps (n_dis, the GAN's `every`).
 
-    As published every network runs forward first; the student learns from the images that the teachers made before
-    they moved.
+    As published, all networks run forward first. The student learns from the images that the teachers made before their
+    update.
     """
 
     def __init__(self, gan: GAN):
@@ -125,7 +128,7 @@ class Online(Teacher):
 
     def forward(self, batch: Batch, random: torch.Generator, step: int, taps: tuple[str, ...]) -> Lessons:
         with self.timer.part("teacher"):
-            if step % self.gan.settings.every:  # the teachers' images are constants at this step, so no graph is kept
+            if step % self.gan.settings.every:  # the teachers are not trained at this step, so no graph is kept
                 made, (images, found) = None, self.gan.look(batch.input, taps)
             else:
                 made = self.gan(batch, random, step, taps=taps)
@@ -146,10 +149,10 @@ class Online(Teacher):
 
 
 class Held(Teacher):
-    """A whole GAN that is given and does not learn: its generators of both directions, and its discriminators.
+    """A whole GAN that is given and not trained: its generators of both directions, and its discriminators.
 
-    As published for DMAD it stays in training mode, so that BatchNorm takes the batch's statistics; its running ones
-    stay as they are.
+    As published for DMAD it stays in training mode, so that BatchNorm uses the batch's statistics. The running
+    statistics do not change.
     """
 
     def __init__(self, gan: GAN):
@@ -170,10 +173,11 @@ class Held(Teacher):
 
 
 class RecordedGenerator(Generator):
-    """Stands for a generator of which only outputs are known, `scale` times as large as its inputs: it has these
-    channels, and neither weights nor taps."""
+    """Stands for a generator of which only outputs are known. It has channels and a `scale` (outputs relative to
+    inputs), but neither weights nor taps.
+    """
 
-    what = "a network that is not at hand"
+    what = "a network known only by its outputs"
 
     def __init__(self, inputs: int, outputs: int, scale: int = 1):
         super().__init__(None)
@@ -185,11 +189,13 @@ class RecordedGenerator(Generator):
 
     @property
     def family(self) -> str:
-        return "network that is not at hand"
+        return "network known only by its outputs"
 
 
 class Recorded(Teacher):
-    """Of which only the outputs are known, as of a diffusion pipeline or a remote service: the batches' targets."""
+    """A teacher known only by its outputs, such as a diffusion pipeline or a remote service. They are the batches'
+    targets.
+    """
 
     def __init__(self, generator: RecordedGenerator):
         super().__init__()
@@ -199,21 +205,22 @@ class Recorded(Teacher):
         return Lessons((batch.target,))
 
     def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
-        """None: its images are the pictures' ground truth."""
+        """None: the teacher's images are the ground truth of the pictures."""
         return {}
 
 
 class Phased(Frozen):
-    """In turns, as published for CycleGAN: the teacher learns for a while, then the student from the best so far.
+    """Alternating phases, as published for CycleGAN: the teacher is trained for a while, then the student, from the
+    best teacher so far.
 
-    `generator` holds that best one, frozen; `judge` scores the learning one at the end of each of its phases (None: the
-    latest is taken for the best). The student's learning rate stands where the teacher's does.
+    `generator` holds that best teacher, frozen. `judge` scores the trained teacher at the end of each of its phases
+    (None: the latest counts as the best). The student uses the learning rate of the teacher's current step.
     """
 
     def __init__(self, gan: GAN, best: Generator, phases: "Phases", judge: Picker | None = None):
         if gan.settings.every > 1:
             raise RecipeError(
-                f"gan.every {gan.settings.every}: in turns the teacher learns at each of its steps; omit it, and "
+                f"gan.every {gan.settings.every}: with phases the teacher is trained at all of its steps; omit it, and "
                 "set algorithm.student_epochs."
             )
         super().__init__(best)
@@ -243,7 +250,7 @@ class Phased(Frozen):
         return self.phases.ends_teaching(step)
 
     def finish(self, step: int) -> dict:
-        """At the end of the teacher's phase: keep it, if it is the best so far."""
+        """At the end of the teacher's phase: keep the teacher if it is the best so far."""
         latest = next(iter(self.gan.teachers().values()))
         score = self.judge(latest) if self.judge else None
         kept = score is None or not self.record.seen or score.better_than(self.record.value.item())
@@ -253,7 +260,7 @@ class Phased(Frozen):
         return {"event": "phase", "kept": kept, "score": score.as_dict() if score else None}
 
     def artifacts(self) -> dict[str, nn.Module]:
-        """The teacher is the best one; the one that goes on learning keeps its own name."""
+        """`teacher` is the best one; the trained one keeps its own name."""
         return {"teacher": self.generator, **self.gan.generators(), **self.gan.discriminators()}
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
@@ -261,7 +268,7 @@ class Phased(Frozen):
 
 
 class Record(nn.Module):
-    """When the best teacher was kept, and its score; a module, so that checkpoints hold it."""
+    """The step and score of the best teacher, as a module so that checkpoints hold them."""
 
     value: Tensor
     step: Tensor
@@ -282,9 +289,10 @@ class Record(nn.Module):
 
 @dataclass(frozen=True)
 class Phases:
-    """`steps` of the teacher, then `share` times as many of the student, and so on to `total` steps, counted from 1.
+    """Alternating phases: `steps` of the teacher, then `share` times as many of the student, up to `total` steps,
+    counted from 1.
 
-    What does not make a whole turn at the end is one in the same proportion.
+    An incomplete last turn is divided in the same proportion.
     """
 
     steps: int
@@ -293,20 +301,20 @@ class Phases:
 
     @property
     def turn(self) -> int:
-        """Steps of one turn of both."""
+        """Steps of one turn: a teacher's phase and a student's phase."""
         return self.steps * (1 + self.share)
 
     def teaches(self, step: int) -> bool:
-        """Whether the teacher learns at this step, or the student."""
+        """Whether this step trains the teacher; otherwise it trains the student."""
         turn, place = divmod(step - 1, self.turn)
         return place < self._teacher_steps(turn)
 
     def ends_teaching(self, step: int) -> bool:
-        """Whether this is the last step of a phase of the teacher."""
+        """Whether this is the last step of a teacher's phase."""
         return self.teaches(step) and (step == self.total or not self.teaches(step + 1))
 
     def teacher_step(self, step: int) -> int:
-        """How many steps the teacher has learnt once this step is done."""
+        """How many steps the teacher has been trained after this step."""
         turn, place = divmod(step - 1, self.turn)
         return turn * self.steps + min(place + 1, self._teacher_steps(turn))
 

@@ -1,6 +1,7 @@
-"""How the mutual information is maximised. `INFORMATION` maps a recipe's `information.name` to its add-on.
+"""Add-ons that maximise the mutual information between the teacher's and the student's images.
 
-A new one is a file with its Settings and its term, and its name in the list; the first is a recipe's default.
+`INFORMATION` maps a recipe's `information.name` to its class. The first entry is the default. To add one, write a file
+with its Settings and its loss term, and add its name to the list below.
 """
 
 from vemcompress.information.base import Information
@@ -15,7 +16,7 @@ INFORMATION: Classes[type[Information]] = Classes("information", _CLASSES, Infor
 
 
 def build_information(settings, *, image_channels: int, height: int, width: int) -> Information:
-    """The add-on of these settings, for images of this shape."""
+    """Build the add-on of these settings for images of this shape."""
     if type(settings) is Information.Settings:
         return Information()
     return INFORMATION[settings.name](settings, image_channels=image_channels, height=height, width=width)

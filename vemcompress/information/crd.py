@@ -1,4 +1,6 @@
-"""CRD: a contrastive bound of the mutual information (Tian et al., ICLR 2020), as a rival of VEM."""
+"""CRD: contrastive representation distillation, a contrastive bound of the mutual information (Tian et al., ICLR
+2020), as a baseline for VEM.
+"""
 
 import json
 from itertools import pairwise
@@ -20,24 +22,29 @@ SIDE, SLOPE = 64, 0.2
 
 
 class CRD(Information):
-    """InfoNCE between the student's images and t, at the level of instances: negatives are other images.
+    """InfoNCE between the student's images and t. Negatives are other images.
 
     CRD maps the features before a classifier's last layer by one linear layer to 128 numbers of unit length. The last
-    layer of a generator gives the image itself, so here a small convolutional encoder comes before the linear layer:
-    one for s and one for t, learnt with the student by its optimiser, since both tighten and raise one bound.
+    layer of a generator gives the image itself, so here a small convolutional encoder precedes the linear layer. There
+    is one encoder for s and one for t. Both are trained with the student's optimiser, because one loss both tightens
+    and raises the bound.
 
-    Negatives of the student's anchors are the batch's other t and a memory of earlier t; those of the anchors t are the
-    batch's other s alone, so at batch 1 only the student's anchor is left. CRD's memory holds embeddings of both sides.
-    At batch 1, where all negatives would be of older encoders, these learn to move away from what they were and not to
-    tell images apart (600 steps on horses: InfoNCE of 33 images 2.3 with embeddings, 0.4 with images, 3.5 by chance),
-    and earlier s teach the student to look unlike its earlier self. So the memory holds images, and of t alone.
+    The negatives of the student's anchors are the other t of the batch and a memory of earlier t. The negatives of the
+    anchors t are only the other s of the batch, so at batch 1 only the student's anchor is used. In CRD the memory
+    holds embeddings of both sides. At batch 1 all of them would come from older encoders, and the encoders would learn
+    to differ from their past instead of telling images apart (600 steps on horses, InfoNCE of 33 images: 2.3 with
+    embeddings, 0.4 with images, 3.5 by chance). Earlier s as negatives would teach the student to differ from its own
+    past images. Therefore the memory holds images, and only t.
 
-    It is first in, first out and begins empty. It knows no indices: where it is as long as the data set, an image of
-    the epoch before is its own negative.
+    The memory is first in, first out and starts empty. It does not store indices: if it is as long as the data set, an
+    image's copy from the previous epoch counts as its negative.
     """
 
     class Settings(BaseSettings):
-        """`memory`: images kept; `channels`: width of the encoders, `dimension`: of the embeddings."""
+        """`weight`: weight of the term in the student's loss. `temperature`: divides the similarities before the
+        softmax. `memory`: how many earlier images are kept. `dimension`: length of an embedding. `channels`: width
+        of the encoders.
+        """
 
         name: Literal["crd"] = "crd"
         weight: Weight = 0.8
@@ -63,7 +70,7 @@ class CRD(Information):
     def resolve(settings: Settings, facts: Any) -> Settings:
         if facts.batch == 1 and not settings.memory:
             raise RecipeError(
-                "information.memory 0: with train.batch 1 CRD has no other image to compare with; give it a memory, "
+                "information.memory 0: with train.batch 1 CRD has no other image to compare with; set a memory, such "
                 "as information.memory=32, or a larger batch."
             )
         return settings
@@ -77,8 +84,10 @@ class CRD(Information):
         return {"crd": self}
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """Both anchors, summed as in CRD: student against t, and t against student. Then the memory moves on. Among
-        several ranks the negatives are those of the global batch, and every rank has its whole loss."""
+        """The losses of both anchors, summed as in CRD: student against t, and t against student. Then t is added to
+        the memory. With several ranks, the negatives are those of the global batch, and every rank computes the
+        whole loss.
+        """
         with self.timer.part("information"):
             s = distributed.gather(self.of_student(pooled(self.timed(out.student))))
             t = distributed.gather(pooled(out.target.detach().float()))
@@ -88,24 +97,24 @@ class CRD(Information):
             return {"information": self.settings.weight * loss}
 
     def _targets(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings of t and of the memory's images, rows of zeros for its empty places; t joins the memory."""
+        """Embeddings of t, and of the memory's images with rows of zeros for empty places. Adds t to the memory."""
         if not self.settings.memory:
             return self.of_target(t), t.new_zeros(0, self.settings.dimension)
         count, size = len(t), len(self.memory)
         images = torch.cat((t, self.memory))
         present = torch.arange(size, device=t.device) < self.filled
         embeddings = self.of_target(images)
-        # new tensors: the old memory is still needed for the gradient
+        # New tensors, because the gradient still needs the old memory.
         self.memory, self.filled = images[:size].clone(), (self.filled + count).clamp(max=size)
         return embeddings[:count], embeddings[count:] * present[:, None]
 
 
 class Encoder(nn.Module):
-    """Images B x C x H x W of any size to B x D of unit length.
+    """Maps images B x C x H x W of any size to embeddings B x D of unit length.
 
-    Four 3x3 convolutions of stride 2 with LeakyReLU, the mean over pixels, a linear layer. No normalisation: that of
-    instances would remove colour and contrast, that of batches would let images see one another.
-    Kaiming's initial weights without biases, since PyTorch's own map all images to nearly one direction.
+    Four 3x3 convolutions of stride 2 with LeakyReLU, the mean over pixels, a linear layer. There is no normalisation:
+    instance norm would remove colour and contrast, and batch norm would mix images. Initial weights are Kaiming's
+    without biases, because PyTorch's default maps all images to nearly the same direction.
     """
 
     def __init__(self, image_channels: int, channels: int, dimension: int):
@@ -124,6 +133,7 @@ class Encoder(nn.Module):
 
 
 def pooled(images: Tensor) -> Tensor:
-    """Means over squares of pixels that leave 64 to 127 along the shorter side, which keeps the memory and the cost of
-    encoding it small beside a teacher's step."""
+    """Average-pool images so that the shorter side keeps 64 to 127 pixels. This keeps the memory, and the cost of
+    encoding it, small compared with a step of the teacher.
+    """
     return F.avg_pool2d(images, max(1, min(images.shape[-2:]) // SIDE))

@@ -1,4 +1,4 @@
-"""Tells when an energy network diverges, from the values that a run logs anyway."""
+"""Detects a diverging energy network from the values that a run logs."""
 
 from collections import deque
 from itertools import pairwise
@@ -9,10 +9,10 @@ PUBLISHED_LEVEL, WINDOW = 10.0, 10
 class Divergence:
     """Called with each logged step's values; returns a sentence the first time that |E| diverges, else None.
 
-    The energy's loss, E(t) - E(t~) + l2 (E(t)^2 + E(t~)^2), is least at -1 / (2 l2) and 1 / (2 l2): 10 with the
-    published l2. So energies diverge when their mean magnitude is over ten times that, or when it is over that and has
-    grown at each of the last 10 logged steps, to more than twice of what it was. A smaller level than 10 is taken as
-    10, and so is the one that l2 = 0 does not have.
+    The energy's loss, E(t) - E(t~) + l2 (E(t)^2 + E(t~)^2), has its minimum at -1 / (2 l2) and 1 / (2 l2), which is 10
+    with the published l2. That value is the level; it is at least 10, and it is 10 if l2 = 0. Energies diverge if their
+    mean magnitude is over ten times the level. They also diverge if it is over the level and has grown at each of the
+    last 10 logged steps, to more than twice its value at the first of them.
     """
 
     def __init__(self, l2: float):
@@ -21,7 +21,7 @@ class Divergence:
         self._told = False
 
     def __call__(self, values: dict[str, float]) -> str | None:
-        """`values` as in metrics.jsonl; without `energy_scale` where the energy's update was not due."""
+        """`values` as in metrics.jsonl. They have no `energy_scale` if the energy's update was not due."""
         if self._told or "energy_scale" not in values:
             return None
         self._recent.append(values["energy_scale"])

@@ -22,25 +22,27 @@ MOST_CHAINS = 256
 
 
 class VEM(Information):
-    """One energy network, one run of Langevin dynamics per step, used by the network's loss and by the student's.
+    """One energy network. The samples of one Langevin run per step are used by the network's loss and by the student's.
 
-    The energy's parameters move once per step, so W / sigma is computed once and held over the Langevin steps, and u
-    moves on by one power iteration after each move. `power_iteration = "forward"` is the authors' own habit: one
-    iteration before every evaluation.
+    The energy's parameters change once per step, so W / sigma is computed once and kept during the Langevin steps, and
+    u advances by one power iteration after each change. `power_iteration = "forward"` is the behaviour of the authors'
+    code: one iteration before every evaluation.
     """
 
     class Settings(BaseSettings):
-        """The paper's symbols: `weight` lambda_MI, `channels` C (8 for ResNets, 32 else), `steps` K, `start` q_0.
-        `step_size` and `noise` are those of a step of Langevin dynamics, `l2` weighs the energies' squares. `lr` and
-        `betas` are those of the energy network's Adam. `power_iteration`: when its spectral norms follow its weights,
-        once a "step", or before every "forward".
+        """The names in parentheses are the paper's symbols. `weight`: weight of the mutual information (lambda_MI).
+        `channels`: width of the energy network (C); None is 8 for ResNets, else 32. `steps`: Langevin steps (K).
+        `step_size`: step size of Langevin dynamics. `noise`: standard deviation of the noise in Langevin dynamics.
+        `l2`: weight of the energies' squares. `lr`: learning rate of the energy network's Adam. `betas`: betas of the
+        energy network's Adam. `power_iteration`: when the spectral norms are updated, once a "step" or before every
+        "forward".
 
-        `start` (section 4.1.3): "student", VEM's own and the only one of the published code; "teacher", contrastive
-        divergence: the teacher's image, also where there are pairs and t itself is the ground truth, for the paper
-        speaks of "the data distributions of teacher networks"; "noise", short-run MCMC; "buffer", persistent
-        contrastive divergence, see `Chains`. `buffer`: how many images have a chain, the first ones of the list; None
-        for all, but 256 at most. Each takes its pixels in float32, in memory and in every checkpoint: 256 images of
-        256 px 200 MB.
+        `start`: where Langevin dynamics start (q_0, section 4.1.3). "student" is VEM's own start and the only one in
+        the published code. "teacher" is contrastive divergence: it starts from the teacher's image, also with paired
+        data, where t itself is the ground truth, because the paper speaks of "the data distributions of teacher
+        networks". "noise" is short-run MCMC. "buffer" is persistent contrastive divergence, with one chain per image.
+        `buffer`: how many images have a chain, the first ones of the list; None for all, but at most 256. Each chain
+        stores its image in float32, in memory and in every checkpoint: 256 images of 256 px take 200 MB.
         """
 
         name: Literal["vem"] = "vem"
@@ -69,7 +71,7 @@ class VEM(Information):
     file = "energy"
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *others) -> None:
-        """The buffer of an earlier release, whose chains belonged to no image, is forgotten."""
+        """Discards the buffer of an earlier release, whose chains belonged to no image."""
         if self.chains is not None and state_dict.pop(f"{prefix}memory", None) is not None:
             fresh = self.chains.named_buffers(prefix=f"{prefix}chains")
             state_dict.update({name: torch.zeros_like(value) for name, value in fresh})
@@ -80,8 +82,8 @@ class VEM(Information):
         config, buffer = facts.teacher.config, settings.buffer
         if settings.start == "buffer" and facts.teacher.takes.kind == "latent":
             raise RecipeError(
-                "information.start = 'buffer' keeps a chain for each training image, and latent vectors are new at "
-                "each sample; take student, teacher or noise."
+                "information.start = 'buffer' keeps a chain for each training image, but latent vectors are new at "
+                "each step; set it to student, teacher or noise."
             )
         published = 8 if config is None or isinstance(config, ResNetConfig) else 32
         if settings.start == "buffer" and buffer is None:
@@ -93,7 +95,7 @@ class VEM(Information):
         return {"family": "energy", "config": self.energy.config.model_dump_json()}
 
     def _evaluator(self, s: Tensor, frozen: bool):
-        """E(., s), of constants where `frozen`."""
+        """E(., s), with the parameters as constants if `frozen`."""
         if self.settings.power_iteration == "step":
             return self.energy.given(s, frozen)
 
@@ -111,7 +113,7 @@ class VEM(Information):
         return energy(torch.cat((target, samples))).chunk(2)
 
     def start(self, out: Output) -> Tensor:
-        """t_0 of section 4.1.3."""
+        """The start t_0 of Langevin dynamics (section 4.1.3)."""
         like = out.student
         match self.settings.start:
             case "student":
@@ -124,7 +126,7 @@ class VEM(Information):
         return self.chains.of(out.index, out.teacher.detach().float())
 
     def sample(self, out: Output) -> Tensor:
-        """t~ by Langevin dynamics, given the student's images (eq. 7)."""
+        """Samples t~ by Langevin dynamics, given the student's images (eq. 7)."""
         settings = self.settings
         out.start = self.start(out)
         samples = langevin(
@@ -140,7 +142,7 @@ class VEM(Information):
         return samples
 
     def energy_terms(self, out: Output) -> dict[str, Tensor]:
-        """Eq. 5-6: the terms of the energy's own loss. Draws the samples of this step."""
+        """Eq. 5-6: the terms of the energy network's loss. Also draws the samples of this step."""
         with self.timer.part("langevin"):
             out.samples = self.sample(out)
         positive, negative = self._both(out.student.detach().float(), out.target.float(), out.samples, frozen=False)
@@ -151,8 +153,9 @@ class VEM(Information):
         }
 
     def monitor(self, out: Output) -> dict[str, Tensor]:
-        """For the log: mean E(t, s) - E(t~, s), mean |E| of both, and mean |t~ - t_0|, from what is computed already.
-        The energies are those before theta moves in this step."""
+        """Values for the log: mean E(t, s) - E(t~, s), mean |E| of both, and mean |t~ - t_0|. The energies are those
+        before theta is updated in this step.
+        """
         positive, negative = out.energies
         return {
             "energy_gap": contrast(positive, negative),
@@ -175,7 +178,7 @@ class VEM(Information):
         )
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """Eq. 8-10: -lambda_MI I(T; S), with theta moved already in this step; the gradient goes through s alone."""
+        """Eq. 8-10: -lambda_MI I(T; S), after theta was updated in this step. The gradient goes through s alone."""
         with self.timer.part("information"):
             s = self.timed(out.student)
             positive, negative = self._both(s, out.target.float(), out.samples, frozen=True)
@@ -183,38 +186,39 @@ class VEM(Information):
 
 
 class Chains(nn.Module):
-    """The chains of persistent contrastive divergence: where the samples of each image ended, and go on from.
+    """The chains of persistent contrastive divergence: the last sample of each image, where its next run starts.
 
-    A chain samples q(t|s), so that it belongs to its image: "PCD updates all samples in the memory buffer" (section
-    4.1.3), of which there is one for each. It begins at the teacher's image, "the data distributions of teacher
-    networks, [...] dynamic in Persistent Contrastive Divergence". (The published code has no buffer; earlier releases
-    of this one continued the chain of any image.)
+    A chain samples q(t|s), so it belongs to one image: "PCD updates all samples in the memory buffer" (section 4.1.3).
+    It starts at the teacher's image: "the data distributions of teacher networks, [...] dynamic in Persistent
+    Contrastive Divergence". The published code has no buffer. Earlier releases of vemcompress continued the chain of
+    any image.
 
-    It is known by the image's index. The paper does not speak of augmentation, by which each visit sees another crop,
-    half of them mirrored: then a chain goes on from the same photo, shifted by up to a tenth. `data.flip=false` and
-    `data.load_size` equal to `data.size` show an image always alike, so that only the student moves between visits.
+    An image is identified by its index. The paper does not discuss augmentation. With it, each visit shows another
+    crop, half of them mirrored, and the chain continues from the same photo shifted by up to a tenth. With
+    `data.flip=false` and `data.load_size` equal to `data.size` an image always looks the same, so only the student
+    changes between visits.
 
-    The images from number `count` on have none, and begin anew each time. Among several ranks every one holds all
-    chains. In a batch that shows an image twice both go on from its one chain, and the later one's sample is kept.
+    Images from number `count` on have no chain; their runs start anew each time. With several ranks, each holds all
+    chains. If a batch contains an image twice, both start from its one chain, and the later one's sample is kept.
     """
 
     def __init__(self, count: int, shape: tuple[int, ...]):
         super().__init__()
-        self.register_buffer("samples", torch.zeros(count + 1, *shape))  # the last row takes what is not kept
+        self.register_buffer("samples", torch.zeros(count + 1, *shape))  # the last row is for images without a chain
         self.register_buffer("begun", torch.zeros(count + 1, dtype=torch.bool))
 
     def of(self, index: Tensor, new: Tensor) -> Tensor:
-        """Where the chains of images `index`, B, are, and `new`, B x C x H x W, for those that have not begun."""
+        """The samples of images `index`, B, or `new`, B x C x H x W, where a chain has not begun."""
         if index is None:
-            raise ValueError("information.start = buffer needs to know which images a batch shows; give it an index")
+            raise ValueError("information.start = buffer needs the indices of a batch's images; set Batch.index")
         slots = self._slots(index)
         return torch.where(self.begun[slots].view(-1, 1, 1, 1), self.samples[slots], new)
 
     def keep(self, index: Tensor, samples: Tensor) -> None:
-        """These are where the chains are now."""
+        """Store the newest samples of the chains."""
         index, samples = distributed.gather(index), distributed.gather(samples)
         slots, row = self._slots(index), torch.arange(len(index), device=index.device)
-        latest = ((slots[:, None] == slots) * row).amax(1)  # equal rows write equal values, in whatever order
+        latest = ((slots[:, None] == slots) * row).amax(1)  # equal slots get equal values, so the order is irrelevant
         kept = slots < len(self.begun) - 1
         self.samples[slots] = samples[latest] * kept.view(-1, 1, 1, 1)
         self.begun[slots] = kept
@@ -237,11 +241,11 @@ def langevin(
 
     `step_size` multiplies the gradient itself, as in the authors' code: eq. 7's lambda / 2 with a noise variance of
     lambda would contradict the paper's own 100 and 0.005. The energy is summed over the batch, so samples do not
-    influence one another; after the last step they are clamped to [-1, 1]. The energy's parameters must be frozen.
+    influence one another. After the last step they are clamped to [-1, 1]. The energy's parameters must be frozen.
     """
     t = start.detach().float()
     kicks = None
-    if noise:  # drawn for the global batch, of which this rank has a part
+    if noise:  # drawn for the global batch, of which this rank uses its part
         shape = (steps, distributed.shares() * len(t), *t.shape[1:])
         kicks = distributed.mine(torch.randn(shape, generator=random, device=t.device) * noise, dim=1)
     for k in range(steps):

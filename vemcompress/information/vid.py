@@ -1,4 +1,6 @@
-"""VID: a factorised Gaussian as the variational distribution q(t|s) (Ahn et al., CVPR 2019), as a rival of VEM."""
+"""VID: variational information distillation, with a factorised Gaussian as q(t|s) (Ahn et al., CVPR 2019), as a
+baseline for VEM.
+"""
 
 import json
 import math
@@ -18,16 +20,17 @@ INITIAL_VARIANCE, LEAST_VARIANCE = 5.0, 1e-5
 
 
 class VID(Information):
-    """q(t|s) = N(mu(s), diag(var_c)), one variance per colour channel: pixels are independent of one another.
+    """q(t|s) = N(mu(s), diag(var_c)), with one variance per colour channel. Pixels are independent of one another.
 
-    mu(s) = s, as in the public code of VEM's authors. VID itself, which distils feature maps of unequal width, maps
-    s by 1x1 convolutions with ReLUs between and no bias; `regressor` gives that form. What is learnt here moves with
-    the student, by the student's optimiser.
+    mu(s) = s, as in the public code of VEM's authors. VID itself distils feature maps of unequal width; it maps s by
+    1x1 convolutions with ReLUs between and no bias. `regressor` gives that form. The variances and convolutions are
+    trained with the student's optimiser.
     """
 
     class Settings(BaseSettings):
-        """`weight`: beta of VID. `regressor`: channels between mu's convolutions (VID has as many as t, so 3 for RGB);
-        0 for mu(s) = s."""
+        """`weight`: weight of the term (beta of VID). `regressor`: channels between mu's convolutions; VID has as
+        many as t, so 3 for RGB; 0 for mu(s) = s.
+        """
 
         name: Literal["vid"] = "vid"
         weight: Weight = 1.0
@@ -60,7 +63,7 @@ class VID(Information):
         return {"vid": self}
 
     def student_terms(self, out: Output) -> dict[str, Tensor]:
-        """-log q(t|s): its gradient raises the bound through s, and tightens it through var and mu."""
+        """-log q(t|s), a scalar: its gradient raises the bound through s, and tightens it through var and mu."""
         with self.timer.part("information"):
             nll = gaussian(out.target.detach().float(), self.mu(self.timed(out.student)), self.variance)
             return {"information": self.settings.weight * nll}

@@ -1,1 +1,3 @@
-"""Pure functions of tensors that read like the paper's equations: the teacher first, no weight inside, float32."""
+"""Loss functions that follow the papers' equations: pure functions of tensors, teacher first, no weights, float32
+inside.
+"""

@@ -1,4 +1,4 @@
-"""DMAD's distances (Li et al., 2020) between attention maps and between features."""
+"""DMAD's distances between attention maps and between features (Li et al., 2020)."""
 
 import torch
 import torch.nn.functional as F
@@ -6,20 +6,22 @@ from torch import Tensor
 
 from vemcompress.system import distributed
 
-LEAST = 1e-12  # of a sum of squares: its root has no finite gradient at 0
+LEAST = 1e-12  # least sum of squares: the square root has no finite gradient at 0
 
 
 def attention(x: Tensor) -> Tensor:
-    """Where a map B x C x H x W is large: the mean over the channels of its squares, B x 1 x H x W, float32."""
+    """Attention map of a feature map B x C x H x W: the mean of its squares over the channels, B x 1 x H x W,
+    float32.
+    """
     return x.float().square().mean(1, keepdim=True)
 
 
 def co_attention(generator: Tensor, discriminator: Tensor, student: Tensor) -> Tensor:
-    """The mean squared difference of two attentions, each of length 1 for each image: the student's, and the mean of
-    the teacher's generator's and discriminator's.
+    """The mean squared difference of two attention maps, each normalised to length 1 per image: the student's, and the
+    mean of the teacher's generator's and discriminator's. Returns a scalar.
 
-    `generator` and `student` are feature maps B x C x H x W of equal H and W, `discriminator` is an `attention`, which
-    is averaged over areas where it is larger, as a constant. The generator's side is a constant.
+    `generator` and `student` are feature maps B x C x H x W of equal H and W. `discriminator` is an `attention`; if it
+    is larger, it is averaged over areas, without gradient. The generator's side has no gradient.
     """
     mine, theirs = attention(student), attention(generator.detach())
     if discriminator.shape[2:] != mine.shape[2:]:

@@ -1,4 +1,4 @@
-"""GCC's losses (Li et al., NeurIPS 2021; VEM paper, eq. 17-18) between features of teacher and student."""
+"""GCC's losses between features of teacher and student (Li et al., NeurIPS 2021; VEM paper, eq. 17-18)."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,19 @@ from vemcompress.losses.adversarial import Mode, generator_loss, on_fake
 from vemcompress.losses.features import gram
 from vemcompress.system import distributed
 
-LEAST = 1e-12  # of a mean square: its root has no finite gradient at 0
+LEAST = 1e-12  # least mean square: the square root has no finite gradient at 0
 
 
 def content(teacher: Sequence[Tensor], student: Sequence[Tensor], *, root: bool) -> Tensor:
-    """The mean squared difference of each pair of maps, B x C x H x W, or its `root`, summed over the pairs; the
-    teacher's are constants. Eq. 18 writes squared sums; every published code has means."""
+    """The mean squared difference of each pair of maps, B x C x H x W, or its square root (`root`), summed over the
+    pairs. The teacher's maps have no gradient. Eq. 18 writes squared sums; all published code uses means. Returns a
+    scalar.
+    """
     return _summed([(t.detach(), s) for t, s in zip(teacher, student, strict=True)], root)
 
 
 def style(teacher: Sequence[Tensor], student: Sequence[Tensor], *, root: bool) -> Tensor:
-    """As `content`, of the maps' Gram matrices F F^T / (C H W)."""
+    """Like `content`, for the maps' Gram matrices F F^T / (C H W)."""
     return _summed([(gram(t.detach()), gram(s)) for t, s in zip(teacher, student, strict=True)], root)
 
 
@@ -32,6 +34,7 @@ def _summed(pairs: Sequence[tuple[Tensor, Tensor]], root: bool) -> Tensor:
 
 
 def difference(mode: Mode, fake: Tensor) -> Tensor:
-    """|L_G - L_D| of a discriminator's raw scores of fakes: how far it is from being fooled as much as it fools. Global
-    coordination brings the student's to the teacher's."""
+    """|L_G - L_D| of a discriminator's raw scores of fakes, a scalar: the imbalance between the generator's and the
+    discriminator's loss. Global coordination moves the student's value towards the teacher's.
+    """
     return torch.abs(distributed.of_all(generator_loss(mode, fake) - on_fake(mode, fake)))

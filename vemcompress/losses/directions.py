@@ -1,4 +1,4 @@
-"""How images relate to others that are moved along latent directions (StyleKD, Xu et al., ECCV 2022)."""
+"""StyleKD's relation loss: how images relate to images moved along latent directions (Xu et al., ECCV 2022)."""
 
 import torch
 import torch.nn.functional as F
@@ -6,16 +6,16 @@ from torch import Tensor
 
 from vemcompress.losses.adversarial import precise
 
-BLOCKS, EACH = 5, 5  # sizes from 8 px on that give directions, and how many each
+BLOCKS, EACH = 5, 5  # sizes, from 8 px on, that give directions; directions per size
 
 
 @torch.no_grad()
 def latent_directions(modulations: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """N x style, of unit length: of each size the first directions along which w changes the styles of its two
-    convolutions most. `modulations` are their weights, channels x style each.
+    """Latent directions, N x style, of unit length: for each size those along which w changes the styles of its two
+    convolutions most. `modulations` are the weights of these, channels x style each.
 
-    As published, each channel's weights are scaled to unit length; the directions are the eigenvectors of W W^T, here
-    by falling eigenvalue.
+    As published, each channel's weights are scaled to unit length. The directions are the eigenvectors of W W^T, sorted
+    here by falling eigenvalue.
     """
     found = []
     for pair in modulations[:BLOCKS]:
@@ -26,10 +26,11 @@ def latent_directions(modulations: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def relation(teacher: Tensor, teacher_moved: Tensor, student: Tensor, student_moved: Tensor, by: str = "kl") -> Tensor:
-    """The distance of how maps, B x C x H x W, relate to others of moved w: of cosines S, B x B.
+    """Distance between the relations of maps, B x C x H x W, to the maps of moved w. Relations are cosine similarities
+    S, B x B.
 
-    "kl": the divergence of the softmax of the student's rows from the teacher's, the mean over rows; "mse": the mean
-    squared difference. The teacher's side is a constant.
+    "kl": the divergence of the softmax of the student's rows from the teacher's, averaged over rows; "mse": the mean
+    squared difference. The teacher's side has no gradient. Returns a scalar.
     """
     theirs, mine = _cosines(teacher, teacher_moved).detach(), _cosines(student, student_moved)
     if by == "mse":

@@ -1,4 +1,4 @@
-"""The Haar wavelets of feature maps (NICKEL, Yeo et al., ECCV 2024)."""
+"""Haar wavelets of feature maps, and NICKEL's distance of their details (Yeo et al., ECCV 2024)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,9 @@ LEVELS = 4
 
 
 def high_bands(x: Tensor, levels: int = LEVELS) -> list[Tensor]:
-    """Of maps B x C x H x W the details of each level, B x C x 3 x H/2 x W/2, H/4, ...: orthonormal. There are as many
-    levels as the sides can be halved."""
+    """The orthonormal details of maps B x C x H x W at each level: B x C x 3 x H/2 x W/2, then H/4, and so on, for
+    at most `levels` levels, as long as the sides can be halved.
+    """
     found, x = [], precise(x)
     while len(found) < levels and x.shape[2] % 2 == x.shape[3] % 2 == 0:
         a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
@@ -21,6 +22,8 @@ def high_bands(x: Tensor, levels: int = LEVELS) -> list[Tensor]:
 
 
 def detail_distance(teacher: Tensor, student: Tensor, levels: int = LEVELS) -> Tensor:
-    """The mean squared difference of the details of each level, summed over levels. The teacher's are constants."""
+    """The mean squared difference of the details of each level, summed over levels, a scalar. The teacher's have no
+    gradient.
+    """
     pairs = zip(high_bands(teacher.detach(), levels), high_bands(student, levels), strict=True)
     return sum(F.mse_loss(mine, theirs) for theirs, mine in pairs)

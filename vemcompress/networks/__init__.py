@@ -1,4 +1,6 @@
-"""Architectures, and what they are built of: layers, channels, costs. It knows neither losses nor training."""
+"""Network architectures and their building blocks: layers, channel groups, MACs. Nothing here knows losses or
+training.
+"""
 
 from vemcompress.networks.base import Config, Generator
 from vemcompress.networks.generators import GENERATORS, build_generator, parse_config, student_of

@@ -1,4 +1,4 @@
-"""Self-attention over the places of a feature map (SAGAN, Zhang et al., ICML 2019)."""
+"""Self-attention over the positions of a feature map (SAGAN, Zhang et al., ICML 2019)."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from vemcompress.networks.cost import Cost, conv
 
-LARGE = 512  # places of a map
+LARGE = 512  # positions of a map from which on the fused kernel is used
 
 
 class SelfAttention(nn.Module):
-    """x + gamma v softmax(q^T k)^T of B x C x H x W, without the usual 1 / sqrt; gamma begins at 0.
+    """x + gamma v softmax(q^T k)^T of B x C x H x W, without the usual 1 / sqrt; gamma starts at 0.
 
     q and k have `keys` channels (C // 8 as published), v has C; all are 1x1 convolutions with biases.
     """
@@ -31,9 +31,9 @@ class SelfAttention(nn.Module):
 def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """v softmax(q^T k)^T of B x K x N and B x C x N: B x C x N.
 
-    Of large maps PyTorch's fused kernel keeps no N x N products. On a CPU it wants q and k as long as v, and zeros add
-    nothing to their products: on one core at N = 1024, C = 64, batch 32, forward and backward take 0.44 s instead of
-    0.82 s. Compilers and exporters get the plain form.
+    For large maps PyTorch's fused kernel stores no N x N products. On a CPU it needs q and k as long as v; padding them
+    with zeros does not change the products. On one core at N = 1024, C = 64, batch 32, forward and backward take 0.44 s
+    instead of 0.82 s. Compilers and exporters get the plain form.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if traced or q.shape[2] < LARGE or q.shape[1] > v.shape[1]:
@@ -44,7 +44,9 @@ def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attended_taps(layers: int, attentions: int) -> tuple[str, ...]:
-    """`l1`, ... behind so many layers, and `attn1`, ... behind the attentions, which follow the last of them."""
+    """Tap names: `l1`, ... after each of the `layers`, and `attn1`, ... after the attentions, which follow the last
+    layers.
+    """
     found = []
     for i in range(layers):
         found += [f"l{i + 1}", *([f"attn{i + 1 - layers + attentions}"] if i >= layers - attentions else [])]
@@ -54,8 +56,9 @@ def attended_taps(layers: int, attentions: int) -> tuple[str, ...]:
 def forward_attended(
     h: Tensor, layers: Sequence[Callable[[Tensor], Tensor]], attentions: nn.ModuleList, names: tuple[str, ...]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A map B x C x H x W through `layers`, of which the last ones have an attention behind them; with the taps of
-    these names (`attended_taps`)."""
+    """Run a map B x C x H x W through `layers`; the last ones are followed by an attention each. Also returns the
+    taps of these names (`attended_taps`).
+    """
     taps, first = {}, len(layers) - len(attentions)
     for i, layer in enumerate(layers):
         h = layer(h)
@@ -69,7 +72,7 @@ def forward_attended(
 
 
 def attention_costs(channels: int, keys: int, pixels: int) -> Iterator[Cost]:
-    """The layers of a SelfAttention and its two products."""
+    """Costs of a SelfAttention's layers and of its two products."""
     yield conv(channels, keys, 1, pixels)
     yield conv(channels, keys, 1, pixels)
     yield conv(channels, channels, 1, pixels)

@@ -1,4 +1,4 @@
-"""What every image generator here is: a frozen `Config` that determines its shape, and named taps."""
+"""Base classes of image generators: a frozen `Config` that determines the architecture, and named taps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +19,19 @@ from vemcompress.system.settings import BaseSettings, Channels, Text
 
 Norm = Literal["instance", "instance_affine", "batch"]
 Padding = Literal["reflect", "replicate", "zero"]
-# relu6 in the place of each published activation: bounded maps lose less in int8. Another network: train it with this.
+# relu6 replaces each published activation: bounded maps lose less in int8. This is a different network, which must be
+# trained this way.
 Activation = Literal["published", "relu6"]
 Taps = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """A generator takes images of so many channels, whose sides are multiples of `multiple` and at least `least`
-    pixels, and gives images of `scale` times their size. `only` is the one side of squares that it takes, where it
-    takes no other."""
+    """The input of an image generator.
+
+    `channels`: its channels. `multiple`: H and W must be multiples of this. `least`: the smallest side in pixels.
+    `scale`: size of the output relative to the input. `only`: the only side of square images that it accepts, or None.
+    """
 
     channels: int
     multiple: int = 1
@@ -44,8 +47,9 @@ Prior = Literal["normal", "uniform"]
 
 @dataclass(frozen=True)
 class LatentInput:
-    """A generator takes latent vectors of `size` numbers, B x size, drawn from `prior` (N(0, 1), or uniform in
-    [-1, 1]), and draws images of `image` x `image` pixels."""
+    """The input of a generator of latent vectors: B x `size`, drawn from `prior` (N(0, 1), or uniform in [-1, 1]).
+    Its images have `image` x `image` pixels.
+    """
 
     size: int
     image: int
@@ -55,16 +59,16 @@ class LatentInput:
 
 
 class Config(Counted, BaseSettings):
-    """The shape of a network: an `ImageConfig`, or a `LatentConfig`. Subclasses of these add per-layer widths;
-    `width = 16` is a shorthand for all of them. `batch` is the published batch size of training such a network.
+    """The architecture of a network: an `ImageConfig` or a `LatentConfig`. Their subclasses add widths per layer;
+    `width = 16` is a shorthand for all of them. `batch` is the published batch size for training such a network.
 
-    All have `in_channels` (of a latent vector its size), `out_channels` and `norm`.
+    All have `in_channels` (for latent vectors, their size), `out_channels` and `norm`.
     """
 
     batch: ClassVar[int] = 1
-    # The field whose length another width keeps, and the key for that number.
+    # The field whose length stays the same when `width` changes, and the key for that length.
     counted: ClassVar[tuple[str, str]] = ("", "")
-    # A sentence for whoever reads its MACs, where a column of them is not what it seems.
+    # A note for readers of its MACs if a column needs an explanation.
     counting_note: ClassVar[str] = ""
 
     family: Text
@@ -76,7 +80,7 @@ class Config(Counted, BaseSettings):
         return self
 
     def check(self) -> None:
-        """Raises ValueError for fields that do not fit each other."""
+        """Raises ValueError for fields that are inconsistent."""
 
     @property
     def biased(self) -> bool:
@@ -85,42 +89,45 @@ class Config(Counted, BaseSettings):
 
     @classmethod
     def under(cls, below: dict, above: dict) -> dict:
-        """Another width keeps the number of blocks or levels."""
+        """Keep the number of blocks or levels when only `width` changes."""
         kept, (field, number) = super().under(below, above), cls.counted
         if "width" in above and above["width"] != below.get("width") and isinstance(below.get(field), list):
             kept[number] = len(below[field])
         return kept
 
     def with_channels(self, inputs: int, outputs: int) -> Self:
-        """With so many channels of the input (numbers of a latent vector) and of the images that it gives."""
+        """The Config with these numbers of input channels (size of latent vectors) and output channels."""
         raise NotImplementedError
 
     def for_data(self, inputs: int, outputs: int) -> Self:
-        """With the channels of the data's inputs and targets. Raises ValueError where another number was stated."""
+        """The Config with the channels of the data's inputs and targets. Raises ValueError if another number was
+        stated.
+        """
         raise NotImplementedError
 
     def shaped(self, widths: Mapping[str, int]) -> Self:
-        """The Config of a new network of these widths by group, where what follows other widths follows them anew."""
+        """The Config of a new network of these widths by group; widths that depend on others are recomputed."""
         return self.with_widths(widths)
 
     def widths_by_group(self) -> dict[str, int]:
-        """The width of every channel group, by the names of `Generator.groups`, from the input to the output."""
+        """The width of every channel group, by the names in `Generator.groups`, from input to output."""
         raise NotImplementedError
 
     def with_widths(self, widths: Mapping[str, int]) -> Self:
-        """This Config with other widths, by group; those that are left out stay. Raises ValueError for other names."""
+        """The Config with other widths, by group; the rest is unchanged. Raises ValueError for unknown names."""
         own = self.widths_by_group()
         if unknown := widths.keys() - own.keys():
             raise ValueError(f"no channel group {min(unknown)!r}; there are {', '.join(own)}")
         return type(self).model_validate(self.model_dump() | self._placed(own | dict(widths)))
 
     def genes(self) -> dict[str, dict[str, int]]:
-        """What a sub-network's widths are written by (`networks.subnets`): for each gene its channel groups, and the
-        factors between its entry and their widths."""
+        """The notation of a sub-network's widths (`networks.subnets`): for each gene its channel groups, and the
+        factors from its entry to their widths.
+        """
         return {group: {group: 1} for group in self.widths_by_group()}
 
     def of_width(self, width: int) -> Self:
-        """The network of this kind, depth, norm and channels that the shorthand `width` stands for."""
+        """The Config of the same kind, depth, norm and channels with the shorthand `width`."""
         kind = type(self)
         return kind.model_validate(kind.under(self.model_dump(mode="json"), {"width": width}) | {"width": width})
 
@@ -129,21 +136,24 @@ class Config(Counted, BaseSettings):
         raise NotImplementedError
 
     def advice(self, size: int) -> str:
-        """A key and its value, such as "downs = 6", with which such a network takes images of `size`; nothing where
-        there is none."""
+        """A key and its value, such as "downs = 6", with which such a network can process images of `size`; "" if
+        there is none.
+        """
         return ""
 
     def product(self) -> "Config":
-        """Of the network that a run with such a student gives, or, of a supernet, one that it could give."""
+        """The Config of the network that a run with this student produces; for a supernet, an example of it."""
         return self
 
     def student(self, width: int) -> "Config":
-        """The student of this width that such a teacher is distilled into by default, with its channels."""
+        """The Config of the default student of this width, with this teacher's channels."""
         raise NotImplementedError
 
 
 class ImageConfig(Config):
-    """Of a generator from images to images."""
+    """The Config of a generator from images to images. `in_channels`: channels of its input. `out_channels`: channels
+    of its output. `norm`: the kind of normalisation.
+    """
 
     in_channels: Channels = 3
     out_channels: Channels = 3
@@ -162,7 +172,9 @@ class ImageConfig(Config):
 
 
 class LatentConfig(Config):
-    """Of a generator from latent vectors of `latent` numbers, drawn from `prior`, to square images."""
+    """The Config of a generator from latent vectors to square images. `latent`: size of the vectors. `prior`: their
+    distribution. `out_channels`: channels of the images. `norm`: the normalisation.
+    """
 
     batch: ClassVar[int] = 64
 
@@ -195,26 +207,27 @@ class LatentConfig(Config):
         return self.but(latent=inputs, out_channels=outputs)
 
     def for_data(self, inputs: int, outputs: int) -> Self:
-        """Data have no latent vectors."""
+        """Only the output channels follow the data, which have no latent vectors."""
         _check_stated(self, "out_channels", outputs)
         return self.but(out_channels=outputs)
 
 
 def _check_stated(config: Config, key: str, found: int) -> None:
     if key in config.model_fields_set and getattr(config, key) != found:
-        raise ValueError(f"{key} is {getattr(config, key)}, the data have {found}")
+        raise ValueError(f"{key} is {getattr(config, key)}, but the data have {found}")
 
 
 class Generator(nn.Module):
     """An image-to-image generator: B x in_channels x H x W in [-1, 1] to B x out_channels x H x W in [-1, 1].
 
-    `LatentGenerator` is its form without an image as input. RGB on both sides, whatever the published weights use.
-    `multiple` is the number that H and W must be divisible by for an output of the input's size; `min_size` is the
-    smallest H or W that the padding allows; `only_size` is both, where its weights take no other.
+    `LatentGenerator` is its form with latent vectors as input. Images are RGB on both sides, whatever order the
+    published weights use. H and W must be divisible by `multiple`, so that the output has the input's size. `min_size`
+    is the smallest H or W that the padding allows. `only_size` is the only possible H and W, if the weights allow no
+    other.
     """
 
-    styled: ClassVar[bool] = False  # has w between latent vectors and images, on which `draw` works
-    config_class: ClassVar[type[Config]]  # what builds it; its `family` is the network's key in `GENERATORS`
+    styled: ClassVar[bool] = False  # has styles w between latent vectors and images, which `draw` uses
+    config_class: ClassVar[type[Config]]  # its Config; `family` in it is the key in `GENERATORS`
     multiple: int = 1
     min_size: int = 1
     only_size: int | None = None
@@ -233,54 +246,58 @@ class Generator(nn.Module):
 
     @property
     def what(self) -> str:
-        """What it is, in a sentence."""
+        """A description of the network for error messages."""
         return f"a network of the family {self.family}"
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Of the images that it takes and gives."""
+        """The channels of its input and output images."""
         return self.in_channels, self.out_channels
 
     @property
     def takes(self) -> ImageInput | LatentInput:
-        """What it takes as input."""
+        """A description of its input."""
         return ImageInput(self.in_channels, self.multiple, self.min_size, only=self.only_size)
 
     @property
     def times(self) -> int:
-        """How many times the input's sides its images have; 1 for images drawn from latent vectors."""
+        """The size of its output relative to the input; 1 for images from latent vectors."""
         takes = self.takes
         return takes.scale if isinstance(takes, ImageInput) else 1
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Names of the feature maps that can be distilled from, shallow to deep."""
+        """Names of the feature maps that can be distilled, shallow to deep."""
         return ()
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The taps at which features are distilled as published, shallow to deep; places of two networks of one kind
-        belong together one by one."""
+        """The taps at which published methods distil features, shallow to deep. Places of two networks of the same
+        kind correspond one by one.
+        """
         return ()
 
     def deployed(self) -> "Generator":
-        """The network as it is written to files and exported: itself, or one without what only training needs."""
+        """The network as it is saved and exported: itself, or a copy without the parts that only training needs."""
         return self
 
     def settle(self) -> None:
-        """Store what is computed of the weights once. Called for a copy whose weights do not change any more."""
+        """Compute values that depend on the weights once. Called on a copy whose weights no longer change."""
 
     def learning(self) -> "Generator":
-        """The network as it learns: itself, or one with what training needs beside it, which gives the same images."""
+        """The network as it is trained: itself, or a copy with the parts that training needs, which gives the same
+        images.
+        """
         return self
 
     def groups(self) -> tuple[Group, ...]:
-        """The channels that can be removed, in groups that only go together, from the input to the output. Raises
-        UsageError for an architecture that has none."""
+        """The channels that can be removed, in groups that must be removed together, from input to output. Raises
+        UsageError for an architecture without any.
+        """
         raise UsageError(f"{self.family}: the channels of this architecture cannot be removed; distil it instead.")
 
     def narrower(self, groups: Sequence[Group], widths: Mapping[str, int]) -> "Generator":
-        """A network of these widths of its groups, without weights: on the meta device."""
+        """A network of these widths by group, on the meta device, without weights."""
         config = self.config.with_widths(widths)
         with torch.device("meta"):
             small = type(self)(config)
@@ -289,7 +306,7 @@ class Generator(nn.Module):
         return small
 
     def costs(self, height: int, width: int) -> Callable[[Mapping[str, int]], Cost]:
-        """Parameters and MACs on one image of this size as a function of the groups' widths."""
+        """A function from the groups' widths to the parameters and MACs on one image of this size."""
         return costs(self.config, height, width)
 
     def tap_channels(self, name: str) -> int:
@@ -300,7 +317,7 @@ class Generator(nn.Module):
         return self.forward_with_taps(x, ())[0]
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-        """The image, and the feature maps of the given names."""
+        """The image, and the feature maps with these names."""
         raise NotImplementedError
 
 
@@ -312,7 +329,7 @@ class LatentGenerator(Generator):
         return self.config.takes
 
     def draw(self, z: Tensor, truncation: Tensor | float = 1.0) -> Tensor:
-        """The images of vectors that are brought nearer to their mean, 0, by this factor: 1 changes nothing."""
+        """Images of latent vectors multiplied by `truncation`; 1 changes nothing."""
         return self(z * truncation)
 
     @staticmethod
@@ -322,8 +339,9 @@ class LatentGenerator(Generator):
 
 
 def expands_shorthands(expand: Callable) -> Any:
-    """A Config's validator of its shorthands: `expand(cls, values)` gets a copy of the given dict, and returns the
-    fields. Anything but a dict passes it by, for pydantic to refuse."""
+    """Make a Config's validator for its shorthands. `expand(cls, values)` gets a copy of the given dict and returns
+    the fields. Anything but a dict is left to pydantic, which rejects it.
+    """
 
     @wraps(expand)
     def expanded(cls, values):
@@ -333,17 +351,19 @@ def expands_shorthands(expand: Callable) -> Any:
 
 
 def check_width(width) -> None:
-    """Raises ValueError for a shorthand `width` that is no whole number from 1 to 4096."""
+    """Raises ValueError for a shorthand `width` that is not a whole number from 1 to 4096."""
     check_number("width", width, 1, 4096)
 
 
 def take_shorthand(
     values: dict, field: str, number: str, default: int, bounds: tuple[int, int]
 ) -> tuple[int | None, int]:
-    """A Config's `width` and the `number` of layers that it is for, taken out of its values. Raises ValueError for
-    either beside the `field` that they stand for, and with a width for numbers out of bounds."""
+    """Remove a Config's `width` and the `number` of layers that it applies to from its values, and return them.
+    Raises ValueError if either is given together with the `field` that they replace, and, with a width, for a number
+    out of bounds.
+    """
     if field in values and not {"width", number}.isdisjoint(values):
-        raise ValueError(f"{field} excludes width and {number}; give the one or the other")
+        raise ValueError(f"{field} excludes width and {number}; give only one of them")
     width, count = values.pop("width", None), values.pop(number, default)
     if width is not None:
         check_width(width)
@@ -352,8 +372,10 @@ def take_shorthand(
 
 
 def take_width(values: dict, blocks: int, most: int) -> tuple[int | None, int]:
-    """A Config's `width`, taken out of its values, and the number of its blocks: that of the list `blocks`, or the
-    number in its place, or by default `blocks`. Raises ValueError beside `widths`, and out of bounds."""
+    """Remove a Config's `width` from its values. Returns it and the number of blocks: the length of the list
+    `blocks`, or the number given instead of it, or the default. Raises ValueError if `widths` is given too, or for a
+    number out of bounds.
+    """
     width, given = values.pop("width", None), values.get("blocks", blocks)
     if isinstance(given, list | tuple):
         count = len(given)
@@ -362,28 +384,32 @@ def take_width(values: dict, blocks: int, most: int) -> tuple[int | None, int]:
         check_number("blocks", count := given, 1, most)
     if width is not None:
         if "widths" in values:
-            raise ValueError("width and widths exclude each other; give one")
+            raise ValueError("width and widths exclude each other; give only one")
         check_width(width)
     return width, count
 
 
 def check_number(name: str, value, least: int, most: int) -> None:
-    """Raises ValueError for a `value` that is no whole number within these bounds."""
+    """Raises ValueError for a `value` that is not a whole number within these bounds."""
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{name} must be a whole number from {least} to {most}")
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:
-    """Normalisation as published: instance without parameters or running statistics unless `instance_affine`."""
+    """The published normalisation layers; instance norm has no parameters or running statistics unless
+    `instance_affine`.
+    """
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     return InstanceNorm2d(channels, affine=kind == "instance_affine")
 
 
 def init_weights(network: nn.Module) -> None:
-    """The initialisation of all baselines: N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0; those of the norms of a
-    network that has a `norm_bias_std` N(0, that). Layers with spectral norm, and others that say so by
-    `keeps_initial_weights`, keep PyTorch's; those with an equalised learning rate have their own."""
+    """The initialisation of all baselines: weights N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0.
+
+    If a network has a `norm_bias_std`, the biases of its norms are N(0, that). Layers with spectral norm, and others
+    marked by `keeps_initial_weights`, keep PyTorch's weights. Layers with an equalised learning rate have their own.
+    """
     for module in network.modules():
         if isinstance(module, Spectral) or getattr(module, "keeps_initial_weights", False):
             continue
@@ -401,13 +427,14 @@ def init_weights(network: nn.Module) -> None:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Learnable parameters; buffers are not counted."""
+    """Number of trainable parameters, without buffers."""
     return sum(p.numel() for p in network.parameters())
 
 
 def with_scales(network: Generator) -> Generator:
-    """The network with scales of 1 and shifts of 0 in its instance norms, which change no image; itself where it has
-    scales, or is of the user's own class."""
+    """The network with scales of 1 and shifts of 0 added to its instance norms, which changes no image. Returns the
+    network itself if it has scales or is of the user's own class.
+    """
     if network.config is None or network.config.norm != "instance":
         return network
     found = type(network)(network.config.but(norm="instance_affine"))
@@ -416,11 +443,12 @@ def with_scales(network: Generator) -> Generator:
 
 
 def with_padding(network: Generator, padding: Padding) -> Generator:
-    """The network with this padding where it pads by reflection as published, and the same tensors. Raises ValueError
-    for a family whose padding is known: its Config lets no other be said."""
+    """The network with this padding instead of the published reflection padding, and the same tensors. Raises
+    ValueError for a family whose padding is fixed.
+    """
     config = network.config
     if config is None:
-        raise ValueError("a class of the user's own pads as it says")
+        raise ValueError("the padding of the user's own class cannot be changed")
     with torch.device("meta"):
         found = type(network)(type(config).model_validate(config.model_dump() | {"padding": padding}))
         if uses_image_statistics(network):
@@ -430,14 +458,15 @@ def with_padding(network: Generator, padding: Padding) -> Generator:
 
 
 def uses_image_statistics(network: Generator) -> bool:
-    """Whether `use_image_statistics` replaced the BatchNorms of a network that its Config builds with them."""
+    """Whether `use_image_statistics` replaced the BatchNorms that the network's Config describes."""
     return network.config.norm == "batch" and not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
 
 def use_image_statistics(network: nn.Module) -> None:
-    """Make every BatchNorm2d normalise each image by its own statistics, in place. Pix2Pix generators were published
-    with a test that leaves BatchNorm in training mode at batch 1; this is exactly that, and does not make an image
-    depend on its neighbours in a batch."""
+    """Make every BatchNorm2d normalise each image by its own statistics, in place. The published test of Pix2Pix
+    leaves BatchNorm in training mode at batch 1; this gives the same result, and images in a batch do not influence
+    one another.
+    """
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
             layer = InstanceNorm2d(module.num_features, eps=module.eps, affine=module.affine)

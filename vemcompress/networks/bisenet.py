@@ -1,7 +1,7 @@
-"""BiSeNet, which finds the parts of faces (Yu et al., ECCV 2018; trained on CelebAMask-HQ, 19 classes).
+"""BiSeNet: segmentation of face parts (Yu et al., ECCV 2018; trained on CelebAMask-HQ, 19 classes).
 
-Names of modules are those of the published `79999_iter.pth`: `cp` (context path: ResNet-18 with attention), `ffm`
-(fusion), `conv_out` and two auxiliary heads, which only its training used.
+Module names are those of the published `79999_iter.pth`: `cp` (context path: ResNet-18 with attention), `ffm` (fusion),
+`conv_out`, and two auxiliary heads, which are only used in training.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 CLASSES = 19
-WIDTHS = (64, 128, 256, 512)  # ResNet-18's
+WIDTHS = (64, 128, 256, 512)  # ResNet-18's widths
 
 
 class ConvBNReLU(nn.Module):
@@ -24,7 +24,7 @@ class ConvBNReLU(nn.Module):
 
 
 class Trunk(nn.Module):
-    """ResNet-18 without its classifier: the maps at 1/8, 1/16 and 1/32 of the sides."""
+    """ResNet-18 without its classifier: the maps at 1/8, 1/16 and 1/32 of the image's sides."""
 
     def __init__(self, widths: tuple[int, ...]):
         super().__init__()
@@ -40,7 +40,7 @@ class Trunk(nn.Module):
 
 
 class Attention(nn.Module):
-    """A convolution whose channels are weighted by what the whole map shows."""
+    """A convolution whose output channels are weighted by the mean of the whole map."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -62,7 +62,7 @@ class ContextPath(nn.Module):
         self.conv_avg = ConvBNReLU(widths[3], width, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The trunk's map at 1/8, and the context at 1/8."""
+        """The trunk's map at 1/8, and the context map at 1/8."""
         eighth, sixteenth, last = self.resnet(x)
         mean = self.conv_avg(last.mean((2, 3), keepdim=True))
         context = self.conv_head32(_resized(self.arm32(last) + mean, sixteenth))
@@ -93,7 +93,7 @@ class Head(nn.Module):
 class BiSeNet(nn.Module):
     """B x 3 x H x W, RGB normalised by ImageNet's mean and deviation, to scores B x classes x H x W.
 
-    13.3 million parameters, of which 0.2 million are the auxiliary heads'. `widths` are those of the trunk's four
+    It has 13.3 million parameters, 0.2 million of them in the auxiliary heads. `widths` are those of the trunk's four
     stages.
     """
 

@@ -1,10 +1,10 @@
 """Parameters and multiply-accumulates (MACs) as integer arithmetic, without building a network.
 
-Three columns, because the literature has three conventions (for one image, batch 1):
+There are three columns, because the literature has three conventions (for one image, batch 1):
 
-- `true`: the multiplications that are really done;
-- `paper`: transposed convolutions counted on their *output* grid, as every published table of the compared methods
-  does (stride^2 times too many);
+- `true`: the multiplications that are really computed;
+- `paper`: transposed convolutions counted on their *output* grid, as in every published table of the compared methods
+  (stride^2 times too many);
 - `paper_norm`: `paper` plus one per element of every normalisation layer's output (GAN-Compression, CAT).
 
 Biases, activations and padding are not counted in any of them.
@@ -17,12 +17,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 MAX_PARAMETERS = 2 * 10**9  # of one network: 8 GB in float32
-# Of each channel: the affine ones have a scale and a shift, U-GAT-IT's a rho, and its ILN a rho besides.
+# Parameters per channel: affine norms have a scale and a shift, AdaILN has a rho, and ILN has all three.
 NORM_PARAMETERS = {"none": 0, "instance": 0, "instance_affine": 2, "batch": 2, "layer": 2, "adaptive": 1, "iln": 3}
 
 
 class Cost(NamedTuple):
-    """What a layer, or a sum of layers, costs. `norm` counts the elements that pass normalisation layers."""
+    """The cost of a layer or of a sum of layers. `norm` counts the elements that pass normalisation layers."""
 
     true: int = 0
     paper: int = 0
@@ -41,7 +41,7 @@ class Cost(NamedTuple):
 
 
 def conv(inputs: int, outputs: int, kernel: int, out_pixels: int, *, groups: int = 1, bias: bool = True) -> Cost:
-    """A convolution whose output has `out_pixels` = H x W positions."""
+    """A convolution with an output of `out_pixels` = H x W positions."""
     weights = inputs // groups * outputs * kernel * kernel
     return Cost(weights * out_pixels, weights * out_pixels, 0, weights + (outputs if bias else 0))
 
@@ -49,7 +49,7 @@ def conv(inputs: int, outputs: int, kernel: int, out_pixels: int, *, groups: int
 def conv_transposed(
     inputs: int, outputs: int, kernel: int, in_pixels: int, *, growth: int = 4, bias: bool = True
 ) -> Cost:
-    """A transposed convolution, of stride 2 where it goes from `in_pixels` positions to `growth` = 4 times as many."""
+    """A transposed convolution from `in_pixels` positions to `growth` times as many; `growth` is 4 for stride 2."""
     weights = inputs * outputs * kernel * kernel
     return Cost(weights * in_pixels, growth * weights * in_pixels, 0, weights + (outputs if bias else 0))
 
@@ -79,8 +79,9 @@ def total(layers) -> Cost:
 
 
 class Counted:
-    """A Config that knows what its network costs without building it; subclasses give the layers. `polynomial`: whether
-    every layer's cost is a product of at most two widths."""
+    """A Config that computes its network's cost without building it; subclasses list the layers. `polynomial`:
+    whether every layer's cost is a product of at most two widths.
+    """
 
     polynomial: ClassVar[bool] = True
 
@@ -93,18 +94,20 @@ class Counted:
         return total(self.layer_costs(height, width))
 
     def check_parameters(self) -> None:
-        """Raises ValueError for a network that is too large to be built."""
+        """Raises ValueError for a network with too many parameters."""
         parameters = self.cost(1, 1).parameters
         if parameters > MAX_PARAMETERS:
-            raise ValueError(f"has {parameters:.3g} parameters, more than {MAX_PARAMETERS:.3g}; lower width or depth")
+            raise ValueError(
+                f"the network has {parameters:.3g} parameters, more than {MAX_PARAMETERS:.3g}; lower its width or depth"
+            )
 
 
 class Costs:
-    """A Config's cost as a function of its groups' widths, to the digit as `Config.cost` has it.
+    """A Config's cost as a function of its groups' widths; exactly equal to `Config.cost`.
 
-    Every layer's cost is a product of at most two widths, so all of them are one polynomial of second degree. Its
+    Every layer's cost is a product of at most two widths, so the total is one polynomial of second degree. Its
     coefficients are the second differences of `Config.cost`. Measured on one CPU core at width 64: 200,000 sets of
-    widths a second, and a million in a batch of 20,000. The first figure is that of
+    widths per second, and a million in batches of 20,000. The first figure is that of
 
         python -m timeit -s "from vemcompress.networks import parse_config, cost
         config = parse_config({'family': 'resnet', 'width': 64})
@@ -118,7 +121,7 @@ class Costs:
         self.names = tuple(config.widths_by_group())
         ones = dict.fromkeys(self.names, 1)
         constant, single = of(), {a: of(**{a: 2}) for a in self.names}
-        terms = {}  # in the widths less one, of which the empty product is 1
+        terms = {}  # coefficients in the widths minus one; the empty product is 1
         for i, a in enumerate(self.names):
             square = of(**{a: 3}) - 2 * single[a] + constant  # twice the coefficient
             terms[i + 1, i + 1] = square // 2
@@ -132,19 +135,19 @@ class Costs:
         self._constant = constant
 
     def __call__(self, widths: Mapping[str, int]) -> Cost:
-        """The cost at these widths, of all groups."""
+        """The cost at these widths of all groups."""
         less = np.array([1, *(widths[name] - 1 for name in self.names)], dtype=np.int64)
         return Cost(*(less[self._first] * less[self._second] @ self._coefficients + self._constant).tolist())
 
     def batch(self, widths: np.ndarray) -> np.ndarray:
-        """Of N x groups whole numbers, in the order of `names`: N x 4 with the fields of `Cost`."""
+        """Costs for N x groups whole numbers, in the order of `names`: N x 4 with the fields of `Cost`."""
         widths = np.asarray(widths, dtype=np.int64)
         less = np.concatenate((np.ones((len(widths), 1), dtype=np.int64), widths - 1), axis=1)
         return less[:, self._first] * less[:, self._second] @ self._coefficients + self._constant
 
 
 class OneByOne:
-    """As `Costs`, for a Config whose costs are no polynomial: each set of widths is counted by itself."""
+    """The interface of `Costs` for a Config whose costs are not polynomial: each set of widths is counted alone."""
 
     def __init__(self, config, height: int, width: int):
         self.names = tuple(config.widths_by_group())
@@ -159,8 +162,9 @@ class OneByOne:
 
 
 def costs(config, height: int, width: int) -> Costs | OneByOne:
-    """The cost of this Config's widths on one image of `height` x `width` pixels; kept for Configs that differ in
-    widths alone."""
+    """The cost of this Config's widths on one image of `height` x `width` pixels. Cached for Configs that differ
+    only in widths.
+    """
     if not config.polynomial:
         return OneByOne(config, height, width)
     return _costs(config.with_widths(dict.fromkeys(config.widths_by_group(), 1)), height, width)

@@ -1,6 +1,6 @@
 """The energy network E(t, s) of the variational distribution q(t|s) (VEM, section 3 and figure 4).
 
-Facts that the figure leaves open follow the first author's published code: every residual block ends in 2x2 average
+Details that the figure leaves open follow the first author's published code: every residual block ends in 2x2 average
 pooling and LeakyReLU(0.01), and the second convolution of a block uses a capped spectral normalisation.
 """
 
@@ -20,7 +20,9 @@ MAX_CHANNELS = 512  # layers have up to four times as many
 
 
 class EnergyConfig(BaseSettings):
-    """`channels` is the paper's C (8 for horse2zebra, 32 elsewhere); `image_channels` those of t and of s alike."""
+    """`channels`: the paper's C (8 for horse2zebra, 32 elsewhere). `blocks`: residual blocks. `image_channels`:
+    channels of t, and of s.
+    """
 
     channels: int = Field(32, ge=1, le=MAX_CHANNELS)
     blocks: int = Field(MAX_BLOCKS, ge=1, le=MAX_BLOCKS)
@@ -28,7 +30,7 @@ class EnergyConfig(BaseSettings):
 
     @classmethod
     def for_size(cls, channels: int, height: int, width: int, image_channels: int = 3) -> "EnergyConfig":
-        """As many blocks, up to seven, as leave at least one pixel."""
+        """The Config with as many blocks, up to seven, as leave at least one pixel."""
         blocks = max(1, min(MAX_BLOCKS, int(math.log2(max(2, min(height, width) / 2)))))
         return cls(channels=channels, blocks=blocks, image_channels=image_channels)
 
@@ -36,9 +38,9 @@ class EnergyConfig(BaseSettings):
 class SpectralLayer(nn.Module):
     """A convolution's or linear layer's weight, divided by its largest singular value sigma.
 
-    sigma = u^T W v with W reshaped to (out, -1), a constant in the gradient. u and v are converged when the layer is
-    made, and `power_iteration` moves them on by one step. `capped` gives W / (sigma + 1e-6) * min(sigma, 1), which
-    only ever shrinks a weight, so that a residual branch can start at zero.
+    sigma = u^T W v with W reshaped to (out, -1), a constant in the gradient. u and v have converged when the layer is
+    created, and `power_iteration` advances them by one step. `capped` gives W / (sigma + 1e-6) * min(sigma, 1), which
+    only shrinks weights, so that a residual branch can start at zero.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, capped: bool = False):
@@ -64,7 +66,7 @@ class SpectralLayer(nn.Module):
         self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=1e-30))
 
     def effective(self) -> Tensor:
-        """The normalised weight, of the weight's shape; the gradient reaches `weight` through it."""
+        """The normalised weight, of the weight's shape, with a gradient to `weight`."""
         with torch.no_grad():
             sigma = self.u @ (self.weight.flatten(1) @ self.v)
             factor = sigma.clamp(max=1.0) / (sigma + 1e-6) if self.capped else 1.0 / sigma
@@ -82,8 +84,9 @@ def _pooled(kernel: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """shortcut(x) + conv2(LeakyReLU(conv1(x))), 2x2 average pooling, LeakyReLU. The sum and the pooling are linear, so
-    conv2, shortcut and pooling run as one convolution of stride 2."""
+    """shortcut(x) + conv2(LeakyReLU(conv1(x))), 2x2 average pooling, LeakyReLU. The sum and the pooling are linear,
+    so conv2, shortcut and pooling are computed as one convolution of stride 2.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -92,12 +95,12 @@ class _Block(nn.Module):
         self.shortcut = _conv(inputs, outputs) if inputs != outputs else None
 
     def prepare(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Kernel and bias of the first convolution, and of the second one with the rest."""
+        """Kernel and bias of the first convolution, and of the second one merged with shortcut and pooling."""
         second, bias = _pooled(self.conv2.effective()), self.conv2.bias
         if self.shortcut is not None:
             second = torch.cat((second, _pooled(self.shortcut.effective())), dim=1)
             bias = bias + self.shortcut.bias
-        # clone: without a gradient it is a constant, while the parameter itself would still ask for one
+        # clone: a constant if gradients are off, while the parameter itself would still require one
         return self.conv1.effective(), self.conv1.bias.clone(), second, bias.clone()
 
     def forward(self, x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
@@ -111,8 +114,9 @@ class _Block(nn.Module):
 class EnergyModel(nn.Module):
     """E(t, s): two images B x image_channels x H x W in [-1, 1] to B x 1 energies, unbounded.
 
-    `forward` normalises the weights anew. Where the parameters stand still over many evaluations (Langevin dynamics),
-    take `given(s, frozen=True)` once: a function of t alone, in which the parameters are constants.
+    `forward` normalises the weights every time. If the parameters do not change over many evaluations (Langevin
+    dynamics), call `given(s, frozen=True)` once: it returns a function of t alone, in which the parameters are
+    constants.
     """
 
     def __init__(self, config: EnergyConfig):
@@ -126,14 +130,15 @@ class EnergyModel(nn.Module):
         self.head = SpectralLayer(linear.weight.detach(), linear.bias.detach())
 
     def power_iteration(self) -> None:
-        """One power iteration of every layer; due once after each change of the parameters."""
+        """One power iteration of every layer; needed once after each change of the parameters."""
         for module in self.modules():
             if isinstance(module, SpectralLayer):
                 module.power_iteration()
 
     def given(self, s: Tensor, frozen: bool = False) -> Callable[[Tensor], Tensor]:
-        """E(., s): a function of t of n * B images, where E pairs t[i] with s[i mod B]. The first convolution is linear
-        in (t, s), so the share of s is computed here, once, as is each W / sigma."""
+        """E(., s): a function of t of n * B images, where E pairs t[i] with s[i mod B]. The first convolution is
+        linear in (t, s), so the part of s is computed here once, as is each W / sigma.
+        """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             weights = self.prepare()
         images = self.config.image_channels
@@ -142,12 +147,12 @@ class EnergyModel(nn.Module):
         return lambda t: self.evaluate(t, condition, weights)
 
     def prepare(self) -> list[tuple[Tensor, ...]]:
-        """What the layers multiply with and add, normalised: of the stem, of each block, of the head."""
+        """Normalised kernels and biases: of the stem, of each block, of the head."""
         stem, head = ((layer.effective(), layer.bias.clone()) for layer in (self.stem, self.head))
         return [stem, *(block.prepare() for block in self.blocks), head]
 
     def evaluate(self, t: Tensor, condition: Tensor, weights: list[tuple[Tensor, ...]]) -> Tensor:
-        """E of n B images t; `condition` is the first convolution's share of B images s."""
+        """E of n B images t; `condition` is the part of the first convolution from B images s."""
         (stem, _), *of_blocks, (head, head_bias) = weights
         copies = len(t) // len(condition)
         h = F.conv2d(F.avg_pool2d(t, 3, 2, 1), stem[:, : self.config.image_channels], padding=1)

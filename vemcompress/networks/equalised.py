@@ -1,7 +1,7 @@
-"""Layers of StyleGAN2 (Karras et al., CVPR 2020) without style: equalised learning rates, activation, blur.
+"""StyleGAN2's layers without style: equalised learning rates, activation, blur (Karras et al., CVPR 2020).
 
-A layer with an equalised learning rate keeps weights of N(0, 1) and multiplies them by 1 / sqrt(inputs) at each use, so
-that one step of Adam moves all layers alike. All of it is plain PyTorch; the published one has kernels of its own.
+A layer with an equalised learning rate stores weights of N(0, 1) and multiplies them by 1 / sqrt(inputs) at each use,
+so that one step of Adam changes all layers equally. All of it is plain PyTorch; the published code has custom kernels.
 """
 
 import math
@@ -15,14 +15,14 @@ EPS = 1e-8
 
 
 class Equalised(nn.Module):
-    """A layer with initial weights of its own (`reset_parameters`), whose sizes are those of its tensors."""
+    """A layer with its own initialisation (`reset_parameters`)."""
 
     def reset_parameters(self) -> None:
         raise NotImplementedError
 
 
 class EqualLinear(Equalised):
-    """`rate` multiplies the learning rate of weight and bias (lr_mul); `first`: the bias before training."""
+    """`rate` multiplies the learning rate of weight and bias (lr_mul); `first` is the initial bias."""
 
     def __init__(self, inputs: int, outputs: int, *, rate: float = 1.0, first: float = 0.0):
         super().__init__()
@@ -41,7 +41,7 @@ class EqualLinear(Equalised):
 
 
 class EqualConv2d(Equalised):
-    """An odd kernel that keeps the size, or after a blur one of `stride` 2 that halves it."""
+    """A convolution with an odd kernel that keeps the size, or with `stride` 2 blurs and halves it."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, bias: bool = True):
         super().__init__()
@@ -64,7 +64,7 @@ class EqualConv2d(Equalised):
 
 
 class Constant(Equalised):
-    """The learned 4 x 4 map, 1 x C x 4 x 4, that every image begins with."""
+    """The learned constant 4 x 4 map, 1 x C x 4 x 4, from which every image is computed."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -77,30 +77,33 @@ class Constant(Equalised):
 
 
 def activated(x: Tensor) -> Tensor:
-    """LeakyReLU 0.2, times the square root of 2, which keeps the variance."""
+    """LeakyReLU 0.2, times the square root of 2, which preserves the variance."""
     return F.leaky_relu(x, SLOPE).mul_(GAIN)
 
 
 def pixel_norm(x: Tensor) -> Tensor:
-    """Vectors, B x C, of a mean square of 1."""
+    """Scale vectors, B x C, to a mean square of 1."""
     return x * inverse_root(x.square().mean(1, keepdim=True))
 
 
 def inverse_root(x: Tensor) -> Tensor:
-    """1 / sqrt(x + 1e-8), with the addend as a tensor: exports take a number as small as that for 0, and omit it
-    (onnxscript 0.7), so that zeros give NaN."""
+    """1 / sqrt(x + 1e-8). The 1e-8 is a tensor, because the exporter (onnxscript 0.7) treats so small a number as 0
+    and omits it, so that zeros give NaN.
+    """
     return torch.rsqrt(x + x.new_full((1,), EPS))
 
 
 def _kernel(x: Tensor, gain: float) -> Tensor:
-    """[1, 3, 3, 1] in both directions, of the sum `gain`, for each channel of x."""
-    # Numbers from the host would make a GPU wait at each call.
+    """The filter [1, 3, 3, 1] in both directions, with the sum `gain`, for each channel of x."""
+    # Computed on the device: numbers from the host would block a GPU at each call.
     row = 4 - 2 * (torch.arange(4, dtype=x.dtype, device=x.device) - 1.5).abs()
     return (torch.outer(row, row) * (gain / 64)).expand(x.shape[1], 1, 4, 4)
 
 
 def blurred(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
-    """Blurred by [1, 3, 3, 1] behind so many pixels of zeros on each side: 3 px less than that."""
+    """Pad by `padding` pixels of zeros on each side, then blur by [1, 3, 3, 1]; the result is 3 px smaller than
+    padded.
+    """
     return F.conv2d(x, _kernel(x, gain), padding=padding, groups=x.shape[1])
 
 

@@ -1,6 +1,7 @@
-"""Trained classification trunks whose feature maps compare images: VGG16 and SqueezeNet 1.1 in two input conventions.
+"""Trained classification networks whose feature maps compare images: VGG16, and SqueezeNet 1.1 in two input
+conventions.
 
-Images enter as B x 3 x H x W, RGB, [-1, 1]; each trunk applies its own convention. Weights come from the caller.
+Inputs are B x 3 x H x W, RGB, [-1, 1]; each network applies its own convention. Weights come from the caller.
 """
 
 import torch
@@ -13,7 +14,7 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 
 class FeatureNetwork(nn.Module):
-    """A frozen trunk. `forward` returns the maps of the layers it was built with, in order; no parameter learns.
+    """A frozen network. `forward` returns the maps of the layers it was built with, in order.
 
     `feature` is the index, among these maps, of the one that the feature loss compares.
     """
@@ -28,10 +29,10 @@ class FeatureNetwork(nn.Module):
         for i, layer in enumerate(self.layers):
             for module in layer.modules():
                 if isinstance(module, nn.ReLU):
-                    module.inplace = i - 1 not in taps  # else the tap before it would change under the caller
+                    module.inplace = i - 1 not in taps  # else it would change the tap before it
 
     def prepare(self, x: Tensor) -> Tensor:
-        """RGB in [-1, 1] to what the trunk was trained on."""
+        """Convert RGB in [-1, 1] to the range that the network was trained on."""
         return (x.flip(1) if self.bgr else x) * self.scale + self.shift
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -44,7 +45,7 @@ class FeatureNetwork(nn.Module):
 
 
 def vgg16_features() -> FeatureNetwork:
-    """relu1_2, relu2_2, relu3_3, relu4_3 of VGG16; input (x + 1) / 2 without mean and std, as OMGD's code has it."""
+    """relu1_2, relu2_2, relu3_3, relu4_3 of VGG16; input (x + 1) / 2 without mean and std, as in OMGD's code."""
     return FeatureNetwork(vgg16(weights=None).features, (3, 8, 15, 22), 1, [0.5] * 3, [0.5] * 3)
 
 
@@ -56,7 +57,7 @@ def vgg16_lpips() -> FeatureNetwork:
 
 
 def squeezenet_features(caffe: bool, taps: tuple[int, ...] = (1, 4, 7, 9), feature: int = 1) -> FeatureNetwork:
-    """SqueezeNet 1.1 after some layers; `caffe`: BGR in [0, 255] minus a mean, else torchvision's input."""
+    """SqueezeNet 1.1 up to some layers; `caffe`: input BGR in [0, 255] minus a mean, else torchvision's input."""
     mean, std, full = (CAFFE_MEAN, (1.0,) * 3, 255.0) if caffe else (IMAGENET_MEAN, IMAGENET_STD, 1.0)
     return FeatureNetwork(squeezenet1_1(weights=None).features, taps, feature, *_convention(mean, std, full), bgr=caffe)
 

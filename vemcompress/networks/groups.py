@@ -1,4 +1,4 @@
-"""What channel groups are good for: a generator is cut to some of its channels, run at a smaller width, or masked."""
+"""Operations on channel groups: cut a generator to some channels, run it at a smaller width, or mask channels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from vemcompress.networks.slots import Group, Kept, Slot
 
 
 def narrowed(tensors: Mapping[str, Tensor], groups: Sequence[Group], kept: Kept) -> dict[str, Tensor]:
-    """The tensors of the network that has the kept channels alone; differentiable. Groups not in `kept` stay whole."""
+    """The tensors of the network with only the kept channels; differentiable. Groups not in `kept` are not changed."""
     out = dict(tensors)
     for (name, axis), parts in _places(groups, kept).items():
         if name not in out:
             continue
         tensor, pieces, done = out[name], [], 0
-        for slot, group in parts:  # what lies between the groups stays
+        for slot, group in parts:  # entries between the groups are kept
             pieces.append(tensor.narrow(axis, done, slot.start - done))
             pieces.append(_chosen(tensor, slot, group.size, kept.get(group.name)))
             done = slot.start + group.size * slot.each
@@ -30,11 +30,11 @@ def narrowed(tensors: Mapping[str, Tensor], groups: Sequence[Group], kept: Kept)
 
 
 def cut(network: Generator, kept: Kept) -> Generator:
-    """A generator of its own that has the kept channels alone, with their weights and a Config of its widths. Raises
-    ValueError for a group that the network does not have, and for one of which nothing is kept.
+    """A new generator with only the kept channels, their weights and a Config of its widths. Raises ValueError for an
+    unknown group, and for one of which nothing is kept.
 
-    What only training needs is left out first: a spectral norm counts all channels, so that those that stay keep their
-    weights only where it is folded.
+    Parts that only training needs are removed first: a spectral norm counts all channels, so the remaining ones keep
+    their weights only if it is folded in.
     """
     network = network.deployed()
     groups = network.groups()
@@ -49,11 +49,11 @@ def cut(network: Generator, kept: Kept) -> Generator:
 def at(
     network: Generator, widths: Mapping[str, int] | Config, x: Tensor, names: tuple[str, ...] = ()
 ) -> tuple[Tensor, Taps]:
-    """Image and taps of the network that has the first channels of each group alone, without cutting it.
+    """Image and taps of the network that uses only the first channels of each group, without cutting it.
 
-    `widths` by group, of which those left out run whole, or a Config of this family. The weights are views of the
-    network's own, so gradients reach these. The running statistics of a training BatchNorm follow in its first
-    channels, where those of several widths mix: `norms.recalibrate` gives a sub-network its own.
+    `widths` is by group, where missing groups run at full width, or a Config of this family. The weights are views of
+    the network's own, so gradients reach these. In training mode the running statistics of BatchNorm are updated in the
+    first channels, where those of several widths mix: `norms.recalibrate` gives a sub-network its own.
     """
     widths = widths.widths_by_group() if isinstance(widths, Config) else widths
     groups = network.groups()
@@ -68,9 +68,11 @@ def at(
 def masked(
     network: Generator, masks: Mapping[str, Tensor], x: Tensor, names: tuple[str, ...] = ()
 ) -> tuple[Tensor, Taps]:
-    """Image and taps with each group's channels multiplied by its mask, of `size` numbers, wherever they are read. A
-    mask of zeros and ones gives the image of `cut`, whatever the norms add to a channel; differentiable in the masks.
-    The taps are those of all channels, not multiplied."""
+    """Image and taps with each group's channels multiplied by its mask, of `size` numbers, wherever they are read.
+
+    A mask of zeros and ones gives the image of `cut`, whatever the norms add to a channel. Differentiable in the masks.
+    The taps are those of all channels, without masks.
+    """
     groups = network.groups()
     _check(groups, dict.fromkeys(masks, 1))
     tensors, changed = dict(network.named_parameters()) | dict(network.named_buffers()), {}
@@ -87,8 +89,9 @@ def masked(
 
 
 def makers(network: nn.Module, group: Group) -> list[tuple[Slot, Slot | None]]:
-    """The layers that make a group's channels, each with the norm behind it, as the slots of their weights; a norm
-    without scales has a slot too."""
+    """The layers that produce a group's channels, each with the norm after it, as slots of their weights. A norm
+    without scales has a slot too.
+    """
     found: list[tuple[Slot, Slot | None]] = []
     for slot in group.slots:
         if not slot.tensor.endswith(".weight"):
@@ -105,11 +108,13 @@ def _is_norm(network: nn.Module, slot: Slot) -> bool:
 
 
 def sizes(network: nn.Module, groups: Sequence[Group], widths: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """What PyTorch's layers call their channels (`out_channels`, `num_features`, ...), by module, at these widths."""
+    """PyTorch's names for the layers' channel counts (`out_channels`, `num_features`, ...), by module, at these
+    widths.
+    """
     modules, found = dict(network.named_modules()), {}
     for (name, axis), parts in _places(groups, widths).items():
         module, _, leaf = name.rpartition(".")
-        if leaf == "weight":  # named for norms without parameters too
+        if leaf == "weight":  # the slot exists for norms without parameters too
             fewer = sum((group.size - widths.get(group.name, group.size)) * slot.each for slot, group in parts)
             layer = modules[module]
             of_module = found.setdefault(module, {})
@@ -118,7 +123,7 @@ def sizes(network: nn.Module, groups: Sequence[Group], widths: Mapping[str, int]
 
 
 def set_sizes(network: nn.Module, wanted: Mapping[str, Mapping[str, int]]) -> None:
-    """Set what `sizes` gives on the layers; their weights stay as they are."""
+    """Set the attributes from `sizes` on the layers; their weights are not changed."""
     for name, attributes in wanted.items():
         layer = network.get_submodule(name)
         for attribute, value in attributes.items():
@@ -126,7 +131,7 @@ def set_sizes(network: nn.Module, wanted: Mapping[str, Mapping[str, int]]) -> No
 
 
 def _places(groups: Sequence[Group], kept: Kept) -> dict[tuple[str, int], list[tuple[Slot, Group]]]:
-    """By tensor and axis that `kept` changes, the slots on it, in their order."""
+    """The slots on every tensor and axis that `kept` changes, in order."""
     found: dict[tuple[str, int], list[tuple[Slot, Group]]] = {}
     changed = set()
     for group in groups:
@@ -156,7 +161,7 @@ def _check(groups: Sequence[Group], kept: Kept) -> None:
     known = {group.name: group for group in groups}
     for name, channels in kept.items():
         if name not in known:
-            raise ValueError(f"no channel group {name!r}; there are {', '.join(known)}")
+            raise ValueError(f"no channel group {name!r}; known: {', '.join(known)}")
         least, most = min(1, known[name].least), known[name].size
         if not least <= _count(channels) <= most:
             raise ValueError(f"channel group {name!r}: keep {least} to {most} channels, not {_count(channels)}")
@@ -178,7 +183,7 @@ def _attributes(layer: nn.Module, axis: int) -> tuple[str, ...]:
 
 @contextmanager
 def _resized(network: nn.Module, wanted: dict[str, dict[str, int]]) -> Iterator[None]:
-    """The network with its layers' channel counts set, and set back afterwards."""
+    """Context in which the network's layers have these channel counts."""
     before = {
         name: {attribute: getattr(network.get_submodule(name), attribute) for attribute in attributes}
         for name, attributes in wanted.items()
@@ -202,5 +207,5 @@ class _WithTaps(nn.Module):
 def called(
     network: Generator, tensors: Mapping[str, Tensor], x: Tensor, names: tuple[str, ...] = ()
 ) -> tuple[Tensor, Taps]:
-    """Image and taps of the network with these tensors in the place of its own; differentiable in them."""
+    """Image and taps of the network with these tensors instead of its own; differentiable in them."""
     return functional_call(_WithTaps(network), {f"network.{name}": t for name, t in tensors.items()}, (x, names))

@@ -1,5 +1,6 @@
-"""Norms by the statistics of all channels together: layer norm of images, and those of U-GAT-IT (Kim et al., ICLR 2020,
-eq. 1), which mix them with the instance's."""
+"""Norms with statistics over all channels: layer norm of images, and U-GAT-IT's AdaILN and ILN (Kim et al., ICLR
+2020, eq. 1), which mix it with instance norm.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,19 +9,20 @@ from vemcompress.networks.slots import Slot, passes
 
 
 class JointNorm(nn.Module):
-    """Over B x C x H x W. `counted`, C ones that no file holds, weighs the channels in the joint statistics, so that a
-    mask leaves a channel out of them as cutting it does."""
+    """Base class for B x C x H x W. `counted`, C ones that no file stores, weighs the channels in the joint
+    statistics, so that masking a channel removes it from them, as cutting it does.
+    """
 
     counted: Tensor
 
     def __init__(self, num_features: int, eps: float = 1e-5):
         super().__init__()
         self.num_features, self.eps = num_features, eps
-        # With memory even where the network is built without: loading fills what files hold.
+        # Allocated even if the network is built without memory, because loading only fills what files hold.
         self.register_buffer("counted", torch.ones(num_features, device="cpu"), persistent=False)
 
     def moments(self, x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Means and population variances in float32 or better: of each channel, B x C, and of all, B x 1."""
+        """Means and population variances in float32 or better: of each channel, B x C, and of all channels, B x 1."""
         # In two passes: `torch.var_mean` is up to 80 times slower on a CPU.
         mean = x.mean((2, 3))
         variance = (x - _broad(mean)).square().mean((2, 3))
@@ -30,7 +32,7 @@ class JointNorm(nn.Module):
 
 
 class LayerNorm2d(JointNorm):
-    """`nn.GroupNorm` of a single group, with a scale and a shift for each channel."""
+    """`nn.GroupNorm` with a single group, and with a scale and a shift for each channel."""
 
     def __init__(self, num_features: int, eps: float = 1e-5):
         super().__init__(num_features, eps)
@@ -44,9 +46,10 @@ class LayerNorm2d(JointNorm):
 
 
 class AdaptiveNorm(JointNorm):
-    """AdaILN: rho times the instance's norm plus (1 - rho) times the layer's, by the unbiased variances as published,
-    then times gamma plus beta, which are given, B x C. Where it learns rho is kept within [0, 1], as its trainer does
-    after each step; a rho that was loaded is used as it is."""
+    """AdaILN: rho times the instance norm plus (1 - rho) times the layer norm, with unbiased variances as published;
+    then times gamma plus beta, which are given, B x C. During training rho is kept within [0, 1], as the published
+    code does after each step; a loaded rho is used as it is.
+    """
 
     initial_rho = 0.9
 
@@ -69,7 +72,7 @@ class AdaptiveNorm(JointNorm):
 
 
 class LayerInstanceNorm(AdaptiveNorm):
-    """ILN: AdaILN with a gamma and a beta of its own."""
+    """ILN: AdaILN with a learned gamma and beta."""
 
     initial_rho = 0.0
 
@@ -83,7 +86,7 @@ class LayerInstanceNorm(AdaptiveNorm):
 
 
 def passes_jointly(layer: str) -> tuple[Slot, ...]:
-    """The channels of such a norm. It reads them, too, for its statistics."""
+    """The channels of such a norm. They are also read, for its statistics."""
     counted = Slot(f"{layer}.counted", 0, role="read")
     return (*passes(layer), *(Slot(f"{layer}.{leaf}", 1) for leaf in ("rho", "gamma", "beta")), counted)
 

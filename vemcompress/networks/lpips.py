@@ -12,11 +12,11 @@ EPS = 1e-10
 
 
 class LPIPS(nn.Module):
-    """Of a trunk's maps, each scaled to unit length along its channels: the squared difference, weighted by channel
-    (`weights`, C of each map, not negative), the mean over pixels and the sum over maps.
+    """The squared difference of feature maps, each scaled to unit length along its channels, weighted by channel
+    (`weights`: C non-negative values for each map), averaged over pixels and summed over maps.
 
-    Without `weights` all channels count alike, as their sum: the published form without linear layers, whose numbers
-    are others, so that it must not be called LPIPS.
+    Without `weights` all channels count equally, summed. This is the published form without linear layers. Its values
+    differ, so it must not be called LPIPS.
     """
 
     def __init__(self, trunk: FeatureNetwork, weights: Sequence[Tensor] | None = None):
@@ -31,11 +31,11 @@ class LPIPS(nn.Module):
         return [x / (x.square().sum(1, keepdim=True).sqrt() + EPS) for x in found]
 
     def between(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-        """The distance of each image, B, of what `maps` gives."""
+        """The distance for each image, B, from two results of `maps`."""
         return sum(self._weighted(n, (t - s).square()) for n, (t, s) in enumerate(zip(teacher, student, strict=True)))
 
     def forward(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """The distance of each image to another, B, with gradients to the student's alone."""
+        """The distance of each image pair, B, with gradients to the student's images alone."""
         with torch.no_grad():
             targets = self.maps(teacher)
         return self.between(targets, self.maps(student))

@@ -1,12 +1,12 @@
 """Convolutions modulated by a style (StyleGAN2, eq. 1-3), in two forms that give the same numbers.
 
-"grouped": each image has kernels of its own, W times its style and demodulated, in one convolution with a group for
-each image, as published. "scaled": one convolution with W of the inputs times the style, whose outputs are multiplied
-by the demodulation. Its kernel is constant and its batch is open, which exports need.
+"grouped": each image has its own kernels, W times its style and demodulated, in one convolution with one group per
+image, as published. "scaled": one convolution with W of the inputs times the style, whose outputs are multiplied by the
+demodulation. Its kernel is constant and its batch size is free, which exports need.
 
 "scaled" is the default. Measured on one CPU core at 64 px and batch 4, in ms (forward; and with backward): widths of
-512 and 256 (`multiplier = 1`), grouped 842; 2902, scaled 336; 1074. Width 128 throughout, 61; 184 and 53; 169. Width
-16 throughout, 4.6; 15 and 4.9; 21.
+512 and 256 (`multiplier = 1`), grouped 842; 2902, scaled 336; 1074. Width 128 throughout, 61; 184 and 53; 169. Width 16
+throughout, 4.6; 15 and 4.9; 21.
 """
 
 import math
@@ -22,10 +22,10 @@ Form = Literal["grouped", "scaled"]
 
 
 class ModulatedConv2d(Equalised):
-    """A kernel of 3 or 1 that keeps the size, or with `up` doubles it: transposed, with a blur behind it.
+    """A kernel of 3 or 1 that keeps the size, or with `up` doubles it: transposed, followed by a blur.
 
-    Without demodulation it has no gain. `scale` equalises the learning rate: 1 / sqrt(inputs * kernel^2) as new. It is
-    stored, so that a network without some of its inputs is the same function of the others.
+    Without demodulation it has no gain. `scale` equalises the learning rate: initially 1 / sqrt(inputs * kernel^2). It
+    is stored, so that pruning inputs does not change the function of the remaining ones.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, style: int, *, up: bool = False, demodulate=True):
@@ -45,12 +45,12 @@ class ModulatedConv2d(Equalised):
         self.scale.fill_(1 / math.sqrt(self.weight[0].numel()))
 
     def forward(self, x: Tensor, w: Tensor, added: Tensor, gain: float = 1.0) -> Tensor:
-        """Of maps B x C x H x W and the styles' B x style: `gain` times the convolution, plus `added`."""
+        """`gain` times the convolution of maps B x C x H x W with styles B x style, plus `added`."""
         style, weight = self.modulation(w), self.weight * self.scale
         return (self._grouped if self.form == "grouped" else self._scaled)(x, weight, style, added, gain)
 
     def kernels(self, w: Tensor) -> Tensor:
-        """Of styles B x style the kernels that they make, modulated and demodulated: B x outputs x inputs x k x k."""
+        """The modulated and demodulated kernels for styles B x style: B x outputs x inputs x k x k."""
         return self._modulated(self.weight * self.scale, self.modulation(w), 1.0)
 
     def _modulated(self, weight: Tensor, style: Tensor, gain: float) -> Tensor:
@@ -62,7 +62,7 @@ class ModulatedConv2d(Equalised):
     def _grouped(self, x: Tensor, weight: Tensor, style: Tensor, added: Tensor, gain: float) -> Tensor:
         batch, outputs = len(x), len(weight)
         weight = self._modulated(weight, style, gain)
-        if self.up:  # a transposed convolution's inputs come first
+        if self.up:  # in a transposed convolution the inputs come first
             weight = weight.transpose(1, 2)
         out = self._convolved(x.reshape(1, -1, *x.shape[2:]), weight.flatten(0, 1), batch)
         return self._blurred(out.reshape(batch, outputs, *out.shape[2:])) + added
@@ -85,7 +85,7 @@ class ModulatedConv2d(Equalised):
 
 
 class StyledConv(ModulatedConv2d):
-    """With noise of one channel, times the learned `strength`, then bias and activation."""
+    """A modulated convolution with one channel of noise, times the learned `strength`, then bias and activation."""
 
     def __init__(self, inputs: int, outputs: int, style: int, *, up: bool):
         super().__init__(inputs, outputs, 3, style, up=up)
@@ -94,18 +94,18 @@ class StyledConv(ModulatedConv2d):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        if hasattr(self, "strength"):  # the first time it comes later
+        if hasattr(self, "strength"):  # at the first call it does not exist yet
             self.strength.zero_()
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         """`noise` is B or 1 x 1 x H x W, of the output's size."""
         added = self.strength * noise + self.bias[:, None, None]
-        # The activation's gain goes through it, and costs less before it.
+        # Multiplying by the activation's gain before the activation gives the same result and costs less.
         return F.leaky_relu(super().forward(x, w, added * GAIN, GAIN), SLOPE, inplace=True)
 
 
 class ToRGB(ModulatedConv2d):
-    """1 x 1, without demodulation: what a layer adds to the image."""
+    """A 1 x 1 convolution without demodulation: a layer's contribution to the image."""
 
     def __init__(self, inputs: int, outputs: int, style: int):
         super().__init__(inputs, outputs, 1, style, demodulate=False)

@@ -1,5 +1,7 @@
-"""BatchNorm by the statistics of the global batch, where several ranks have a part of it each: PyTorch's own
-SyncBatchNorm refuses the CPU."""
+"""BatchNorm with the statistics of the global batch over several ranks, and InstanceNorm that is fast on a CPU.
+
+PyTorch's own SyncBatchNorm does not support the CPU.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +15,10 @@ from vemcompress.system import distributed
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """A BatchNorm2d whose training statistics are those of all ranks' images; each rank must have equally many."""
+    """A BatchNorm2d whose training statistics are those of all ranks' images; each rank must have the same number."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x H x W of this rank. Raises ValueError for one value a channel, which has no variance."""
+        """Normalise this rank's B x C x H x W. Raises ValueError for one value per channel, which has no variance."""
         if not self.training or distributed.ranks() == 1:
             return super().forward(x)
         count = x.numel() // x.shape[1] * distributed.ranks()
@@ -37,7 +39,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise(network: nn.Module) -> None:
-    """Make every BatchNorm2d one of the global batch, in place: parameters, buffers and their names stay."""
+    """Make every BatchNorm2d use the global batch, in place. Parameters, buffers and their names do not change."""
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncBatchNorm2d
@@ -45,14 +47,15 @@ def synchronise(network: nn.Module) -> None:
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give every BatchNorm2d the statistics of these inputs, the average over the batches, in place; a network without
-    BatchNorm stays as it is and sees none of them. The network is in evaluation mode afterwards."""
+    """Set the statistics of every BatchNorm2d to those of these inputs, averaged over the batches, in place. A
+    network without BatchNorm is not changed and not run. The network is in evaluation mode afterwards.
+    """
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if layers:
         before = [layer.momentum for layer in layers]
         for layer in layers:
             layer.reset_running_stats()
-            layer.momentum = None  # the mean of all batches
+            layer.momentum = None  # the mean over all batches
         network.train()
         for batch in batches:
             network(batch)
@@ -62,13 +65,15 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 class _Normalise(torch.autograd.Function):
-    """gamma (x - mean) / sqrt(var + eps) + beta, in float32 or better; also the mean and the variance, as constants."""
+    """gamma (x - mean) / sqrt(var + eps) + beta, in float32 or better; also the mean and the variance, without
+    gradient.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float):
         exact = _precise(x)
         parts = distributed.stacked(torch.stack((exact.mean((0, 2, 3)), exact.var((0, 2, 3), correction=0))))
-        # Means and variances of equal parts: no sum of squares, which would lose digits to cancellation.
+        # Means and variances of equal parts are combined; sums of squares would lose digits to cancellation.
         mean = parts[:, 0].mean(0)
         variance = parts[:, 1].mean(0) + (parts[:, 0] - mean).square().mean(0)
         inverse = (variance + eps).rsqrt()
@@ -85,7 +90,8 @@ class _Normalise(torch.autograd.Function):
         dy, normal = _precise(gradient), (_precise(x) - _broad(mean)) * _broad(inverse)
         own = torch.stack((dy.sum((0, 2, 3)), (dy * normal).sum((0, 2, 3))))
         count = x.numel() // x.shape[1] * distributed.ranks()
-        # The statistics are every rank's, so every rank's loss reaches this x; gamma and beta are averaged later.
+        # The statistics depend on all ranks, so every rank's loss contributes to this gradient of x; the gradients of
+        # gamma and beta are averaged later.
         of_all = distributed.summed(own) / count
         dx = _broad(weight.to(dy.dtype) * inverse) * (dy - _broad(of_all[0]) - normal * _broad(of_all[1]))
         return dx.to(x.dtype), own[1].to(weight.dtype), own[0].to(weight.dtype), None
@@ -100,12 +106,12 @@ def _broad(channels: Tensor) -> Tensor:
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """`nn.InstanceNorm2d` without running statistics, on B x C x H x W; the same values, up to five times sooner on a
+    """`nn.InstanceNorm2d` without running statistics, on B x C x H x W; the same values, up to five times faster on a
     CPU.
 
-    PyTorch's own copies a map whose channels lie together, and on a CPU sums slowly over one whose rows do. Of one
-    image it is batch normalisation, and of contiguous ones group normalisation in groups of one channel. Compilers and
-    exporters get PyTorch's form, which they know, and so does a GPU but for one image.
+    PyTorch's version copies a channels_last map, and on a CPU sums slowly over a contiguous one. Instance norm of one
+    image equals batch normalisation, and of contiguous images it equals group normalisation with groups of one channel.
+    Compilers and exporters get PyTorch's form, which they know; so does a GPU for more than one image.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,10 +128,11 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 
 class PassOrder:
-    """The BatchNorms among `layers` as if their passes had come in `order`, each as often as it is named there.
+    """Makes the BatchNorms among `layers` behave as if their passes had come in `order`, each as often as it is named
+    there.
 
-    Within a step that leaves the weights alone a pass may stand for several, or come earlier than published; only what
-    it does to the running statistics depends on that. All have one momentum. Without BatchNorm this does nothing.
+    Within a step that does not change the weights, one pass may stand for several, or come earlier than published; only
+    the running statistics depend on that. All layers have the same momentum. Without BatchNorm this does nothing.
     """
 
     def __init__(self, layers: Iterable[nn.Module], order: Sequence[str]):
@@ -135,7 +142,7 @@ class PassOrder:
 
     @contextmanager
     def named(self, name: str) -> Iterator[None]:
-        """One pass through the layers is computed inside."""
+        """Context in which one pass through the layers is computed."""
         if not self.layers:
             yield
             return
@@ -148,14 +155,14 @@ class PassOrder:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Set the statistics and the counts of passes; once all passes of a step are computed."""
+        """Set the running statistics and the pass counts, after all passes of a step."""
         if not self.layers:
             return
         kept, value = 1 - self.layers[0].momentum, self._start
         for name in self.order:
             value = kept * value + self._added[name]
         buffers = self._buffers()
-        # As data: a graph keeps running statistics, which in training mode its backward never reads.
+        # Set through .data: the graph keeps the running statistics, but its backward in training mode never reads them.
         for buffer, part in zip(buffers, value.split([b.numel() for b in buffers]), strict=True):
             buffer.data.copy_(part)
         for layer in self.layers:

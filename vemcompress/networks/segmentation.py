@@ -1,6 +1,6 @@
 """DRN-D, the dilated residual network that segments Cityscapes for the published mIoU (Yu, Koltun, Funkhouser 2017).
 
-Names of modules are those of the published `drn-d-105_ms_cityscapes.pth`: `base` (one entry a level), `seg`, `up`.
+Module names are those of the published `drn-d-105_ms_cityscapes.pth`: `base` (one entry per level), `seg`, `up`.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 WIDTHS = (16, 32, 64, 128, 256, 512, 512, 512)
-DEPTHS = (1, 1, 3, 4, 23, 3, 1, 1)  # D-105
+DEPTHS = (1, 1, 3, 4, 23, 3, 1, 1)  # of D-105
 CLASSES = 19
 STRIDE = 8
 
@@ -45,8 +45,8 @@ class Bottleneck(nn.Module):
 class DRN(nn.Module):
     """B x 3 x H x W, RGB normalised by the data set's mean and deviation, to log-probabilities B x classes x H' x W'.
 
-    H' and W' are H and W rounded up to multiples of 8. The defaults are DRN-D-105 (54.3 million parameters);
-    `widths` and `depths` are those of the eight levels.
+    H' and W' are H and W rounded up to multiples of 8. The defaults are DRN-D-105 (54.3 million parameters); `widths`
+    and `depths` are those of the eight levels.
     """
 
     def __init__(self, classes: int = CLASSES, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS):
@@ -75,7 +75,9 @@ class DRN(nn.Module):
 
 
 def bilinear_kernel() -> Tensor:
-    """16 x 16: as a transposed convolution of stride 8 and padding 4 it interpolates linearly between pixel centres."""
+    """A 16 x 16 kernel that interpolates linearly between pixel centres, as a transposed convolution of stride 8 and
+    padding 4.
+    """
     ramp = 1 - (torch.arange(2 * STRIDE) - (STRIDE - 0.5)).abs() / STRIDE
     return torch.outer(ramp, ramp)
 

@@ -1,4 +1,4 @@
-"""Channel groups: which channels of a generator can only be removed together, and where they lie in its weights."""
+"""Channel groups: which channels of a generator must be removed together, and where they are in its weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ Role = Literal["write", "read", "through"]
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a group's channels lie in a tensor: from `start` on along `axis`, `each` places a channel.
+    """The position of a group's channels in a tensor: from `start` on along `axis`, with `each` entries per channel.
 
-    A layer that makes the channels has them as "write", one that takes them in as "read", and a norm or a depthwise
-    convolution as "through". A tensor that the network lacks, such as the bias of a layer without one, is skipped.
+    `role` is "write" in a layer that produces the channels, "read" in one that uses them as input, and "through" in a
+    norm or a depthwise convolution. A tensor that the network does not have, such as a missing bias, is skipped.
     """
 
     tensor: str
@@ -30,11 +30,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Group:
-    """`size` channels and the slots that they lie in.
+    """`size` channels and their slots.
 
-    `scale` is the norm weight that scales them, where there is one. `least` is the smallest width that works: 0 where
-    the layers around the channels may vanish with them. The channels of a `bypassed` group lie within a residual block,
-    so that the network needs few of them.
+    `scale` is the norm's weight that scales them, if any. `least` is the smallest width that works: 0 if the layers
+    around the channels can be removed with them. The channels of a `bypassed` group are within a residual block, so the
+    network can work with few of them.
     """
 
     name: str
@@ -45,21 +45,21 @@ class Group:
     bypassed: bool = False
 
 
-Kept = Mapping[str, Tensor | int]  # by group: the indices of the channels that stay, or how many of the first
+Kept = Mapping[str, Tensor | int]  # by group: the indices of the kept channels, or how many of the first ones
 
 
 def writes(conv: str, *, transposed: bool = False, start: int = 0, each: int = 1) -> tuple[Slot, ...]:
-    """The outputs of a convolution."""
+    """The slots of a convolution's outputs."""
     weight = Slot(f"{conv}.weight", 1 if transposed else 0, start, "write", each)
     return weight, Slot(f"{conv}.bias", 0, start, "write", each)
 
 
 def reads(conv: str, *, transposed: bool = False, start: int = 0, each: int = 1) -> tuple[Slot, ...]:
-    """The inputs of a convolution."""
+    """The slots of a convolution's inputs."""
     return (Slot(f"{conv}.weight", 0 if transposed else 1, start, "read", each),)
 
 
 def passes(layer: str, *, start: int = 0, each: int = 1) -> tuple[Slot, ...]:
-    """The channels of a norm or of a depthwise convolution."""
+    """The slots of a norm's or of a depthwise convolution's channels."""
     leaves = ("weight", "bias", "running_mean", "running_var")
     return tuple(Slot(f"{layer}.{leaf}", 0, start, "through", each) for leaf in leaves)

@@ -1,8 +1,8 @@
-"""Convolutions with spectral normalisation (Miyato et al., ICLR 2018), as GCC's SAGAN has them.
+"""Convolutions with spectral normalisation (Miyato et al., ICLR 2018), as in GCC's SAGAN.
 
-W / sigma with sigma = u^T W v, W reshaped to (shape[0], -1). For a transposed convolution dimension 0 is that of the
-*input* channels, where torch's own `spectral_norm` takes the outputs: the two are not interchangeable. The gradient
-goes through W alone, also within sigma. `networks.energy` has another form of its own.
+W / sigma with sigma = u^T W v, W reshaped to (shape[0], -1). For a transposed convolution dimension 0 is the *input*
+channels, where torch's own `spectral_norm` uses the outputs: the two are not interchangeable. The gradient goes through
+W alone, also within sigma. `networks.energy` has another form of its own.
 """
 
 import torch
@@ -13,11 +13,12 @@ EPS = 1e-12
 
 
 class Spectral(nn.Module):
-    """One power iteration at every forward in training mode, as published; in evaluation mode u and v stay, where the
-    published network goes on, so that its images change from call to call until they have converged.
+    """One power iteration at every forward in training mode, as published. In evaluation mode u and v do not change.
+    The published network continues to iterate there, so its images change from call to call until u and v have
+    converged.
 
-    As published, too, an iteration does not tell autograd: of several passes before one backward, as a discriminator's
-    of real and of fake images, all gradients go through the u and v of the last.
+    As published, autograd does not see the iteration. With several passes before one backward, such as a
+    discriminator's passes of real and fake images, all gradients use the u and v of the last pass.
     """
 
     weight: Tensor
@@ -30,7 +31,7 @@ class Spectral(nn.Module):
             self.register_buffer(name, F.normalize(torch.randn(size, device=self.weight.device), dim=0, eps=EPS))
 
     def normalised(self) -> Tensor:
-        """The weight that the layer works with; in training mode after one power iteration."""
+        """The normalised weight; in training mode after one power iteration."""
         matrix = self.weight.flatten(1)
         if self.training:
             with torch.no_grad():
@@ -39,8 +40,9 @@ class Spectral(nn.Module):
         return self.weight / (self.u @ (matrix @ self.v))
 
     def learn_vectors(self) -> None:
-        """Make u and v parameters that learn, as GCC's discriminators have them by an oversight: a step moves them a
-        little, and the next iteration starts from there."""
+        """Make u and v trained parameters, as GCC's discriminators have them by mistake: an optimiser step changes
+        them slightly, and the next iteration starts from there.
+        """
         for name in ("u", "v"):
             vector = self._buffers.pop(name)
             self.register_parameter(name, nn.Parameter(vector))
@@ -54,7 +56,7 @@ class Spectral(nn.Module):
 
 
 class SpectralConv2d(Spectral, nn.Conv2d):
-    """A convolution; arguments as `nn.Conv2d`, whose initial weights it keeps, as published."""
+    """A convolution with the arguments of `nn.Conv2d`; it keeps PyTorch's initial weights, as published."""
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
@@ -65,7 +67,9 @@ class SpectralConv2d(Spectral, nn.Conv2d):
 
 
 class SpectralConvTranspose2d(Spectral, nn.ConvTranspose2d):
-    """A transposed convolution; arguments as `nn.ConvTranspose2d`, whose initial weights it keeps, as published."""
+    """A transposed convolution with the arguments of `nn.ConvTranspose2d`; it keeps PyTorch's initial weights, as
+    published.
+    """
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
@@ -76,8 +80,9 @@ class SpectralConvTranspose2d(Spectral, nn.ConvTranspose2d):
 
 
 def folded(weight: Tensor, u: Tensor) -> Tensor:
-    """W / sigma as the published network has it at its first forward from a stored u: after one power iteration. Raises
-    ValueError where that gives no number."""
+    """W / sigma as in the published network's first forward from a stored u: after one power iteration. Raises
+    ValueError if the result is not a number.
+    """
     matrix = weight.flatten(1)
     v = F.normalize(matrix.T @ u, dim=0, eps=EPS)
     sigma = F.normalize(matrix @ v, dim=0, eps=EPS) @ (matrix @ v)

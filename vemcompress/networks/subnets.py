@@ -1,7 +1,7 @@
-"""The sub-networks of one generator: which widths they may have, drawn, counted and written down (GAN-Compression).
+"""Sub-networks of a supernet: the widths they may have, sampling, and their notation (GAN-Compression).
 
 A gene is one or more channel groups whose widths change together. Its entry is the first group's width without the
-factor that the published notation leaves out, so that "16_16_32_16_32_32_16_16" is a sub-network of a mobile ResNet.
+factor that the published notation omits, so "16_16_32_16_32_32_16_16" is a sub-network of a mobile ResNet.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +19,9 @@ from vemcompress.system.settings import Text, Width
 
 Entries = tuple[int, ...]
 _Options = Annotated[tuple[Width, ...], Field(strict=False, max_length=64)]
-# In a recipe: a set's name, "auto", "none" or lists of entries.
+# In a recipe: the name of a set, "auto", "none" or lists of entries.
 WidthOptions = Text | Annotated[tuple[_Options, ...], Field(strict=False, max_length=1024)]
-SPACE = "space"  # in the metadata of a supernet's file: its options as JSON
+SPACE = "space"  # key in the metadata of a supernet's file: its options as JSON
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25)  # of a gene's full entry, as in channels-64-cycleGAN
 
 # GAN-Compression's sets for ResNets of nine blocks, by gene, widest first.
@@ -35,7 +35,7 @@ PUBLISHED: dict[str, tuple[Entries, ...]] = {
 
 @dataclass(frozen=True)
 class Space:
-    """`options` has for each gene of `config` its possible entries, widest first."""
+    """`options` holds the possible entries of each gene of `config`, widest first."""
 
     config: Config
     options: tuple[Entries, ...]
@@ -43,36 +43,41 @@ class Space:
     @classmethod
     def of(cls, config: Config, options: str | Sequence[Sequence[int]] = "auto") -> "Space":
         """`options`: the name of a published set; entries for each gene, or one list for all; or "auto", `SHARES` of
-        each gene's full entry. Raises ValueError where they do not fit."""
+        each gene's full entry. Raises ValueError if they do not fit.
+        """
         full = full_entries(config)
         if options == "auto":
             found = tuple(tuple(dict.fromkeys(max(1, round(entry * share)) for share in SHARES)) for entry in full)
         elif isinstance(options, str):
             if options not in PUBLISHED:
-                raise ValueError(f"no set of widths is called '{options}'; there are auto, {', '.join(PUBLISHED)}")
+                raise ValueError(f"no set of widths is named '{options}'; known: auto, {', '.join(PUBLISHED)}")
             found = PUBLISHED[options]
         else:
             lists = list(options) * (len(full) if len(options) == 1 else 1)
             found = tuple(tuple(sorted(set(entries), reverse=True)) for entries in lists)
         if len(found) != len(full):
-            raise ValueError(f"the space has {len(found)} lists of widths, and this {config.family} {len(full)} genes")
+            raise ValueError(
+                f"the space has {len(found)} lists of widths, but this {config.family} has {len(full)} genes"
+            )
         for gene, entries, most in zip(config.genes(), found, full, strict=True):
             if not entries or min(entries) < 1 or max(entries) > most:
-                raise ValueError(f"the space's widths of {gene} must be from 1 to {most}, which the network has")
+                raise ValueError(f"the space's widths of {gene} must be from 1 to {most}, the network's own width")
         return cls(config, found)
 
     @classmethod
     def learned(cls, config: Config, said: str) -> "Space":
-        """What a supernet's file says under `SPACE`. Raises ValueError where it is damaged or does not fit."""
+        """The space from the text that a supernet's file has under `SPACE`. Raises ValueError if it is damaged or
+        does not fit.
+        """
         try:
             options = TypeAdapter(WidthOptions).validate_python(parse_json(said))
         except ValidationError:
-            raise ValueError("the widths that the file says its supernet has learned are damaged") from None
+            raise ValueError("the list of widths in the supernet's file is damaged") from None
         return cls.of(config, options)
 
     @property
     def size(self) -> int:
-        """How many sub-networks there are."""
+        """The number of sub-networks."""
         return prod(map(len, self.options))
 
     @property
@@ -87,15 +92,15 @@ class Space:
         return product(*self.options)
 
     def draw(self, random: Random) -> Entries:
-        """One sub-network, each with equal probability."""
+        """A random sub-network, drawn uniformly."""
         return tuple(random.choice(entries) for entries in self.options)
 
     def widths(self, entries: Entries) -> dict[str, int]:
-        """Of every channel group."""
+        """The widths of every channel group."""
         return widths_of(self.config, entries)
 
     def parse(self, text: str) -> Entries:
-        """Raises ValueError for what is not in the space."""
+        """Raises ValueError for a sub-network outside the space."""
         entries = parse_entries(text, len(self.options))
         for gene, entry, options in zip(self.config.genes(), entries, self.options, strict=True):
             if entry not in options:
@@ -108,8 +113,9 @@ def text_of(entries: Entries) -> str:
 
 
 def parse_entries(text: str, genes: int) -> Entries:
-    """The entries of "24_24_24_32_20_16"; 6 of them stand for 8 genes with one for all residual blocks. Raises
-    ValueError."""
+    """The entries of "24_24_24_32_20_16". Six entries stand for eight genes, with one entry for all residual blocks.
+    Raises ValueError.
+    """
     parts = text.split("_")
     if not all(part.isascii() and part.isdigit() and 0 < len(part) < 7 and int(part) for part in parts):
         raise ValueError(f"widths {text}: must be whole numbers with '_' between them, such as 16_16_32_16_32_32_16_16")
@@ -122,28 +128,30 @@ def parse_entries(text: str, genes: int) -> Entries:
 
 
 def widths_of(config: Config, entries: Entries) -> dict[str, int]:
-    """Of every channel group, for one entry of each gene."""
+    """The widths of every channel group, for one entry per gene."""
     pairs = zip(entries, config.genes().values(), strict=True)
     return {group: entry * factor for entry, groups in pairs for group, factor in groups.items()}
 
 
 def full_entries(config: Config) -> Entries:
-    """Those of the whole network. Raises ValueError where the groups of a gene have lost different shares, or all."""
+    """The entries of the whole network. Raises ValueError if a gene's groups were pruned by different shares, or
+    completely.
+    """
     widths, found = config.widths_by_group(), []
     for gene, groups in config.genes().items():
         entries = {widths[group] / factor for group, factor in groups.items()}
         if len(entries) > 1 or not (entry := entries.pop()).is_integer():
             raise ValueError(f"{gene}: its channel groups have no common width, so this network has no sub-networks")
         if not entry:
-            raise ValueError(f"{gene} was pruned away, and a supernet needs every branch")
+            raise ValueError(f"{gene} was pruned away, but a supernet needs every branch")
         found.append(int(entry))
     return tuple(found)
 
 
 def sub_widths(config: Config, text: str) -> Mapping[str, int]:
-    """The widths by group of the sub-network that `text` names. Raises ValueError where the network is narrower."""
+    """The widths by group of the sub-network `text`. Raises ValueError if the network is narrower."""
     entries, full = parse_entries(text, len(config.genes())), full_entries(config)
     for gene, entry, most in zip(config.genes(), entries, full, strict=True):
         if entry > most:
-            raise ValueError(f"widths {text}: {gene} cannot be {entry}, the network has {most}")
+            raise ValueError(f"widths {text}: {gene} cannot be {entry}, because the network has {most}")
     return widths_of(config, entries)

@@ -1,11 +1,11 @@
-"""How a student's shape is found by removing channels: one file a criterion, and what fits a budget of MACs.
+"""Pruning: finding a student's widths by removing channels under a budget. One file per criterion.
 
-A criterion gives a score to each channel of each group and knows no architecture; `budget` decides from the scores
-which channels stay, and `networks.groups` cuts. `PRUNERS` maps a method's name to its class; a new one is a file beside
-these and an entry in `_CLASSES`. `dmad` is masks that learn, in a run of `teach`.
+A criterion scores each channel of each channel group and knows no architecture. `budget` decides from the scores which
+channels stay, and `networks.groups` removes the others. `PRUNERS` maps a method's name to its class. To add one, write
+a file here and add its name to `_CLASSES`. `dmad` has masks that are trained in a `teach` run.
 
-Or a search finds the shape: `population` is what searches share, `SEARCHES` maps what a recipe calls them
-(`search.method`) to their settings. Nothing here reads files.
+Searches are the alternative: `population` holds what they share, and `SEARCHES` maps the recipe's `search.method` to
+their settings. Nothing here reads files.
 """
 
 from vemcompress.pruning.base import Pruner

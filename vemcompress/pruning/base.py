@@ -1,4 +1,4 @@
-"""What every pruning method is: settings, and a score for each channel of each group."""
+"""Base class of pruning criteria: settings, and a score for each channel of each group."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -13,18 +13,19 @@ from vemcompress.system.settings import BaseSettings, Text, Width
 
 
 class Pruner:
-    """A criterion. Subclasses give scores; channels of low score go first.
+    """A pruning criterion. Subclasses compute scores; channels with low scores are removed first.
 
-    One that draws images to judge by uses `device` for them, and tells `on_event` how many are done.
+    A criterion that needs images runs on `device` and reports its progress to `on_event`.
     """
 
-    files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are paths of files
-    decides: ClassVar[bool] = False  # says itself which channels stay (`kept`), so that there is no budget
+    files: ClassVar[tuple[str, ...]] = ()  # keys of the settings that are file paths
+    decides: ClassVar[bool] = False  # the method itself decides which channels stay (`kept`), without a budget
 
     class Settings(BaseSettings):
-        """`by` says how scores of different groups are compared: "threshold" as they are, "ratio" by their rank within
-        the group, which narrows all groups alike. A group keeps `least` channels if it has them, except within
-        residual blocks."""
+        """`by`: how scores of different groups are compared: "threshold" compares them directly, "ratio" by their
+        rank within the group, which removes the same share of each group. `least`: the smallest number of channels
+        that a group keeps if it has as many; it does not apply within residual blocks.
+        """
 
         name: Text
         by: Literal["threshold", "ratio"] = "ratio"
@@ -39,28 +40,29 @@ class Pruner:
         return self
 
     def told(self, done: int, total: int) -> None:
-        """Tell that `done` of `total` images are judged."""
+        """Report that `done` of `total` images have been processed."""
         self.on_event({"event": "judged", "done": done, "total": total})
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
-        """By group, one finite number for each channel; a group that is left out stays whole.
+        """Scores by group, one finite number for each channel. A group without scores is not pruned.
 
-        Raises UsageError where the network has nothing that the criterion could judge by.
+        Raises UsageError if the network lacks what the criterion needs.
         """
         raise NotImplementedError
 
     def kept(self, network: Generator) -> dict[str, Tensor]:
-        """By group the channels that stay, at least one of each, where the method `decides`."""
+        """The channels that stay, by group, at least one of each. Only for methods that `decide`."""
         raise NotImplementedError
 
     def selected(self, network: Generator, widths: Mapping[str, int]) -> dict[str, Tensor]:
-        """The channels of the highest scores, of each group as many as `widths` says, the highest first. Raises
-        UsageError where a group that must become narrower has no scores."""
+        """The channels with the highest scores, as many of each group as `widths` says, the highest first. Raises
+        UsageError if a group that must become narrower has no scores.
+        """
         scores, taken = self.scores(network), {}
         for group in network.groups():
             width = widths.get(group.name, group.size)
             if group.name in scores:
                 taken[group.name] = scores[group.name].sort(descending=True, stable=True).indices[:width]
             elif width < group.size:
-                raise UsageError(f"method {self.settings.name}: has nothing to judge {group.name} by; use l1.")
+                raise UsageError(f"method {self.settings.name}: cannot score the channels of {group.name}; use l1.")
         return taken

@@ -1,5 +1,6 @@
-"""Which channels stay under a budget, of MACs or of anything else that widths decide: one threshold on all scores,
-found by bisection."""
+"""Selects the channels that stay under a budget of MACs, or of another cost that depends on widths, by bisection
+over one threshold.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -31,12 +32,12 @@ def prune_network(
     fresh: bool = False,
     multiple: int = 1,
 ) -> tuple[Generator, dict[str, Tensor]]:
-    """A generator of at most `target` MACs on an image of this size, with the channels of the highest scores, and
-    which these are by group.
+    """Prune a generator to at most `target` MACs on an image of this size. Returns it and the channels that stay, by
+    group.
 
-    `convention` is "true", "paper" or "paper_norm". `fresh`: MACs are those of a new network of these widths, where
-    what follows other widths follows them (`Config.shaped`). Raises UsageError (2) for a target that is not below the
-    network's own MACs, or below what its groups' floors allow.
+    `convention` is "true", "paper" or "paper_norm". `fresh`: count the MACs of a new network of these widths, including
+    layers whose widths depend on others (`Config.shaped`). Raises UsageError (2) for a target that is not below the
+    network's own MACs, or that the groups' smallest widths exceed.
     """
     kept = choose(
         network.groups(),
@@ -51,14 +52,18 @@ def prune_network(
 
 
 def cut_to(network: Generator, kept: Mapping[str, Tensor]) -> Generator:
-    """A generator with the kept channels alone; one of the user's own class is compared with its masked form."""
+    """A generator with only the kept channels. For a user's own class the result is compared with the masked
+    network.
+    """
     return (cut if network.config is not None else cut_and_compared)(network, kept)
 
 
 def narrow(network: Generator, pruner: Pruner, ratio: float, multiple: int = 1) -> tuple[Generator, dict[str, Tensor]]:
-    """A generator without int(size * ratio) of each group's channels, those of the lowest scores, as CAGC prunes; and
-    which stay, by group. Groups that the method does not judge stay whole. A group keeps what the method's `least`
-    says."""
+    """Prune as CAGC does: remove int(size * ratio) channels with the lowest scores from each group. Returns the
+    generator and the channels that stay, by group.
+
+    Groups without scores are not pruned. A group keeps at least the method's `least` channels.
+    """
     scores, kept = pruner.scores(network), {}
     for group in network.groups():
         count = group.size
@@ -82,13 +87,13 @@ def choose(
     multiple: int = 1,
     shown: Callable[[float], str] = macs_text,
 ) -> dict[str, Tensor]:
-    """The channels that stay, by group in ascending order: of at most the `target`, and one more would be too many.
+    """The channels that stay, by group in ascending order: as many as fit the `target`.
 
-    `cost` gives what the target limits, MACs or another, of a set of widths, and `shown` says it in words. Channels are
-    removed in the order of their scores; of equal ones those of an earlier group go first, and within a group the last.
-    The bisection is over how many go, so it always ends. A group that loses channels keeps a `multiple` of so many,
-    rounded down, and at least that many if it has them. Raises UsageError (2) for a target that the whole network
-    meets, or that none of these meets.
+    `cost` computes the limited cost, such as MACs, from widths, and `shown` formats it. Channels are removed in the
+    order of their scores. For equal scores, an earlier group's go first, and within a group the last. The bisection is
+    over the number of removed channels, so it always ends. A pruned group keeps a multiple of `multiple` channels,
+    rounded down, but at least that many if it has them. Raises UsageError (2) for a target that the unpruned network
+    meets, or that no pruned network meets.
     """
     floors = {g.name: floor(g, least) for g in groups}
     whole = {g.name: g.size for g in groups}
@@ -115,12 +120,12 @@ def choose(
 
 
 def narrowest(groups: Sequence[Group], scores: Mapping[str, Tensor], least: int, multiple: int = 1) -> dict[str, int]:
-    """The smallest widths that `choose` can give."""
+    """The smallest widths that `choose` can return."""
     return {g.name: rounded(g, floor(g, least), multiple) if g.name in scores else g.size for g in groups}
 
 
 def rounded(group: Group, width: int, multiple: int) -> int:
-    """A group's width as a multiple of so many channels, not above it unless there would be none."""
+    """A group's width rounded down to a multiple of `multiple` channels, or up to one if none would be left."""
     if multiple == 1 or width == group.size:
         return width
     return max(width // multiple * multiple, min(multiple, group.size)) if width else 0
@@ -137,7 +142,7 @@ def check_budget(
     fresh: bool = False,
     multiple: int = 1,
 ) -> None:
-    """Raises UsageError as `prune_network` would; the network may be on the meta device, without weights."""
+    """Raises UsageError as `prune_network` would. The network may be on the meta device, without weights."""
     macs = _counted(network, height, width, convention, fresh)
     check(network.groups(), pruner.scores(network), macs, target, pruner.settings.least, multiple)
 
@@ -158,7 +163,7 @@ def floor(group: Group, least: int) -> int:
 
 
 def _removable(groups: Sequence[Group], scores: Mapping[str, Tensor], floors: Mapping[str, int], by: str):
-    """Of every channel that may go: its worth, its group's place, and its own index as a negative number."""
+    """For every channel that may be removed: its score, its group's position, and its own index, negated."""
     for place, group in enumerate(groups):
         if group.name not in scores:
             continue
@@ -183,12 +188,12 @@ def check(
     whole, smallest = cost({g.name: g.size for g in groups}), cost(narrowest(groups, scores, least, multiple))
     if target >= whole:
         raise UsageError(
-            f"a target of {shown(target)}: the network has {shown(whole)} already, so there is nothing to prune."
+            f"a target of {shown(target)}: the network has {shown(whole)} and meets it already; give a lower target."
         )
     if target < smallest:
         lower = f", a lower --least ({least})" if least > 1 else ""
         lower += f", a lower --multiple ({multiple})" if multiple > 1 else ""
         raise UsageError(
-            f"a target of {shown(target)}: this method can go down to {shown(smallest)}; give a higher target"
+            f"a target of {shown(target)}: this method needs at least {shown(smallest)}; give a higher target"
             f"{lower} or another method, or distil a smaller student."
         )

@@ -1,14 +1,14 @@
-"""Co-Evolutionary compression: both generators of a CycleGAN pruned by evolution (Shu et al., ICCV 2019; rows of VEM's
-Table 2).
+"""Co-Evolutionary compression: evolutionary pruning of both generators of a CycleGAN (Shu et al., ICCV 2019; rows of
+VEM's Table 2).
 
-A genome has a bit for each channel (`genome`). Two populations evolve in turns, of generators A to B and B to A, and
-each judges by the best of the other. The published code, huawei-noah/GAN-pruning, is followed where it differs from the
-paper: fitness counts channels, not parameters.
+A genome has one bit per channel (`genome`). Two populations evolve alternately, one of generators A to B and one of B
+to A, and each is scored together with the best of the other. Where the published code, huawei-noah/GAN-pruning, differs
+from the paper, this follows the code: fitness counts channels, not parameters.
 
-Our choices where the code leaves it open: a gene of which no bit is left gets one back; the result is the best of the
-last generation (there it is chosen by hand), because figures of different generations are of different partners, and
-those of the first have no cycle; the first draw is the first of the generations; a candidate whose training breaks down
-has no resemblance; and a budget of MACs, of which nothing is published, takes bits away at random until it is met.
+Our choices where the code leaves it open: a gene without any set bit gets one back. The result is the best of the last
+generation (there it is chosen by hand), because scores of different generations have different partners, and those of
+the first have no cycle term. The initial draw counts as the first generation. A candidate whose training fails has a
+resemblance of 0. A budget of MACs, which the paper does not have, is met by clearing random bits.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,19 +22,23 @@ from vemcompress.pruning.genome import Bits, Genome, parse_bits, text_of
 from vemcompress.pruning.population import Population, PopulationSettings
 from vemcompress.system.settings import Batch, Convention, Weight
 
-Direction = Literal["a", "b"]  # generators A to B, and back
+Direction = Literal["a", "b"]  # generators A to B, and B to A
 DIRECTIONS: tuple[Direction, ...] = ("a", "b")
-LEAST = 1e-9  # of a loss, so that the whole network has a fitness too
+LEAST = 1e-9  # least loss, so that the unpruned network has a finite fitness
 
 
 class CoEvolutionSettings(PopulationSettings):
-    """Fitness is `resemblance` / L + `removed` times the channels that are gone (`Genome.removed`). L sums over the
-    validation images (D(G'(x)) - D(G(x)))^2 with D's mean over its patches, of the whole G and the pruned G', and from
-    the second generation on `cycle` times the mean of |F'(G'(x)) - x| of the partner F'. Before that both learn as a
-    CycleGAN, by the recipe's [gan], for `steps` or `epochs` (10 as published; 0 for not at all) in batches of `batch`.
+    """Fitness is `resemblance` / L + `removed` times the number of removed channels (`Genome.removed`).
 
-    A new member is one of the last generation (u < `selected`), or two by crossing two of them, or by mutation (the
-    share `mutants`). There is no budget unless one is given; it then holds for each of the two generators.
+    L sums over the validation images (D(G'(x)) - D(G(x)))^2, where D is averaged over its patches, G is the whole
+    generator and G' the pruned one. From the second generation on it adds `cycle` times the mean of |F'(G'(x)) - x|
+    with the partner F'. Before scoring, both are trained as a CycleGAN by the recipe's [gan].
+
+    `resemblance`: weight of 1 / L in the fitness. `removed`: weight of the removed channels in the fitness. `cycle`:
+    weight of the cycle term in L. `steps`: training steps of a candidate before it is scored; 0 for none. `epochs`: the
+    same in epochs; None is the published 10. `batch`: batch size of that training. `selected`: share of new members
+    that are copied from the last generation. `mutants`: share of new members that are mutations; the others are crossed
+    from two members. There is no budget by default; if one is given, it applies to each of the two generators.
     """
 
     supernet: ClassVar = False
@@ -56,24 +60,24 @@ class CoEvolutionSettings(PopulationSettings):
     @model_validator(mode="after")
     def _fits(self):
         if self.steps is not None and self.epochs is not None:
-            raise ValueError("steps and epochs exclude each other; give one")
+            raise ValueError("steps and epochs exclude each other; give only one")
         if self.selected + self.mutants > 1:
-            raise ValueError(f"selected {self.selected} and mutants {self.mutants} are more than all; lower one")
+            raise ValueError(f"selected {self.selected} and mutants {self.mutants} add up to more than 1; lower one")
         return self
 
     def steps_of(self, images: int) -> int:
-        """So many steps each candidate learns, of so many training images."""
+        """How many steps each candidate is trained, for this number of training images."""
         if self.steps is not None:
             return self.steps
         return round((10 if self.epochs is None else self.epochs) * images / self.batch)
 
     def fitness(self, loss: float, removed: int) -> float:
-        """Higher is better."""
+        """The fitness; higher is better."""
         return self.resemblance / max(loss, LEAST) + self.removed * removed
 
 
 class Member(NamedTuple):
-    """A genome as it is scored: in a generation, from 0, in which it has that generation's partner."""
+    """A scored genome. Its generation, from 0, decides which partner it has."""
 
     generation: int
     direction: Direction
@@ -81,9 +85,9 @@ class Member(NamedTuple):
 
 
 class CoEvolution(Population[Member]):
-    """Turns of the two directions: A to B, then B to A against the new best A to B.
+    """Alternates between the two directions: A to B, then B to A with the newest best A to B as partner.
 
-    `genomes` and `macs`, a function of the widths of all channel groups, are by direction; each candidate has at most
+    `genomes` and `macs`, a function of the widths of all channel groups, are by direction. Each candidate has at most
     `target` MACs. Raises UsageError (2) for a target that no candidate meets.
     """
 
@@ -108,7 +112,7 @@ class CoEvolution(Population[Member]):
             for direction in DIRECTIONS
         }
 
-    # -- what a search is asked ------------------------------------------------------------------------------------
+    # -- interface of a search -------------------------------------------------------------------------------------
 
     @property
     def total(self) -> int:
@@ -120,7 +124,7 @@ class CoEvolution(Population[Member]):
 
     @property
     def direction(self) -> Direction:
-        """The one whose turn it is."""
+        """The direction of the current turn."""
         return DIRECTIONS[self._turn % 2]
 
     @property
@@ -129,13 +133,13 @@ class CoEvolution(Population[Member]):
 
     @property
     def partner(self) -> Member | None:
-        """The best of the other direction so far, in its newest turn; None in the first generation."""
+        """The best of the other direction in its newest turn; None in the first generation."""
         if self.generation == 0:
             return None
         return self.best_of("b", self.generation - 1) if self.direction == "a" else self.best_of("a", self.generation)
 
     def advance(self) -> bool:
-        """To the other direction's turn, which begins a generation where it is that of A to B."""
+        """Move to the other direction's turn. The turn of A to B begins a new generation."""
         self._turn += 1
         self.generation = self._turn // 2
         if self.generation >= self.total:
@@ -170,7 +174,7 @@ class CoEvolution(Population[Member]):
         return self.genomes[member.direction].removed(member.bits)
 
     def peers(self) -> list[Member]:
-        """From A to B, of the newest generation in which any is scored."""
+        """The candidates from A to B in the newest generation that has scores."""
         newest = max(member.generation for member in self.fitness if member.direction == "a")
         return self._scored("a", newest)
 
@@ -178,17 +182,19 @@ class CoEvolution(Population[Member]):
         return self.ranked(self._scored(direction, generation))[0]
 
     def back(self) -> Member:
-        """The best from B to A of the generation that `best` is of."""
+        """The best candidate from B to A in the same generation as `best`."""
         return self.best_of("b", self.best().generation)
 
     def _scored(self, direction: Direction, generation: int) -> list[Member]:
         return [m for m in self.fitness if m.direction == direction and m.generation == generation]
 
-    # -- how the next generation is made ---------------------------------------------------------------------------
+    # -- the next generation --------------------------------------------------------------------------------------
 
     def _next(self) -> list[Bits]:
-        """The best as it is, then members that are chosen by u: below `selected` an old one, above it two crossed, and
-        above 1 - `mutants`, or at `selected` itself, a mutant; that last is how the published code compares."""
+        """The best member unchanged, then members chosen by a uniform number u: below `selected` a copy, above it
+        two crossed ones, and above 1 - `mutants`, or exactly at `selected`, a mutant. The last case follows the
+        published code.
+        """
         direction, settings = self.direction, self.settings
         old = self._members[direction]
         members = [Member(self.generation - 1, direction, bits) for bits in old]
@@ -210,7 +216,7 @@ class CoEvolution(Population[Member]):
         return found[: settings.population]
 
     def _segment(self, direction: Direction) -> tuple[int, int]:
-        """From a bit to before another; as published the last bit of all is in none."""
+        """A random range of bits. As published, it never includes the last bit."""
         bits = self.genomes[direction].bits
         start, end = sorted(self._random.randrange(bits) for _ in range(2))
         return start, end
@@ -219,7 +225,7 @@ class CoEvolution(Population[Member]):
         return tuple(self._random.getrandbits(1) for _ in range(self.genomes[direction].bits))
 
     def _fitting(self, direction: Direction, bits: Bits) -> Bits:
-        """The bits with what each gene needs, and within the budget."""
+        """The bits, changed so that each gene has what it needs and the budget is met."""
         genome = self.genomes[direction]
         bits = genome.living(bits, self._random)
         while self.target is not None and self.count(Member(self.generation, direction, bits)) > self.target:
@@ -228,10 +234,10 @@ class CoEvolution(Population[Member]):
 
 
 def crossed(one: Bits, other: Bits, start: int, end: int) -> tuple[Bits, Bits]:
-    """Two genomes with the bits from `start` to before `end` exchanged."""
+    """Two genomes with the bits in range(start, end) exchanged."""
     return one[:start] + other[start:end] + one[end:], other[:start] + one[start:end] + other[end:]
 
 
 def mutated(bits: Bits, start: int, end: int) -> Bits:
-    """With the bits from `start` to before `end` turned over."""
+    """The genome with the bits in range(start, end) inverted."""
     return bits[:start] + tuple(1 - bit for bit in bits[start:end]) + bits[end:]

@@ -14,16 +14,16 @@ from vemcompress.pruning.sensitivity import DrawnSettings, Sensitivity
 
 
 class Content(Pruner):
-    """Salt and pepper, -1 or 1 in all colours, takes the place of some pixels of the content of drawn images; the loss
-    is the sum of |noisy - image|, whose gradient goes through the image alone. Its gradients' sizes are summed over
-    `samples` images, `batch` at a time. Images have new noise in each layer, but those of a folder, which have masks
-    already and are all that is judged by.
+    """Replaces some pixels in the content of generated images by salt-and-pepper noise, -1 or 1 in all colours. The
+    loss is the sum of |noisy - image|; its gradient goes through the image alone. The score is the absolute
+    gradient, summed over `samples` images, `batch` at a time. Images have new noise in each layer. Images of a
+    folder of masks are an exception: they have their stored noise, and only they are used.
     """
 
     files: ClassVar = ("masks",)
 
     class Settings(Pruner.Settings, DrawnSettings, MaskSettings):
-        """`probability` is that of a pixel to be replaced."""
+        """`probability`: probability that a pixel is replaced."""
 
         name: Literal["content"] = "content"
         probability: float = Field(0.05, gt=0, le=1)
@@ -38,7 +38,7 @@ class Content(Pruner):
         return scores
 
     def _drawn(self, found: Sensitivity) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Batches of images, with their masks where not all is content."""
+        """Batches of images, with masks unless everything is content."""
         masks = open_masks(self.settings, found.network, self.device)
         if masks is not None and masks.vectors is not None:
             settings = self.settings.but(samples=min(self.settings.samples, len(masks.vectors)))
@@ -53,8 +53,9 @@ class Content(Pruner):
 
 
 def noise_loss(images: Tensor, probability: float, random: torch.Generator, masks: Tensor | None = None) -> Tensor:
-    """The sum of |noisy - image| over N x C x H x W in [-1, 1]; pixels that stay as they are have no part in it, nor
-    has what the `masks`, N x 1 x H x W, leave out."""
+    """The sum of |noisy - image| over N x C x H x W in [-1, 1], a scalar. Only replaced pixels contribute, and only
+    those inside the `masks`, N x 1 x H x W.
+    """
     shape = len(images), 1, *images.shape[2:]
     pattern = (torch.randint(0, 2, shape, generator=random) * 2.0 - 1.0).to(images)
     replaced = (torch.rand(shape, generator=random) < probability).to(images)

@@ -1,5 +1,4 @@
-"""DCP-GAN's criterion: channels whose importance differs between directions in which images can change (Chung et al.,
-CVPR 2024), as in the published code."""
+"""DCP-GAN's criterion: how much a channel's importance differs between latent directions (Chung et al., CVPR 2024)."""
 
 from typing import Literal
 
@@ -12,19 +11,23 @@ from vemcompress.networks.base import Generator
 from vemcompress.pruning.base import Pruner
 from vemcompress.pruning.sensitivity import DrawnSettings, Sensitivity
 
-MAPPED = 10_000  # w from which the directions come
+MAPPED = 10_000  # number of w that the directions are computed from
 
 
 class Diversity(Pruner):
-    """Of `samples` w, `batch` at a time, and of principal components of w drawn as often as their variance says, the
-    loss is the sum of |image(w) - image(w + step direction)|. A channel's score is the sum, over batches and
-    directions, of the squared difference of its sensitivity to the mean of the batch's directions.
+    """The loss is the sum of |image(w) - image(w + step direction)|, for `samples` w, `batch` at a time. Directions are
+    principal components of w, drawn with probabilities proportional to their variance. A channel's score is the sum,
+    over batches and directions, of the squared difference between its sensitivity and the mean over the batch's
+    directions.
 
-    As published both images carry gradients, and each has noise of its own. The paper says that 1,000 samples rank as
-    5,000 do.
+    This follows the published code: both images carry gradients, and each has its own noise. The paper says that 1,000
+    samples give the same ranking as 5,000.
     """
 
     class Settings(Pruner.Settings, DrawnSettings):
+        """`samples`: how many w are drawn. `batch`: how many at a time. `directions`: latent directions per batch.
+        `step`: length of the step along a direction."""
+
         name: Literal["diversity"] = "diversity"
         samples: int = Field(5000, ge=1, le=1_000_000)
         batch: int = Field(5, ge=1, le=4096)
@@ -35,7 +38,7 @@ class Diversity(Pruner):
         settings = self.settings
         if not network.styled:
             raise UsageError(
-                f"method diversity: moves along the w of a StyleGAN2, and a {network.family} has no w; use content."
+                f"method diversity: needs the w of a StyleGAN2, and a {network.family} has no w; use content."
             )
         found = Sensitivity(network, settings.name, settings.seed, self.device)
         scores = found.zeros()
@@ -59,7 +62,7 @@ class Diversity(Pruner):
 
 
 def principal(w: Tensor) -> tuple[Tensor, Tensor]:
-    """The principal components of N x D as unit columns, D x D, and the share of the variance along each."""
+    """The principal components of N x D as unit columns, D x D, and the share of the variance along each, D."""
     centred = (w - w.mean(0)).double()
     variances, components = torch.linalg.eigh(centred.T @ centred)
     variances = variances.clamp(min=0)

@@ -1,12 +1,12 @@
-"""DMAD's differentiable masks (Li et al., 2020): a GAN learns from new weights with a mask on each channel of its
-generators, and in its course every mask becomes 0 or 1.
+"""DMAD's differentiable masks: a GAN is trained from scratch with a mask on each channel of its generators, and each
+mask becomes 0 or 1 (Li et al., 2020).
 
-A mask m(w) is 0 below -b, 1 above b, and two parabolas between; the bound b falls from 1 to 0 in three quarters of the
-run, and a penalty pushes what is undecided down. Once b is 0, or the network that the masks leave is small enough,
-channels whose mask is 0 are zero in the weights too, so that the prune method `zeros` removes them.
+A mask m(w) is 0 below -b, 1 above b, and consists of two parabolas between. The bound b falls from 1 to 0 in three
+quarters of the run, and a penalty pushes undecided masks down. Once b is 0, or the masked network is small enough,
+channels whose mask is 0 also have zero weights, so that the prune method `zeros` removes them.
 
-This follows the published code, SJLeo/DMAD, whose options name a threshold that they do not have. Not followed: its
-penalty of a trunk is also 0 where b is just 0.5; a block of which nothing is left disappears, where here one channel
+This follows the published code, SJLeo/DMAD, whose options name a threshold that does not exist. Differences: its
+penalty of a trunk is also 0 at exactly b = 0.5; a block without any channel left disappears, where here one channel
 stays; U-Nets have dropout.
 """
 
@@ -19,20 +19,21 @@ from vemcompress.networks.groups import makers
 from vemcompress.networks.slots import Group, Slot
 from vemcompress.system.settings import BaseSettings, Convention, Macs, Text, Weight
 
-LEAST = 0.005  # the parabolas are not drawn narrower
+LEAST = 0.005  # the least width of the parabolas
 
 
 class MaskSettings(BaseSettings):
-    """`weight` of the penalty (mask_weight_decay). For layers of the channel groups in `bounded` the penalty is the
-    distance to the bound, times `factor` (upconv_coeff); for others it is w + b. `trunk`: on a group that several
-    layers write, channels that one of them has decided to keep are not pushed, and others the more the fewer layers are
-    undecided (lambda_update_coeff); 0 treats each layer by itself. `frozen`: a layer of which more than this share is
-    below the bound is decided as a whole (frozen_threshold).
+    """`weight`: weight of the penalty (mask_weight_decay). `bounded`: channel groups whose penalty is the distance to
+    the bound; for the others it is w + b. `factor`: factor of that distance (upconv_coeff). `trunk`: factor of the
+    penalty on groups that several layers write (lambda_update_coeff). It is larger the fewer layers are undecided, and
+    channels that one layer has decided to keep are not pushed. 0 treats each layer by itself. `frozen`: a layer is
+    decided as a whole if more than this share of it is below the bound (frozen_threshold).
 
-    Learning stops once the generator has at most `target_macs`, counted by `count_as` at data.size; CycleGAN's second
-    one has a budget of its own, `back_macs`, or None for the same. `updates` of the
-    bound in the `period` of the run, a share of its steps. `deviation`: that of the numbers w at first. Adam moves
-    them by its rate at most in a step, so that a run of a few hundred steps decides nothing without a smaller one.
+    `target_macs`: the masks stop changing once the generator has at most so many MACs at data.size. `back_macs`: the
+    budget of CycleGAN's second generator; None for the same. `count_as`: the convention by which MACs are counted.
+    `updates`: how often the bound is lowered. `period`: the share of the run's steps in which the bound falls.
+    `deviation`: standard deviation of the initial w. Adam moves w by at most its learning rate per step, so a run of a
+    few hundred steps needs a smaller deviation to decide anything.
     """
 
     weight: Weight = 1e-3
@@ -49,7 +50,9 @@ class MaskSettings(BaseSettings):
 
 
 def mask(w: Tensor, bound: Tensor) -> Tensor:
-    """m(w) of any shape, in [0, 1]; of a bound of 0 whether w is above it. Its gradient is 0 beyond the bound."""
+    """m(w) of any shape, in [0, 1]. With a bound of 0 it is 1 where w > 0, else 0. Its gradient is 0 outside the
+    bound.
+    """
     t = w / bound.clamp(min=LEAST)
     curve = torch.where(t < 0, 0.5 * (1 + t).square(), 1 - 0.5 * (1 - t).square())
     inside = torch.where(w.abs() <= bound, curve, (w > bound).to(w))
@@ -57,22 +60,22 @@ def mask(w: Tensor, bound: Tensor) -> Tensor:
 
 
 class GeneratorMasks(nn.Module):
-    """The masks of one generator: a number w for each channel of each layer that makes a channel group, behind the norm
-    of that layer; where a network's first group has no norm, behind its convolution. Groups without norms otherwise
-    stay whole.
+    """The masks of one generator: a number w for each channel of each layer that produces a channel group.
 
-    `bound` is b, `decided` whether this generator is small enough or b is 0; both are state, as w is.
+    Masks are applied after the layer's norm. If a network's first group has no norm, its mask is applied after the
+    convolution; other groups without norms are not masked. `bound` is b. `decided`: whether this generator is small
+    enough or b is 0. Both are saved in checkpoints, as w is.
     """
 
-    _known: bool | None = None  # `decided` on the host
-    _gone: list[tuple[Tensor, Tensor]] | None = None  # once decided: parts of weights, and their masks
+    _known: bool | None = None  # copy of `decided` on the host
+    _gone: list[tuple[Tensor, Tensor]] | None = None  # once decided: slices of weights, and their masks
 
     bound: Tensor
     decided: Tensor
 
     def __init__(self, generator: Generator, settings: MaskSettings):
         super().__init__()
-        self._generator = [generator]  # no module of this one's
+        self._generator = [generator]  # in a list, so that it is not a submodule
         self.settings, self.layers = settings, nn.ParameterDict()
         self.where: dict[str, tuple[Group, Slot, Slot | None]] = {}
         self._groups: dict[str, list[str]] = {}
@@ -106,7 +109,7 @@ class GeneratorMasks(nn.Module):
     # -- the penalty ---------------------------------------------------------------------------------------------
 
     def penalty(self) -> Tensor:
-        """A scalar, not weighted. 0 once all is decided."""
+        """The unweighted penalty, a scalar. It is 0 once all masks are decided."""
         total = self.bound.new_zeros(())
         for group, names in self._groups.items():
             for name in names:
@@ -120,14 +123,16 @@ class GeneratorMasks(nn.Module):
                     total = total + torch.where(open_, pushed, 0.0).sum()
         return total
 
-    # -- an update of the bound ----------------------------------------------------------------------------------
+    # -- lowering the bound ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def lower(self, bound: float, macs: int | None, target: int | None) -> None:
-        """To a lower bound: coefficients anew; decided as a whole where the network is small enough, or b is 0."""
+        """Lower the bound and recompute the factors of the penalty. All masks are decided if the network is small
+        enough, or if the bound is 0.
+        """
         if self.is_decided:
             return
-        bound = min(bound, self.bound.item())  # of a run that goes on with more steps
+        bound = min(bound, self.bound.item())  # a run continued with more steps has a new schedule
         self._refresh()
         if macs is not None and target is not None and macs <= target:
             for name in self.layers:
@@ -145,7 +150,7 @@ class GeneratorMasks(nn.Module):
 
     @property
     def is_decided(self) -> bool:
-        """Read from the device once after each change, not at each step."""
+        """Read from the device once after each change, not at every step."""
         if self._known is None:
             self._known = bool(self.decided)
         return self._known
@@ -155,7 +160,7 @@ class GeneratorMasks(nn.Module):
         self._known = self._gone = None
 
     def kept(self) -> dict[str, int]:
-        """By group how many channels would stay now: those with w > -b in any layer."""
+        """How many channels of each group would stay now: those with w > -b in any layer."""
         found = {}
         for group, names in self._groups.items():
             above = torch.stack([self.layers[name].detach() > -self.bound for name in names])
@@ -164,7 +169,7 @@ class GeneratorMasks(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Once all is decided: weights of channels whose mask is 0 are 0."""
+        """Once all masks are decided: set the weights of channels whose mask is 0 to 0."""
         if not self.is_decided:
             return
         if self._gone is None:
@@ -173,7 +178,7 @@ class GeneratorMasks(nn.Module):
         torch._foreach_mul_([part for part, _ in self._gone], [values for _, values in self._gone])
 
     def _refresh(self) -> None:
-        """What each channel of a trunk is pushed by."""
+        """Recompute the factors of the penalty on the channels of trunks."""
         for names in self._groups.values():
             if len(names) < 2 or not self.settings.trunk:
                 continue
@@ -185,20 +190,21 @@ class GeneratorMasks(nn.Module):
                 getattr(self, f"factor_{name}").copy_(push)
 
     def _decide(self, name: str) -> None:
-        """Every channel of a layer above -b stays, with what its mask is in its weights."""
+        """Keep every channel of a layer above -b, with its mask multiplied into its weights."""
         w = self.layers[name]
         above = w > -self.bound
         self._absorb(name, above & (w <= self.bound))
         w.copy_(torch.where(above, 1.0, -1.0))
 
     def _absorb(self, name: str, chosen: Tensor) -> None:
-        """Multiply the chosen channels by their masks."""
+        """Multiply the weights of the chosen channels by their masks."""
         for part, values in self._parts(name, torch.where(chosen, mask(self.layers[name], self.bound), 1.0)):
             part.mul_(values)
 
     def _parts(self, name: str, values: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """A layer's channels in the scale and shift of the norm behind it, or in its own weights where that has none,
-        with a number for each of them, of a shape that these are multiplied by."""
+        """Slices of the tensors that scale a layer's channels: the norm's scale and shift, or the layer's own
+        weights if it has no norm. Each slice comes with the channels' values in a shape that broadcasts to it.
+        """
         group, layer, norm = self.where[name]
         tensors = dict(self.generator.named_parameters())
         slot = norm if norm is not None and norm.tensor in tensors else layer

@@ -1,5 +1,8 @@
-"""GCC's criterion: one threshold on the norms' scales, or on the weights' norms where there are no scales (Li et al.,
-NeurIPS 2021). Its generators are trained with a penalty on either before (`gan.sparsity`)."""
+"""GCC's criterion: one threshold on the norms' scales, or on the weights' L1 norms if there are no scales (Li et al.,
+NeurIPS 2021).
+
+Its generators are trained with a penalty on these values before (`gan.sparsity`).
+"""
 
 from typing import Literal
 
@@ -12,8 +15,9 @@ from vemcompress.pruning.scale import Scale
 
 
 class GCC(Pruner):
-    """As published scales are compared with their sign, so that a negative one goes first, and of channels that several
-    convolutions make, as those on a residual trunk, the norms' mean counts. Every layer keeps its best channel."""
+    """As published, scales are compared with their sign, so negative ones go first. If several convolutions produce
+    a channel, as on a residual trunk, the mean of the weights' norms counts. Every layer keeps its best channel.
+    """
 
     class Settings(Pruner.Settings):
         name: Literal["gcc"] = "gcc"

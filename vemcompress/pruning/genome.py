@@ -1,8 +1,8 @@
-"""A bit for each channel of a network: what a genome of zeros and ones removes, and what it leaves.
+"""Genomes of bits, one bit per channel of a network: which channels a genome removes and keeps.
 
-Channels that must go together have one bit. Those of a residual trunk and of the insides of its blocks, where these are
-as wide, share the trunk's bits, so that a ResNet of width 64 has the 64 + 128 + 256 + 128 + 64 = 640 bits that were
-published with Co-Evolution (Shu et al., ICCV 2019).
+Channels that must be removed together share one bit. In a ResNet, the channels of a residual trunk and those inside its
+blocks share the trunk's bits if they are equally many. So a ResNet of width 64 has 64 + 128 + 256 + 128 + 64 = 640
+bits, as published with Co-Evolution (Shu et al., ICCV 2019).
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,14 @@ from torch import Tensor
 
 from vemcompress.networks.slots import Group
 
-Bits = tuple[int, ...]  # 1 for a channel that stays
+Bits = tuple[int, ...]  # 1 for a kept channel
 
 
 @dataclass(frozen=True)
 class Gene:
-    """Channel groups that share `size` bits; `times`: the layers that make these channels, so many times a bit counts.
-    `least` bits at least are 1."""
+    """Channel groups that share `size` bits. `times`: how many layers produce these channels; a bit counts as often.
+    `least`: the smallest number of set bits.
+    """
 
     groups: tuple[str, ...]
     size: int
@@ -31,13 +32,13 @@ class Gene:
 
 @dataclass(frozen=True)
 class Genome:
-    """The genes of a network, from the input to the output."""
+    """The genes of a network, from input to output."""
 
     genes: tuple[Gene, ...]
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> "Genome":
-        """A group within residual blocks shares the bits of the trunk that lies before it, if it is as wide."""
+        """Build a genome. A group within residual blocks shares the bits of the preceding trunk if it is as wide."""
         found: list[list[Group]] = []
         trunk: list[Group] = []
         for group in groups:
@@ -59,11 +60,11 @@ class Genome:
         return [bits[end - gene.size : end] for gene, end in zip(self.genes, ends, strict=True)]
 
     def removed(self, bits: Bits) -> int:
-        """How many bits are 0, each counted as often as layers make its channel."""
+        """The number of cleared bits, each counted once for every layer that produces its channel."""
         return sum(gene.times * part.count(0) for gene, part in zip(self.genes, self.parts(bits), strict=True))
 
     def kept(self, bits: Bits) -> dict[str, Tensor]:
-        """By group the channels that stay, for `networks.groups.cut`."""
+        """The channels that stay, by group, for `networks.groups.cut`."""
         found = {}
         for gene, part in zip(self.genes, self.parts(bits), strict=True):
             index = torch.tensor([i for i, bit in enumerate(part) if bit], dtype=torch.int64)
@@ -71,16 +72,16 @@ class Genome:
         return found
 
     def widths(self, bits: Bits) -> dict[str, int]:
-        """By group how many channels stay."""
+        """The number of channels that stay, by group."""
         pairs = zip(self.genes, self.parts(bits), strict=True)
         return {group: sum(part) for gene, part in pairs for group in gene.groups}
 
     def smallest(self) -> Bits:
-        """No more than each gene needs."""
+        """The bits of the smallest network: the least that each gene needs."""
         return tuple(int(i < gene.least) for gene in self.genes for i in range(gene.size))
 
     def living(self, bits: Bits, random: Random) -> Bits:
-        """The bits with one that is drawn set to 1 in each gene that had fewer than it needs."""
+        """The bits, with one random bit set in each gene that has fewer than it needs."""
         parts = self.parts(bits)
         for i, (gene, part) in enumerate(zip(self.genes, parts, strict=True)):
             if sum(part) < gene.least:
@@ -89,7 +90,9 @@ class Genome:
         return tuple(bit for part in parts for bit in part)
 
     def without_one(self, bits: Bits, random: Random) -> Bits:
-        """The bits with one that is drawn set to 0, of a gene that can spare it; there must be one."""
+        """The bits with one random set bit cleared, in a gene that has more than it needs. There must be such a
+        gene.
+        """
         spare, start = [], 0
         for gene, part in zip(self.genes, self.parts(bits), strict=True):
             if sum(part) > gene.least:
@@ -100,15 +103,15 @@ class Genome:
 
 
 def text_of(bits: Bits) -> str:
-    """In hexadecimal, the first bit as the highest."""
+    """The bits in hexadecimal, the first bit as the highest."""
     return f"{int(''.join(map(str, bits)), 2):0{-(-len(bits) // 4)}x}"
 
 
 def parse_bits(text: str, count: int) -> Bits:
-    """`count` bits of what `text_of` gives. Raises ValueError for anything else."""
+    """Parse `count` bits written by `text_of`. Raises ValueError for any other text."""
     bits = tuple(map(int, f"{int(text, 16):0{count}b}"))
     if text_of(bits) != text or len(bits) != count:
-        raise ValueError(f"{text!r:.80} does not stand for {count} bits")
+        raise ValueError(f"{text!r:.80} is not {count} bits in hexadecimal")
     return bits
 
 

@@ -1,4 +1,4 @@
-"""Which channels stay so that the network, measured, meets a goal on a device: a latency or a file size."""
+"""Pruning to a measured goal on a device: a latency or a file size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,11 +26,13 @@ def prune_to(
     multiple: int = 1,
     on_event: Event = silent,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The channels that stay, by group, and the report of the goal. Images have `size` pixels a side; the rest is as in
-    `budget.choose`. Raises UsageError (2) for a goal that the network meets already, or that nothing meets."""
+    """The channels that stay, by group, and the report of the goal. Images have `size` pixels a side; the other
+    arguments are as in `budget.choose`. Raises UsageError (2) for a goal that the network meets already, or that
+    nothing meets.
+    """
     subject, groups = OfGroups(network, size, fresh=fresh), network.groups()
     goal = wanted.of(subject, on_event)
-    check_goal(goal, subject, network, pruner, multiple)  # before a method that judges by images draws them
+    check_goal(goal, subject, network, pruner, multiple)  # before a method generates images to score channels
     scores, settings = pruner.scores(network), pruner.settings
 
     def chosen(most: float) -> dict[str, Tensor]:
@@ -42,8 +44,9 @@ def prune_to(
 
 
 def check_goal(goal: Goal, subject: OfGroups, network: Generator, pruner: Pruner, multiple: int = 1) -> None:
-    """Measure the network, and where that is doubtful the smallest that the method can make of it. Raises UsageError as
-    `prune_to`; the network may be on the meta device, without weights."""
+    """Measure the network and, unless the goal is clearly reachable, the smallest network that the method can make.
+    Raises UsageError as `prune_to`. The network may be on the meta device, without weights.
+    """
     if network.config is not None:
         with torch.device("meta"):
             network = build_generator(network.config)

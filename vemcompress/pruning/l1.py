@@ -1,5 +1,6 @@
-"""GAN-Compression's criterion: the L1 norm of the weights that make a channel (Li et al., CVPR 2020). CAGC has it too,
-as l1-in."""
+"""GAN-Compression's criterion: the L1 norm of the weights that produce a channel (Li et al., CVPR 2020). CAGC calls
+it l1-in.
+"""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -13,7 +14,7 @@ from vemcompress.pruning.base import Pruner
 
 
 class L1(Pruner):
-    """Of a channel that several convolutions make, as those on a residual trunk, the norms are added up.
+    """If several convolutions produce a channel, as on a residual trunk, their norms are added.
 
     The paper ranks channels within a layer, so the default is "ratio".
     """
@@ -30,9 +31,12 @@ class L1(Pruner):
         return found
 
     def selected(self, network: Generator, widths: Mapping[str, int]) -> dict[str, Tensor]:
-        """The channels that a student of these widths by group takes from its teacher, as published: layer after
-        layer those of the largest norms, of the weights that read channels which were taken; the largest first, so
-        that a supernet's narrow sub-networks have them. The first layer that makes a trunk's channels decides."""
+        """The channels that a student of these widths, by group, copies from its teacher, as published.
+
+        Layer after layer, the channels with the largest norms are chosen, counting only weights that read chosen
+        channels. The largest come first, so that a supernet's narrow sub-networks have them. The first layer that
+        produces a trunk's channels decides for the trunk.
+        """
         groups, taken = network.groups(), {}
         for group in groups:
             norms = norms_of(group, narrowed(network.state_dict(), groups, taken))
@@ -42,7 +46,7 @@ class L1(Pruner):
 
 
 def norms_of(group: Group, tensors: Mapping[str, Tensor]) -> list[Tensor]:
-    """The L1 norms of a group's channels in each layer that makes them."""
+    """The L1 norms of a group's channels in each layer that produces them."""
     found = []
     for slot in group.slots:
         if slot.role == "write" and slot.tensor in tensors and slot.tensor.endswith(".weight"):

@@ -11,8 +11,9 @@ from vemcompress.pruning.sensitivity import DrawnSettings, Sensitivity, by_chann
 
 
 class L1Out(Pruner):
-    """Those of the next convolution, and for the last channels of a StyleGAN2 of the last layer to RGB. The kernels of
-    a StyleGAN2 are modulated and demodulated: their mean over `samples` images."""
+    """Uses the next convolution's weights; for the last channels of a StyleGAN2, those of the last layer to RGB. A
+    StyleGAN2's kernels are modulated and demodulated; their mean over `samples` images is used.
+    """
 
     class Settings(Pruner.Settings, DrawnSettings):
         name: Literal["l1_out"] = "l1_out"

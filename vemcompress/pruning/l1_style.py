@@ -1,4 +1,4 @@
-"""CAGC's l1-style: how large the mean style is that a StyleGAN2 multiplies a channel by (Liu et al., CVPR 2021)."""
+"""CAGC's l1-style: the size of the mean style by which a StyleGAN2 multiplies a channel (Liu et al., CVPR 2021)."""
 
 from typing import Literal
 
@@ -12,8 +12,9 @@ from vemcompress.pruning.sensitivity import DrawnSettings, Sensitivity
 
 
 class L1Style(Pruner):
-    """The size of the mean over `samples` images of a channel's style in the next convolution, and for the last
-    channels in the last layer to RGB."""
+    """The absolute mean, over `samples` images, of a channel's style in the next convolution; for the last channels,
+    in the last layer to RGB.
+    """
 
     class Settings(Pruner.Settings, DrawnSettings):
         name: Literal["l1_style"] = "l1_style"
@@ -22,7 +23,7 @@ class L1Style(Pruner):
     def scores(self, network: Generator) -> dict[str, Tensor]:
         if not network.styled:
             raise UsageError(
-                f"method l1_style: judges by the styles of a StyleGAN2, and a {network.family} has none; use l1."
+                f"method l1_style: needs the styles of a StyleGAN2, and a {network.family} has none; use l1."
             )
         found = Sensitivity(network, self.settings.name, self.settings.seed, self.device)
         scores = found.zeros()

@@ -1,4 +1,6 @@
-"""A GAN whose generators learn with masks on their channels (`pruning.dmad`), as a stage that teaches has it."""
+"""Training of a GAN whose generators have differentiable masks on their channels (`pruning.dmad`), for a `teach`
+stage.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,41 +22,42 @@ from vemcompress.training.update import Update
 def check_masks(
     settings: MaskSettings, generator: Generator, name: str, *, size: int, steps: int, recipe: str, target: int | None
 ) -> None:
-    """Raises RecipeError for a schedule that is longer than the run, a `target` that the generator of this `name` meets
-    already, groups that it does not have, and one of which only a part could be masked. The generator may be without
-    weights."""
+    """Raises RecipeError for a schedule longer than the run, a `target` that the generator called `name` meets
+    already, unknown groups, and a group of which only some layers could be masked. The generator may have no
+    weights.
+    """
     for group in generator.groups():
         layers = makers(generator, group)
         plain = [layer.module for layer, norm in layers if norm is None]
         if plain and len(plain) < len(layers):
             raise RecipeError(
-                f"recipe {recipe}: [masks] stand behind norms, and in a {generator.family} {plain[0]} writes to "
-                f"{group.name} without one; take a resnet, a mobile_resnet or a unet."
+                f"recipe {recipe}: [masks] need a norm after every layer, and in a {generator.family} {plain[0]} "
+                f"writes to {group.name} without one; use a resnet, a mobile_resnet or a unet."
             )
     if not int(settings.period * steps / settings.updates):
         least = -(-settings.updates // settings.period)
         raise RecipeError(
-            f"recipe {recipe}: masks.updates {settings.updates}: need a run of at least {least:.0f} steps, not "
-            f"{steps}; set it lower, or train.steps higher."
+            f"recipe {recipe}: masks.updates {settings.updates} needs a run of at least {least:.0f} steps, not "
+            f"{steps}; lower it, or raise train.steps."
         )
     groups = {group.name: group.size for group in generator.groups()}
     if unknown := set(settings.bounded) - groups.keys():
         raise RecipeError(
-            f"recipe {recipe}: masks.bounded: no channel group {min(unknown)!r}; there are {', '.join(groups)}."
+            f"recipe {recipe}: masks.bounded: no channel group {min(unknown)!r}; known: {', '.join(groups)}."
         )
     whole = generator.costs(size, size)(groups).macs()[settings.count_as]
     if target is not None and whole <= target:
         key = "back_macs" if target == settings.back_macs else "target_macs"
         raise RecipeError(
-            f"recipe {recipe}: masks.{key} {target}: the {name} has {whole} already, so that nothing would go; set it "
-            "lower."
+            f"recipe {recipe}: masks.{key} {target}: the {name} has {whole} already, so no channel would be removed; "
+            "set it lower."
         )
 
 
 class MaskedGAN(Learner):
-    """A GAN whose generators learn with masks, by the same loss and in the same optimiser."""
+    """A GAN whose generators are trained with masks, by the same loss and optimiser."""
 
-    uncompiled = "masks that learn stand in the networks' way"
+    uncompiled = "a GAN with trained masks cannot be compiled"
 
     def __init__(self, settings: MaskSettings, gan: GAN, *, size: int, steps: int, recipe: str):
         super().__init__()
@@ -63,7 +66,8 @@ class MaskedGAN(Learner):
         self.masks = nn.ModuleDict({name: GeneratorMasks(generator, settings) for name, generator in generators})
         if sum("discriminator" not in update.name for update in gan.updates()) > 1:
             raise RecipeError(
-                f"recipe {recipe}: [masks] need a GAN whose generators move at once; take cyclegan, pix2pix or latent."
+                f"recipe {recipe}: [masks] need a GAN that updates its generators together; set gan.name to cyclegan, "
+                "pix2pix or latent."
             )
         targets = settings.target_macs, settings.back_macs or settings.target_macs
         self.targets = {name: targets[min(place, 1)] for place, (name, _) in enumerate(generators)}
@@ -96,7 +100,7 @@ class MaskedGAN(Learner):
         return falls or step == self.steps
 
     def finish(self, step: int) -> dict:
-        """Lower the bound: b = 1 - (n / N)^(1/3) after n of the N steps in which it falls, and 0 after these."""
+        """Lower the bound: b = 1 - (n / N)^(1/3) after n of the N steps in which it falls, and 0 after them."""
         bound = 0.0 if step == self.steps else max(0.0, 1 - (step / (self.settings.period * self.steps)) ** (1 / 3))
         found, decided = {}, []
         for name, masks in self.masks.items():
@@ -115,7 +119,7 @@ class MaskedGAN(Learner):
         widths = {group.name: kept.get(group.name, group.size) for group in generator.groups()}
         return self._costs[name](widths).macs()[self.settings.count_as]
 
-    # -- what is written -----------------------------------------------------------------------------------------
+    # -- output files --------------------------------------------------------------------------------------------
 
     def artifacts(self) -> dict[str, nn.Module]:
         return self.gan.artifacts()

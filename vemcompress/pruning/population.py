@@ -1,8 +1,8 @@
-"""What every search has: candidates, their fitness, generation after generation, and a budget of MACs.
+"""Base class of searches: candidates, their fitness, generations, and a budget of MACs.
 
-Nothing here knows what a candidate's fitness is: `wanted` says which candidates to score next, and `tell` takes their
-fitness. The draws depend on the seed and on these figures alone, so that a search that is told what it was told before
-goes the same way again: that is how an interrupted one goes on.
+Nothing here knows how fitness is measured. `wanted` lists the candidates to score next, and `tell` receives their
+fitness. The draws depend only on the seed and on the fitness values. So a search that receives the same values again
+makes the same choices; this is how an interrupted search is resumed.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -16,10 +16,12 @@ Candidate = TypeVar("Candidate", bound=Hashable)
 
 
 class PopulationSettings(BaseSettings):
-    """The budget: at most `target_macs`, or this `share` of the MACs of the network that is searched, on one image of
-    `data.size`, counted by the convention `count_as`. `population` candidates in each of so many `generations`.
+    """The budget and size of a search. `target_macs`: the largest number of MACs of a candidate, on one image of
+    data.size. `share`: the budget as a share of the searched network's MACs. `count_as`: the convention by which MACs
+    are counted. `population`: candidates per generation. `generations`: how many generations. `seed`: seed of the
+    draws.
 
-    `supernet`: whether the method searches one, or else the teacher's own networks.
+    `supernet` (class variable): whether the method searches a supernet; otherwise it prunes the teacher's own networks.
     """
 
     shared: ClassVar = True
@@ -36,11 +38,13 @@ class PopulationSettings(BaseSettings):
 
 
 class Population(Generic[Candidate]):
-    """The candidates of a generation, `population`, and the `fitness` of all that were scored so far. `target`: so much
-    of `cost` may a candidate have, None for any. `higher`: whether a higher fitness is better."""
+    """The candidates of a generation, `population`, and the `fitness` of all candidates scored so far.
+
+    `target`: the largest `cost` of a candidate; None for no limit. `higher`: whether a higher fitness is better.
+    """
 
     population: Sequence[Candidate]
-    goal: str | None = None  # what `cost` is called in the table of candidates, where it is not MACs
+    goal: str | None = None  # the name of `cost` in the table of candidates, if it is not MACs
 
     def __init__(self, target: float | None, *, higher: bool = True):
         self.target, self.higher = target, higher
@@ -48,24 +52,24 @@ class Population(Generic[Candidate]):
         self.generation = 0
         self._counted: dict[Candidate, int] = {}
 
-    # -- what a method says ----------------------------------------------------------------------------------------
+    # -- what a method defines --------------------------------------------------------------------------------------
 
     @property
     def total(self) -> int:
-        """Generations."""
+        """The number of generations."""
         raise NotImplementedError
 
     @property
     def said(self) -> str:
-        """How many candidates there are, for people."""
+        """The number of candidates, in words."""
         raise NotImplementedError
 
     def advance(self) -> bool:
-        """To the next candidates; False where there are none. All of `population` must be scored."""
+        """Move to the next generation; False if there is none. All of `population` must be scored."""
         raise NotImplementedError
 
     def shape(self, candidate: Candidate) -> dict[str, int]:
-        """The widths of all channel groups."""
+        """The widths of all channel groups of a candidate."""
         raise NotImplementedError
 
     def count(self, candidate: Candidate) -> int:
@@ -73,18 +77,18 @@ class Population(Generic[Candidate]):
         raise NotImplementedError
 
     def row(self, candidate: Candidate) -> dict[str, Any]:
-        """What the table says of a candidate beside MACs and fitness: its `widths`, and what `read` needs."""
+        """A candidate's columns in the table besides MACs and fitness: its `widths`, and what `read` needs."""
         raise NotImplementedError
 
     def read(self, row: dict[str, Any]) -> Candidate | None:
-        """The candidate of a row of the table; None where it cannot be one of this search."""
+        """The candidate of a table row; None if it is not one of this search."""
         raise NotImplementedError
 
     def peers(self) -> Iterable[Candidate]:
-        """The scored candidates whose figures may be compared, at least one: all."""
+        """The scored candidates whose fitness values are comparable, at least one. By default all."""
         return self.fitness
 
-    # -- what all share --------------------------------------------------------------------------------------------
+    # -- what all methods share --------------------------------------------------------------------------------------
 
     def macs(self, candidate: Candidate) -> int:
         if candidate not in self._counted:
@@ -92,36 +96,36 @@ class Population(Generic[Candidate]):
         return self._counted[candidate]
 
     def cost(self, candidate: Candidate) -> float:
-        """What the budget limits: MACs, or another."""
+        """The cost that the budget limits: MACs, unless overridden."""
         return self.macs(candidate)
 
     def shown(self, cost: float) -> str:
-        """Such a cost in words."""
+        """A cost in words."""
         return f"{cost:,} MACs"
 
     @property
     def wanted(self) -> list[Candidate]:
-        """The candidates of this generation that have no fitness yet."""
+        """The candidates of this generation without a fitness."""
         return [candidate for candidate in dict.fromkeys(self.population) if candidate not in self.fitness]
 
     def tell(self, fitness: dict[Candidate, float]) -> None:
         self.fitness |= fitness
 
     def ranked(self, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Best first, each once; of equal ones those of less cost."""
+        """Candidates in order, best first, each once. For equal fitness the cheaper one comes first."""
         sign = -1 if self.higher else 1
         return sorted(dict.fromkeys(candidates), key=lambda c: (sign * self.fitness[c], self.cost(c), c))
 
     def best(self) -> Candidate:
-        """Of those that may be compared."""
+        """The best of the comparable candidates."""
         return self.ranked(self.peers())[0]
 
     def decided(self) -> tuple[Candidate, dict[str, Any] | None]:
-        """What the search gives once all is scored, and how it meets a goal on a device, where there is one."""
+        """The result of a finished search, and the report of its goal on a device, if any."""
         return self.best(), None
 
     def front(self) -> list[Candidate]:
-        """The Pareto front: candidates than which no other is both of less cost and better, from small to large."""
+        """The Pareto front: candidates for which no other is both cheaper and better, from small to large."""
         found: list[Candidate] = []
         for candidate in sorted(self.ranked(self.peers()), key=self.cost):
             worse = found and (self.fitness[candidate] <= self.fitness[found[-1]]) == self.higher

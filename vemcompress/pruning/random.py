@@ -1,4 +1,4 @@
-"""Channels drawn at random: what every criterion has to beat."""
+"""Random channels: the baseline for every pruning criterion."""
 
 from typing import Literal
 
@@ -11,9 +11,13 @@ from vemcompress.system.settings import Seed
 
 
 class Random(Pruner):
-    """Uniform scores; equal seeds give equal channels. All groups are narrowed alike unless `by` is "threshold"."""
+    """Uniform random scores; the same seed gives the same channels. All groups lose the same share unless `by` is
+    "threshold".
+    """
 
     class Settings(Pruner.Settings):
+        """`seed`: seed of the random scores."""
+
         name: Literal["random"] = "random"
         seed: Seed = 0
 

@@ -1,5 +1,6 @@
-"""How well pruned generators of a CycleGAN stand in for the whole ones, as Co-Evolution scores them (Shu et al., ICCV
-2019)."""
+"""Co-Evolution's score: how closely pruned generators of a CycleGAN resemble the unpruned ones (Shu et al., ICCV
+2019).
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -21,12 +22,12 @@ from vemcompress.system import devices
 from vemcompress.training.settings import TrainSettings
 from vemcompress.training.stepper import Stepper
 
-BATCH = 8  # of images that are looked at; it changes no figure
+BATCH = 8  # validation images per forward pass; does not change any result
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """Which channels a candidate of a direction keeps, by group, and those of its partner, if it has one."""
+    """The channels that a candidate of a direction keeps, by group, and those of its partner, if it has one."""
 
     direction: Direction
     kept: Kept
@@ -34,14 +35,16 @@ class Pruned:
 
 
 class Resemblance:
-    """Called with a candidate it gives the loss L of `CoEvolutionSettings`.
+    """Called with a candidate, it returns the loss L of `CoEvolutionSettings`.
 
-    `gan` is the whole CycleGAN, which stays as it is; `images` are by direction the validation images that this one
-    translates, N x C x H x W. Where there is a partner, both learn first, as `train` says, on the batches of `stream`,
-    which are the same for every candidate. The published code sets the weights of removed channels to zero, in place;
-    here the channels are cut, a quarter of the work at half the channels. Without shifts in the norms both are the
-    same, also while they learn: what is zero has no gradient. With shifts the published channels would come back to
-    life, because nothing sets them to zero again.
+    `gan` is the whole CycleGAN, which is not changed. `images` are the validation images of each direction, N x C x H x
+    W. If there is a partner, both are first trained, as `train` says, on the batches of `stream`, which are the same
+    for every candidate.
+
+    The published code sets the weights of removed channels to zero; here the channels are cut, which takes a quarter of
+    the work at half the channels. Without shifts in the norms both are equivalent, also during training, because zero
+    weights get no gradient. With shifts the published channels would become active again, because nothing sets them
+    back to zero.
     """
 
     def __init__(
@@ -72,8 +75,9 @@ class Resemblance:
         return found if found == found else float("inf")
 
     def pruned(self, direction: Direction, kept: Kept) -> Generator:
-        """A generator of its own, on the device, with the weights of the whole one. BatchNorms get the statistics of
-        the validation images."""
+        """A separate pruned generator on the device, with the weights of the whole one. BatchNorms get the
+        statistics of the validation images.
+        """
         network = cut(self._generator(direction), kept)
         with torch.no_grad():
             recalibrate(network, self.images[direction])
@@ -83,7 +87,7 @@ class Resemblance:
         return self.gan.generators()[f"generator_{direction}"]
 
     def _taught(self, networks: Mapping[Direction, Generator]) -> None:
-        """Let both generators learn beside copies of the discriminators."""
+        """Train both generators against copies of the discriminators."""
         if not self.train.steps:
             return
         if self._opened is None:
@@ -114,5 +118,5 @@ class Resemblance:
         return [self._judged(network(x).float(), direction) for x in self.images[direction]]
 
     def _judged(self, image: Tensor, direction: Direction) -> Tensor:
-        """One number for each image: the mean over the patches of the discriminator of its domain."""
+        """One number per image: the mean over the patches of its domain's discriminator."""
         return self.gan.discriminators()[f"discriminator_{direction}"](image).float().mean((1, 2, 3))

@@ -1,4 +1,4 @@
-"""CAT's criterion: the size of the norms' scales, under one threshold for all (Jin et al., CVPR 2021)."""
+"""CAT's criterion: the absolute scales of the norms, with one threshold for all layers (Jin et al., CVPR 2021)."""
 
 from typing import Literal
 
@@ -11,10 +11,13 @@ from vemcompress.system.settings import Width
 
 
 class Scale(Pruner):
-    """A group that no norm scales stays whole. The published floor outside residual blocks is 16 channels. `signed`:
-    scales are compared as they are, as in GCC, and not by their size, as in Network Slimming and CAT."""
+    """Groups whose norms have no scales are not pruned. The published least width outside residual blocks is 16."""
 
     class Settings(Pruner.Settings):
+        """`signed`: whether scales are compared with their sign, as in GCC; otherwise by absolute value, as in Network
+        Slimming and CAT.
+        """
+
         name: Literal["scale"] = "scale"
         by: Literal["threshold", "ratio"] = "threshold"
         least: Width = 16
@@ -27,7 +30,5 @@ class Scale(Pruner):
             found = {name: scales.abs() for name, scales in found.items()}
         if not found:
             teacher = "" if network.styled else ", or a teacher with norm = 'batch' or 'instance_affine'"
-            raise UsageError(
-                f"method scale: this {network.family} has no scales of norms to judge by; use l1{teacher}."
-            )
+            raise UsageError(f"method scale: the norms of this {network.family} have no scales; use l1{teacher}.")
         return found

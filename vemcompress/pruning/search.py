@@ -1,5 +1,6 @@
-"""Search for the best sub-network of a supernet under a budget: evolution as published with GAN-Compression
-(Li et al., CVPR 2020), or every sub-network where there are few."""
+"""Search for the best sub-network of a supernet under a budget: evolution as in GAN-Compression (Li et al., CVPR
+2020), or an exhaustive search of small spaces.
+"""
 
 from collections.abc import Callable
 from random import Random
@@ -14,22 +15,23 @@ from vemcompress.networks.subnets import Entries, Space, WidthOptions, text_of
 from vemcompress.pruning.population import Population, PopulationSettings
 from vemcompress.system.settings import Convention, Text
 
-TRIES = 1000  # draws that may miss the budget before one is narrowed until it fits
-EXHAUSTIVE = 1000  # so many candidates are scored one by one
+TRIES = 1000  # draws over the budget before one is narrowed until it fits
+EXHAUSTIVE = 1000  # up to this many candidates are all scored
 
 
 class SearchSettings(PopulationSettings, GoalSettings):
-    """How a supernet is searched, with the published numbers. Fitness is the figure `by`, on the held-out images or, by
-    train.best_on, the test images; "frechet" on `features` with the file of their `features_weights`. `space` is as in
-    the algorithm; "none" for the widths that the supernet's file says it has learned (others are then refused), else
-    the algorithm's own, else "auto".
+    """Settings of a search in a supernet; the defaults are the published ones. `by`: the score used as fitness, on the
+    held-out images or, if train.best_on says so, the test images. `features`: the feature network for "frechet".
+    `features_weights`: the file of its weights. `space`: the widths to search, as in the algorithm. "none" uses the
+    widths stored in the supernet's file (others are then refused), else the algorithm's, else "auto".
 
-    The budget is a `share` of 0.25 where none is given; it may be a `target_latency` or a `target_size`. `method`:
-    "auto" scores all where at most 1,000 fit it. Of each generation of `population` the `parents` (a share) stay;
-    `mutants` (a share of the population) are parents of which each gene is drawn anew with probability `mutate`, the
-    others cross two parents gene by gene. Draws favour narrow widths: the narrowest is `weighted` times as likely as
-    the widest, and between them arithmetically, or each option is `weighted` times as likely as the next wider one
-    (geometric).
+    The budget is target_macs, share, target_latency or target_size; the default is a share of 0.25. `method`:
+    "evolution", "exhaustive" for all candidates, or "auto" for all if at most 1,000 fit the budget. `parents`: the
+    share of a generation that survives. `mutants`: the share of the population that are mutations of parents; the
+    others are crossed from two parents gene by gene. `mutate`: probability that a gene of a mutant is drawn anew.
+    `weighted`: how many times as likely the narrowest width is as the widest in random draws. `weighting`: "arithmetic"
+    interpolates between the two; "geometric" makes each width that many times as likely as the next
+    wider one.
     """
 
     replaces: ClassVar = {**dict.fromkeys(TARGETS, ("share",)), "share": BUDGET}
@@ -48,16 +50,17 @@ class SearchSettings(PopulationSettings, GoalSettings):
     weighting: Literal["arithmetic", "geometric"] = "arithmetic"
 
     def target(self, macs: int) -> int:
-        """So many MACs may a candidate have, of a supernet of `macs`."""
+        """The largest number of MACs of a candidate, for a supernet of `macs`."""
         return self.target_macs or int(macs * (self.share or 0.25))
 
 
 class Search(Population[Entries]):
-    """Generation after generation of candidates in a `space`, each with at most `target` MACs by `macs`, a function of
-    the widths of all channel groups; or, with a `goal` (its candidates are those of the space), each that meets it by
-    prediction. `higher`: whether a higher fitness is better.
+    """Evolution of candidates in a `space`.
 
-    Raises UsageError (2) for a target that no candidate meets, or that the largest is below already.
+    Each candidate has at most `target` MACs by `macs`, a function of the widths of all channel groups. With a `goal`,
+    whose candidates are those of the space, each candidate must meet the goal by prediction instead. `higher`: whether
+    a higher fitness is better. Raises UsageError (2) for a target that no candidate meets, or that the largest
+    candidate meets already.
     """
 
     def __init__(
@@ -83,8 +86,8 @@ class Search(Population[Entries]):
             )
         if largest <= target:
             raise UsageError(
-                f"a target of {self.shown(target)}: the largest candidate has {self.shown(largest)} and meets it, so "
-                "there is nothing to search; give a lower target."
+                f"a target of {self.shown(target)}: the largest candidate has {self.shown(largest)} and meets it "
+                "already, so there is nothing to search; give a lower target."
             )
         self.everything = self._few()
         self.population = self.everything if self.everything is not None else self._drawn(self._draw)
@@ -107,12 +110,13 @@ class Search(Population[Entries]):
 
     @property
     def measured(self) -> dict[str, Any] | None:
-        """What the predictions of the goal depend on."""
+        """The values that the goal's predictions depend on."""
         return None if self._goal is None else self._goal.state()
 
     def decided(self) -> tuple[Entries, dict[str, Any] | None]:
-        """The best candidate, and the report of the goal, which it meets when it is measured. Raises UsageError where
-        none that was scored does."""
+        """The best candidate and the report of the goal, which it meets when measured. Raises UsageError if no
+        scored candidate meets it.
+        """
         if self._goal is None:
             return self.best(), None
         ranked, goal = self.ranked(self.peers()), self._goal
@@ -142,7 +146,7 @@ class Search(Population[Entries]):
 
     @property
     def total(self) -> int:
-        """Generations."""
+        """The number of generations."""
         return 1 if self.everything is not None else self.settings.generations
 
     def advance(self) -> bool:
@@ -157,7 +161,7 @@ class Search(Population[Entries]):
         return True
 
     def _few(self) -> list[Entries] | None:
-        """Every candidate within the budget, where all are to be scored."""
+        """Every candidate within the budget, if all are to be scored; else None."""
         if self.settings.method == "evolution" or (
             self.settings.method == "auto" and self.space.size > 20 * EXHAUSTIVE
         ):
@@ -171,8 +175,9 @@ class Search(Population[Entries]):
         return [self._fitting(make) for _ in range(self.settings.population)]
 
     def _fitting(self, make: Callable[[], Entries]) -> Entries:
-        """A candidate within the budget. Under a tight one nearly every draw misses it, so that after some tries one is
-        narrowed, gene by gene at random, until it fits; the smallest does."""
+        """A candidate within the budget. Under a tight budget nearly every draw exceeds it. Therefore, after some
+        tries, one is narrowed gene by gene at random until it fits; the smallest always fits.
+        """
         for _ in range(TRIES):
             if self.cost(entries := make()) <= self.target:
                 return entries

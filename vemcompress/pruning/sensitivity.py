@@ -1,5 +1,6 @@
-"""How much a loss of a generator's images depends on each channel: the mean size of the gradient of the kernel that
-reads it, as CAGC and DCP-GAN judge by."""
+"""Sensitivity of a loss to each channel: the mean absolute gradient of the kernel that reads it, as in CAGC and
+DCP-GAN.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -15,7 +16,9 @@ from vemcompress.system.settings import BaseSettings, Seed
 
 
 class DrawnSettings(BaseSettings):
-    """`samples` images are drawn, `batch` at a time; the defaults are CAGC's."""
+    """`samples`: how many images are generated. `batch`: how many at a time. `seed`: seed of the latent vectors and
+    noise. The defaults are CAGC's.
+    """
 
     samples: int = Field(400, ge=1, le=1_000_000)
     batch: int = Field(10, ge=1, le=4096)
@@ -23,8 +26,9 @@ class DrawnSettings(BaseSettings):
 
 
 def readers(network: Generator) -> dict[str, tuple[Group, Slot]]:
-    """Of each group that the kernel of a convolution reads, the first such kernel, as published for CAGC: in a
-    StyleGAN2 the next convolution's, and for the last group that of the last layer to RGB."""
+    """For each group read by a convolution's kernel, the first such kernel, as published for CAGC. In a StyleGAN2
+    this is the next convolution's, and for the last group that of the last layer to RGB.
+    """
     tensors, found = dict(network.named_parameters()), {}
     for group in network.groups():
         slots = (s for s in group.slots if s.role == "read" and s.tensor.endswith(".weight"))
@@ -34,24 +38,24 @@ def readers(network: Generator) -> dict[str, tuple[Group, Slot]]:
 
 
 def by_channel(kernel: Tensor, group: Group, slot: Slot) -> Tensor:
-    """The part of a tensor that belongs to a group: channels x numbers of each."""
+    """The part of a kernel that belongs to a group: channels x values per channel."""
     found = kernel.movedim(slot.axis, 0)[slot.start : slot.start + group.size * slot.each]
     return found.reshape(group.size, -1)
 
 
 class Sensitivity:
-    """Of a generator that draws from latent vectors; a copy of it, so that its own gradients stay as they are. Random
-    numbers, those of the noise within a StyleGAN2 included, come from a `seed`, on the CPU, so that all devices draw
-    the same images.
+    """Measures sensitivities on a copy of a generator of latent vectors, so that the generator's own gradients do not
+    change.
 
-    Of each group the kernel of `readers` counts.
+    Random numbers, including the noise in a StyleGAN2, come from a `seed` on the CPU, so that all devices generate the
+    same images. For each group the kernel from `readers` is used.
     """
 
     def __init__(self, network: Generator, method: str, seed: int, device: torch.device | str = "cpu"):
         if network.takes.kind != "latent":
             raise UsageError(
-                f"method {method}: judges channels by images that are drawn from latent vectors, and this "
-                f"{network.family} takes images; use l1."
+                f"method {method}: scores channels by images generated from latent vectors, but this "
+                f"{network.family} needs input images; use l1."
             )
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         if not any(parameter.is_meta for parameter in network.parameters()):
@@ -64,36 +68,37 @@ class Sensitivity:
 
     @property
     def judges(self) -> bool:
-        """Whether there are weights to judge: those of a network on the meta device only have shapes."""
+        """Whether there are weights. Networks on the meta device only have shapes."""
         return not any(kernel.is_meta for kernel in self.kernels.values())
 
     def zeros(self) -> dict[str, Tensor]:
         return {name: torch.zeros(group.size) for name, (group, _) in self.groups.items()}
 
     def latents(self, count: int) -> Tensor:
-        """From the network's prior, count x size."""
+        """Random latent vectors from the network's prior, count x size."""
         shape = count, self.takes.size
         if self.takes.prior == "uniform":
             return (torch.rand(shape, generator=self.random) * 2 - 1).to(self.device)
         return torch.randn(shape, generator=self.random).to(self.device)
 
     def batches(self, settings: DrawnSettings, told: Callable[[int, int], None]) -> Iterator[Tensor]:
-        """The latent vectors of all samples; none where there are no weights to judge. `told` learns how many are
-        done."""
+        """The latent vectors of all samples; none if there are no weights. `told` is called with the number done and
+        the total.
+        """
         for start in range(0, settings.samples if self.judges else 0, settings.batch):
             stop = min(settings.samples, start + settings.batch)
             yield self.latents(stop - start)
             told(stop, settings.samples)
 
     def images(self, z: Tensor) -> Tensor:
-        """With new noise, where the network has noise."""
+        """Images with new noise, if the network has noise."""
         return self.of_styles(self.network.styles(z)) if self.network.styled else self.network(z)
 
     def of_styles(self, w: Tensor) -> Tensor:
         return self.network.synthesise(w, noise=self.random)[0]
 
     def of(self, loss: Tensor) -> dict[str, Tensor]:
-        """By group, for each channel the mean of |d loss / d kernel| over its other axes."""
+        """By group, for each channel the mean of |d loss / d kernel| over the kernel's other axes."""
         gradients = dict(zip(self.kernels, torch.autograd.grad(loss, list(self.kernels.values())), strict=True))
         return {
             name: by_channel(gradients[slot.tensor], group, slot).abs().mean(1).cpu()

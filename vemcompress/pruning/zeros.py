@@ -1,5 +1,6 @@
-"""What training has made zero goes: DMAD's masks (Li et al., 2020) and GAN-Slimming's scales (Wang et al., ECCV 2020)
-leave such channels."""
+"""Removes channels that training has set to zero, by DMAD's masks (Li et al., 2020) or GAN-Slimming's scales (Wang
+et al., ECCV 2020).
+"""
 
 from typing import Literal
 
@@ -12,11 +13,11 @@ from vemcompress.pruning.base import Pruner
 
 
 class Zeros(Pruner):
-    """A channel stays where one of the layers that make it is not zero there: the scale of the norm behind it, or where
-    that has none the layer's own weights. So a residual trunk keeps what any block writes.
+    """A channel stays if at least one of the layers that produce it is not zero there. The scale of the layer's norm
+    counts, or the layer's own weights if the norm has none. So a residual trunk keeps what any block writes.
 
-    Both methods are published so. The shift of a norm whose scale is zero goes with it, although it still has an effect
-    where it is positive. A group keeps at least its first channel.
+    Both methods are published this way. The shift of a norm whose scale is zero is removed too, although a positive
+    shift still has an effect. A group keeps at least its first channel.
     """
 
     class Settings(Pruner.Settings):
@@ -25,7 +26,7 @@ class Zeros(Pruner):
     decides = True
 
     def scores(self, network: Generator) -> dict[str, Tensor]:
-        """The sum of the absolute values, which is 0 for a channel that goes."""
+        """The sum of the absolute values, which is 0 for a removed channel."""
         tensors, found = network.state_dict(), {}
         for group in network.groups():
             sizes = []

@@ -1,7 +1,7 @@
-"""What a run is, as TOML: teacher x student x algorithm x information, its data and its training.
+"""Recipes in TOML: teacher x student x algorithm x information, the data and the training.
 
-A recipe may leave open what depends on the teacher (student, batch, C, weights); `resolve.py` fills that in, and the
-run folder keeps the result.
+A recipe may leave open what depends on the teacher (student, batch, C, weights). `resolve.py` fills that in, and the
+run folder stores the result.
 """
 
 from vemcompress.recipe.reading import (

@@ -1,4 +1,4 @@
-"""What there is: the recipes, also as a table in Markdown that docs/recipes.md has, and the methods that they name."""
+"""Lists of all recipes and methods, for `recipes list`, `recipes methods` and the table in docs/recipes.md."""
 
 import re
 import sys
@@ -16,10 +16,10 @@ from vemcompress.recipe.schema import Recipe
 from vemcompress.system.plugins import Registry
 
 TITLES = ("recipe", "what it does", "stages", "data", "add-on")
-KINDS = {"single": "real images", "paired": "pairs", "unpaired": "two domains"}  # of data, as the table names them
+KINDS = {"single": "real images", "paired": "pairs", "unpaired": "two domains"}  # the table's names of data kinds
 
-OWN = "vemcompress"  # the package of what is no plugin's
-METHODS: dict[str, Registry] = {  # by the key or the option that names one
+OWN = "vemcompress"  # the package of everything that is not a plugin's
+METHODS: dict[str, Registry] = {  # by the recipe key or the option
     "algorithm.name": ALGORITHMS,
     "information.name": INFORMATION,
     "student.family": GENERATORS,
@@ -29,7 +29,9 @@ METHODS: dict[str, Registry] = {  # by the key or the option that names one
 
 
 def descriptions() -> dict[str, str]:
-    """What each recipe says of itself, by name, those of plugins last. One of a plugin that cannot be read says why."""
+    """Each recipe's description, by name, plugins last. For a plugin's recipe that cannot be read, the text is the
+    reason.
+    """
     found = {name: read(name).description for name in shipped()}
     for name in installed().keys() - found.keys():
         try:
@@ -40,8 +42,9 @@ def descriptions() -> dict[str, str]:
 
 
 def methods() -> list[dict[str, str]]:
-    """The methods that a recipe or the command line can name: `key`, `name`, what it `does` in a sentence, and the
-    `package` that it comes from."""
+    """All methods that a recipe or the command line can name: `key`, `name`, what it `does` in one sentence, and its
+    `package`.
+    """
     return [
         {"key": key, "name": name, "does": _does(method), "package": registry.added.get(name, (None, OWN))[1]}
         for key, registry in METHODS.items()
@@ -50,15 +53,16 @@ def methods() -> list[dict[str, str]]:
 
 
 def _does(method: Any) -> str:
-    """The first sentence of its file."""
+    """The first sentence of the docstring of its file."""
     kind = method if isinstance(method, type) else type(method)
     text = " ".join((sys.modules[kind.__module__].__doc__ or "").partition("\n\n")[0].split())
     return re.split(r"(?<!et al)\.\s", text)[0].rstrip(".")
 
 
 def markdown() -> str:
-    """A line for each recipe: its name and description, its stages or the command that takes it, what data it takes and
-    the add-on that is on. The paper's rows are counted in one line."""
+    """A table row for each recipe: name, description, stages or command, kinds of data, and add-on. The paper's rows
+    share one line.
+    """
     lines = [TITLES, ("-",) * len(TITLES), *map(_line, general())]
     count = len(shipped()) - len(general())
     lines.append(["`paper/...`", f"{count} rows of the paper's Tables 1 to 5, with its figures", "", "", ""])
@@ -81,7 +85,9 @@ def _data(name: str, plan: Recipe) -> str:
 
 
 def _takes(name: str, kind: str) -> bool:
-    """Whether every GAN of the recipe can learn from data of this kind, and its teacher's outputs are in it."""
+    """Whether every GAN of the recipe can be trained on this kind of data, and the data contain the teacher's
+    outputs if needed.
+    """
     try:
         plan = read(name, [f"data.kind={kind}"])
     except RecipeError:  # such as the crop of single images from pairs

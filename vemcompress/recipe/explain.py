@@ -1,4 +1,6 @@
-"""A recipe as TOML with comments: what each key means, as the docstrings of the Settings say it, and what it may be."""
+"""A recipe as TOML with comments on each key: its meaning, from the docstrings of the Settings, and its possible
+values.
+"""
 
 import inspect
 import re
@@ -13,19 +15,18 @@ from vemcompress.recipe.schema import choices as choices_of
 from vemcompress.recipe.stages import Stage
 from vemcompress.system.settings import BaseSettings, tag_of
 
-WIDTH = 100  # characters of a line of comment
-MOST = 2**20  # larger bounds are against slips, and tell nothing
+WIDTH = 100  # characters of a comment line
+MOST = 2**20  # larger bounds only catch mistakes and are not shown
 
 
 def explained(recipe: Recipe) -> str:
-    """`recipe.toml()` with a comment above each key that has an explanation, and below each table the keys that are
-    open."""
+    """`recipe.toml()` with a comment above each key that has an explanation, and the unset keys below each table."""
     tables = re.split(r"^(?=\[)", recipe.toml(), flags=re.M)
     return "\n".join(filter(None, (_table(recipe, text.strip()) for text in tables)))
 
 
 def _table(recipe: Recipe, text: str) -> str:
-    """A table's lines, of which the first is its header; nothing for one that is empty."""
+    """The lines of a table, of which the first is its header; "" for an empty one."""
     header = re.match(r"\[+([\w.]+)\]+$", text, re.M)
     kinds = _classes_of(recipe, header[1]) if header else [Recipe]
     if header and header[0] == text and not kinds:
@@ -40,12 +41,13 @@ def _table(recipe: Recipe, text: str) -> str:
             said = told
         lines.append(line)
     left = [key for key in kinds[0].model_fields if key not in written] if header and kinds else []
-    return "\n".join([*lines, *_comment(f"May be set too: {', '.join(left)}." if left else ""), ""])
+    return "\n".join([*lines, *_comment(f"Other keys: {', '.join(left)}." if left else ""), ""])
 
 
 def _classes_of(recipe: Recipe, path: str) -> list[type[BaseSettings]]:
-    """The class of the table at this path, and behind it those that it could be of instead; none where it is no
-    Settings, such as a stage's own changes."""
+    """The class of the table at this path, followed by its alternatives; empty if it is not Settings, such as a
+    stage's changes.
+    """
     if path == "stages":
         return [Stage]
     found, others = recipe, []
@@ -58,15 +60,16 @@ def _classes_of(recipe: Recipe, path: str) -> list[type[BaseSettings]]:
 
 
 def _of_tag(kinds: list[type[BaseSettings]], key: str) -> str:
-    """Of the key that tells the classes of a table apart: their names."""
+    """The names of the alternatives, for the key that selects one."""
     tags = [tag for tag in map(tag_of, kinds[1:]) if tag]
     names = list(dict.fromkeys(name for _, name in tags))
     return f"One of {', '.join(names)}." if len(names) > 1 and tags[0][0] == key else ""
 
 
 def meaning(kind: type[BaseSettings], key: str) -> str:
-    """What the docstring of a class, or of one that it derives from, says of a key: the sentences from the one that
-    begins with it, or else names it, up to the next that names a key. Nothing where they are silent."""
+    """What the docstring of a class, or of its base class, says about a key: from the sentence that starts with the
+    key, or else mentions it, up to the next sentence that mentions a key. "" if there is none.
+    """
     bases = [base for base in kind.__mro__ if issubclass(base, BaseSettings) and key in base.model_fields]
     told = [_sentences(paragraph) for base in bases for paragraph in _paragraphs(base)]
     for sign in (re.compile(rf"`{key}`(:| \()"), re.compile(rf"`{key}`")):
@@ -87,7 +90,7 @@ def _sentences(paragraph: str) -> list[str]:
 
 
 def choices(field: FieldInfo) -> str:
-    """The values that a key may have, where they are few, or its bounds."""
+    """The possible values of a key, if they are few, or its bounds."""
     told = dict.fromkeys(value for part in _parts(field.annotation) for value in _named(part))
     limits = [
         *field.metadata,
@@ -102,7 +105,7 @@ def choices(field: FieldInfo) -> str:
 
 
 def _parts(annotation: Any) -> list[Any]:
-    """The parts of a union, one level of Annotated and optional parts opened."""
+    """The parts of a union, with one level of Annotated and optional parts expanded."""
     inner = [part for part in get_args(annotation) if get_origin(annotation) is not Literal]
     return [annotation, *(found for part in inner if not isinstance(part, type) for found in _parts(part))]
 

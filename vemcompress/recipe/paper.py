@@ -1,4 +1,4 @@
-"""A published table's row beside what is built here: parameters and MACs of every network that a recipe names."""
+"""A row of a published table compared with this project's counts: parameters and MACs of every network in a recipe."""
 
 import math
 from typing import Any
@@ -10,17 +10,16 @@ from vemcompress.networks import Config, parse_config
 from vemcompress.networks.base import LatentConfig
 from vemcompress.recipe import AutoStudent, Recipe
 
-SIZE = 256  # pixels, of every row of generators that take images
+SIZE = 256  # pixels, in every row with generators that take images
 UNITS = {"M": 1e6, "G": 1e9}
 
 
 def row(recipe: Recipe) -> dict[str, Any]:
-    """What this project counts, for one image of `size`: the student's `parameters` and `macs` (as `inspect` has them),
-    or in the row of an original that network's own.
+    """This project's counts for one image of `size`: the student's `parameters` and `macs` (as in `inspect`), or those
+    of the original network in its row.
 
-    The same of `teacher`, `deep` and the tables' `original` in dicts of these names, where the recipe names them;
-    `agrees` says for each such figure of [paper] whether ours is printed the same. Raises RecipeError for an original
-    that does not exist.
+    The same for `teacher`, `deep` and the tables' `original`, in dicts with these names, if the recipe has them.
+    `agrees` says for each such figure of [paper] whether ours rounds to it. Raises RecipeError for an unknown original.
     """
     networks = _networks(recipe)
     costs = {role: _cost(config) for role, config in networks.items()}
@@ -32,9 +31,9 @@ def row(recipe: Recipe) -> dict[str, Any]:
 def _networks(recipe: Recipe) -> dict[str, Config]:
     paper, given = recipe.paper, {"teacher": recipe.teacher.network, "deep": recipe.teacher.deep}
     networks = {} if isinstance(recipe.student, AutoStudent) else {"student": recipe.student}
-    if "channels" in paper:  # of a student that a search finds
+    if "channels" in paper:  # a student found by a search
         networks["student"] = parse_config({"family": paper["student"], "channels": paper["channels"]})
-    if "widths" in paper:  # of a student that is pruned
+    if "widths" in paper:  # a pruned student
         widths = [int(width) for width in str(paper["widths"]).split("_")]
         networks["student"] = parse_config({"family": paper["student"], "widths": widths})
     networks |= {role: config for role, config in given.items() if config is not None}
@@ -43,8 +42,8 @@ def _networks(recipe: Recipe) -> dict[str, Config]:
             networks["original"] = parse_config({"family": paper["original"], "width": paper.get("original_width")})
         except ValidationError as error:
             raise RecipeError(
-                f"recipe {recipe.name}: original and original_width in [paper] are no network; give a family, such as "
-                "'resnet', and a width."
+                f"recipe {recipe.name}: original and original_width in [paper] do not name a network; give a family, "
+                "such as 'resnet', and a width."
             ) from error
     elif "teacher" in networks:  # the row of the original itself
         networks["student"] = networks.pop("teacher")
@@ -57,8 +56,9 @@ def _cost(config: Config) -> dict[str, Any]:
 
 
 def _pairs(recipe: Recipe, found: dict) -> dict[str, tuple[float, str | float]]:
-    """By key of [paper]: our figure in the paper's unit (M parameters, G MACs by its convention, or M where `unit` says
-    so), and the paper's."""
+    """By key of [paper]: our figure in the paper's unit (M parameters; G MACs by its convention, or M if `unit` says
+    so), and the paper's figure.
+    """
     pairs = {}
     own, unit = recipe.paper.get("count_as", "paper"), UNITS.get(recipe.paper.get("unit"), UNITS["G"])
     for prefix, network, convention in (("", found, own), ("original_", found.get("original", {}), "paper")):
@@ -69,5 +69,7 @@ def _pairs(recipe: Recipe, found: dict) -> dict[str, tuple[float, str | float]]:
 
 
 def _prints(value: float, printed: str | float) -> bool:
-    """Whether a figure is printed so: rounded to two decimals, or, as older papers did, cut off after one."""
+    """Whether a figure would be printed this way: rounded to two decimals or, as in older papers, truncated after
+    one.
+    """
     return printed in (round(value, 2), math.floor(value * 10) / 10)

@@ -1,4 +1,4 @@
-"""Reading a recipe: by name or path, what it extends, what overrides it."""
+"""Reads a recipe by name or path, with its `extends`, its fits to the data, and overrides."""
 
 import os
 import re
@@ -20,17 +20,17 @@ from vemcompress.system.installed import folder, shipped
 from vemcompress.system.installed import recipes as installed
 from vemcompress.system.settings import BaseSettings, tag_of
 
-# By table of a recipe: the key that says of which class it is, and what it is if it does not say.
+# For each table of a recipe: the key that selects its class, and its default value.
 TAGS = {table: tag for table in Recipe.model_fields for tag in map(tag_of, choices(Recipe, table)[:1]) if tag}
 
 
 def general() -> list[str]:
-    """Those that are no row of the paper's tables."""
+    """Names of the recipes that are not rows of the paper's tables."""
     return [name for name in shipped() if not name.startswith("paper/")]
 
 
 def find(name: str | Path) -> Path:
-    """A recipe's file: a path that ends in .toml, or the name of one that is shipped or a plugin's."""
+    """A recipe's file: a path that ends in .toml, or the name of a shipped recipe or a plugin's."""
     text = str(name)
     if text.endswith(".toml"):
         if "\0" in text or not os.path.lexists(text):
@@ -48,10 +48,10 @@ def find(name: str | Path) -> Path:
 def read(name: str | Path, overrides: Sequence[str] = (), *, kind: str | None = None) -> Recipe:
     """Read a recipe by name or path, with its `extends` and `key=value` overrides. Raises RecipeError (3).
 
-    An override is one of every stage; `stages.NAME.key=value` is one of that stage alone. A recipe may fit itself to
-    its data: the tables of its `fits.KIND` hold where that is `data.kind`, or the `kind` that nothing states; those of
-    `fits.degraded` where there is a `data.degrade`, those for pairs hold for label maps too, and
-    `fits.KIND.stages.NAME` has those of a stage.
+    An override applies to every stage; `stages.NAME.key=value` applies to one stage. A recipe may adapt to its data:
+    the tables of its `fits.KIND` apply if `data.kind` is KIND, or if no kind is stated and `kind` is KIND. Those of
+    `fits.degraded` apply if `data.degrade` is set, and those for pairs also for label maps. `fits.KIND.stages.NAME` has
+    those of a stage.
     """
     path = find(name)
     label = str(name) if str(name).endswith(".toml") else path.stem
@@ -63,7 +63,9 @@ def read(name: str | Path, overrides: Sequence[str] = (), *, kind: str | None = 
             raise RecipeError(f"recipe {label}: extends must be the name of one recipe, in quotes.")
         base, _ = parse_file(find(parent))
         if "extends" in base:
-            raise RecipeError(f"recipe {label}: extends '{parent}', which extends another; one level is allowed.")
+            raise RecipeError(
+                f"recipe {label}: extends '{parent}', which extends another one; only one level is allowed."
+            )
         values = _merge(_tagged(base), values)
     changes = _changes(overrides)
     own = changes.pop("stages", {})
@@ -77,7 +79,7 @@ def read(name: str | Path, overrides: Sequence[str] = (), *, kind: str | None = 
 
 
 def _fitted(values: dict, changes: dict, kind: str | None, label: str) -> tuple[dict, dict]:
-    """The layer with the tables that fit the kind of data, and those of its stages."""
+    """The layer with the tables that fit the kind of data, and the tables for its stages."""
     values = dict(values)
     fits = values.pop("fits", {})
     kinds = (*get_args(DataKind), DEGRADED)
@@ -96,13 +98,14 @@ def _fitted(values: dict, changes: dict, kind: str | None, label: str) -> tuple[
 
 
 def defaults(overrides: Sequence[str] = ()) -> Recipe:
-    """What a recipe is that says nothing but these `key=value`. Raises RecipeError."""
+    """The recipe with only these `key=value` and default values. Raises RecipeError."""
     return _validate(_tagged(_changes(overrides)), "--set", "", overrides)
 
 
 def classes_named(overrides: Sequence[str]) -> set[str]:
-    """The user's own classes ("module:Class") that `key=value` overrides name by any `class_path`. What is wrong with
-    the overrides is not told here."""
+    """The user's own classes ("module:Class") that `key=value` overrides name as a `class_path`. Errors in the
+    overrides are ignored here.
+    """
     found, todo = set(), []
     with suppress(RecipeError):
         todo = [_changes(overrides)]
@@ -116,8 +119,10 @@ def classes_named(overrides: Sequence[str]) -> set[str]:
 
 
 def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "", overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of one stage by itself: the pipeline's with the tables that the stage changes. Raises RecipeError with
-    the stage's name, and the line of the `text` of the recipe's file, or the one of `overrides` that it comes from."""
+    """The recipe of one stage alone: the pipeline's recipe with the tables that the stage changes. Raises
+    RecipeError with the stage's name and the line in the `text` of the recipe's file, or the override, that caused
+    it.
+    """
     values = {key: value for key, value in recipe.stated().items() if key not in ("stages", "paper", "description")}
     for table in TABLES:
         if stage.do == table:
@@ -130,15 +135,16 @@ def of_stage(recipe: Recipe, stage: Stage, label: str = "", text: str = "", over
     where = f"recipe {label or recipe.name}: stage {stage.name}"
     found = _validate(values, where, text_of_stage(text, stage.name), overrides)
     if found.search is not None and found.search.supernet and stage.student is None:
-        raise RecipeError(f"{where}: searches a supernet; say which stage gives it, student = 'NAME'.")
+        raise RecipeError(f"{where}: searches a supernet; name the stage that trains it with student = 'NAME'.")
     if found.search is not None and not found.search.supernet and stage.student is not None:
-        raise RecipeError(f"{where}: searches the teacher's own networks and takes no student; omit it.")
+        raise RecipeError(f"{where}: searches the teacher's own networks and needs no student; omit it.")
     return found
 
 
 def with_changes(recipe: Recipe, overrides: Sequence[str], stages: list[str]) -> Recipe:
-    """The recipe of a pipeline with these `key=value`: an override that names no stage is of each of `stages`. Raises
-    RecipeError."""
+    """A pipeline's recipe with these `key=value`; an override without a stage name applies to each of `stages`.
+    Raises RecipeError.
+    """
     for override in overrides:
         key, _, rest = override.partition(".")
         named, _, rest = rest.partition(".") if key.strip() == "stages" else ("", "", override)
@@ -151,11 +157,10 @@ def with_changes(recipe: Recipe, overrides: Sequence[str], stages: list[str]) ->
 
 
 def _with_stages(values: dict, changes: dict, own: dict, label: str) -> dict:
-    """With what is changed of the whole recipe also in the tables that stages have of their own, and with changes that
-    are one stage's `own`."""
+    """Apply changes of the whole recipe also to the tables of the stages, and `own` changes to single stages."""
     stages = values.get("stages")
     if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
-        stages = []  # there are none, or the schema says what is wrong with them
+        stages = []  # there are none, or they are invalid and the schema reports it
     known = [str(stage.get("name")) for stage in stages]
     for name, change in own.items() if isinstance(own, dict) else [("NAME", own)]:
         if not isinstance(change, dict):
@@ -174,7 +179,7 @@ def _with_stages(values: dict, changes: dict, own: dict, label: str) -> dict:
 
 
 def _override(text: str) -> dict:
-    """`train.batch=8` as nested tables; a value that is not TOML is taken as text."""
+    """`train.batch=8` as nested tables; a value that is not TOML is read as text."""
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or len(parts) > DEPTH or not all(re.fullmatch(r"[A-Za-z_]\w{0,99}", part) for part in parts):
@@ -194,7 +199,7 @@ def _override(text: str) -> dict:
 
 
 def _changes(overrides: Sequence[str]) -> dict:
-    """All overrides as one layer of tables; the last of several of one key wins."""
+    """All overrides as one layer of tables; for the same key, the last one wins."""
     changes: dict = {}
     for override in overrides:
         changes = _join(changes, _spelled(_override(override)))
@@ -202,7 +207,7 @@ def _changes(overrides: Sequence[str]) -> dict:
 
 
 def _join(tables: dict, more: dict) -> dict:
-    """Nested tables side by side; the later value of one key wins."""
+    """Merge nested tables; for the same key, the later value wins."""
     joined = dict(tables)
     for key, value in more.items():
         both = isinstance(joined.get(key), dict) and isinstance(value, dict)
@@ -211,7 +216,7 @@ def _join(tables: dict, more: dict) -> dict:
 
 
 def _merge(below: dict, above: dict, kind: type[BaseSettings] | None = Recipe) -> dict:
-    """One layer of tables on another, both of this class."""
+    """Apply one layer of tables to another; both belong to this class."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -221,8 +226,9 @@ def _merge(below: dict, above: dict, kind: type[BaseSettings] | None = Recipe) -
 
 
 def _merge_table(old: dict, values: dict, kinds: list[type[BaseSettings]]) -> dict:
-    """A table on another. One that changes its `name` or `family`, and so its keys, starts anew but for the keys that
-    its kind shares with the other by a class that both are."""
+    """Apply a table to another. If it changes `name` or `family`, and so the possible keys, it starts from defaults,
+    except for keys that both kinds inherit from a shared class.
+    """
     tag = next((tag[0] for tag in map(tag_of, kinds) if tag), None)
     anew = AutoStudent in kinds and not values.keys().isdisjoint(AutoStudent.alone) and tag not in values
     if anew:
@@ -235,14 +241,15 @@ def _merge_table(old: dict, values: dict, kinds: list[type[BaseSettings]]) -> di
 
 
 def _shared(one: type[BaseSettings] | None, other: type[BaseSettings] | None) -> set[str]:
-    """Keys that two classes have from one that says how both behave, such as how any teacher learns beside a student;
-    the shapes of two networks have nothing in common."""
+    """Keys that two classes inherit from a class marked `shared`, such as how a trained teacher and the student
+    share the steps.
+    """
     bases = set(one.__mro__) & set(other.__mro__) if one and other else set()
     return {key for base in bases if getattr(base, "shared", False) for key in base.model_fields}
 
 
 def _spelled(values: dict) -> dict:
-    """The layer with a table in place of each that is said by its tag alone, such as prune.method = "NAME"."""
+    """Replace a table that is given only by its tag, such as prune.method = "NAME", by a full table."""
     found = dict(values)
     for table, kinds in ((table, choices(Recipe, table)) for table in values.keys() & Recipe.model_fields.keys()):
         if isinstance(values[table], dict) and (kind := chosen(kinds, values[table])):
@@ -254,14 +261,14 @@ def _spelled(values: dict) -> dict:
 
 
 def _tagged(values: dict) -> dict:
-    """The layer with a tag in each table that has left it away."""
+    """The layer with the default tag added to each table that omits it."""
     values = _spelled(values)
     tables = {table: dict([tag]) for table, tag in TAGS.items() if isinstance(values.get(table), dict)}
     return values | {table: tag | values[table] for table, tag in tables.items()}
 
 
 def _completed(table: dict, kind: type[BaseSettings] | None) -> dict:
-    """Of a table's own tables, one of which only a part is said is the default with that part changed."""
+    """For tables within a table: a partial one becomes the default with those keys changed."""
     for key in table.keys() & (kind.model_fields if kind else {}):
         own, kinds = kind.model_fields[key].default, choices(kind, key)
         if not isinstance(table[key], dict):
@@ -281,7 +288,7 @@ def _validate(values: dict, label: str, text: str, overrides=()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        # A typing error explains the rest, so it is told first.
+        # A spelling error explains the other errors, so it is reported first.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         found = sentence(errors[0], values, text, overrides)
         raise RecipeError(names.printable(f"{label}: {found}"[:2000])) from error

@@ -1,5 +1,6 @@
-"""Fills in what a recipe leaves open, once the teacher is known: the student and the length, and by each method and
-add-on its own table."""
+"""Fills in the open values of a recipe once the teacher is known: student, batch, length, and each method's own
+table.
+"""
 
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from vemcompress.networks import Config, build_generator, student_of
 from vemcompress.networks.base import Generator, LatentInput
 from vemcompress.recipe.schema import AutoStudent, Recipe
 from vemcompress.system import distributed
-from vemcompress.system.names import OF_TEACHER
+from vemcompress.system.names import AUTO, OF_TEACHER
 from vemcompress.system.settings import MAX_STEPS
 from vemcompress.weights.loading import Loaded
 
@@ -32,8 +33,9 @@ def resolved(
     loaded: Loaded | None = None,
     student: Loaded | None = None,
 ) -> Recipe:
-    """The recipe of a command with everything that follows from its parts: the files of teacher and student as they
-    were `loaded`, the shapes of what learns, and what `resolve` or `resolve_teaching` decide. Raises RecipeError."""
+    """A command's recipe with all values that follow from its parts: the files of teacher and student as `loaded`,
+    the networks that are trained, and the results of `resolve` or `resolve_teaching`. Raises RecipeError.
+    """
     if loaded is not None and recipe.teacher.source is not None:
         told = {"key": loaded.key or None, "range": recipe.teacher.range or loaded.range}
         recipe = recipe.but(teacher=recipe.teacher.but(source=loaded.pinned, **told))
@@ -52,9 +54,10 @@ def resolved(
 
 
 def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | None = None) -> Recipe:
-    """The recipe with its student, batch, length and weights decided, but for weights that are calibrated on images.
+    """The recipe with its student, batch, length and weights filled in, except for weights that are calibrated on
+    images.
 
-    A student that is `given` stays in the recipe by its source. Raises RecipeError where it does not fit.
+    A `given` student keeps its source in the recipe. Raises RecipeError if it does not fit.
     """
     config, student = recipe.student, given
     _check_fresh(recipe, given)
@@ -65,12 +68,12 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
     if student.channels != teacher.channels:
         raise RecipeError(
             f"recipe {recipe.name}: the student has {student.in_channels} input and {student.out_channels} output "
-            f"channels, the teacher {teacher.in_channels} and {teacher.out_channels}; set student.in_channels and "
-            "out_channels."
+            f"channels, but the teacher has {teacher.in_channels} and {teacher.out_channels}; set student.in_channels "
+            "and out_channels."
         )
     if student.times != teacher.times:
         raise RecipeError(
-            f"recipe {recipe.name}: the student's images have {student.times} times the input's size, the teacher's "
+            f"recipe {recipe.name}: the student enlarges images {student.times} times, but the teacher "
             f"{teacher.times} times; leave student.family at auto, or set another student."
         )
     batch, learns = _batch(recipe, teacher), recipe.learns
@@ -93,7 +96,7 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
         check_size(recipe, role, network)
     if learns and algorithm.online == "phases":
         algorithm = algorithm.resolved(images, batch, steps)
-        # Epochs are the teacher's, as published; the student's come on top.
+        # Epochs count the teacher's steps, as published; the student's steps are added.
         steps *= 1 + algorithm.student_epochs if recipe.train.epochs else 1
     information = INFORMATION[recipe.information.name].resolve(recipe.information, facts)
     update = {"student": config, "algorithm": algorithm, "information": information}
@@ -101,15 +104,16 @@ def resolve(recipe: Recipe, teacher: Generator, images: int, given: Generator | 
 
 
 def _scores(recipe: Recipe, teacher: Generator) -> bool:
-    """Whether the ground truth is a channel for each class: label maps are, and photos that are drawn of them have
-    three."""
+    """Whether the ground truth has one channel per class. With a teacher of 3 output channels, label maps are the
+    input and the target is a photo.
+    """
     data = recipe.data
     onehot = data.kind == "labels" and data.label_target == "onehot"
     return onehot and (teacher.out_channels != 3 or data.classes in (None, 3))
 
 
 def missing_networks(recipe: Recipe) -> tuple[str, ...]:
-    """The networks of the teacher's GAN beside its first generator that begin with no file."""
+    """The networks of the teacher's GAN, besides its first generator, that start from no file."""
     started = () if recipe.gan is None else GANS[recipe.gan.name].started
     return tuple(name for name in started if name not in recipe.teacher.start)
 
@@ -119,24 +123,23 @@ def _check_fresh(recipe: Recipe, given: Generator | None) -> None:
         return
     if given is None:
         raise RecipeError(
-            f"recipe {recipe.name}: student.fresh is for the student of a file, and there is none; omit it, or give "
-            "--student."
+            f"recipe {recipe.name}: student.fresh needs a student from a file; omit it, or give --student."
         )
     if given.config is None:
         raise RecipeError(
-            f"recipe {recipe.name}: student.fresh: how a class of your own draws new weights is not known; omit it."
+            f"recipe {recipe.name}: student.fresh: the initialisation of your own class is not known; omit it."
         )
 
 
 def resolve_teaching(recipe: Recipe, teacher: Generator, images: int) -> Recipe:
-    """The recipe of a teacher that learns alone, with its batch and length decided."""
+    """The recipe for training a teacher alone, with its batch and length filled in."""
     batch = _batch(recipe, teacher)
     _check_micro_batch(recipe, batch, distils=False)
     return _with_length(recipe, teacher, batch, _steps(recipe, images, batch))
 
 
 def with_shapes(recipe: Recipe, gan: GAN) -> Recipe:
-    """The recipe with the shapes of its teachers and discriminators, so that a resumed run has the same."""
+    """The recipe with the Configs of its teachers and discriminators, so that a resumed run uses the same."""
     first, *others = gan.teachers().values()
     shapes = {"network": first.config} | ({"deep": others[0].config} if others else {})
     judge = next(iter(gan.discriminators().values())).config
@@ -151,7 +154,7 @@ def teacher_network(recipe: Recipe, channels: tuple[int, int]) -> Config:
     config = recipe.teacher.network
     if config is None:
         raise RecipeError(
-            f"recipe {recipe.name}: no teacher; give --teacher FILE, or say in [teacher] which network is to be built."
+            f"recipe {recipe.name}: no teacher; give --teacher FILE, or set teacher.network to the network to build."
         )
     try:
         return config.for_data(*channels)
@@ -162,17 +165,18 @@ def teacher_network(recipe: Recipe, channels: tuple[int, int]) -> Config:
 
 
 def for_latents(recipe: Recipe, takes: LatentInput) -> Recipe:
-    """The recipe for a generator that takes latent vectors: real images are of the size that it draws, and only cropped
-    where the recipe says so. Raises RecipeError for data or a size that are not for it."""
+    """The recipe for a generator of latent vectors: real images get the size of its images and are cropped only if
+    the recipe says so. Raises RecipeError for data or a size that do not fit.
+    """
     data = recipe.data
     if data.kind != "single":
         raise RecipeError(
-            f"recipe {recipe.name}: data.kind = '{data.kind}' is for generators that take images, and this one takes "
+            f"recipe {recipe.name}: data.kind = '{data.kind}' needs a generator that takes images, but this one takes "
             "latent vectors; omit it, and give a folder of real images, or none."
         )
     if "size" in data.model_fields_set and data.size != takes.image:
         raise RecipeError(
-            f"recipe {recipe.name}: data.size {data.size}: this generator draws images of {takes.image} px; omit it, "
+            f"recipe {recipe.name}: data.size {data.size}: this generator makes images of {takes.image} px; omit it, "
             "or give a teacher.network of another depth."
         )
     size = takes.image
@@ -184,30 +188,35 @@ def for_latents(recipe: Recipe, takes: LatentInput) -> Recipe:
 def _check_cache(recipe: Recipe, teacher: Generator) -> None:
     if recipe.train.teacher_cache and isinstance(teacher.takes, LatentInput):
         raise RecipeError(
-            f"recipe {recipe.name}: train.teacher_cache keeps what a teacher makes of images, and latent vectors are "
-            "new at each sample; omit it."
+            f"recipe {recipe.name}: train.teacher_cache stores a teacher's outputs for images, but latent vectors are "
+            "new at each step; omit it."
         )
 
 
 def check_size(recipe: Recipe, role: str, network: Generator) -> None:
-    """Raises RecipeError for images that a network cannot take."""
+    """Raises RecipeError for an image size that a network does not support."""
     size, takes = recipe.data.size, network.takes
     if takes.kind == "image" and takes.only not in (None, size):
         raise RecipeError(
-            f"recipe {recipe.name}: data.size {size} does not fit the {role}, which takes images of {takes.only} px "
-            f"alone; set it to {takes.only}."
+            f"recipe {recipe.name}: data.size {size} does not fit the {role}, which only takes images of {takes.only} "
+            f"px; set it to {takes.only}."
         )
     if takes.kind == "image" and (size % takes.multiple or size < takes.least):
         advice = network.config.advice(size) if network.config is not None and recipe.teacher.source is None else ""
         raise RecipeError(
-            f"recipe {recipe.name}: data.size {size} does not fit the {role}, a {network.family}; it takes multiples "
-            f"of {takes.multiple} from {max(takes.least, takes.multiple)} on"
-            + (f"; or give it a shape for that size: teacher.network.{advice}." if advice else ".")
+            f"recipe {recipe.name}: data.size {size} does not fit the {role}, a {network.family}; it needs multiples "
+            f"of {takes.multiple} from {max(takes.least, takes.multiple)} px on"
+            + (f"; or set teacher.network.{advice} for that size." if advice else ".")
         )
 
 
 def _batch(recipe: Recipe, teacher: Generator) -> int:
-    return recipe.train.batch or (teacher.config.batch if teacher.config is not None else 1)
+    """The recipe's, or the family's own. While "auto" is not decided (`commands.largest_batch`), one that every method
+    takes."""
+    own = teacher.config.batch if teacher.config is not None else 1
+    if recipe.train.batch == AUTO:
+        return max(2, own) * distributed.ranks()
+    return recipe.train.batch or own
 
 
 def _steps(recipe: Recipe, images: int, batch: int) -> int:
@@ -223,7 +232,7 @@ def _check_micro_batch(recipe: Recipe, batch: int, *, distils: bool) -> None:
     here, part = batch // distributed.ranks(), recipe.train.micro_batch
     if part is not None and here % min(part, here):
         raise RecipeError(
-            f"recipe {recipe.name}: train.micro_batch {part}: does not divide the {here} images that a batch has on "
+            f"recipe {recipe.name}: train.micro_batch {part} does not divide the {here} images of a batch on "
             "each process; set a divisor."
         )
     if distils and part is not None and part < here and not INFORMATION[recipe.information.name].splits:
@@ -234,10 +243,13 @@ def _check_micro_batch(recipe: Recipe, batch: int, *, distils: bool) -> None:
 
 
 def _with_length(recipe: Recipe, teacher: Generator, batch: int, steps: int) -> Recipe:
-    """With what is known of the run's length, and the size that images are resized to before they are cropped: as
-    published, but for enhancement the size itself, because an enlarged photo is no ground truth."""
+    """The recipe with the length of the run, and the size that images are resized to before cropping: the published
+    one, but for enhancement the size itself, because an enlarged photo is not a ground truth.
+    """
     if steps > MAX_STEPS:
-        raise RecipeError(f"recipe {recipe.name}: {steps:,} steps are more than {MAX_STEPS:,}; lower train.epochs.")
+        raise RecipeError(
+            f"recipe {recipe.name}: {steps:,} steps exceed the limit of {MAX_STEPS:,}; lower train.epochs."
+        )
     data = recipe.data
     enhances = data.degrade is not None or data.crop == RANDOM or teacher.times > 1
     load_size = data.load_size or (data.size if enhances else round(data.size * 286 / 256))
@@ -255,8 +267,8 @@ def _student(recipe: Recipe, teacher: Generator) -> Config:
 
     if recipe.student.wanted:
         raise RecipeError(
-            f"recipe {recipe.name}: the width for a target_latency or target_size is only chosen by `vemcompress "
-            "distill`, which measures it; set student.width here."
+            f"recipe {recipe.name}: only `vemcompress distill` can choose the width for a target_latency or "
+            "target_size, because it measures; set student.width here."
         )
     if recipe.student.target_macs:
         return _of_macs(of_width, recipe.student.target_macs, recipe.data.size, recipe.student.multiple or 1)
@@ -264,25 +276,24 @@ def _student(recipe: Recipe, teacher: Generator) -> Config:
     try:
         return of_width(width)
     except ValidationError as error:
-        raise RecipeError(f"student.width {width}: gives a network that is too large to be built; lower it.") from error
+        raise RecipeError(f"student.width {width}: gives a network that is too large; lower it.") from error
     except ValueError as error:
         raise RecipeError(f"recipe {recipe.name}: {error}; give a --student.") from error
 
 
 def _of_macs(of_width: Callable[[int], Config], target: int, size: int, multiple: int) -> Config:
-    """The widest student of at most `target` true MACs on one image of `size`."""
+    """The widest student with at most `target` true MACs on one image of `size`."""
     width = widest(lambda width: of_width(width).cost(size, size).true <= target, multiple)
     if width is None:
         least = of_width(multiple).cost(size, size).true
-        raise RecipeError(
-            f"student.target_macs {target}: even width {multiple} needs {least} at {size} px; ask for more."
-        )
+        raise RecipeError(f"student.target_macs {target}: even width {multiple} needs {least} at {size} px; raise it.")
     return of_width(width)
 
 
 def widest(fits: Callable[[int], bool], multiple: int = 1) -> int | None:
-    """The largest width, a `multiple` of so much, that fits; None where none does. One that is too large to be built,
-    which raises ValidationError, does not."""
+    """The largest width, a multiple of `multiple`, that fits; None if none does. A width that is too large to build,
+    which raises ValidationError, does not fit.
+    """
 
     def is_possible(count: int) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""The schema of a recipe, put together from the `Settings` of the networks, algorithms and add-ons themselves."""
+"""The schema of a recipe, composed of the `Settings` of the networks, algorithms and add-ons."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ def _first(registry: Mapping[str, Any]) -> BaseSettings:
 
 
 class TeacherSettings(BaseSettings):
-    """`source`: the weights of the teacher, or, where the recipe has a [gan], those that it starts from. "pairs" for a
-    teacher of which only the outputs are known: the other side of each pair of the data.
+    """`source`: the file of the teacher's weights or, with a [gan], those that it starts from; "pairs" for a teacher
+    known only by its outputs, the other side of each pair of the data.
 
-    `key` is the name of the generator in a file that has several, such as netG_B. `class_path`: "module:Class" for a
-    network of the user's own class. `range` is that of the images which such a network or an .onnx file takes and
-    gives: "0..255", "0..1" or "-1..1", or two of them as in "-1..1:0..255"; where it is left out, [-1, 1] or what an
-    .onnx file tells.
+    `key`: the name of the generator in a file with several, such as netG_B. `class_path`: "module:Class" for a network
+    of the user's own class. `range`: the range of the images of such a network or an .onnx file: "0..255", "0..1" or
+    "-1..1", or input and output ranges as in "-1..1:0..255". The default is [-1, 1] or what an .onnx file states.
 
-    `norm`: "batch" for BatchNorm by each image's own statistics, as Pix2Pix is tested. `padding`: that of a `source`
-    whose file does not tell it, a CycleGAN ResNet or one of its kin; without it as the file says, or by reflection.
+    `norm`: "batch" normalises by each image's own statistics, as Pix2Pix is tested; "eval" uses the running statistics.
+    `padding`: the padding of a source whose file does not store it, such as a CycleGAN ResNet; the default is the
+    file's value or reflection.
 
-    With a [gan]: `network` is what is built where there is no `source`, `deep` OMGD's second teacher, and `start` gives
-    files for the others by name (`deep`, `generator_b`, `discriminator`, `discriminator_a`, `discriminator_b`).
+    The following apply with a [gan]. `network`: the network to build if there is no source. `deep`: OMGD's second
+    teacher. `start`: files for the other networks by name (deep, generator_b, discriminator, discriminator_a,
+    discriminator_b).
     """
 
     source: Text | None = None
@@ -55,10 +56,14 @@ class TeacherSettings(BaseSettings):
 
 
 class AutoStudent(GoalSettings):
-    """`family`: "auto" for a student of the teacher's kind, channels and depth, and of a U-Net's norm: of a `width`, or
-    the widest of at most `target_macs` true MACs, `target_latency` or `target_size`, a `multiple` of so much. `source`:
-    or the one of this file, with its weights, known by its `sha256`, and of the user's own class `class_path`;
-    "teacher" for the teacher's own network. `fresh`: with new weights in the place of the file's."""
+    """The student, if its network is not given in full. `family`: "auto" is a student of the teacher's kind, channels
+    and depth, and of a U-Net's norm. `width`: its width. `multiple`: if a target chooses the width, it is a multiple of
+    this.
+
+    `source`: a file of the student to start from, or "teacher" for a copy of the teacher. `sha256`: the hash of that
+    file. `class_path`: the user's own class of that student. `fresh`: whether a student from a file
+    gets new weights instead of the file's.
+    """
 
     replaces: ClassVar = {
         "width": (*BUDGET, "multiple", "source", "sha256"),
@@ -79,7 +84,7 @@ class AutoStudent(GoalSettings):
     @model_validator(mode="after")
     def _of_target(self):
         if self.multiple is not None and all(getattr(self, target) is None for target in TARGETS):
-            raise ValueError(f"multiple needs one of {', '.join(TARGETS)}, which is not set; omit it")
+            raise ValueError(f"multiple needs one of {', '.join(TARGETS)}; set one, or omit it")
         return self
 
 
@@ -87,14 +92,16 @@ AnyStudent = tagged_union((AutoStudent, *(kind.config_class for kind in GENERATO
 
 
 class PruneSettings(GoalSettings):
-    """The criterion, and the budget: at most `target_macs`, or this `share` of the network's own MACs (0.25), on one
-    image of `data.size`, counted by the convention `count_as`; or a `target_latency` or `target_size`; or without this
-    `ratio` of each layer's channels, as CAGC prunes; or the shape that the shorthand `width` stands for, with the best
-    channels of each layer first, as GAN-Compression transfers them. `multiple`: as many channels of a layer as are a
-    multiple of so many, rounded down, and at least that many where it has them.
+    """`method`: the criterion by which channels are scored. The budget is one of target_macs, target_latency,
+    target_size, share, ratio and width; the default is a share of 0.25. `share`: the budget as a share of the network's
+    own MACs, on one image of data.size. `count_as`: the convention by which MACs are counted. `ratio`: the share of
+    each layer's channels to remove, as CAGC prunes. `width`: the shape given by this width, with the best channels of
+    each layer first, as GAN-Compression transfers weights. `multiple`: each layer keeps a multiple of this many
+    channels, rounded down, but at least that many if it has them.
 
-    `keep_weights` = false gives the pruned network new initial weights, as CAT's code does: only the scales and shifts
-    of instance norms stay. `both`: CycleGAN's second generator, in the same folder, is pruned in the same way.
+    `keep_weights`: if false, the pruned network gets new initial weights, as in CAT's code; only the scales and shifts
+    of instance norms are kept. `both`: whether CycleGAN's second generator, in the same folder, is pruned in the same
+    way.
     """
 
     replaces: ClassVar = {
@@ -115,16 +122,18 @@ class PruneSettings(GoalSettings):
     count_as: Convention = "true"
 
     def target(self, macs: int) -> int:
-        """So many MACs may be left of a network's."""
+        """The largest number of MACs of a pruned network, given the network's own."""
         return self.target_macs or int(macs * (self.share or 0.25))
 
 
 class Recipe(BaseSettings):
-    """A whole run, or a pipeline of several, its `stages`. With `gan` the teacher learns, beside the student or alone
-    (`teach`), unless algorithm.online is "never"; without, it is frozen.
+    """A whole run, or a pipeline of several `stages`. With `gan` the teacher is trained, beside the student or alone
+    (`teach`), unless algorithm.online is "never"; without it the teacher is frozen.
 
-    `masks` learn beside the generators of a run that teaches. `prune` is of a stage that prunes, `search` of one that
-    searches. `paper` holds a published table's row and changes nothing.
+    `name`: the recipe's name. `description`: one sentence about it, shown by recipes list.
+
+    `masks` are trained with the generators of a `teach` run. `prune` is for stages that prune, `search` for stages that
+    search. `paper` holds a row of a published table and has no effect.
     """
 
     name: Text = "unnamed"
@@ -156,28 +165,29 @@ class Recipe(BaseSettings):
 
     @property
     def from_pairs(self) -> bool:
-        """Whether the outputs of the teacher are all that is known of it."""
+        """Whether only the teacher's outputs are known."""
         return self.teacher.source == PAIRS
 
     @property
     def learns(self) -> bool:
-        """Whether the teacher learns."""
+        """Whether the teacher is trained."""
         return self.gan is not None and self.algorithm.online != "never"
 
     def toml(self) -> str:
-        """The recipe as TOML; settings that are open are left out: those that are None, and what follows the data or
-        the teacher where nobody has stated it (channels, a discriminator's norm)."""
+        """The recipe as TOML without open settings: those that are None, and those that follow the data or the
+        teacher unless stated (channels, a discriminator's norm).
+        """
         values = self.model_dump(exclude_none=True, mode="json", exclude=None if self.stages else {"stages"})
         _leave_open(values, self)
         return tomli_w.dumps(values)
 
     def stated(self) -> dict[str, Any]:
-        """What was said, without the defaults, so that what is open stays so."""
+        """The stated values without defaults, so that open values stay open."""
         return self.model_dump(exclude_none=True, exclude_unset=True, mode="json")
 
 
 def choices(kind: type[BaseSettings] | None, key: str) -> list[type[BaseSettings]]:
-    """The classes that the table `key` of a table of this class may be of, the default first."""
+    """The classes that the table `key`, within a table of this class, may have, the default first."""
     found, todo = [], [kind.model_fields[key].annotation] if kind and key in kind.model_fields else []
     while todo:
         part = todo.pop(0)
@@ -188,7 +198,7 @@ def choices(kind: type[BaseSettings] | None, key: str) -> list[type[BaseSettings
 
 
 def chosen(kinds: list[type[BaseSettings]], table: dict) -> type[BaseSettings] | None:
-    """That one of the classes which a table is of by its tag; None where it says none of them."""
+    """The class selected by the table's tag; None if there is none."""
     return next((kind for kind in kinds if says(table, kind)), None)
 
 
@@ -201,7 +211,7 @@ def _leave_open(table: dict, settings: BaseSettings) -> None:
 
 
 def changed(settings: BaseSettings, key: str, change: Callable[[Any], Any]) -> BaseSettings:
-    """The settings with the value of a `table.key` changed, where it is there and not None."""
+    """The settings with the value of a `table.key` changed, if it exists and is not None."""
     name, _, rest = key.partition(".")
     value = getattr(settings, name, None)
     if value is None:

@@ -1,4 +1,4 @@
-"""TOML as plain values under limits, so that a hostile recipe takes neither memory nor time."""
+"""Parses TOML under limits, so that a hostile recipe cannot exhaust memory or time."""
 
 import re
 import tomllib
@@ -9,17 +9,17 @@ from vemcompress.errors import RecipeError
 from vemcompress.system.files import read_text
 
 BYTES = 1 << 20  # of a recipe
-DEPTH = 32  # tables and lists within each other
+DEPTH = 32  # nested tables and lists
 KEYS, ITEMS = 1000, 10_000  # of one table, of one list
 BITS = 1024  # of an integer
-DIGITS = "has a number of too many digits"
+DIGITS = "has a number with too many digits"
 
 _NAME = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
-_CHAIN = re.compile(rf"(?<![\w-])(?:{_NAME}){{{DEPTH}}}")  # a.a.a. ...: tomllib takes quadratic time for it
+_CHAIN = re.compile(rf"(?<![\w-])(?:{_NAME}){{{DEPTH}}}")  # a.a.a. ...: tomllib needs quadratic time for it
 
 
 class NotTOML(ValueError):
-    """A text that is no TOML at all."""
+    """The text is not TOML."""
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -27,14 +27,14 @@ def parse(text: str) -> dict[str, Any]:
     if len(text) > BYTES:
         raise ValueError(f"has more than {BYTES:,} characters")
     if _CHAIN.search(text):
-        raise ValueError(f"has tables that are nested more than {DEPTH} deep")
+        raise ValueError(f"has tables nested more than {DEPTH} levels deep")
     try:
         values = tomllib.loads(text)
     except RecursionError as error:
-        raise ValueError(f"has tables that are nested more than {DEPTH} deep") from error
+        raise ValueError(f"has tables nested more than {DEPTH} levels deep") from error
     except tomllib.TOMLDecodeError as error:
         raise NotTOML(f"not valid TOML: {error}") from error
-    except ValueError as error:  # Python converts no integer of thousands of digits
+    except ValueError as error:  # Python refuses integers of thousands of digits
         raise ValueError(DIGITS) from error
     _check(values)
     return values
@@ -61,9 +61,9 @@ def _check(values: dict) -> None:
             if len(part) > most:
                 raise ValueError(f"has a {what} of {len(part):,} entries, more than {most:,}")
         parts = [value for part in level for value in (part.values() if isinstance(part, dict) else part)]
-        if any(isinstance(value, int) and value.bit_length() > BITS for value in parts):  # no message can say it
+        if any(isinstance(value, int) and value.bit_length() > BITS for value in parts):  # too long for a message
             raise ValueError(DIGITS)
         level = [value for value in parts if isinstance(value, dict | list)]
         if not level:
             return
-    raise ValueError(f"has tables that are nested more than {DEPTH} deep")
+    raise ValueError(f"has tables nested more than {DEPTH} levels deep")

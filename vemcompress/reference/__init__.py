@@ -1,6 +1,7 @@
-"""The training step as the original code does it, in plain float32: what the fast one is compared with.
+"""The reference training step: written as in the original code, in plain float32, to compare the fast step with.
 
-Easy to read and slow: every perceptual feature once per teacher, the discriminator's real pass once per teacher, graphs
-that nobody uses, one energy at a time. Networks, settings, CycleGAN's image pool, the power iteration and the terms of
-VID and CRD, of which there is one form, are the fast step's own; all other arithmetic is written again.
+It is easy to read and slow. It computes every perceptual feature and the discriminator's pass on real images once per
+teacher, builds autograd graphs that are not used, and evaluates one energy at a time. It shares with the fast step only
+the networks, the settings, CycleGAN's image pool, the power iteration, and the terms of VID and CRD, which have only
+one form. All other arithmetic is written independently.
 """

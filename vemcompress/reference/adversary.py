@@ -1,4 +1,4 @@
-"""A student's own discriminator, as the original code does it."""
+"""Reference step of a student's own discriminator, as in the original code."""
 
 import torch
 from torch import Tensor
@@ -8,14 +8,14 @@ from vemcompress.reference.gans import adam, for_generator, judged
 
 
 class PlainAdversary:
-    """It learns from images that are constants; the student from its scores, while it is held."""
+    """The discriminator learns from detached images; the student learns from its scores while it is frozen."""
 
     def __init__(self, adversary: Adversary):
         self.own, self.mode = adversary, adversary.settings.mode
         self.optimizer = adam(adversary.settings, adversary.discriminator)
 
     def learn(self, a: Tensor, real: Tensor, fake: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        """The gradients of its loss; `optimizer` has not moved yet."""
+        """Compute the gradients of its loss; the optimiser does not step yet."""
         fake = fake.detach()
         shown = fake if self.own.conditional else self.own.pool.query(fake, random)
         self.optimizer.zero_grad()

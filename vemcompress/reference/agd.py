@@ -1,4 +1,4 @@
-"""AGD's step as the original code writes it: one pass after the other, each with features of its own."""
+"""Reference step of AGD, as in the original code: one pass after the other, each with its own features."""
 
 from random import Random
 
@@ -11,7 +11,7 @@ from vemcompress.reference.omgd import gram
 
 
 class Whole:
-    """The step of a `PlainStep`, whose teacher and add-on it has, of a supernet or of one shape."""
+    """The whole step, for a supernet or a fixed shape, with the teacher and the add-on of the `PlainStep`."""
 
     def __init__(self, plain):
         self.plain, self.algorithm = plain, plain.algorithm
@@ -82,7 +82,7 @@ class Whole:
         return terms
 
     def _architecture(self, x: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        """Gradients reach the weights too, which nobody uses."""
+        """Update the architecture. As in the original, unused gradients of the weights are computed too."""
         student, algorithm = self.algorithm.student, self.algorithm
         teacher = self.plain.generator(x).detach()
         terms = self._terms(teacher, self._images(x, random, before=False))
@@ -97,7 +97,7 @@ class Whole:
 
 
 def drawn(student: nn.Module, random: torch.Generator) -> tuple[tuple[int, ...], Tensor]:
-    """Widths by a hard Gumbel-softmax at temperature 1, and its entries."""
+    """Widths drawn by a hard Gumbel-softmax at temperature 1, and its entries."""
     logits = F.log_softmax(student.architecture.ratios, -1)
     uniform = torch.rand(logits.shape, generator=random, device=logits.device)
     soft = torch.softmax(logits - torch.log(-torch.log(uniform + 1e-20) + 1e-20), -1)

@@ -1,5 +1,5 @@
-"""CAGC's step as the original code writes it, with its networks as they are without kernels of their own: a kernel for
-each image, and filters that are applied to maps with zeros between their pixels."""
+"""Reference step of CAGC, as in the original code without its CUDA kernels: a convolution kernel for each image, and
+filters on maps with zeros between the pixels."""
 
 import math
 
@@ -17,7 +17,8 @@ from vemcompress.reference.gans import adam_of
 
 
 def filtered(x: Tensor, up: int, pads: tuple[int, int], gain: float) -> Tensor:
-    """[1, 3, 3, 1] in both directions, of the sum `gain`, of maps with up - 1 zeros behind each pixel."""
+    """Filter maps by [1, 3, 3, 1] in both directions, with the sum `gain`, after inserting up - 1 zeros behind each
+    pixel."""
     row = torch.tensor([1.0, 3.0, 3.0, 1.0])
     kernel = (torch.outer(row, row) * (gain / 64)).to(x)
     b, c, h, w = x.shape
@@ -81,14 +82,14 @@ _PLAIN = {StyledConv: PlainStyledConv, ToRGB: PlainToRGB, EqualConv2d: PlainConv
 
 
 class Whole:
-    """The step of a `PlainStep`, whose optimiser of the student and add-on it has. Raises UsageError for settings that
-    the original lacks."""
+    """The whole step, with the student's optimiser and the add-on of the `PlainStep`. Raises UsageError for settings
+    that the original lacks."""
 
     def __init__(self, plain):
         self.plain, self.algorithm = plain, plain.algorithm
         algorithm, settings = self.algorithm, self.algorithm.settings
         if settings.on != "output" or settings.feature or settings.relation or settings.mapping != "own":
-            raise UsageError("--against reference: CAGC has a plain form with its default terms alone; omit it.")
+            raise UsageError("--against reference: CAGC has a plain form only with its default terms; omit --against.")
         own = algorithm.own
         for network in (algorithm.student, algorithm.teacher, own.discriminator):
             for module in network.modules():
@@ -183,7 +184,7 @@ class Whole:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """One parameter after the other."""
+        """Update the moving average, one parameter after the other."""
         if self.algorithm.average is None:
             return
         learning = dict(self.algorithm.student.named_parameters())
@@ -191,7 +192,7 @@ class Whole:
             parameter.mul_(self.decay).add_(learning[name], alpha=1 - self.decay)
 
     def _learns(self, network: nn.Module) -> None:
-        """Of the two networks this one is ready for gradients."""
+        """Let only this one of the two networks receive gradients."""
         for other in (self.algorithm.student, self.judge):
             other.requires_grad_(other is network)
 

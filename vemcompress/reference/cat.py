@@ -1,4 +1,4 @@
-"""CAT's losses as the original code writes them (eq. 22-23)."""
+"""Reference losses of CAT (eq. 22-23), as in the original code."""
 
 import torch.nn.functional as F
 from torch import Tensor

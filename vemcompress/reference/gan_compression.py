@@ -1,4 +1,4 @@
-"""GAN-Compression's losses as the original code writes them (eq. 20-21)."""
+"""Reference losses of GAN-Compression (eq. 20-21), as in the original code."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +10,8 @@ from vemcompress.networks.base import Taps
 def student_terms(
     algorithm: GANCompression, shown: list[Tensor], student: Tensor, of_teacher: Taps, of_student: Taps, target: Tensor
 ):
-    """The first convolution's inputs are sliced where a supernet runs at a smaller width."""
+    """The student's loss terms. If a supernet runs at a smaller width, the inputs of the first convolution are
+    sliced."""
     settings, distill = algorithm.settings, 0.0
     for f, t, s in zip(algorithm.connectors, algorithm.teacher_taps, algorithm.student_taps, strict=True):
         mine = F.conv2d(of_student[s], f.weight[:, : of_student[s].shape[1]], f.bias)

@@ -1,4 +1,4 @@
-"""How teachers learn, as the original code does it: Pix2Pix, OMGD's two teachers, CycleGAN, and from latent vectors."""
+"""Reference steps of GAN teachers, as in the original code: Pix2Pix, OMGD's two teachers, CycleGAN, latent GANs."""
 
 import warnings
 
@@ -11,7 +11,7 @@ from vemcompress.training.update import Optimizer
 
 
 def judged(real: bool, mode: str, scores: Tensor) -> Tensor:
-    """Eq. 11: the discriminator's loss, by its scores of `real` images or of made ones."""
+    """Eq. 11: the discriminator's loss from its scores of real images (`real`) or of generated ones."""
     wanted = torch.full_like(scores, float(real))
     match mode:
         case "hinge":
@@ -31,16 +31,16 @@ def adam(settings, *networks: nn.Module) -> torch.optim.Adam:
 
 
 def adam_of(settings: Optimizer, parameters: list[Tensor], twice: tuple[nn.Module, ...] = ()) -> torch.optim.Adam:
-    """It is given the parameters of the modules that move `twice` once more, so that it steps these again."""
+    """An Adam that receives the parameters of the modules in `twice` a second time, so that it updates them twice."""
     again = [p for module in twice for p in module.parameters(recurse=False)]
-    with warnings.catch_warnings(action="ignore"):  # of duplicates
-        # One by one where some come twice: all at once they would be read before they are written.
+    with warnings.catch_warnings(action="ignore"):  # about duplicates
+        # One by one if some occur twice: in a batched update they would all be read before they are written.
         foreach = False if again else None
         return torch.optim.Adam([*parameters, *again], lr=settings.lr, betas=settings.betas, foreach=foreach)
 
 
 class PlainPix2Pix:
-    """One teacher, which learns from the discriminator that has moved already."""
+    """One teacher, which learns from the discriminator after its update."""
 
     def __init__(self, gan: Pix2Pix):
         self.gan, self.settings = gan, gan.settings
@@ -65,7 +65,8 @@ class PlainPix2Pix:
 
 
 class PlainTeachers:
-    """OMGD's wide and deep teacher: all gradients through the discriminator before it moves, then all move."""
+    """OMGD's wide and deep teacher: all gradients are computed before the discriminator's update, then all are
+    updated."""
 
     def __init__(self, gan: Pix2PixTeachers):
         self.gan, self.settings = gan, gan.settings
@@ -97,7 +98,7 @@ class PlainTeachers:
 
 
 class PlainCycleGAN:
-    """Both generators by one loss, then both discriminators on real images and on pooled fakes."""
+    """Update both generators by one loss, then both discriminators on real images and on pooled fakes."""
 
     def __init__(self, gan: CycleGAN):
         self.gan, self.settings = gan, gan.settings
@@ -139,7 +140,8 @@ class PlainCycleGAN:
 
 
 class PlainLatent:
-    """Discriminator, then generator; the former's features of the images stay in `features`, as hooks keep them."""
+    """Update the discriminator, then the generator. The discriminator's features stay in `features`, as hooks keep
+    them."""
 
     def __init__(self, gan: LatentGAN):
         self.gan, self.settings = gan, gan.settings
@@ -162,7 +164,8 @@ class PlainLatent:
 
 
 def judge_step(judge: nn.Module, mode: str, real: Tensor, fake: Tensor, optimizer) -> tuple[Tensor, Tensor]:
-    """A discriminator of images alone learns: its losses on real images and on made ones, without a half."""
+    """Update an unconditional discriminator by its losses on real and on generated images, without a factor of a
+    half."""
     optimizer.zero_grad()
     of_real, of_fake = judged(True, mode, judge(real)), judged(False, mode, judge(fake.detach()))
     (of_real + of_fake).backward()
@@ -174,5 +177,5 @@ _PLAIN = {Pix2Pix: PlainPix2Pix, Pix2PixTeachers: PlainTeachers, CycleGAN: Plain
 
 
 def plain_gan(gan: GAN):
-    """The plain step of this GAN; `teach` takes A, B and the teachers' images of A, made with their graph."""
+    """The plain step of this GAN. Its `teach` takes A, B and the teachers' images of A with their autograd graph."""
     return _PLAIN[type(gan)](gan)

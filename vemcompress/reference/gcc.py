@@ -1,4 +1,4 @@
-"""GCC's step from latent vectors as the original code writes it: teacher, student, masks, one after the other."""
+"""Reference step of GCC for latent vectors, as in the original code: teacher, student, masks, one after the other."""
 
 import torch
 import torch.nn.functional as F
@@ -46,15 +46,16 @@ _PLAIN = {SelfAttention: PlainAttention, SpectralConv2d: PlainConv, SpectralConv
 
 
 class Whole:
-    """The step of a `PlainStep`, whose optimiser, teacher and add-on it has. Raises UsageError for other kinds."""
+    """The whole step, with the optimiser, the teacher and the add-on of the `PlainStep`. Raises UsageError for other
+    kinds of GANs."""
 
     def __init__(self, plain):
         self.plain, self.algorithm = plain, plain.algorithm
         algorithm = self.algorithm
         if not isinstance(algorithm.own, LatentGAN) or algorithm.settings.average:
             raise UsageError(
-                "--against reference: GCC has a plain form from latent vectors and without algorithm.average alone; "
-                "omit it."
+                "--against reference: GCC has a plain form only for latent vectors and without algorithm.average; "
+                "omit --against."
             )
         for module in algorithm.modules():
             module.__class__ = _PLAIN.get(type(module), type(module))
@@ -113,7 +114,8 @@ class Whole:
         return terms
 
     def _masks(self, batch: Batch) -> dict[str, Tensor]:
-        """Both generators build graphs that nobody uses, and the teacher's discriminator judges real images too."""
+        """Update the masks. As in the original, both generators build graphs that are not used, and the teacher's
+        discriminator judges real images too."""
         for alpha in self.alphas:
             alpha.data.clamp_(0, 1)
         image, fake = self.algorithm.student(batch.input), self.plain.generator(batch.input)
@@ -138,7 +140,7 @@ class Whole:
         return F.l1_loss(for_generator(self.mode, scores), judged(False, self.mode, scores))
 
     def _learns(self, *, weights: bool) -> None:
-        """Either the weights of the student's discriminator or its masks are ready for gradients."""
+        """Let either the weights of the student's discriminator or its masks receive gradients."""
         for parameter in self.weights:
             parameter.requires_grad_(weights)
         for alpha in self.alphas:

@@ -1,4 +1,4 @@
-"""OMGD's losses as the original code writes them (eq. 12-15)."""
+"""Reference losses of OMGD (eq. 12-15), as in the original code."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from vemcompress.networks.base import Taps
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """With the 11 x 11 window as one depthwise convolution; images B x C x H x W."""
+    """SSIM of images B x C x H x W, with the 11 x 11 window as one depthwise convolution."""
     channels = x.shape[1]
     line = torch.exp(-((torch.arange(11, device=x.device, dtype=x.dtype) - 5) ** 2) / (2 * 1.5**2))
     line = line / line.sum()
@@ -31,7 +31,7 @@ def gram(x: Tensor) -> Tensor:
 
 
 def distillation(student: Tensor, teacher: Tensor, features: nn.Module | None, settings) -> dict[str, Tensor]:
-    """The student's terms beside one teacher's image: SSIM, style, feature, total variation, pixels."""
+    """The student's terms for one teacher's image: SSIM, style, feature, total variation, pixels."""
     terms = {"ssim": settings.ssim * (1 - ssim(student, teacher))}
     if features is not None:
         of_student, of_teacher = features(student), features(teacher)
@@ -47,7 +47,7 @@ def distillation(student: Tensor, teacher: Tensor, features: nn.Module | None, s
 
 
 def channel_distillation(student: list[Tensor], teacher: list[Tensor], connectors: nn.ModuleList) -> Tensor:
-    """Eq. 13-14, of the first teacher alone."""
+    """Eq. 13-14, for the first teacher only."""
     total = 0.0
     for s, t, f in zip(student, teacher, connectors, strict=True):
         total = total + F.mse_loss(f(s).mean((2, 3)), t.detach().mean((2, 3)))
@@ -57,7 +57,8 @@ def channel_distillation(student: list[Tensor], teacher: list[Tensor], connector
 def student_terms(
     algorithm: OMGD, shown: list[Tensor], student: Tensor, of_teacher: Taps, of_student: Taps, target: Tensor
 ):
-    """Summed over the teachers' images `shown`, which are constants; the ground truth is for the add-on alone."""
+    """The terms, summed over the teachers' images `shown`, which are constants. Only the add-on uses the ground
+    truth."""
     terms = {}
     for image in shown:
         for name, value in distillation(student, image, algorithm.features, algorithm.settings).items():

@@ -1,7 +1,7 @@
-"""A whole step of a distillation, with frozen, online or phased teachers and any add-on, as the original code does it.
+"""The reference step of a distillation, as in the original code, with frozen, online or phased teachers and any add-on.
 
-The file of an algorithm's name in this folder has its student's terms, as `student_terms`; or, where the student has
-more to do in a step, the whole of it, as `Whole`.
+The module of an algorithm's name in this folder has the student's loss terms, `student_terms`. If a step of the student
+consists of more, it has the whole step, `Whole`.
 """
 
 from importlib import import_module, util
@@ -22,11 +22,11 @@ from vemcompress.training.update import Output
 
 
 class PlainStep:
-    """Called with a batch, a step's number (from 1) and its noise; trains the networks of `algorithm` in place.
+    """Call it with a batch, the step's number (from 1) and its noise. It trains the networks of `algorithm` in place.
 
-    Returns the loss terms by the fast step's names, detached. Learning rates are constant. Give it a deep copy of an
-    algorithm in its initial state: optimisers are its own, PyTorch's default ones. Raises UsageError for an algorithm
-    that has no plain form here.
+    Returns the detached loss terms, by the names of the fast step. Learning rates are constant. Give it a deep copy of
+    an algorithm in its initial state, because it has its own optimisers (PyTorch's default ones). Raises UsageError for
+    an algorithm without a reference form here.
     """
 
     def __init__(self, algorithm: Distillation):
@@ -39,7 +39,7 @@ class PlainStep:
         learned = [algorithm.student, *algorithm.learned().values(), *algorithm.information.student_modules().values()]
         parameters = [p for module in learned for p in module.parameters()]
         self.optimizer = adam_of(algorithm.optimizer, parameters, algorithm.moved_twice())
-        # The original's teachers are ready to learn whoever's turn it is, so every forward of theirs builds a graph.
+        # The original's teachers always require gradients, so each of their forward passes builds a graph.
         self.generator.requires_grad_(True)
         if self.gan is not None:
             teacher.gan.requires_grad_(True)
@@ -70,13 +70,13 @@ class PlainStep:
         if self.adversary is not None:
             real = next(image for image in (batch.target, batch.real, shown[0]) if image is not None)
             losses |= self.adversary.learn(a, real, student, random)
-            if algorithm.together is None:  # it moves before the student learns from it
+            if algorithm.together is None:  # updated before the student learns from it
                 self.adversary.optimizer.step()
         losses |= self._student(a, shown, student, of_teacher, of_student, target, random)
         return _detached(losses)
 
     def _others(self, a: Tensor, first: Tensor) -> dict[str, Tensor]:
-        """The images of all teachers, with their graphs."""
+        """The images of all teachers, with their autograd graphs."""
         teacher = self.algorithm.teacher
         if not isinstance(teacher, Online):
             return {"teacher": first}
@@ -96,7 +96,7 @@ class PlainStep:
         return terms
 
     def added(self, image: Tensor, student: Tensor, target: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        """The add-on's terms, of the first teacher's image and the student's."""
+        """The add-on's terms, from the first teacher's image and the student's."""
         if self.vem is not None:
             return {"information": self.vem.student_term(target, student)}
         out = Output(student, student, image, target, {}, {}, random)
@@ -104,10 +104,10 @@ class PlainStep:
 
 
 def _module_of(name: str):
-    """The plain form of the algorithm of this name."""
+    """The module with the reference form of the algorithm of this name."""
     module = f"{__package__}.{name}"
     if util.find_spec(module) is None:
-        raise UsageError(f"--against reference: there is no plain form of {name} to compare with; omit it.")
+        raise UsageError(f"--against reference: there is no reference form of {name} to compare with; omit --against.")
     return import_module(module)
 
 

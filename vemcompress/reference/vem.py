@@ -1,4 +1,4 @@
-"""VEM as the original code does it (section 3, 4.1): one energy after the other, every layer by itself."""
+"""Reference form of VEM (sections 3 and 4.1), as in the original code: one energy after the other, layer by layer."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from vemcompress.networks.energy import EnergyModel, SpectralLayer
 
 
 def normalised(layer: SpectralLayer) -> Tensor:
-    """W / sigma, sigma a constant; the capped form where the layer has it."""
+    """W / sigma with a constant sigma; in the capped form if the layer has it."""
     sigma = torch.dot(layer.u, torch.mv(layer.weight.detach().flatten(1), layer.v))
     if layer.capped:
         return layer.weight / (sigma + 1e-6) * torch.clamp(sigma, max=1.0)
@@ -34,23 +34,24 @@ def energy_of(model: EnergyModel, t: Tensor, s: Tensor) -> Tensor:
 
 
 class PlainVEM:
-    """Langevin dynamics with a whole backward at each step, the energy's update, and the student's term.
+    """Langevin dynamics with a whole backward pass at each step, the energy's update, and the student's term.
 
-    Raises RecipeError for settings that the original's step does not have.
+    Raises RecipeError for settings that the original step does not have.
     """
 
     def __init__(self, vem: VEM):
         settings = vem.settings
         if settings.start != "student" or settings.power_iteration != "step":
             raise RecipeError(
-                "the reference step knows information.start = 'student' and power_iteration = 'step' alone; leave "
-                "--against away, or set these."
+                "the reference step supports only information.start = 'student' and power_iteration = 'step'; set "
+                "these, or omit --against."
             )
         self.settings, self.model = settings, vem.energy
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.lr, betas=settings.betas)
 
     def langevin(self, s: Tensor, random: torch.Generator) -> Tensor:
-        """Eq. 7 from the student's image, B x C x H x W. The energy's parameters gather gradients that nobody uses."""
+        """Eq. 7 from the student's image, B x C x H x W. As in the original, unused gradients of the energy's
+        parameters are computed too."""
         settings, t = self.settings, s.detach().clone()
         for _ in range(settings.steps):
             t.requires_grad_(True)
@@ -60,7 +61,7 @@ class PlainVEM:
         return t.clamp(-1, 1)
 
     def tighten(self, t: Tensor, s: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        """Eq. 5-6: draws the samples and moves theta."""
+        """Eq. 5-6: draw the samples and update theta."""
         self.samples = self.langevin(s, random)
         self.optimizer.zero_grad()
         positive, negative = energy_of(self.model, t, s.detach()), energy_of(self.model, self.samples, s.detach())

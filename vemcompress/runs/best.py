@@ -52,22 +52,37 @@ class Best:
     """`best/NAME.safetensors`, and `best/best.json` with the step, what it was picked by, on what, and the value.
 
     `state` is what best.json says, None before the first judgement; it is kept in checkpoints, so that a resumed run
-    picks as an unbroken one.
+    picks as an unbroken one. `scores` are all scores until now, each with its step, as metrics.jsonl has them.
     """
 
     def __init__(self, folder: Path, pick: Picker | None):
         self.folder, self.pick = folder, pick
         self.state: dict | None = None
+        self.scores: list[dict] = []
 
     def judge(self, network: nn.Module, step: int) -> bool:
         """Score a network; True where none was better before."""
         if self.pick is None:
             return False
         score = self.pick(network)
+        self.scores.append({"step": step, **score.as_dict()})
         if self.state is not None and not score.better_than(self.state["value"]):
             return False
         self.state = {"step": step, **score.as_dict()}
         return True
+
+    def told(self, step: int) -> str:
+        """The score of this step, where it was judged, and the best so far, in a line; empty where there is none."""
+        if self.state is None:
+            return ""
+        metric, best, at = (self.state[key] for key in ("metric", "value", "step"))
+        way = "higher is better" if self.state.get("higher_is_better") else "lower is better"
+        if at == step:
+            return f"{metric} {best:.4g}, the best so far ({way})"
+        here = [score["value"] for score in self.scores[-1:] if score["step"] == step]
+        if not here:
+            return f"best {metric} so far: {best:.4g} at step {at:,} ({way})"
+        return f"{metric} {here[0]:.4g} ({way}; best so far: {best:.4g} at step {at:,})"
 
     def write(self, name: str, artifact: bytes) -> None:
         """Raises OutputError."""

@@ -19,8 +19,9 @@ _SUM = b"# SHA-256 of the lines above: "
 
 class RunFolder:
     """`recipe.toml`, `student.safetensors`, `metrics.jsonl`, `timing.jsonl`, `samples/`, `checkpoints/`, `best/`,
-    `environment.json`, and teachers that learnt here; `evaluation.json`, what `eval` told last; `teacher_cache/`, which
-    may be deleted between runs. One process writes at a time."""
+    `environment.json`, and teachers that learnt here; `evaluation.json`, what `eval` told last; `latency.json`, what
+    the quickstart measured; `tensorboard/`, made from the logs; `teacher_cache/`, which may be deleted between runs.
+    One process writes at a time."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -28,12 +29,14 @@ class RunFolder:
         self.student = self.path / "student.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.timing = self.path / "timing.jsonl"
+        self.tensorboard = self.path / "tensorboard"
         self.samples = self.path / "samples"
         self.checkpoints = self.path / "checkpoints"
         self.best = self.path / "best"
         self.teacher_cache = self.path / "teacher_cache"
         self.environment = self.path / "environment.json"
         self.evaluation = self.path / "evaluation.json"
+        self.latency = self.path / "latency.json"
         self._home: int | None = None  # the folder's descriptor, while it is locked
         self.given_images = self.path / "given_images"  # those that were given from Python
 

@@ -1,4 +1,7 @@
-"""A run's logs, `metrics.jsonl` and `timing.jsonl`: one JSON object a line, each with the `step` that it is of."""
+"""A run's logs, `metrics.jsonl` and `timing.jsonl`: one JSON object a line, each with the `step` that it is of.
+
+A line without an "event" has numbers by name; one with `"event": "score"` is a score that picks the best checkpoint.
+"""
 
 import json
 import math
@@ -12,14 +15,15 @@ from vemcompress.system.files import LARGE, is_count, is_same, open_own, open_re
 LONGEST = 1 << 20  # bytes of a line
 
 
-def lines(path: Path) -> Iterator[tuple[int, int, dict | None]]:
-    """Of each line its number, where it ends in the file, and its values: None where it is damaged.
+def lines(path: Path, start: int = 0) -> Iterator[tuple[int, int, dict | None]]:
+    """Of each line from the byte `start` on its number, where it ends in the file, and its values: None where it is
+    damaged.
 
     A last line that a kill cut short is left out. Raises InputError where there is a file that cannot be read.
     """
     try:
         with open_regular(path, LARGE) as file:
-            number = end = 0
+            number, end = 0, file.seek(start)
             while line := file.readline(LONGEST):
                 number, end = number + 1, end + len(line)
                 if line.endswith(b"\n") or len(line) == LONGEST:
@@ -44,8 +48,19 @@ def last(path: Path) -> tuple[int, dict[str, float]]:
     """The last step of a log, and its numbers by name; 0 and none where there is none. Raises InputError."""
     values = {"step": 0}
     for _, _, found in lines(path):
-        values = found or values
+        values = found if found and "event" not in found else values
     return values["step"], {name: value for name, value in values.items() if name != "step" and _is_number(value)}
+
+
+def is_score(values: dict) -> bool:
+    """Whether a line is a score, with a finite value."""
+    return values.get("event") == "score" and isinstance(values.get("metric"), str) and _is_number(values.get("value"))
+
+
+def scores(path: Path, until: int) -> list[dict]:
+    """The scores of a log up to a step, each with its "step", "metric" and "value". Raises InputError."""
+    found = [values for _, _, values in lines(path) if values and is_score(values) and values["step"] <= until]
+    return [{name: value for name, value in values.items() if name != "event"} for values in found]
 
 
 class Log:
@@ -68,6 +83,7 @@ class Log:
         told = {name: value if not isinstance(value, float) or math.isfinite(value) else None
                 for name, value in values.items()}  # fmt: skip
         self._guarded(lambda: self._file.write((json.dumps(told) + "\n").encode()))
+        self._guarded(self._file.flush)  # for whoever reads along
         if not is_same(self.path, self._file.fileno()):
             raise removed(self.path)
 

@@ -8,7 +8,7 @@ from math import log10
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vemcompress.runs.pictures import dot, frame, span
+from vemcompress.runs.plots import dot, frame, span
 
 WIDTH, HEIGHT, LINE = 560, 480, 20
 WIDE = 5  # the largest cost is so many times the least where the scale is logarithmic

@@ -1,2 +1,4 @@
-"""What every room may use: devices and memory, files and their names, events, the processes that torchrun started, and
-the base of all settings. Nothing here knows of networks, images or runs."""
+"""Utilities that every room may use: devices, memory, files, events, distributed processes, base settings, plugins.
+
+Nothing here knows networks, images or runs.
+"""

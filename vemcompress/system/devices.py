@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ from vemcompress.system.memory import free_memory, is_exhausted
 
 
 def choose(name: str) -> torch.device:
-    """`auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`. Raises UsageError where it is not there.
+    """The device for `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:1` or `mps`. Raises UsageError if it does
+    not exist.
 
-    Among several ranks `auto` and `cuda` are each rank's own GPU, and one GPU for all is refused, as is MPS.
+    With several ranks, `auto` and `cuda` give each rank its own GPU. One GPU for all ranks is refused, as is MPS.
     """
     alone = launch.processes() == 1
     if name == "auto":
@@ -31,7 +33,9 @@ def choose(name: str) -> torch.device:
     if device.type not in there or not there[device.type]():
         raise UsageError(f"--device {name}: PyTorch finds none on this machine; use --device cpu.")
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0.")
+        raise UsageError(
+            f"--device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0; use one of them."
+        )
     return device if alone else _of_rank(device, name)
 
 
@@ -59,10 +63,10 @@ def memory_errors(advice: str) -> Iterator[None]:
 
 @contextmanager
 def arithmetic(precision: str) -> Iterator[None]:
-    """How a GPU multiplies float32 while inside: "fp32" exactly, "tf32" with operands of 10 bits; with "bf16", where
-    networks are in bfloat16 anyway, convolutions in TF32 and matrix products exactly.
+    """Context that sets how a GPU multiplies float32: "fp32" exactly; "tf32" with operands of 10 bits; with "bf16",
+    where networks use bfloat16 anyway, convolutions in TF32 and matrix products exactly.
 
-    cuDNN tries its ways to convolve a shape and keeps the fastest, as in the original code.
+    cuDNN tries its algorithms for each shape and keeps the fastest, as in the original code.
     """
     cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark
@@ -75,7 +79,7 @@ def arithmetic(precision: str) -> Iterator[None]:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many threads of PyTorch on the CPU while inside."""
+    """Context in which PyTorch uses `count` threads on the CPU."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -85,13 +89,13 @@ def threads(count: int) -> Iterator[None]:
 
 
 def wait(device: torch.device) -> None:
-    """Until a GPU has done all that it was given."""
+    """Wait until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def name_of(device: torch.device) -> str:
-    """What the hardware calls itself."""
+    """The name of the hardware."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu" and (cpuinfo := Path("/proc/cpuinfo")).is_file():
@@ -101,14 +105,24 @@ def name_of(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU's allocator, or of the process."""
+    """Peak memory in bytes: of the GPU's allocator, or of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def forget(device: torch.device) -> None:
+    """Give back memory that is kept for later, and begin to measure the peak anew."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
 def free(device: torch.device) -> int | None:
-    """Bytes that this process can still have on the device; None where that is not known."""
+    """Bytes that this process can still allocate on the device; None if unknown."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
@@ -117,11 +131,11 @@ def free(device: torch.device) -> int | None:
 
 @functools.cache
 def reuse_memory() -> None:
-    """Ask glibc to keep freed memory instead of giving it back to the system and faulting it in again at each step.
+    """Ask glibc to keep freed memory, instead of returning it to the system and faulting it in again at each step.
 
-    A training step on a CPU frees and asks for the same gigabytes again and again. Elsewhere this does nothing.
+    A training step on a CPU frees and allocates the same gigabytes repeatedly. Does nothing without glibc.
     """
-    trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1  # names and types of mallopt in glibc's malloc.h
+    trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1  # option numbers of mallopt in glibc's malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

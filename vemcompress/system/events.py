@@ -91,8 +91,9 @@ def silent(event: dict) -> None:
 
 
 class Once:
-    """Passes events on, but each file's "skipped", "mended" and "ignored" only once, as several parts of a run read the
-    same images. `skipped`: the reasons by path; `warnings`: what a run was warned of, the first hundred."""
+    """Passes events on, but "skipped", "mended" and "ignored" only once per file, because several parts of a run
+    read the same images. `skipped`: the reasons by path; `warnings`: the run's first hundred warnings.
+    """
 
     def __init__(self, on_event: Event):
         self.on_event, self.skipped = on_event, dict[str, str]()

@@ -1,4 +1,4 @@
-"""Whole files: read as regular files under a size limit, written atomically, identified by their SHA-256."""
+"""File access: size-limited reading of regular files, atomic writing, strict JSON, SHA-256."""
 
 import errno
 import hashlib
@@ -17,19 +17,18 @@ from vemcompress.errors import InputError, OutputError, UsageError, VemError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-_PAGE = 64 << 10  # bytes: a disk with less is full
-SMALL = 16 << 20  # bytes: a JSON file, a recipe, a pointer
-LARGE = 8 << 30  # bytes: a log, the tensors of a run
-MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # what picking from JSON of another shape raises
+_PAGE = 64 << 10  # bytes; a disk with less free space counts as full
+SMALL = 16 << 20  # bytes; limit for a JSON file, a recipe, a pointer
+LARGE = 8 << 30  # bytes; limit for a log, the tensors of a run
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError)  # errors when JSON has an unexpected structure
 
 
 def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
-    """A regular file of at most `limit` bytes, open for reading. Raises OSError.
+    """Open a regular file of at most `limit` bytes for reading. Raises OSError.
 
-    A FIFO or a device would let the reader wait or read without end, so they are refused; a link to a regular file is
-    followed.
+    FIFOs and devices are refused, because reading them could block or never end. Links to regular files are followed.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO opens at once without a writer
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # does not block on a FIFO
     try:
         about = os.fstat(descriptor)
         if stat.S_ISDIR(about.st_mode):
@@ -45,9 +44,9 @@ def open_regular(path: str | Path, limit: int | None = None) -> BinaryIO:
 
 
 def open_own(path: str | Path, flags: int) -> int:
-    """Open a file of a run for writing, or create it; returns its descriptor. Raises OSError.
+    """Open a run's file for writing, or create it. Returns the descriptor. Raises OSError.
 
-    Links and special files are refused: the data would be written somewhere else.
+    Links and special files are refused, because the data would be written elsewhere.
     """
     if Path(path).is_symlink():
         raise OSError(errno.ELOOP, "is a link", str(path))
@@ -59,7 +58,7 @@ def open_own(path: str | Path, flags: int) -> int:
 
 
 def is_same(path: str | Path, descriptor: int) -> bool:
-    """Whether `path` still leads to the file or folder that was opened there."""
+    """Whether `path` still refers to the opened file or folder."""
     try:
         return os.path.samestat(Path(path).stat(), os.fstat(descriptor))
     except OSError:
@@ -70,21 +69,21 @@ def read_bytes(path: str | Path, limit: int = SMALL) -> bytes:
     """The content of a regular file of at most `limit` bytes. Raises OSError."""
     with open_regular(path, limit) as file:
         data = file.read(limit + 1)
-    if len(data) > limit:  # it has grown since it was opened
+    if len(data) > limit:  # the file has grown since it was opened
         raise OSError(errno.EFBIG, f"has more than {limit:,} bytes", str(path))
     return data
 
 
 def read_text(path: str | Path, limit: int = SMALL) -> str:
-    """The UTF-8 text of a regular file of at most `limit` bytes. Raises OSError, and ValueError for other bytes."""
+    """The UTF-8 text of a regular file of at most `limit` bytes. Raises OSError, and ValueError for invalid UTF-8."""
     return read_bytes(path, limit).decode("utf-8")
 
 
 def parse_json(data: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError for everything that is not strict JSON.
+    """The value of a JSON text. Raises ValueError for anything that is not strict JSON.
 
-    Besides wrong syntax it refuses NaN, numbers beyond float64 (1e999), integers of thousands of digits, lone
-    surrogates (they cannot be written again), and nesting that is too deep.
+    Besides invalid syntax, it refuses NaN, numbers beyond float64 (1e999), integers of thousands of digits, lone
+    surrogates (they cannot be written again), and too deep nesting.
     """
     try:
         value = json.loads(data, parse_constant=_refused, parse_float=_finite)
@@ -100,12 +99,12 @@ def read_json(path: str | Path, limit: int = SMALL) -> Any:
 
 
 def is_count(value: Any) -> bool:
-    """Whether a value of a JSON file can be a count, of steps or bytes: a whole number from 0 to 2^63 - 1."""
+    """Whether a value from a JSON file can be a count, of steps or bytes: a whole number from 0 to 2^63 - 1."""
     return type(value) is int and 0 <= value < 1 << 63
 
 
 def _refused(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -116,14 +115,15 @@ def _finite(text: str) -> float:
 
 
 def write_atomically(path: str | Path, data: bytes | memoryview, mode: int = 0o666) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the complete new one, whatever happens.
+    """Write `data` to `path` so that a reader always sees either the old file or the complete new one.
 
-    The bytes go to a new file in the same folder, are fsynced, and are renamed over `path`; the folder is fsynced
-    last. Raises OutputError (9) where the disk is full, writing is not permitted or the folder is absent; the
-    unfinished file is then removed and an earlier `path` is intact. `mode` is narrowed by the umask.
+    The bytes are written to a new file in the same folder and fsynced. Then it is renamed to `path`, and the folder is
+    fsynced. Raises OutputError (9) if the disk is full, writing is not permitted or the folder does not exist; the
+    unfinished file is then removed, and an earlier `path` is not changed. `mode` is restricted by the umask.
     """
     path = Path(path)
-    # Beside the target, because a rename is only atomic within one file system; short, because names have a limit.
+    # In the same folder, because a rename is only atomic within one file system. A short name, because names have a
+    # length limit.
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         try:
@@ -142,12 +142,12 @@ def write_atomically(path: str | Path, data: bytes | memoryview, mode: int = 0o6
 
 
 class Replaced:
-    """A folder beside `paths`, which all lie in one folder, to make them in under their names; once all are there, they
-    take their places. Where the block raises, or one cannot take its place, the earlier ones stay.
+    """Context for replacing several files of one folder together. It gives a temporary folder in which to write them;
+    at the end they are moved to `paths`. If the block raises, or a file cannot be moved, the earlier files are kept.
 
-    The first path is the one that readers open: it leaves before the others change and comes back last, so that it
-    never names files of another version. A path may be a folder; no folder replaces a file, and no file a folder.
-    Raises OutputError (9).
+    The first path is the one that readers open. It is removed before the others change and restored last, so that it
+    never refers to files of another version. A path may be a folder, but a folder does not replace a file, nor a file a
+    folder. Raises OutputError (9).
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -187,7 +187,7 @@ class Replaced:
             if path.exists() and path.is_dir() != (self.folder / path.name).is_dir():
                 raise OSError(errno.EEXIST, f"{path.name} is a {'folder' if path.is_dir() else 'file'}")
         earlier = [(path, self.folder / f"before-{number}") for number, path in enumerate(self.paths) if path.exists()]
-        steps = earlier if others or first.is_dir() else []  # a file alone is replaced in one step
+        steps = earlier if others or first.is_dir() else []  # a single file is replaced in one step
         steps += [(self.folder / path.name, path) for path in (*others, first)]
         done = []
         try:
@@ -202,7 +202,7 @@ class Replaced:
 
 
 def make_folder(path: str | Path) -> None:
-    """Create a folder and its parents where they are absent. Raises OutputError (9)."""
+    """Create a folder and its missing parents. Raises OutputError (9)."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -210,21 +210,22 @@ def make_folder(path: str | Path) -> None:
 
 
 def cache_folder() -> Path:
-    """The user's folder for what can be made or fetched again: in XDG_CACHE_HOME where that is absolute, or ~/.cache.
-    It may not be there yet."""
+    """The user's cache folder: in XDG_CACHE_HOME if that is an absolute path, else in ~/.cache. It may not exist
+    yet.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not cache.is_absolute():
-        cache = Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111 (Path.home raises where there is no home)
+        cache = Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111 (Path.home raises if there is no home)
     return cache / "vemcompress"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name is what a killed `write_atomically` leaves."""
+    """Whether a file name is one that a killed `write_atomically` leaves behind."""
     return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
 
 
 def output_error(path: str | Path, error: OSError) -> OutputError:
-    """The one sentence for a failed write."""
+    """The error for a failed write, as one sentence."""
     if error.errno in _FULL:
         return OutputError(f"{path}: cannot write, the disk is full: free some space or choose another folder")
     if error.errno in _FORBIDDEN:
@@ -235,14 +236,17 @@ def output_error(path: str | Path, error: OSError) -> OutputError:
 
 
 def is_full(folder: Path, error: BaseException) -> bool:
-    """Whether the error is that of a full disk: it says so, or other code's does not and the disk is full now."""
+    """Whether an error comes from a full disk: it has that errno, or it is another library's error and the disk is
+    full now.
+    """
     said = isinstance(error, OSError) and error.errno in _FULL
     return said or shutil.disk_usage(folder).free < _PAGE
 
 
 def check_target(path: str | Path, example: str, *, folder: bool = False) -> None:
-    """Before minutes of work: can this file be written at all, or this `folder`, where it may be one? Raises UsageError
-    (2) and OutputError (9)."""
+    """Check before long work that this file, or with `folder` this folder, can be written. Raises UsageError (2) and
+    OutputError (9).
+    """
     path = Path(path)
     try:
         is_folder, above = path.is_dir(), path.parent.is_dir()
@@ -257,7 +261,7 @@ def check_target(path: str | Path, example: str, *, folder: bool = False) -> Non
 
 
 def sha256_file(path: str | Path) -> str:
-    """The SHA-256 of a file as 64 hex digits; raises InputError (4) where it cannot be read."""
+    """The SHA-256 of a file as 64 hex digits. Raises InputError (4) if it cannot be read."""
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -266,11 +270,11 @@ def sha256_file(path: str | Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable, where the file system can. Raises OSError."""
+    """Make renames in a folder durable, if the file system supports it. Raises OSError."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
-        return  # a folder that cannot be opened (other systems) has no entry to sync; the file itself is complete
+        return  # some systems cannot open a folder; the file itself is complete
     try:
         os.fsync(handle)
     except OSError as error:

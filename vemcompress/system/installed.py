@@ -1,5 +1,7 @@
-"""What is installed: the shipped recipes, and other packages' entry points in the groups `vemcompress.GROUP`, of which
-those of `vemcompress.recipes` name packages that hold .toml files. Without heavy imports: shells complete names by it.
+"""Installed recipes and plugins: the shipped recipes, and the entry points of other packages.
+
+Entry points are in groups `vemcompress.GROUP`; those of `vemcompress.recipes` name packages that hold .toml files.
+There are no slow imports here, because shell completion uses this file.
 """
 
 import importlib.util
@@ -13,24 +15,25 @@ _log = logging.getLogger(__name__)
 
 
 def folder() -> Path:
-    """Where the shipped recipes are: inside a wheel, or beside the package in an editable install."""
+    """The folder of the shipped recipes: inside a wheel, or beside the package in an editable install."""
     packaged = Path(__file__).parents[1] / "_recipes"
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"
 
 
 def shipped() -> list[str]:
-    """Names of the shipped recipes, `paper/...` included."""
+    """Names of the shipped recipes, including `paper/...`."""
     return sorted(p.relative_to(folder()).with_suffix("").as_posix() for p in folder().rglob("*.toml"))
 
 
 def recipes() -> dict[str, Path]:
-    """The files of all recipes by name: the shipped ones, and behind them those of plugins, by ENTRY/FILE, where ENTRY
-    is the name of the entry point."""
+    """The files of all recipes by name: the shipped ones, then those of plugins as ENTRY/FILE, where ENTRY is the
+    name of the entry point.
+    """
     found = {name: folder() / f"{name}.toml" for name in shipped()}
     for point in points("recipes"):
         try:
             if point.name == "paper" or not point.name.isidentifier():
-                raise ValueError("its name begins the names of its recipes; give it another")
+                raise ValueError("its name is the prefix of shipped recipes; give it another name")
             spec = importlib.util.find_spec(point.value)
             places = list(spec.submodule_search_locations or ()) if spec else []
             if not places:
@@ -44,7 +47,7 @@ def recipes() -> dict[str, Path]:
 
 
 def points(group: str) -> list[EntryPoint]:
-    """In an order that does not depend on the file system."""
+    """The entry points of a group, in an order that does not depend on the file system."""
     return sorted(entry_points(group=f"vemcompress.{group}"), key=lambda point: (point.name, point.value))
 
 
@@ -54,6 +57,6 @@ def package_of(point: EntryPoint) -> str:
 
 
 def leave_out(point: EntryPoint, error: BaseException) -> None:
-    """Tell why an entry point is not used."""
+    """Log why an entry point is not used."""
     why = str(error) if type(error) in (TypeError, ValueError) else summary(error)
-    _log.warning(f"{package_of(point)}: {point.group} {point.name} = {point.value} is left out: {why}.")
+    _log.warning(f"{package_of(point)}: {point.group} {point.name} = {point.value} is ignored: {why}.")

@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop, and a terminal that is gone."""
+"""Signals that ask a process to stop, and lost terminals."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ def heeded() -> list[signal.Signals]:
 
 
 def mute_lost_terminal() -> None:
-    """Send output to /dev/null where the terminal has hung up: writing to it would raise an error."""
+    """Send output to /dev/null if the terminal is gone: writing to it would raise an error."""
     for stream in (1, 2):
         try:
             os.write(stream, b"")

@@ -1,9 +1,9 @@
-"""Registries of methods, ours and those of plugins: other packages that are installed beside this one.
+"""Registries of methods: this package's own, and those of plugins, which are other installed packages.
 
-A package declares an entry point in a group `vemcompress.GROUP`. One of a class (of a metric: of an object) that is
-like ours makes it known under its own name; one of `vemcompress.recipes` names a package that holds .toml files.
-Whatever is wrong with a plugin is told in one sentence, and it is left out. A plugin is code that the user has
-installed, and is run as such.
+A package declares an entry point in a group `vemcompress.GROUP`. If it is a class (for metrics: an object) like ours,
+it is registered under its own name. An entry point of `vemcompress.recipes` names a package that holds .toml files. If
+a plugin is invalid, one sentence says why, and it is ignored. A plugin is code that the user has installed, and it is
+run as such.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,15 +13,15 @@ from typing import Any, Generic, Literal, TypeVar, get_origin
 from vemcompress.system.installed import leave_out, package_of, points
 from vemcompress.system.settings import BaseSettings, tag_of, tag_values, tagged_union
 
-RESERVED = {"auto"}  # a student that is of no family yet
+RESERVED = {"auto"}  # a student without a family yet
 
 Method = TypeVar("Method")
 
 
 class Registry(Mapping[str, Method], Generic[Method]):
-    """Objects derived from `base`, by their `name`: `own`, and behind them those of plugins.
+    """Objects derived from `base`, by their `name`: this package's `own`, then those of plugins.
 
-    Plugins are imported when something is first looked up, so that they may import any of our files, in any order.
+    Plugins are imported at the first lookup, so they may import any of this package's files in any order.
     """
 
     def __init__(self, group: str, own: tuple[Method, ...], base: type):
@@ -29,16 +29,16 @@ class Registry(Mapping[str, Method], Generic[Method]):
         self._loading = False
 
     def names(self, method: Method) -> tuple[str, ...]:
-        """The names that a recipe may call it by, the registry's key first. Raises TypeError for what does not fit."""
+        """The names that a recipe may use for it, the registry's key first. Raises TypeError for an invalid object."""
         if not isinstance(method, self.base):
             raise TypeError(f"it must be an object of a class derived from {_path(self.base)}")
         return (method.name,)
 
     @cached_property
     def added(self) -> dict[str, tuple[Method, str]]:
-        """By name what plugins add, and the packages that it comes from."""
+        """The objects that plugins add, by name, each with its package."""
         if self._loading:
-            raise ImportError("it needs the methods of all plugins while it is imported itself; import that later")
+            raise ImportError("it looks up all plugins' methods while it is being imported; do that later")
         self._loading = True
         try:
             return self._load()
@@ -54,7 +54,7 @@ class Registry(Mapping[str, Method], Generic[Method]):
                 method = point.load()
                 names = self.names(method)
                 if clash := next((name for name in names if name in taken), None):
-                    raise ValueError(f"{clash!r} is a name of {taken[clash]} already; give it another")
+                    raise ValueError(f"{clash!r} is already a name of {taken[clash]}; give it another name")
             except (Exception, SystemExit) as error:
                 leave_out(point, error)
                 continue
@@ -78,7 +78,7 @@ class Registry(Mapping[str, Method], Generic[Method]):
 
 
 class Classes(Registry[Method]):
-    """Classes, by the tag in the settings that build them, which are each class's attribute `settings`."""
+    """Classes, by the tag in the settings that build them. These are each class's attribute named `settings`."""
 
     def __init__(self, group: str, own: tuple[Method, ...], base: type, settings: str = "Settings"):
         super().__init__(group, own, base)
@@ -95,7 +95,7 @@ class Classes(Registry[Method]):
 
     @cached_property
     def union(self) -> Any:
-        """The type of any of their settings, for a recipe."""
+        """The union type of all their settings, for a recipe."""
         return tagged_union(map(self._settings, self.values()))
 
     def _settings(self, method: Method) -> type[BaseSettings]:

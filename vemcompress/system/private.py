@@ -1,4 +1,4 @@
-"""Texts and plain values without the folders of this machine, for files that others will read."""
+"""Removes this machine's folders from texts and plain values, for files that others will read."""
 
 import json
 import re
@@ -7,14 +7,14 @@ from typing import Any
 from vemcompress.system import names
 from vemcompress.system.files import parse_json
 
-_PATH = re.compile(r"(file:/|~?[/\\]|[A-Za-z]:[/\\])")  # how an absolute path begins
+_PATH = re.compile(r"(file:/|~?[/\\]|[A-Za-z]:[/\\])")  # the start of an absolute path
 _NAME = r"[^\s/\\'\"`,;:|<>()\[\]]+"
 _WITHIN = re.compile(rf"(?:file:/+|(?<![\w/\\.:~-])(?:~|[A-Za-z]:)?[/\\]){_NAME}(?:[/\\]{_NAME})+[/\\]?")
-_SOURCES = ("source", "teacher_source", "roots")  # keys of paths that may be relative
+_SOURCES = ("source", "teacher_source", "roots")  # keys whose paths may be relative
 
 
 def last_name(source: str) -> str:
-    """Of a path its last name; an address such as hf://user/repo, or other text, as it is."""
+    """The last name of a path. An address such as hf://user/repo, or other text, is returned unchanged."""
     path = names.found(source)
     if "://" in path:
         return source
@@ -23,8 +23,9 @@ def last_name(source: str) -> str:
 
 
 def without_folders(value: Any, key: str = "") -> Any:
-    """Plain values with its last name in place of each path: a text that begins as an absolute path, a path of two
-    names or more inside a sentence, and any path under a key such as `source`. Keys stay."""
+    """Plain values in which each path is replaced by its last name: a text that starts as an absolute path, a path
+    of two names or more inside a sentence, and any path under a key such as `source`. Keys do not change.
+    """
     if isinstance(value, dict):
         return {name: without_folders(item, str(name)) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -37,7 +38,7 @@ def without_folders(value: Any, key: str = "") -> Any:
 
 
 def metadata_without_folders(metadata: dict[str, str]) -> dict[str, str]:
-    """A file's metadata, some of which are JSON, without folders of this machine."""
+    """A file's metadata, some of it JSON, without this machine's folders."""
     found = {}
     for name, text in metadata.items():
         try:

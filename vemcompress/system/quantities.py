@@ -1,4 +1,4 @@
-"""Times and sizes as people write them: 20ms, 0.5s, 500KB, 2MiB; in one place for options and recipes."""
+"""Parsing of times and sizes such as 20ms, 0.5s, 500KB, 2MiB, for options and recipes."""
 
 import math
 import re
@@ -6,12 +6,13 @@ from typing import Any
 
 TIMES = {"ms": 1.0, "s": 1e3, "": 1.0}
 SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 1}
-LONGEST, LARGEST = 1e7, 10**12  # milliseconds (3 hours), bytes
+LONGEST, LARGEST = 1e7, 10**12  # in milliseconds (3 hours), in bytes
 
 
 def milliseconds(value: Any) -> float:
-    """Of "20ms", "0.5s", or a number of milliseconds. Raises ValueError for anything else, and for what is not above
-    0."""
+    """Milliseconds from "20ms", "0.5s", or a number of milliseconds. Raises ValueError for anything else, and for
+    values not above 0.
+    """
     found = _number(value, TIMES, "a time such as 20ms or 0.5s")
     if not 0 < found <= LONGEST:
         raise ValueError(f"{_said(value)}: a time must be above 0 and at most {LONGEST:.0e} ms")
@@ -19,8 +20,9 @@ def milliseconds(value: Any) -> float:
 
 
 def size_in_bytes(value: Any) -> int:
-    """Of "500KB", "2MB" (of 1,000), "512KiB" (of 1,024), or a number of bytes. Raises ValueError for anything else, and
-    for less than 1."""
+    """Bytes from "500KB", "2MB" (of 1,000), "512KiB" (of 1,024), or a number of bytes. Raises ValueError for
+    anything else, and for less than 1.
+    """
     found = _number(value, SIZES, "a size such as 500KB or 2MB")
     if not 1 <= found <= LARGEST:
         raise ValueError(f"{_said(value)}: a size must be at least 1 byte and at most {LARGEST // 10**9:,} GB")

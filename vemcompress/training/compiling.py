@@ -1,4 +1,4 @@
-"""torch.compile for the parts of a step whose shapes never change, on a GPU as CUDA graphs."""
+"""torch.compile for the parts of a training step with fixed shapes; on a GPU as CUDA graphs."""
 
 import sys
 from collections.abc import Iterator
@@ -15,22 +15,22 @@ from vemcompress.networks.norms import SyncBatchNorm2d
 from vemcompress.training.learner import Learner
 from vemcompress.weights.outside import Outside
 
-# What each kind of network computes. Discriminators are not among them: a compiled backward gives all gradients, and
-# of theirs each update needs another part; nor is what the losses do, which is little.
+# The methods to compile, by kind of network. Discriminators are left out: a compiled backward pass computes all
+# gradients, but each update needs only some of theirs. Losses are left out because they take little time.
 ENTRIES = {Generator: ("forward_with_taps",), FeatureNetwork: ("forward",), EnergyModel: ("prepare", "evaluate")}
 
 
 def options(device: torch.device) -> dict[str, str]:
-    """What torch.compile is asked for on a device: CUDA graphs on a GPU, its default elsewhere."""
+    """Options for torch.compile: CUDA graphs on a GPU, the defaults elsewhere."""
     return {"mode": "reduce-overhead"} if device.type == "cuda" else {}
 
 
 def compile_networks(learner: nn.Module, device: torch.device) -> None:
-    """Compile the networks' entries in place, at their first call for each shape and precision.
+    """Compile the networks' methods in place, at their first call for each shape and precision.
 
-    Weights, names and files stay as they are. On a GPU whole entries replay as CUDA graphs, which is what a step at
-    batch 1 needs, since launching its kernels one by one takes longer than they do. Among several ranks a graph ends
-    where BatchNorm waits for the others. Raises UsageError for a learner whose networks cannot be compiled.
+    Weights, names and files do not change. On a GPU whole methods are replayed as CUDA graphs. A step at batch 1 needs
+    this, because launching its kernels one by one takes longer than running them. With several ranks a graph ends where
+    BatchNorm waits for the other ranks. Raises UsageError for a learner whose networks cannot be compiled.
     """
     settings = options(device)
     reasons = [module.uncompiled for module in learner.modules() if isinstance(module, Learner) and module.uncompiled]
@@ -45,7 +45,7 @@ def compile_networks(learner: nn.Module, device: torch.device) -> None:
 
 @contextmanager
 def compiler_errors() -> Iterator[None]:
-    """Turn what a compiler cannot do (none is installed, say) into UsageError."""
+    """Turn a compiler's errors, such as a missing compiler, into UsageError."""
     try:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:
@@ -54,7 +54,7 @@ def compiler_errors() -> Iterator[None]:
 
 
 def as_written():
-    """While inside, nothing is compiled: for pictures and scores, whose shapes and modes are others."""
-    if "torch._dynamo" not in sys.modules:  # nothing is, and importing the compiler takes seconds
+    """Context in which nothing is compiled, for pictures and scores, whose shapes and modes differ."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing the compiler takes seconds
         return nullcontext()
     return torch.compiler.set_stance("force_eager")

@@ -1,4 +1,6 @@
-"""The exponential moving average of a network's weights, which is often a better generator than its last ones."""
+"""Exponential moving average (EMA) of a network's weights, which often generates better images than the last
+weights.
+"""
 
 from copy import deepcopy
 
@@ -9,17 +11,17 @@ from torch import nn
 class Average(nn.Module):
     """A frozen copy in evaluation mode whose parameters follow those of `network`: p <- decay p + (1 - decay) q.
 
-    Call `follow` once the network has moved (`Update.after`). Buffers, such as running statistics, are taken over as
-    they are. A checkpoint needs both: the average as the artifact, and the network that learns as a companion.
+    Call `follow` after each update of the network (`Update.after`). Buffers, such as running statistics, are copied. A
+    checkpoint needs both: the average as the artifact, and the trained network as a companion.
     """
 
     def __init__(self, network: nn.Module, decay: float):
         super().__init__()
         self.decay, self.average = decay, deepcopy(network).eval().requires_grad_(False)
-        self._network = [network]  # in a list: the network is no part of its average
+        self._network = [network]  # in a list, so that it is not a submodule of the average
 
     def train(self, mode: bool = True) -> "Average":
-        """It never learns."""
+        """Does nothing: the average stays in evaluation mode."""
         return self
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""How much memory a step will take, estimated before the first one."""
+"""Estimates the memory of a training step before the first step."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,18 @@ from torch.autograd.graph import saved_tensors_hooks
 from vemcompress.data.batch import Batch
 from vemcompress.training.learner import Learner
 
-SAMPLE = 2  # images that are tried
-ADAM = 3  # a gradient and two moments for each parameter that learns
+SAMPLE = 2  # images of the trial step
+ADAM = 3  # a gradient and two moments for each trained parameter
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """In bytes: what networks, gradients and optimisers take, of which the networks are `there` already, and what the
-    graphs of one image take where a step is computed once, and where each update computes its own
-    (`train.micro_batch`)."""
+    """Memory of a step, in bytes.
+
+    `fixed`: networks, gradients and optimiser state. `there`: the part of it that is already allocated, the networks.
+    `image`: the graphs of one image if the step is computed once. `image_in_parts`: the same if each update computes
+    its own graph (`train.micro_batch`).
+    """
 
     fixed: int
     there: int
@@ -24,21 +27,25 @@ class Footprint:
     image_in_parts: int
 
     def of(self, images: int, parts: bool = False) -> int:
-        """For so many images at a time; what convolutions need for a moment comes on top."""
+        """Memory for `images` images at a time, without the temporary memory of convolutions."""
         return self.fixed + images * (self.image_in_parts if parts else self.image)
 
 
-def footprint(learner: Learner, batch: Batch, random) -> Footprint:
-    """Of a learner whose step changes nothing but by its updates: tried on a few of the batch's images, and no update
-    moves. `random` gives the first step's random numbers."""
+def footprint(learner: Learner, batch: Batch, random, step: int = 1) -> Footprint:
+    """Estimate the memory of a learner by computing a step on a few of the batch's images, without updating any
+    weights.
+
+    The learner's step must change nothing except through its updates, or the learner must not be used afterwards.
+    `random` gives the step's random numbers.
+    """
     few = batch.map(lambda tensor: tensor[:SAMPLE])
     kept, updates = {id(p): p for p in (*learner.parameters(), *learner.buffers())}, learner.updates()
     whole = Saved(kept)
     with whole:
-        out = learner(few, random, 1)
+        out = learner(few, random, step)
     largest, largest_apart = 0, 0
     for update in updates:
-        if update.due(1):
+        if update.due(step):
             saved = Saved(kept)
             with saved:
                 terms = update.terms(out)
@@ -53,7 +60,7 @@ def footprint(learner: Learner, batch: Batch, random) -> Footprint:
 
 
 class Saved(saved_tensors_hooks):
-    """While inside, `bytes` sums what graphs keep for their backward, each storage once, weights aside."""
+    """Context that counts in `bytes` what graphs keep for their backward pass: each storage once, without weights."""
 
     def __init__(self, weights: dict[int, Tensor]):
         self.bytes, self._seen = 0, {p.untyped_storage().data_ptr(): None for p in weights.values()}
@@ -62,7 +69,7 @@ class Saved(saved_tensors_hooks):
     def _count(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._seen:
-            self._seen[storage.data_ptr()] = storage  # held, so that no other takes its place
+            self._seen[storage.data_ptr()] = storage  # kept alive, so that its address is not reused
             self.bytes += storage.nbytes()
         return tensor
 

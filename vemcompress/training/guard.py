@@ -1,4 +1,4 @@
-"""Stops a step whose losses or gradients are NaN or infinite, before its optimiser moves."""
+"""Stops training on a NaN or infinite loss or gradient, before the optimiser step."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from vemcompress.errors import NumericalError
 
 @dataclass(frozen=True)
 class _Verdict:
-    """One update's terms on the host, once `ready` has passed: their values, then the gradient's norm."""
+    """One update's loss terms and gradient norm, copied to the host once the event `ready` has passed."""
 
     update: str
     step: int
@@ -22,13 +22,13 @@ class _Verdict:
 
 
 class Guard:
-    """Judges every update's terms and gradient norm before its optimiser moves.
+    """Checks every update's terms and gradient norm before its optimiser step.
 
-    At once on a CPU. `deferred` on a GPU: reading a value there waits for all work that was given to it, so the flag
-    stays on the device, where it holds the optimiser, and the host reads it a step later.
+    On a CPU the check is immediate. On a GPU it is `deferred`: reading a value there would wait for all queued work.
+    The flag stays on the device, where it blocks the optimiser step, and the host reads it one step later.
 
-    `watch` is told the finite terms of each update once they are on the host: the update, the step, names and values.
-    It may raise NumericalError too.
+    `watch` is called with the finite terms of each update once they are on the host: the update, the step, the names
+    and the values. It may raise NumericalError too.
     """
 
     def __init__(self, deferred: bool):
@@ -38,8 +38,9 @@ class Guard:
         self._current: list[_Verdict] = []
 
     def check(self, update: str, step: int, names: list[str], values: Tensor, norm: Tensor) -> Tensor | None:
-        """`values`: the terms, float32. Raises NumericalError, or where deferred returns 1.0 in place of it, else 0.0,
-        on the device."""
+        """Check one update. `values` are the terms, float32. Raises NumericalError. If deferred, it returns a flag
+        on the device instead: 1.0 for an error, else 0.0.
+        """
         found = torch.cat((values, norm.detach().float().reshape(1)))
         if not self.deferred:
             self._judge(_Verdict(update, step, names, found.cpu(), None))
@@ -53,7 +54,7 @@ class Guard:
         return (~torch.isfinite(found.sum())).float()
 
     def settle(self, wait: bool = False) -> None:
-        """Raises NumericalError for what was checked before the last call, with `wait` for everything."""
+        """Raises NumericalError for the checks made before the last call; with `wait`, for all checks."""
         due, self._waiting, self._current = self._waiting, self._current, []
         if wait:
             due, self._waiting = due + self._waiting, []
@@ -78,7 +79,7 @@ def _complaint(update: str, step: int, names: list[str], found: Tensor) -> str:
     bad = [name for name, value in zip(names, found.tolist(), strict=False) if not math.isfinite(value)]
     what = f"loss term '{bad[0]}'" if bad else "gradient"
     return (
-        f"step {step}: the {update} update's {what} is NaN or infinite; its optimiser was not moved and the last "
-        "checkpoint is kept. Resume with a lower train.lr or gan.lr, or with --precision fp32, or start anew with a "
-        "lower weight."
+        f"step {step}: the {update} update's {what} is NaN or infinite; no weights were changed and the last "
+        "checkpoint is kept. Resume with a lower train.lr or gan.lr, or with --precision fp32, or start a new run "
+        "with a lower weight."
     )

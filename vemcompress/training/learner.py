@@ -1,4 +1,4 @@
-"""What the training loop asks of whatever it trains: a distillation algorithm, or a GAN that makes a teacher."""
+"""The interface of everything that the training loop trains: a distillation algorithm, or the GAN of a teacher."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -12,12 +12,14 @@ from vemcompress.training.update import Update
 
 
 class Learner(nn.Module):
-    """Networks that learn, and how. `timer` sums where a step's time goes, `bf16` is the recipe's precision.
-    `second`: whether each batch must have a second one; `halves`: the first then shows one half of the images, and the
-    second the other. `measures`: whether the coming step logs what only some steps do, because it costs something.
-    `uncompiled`: why torch.compile cannot take its networks; `splits`: whether a batch can be worked on in parts
-    (`train.micro_batch`), each of whole groups of `grouped` images. `about`: what the file of the first of its
-    `artifacts` says of the run beside all else."""
+    """Networks, their losses and their updates.
+
+    `timer` measures the parts of a step. `bf16`: whether networks compute in bfloat16. `second`: whether each batch
+    needs a second one. `halves`: with `second`, the two batches come from separate halves of the images. `measures`:
+    whether the coming step also logs values that are costly to compute. `uncompiled`: why torch.compile cannot be used,
+    or empty. `splits`: whether a batch can be computed in parts (`train.micro_batch`). `grouped`: each part must have a
+    multiple of this many images. `about`: metadata for the file of the first of the `artifacts`.
+    """
 
     timer: Timer
     bf16: bool = False
@@ -34,7 +36,7 @@ class Learner(nn.Module):
         self.timer = Timer(torch.device("cpu"))
 
     def work_with(self, timer: Timer, bf16: bool) -> None:
-        """Give this timer and precision to all that learns within."""
+        """Set the timer and precision of all modules within."""
         for module in self.modules():
             if hasattr(module, "timer"):
                 module.timer = timer
@@ -42,35 +44,37 @@ class Learner(nn.Module):
                 module.bf16 = bf16
 
     def autocast(self, device: torch.device):
-        """bfloat16 for networks where the recipe asks for it; losses and energies are at least float32."""
+        """Context for networks: bfloat16 if the recipe asks for it. Losses and energies are computed at least in
+        float32.
+        """
         return torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def forward(self, batch: Batch, random: Generator, step: int = 1) -> Any:
-        """Everything that a step's updates need, each computed once. Images are B x C x H x W in [-1, 1]."""
+        """Compute what the step's updates need, each value once. Images are B x C x H x W in [-1, 1]."""
         raise NotImplementedError
 
     def updates(self) -> list[Update]:
-        """The step's updates in the published order. Their `terms` take what `forward` returns."""
+        """The step's updates in the published order. Their `terms` get the output of `forward`."""
         raise NotImplementedError
 
     def artifacts(self) -> dict[str, nn.Module]:
-        """Generators and discriminators to write, by file name; the first is what the run is for."""
+        """Generators and discriminators to write, by file name. The first is the run's product."""
         raise NotImplementedError
 
     def metadata(self) -> dict[str, str]:
-        """What the file of the first of `artifacts` says beside what all say."""
+        """Metadata for the file of the first of `artifacts`, in addition to that of every file."""
         return {}
 
     def companions(self) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-        """What else learns and belongs in a checkpoint: by file name, the module and its metadata."""
+        """Other modules that a checkpoint needs: by file name, the module and its metadata."""
         return {}
 
     def pictures(self, inputs: Tensor) -> dict[str, Tensor]:
-        """What the networks make of a few images, by the title of its column. Called in evaluation mode."""
+        """The networks' outputs for a few images, by column title. Called in evaluation mode."""
         raise NotImplementedError
 
     def clock(self, step: int, total: int) -> tuple[int, int]:
-        """Where the learning rate's schedule stands at a step, and how long it is."""
+        """The step and the length that the learning-rate schedule uses at a step."""
         return step, total
 
     def finishes(self, step: int) -> bool:
@@ -78,10 +82,10 @@ class Learner(nn.Module):
         return False
 
     def finish(self, step: int) -> dict:
-        """Called once every optimiser has moved at a step that `finishes` something. Returns an event to report."""
+        """Called after all updates of a step for which `finishes` is true. Returns an event to report."""
         raise NotImplementedError
 
 
 def one_by_one(network: nn.Module, images: Tensor) -> Tensor:
-    """A network's outputs, image after image: what a picture shows must not depend on its neighbours."""
+    """A network's outputs, computed one image at a time, so that no image influences another."""
     return torch.cat([network(image[None]).float() for image in images])

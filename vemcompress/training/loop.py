@@ -1,9 +1,10 @@
-"""The training loop (paper, section 3): for every batch, each update that is due, in the algorithm's order."""
+"""The training loop (VEM paper, section 3): for every batch, run each update that is due, in the algorithm's order."""
 
 import os
 import signal
 import sys
 from contextlib import closing, contextmanager
+from time import monotonic as now
 
 import torch
 from torch import Tensor
@@ -13,8 +14,8 @@ from vemcompress.data.images import save_png
 from vemcompress.errors import Interrupted, NumericalError, RankLost
 from vemcompress.runs.best import Best, Picker
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.log import Log, NoLog
-from vemcompress.runs.pictures import Layout, grid_of
+from vemcompress.runs.log import Log, NoLog, scores
+from vemcompress.runs.pictures import sheet_of
 from vemcompress.runs.store import Store
 from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event
@@ -26,18 +27,19 @@ from vemcompress.training.settings import TrainSettings
 from vemcompress.training.signals import Signals
 from vemcompress.training.stepper import Stepper
 
-BLANK = 100  # steps until which a generator of latent vectors may make all images alike
-MEASURED_FIRST, MEASURED_EVERY = 100, 10  # steps whose logs have every figure, and then of so many logs one
+BLANK = 100  # until this step, a generator of latent vectors may make identical images
+OFTEN = 0.5  # seconds between two progress events
+MEASURED_FIRST, MEASURED_EVERY = 100, 10  # up to this step each log has every figure, later one log in ten
 
 
 class Trainer:
-    """One run: everything that learns, where it is written, and how far it is.
+    """One run: the trained networks, the run folder, and the current step.
 
-    `name` is the recipe's. `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed ones
-    for pictures, whose first `columns` are given by title, and `wanted` what shall become of them, where it is known:
-    a frozen teacher's images, or the ground truth. `pick` scores the first artifact, to know the best.
-    `command` resumes the run. `limit` says when to leave; `stopped` is then "max_hours". Among several ranks each has a
-    Trainer with the same state, and rank 0's alone writes.
+    `name` is the recipe's. `stream` gives batches by step (`data.sets.ImageSet.stream`). `inputs` are a few fixed
+    inputs for pictures. `columns` are the first columns of these pictures, by title. `wanted` are the images to produce
+    from them, if known: a frozen teacher's images, or the ground truth. `pick` scores the first artifact to
+    find the best checkpoint. `command` is the command that resumes the run. `limit` sets when to stop; `stopped` is
+    then "max_hours". With several ranks, each has a Trainer with the same state, and only rank 0 writes.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Trainer:
         self.device, self.on_event, self.command = device, on_event, command
         self.step, self.limit = 0, limit or Limit()
         self.losses: dict[str, float] = {}
-        self.main: list[str] = []  # of these, the student's terms, or the last update's where it did not learn
+        self.main: list[str] = []  # keys of the student's terms, or of the last update's if the student was not trained
         self.seconds_per_step: float | None = None
         self.stopped: str | None = None
         self.make_step = Stepper(learner, settings, device, stream.epoch_length)
@@ -72,41 +74,55 @@ class Trainer:
         self.runner.guard.watch = self.health.look
         self.store = Store(run, learner, self.runner, self.best, self.health, name, provenance, stream.paths, on_event)
         self._signals = Signals(self._give_up if distributed.ranks() > 1 else None)
-        self._timed = 0, 0.0  # the last step that the timing log covers, and the seconds until there
+        self._timed = 0, 0.0  # the last step in the timing log, and the seconds until then
 
     def save(self) -> None:
-        """Write a checkpoint, then the run's own copies. Raises OutputError; an earlier checkpoint stays."""
+        """Write a checkpoint, then the run's own copies. Raises OutputError; earlier checkpoints are kept."""
         self.runner.settle(wait=True)
+        better = False
         if self._regular:
             self._look_at_images()
-        with as_written():
-            better = self._regular and self.best.judge(self.store.main, self.step)
+            better = self._judge()
         logs = self._metrics, self._timing
         distributed.by_writer(lambda: self.store.write(self.step, better, logs))
 
+    def _judge(self) -> bool:
+        """Score the network if a best checkpoint is picked; True if it is the best so far."""
+        scored = len(self.best.scores)
+        with as_written():
+            better = self.best.judge(self.store.main, self.step)
+        for score in self.best.scores[scored:]:
+            self._metrics.write({"step": self.step, "event": "score", **score})
+            self.on_event({"event": "score", **score, "best": self.best.state})
+        return better
+
     def restore(self) -> bool:
-        """Take up the newest whole checkpoint; False where there is none yet. Raises NumericalError where it has
-        diverged and `train.strict` is set."""
+        """Load the newest complete checkpoint; False if there is none. Raises NumericalError if it has diverged and
+        `train.strict` is set.
+        """
         step = self.store.restore()
         self.step = step or 0
+        self.best.scores = distributed.from_writer(lambda: scores(self.run.metrics, self.step))
         with self._told():
             self.health.check()
         return step is not None
 
     @property
     def _regular(self) -> bool:
-        """Whether an unbroken run would save here too: the best is picked among these checkpoints alone."""
+        """Whether an uninterrupted run would save here too. Only these checkpoints can become the best one."""
         return self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Go on to the recipe's last step, or as far as the limit lets. Saves at the end, and on SIGINT, SIGTERM or
-        SIGHUP (then raises Interrupted). Raises RankLost where another rank stops."""
+        """Train up to the recipe's last step or the time limit. Saves at the end, and on SIGINT, SIGTERM or SIGHUP
+        (then raises Interrupted). Raises RankLost if another rank stops.
+        """
         distributed.broadcast(self.learner)
         settings, self.pace, self.estimate = self.settings, self._pace(), Estimate()
         told, heard, exact = self._told(), self._signals.heard(), devices.arithmetic(settings.precision)
         with told, heard, self._logs(), exact, closing(self.stream.iterate(self.step)) as batches:
+            self._tell_pace()
             while self.step < settings.steps and not self.stopped:
                 with self.pace.stepping():
                     with self.timer.part("data"):
@@ -118,18 +134,18 @@ class Trainer:
 
     @contextmanager
     def _told(self):
-        """Errors as several ranks tell them."""
+        """Adapt errors to runs with several ranks."""
         try:
             yield
         except (Interrupted, NumericalError) as error:
-            error.shared = distributed.ranks() > 1  # all ranks come to it at the same step
+            error.shared = distributed.ranks() > 1  # all ranks raise it at the same step
             raise
         except RankLost as error:
             raise RankLost(f"{error} {self._kept}") from error
 
     @contextmanager
     def _logs(self):
-        """Opened once a signal would save: whoever sees the log there may send one."""
+        """Opened only when signals are already handled: whoever sees the log may send one."""
         paths = self.run.metrics, self.run.timing
         logs = distributed.by_writer(lambda: [Log(path, self.step) for path in paths])
         self._metrics, self._timing = logs or (NoLog(), NoLog())
@@ -150,16 +166,21 @@ class Trainer:
         )
 
     def _save_or_leave(self) -> None:
-        """Save where it is due, or where this is the last step before leaving. Raises Interrupted after a signal."""
-        stop = distributed.largest(self._signals.number)  # ranks may hear of it at different steps
+        """Save if it is due, or if this is the last step before stopping. The sample sheet is written after it, because
+        it shows the score. Raises Interrupted after a signal."""
+        stop = distributed.largest(self._signals.number)  # ranks may receive it at different steps
         saved = self._regular or stop > 0
         if saved:
             with self.pace.beside("save"):
                 self.save()
+        if self.pace.due("sample", self.step):
+            self.runner.settle(wait=True)
+            with self.pace.beside("sample"):
+                distributed.by_writer(self.sample)
         total = self.settings.steps
         if stop:
             told = f"stopped by {signal.Signals(stop).name} at step {self.step} of {total}"
-            raise Interrupted(f"{told}, saved; {self._go_on}")
+            raise Interrupted(f"{told}, and saved; {self._go_on}")
         if self.limit.leaves(self.pace) and self.step < total:
             if not saved:
                 self.save()
@@ -170,17 +191,17 @@ class Trainer:
         return f"The last checkpoint is kept; {self._go_on}"
 
     def _give_up(self) -> None:
-        """Called beside the main thread, which waits in a collective and cannot be woken."""
-        told = f"error: rank {distributed.rank()}: stopped while it waited for another rank. {self._kept}"
+        """Runs in a second thread if the main thread waits in a collective operation and cannot be interrupted."""
+        told = f"error: rank {distributed.rank()}: stopped while waiting for another rank. {self._kept}"
         print(told, file=sys.stderr, flush=True)
         os._exit(RankLost.exit_code)
 
     @property
     def _go_on(self) -> str:
-        return f"go on with `vemcompress {self.command} --resume {self.run.path}`."
+        return f"continue with `vemcompress {self.command} --resume {self.run.path}`."
 
     def _one_step(self, batch: Batch) -> None:
-        """All updates on one batch. The step counts once every optimiser has moved."""
+        """Run all updates on one batch. `step` is advanced after the last optimiser step."""
         settings, step = self.settings, self.step + 1
         ends = step in (1, settings.steps)
         logged = ends or step % settings.log_every == 0
@@ -192,7 +213,7 @@ class Trainer:
             self._log_losses(losses)
 
     def _finish(self) -> None:
-        """What the learner does after some steps: judging a teacher takes as long as many of them."""
+        """Run the learner's periodic work, such as scoring a teacher, which takes as long as many steps."""
         if self.pace.due("finish", self.step):
             self.runner.settle(wait=True)
             with self.pace.beside("finish"), as_written():
@@ -201,7 +222,8 @@ class Trainer:
 
     def _log_losses(self, losses: dict[str, Tensor]) -> None:
         self.runner.settle(wait=True)
-        # The terms are means over the ranks already, which averaging leaves; what is monitored is not.
+        # The terms are averaged over the ranks already, so averaging them again does not change them. Monitored values
+        # are not.
         found = distributed.average(torch.stack(list(losses.values())))
         values = dict(zip(losses, found.tolist(), strict=True))
         self._metrics.write({"step": self.step, "lr": self.settings.lr * self.make_step.factor, **values})
@@ -213,8 +235,9 @@ class Trainer:
                 self.on_event({"event": "warning", "message": f"step {self.step}: {warning}"})
 
     def _look_at_images(self) -> None:
-        """Whether what the run is for still makes different images of different inputs. A new generator of latent
-        vectors does not yet."""
+        """Check that the first artifact makes different images for different inputs. New generators of latent
+        vectors are not checked yet.
+        """
         if self.inputs.dim() == 2 and self.step < BLANK:
             return
         name, network = next(iter(self.learner.artifacts().items()))
@@ -225,7 +248,7 @@ class Trainer:
         self.learner.train()
         self.health.look_at(name, constant, self.step)
 
-    # -- talk ----------------------------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
         settings, pace = self.settings, self.pace
@@ -239,29 +262,38 @@ class Trainer:
             parts = {"seconds": pace.spent - spent, **parts}
             self._timing.write({"step": self.step} | {k: v / (self.step - step) for k, v in parts.items()})
             self._timed = self.step, pace.spent
-        speed = {"seconds_per_step": pace.recent, "images_per_second": pace.images_per_second}
         if logged or pace.done == 1:
             self.on_event({
                 "event": "step", "step": self.step, "total": settings.steps, "losses": self.losses,
-                "main": self.main, **speed, "remaining": pace.remaining,
+                "main": self.main, **self._speed,
             })  # fmt: skip
-        if (logged or pace.done == Estimate.AFTER) and self.estimate.is_news(pace):
-            self.on_event(
-                {"event": "estimate", "seconds": pace.remaining, **speed, "memory": devices.peak_memory(self.device)}
-            )
-        if pace.due("sample", self.step):
-            self.runner.settle(wait=True)
-            with pace.beside("sample"):
-                distributed.by_writer(self.sample)
+            self._told_at = now()
+        elif now() - self._told_at >= OFTEN:
+            self._tell_pace()
+        if self.estimate.is_news(pace, logged):
+            told = {"seconds": pace.remaining, "memory": devices.peak_memory(self.device)}
+            self.on_event({"event": "estimate", **self._speed, **told})
+
+    def _tell_pace(self) -> None:
+        """Report progress between logged steps."""
+        total, self._told_at = self.settings.steps, now()
+        self.on_event({"event": "pace", "step": self.step, "total": total, **self._speed})
+
+    @property
+    def _speed(self) -> dict:
+        pace = self.pace
+        speed = {"seconds_per_step": pace.recent, "images_per_second": pace.images_per_second}
+        return speed | {"remaining": pace.remaining}
 
     @torch.no_grad()
     def sample(self) -> None:
-        """Write samples/step-N.png: a row for each fixed image, from input to student."""
+        """Write samples/step-N.png: one row per fixed image, from input to student, under the step and the score."""
         self.run.check_there()
         self.learner.eval()
         with as_written():
             columns = self.columns | self.learner.pictures(self.inputs.to(self.device))
         self.learner.train()
         path = self.run.samples / f"step-{self.step:06d}.png"
-        save_png(path, grid_of(columns, inputs=self.inputs), Layout.of(columns, self.inputs).text())
+        header = f"step {self.step:,} of {self.settings.steps:,}\n{self.best.told(self.step)}"
+        save_png(path, *sheet_of(columns, self.inputs, header))
         self.on_event({"event": "sample", "step": self.step, "path": str(path)})

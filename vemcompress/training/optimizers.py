@@ -1,4 +1,4 @@
-"""Applies an algorithm's updates: named terms, guard, backward, optimiser."""
+"""Optimiser steps of the updates: loss, check for NaN, backward pass, optimiser."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,10 +16,10 @@ from vemcompress.training.update import Optimizer, Output, Update
 
 
 class Runner:
-    """Optimisers of a list of updates, in order.
+    """Runs a list of updates, in order, and holds their optimisers.
 
-    `timer` sums the optimisers' time. `deferred`: whether a loss that is not finite is told one step late, as on a GPU
-    by default, where reading it at once would stall; see `guard`.
+    `timer` measures the optimisers' time. `deferred`: whether a non-finite loss is reported one step late. This is the
+    default on a GPU, where reading it at once would block the host; see `guard`.
     """
 
     def __init__(
@@ -27,11 +27,11 @@ class Runner:
     ):
         self.updates, self.timer = updates, timer or Timer(device)
         self.guard = Guard(device.type == "cuda" if deferred is None else deferred)
-        self.terms: dict[str, list[str]] = {}  # the names of each update's loss terms, once it was applied
-        self._held: list[tuple[Update, Tensor]] = []  # have their gradients, and wait for others that move with them
+        self.terms: dict[str, list[str]] = {}  # names of each update's loss terms, known after its first step
+        self._held: list[tuple[Update, Tensor]] = []  # updates with gradients that wait for others to move together
         _check(updates)
         self._learned = {update.name: _all_parameters(update) for update in updates}
-        self._states: dict[int, _State] = {}  # by the identity of the Optimizer
+        self._states: dict[int, _State] = {}  # by the id of the Optimizer
         fused = device.type in ("cpu", "cuda")
         for update in updates:
             if id(update.optimizer) not in self._states:
@@ -42,8 +42,9 @@ class Runner:
                 self._states[id(optimizer)] = _State(f"{update.name}.{name}", optimizer, pairs, fused)
 
     def schedule(self, step: int, total: int, constant: float, epoch_length: float | None = None) -> float:
-        """Set the rates for a step; returns the factor of those that decay: at each step, or once an epoch of
-        `epoch_length` steps."""
+        """Set the learning rates for a step, counted from 1, and return the factor of those that decay. They decay
+        at each step, or once per epoch of `epoch_length` steps.
+        """
         if epoch_length is None:
             factor = by_step(step, total, constant)
         else:
@@ -55,18 +56,18 @@ class Runner:
         return factor
 
     def apply(self, update: Update, out: Output, step: int) -> dict[str, Tensor]:
-        """One optimiser step of a batch that was computed whole; see `apply_in_parts`."""
+        """One optimiser step on a batch that was computed whole; see `apply_in_parts`."""
         return self.apply_in_parts(update, [partial(nullcontext, out)], step)
 
     def apply_in_parts(
         self, update: Update, parts: Sequence[Callable[[], AbstractContextManager[Output]]], step: int
     ) -> dict[str, Tensor]:
-        """One optimiser step by the mean loss of equal parts of a batch, each computed when it is its turn. Returns the
-        terms, and what the update monitors, as scalars on the device, detached.
+        """One optimiser step with the mean loss of equal parts of a batch; each part is computed when it is used.
+        Returns the loss terms and the monitored values, as detached scalars on the device.
 
-        Of updates `together`, the last that is due at this step moves them all. Raises NumericalError, before any of
-        their optimisers moves, when a term or a gradient is NaN or infinite; where that is `deferred`, they do not
-        move either, and `settle` raises it.
+        Updates with the same label `together` move when the last of them that is due has its gradients. Raises
+        NumericalError, before any of their optimisers moves, if a term or a gradient is NaN or infinite. If `deferred`,
+        they do not move either, and `settle` raises the error.
         """
         parameters = [p for p in self._learned[update.name] if p.requires_grad]
         for optimizer in self._optimizers(update):
@@ -79,7 +80,7 @@ class Runner:
         self.terms[update.name] = terms
         values = _mean([torch.stack(list(values.values())) for values, _ in found])
         gradients = [p.grad for p in parameters if p.grad is not None]
-        values = distributed.average(values, gradients)  # of the global batch, so that all ranks stop alike
+        values = distributed.average(values, gradients)  # over the global batch, so that all ranks stop together
         norm = torch.nn.utils.get_total_norm(gradients)
         try:
             bad = self.guard.check(update.name, step, terms, values, norm)
@@ -96,7 +97,7 @@ class Runner:
         return dict(zip(terms, values, strict=True)) | monitored
 
     def _learn(self, update: Update, out: Output, parameters: list[Tensor], count: int) -> tuple[dict, dict]:
-        """Add the gradients of one of `count` parts; its terms and what is monitored, detached."""
+        """Add the gradients of one of `count` parts. Returns its terms and its monitored values, detached."""
         terms = update.terms(out)
         loss = sum(terms.values())
         torch.autograd.backward(loss if count == 1 else loss / count, inputs=parameters, retain_graph=update.retains)
@@ -104,11 +105,11 @@ class Runner:
         return values, update.monitor(out) if update.monitor else {}
 
     def settle(self, wait: bool = False) -> None:
-        """To be called once a step. Raises NumericalError for a step before this one, with `wait` for this one too."""
+        """Call once per step. Raises NumericalError for an earlier step; with `wait`, for this step too."""
         self.guard.settle(wait)
 
     def _waits(self, update: Update, step: int) -> bool:
-        """Whether the next update that is due at this step moves together with this one."""
+        """Whether the next update due at this step moves together with this one."""
         if update.together is None:
             return False
         names = [u.name for u in self.updates]
@@ -120,12 +121,12 @@ class Runner:
         flags = [bad for _, bad in held if bad is not None]
         for update, _ in held:
             for optimizer in self._optimizers(update):
-                if flags:  # fused optimisers leave everything as it is where this is 1, without asking the host
+                if flags:  # if this is 1, fused optimisers change nothing, without involving the host
                     optimizer.found_inf = torch.stack(flags).amax(0)
                 optimizer.step()
             if update.twice:
                 self._again(update, self._states[id(update.optimizer)].optimizer)
-        for update, _ in held:  # also after an optimiser that was held: a power iteration of weights as they were
+        for update, _ in held:  # runs even if the optimiser was blocked: a power iteration of unchanged weights
             if update.after:
                 update.after()
 
@@ -133,7 +134,7 @@ class Runner:
         return [self._states[id(settings)].optimizer for settings in (update.optimizer, *update.own.values())]
 
     def _again(self, update: Update, optimizer: torch.optim.Optimizer) -> None:
-        """A second step of some parameters by the gradient that they have."""
+        """A second step of some parameters with the same gradients."""
         chosen = {id(p) for module in update.twice for p in module.parameters(recurse=False)}
         kept = [(p, p.grad) for group in optimizer.param_groups for p in group["params"]]
         for parameter, _ in kept:
@@ -144,7 +145,9 @@ class Runner:
             parameter.grad = gradient
 
     def state(self) -> dict[str, Tensor]:
-        """All optimisers' state as flat tensors: `update/parameter/key`, after the first update of each."""
+        """State of all optimisers as flat tensors, with keys `update/parameter/key`. A shared optimiser is named
+        after its first update.
+        """
         return {
             f"{state.name}/{parameter}/{key}": value
             for state in self._states.values()
@@ -154,27 +157,30 @@ class Runner:
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take up a state from `state`."""
+        """Load what `state` returned."""
         states = {found.name: found for found in self._states.values()}
         for key, value in state.items():
             name, parameter, slot = key.split("/")
             tensor = states[name].parameters[parameter]
             if slot == "step":
                 value = value.to(tensor.device if tensor.device.type == "cuda" else "cpu")
-            else:  # the fused Adam walks through memory, so that it must lie as the parameter's does
+            else:  # the fused Adam walks through memory, so the strides must equal the parameter's
                 value = torch.empty_like(tensor).copy_(value)
             states[name].optimizer.state[tensor][slot] = value
 
 
 class _State:
-    """One optimiser, of the parameters of all updates that share it; named after the first of them."""
+    """One optimiser with the parameters of all updates that share it, named after the first of them."""
 
     def __init__(self, name: str, settings: Optimizer, parameters: list[tuple[str, Tensor]], fused: bool):
         self.name, self.settings = name, settings
         self.parameters: dict[str, Tensor] = {}
         for key, parameter in parameters:
             if self.parameters.setdefault(key, parameter) is not parameter:
-                raise ValueError(f"updates that share an optimizer call two parameters {key}; name their modules apart")
+                raise ValueError(
+                    f"updates that share an optimizer have two parameters named {key}; give their modules different "
+                    "names"
+                )
         self.optimizer = _build(self.settings, list(self.parameters.values()), fused)
 
 
@@ -193,18 +199,19 @@ def _build(settings: Optimizer, parameters: list[Tensor], fused: bool) -> torch.
 
 
 def _check(updates: list[Update]) -> None:
-    """Raises ValueError for two updates of one name, which a log and a checkpoint could not tell apart, and for two
-    that move together and would clear each other's gradients."""
+    """Raises ValueError for two updates with the same name, which logs and checkpoints could not tell apart, and for
+    updates that move together and share an optimiser, because they would clear each other's gradients.
+    """
     names = [update.name for update in updates]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two updates are called '{twice}'; each needs a name of its own")
+        raise ValueError(f"two updates are named '{twice}'; give each its own name")
     together = [(update.together, id(update.optimizer)) for update in updates if update.together is not None]
     if len(set(together)) < len(together):
         raise ValueError("updates that move together share an optimizer; make them one update")
 
 
 def _parameters(update: Update) -> Iterator[tuple[str, Tensor]]:
-    """What moves by the update's `optimizer`, by name."""
+    """Names and parameters that the update's `optimizer` changes."""
     apart = (*update.still, *(update.modules[name] for name in update.own))
     left_out = {id(parameter) for module in apart for parameter in module.parameters()}
     for prefix, module in update.modules.items():
@@ -213,7 +220,7 @@ def _parameters(update: Update) -> Iterator[tuple[str, Tensor]]:
 
 
 def _all_parameters(update: Update) -> list[Tensor]:
-    """What learns from an update."""
+    """All parameters that the update trains."""
     own = [p for name in update.own for p in update.modules[name].parameters()]
     return [*(p for _, p in _parameters(update)), *own]
 

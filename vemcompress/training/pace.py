@@ -12,6 +12,7 @@ from vemcompress.errors import UsageError
 from vemcompress.system import distributed
 
 RECENT, WARM_UP = 50, 3
+SLOWER = 3  # times slower than usual steps, at most, a kind is taken to be that came once
 
 _Window = partial(deque, maxlen=RECENT)
 
@@ -19,10 +20,12 @@ When = int | Callable[[int], bool]  # at each how many-th step, or at which
 
 
 class Pace:
-    """Seconds of the steps from `first` + 1 to `total`, of which the first few, which are slower, tell no rate.
+    """Seconds of the steps from `first` + 1 to `total`.
 
     The rate is the median of the last steps of a kind: a few that waited for a busy machine do not move it.
     `kind` says which steps are alike: phases, and updates that are due at each n-th step only, differ in speed.
+    The first steps of each kind are slower, as they compile and allocate: the very first one tells no rate, and of the
+    next ones the newest alone counts until a few have passed.
     `images` are those of a step. `others`: what comes beside the steps, by name, and when.
     """
 
@@ -35,7 +38,7 @@ class Pace:
         rest = range(first + 1, total + 1)
         self._left = Counter(map(kind, rest))
         self._irregular = {name: sum(map(when, rest)) for name, when in others.items() if callable(when)}
-        self._recent, self._kinds = _Window(), defaultdict(_Window)
+        self._recent, self._kinds, self._made = _Window(), defaultdict(_Window), Counter()
         self.spent = 0.0  # on steps, after the first few
 
     @contextmanager
@@ -48,12 +51,15 @@ class Pace:
         self._left[kind] -= 1
         for name in self._irregular:
             self._irregular[name] -= self.due(name, self.step)
-        self._recent.append((kind, seconds))
+        self._made[kind] += 1
+        if self._made[kind] <= WARM_UP + 1:
+            self._kinds[kind].clear()
+        self._kinds[kind].append(seconds)
         if self.done == WARM_UP + 1:
-            self._recent = _Window([(kind, seconds)])
+            self._recent.clear()
+        self._recent.append((kind, seconds))
         if self.done > WARM_UP:
             self.spent += seconds
-            self._kinds[kind].append(seconds)
 
     @contextmanager
     def beside(self, name: str) -> Iterator[None]:
@@ -69,8 +75,10 @@ class Pace:
 
     @property
     def recent(self) -> float | None:
-        """Seconds a step, of the last ones, each taken for the median of its kind."""
-        return fmean(self._typical(kind) for kind, _ in self._recent) if self.done > WARM_UP else None
+        """Seconds a step, of the last ones, each taken for the median of its kind; None until a kind came twice."""
+        return (
+            fmean(self._typical(kind) for kind, _ in self._recent) if max(self._made.values(), default=0) > 1 else None
+        )
 
     @property
     def images_per_second(self) -> float | None:
@@ -86,13 +94,17 @@ class Pace:
         """Seconds to the end: of the steps by their kinds, and of what comes beside them as the last time."""
         if self.recent is None:
             return None
-        seconds = sum(
-            count * (self._typical(kind) if kind in self._kinds else self.recent) for kind, count in self._left.items()
-        )
+        seconds = sum(count * self._typical(kind) for kind, count in self._left.items() if count)
         return seconds + sum(self.seconds.get(name, 0.0) * self._times(name) for name in self.others)
 
     def _typical(self, kind: Hashable) -> float:
-        return median_low(self._kinds[kind])
+        """Seconds of a step of this kind. Asked once some kind came twice."""
+        if self._made[kind] > 1:
+            return median_low(self._kinds[kind])
+        if not self._made[kind]:
+            return self.recent
+        usual = median_low(s for other, window in self._kinds.items() if self._made[other] > 1 for s in window)
+        return min(self._kinds[kind][0], SLOWER * usual)
 
     def due(self, name: str, step: int) -> bool:
         """Whether something that comes beside the steps does so after this one; what is regular does after the last."""
@@ -106,17 +118,18 @@ class Pace:
 
 
 class Estimate:
-    """When to tell how long a run still takes: after 20 steps, and again where it proves wrong by half and by more than
-    10 seconds."""
+    """When to tell how long a run still takes: after 20 steps or 20 seconds, and again where it proves wrong by half
+    and by more than 10 seconds."""
 
-    AFTER, FACTOR, SECONDS = 20, 1.5, 10
+    AFTER, SPENT, FACTOR, SECONDS = 20, 20, 1.5, 10
 
     def __init__(self):
         self._ends: float | None = None
 
-    def is_news(self, pace: Pace) -> bool:
-        """Asked after a step; where it is news, it counts as told."""
-        if pace.done < self.AFTER or pace.step == pace.total or pace.remaining is None:
+    def is_news(self, pace: Pace, logged: bool = True) -> bool:
+        """Asked after each step, of which some are `logged`; where it is news, it counts as told."""
+        early = pace.done < self.AFTER and pace.spent < self.SPENT
+        if early or (self._ends is not None and not logged) or pace.step == pace.total or pace.remaining is None:
             return False
         left, told = pace.remaining, None if self._ends is None else self._ends - now()
         few, many = (left, left) if told is None else sorted((left, told))

@@ -1,34 +1,47 @@
-"""What a recipe says of a run's length, optimiser, precision, and of what it writes down and when."""
+"""Settings of [train]: length, optimiser, precision, checkpoints and logs of a run."""
 
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from vemcompress.system.settings import BaseSettings, Batch, Betas, Epochs, Period, Positive, Seed, Steps, Text
+from vemcompress.system.settings import (
+    AutoBatch,
+    BaseSettings,
+    Batch,
+    Betas,
+    Epochs,
+    Period,
+    Positive,
+    Seed,
+    Steps,
+    Text,
+)
 
 
 class TrainSettings(BaseSettings):
-    """`steps` or `epochs`: how long it trains. `batch`: images of a step, of all processes together. `lr`: the
-    student's learning rate, with the `betas` of Adam. `constant`: the share of the steps at the full learning rate,
-    before it falls to zero, `decay` at each step, or as published once an epoch. `seed`: of new weights, the images'
-    order and all noise. `checkpoint_every`, `sample_every` and `log_every`: at each how many-th step a checkpoint, a
-    picture of samples and a line of the log are written.
+    """`steps`: optimiser steps of the student; give these or epochs. `epochs`: passes over the training images.
+    `batch`: images per step, of all processes together; "auto" is the largest power of two up to 64 that fits into
+    memory, and the recipe of the run has its number. `lr`: the student's learning rate. `betas`: the betas of the
+    student's Adam. `constant`: the share of the steps at the full learning rate; after it the rate falls linearly
+    to zero. `decay`: when the rate falls, at each "step" or, as published, once an "epoch". `seed`: seed of new
+    weights, the order of the images and all noise. `checkpoint_every`: steps between two checkpoints.
+    `sample_every`: steps between two pictures of samples. `log_every`: steps between two lines of the log.
 
-    `best_by`: what the best checkpoint is picked by, at each checkpoint. "auto" is the fidelity to a frozen teacher
-    (SSIM), or the L1 distance to the ground truth where the teacher learns from pairs. `best_on`: the held-out part
-    of the training images, or, as the papers did, the test images. `segmenter` and `inception`: files for miou and fid.
-    `features` with the file of their `features_weights`: for frechet, where the algorithm has none of its own.
+    `best_by`: the score that selects the best checkpoint. "auto" is the fidelity to a frozen teacher (SSIM), or the L1
+    distance to the ground truth if the teacher is trained on pairs. `best_on`: the images for that score: the held-out
+    part of the training images or, as in the papers, the test images. `segmenter`: the file of the segmentation network
+    for miou. `inception`: the file of Inception's weights for fid. `features`: the feature network for frechet, if the
+    algorithm has none. `features_weights`: the file of its weights.
 
-    `precision`: of float32 products on a GPU, see `devices.arithmetic`, or networks in bfloat16 beside losses and
-    energies in float32. `compile`: the networks by torch.compile, on a GPU as CUDA graphs.
+    `precision`: "fp32", or "tf32" for faster float32 products on a GPU, or "bf16" for networks in bfloat16 with losses
+    and energies in float32. `compile`: whether networks are compiled by torch.compile, on a GPU as CUDA graphs.
 
-    `micro_batch`: so many of a batch's images are worked on at a time, on each process, where memory does not hold
-    all; None for all at once.
+    `micro_batch`: how many images each process computes at a time, to save memory; None for the whole batch at once.
 
-    `teacher_cache`: N > 0 gives each image N fixed views instead of a new crop and flip at each sample, and keeps on
-    disk what a frozen teacher makes of them. That is another augmentation than the published one, and a weaker one.
+    `teacher_cache`: if N > 0, each image has N fixed views instead of a new crop and flip each time, and the outputs of
+    a frozen teacher for them are kept on disk. This augmentation is weaker than the published one.
 
-    `strict`: a run that diverges ends with an error, where it would go on with a warning: see `health`.
+    `strict`: whether a run that diverges ends with an error; otherwise it continues with a warning.
     """
 
     replaces: ClassVar = {"steps": ("epochs",), "epochs": ("steps",)}
@@ -36,7 +49,7 @@ class TrainSettings(BaseSettings):
 
     steps: Steps | None = None
     epochs: Epochs | None = None
-    batch: Batch | None = None
+    batch: AutoBatch | None = None
     micro_batch: Batch | None = None
     lr: Positive = 2e-4
     betas: Betas = Field((0.5, 0.999), strict=False)

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP during training."""
+"""Handles SIGINT, SIGTERM and SIGHUP during training."""
 
 import os
 import signal
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 from vemcompress.system.interrupts import heeded, mute_lost_terminal
 
-PATIENCE = 15.0  # seconds; torchrun kills what has not left 30 seconds after its signal
+PATIENCE = 15.0  # seconds; torchrun kills processes that are still running 30 seconds after its signal
 
 
 class Signals:
-    """A signal ends the run after the step in hand, a second one at once, but not a second SIGHUP: where a connection
-    is lost the system and the shell each send one. `number` is what came, 0 before.
+    """The first signal ends the run after the current step; a second one ends it at once. A second SIGHUP is ignored:
+    when a connection is lost, the system and the shell each send one. `number` is the signal received, or 0.
 
-    `stuck`, where it is given, is called in a thread of its own when the main one has not seen a signal for `PATIENCE`:
-    it may wait on a device for another rank that is gone, where no Python runs.
+    `stuck`, if given, is called in a thread of its own if the main thread has not handled a signal after `PATIENCE`
+    seconds. The main thread may then be waiting on a device for another rank that has ended, where no Python code runs.
     """
 
     def __init__(self, stuck: Callable[[], None] | None = None):
@@ -25,7 +25,7 @@ class Signals:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Handle signals while inside; in the main thread alone, as Python has it."""
+        """Context that handles signals; it does nothing outside the main thread, where Python does not allow it."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -49,7 +49,7 @@ class Signals:
         if self._stuck is None:
             yield
             return
-        hears, told = os.pipe()  # written to as a signal comes, by whatever thread it comes in
+        hears, told = os.pipe()  # Python writes to it when a signal arrives, in whatever thread that is
         os.set_blocking(told, False)
         watch = threading.Thread(target=self._watch, args=(hears,), daemon=True)
         before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)

@@ -1,4 +1,4 @@
-"""One training step, as fast as its device allows: memory layout, precision, optimisers, noise."""
+"""Runs one training step: memory format, precision, optimisers and random numbers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,17 +22,17 @@ from vemcompress.training.update import Update
 
 
 class Stepper:
-    """Everything that learns, on its device. Called with a batch and the step's number, from 1, it makes that step.
+    """All trained networks on their device. Call it with a batch and the step's number, counted from 1.
 
-    `factor` is the learning rate's in the last step. Images and networks use the channels_last memory format,
-    which fast convolutions work on; files do not show it.
+    `factor` is the learning rate's factor in the last step. Images and networks use the channels_last memory format,
+    which makes convolutions faster; saved files do not depend on it.
     """
 
     def __init__(self, learner: Learner, settings: TrainSettings, device: torch.device, epoch_length: float):
         self.learner, self.settings, self.device = learner, settings, device
         self.epoch_length = epoch_length if settings.decay == "epoch" else None
         if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # events and graphs belong to the current one
+            torch.cuda.set_device(device)  # events and graphs belong to the current device
         devices.reuse_memory()
         learner.to(device, memory_format=torch.channels_last).train()
         if distributed.ranks() > 1:
@@ -46,13 +46,13 @@ class Stepper:
         self.factor = 1.0
 
     def __call__(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """All updates that are due, on one batch on the device: their terms, detached.
+        """Run all updates that are due on one batch on the device. Returns their terms, detached.
 
-        Raises NumericalError, and UsageError where the networks cannot be compiled.
+        Raises NumericalError, and UsageError if the networks cannot be compiled.
         """
         if not self.settings.compile:
             return self._step(batch, step)
-        torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
+        torch.compiler.cudagraph_mark_step_begin()  # outputs of the last step's graphs may be overwritten
         with compiler_errors():
             return self._step(batch, step)
 
@@ -84,7 +84,7 @@ class Stepper:
 
 
 def check_parts(learner: Learner, settings: TrainSettings) -> None:
-    """Raises RecipeError for parts of a batch that cannot be worked on one after the other."""
+    """Raises RecipeError if a batch cannot be computed in parts of train.micro_batch images."""
     if settings.micro_batch is None:
         return
     here, part = settings.batch // distributed.ranks(), settings.micro_batch
@@ -99,8 +99,9 @@ def check_parts(learner: Learner, settings: TrainSettings) -> None:
 
 
 class Parts:
-    """A step that is computed anew for each update and each part of its batch, with the same random numbers, so that
-    no more than a part's graph is in memory. What later updates take over from the add-on's is kept."""
+    """Computes a step anew for each update and each part of its batch, with the same random numbers, so that only
+    one part's graph is in memory. Samples and energies of the add-on are kept for later updates.
+    """
 
     kept = ("samples", "start", "energies")
 
@@ -109,7 +110,7 @@ class Parts:
         self._kept: list[dict] = [{} for _ in parts]
 
     def of(self, update: Update) -> list[Callable[[], AbstractContextManager]]:
-        """What computes each part."""
+        """Contexts that compute each part."""
         return [partial(self._computed, update, part) for part in self.parts]
 
     @contextmanager
@@ -125,6 +126,6 @@ class Parts:
 
 
 def noise_of(seed: int, step: int, device: torch.device) -> torch.Generator:
-    """A step's own noise: a function of the seed and the step alone, so that resuming needs no state."""
+    """The random generator of a step. It depends only on the seed and the step, so resuming needs no state."""
     found = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(found >> 1))

@@ -1,4 +1,4 @@
-"""Where a step's time goes, by named parts, without stalling a GPU."""
+"""Measures the parts of a training step without blocking a GPU."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-MOST_EVENTS = 4096  # of CUDA, that wait to be read
+MOST_EVENTS = 4096  # CUDA events that may wait to be read
 
 
 class Timer:
-    """Sums seconds by name; a part within a part counts for itself alone, so that the parts add up to the whole.
+    """Sums seconds by name. Time in a nested part counts only for that part, so the parts add up to the whole.
 
-    On CUDA it records events and reads those that are over; `collect` waits for the device.
+    On CUDA it records events and reads those that have completed; `collect` waits for the device.
     """
 
     def __init__(self, device: torch.device):
@@ -26,7 +26,7 @@ class Timer:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count what runs inside towards `name`."""
+        """Count the time of the code inside towards `name`."""
         self._mark(self._inside[-1] if self._inside else None)
         self._inside.append(name)
         try:
@@ -38,7 +38,7 @@ class Timer:
                 self._last = None
 
     def until_gradient(self, tensor: Tensor, name: str) -> None:
-        """In a backward, count the time until this tensor's gradient is there towards `name`."""
+        """During a backward pass, count the time until this tensor's gradient is known towards `name`."""
         if tensor.requires_grad:
             tensor.register_hook(lambda gradient: self._mark(name) if self._inside else None)
 
@@ -52,7 +52,7 @@ class Timer:
         return result
 
     def _mark(self, name: str | None) -> None:
-        """End a span here, and count it towards `name`; the next one begins."""
+        """End a time span here, count it towards `name`, and begin the next one."""
         if self.cuda:
             now = torch.cuda.Event(enable_timing=True)
             now.record()

@@ -1,4 +1,4 @@
-"""What one training step is made of: everything computed once, and the updates that use it."""
+"""The data of one training step: outputs that are computed once, and the updates that use them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,16 +13,16 @@ from vemcompress.networks.base import Taps
 
 @dataclass
 class Output:
-    """All that the updates of one step share. Images are B x C x H x W in [-1, 1].
+    """Everything that the updates of one step share. Images are B x C x H x W in [-1, 1].
 
-    `input` is what the generators take, images or latent vectors. `target` is t of q(t|s): the teacher's image, or the
-    ground truth where data is paired (section 5.3). `random` is this step's own generator of noise. `samples` holds t~,
-    drawn once by the add-on and used by both of its losses; `start` is t_0, where its dynamics began, and `energies`
-    are E(t, s) and E(t~, s), B x 1, before theta moved. `teacher_taps` are the teacher's maps, or their means over
-    pixels, B x C x 1 x 1, where these are enough. `others` are further teachers' images, `real` what an adversary takes
-    for real, and `gan` what teachers that learn at this step have computed for it. `gradients` are norms of the
-    student's, where a step measures them. `index` and `second` are the batch's, `own` what a student that is part of a
-    GAN of its own has computed for it. At a step that is the teachers' own there is nothing else.
+    `input` is the generators' input, images or latent vectors. `target` is t of q(t|s): the teacher's image, or the
+    ground truth if data is paired (section 5.3). `random` is this step's random generator. `samples` holds t~, drawn
+    once by the add-on and used by both of its losses. `start` is t_0, where its dynamics began. `energies` are E(t, s)
+    and E(t~, s), B x 1, before theta is updated. `teacher_taps` are the teacher's feature maps, or only their means
+    over pixels, B x C x 1 x 1, if these suffice. `others` are further teachers' images. `real` are the images that an
+    adversary treats as real. `gan` is what trained teachers computed in this step. `gradients` are gradient norms of
+    the student, at steps that measure them. `index` and `second` are the batch's. `own` is what a student with a GAN of
+    its own computed. At a step of the teachers alone, only `random` and `gan` are set.
     """
 
     input: Tensor
@@ -45,26 +45,26 @@ class Output:
 
     @property
     def teachers(self) -> Tensor:
-        """All teachers' images, one teacher's after the other's: n B x C x H x W."""
+        """All teachers' images, one teacher after the other: n B x C x H x W."""
         return torch.cat((self.teacher, *self.others))
 
     @classmethod
     def of_teachers(cls, random: Generator, gan: Any) -> "Output":
-        """Of a step at which the teachers alone learn."""
+        """The output of a step in which only the teachers are trained."""
         return cls(None, None, None, None, {}, {}, random, gan=gan)
 
 
-Schedule = Callable[[int, int], float]  # a learning rate's factor at a step, from 1, of so many
+Schedule = Callable[[int, int], float]  # (step from 1, total steps) -> factor of the learning rate
 
 
 @dataclass(eq=False)
 class Optimizer:
-    """The optimiser of an update, or of several that share its state: updates that are given the same object share
-    moments and counts of steps, as lazy regularisers do with the network that they regularise.
+    """The optimiser of an update. Updates that are given the same object share its state: moments and step counts. Lazy
+    regularisers share it with the loss that they regularise.
 
-    `kind`: "adam" with `betas`, or "sgd" with `momentum`. `schedule` None follows the recipe's (`train.constant`,
-    `train.decay`); others are functions of (step, total), such as those of `training.schedules`. `clip`: an update
-    whose gradients' norm is larger moves by ones that are scaled down to it; 0 for never.
+    `kind`: "adam" with `betas`, or "sgd" with `momentum`. `schedule`: None follows the recipe's (`train.constant`,
+    `train.decay`); others are functions of (step, total), such as those of `training.schedules`. `clip`: the largest
+    gradient norm; larger gradients are scaled down to it; 0 for no limit.
     """
 
     lr: float
@@ -78,17 +78,17 @@ class Optimizer:
 
 @dataclass
 class Update:
-    """One optimiser step: `terms` gives the loss as named, weighted terms; `modules` are the ones that learn from it.
-    Its name is its own among the updates of a learner.
+    """One optimiser step: `terms` gives the loss as named, weighted terms, and `modules` are trained by it. Its name is
+    unique among the updates of a learner.
 
-    `every`: due at each n-th step, and of these where `when` says so. `after` is called once the parameters have
-    moved. `monitor` gives detached scalars to log that are no part of the loss; `watch` is told the values of each
-    logged step, and returns a warning or None. Due updates of one label `together` that follow one another all learn
-    before the first of them moves. `retains`: a later update's terms use this one's graph again. `still`: modules
-    within `modules` that do not learn here; `twice`: modules within them whose own parameters take two optimiser steps
-    by the same gradient, as where an optimiser is given a parameter twice. `apart`: its terms need no graph of what the
-    step has computed. `own`: optimisers of those of the `modules`, by name, that do not move by `optimizer`, but by the
-    same gradients; their parameters may be within other modules too.
+    `every`: due at every n-th step, and `when`, if given, must also hold. `after` is called after the optimiser step.
+    `monitor` gives detached scalars for the log that are not part of the loss. `watch` is called with the values of
+    each logged step and returns a warning or None. Consecutive due updates with the same label `together` all compute
+    their gradients before the first of them moves. `retains`: a later update's terms use this update's graph again.
+    `still`: modules within `modules` that are not trained here. `twice`: modules within them whose own parameters take
+    two optimiser steps with the same gradient, as when an optimiser is given a parameter twice. `apart`: its terms need
+    no graph of the step's outputs. `own`: optimisers, by name, of those `modules` that do not use `optimizer`; they use
+    the same gradients, and their parameters may be within other modules too.
     """
 
     name: str
@@ -108,10 +108,10 @@ class Update:
     own: dict[str, Optimizer] = field(default_factory=dict)
 
     def only(self, when: Callable[[int], bool]) -> "Update":
-        """The same update, at steps where this says so too."""
+        """The same update, restricted to steps where `when` holds too."""
         own = self.when
         return replace(self, when=when if own is None else lambda step: when(step) and own(step))
 
     def due(self, step: int) -> bool:
-        """Steps count from 1."""
+        """Whether the update is due at this step, counted from 1."""
         return step % self.every == 0 and (self.when is None or self.when(step))

@@ -1,4 +1,5 @@
-"""The only rooms that open foreign files: safe reading, published layouts, the Hub, our own artifact.
+"""Reading and writing weight files: safe reading of foreign files, published layouts, the Hub, this project's own
+format.
 
-Nothing is imported here, so that `weights.hub` stays usable without loading torch.
+No other room opens foreign files. Nothing is imported here, so that `weights.hub` can be used without loading torch.
 """

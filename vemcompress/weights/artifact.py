@@ -1,7 +1,7 @@
-"""Our own file: one .safetensors whose metadata says all that is needed to rebuild the network.
+"""This project's own weight file: a .safetensors file whose metadata is sufficient to rebuild the network.
 
-Of a network of the user's own class it says what channels each layer has. The class itself is not in it: whoever loads
-it gives --teacher-class again.
+For a network of the user's own class it stores the channels of each layer. The class itself is not stored, so
+--teacher-class must be given again to load it.
 """
 
 import json
@@ -26,7 +26,7 @@ _OUTPUTS = ("out_channels", "out_features", "num_features", "num_parameters")
 
 
 def save_generator(path: str | Path, generator: Generator, **about) -> None:
-    """Write a generator as our artifact, atomically; keywords as for `artifact_bytes`. Raises OutputError (9)."""
+    """Write a generator as an artifact, atomically. Keywords as in `artifact_bytes`. Raises OutputError (9)."""
     write_atomically(path, artifact_bytes(generator, **about))
 
 
@@ -37,8 +37,9 @@ def artifact_bytes(
     teacher: dict[str, Any] | None = None,
     extra: dict[str, str] | None = None,
 ) -> bytes:
-    """The artifact's content. `recipe` is the name of the recipe that made it; `teacher` says where it came from
-    (source, sha256, revision, licence); `extra` is added to the metadata under names that are not taken."""
+    """The artifact's content. `recipe` is the name of the recipe that made it. `teacher` is its provenance (source,
+    sha256, revision, licence). `extra` is added to the metadata under names that are not used yet.
+    """
     generator = generator.deployed()
     metadata = (extra or {}) | {"recipe": recipe, "teacher": json.dumps(teacher or {})}
     if generator.config is None:
@@ -52,7 +53,7 @@ def artifact_bytes(
 
 
 def _convention(generator: Generator) -> dict[str, Any]:
-    """What goes in and comes out, so that nobody has to guess."""
+    """The network's input and output conventions, so that nothing has to be guessed."""
     takes, images = generator.takes, {"order": "RGB", "range": [-1, 1], "layout": "NCHW"}
     if takes.kind == "latent":
         return {"latent": takes.size, "prior": takes.prior, "image": takes.image} | images
@@ -60,7 +61,7 @@ def _convention(generator: Generator) -> dict[str, Any]:
 
 
 def rebuild(tensors: dict[str, Tensor], metadata: dict[str, str], source: str) -> Generator:
-    """The network of an artifact, in eval mode. Raises InputError (4) where the metadata or the tensors do not fit."""
+    """The network of an artifact, in eval mode. Raises InputError (4) if the metadata or the tensors do not fit."""
     check_version(metadata, source)
     prepare = use_image_statistics if metadata.get("statistics") == "image" else None
     families = f"; families: {', '.join(GENERATORS)}"
@@ -80,12 +81,12 @@ def _own_class_bytes(generator: CustomGenerator, metadata: dict[str, str]) -> by
 
 
 def is_own_class(metadata: dict[str, str]) -> bool:
-    """Whether a file is one of these."""
+    """Whether a file is an artifact of the user's own class."""
     return is_artifact(metadata) and metadata.get("family") == CustomGenerator.family
 
 
 def class_wanted(metadata: dict[str, str], source: str) -> InputError:
-    """For a file that was opened without its class."""
+    """The error for such a file opened without its class."""
     name = "".join(c for c in metadata.get("class", "")[:80] if c.isprintable()) or "module:Class"
     return InputError(
         f"{source}: is a network of the class {name}: give --teacher-class {name} (--student-class for a student)"
@@ -93,8 +94,9 @@ def class_wanted(metadata: dict[str, str], source: str) -> InputError:
 
 
 def narrow_as_saved(network: nn.Module, metadata: dict[str, str], source: str) -> None:
-    """Give a new network of the class the channels that the file says, with empty weights, in place. Raises InputError
-    where the class has other layers, or fewer channels than the file."""
+    """Give a new network of the class the channels stored in the file, with uninitialised weights, in place. Raises
+    InputError if the class has other layers, or fewer channels than the file.
+    """
     check_version(metadata, source)
     try:
         saved = parse_json(metadata["layers"])
@@ -115,7 +117,7 @@ def narrow_as_saved(network: nn.Module, metadata: dict[str, str], source: str) -
 
 
 def saved_range(metadata: dict[str, str], source: str) -> Ranges | None:
-    """The range that was stated when the file was written, None where none was. Raises InputError."""
+    """The range stated when the file was written, or None. Raises InputError."""
     try:
         return Ranges.parse(metadata["range"]) if "range" in metadata else None
     except UsageError as error:
@@ -128,7 +130,7 @@ def _fits(value, whole: int) -> bool:
 
 
 def _channels(layer: nn.Module) -> dict[str, int]:
-    """What a layer calls its channels; empty for one that has none of its own."""
+    """The attributes of a layer's channel counts; empty for a layer without its own channels."""
     if not isinstance(layer, _LAYERS):
         return {}
     return {name: getattr(layer, name) for name in _CHANNELS if hasattr(layer, name)}

@@ -1,4 +1,4 @@
-"""What a published file does not say and loading takes for granted, in words: `inspect` shows it."""
+"""Assumptions of loading about things that a published file does not store, in words; `inspect` shows them."""
 
 from torch import nn
 
@@ -11,13 +11,14 @@ _COLOURS = {1: "grey in [-1, 1]", 3: "RGB in [-1, 1]"}
 
 
 def assumed(layout: Layout, network: Generator, *, norm: str, padding: str | None) -> dict[str, str]:
-    """By name what was taken for granted of a network of this layout: the `range` of its images, `padding`, the
-    statistics of its `norm`, and what else the layout says. `norm` and `padding` are what the user gave."""
+    """Assumptions about a network of this layout, by name: the `range` of its images, `padding`, the statistics of
+    its `norm`, and what else the layout lists. `norm` and `padding` are the user's.
+    """
     found = {"range": _range(network.takes, network.out_channels), **layout.assumes}
     if padding is not None:
         found["padding"] = f"{padding} as given"
     elif "padding" not in found and hasattr(network.config, "padding"):
-        found["padding"] = f"{network.config.padding} (the file cannot tell; --teacher-padding)"
+        found["padding"] = f"{network.config.padding} (not stored in the file; see --teacher-padding)"
     modules = list(network.modules())
     if any(isinstance(module, nn.BatchNorm2d) for module in modules):
         found["norm"] = "by the stored statistics (each image's own with teacher.norm = 'batch')"

@@ -1,4 +1,4 @@
-"""The containers of torch.save, checked against the file's own size before a byte is allocated for a tensor."""
+"""Checks the containers of torch.save against the file's own size, before any tensor is allocated."""
 
 import io
 import mmap
@@ -12,12 +12,13 @@ from vemcompress.system.files import open_regular
 from vemcompress.weights.pickles import MAX_BYTES, read_plan
 from vemcompress.weights.plan import DAMAGED, Plan, Refused
 
-_PIECE = 1 << 20  # bytes that are summed at a time
+_PIECE = 1 << 20  # bytes that are hashed at a time
 
 
 def check_zip(path: Path) -> Plan:
-    """Refuse a zip file whose members are compressed, overlap or do not fit, or whose tensors claim more than it has.
-    Raises Refused (or Forbidden) with the reason."""
+    """Refuse a zip file whose members are compressed, overlap or do not fit, or whose tensors claim more bytes than
+    it has. Raises Refused (or Forbidden) with the reason.
+    """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             size = os.fstat(file.fileno()).st_size
@@ -28,7 +29,7 @@ def check_zip(path: Path) -> Plan:
                 )
             if "model.weights.h5" in archive.namelist():
                 raise Refused(
-                    "is a Keras model, which is not read here: where TensorFlow is installed turn it into an .onnx "
+                    "is a Keras model, which is not supported: where TensorFlow is installed, convert it to an .onnx "
                     "file, with model.export('saved') and `python -m tf2onnx.convert --saved-model saved --output "
                     "model.onnx`, and give that"
                 )
@@ -43,7 +44,7 @@ def check_zip(path: Path) -> Plan:
             plan = read_plan(io.BytesIO(file.read(members[records[0]])))
     except (Refused, MemoryError):
         raise
-    except Exception as error:  # zipfile raises a dozen kinds on damaged archives
+    except Exception as error:  # zipfile raises many kinds of exceptions for damaged archives
         raise Refused(DAMAGED) from error
     folder = records[0].removesuffix("data.pkl")
     for storage in plan.storages.values():
@@ -54,9 +55,11 @@ def check_zip(path: Path) -> Plan:
 
 
 def _members(archive: zipfile.ZipFile, file, size: int) -> dict[str, int]:
-    """Name to size of every member, all stored, apart from each other, in one folder, and inside the file."""
+    """The size of every member by name. All must be stored uncompressed, without overlap, in one folder, and inside
+    the file.
+    """
     file.seek(max(0, size - 22))
-    # No comment behind the directory, so that every reader finds the same one.
+    # No comment after the directory, so that every reader finds the same directory.
     if file.read(4) != b"PK\x05\x06":
         raise Refused(DAMAGED)
     spans, members = [], {}
@@ -68,7 +71,7 @@ def _members(archive: zipfile.ZipFile, file, size: int) -> dict[str, int]:
         begin = _data_offset(file, info)
         spans.append((info.header_offset, begin + info.file_size))
         members[info.filename] = info.file_size
-    # torch looks names up without regard to case.
+    # torch ignores case when it looks up names.
     if len({name.lower() for name in members}) != len(spans) or len({n.split("/")[0] for n in members}) != 1:
         raise Refused("is a zip archive, but not one that torch.save wrote: give the weight file itself")
     spans.sort()
@@ -79,7 +82,9 @@ def _members(archive: zipfile.ZipFile, file, size: int) -> dict[str, int]:
 
 
 def _check_sums(archive: zipfile.ZipFile, file) -> None:
-    """Refuse members that are not as they were written; torch.save can be told to write no sums, but 0 for all."""
+    """Refuse members that have changed since they were written. torch.save can be told to write no checksums; then
+    all are 0.
+    """
     if not any(info.CRC for info in archive.infolist()):
         return
     for info in archive.infolist():
@@ -88,7 +93,7 @@ def _check_sums(archive: zipfile.ZipFile, file) -> None:
         while left and (piece := file.read(min(_PIECE, left))):
             found, left = zlib.crc32(piece, found), left - len(piece)
         if found != info.CRC:
-            raise Refused(f"is damaged: {info.filename!r:.80} does not agree with its CRC: download or copy it again")
+            raise Refused(f"is damaged: {info.filename!r:.80} does not match its CRC: download or copy it again")
 
 
 def _data_offset(file, info: zipfile.ZipInfo) -> int:
@@ -105,7 +110,7 @@ def check_legacy(path: Path) -> Plan:
     """The same for the format before torch 1.6: five pickles, then each storage's length and bytes. Raises Refused."""
     with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
         size = len(view)
-        for _ in range(3):  # magic number, protocol, the writing machine
+        for _ in range(3):  # magic number, protocol, description of the writing machine
             read_plan(view)
         plan = read_plan(view)
         keys = read_plan(view).value

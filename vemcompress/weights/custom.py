@@ -1,4 +1,4 @@
-"""A generator of the user's own class: probed and counted."""
+"""Generators of the user's own class: their input, output and MACs are found by running them."""
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,30 +17,30 @@ from vemcompress.weights.outside import Outside
 from vemcompress.weights.ranges import Ranges, is_far, is_unsigned
 from vemcompress.weights.traced import cut_and_compared, macs_by_hooks, traced_groups
 
-_PROBES = (64, 128, 256, 512)  # sides of the images that a class is tried with
-_SCALES = (1, 2, 3, 4, 8)  # how many times as large an image may become
+_PROBES = (64, 128, 256, 512)  # image sides that a class is tried with
+_SCALES = (1, 2, 3, 4, 8)  # possible ratios of output and input size
 
 
 class _Raised(InputError):
-    """The user's own code raised something."""
+    """An exception from the user's own code."""
 
 
 class CustomGenerator(Generator):
     """Any network from images to images of the same size, or of `scale` times their size. It has no Config and no taps.
     `custom_latents` has those from latent vectors.
 
-    It is tried on noise: `in_channels` are those of one of its convolutions with which it runs, the first, 3 and 1
-    before others, and `out_channels` those of its output. `multiple` is the smallest power of two, up to the side of
-    the smallest image that it took (64, 128, 256 or 512 pixels), that its image sizes must be divisible by.
+    It is tried on noise. `in_channels` are those of the convolution with which it runs: the first one is tried first,
+    then 3 and 1, then others. `out_channels` are those of its output. `multiple` is the smallest power of two that its
+    image sizes must be divisible by, up to the side of the smallest image that worked (64, 128, 256 or 512 pixels).
 
-    Its images have the `ranges` of its own where these are given, and then it is trusted; else they are in [-1, 1].
-    Of several results the first is the image, which `assumed` says.
+    Its images have its own `ranges` if these are given; then they are trusted. Otherwise they are assumed to be in [-1,
+    1]. Of several outputs the first is the image, which `assumed` says.
     """
 
     family = "custom"
     what = "a network of your own class"
-    only: int | None = None  # side of the images, where it takes no other
-    scale = 0  # until it has been tried
+    only: int | None = None  # the only possible side of the images, if any
+    scale = 0  # unknown until it has been tried
 
     def __init__(self, module: nn.Module, name: str, ranges: Ranges | None = None):
         super().__init__(None)
@@ -50,14 +50,14 @@ class CustomGenerator(Generator):
         self._groups: tuple[Group, ...] | None = None
         self._seen: tuple[Tensor, Tensor] | None = None
         self._find()
-        self._seen = None  # of noise
+        self._seen = None  # range of values, from noise
 
     @property
     def takes(self) -> ImageInput:
         return ImageInput(self.in_channels, self.multiple, self.min_size, self.scale, only=self.only)
 
     def _find(self) -> None:
-        """Find by trying what it takes and gives. Raises InputError."""
+        """Find its input and output by trying. Raises InputError."""
         self.side, image = self._tried(self._channels())
         self.out_channels = image.shape[1]
         self.multiple = self._multiple()
@@ -66,16 +66,16 @@ class CustomGenerator(Generator):
             self.warning = is_far(self.name, image.min().item(), image.max().item())
 
     def _channels(self) -> Iterable[int]:
-        """The input channels that it is tried with."""
+        """The numbers of input channels to try."""
         if isinstance(self.module, Outside):
             return self.module.tried_channels
         found = [m.in_channels for m in self.module.modules() if isinstance(m, nn.Conv2d)]
         if not found:
             raise InputError(
                 f"{self.name}: has no Conv2d, so its input channels are unknown: give a network for images, or one "
-                "that says in an attribute latent_dim from how many numbers it draws"
+                "with an attribute latent_dim that holds the size of its latent vectors"
             )
-        first = found[:1] if found[0] <= 4 else []  # a larger one is rather inside
+        first = found[:1] if found[0] <= 4 else []  # a larger number is probably an inner layer's
         return dict.fromkeys([*first, 3, 1, *sorted(found)])
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
@@ -89,42 +89,43 @@ class CustomGenerator(Generator):
         return image.clamp(-1, 1), {}
 
     def _see(self, image: Tensor) -> None:
-        """Keep the smallest and the largest value that images had before they were clamped."""
+        """Keep the smallest and the largest value that images had before clamping."""
         low, high = image.amin(), image.amax()
         before = self._seen or (low, high)
         self._seen = torch.minimum(low, before[0]), torch.maximum(high, before[1])
 
     def seen(self, images: Tensor) -> tuple[float, float]:
-        """The smallest and the largest value, as the network gave them, of all images so far, these among them."""
+        """The smallest and the largest value of the network's own output so far, including these images."""
         return tuple(self.ranges.raw(value.item()) for value in self._seen or (images.min(), images.max()))
 
     def ends_in_sigmoid(self) -> bool:
-        """Whether its last operation is a sigmoid, so that it certainly gives [0, 1]."""
+        """Whether its last operation is a sigmoid, so that its range is certainly [0, 1]."""
         where = next((tensor.device for tensor in self.parameters()), None)
         try:
             with torch.enable_grad():
                 image = _first(self.module(self._noise(self.side).to(where).requires_grad_()))
-        except Exception as error:  # the user's own code may work without gradients alone
+        except Exception as error:  # the user's own code may only work without gradients
             if is_exhausted(error):
                 raise
             return False
         return type(getattr(image, "grad_fn", None)).__name__ == "SigmoidBackward0"
 
     def groups(self) -> tuple[Group, ...]:
-        """As Torch-Pruning traces them, of which each is tried; the first call takes seconds. Raises what
-        `traced.traced_groups` raises, and InputError where no channels can be removed."""
+        """The groups traced by Torch-Pruning; each is tried, so the first call takes seconds. Raises the errors of
+        `traced.traced_groups`, and InputError if no channels can be removed.
+        """
         if self._groups is None:
             self._groups = traced_groups(self.module, self.name, self.in_channels, prefix="module.", side=self.side)
             self._groups = tuple(group for group in self._groups if self._can_lose(group))
         if not self._groups:
             raise InputError(
-                f"{self.name}: Torch-Pruning finds no channels in this class that can be removed: its forward must be "
-                "made of layers with gradients, and leave their number open; distil it instead"
+                f"{self.name}: Torch-Pruning finds no removable channels in this class: its forward must be "
+                "made of layers with gradients, and must not depend on their number of channels; distil it instead"
             )
         return self._groups
 
     def _can_lose(self, group: Group) -> bool:
-        """Whether the network without every third channel of the group is the network with these channels masked."""
+        """Whether removing every third channel of the group gives the same network as masking these channels."""
         kept = torch.tensor([channel for channel in range(group.size) if channel % 3 != 1])
         try:
             cut_and_compared(self, {group.name: kept})
@@ -138,13 +139,13 @@ class CustomGenerator(Generator):
         empty = {
             id(t): nn.Parameter(shapes[n]) if isinstance(t, nn.Parameter) else shapes[n] for n, t in tensors.items()
         }
-        small = copy.deepcopy(self, empty)  # takes these tensors where it finds the old ones, so that none is copied
+        small = copy.deepcopy(self, empty)  # the memo supplies these tensors instead of the old ones, so none is copied
         set_sizes(small, sizes(self, groups, widths))
         small._groups = None
         return small
 
     def costs(self, height: int, width: int) -> Callable[[Mapping[str, int]], Cost]:
-        """By running it at these widths without weights, or with them where it cannot run without."""
+        """Count by running it at these widths without weights, or with them if it cannot run without."""
 
         def of(widths: Mapping[str, int]) -> Cost:
             try:
@@ -156,7 +157,7 @@ class CustomGenerator(Generator):
         return of
 
     def cost(self, height: int, width: int) -> Cost:
-        """Of one image of this size. Raises InputError where it does not run."""
+        """The cost for one image of this size. Raises InputError if it does not run."""
         return macs_by_hooks(self, self.in_channels, height, width)
 
     def check(self, size: int) -> None:
@@ -164,11 +165,11 @@ class CustomGenerator(Generator):
         self._probe(size)
 
     def _tried(self, channels: Iterable[int]) -> tuple[int, Tensor]:
-        """The smallest side that it takes, and its image of it; sets `in_channels`. Raises InputError."""
+        """The smallest side that works, and its output image; sets `in_channels`. Raises InputError."""
         reasons = []
         for side in _PROBES:
             for self.in_channels in channels:
-                if side > _PROBES[0] and self.in_channels > 64:  # a large image of many channels takes gigabytes
+                if side > _PROBES[0] and self.in_channels > 64:  # a large image with many channels needs gigabytes
                     continue
                 try:
                     return side, self._probe(side)
@@ -179,7 +180,7 @@ class CustomGenerator(Generator):
     def _multiple(self) -> int:
         if self.side == _PROBES[0]:
             return next((m for m in (1, 2, 4, 8, 16, 32) if self._works(self.side + m)), self.side)
-        multiple = self.side  # likely its only one, so from there down
+        multiple = self.side  # probably the only size, so search downwards from there
         while multiple > 1 and self._works(self.side + multiple // 2):
             multiple //= 2
         return multiple
@@ -192,14 +193,15 @@ class CustomGenerator(Generator):
         return True
 
     def _noise(self, size: int) -> Tensor:
-        """One image as the network takes it, always the same."""
+        """One image of noise in the network's range, always the same."""
         noise = torch.rand(1, self.in_channels, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
         return self.ranges.into(noise)
 
     @torch.no_grad()
     def _probe(self, size: int) -> Tensor:
-        """Its image of noise, in eval mode, which it is left in, and in its own range; sets `scale`. InputError, which
-        is _Raised by its own code."""
+        """Its output for an image of noise, in eval mode, in its own range; sets `scale` and leaves it in eval mode.
+        Raises InputError, and _Raised for an exception in its code.
+        """
         try:
             result = self.module.eval()(self._noise(size))
         except InputError as error:
@@ -208,7 +210,7 @@ class CustomGenerator(Generator):
             if is_exhausted(error):
                 raise
             raise _Raised(
-                f"{self.name}: failed on a {size} x {size} image ({summary(error)}): it must take images"
+                f"{self.name}: failed on a {size} x {size} image ({summary(error)}): it must accept images"
             ) from error
         image = _first(result)
         if not isinstance(image, Tensor):
@@ -229,15 +231,16 @@ class CustomGenerator(Generator):
 
 
 def _first(result):
-    """The first of a tuple, list or dict of results, and anything else as it is."""
+    """The first element of a tuple, list or dict of results; anything else unchanged."""
     if isinstance(result, Mapping):
         result = tuple(result.values())
     return result[0] if isinstance(result, tuple | list) and len(result) else result
 
 
 def check_range(generator: Generator, images: Tensor, on_event: Event) -> None:
-    """Of a network whose range nobody has stated: raises InputError (4) where `images`, B x C x H x W in [-1, 1] as it
-    made them of photos, are far from the range that was taken for its own, and warns where they may be of another."""
+    """Check a network whose range was not stated. Raises InputError (4) if `images`, B x C x H x W in [-1, 1], which
+    it made from photos, are far from its assumed range, and warns if they may have another range.
+    """
     if not isinstance(generator, CustomGenerator) or generator.trusted:
         return
     name, ranges = generator.name, generator.ranges
@@ -246,5 +249,5 @@ def check_range(generator: Generator, images: Tensor, on_event: Event) -> None:
         raise InputError(reason)
     if ranges.given == "-1..1" and (reason := is_unsigned(name, low, high)):
         if generator.ends_in_sigmoid():
-            raise InputError(f"{reason}, for its last operation is a sigmoid")
+            raise InputError(f"{reason}, because its last operation is a sigmoid")
         on_event({"event": "warning", "message": reason})

@@ -1,4 +1,4 @@
-"""A generator of the user's own class that draws images from latent vectors: found by its attributes, and probed."""
+"""Generators of the user's own class that make images from latent vectors: found by their attributes, and tried."""
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,14 @@ from vemcompress.weights.ranges import Ranges, is_far
 from vemcompress.weights.traced import macs_of
 
 ATTRIBUTES = ("latent", "latent_dim", "z_dim", "nz", "latent_size", "dim_z")  # each a whole number
-MOST = 2**16  # numbers of a vector
+MOST = 2**16  # the largest size of a vector
 
 
 class CustomLatents(CustomGenerator):
     """Any network from latent vectors to square images of one size. It has no Config, no taps and no channel groups.
 
-    Its latent size is the first of `ATTRIBUTES` that it has; vectors are drawn from N(0, 1), or where its attribute
-    `prior` is "uniform", from [-1, 1]. It is tried with vectors, B x size, and if that fails, as maps of one pixel.
+    Its latent size is the first of `ATTRIBUTES` that it has. Vectors are drawn from N(0, 1) or, if its attribute
+    `prior` is "uniform", from [-1, 1]. It is tried with vectors, B x size, and if that fails, with maps of one pixel.
     """
 
     def _find(self) -> None:
@@ -37,7 +37,7 @@ class CustomLatents(CustomGenerator):
             except InputError as error:
                 reasons.append(error)
         else:
-            said = f"its attribute {attribute} says that it draws from {self.in_channels} numbers"
+            said = f"its attribute {attribute} says that its latent vectors have {self.in_channels} numbers"
             raise InputError(f"{reasons[0]}: {said}") from reasons[0]
         self.out_channels, self.side = images.shape[1], images.shape[2]
         self._takes = LatentInput(self.in_channels, self.side, prior)
@@ -56,18 +56,18 @@ class CustomLatents(CustomGenerator):
 
     def groups(self) -> tuple[Group, ...]:
         raise UsageError(
-            f"{self.name}: the channels of a class that draws from latent vectors cannot be removed; distil it instead."
+            f"{self.name}: the channels of a class with latent vectors cannot be removed; distil it instead."
         )
 
     def cost(self, height: int, width: int) -> Cost:
         return macs_of(self, torch.zeros(1, self.in_channels))
 
     def check(self, size: int) -> None:
-        """It has been tried at its only size."""
+        """Nothing to do: it has been tried at its only size."""
 
     @torch.no_grad()
     def _drawn(self, z: Tensor) -> Tensor:
-        """Its images of these vectors, in eval mode, which it is left in. Raises InputError."""
+        """Its images of these vectors; sets eval mode. Raises InputError."""
         self.module.eval()
         count, size = z.shape
         try:
@@ -86,13 +86,13 @@ class CustomLatents(CustomGenerator):
 
 
 def latent_attribute(module: nn.Module) -> str | None:
-    """The attribute by which a module says its latent size; None where it has none."""
+    """The attribute of a module that holds its latent size, or None."""
     sizes = {name: getattr(module, name, None) for name in ATTRIBUTES}
     return next((name for name, size in sizes.items() if type(size) is int and 1 <= size <= MOST), None)
 
 
 def of_latents(module: nn.Module, name: str) -> CustomLatents | None:
-    """A module that says its latent size as a generator; None where it says none or takes no such vectors."""
+    """A generator from a module with a latent size; None if it has none or does not accept such vectors."""
     try:
         return CustomLatents(module, name).eval() if latent_attribute(module) else None
     except InputError:
@@ -100,8 +100,9 @@ def of_latents(module: nn.Module, name: str) -> CustomLatents | None:
 
 
 def own_generator(module: nn.Module, name: str, ranges: Ranges | None = None) -> CustomGenerator:
-    """A module of the user's own class as a generator in eval mode: from latent vectors where it says their size and
-    takes them, else from images; of these `ranges` where they are stated. Raises InputError (4)."""
+    """A module of the user's own class as a generator in eval mode: from latent vectors if it has their size as an
+    attribute and accepts them, else from images; with these `ranges` if they are stated. Raises InputError (4).
+    """
     if latent_attribute(module) is None:
         return CustomGenerator(module, name, ranges).eval()
     try:

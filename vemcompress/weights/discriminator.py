@@ -1,6 +1,6 @@
-"""Discriminators in files: our own form, and the published ones.
+"""Discriminators in files: this project's own format, and published layouts.
 
-Published are PatchGAN and its 1x1 form in junyanz/pytorch-CycleGAN-and-pix2pix's layout, and OMGD's for two teachers.
+Published layouts are PatchGAN and its 1x1 form from junyanz/pytorch-CycleGAN-and-pix2pix, and OMGD's for two teachers.
 `n_layers`: one Sequential `model` with convolutions at 0, 2, 5, 8, ..., all but the first and the last followed by
 their norm. `pixel`: a Sequential `net`, convolutions at 0, 2 and 5, norm at 3. `multi_n_layers`: `block1s` to
 `block5s`, each with copies 0 and 1 of a Sequential `block`, convolution at 0 and norm at 1. Those of latent generators
@@ -32,15 +32,15 @@ from vemcompress.weights.published.stylegan2 import DISCRIMINATOR
 from vemcompress.weights.recognise import hint
 from vemcompress.weights.safe import State, read_state
 
-# Not a generator's "vemcompress", so that a discriminator given as a teacher is said to be one.
+# Different from a generator's "vemcompress", so that a discriminator given as a teacher is recognised as one.
 FORMAT = "vemcompress-discriminator"
 _MODULE = re.compile(r"model\.(\d+)\.weight")
 _IS_SHARED = has("block1s.0.block.0.weight", "block5s.1.block.0.weight")  # OMGD's for two teachers
-_PIXEL = ("0", "2", "5")  # without `net.`, which all names share and reading strips
+_PIXEL = ("0", "2", "5")  # without `net.`, the common prefix that reading removes
 
 
 def discriminator_metadata(discriminator: Discriminator) -> dict[str, str]:
-    """What a .safetensors file of its state dict must say for `load_discriminator` to rebuild it."""
+    """The metadata that a .safetensors file of its state dict needs for `load_discriminator` to rebuild it."""
     config = discriminator.config
     return {
         "format": FORMAT,
@@ -51,21 +51,21 @@ def discriminator_metadata(discriminator: Discriminator) -> dict[str, str]:
 
 
 def discriminator_bytes(discriminator: Discriminator, extra: dict[str, str] | None = None) -> bytes:
-    """The content of such a file; `extra` joins its metadata under names that are not taken."""
+    """The content of such a file; `extra` is added to its metadata under names that are not used yet."""
     return safetensors_bytes(discriminator.state_dict(), (extra or {}) | discriminator_metadata(discriminator))
 
 
 def load_discriminator(path: str | Path, expected: DiscriminatorConfig | None = None) -> Discriminator:
-    """A discriminator (float32, CPU, eval mode) from our own file or a published `n_layers`, `pixel` or
+    """A discriminator (float32, CPU, eval mode) from this project's own file or a published `n_layers`, `pixel` or
     `multi_n_layers` state dict.
 
     `expected` is the Config that it must have. A published `multi_n_layers` file needs it, for its `n_share`. Raises
-    InputError (4) for files that are unreadable or unsafe, are no discriminator, or do not fit.
+    InputError (4) for files that are unreadable or unsafe, are not a discriminator, or do not fit.
     """
     source = str(path)
     state = read_state(path)
     if state.taken and not any(layout.matches(state.tensors) for layout in _LAYOUTS):
-        for key in ("D", "d"):  # GCC's and rosinality's files have both networks, the generator is taken first
+        for key in ("D", "d"):  # GCC's and rosinality's files hold both networks; by default the generator is read
             with suppress(InputError, UsageError):
                 state = read_state(path, key=key)
                 break
@@ -80,8 +80,9 @@ def load_discriminator(path: str | Path, expected: DiscriminatorConfig | None = 
 
 
 def beside_generator(path: Path) -> Path | None:
-    """The file of the discriminator that a generator in a file learnt against: the same file where it holds both, as
-    GCC's and rosinality's do, or the one of our run that taught it; None where there is none."""
+    """The file of the discriminator that a generator was trained against: the same file if it holds both, as GCC's
+    and rosinality's do, or the one in the run that trained it; None if there is none.
+    """
     if path.name == "teacher.safetensors" and (beside := path.with_name("discriminator.safetensors")).is_file():
         return beside
     for key in ("D", "d"):
@@ -96,10 +97,10 @@ def _published(state: State, source: str, expected: DiscriminatorConfig | None) 
     if _IS_SHARED(tensors):
         if expected is None:
             raise InputError(
-                f"{source}: is OMGD's discriminator for two teachers, which does not say how many stages they share: "
+                f"{source}: is OMGD's discriminator for two teachers, which does not store how many stages they share: "
                 "give the expected shared_patchgan with its n_share (5 for published U-Nets)"
             )
-        # Where another family is expected, the fit is refused next.
+        # If another family is expected, the check below refuses it.
         n_share = expected.n_share if isinstance(expected, SharedPatchGANConfig) else STAGES
         return convert(_shared_patchgan(n_share), tensors, source)
     for layout in _LAYOUTS:
@@ -111,13 +112,13 @@ def _published(state: State, source: str, expected: DiscriminatorConfig | None) 
     if state.metadata.get("format") and family:
         what = f"a {family:.40} generator"
     raise InputError(
-        f"{source}: not a discriminator we know, but {what}: give one of {', '.join(DISCRIMINATORS)}, or omit it "
-        "to start a new one"
+        f"{source}: not a known discriminator, but {what}: give one of {', '.join(DISCRIMINATORS)}, or omit it "
+        "for a new one"
     )
 
 
 def _check_fit(found: DiscriminatorConfig, expected: DiscriminatorConfig, source: str) -> None:
-    """One sentence on the first setting that differs."""
+    """Raises InputError with the first setting that differs."""
     for name in ("family", *type(expected).model_fields):
         mine, wanted = getattr(found, name), getattr(expected, name)
         if mine != wanted:
@@ -144,7 +145,7 @@ def _read_pixelgan(tensors: Tensors) -> Read:
 
 
 def _shared_patchgan(n_share: int) -> Layout:
-    """The layout of OMGD's discriminator for two teachers; its file does not say how many stages they share."""
+    """The layout of OMGD's discriminator for two teachers; the file does not store how many stages they share."""
     names = {}
     for stage in range(STAGES):
         for copy in (0, 1):
@@ -162,7 +163,7 @@ def _has_kernels(size: int, *names: str) -> Callable[[Tensors], bool]:
 
 
 def _shape(tensors: Tensors, names: dict[str, str], copy: str) -> dict[str, int | str]:
-    """What every Config has, from the first kernel and the norm of the second stage."""
+    """The common values of every Config, from the first kernel and the norm of the second stage."""
     width, channels, *_ = shape(tensors, f"{names[f'stages.0{copy}.conv']}.weight")
     norm = norm_of(tensors, names[f"stages.1{copy}.norm"])
     return {"in_channels": channels, "width": width, "norm": norm}

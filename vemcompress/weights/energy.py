@@ -1,4 +1,4 @@
-"""The energy network of a run, for studying what it learnt."""
+"""Loads the energy network of a run, for analysis."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +31,7 @@ def load_energy_model(path: str | Path) -> EnergyModel:
     path = Path(path)
     if path.is_dir():
         checkpoints = path / "checkpoints"
-        with suppress(OSError, ValueError):  # a folder of a checkpoint has none
+        with suppress(OSError, ValueError):  # a checkpoint folder has none
             path = checkpoints / Path(read_text(checkpoints / "latest").strip()).name
         path = path / FILE
     if not path.is_file():

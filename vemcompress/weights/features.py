@@ -1,4 +1,4 @@
-"""Published weights of feature networks: from a file, or downloaded, checked, and kept in torch.hub's folder."""
+"""Published weights of feature networks: from a file, or downloaded, checked, and cached in torch.hub's folder."""
 
 import http.client
 import queue
@@ -28,17 +28,17 @@ from vemcompress.system.files import sha256_file
 from vemcompress.weights.safe import read_state
 
 VGG16_URL = VGG16_Weights.IMAGENET1K_V1.url
-VGG16_SHA256 = "397923af"  # how it begins, as the file's name says
+VGG16_SHA256 = "397923af"  # its first digits, as in the file's name
 _TIMEOUT_SECONDS, _CONTACT_SECONDS = 30.0, 5.0
 
 
 def load_features(name: str, weights: str | Path | None, table: str = "algorithm") -> FeatureNetwork | LPIPS | None:
-    """`vgg16`, `squeezenet1_1`, `squeezenet1_1_caffe` with their weights, or None for `none`; "lpips" before a name,
-    or "perceptual" before the Caffe network's, for which LPIPS has no linear layers, gives the distance. `table` is the
-    recipe's that names them.
+    """`vgg16`, `squeezenet1_1` or `squeezenet1_1_caffe` with weights, or None for `none`.
 
-    Raises RecipeError where weights are needed and not given, InputError where they do not fit, NetworkError where
-    VGG's cannot be downloaded."""
+    "lpips" before a name gives the LPIPS distance; "perceptual" before the Caffe network, for which LPIPS has no linear
+    layers, gives the distance without them. `table` is the recipe's table with these settings. Raises RecipeError if
+    weights are needed and not given, InputError if they do not fit, and NetworkError if VGG's cannot be downloaded.
+    """
     if name == "none":
         return None
     which = name.rpartition(" ")[2]
@@ -49,7 +49,7 @@ def load_features(name: str, weights: str | Path | None, table: str = "algorithm
 
 
 def random_features(name: str) -> FeatureNetwork | LPIPS:
-    """What `load_features` fills, with new weights."""
+    """The network that `load_features` fills, with new weights."""
     kind, _, network = name.rpartition(" ")
     if kind:
         trunk = vgg16_lpips() if network == "vgg16" else squeezenet_lpips(caffe=network.endswith("caffe"))
@@ -58,14 +58,14 @@ def random_features(name: str) -> FeatureNetwork | LPIPS:
 
 
 def distance_name(features: str) -> str:
-    """What `load_features` and results call the distance on these features: LPIPS only where it has linear layers."""
+    """The name of the distance on these features in `load_features` and in results: LPIPS only with linear layers."""
     if features == "none":
         return features
     return f"{'perceptual' if features.endswith('caffe') else 'lpips'} {features}"
 
 
 def _linear_layers(name: str) -> list[Tensor]:
-    """LPIPS' weights by channel, of each map, which the package `lpips` brings."""
+    """LPIPS' weights by channel for each map, from the package `lpips`."""
     file = "vgg.pth" if name == "vgg16" else "squeeze.pth"
     with as_file(files("lpips") / "weights" / "v0.1" / file) as path:
         tensors = read_state(path).tensors
@@ -73,7 +73,7 @@ def _linear_layers(name: str) -> list[Tensor]:
 
 
 def check_given(name: str, weights: str | Path | None, table: str = "algorithm") -> None:
-    """Raises RecipeError for a feature network whose weights are neither given nor downloaded."""
+    """Raises RecipeError for a feature network whose weights are neither given nor downloadable."""
     if weights is None and name not in ("none", "vgg16"):
         raise RecipeError(f"{table}.features {name}: needs {table}.features_weights, a path to its weights.")
 
@@ -81,7 +81,7 @@ def check_given(name: str, weights: str | Path | None, table: str = "algorithm")
 def _fill(network: FeatureNetwork, name: str, weights: str | Path | None, table: str) -> None:
     if weights is None:
         remedy = (
-            f"give another place with --set {table}.features_weights=PATH. Or go on without VGG16: --set "
+            f"give the file with --set {table}.features_weights=PATH. Or continue without VGG16: --set "
             f"{table}.features=none, or squeezenet1_1 with its own features_weights"
         )
         weights = downloaded(VGG16_URL, VGG16_SHA256, what="VGG16's weights", remedy=remedy)
@@ -89,8 +89,9 @@ def _fill(network: FeatureNetwork, name: str, weights: str | Path | None, table:
 
 
 def fill_trunk(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, weights: str | Path | None) -> None:
-    """Take the trunk's tensors, with or without torchvision's `features.` before their names. Raises InputError naming
-    the first that does not fit; `weights` is the file's name."""
+    """Load the tensors, with or without torchvision's `features.` prefix. Raises InputError with the first that does
+    not fit; `weights` is the file's name.
+    """
     trunk = {k.removeprefix("features."): v for k, v in tensors.items()}
     for key, value in network.layers.state_dict().items():
         if key not in trunk or trunk[key].shape != value.shape:
@@ -100,19 +101,19 @@ def fill_trunk(network: FeatureNetwork, tensors: dict[str, Tensor], name: str, w
 
 
 def downloaded(url: str, sha256: str, *, what: str, remedy: str) -> Path:
-    """The file in torch.hub's folder, downloaded where absent; its SHA-256 is checked every time.
+    """The file in torch.hub's folder, downloaded if missing; its SHA-256 is checked every time.
 
-    `sha256` is the sum or how it begins; `what` and `remedy` begin and end the sentence for a failed download. A server
-    that does not answer is given up after seconds. Raises NetworkError where the file cannot be had or is damaged,
-    OutputError where the folder cannot be made.
+    `sha256` is the full hash or its first digits. `what` and `remedy` are the start and the end of the error for a
+    failed download. A server that does not answer is given up after seconds. Raises NetworkError if the file cannot be
+    downloaded or is damaged, OutputError if the folder cannot be created.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            hint = "set TORCH_HOME to another place"
-            raise OutputError(f"{path.parent}: cannot be made ({error.strerror}); {hint}.") from error
+            hint = "set TORCH_HOME to another folder"
+            raise OutputError(f"{path.parent}: cannot be created ({error.strerror}); {hint}.") from error
         try:
             _contact(url)
             with _socket_timeout(_TIMEOUT_SECONDS):
@@ -126,15 +127,15 @@ def downloaded(url: str, sha256: str, *, what: str, remedy: str) -> Path:
     found = sha256_file(path)
     if not found.startswith(sha256):
         raise NetworkError(
-            f"{path}: a damaged download (SHA-256 {found[:8]} and not {sha256[:8]}); delete it to get it again."
+            f"{path}: a damaged download (SHA-256 {found[:8]} instead of {sha256[:8]}); delete it to download it again."
         )
     return path
 
 
 def _contact(url: str) -> None:
-    """Ask the server once whether it is there. Raises what urlopen raises, and TimeoutError.
+    """Check once whether the server answers. Raises urlopen's errors, and TimeoutError.
 
-    In a thread, for neither a name server nor a server of many addresses keeps to a time limit.
+    Runs in a thread, because neither name servers nor servers with many addresses respect a time limit.
     """
     answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
@@ -142,7 +143,7 @@ def _contact(url: str) -> None:
         try:
             urlopen(Request(url, method="HEAD"), timeout=_CONTACT_SECONDS).close()
         except HTTPError:
-            answers.put(None)  # it answers; the download itself says what is wrong
+            answers.put(None)  # it answers; the download itself reports other errors
         except Exception as error:
             answers.put(error)
         else:
@@ -159,7 +160,7 @@ def _contact(url: str) -> None:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torch.hub sets no time limit, so that a silent network would hold the command for ever."""
+    """Set a time limit: torch.hub has none, so a silent network would block the command forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""What a run folder is: which command made it, and which network it is for. `run.json` says so."""
+"""run.json of a run folder: the command that made it, and the network it produces."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from vemcompress.system.files import read_json, write_atomically
 
 FILE = "run.json"
 COMMANDS = ("distill", "teach", "prune", "search")
-NAMES = {"distill": "student", "teach": "teacher"}  # what the commands of the first release were for
+NAMES = {"distill": "student", "teach": "teacher"}  # the product of each command in the first release
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,14 @@ class Made:
     gives: str
 
     def write(self, folder: Path) -> None:
-        """Raises OutputError."""
+        """Write run.json. Raises OutputError."""
         write_atomically(folder / FILE, (json.dumps({"version": 1, **asdict(self)}, indent=2) + "\n").encode())
 
 
 def made(folder: Path) -> Made | None:
-    """What a run folder says; None where it is none. Runs of the first release have no run.json: their environment
-    tells, or else the files that are there."""
+    """The content of a folder's run.json; None if it is not a run folder. Runs of the first release have no
+    run.json; their environment.json or files are used instead.
+    """
     said = _read(folder / FILE)
     if said.get("command") in COMMANDS and said.get("gives") in ("student", "teacher"):
         return Made(said["command"], said["gives"])
@@ -38,7 +39,7 @@ def made(folder: Path) -> Made | None:
 
 
 def never_picked(path: Path) -> str | None:
-    """Why the best network of a run, best/NAME.safetensors, is not there, and what to take; None for other paths."""
+    """Why a run's best network, best/NAME.safetensors, does not exist, and what to use; None for other paths."""
     run = path.parent.parent
     if path.parent.name != "best" or path.exists() or (told := made(run)) is None:
         return None
@@ -46,7 +47,7 @@ def never_picked(path: Path) -> str | None:
         return None
     return (
         f"{path}: no best checkpoint was picked in this run, because no image was held out (data.held_out) or "
-        f"train.best_by is none; take the last one, {last}."
+        f"train.best_by is none; use the last one, {last}."
     )
 
 

@@ -1,4 +1,4 @@
-"""A .safetensors file's content, and how it says that it is ours."""
+"""The content of this project's .safetensors files, and their signature in the metadata."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ from vemcompress.errors import InputError
 
 FORMAT = "vemcompress"
 FORMAT_VERSION = 1
-SUM = "vemcompress_sha256"  # the key of the metadata that holds `content_sum`
+SUM = "vemcompress_sha256"  # the metadata key of `content_sum`
 
 
 def signature(family: str) -> dict[str, str]:
-    """What the metadata of every artifact says."""
+    """The metadata of every artifact."""
     return {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -26,30 +26,33 @@ def signature(family: str) -> dict[str, str]:
 
 
 def is_artifact(metadata: dict[str, str]) -> bool:
-    """Whether a .safetensors file says that it is ours."""
+    """Whether a .safetensors file is one of this project's artifacts."""
     return metadata.get("format") == FORMAT
 
 
 def check_version(metadata: dict[str, str], source: str) -> None:
-    """Raises InputError for an artifact that a later vemcompress wrote."""
+    """Raises InputError for an artifact of a newer vemcompress."""
     version = metadata.get("format_version", "")
     if not (version.isascii() and version.isdecimal() and 1 <= int(version[:9]) <= FORMAT_VERSION):
         raise InputError(
-            f"{source}: artifact of format {version!r:.20}, and this is vemcompress {vemcompress.__version__}, which "
+            f"{source}: artifact of format {version!r:.20}, but this vemcompress {vemcompress.__version__} "
             f"reads up to {FORMAT_VERSION}: upgrade vemcompress"
         )
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """A .safetensors file's content; equal tensors and metadata give equal bytes. The library writes its header's keys
-    in an order that changes from call to call, so they are sorted here. Metadata get the sum of the whole."""
-    # A copy of each tensor: safetensors refuses to write two names for one memory.
+    """The content of a .safetensors file; equal tensors and metadata give equal bytes. The library's order of header
+    keys varies, so they are sorted here. The metadata get a checksum of the whole content.
+    """
+    # A copy of each tensor: safetensors refuses to write two names for the same memory.
     data = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, dict(metadata or {}))
     return _put_together(*_taken_apart(data))
 
 
 def relabelled(data: bytes, change: Callable[[dict[str, str]], dict[str, str]]) -> bytes:
-    """A .safetensors file's content with other metadata, and their sum; the same bytes where `change` changes none."""
+    """The content of a .safetensors file with other metadata and a new checksum; the same bytes if `change` changes
+    nothing.
+    """
     header, body = _taken_apart(data)
     before = {key: value for key, value in header.get("__metadata__", {}).items() if key != SUM}
     after = change(before)
@@ -71,8 +74,9 @@ def _put_together(header: dict, body: memoryview) -> bytes:
 
 
 def content_sum(header: dict, read: Callable[[int, int], Iterable[bytes]]) -> str:
-    """SHA-256 of a .safetensors file's metadata and of its tensors by name, each with type, shape and bytes; where in
-    the file they lie does not count. `read` gives the bytes between two offsets of the header, in pieces."""
+    """SHA-256 of a .safetensors file's metadata and of its tensors by name, each with type, shape and bytes,
+    independent of their position in the file. `read` returns the bytes between two offsets of the header, in pieces.
+    """
     about = {key: value for key, value in header.get("__metadata__", {}).items() if key != SUM}
     tensors = sorted((name, entry) for name, entry in header.items() if name != "__metadata__")
     shapes = [(name, entry["dtype"], entry["shape"]) for name, entry in tensors]

@@ -1,6 +1,6 @@
-"""Weights from the Hugging Face Hub: `hf://user/repo[/file][@revision]`, from the network or the cache.
+"""Weights from the Hugging Face Hub, `hf://user/repo[/file][@revision]`, from the network or the cache.
 
-huggingface_hub does the work, and honours HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE.
+This uses huggingface_hub, with HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE.
 """
 
 import re
@@ -25,7 +25,7 @@ _SECONDS = 15
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a Hub repository on this machine. `revision` is the commit; `licence` is "" where none is stated."""
+    """A file of a Hub repository on this machine. `revision` is the commit; `licence` is "" if none is stated."""
 
     path: Path
     repo: str
@@ -35,7 +35,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Address:
-    """The parts of an `hf://` address; `file` is "" where the repository's only weight file is meant."""
+    """The parts of an `hf://` address; `file` is "" for the repository's only weight file."""
 
     repo: str
     file: str
@@ -43,7 +43,7 @@ class Address:
 
 
 def is_hub(source: str) -> bool:
-    """Whether this names something on the Hub rather than a path."""
+    """Whether this is a Hub address instead of a path."""
     return source.startswith("hf:/")
 
 
@@ -55,21 +55,21 @@ def parse(source: str) -> Address:
     if not source.startswith(SCHEME) or len(parts) < 2 or not words:
         raise UsageError(f"{source!r:.200}: not a Hub address: write {_FORM}, with plain names")
     if "@" in source and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
-        raise UsageError(f"{source!r:.200}: not a revision: write a branch, a tag or a commit behind the @")
+        raise UsageError(f"{source!r:.200}: not a revision: write a branch, a tag or a commit after the @")
     file = "/".join(parts[2:])
     if file and not file.endswith(_SUFFIXES):
         if file.endswith((".pkl", ".pickle")):
             raise InputError(f"{source}: pickles can run code when they are opened, so none is fetched: {CONVERT}")
-        raise UsageError(f"{source}: not a weight file: name a .safetensors, .pth or .pt file")
+        raise UsageError(f"{source}: not a weight file: give a .safetensors, .pth or .pt file")
     return Address("/".join(parts[:2]), file, revision or "main")
 
 
 def fetch(source: str) -> HubFile:
-    """Download what an address names, or find it in the cache where there is no network.
+    """Download the file of an address, or find it in the cache if there is no network.
 
-    Without a file the repository's single .safetensors is taken, else its single .pth or .pt. Raises NetworkError
-    (8) where it is absent, gated or unreachable, UsageError (2) for a malformed address, InputError (4) for a pickle,
-    OutputError (9) where the cache cannot be written.
+    Without a file name, the repository's single .safetensors is used, else its single .pth or .pt. Raises NetworkError
+    (8) if it does not exist, is gated or unreachable, UsageError (2) for a malformed address, InputError (4) for a
+    pickle, OutputError (9) if the cache cannot be written.
     """
     address = parse(source)
     try:
@@ -77,7 +77,7 @@ def fetch(source: str) -> HubFile:
         names = [sibling.rfilename for sibling in info.siblings or ()]
         file = address.file or choose(names, source)
         path = Path(hf_hub_download(address.repo, file, revision=address.revision))
-        if "README.md" in names:  # kept beside the weights, so that the licence is known offline too
+        if "README.md" in names:  # cached with the weights, so that the licence is known offline too
             hf_hub_download(address.repo, "README.md", revision=address.revision)
         return _found(path, file, address)
     except VemError:
@@ -96,8 +96,8 @@ def choose(names: list[str], source: str) -> str:
             return found[0]
         if found:
             listed = ", ".join(found[:8]) + (" ..." if len(found) > 8 else "")
-            raise NetworkError(f"{source}: has several weight files ({listed}): name one, as in {_FORM}")
-    raise NetworkError(f"{source}: has no .safetensors, .pth or .pt file: name another repository")
+            raise NetworkError(f"{source}: has several weight files ({listed}): choose one, as in {_FORM}")
+    raise NetworkError(f"{source}: has no .safetensors, .pth or .pt file: choose another repository")
 
 
 def _from_cache(address: Address, source: str, cause: Exception) -> HubFile:
@@ -124,21 +124,21 @@ def _found(path: Path, file: str, address: Address) -> HubFile:
 
 
 def _licence(card: Path) -> str:
-    """The licence that the model card states in its header, or ""."""
+    """The licence stated in the header of the model card, or ""."""
     try:
         stated = (metadata_load(card) or {}).get("license", "") if card.is_file() else ""
-    except Exception:  # a card is free text by others; without a readable header it states no licence
+    except Exception:  # a card is free text by others; an unreadable header counts as no licence
         return ""
     return stated if isinstance(stated, str) else ", ".join(map(str, stated))
 
 
 def unreachable(error: Exception) -> bool:
-    """Whether the Hub did not answer, as opposed to answering no."""
+    """Whether the Hub did not answer, as opposed to refusing."""
     if isinstance(error, hf.HfHubHTTPError):
         return error.response.status_code >= 500
     if isinstance(error, hf.LocalEntryNotFoundError):
         return True
-    transport = hf.HfHubHTTPError.__mro__[1]  # the HTTP library's own base, whichever huggingface_hub is built on
+    transport = hf.HfHubHTTPError.__mro__[1]  # the base class in the HTTP library that huggingface_hub uses
     return isinstance(error, transport | ConnectionError | TimeoutError)
 
 
@@ -155,9 +155,7 @@ def _explained(error: Exception, address: Address, source: str) -> VemError:
     if isinstance(error, hf.HfHubHTTPError):
         code = error.response.status_code
         return NetworkError(f"{source}: the Hub refused with HTTP status {code}: check your login, or try again later")
-    if isinstance(error, OSError) and error.errno is not None:  # without a number it is a download that broke off
+    if isinstance(error, OSError) and error.errno is not None:  # without a number, the download was interrupted
         return output_error(getattr(error, "filename", None) or "the Hub's cache", error)
     kind = type(error).__name__
-    return NetworkError(
-        f"{source}: the Hub's answer broke off or makes no sense ({kind}): check HF_ENDPOINT, try again"
-    )
+    return NetworkError(f"{source}: the Hub's answer is incomplete or invalid ({kind}): check HF_ENDPOINT, try again")

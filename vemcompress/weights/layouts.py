@@ -1,4 +1,4 @@
-"""From published names to our networks: recognised by their keys, every shape checked, loaded strictly."""
+"""Converts published weights to our networks: recognised by their names, every shape checked, loaded strictly."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from vemcompress.system.settings import BaseSettings
 
 Tensors = dict[str, Tensor]
 Read = tuple[BaseSettings, Callable[[str], str]]  # a Config, and the published name of each of our names
-PADS = {"padding": "reflect as published"}  # what its code never leaves open
+PADS = {"padding": "reflect as published"}  # for layouts whose code always pads this way
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -25,12 +25,12 @@ class Mismatch(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """How one family is published.
+    """The published layout of one family.
 
-    `matches` looks at the names alone. `read` gives the Config and the published name of each of our names; it raises
-    Mismatch. `prepare` leaves constants out, once the Config is read. `adapt` turns the renamed tensors into ours,
-    where more than names differ. `build` makes the network of a Config, and `advice` ends the message for a file that
-    does not fit. `assumes` are by name what else no file says and its published code does (`weights.assumed`).
+    `matches` checks the names only. `read` returns the Config and a function from our names to the published ones; it
+    raises Mismatch. `prepare` removes constants after the Config was read. `adapt` converts the renamed tensors to ours
+    if more than the names differ. `build` makes the network of a Config. `advice` ends the error for a file that does
+    not fit. `assumes` lists, by name, what files do not store and the published code defines (`weights.assumed`).
     """
 
     name: str
@@ -40,7 +40,7 @@ class Layout:
     prepare: Callable[[Tensors], Tensors] = dict
     build: Callable[[BaseSettings], nn.Module] = build_generator
     assumes: Mapping[str, str] = field(default_factory=dict)
-    advice: str = "generator alone, or use --teacher-class module:Class for a network of your own"
+    advice: str = "generator alone, or use --teacher-class module:Class for your own network"
 
 
 def assemble(
@@ -51,10 +51,10 @@ def assemble(
     build: Callable[[BaseSettings], nn.Module] = build_generator,
     told: Mapping[str, str] | None = None,
 ) -> nn.Module:
-    """A network of this Config that owns these tensors (by our names), in eval mode. Raises Mismatch.
+    """A network of this Config with these tensors (by our names), in eval mode. Raises Mismatch.
 
-    Shapes are checked before anything is allocated, and no random number is drawn. `prepare` may change the network
-    before it is filled; `build` makes it; `told` are names of tensors for messages where they differ from ours.
+    Shapes are checked before anything is allocated, and no random numbers are drawn. `prepare` may change the network
+    before it is filled; `build` makes it; `told` maps our names to those used in messages.
     """
     network = _skeleton(config, build)
     if prepare is not None:
@@ -86,11 +86,13 @@ def rebuild(
     build: Callable[[BaseSettings], nn.Module] = build_generator,
     families: str = "",
 ) -> nn.Module:
-    """As `assemble`, of the Config in a file of ours. Raises InputError (4) where metadata or tensors do not fit."""
+    """As `assemble`, for the Config in one of this project's files. Raises InputError (4) if metadata or tensors do
+    not fit.
+    """
     try:
         config = parse(_bounded(parse_json(metadata["config"]), tensors))
         if config.cost(256, 256).parameters > sum(tensor.numel() for tensor in tensors.values()):
-            raise Mismatch("it is of a larger network")
+            raise Mismatch("it describes a larger network")
         return assemble(config, tensors, prepare=prepare, build=build)
     except ValidationError as error:
         reason = f"its config is not valid ({error.errors()[0]['msg']}{families})"
@@ -98,36 +100,37 @@ def rebuild(
         reason = "its metadata has no readable config"
     except Mismatch as error:
         reason = f"its tensors do not fit its config: {error}"
-    raise InputError(f"{source}: damaged {what}, {reason}: make or download it again")
+    raise InputError(f"{source}: damaged {what}, {reason}: create or download it again")
 
 
 def _bounded(values: Any, tensors: Tensors) -> Any:
-    """The values of a Config, none of which may take more room than the tensors have: a width or a number of layers is
-    never beyond the number of their elements. Raises Mismatch."""
+    """The values of a Config, after checking that none implies more memory than the tensors have: a width or a
+    number of layers never exceeds their number of elements. Raises Mismatch.
+    """
     most, todo = sum(tensor.numel() for tensor in tensors.values()), [values]
     while todo:
         value = todo.pop()
         if isinstance(value, dict | list):
             todo.extend(value.values() if isinstance(value, dict) else value)
         elif isinstance(value, int | float) and value > most:
-            raise Mismatch(f"it says {value:.6g}, and they have {most:,} elements in all")
+            raise Mismatch(f"it says {value:.6g}, but they have {most:,} elements in all")
     return values
 
 
 def has(*names: str) -> Callable[[Tensors], bool]:
-    """Whether all of these names are there."""
+    """A function that checks whether all of these names exist."""
     return lambda tensors: all(name in tensors for name in names)
 
 
 def norm_of(tensors: Tensors, module: str) -> str:
-    """The kind of the normalisation layer at this published name."""
+    """The kind of the normalisation layer with this published name."""
     if f"{module}.weight" not in tensors:
         return "instance"
     return "batch" if f"{module}.running_mean" in tensors else "instance_affine"
 
 
 def shape(tensors: Tensors, name: str) -> tuple[int, ...]:
-    """The shape of a kernel that must be there, with 4 dimensions. Raises Mismatch."""
+    """The shape of a required kernel with 4 dimensions. Raises Mismatch."""
     if name not in tensors:
         raise Mismatch(f"{name!r} is missing")
     size = tuple(tensors[name].shape)
@@ -137,8 +140,9 @@ def shape(tensors: Tensors, name: str) -> tuple[int, ...]:
 
 
 def renamed(names: dict[str, str]) -> Callable[[str], str]:
-    """The published name of each of ours, by `names` of modules; a separable convolution was a Sequential of depthwise,
-    norm and pointwise."""
+    """A function from our names to published ones, by the `names` of modules. A separable convolution was published
+    as a Sequential of depthwise, norm and pointwise.
+    """
 
     def published(ours: str) -> str:
         ours = ours.replace(".depthwise.", ".conv.0.").replace(".pointwise.", ".conv.2.")
@@ -149,7 +153,7 @@ def renamed(names: dict[str, str]) -> Callable[[str], str]:
 
 
 def convert(layout: Layout, tensors: Tensors, source: str) -> nn.Module:
-    """Our network with the weights of this published layout. Raises InputError where they do not fit."""
+    """Our network with the weights of this published layout. Raises InputError if they do not fit."""
     try:
         config, published = layout.read(tensors)
         tensors = layout.prepare(tensors)
@@ -159,7 +163,7 @@ def convert(layout: Layout, tensors: Tensors, source: str) -> nn.Module:
         for ours, theirs in names.items():
             if theirs in tensors:
                 ours_to_tensor[ours] = tensors[theirs]
-            elif ours.endswith(".num_batches_tracked"):  # not written before torch 0.4.1, and never used here
+            elif ours.endswith(".num_batches_tracked"):  # not stored before torch 0.4.1, and not used here
                 ours_to_tensor[ours] = torch.zeros((), dtype=torch.int64)
             else:
                 raise Mismatch(f"{theirs!r} is missing")
@@ -172,11 +176,11 @@ def convert(layout: Layout, tensors: Tensors, source: str) -> nn.Module:
 
 
 def _check_names(tensors: Tensors, names: dict[str, str]) -> None:
-    """Refuse tensors that would be ignored, besides the statistics that InstanceNorm kept before torch 0.4."""
+    """Refuse tensors that would be ignored, except for the statistics that InstanceNorm stored before torch 0.4."""
     used = set(names.values())
     for name in tensors:
         module, _, leaf = name.rpartition(".")
-        # Without a weight it is no BatchNorm; InstanceNorm normalises each image by its own statistics.
+        # Without a weight it is not a BatchNorm; InstanceNorm normalises each image by its own statistics.
         if name not in used and not (leaf in STATISTICS and f"{module}.weight" not in tensors):
             raise Mismatch(f"{name!r:.80} is surplus")
 
@@ -186,16 +190,16 @@ def _skeleton(config: BaseSettings, build: Callable[[BaseSettings], nn.Module]) 
         with torch.device("meta"):
             return build(config)
     except (RuntimeError, ValueError) as error:
-        raise Mismatch(f"the widths {str(config).replace(chr(10), ' ')[:120]} make no network") from error
+        raise Mismatch(f"the widths {str(config).replace(chr(10), ' ')[:120]} do not describe a network") from error
 
 
 def described(tensor: Tensor) -> str:
-    """Its shape and type, for a message."""
+    """A tensor's shape and type, for messages."""
     return f"{'x'.join(map(str, tensor.shape)) or 'a single number'} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _unfit(source: str, layout: Layout, reason: str, cause: Exception) -> NoReturn:
     raise InputError(
-        f"{source}: has the names of a published {layout.name}, but {reason}: check that the file is complete and "
-        f"holds the {layout.advice}"
+        f"{source}: has the tensor names of a published {layout.name}, but {reason}: check that the file is complete "
+        f"and holds the {layout.advice}"
     ) from cause

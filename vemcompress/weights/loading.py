@@ -1,4 +1,4 @@
-"""One door for every generator: our artifact, published weights, a run folder, the Hub, the user's own class."""
+"""Loads a generator from any source: our artifact, published weights, a run folder, the Hub, the user's own class."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,12 +33,13 @@ from vemcompress.weights.trust import named
 
 @dataclass(frozen=True)
 class Loaded:
-    """A generator in eval mode (float32, CPU) and where it came from.
+    """A generator in eval mode (float32, CPU) and its origin.
 
-    `source` is what the caller gave, `sha256` that of the file read, which is at `path`. `revision` and `licence` are
-    the Hub's, else empty. `origin` is "artifact", "published:<layout>", "class", "module" or "onnx"; `norm` is "eval"
-    or "batch". Of a file with several generators `key` names this one, and `others` the rest. `is_supernet`: a whole
-    one, of no widths. `assumed` is by name what a published file does not say and was taken for granted.
+    `source` is what the caller gave; `path` is the file that was read, and `sha256` its hash. `revision` and `licence`
+    are the Hub's, else empty. `origin` is "artifact", "published:<layout>", "class", "module" or "onnx"; `norm` is
+    "eval" or "batch". In a file with several generators, `key` names this one, and `others` the rest. `is_supernet`:
+    whether it is a whole supernet. `assumed` lists, by name, the assumptions about what a published file does not
+    store.
     """
 
     generator: Generator
@@ -57,19 +58,21 @@ class Loaded:
 
     @property
     def pinned(self) -> str:
-        """The source as recipes have it, of the Hub at this revision: it may move on before a run is resumed."""
+        """The source for recipes; a Hub source gets this revision, because the repository may change before a run is
+        resumed.
+        """
         source = names.stored(self.source)
         return f"{source}@{self.revision}" if self.revision and "@" not in source else source
 
     @property
     def range(self) -> str | None:
-        """The range of its images as recipes have it; None for our own, [-1, 1]."""
+        """The range of its images for recipes; None for our own, [-1, 1]."""
         ranges = getattr(self.generator, "ranges", None)
         return None if ranges in (None, Ranges()) else str(ranges)
 
     @property
     def stated_range(self) -> dict[str, str]:
-        """`range` under its name, where there is one."""
+        """`range` under its name, if there is one."""
         return {} if self.range is None else {"range": self.range}
 
     @property
@@ -87,18 +90,20 @@ class Loaded:
         return about | ({"key": self.key} if self.key else {}) | self.stated_range
 
     def tell(self, on_event: Event) -> None:
-        """Say which generator of several was taken, what was assumed, and of a class what is odd about its images."""
+        """Report which of several generators was loaded, what was assumed, and, for a class, warnings about its
+        images.
+        """
         if warning := getattr(self.generator, "warning", ""):
             on_event({"event": "warning", "message": warning})
         if assumed := getattr(self.generator, "assumed", ""):
             on_event({"event": "assumed", "model": self.source, "assumed": assumed})
         if self.is_supernet:
             told = (
-                "a supernet, at its full width; --widths gives a sub-network, and `vemcompress search` finds the best"
+                "a supernet, at its full width; --widths selects a sub-network, and `vemcompress search` finds the best"
             )
             on_event({"event": "assumed", "model": self.source, "assumed": told})
         if self.others:
-            taken = f"{self.key} is taken; {', '.join(self.others)} is there too (--teacher-key)"
+            taken = f"{self.key} is used; the file also has {', '.join(self.others)} (--teacher-key)"
             on_event({"event": "assumed", "model": self.source, "assumed": taken})
 
 
@@ -112,19 +117,22 @@ def load(
     padding: Padding | None = None,
     range: str | None = None,
 ) -> Loaded:
-    """A generator from a .safetensors, .pth, .pt or .onnx file, a run folder, or `hf://user/repo[/file][@revision]`.
+    """Load a generator from a .safetensors, .pth, .pt or .onnx file, a run folder, or
+    `hf://user/repo[/file][@revision]`.
 
-    `class_path` ("module:Class") builds the user's own class instead of recognising a published layout, where its code
-    is trusted: inside `trust.named`, or from files that the user has trusted before. `norm` is
-    "eval" for stored statistics, or "batch" where BatchNorm shall normalise each image by itself, as Pix2Pix teachers
-    were used. `key` is the name of the generator in a file that has several. `widths` gives the sub-network of these
-    widths ("16_16_32_16_32_32_16_16"), the first channels of every layer, as of GAN-Compression's supernets. `padding`
-    ("reflect", "replicate" or "zero") is that of the convolutions which pad by reflection as published, where no file
-    tells it; None for what the file says, or reflection. `range` is that of the images which a network of the user's
-    own class or an .onnx file takes and gives ("0..255", "0..1", "-1..1", or two as in "-1..1:0..255"); the generator
-    itself always takes and gives [-1, 1]. Raises InputError (4), MemoryExhausted (6), NetworkError (8), UsageError (2)
-    and RecipeError (3: no BatchNorm for "batch", a `padding` for a network whose own is known, a range of a published
-    layout).
+    `class_path` ("module:Class") builds the user's own class instead of recognising a published layout. Its code must
+    be trusted: inside `trust.named`, or because the user has trusted its files before. `norm` is "eval" for stored
+    statistics, or "batch" if BatchNorm should normalise each image by itself, as Pix2Pix teachers were tested. `key` is
+    the name of the generator in a file with several. `widths` selects a sub-network ("16_16_32_16_32_32_16_16"), the
+    first channels of every layer, as in GAN-Compression's supernets.
+
+    `padding` ("reflect", "replicate" or "zero") is that of the convolutions with reflection padding as published, if
+    the file does not store it; None for the file's value or reflection. `range` is the range of images of the user's
+    own class or of an .onnx file ("0..255", "0..1", "-1..1", or input and output as in "-1..1:0..255"); the returned
+    generator itself always uses [-1, 1].
+
+    Raises InputError (4), MemoryExhausted (6), NetworkError (8), UsageError (2) and RecipeError (3: no BatchNorm for
+    "batch", a `padding` for a network with fixed padding, a range for a published layout).
     """
     if padding not in (None, *get_args(Padding)):
         raise RecipeError(f"teacher.padding {padding!r:.80}: must be one of {', '.join(get_args(Padding))}")
@@ -146,7 +154,7 @@ def load(
             raise UsageError(f"{name}: is an .onnx file, and --teacher-{told} applies only to weights; omit it.")
         if widths is not None:
             raise UsageError(f"{name}: is an .onnx file, and --widths applies only to supernets; omit it.")
-        from vemcompress.weights.graphs.teacher import open_graph  # late: ONNX Runtime is not needed by all
+        from vemcompress.weights.graphs.teacher import open_graph  # imported late: few commands need ONNX Runtime
 
         generator, digest = open_graph(path, name, ranges)
         return Loaded(
@@ -159,7 +167,7 @@ def load(
             norm,
             path=path,
         )
-    with memory_errors(f"{name} needs more than there is; close other programs."):
+    with memory_errors(f"{name} needs more than is free; close other programs."):
         state = read_state(path, source=name, key=key)
         digest = sha256_file(path)
         generator, origin = _build(state, name, class_path, ranges)
@@ -177,12 +185,12 @@ def load(
 
 
 def load_known(source: str | Path, sha256: str | None, what: str, *, class_path: str | None = None) -> Loaded:
-    """As `load`, of `what` a run began with. Raises InputError (4) where it is not the file of this hash."""
+    """As `load`, for the network `what` that a run began with. Raises InputError (4) if the file has another hash."""
     loaded = load(source, class_path=class_path)
     if sha256 not in (None, loaded.sha256):
         raise InputError(
-            f"{source}: is not the {what} that this run began with (SHA-256 {loaded.sha256[:12]}, then {sha256[:12]}); "
-            "put that file back, or start a new run."
+            f"{source}: is not the {what} that this run began with (SHA-256 {loaded.sha256[:12]}, at that time "
+            f"{sha256[:12]}); restore that file, or start a new run."
         )
     return loaded
 
@@ -234,16 +242,18 @@ def _check_range(generator: Generator, ranges: Ranges | None, name: str) -> None
     """Raises RecipeError."""
     if ranges is not None and not isinstance(generator, CustomGenerator):
         raise RecipeError(
-            f"{name}: teacher.range (--teacher-range) applies to your own classes and .onnx files, and this is "
-            f"of the family {generator.family}, whose range is known; omit it."
+            f"{name}: teacher.range (--teacher-range) applies only to your own classes and .onnx files, and this "
+            f"network is of the family {generator.family}, whose range is known; omit it."
         )
 
 
 def _narrowed(generator: Generator, widths: str, metadata: dict[str, str], source: str) -> Generator:
-    """The sub-network of these widths. Raises UsageError where there is none, or the supernet did not learn it."""
+    """The sub-network of these widths. Raises UsageError if there is none, or if the supernet was not trained for
+    it.
+    """
     try:
         if generator.config is None:
-            raise ValueError("a network of your own class has no sub-networks that widths name")
+            raise ValueError("a network of your own class has no sub-networks")
         if SPACE in metadata:
             space = Space.learned(generator.config, metadata[SPACE])
             return cut(generator, space.widths(space.parse(widths)))
@@ -253,20 +263,20 @@ def _narrowed(generator: Generator, widths: str, metadata: dict[str, str], sourc
 
 
 def _padded(generator: Generator, name: str, padding: Padding | None) -> Generator:
-    """With the padding that is asked for. Raises RecipeError."""
+    """The generator with the requested padding. Raises RecipeError."""
     if padding is None:
         return generator
     try:
         return with_padding(generator, padding)
     except ValueError as error:
         raise RecipeError(
-            f"{name}: teacher.padding = '{padding}' is for networks whose file does not tell their padding, and that "
+            f"{name}: teacher.padding = '{padding}' is for networks whose file does not store their padding, but that "
             f"of the family {generator.family} is known; omit it"
         ) from error
 
 
 def _normed(generator: Generator, name: str, norm: str) -> Generator:
-    """With the statistics that are asked for. Raises RecipeError."""
+    """The generator with the requested statistics. Raises RecipeError."""
     if norm == "batch":
         if not any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
             raise RecipeError(f"{name}: teacher.norm = 'batch' needs a teacher with BatchNorm: use 'eval'")
@@ -275,7 +285,7 @@ def _normed(generator: Generator, name: str, norm: str) -> Generator:
 
 
 def _build(state: State, source: str, class_path: str | None, ranges: Ranges | None) -> tuple[Generator, str | Layout]:
-    """The network, and its origin: a published one's layout."""
+    """The network and its origin; for a published one, its layout."""
     if class_path is not None:
         network = build_custom(class_path, source)
         if is_own_class(state.metadata):
@@ -284,7 +294,7 @@ def _build(state: State, source: str, class_path: str | None, ranges: Ranges | N
         tensors, prefix = state.tensors, state.prefix
         wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
         if state.whole is not None and not (wanted <= {*tensors} or wanted <= {prefix + name for name in tensors}):
-            tensors, prefix = state.whole(), ""  # the class may have all networks of the file
+            tensors, prefix = state.whole(), ""  # the class may contain all networks of the file
         fill_strictly(network, tensors, prefix, source, class_path)
         return own_generator(network, class_path, ranges), "class"
     if is_own_class(state.metadata):
@@ -295,7 +305,7 @@ def _build(state: State, source: str, class_path: str | None, ranges: Ranges | N
 
 
 def identity_of(path: Path) -> str:
-    """What a run knows a file by, or a run folder by the file that it gives: its SHA-256. Raises InputError (4)."""
+    """The identity of a file, or of a run folder's network file, for a run: its SHA-256. Raises InputError (4)."""
     path = weights_of(path)
     if path.suffix.lower() != ".onnx":
         return sha256_file(path)
@@ -305,7 +315,7 @@ def identity_of(path: Path) -> str:
 
 
 def weights_of(path: Path) -> Path:
-    """What a run folder gives, its student or its teacher; every other path as it is, for `read_state`."""
+    """The network file of a run folder, its student or its teacher; any other path unchanged, for `read_state`."""
     try:
         if told := never_picked(path):
             raise InputError(told)
@@ -321,4 +331,4 @@ def weights_of(path: Path) -> Path:
         (found for name in ("seed-*", "*-seed*") for found in sorted(path.glob(f"{name}/student.safetensors"))), None
     ):
         raise InputError(f"{path}: has the runs of several seeds; give one of them, such as {seed.parent}.")
-    raise InputError(f"{path}: has no student.safetensors; give a run folder that has saved once, or a weight file.")
+    raise InputError(f"{path}: has no student.safetensors; give a run folder with a checkpoint, or a weight file.")

@@ -1,5 +1,4 @@
-"""Networks that are given from Python: known in this process by a name, and in a run by their tensors, or, of other
-callables, by their name and code."""
+"""Networks given from Python: an nn.Module is identified by its tensors, another callable by its name and code."""
 
 import copy
 import hashlib
@@ -20,13 +19,14 @@ PREFIX = "python:"
 Model = str | os.PathLike | nn.Module | Callable[[torch.Tensor], torch.Tensor]
 
 _given: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
-_functions: dict[str, Function] = {}  # of those in `_given`, which nobody else holds
+_functions: dict[str, Function] = {}  # those in `_given`, kept alive here
 
 
 def source_of(model: Model | None, what: str = "teacher") -> str | None:
-    """The source of a model that the user gave: a path or an address as it is, of a module the name that `loading.load`
-    finds it by, as long as the caller holds it, of another callable such a name for as long as this process lives.
-    Raises UsageError for anything else, InputError for tensors without data."""
+    """The source of a model that the user gave. A path or an address is returned unchanged. A module gets a name by
+    which `loading.load` finds it while the caller holds it; another callable gets such a name for the life of the
+    process. Raises UsageError for anything else, InputError for tensors without data.
+    """
     if callable(model) and not isinstance(model, nn.Module | type):
         function = Function(model)
         name = f"{PREFIX}{function.kind}:{function.digest[:12]}"
@@ -54,17 +54,17 @@ def is_module(source: str) -> bool:
 
 
 def missing(name: str) -> str | None:
-    """That this process was not given the module of this name, as a sentence; None where it was."""
+    """The sentence that this process was not given the module of this name; None if it was."""
     if name in _given:
         return None
     return f"{name}: was given from Python; give it there again, with teacher=module"
 
 
 def open_module(name: str, ranges: Ranges | None = None) -> tuple[Generator, str]:
-    """A copy in eval mode, float32 and on the CPU of the module of this name, and the SHA-256 of its tensors; of a
-    function itself. It takes and gives images of these `ranges` where they are stated.
+    """A copy of the module with this name, in eval mode, float32, on the CPU, and the SHA-256 of its tensors. A
+    function is returned itself. Its images have these `ranges` if stated.
 
-    Raises InputError (4) where this process was not given it, or it is no generator.
+    Raises InputError (4) if this process was not given it, or if it is not a generator.
     """
     if told := missing(name):
         raise InputError(f"{told}.")

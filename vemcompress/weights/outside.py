@@ -1,4 +1,4 @@
-"""Networks that others run: functions of the user's own. An .onnx file is another, in `graphs.teacher`."""
+"""Networks that are not PyTorch modules: the user's functions. An .onnx file is another kind, in `graphs.teacher`."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,13 +11,14 @@ from vemcompress.system.events import Event
 
 
 class Outside(nn.Module):
-    """From images to images, B x C x H x W, by what is no PyTorch module: it has no weights here and cannot learn, so
-    that copies share it. `tried_channels`: the input channels that it is tried with."""
+    """A network from images to images, B x C x H x W, that PyTorch does not run. It has no weights here and cannot
+    be trained, so copies share it. `tried_channels`: the input channels to try.
+    """
 
     tried_channels: tuple[int, ...] = (3, 1, 4)
 
     def elsewhere(self, device: torch.device) -> str:
-        """That it does not run on this device, where that is so."""
+        """A sentence if it cannot run on this device, else ""."""
         return ""
 
     def __deepcopy__(self, memo: dict) -> "Outside":
@@ -25,14 +26,14 @@ class Outside(nn.Module):
 
 
 class Function(Outside):
-    """A function, or any other callable, that the user gave."""
+    """A function, or any other callable, given by the user."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]):
         super().__init__()
         self.function = function
 
     def forward(self, x: Tensor):
-        """What the function gives for images on their device. Its image comes back to that device."""
+        """The function's output for images on their device; an output tensor is moved to that device."""
         found = self.function(x)
         return found.to(x.device) if isinstance(found, Tensor) else found
 
@@ -44,7 +45,7 @@ class Function(Outside):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of its name and, where it is written in Python, its bytecode: all that can be known of it."""
+        """The SHA-256 of its name and, if it is written in Python, of its bytecode."""
         code, body = getattr(self.function, "__code__", None), b""
         if code is not None:
             plain = [value for value in code.co_consts if isinstance(value, int | float | str)]
@@ -53,13 +54,13 @@ class Function(Outside):
 
 
 def tell_device(network: nn.Module, device: torch.device, on_event: Event) -> None:
-    """Say where a network that others run does not run on the run's device."""
+    """Report if such a network does not run on the run's device."""
     module = getattr(network, "module", None)
     if isinstance(module, Outside) and (told := module.elsewhere(device)):
         on_event({"event": "assumed", "model": network.name, "assumed": told})
 
 
 def check_learns(network: nn.Module, name: str) -> None:
-    """Raises InputError (4) for a network that others run, where one is needed that can learn."""
+    """Raises InputError (4) for such a network where a trainable one is needed."""
     if isinstance(getattr(network, "module", None), Outside):
-        raise InputError(f"{name}: cannot learn, because PyTorch does not run it; give the weights that it is made of.")
+        raise InputError(f"{name}: cannot be trained, because PyTorch does not run it; give its weights.")

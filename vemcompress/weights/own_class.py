@@ -1,4 +1,4 @@
-"""A class of the user's own: imported from the working folder, made without arguments, and filled strictly."""
+"""A class of the user's own: imported from the working folder, built without arguments, and loaded strictly."""
 
 import importlib
 import inspect
@@ -12,9 +12,10 @@ from vemcompress.weights.trust import importing
 
 
 def build_custom(class_path: str, source: str) -> nn.Module:
-    """The module that `module:Class` makes when called without arguments, imported from the working folder, for the
+    """The module that `module:Class` builds when called without arguments, imported from the working folder, for the
     weights of `source`. This runs the user's own code, so it must be trusted (`trust`). Raises UsageError (2) or
-    InputError (4)."""
+    InputError (4).
+    """
     module_name, _, class_name = class_path.partition(":")
     if not class_name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
         raise UsageError(f"--teacher-class {class_path!r:.80}: must be module:Class, such as mynet:Generator")
@@ -23,7 +24,7 @@ def build_custom(class_path: str, source: str) -> nn.Module:
         if cls is None:
             raise UsageError(f"--teacher-class {class_path}: {module_name} has no class {class_name}: check the name")
         if not isinstance(cls, type) or not issubclass(cls, nn.Module):
-            raise UsageError(f"--teacher-class {class_path}: is no class that derives from torch.nn.Module: give one")
+            raise UsageError(f"--teacher-class {class_path}: is not a class derived from torch.nn.Module: give one")
         return _made(cls, class_path)
 
 
@@ -35,9 +36,9 @@ def _made(cls: type[nn.Module], class_path: str) -> nn.Module:
             f"--teacher-class {class_path}: needs arguments ({error}): give a subclass that takes none"
         ) from error
     except ValueError:
-        pass  # no signature to be had (written in C): calling it tells
+        pass  # no signature available (written in C): calling it will show
     try:
-        with torch.random.fork_rng(devices=[]):  # its initial weights are thrown away, so they cost no random numbers
+        with torch.random.fork_rng(devices=[]):  # its initial weights are discarded, so they use no random numbers
             network = cls()
     except Exception as error:
         if isinstance(error, VemError) or is_exhausted(error):
@@ -49,7 +50,7 @@ def _made(cls: type[nn.Module], class_path: str) -> nn.Module:
 
 
 def fill_strictly(network: nn.Module, tensors: dict[str, Tensor], prefix: str, source: str, class_path: str) -> None:
-    """Load the tensors, with the stripped `prefix` where the class wants it. Raises InputError on the first misfit."""
+    """Load the tensors, with the stripped `prefix` if the class needs it. Raises InputError with what does not fit."""
     expected = network.state_dict()
     if prefix and not expected.keys() & tensors.keys():
         tensors = {prefix + name: tensor for name, tensor in tensors.items()}
@@ -69,7 +70,7 @@ def fill_strictly(network: nn.Module, tensors: dict[str, Tensor], prefix: str, s
 def _import(module_name: str, class_path: str):
     try:
         return importlib.import_module(module_name)
-    except VemError:  # of what is not trusted
+    except VemError:  # code that is not trusted
         raise
     except ModuleNotFoundError as error:
         missing = error.name or module_name

@@ -1,8 +1,8 @@
-"""What a PyTorch pickle is going to build, found out without building or executing anything.
+"""Finds out what a PyTorch pickle would build, without building or executing anything.
 
-`torch.load(weights_only=True)` executes no code, but it allocates what a file claims: a tensor of 64 GiB costs the
-claimant 200 bytes. So the pickle is first run here on a machine that knows only plain values, storages and strided
-tensors as *descriptions*; sizes are then checked against the file before torch sees it.
+`torch.load(weights_only=True)` executes no code, but it allocates what a file claims: 200 bytes can claim a tensor of
+64 GiB. So the pickle is first run on a machine that only knows plain values, storages and strided tensors as
+*descriptions*. Their sizes are checked against the file before torch opens it.
 """
 
 import pickletools
@@ -17,20 +17,20 @@ _REBUILD = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
 _PARAMETER = "torch._utils._rebuild_parameter"
 _PLAIN = {"collections.OrderedDict", "collections.Counter", "torch.Size", "torch.device", "_codecs.encode"}
 NAMESPACE = "argparse.Namespace"
-# Numbers that trainers keep beside the weights. None of these is ever called: see `STAND_INS`.
+# Numbers that trainers store beside the weights. None of these is ever called: see `STAND_INS`.
 _DEFAULTDICT = "collections.defaultdict"
 _FACTORIES = {f"__builtin__.{name}" for name in ("bool", "dict", "float", "int", "list", "long")}
 _FACTORIES |= {f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list")}
 _DTYPE, _NDARRAY = "numpy.dtype", "numpy.ndarray"
 _SCALARS = {f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")}
 _ARRAYS = {f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")}
-_KIND = re.compile(r"[<>|=]?[biufcSU]\d{0,9}")  # of a dtype: numbers and text; "O" would hold any object
-_NO_BYTES = {"__builtin__.bytes", "builtins.bytes"}  # called without arguments: those of an empty array
+_KIND = re.compile(r"[<>|=]?[biufcSU]\d{0,9}")  # of a dtype: numbers and text; "O" would allow any object
+_NO_BYTES = {"__builtin__.bytes", "builtins.bytes"}  # called without arguments for an empty array
 _INERT = {_DTYPE, _NDARRAY, *_FACTORIES, *_SCALARS, *_ARRAYS, *_NO_BYTES}
 _GLOBALS = {f"torch.{name}" for name in STORAGES} | {f"torch.{name}" for name in _DTYPES}
 _GLOBALS |= _REBUILD | _PLAIN | {_PARAMETER, NAMESPACE, _DEFAULTDICT} | _INERT
 
-# A generator's pickle has a few hundred kB; more is an attempt to keep the reader busy.
+# A generator's pickle has a few hundred kB; a larger one is an attempt to waste the reader's time.
 MAX_BYTES = 32 << 20
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -49,7 +49,7 @@ class Opaque:
 
 
 class Inert(Opaque):
-    """A NumPy scalar, array or dtype, here and in what torch loads: it takes whatever it is given and keeps nothing."""
+    """A NumPy scalar, array or dtype, here and in what torch loads: accepts any arguments and stores nothing."""
 
     __slots__ = ()
 
@@ -65,17 +65,18 @@ class _Dtype(Inert):
 
 
 def _empty(*_) -> dict:
-    """In the place of a defaultdict: a plain dict, whose factory is forgotten."""
+    """Replaces a defaultdict by a plain dict without its factory."""
     return {}
 
 
-# What `torch.load` puts where a pickle names these: neither NumPy's functions nor a factory are within reach.
+# What `torch.load` uses instead of these names: neither NumPy's functions nor a factory can be reached.
 STAND_INS = [(_empty, _DEFAULTDICT), *((Inert, name) for name in sorted(_INERT))]
 
 
 def read_plan(stream) -> Plan:
-    """The plan of the pickle that starts at the position of `stream` (read, readline, tell), which is left just behind
-    it. Raises Forbidden or Refused."""
+    """The plan of the pickle at the position of `stream` (read, readline, tell), which is left just after it. Raises
+    Forbidden or Refused.
+    """
     machine = _Machine()
     try:
         start = stream.tell()
@@ -88,7 +89,7 @@ def read_plan(stream) -> Plan:
             machine.step(opcode.name, argument)
     except (Refused, MemoryError):
         raise
-    except Exception as error:  # whatever a damaged opcode stream provokes: short stack, unknown memo, bad text
+    except Exception as error:  # a damaged opcode stream: short stack, unknown memo, bad text
         raise Refused(DAMAGED) from error
     raise Refused(DAMAGED)
 
@@ -171,15 +172,15 @@ class _Machine:
 
     def _build(self, _) -> None:
         state = self.stack.pop()
-        if type(self.stack[-1]) in (Inert, _Dtype):  # its stand-in forgets any state
+        if type(self.stack[-1]) in (Inert, _Dtype):  # the stand-in ignores any state
             return
-        # An OrderedDict carries its `_metadata` this way, a Namespace its fields; a tensor would be *resized* by it.
+        # An OrderedDict stores its `_metadata` this way, a Namespace its fields; a tensor would be *resized* by it.
         if not isinstance(self.stack[-1], dict | Opaque) or not isinstance(state, dict):
             raise Forbidden("it changes an object's inside")
 
     def _binpersid(self, _) -> None:
         identity = _expect(self.stack.pop(), tuple)
-        if len(identity) == 6 and identity[5] is None:  # the legacy format's sixth is for views, unused since 2018
+        if len(identity) == 6 and identity[5] is None:  # legacy format: the sixth is for views, unused since 2018
             identity = identity[:5]
         tag, kind, key, _, numel = identity
         kind = _expect(kind, Global).name.removeprefix("torch.")
@@ -187,7 +188,7 @@ class _Machine:
             raise Refused(DAMAGED)
         storage = Storage(key, kind, numel)
         if self.plan.storages.setdefault(key, storage) != storage:
-            raise Refused("has tensors that disagree about the storage that they share: it is damaged or hostile")
+            raise Refused("has tensors that disagree about their shared storage: it is damaged or hostile")
         self.stack.append(storage)
 
     def _reduce(self, _) -> None:
@@ -216,7 +217,7 @@ class _Machine:
     def _ordered_dict(self, pairs: Any = ()) -> dict:
         """`OrderedDict()`; Python 2 wrote the pairs as its argument."""
         self.pairs += len(pairs)
-        if self.pairs > MAX_BYTES // 16:  # the same list may be named again and again
+        if self.pairs > MAX_BYTES // 16:  # the same list may be referenced again and again
             raise Refused(DAMAGED)
         result: dict = {}
         for key, value in pairs:
@@ -262,7 +263,7 @@ def _dtype(kind: Any, *flags: Any) -> _Dtype:
 
 
 def _check_numpy_call(name: str, arguments: tuple) -> None:
-    """Only the forms that NumPy itself writes."""
+    """Allow only the forms that NumPy itself writes."""
     first, *rest = arguments
     if name in _SCALARS:
         fits = type(first) is _Dtype and len(rest) == 1 and type(rest[0]) in (Opaque, bytes, str)
@@ -273,7 +274,7 @@ def _check_numpy_call(name: str, arguments: tuple) -> None:
 
 
 def _check_plain_call(name: str, arguments: tuple) -> None:
-    """Only the forms that torch.save itself writes."""
+    """Allow only the forms that torch.save itself writes."""
     if name == "_codecs.encode" and not (len(arguments) == 2 and arguments[1] == "latin1"):
         raise Forbidden("it encodes text in an unusual way")
     if name == "collections.Counter" and not all(isinstance(a, dict) for a in arguments):

@@ -1,9 +1,9 @@
-"""Descriptions of what a weight file claims to hold, and the checks of their sizes."""
+"""Descriptions of what a weight file claims to hold, and checks of their sizes."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-# Bytes per element of the storages that weights come in; others (quantised, complex, float8) are refused by name.
+# Bytes per element of supported storages; others (quantised, complex, float8) are refused by name.
 STORAGES = {
     f"{kind}Storage": size
     for size, kinds in {8: "Double Long", 4: "Float Int", 2: "Half BFloat16 Short", 1: "Char Byte Bool"}.items()
@@ -17,7 +17,7 @@ class Refused(Exception):
 
 
 class Forbidden(Refused):
-    """The pickle names something that loading weights never needs: running it could execute code."""
+    """The pickle names something that loading weights never needs, and that could execute code."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StridedTensor:
 
 @dataclass
 class Plan:
-    """What the pickle builds: its value with descriptions in the place of tensors, and all of these."""
+    """What the pickle builds: its value, with descriptions instead of tensors, and a list of these."""
 
     value: Any = None
     storages: dict[str, Storage] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Plan:
 
 
 def check_tensor(tensor: StridedTensor) -> None:
-    """Refuse a tensor that reaches outside its storage, or whose elements overlap (expanded to a size it has not)."""
+    """Refuse a tensor that exceeds its storage, or whose elements overlap (expanded to a larger size)."""
     if len(tensor.size) != len(tensor.stride):
         raise Refused(DAMAGED)
     if min((tensor.offset, *tensor.size, *tensor.stride)) < 0:

@@ -1,4 +1,4 @@
-"""The ranges of images at the border of a foreign network. Our own images are in [-1, 1]."""
+"""Ranges of image values in foreign networks. Our own images are in [-1, 1]."""
 
 import re
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from vemcompress.errors import UsageError
 
 RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
 _FORM = re.compile(r"(-1\.\.1|0\.\.1|0\.\.255)(:(-1\.\.1|0\.\.1|0\.\.255))?")
-_WRITE = "write 0..255, 0..1 or -1..1, or two of them, as in -1..1:0..255, for what it takes and what it gives"
+_WRITE = "write 0..255, 0..1 or -1..1, or two of them for its input and output, as in -1..1:0..255"
 _OPTION = "--teacher-range"
-_STRAY = 8.0  # networks that give [-1, 1] or [0, 1] stay below, those that give 0 to 255 do not
-_BYTES = (-64.0, 320.0)  # what networks of 0 to 255 overshoot to
+_STRAY = 8.0  # networks with outputs in [-1, 1] or [0, 1] stay below this, those in 0 to 255 do not
+_BYTES = (-64.0, 320.0)  # how far networks in 0 to 255 may overshoot
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """What a network takes and what it gives, each a key of `RANGES`."""
+    """The ranges of a network's input and output, each a key of `RANGES`."""
 
     taken: str = "-1..1"
     given: str = "-1..1"
 
     @classmethod
     def parse(cls, text: str) -> "Ranges":
-        """ "0..255" for both, or "-1..1:0..255" for what it takes and what it gives. Raises UsageError (2)."""
+        """ "0..255" for both, or "-1..1:0..255" for input and output. Raises UsageError (2)."""
         if not _FORM.fullmatch(str(text)):
             raise UsageError(f"{_OPTION} {text!r:.40}: {_WRITE}.")
         taken, _, given = text.partition(":")
@@ -39,40 +39,43 @@ class Ranges:
         return taken if taken == given else f"{taken} in, {given} out"
 
     def into(self, images: Any) -> Any:
-        """Images in [-1, 1], an array or a tensor of floats, as the network takes them."""
+        """Convert images in [-1, 1], an array or a tensor of floats, to the network's input range."""
         low, high = RANGES[self.taken]
         return images if self.taken == "-1..1" else (images + 1) * ((high - low) / 2) + low
 
     def back(self, images: Any) -> Any:
-        """What the network gives as images in [-1, 1]; what is beyond its range is so here too."""
+        """Convert the network's output to images in [-1, 1]; values outside its range stay outside."""
         low, high = RANGES[self.given]
         return images if self.given == "-1..1" else (images - low) * (2 / (high - low)) - 1
 
     def raw(self, value: float) -> float:
-        """A value of an image in [-1, 1] as the network gave it."""
+        """A value of an image in [-1, 1], in the network's output range."""
         low, high = RANGES[self.given]
         return (value + 1) * ((high - low) / 2) + low
 
 
 def check_form(text: str) -> str:
-    """The text, where it says a range. Raises ValueError."""
+    """The text, if it is a valid range. Raises ValueError."""
     if not _FORM.fullmatch(text):
         raise ValueError(_WRITE)
     return text
 
 
 def looks_like(low: float, high: float) -> str | None:
-    """The range that an image's smallest and largest values are of; None where they are of none."""
+    """The range that fits an image's smallest and largest values, or None."""
     if max(-low, high) > _STRAY:
         return "0..255" if _BYTES[0] <= low and high <= _BYTES[1] else None
     return "0..1" if low >= -0.05 * high else "-1..1"
 
 
 def is_far(name: str, low: float, high: float, given: str = "-1..1") -> str:
-    """What is said of a network that gives values from `low` to `high`, which its range cannot be; else nothing."""
+    """A message for a network whose values from `low` to `high` cannot be in its range; else ""."""
     found, seen = looks_like(low, high), f"{name}: gives values from {low:.4g} to {high:.4g}"
     if found is None:
-        return f"{seen}, which are of none of {', '.join(RANGES)}: return an image of one of them, and say {_OPTION}"
+        return (
+            f"{seen}, which fit none of {', '.join(RANGES)}: return an image in one of these ranges, and state it with "
+            f"{_OPTION}"
+        )
     if found == given or (found, given) == ("0..1", "-1..1") or (given == "0..1" and low > -0.25 and found == "-1..1"):
         return ""
     if given == "0..255" and high > 1:  # a dark image
@@ -81,15 +84,15 @@ def is_far(name: str, low: float, high: float, given: str = "-1..1") -> str:
 
 
 def is_unsigned(name: str, low: float, high: float) -> str:
-    """What is said of a network that should give [-1, 1], and gives nothing below 0 on photos; else nothing."""
+    """A message for a network that should give [-1, 1] but gives nothing below 0 on photos; else ""."""
     if looks_like(low, high) != "0..1":
         return ""
     return (
         f"{name}: gives values from {low:.4g} to {high:.4g} on your photos, so its images seem to be in 0..1 and not "
-        f"in -1..1: {_advice('0..1')}, or -1..1 where this is right"
+        f"in -1..1: {_advice('0..1')}, or -1..1 if this is right"
     )
 
 
 def _advice(found: str) -> str:
     other = "0..1:-1..1" if found == "-1..1" else f"-1..1:{found}"
-    return f"say {_OPTION} {found}, or {other} if it takes {other.partition(':')[0]}"
+    return f"set {_OPTION} {found}, or {other} if its input is in {other.partition(':')[0]}"

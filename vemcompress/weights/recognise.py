@@ -1,4 +1,4 @@
-"""Which published layout a set of names is, and what is said of one that is none of them."""
+"""Recognises the published layout of a set of tensors, and explains what an unknown one looks like."""
 
 from itertools import pairwise
 
@@ -22,13 +22,13 @@ from vemcompress.weights.published.ugatit import UGATIT
 from vemcompress.weights.published.unet import DEEP_UNET, UNET
 from vemcompress.weights.wrappers import strip_prefixes
 
-# The first whose names fit is taken: the deep mobile form has all that tells a mobile ResNet, others that of a ResNet.
+# The first match is used: the deep mobile form also has the names of a mobile ResNet, and others those of a ResNet.
 LAYOUTS = (DEEP_MOBILE_RESNET, DEEP_UNET, MOBILE_RESNET, CUT, LOCAL_ENHANCER, PIX2PIXHD, RESNET, UNET, CARTOONGAN)
 LAYOUTS += (UPSAMPLED, NAMED, FAST_NEURAL_STYLE, ANIMEGAN2, UGATIT)
 LAYOUTS += (INCEPTION_RESNET, INCEPTION_RESNET_UNTRACKED, SAGAN, DCGAN, DCGAN_REFINED, ROSINALITY, ADA)
 LAYOUTS += (SRGAN, SRVGG, RRDB, OLD_RRDB)
 
-# A part of some name, and what has it; the first that fits is said.
+# A part of a tensor name, and the network that has it; the first match is reported.
 _SIGNS = (
     ("magnitude_ema", "StyleGAN3, which has no StyleGAN2 or image-to-image form"),
     ("weight_bar", "a network with hand-written spectral norm, and not GCC's SAGAN generator"),
@@ -43,7 +43,7 @@ _SIGNS = (
 
 
 def hint(tensors: Tensors) -> str:
-    """ " (looks like ...)", or nothing."""
+    """The text " (looks like ...)", or ""."""
     for sign, what in _SIGNS:
         if any(sign in name for name in tensors):
             return f" (looks like {what})"
@@ -54,45 +54,46 @@ def hint(tensors: Tensors) -> str:
 
 
 def _is_dcgan(kernels: list[torch.Size]) -> bool:
-    """Transposed convolutions alone, in x out, of ever fewer channels, from many to those of an image."""
+    """Only transposed convolutions, in x out, with ever fewer channels, down to those of an image."""
     if not kernels or kernels[0][2:] != (4, 4) or kernels[0][1] <= 4 or kernels[-1][1] > 3:
         return False
     return all(after[0] <= before[0] and after[1] <= before[1] for before, after in pairwise(kernels))
 
 
 def _is_discriminator(tensors: Tensors, kernels: dict[str, torch.Size]) -> bool:
-    """4x4 convolutions alone that give ever more channels, and at last a single one: nothing enlarges an image."""
+    """Only 4x4 convolutions with ever more channels and a single one at the end: nothing upsamples."""
     outputs = [kernel[0] for kernel in kernels.values()]
     if len(outputs) < 2 or outputs[-1] != 1 or any(kernel[2:] != (4, 4) for kernel in kernels.values()):
         return False
     if any(before > after for before, after in pairwise(outputs[:-1])):
         return False
     biases = {name: tensors.get(f"{name.removesuffix('weight')}bias") for name in kernels}
-    # A transposed convolution is in x out, and its bias is as long as it has outputs.
+    # A transposed convolution is in x out, and its bias has as many elements as outputs.
     return all(bias is None or bias.shape == kernels[name][:1] for name, bias in biases.items())
 
 
 def is_known(tensors: Tensors) -> bool:
-    """Whether tensors have the names of a published generator, behind prefixes that all share perhaps."""
+    """Whether tensors have the names of a published generator, possibly after a common prefix."""
     tensors = strip_prefixes(tensors)[0]
     return any(layout.matches(candidate) for candidate in _candidates(tensors) for layout in LAYOUTS)
 
 
 def _candidates(tensors: Tensors) -> list[Tensors]:
-    if tensors and all(name.startswith("model.") for name in tensors):  # perhaps one wrapper more than published
+    if tensors and all(name.startswith("model.") for name in tensors):  # possibly one wrapper more than published
         return [tensors, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}]
     return [tensors]
 
 
 def recognise(tensors: Tensors, source: str) -> tuple[Generator, Layout]:
-    """Our network with these published weights, in eval mode, and the layout. Raises InputError (4): of no known
-    layout, or of a known one with a missing, surplus or misshapen tensor."""
+    """Our network with these published weights, in eval mode, and the layout. Raises InputError (4) for an unknown
+    layout, or for a known one with a missing, surplus or misshapen tensor.
+    """
     for candidate in _candidates(tensors):
         for layout in LAYOUTS:
             if layout.matches(candidate):
                 return convert(layout, candidate, source), layout
     first = next(iter(tensors))
     raise InputError(
-        f"{source}: not a generator we know: {len(tensors)} tensors, first {first!r:.80}{hint(tensors)}. "
+        f"{source}: not a known generator: {len(tensors)} tensors, first {first!r:.80}{hint(tensors)}. "
         f"Known: {', '.join(GENERATORS)}. Use --teacher-class module:Class for your own."
     )

@@ -1,4 +1,4 @@
-"""The only place that opens weight files of others: bytes sniffed, sizes checked, nothing executed."""
+"""Safe reading of foreign weight files: type detected from the bytes, sizes checked, nothing executed."""
 
 import argparse
 import json
@@ -28,21 +28,21 @@ from vemcompress.weights.recognise import is_known
 from vemcompress.weights.sniff import CONVERT, sniff
 from vemcompress.weights.wrappers import Unwrapped, unwrap
 
-# Bits of a weight's element in safetensors; the 8-bit floats and packed kinds are refused by name.
+# Bits per element of the types in safetensors; 8-bit floats and packed types are refused by name.
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _MAX_HEADER = 32 << 20
-_PIECE = 1 << 20  # bytes that are summed at a time
+_PIECE = 1 << 20  # bytes that are hashed at a time
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class State:
-    """A generator's tensors by name: float32 (whole numbers keep their kind), contiguous, finite, on the CPU.
+    """A generator's tensors by name: float32 (integers keep their type), contiguous, finite, on the CPU.
 
-    `kind` is "safetensors", "zip" or "legacy"; `taken` names the wrappers that were opened ("g_ema") and `prefix`
-    what was stripped from every name ("module."). Where the file has several generators, `key` is the name of this one
-    and `others` are those of the rest. Where its state dict has several networks, `whole` gives the tensors of all;
-    `beside` has what is kept next to a generator and belongs to it.
+    `kind` is "safetensors", "zip" or "legacy". `taken` names the wrappers that were opened ("g_ema"), and `prefix` is
+    what was stripped from every name ("module."). If the file has several generators, `key` is the name of this one and
+    `others` are the names of the rest. If its state dict has several networks, `whole` returns the tensors of all.
+    `beside` holds tensors stored beside a generator that belong to it.
     """
 
     tensors: dict[str, Tensor]
@@ -59,10 +59,10 @@ class State:
 def read_state(path: str | Path, *, source: str | None = None, key: str | None = None) -> State:
     """The tensors of a .safetensors, .pth or .pt file, unwrapped and with common prefixes stripped.
 
-    `source` is the name used in messages; `key` that of the network to take, where the file has several. Raises
-    UsageError (2) for a `key` of our own files, which have one network each, and InputError (4) where it has none of
-    that name, and for whatever is absent, damaged, hostile or not weights. No code in the file is executed, and nothing
-    is allocated for sizes that the file does not have.
+    `source` is the name used in messages; `key` is the name of the network to read if the file has several. Raises
+    UsageError (2) for a `key` with our own files, which have one network each. Raises InputError (4) if there is no
+    network with that name, and for files that are missing, damaged, hostile or not weights. No code in the file is
+    executed, and nothing is allocated for sizes that the file does not have.
     """
     path = Path(names.found(path))
     source = source or str(path)
@@ -72,7 +72,7 @@ def read_state(path: str | Path, *, source: str | None = None, key: str | None =
     else:
         value, metadata = _read_torch(path, source, kind), {}
     if is_artifact(metadata) and key is not None:
-        raise UsageError(f"{source}: has one generator alone: leave out --teacher-key")
+        raise UsageError(f"{source}: has only one generator: omit --teacher-key")
     # Our own names are never wrapped.
     found = Unwrapped(value) if is_artifact(metadata) else unwrap(value, source, key, is_known)
     if not found.tensors:
@@ -85,7 +85,8 @@ def read_state(path: str | Path, *, source: str | None = None, key: str | None =
 
 def _own(tensors: dict[str, Tensor], size: int, source: str) -> dict[str, Tensor]:
     """Checked copies of tensors from a file of this size."""
-    # One stored tensor under many names would be copied many times. Widening from 16 bits doubles honestly.
+    # One stored tensor under many names would be copied many times. Converting from 16 bits legitimately doubles the
+    # size.
     if sum(4 * tensor.numel() for tensor in tensors.values()) > 8 * size:
         raise InputError(f"{source}: claims many times more elements than it has bytes: it is damaged or hostile")
     return {name: _checked(name, tensor, source) for name, tensor in tensors.items()}
@@ -93,10 +94,11 @@ def _own(tensors: dict[str, Tensor], size: int, source: str) -> dict[str, Tensor
 
 def _read_torch(path: Path, source: str, kind: str) -> Any:
     try:
-        # The extension decides in torch.load, and mapping needs a path: so not for a zip that is named .safetensors.
+        # torch.load decides by the extension, and memory mapping needs a path: so it is not used for a zip named
+        # .safetensors.
         mapped = kind == "zip" and path.suffix != ".safetensors"
         with open_regular(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on protocols, escapes and storage classes: nothing a user can act on
+            warnings.simplefilter("ignore")  # about protocols, escapes and storage classes: of no use to the user
             (check_zip if kind == "zip" else check_legacy)(path)
             with torch.serialization.safe_globals([argparse.Namespace, *STAND_INS]):
                 target = str(path) if mapped else file
@@ -105,7 +107,7 @@ def _read_torch(path: Path, source: str, kind: str) -> Any:
         raise InputError(f"{source}: is refused, its pickle could execute code ({error}): {CONVERT}") from error
     except Refused as error:
         raise InputError(f"{source}: {error}") from error
-    except Exception as error:  # torch.load raises whatever its C++ side does on damaged files
+    except Exception as error:  # torch.load raises any exception of its C++ code for damaged files
         check_readable(error, source)
         raise InputError(f"{source}: cannot be loaded as weights, it is damaged: download or copy it again") from error
 
@@ -125,8 +127,9 @@ def _read_safetensors(path: Path, source: str) -> tuple[dict[str, Tensor], dict[
 
 
 def check_readable(error: Exception, source: str) -> None:
-    """Raises MemoryExhausted (6), or InputError (4) with the system's reason, for an error at reading that is not the
-    file's fault."""
+    """Raises MemoryExhausted (6), or InputError (4) with the system's reason, for a read error that the file did not
+    cause.
+    """
     if is_exhausted(error):
         raise MemoryExhausted(f"{source}: not enough memory to read it: close other programs") from error
     if isinstance(error, OSError):
@@ -134,7 +137,7 @@ def check_readable(error: Exception, source: str) -> None:
 
 
 def _header(path: Path) -> dict:
-    """The header; refused where its length, offsets or shapes do not agree with the size of the file."""
+    """The header; refused if its length, offsets or shapes do not match the size of the file."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
@@ -155,11 +158,11 @@ def _header(path: Path) -> dict:
 
 
 def _check_sum(path: Path, header: dict, source: str) -> None:
-    """Raises InputError where a file of ours is not as it was written."""
+    """Raises InputError if one of our files has changed since it was written."""
     about = header.get("__metadata__", {})
     if SUM not in about:
         if str(about.get("format")).startswith(FORMAT):
-            _log.debug("%s: an older release wrote it, without a sum, so that damage would not be seen.", source)
+            _log.debug("%s: an older release wrote it without a checksum, so damage cannot be detected.", source)
         return
     with open_regular(path) as file:
         start = 8 + int.from_bytes(file.read(8), "little")
@@ -172,29 +175,29 @@ def _check_sum(path: Path, header: dict, source: str) -> None:
 
         found = content_sum(header, read)
     if found != about[SUM]:
-        raise InputError(f"{source}: is damaged, its content does not agree with the sum in it: {_remedy(path)}")
+        raise InputError(f"{source}: is damaged, its content does not match its checksum: {_remedy(path)}")
 
 
 def _remedy(path: Path) -> str:
-    """What to do about a damaged file of ours."""
+    """What to do about one of our damaged files."""
     folder = path.absolute().parent
     if folder.name == "best" and (folder.parent / "recipe.toml").is_file():
         return f"use the last one instead, {folder.parent / path.name}"
     run = made(folder) if (folder / "recipe.toml").is_file() else None
     if run is not None:
         command = "teach" if run.command == "teach" else "distill"
-        return f"`vemcompress {command} --resume {folder}` writes it anew from the run's last checkpoint"
+        return f"`vemcompress {command} --resume {folder}` writes it again from the run's last checkpoint"
     return "copy or download it again"
 
 
 def _checked(name: str, tensor: Tensor, source: str) -> Tensor:
-    """The tensor as contiguous float32 in memory of its own, or InputError."""
+    """The tensor as contiguous float32 in its own memory. Raises InputError."""
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout is not torch.strided or tensor.is_quantized:
         raise InputError(f"{source}: {name!r:.80} is a sparse, quantised or special tensor: save it as plain float32")
     if tensor.is_complex():
         raise InputError(f"{source}: {name!r:.80} is complex: save the weights as float32")
     dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    # A copy: the file may be mapped, and must be free to change or vanish afterwards.
+    # A copy: the file may be memory-mapped, and must be free to change or disappear afterwards.
     tensor = tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
     if not torch.isfinite(tensor).all():
         raise InputError(f"{source}: {name!r:.80} has NaN or infinite weights: use an earlier checkpoint")

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: a name proves nothing."""
+"""Detects the type of a file from its first bytes; file names are not trusted."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ CONVERT = "load it in an environment that you trust and save the generator's sta
 
 _CONVERT_NVIDIA = (
     "in an environment that you trust and that has its stylegan2-ada-pytorch, open it and "
-    "torch.save(content['G_ema'].state_dict(), 'g.pth'), which is read here"
+    "torch.save(content['G_ema'].state_dict(), 'g.pth'), which can be read here"
 )
 _TENSORFLOW = (
-    "is a TensorFlow model ({}), which is not read here: where TensorFlow is installed turn it into an .onnx file, "
+    "is a TensorFlow model ({}), which is not supported: where TensorFlow is installed, convert it to an .onnx file, "
     "`python -m tf2onnx.convert {} --output model.onnx`, and give that"
 )
 
 
 def tensorflow(path: Path, head: bytes = b"") -> str | None:
-    """What is said of a TensorFlow file that begins with `head`, or of the folder of a SavedModel; None of others."""
+    """The message for a TensorFlow file that begins with `head`, or for the folder of a SavedModel; None for others."""
     if not head:
         if (path / "saved_model.pb").is_file():
             return _TENSORFLOW.format("SavedModel", f"--saved-model {path}")
@@ -47,10 +47,10 @@ def _checkpoint(path: Path) -> str:
 
 
 def sniff(path: Path, source: str) -> str:
-    """ "safetensors", "zip" or "legacy"; raises InputError (4) with what to do for everything else."""
+    """ "safetensors", "zip" or "legacy". Raises InputError (4) with advice for everything else."""
     try:
         if path.is_dir():
-            raise InputError(f"{source}: is a folder, not a weight file: name the file in it")
+            raise InputError(f"{source}: is a folder, not a weight file: give the file in it")
         if not path.exists():
             raise InputError(f"{source}: no such file: check the path")
         with open_regular(path, LARGEST) as file:
@@ -71,7 +71,7 @@ def _why_not(head: bytes) -> str:
     if not head:
         return "is empty: download or copy it again"
     if head[0] == 0x80 and head[1:2] <= b"\x05":
-        # Never opened: NVIDIA's run the source code that they carry, by design.
+        # Never opened: NVIDIA's pickles run the source code that they contain, by design.
         if any(word in head for word in (b"dnnlib", b"torch_utils", b"persistence")):
             return f"is an NVIDIA network pickle, which runs code when it is opened, and is refused: {_CONVERT_NVIDIA}"
         return f"is a bare pickle, which can run code when it is opened, and is refused: {CONVERT}"
@@ -93,5 +93,5 @@ def _is_text(head: bytes) -> bool:
     try:
         head[:1024].decode("utf-8")
     except UnicodeDecodeError as error:
-        return error.start > 1000  # a character cut at the end
+        return error.start > 1000  # a character cut off at the end
     return True

@@ -1,5 +1,8 @@
-"""What no Config tells of a network: its channel groups, from Torch-Pruning's dependency graph (Fang et al., CVPR 2023;
-the graph alone, cutting and saving are our own), and its MACs, counted while it runs."""
+"""Channel groups and MACs of networks without a Config, found by tracing and by running them.
+
+Groups come from Torch-Pruning's dependency graph (Fang et al., CVPR 2023); only the graph is used, cutting and saving
+are our own. MACs are counted while the network runs.
+"""
 
 import copy
 import warnings
@@ -20,11 +23,11 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, JointNorm)
 
 
 def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = "", side: int = 64) -> tuple[Group, ...]:
-    """The groups of `network`, which takes images of so many channels and this side; `name` is for errors.
+    """The groups of `network`, whose input images have `channels` channels and this side; `name` is for errors.
 
-    They are named after a layer that makes the channels. Left out are those that a layer mixes which is not known
-    here, such as group norm or attention. `prefix` goes before the tensors' names. Raises UsageError without
-    Torch-Pruning, InputError where the class cannot be traced.
+    Groups are named after a layer that produces the channels. Channels mixed by layers that are not known here, such as
+    group norm or attention, are left out. `prefix` is put before the tensors' names. Raises UsageError without
+    Torch-Pruning, InputError if the class cannot be traced.
     """
     try:
         import torch_pruning
@@ -41,7 +44,7 @@ def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = ""
             graph = torch_pruning.DependencyGraph()
             graph.build_dependency(traced, torch.zeros(1, channels, side, side), verbose=False)
             found = [_group(graph, items, modules, prefix) for items in graph.get_all_groups()]
-    except Exception as error:  # Torch-Pruning raises whatever its walk runs into
+    except Exception as error:  # Torch-Pruning raises any exception that its traversal meets
         raise InputError(
             f"{name}: Torch-Pruning cannot trace this class ({summary(error)}): its forward must be made "
             "of layers with gradients; distil it instead"
@@ -50,9 +53,10 @@ def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = ""
 
 
 def cut_and_compared(network: Generator, kept: Mapping[str, Tensor]) -> Generator:
-    """The cut network of a class whose groups were traced, whose image is that of the masked one for some noise. Raises
-    InputError where it is not, or where the cut network does not run."""
-    reason = "the image is another one"
+    """The cut network of a class with traced groups, after checking on noise that its image equals the masked
+    network's. Raises InputError if it does not, or if the cut network does not run.
+    """
+    reason = "the image differs"
     try:
         small = cut(network, kept)
         side = network.multiple * -(-max(network.min_size, 64) // network.multiple)
@@ -68,19 +72,19 @@ def cut_and_compared(network: Generator, kept: Mapping[str, Tensor]) -> Generato
         reason = summary(error)
     raise InputError(
         f"{network.name}: does not work with fewer channels ({reason}): its forward depends on their number in a way "
-        "that tracing cannot see; distil it into a known student instead."
+        "that tracing cannot detect; distil it into a known student instead."
     )
 
 
 def _group(graph, items, modules: dict[nn.Module, str], prefix: str) -> Group | None:
-    """Torch-Pruning's group as ours, or None where its channels cannot be removed."""
+    """Torch-Pruning's group as ours, or None if its channels cannot be removed."""
     root = items[0].dep.target.module
     size, slots, scale = len(items[0].idxs), [], None
     for item in items:
         layer = item.dep.target.module
         if type(layer).__name__ == "_OutputOp":
             return None
-        if layer not in modules:  # concatenation, sum, activation, ...: where channels lie is told by the layers
+        if layer not in modules:  # concatenation, sum, activation, ...: the layers tell where the channels are
             if isinstance(layer, nn.Parameter):
                 return None
             continue
@@ -99,7 +103,7 @@ def _group(graph, items, modules: dict[nn.Module, str], prefix: str) -> Group | 
 
 
 def _slots(layer: nn.Module, path: str, makes: bool, start: int, each: int) -> tuple[Slot, ...] | None:
-    """Where channels lie in a layer; None in one that mixes them."""
+    """The positions of channels in a layer; None if it mixes them."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.groups > 1:
         depthwise = layer.groups == layer.in_channels == layer.out_channels
         return passes(path, start=start, each=each) if depthwise else None
@@ -114,7 +118,7 @@ def _slots(layer: nn.Module, path: str, makes: bool, start: int, each: int) -> t
 
 
 def _places(indices: list[int], roots: list[int], size: int) -> list[tuple[int, int]] | None:
-    """(start, each) of where the channels lie, once or more often; None where they lie in no such order."""
+    """(start, each) of the channels' positions, once or more often; None if they are in another order."""
     of: dict[int, list[int]] = {}
     for index, root in zip(indices, roots, strict=True):
         of.setdefault(root, []).append(index)
@@ -132,13 +136,14 @@ def _places(indices: list[int], roots: list[int], size: int) -> list[tuple[int, 
 
 
 def macs_by_hooks(module: nn.Module, in_channels: int, height: int, width: int, device: str = "cpu") -> Cost:
-    """Parameters and MACs (as `networks.cost`) of any network for one image, counted while it runs, as `macs_of`."""
+    """Parameters and MACs (as in `networks.cost`) of any network for one image, counted while it runs, as `macs_of`."""
     return macs_of(module, torch.zeros(1, in_channels, height, width, device=device))
 
 
 def macs_of(module: nn.Module, x: Tensor) -> Cost:
-    """Parameters and MACs of any network for one input, counted while it runs: convolutions, linear layers and norms.
-    Raises InputError where the network does not run."""
+    """Parameters and MACs of any network for one input, counted while it runs: convolutions, linear layers and
+    norms. Raises InputError if the network does not run.
+    """
     seen: list[Cost] = []
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -165,7 +170,7 @@ def _layer_cost(layer: nn.Module, x: Tensor, output: Tensor) -> Cost:
         return Cost(norm=output.numel())
     if isinstance(layer, nn.Linear):
         return Cost(output.numel() * layer.in_features, output.numel() * layer.in_features)
-    per_pixel = layer.weight.numel()  # one position: all inputs of a group, all outputs, the kernel
+    per_pixel = layer.weight.numel()  # for one position: all inputs of a group, all outputs, the kernel
     on_output = per_pixel * output[0, 0].numel()
     on_input = per_pixel * x[0, 0].numel()
     return Cost(on_input if isinstance(layer, nn.ConvTranspose2d) else on_output, on_output)

@@ -1,10 +1,11 @@
-"""Which code of the user's own may run: a class is code, and recipes, run folders and weights may come from others.
+"""Decides whether code of a user's own class may run. A class is code, and recipes, run folders and weights may come
+from others.
 
-A class is imported where the user names it in this very command (`named`), or where all files of the working folder
-that its import executes are those that he trusted in this way before, each with the same SHA-256. That covers the
-class's own file, the packages around it and whatever it imports from the working folder in its turn; installed
-packages are not covered, so that a class from one of them must be named each time. What is trusted is kept in
-vemcompress/trusted.json of the user's config folder: {"version": 1, "trusted": {FOLDER: {MODULE: {FILE: SHA-256}}}}.
+A class may be imported in two cases. The user names it in this very command (`named`). Or all files of the working
+folder that its import executes were trusted in this way before and have the same SHA-256. This covers the class's own
+file, the packages around it and whatever it imports from the working folder. Installed packages are not covered, so a
+class from one of them must be named each time. Trusted files are stored in vemcompress/trusted.json in the user's
+config folder: {"version": 1, "trusted": {FOLDER: {MODULE: {FILE: SHA-256}}}}.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from vemcompress.errors import InputError, OutputError
 from vemcompress.system import launch
 from vemcompress.system.files import read_bytes, read_json, write_atomically
 
-Files = dict[str, str]  # their SHA-256 by their name in the working folder
+Files = dict[str, str]  # name in the working folder -> SHA-256
 
 _NAMED: ContextVar[frozenset[str]] = ContextVar("named", default=frozenset())
 _PACKAGES = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), site.getusersitepackages())
@@ -37,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def named(*class_paths: str | None) -> Iterator[None]:
-    """While inside, these classes ("module:Class") may be imported: the user himself names them in this command."""
+    """Context in which these classes ("module:Class") may be imported, because the user names them in this command."""
     token = _NAMED.set(_NAMED.get() | {path for path in class_paths if path})
     try:
         yield
@@ -47,14 +48,15 @@ def named(*class_paths: str | None) -> Iterator[None]:
 
 @contextmanager
 def importing(module: str, class_path: str, source: str) -> Iterator[None]:
-    """While inside, the user's `module` may be imported from the working folder. Raises InputError (4) where its code
-    is not trusted; where the user names the class and nothing fails inside, it is from then on."""
+    """Context in which the user's `module` may be imported from the working folder. Raises InputError (4) if its
+    code is not trusted. If the user names the class and nothing fails inside, it is trusted from then on.
+    """
     folder, by_user = Path.cwd().resolve(), class_path in _NAMED.get()
     trusted = None if by_user else _trusted(folder, module)
     if trusted == {}:
         raise InputError(
-            f"{source}: its class {class_path:.80} is code that you have not trusted, or that has changed since: if it "
-            f"may run, give --teacher-class {class_path:.80} (--student-class for a student)"
+            f"{source}: its class {class_path:.80} is code that you have not trusted, or that has changed since: to "
+            f"allow it, give --teacher-class {class_path:.80} (--student-class for a student)"
         )
     finder = _Finder(folder, trusted)
     sys.path.insert(0, str(folder))
@@ -71,8 +73,9 @@ def importing(module: str, class_path: str, source: str) -> Iterator[None]:
 
 
 class _Finder:
-    """Finds modules in the working folder `folder`, and notes the files that they come from; where some are `trusted`
-    alone, refuses all others."""
+    """Finds modules in the working folder `folder`, and records their files. If only some files are `trusted`, it
+    refuses all others.
+    """
 
     def __init__(self, folder: Path, trusted: Files | None):
         self.folder, self.trusted = folder, trusted
@@ -88,8 +91,8 @@ class _Finder:
             self.found[file] = _sum(data)
         if self.trusted is not None and (data is None or self.trusted.get(file) != self.found[file]):
             raise InputError(
-                f"{spec.origin}: would run with a class that you trust, but is not the file that ran with it then: if "
-                "it may run, name the class with --teacher-class (--student-class for a student)"
+                f"{spec.origin}: would run with a class that you trust, but has changed since or is new: to allow "
+                "it, name the class with --teacher-class (--student-class for a student)"
             )
         if data is not None and isinstance(spec.loader, SourceFileLoader):
             spec.loader = _Source(name, spec.origin, data)
@@ -97,7 +100,7 @@ class _Finder:
 
 
 class _Source(SourceFileLoader):
-    """Compiles the source that was looked at, and not what may lie in __pycache__."""
+    """Compiles the source that was checked, instead of a file in __pycache__."""
 
     def __init__(self, name: str, path: str, data: bytes):
         super().__init__(name, path)
@@ -108,15 +111,15 @@ class _Source(SourceFileLoader):
 
 
 def _within(folder: Path, path: str | None) -> str | None:
-    """The file's name in the folder; None for one elsewhere, or in an installed package."""
+    """The file's name in the folder; None for a file elsewhere, or in an installed package."""
     if path is None or any(Path(path).resolve().is_relative_to(installed) for installed in _INSTALLED):
         return None
-    found = Path(path), Path(path).parent.resolve() / Path(path).name  # links that lead out of the folder belong to it
+    found = Path(path), Path(path).parent.resolve() / Path(path).name  # links that point outside belong to the folder
     return next((str(file.relative_to(folder)) for file in found if file.is_relative_to(folder)), None)
 
 
 def _content(path: str | Path) -> bytes | None:
-    """None for what is no file by itself, as within a zip."""
+    """The content of a file; None if it is not a file of its own, such as one inside a zip."""
     try:
         return read_bytes(path, _LARGEST)
     except (OSError, ValueError):
@@ -128,13 +131,13 @@ def _sum(data: bytes) -> str:
 
 
 def _store() -> Path:
-    """Raises RuntimeError where the user has no home."""
+    """The path of trusted.json. Raises RuntimeError if the user has no home folder."""
     config = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     return (config if config.is_absolute() else Path.home() / ".config") / "vemcompress" / "trusted.json"
 
 
 def _read() -> dict:
-    """What is trusted; nothing where the file is absent or damaged."""
+    """The trusted files; empty if trusted.json is missing or damaged."""
     try:
         found = read_json(_store())
     except (OSError, ValueError, RuntimeError):
@@ -144,7 +147,7 @@ def _read() -> dict:
 
 
 def _trusted(folder: Path, module: str) -> Files:
-    """The files that were executed when this module was trusted, if all are as they were; else none."""
+    """The files that were executed when this module was trusted, if all are unchanged; else empty."""
     modules = _read().get(str(folder))
     files = modules.get(module) if isinstance(modules, dict) else None
     for name, known in files.items() if isinstance(files, dict) else ():
@@ -155,7 +158,7 @@ def _trusted(folder: Path, module: str) -> Files:
 
 
 def _remember(folder: Path, module: str, found: Files) -> None:
-    """Trust a module of the working folder that was imported, with all files that it executed there."""
+    """Trust a module imported from the working folder, with all files that it executed there."""
     files = _trusted(folder, module) | found
     for name in accumulate(module.split("."), "{}.{}".format):  # some may have been imported before
         origin = getattr(sys.modules.get(name), "__file__", None)
@@ -172,4 +175,4 @@ def _remember(folder: Path, module: str, found: Files) -> None:
         store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(store, (json.dumps(content, indent=2) + "\n").encode(), mode=0o600)
     except (OSError, RuntimeError, OutputError) as error:
-        _log.warning("%s; that you trust %s is not kept, so name its class in later commands too.", error, file)
+        _log.warning("%s; your trust in %s could not be saved, so name its class in later commands too.", error, file)

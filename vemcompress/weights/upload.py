@@ -1,6 +1,6 @@
-"""Files to a model repository of the Hugging Face Hub, in one commit.
+"""Uploads files to a model repository on the Hugging Face Hub, in one commit.
 
-huggingface_hub does the work; it finds the token itself (HF_TOKEN, or `hf auth login`), and honours HF_ENDPOINT.
+This uses huggingface_hub, which finds the token itself (HF_TOKEN, or `hf auth login`) and uses HF_ENDPOINT.
 """
 
 import warnings
@@ -20,14 +20,14 @@ _SECONDS = 15
 
 @dataclass(frozen=True)
 class Uploaded:
-    """The repository's page, and the commit that was made; the newest one where no file has changed."""
+    """The repository's page, and the new commit, or the newest one if no file has changed."""
 
     url: str
     commit: str
 
 
 def checked_repo(repo: str) -> str:
-    """`user/repo`, also given as hf://user/repo. Raises UsageError (2) for what the Hub takes as no name."""
+    """`user/repo`, also from hf://user/repo. Raises UsageError (2) for an invalid repository name."""
     name = repo.removeprefix(SCHEME)
     try:
         utils.validate_repo_id(name)
@@ -36,14 +36,15 @@ def checked_repo(repo: str) -> str:
         named = False
     if not named:
         raise UsageError(
-            f"{repo!r:.120}: is not the name of a repository; give user/repo, of letters, digits, '-', '_' and '.'."
+            f"{repo!r:.120}: is not the name of a repository; give user/repo, with letters, digits, '-', '_' and '.'."
         )
     return name
 
 
 def visibility(repo: str) -> str | None:
-    """ "private" or "public"; None where there is no such repository yet. Raises NetworkError (8), also where nobody is
-    logged in."""
+    """ "private" or "public"; None if the repository does not exist yet. Raises NetworkError (8), also if nobody is
+    logged in.
+    """
     with _explained(repo):
         if get_token() is None:
             raise NetworkError(f"{repo}: nobody is logged in to the Hub: {_LOG_IN}.")
@@ -54,18 +55,19 @@ def visibility(repo: str) -> str | None:
 
 
 def upload(repo: str, files: dict[str, bytes], *, private: bool, message: str) -> Uploaded:
-    """Commit `files`, contents by name, to the main branch of `repo`; a new repository is made, `private` or public,
-    and other files of an old one stay. Raises NetworkError (8)."""
+    """Commit `files`, contents by name, to the main branch of `repo`. A new repository is created, `private` or
+    public; other files of an existing one are kept. Raises NetworkError (8).
+    """
     with _explained(repo), _in_silence():
         api = HfApi()
-        url = api.create_repo(repo, private=private or None, exist_ok=True)  # None: as the organisation has it
+        url = api.create_repo(repo, private=private or None, exist_ok=True)  # None: the organisation's default
         operations = [CommitOperationAdd(name, data) for name, data in files.items()]
         return Uploaded(str(url), api.create_commit(repo, operations, commit_message=message).oid)
 
 
 @contextmanager
 def _in_silence() -> Iterator[None]:
-    """Without the bars and warnings of huggingface_hub."""
+    """Context without huggingface_hub's progress bars and warnings."""
     silent = utils.are_progress_bars_disabled()
     utils.disable_progress_bars()
     try:
@@ -88,7 +90,7 @@ def _explained(repo: str) -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    """What happened and what to do, without what the Hub says word by word: that may hold signed addresses."""
+    """What happened and what to do, without the Hub's own words, which may contain signed addresses."""
     status = error.response.status_code if isinstance(error, hf.HfHubHTTPError) else None
     if status == 401:
         return f"the Hub does not accept your token: {_LOG_IN}"

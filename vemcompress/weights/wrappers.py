@@ -1,7 +1,7 @@
-"""Where in a checkpoint the generator is: wrappers opened, one of several networks taken, prefixes stripped.
+"""Finds the generator in a checkpoint: wrappers are opened, one of several networks is chosen, prefixes are stripped.
 
-Trainers keep generators, discriminators, optimisers and counters in one dict under names of their own, or in one state
-dict whose names begin with the network's. A generator is known by its name, or else by its layout.
+Trainers store generators, discriminators, optimisers and counters in one dict under their own names, or in one state
+dict whose names begin with the network's. A generator is recognised by its name, or else by its layout.
 """
 
 import re
@@ -16,8 +16,8 @@ from vemcompress.weights.pickles import Inert
 
 Tensors = dict[str, Tensor]
 
-# G, netG, gen, generator; of one direction of two: G_A, genA2B, netG_AB; with what was saved of it, before or behind
-# its name: netG_state_dict, state_dict_G, g_ema.
+# G, netG, gen, generator; one direction of two: G_A, genA2B, netG_AB; with what was saved of it, before or after its
+# name: netG_state_dict, state_dict_G, g_ema.
 _WAY = r"(_?(?P<way>a|b|ab|ba|a2b|b2a|atob|btoa|a_to_b|b_to_a|x|y|xy|yx|h|z|f|[1-4]))?"
 _SAVED = r"(_?(state|state_?dict|weights?|params|model|net|network))?"
 _GENERATOR = re.compile(
@@ -35,17 +35,16 @@ _OTHER = re.compile(
 
 _PREFIXES = ("module", "_orig_mod", "net", "network")  # besides generators' names
 _COUNTERS = ("total_ops", "total_params", "n_averaged")  # left behind by thop and by AveragedModel
-_BESIDE = ("latent_avg",)  # the mean of StyleGAN2's w, beside its weights
+_BESIDE = ("latent_avg",)  # the mean of StyleGAN2's w, stored beside its weights
 _DEEPEST = 8
 
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """A generator's tensors, the wrappers that were opened to reach them, and what was stripped from all names.
+    """A generator's tensors, the wrappers that were opened to find them, and the prefix stripped from all names.
 
-    `key` is the name by which it was chosen, where the file has several generators, and `others` are the further ones.
-    `whole` has, where one state dict held several networks, the tensors of all of them, and
-    `beside` what is kept next to a network and belongs to it.
+    If the file has several generators, `key` is the name of this one, and `others` are the rest. If one state dict held
+    several networks, `whole` has the tensors of all. `beside` holds tensors stored beside a network that belong to it.
     """
 
     tensors: Tensors
@@ -58,8 +57,9 @@ class Unwrapped:
 
 
 def unwrap(value: Any, source: str, key: str | None, known: Callable[[Tensors], bool]) -> Unwrapped:
-    """The generator in what a file holds: that of the name `key`, or the likeliest, where `known` tells whether tensors
-    are of a layout that we know. Raises InputError (4), also for a `key` that is not there."""
+    """The generator in a file's content: the one named `key`, or the most likely one. `known` tells whether tensors
+    have a known layout. Raises InputError (4), also for a `key` that does not exist.
+    """
     found, taken, beside = _Choice(key), [], {}
     memo: dict[int, bool] = {}
     for _ in range(_DEEPEST):
@@ -96,15 +96,16 @@ def unwrap(value: Any, source: str, key: str | None, known: Callable[[Tensors], 
 
 
 class _Choice:
-    """Which of several networks is taken: the one that was asked for, or the likeliest generator."""
+    """The choice among several networks: the requested one, or the most likely generator."""
 
     def __init__(self, key: str | None):
         self.key, self.open = key, key is not None
         self.chosen, self.others = "", ()
 
     def among(self, networks: Mapping[str, Any], known: Callable[[Tensors], bool] | None, source: str) -> str | None:
-        """The name to go on with, None for none of them. Networks of unknown names are only looked at where `known`
-        tells their layouts."""
+        """The name to continue with, or None. Networks with unknown names are only considered if `known` recognises
+        their layouts.
+        """
         generators = sorted((name for name in networks if _likeness(name) is not None), key=_likeness)
         generators = [name for name in generators if "param_groups" not in networks[name]]
         name = generators[0] if generators else None
@@ -119,33 +120,35 @@ class _Choice:
         return name
 
     def check(self, source: str) -> None:
-        """Raises InputError where the one that was asked for is not there."""
+        """Raises InputError if the requested network does not exist."""
         if self.open:
-            there = f"has {', '.join((self.chosen, *self.others))}" if self.chosen else "has one generator alone"
+            there = f"has {', '.join((self.chosen, *self.others))}" if self.chosen else "has only one generator"
             raise InputError(
                 f"{source}: has no network {self.key!r:.80} (--teacher-key), it {there}: give another name"
             )
 
 
 def _is(kind: re.Pattern, name: str) -> re.Match | None:
-    """Whether a network's name is of this kind. No trainer's is long, which takes long to match, or unprintable."""
+    """Whether a network's name is of this kind. Long names, which take long to match, and unprintable ones are
+    excluded; no trainer uses them.
+    """
     return kind.fullmatch(name) if len(name) < 100 and name.isprintable() else None
 
 
 def _likeness(name: str) -> tuple[bool, bool, bool] | None:
-    """Sorts names that a generator can have, the likeliest first; None for another."""
+    """A sort key for names that a generator can have, the most likely first; None for other names."""
     if _is(_DISCRIMINATOR, name) or _is(_OTHER, name):
         return None
     average = _is(_AVERAGE, name) is not None
     named = _is(_GENERATOR, name)
     if not (average or named or name.lower() in _ANY):
         return None
-    # The average of the weights is what papers evaluate, so it comes first.
+    # Papers evaluate the average of the weights, so it comes first.
     return not average, named is None, named is not None and (named["way"] or "").lower() in _BACK
 
 
 def _only_generator(networks: Mapping[str, Any], known: Callable[[Tensors], bool], source: str) -> str | None:
-    """The one network that may be a generator; of several, the one whose layout is known. Raises InputError."""
+    """The only network that may be a generator; of several, the one with a known layout. Raises InputError."""
     names = [n for n in networks if not _is(_DISCRIMINATOR, n) and not _is(_OTHER, n)]
     names = [n for n in names if "param_groups" not in networks[n]]
     if len(names) > 1:
@@ -158,14 +161,14 @@ def _only_generator(networks: Mapping[str, Any], known: Callable[[Tensors], bool
 
 
 def _beside_others(parts: Mapping[str, Tensors], key: str | None) -> bool:
-    """Whether parts of a state dict are networks of their own, a generator among them."""
+    """Whether parts of a state dict are separate networks, including a generator."""
     generators = [name for name in parts if _is(_GENERATOR, name)]
     strangers = [name for name in parts if _is(_DISCRIMINATOR, name) or _is(_OTHER, name)]
     return bool(generators and (strangers or len(generators) > 1)) or (len(parts) > 1 and key in parts)
 
 
 def _parts(tensors: Tensors) -> dict[str, Tensors]:
-    """The tensors by the first part of their names."""
+    """The tensors grouped by the first part of their names."""
     parts: dict[str, Tensors] = {}
     for name, tensor in tensors.items():
         first, _, rest = name.partition(".")
@@ -175,7 +178,7 @@ def _parts(tensors: Tensors) -> dict[str, Tensors]:
 
 
 def strip_prefixes(tensors: Tensors) -> tuple[Tensors, str]:
-    """The tensors without the prefixes that all names share, and without counters; and what was stripped."""
+    """The tensors without counters and without the prefixes that all names share; and the stripped prefix."""
     tensors = {name: t for name, t in tensors.items() if name.rpartition(".")[2] not in _COUNTERS}
     stripped = ""
     while tensors:
@@ -189,7 +192,7 @@ def strip_prefixes(tensors: Tensors) -> tuple[Tensors, str]:
 
 
 def _only(value: Any, memo: dict[int, bool]) -> Any:
-    """The one state dict of a short list; anything else as it is."""
+    """The only state dict in a short list; anything else unchanged."""
     if not isinstance(value, list | tuple) or len(value) > 32:
         return value
     dicts = [item for item in value if isinstance(item, Mapping) and _full(item, memo)]
@@ -197,7 +200,9 @@ def _only(value: Any, memo: dict[int, bool]) -> Any:
 
 
 def _full(value: Mapping, memo: dict[int, bool], depth: int = _DEEPEST) -> bool:
-    """Whether there is a tensor in a dict, or in one inside it. Each is looked at once, however often it is named."""
+    """Whether there is a tensor in a dict, or in a nested one. Each dict is visited once, however often it is
+    referenced.
+    """
     if id(value) not in memo:
         memo[id(value)] = False
         memo[id(value)] = any(

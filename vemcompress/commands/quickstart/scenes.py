@@ -39,12 +39,17 @@ def draw_pair(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return _to_bytes(day * _grain(rng, size)), _to_bytes(night)
 
 
-def write_images(folder: str | os.PathLike, count: int, seed: int, size: int) -> list[Path]:
-    """Write `count` scenes by day as PNG files into a folder, made if need be. Raises OutputError."""
-    paths = [Path(folder) / f"scene-{i:04d}.png" for i in range(count)]
-    for i, path in enumerate(paths):
-        save_png(path, draw_pair(seed + i, size)[0])
-    return paths
+def write_pairs(folder: str | os.PathLike, split: str, count: int, seed: int, size: int) -> list[Path]:
+    """Write `count` scenes as PNG files: by day into `folder`/`split`A, by night into `split`B, made if need be.
+
+    Returns the paths of the days. Raises OutputError.
+    """
+    days = [Path(folder) / f"{split}A" / f"scene-{i:04d}.png" for i in range(count)]
+    for i, path in enumerate(days):
+        day, night = draw_pair(seed + i, size)
+        save_png(path, day)
+        save_png(Path(folder) / f"{split}B" / path.name, night)
+    return days
 
 
 def _compose(rng: np.random.Generator) -> tuple[Canvas, tuple[Colour, Colour], float]:

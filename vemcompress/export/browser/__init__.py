@@ -1,3 +1,5 @@
-"""A demo for browsers: the page (`page/`), what it has to know of a model (`facts`), ONNX Runtime Web beside it
-(`runtime`), the folder of all of these (`site`), and a web server for it (`serve`). How a model gets here is
-`commands.demo`'s business."""
+"""The browser demo: a web page that runs a model.
+
+`page/` has the page, `facts` the data that it needs about a model, `runtime` gets ONNX Runtime Web, `site` writes the
+folder, and `serve` is a web server for it. `commands.demo` exports the model and calls these.
+"""

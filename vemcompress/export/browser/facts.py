@@ -1,4 +1,4 @@
-"""What a demo's page has to know of an .onnx file that this project exported, and what it tells its readers."""
+"""Facts about an exported .onnx file for the demo page, and the texts that the page shows."""
 
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from vemcompress.weights.graphs.pixels import COLOURS
 from vemcompress.weights.graphs.session import OnnxModel, open_onnx
 from vemcompress.weights.ranges import RANGES
 
-SIZES = (128, 192, 256, 384, 512, 768, 1024)  # longer sides that the page offers, in pixels
-LARGEST_FIRST = 512  # of those, the largest that a page begins with
-QUICK = 2e9  # MACs, so that a picture takes less than about a second on one thread of WebAssembly
+SIZES = (128, 192, 256, 384, 512, 768, 1024)  # choices for the longer side, in pixels
+LARGEST_FIRST = 512  # the largest size that is selected at first
+QUICK = 2e9  # MACs of a picture that takes less than about a second on one thread of WebAssembly
 
 
 def page_facts(path: Path) -> dict[str, Any]:
-    """Kind, input, sizes, cost and origin of an exported graph, all plain values. Raises InputError (4) for one that
-    is not ours, or that takes no photos, and what `open_onnx` raises."""
+    """Kind, input, sizes, cost and origin of an exported graph, as plain values. Raises InputError (4) for a file that
+    vemcompress did not export, or whose input is not photos, and the errors of `open_onnx`."""
     model = open_onnx(path, latents=True)
     if model.assumed or model.dtype == np.float16:
         raise InputError(
@@ -48,8 +48,8 @@ def page_facts(path: Path) -> dict[str, Any]:
 
 
 def for_browsers(data: bytes) -> bytes:
-    """The graph as visitors get it: without folders of this machine in its metadata, and with `truncation` as an
-    ordinary input, where it has one that may be left out: ONNX Runtime Web gives no value to those."""
+    """The graph for visitors: its metadata names no folders of this machine, and an optional input `truncation` becomes
+    a required one, because ONNX Runtime Web does not support default values of inputs."""
     model = without_traces(onnx.ModelProto.FromString(data))
     said = metadata_without_folders({entry.key: entry.value for entry in model.metadata_props})
     onnx.helper.set_model_props(model, said)
@@ -59,7 +59,7 @@ def for_browsers(data: bytes) -> bytes:
 
 
 def told(facts: dict[str, Any], title: str) -> dict[str, Any]:
-    """The facts with the page's title, and with the lines that it shows: names and texts."""
+    """The facts, with the page's title and the lines of text that it shows."""
     latent = facts["kind"] == "latent"
     at = "" if latent else f" for {facts['macs_size'][1]} × {facts['macs_size'][0]} px"
     taken = f"{facts['latent']} numbers" if latent else f"photos, {_channels(facts['channels'])}"
@@ -68,10 +68,10 @@ def told(facts: dict[str, Any], title: str) -> dict[str, Any]:
         "Network": facts["family"],
         "Parameters": millions(facts["parameters"]),
         "Computation": f"{short(facts['macs'])} multiplications{at}",
-        "Takes": taken,
-        "Gives": given,
+        "Input": taken,
+        "Output": given,
         "File": f"{facts['file']}, {facts['bytes'] / 1000:,.0f} kB",
-        "From": facts["source"],
+        "Source": facts["source"],
         "Teacher": facts["teacher_source"],
         "Licence": "not stated" if facts["licence"] == "unknown" else facts["licence"],
     }
@@ -104,7 +104,7 @@ def _of_photos(path: Path, model: OnnxModel) -> dict[str, Any]:
 
 
 def _sizes(multiple: int, least: int) -> list[int]:
-    """Those that need no padding, as far as there are any."""
+    """The choices for the size that need no padding; if there are none, the smallest permitted size."""
     return [size for size in SIZES if size >= least and size % multiple == 0] or [-(-least // multiple) * multiple]
 
 
@@ -127,4 +127,4 @@ def _channels(count: int) -> str:
 
 def _given(facts: dict[str, Any]) -> str:
     what = "pictures" if facts["colours"] is None else f"{len(facts['colours'])} classes, each in a colour"
-    return f"{what} of {facts['scale']} times the size" if facts["scale"] > 1 else f"{what} of the same size"
+    return f"{what}, {facts['scale']} times as large" if facts["scale"] > 1 else f"{what} of the same size"

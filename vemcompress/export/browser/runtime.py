@@ -1,4 +1,5 @@
-"""ONNX Runtime Web, the npm package that runs ONNX in browsers: fetched by npm, checked, and reduced to two files."""
+"""ONNX Runtime Web, the npm package that runs ONNX in browsers: downloads it through npm, checks it, and keeps two
+files."""
 
 import base64
 import gzip
@@ -19,7 +20,7 @@ from vemcompress.system.files import cache_folder, make_folder, parse_json, read
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-# By their names in the package. The script is served as .js, because older web servers do not know .mjs.
+# The two files, by their names in the package. The script is served as .js: older web servers do not know .mjs.
 SCRIPT, WASM = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"
 SERVED = {SCRIPT: "ort.wasm.bundle.min.js", WASM: "ort-wasm-simd-threaded.wasm"}
 ABOUT = "package.json"
@@ -32,15 +33,15 @@ _ELSE = f"give --onnxruntime-web with the npm package {PACKAGE}, as a folder or 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The files that a page needs, by the names that they are served under, and the package's version."""
+    """The package's version, and the files that a page needs, by the names under which they are served."""
 
     version: str
     files: dict[str, bytes]
 
 
 def given_runtime(path: Path) -> Runtime:
-    """From what the user has: the package's folder, or its .tgz. Another version than ours is taken as it is, a .tgz of
-    our version must be the published one. Raises InputError (4)."""
+    """The runtime from the user's copy of the package, a folder or a .tgz. A .tgz of the pinned version must be the
+    published one; other versions are not checked. Raises InputError (4)."""
     if path.is_dir():
         found = {name: _of_folder(path, name) for name in (ABOUT, *SERVED)}
         return _runtime(str(path), found)
@@ -50,15 +51,13 @@ def given_runtime(path: Path) -> Runtime:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); {_ELSE}.") from error
     runtime = _runtime(str(path), _unpacked(str(path), data))
     if runtime.version == VERSION and not _is_published(data):
-        raise InputError(
-            f"{path}: says that it is {PACKAGE} {VERSION}, but is not the published package; get it again."
-        )
+        raise InputError(f"{path}: is named {PACKAGE} {VERSION}, but is not the published package; download it again.")
     return runtime
 
 
 def fetched_runtime(on_event: Event) -> Runtime:
-    """The pinned version, from the cache or by npm; its SHA-512 is checked every time. Events: {"event": "demo",
-    "stage": "fetch", "package"} before npm is asked. Raises NetworkError (8)."""
+    """The pinned version, from the cache or through npm. Its SHA-512 is checked every time. Event: {"event": "demo",
+    "stage": "fetch", "package"} before npm is called. Raises NetworkError (8)."""
     kept = cache_folder() / f"{PACKAGE}-{VERSION}.tgz"
     with suppress(OSError):
         data = read_bytes(kept, _LARGEST_PACKAGE)
@@ -67,17 +66,17 @@ def fetched_runtime(on_event: Event) -> Runtime:
     data = _packed(on_event)
     if not _is_published(data):
         raise NetworkError(
-            f"{PACKAGE} {VERSION}: what npm fetched is not the published package (its SHA-512 differs); check npm's "
-            f"registry, or {_ELSE}."
+            f"{PACKAGE} {VERSION}: npm downloaded another file than the published package (its SHA-512 differs); check "
+            f"npm's registry, or {_ELSE}."
         )
-    with suppress(OutputError):  # without a cache it is fetched each time
+    with suppress(OutputError):  # without a cache it is downloaded each time
         make_folder(kept.parent)
         write_atomically(kept, data)
     return _runtime(PACKAGE, _unpacked(PACKAGE, data))
 
 
 def _packed(on_event: Event) -> bytes:
-    """The package's .tgz from npm, which runs none of its scripts. Raises NetworkError."""
+    """The package's .tgz through npm, without running its scripts. Raises NetworkError."""
     what = f"{PACKAGE} {VERSION}, which runs the network in browsers, "
     npm = shutil.which("npm")
     if npm is None:
@@ -105,8 +104,8 @@ def _is_published(data: bytes) -> bool:
 
 
 def _unpacked(name: str, data: bytes) -> dict[str, bytes]:
-    """The files that are needed of a .tgz, by their names in the package. Nothing is written, so that no name of the
-    archive matters beyond being one of these. Raises InputError."""
+    """The needed files of a .tgz, by their names in the package. They are read into memory and not written, so names in
+    the archive can do no harm. Raises InputError."""
     wanted = {f"package/{file}": file for file in (ABOUT, *SERVED)}
     found: dict[str, bytes] = {}
     try:
@@ -120,7 +119,7 @@ def _unpacked(name: str, data: bytes) -> dict[str, bytes]:
 
 
 class _Limited(RawIOBase):
-    """A stream that refuses to unpack more than anyone's package has."""
+    """A stream that stops at a limit, against archives that unpack to a huge size."""
 
     def __init__(self, stream):
         self._stream, self._left = stream, _LARGEST_UNPACKED
@@ -134,7 +133,7 @@ class _Limited(RawIOBase):
 
 
 def _of_folder(folder: Path, name: str) -> bytes:
-    """A file of the package's folder; b"" for one that is not there."""
+    """A file of the package's folder; b"" if it does not exist."""
     try:
         return read_bytes(folder / name, _LARGEST)
     except OSError:

@@ -1,4 +1,4 @@
-"""A web server for a demo, on this machine alone, with the headers that WebAssembly's threads need."""
+"""A web server for the demo on the loopback address, with the headers that WebAssembly threads need."""
 
 import signal
 import sys
@@ -33,19 +33,19 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args) -> None:
-        """Says nothing of each request."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request, client_address) -> None:
-        """Says nothing of a browser that has gone before its answer was whole."""
+        """Print nothing if the browser closed the connection early."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 def open_server(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
-    """A server of this folder on the loopback interface, not yet running; port 0 takes any free one. Raises UsageError
-    (2) for a port that cannot be had."""
+    """A server for this folder on the loopback address, not yet running; port 0 chooses a free port. Raises UsageError
+    (2) for a port that cannot be used."""
     try:
         return _Server((HOST, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
@@ -56,7 +56,7 @@ def open_server(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
 
 def serve_demo(folder: Path, port: int = PORT, on_event: Event = silent) -> None:
     """Serve a demo until Ctrl-C. Event: {"event": "demo", "stage": "serve", "folder", "address"}. Raises InputError (4)
-    for a folder that has none, and UsageError (2) as `open_server`."""
+    for a folder without a demo, and UsageError (2) as `open_server`."""
     if not is_demo(folder):
         raise InputError(f"{folder}: has no demo; make one with `vemcompress demo MODEL --out {folder}`.")
     server = open_server(folder, port)
@@ -68,7 +68,7 @@ def serve_demo(folder: Path, port: int = PORT, on_event: Event = silent) -> None
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """While inside, Ctrl-C raises KeyboardInterrupt, whatever else the program has it do."""
+    """Inside this context, Ctrl-C raises KeyboardInterrupt, even if the program handles it otherwise."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

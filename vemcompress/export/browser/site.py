@@ -1,4 +1,4 @@
-"""The folder of a demo: written beside its place and renamed, so that there is a whole one or none."""
+"""Writes the folder of the browser demo: under a temporary name, then renamed, so that it is never incomplete."""
 
 import json
 import os
@@ -18,8 +18,8 @@ PAGE = ("index.html", "style.css", "page.js", "photos.js", "worker.js", "latents
 
 
 def check_place(folder: Path) -> None:
-    """Raises UsageError (2) for a place where something else is than a demo of ours, which would be lost; a demo with
-    other files beside it is refused too. Raises OutputError (9) where nothing can be written."""
+    """Raises UsageError (2) if the place holds anything but one of our demos, because it would be lost; also for a demo
+    with other files beside it. Raises OutputError (9) if the place cannot be written."""
     above = next((path for path in folder.absolute().parents if path.exists()), Path("/"))
     if not os.access(above, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: no permission to write into {above}; choose another place.")
@@ -31,16 +31,16 @@ def check_place(folder: Path) -> None:
     if not there:
         return
     if not is_demo(folder):
-        raise UsageError(f"{folder}: holds other files, and no demo to replace; give the name of a new folder.")
+        raise UsageError(f"{folder}: holds other files and no demo; give the name of a new folder.")
     if others := sorted(name for name in there - {*PAGE, FACTS, GRAPH} if not name.startswith(f"{LIBRARY}/")):
         raise UsageError(
-            f"{folder}: holds {others[0]} beside an older demo, and would be replaced; move it away, or give the name "
-            "of a new folder."
+            f"{folder}: holds {others[0]} beside an older demo, and it would be lost; move it away, or give the "
+            "name of a new folder."
         )
 
 
 def is_demo(folder: Path) -> bool:
-    """Whether a folder is a demo that we have made."""
+    """Whether the folder is a demo that this command made."""
     try:
         return read_json(folder / FACTS)["made_by"] == MADE_BY
     except (OSError, ValueError, LookupError, TypeError):
@@ -48,7 +48,7 @@ def is_demo(folder: Path) -> bool:
 
 
 def write_site(folder: Path, facts: dict, graph: bytes, runtime: Runtime) -> dict[str, int]:
-    """Write the demo, in place of an older one; returns the size in bytes of each file by its name in the folder.
+    """Write the demo, and replace an older one. Returns the size of each file in bytes, by its name in the folder.
     Raises UsageError (2) as `check_place`, and OutputError (9)."""
     page = files("vemcompress.export.browser") / "page"
     content = {name: (page / name).read_bytes() for name in PAGE}

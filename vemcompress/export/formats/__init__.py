@@ -1,7 +1,7 @@
-"""File formats for devices: one file a format. `FORMATS` maps what `--format` calls it to its class.
+"""File formats for devices, one module each. `FORMATS` maps the names of `--format` to instances of their classes.
 
-A new one is a file with a subclass of `base.Format` beside these, its name in the list, and an extra in pyproject.toml.
-The library of a format is imported where it is used, never by the package.
+To add a format, write a module with a subclass of `base.Format`, add the class to the list below, and add an extra to
+pyproject.toml. Import the format's library only where it is used, never at import of the package.
 """
 
 from vemcompress.export.formats.base import Format, Opened

@@ -1,4 +1,4 @@
-"""What every format shares: the face of an opened file, how a file is checked, and the sentences of its failures."""
+"""Base class of the export formats: the interface of an opened file, the check against PyTorch, and error messages."""
 
 import importlib
 import json
@@ -27,8 +27,9 @@ from vemcompress.weights.graphs.opened import times
 
 @dataclass
 class Opened:
-    """A file in its runtime. `run` takes and gives arrays as the file has them; `layout` is how its images lie, `shape`
-    that of its input, with -1 for a side that may have any length; None where nothing tells it."""
+    """A file opened in its runtime. `run` maps an input array to an output array, both in the file's own form. `layout`
+    is the memory layout of its images. `shape` is the input's shape, with -1 for a side of any length; None if it is
+    not known."""
 
     run: Run
     layout: Literal["NCHW", "NHWC"] = "NCHW"
@@ -36,13 +37,13 @@ class Opened:
     uint8: bool = False
 
     def prepared(self, x: np.ndarray) -> np.ndarray:
-        """The file's own input for N x C x H x W in [-1, 1], or latent vectors."""
+        """Convert N x C x H x W in [-1, 1], or latent vectors, to the file's own input form."""
         if x.ndim == 4 and self.uint8:
             x = np.rint(x * 127.5 + 127.5).clip(0, 255).astype(np.uint8)
         return np.ascontiguousarray(x.transpose(0, 2, 3, 1) if x.ndim == 4 and self.layout == "NHWC" else x)
 
     def images(self, x: np.ndarray) -> np.ndarray:
-        """N x C x H x W, or latent vectors, to N x C x H x W, both as floats in [-1, 1], whatever the file has."""
+        """Run the file: from N x C x H x W or latent vectors to N x C x H x W, as floats in [-1, 1]."""
         y = self.run(self.prepared(x))
         y = y.transpose(0, 3, 1, 2) if self.layout == "NHWC" else y
         return y.astype(np.float32) / 127.5 - 1 if self.uint8 else y
@@ -50,7 +51,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Checked:
-    """How a file was compared, as `ExportResult` has it."""
+    """The result of comparing a file with PyTorch; fields as in `ExportResult`."""
 
     max_abs_diff: float | None
     max_level_diff: int | None
@@ -61,10 +62,10 @@ class Checked:
 
 
 class Format(ABC):
-    """A format. `extra` is that of pyproject.toml that installs its `packages`; `suffix` its files' ending; `rewrites`
-    the exact rewrites of an ONNX graph that it gains by; `last` whether its images have channels last. One that
-    `fixes_size` takes images of one size alone; one that `takes_uint8` may have bytes at both ends; one that
-    `runs_here` has a runtime for this machine; one that is not `has_metadata` is described by a .json beside it."""
+    """An export format. `extra`: the extra in pyproject.toml that installs its `packages`. `suffix`: the ending of its
+    files. `rewrites`: the exact rewrites of the ONNX graph that make it faster. `last`: images have channels last.
+    `fixes_size`: a file accepts only one image size. `takes_uint8`: input and output may be uint8. `runs_here`: its
+    runtime runs on this machine. Without `has_metadata`, a .json file beside the file describes it."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -72,7 +73,7 @@ class Format(ABC):
     extra: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
-    allowed: ClassVar[Mapping[str, float]] = {"fp32": 1e-4, "fp16": 2e-2}  # from PyTorch, of images in [-1, 1]
+    allowed: ClassVar[Mapping[str, float]] = {"fp32": 1e-4, "fp16": 2e-2}  # difference from PyTorch, in [-1, 1]
     rewrites: ClassVar[tuple[str, ...]] = ()
     last: ClassVar[bool] = False
     takes_uint8: ClassVar[bool] = True
@@ -83,25 +84,26 @@ class Format(ABC):
     runs_here: ClassVar[bool] = True
 
     def check(self, precision: str, uint8: bool) -> None:
-        """Raises UsageError (2) for what this format has not, and ExportError (7) for a library that is not there."""
+        """Raises UsageError (2) for options that this format does not support, ExportError (7) for a missing
+        library."""
         if precision not in self.precisions:
             raise UsageError(
                 f"--format {self.name}: has no {precision}; choose {' or '.join(self.precisions)}, or another format."
             )
         if uint8 and not self.takes_uint8:
-            raise UsageError(f"--format {self.name}: takes floats alone; omit --uint8, or choose another format.")
+            raise UsageError(f"--format {self.name}: takes only floats; omit --uint8, or choose another format.")
         if uint8 and precision == "int8" and self.int8_has_float_ends:
-            raise UsageError(f"--format {self.name}: int8 has float ends; omit --uint8.")
+            raise UsageError(f"--format {self.name}: an int8 file has float input and output; omit --uint8.")
         for name in self.packages:
             self.module(name)
 
     def produce(self, job: Job, path: Path) -> Checked:
-        """Write `path` and what belongs to it, and compare it with PyTorch. Raises ExportError (7)."""
+        """Write `path` and its companion files, and compare it with PyTorch. Raises ExportError (7)."""
         self.convert(job, path)
         return self.compared(job, path)
 
     def compared(self, job: Job, path: Path) -> Checked:
-        """How the file differs from PyTorch on the job's sample. Raises ExportError (7) where that is too much."""
+        """Compare the file with PyTorch on the job's sample. Raises ExportError (7) if the difference is too large."""
         x = job.sample
         job.tell(tuple(x.shape))
         with torch.inference_mode():
@@ -112,7 +114,8 @@ class Format(ABC):
         with self.converting(path):
             seen = opened.images(x.numpy())
         if seen.shape != tuple(y.shape):
-            raise ExportError(f"{path.name}: gives {times(seen.shape)} where PyTorch gives {times(tuple(y.shape))}.")
+            shapes = f"{times(seen.shape)} instead of PyTorch's {times(tuple(y.shape))}"
+            raise ExportError(f"{path.name}: its output has the shape {shapes}; choose another format.")
         difference = float(np.abs(seen.astype(np.float64) - y.numpy()).max())
         if job.precision != "int8":
             self._check_difference(job, difference, largest)
@@ -125,11 +128,11 @@ class Format(ABC):
         if not difference <= allowed:  # NaN fails too
             raise ExportError(
                 f"the {self.title} file differs from PyTorch by {difference:.3g} (allowed: {allowed:.3g}), so it was "
-                "not written; --tolerance allows more, and other formats may do better."
+                "not written; try another format, or allow more with --tolerance."
             )
 
     def name_ends(self, job: Job, given: str, drawn: str) -> None:
-        """Tell what the file's input and output are called, and their shapes, in the job's facts."""
+        """Write names, shapes and ranges of the file's input and output to the job's facts."""
         last, contract = self.last or job.uint8, job.contract
         kind, values = ("uint8", "0..255") if job.uint8 else ("float32", "-1..1")
 
@@ -148,33 +151,33 @@ class Format(ABC):
 
     @abstractmethod
     def convert(self, job: Job, path: Path) -> None:
-        """Write `path` and what belongs to it. Raises ExportError (7)."""
+        """Write `path` and its companion files. Raises ExportError (7)."""
 
     @abstractmethod
     def open(self, path: Path, threads: int = 1) -> Opened:
-        """A file of this format in its runtime, on the CPU."""
+        """Open a file of this format in its runtime, on the CPU."""
 
     def files(self, path: Path) -> list[Path]:
-        """All files that one named `path` has; the first is opened by its name."""
+        """All files of an export named `path`; the first one is the file that is opened."""
         return [path] if self.has_metadata else [path, self.described(path)]
 
     def module(self, name: str | None = None) -> ModuleType:
-        """A module of the format's packages, the first by default. Raises ExportError (7) where it is not installed."""
+        """Import a module of the format's packages, by default the first. Raises ExportError (7) if it is missing."""
         name = name or self.packages[0]
         try:
             with quiet():
                 return importlib.import_module(name)
-        except Exception as error:  # of one that is there, a library of the system may be absent, or another version
+        except Exception as error:  # an installed package may lack a system library, or have the wrong version
             package = name.partition(".")[0]
             raise ExportError(
-                f"--format {self.name}: the package {package} is not installed, or not whole ({cause(error)}); "
+                f"--format {self.name}: the package {package} is not installed, or is incomplete ({cause(error)}); "
                 f"pip install 'vemcompress[{self.extra}]'."
             ) from error
 
     @contextmanager
     def converting(self, path: Path) -> Iterator[None]:
-        """Whatever a converter or a runtime raises becomes an ExportError (7) of one sentence, but on a full disk; what
-        it prints is dropped."""
+        """Turn errors of a converter or a runtime into an ExportError (7) of one sentence, and drop their output.
+        Errors of a full disk or full memory are passed on."""
         try:
             with quiet():
                 yield
@@ -184,11 +187,11 @@ class Format(ABC):
             if is_exhausted(error) or is_full(path.parent, error):
                 raise
             raise ExportError(
-                f"{self.title} cannot take this network ({cause(error)}); choose another format, or change the layer."
+                f"{self.title} failed on this network ({cause(error)}); choose another format, or change the layer."
             ) from error
 
     def described(self, path: Path) -> Path:
-        """Beside a file that holds no metadata: the .json that describes it."""
+        """The path of the .json file that describes a file without metadata."""
         return path.with_name(f"{path.name}.json")
 
     def facts(self, path: Path) -> dict[str, str]:
@@ -199,10 +202,10 @@ class Format(ABC):
             return {}
 
     def shape_told(self, path: Path) -> tuple[int, ...] | None:
-        """The input's shape as `described` has it, if it is there."""
+        """The input's shape from the .json file, if there is one."""
         found = re.search(r"\b\d+( x \d+)+", self.facts(path).get("input", ""))
         return found and tuple(int(side) for side in found[0].split(" x "))
 
     def describe(self, job: Job, path: Path) -> None:
-        """Write `described`."""
+        """Write the .json file."""
         self.described(path).write_text(json.dumps(job.facts | {"format": self.name}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Core ML: iPhones, iPads and Macs. Converted and looked at here; only a Mac runs it."""
+"""Core ML for iPhones, iPads and Macs. Files are converted and read back here, but only a Mac runs them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,8 @@ from vemcompress.export.formats.job import Job
 
 
 class CoreML(Format):
-    """An .mlpackage, which is a folder, of one image size. With `uint8` both ends are images, as Vision and SwiftUI
-    have them."""
+    """An .mlpackage (a folder) for one image size. With `uint8`, input and output are images, as in Vision and
+    SwiftUI."""
 
     name = "coreml"
     title = "Core ML"
@@ -38,15 +38,18 @@ class CoreML(Format):
             model.save(str(path))
 
     def compared(self, job: Job, path: Path) -> Checked:
-        """Read back: the ends are what they should be. Its numbers are for a Mac to check."""
+        """Read the file back and check the names of its input and output. The numbers can be checked only on a Mac."""
         with self.converting(path):
             ends = self.module().utils.load_spec(str(path)).description
         names = ends.input[0].name, ends.output[0].name
         if names != (job.facts["input_name"], job.facts["output_name"]):
-            raise ExportError(f"{path.name}: was written with other ends than the network's, {' and '.join(names)}.")
+            raise ExportError(
+                f"{path.name}: coremltools named input and output {' and '.join(names)}, which is not what was asked "
+                "for; choose another format."
+            )
         job.notes.append("converted, not run: only a Mac runs Core ML; compare its images there before you ship it")
         if job.precision == "fp16":
-            job.notes.append("sums of instance norms may overflow in fp16, and only a device shows it")
+            job.notes.append("sums in instance norms may overflow in fp16; check the images on a device")
         return Checked(None, None, [])
 
     def _converted(self, library: ModuleType, job: Job):
@@ -59,13 +62,13 @@ class CoreML(Format):
         return library.convert(traced, inputs=[given], outputs=[drawn], **how)
 
     def _ends(self, library: ModuleType, job: Job, shape: tuple[int, ...]) -> tuple[object, object]:
-        """Images for uint8, which Vision and SwiftUI take as they are; arrays otherwise."""
+        """Types of input and output: images for uint8, which Vision and SwiftUI use directly; else arrays."""
         if not job.uint8:
             return library.TensorType(job.contract.name, shape), library.TensorType("y")
         layouts = {1: library.colorlayout.GRAYSCALE, 3: library.colorlayout.RGB}
         images = {job.contract.out_channels} | ({shape[1]} if job.of_images else set())
         if not images <= set(layouts):
-            raise ExportError("Core ML has images of 1 or 3 channels alone; omit --uint8 for this network.")
+            raise ExportError("Core ML has images of 1 or 3 channels only; omit --uint8 for this network.")
         drawn = library.ImageType("result", color_layout=layouts[job.contract.out_channels])
         if not job.of_images:
             return library.TensorType(job.contract.name, shape), drawn
@@ -73,11 +76,11 @@ class CoreML(Format):
         return library.ImageType("image", shape, color_layout=layouts[shape[1]], **levels), drawn
 
     def open(self, path: Path, threads: int = 1) -> Opened:
-        raise ExportError(f"{path}: only a Mac runs Core ML.")
+        raise ExportError(f"{path}: only a Mac runs Core ML; use the file there.")
 
 
 class _Pixels(nn.Module):
-    """A network whose images are in 0..255, as Core ML's are."""
+    """A network whose output images have the range 0..255, as in Core ML."""
 
     def __init__(self, network: nn.Module):
         super().__init__()

@@ -1,4 +1,4 @@
-"""ExecuTorch with XNNPACK: PyTorch's own runtime for Android, iOS and embedded Linux."""
+"""ExecuTorch with XNNPACK, PyTorch's own runtime for Android, iOS and embedded Linux."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ RULES = PADDING | NORMS | ENLARGING | MEANS | UPSAMPLING | HEAD
 
 
 class ExecuTorch(Format):
-    """A .pte of one image size. Reflections, norms, means and nearest pixels are rewritten, so that XNNPACK takes
-    all of a network."""
+    """A .pte file for one image size. Reflection padding, norms, means and nearest-neighbour upsampling are rewritten,
+    so that XNNPACK can run the whole network."""
 
     name = "executorch"
     title = "ExecuTorch"
@@ -41,13 +41,13 @@ class ExecuTorch(Format):
             self._check_operators(made)
             path.write_bytes(made.buffer)
         if delegated > 1:
-            job.notes.append(f"{delegated} parts run in XNNPACK and copy between them; a network of one part is faster")
-        self.name_ends(job, "0", "0")  # a method's inputs have numbers, no names
+            job.notes.append(f"{delegated} parts run in XNNPACK, with copies between them; one part would be faster")
+        self.name_ends(job, "0", "0")  # inputs and outputs have numbers, not names
         job.facts["xnnpack_parts"] = str(delegated)
         self.describe(job, path)
 
     def _check_operators(self, made) -> None:
-        """Its own error at a file with an unknown operation is a number."""
+        """Raises ExportError (7) for an unknown operation; ExecuTorch's own error would only be a number."""
         known = self.module("executorch.runtime").Runtime.get().operator_registry.operator_names
         needed = {
             f"{operator.name}.{operator.overload}" if operator.overload else operator.name
@@ -66,12 +66,12 @@ class ExecuTorch(Format):
     def open(self, path: Path, threads: int = 1) -> Opened:
         library, process = self.module("executorch.runtime"), "executorch.extension.pybindings.portable_lib"
         with self.converting(path):
-            self.module(process)._unsafe_reset_threadpool(threads)  # of the process; it has no other way
+            self.module(process)._unsafe_reset_threadpool(threads)  # for the process: there is no other way
             program = library.Runtime.get().load_program(path.read_bytes())
             method = program.load_method("forward")
             about = method.metadata.input_tensor_meta(0)
             shape, uint8 = tuple(about.sizes()), method.metadata.output_tensor_meta(0).dtype() == 0
-        kept = program, method  # a method does not keep its program alive
+        kept = program, method  # a method does not keep its program alive by itself
 
         def run(x: np.ndarray) -> np.ndarray:
             return kept[1].execute([torch.from_numpy(x)])[0].numpy().copy()

@@ -1,4 +1,4 @@
-"""What is exported: a network with what it takes, and how its ends lie in a file."""
+"""An export job: the network, its contract, the sample input, and wrappers for uint8 and channels-last files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,11 +21,11 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 @dataclass
 class Job:
-    """A deployment copy on its way into files. `size` is (H, W) of the images that formats of one size take; `graph`
-    gives the checked float ONNX graph after rewrites of some names; `facts` are for the file's metadata; `photos` are
-    inputs to calibrate int8 with, float32 1 x C x H x W in [-1, 1], or latent vectors, 1 x size.
+    """A deployment copy that is exported to files. `size`: (H, W) of the images in formats with one size. `graph`:
+    returns the checked float ONNX graph after the named rewrites. `facts`: the file's metadata. `photos`: inputs to
+    calibrate int8 with, float32 1 x C x H x W in [-1, 1], or latent vectors, 1 x size.
 
-    `notes` are what a person should know of the file, `quantised` what was found where `precision` is int8.
+    `notes`: remarks about the file for the user. `quantised`: the result of the quantisation if `precision` is int8.
     """
 
     network: nn.Module
@@ -45,12 +45,12 @@ class Job:
     quantised: Quantised | None = None
 
     def for_one_file(self) -> "Job":
-        """A job whose facts and findings are of one file."""
+        """A copy with facts, notes and results of its own, for one file."""
         return replace(self, facts=dict(self.facts), notes=[], quantised=None)
 
     @property
     def sample(self) -> Tensor:
-        """An input: uniform noise 1 x C x H x W, or one latent vector."""
+        """A sample input: uniform noise 1 x C x H x W, or one latent vector."""
         shape = (1, self.contract.in_channels, *self.size) if self.of_images else (1, self.contract.size)
         return self.contract.noise(shape, torch.Generator().manual_seed(0))
 
@@ -59,8 +59,8 @@ class Job:
         return isinstance(self.contract, ImageContract)
 
     def lowered(self, rules: Mapping[object, Rule], last: bool = False) -> tuple[torch.export.ExportedProgram, Tensor]:
-        """The network by `lowering.PLAIN` and these rules, and an input of it. `last`: channels last at both ends. With
-        `uint8` both ends are bytes, channels last."""
+        """The network lowered by `rules.PLAIN` and these rules, and a sample input. `last`: input and output have
+        channels last. With `uint8` both are bytes with channels last."""
         module, sample = self.network, self.sample
         if self.uint8:
             module = Levels(module, self.of_images)
@@ -72,7 +72,7 @@ class Job:
 
 
 class Levels(nn.Module):
-    """uint8 N x H x W x C, or latent vectors, to uint8 N x H x W x C."""
+    """A network from uint8 N x H x W x C, or latent vectors, to uint8 N x H x W x C."""
 
     def __init__(self, network: nn.Module, of_images: bool):
         super().__init__()
@@ -84,7 +84,7 @@ class Levels(nn.Module):
 
 
 class ChannelsLast(nn.Module):
-    """A network of N x H x W x C."""
+    """A network with input and output N x H x W x C."""
 
     def __init__(self, network: nn.Module, of_images: bool):
         super().__init__()
@@ -95,10 +95,10 @@ class ChannelsLast(nn.Module):
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """Floats in [-1, 1] as bytes."""
+    """Convert floats in [-1, 1] to bytes, channels last."""
     return (images * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def _permuted(x: Tensor, *order: int) -> Tensor:
-    """In memory too, and where a side is 1, or ExecuTorch refuses it."""
+    """Permute in memory too, even if a side is 1: ExecuTorch refuses the tensor otherwise."""
     return x.permute(order).clone(memory_format=torch.contiguous_format)

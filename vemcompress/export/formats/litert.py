@@ -1,4 +1,4 @@
-"""LiteRT, which was TensorFlow Lite: Android, iOS and microcontrollers."""
+"""LiteRT (formerly TensorFlow Lite) for Android, iOS and microcontrollers."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ RULES = UPSAMPLING | PADDING | NORMS | HEAD
 
 
 class LiteRT(Format):
-    """A .tflite of one image size, with channels last at both ends."""
+    """A .tflite file for one image size; input and output have channels last."""
 
     name = "litert"
     title = "LiteRT"
@@ -33,7 +33,7 @@ class LiteRT(Format):
                 how = {"least_ssim": job.least_ssim, "on_event": job.on_event}
                 job.quantised = quantise_tflite(made, job.photos, **how)
                 made = job.quantised.product
-            path.write_bytes(made)  # its own way to write ends the process where the disk is full
+            path.write_bytes(made)  # the library's own writer ends the process if the disk is full
         opened = self._interpreter(path, 1)
         names = opened.get_input_details()[0]["name"], opened.get_output_details()[0]["name"]
         self.name_ends(job, *names)

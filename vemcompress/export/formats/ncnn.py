@@ -1,4 +1,4 @@
-"""ncnn, through pnnx: phones, by CPU and Vulkan."""
+"""ncnn for phones (CPU and Vulkan), converted by pnnx."""
 
 import re
 import shutil
@@ -13,11 +13,12 @@ from vemcompress.errors import ExportError, first_line
 from vemcompress.export.formats.base import Format, Opened
 from vemcompress.export.formats.job import Job
 
-UNKNOWN = re.compile(r"^((?:aten|prim|pnnx|torch|F|nn|Tensor)[.:]\S+)", re.MULTILINE)  # layers that stay PyTorch's
+UNKNOWN = re.compile(r"^((?:aten|prim|pnnx|torch|F|nn|Tensor)[.:]\S+)", re.MULTILINE)  # unconverted PyTorch layers
 
 
 class NCNN(Format):
-    """The .param is the graph, the .bin its weights. The blobs are called in0 and out0; a batch is one image."""
+    """A .param file with the graph and a .bin file with the weights. Input and output are called in0 and out0. A batch
+    is one image."""
 
     name = "ncnn"
     title = "ncnn"
@@ -40,7 +41,7 @@ class NCNN(Format):
             self._run_pnnx(Path(folder), sample.shape, job.precision)
             graph = Path(folder, "model.ncnn.param")
             if unknown := UNKNOWN.findall(graph.read_text()):
-                named = min(unknown, key=lambda name: name.startswith("pnnx."))  # these are what is left around others
+                named = min(unknown, key=lambda name: name.startswith("pnnx."))  # pnnx.* are leftovers of others
                 raise ExportError(f"ncnn has no operation {named}, which this network needs; choose another format.")
             shutil.copyfile(graph, path)
             shutil.copyfile(Path(folder, "model.ncnn.bin"), self.files(path)[1])
@@ -48,7 +49,7 @@ class NCNN(Format):
         self.describe(job, path)
 
     def _run_pnnx(self, folder: Path, shape: torch.Size, precision: str) -> None:
-        """The program itself, not its Python face, which would import the Python code that it writes."""
+        """Run the pnnx program. Its Python interface would import the Python code that pnnx writes."""
         import pnnx
 
         sides = ",".join(map(str, shape))
@@ -66,7 +67,7 @@ class NCNN(Format):
         library = self.module("ncnn")
         net = library.Net()
         net.opt.num_threads, net.opt.use_vulkan_compute = threads, False
-        # Its default is half precision where the CPU has it, on x86 in linear layers: 4e-4 from PyTorch in U-GAT-IT.
+        # By default ncnn uses half precision if the CPU supports it, on x86 in linear layers: U-GAT-IT changes by 4e-4.
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
         with self.converting(path):
             if net.load_param(str(path)) or net.load_model(str(self.files(path)[1])):

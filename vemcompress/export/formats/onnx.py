@@ -1,4 +1,4 @@
-"""ONNX for ONNX Runtime: desktops, servers, browsers, and through its own packages phones."""
+"""ONNX for ONNX Runtime on desktops, servers, browsers and phones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from vemcompress.weights.graphs.foreign import endless
 
 
 class ONNX(Format):
-    """One file of any number of images and any size, with its metadata inside."""
+    """One .onnx file for any number of images of any size, with its metadata inside."""
 
     name = "onnx"
     title = "ONNX"
@@ -35,8 +35,8 @@ class ONNX(Format):
             path.write_bytes(graph)
 
     def compared(self, job: Job, path: Path) -> Checked:
-        """The float graph has been compared at several numbers and sizes; fp16 and int8, which come of it, are at one
-        more."""
+        """Compare an fp16 or int8 file at one more shape. The float graph that it is made from was already compared at
+        several batch sizes and image sizes."""
         graph, float_graph = onnx.load(path), job.graph
         checked = Checked(float_graph.difference, None, float_graph.shapes)
         if job.precision != "fp32":
@@ -53,14 +53,14 @@ class ONNX(Format):
         try:
             session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
         except Exception as error:
-            raise ExportError(f"{path}: ONNX Runtime does not take the file ({cause(error)}).") from error
+            raise ExportError(f"{path}: ONNX Runtime cannot load it ({cause(error)}); export it again.") from error
         given = session.get_inputs()[0]
         uint8 = "uint8" in session.get_outputs()[0].type
         return Opened(lambda x: session.run(None, {given.name: x})[0], "NHWC" if uint8 else "NCHW", None, uint8)
 
 
 def product(job: Job, rewrites: tuple[str, ...], runtime: str) -> onnx.ModelProto:
-    """The job's graph in its precision for this runtime, with its metadata."""
+    """The job's graph with its metadata, in the job's precision for this runtime."""
     graph = job.graph(rewrites if job.rewrites else ())
     if job.precision == "int8":
         found = quantise(graph, job.photos, runtime=runtime, least_ssim=job.least_ssim, on_event=job.on_event)
@@ -75,10 +75,12 @@ def product(job: Job, rewrites: tuple[str, ...], runtime: str) -> onnx.ModelProt
 
 
 def checked_bytes(graph: onnx.ModelProto) -> bytes:
-    """The graph as a file's bytes. Raises ExportError (7) for one that is no valid ONNX, or need not end."""
+    """The graph as the bytes of a file. Raises ExportError (7) for invalid ONNX, and for a graph with loops or
+    branches, which might never end."""
     if why := endless(graph):
         raise ExportError(
-            f"the exported graph {why}: let the network decide nothing by its images; no file was written."
+            f"the exported graph {why}, so no file was written; remove branches and loops that depend on the image "
+            "from the network."
         )
     try:
         onnx.checker.check_model(graph, full_check=True)

@@ -1,4 +1,4 @@
-"""OpenVINO's intermediate representation: Intel's CPUs, GPUs and NPUs, and ARM's CPUs."""
+"""OpenVINO's intermediate representation, for Intel CPUs, GPUs and NPUs, and for ARM CPUs."""
 
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +11,7 @@ from vemcompress.export.openvino import compiled, without_telemetry
 
 
 class OpenVINO(Format):
-    """The .xml is the graph, the .bin of the same name its weights. Sizes stay dynamic."""
+    """An .xml file with the graph and a .bin file with the weights. Sizes stay dynamic."""
 
     name = "openvino"
     title = "OpenVINO"
@@ -20,7 +20,7 @@ class OpenVINO(Format):
     packages = ("openvino",)
     precisions = ("fp32", "fp16", "int8")
     fixes_size = False
-    rewrites = ("biases", "head")  # its transposed convolutions are fast: four phases would take 1.5 times as long
+    rewrites = ("biases", "head")  # its transposed convolutions are fast; "upsampling" would be 1.5 times slower
 
     def files(self, path: Path) -> list[Path]:
         return [path, path.with_suffix(".bin")]
@@ -34,7 +34,7 @@ class OpenVINO(Format):
         job.notes.append("compared in float32; newer CPUs compute in bfloat16 unless INFERENCE_PRECISION_HINT is f32")
         package, graph = self.module(), product(job, self.rewrites, "openvino")
         with self.converting(path):
-            model = package.convert_model(BytesIO(graph.SerializeToString()))  # reading it would store int8 as floats
+            model = package.convert_model(BytesIO(graph.SerializeToString()))  # read_model would store int8 as floats
             for key, value in job.facts.items():
                 model.set_rt_info(str(value), ["vemcompress", key])
             package.save_model(model, str(path), compress_to_fp16=job.precision != "fp32")

@@ -1,7 +1,7 @@
-"""Goals on a device, latency and file size: predicted for any candidate shape, and measured of the product.
+"""Goals for latency and file size: predicted for every candidate shape, and measured for the chosen network.
 
-`layers` finds a candidate's layers and their shapes, `works` makes each of them something that can be timed, `runtimes`
-holds the registry of what times it, `table` keeps the times. `goal` calibrates predictions and checks the product,
-`kinds` has the goals, `subjects` says which networks the candidates are, `settings` the keys of recipes. Which channels
-go, and which candidate wins, is decided elsewhere.
+`layers` finds the layers of a candidate and their shapes, `works` turns each layer into something that can be timed,
+`runtimes` is the registry of runtimes that time it, and `table` stores the times. `goal` calibrates the predictions and
+checks the result. `kinds` has the two goals, `subjects` the kinds of candidates, and `settings` the recipe keys. The
+choice of channels and of the best candidate is made elsewhere (`pruning`).
 """

@@ -1,8 +1,7 @@
-"""A figure of a product on a device that must not exceed what was asked for: predicted for any candidate, checked on
-the one that is chosen.
+"""Base class of the goals: an upper limit that is predicted for every candidate and measured for the chosen one.
 
-The prediction is a sum (`kinds`). What the sum misses is known of the candidates that were measured whole, and of
-others interpolated between them.
+The prediction is a sum over layers (`kinds`). Networks that were measured as a whole show the error of this sum; for
+other candidates the error is interpolated between them.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,26 +13,26 @@ from vemcompress.errors import UsageError
 from vemcompress.export.goals.subjects import Subject, key_of
 from vemcompress.system.events import Event
 
-TRIES = 3  # choices after the first
-NEAR = 0.95  # of the goal, so near that a first choice is not made again
+TRIES = 3  # further choices after the first
+NEAR = 0.95  # a first choice above this share of the goal is not repeated
 
 Choice = TypeVar("Choice")
 
 
 class Goal:
-    """At most `most` in the goal's unit. `points` are the sums and the measured values of whole networks."""
+    """A limit of `most` in the goal's unit. `points` are the sums and the measured values of whole networks."""
 
     kind: ClassVar[str]
     unit: ClassVar[str]
-    margin: ClassVar[float] = 1.0  # of the budget, for each choice that was too large
+    margin: ClassVar[float] = 1.0  # the budget is multiplied by this after each choice that was too large
 
     def __init__(self, subject: Subject, most: float, on_event: Event):
         self.subject, self.most, self.on_event = subject, most, on_event
         self.points: list[tuple[float, float]] = []
-        self.predicted: dict = {}  # by candidate that was measured: what had been predicted before
+        self.predicted: dict = {}  # prediction before the measurement, by measured candidate
         self._measured: dict = {}
 
-    # -- what a goal says --------------------------------------------------------------------------------------------
+    # -- defined by each goal ------------------------------------------------------------------------------------------
 
     def sum(self, candidate: Any) -> float:
         """The prediction before it is calibrated."""
@@ -43,15 +42,15 @@ class Goal:
         raise NotImplementedError
 
     def tabulate(self) -> None:
-        """Get ready to predict very many candidates, where the subject is a space of them."""
+        """Prepare to predict very many candidates, if the subject is a search space."""
 
     def state(self) -> dict[str, Any]:
-        """What predictions depend on, to make the same ones again."""
+        """The data that predictions depend on, so that a later process makes the same predictions."""
         known = [[key, self.predicted[key], measured] for key, measured in self._measured.items()]
         return {"goal": self.kind, "points": self.points, "known": known}
 
     def take(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` gave. Raises ValueError and what else picking from it raises."""
+        """Restore a `state`. Raises ValueError, or a lookup error, for an unsuitable one."""
         if state["goal"] != self.kind:
             raise ValueError("is of another goal")
         self.points = [(float(sum), float(measured)) for sum, measured in state["points"]]
@@ -60,11 +59,11 @@ class Goal:
 
     @property
     def where(self) -> str:
-        """In which circumstances, for a sentence."""
+        """The conditions of the measurement, for messages."""
         return ""
 
     def _error_of(self, sum: float, measured: float) -> float:
-        """What a measured network says of its sum."""
+        """The error of the sum for a measured network."""
         raise NotImplementedError
 
     def _corrected(self, sum: float, error: float) -> float:
@@ -73,7 +72,7 @@ class Goal:
     def _measure(self, network) -> float:
         raise NotImplementedError
 
-    # -- what all share ----------------------------------------------------------------------------------------------
+    # -- shared by all goals -------------------------------------------------------------------------------------------
 
     def cost(self, candidate: Any) -> float:
         """The calibrated prediction."""
@@ -85,7 +84,7 @@ class Goal:
         return self._corrected(found, float(np.interp(found, sums, errors)))
 
     def measured(self, candidate: Any) -> float:
-        """Of the whole network, once."""
+        """The measured value of the whole network; each candidate is measured once."""
         key = key_of(candidate)
         if key not in self._measured:
             self.predicted[key] = self.cost(candidate)
@@ -95,32 +94,33 @@ class Goal:
         return self._measured[key]
 
     def calibrate(self, candidate: Any) -> None:
-        """Measure this one, so that predictions follow it."""
+        """Measure this candidate, and correct the predictions by it."""
         point = self.sum(candidate), self.measured(candidate)
         if point not in self.points:
             self.points.append(point)
 
     def report(self, candidate: Any, tries: int = 1) -> dict[str, Any]:
-        """How a candidate that was measured meets the goal, for results and files."""
+        """How a measured candidate meets the goal, as plain values for results and files."""
         predicted, measured = self.predicted[key_of(candidate)], self.measured(candidate)
         figures = {"target": self.most, "predicted": predicted, "measured": measured, "error": predicted / measured - 1}
         return {"goal": self.kind, "unit": self.unit, **figures, "tries": tries, "size": self.subject.size}
 
     def too_high(self, measured: float, tries: int) -> UsageError:
         return UsageError(
-            f"a {self.kind} target of {self.shown(self.most)}: what was chosen has {self.shown(measured)}{self.where} "
-            f"when it is measured, the last of {tries} tries; give a higher target, or measure on a quieter machine."
+            f"a {self.kind} target of {self.shown(self.most)} was not met: the last of {tries} choices has "
+            f"{self.shown(measured)}{self.where}; give a higher target, or measure on a less busy machine."
         )
 
 
 def met(
     goal: Goal, choose: Callable[[float], Choice], shape: Callable[[Choice], Any] = lambda choice: choice
 ) -> tuple[Choice, dict[str, Any]]:
-    """What `choose` gives under a budget by `goal.cost`, so that its `shape`, measured whole, meets the goal; and the
-    report. A choice that is too large when it is measured is made again, 3 times at most, and a first one that is much
-    smaller than it may be once: each measurement says by how much predictions of that size are wrong.
+    """The result of `choose` under a budget by `goal.cost`, and the report. Its `shape`, measured as a whole network,
+    meets the goal.
 
-    Raises UsageError where none of them meets it, and what `choose` raises for a budget that nothing meets.
+    If a choice is too large when it is measured, `choose` is called again, at most 3 times. If the first choice is much
+    smaller than allowed, it is called again once. Each measurement corrects the predictions for networks of that size.
+    Raises UsageError if no choice meets the goal, and the errors of `choose` for a budget that nothing meets.
     """
     budget, best, measured = goal.most, None, 0.0
     for number in range(1, TRIES + 2):

@@ -1,5 +1,6 @@
-"""The goals: a latency, as the sum of a candidate's layers, and a file size, as 4 bytes for each parameter. What these
-miss, such as reorders, fusions and a graph's own bytes, is calibrated.
+"""The two goals: a latency, predicted as the sum over layers, and a file size, predicted as 4 bytes per parameter.
+
+Calibration corrects the effects that these sums miss, such as layout conversions, fusions and the bytes of the graph.
 """
 
 import tempfile
@@ -20,8 +21,8 @@ from vemcompress.system.quantities import milliseconds, size_in_bytes, size_text
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for: a latency in ms in the runtime `on` (onnxruntime) with so many `threads` (all cores), or a
-    size in bytes of the exported file."""
+    """The requested goal: a latency in ms in the runtime `on` (default onnxruntime) with `threads` (default all cores),
+    or a size in bytes of the exported file."""
 
     latency: float | None = None
     size: int | None = None
@@ -32,8 +33,8 @@ class Wanted:
     def said(
         cls, latency: float | str | None, size: int | str | None, on: str | None = None, threads: int | None = None
     ) -> "Wanted":
-        """As arguments and options say it. Raises UsageError for what is no time or size, an unknown runtime, and for
-        both or neither of what belongs together."""
+        """The goal from arguments or options. Raises UsageError for an invalid time or size, an unknown runtime, both
+        goals at once, and `on` or `threads` without a latency."""
         found = {}
         kinds = {"latency": (latency, milliseconds), "size": (size, size_in_bytes), "on": (on, check_runtime)}
         for name, (value, parse) in kinds.items():
@@ -50,14 +51,14 @@ class Wanted:
         return self.latency is not None or self.size is not None
 
     def of(self, subject: Subject, on_event: Event = silent) -> "Goal":
-        """The goal for these candidates. Raises UsageError for more threads than there are."""
+        """The goal for these candidates. Raises UsageError for more threads than this machine has."""
         if self.latency is None:
             return SizeGoal(subject, self.size, on_event)
         return LatencyGoal(subject, self.latency, Table(self.on or DEFAULT, self.threads, on_event), on_event)
 
 
 class LatencyGoal(Goal):
-    """Milliseconds for one image, as the `table`'s runtime and threads take on this machine."""
+    """Milliseconds for one image on this machine, in the `table`'s runtime with its number of threads."""
 
     kind, unit, margin = "latency", "ms", 0.98
 
@@ -110,7 +111,7 @@ class LatencyGoal(Goal):
 
 
 class SizeGoal(Goal):
-    """Bytes of the .onnx file in float32."""
+    """Size in bytes of the float32 .onnx file."""
 
     kind, unit = "size", "bytes"
 

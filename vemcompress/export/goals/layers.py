@@ -1,7 +1,7 @@
-"""The layers of a network that take time, with the shapes that they work on, found while it runs without weights.
+"""Records the layers of a network that take time, with their shapes, while it runs on the meta device.
 
-Recorded are PyTorch's own operations, not modules, so that it does not matter how a network is written. Elementwise
-operations are left out: runtimes fuse them into their neighbours, and what they cost is calibrated (`goal`).
+It records PyTorch's operations instead of modules, so it works for any way of writing a network. Elementwise operations
+are left out: runtimes fuse them into their neighbours, and calibration covers their cost (`goal`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from vemcompress.networks.base import Generator
 
 
 class Layer(NamedTuple):
-    """A layer of batch 1; what its `sizes` are depends on its kind (`works`)."""
+    """A layer at batch 1. The meaning of its `sizes` depends on its kind (`works`)."""
 
     kind: str
     sizes: tuple[int, ...]
@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
 
 def recorded(network: nn.Module, x: Tensor) -> list[Layer]:
-    """The layers that an evaluation of `x` runs through, in their order; both may be on the meta device."""
+    """The layers that run for the input `x`, in order. Network and input may be on the meta device."""
     training = network.training
     try:
         with torch.no_grad(), _Recorder() as recorder:
@@ -44,10 +44,10 @@ def example(network: Generator, height: int, width: int, device: str = "meta") -
 
 
 class Shapes:
-    """The layers of a network as a function of its groups' widths; `record` gives those of one set of widths.
+    """The layers of a network as a function of the widths of its channel groups. `record` records one set of widths.
 
-    Every size is an affine function of the widths in nearly all networks. Then it is found from one recording for each
-    group, and a set of widths costs microseconds; where a trial shows that it is not, each set is recorded by itself.
+    In nearly all networks, every size is an affine function of the widths. One recording per group then suffices, and a
+    set of widths takes microseconds. If a trial shows that a size is not affine, each set is recorded separately.
     """
 
     def __init__(self, record: Callable[[Mapping[str, int]], list[Layer]], whole: Mapping[str, int]):
@@ -69,7 +69,7 @@ class Shapes:
             self._slopes = None
 
     def __call__(self, widths: Mapping[str, int]) -> list[Layer]:
-        """The layers at these widths; groups that are left out are whole."""
+        """The layers at these widths. Groups that are not named have their full width."""
         widths = self._whole | dict(widths)
         if self._slopes is not None and all(widths[name] for name in self._whole if self._whole[name]):
             return self._affine(widths)
@@ -79,14 +79,14 @@ class Shapes:
         return self._known[key]
 
     def groups_of(self) -> list[tuple[str, ...]] | None:
-        """The groups on whose widths each layer's sizes depend; None where that is not known."""
+        """For each layer, the groups whose widths its sizes depend on; None if this is not known."""
         if self._slopes is None:
             return None
         parts = np.split(self._slopes, self._ends)
         return [tuple(n for n, used in zip(self._names, part.any(0), strict=True) if used) for part in parts]
 
     def one(self, place: int, widths: Mapping[str, int]) -> Layer:
-        """The layer at this place of the order, where `groups_of` is known."""
+        """The layer at this place in the order. `groups_of` must be known."""
         less = np.array([widths[name] - self._whole[name] for name in self._names], dtype=np.int64)
         start, stop = (0, *self._ends)[place], (*self._ends, len(self._base))[place]
         return Layer(self._kinds[place], tuple((self._base[start:stop] + self._slopes[start:stop] @ less).tolist()))
@@ -170,7 +170,7 @@ def _linear(first: int) -> Callable:
 
 
 def _two(value) -> tuple[int, int]:
-    """An argument for both axes."""
+    """An argument as a pair, one value for each axis."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * 2 if len(values) == 1 else values
 

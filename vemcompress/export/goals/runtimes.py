@@ -1,5 +1,7 @@
-"""What times layers and networks: `RUNTIMES`, by name. A new one is a class with its version and how it gets ready to
-run a piece of work, and an entry in the list; `whole` as it stands asks `export.latency.bench`, which must know it too.
+"""Runtimes that measure the time of layers and networks: `RUNTIMES`, by name.
+
+To add one, write a class with its version and a `ready` method, and add it to the list. `whole` calls
+`export.latency.bench`, which must know the runtime too.
 """
 
 import time
@@ -20,16 +22,16 @@ from vemcompress.export.openvino import compiled
 from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 
-AT_ONCE = 24  # works that are ready at a time, and run in turns
-LEAST_MS, FEWEST, MOST = 20.0, 5, 200  # of each work: total time, runs
-ROUNDS, WHOLE = 5, {"repeats": 10, "warmup": 1, "budget": 2.0}  # of a whole network
+AT_ONCE = 24  # works that are prepared together and run alternately
+LEAST_MS, FEWEST, MOST = 20.0, 5, 200  # for each work: least total time, least and most runs
+ROUNDS, WHOLE = 5, {"repeats": 10, "warmup": 1, "budget": 2.0}  # for a whole network
 
 Run = Callable[[], object]
 
 
 class Runtime:
-    """Times of batch 1 on the CPU. `folds`: kinds of layers that cost nothing, as an export makes them part of their
-    neighbours."""
+    """Measures times at batch 1 on the CPU. `folds`: kinds of layers that cost nothing, because an export folds them
+    into their neighbours."""
 
     name: ClassVar[str]
     folds: ClassVar[frozenset[str]] = frozenset()
@@ -38,16 +40,16 @@ class Runtime:
         raise NotImplementedError
 
     def ready(self, work: Work, threads: int) -> Run:
-        """What runs it once. The first call may take longer."""
+        """A function that runs the work once. The first call may take longer."""
         raise NotImplementedError
 
     def at_work(self, threads: int):
-        """A context that all runs happen in."""
+        """A context manager for all runs."""
         return nullcontext()
 
     def times(self, works: Sequence[Work], threads: int, told: Callable[[int], None]) -> list[float]:
-        """Of each work the median time in ms; `told` learns how many are measured. They run in turns, each until it has
-        had 20 ms and 5 runs, so that whatever else the machine does slows all of them alike."""
+        """The median time of each work in ms; `told` is called with the number that is done. The works alternate, so
+        that other programs slow all of them alike, until each has had 20 ms and 5 runs."""
         found: list[float] = []
         with self.at_work(threads):
             for start in range(0, len(works), AT_ONCE):
@@ -56,7 +58,7 @@ class Runtime:
         return found
 
     def whole(self, network: nn.Module, size: int | None, threads: int, on_event: Event = silent) -> float:
-        """The median time of a network for one image, in ms, in the least disturbed of a few rounds."""
+        """The median time of a network for one image in ms; the lowest of several rounds."""
         about = {"size": size, "threads": threads, "runtimes": (self.name,), "rounds": ROUNDS}
         return bench(network, on_event=on_event, **about, **WHOLE)["runtimes"][self.name]["p50_ms"]
 
@@ -77,7 +79,7 @@ class OnnxRuntime(Runtime):
         session = onnxruntime.InferenceSession(work.graph(), options, ["CPUExecutionProvider"])
         given = {f"x{i}": x.numpy() for i, x in enumerate(work.tensors())}
         result = session.run(None, given)[0]
-        # Inputs and output lie where they are, as those of a layer within a graph do.
+        # Inputs and output are bound in place, like those of a layer inside a graph.
         bound = session.io_binding()
         for name, x in given.items():
             bound.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(x))
@@ -117,7 +119,7 @@ class OpenVINO(Runtime):
     def ready(self, work: Work, threads: int) -> Run:
         request = compiled(work.graph(), threads).create_infer_request()
         request.infer({f"x{i}": x.numpy() for i, x in enumerate(work.tensors())})
-        return request.infer  # its inputs stay where they are
+        return request.infer  # inputs are bound in place
 
 
 RUNTIMES: dict[str, Runtime] = {kind.name: kind() for kind in (OnnxRuntime, Torch, OpenVINO)}
@@ -125,16 +127,16 @@ DEFAULT = OnnxRuntime.name
 
 
 def check_runtime(name: str) -> str:
-    """The name of a runtime. Raises ValueError for an unknown one."""
+    """Return the name of a runtime. Raises ValueError for an unknown one."""
     if name not in RUNTIMES:
-        raise ValueError(f"no runtime {name!r:.40} times layers; there are {', '.join(RUNTIMES)}")
+        raise ValueError(f"runtime {name!r:.40} is not known; choose from {', '.join(RUNTIMES)}")
     return name
 
 
 def check_threads(threads: int | None) -> int:
-    """So many, or all cores. Raises UsageError for more than there are."""
+    """The number of threads, by default all cores. Raises UsageError for more than there are cores."""
     if threads is not None and not 1 <= threads <= cores():
-        raise UsageError(f"threads {threads}: this machine has {cores()} for it; give 1 to {cores()}.")
+        raise UsageError(f"threads {threads}: this process may use {cores()} cores; give 1 to {cores()}.")
     return threads or cores()
 
 

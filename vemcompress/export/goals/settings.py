@@ -1,4 +1,4 @@
-"""The keys of a recipe that say a goal on a device."""
+"""Recipe keys for goals: MACs, latency or file size."""
 
 from typing import Annotated, ClassVar
 
@@ -17,13 +17,13 @@ Multiple = Annotated[int, Field(ge=1, le=256)]
 
 
 TARGETS = ("target_macs", "target_latency", "target_size")
-BUDGET = (*TARGETS, "on", "threads")  # what another way to say how large a product may be removes
+BUDGET = (*TARGETS, "on", "threads")  # keys that are removed when the size is limited in another way
 
 
 class GoalSettings(BaseSettings):
-    """At most `target_macs`; or a `target_latency` of one image in ms ("20ms", "0.5s") in the runtime `on`
-    (onnxruntime, torch) with so many `threads` (all cores), measured on this machine; or a `target_size` of the
-    exported float32 file in bytes ("500KB", "2MB")."""
+    """At most `target_macs`; or a `target_latency` of one image in ms ("20ms", "0.5s"), measured on this machine in the
+    runtime `on` (onnxruntime, openvino, torch) with this number of `threads` (default: all cores); or a `target_size`
+    of the exported float32 file in bytes ("500KB", "2MB")."""
 
     replaces: ClassVar = {
         "target_macs": ("target_latency", "target_size", "on", "threads"),
@@ -45,5 +45,5 @@ class GoalSettings(BaseSettings):
 
     @property
     def wanted(self) -> Wanted:
-        """The goal that is measured; none where there is a budget of MACs."""
+        """The goal that is measured; None for a budget of MACs."""
         return Wanted(self.target_latency, self.target_size, self.on, self.threads)

@@ -1,4 +1,4 @@
-"""Which networks a goal is for: those of some widths of a network's channel groups, or of a shorthand width."""
+"""Candidate networks of a goal: given by the widths of channel groups, by a search space, or by one shorthand width."""
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
@@ -15,11 +15,11 @@ from vemcompress.networks.groups import cut
 from vemcompress.networks.subnets import Entries, Space
 
 Widths = Mapping[str, int]
-MOST_ENTRIES = 1000  # of the genes that one layer depends on
+MOST_ENTRIES = 1000  # most combinations of the genes that one layer depends on
 
 
 class Subject(Protocol):
-    """Candidates, and what can be known of each without weights; `size` is the side of the images."""
+    """The candidates, and the facts about each that need no weights. `size` is the side of the images."""
 
     size: int
 
@@ -28,12 +28,12 @@ class Subject(Protocol):
     def parameters(self, candidate: Any) -> int: ...
 
     def network(self, candidate: Any) -> Generator:
-        """With weights that take as much time as others, to be measured."""
+        """The candidate with new weights, for measuring; the weights do not change the time."""
 
 
 class OfGroups:
-    """A network at the widths of its channel groups; it may be on the meta device. `fresh`: what follows other widths
-    follows them anew (`Config.shaped`)."""
+    """Candidates with other widths of a network's channel groups. The network may be on the meta device. `fresh`:
+    widths that depend on others are derived again (`Config.shaped`)."""
 
     def __init__(self, network: Generator, size: int, *, fresh: bool = False):
         self._whole, self.size, self._fresh = network.deployed(), size, fresh
@@ -62,7 +62,7 @@ class OfGroups:
         return _built(config, by_image=uses_image_statistics(network))
 
     def _config(self, candidate: Widths) -> Config | None:
-        """Of a new network, where it may be another than that of these widths."""
+        """The Config of a new network, if it can differ from that of these widths."""
         config = self._whole.config
         return config.shaped(candidate) if self._fresh and config is not None and not config.polynomial else None
 
@@ -71,7 +71,7 @@ class OfGroups:
         small = self._whole.narrower(self.groups, widths) if config is None else _built(config, "meta")
         try:
             return recorded(small, example(small, self.size, self.size))
-        except Exception:  # a class of the user's may need its weights to run
+        except Exception:  # a user's class may need real weights to run
             if self._whole.config is not None:
                 raise
             small = cut(self._whole, widths)
@@ -79,7 +79,7 @@ class OfGroups:
 
 
 class OfSpace(OfGroups):
-    """The sub-networks of a space, by their entries."""
+    """The sub-networks of a search space, by their entries."""
 
     def __init__(self, space: Space, size: int):
         with torch.device("meta"):
@@ -96,8 +96,8 @@ class OfSpace(OfGroups):
         return super().network(self.space.widths(candidate))
 
     def parts(self) -> dict[tuple[int, ...], dict[Entries, list[Layer]]] | None:
-        """The layers of all candidates: by the genes that a part of them depends on, for each entry of these. None
-        where that is not known, or there are too many."""
+        """The layers of all candidates, grouped by the genes that they depend on, for each combination of entries. None
+        if the genes are not known, or if there are too many combinations."""
         found, of_group = self.shapes.groups_of(), {}
         for number, groups in enumerate(self.space.config.genes().values()):
             of_group |= dict.fromkeys(groups, number)
@@ -118,7 +118,7 @@ class OfSpace(OfGroups):
 
 
 class OfWidth:
-    """The networks that a shorthand width stands for."""
+    """Candidates given by one shorthand width."""
 
     def __init__(self, of_width: Callable[[int], Config], size: int):
         self._config, self.size = cache(of_width), size
@@ -140,7 +140,7 @@ def key_of(candidate: Any) -> Hashable:
 
 
 def _built(config: Config, device: str = "cpu", *, by_image: bool = False) -> Generator:
-    """With new weights, always the same, as it is exported."""
+    """A network with new weights, always the same, in the form in which it is exported."""
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(0)
         network = build_generator(config)

@@ -1,5 +1,5 @@
-"""Measured times of layers, kept in the user's cache folder: one JSON file for each runtime with its version, number of
-threads and machine."""
+"""Cache of measured layer times in the user's cache folder: one JSON file per runtime, version, number of threads and
+machine."""
 
 import hashlib
 import json
@@ -19,15 +19,15 @@ from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, cache_folder, make_folder, read_json, write_atomically
 
-FORM = 1  # of the file; another one is measured anew
+FORM = 1  # version of the file; files of another version are not used
 LIMIT = 64 << 20
 
 
 class Table:
-    """Times in ms of batch 1 on this machine. Those that are not known yet are measured when they are asked for, and
-    written down; a file that cannot be read or written is told to `on_event` and does no harm.
+    """Layer times in ms at batch 1 on this machine. An unknown time is measured when it is needed, and stored. If the
+    file cannot be read or written, `on_event` gets a warning, and the work goes on without it.
 
-    Raises UsageError for more `threads` than there are; None are all cores.
+    `threads`: None for all cores. Raises UsageError for more than there are.
     """
 
     def __init__(self, runtime: str, threads: int | None = None, on_event: Event = silent):
@@ -54,7 +54,7 @@ class Table:
         return sum(self.times[layer] for layer in layers)
 
     def measure(self, layers: Iterable[Layer]) -> None:
-        """Measure those that are not known yet."""
+        """Measure the layers whose time is not known yet."""
         folds = self.runtime.folds
         wanted = [x for x in dict.fromkeys(layers) if x not in self.times and x.kind not in folds and not is_empty(x)]
         if not wanted:
@@ -70,7 +70,7 @@ class Table:
         self._write()
 
     def take(self, times: Mapping[str, float]) -> None:
-        """Use these times, by the layers' names, before those of the file. Raises ValueError for damaged ones."""
+        """Use these times, by layer name, instead of those in the file. Raises ValueError for invalid ones."""
         self.times |= _parsed(times)
 
     def _read(self) -> dict[Layer, float]:
@@ -82,7 +82,7 @@ class Table:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, *MALFORMED) as error:
-            message = f"{self.path}: is damaged ({error!s:.80}) and left out; the layers are measured anew."
+            message = f"{self.path}: is damaged ({error!s:.80}) and ignored; the layers are measured again."
             self.on_event({"event": "warning", "message": message})
             return {}
 
@@ -102,12 +102,12 @@ def _parsed(times: Mapping[str, Any]) -> dict[Layer, float]:
 
 def _layer(name: str) -> Layer:
     if not re.fullmatch(r"[a-z_]{1,40} \d{1,9}(,\d{1,9}){0,20}", name):
-        raise ValueError(f"{name!r:.40} is no layer")
+        raise ValueError(f"{name!r:.40} is not a layer")
     kind, _, sizes = name.partition(" ")
     return Layer(kind, tuple(map(int, sizes.split(","))))
 
 
 def _time(value: Any) -> float:
     if type(value) not in (int, float) or not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{value!r:.40} is no time")
+        raise ValueError(f"{value!r:.40} is not a time")
     return float(value)

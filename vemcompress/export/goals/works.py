@@ -1,4 +1,4 @@
-"""What a runtime is timed on: a layer of its own, or a whole network, as a PyTorch function and as an ONNX graph."""
+"""Single layers for timing, each as a PyTorch function and as an ONNX graph of one node."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ OPSET, IR = 18, 10
 
 @dataclass(frozen=True)
 class Work:
-    """`run` takes tensors of the shapes `inputs`; the ONNX node `op` with these `attributes` does the same, of the same
-    inputs and then the `constants`."""
+    """A layer to time. `run` takes tensors with the shapes `inputs`. The ONNX node `op` with these `attributes`
+    computes the same from the same inputs, followed by the `constants`."""
 
     inputs: Sequence[tuple[int, ...]]
     run: Callable[..., Tensor]
@@ -32,12 +32,12 @@ class Work:
         return [torch.rand(shape, generator=draws) * 2 - 1 for shape in self.inputs]
 
     def graph(self) -> bytes:
-        """The ONNX file of this one node, from x0, x1, ... to y."""
+        """The bytes of an ONNX file with this one node, from x0, x1, ... to y."""
         names = [f"x{i}" for i in range(len(self.inputs))]
         values = [
             helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(names, self.inputs, strict=True)
         ]
-        # An empty array stands for an input that is left out.
+        # An empty array marks an omitted input.
         given = [f"c{i}" if constant.size else "" for i, constant in enumerate(self.constants)]
         held = [numpy_helper.from_array(c, n) for c, n in zip(self.constants, given, strict=True) if n]
         node = helper.make_node(self.op, [*names, *given], ["y"], **self.attributes)
@@ -53,7 +53,7 @@ def work_of(layer: Layer) -> Work:
 
 
 def is_empty(layer: Layer) -> bool:
-    """Whether it has no channels to work on."""
+    """Whether the layer has no channels."""
     return not all(layer.sizes[: {"conv": 2, "transposed": 2}.get(layer.kind, 1)])
 
 
@@ -95,7 +95,7 @@ def _padded(torch_mode: str, onnx_mode: str) -> Callable[..., Work]:
 
 
 def _norm(channels, groups, height, width) -> Work:
-    """Of each channel alone, as instance norm is; a graph has other groups as channels of more pixels."""
+    """An instance norm. A group norm is an instance norm over fewer channels with more pixels."""
     scale, shift = np.ones(groups, np.float32), np.zeros(groups, np.float32)
     run = lambda x: F.group_norm(x, groups)  # noqa: E731
     return Work([(1, groups, channels // groups * height, width)], run, "InstanceNormalization", [scale, shift])

@@ -1,8 +1,8 @@
-"""Exact rewrites of an exported ONNX graph: the same numbers to rounding, in less time. One file a rewrite.
+"""Exact rewrites of an exported ONNX graph: the same result up to rounding, in less time. One module per rewrite.
 
-`EXACT` maps a rewrite's name to its function, which changes a graph in place and returns at how many places it did. A
-new one is a file beside these and an entry here. What a rewrite may change is only how something is computed; what
-changes the numbers is a setting of the network or of the export, never a rewrite.
+`EXACT` maps the name of a rewrite to its function. The function changes a graph in place and returns the number of
+places that it changed. To add one, write a module and add an entry here. A rewrite may change only how a result is
+computed. A change of the result itself must be a setting of the network or of the export.
 """
 
 from collections.abc import Callable, Collection
@@ -26,7 +26,7 @@ EXACT: dict[str, Callable[[ir.Graph, Contract], int]] = {
 def rewrite(
     model: onnx.ModelProto, contract: Contract, names: Collection[str] = tuple(EXACT)
 ) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """The model after the rewrites of these names, and at how many places each applied. The model itself stays."""
+    """The rewritten model, and the number of places that each of the named rewrites changed. `model` is not changed."""
     found = ir.from_proto(model)
     counts = {name: change(found.graph, contract) for name, change in EXACT.items() if name in names}
     if not any(counts.values()):

@@ -1,4 +1,4 @@
-"""A bias before an instance normalisation changes nothing: the mean that is subtracted has it too."""
+"""Rewrite: remove biases before instance norms, which subtract them again with the mean."""
 
 import onnx_ir as ir
 
@@ -7,7 +7,7 @@ from vemcompress.export.rewrites.nodes import bias, weights
 
 
 def drop_cancelled_biases(graph: ir.Graph, contract: Contract) -> int:
-    """Drop the bias of each convolution whose output nothing but an InstanceNormalization reads."""
+    """Drop the bias of each convolution whose output is read only by InstanceNormalization nodes."""
     count = 0
     for node in graph:
         if node.op_type not in ("Conv", "ConvTranspose") or len(node.inputs) < 3 or node.inputs[2] is None:

@@ -1,10 +1,11 @@
-"""The last convolution, to one to four channels, as a strided one to four times as many channels and a pixel shuffle.
+"""Rewrite: the last convolution, to 1 to 4 channels, becomes a strided convolution to 4 times as many and a pixel
+shuffle.
 
-A CPU's convolution works on 8 or 16 output channels at a time, so one to 3 channels wastes most of its work. Four
-neighbouring pixels of the output are four channels of a convolution of stride 2 whose kernel is one larger, with the
-published weights shifted by one for each. It multiplies more, (k + 1)^2 / k^2 times, and takes less time: measured at
-256 px
-on one thread of ONNX Runtime, a mobile ResNet of width 16 with its 7x7 head takes 0.77 of its time.
+A CPU's convolution computes 8 or 16 output channels at a time, so a convolution to 3 channels wastes most of its work.
+Four neighbouring output pixels become four channels of a convolution with stride 2. Its kernel is larger by one, and
+holds the original weights, shifted by one pixel for each of the four. It needs (k + 1)^2 / k^2 times the
+multiplications, but less time: at 256 px on one thread of ONNX Runtime, a mobile ResNet of width 16 with its 7x7 head
+takes 0.77 of its former time.
 """
 
 import numpy as np
@@ -13,12 +14,12 @@ import onnx_ir as ir
 from vemcompress.export.contracts import Contract, ImageContract
 from vemcompress.export.rewrites.nodes import Builder, bias, ints, is_plain, weights
 
-MOST_CHANNELS = 4  # four times as many fill 16 lanes
-PASSED = ("Tanh", "Sigmoid", "Clip", "Mul", "Add", "Div", "Sub", "Identity")  # work on each pixel by itself
+MOST_CHANNELS = 4  # four times as many fill 16 SIMD lanes
+PASSED = ("Tanh", "Sigmoid", "Clip", "Mul", "Add", "Div", "Sub", "Identity")  # pointwise operations
 
 
 def narrow_head(graph: ir.Graph, contract: Contract) -> int:
-    """Rewrite the convolution that makes the image, where the sides of all images are even."""
+    """Rewrite the convolution that makes the image, if the sides of all images are even."""
     node = _last_convolution(graph)
     if node is None or not _even(contract) or not is_plain(node):
         return 0
@@ -48,8 +49,8 @@ def narrow_head(graph: ir.Graph, contract: Contract) -> int:
 
 
 def shifted(kernel: np.ndarray) -> np.ndarray:
-    """The weights, outputs x inputs x height x width, of the strided convolution: 4 outputs x inputs x height + 1 x
-    width + 1."""
+    """The weights of the strided convolution, (4 outputs) x inputs x (height + 1) x (width + 1), from `kernel`,
+    outputs x inputs x height x width."""
     outputs, inputs, height, width = kernel.shape
     found = np.zeros((outputs, 2, 2, inputs, height + 1, width + 1), kernel.dtype)
     for a in range(2):
@@ -59,7 +60,8 @@ def shifted(kernel: np.ndarray) -> np.ndarray:
 
 
 def _last_convolution(graph: ir.Graph) -> ir.Node | None:
-    """What makes the image, up to operations on single pixels. Only the graph's first output is an image."""
+    """The convolution that makes the image, if only pointwise operations follow. The image is the graph's first
+    output."""
     node = graph.outputs[0].producer()
     while node is not None and node.op_type in PASSED:
         computed = [value for value in node.inputs if value is not None and value.producer() is not None]
@@ -81,8 +83,8 @@ def _even(contract: Contract) -> bool:
 
 
 def _keeps_size(node: ir.Node, pads: tuple[int, ...], kernel: tuple[int, int]) -> bool:
-    """Whether the convolution pads by half its kernel, itself or by a Pad before it, so that its output has the sides
-    of the image."""
+    """Whether the convolution, or a Pad before it, pads by half the kernel, so that the output has the input's
+    sides."""
     if pads == (kernel[0] // 2, kernel[1] // 2) * 2:
         return True
     before = node.inputs[0].producer()

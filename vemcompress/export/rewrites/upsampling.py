@@ -1,9 +1,10 @@
-"""A transposed convolution of stride 2 as four convolutions, one for each phase of the output's rows and columns.
+"""Rewrite: a transposed convolution of stride 2 becomes four convolutions, one per phase of the output's rows and
+columns.
 
-An output row 2i + a reads the kernel's taps k with a + p - k even, at row i + (a + p - k) / 2 of the input: each phase
-is an ordinary convolution with its part of the kernel, so that nothing is multiplied that was not before. ONNX Runtime
-has a blocked kernel for these and none for transposed convolutions, which it does as a matrix product and a scattered
-sum.
+Output row 2i + a uses the kernel taps k for which a + p - k is even, at input row i + (a + p - k) / 2. Each phase is
+thus an ordinary convolution with a part of the kernel, and the number of multiplications stays the same. ONNX Runtime
+has a fast (blocked) kernel for ordinary convolutions, but none for transposed ones, which it computes as a matrix
+product and a scattered sum.
 """
 
 import numpy as np
@@ -12,11 +13,11 @@ import onnx_ir as ir
 from vemcompress.export.contracts import Contract
 from vemcompress.export.rewrites.nodes import Builder, bias, ints, is_plain, weights
 
-LEAST_CHANNELS = 8  # of the output: fewer do not fill the lanes of a blocked convolution
+LEAST_CHANNELS = 8  # fewer output channels do not fill the SIMD lanes of a blocked convolution
 
 
 def upsampling_by_phases(graph: ir.Graph, contract: Contract) -> int:
-    """Rewrite every transposed convolution of enough channels that doubles its input's sides."""
+    """Rewrite every transposed convolution that has enough channels and doubles the sides of its input."""
     count = 0
     for node in list(graph):
         if node.op_type == "ConvTranspose" and is_plain(node) and _doubles(node):
@@ -50,7 +51,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
         return new.add("Conv", inputs, pads=[top, left, bottom, right], **shape)
 
     parts = [[phase(a, b) for b in range(2)] for a in range(2)]
-    # Beside each other along W, the two rows of a pair lie in memory as they do in the output.
+    # Concatenated along W, the two rows of a pair have the same order in memory as in the output.
     halves = [new.add("Concat", [parts[0][b], parts[1][b]], axis=3) for b in range(2)]
     last = new.constant("last", np.array([4], np.int64))
     woven = new.add("Concat", [new.add("Unsqueeze", [half, last]) for half in halves], axis=4)
@@ -62,8 +63,8 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _phases(size: int, padding: int) -> list[tuple[list[int], int, int]]:
-    """Of the output positions 2i and 2i + 1: the kernel's taps in the order of the input positions that they read, and
-    how far these go before i and beyond it."""
+    """For the output positions 2i and 2i + 1: the kernel taps in the order of the input positions that they read, and
+    how many positions before and after i they read."""
     found = []
     for phase in range(2):
         taps = [k for k in reversed(range(size)) if (phase + padding - k) % 2 == 0]

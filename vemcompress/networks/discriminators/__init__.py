@@ -1,7 +1,7 @@
-"""Discriminators, one architecture a file. `DISCRIMINATORS` maps a family's name to its class.
+"""Discriminators, one architecture per file. `DISCRIMINATORS` maps a family's name to its class.
 
-They take B x in_channels x H x W in [-1, 1] (behind its condition, where there is one: cat(A, B)) and give
-B x 1 x h x w raw scores. Initial weights are PyTorch's; the published ones are `networks.base.init_weights`.
+Input: B x in_channels x H x W in [-1, 1]; with a condition, cat(A, B). Output: B x 1 x h x w raw scores. New networks
+have PyTorch's initial weights; `networks.base.init_weights` sets the published ones.
 """
 
 from pydantic import TypeAdapter
@@ -58,7 +58,7 @@ _ANY_DISCRIMINATOR = TypeAdapter(AnyDiscriminator)
 
 
 def parse_discriminator_config(values: dict) -> DiscriminatorConfig:
-    """A Config from plain values with a `family` key; raises pydantic's ValidationError."""
+    """A Config from plain values with a `family` key. Raises pydantic's ValidationError."""
     return _ANY_DISCRIMINATOR.validate_python(values)
 
 

@@ -1,4 +1,4 @@
-"""What every discriminator here is: a frozen Config that determines its shape, and stages with taps."""
+"""Base classes of discriminators: a frozen Config that determines the architecture, and stages with taps."""
 
 from collections.abc import Iterable
 from typing import ClassVar, Self
@@ -14,8 +14,12 @@ from vemcompress.system.settings import BaseSettings, Channels, Text
 
 
 class DiscriminatorConfig(Counted, BaseSettings):
-    """The shape of a discriminator. `width` is that of its first convolution (ndf in the published options); `norms`:
-    whether `norm` says which norm it has; `follows`: what follows the generator where it is not stated."""
+    """The architecture of a discriminator. `family`: its kind. `in_channels`: channels that it judges. `width`: width
+    of its first convolution (ndf in published options). `norm`: its normalisation.
+
+    Two class variables: `norms` says whether `norm` has an effect; `follows` names the keys that follow the generator
+    unless stated.
+    """
 
     norms: ClassVar[bool] = True
     follows: ClassVar[frozenset[str]] = frozenset({"norm"})
@@ -36,18 +40,18 @@ class DiscriminatorConfig(Counted, BaseSettings):
         raise NotImplementedError
 
     def for_images(self, takes: ImageInput | LatentInput) -> Self:
-        """With as many layers, where they are not stated, as give one score for an image of a latent generator."""
+        """The Config with as many layers, unless stated, as give one score for an image of a latent generator."""
         return self
 
     def left_open(self) -> set[str]:
-        # of two domains' discriminators each has its own number of channels
+        # the discriminators of two domains may have different numbers of channels
         return {"in_channels"} | (self.follows - self.model_fields_set)
 
 
 class Stage(nn.Module):
-    """Convolution, norm, LeakyReLU 0.2; the last stage of a discriminator is its convolution alone.
+    """Convolution, norm, LeakyReLU 0.2; the last stage of a discriminator is only a convolution.
 
-    A gate comes after the norm, or where there is none after LeakyReLU, as in GCC.
+    A gate is applied after the norm, or after LeakyReLU if there is no norm, as in GCC.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module | None, last: bool = False):
@@ -89,7 +93,7 @@ class Discriminator(nn.Module):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The taps at which its features are distilled as published (GCC), shallow to deep."""
+        """The taps at which GCC distils features, shallow to deep."""
         return tuple(dict.fromkeys((self.taps[min(1, len(self.taps) - 1)], self.taps[-1])))
 
     def select(self, threshold: float) -> None:
@@ -98,19 +102,19 @@ class Discriminator(nn.Module):
             stage.gate = Gate(stage.conv.out_channels, threshold)
 
     def opened(self) -> list["Gate"]:
-        """The gates, none where it does not select."""
+        """The gates; empty without selective activation."""
         return [module for module in self.modules() if isinstance(module, Gate)]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_with_taps(x, ())[0]
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-        """The scores, and the activated maps of the given names."""
+        """The scores, and the activated maps with these names."""
         return judge(self.path(), x, names)
 
 
 def judge(stages: Iterable[Stage], x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-    """The last stage's scores, and the activated maps of the given names."""
+    """The last stage's scores, and the activated maps with these names."""
     taps = {}
     for i, stage in enumerate(stages, start=1):
         x = stage(x)

@@ -13,9 +13,10 @@ from vemcompress.networks.discriminators.base import Discriminator, Discriminato
 
 
 class DCGANDiscriminatorConfig(DiscriminatorConfig):
-    """`layers` convolutions of stride 2, of n, 2n, 4n, ... channels, and one of `kernel` x `kernel` that gives a score
-    for each such square of the last map: one score for images of kernel * 2^layers px. BatchNorm in all but the first
-    and the last, which alone have a bias where `edge_bias` is set."""
+    """DCGAN's discriminator. `layers`: convolutions of stride 2, with n, 2n, 4n, ... channels. `kernel`: size of the
+    last convolution, which gives one score for each such square of the last map: one score for images of kernel *
+    2^layers px. `edge_bias`: whether the first and the last convolution have a bias; the others have BatchNorm.
+    """
 
     norms: ClassVar = False
     follows: ClassVar = frozenset({"norm", "layers"})
@@ -31,7 +32,7 @@ class DCGANDiscriminatorConfig(DiscriminatorConfig):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Channels between the convolutions: of the input, n, 2n, ..., and the one of the scores."""
+        """Channels between the convolutions: of the input, n, 2n, ..., and 1 for the scores."""
         return (self.in_channels, *(self.width * 2**i for i in range(self.layers)), 1)
 
     def left_open(self) -> set[str]:
@@ -54,8 +55,9 @@ class DCGANDiscriminatorConfig(DiscriminatorConfig):
 
 
 class DCGANDiscriminator(Discriminator):
-    """4x4 convolutions with padding 1, BatchNorm and LeakyReLU 0.2; the last one without padding. Taps: `layer1`, ...
-    after LeakyReLU."""
+    """4x4 convolutions with padding 1, BatchNorm and LeakyReLU 0.2; the last one without padding. Taps: `layer1`,
+    ... after LeakyReLU.
+    """
 
     config_class = DCGANDiscriminatorConfig
 

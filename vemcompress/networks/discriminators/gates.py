@@ -1,12 +1,13 @@
-"""Gates on a discriminator's channels, which learn to be open or shut (GCC's selective activation)."""
+"""Learned gates that switch a discriminator's channels on and off (GCC's selective activation)."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Gate(nn.Module):
-    """B x C x H x W times one mask for each channel: (sign(alpha - threshold) + 1) / 2, so 1 above the threshold, 0
-    below it, a half on it. alpha begins at 1; the gradient goes straight through the mask to it."""
+    """Multiplies B x C x H x W by one mask per channel: (sign(alpha - threshold) + 1) / 2, so 1 above the threshold,
+    0 below it, and 0.5 at it. alpha starts at 1; its gradient passes straight through the mask.
+    """
 
     def __init__(self, channels: int, threshold: float):
         super().__init__()
@@ -21,5 +22,5 @@ class Gate(nn.Module):
 
     @torch.no_grad()
     def clip(self) -> None:
-        """Bring alpha into [0, 1], as published before each of its steps."""
+        """Clip alpha to [0, 1], as published before each of its steps."""
         self.alpha.clamp_(0, 1)

@@ -1,5 +1,6 @@
-"""PatchGAN (Isola et al., CVPR 2017), which judges patches, its 1x1 form, which judges pixels, and OMGD's for two
-teachers (Ren et al., ICCV 2021)."""
+"""PatchGAN (Isola et al., CVPR 2017), its 1x1 form PixelGAN, and OMGD's PatchGAN for two teachers (Ren et al., ICCV
+2021).
+"""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -18,7 +19,9 @@ STAGES = 5
 
 
 class PatchGANConfig(DiscriminatorConfig):
-    """`n_layers`: so many convolutions of stride 2, then two of stride 1; `layers = 3` judges patches of 70 pixels."""
+    """PatchGAN, the published `n_layers`. `layers`: convolutions of stride 2; two of stride 1 follow. With 3,
+    patches have 70 pixels.
+    """
 
     family: Literal["patchgan"] = "patchgan"
     layers: int = Field(3, ge=1, le=8)
@@ -29,7 +32,7 @@ class PatchGANConfig(DiscriminatorConfig):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Channels between the convolutions: of the input, n, 2n, 4n, 8n, 8n, ..., and the one of the scores."""
+        """Channels between the convolutions: of the input, n, 2n, 4n, 8n, 8n, ..., and 1 for the scores."""
         return (self.in_channels, *(self.width * min(2**i, 8) for i in range(self.layers + 1)), 1)
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
@@ -42,11 +45,11 @@ class PatchGANConfig(DiscriminatorConfig):
 
 
 class PatchGAN(Discriminator):
-    """4x4 convolutions with padding 1; no norm after the first and the last, and biases there whatever the norm is.
+    """4x4 convolutions with padding 1. The first and the last have no norm, and always have biases.
 
-    Taps: `layer1` to `layerN`, N = layers + 1, after LeakyReLU. In the published Sequential `model` that is module 1
-    for `layer1` and 3K - 2 for `layerK`; since its LeakyReLU works in place, the module before it gives the same map
-    to a hook (GCC's "layers 3 and 9" are `layer2` and `layer4`).
+    Taps: `layer1` to `layerN`, N = layers + 1, after LeakyReLU. In the published Sequential `model` these are module 1
+    for `layer1` and 3K - 2 for `layerK`. Its LeakyReLU works in place, so a hook on the module before it gets the same
+    map (GCC's "layers 3 and 9" are `layer2` and `layer4`).
     """
 
     config_class = PatchGANConfig
@@ -57,7 +60,7 @@ class PatchGAN(Discriminator):
 
 
 def patch_stages(config: PatchGANConfig) -> Iterator[Stage]:
-    """PatchGAN's stages, with fresh weights."""
+    """PatchGAN's stages, with new weights."""
     last = config.layers + 1
     for i, (inputs, outputs) in enumerate(pairwise(config.channels)):
         edge = i in (0, last)
@@ -67,7 +70,7 @@ def patch_stages(config: PatchGANConfig) -> Iterator[Stage]:
 
 
 class PixelGANConfig(DiscriminatorConfig):
-    """`pixel`: three 1x1 convolutions, which judge each pixel by itself."""
+    """PixelGAN, the published `pixel`: three 1x1 convolutions, which judge each pixel separately."""
 
     family: Literal["pixelgan"] = "pixelgan"
 
@@ -84,7 +87,7 @@ class PixelGANConfig(DiscriminatorConfig):
 
 
 class PixelGAN(Discriminator):
-    """1x1 convolutions: n (no norm), 2n, 1. Taps: `layer1`, `layer2`. Under batch norm only the first has a bias."""
+    """1x1 convolutions: n (no norm), 2n, 1. Taps: `layer1`, `layer2`. With batch norm only the first has a bias."""
 
     config_class = PixelGANConfig
 
@@ -101,9 +104,10 @@ class PixelGAN(Discriminator):
 
 
 class SharedPatchGANConfig(PatchGANConfig):
-    """`multi_n_layers`, OMGD's for two teachers: two copies of each of PatchGAN's five stages, of which the first
-    `n_share` are one for both. Parameters count both copies, as published; MACs are those of judging for one
-    teacher."""
+    """OMGD's `multi_n_layers` for two teachers: two copies of each of PatchGAN's five stages. `n_share`: the first
+    stages, which both teachers share. Parameters count both copies, as published; MACs are those of judging for one
+    teacher.
+    """
 
     family: Literal["shared_patchgan"] = "shared_patchgan"
     in_channels: Channels = 6
@@ -117,9 +121,10 @@ class SharedPatchGANConfig(PatchGANConfig):
 
 
 class SharedPatchGAN(Discriminator):
-    """PatchGAN for the images of two teachers, `stages[i][copy]`. Of a shared stage (the first `n_share`) both use copy
-    1, and copy 0 is dead: kept as published, without gradients ever. Of the others the wide teacher uses copy 0, the
-    deep one copy 1."""
+    """PatchGAN for the images of two teachers, `stages[i][copy]`. In a shared stage (the first `n_share`) both use
+    copy 1; copy 0 is unused, kept as published, and never gets gradients. In the other stages the wide teacher uses
+    copy 0, the deep one copy 1.
+    """
 
     config_class = SharedPatchGANConfig
 
@@ -138,7 +143,7 @@ class SharedPatchGAN(Discriminator):
         return self.forward_with_taps(x, (), teacher)[0]
 
     def for_both(self, x: Tensor) -> dict[str, Tensor]:
-        """The scores of one image for either teacher; what both share is computed once."""
+        """The scores of one image for either teacher; the shared stages are computed once."""
         h = x
         for pair in self.stages[: self.config.n_share]:
             h = pair[1](h)

@@ -1,4 +1,4 @@
-"""The SAGAN discriminator (Zhang et al., ICML 2019) as GCC has it."""
+"""The SAGAN discriminator (Zhang et al., ICML 2019) in GCC's form."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal, Self
@@ -14,12 +14,13 @@ from vemcompress.networks.discriminators.base import Discriminator, Discriminato
 from vemcompress.networks.discriminators.gates import Gate
 from vemcompress.networks.spectral import SpectralConv2d
 
-ATTENDED = 2  # layers, the last ones
+ATTENDED = 2  # the last layers have attention
 
 
 class SAGANDiscriminatorConfig(DiscriminatorConfig):
-    """`layers` convolutions of stride 2, of n, 2n, 4n, ... channels, and one that gives a score for each 4 x 4 of the
-    last map: one score for images of 4 * 2^layers px."""
+    """SAGAN's discriminator. `layers`: convolutions of stride 2, with n, 2n, 4n, ... channels; a last one gives a
+    score for each 4 x 4 of the last map: one score for images of 4 * 2^layers px.
+    """
 
     norms: ClassVar = False
     follows: ClassVar = frozenset({"norm", "layers"})
@@ -55,8 +56,9 @@ class SAGANDiscriminatorConfig(DiscriminatorConfig):
 
 
 class SAGANDiscriminator(Discriminator):
-    """4x4 convolutions with spectral norm and LeakyReLU 0.1, self-attention after the last two, a plain 4x4 convolution
-    to the score. Taps: `l1`, ... before the attention, `attn1` and `attn2` after it."""
+    """4x4 convolutions with spectral norm and LeakyReLU 0.1, self-attention after the last two, and a plain 4x4
+    convolution to the score. Taps: `l1`, ... before the attention, `attn1` and `attn2` after it.
+    """
 
     config_class = SAGANDiscriminatorConfig
 
@@ -78,7 +80,7 @@ class SAGANDiscriminator(Discriminator):
         return "l2", "attn2"
 
     def select(self, threshold: float) -> None:
-        """Gates between convolution and LeakyReLU."""
+        """Add gates between convolution and LeakyReLU."""
         self.gates = nn.ModuleList(Gate(conv.out_channels, threshold) for conv in self.convs)
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:

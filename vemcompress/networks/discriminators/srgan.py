@@ -1,4 +1,4 @@
-"""SRGAN's discriminator of images (Ledig et al., CVPR 2017), for any size as in leftthomas/SRGAN."""
+"""SRGAN's discriminator (Ledig et al., CVPR 2017), for images of any size as in leftthomas/SRGAN."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -10,12 +10,14 @@ from vemcompress.networks.base import Taps
 from vemcompress.networks.cost import Cost, conv, norm
 from vemcompress.networks.discriminators.base import Discriminator, DiscriminatorConfig, Stage, judge
 
-_TIMES = (1, 1, 2, 2, 4, 4, 8, 8)  # of the width; every second convolution has stride 2
+_TIMES = (1, 1, 2, 2, 4, 4, 8, 8)  # multiples of the width; every second convolution has stride 2
 _HIDDEN = 16
 
 
 class SRGANDiscriminatorConfig(DiscriminatorConfig):
-    """Widths n, n, 2n, 2n, 4n, 4n, 8n, 8n, and 16n of the mean over pixels; BatchNorm in all but the first."""
+    """SRGAN's discriminator: widths n, n, 2n, 2n, 4n, 4n, 8n, 8n, and 16n after the mean over pixels; BatchNorm in
+    all but the first.
+    """
 
     norms: ClassVar = False
 
@@ -38,8 +40,9 @@ class SRGANDiscriminatorConfig(DiscriminatorConfig):
 
 
 class SRGANDiscriminator(Discriminator):
-    """3x3 convolutions with LeakyReLU 0.2, of stride 1 and 2 in turns; then the mean over pixels, and two 1x1: one
-    score for an image."""
+    """3x3 convolutions with LeakyReLU 0.2, of alternating stride 1 and 2; then the mean over pixels, and two 1x1
+    convolutions: one score per image.
+    """
 
     config_class = SRGANDiscriminatorConfig
 
@@ -56,7 +59,7 @@ class SRGANDiscriminator(Discriminator):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Those that are maps."""
+        """Only the taps that are maps."""
         return tuple(f"layer{i + 1}" for i in range(len(_TIMES)))
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:

@@ -1,4 +1,4 @@
-"""The StyleGAN2 discriminator (Karras et al., CVPR 2020): residual blocks, and how much a batch's images differ."""
+"""The StyleGAN2 discriminator (Karras et al., CVPR 2020): residual blocks and the standard deviation within a batch."""
 
 import math
 from collections.abc import Iterator
@@ -20,8 +20,10 @@ SIDES = tuple(2**i for i in range(3, 11))
 
 
 class StyleGAN2DiscriminatorConfig(DiscriminatorConfig):
-    """For images of `size` pixels. `width` is that of the layers with maps of this size; layers of half the size have
-    twice as many channels, and none has more than `most`. `group`: of how many images the deviation is one number."""
+    """StyleGAN2's discriminator. `size`: the images' side in pixels. `width`: width of the layers with maps of this
+    size; layers of half the size have twice as many channels. `most`: the largest width of a layer. `group`: images
+    per group in which the standard deviation is computed.
+    """
 
     norms: ClassVar = False
     follows: ClassVar = frozenset({"norm", "size"})
@@ -35,7 +37,7 @@ class StyleGAN2DiscriminatorConfig(DiscriminatorConfig):
     @model_validator(mode="after")
     def _is_narrow(self):
         if self.width > self.most:
-            raise ValueError("width is more than most; give a smaller width")
+            raise ValueError("width is larger than most; give a smaller width")
         return self
 
     @property
@@ -44,7 +46,7 @@ class StyleGAN2DiscriminatorConfig(DiscriminatorConfig):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """By the size of the maps, from the images' to 4 px."""
+        """Widths by the size of the maps, from the images' size to 4 px."""
         return tuple(min(self.most, self.width * 2**i) for i in range(self.size.bit_length() - 2))
 
     def for_images(self, takes: ImageInput | LatentInput) -> Self:
@@ -53,7 +55,7 @@ class StyleGAN2DiscriminatorConfig(DiscriminatorConfig):
         return self.but(size=takes.image)
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
-        """Of images of its own size: it takes no others."""
+        """The costs at its own image size, the only one that it accepts."""
         pixels = self.size**2
         yield _layer(self.in_channels, self.widths[0], 1, pixels)
         for before, after in pairwise(self.widths):
@@ -73,7 +75,7 @@ def _layer(inputs: int, outputs: int, weights: int, pixels: int, *, bias: bool =
 
 
 class ResidualBlock(nn.Module):
-    """To maps of half the size."""
+    """A residual block that halves the size."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -86,11 +88,11 @@ class ResidualBlock(nn.Module):
 
 
 class StyleGAN2Discriminator(Discriminator):
-    """A 1 x 1 convolution, residual blocks down to 4 px, the deviation within groups of images as one more
+    """A 1 x 1 convolution, residual blocks down to 4 px, the standard deviation within groups of images as one more
     channel, a 3 x 3 convolution, and two linear layers to the score, B x 1 x 1 x 1.
 
-    Taps: `layer1` behind the first convolution, then each block's. A batch that `group` does not divide has smaller
-    groups.
+    Taps: `layer1` after the first convolution, then each block's output. A batch that is not divisible by `group` has
+    smaller groups.
     """
 
     config_class = StyleGAN2DiscriminatorConfig
@@ -109,7 +111,7 @@ class StyleGAN2Discriminator(Discriminator):
         return tuple(f"layer{i + 1}" for i in range(len(self.blocks) + 1))
 
     def select(self, threshold: float) -> None:
-        raise UsageError("stylegan2: this discriminator has no gates, which GCC's masks are; choose another.")
+        raise UsageError("stylegan2: this discriminator has no gates, which GCC's masks need; choose another one.")
 
     def forward_with_taps(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
         h, taps = activated(self.first(x)), {}
@@ -123,8 +125,9 @@ class StyleGAN2Discriminator(Discriminator):
 
 
 def deviation(x: Tensor, group: int = 4) -> Tensor:
-    """B x 1 x H x W: the mean over channels and pixels of the standard deviation over a group of images, which is the
-    same for all of them. Group k has every (B / size)-th image from k on, as published."""
+    """B x 1 x H x W: the standard deviation over a group of images, averaged over channels and pixels; the same for
+    all images of the group. Group k consists of every (B / size)-th image from k on, as published.
+    """
     size = next(n for n in range(min(group, len(x)), 0, -1) if len(x) % n == 0)
     parted = x.view(size, -1, *x.shape[1:])
     spread = (parted.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)

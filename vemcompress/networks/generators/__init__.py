@@ -1,7 +1,7 @@
-"""Generators, one architecture a file (paper, A.3). `GENERATORS` maps a family's name to its class.
+"""Generators, one architecture per file (VEM paper, A.3). `GENERATORS` maps a family's name to its class.
 
-A new one is a file with its Config and its network, and its name in the list. Layers that several architectures share
-belong in the folder above, the layouts of published files in `weights.published`.
+To add one, write a file with its Config and its network, and add its name to the list below. Layers that several
+architectures share belong in the folder above, and the layouts of published files in `weights.published`.
 """
 
 from functools import cache
@@ -61,7 +61,7 @@ def _any_config() -> TypeAdapter:
 
 
 def parse_config(values: dict) -> Config:
-    """A Config from plain values with a `family` key; raises pydantic's ValidationError."""
+    """A Config from plain values with a `family` key. Raises pydantic's ValidationError."""
     return _any_config().validate_python(values)
 
 
@@ -71,9 +71,10 @@ def build_generator(config: Config) -> Generator:
 
 
 def student_of(config: Config | None, width: int, takes: ImageInput | LatentInput | None = None) -> Config:
-    """The default student of this width for a teacher of that Config; for one without (None) a mobile ResNet, where it
-    `takes` latent vectors a DCGAN, and where it enlarges images the compact network. Raises ValueError for images that
-    no DCGAN draws."""
+    """The default student of this width for a teacher of this Config. For a teacher without a Config (None) it is a
+    mobile ResNet; a DCGAN if the teacher takes latent vectors; the compact network if it enlarges images. Raises
+    ValueError for an image size that no DCGAN makes.
+    """
     if config is not None:
         return config.student(width)
     if not isinstance(takes, LatentInput):
@@ -81,5 +82,5 @@ def student_of(config: Config | None, width: int, takes: ImageInput | LatentInpu
         return SRVGGConfig(width=width, scale=takes.scale) if enlarges else MobileResNetConfig(width=width)
     levels = (takes.image // 4).bit_length() - 1
     if takes.image != 4 * 2**levels or levels < 1:
-        raise ValueError(f"no default student draws images of {takes.image} px; use 8, 16, 32, ... px")
+        raise ValueError(f"no default student makes images of {takes.image} px; use 8, 16, 32, ... px")
     return DCGANConfig(width=width, levels=levels, latent=takes.size, prior=takes.prior)

@@ -1,8 +1,8 @@
-"""The generators that AutoGAN-Distiller finds (AGD, Fu et al., ICML 2020): a chain of cells of four kinds.
+"""Generators found by AutoGAN-Distiller (AGD, Fu et al., ICML 2020): a chain of cells with four kinds of operators.
 
-Three convolutions down, cells at a quarter of the side, two transposed convolutions up and one to the image. Zero
-padding, no biases, instance norm without parameters and ReLU after each convolution but the last. This is the form for
-unpaired translation; that for super-resolution is not built, because there are no super-resolution generators here yet.
+Three convolutions down, cells at a quarter of the side, two transposed convolutions up and one convolution to the
+image. Zero padding, no biases, instance norm without parameters, and ReLU after each convolution but the last. This is
+the form for unpaired translation; the form for super-resolution is not implemented.
 """
 
 from collections.abc import Iterator
@@ -22,18 +22,19 @@ Operator = Literal["skip", "conv3x3", "residual", "dwsblock"]
 OPERATORS: tuple[Operator, ...] = ("skip", "conv3x3", "residual", "dwsblock")
 MAX_CELLS, EXPANSION = 64, 4
 OWN_COUNT = (
-    "The paper column is AGD's own count, as in its tables: it takes the header's maps for ever smaller ones; the true "
-    "column has what is really done."
+    "The paper column is AGD's own count, as in its tables: it counts the header's maps as ever smaller ones. The true "
+    "column counts what is really computed."
 )
 
 
 class AGDConfig(ImageConfig):
-    """Widths of the three `stem` layers, of each of the `cells`, and of the two `header` layers. `operators` has each
-    cell's, or one for all. `width = n` stands for (n, 2n, 4n), cells of 4n and (2n, n); `cells` may then be a number.
+    """`stem`: widths of the first three layers. `cells`: width of each cell, or their number. `operators`: operator of
+    each cell, or one for all. `header`: widths of the two upsampling layers. `width = n` stands for (n, 2n, 4n), cells
+    of 4n and (2n, n).
 
-    The column `paper` of the MACs is AGD's own count: transposed convolutions on their output grid, but the side is
-    halved after each of them, as if they went down, so that the second counts a 16th of that, and the last convolution
-    a 256th. The script logs this count, so that the tables' 6.39 G and 4.34 G are likely of this kind.
+    The column `paper` of the MACs is AGD's own count. It counts transposed convolutions on their output grid, but
+    halves the side after each of them, as if they downsampled. So the second counts a 16th of its MACs, and the last
+    convolution a 256th. The script logs this count, so the published 6.39 G and 4.34 G are likely of this kind.
     """
 
     counted: ClassVar = ("cells", "cells")
@@ -70,7 +71,7 @@ class AGDConfig(ImageConfig):
             )
 
     def student(self, width: int) -> "AGDConfig":
-        """Of the same operators."""
+        """The Config with the same operators."""
         return self.of_width(width)
 
     def widths_by_group(self) -> dict[str, int]:
@@ -91,12 +92,14 @@ class AGDConfig(ImageConfig):
 
 
 def quarter(height: int, width: int) -> int:
-    """The pixels of a cell's maps."""
+    """The number of pixels of a cell's maps."""
     return -(-height // 4) * -(-width // 4)
 
 
 def outer_costs(inputs: int, widths: tuple[int, ...], outputs: int, height: int, width: int) -> list[Cost]:
-    """Of the layers that are no cells: three of the stem, two of the header and the last. `widths` are all layers'."""
+    """Costs of the layers that are not cells: three of the stem, two of the header and the last one. `widths` are
+    those of all layers.
+    """
     (stem1, stem2, stem3), last, (header1, header2) = widths[:3], widths[-3], widths[-2:]
     half, cell = -(-height // 2) * -(-width // 2), quarter(height, width)
     head = conv(header2, outputs, 7, 16 * cell, bias=False)
@@ -106,7 +109,7 @@ def outer_costs(inputs: int, widths: tuple[int, ...], outputs: int, height: int,
         conv(stem1, stem2, 3, half, bias=False) + norm("instance", stem2, half),
         conv(stem2, stem3, 3, cell, bias=False) + norm("instance", stem3, cell),
         conv_transposed(last, header1, 3, cell, bias=False) + norm("instance", header1, 4 * cell),
-        # The published count goes on from half of the cells' side, and then from a quarter of it.
+        # The published count continues with half of the cells' side, and then a quarter of it.
         up._replace(paper=up.paper // 16) + norm("instance", header2, 16 * cell),
         head._replace(paper=head.paper // 256),
     ]
@@ -115,7 +118,7 @@ def outer_costs(inputs: int, widths: tuple[int, ...], outputs: int, height: int,
 def operator_cost(
     kind: Operator, inputs: int, outputs: int, pixels: int, *, inner: int | None = None, shortcut: bool | None = None
 ) -> Cost:
-    """Of an operator on maps of so many pixels; `inner` and `shortcut` as a supernet has them."""
+    """The cost of an operator on maps of `pixels` pixels; `inner` and `shortcut` as in a supernet."""
 
     def layer(i: int, o: int, kernel: int, groups: int = 1) -> Cost:
         return conv(i, o, kernel, pixels, groups=groups, bias=False) + norm("instance", o, pixels)
@@ -135,7 +138,9 @@ def operator_cost(
 
 
 class _Conv(nn.Conv2d):
-    """Called with `outputs`, it is the one of its first channels: to so many, from as many as the map has."""
+    """A convolution. Called with `outputs`, it uses only its first output channels, and as many input channels as
+    the map has.
+    """
 
     keeps_initial_weights = True
 
@@ -151,7 +156,7 @@ class _Conv(nn.Conv2d):
 
 
 class _Up(nn.ConvTranspose2d):
-    """To twice the side; `outputs` as in `_Conv`."""
+    """A transposed convolution that doubles the side; `outputs` as in `_Conv`."""
 
     keeps_initial_weights = True
 
@@ -164,7 +169,7 @@ class _Up(nn.ConvTranspose2d):
 
 
 class Layer(nn.Module):
-    """Convolution, norm, and ReLU unless `last` in a block with a shortcut."""
+    """Convolution, norm, and ReLU, except if it is the `last` layer of a block with a shortcut."""
 
     def __init__(self, conv: nn.Module, *, last: bool = False):
         super().__init__()
@@ -178,7 +183,7 @@ class Layer(nn.Module):
 
 
 class _Bypassed(nn.Module):
-    """A block whose ReLU comes after the sum with its input, or, with `shortcut`, with a 1x1 convolution of it."""
+    """A block with a ReLU after adding its input or, with `shortcut`, a 1x1 convolution of it."""
 
     def __init__(self, layers: dict[str, Layer], inputs: int, outputs: int, shortcut: bool):
         super().__init__()
@@ -201,7 +206,7 @@ class _Residual(_Bypassed):
 
 
 class _Separable(_Bypassed):
-    """1x1 to four times the channels, 3x3 of each, 1x1. As published a supernet's inner width is always the full."""
+    """1x1 to four times the channels, depthwise 3x3, 1x1. As published, a supernet always uses the full inner width."""
 
     def __init__(self, inputs: int, outputs: int, shortcut: bool):
         inner = EXPANSION * inputs
@@ -218,7 +223,9 @@ class _Separable(_Bypassed):
 
 
 def build_operator(kind: Operator, inputs: int, outputs: int, *, shortcut: bool | None = None) -> nn.Module:
-    """An operator of a cell. `shortcut`: whether that of the blocks has a convolution; None where the widths differ."""
+    """An operator of a cell. `shortcut`: whether a block's shortcut has a convolution; None: only if the widths
+    differ.
+    """
     bypass = inputs != outputs if shortcut is None else shortcut
     match kind:
         case "skip":
@@ -231,8 +238,9 @@ def build_operator(kind: Operator, inputs: int, outputs: int, *, shortcut: bool 
 
 
 class AGD(Generator):
-    """Taps as a ResNet's: `down1`, `down2`, `block1` to `blockN`, `up1`, `up2`; a supernet's are those of its full
-    widths."""
+    """AGD's generator. Taps as in a ResNet: `down1`, `down2`, `block1` to `blockN`, `up1`, `up2`; a supernet's are
+    those of its full widths.
+    """
 
     config_class = AGDConfig
     multiple = 4

@@ -1,8 +1,8 @@
-"""AutoGAN-Distiller's supernet (AGD, Fu et al., ICML 2020): in each cell all four operators, each layer of five widths.
+"""AutoGAN-Distiller's supernet (AGD, Fu et al., ICML 2020): all four operators in each cell, and five widths per layer.
 
-As in the published code (VITA-Group/AGD) a layer's output is multiplied by the sampled entries of its own width and of
-the one before it, so that gradients reach both. Instance norms take such a factor away again: but for what their eps
-leaves, images teach the widths of the header's two layers alone, and the count of MACs decides the others.
+As in the published code (VITA-Group/AGD), a layer's output is multiplied by the sampled entries of its own width and of
+the previous layer's, so that gradients reach both. Instance norms cancel such factors. So, apart from the effect of
+their eps, the images train only the widths of the header's two layers; the MACs term decides the others.
 """
 
 from collections.abc import Iterator
@@ -33,18 +33,19 @@ from vemcompress.networks.groups import called
 from vemcompress.system.settings import Channels
 
 RATIOS = (4 / 12, 6 / 12, 8 / 12, 10 / 12, 1.0)
-START, EPS = 1e-3, 1e-20  # of all architecture parameters; within the logarithms of Gumbel noise
+START, EPS = 1e-3, 1e-20  # initial architecture parameters; added within the logarithms of Gumbel noise
 STEM, HEADER = 3, 2
-EVEN_FROM = 32  # channels, from which on widths are multiples of 8
+EVEN_FROM = 32  # channels from which on widths are multiples of 8
 
 Widths = tuple[int, ...]  # of the stem's layers, the cells and the header's layers
 
 
 class AGDSupernetConfig(ImageConfig):
-    """`width` of the first layer, published 64; the others as AGDConfig's shorthand has them.
+    """`width`: width of the first layer, 64 as published; the other widths follow AGDConfig's shorthand. `cells`:
+    number of cells.
 
-    Its MACs are those of one pass at full width, but for the column `paper`: there each cell counts as the mean of its
-    operators, in the form that is derived, as in AGD's own count, which gives 29.997 G at 256 px.
+    Its MACs are those of one pass at full width. In the column `paper`, each cell counts as the mean of its operators
+    in their derived form, as in AGD's own count, which gives 29.997 G at 256 px.
     """
 
     polynomial: ClassVar = False
@@ -57,24 +58,24 @@ class AGDSupernetConfig(ImageConfig):
 
     @property
     def layers(self) -> int:
-        """How many have a width."""
+        """The number of layers with a width."""
         return STEM + self.cells + HEADER
 
     @property
     def options(self) -> tuple[Widths, ...]:
-        """Of each layer its widths, the narrowest first."""
+        """The possible widths of each layer, narrowest first."""
         n = self.width
         full = (n, 2 * n, 4 * n, *(4 * n,) * self.cells, 2 * n, n)
         return tuple(tuple(share_of(width, ratio) for ratio in RATIOS) for width in full)
 
     def derived(self, operators: tuple[Operator, ...], widths: Widths) -> AGDConfig:
-        """Of the network of these operators and widths."""
+        """The Config of the network with these operators and widths."""
         shape = {"stem": widths[:STEM], "cells": widths[STEM:-HEADER], "header": widths[-HEADER:]}
         channels = {"in_channels": self.in_channels, "out_channels": self.out_channels}
         return AGDConfig(operators=operators, **shape, **channels)
 
     def product(self) -> AGDConfig:
-        """Of half the widths, with each operator in turn."""
+        """An example of a derived network: half of the widths, with each operator in turn."""
         operators = tuple(OPERATORS[i % len(OPERATORS)] for i in range(self.cells))
         return self.derived(operators, tuple(options[1] for options in self.options))
 
@@ -82,7 +83,7 @@ class AGDSupernetConfig(ImageConfig):
         return self.product().student(width)
 
     def widths_by_group(self) -> dict[str, int]:
-        """Its widths are chosen by its own search."""
+        """None: its widths are chosen by its own search."""
         return {}
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
@@ -97,15 +98,18 @@ class AGDSupernetConfig(ImageConfig):
         yield Cost(parameters=entries)
 
     def counts(self, widths: Widths, height: int, width: int) -> tuple[list[Cost], list[list[Cost]]]:
-        """Of the layers that are no cells, as `agd.outer_costs`, and of each cell's operators in the derived form."""
+        """Costs of the layers that are not cells, as `agd.outer_costs`, and of each cell's operators in their
+        derived form.
+        """
         pixels, pairs = quarter(height, width), zip(widths[STEM - 1 :], widths[STEM:-HEADER], strict=False)
         outer = outer_costs(self.in_channels, widths, self.out_channels, height, width)
         return outer, [[operator_cost(kind, *pair, pixels) for kind in OPERATORS] for pair in pairs]
 
 
 def share_of(full: int, ratio: float) -> int:
-    """A ratio of a full width as published: a multiple of 8, at least nine tenths of what it should be. Below
-    `EVEN_FROM` channels it is only rounded."""
+    """A share of a full width, as published: a multiple of 8, at least nine tenths of the exact value. Below
+    `EVEN_FROM` channels it is only rounded.
+    """
     wanted = full * ratio
     if full < EVEN_FROM:
         return max(1, int(wanted + 0.5))
@@ -114,8 +118,9 @@ def share_of(full: int, ratio: float) -> int:
 
 
 class Architecture(nn.Module):
-    """What the search learns: `alpha`, the operators' weights of each cell, before a softmax, and of the widths
-    `ratio`, the cells', and `ratio_sh`, the stem's and header's, before a hard Gumbel-softmax."""
+    """The trained architecture parameters. `alpha`: weights of each cell's operators, before a softmax. `ratio` and
+    `ratio_sh`: weights of the widths of the cells, and of stem and header, before a hard Gumbel-softmax.
+    """
 
     def __init__(self, config: AGDSupernetConfig):
         super().__init__()
@@ -125,20 +130,23 @@ class Architecture(nn.Module):
 
     @property
     def ratios(self) -> Tensor:
-        """Of all layers in their order, layers x 5."""
+        """Weights of the widths of all layers in order, layers x 5."""
         return torch.cat((self.ratio_sh[:STEM], self.ratio, self.ratio_sh[STEM:]))
 
     @torch.no_grad()
     def best(self) -> tuple[list[int], list[int]]:
-        """Which operator and which width of each layer weigh most. On a GPU this waits for it."""
+        """The index of the operator of each cell, and of the width of each layer, with the largest weight. On a GPU
+        this blocks the host.
+        """
         operators, ratios = self.alpha.argmax(-1), self.ratios.argmax(-1)
         found = torch.cat((operators, ratios)).tolist()
         return found[: len(operators)], found[len(operators) :]
 
 
 def straight_through(logits: Tensor, random: Random) -> tuple[Tensor, Tensor]:
-    """A hard Gumbel-softmax of the logarithms of softmax(logits), layers x options, at temperature 1 (Jang et al., ICLR
-    2017): the sampled index of each layer, and its entry, which is 1 and has the gradient of the soft one."""
+    """A hard Gumbel-softmax of log softmax(logits), layers x options, at temperature 1 (Jang et al., ICLR 2017).
+    Returns the sampled index of each layer and its entry, which is 1 and has the gradient of the soft value.
+    """
     uniform = torch.rand(logits.shape, generator=random, device=logits.device)
     noise = -torch.log(EPS - torch.log(uniform + EPS))
     soft = torch.softmax(F.log_softmax(logits, -1) + noise, -1)
@@ -158,9 +166,11 @@ class _Mixed(nn.ModuleDict):
 
 
 class AGDSupernet(AGD):
-    """As an image generator it is the network that its architecture's largest weights stand for, with the first
-    channels of its own layers; that one is written to files. The search runs it by `passed`, where as published every
-    block's shortcut has a convolution and a dwsblock its full inner width, and the derived network's have not."""
+    """As an image generator it is the derived network: the operators and widths with the largest weights, using the
+    first channels of its own layers. That network is saved. The search runs it by `passed`, where, as published,
+    every block's shortcut has a convolution and a separable block has its full inner width; the derived network has
+    neither.
+    """
 
     config_class = AGDSupernetConfig
 
@@ -173,14 +183,17 @@ class AGDSupernet(AGD):
         return _Mixed(inputs, outputs)
 
     def sample(self, random: Random) -> tuple[Widths, Tensor]:
-        """Widths that are drawn by the architecture, and their entries; see `straight_through`. On a GPU the host has
-        to wait, since the widths are shapes."""
+        """Sample widths from the architecture, with their entries; see `straight_through`. On a GPU this blocks the
+        host, because widths are shapes.
+        """
         index, entries = straight_through(self.architecture.ratios, random)
         options = zip(self.config.options, index.tolist(), strict=True)
         return tuple(widths[i] for widths, i in options), entries
 
     def passed(self, x: Tensor, widths: Widths, entries: Tensor | None = None) -> Tensor:
-        """The image at these widths, with the operators weighted; B x 3 x H x W. `entries` multiply as above."""
+        """The image at these widths, with weighted operators; B x 3 x H x W. `entries` are the factors described
+        above.
+        """
         scores = None if entries is None else (entries * F.pad(entries[:-1], (1, 0), value=1.0), entries[-1])
         alpha, layers = torch.softmax(self.architecture.alpha, -1), (*self.stem, *self.cells, *self.header)
         for i, (layer, outputs) in enumerate(zip(layers, widths, strict=True)):
@@ -190,8 +203,9 @@ class AGDSupernet(AGD):
         return (image if scores is None else scores[1] * image).tanh()
 
     def macs(self, height: int, width: int, widths: Widths, entries: Tensor | None = None, *, mixed: bool) -> Tensor:
-        """AGD's own count of a pass, a scalar: cells by their weights where `mixed`, else by equal ones, each layer
-        multiplied by `entries` as in the pass; differentiable."""
+        """AGD's own count of a pass, a scalar; differentiable. `mixed`: whether operators count by their weights or
+        equally. Each layer is multiplied by `entries` as in the pass.
+        """
         outer, cells = self.config.counts(widths, height, width)
         like = self.architecture.alpha
         outer = like.new_tensor([cost.paper for cost in outer])
@@ -202,16 +216,16 @@ class AGDSupernet(AGD):
             layers = layers * F.pad(entries, (0, 1), value=1.0) * F.pad(entries, (1, 0), value=1.0)
         return layers.sum()
 
-    # -- what it is as a generator -------------------------------------------------------------------------------
+    # -- as a generator ------------------------------------------------------------------------------------------
 
     def derived(self) -> AGDConfig:
-        """The Config of the operators and widths that weigh most."""
+        """The Config of the operators and widths with the largest weights."""
         operators, ratios = self.architecture.best()
         widths = tuple(options[i] for options, i in zip(self.config.options, ratios, strict=True))
         return self.config.derived(tuple(OPERATORS[i] for i in operators), widths)
 
     def _small(self) -> tuple[AGD, dict[str, Tensor]]:
-        """The derived network, without weights, and the first channels of this one's for it."""
+        """The derived network without weights, and its tensors: the first channels of this network's."""
         config, own = self.derived(), dict(self.named_parameters())
         with torch.device("meta"):
             network = AGD(config)

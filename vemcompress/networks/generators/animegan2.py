@@ -1,4 +1,4 @@
-"""AnimeGANv2's generator (Chen et al., 2020) in the form of bryandlee/animegan2-pytorch."""
+"""AnimeGANv2's generator (Chen et al., 2020), as in bryandlee/animegan2-pytorch."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -16,7 +16,7 @@ from vemcompress.system.settings import Width
 
 MAX_BLOCKS = 16
 EXPANSION = 2
-# The convolutions around the residual blocks by name, with kernel size and stride; `trunk` is what the blocks give.
+# The convolutions around the residual blocks by name, with kernel size and stride; `trunk` is the blocks' output.
 BEFORE = {"a1": (7, 1), "a2": (3, 2), "a3": (3, 1), "b1": (3, 2), "b2": (3, 1), "c1": (3, 1)}
 AFTER = {"c2": (3, 1), "d1": (3, 1), "d2": (3, 1), "e1": (3, 1), "e2": (3, 1), "e3": (7, 1)}
 _NAMES = (*BEFORE, "trunk", *AFTER)
@@ -24,9 +24,10 @@ _FACTORS = (1, 2, 2, 4, 4, 4, 8, 4, 4, 4, 2, 2, 1)
 
 
 class AnimeGAN2Config(ImageConfig):
-    """Widths of (a1, a2, a3, b1, b2, c1, trunk, c2, d1, d2, e1, e2, e3), the letters being those of the published
-    blocks, and each inverted residual block's inner width. `width = n` stands for (n, 2n, 2n, 4n, 4n, 4n, 8n, 4n, 4n,
-    4n, 2n, 2n, n) with 4 blocks that expand by 2, published with n = 32; `blocks` may be a number."""
+    """`widths`: widths of (a1, a2, a3, b1, b2, c1, trunk, c2, d1, d2, e1, e2, e3), where the letters are those of
+    the published blocks. `blocks`: inner width of each inverted residual block, or their number. `width = n` stands
+    for (n, 2n, 2n, 4n, 4n, 4n, 8n, 4n, 4n, 4n, 2n, 2n, n) with 4 blocks that expand by 2; published with n = 32.
+    """
 
     counted: ClassVar = ("blocks", "blocks")
     replaces: ClassVar = {"width": ("widths",)}
@@ -45,7 +46,7 @@ class AnimeGAN2Config(ImageConfig):
         return values
 
     def student(self, width: int) -> "AnimeGAN2Config":
-        """The same with other widths."""
+        """The same architecture with other widths."""
         shape = AnimeGAN2Config(width=width, blocks=len(self.blocks))
         return shape.with_channels(self.in_channels, self.out_channels)
 
@@ -81,15 +82,16 @@ class AnimeGAN2Config(ImageConfig):
 
 
 def _layer(inputs: int, outputs: int, kernel: int, size: tuple[int, int], depthwise: bool = False) -> Iterator[Cost]:
-    """A convolution and its norm; depthwise ones alone have a bias."""
+    """A convolution and its norm; only depthwise ones have a bias."""
     pixels = size[0] * size[1]
     yield conv(inputs, outputs, kernel, pixels, groups=inputs if depthwise else 1, bias=depthwise)
     yield norm("layer", outputs, pixels)
 
 
 class Unit(nn.Module):
-    """Reflection padding, convolution, layer norm, LeakyReLU of 0.2. With stride 2 it pads on the right and below
-    alone."""
+    """Reflection padding, convolution, layer norm, LeakyReLU 0.2. With stride 2 only the right and the bottom are
+    padded.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__()
@@ -118,8 +120,9 @@ class InvertedBlock(nn.Module):
 
 
 class AnimeGAN2(Generator):
-    """Convolutions a to c, of which two go down; inverted residual blocks, the first without a skip; d and e, before
-    each of which the maps are resized (bilinear, corners aligned) to twice their size; 1x1, tanh. Images of any size.
+    """Convolutions a to c, two of which downsample; inverted residual blocks, the first without a skip; d and e, before
+    each of which the maps are resized (bilinear, corners aligned) to twice their size; 1x1, tanh. Images may have any
+    size.
 
     Taps: `down1` (after a), `down2` (after b), `block1` to `blockN`, `up1` (after d), `up2` (after e).
     """
@@ -196,7 +199,7 @@ def _made(unit: str) -> tuple[Slot, ...]:
 
 
 def _through(unit: str) -> tuple[Slot, ...]:
-    """Of a depthwise unit."""
+    """The slots of a depthwise unit."""
     return (*passes(f"{unit}.conv"), *passes_jointly(f"{unit}.norm"))
 
 

@@ -11,7 +11,7 @@ from vemcompress.networks.generators.resnet import ResNet, ResNetConfig
 from vemcompress.networks.norms import InstanceNorm2d
 from vemcompress.networks.slots import Slot, passes, reads, writes
 
-EPS = 1e-9  # published: population variance with this eps
+EPS = 1e-9  # as published, with the population variance
 
 
 class CartoonGANConfig(ResNetConfig):
@@ -30,8 +30,9 @@ class CartoonGANConfig(ResNetConfig):
 
 
 class CartoonGAN(ResNet):
-    """A ResNet generator with doubled down and up stages, and taps as `ResNet`. The published network works in BGR;
-    loading reverses the channels of its first and last convolution, so that this one takes and returns RGB."""
+    """A ResNet generator with a second convolution in each down and up stage; taps as in `ResNet`. The published
+    network uses BGR; loading reverses the channels of its first and last convolution, so this one uses RGB.
+    """
 
     config_class = CartoonGANConfig
 
@@ -48,6 +49,6 @@ class CartoonGAN(ResNet):
         return f"{stage}.0"
 
     def _stage(self, name: str) -> tuple[Slot, ...]:
-        """Both convolutions of a stage have one width, so the n-th channels of the two go together."""
+        """Both convolutions of a stage have the same width, so their n-th channels belong together."""
         first = writes(f"{name}.0", transposed=name.startswith("up"))
         return (*first, *reads(f"{name}.1"), *writes(f"{name}.1"), *passes(f"{name}_norm"))

@@ -23,12 +23,12 @@ MAX_LEVELS = 8
 
 
 class DCGANConfig(LatentConfig):
-    """`widths` of the layers before the last one, the first of 4 px, each other one of twice the last one's pixels; but
-    the `refined` ones after the first are 3x3 convolutions that keep them. `width = 64` stands for (512, 256, 128, 64),
-    and with `levels = 3`, for images of 32 px, for (256, 128, 64).
+    """`widths`: widths of the layers before the last one. The first has maps of 4 px, and each other one doubles the
+    size. `refined`: how many layers after the first are 3x3 convolutions that keep the size. `slope`: slope of the
+    LeakyReLU for negative numbers; 0 for ReLU. `linear_first`: whether the first layer has no activation. `head_bias`:
+    whether the last layer has a bias.
 
-    `slope` is that of the LeakyReLU for negative numbers, 0 for ReLU; `linear_first`: the first layer has none of it.
-    `head_bias`: whether the last layer has a bias.
+    `width = 64` stands for (512, 256, 128, 64), and with `levels = 3`, for images of 32 px, for (256, 128, 64).
     """
 
     counted: ClassVar = ("widths", "levels")
@@ -53,7 +53,7 @@ class DCGANConfig(LatentConfig):
 
     def check(self) -> None:
         if not 1 <= len(self.widths) - self.refined <= MAX_LEVELS:
-            raise ValueError(f"widths must be from 1 to {MAX_LEVELS} more than refined")
+            raise ValueError(f"the number of widths must be 1 to {MAX_LEVELS} more than refined")
 
     @classmethod
     def under(cls, below: dict, above: dict) -> dict:
@@ -71,7 +71,7 @@ class DCGANConfig(LatentConfig):
         return False
 
     def student(self, width: int) -> "DCGANConfig":
-        """A DCGAN of as many levels, with this one's activations and without further convolutions."""
+        """A DCGAN with as many levels and the same activations, without refining convolutions."""
         config = DCGANConfig(width=width, levels=len(self.widths) - self.refined, latent=self.latent, prior=self.prior)
         return config.but(out_channels=self.out_channels, slope=self.slope, head_bias=self.head_bias)
 
@@ -95,8 +95,9 @@ class DCGANConfig(LatentConfig):
 
 
 class DCGAN(LatentGenerator):
-    """4x4 transposed convolutions without biases, from one pixel to 4 px and then by factors of 2, each with BatchNorm
-    and ReLU; a last one and tanh. Taps: `up1`, ..., as the next layer has them."""
+    """4x4 transposed convolutions without biases, from one pixel to 4 px and then by factors of 2, each with
+    BatchNorm and ReLU; a last one and tanh. Taps: `up1`, ... after the activations.
+    """
 
     config_class = DCGANConfig
 
@@ -126,7 +127,7 @@ class DCGAN(LatentGenerator):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Where the maps have 8 px, and the last."""
+        """The map of 8 px, and the last one."""
         last = len(self.ups)
         return tuple(dict.fromkeys((f"up{min(last, self.config.refined + 2)}", f"up{last}")))
 
@@ -142,7 +143,7 @@ class DCGAN(LatentGenerator):
         return self.head(h).tanh(), taps
 
     def groups(self) -> tuple[Group, ...]:
-        """As the taps."""
+        """One group per tap."""
         found, last = [], len(self.ups) - 1
         for i, width in enumerate(self.config.widths):
             slots = (*writes(f"ups.{i}", transposed=not self._refines(i)), *passes(f"norms.{i}"))

@@ -1,4 +1,4 @@
-"""The widening residual block that makes OMGD's deep teachers deep (Ren et al., ICCV 2021)."""
+"""OMGD's deep teachers: a U-Net and a mobile ResNet with widening residual blocks (Ren et al., ICCV 2021)."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -16,9 +16,10 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """x + f(x) on n channels: 1x1 to 4n, 3x3, 1x1 back to n, 3x3, each with its norm, ReLU between. As published, the
-    reflection padding of the first 3x3 is put before the 1x1, so the norm between them has the padded border in its
-    statistics."""
+    """x + f(x) on n channels: 1x1 to 4n, 3x3, 1x1 back to n, 3x3, each with its norm, ReLU between. As published,
+    the reflection padding of the first 3x3 comes before the 1x1, so the statistics of the norm between them include
+    the padded border.
+    """
 
     def __init__(self, channels: int, norm: Norm, padding_mode: str = "reflect"):
         super().__init__()
@@ -44,7 +45,7 @@ class Bottleneck(nn.Module):
 
 
 def bottleneck_slots(name: str, start: int = 0) -> tuple[Slot, ...]:
-    """Where channels lie in a `Bottleneck` from its channel `start` on, each with its four of the expansion."""
+    """The slots of channels in a `Bottleneck` from its channel `start` on, each with its four expanded channels."""
     outer, inner, slots = {"start": start}, {"start": EXPANSION * start, "each": EXPANSION}, []
     for i, (inputs, outputs) in enumerate(((outer, inner), (inner, inner), (inner, outer), (outer, outer))):
         slots += (*reads(f"{name}.convs.{i}", **inputs), *writes(f"{name}.convs.{i}", **outputs))
@@ -66,13 +67,13 @@ BLOCKS = 2
 
 
 class DeepUNetConfig(UNetConfig):
-    """As `UNetConfig`, with the widths of the student that the teacher stands beside: `width = 16`."""
+    """As `UNetConfig`, with the widths of the student beside the teacher: `width = 16`."""
 
     family: Literal["deep_unet"] = "deep_unet"
     activation: Literal["published"] = "published"
 
     def up_block(self, level: int) -> int:
-        """Channels of the blocks on a level's way up: before the outermost transposed convolution, else after it."""
+        """Channels of a level's decoder blocks: before the outermost transposed convolution, else after it."""
         return self.up[level - 1] if level else self.deconv_inputs(0)
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
@@ -86,11 +87,11 @@ class DeepUNetConfig(UNetConfig):
 
 
 class DeepUNet(UNet):
-    """`UNet` with two `Bottleneck` blocks on either side of every level but the innermost.
+    """`UNet` with two `Bottleneck` blocks in encoder and decoder at every level but the innermost.
 
-    They follow the down convolution and its norm, so that a skip carries their activated output, and the transposed
-    convolution and its norm. The outermost blocks on the way up come before ReLU and transposed convolution, on the
-    concatenation of skip and way up. Taps as `UNet`.
+    In the encoder they follow the convolution and its norm, so a skip carries their activated output. In the decoder
+    they follow the transposed convolution and its norm. The outermost decoder blocks come before ReLU and transposed
+    convolution, on the concatenation of skip and decoder maps. Taps as in `UNet`.
     """
 
     config_class = DeepUNetConfig
@@ -127,15 +128,14 @@ MIDDLE = 2  # bottlenecks in the middle of the mobile blocks
 
 
 class DeepMobileResNetConfig(MobileResNetConfig):
-    """As `MobileResNetConfig`, with the student's widths; `blocks` are the mobile blocks, the bottlenecks not among
-    them."""
+    """As `MobileResNetConfig`, with the student's widths; `blocks` are the mobile blocks, without the bottlenecks."""
 
     family: Literal["deep_mobile_resnet"] = "deep_mobile_resnet"
     activation: Literal["published"] = "published"
 
     def check(self) -> None:
         if len(self.widths) != 5:
-            raise ValueError("widths must be five: it goes down twice")
+            raise ValueError("there must be five widths, because it downsamples twice")
 
     def _step(self, inputs: int, outputs: int, height: int, width: int, up: bool = False) -> Iterator[Cost]:
         yield from super()._step(inputs, outputs, height, width, up)
@@ -150,10 +150,11 @@ class DeepMobileResNetConfig(MobileResNetConfig):
 
 
 class DeepMobileResNet(MobileResNet):
-    """`MobileResNet` with a `Bottleneck` and a dense 3x3 convolution (norm, ReLU) after every step down and up, and
+    """`MobileResNet` with a `Bottleneck` and a dense 3x3 convolution (norm, ReLU) after every down- and upsampling, and
     two bottlenecks after the first half of the mobile blocks (4 of 9).
 
-    Taps as `ResNet`, all after the stage's last ReLU; `block1`, ... count the bottlenecks of the middle, 11 in all.
+    Taps as in `ResNet`, all after the stage's last ReLU; `block1`, ... include the bottlenecks in the middle, 11 in
+    all.
     """
 
     config_class = DeepMobileResNetConfig

@@ -1,4 +1,4 @@
-"""The transformer network of fast neural style (Johnson et al., ECCV 2016) in the form of pytorch/examples."""
+"""The fast-neural-style generator (Johnson et al., ECCV 2016), as in pytorch/examples."""
 
 from typing import ClassVar, Literal
 
@@ -9,8 +9,9 @@ from vemcompress.networks.generators.resampled import EnlargedConv, ResampledRes
 
 
 class FastNeuralStyleConfig(ResampledResNetConfig):
-    """As `ResNetConfig`, with 9x9 ends, affine instance norms and nearest enlargement; all convolutions pad by
-    reflection. `width = 32` and 5 blocks are the published ones."""
+    """As `ResNetConfig`, with 9x9 first and last convolutions, affine instance norms and nearest-neighbour
+    upsampling; all convolutions use reflection padding. `width = 32` and 5 blocks are the published values.
+    """
 
     published_blocks: ClassVar = 5
     ends: ClassVar = 9
@@ -23,11 +24,11 @@ class FastNeuralStyleConfig(ResampledResNetConfig):
 
 
 class FastNeuralStyle(ResampledResNet):
-    """`ResNet` in this form, without tanh; taps and channel groups as there. The published network works in 0..255;
-    loading scales its first and last convolution, so that this one takes and returns [-1, 1].
+    """`ResNet` in this form, without tanh; the same taps and channel groups. The published network uses images in [0,
+    255]; loading scales its first and last convolution, so this one uses [-1, 1].
 
-    The published output has no bounds. In evaluation mode it is clamped to [-1, 1]; a network that learns is not,
-    because a clamped pixel has no gradient, and would stay where it is.
+    The published output is not bounded. In evaluation mode it is clamped to [-1, 1]. In training mode it is not,
+    because a clamped pixel has no gradient and could not change.
     """
 
     config_class: ClassVar = FastNeuralStyleConfig

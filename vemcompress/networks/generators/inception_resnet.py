@@ -1,7 +1,8 @@
-"""CAT's generator: a ResNet whose residual blocks are sums of branches of several kernel sizes (Jin et al., CVPR 2021).
+"""CAT's generator: a ResNet whose residual blocks are sums of branches with several kernel sizes (Jin et al., CVPR
+2021).
 
-It is made to be pruned: the scales of the norms within the branches say what each channel is worth, and a branch or a
-whole block may vanish.
+It is designed for pruning: the scales of the norms within the branches rate each channel, and branches or whole blocks
+may be removed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from vemcompress.networks.generators.resnet import MAX_BLOCKS, ResNet, ResNetCon
 from vemcompress.networks.slots import Group, Slot, passes, reads, writes
 from vemcompress.system.settings import MAX_CHANNELS
 
-REDUCTION = 6  # of the trunk's width to that of each branch, as published
+REDUCTION = 6  # ratio of the trunk's width to that of each branch, as published
 MAX_KERNELS = 4
 Kernel = Annotated[int, Field(ge=1, le=15)]
 Branches = Annotated[
@@ -27,9 +28,10 @@ Branches = Annotated[
 
 
 class InceptionResNetConfig(ResNetConfig):
-    """`widths` as in `ResNetConfig`. `blocks` has for each block the widths of its dense branches, one for each of the
-    `kernels`, and then those of its depthwise ones; 0 stands for a branch that is not there. `width = n` stands for
-    branches of 4n // 6 channels; `blocks` may be a number."""
+    """`widths` as in `ResNetConfig`. `kernels`: kernel sizes of the branches. `blocks`: for each block the widths of
+    its dense branches, one per kernel size, followed by those of its depthwise branches, or the number of blocks; 0
+    stands for a missing branch. `width = n` stands for branches of 4n // 6 channels.
+    """
 
     family: Literal["inception_resnet"] = "inception_resnet"
     norm: Norm = "instance_affine"
@@ -42,7 +44,7 @@ class InceptionResNetConfig(ResNetConfig):
         if not isinstance(values, dict):
             return values
         if {"channels", "legacy"} & values.keys():
-            raise ValueError("channels is for mobile ResNets; give width, or widths and blocks")
+            raise ValueError("channels is only for mobile ResNets; give width, or widths and blocks")
         values = expand_width(dict(values))
         blocks, widths, kernels = values.get("blocks", 9), values.get("widths"), values.get("kernels", (1, 3, 5))
         if not isinstance(blocks, list | tuple):
@@ -97,12 +99,13 @@ class InceptionResNetConfig(ResNetConfig):
                     yield norm(self.norm, inner, pixels)
                 yield conv(inner, trunk, last, pixels, bias=bias)
             last_norm = norm(self.norm, trunk, pixels)
-            yield last_norm if any(block) else last_norm._replace(norm=0)  # in the file, but never run
+            yield last_norm if any(block) else last_norm._replace(norm=0)  # stored in the file but never computed
 
 
 class _Branch(nn.Module):
-    """Dense: k x k to `inner` channels, norm, ReLU, k x k back. Depthwise: 1 x 1, norm, ReLU, k x k of each channel,
-    norm, ReLU, 1 x 1 back. Reflection padding, or another `mode`."""
+    """Dense: k x k to `inner` channels, norm, ReLU, k x k back. Depthwise: 1 x 1, norm, ReLU, depthwise k x k, norm,
+    ReLU, 1 x 1 back. Reflection padding, or another `mode`.
+    """
 
     def __init__(self, trunk: int, inner: int, kind: str, kernel: int, bias: bool, normalise: Callable, mode: str):
         super().__init__()
@@ -124,7 +127,7 @@ class _Branch(nn.Module):
 
 
 class InceptionBlock(nn.Module):
-    """x plus the normalised sum of the branches; x alone where there is none."""
+    """x plus the normalised sum of the branches; only x if there are no branches."""
 
     def __init__(self, branches: dict[str, _Branch], norm: nn.Module):
         super().__init__()
@@ -137,7 +140,7 @@ class InceptionBlock(nn.Module):
 
 
 class InceptionResNet(ResNet):
-    """`ResNet` with `InceptionBlock`s; taps and places as there."""
+    """`ResNet` with `InceptionBlock`s; the same taps and places."""
 
     config_class: ClassVar = InceptionResNetConfig
 
@@ -164,9 +167,11 @@ class InceptionResNet(ResNet):
         return trunk, inner
 
     def groups(self) -> tuple[Group, ...]:
-        """As of `ResNet`; those of a block are its branches, `block1_res1`, ..., `block1_dw5`, which may vanish."""
+        """As in `ResNet`; a block's groups are its branches, `block1_res1`, ..., `block1_dw5`, which may be removed
+        completely.
+        """
         return tuple(replace(group, least=0) if group.bypassed else group for group in super().groups())
 
     def costs(self, height: int, width: int) -> Callable[[Mapping[str, int]], Cost]:
-        """Not by a polynomial: a branch of width 0 has no biases either."""
+        """Not a polynomial: a branch of width 0 has no biases either."""
         return lambda widths: self.config.with_widths(widths).cost(height, width)

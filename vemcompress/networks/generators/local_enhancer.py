@@ -1,5 +1,7 @@
-"""pix2pixHD's generator with its local enhancer (Wang et al., CVPR 2018, section 3.1). The global generator alone is a
-`ResNet` that goes down three or four times."""
+"""pix2pixHD's generator with its local enhancer (Wang et al., CVPR 2018, section 3.1).
+
+The global generator alone is a `ResNet` that downsamples three or four times.
+"""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -16,10 +18,12 @@ from vemcompress.system.settings import Width
 
 
 class LocalEnhancerConfig(ResNetConfig):
-    """`widths`, `blocks` and `downs` are those of the global generator, which works at half the size; `local` are the
-    widths of the enhancer's first step and of its last, and `local_blocks` the inner widths of its residual blocks,
-    whose trunk is as wide as what the global generator gives. `width = 32` stands for the published (32, 32) around a
-    global generator of 64, with 3 local blocks; `local_blocks` may be a number."""
+    """`widths`, `blocks` and `downs` are those of the global generator, which works at half the size. `local`: widths
+    of the enhancer's first convolution and of its upsampling. `local_blocks`: inner widths of its residual blocks, or
+    their number; their trunk is as wide as the global generator's output.
+
+    `width = 32` stands for the published (32, 32) around a global generator of 64, with 3 local blocks.
+    """
 
     replaces: ClassVar = {"width": ("local", "local_blocks")}
 
@@ -44,14 +48,14 @@ class LocalEnhancerConfig(ResNetConfig):
 
     @classmethod
     def under(cls, below: dict, above: dict) -> dict:
-        """Another width keeps the number of local blocks too."""
+        """Keep the number of local blocks too when only `width` changes."""
         kept, blocks = super().under(below, above), below.get("local_blocks")
         if "width" in above and above["width"] != below.get("width") and isinstance(blocks, list):
             kept["local_blocks"] = len(blocks)
         return kept
 
     def student(self, width: int) -> MobileResNetConfig:
-        """A mobile ResNet of as many blocks as the global generator, which goes down to the same size."""
+        """A mobile ResNet with as many blocks as the global generator, which downsamples to the same size."""
         return self._mobile(width, min(self.downs + 1, MAX_DOWNS), len(self.blocks))
 
     def widths_by_group(self) -> dict[str, int]:
@@ -81,12 +85,12 @@ class LocalEnhancerConfig(ResNetConfig):
 
 
 class LocalEnhancer(ResNet):
-    """The maps of a `ResNet` at half the size are added to those of a first convolution and a step down at full size;
-    residual blocks, a step up and the last convolution follow.
+    """The maps of a `ResNet` at half the size are added to those of a first convolution and a downsampling at full
+    size. Residual blocks, an upsampling and the last convolution follow.
 
-    Taps: those of the global generator, then `local_down` (its sum with the latter), `local_block1`, ..., `local_up`.
-    Places are the global generator's. Groups: its own, whose last step up gives the enhancer's trunk too, `local_stem`,
-    the inner widths of the local blocks, and `local_up`.
+    Taps: those of the global generator, then `local_down` (the sum of both), `local_block1`, ..., `local_up`. Places
+    are the global generator's. Groups: its own, of which the last upsampling also gives the enhancer's trunk,
+    `local_stem`, the inner widths of the local blocks, and `local_up`.
     """
 
     config_class: ClassVar = LocalEnhancerConfig

@@ -1,4 +1,4 @@
-"""CycleGAN's ResNet generator with other steps down and up: those of CUT, and of two much used implementations."""
+"""CycleGAN's ResNet generator with other down- and upsampling, as in CUT and two common implementations."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -11,11 +11,12 @@ from vemcompress.networks.generators.resnet import ResNet, ResNetConfig
 
 
 class ResampledResNetConfig(ResNetConfig):
-    """As `ResNetConfig`, with these steps.
+    """As `ResNetConfig`, with other resampling layers.
 
-    `downsample`: a "strided" convolution as CycleGAN's, or one with "reflect" padding, or a plain one and then a "blur"
-    of [1, 2, 1] with stride 2 (Zhang, ICML 2019; CUT, Park et al., ECCV 2020). `upsample`: a "transposed" convolution
-    as CycleGAN's, or a plain one behind "nearest" or "bilinear" enlargement; CUT's blurred one is the bilinear.
+    `downsample`: "strided" is a strided convolution as in CycleGAN, "reflect" is one with reflection padding, and
+    "blur" is a plain one followed by a blur of [1, 2, 1] with stride 2 (Zhang, ICML 2019; CUT, Park et al., ECCV 2020).
+    `upsample`: "transposed" is a transposed convolution as in CycleGAN; "nearest" and "bilinear" enlarge the maps
+    before a plain convolution. CUT's blurred upsampling is "bilinear".
     """
 
     family: Literal["resampled_resnet"] = "resampled_resnet"
@@ -23,7 +24,7 @@ class ResampledResNetConfig(ResNetConfig):
     upsample: Literal["transposed", "nearest", "bilinear"] = "transposed"
 
     def _step(self, inputs: int, outputs: int, height: int, width: int, up: bool = False) -> Iterator[Cost]:
-        """Blurs and enlargements are counted as nothing, as padding is."""
+        """Blurs and enlargements count as zero, like padding."""
         pixels = height * width
         if up and self.upsample != "transposed":
             yield conv(inputs, outputs, 3, pixels, bias=self.biased)
@@ -36,7 +37,7 @@ class ResampledResNetConfig(ResNetConfig):
 
 
 class EnlargedConv(nn.Conv2d):
-    """A 3x3 convolution of the image enlarged by 2."""
+    """A 3x3 convolution of the map enlarged by 2."""
 
     def __init__(self, inputs: int, outputs: int, mode: str, bias: bool, padding_mode: str = "zeros"):
         super().__init__(inputs, outputs, 3, padding=1, bias=bias, padding_mode=padding_mode)
@@ -47,7 +48,7 @@ class EnlargedConv(nn.Conv2d):
 
 
 class ResampledResNet(ResNet):
-    """`ResNet` with the Config's steps down and up; taps and channel groups as there."""
+    """`ResNet` with the Config's resampling layers; the same taps and channel groups."""
 
     config_class: ClassVar = ResampledResNetConfig
 
@@ -68,5 +69,5 @@ class ResampledResNet(ResNet):
     def _shrunk(self, h: Tensor) -> Tensor:
         if self.config.downsample != "blur":
             return h
-        h = F.avg_pool2d(F.pad(h, (1, 1, 1, 1), mode="reflect"), 2, 1)  # [1, 1] with [1, 1] is [1, 2, 1]
+        h = F.avg_pool2d(F.pad(h, (1, 1, 1, 1), mode="reflect"), 2, 1)  # [1, 1] twice is [1, 2, 1]
         return F.avg_pool2d(h, 2)

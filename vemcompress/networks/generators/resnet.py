@@ -1,6 +1,6 @@
 """The CycleGAN generator (Johnson's ResNet) and its mobile form with separable residual blocks.
 
-Zhu et al., ICCV 2017; the mobile form is GAN-Compression's (Li et al., CVPR 2020), which OMGD and VEM distil into.
+Zhu et al., ICCV 2017. The mobile form is GAN-Compression's (Li et al., CVPR 2020), which OMGD and VEM use as student.
 """
 
 import re
@@ -33,14 +33,15 @@ MAX_BLOCKS, MAX_DOWNS = 64, 5
 
 
 class ResNetConfig(ImageConfig):
-    """Widths (stem, down1, trunk, up1, up2) and each residual block's inner width. `width = n` stands for (n, 2n, 4n,
-    2n, n) and `blocks` blocks of inner width 4n; `blocks` may be a number. pix2pixHD goes further down: `downs = 3`
-    stands for (n, 2n, 4n, 8n, 4n, 2n, n).
+    """`widths`: widths of (stem, down1, trunk, up1, up2), with more for more downsampling. `blocks`: inner width of
+    each residual block, or their number. `padding`: padding of the convolutions that use reflection padding as
+    published; files do not store it.
 
-    `channels = "16_16_32_16_32_32_16_16"` stands for the widths of one of GAN-Compression's sub-networks (`entries`),
-    with `legacy = true` in the older form, in which the inner width is that of each third block alone.
+    `width = n` stands for (n, 2n, 4n, 2n, n) and blocks of inner width 4n. pix2pixHD downsamples more often: `downs =
+    3` stands for (n, 2n, 4n, 8n, 4n, 2n, n).
 
-    `padding` is that of the convolutions that pad by reflection as published; files do not tell it.
+    `channels = "16_16_32_16_32_32_16_16"` stands for the widths of one of GAN-Compression's sub-networks (see
+    `entries`), with `legacy = true` in the older form, where the inner width applies to every third block only.
     """
 
     counted: ClassVar = ("blocks", "blocks")
@@ -58,7 +59,7 @@ class ResNetConfig(ImageConfig):
         channels, legacy = values.pop("channels", None), values.pop("legacy", False)
         if channels is not None:
             if not {"width", "widths"}.isdisjoint(values):
-                raise ValueError("channels excludes width and widths; give the one or the other")
+                raise ValueError("channels excludes width and widths; give only one of them")
             values |= entries(channels, values.get("blocks", 9), legacy=legacy is True)
         values = expand_width(values)
         blocks, widths = values.get("blocks", cls.published_blocks), values.get("widths")
@@ -70,7 +71,7 @@ class ResNetConfig(ImageConfig):
 
     @classmethod
     def under(cls, below: dict, above: dict) -> dict:
-        """Another width keeps the number of down-samplings too."""
+        """Keep the number of downsamplings too when only `width` changes."""
         kept, widths = super().under(below, above), below.get("widths")
         if "width" in above and above["width"] != below.get("width") and isinstance(widths, list):
             kept["downs"] = len(widths) // 2
@@ -78,20 +79,20 @@ class ResNetConfig(ImageConfig):
 
     def check(self) -> None:
         if len(self.widths) % 2 == 0:
-            raise ValueError("widths must be an odd number of widths: it goes up as often as down")
+            raise ValueError("the number of widths must be odd, because it upsamples as often as it downsamples")
 
     @property
     def downs(self) -> int:
-        """How often it goes down, and up."""
+        """The number of downsamplings, and of upsamplings."""
         return len(self.widths) // 2
 
     @property
     def padding_mode(self) -> str:
-        """`padding` as PyTorch's convolutions call it."""
+        """`padding` in the terms of PyTorch's convolutions."""
         return "zeros" if self.padding == "zero" else self.padding
 
     def student(self, width: int) -> "MobileResNetConfig":
-        """A mobile ResNet of as many down-samplings and blocks."""
+        """A mobile ResNet with as many downsamplings and blocks."""
         return self._mobile(width, self.downs, len(self.blocks))
 
     def _mobile(self, width: int, downs: int, blocks: int) -> "MobileResNetConfig":
@@ -109,7 +110,7 @@ class ResNetConfig(ImageConfig):
         return self._around(dict(zip(self._stages, self.widths, strict=True)), blocks)
 
     def _around(self, stages: dict, blocks: dict) -> dict:
-        """What stages and blocks have, by name, from the input to the output."""
+        """The values of stages and blocks, by name, from input to output."""
         names = self._stages
         before, after = names[: self.downs + 1], names[self.downs + 1 :]
         return {name: stages[name] for name in before} | blocks | {name: stages[name] for name in after}
@@ -135,7 +136,7 @@ class ResNetConfig(ImageConfig):
             yield norm(self.norm, outputs, pixels)
 
     def _step(self, inputs: int, outputs: int, height: int, width: int, up: bool = False) -> Iterator[Cost]:
-        """A step down or up to maps of this size."""
+        """The costs of a down- or upsampling to maps of this size."""
         pixels = height * width
         if up:
             yield conv_transposed(inputs, outputs, 3, pixels // 4, bias=self.biased)
@@ -148,7 +149,7 @@ class ResNetConfig(ImageConfig):
         yield conv(self.widths[-1], self.out_channels, self.ends, height * width)
 
     def _before_head(self, height: int, width: int) -> Generated[Cost, None, tuple[int, int]]:
-        """All layers but the last; returns the size of the maps that this one reads."""
+        """The costs of all layers but the last; returns the size of the last layer's input."""
         stem, trunk = self.widths[0], self.widths[self.downs]
         yield conv(self.in_channels, stem, self.ends, height * width, bias=self.biased)
         yield norm(self.norm, stem, height * width)
@@ -167,7 +168,7 @@ class ResNetConfig(ImageConfig):
 
 
 def expand_width(values: dict) -> dict:
-    """A Config's values with `widths` in the place of the shorthands `width` and `downs`. Raises ValueError."""
+    """A Config's values with `widths` instead of the shorthands `width` and `downs`. Raises ValueError."""
     width, downs = take_shorthand(values, "widths", "downs", 2, (2, MAX_DOWNS))
     if width is not None:
         down = [width * 2**i for i in range(downs + 1)]
@@ -178,15 +179,15 @@ def expand_width(values: dict) -> dict:
 def entries(text: str, blocks: int = 9, *, legacy: bool = False) -> dict[str, tuple[int, ...]]:
     """`widths` and `blocks` of a ResNetConfig from GAN-Compression's notation, such as "16_16_32_16_32_32_16_16".
 
-    The entries are the widths of stem, down1, trunk, the residual blocks' insides (one entry for all, or one for each
-    third of them), up1 and up2, without the factors 1, 2, 4, 4, 2 and 1 that the full network multiplies them by. In
-    the `legacy` form the inner entry is that of blocks 1, 4, 7, ..., and the others are as wide as the trunk.
-    Raises ValueError for other numbers of entries.
+    The entries are the widths of stem, down1, trunk, the residual blocks' inner layers (one entry for all, or one for
+    each third of them), up1 and up2, without the factors 1, 2, 4, 4, 2 and 1 by which the full network multiplies them.
+    In the `legacy` form the inner entry is that of blocks 1, 4, 7, ..., and the others are as wide as the trunk. Raises
+    ValueError for other numbers of entries.
     """
     if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d{0,5}(_[1-9]\d{0,5})*", text):
         raise ValueError('channels must be whole numbers with "_" between them, such as "24_24_24_32_20_16"')
     if isinstance(blocks, list | tuple):
-        raise ValueError("beside channels, blocks must be their number")
+        raise ValueError("with channels, blocks must be the number of blocks")
     check_number("blocks", blocks, 1, MAX_BLOCKS)
     numbers = [int(part) for part in text.split("_")]
     if len(numbers) not in (6, 8):
@@ -203,8 +204,9 @@ def entries(text: str, blocks: int = 9, *, legacy: bool = False) -> dict[str, tu
 
 
 class MobileResNetConfig(ResNetConfig):
-    """As `ResNetConfig`; the residual convolutions are depthwise 3x3, instance norm, pointwise 1x1. `activation =
-    "relu6"` bounds all maps, for int8."""
+    """As `ResNetConfig`; the residual convolutions are depthwise 3x3, instance norm, pointwise 1x1. `activation`:
+    "relu6" bounds all maps, which suits int8.
+    """
 
     family: Literal["mobile_resnet"] = "mobile_resnet"
     activation: Activation = "published"
@@ -243,23 +245,24 @@ class _SeparableConv(nn.Module):
 
 
 def block_taps(blocks: int, downs: int = 2) -> tuple[str, ...]:
-    """Of a network that goes down so often, through so many blocks, and up again."""
+    """Tap names of a network with this many downsamplings, blocks, and as many upsamplings."""
     steps = range(1, downs + 1)
     names = (f"block{i + 1}" for i in range(blocks))
     return (*(f"down{i}" for i in steps), *names, *(f"up{i}" for i in steps))
 
 
 def block_places(blocks: int, downs: int = 2) -> tuple[str, ...]:
-    """After the last down-sampling and each third of the blocks."""
+    """The taps after the last downsampling and after each third of the blocks."""
     return (f"down{downs}", *(f"block{max(1, round(blocks * third / 3))}" for third in (1, 2, 3)))
 
 
 class ResNet(Generator):
-    """Reflection-padded 7x7, strided convolutions, residual blocks, as many transposed convolutions, 7x7, tanh. Taps:
-    `down1`, `down2`, ... (after ReLU), `block1` to `blockN`, `up1`, `up2`, ..."""
+    """Reflection-padded 7x7, strided convolutions, residual blocks, as many transposed convolutions, 7x7, tanh.
+    Taps: `down1`, `down2`, ... (after ReLU), `block1` to `blockN`, `up1`, `up2`, ...
+    """
 
     config_class = ResNetConfig
-    transposed = True  # the convolutions of the steps up
+    transposed = True  # whether the upsampling layers are transposed convolutions
     activate = staticmethod(F.relu)
 
     def __init__(self, config: ResNetConfig):
@@ -317,7 +320,7 @@ class ResNet(Generator):
         )
 
     def _slots(self) -> dict[str, tuple[tuple[Slot, ...], str]]:
-        """By group where its channels lie, and the weight of the norm that scales them."""
+        """By group, the slots of its channels, and the name of the norm weight that scales them."""
         downs = self.config.downs
         trunk, inner = self._residual_groups()
         found = {"stem": ((*writes("stem"), *passes("stem_norm"), *reads(self._entry("down1"))), "stem_norm.weight")}
@@ -330,12 +333,13 @@ class ResNet(Generator):
         return found | inner
 
     def _after_ups(self) -> tuple[Slot, ...]:
-        """Where else the channels of the last step up lie."""
+        """Further slots of the channels of the last upsampling."""
         return reads("head")
 
     def _residual_groups(self, prefix: str = "") -> tuple[list[Slot], dict[str, tuple[tuple[Slot, ...], str]]]:
-        """Where the trunk's channels lie in the residual blocks; by group the slots of the channels within them, and
-        the weight of the norm that scales these. `prefix` is that of the blocks' list and groups."""
+        """The trunk's slots in the residual blocks; and, by group, the slots of the channels within them and the
+        name of the norm weight that scales these. `prefix` is that of the blocks' list and groups.
+        """
         trunk, inner = [], {}
         for name, block in self.get_submodule(f"{prefix}blocks").named_children():
             inside = f"{prefix}blocks.{name}"
@@ -349,24 +353,24 @@ class ResNet(Generator):
         return trunk, inner
 
     def _entry(self, stage: str) -> str:
-        """The convolution that a stage down or up begins with."""
+        """The first convolution of a down- or upsampling stage."""
         return stage
 
     def _stage(self, name: str) -> tuple[Slot, ...]:
-        """Where the channels that a stage down or up makes lie within it."""
+        """The slots within a down- or upsampling stage of the channels that it produces."""
         return (*writes(name, transposed=name.startswith("up") and self.transposed), *passes(f"{name}_norm"))
 
     @staticmethod
     def _residual(name: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
-        """The input and the output channels of a block's convolution."""
+        """The slots of the inputs and of the outputs of a block's convolution."""
         return reads(name), writes(name)
 
     def _extra(self, name: str) -> tuple[Slot, ...]:
-        """The trunk's channels in a block of another kind."""
+        """The trunk's slots in a block of another kind."""
         raise NotImplementedError
 
     def _shrunk(self, h: Tensor) -> Tensor:
-        """What a step down does after its ReLU."""
+        """What a downsampling stage computes after its ReLU."""
         return h
 
     def tap_channels(self, name: str) -> int:
@@ -378,7 +382,7 @@ class ResNet(Generator):
         return self._image(self.head(h)), taps
 
     def _before_head(self, x: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Taps]:
-        """What the last convolution reads, and the taps."""
+        """The input of the last convolution, and the taps."""
         taps = {}
 
         def tap(name: str, value: Tensor) -> Tensor:
@@ -399,7 +403,7 @@ class ResNet(Generator):
         return h, taps
 
     def _image(self, h: Tensor) -> Tensor:
-        """The image of what the last convolution gives."""
+        """The image from the output of the last convolution."""
         return h.tanh()
 
 

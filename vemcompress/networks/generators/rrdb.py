@@ -1,4 +1,4 @@
-"""ESRGAN's generator, RRDBNet (Wang et al., ECCVW 2018), as Real-ESRGAN and BasicSR have it."""
+"""ESRGAN's generator, RRDBNet (Wang et al., ECCVW 2018), as in Real-ESRGAN and BasicSR."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -21,12 +21,12 @@ _SLOPE = 0.2
 
 
 class RRDBConfig(EnlargingConfig):
-    """The width of the `trunk`, the growth of each of the residual `blocks` (the width of the four inner convolutions
-    of its three dense blocks), the widths `ups` after each enlargement by 2, and `last`, before the last convolution.
+    """`trunk`: width of the trunk. `blocks`: growth of each residual block (the width of the four inner convolutions of
+    its three dense blocks), or the number of blocks, by default 23. `ups`: width after each enlargement by 2. `last`:
+    width before the last convolution. `unshuffle`: squares of this side of the input's pixels become channels first, so
+    that scale = 2 ** len(ups) / unshuffle. It is 2 in the published network of scale 2, and 4 in that of scale 1.
 
-    `width = n` stands for n, with a growth of n / 2; `blocks` may be a number, by default 23. `unshuffle`: the input's
-    pixels become channels first, by squares of this side, so that scale = 2 ** len(ups) / unshuffle. It is 2 in the
-    published network of scale 2, and 4 in that of scale 1.
+    `width = n` stands for a trunk of n with a growth of n / 2.
     """
 
     replaces: ClassVar = {"width": ("trunk", "ups", "last"), "scale": ("ups", "unshuffle")}
@@ -46,7 +46,7 @@ class RRDBConfig(EnlargingConfig):
         if not isinstance(values, dict) or not isinstance(trunk := values.get("trunk"), int):
             return values
         scale = values.get("scale", 4)
-        shapes = {1: (2, 4), 2: (2, 2), 4: (2, 1), 8: (3, 1)}  # enlargements by 2, and unshuffle
+        shapes = {1: (2, 4), 2: (2, 2), 4: (2, 1), 8: (3, 1)}  # scale: (enlargements by 2, unshuffle)
         ups, unshuffle = shapes.get(scale, (2, 1)) if isinstance(scale, int) else (2, 1)
         given = {"last": trunk, "ups": (trunk,) * ups} | ({} if "ups" in values else {"unshuffle": unshuffle})
         return given | values
@@ -83,13 +83,15 @@ class RRDBConfig(EnlargingConfig):
 
 
 class _Dense(nn.Module):
-    """Each convolution reads all that came before it; a fifth of the last one's output is added to the input."""
+    """A dense block: each convolution reads all previous maps, and a fifth of the last one's output is added to the
+    input.
+    """
 
     def __init__(self, trunk: int, growth: int):
         super().__init__()
         self.convs = nn.ModuleList(Conv(trunk + i * growth, growth) for i in range(INNER))
         self.convs.append(Conv(trunk + INNER * growth, trunk))
-        for layer in self.convs:  # as published, so that the trunk passes nearly unchanged at first
+        for layer in self.convs:  # as published, so that the trunk is nearly unchanged at first
             nn.init.kaiming_normal_(layer.weight)
             layer.weight.data.mul_(0.1)
             nn.init.zeros_(layer.bias)
@@ -111,8 +113,9 @@ class _Block(nn.Module):
 
 
 class RRDB(Enlarging):
-    """3x3, residual blocks of three dense blocks and a 3x3 with a skip around them, a 3x3 behind each enlargement to
-    the nearest pixel, and two 3x3."""
+    """A 3x3, residual blocks of three dense blocks and a 3x3 with a skip around them, a 3x3 after each
+    nearest-neighbour enlargement, and two 3x3.
+    """
 
     config_class = RRDBConfig
 
@@ -127,8 +130,9 @@ class RRDB(Enlarging):
         self.last, self.head = Conv(widths[-1], config.last), Conv(config.last, config.out_channels)
 
     def groups(self) -> tuple[Group, ...]:
-        """The residual `trunk`; the growth of each block, of which the n-th channels of all its convolutions go
-        together; the width after each enlargement, and the last one."""
+        """The residual `trunk`; the growth of each block, where the n-th channels of all its convolutions form one
+        channel; the width after each enlargement, and the last one.
+        """
         config = self.config
         trunk = [*writes("stem"), *reads("trunk"), *writes("trunk"), *reads("ups.0")]
         found = []

@@ -1,4 +1,4 @@
-"""The SAGAN generator (Zhang et al., ICML 2019) as GCC has it (SJLeo/GCC): latent vectors to images of 64 px."""
+"""The SAGAN generator (Zhang et al., ICML 2019) in GCC's form (SJLeo/GCC): latent vectors to images of 64 px."""
 
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal, Self
@@ -16,27 +16,27 @@ from vemcompress.networks.spectral import SpectralConvTranspose2d
 from vemcompress.system.settings import Width
 
 MAX_LEVELS = 8
-ATTENDED = 2  # levels, the last ones
+ATTENDED = 2  # the last levels have attention
 
 
 class SAGANConfig(LatentConfig):
-    """`widths` of the levels from 4 px on, each of twice the last one's pixels; the last two have self-attention, of
-    `keys` channels in q and k (an eighth of the width where it is not said). `width = 64` stands for (512, 256, 128,
-    64), and with `levels = 3`, for images of 32 px, for (256, 128, 64).
+    """`widths`: widths of the levels from 4 px on, each doubling the size. `keys`: channels of q and k in the
+    self-attention of the last two levels; by default an eighth of the width. `spectral`: whether the transposed
+    convolutions, except the last, have spectral norm, as in training; files store its result.
 
-    `spectral`: the transposed convolutions but the last have spectral norm, as they are trained; files have its result.
+    `width = 64` stands for (512, 256, 128, 64), and with `levels = 3`, for images of 32 px, for (256, 128, 64).
 
-    The column `paper` of the MACs is GCC's own count (thop 0.0.31), which does not see layers with spectral norm: its
-    wrapper calls their forward past thop's hooks. It has the attention's 1x1 convolutions and the last transposed one
-    on its output grid, with biases, and two per element of every norm; no products of the attention. The paper's
-    23.45 M and 15.45 M are of this kind.
+    The column `paper` of the MACs is GCC's own count (thop 0.0.31), which misses layers with spectral norm, because its
+    wrapper calls their forward without thop's hooks. It counts the attention's 1x1 convolutions, the last transposed
+    convolution on its output grid, with biases, and two per element of every norm, but not the attention's products.
+    The paper's 23.45 M and 15.45 M are of this kind.
     """
 
     counted: ClassVar = ("widths", "levels")
     replaces: ClassVar = {"width": ("widths", "keys"), "widths": ("keys",)}
     counting_note: ClassVar = (
-        "The paper column is GCC's own count, as in its tables: it leaves out layers with spectral norm and the "
-        "attention's products; the true column has all."
+        "The paper column is GCC's own count, as in its tables: it omits layers with spectral norm and the "
+        "attention's products. The true column counts everything."
     )
     polynomial: ClassVar = False  # an eighth of a width is rounded down
 
@@ -60,7 +60,7 @@ class SAGANConfig(LatentConfig):
         return 4 * 2 ** len(self.widths)
 
     def student(self, width: int) -> "SAGANConfig":
-        """A SAGAN of as many levels."""
+        """A SAGAN with as many levels."""
         config = SAGANConfig(width=width, levels=len(self.widths), latent=self.latent, prior=self.prior)
         return config.but(out_channels=self.out_channels)
 
@@ -73,7 +73,7 @@ class SAGANConfig(LatentConfig):
         return {"widths": levels, "keys": tuple(widths[f"attn{i + 1}"] for i in range(ATTENDED))}
 
     def shaped(self, widths: Mapping[str, int]) -> Self:
-        """q and k follow their level, as published."""
+        """The widths of q and k follow their level, as published."""
         found = self.with_widths(widths)
         return found.but(keys=tuple(_keys(width) for width in found.widths[-ATTENDED:]), spectral=True)
 
@@ -107,9 +107,10 @@ def _keys(width: int) -> int:
 
 
 class SAGAN(LatentGenerator):
-    """4x4 transposed convolutions with biases, from one pixel to 4 px and then by factors of 2, each with BatchNorm and
-    ReLU; self-attention after the last two; a last transposed convolution and tanh. Taps: `l1`, ... before the
-    attention, `attn1` and `attn2` after it."""
+    """4x4 transposed convolutions with biases, from one pixel to 4 px and then by factors of 2, each with BatchNorm
+    and ReLU; self-attention after the last two; a last transposed convolution and tanh. Taps: `l1`, ... before the
+    attention, `attn1` and `attn2` after it.
+    """
 
     config_class = SAGANConfig
     norm_bias_std = 1.0  # published initial biases of the norms are N(0, 1)
@@ -132,7 +133,7 @@ class SAGAN(LatentGenerator):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """GCC's."""
+        """GCC's places."""
         return "l2", "attn2"
 
     def tap_channels(self, name: str) -> int:
@@ -155,15 +156,16 @@ class SAGAN(LatentGenerator):
                 name = f"attentions.{i - first}"
                 slots += (*reads(f"{name}.query"), *reads(f"{name}.key"), *reads(f"{name}.value"))
                 slots += writes(f"{name}.value")
-                # The product of q and k is where these channels are read.
+                # These channels are read in the product of q and k.
                 key = (Slot(f"{name}.key.{leaf}", 0, role="read") for leaf in ("weight", "bias"))
                 found[f"attn{i - first + 1}"] = (*writes(f"{name}.query"), *key), None
             found[f"l{i + 1}"] = tuple(slots), f"norms.{i}.weight"
         return tuple(Group(name, width, *found[name]) for name, width in self.config.widths_by_group().items())
 
     def _writes(self, i: int) -> tuple[Slot, ...]:
-        """The outputs of a transposed convolution, with those of its spectral norm: v has one place for each weight of
-        an output channel."""
+        """The outputs of a transposed convolution, and their entries in its spectral norm: v has one entry for each
+        weight of an output channel.
+        """
         return (*writes(f"ups.{i}", transposed=True), Slot(f"ups.{i}.v", 0, each=16))
 
     def _reads(self, i: int) -> tuple[Slot, ...]:
@@ -171,12 +173,13 @@ class SAGAN(LatentGenerator):
 
     @torch.no_grad()
     def deployed(self) -> "SAGAN":
-        """With the spectral norm folded into plain weights."""
+        """The network with the spectral norm folded into plain weights."""
         return self._other_form(spectral=False) if self.config.spectral else self
 
     def learning(self) -> "SAGAN":
-        """With spectral norm, whose u and v have converged: a folded weight has a largest singular value of 1, or
-        what GCC's stored u gave, so that its images are the same to that difference."""
+        """The network with spectral norm whose u and v have converged. A folded weight has a largest singular value
+        of 1, or what GCC's stored u gave, so its images are the same up to that difference.
+        """
         if self.config.spectral:
             return self
         network = self._other_form(spectral=True)

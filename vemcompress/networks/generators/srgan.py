@@ -15,8 +15,9 @@ from vemcompress.system.settings import Width
 
 
 class SRGANConfig(EnlargingConfig):
-    """The width of the `trunk`, the inner width of each residual block, and the widths `ups` after each enlargement by
-    2. `width = n` stands for n in all of them; `blocks` may be a number, by default the paper's 16."""
+    """`trunk`: width of the trunk. `blocks`: inner width of each residual block, or their number, by default the
+    paper's 16. `ups`: width after each enlargement by 2. `width = n` stands for n in all of them.
+    """
 
     replaces: ClassVar = {"width": ("trunk", "ups"), "scale": ("ups",)}
 
@@ -37,7 +38,9 @@ class SRGANConfig(EnlargingConfig):
 
     def check(self) -> None:
         if self.scale != 2 ** len(self.ups):
-            raise ValueError(f"scale must be 2, 4 or 8, and ups have one width for each 2 in it, not {len(self.ups)}")
+            raise ValueError(
+                f"scale must be 2, 4 or 8, and ups must have one width for each factor of 2, not {len(self.ups)}"
+            )
 
     def widths_by_group(self) -> dict[str, int]:
         found = {"trunk": self.trunk} | {f"block{i + 1}": width for i, width in enumerate(self.blocks)}
@@ -80,8 +83,9 @@ class _Block(nn.Module):
 
 
 class SRGAN(Enlarging):
-    """9x9, residual blocks and a 3x3 with a skip around them, a 3x3 with a pixel shuffle for each 2 of the scale, 9x9,
-    tanh: the published (tanh + 1) / 2 in [-1, 1]."""
+    """9x9, residual blocks and a 3x3 with a skip around them, a 3x3 with a pixel shuffle for each factor of 2, 9x9,
+    tanh: the published (tanh + 1) / 2 in [-1, 1].
+    """
 
     config_class = SRGANConfig
 
@@ -96,8 +100,9 @@ class SRGAN(Enlarging):
         self.head = Conv(widths[-1], config.out_channels, 9)
 
     def groups(self) -> tuple[Group, ...]:
-        """The residual `trunk`, each block's inner width, and the width after each enlargement, of whose convolution
-        four outputs in a row make one channel."""
+        """The residual `trunk`, each block's inner width, and the width after each enlargement, where four
+        consecutive outputs of the convolution form one channel.
+        """
         trunk, inner = [*writes("stem"), *reads("trunk"), *writes("trunk"), *passes("trunk_norm"), *reads("ups.0")], {}
         for i in range(len(self.blocks)):
             at = f"blocks.{i}"

@@ -1,7 +1,8 @@
-"""Super-resolution, and the compact network for phones: SRVGGNetCompact (Real-ESRGAN; Wang et al., ICCVW 2021).
+"""Super-resolution generators: their base class, and the compact SRVGGNetCompact for phones (Real-ESRGAN; Wang et al.,
+ICCVW 2021).
 
-`Enlarging` is what all networks for super-resolution here share. Published ones work on images in [0, 1]; they are
-converted at the border, because zero padding forbids to do it in the weights.
+Published networks work on images in [0, 1]. Images are converted at input and output, because zero padding makes a
+conversion in the weights impossible.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ MAX_BLOCKS = 64
 
 
 class EnlargingConfig(ImageConfig):
-    """Of a generator whose images have `scale` times the input's sides."""
+    """The Config of a generator whose images have `scale` times the input's sides."""
 
     batch: ClassVar[int] = 16
     counted: ClassVar = ("blocks", "blocks")
@@ -30,13 +31,14 @@ class EnlargingConfig(ImageConfig):
     scale: Literal[SCALES] = 4
 
     def student(self, width: int) -> "SRVGGConfig":
-        """A compact network with half of its 32 convolutions, as Real-ESRGAN's smallest for video."""
+        """A compact network with half of its 32 convolutions, as in Real-ESRGAN's smallest network for video."""
         return SRVGGConfig(width=width, scale=self.scale, in_channels=self.in_channels, out_channels=self.out_channels)
 
 
 class Conv(nn.Conv2d):
-    """3x3, of the same size. It keeps PyTorch's initial weights, as these networks were published: they have too many
-    layers without a norm for N(0, 0.02)."""
+    """A 3x3 convolution that keeps the size. It keeps PyTorch's initial weights, as these networks were published:
+    they have too many layers without a norm for N(0, 0.02).
+    """
 
     keeps_initial_weights = True
 
@@ -45,8 +47,9 @@ class Conv(nn.Conv2d):
 
 
 class Enlarging(Generator):
-    """B x C x H x W in [-1, 1] to B x C x scale H x scale W, about in [-1, 1]. Taps: `stem`, `block1` to `blockN`, all
-    at the input's size; places: `stem`, and after each third of the blocks."""
+    """B x C x H x W in [-1, 1] to B x C x scale H x scale W, approximately in [-1, 1]. Taps: `stem`, `block1` to
+    `blockN`, all at the input's size; places: `stem`, and after each third of the blocks.
+    """
 
     config: EnlargingConfig
 
@@ -64,8 +67,9 @@ class Enlarging(Generator):
 
 
 class SRVGGConfig(EnlargingConfig):
-    """Widths of the first convolution, `stem`, and of the `blocks` after it, each a convolution and PReLU. `width = n`
-    stands for (n, ..., n); `blocks` may be a number, by default 16."""
+    """`stem`: width of the first convolution. `blocks`: width of each following convolution with a PReLU, or their
+    number, by default 16. `width = n` stands for (n, ..., n).
+    """
 
     replaces: ClassVar = {"width": ("stem",)}
 
@@ -93,15 +97,16 @@ class SRVGGConfig(EnlargingConfig):
 
 
 def expand_blocks(values, trunk: str, count: int, share: int = 1):
-    """A Config's values with the shorthand `width` for its field `trunk`, and with its `blocks` as a list where they
-    are a number, by default `count`: each a `share`-th of the trunk. Raises ValueError."""
+    """A Config's values with the shorthand `width` moved to its field `trunk`. A number of `blocks`, by default
+    `count`, becomes a list of widths, each a `share`-th of the trunk. Raises ValueError.
+    """
     if not isinstance(values, dict):
         return values
     values = dict(values)
     width = values.pop("width", None)
     if width is not None:
         if trunk in values:
-            raise ValueError(f"width and {trunk} exclude each other; give one")
+            raise ValueError(f"width and {trunk} exclude each other; give only one")
         check_width(width)
         values[trunk] = width
     blocks = values.get("blocks", count)
@@ -113,7 +118,9 @@ def expand_blocks(values, trunk: str, count: int, share: int = 1):
 
 
 class SRVGG(Enlarging):
-    """3x3 convolutions with a PReLU each, all at the input's size, and a pixel shuffle; added to the enlarged input."""
+    """3x3 convolutions with a PReLU each, all at the input's size, and a pixel shuffle; the result is added to the
+    enlarged input.
+    """
 
     config_class = SRVGGConfig
 
@@ -142,5 +149,5 @@ class SRVGG(Enlarging):
             if name in names:
                 taps[name] = h
         detail = F.pixel_shuffle(self.head(h), self.config.scale)
-        # Twice the detail, for the way from [0, 1] to [-1, 1].
+        # Twice the detail, because [0, 1] becomes [-1, 1].
         return F.interpolate(x, scale_factor=float(self.config.scale)) + 2 * detail, taps

@@ -1,6 +1,6 @@
 """The StyleGAN2 generator (Karras et al., CVPR 2020) with skip connections: latent vectors to images of 8 to 1024 px.
 
-Its layers may have any widths, as CAGC's pruned networks have (Liu et al., CVPR 2021).
+Its layers may have any widths, as in CAGC's pruned networks (Liu et al., CVPR 2021).
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,22 +17,23 @@ from vemcompress.networks.modulated import Form, ModulatedConv2d, StyledConv, To
 from vemcompress.networks.slots import Group, Slot, reads, writes
 from vemcompress.system.settings import Width
 
-SIDES = tuple(2**i for i in range(3, 11))  # pixels of images
-MOST = 512  # channels of a published layer
-RATE = 0.01  # of the mapping network's learning, times the others'
+SIDES = tuple(2**i for i in range(3, 11))  # image sides in pixels
+MOST = 512  # the largest published width
+RATE = 0.01  # the mapping network's learning rate, relative to the others
 Noise = Sequence[Tensor] | torch.Generator | None
 
 
 def published_width(side: int, multiplier: int = 2) -> int:
-    """The width of the layers that have maps of `side` pixels."""
+    """The published width of the layers with maps of `side` pixels."""
     return min(MOST, 16384 * multiplier // side)
 
 
 class StyleGAN2Config(LatentConfig):
-    """`widths` of the constant of 4 px, of the convolution behind it, and of two for every size from 8 px on: 14
-    numbers for images of 256 px. `size = 256` and `multiplier = 2` stand for the published widths; `size = 256` and
-    `width = 16` for those in another proportion, 16 at the images' own size. `style` is the length of w, `mapping` the
-    number of layers from z to w.
+    """`style`: length of w. `mapping`: number of layers from z to w. `widths`: widths of the constant of 4 px, of the
+    convolution after it, and of two convolutions for every size from 8 px on: 14 numbers for images of 256 px.
+
+    `size = 256` and `multiplier = 2` stand for the published widths; `size = 256` and `width = 16` for widths in
+    proportion to them, with 16 at the images' own size.
     """
 
     batch: ClassVar[int] = 16
@@ -40,7 +41,7 @@ class StyleGAN2Config(LatentConfig):
     replaces: ClassVar = {"width": ("widths", "multiplier"), "multiplier": ("widths",), "size": ("widths",)}
 
     family: Literal["stylegan2"] = "stylegan2"
-    norm: Norm = "instance"  # no layer of its own: demodulation stands for it, and there are no stored statistics
+    norm: Norm = "instance"  # not a layer of its own: demodulation replaces it, and there are no running statistics
     latent: int = Field(512, ge=1, le=4096)
     prior: Literal["normal"] = "normal"
     style: int = Field(ge=1, le=4096)
@@ -54,9 +55,9 @@ class StyleGAN2Config(LatentConfig):
             return values
         values = {"style": values.get("latent", 512)} | values
         if "widths" in values and not {"width", "size", "multiplier"}.isdisjoint(values):
-            raise ValueError("widths excludes size, width and multiplier; give the one or the others")
+            raise ValueError("widths excludes size, width and multiplier; give either widths or the others")
         if "width" in values and "multiplier" in values:
-            raise ValueError("width excludes multiplier; give the one or the other")
+            raise ValueError("width excludes multiplier; give only one of them")
         size, width, multiplier = values.pop("size", 256), values.pop("width", None), values.pop("multiplier", 2)
         if "widths" in values:
             return values
@@ -72,7 +73,7 @@ class StyleGAN2Config(LatentConfig):
 
     def check(self) -> None:
         if len(self.widths) % 2:
-            raise ValueError("widths must be an even number of them: two for every size of a map")
+            raise ValueError("the number of widths must be even: two for every size of a map")
 
     @classmethod
     def under(cls, below: dict, above: dict) -> dict:
@@ -87,15 +88,15 @@ class StyleGAN2Config(LatentConfig):
 
     @property
     def layers(self) -> int:
-        """How many styles an image has: one for each convolution, and one for the last layer to RGB."""
+        """The number of styles of an image: one for each convolution, and one for the last layer to RGB."""
         return len(self.widths)
 
     def side(self, layer: int) -> int:
-        """The size of the map that convolution `layer`, counted from 0, makes."""
+        """The side of the map that convolution `layer`, counted from 0, produces."""
         return 4 * 2 ** ((layer + 1) // 2)
 
     def student(self, width: int) -> "StyleGAN2Config":
-        """A StyleGAN2 with as many layers and the same w."""
+        """A StyleGAN2 with as many layers and the same length of w."""
         config = StyleGAN2Config(size=self.image, width=width, latent=self.latent, prior=self.prior)
         return config.but(style=self.style, mapping=self.mapping, out_channels=self.out_channels)
 
@@ -106,8 +107,9 @@ class StyleGAN2Config(LatentConfig):
         return {"widths": tuple(widths[name] for name in self.widths_by_group())}
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
-        """As published: a convolution that doubles the size is counted on its input, and blur, demodulation, noise and
-        the doubling of images are not."""
+        """As published: a convolution that doubles the size is counted on its input; blur, demodulation, noise and
+        the upsampling of images are not counted.
+        """
         inputs = self.latent
         for _ in range(self.mapping):
             yield _linear(inputs, self.style)
@@ -133,11 +135,12 @@ def _conv(inputs: int, outputs: int, weights: int, side: int) -> Cost:
 
 
 class StyleGAN2(LatentGenerator):
-    """z to w by the mapping network; from a constant, modulated convolutions by w with noise, two for each size, the
-    first of which doubles it; each size adds to the image. No tanh: images are in [-1, 1] but for some pixels.
+    """The mapping network computes w from z. From a constant, convolutions modulated by w, with noise, compute the
+    image: two for each size, the first of which doubles it. Each size adds to the image. There is no tanh: images are
+    in [-1, 1] except for some pixels.
 
-    Taps: `conv1`, ... behind their activations, and `rgb4`, `rgb8`, ... the images so far. `noise_0`, ... are the noise
-    of each convolution where none is given; `mean` is the mean of w, zeros where it is not known.
+    Taps: `conv1`, ... after their activations, and `rgb4`, `rgb8`, ..., the images so far. `noise_0`, ... are the
+    stored noise of each convolution, used if none is given; `mean` is the mean of w, or zeros if it is not known.
     """
 
     config_class = StyleGAN2Config
@@ -166,7 +169,7 @@ class StyleGAN2(LatentGenerator):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """CAGC's: the images of every size."""
+        """CAGC's places: the images of every size."""
         return tuple(name for name in self.taps if name.startswith("rgb"))
 
     def tap_channels(self, name: str) -> int:
@@ -174,17 +177,17 @@ class StyleGAN2(LatentGenerator):
 
     @property
     def noise_sides(self) -> tuple[int, ...]:
-        """The side of the noise of each convolution."""
+        """The side of each convolution's noise."""
         return tuple(self.config.side(i) for i in range(len(self.convs)))
 
     def use_form(self, form: Form) -> None:
-        """Take this form of all modulated convolutions."""
+        """Use this form in all modulated convolutions."""
         for module in self.modules():
             if isinstance(module, ModulatedConv2d):
                 module.form = form
 
     def styles(self, z: Tensor) -> Tensor:
-        """w, B x style, of latent vectors."""
+        """The styles w, B x style, of latent vectors."""
         w = pixel_norm(z.flatten(1))
         for layer in self.mapping:
             w = activated(layer(w))
@@ -192,13 +195,13 @@ class StyleGAN2(LatentGenerator):
 
     @torch.no_grad()
     def mean_latent(self, count: int = 4096, seed: int = 0) -> Tensor:
-        """The mean of w over so many latent vectors."""
+        """The mean of w over `count` latent vectors."""
         draws = torch.Generator().manual_seed(seed)
         z = torch.randn(count, self.config.latent, generator=draws).to(self.mean)
         return self.styles(z).mean(0)
 
     def settle(self) -> None:
-        """Know the mean of w: the one that is stored, or else that of 4096 latent vectors."""
+        """Store the mean of w, from 4096 latent vectors, unless it is known."""
         if not self.mean.any():
             self.mean.copy_(self.mean_latent())
 
@@ -207,11 +210,11 @@ class StyleGAN2(LatentGenerator):
         return self.mean + (w - self.mean) * share
 
     def draw(self, z: Tensor, truncation: Tensor | float = 1.0, noise: Noise = None) -> Tensor:
-        """Images of w that are brought nearer to their mean (the truncation trick, StyleGAN, appendix B)."""
+        """Images of w moved towards its mean (the truncation trick, StyleGAN, appendix B)."""
         return self.synthesise(self.truncated(self.styles(z), truncation), noise=noise)[0]
 
     def mixed(self, first: Tensor, second: Tensor, index: int) -> Tensor:
-        """B x layers x style: of w `first` for the layers before `index`, and of `second` from there on."""
+        """B x layers x style: w `first` for the layers before `index`, and `second` from there on."""
         parts = first[:, None].expand(-1, index, -1), second[:, None].expand(-1, self.config.layers - index, -1)
         return torch.cat(parts, 1)
 
@@ -219,8 +222,10 @@ class StyleGAN2(LatentGenerator):
         return self.synthesise(self.styles(x), names, noise)
 
     def synthesise(self, w: Tensor, names: tuple[str, ...] = (), noise: Noise = None) -> tuple[Tensor, Taps]:
-        """The images of styles B x style, or B x layers x style, and the taps of these names. `noise`: a tensor for
-        each convolution, B or 1 x 1 x H x W; or a generator to draw it from; or None for what is stored."""
+        """The images of styles B x style, or B x layers x style, and the taps with these names. `noise`: a tensor
+        for each convolution, B or 1 x 1 x H x W; or a random generator to draw it from; or None for the stored
+        noise.
+        """
         if w.dim() == 2:
             w = w[:, None].expand(-1, self.config.layers, -1)
         taps, h, image = {}, self.constant.weight.expand(w.shape[0], -1, -1, -1), None
@@ -243,8 +248,9 @@ class StyleGAN2(LatentGenerator):
         return (torch.randn(len(w), 1, n, n, generator=noise, device=noise.device).to(w) for n in self.noise_sides)
 
     def groups(self) -> tuple[Group, ...]:
-        """`constant`, and `conv1`, ... as the taps. Where channels are read, the kernel tells which: the demodulation
-        is computed of it, so that a masked input counts as little as one that is cut off."""
+        """`constant`, and `conv1`, ... as the taps. The kernel's slots are where channels are read: the demodulation
+        is computed from the kernel, so that masking an input has the same effect as cutting it.
+        """
         found = []
         for i, (name, width) in enumerate(self.config.widths_by_group().items()):
             slots = [*writes(f"convs.{i - 1}")] if i else [Slot("constant.weight", 1, role="write")]

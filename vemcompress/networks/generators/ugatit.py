@@ -1,5 +1,7 @@
-"""U-GAT-IT's generator, light and full (Kim et al., ICLR 2020), in the form of znxlwm/UGATIT-pytorch: attention between
-an encoder and a decoder whose norms (AdaILN) are driven by what the attended maps say."""
+"""U-GAT-IT's generator, light and full (Kim et al., ICLR 2020), as in znxlwm/UGATIT-pytorch.
+
+An encoder, attention, and a decoder whose norms (AdaILN) get their scales and shifts from the attended maps.
+"""
 
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
@@ -27,12 +29,12 @@ _WIDTHS = ("stem", "down1", "encoder", "decoder", "up1", "up2")
 
 
 class UGATITConfig(ImageConfig):
-    """Widths (stem, down1, encoder, decoder, up1, up2), the inner width of each residual block of the encoder, and
-    those of the two layers that drive the decoder, which has as many blocks, all as wide as itself. `width = n` stands
-    for (n, 2n, 4n, 4n, 2n, n) with 4 blocks, and `blocks` may be a number.
+    """`widths`: widths of (stem, down1, encoder, decoder, up1, up2). `blocks`: inner width of each residual block of
+    the encoder, or their number; the decoder has as many blocks, all as wide as itself. `drive`: widths of the two
+    layers that compute the decoder's norms. `width = n` stands for (n, 2n, 4n, 4n, 2n, n) with 4 blocks.
 
-    `full_size`: None is the light form, whose driving layers read the maps' means. A number is the full form, which
-    reads all pixels of images of this side, in pixels, and takes no others.
+    `full_size`: None is the light form, whose two layers read the maps' means. A number is the full form, which reads
+    all pixels of images with this side, in pixels, and accepts no other size.
     """
 
     counted: ClassVar = ("blocks", "blocks")
@@ -54,7 +56,7 @@ class UGATITConfig(ImageConfig):
         return values
 
     def student(self, width: int) -> MobileResNetConfig:
-        """A mobile ResNet of as many blocks as encoder and decoder have, for images of any size."""
+        """A mobile ResNet with as many blocks as encoder and decoder have, for images of any size."""
         shape = MobileResNetConfig(width=width, blocks=min(2 * len(self.blocks), MAX_BLOCKS))
         return shape.with_channels(self.in_channels, self.out_channels)
 
@@ -74,7 +76,7 @@ class UGATITConfig(ImageConfig):
 
     @property
     def pixels(self) -> int:
-        """Of the maps that the driving layers read: all of them, or their mean alone."""
+        """Pixels of the maps that the layers of `drive` read: all of them, or 1 for their mean."""
         return (self.full_size // 4) ** 2 if self.full_size else 1
 
     def layer_costs(self, height: int, width: int) -> Iterator[Cost]:
@@ -90,7 +92,7 @@ class UGATITConfig(ImageConfig):
             for inputs, outputs in ((encoder, inner), (inner, encoder)):
                 yield conv(inputs, outputs, 3, pixels, bias=False)
                 yield norm("instance", outputs, pixels)
-        yield Cost(parameters=2 * encoder)  # the attention's weights, by which maps are multiplied
+        yield Cost(parameters=2 * encoder)  # the attention's weights, which multiply maps
         yield conv(2 * encoder, decoder, 1, pixels)
         yield linear(self.pixels * decoder, self.drive[0], bias=False)
         yield linear(*self.drive, bias=False)
@@ -107,7 +109,7 @@ class UGATITConfig(ImageConfig):
 
 
 class _AdaptiveBlock(nn.Module):
-    """A residual block whose norms are driven."""
+    """A residual block whose norms get gamma and beta as inputs."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -120,11 +122,11 @@ class _AdaptiveBlock(nn.Module):
 
 
 class UGATIT(Generator):
-    """7x7, two strided convolutions, residual blocks; the maps weighted by both class activation maps, joined by a 1x1
-    convolution; blocks with AdaILN, two enlargements by nearest pixels, each with a convolution and ILN, 7x7, tanh.
+    """7x7, two strided convolutions, residual blocks; the maps weighted by both class activation maps, merged by a 1x1
+    convolution; blocks with AdaILN, two nearest-neighbour enlargements, each with a convolution and ILN, 7x7, tanh.
 
-    Of the published results the image alone is given. Taps: `down1`, `down2`, `block1`, ... of the encoder and then of
-    the decoder, `up1`, `up2`.
+    Only the image is returned, not the other published outputs. Taps: `down1`, `down2`, `block1`, ... of the encoder
+    and then of the decoder, `up1`, `up2`.
     """
 
     config_class = UGATITConfig
@@ -166,8 +168,9 @@ class UGATIT(Generator):
         return widths.get(name, widths["encoder"])
 
     def groups(self) -> tuple[Group, ...]:
-        """`stem`, `down1`, the `encoder`'s trunk, its blocks' inner widths `block1`, ..., the driving layers `drive1`
-        and `drive2`, the `decoder`, all of whose layers share gamma and beta, `up1` and `up2`."""
+        """`stem`, `down1`, the `encoder`'s trunk, its blocks' inner widths `block1`, ..., the layers `drive1` and
+        `drive2`, the `decoder`, whose layers all share gamma and beta, `up1` and `up2`.
+        """
         of_encoder, found = [*writes("down2"), *passes("down2_norm")], {}
         for i in range(len(self.encoder)):
             name = f"encoder.{i}"

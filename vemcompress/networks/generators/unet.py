@@ -26,10 +26,9 @@ MAX_DOWNS = 12
 
 
 class UNetConfig(ImageConfig):
-    """`down[i]` is the width after the (i+1)-th down convolution, `up[i]` that of the transposed one back to level i+1.
-
-    `up` is one shorter than `down`: the outermost transposed convolution gives `out_channels`. `width = n` and
-    `downs = 8` stand for the published (n, 2n, 4n, 8n, ..., 8n). `activation = "relu6"` bounds all maps, for int8.
+    """`down`: width after each down convolution. `up`: width after the transposed convolution back to each level,
+    one fewer than in down, because the outermost one gives the output channels. `activation`: "relu6" bounds all
+    maps, which suits int8. `width = n` and `downs = 8` stand for the published (n, 2n, 4n, 8n, ..., 8n).
     """
 
     batch: ClassVar[int] = 4
@@ -53,7 +52,7 @@ class UNetConfig(ImageConfig):
 
     def check(self) -> None:
         if len(self.up) != len(self.down) - 1:
-            raise ValueError("up must be one shorter than down")
+            raise ValueError("up must have one width fewer than down")
 
     def advice(self, size: int) -> str:
         halvings = (size & -size).bit_length() - 1
@@ -75,7 +74,9 @@ class UNetConfig(ImageConfig):
         }
 
     def deconv_inputs(self, level: int) -> int:
-        """Channels that enter the transposed convolution of a level (0 is the outermost): the skip and the way up."""
+        """Channels that enter the transposed convolution of a level (0 is the outermost): the skip and the decoder's
+        maps.
+        """
         innermost = level == len(self.down) - 1
         return self.down[level] + (0 if innermost else self.up[level])
 
@@ -95,12 +96,12 @@ class UNetConfig(ImageConfig):
 
 
 class UNet(Generator):
-    """4x4 convolutions of stride 2 down to the bottom and back, with skips.
+    """4x4 convolutions of stride 2 down to the bottom, and transposed ones back up, with skip connections.
 
-    The published LeakyReLU works in place, so a skip carries the activated map. Taps: `downK`, the activated map
-    after the K-th down-sampling; `upK`, what enters the K-th transposed convolution counted from the outside: the
-    activated concatenation of skip and way up (for the innermost, the activated map alone); `riseK`, from K = 2 on:
-    what the K-th transposed convolution gives, normalised and not activated.
+    The published LeakyReLU works in place, so a skip carries the activated map. Taps: `downK`, the activated map after
+    the K-th downsampling; `upK`, the input of the K-th transposed convolution counted from the outside: the activated
+    concatenation of skip and decoder maps (for the innermost, only the activated map); `riseK`, from K = 2 on: the
+    output of the K-th transposed convolution, normalised and not activated.
     """
 
     config_class = UNetConfig
@@ -134,13 +135,14 @@ class UNet(Generator):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """After the second down-sampling and half-way down, and where the way up passes these again."""
+        """After the second downsampling and half-way down, and at the same levels in the decoder."""
         half = len(self.downs) // 2
         return ("down2", f"down{half}", f"up{half}", "up2") if half > 2 else ("down2", "up2")
 
     def groups(self) -> tuple[Group, ...]:
-        """`down1`, ... as the taps; `upK` are the channels that enter the K-th transposed convolution beside the skip.
-        The innermost level has no skip, so the last `up` is one level further out."""
+        """`down1`, ... as the taps; `upK` are the channels that enter the K-th transposed convolution beside the
+        skip. The innermost level has no skip, so the last `up` is one level further out.
+        """
         found, last = {}, len(self.downs) - 1
         for level, width in enumerate(self.config.down):
             slots = [*writes(f"downs.{level}"), *reads(f"ups.{level}", transposed=True)]
@@ -162,11 +164,11 @@ class UNet(Generator):
         return Group(name, width, (*slots[:2], *passes(norm), *slots[2:]), scale)
 
     def _blocks_down(self, level: int) -> tuple[Slot, ...]:
-        """Where else a level's channels lie on the way down."""
+        """Further slots of a level's channels in the encoder."""
         return ()
 
     def _blocks_up(self, level: int) -> tuple[Slot, ...]:
-        """Where else the channels that come up to a level lie."""
+        """Further slots of the channels that come up to a level."""
         return ()
 
     def tap_channels(self, name: str) -> int:
@@ -203,5 +205,7 @@ class UNet(Generator):
         return F.relu6(h) if self.config.activation == "relu6" else F.leaky_relu(h, 0.2)
 
     def _blocks(self, way: Literal["down", "up"], level: int, h: Tensor) -> Tensor:
-        """What else a level has: after its norm, on the outermost way up before ReLU and transposed convolution."""
+        """Further blocks of a level: after its norm; in the outermost decoder level, before ReLU and transposed
+        convolution.
+        """
         return h

@@ -10,7 +10,7 @@ from typing import Any
 from vemcompress.errors import InputError
 from vemcompress.runs.best import look
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.log import damage, lines
+from vemcompress.runs.log import damage, is_score, lines
 from vemcompress.system.files import read_json, read_text, sha256_file
 from vemcompress.weights.folder import made
 
@@ -20,9 +20,11 @@ MOST = 50  # sentences
 
 @dataclass
 class Log:
-    """Numbers of a log by name, as (step, value). Of a log with more than 20,000 lines every n-th is kept."""
+    """Numbers of a log by name, as (step, value). Of a log with more than 20,000 lines every n-th is kept. `scores` are
+    those by which the best checkpoint is picked, by metric; the first 20,000 of each."""
 
     series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    scores: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Found:
     step: int | None
     environment: dict
     evaluation: dict
+    latency: dict
     best: dict
     recipe: str
     metrics: Log
@@ -65,6 +68,7 @@ def gather(run: RunFolder) -> Found:
         _step(run, metrics),
         environment,
         part(evaluation, "evaluation"),
+        _table(run.latency, notes, None),
         best,
         _recipe(run, notes),
         metrics,
@@ -133,6 +137,9 @@ def _log(path: Path, notes: list[str]) -> Log:
     try:
         for count, (_, _, values) in enumerate(lines(path)):
             whole = whole and values is not None
+            if values is not None and "event" in values:
+                _add_score(found.scores, values)
+                continue
             if values is None or count % stride:
                 continue
             for name, value in values.items():
@@ -149,6 +156,13 @@ def _log(path: Path, notes: list[str]) -> Log:
     except InputError as error:
         notes.append(sentence(str(error).replace(f"{path}", path.name)))
     return found
+
+
+def _add_score(scores: dict[str, list[tuple[int, float]]], values: dict) -> None:
+    known = is_score(values) and number(values["value"]) is not None
+    if known and (values["metric"] in scores or len(scores) < KEYS):
+        points = scores.setdefault(values["metric"], [])
+        points += [(values["step"], float(values["value"]))] if len(points) < ROWS else []
 
 
 def _step(run: RunFolder, metrics: Log) -> int | None:

@@ -67,6 +67,7 @@ def sections(found: Found, share: int = 1) -> tuple[Html, int]:
         _section("Samples through time", _player(pictures)) if pictures else None,
         _section("Candidates of the search", _candidates(found)),
         _section("Figures", figures) if figures else None,
+        _section("Latency", tables.latency(found.latency)),
         _section("Curves", _curves(found)),
         _section("Where the time of a step went", tables.timed(found)),
         _section("Recipe", _folded("recipe.toml", tag("pre", found.recipe)) if found.recipe else None),
@@ -143,12 +144,17 @@ def _player(pictures: list[sheets.Picture]) -> Html:
     ]  # fmt: skip
     slide = tag("input", type="range", min=0, max=last, value=last, aria_label="step of the samples") if last else None
     label = tag("label", tag("output", f"step {pictures[-1].step:,}"), slide)
-    return tag("div", label, tag("div", *images, class_="sheet"), class_="player")
+    titles = [tag("span", title) for title in pictures[-1].titles]
+    above = tag("div", *titles, class_="titles") if titles else None
+    return tag("div", label, tag("div", above, *images, class_="sheet"), class_="player")
 
 
 def _curves(found: Found) -> Html | None:
     series = {name: points for name, points in found.metrics.series.items() if len(points) > 1}
-    groups: dict[str, list[Html]] = {"Losses": [], "Add-on": [], "Schedule": []}
+    scores = {name: points for name, points in found.metrics.scores.items() if len(points) > 1}
+    picks = "Score that picks the best checkpoint"
+    groups: dict[str, list[Html]] = {picks: [], "Losses": [], "Add-on": [], "Schedule": []}
+    groups[picks] = [curve(name, points) for name, points in list(scores.items())[:CURVES]]
     for name, points in list(series.items())[:CURVES]:
         group = "Schedule" if name == "lr" else "Add-on" if name.startswith(ADD_ON) else "Losses"
         groups[group].append(curve(name, points))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vemcompress.runs.pictures import GAP, HEADER, Layout
+from vemcompress.runs.pictures import EARLIER, GAP, Layout
 from vemcompress.system.files import read_bytes
 
 SHEETS, ROWS = 12, 6  # most sheets of a page, and rows of the newest that are compared
@@ -22,12 +22,14 @@ WHITE = 250  # gaps between columns are at least this bright
 
 @dataclass(frozen=True)
 class Picture:
-    """A data: address, its size in pixels, and the step that it is of."""
+    """A data: address, its size in pixels, the step that it is of, and the titles of its columns where they are
+    known."""
 
     address: str
     width: int
     height: int
     step: int = 0
+    titles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,15 @@ def opened(path: Path) -> Image.Image:
 
 
 def sheets(found: Sequence[tuple[int, Path]], notes: list[str], budget: int = BUDGET) -> list[Picture]:
-    """The sheets as WebP, all within a budget of bytes. One that cannot be read is left out with a note."""
-    images = []
+    """The sheets as WebP, those whose layout is known without their header and titles, all within a budget of bytes.
+    One that cannot be read is left out with a note."""
+    images, titles = [], {}
     for step, path in found:
         try:
-            images.append((step, opened(path)))
+            image = opened(path)
+            if layout := Layout.read(image.info.get(Layout.KEY), image.size):
+                image, titles[step] = image.crop((0, layout.top, *image.size)), layout.titles
+            images.append((step, image))
         except (OSError, ValueError) as error:
             notes.append(f"{path.parent.name}/{path.name} cannot be read ({error!s:.60}), and is left out.")
     for quality, widest in TRIES if images else ():
@@ -82,7 +88,7 @@ def sheets(found: Sequence[tuple[int, Path]], notes: list[str], budget: int = BU
     coded = [(step, *_webp(image, quality, widest)) for step, image in images]
     while coded and sum(len(data) for _, data, _, _ in coded) > budget:
         del coded[0 if len(coded) == 1 else len(coded) // 2]
-    return [Picture(_address(data), *size, step) for step, data, *size in coded]
+    return [Picture(_address(data), *size, step, titles.get(step, ())) for step, data, *size in coded]
 
 
 def cells(path: Path, sides: Sequence[int], taught: bool, most: int = ROWS) -> Cells | None:
@@ -109,7 +115,7 @@ def _measured(sheet: Image.Image, sides: Sequence[int], taught: bool) -> Layout 
     pixels = np.asarray(sheet)
     for side in sides:
         across, beside = divmod(sheet.width - GAP, side + GAP)
-        down, below = divmod(sheet.height - HEADER, side + GAP)
+        down, below = divmod(sheet.height - EARLIER, side + GAP)
         titles = {True: {2: ("input", "teacher")}, False: {3: ("input", "teacher", "student")}}[taught]
         if beside or below or across not in titles or down < 1:
             continue

@@ -106,6 +106,29 @@ def evaluated(evaluation: dict) -> Html | None:
     )
 
 
+def latency(measured: dict) -> Html | None:
+    """What `commands.bench` returned: median and 95th percentile of the time for one image, by runtime and model."""
+    models = [(name, part(measured, "models", name)) for name in list(part(measured, "models"))[:4]]
+    runtimes = list(dict.fromkeys(name for _, model in models for name in part(model, "runtimes")))[:8]
+    if not runtimes:
+        return None
+
+    def shown(model: dict, runtime: str) -> str:
+        found = part(model, "runtimes", runtime)
+        return f"{figure(found.get('p50_ms'))} / {figure(found.get('p95_ms'))} ms"
+
+    size = models[0][1].get("size")
+    sides = " x ".join(map(figure, size[:2])) if isinstance(size, list) else "–"
+    lead = f"Median / 95th percentile for one image of {sides} px, {figure(measured.get('threads'))} threads, "
+    rows = [[sentence(runtime), *(shown(model, runtime) for _, model in models)] for runtime in runtimes]
+    return join(
+        [
+            tag("p", lead, sentence(measured.get("machine") or "unknown machine"), class_="soft"),
+            table(["", *(sentence(name) for name, _ in models)], rows, class_="figures"),
+        ]
+    )
+
+
 def judged(found: Found) -> Html | None:
     """The best checkpoint, or the few images that a run without one is judged by at its end."""
     best, quality = found.best, part(found.environment, "quality")

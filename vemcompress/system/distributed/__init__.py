@@ -1,7 +1,7 @@
-"""Several processes, one a device, that train or measure as one. With one process nothing here does anything.
+"""Several processes, one per device, that train or measure as one. With one process nothing here has any effect.
 
-torchrun starts them and sets RANK, WORLD_SIZE and LOCAL_RANK. `rank 0` is the writer: it alone writes and talks. Every
-rank makes the same calls in the same order, for each of them waits for the others.
+torchrun starts them and sets RANK, WORLD_SIZE and LOCAL_RANK. Rank 0 is the writer: only it writes files and messages.
+Every rank must make the same calls in the same order, because each call waits for the other ranks.
 """
 
 from vemcompress.system.distributed.agreement import (

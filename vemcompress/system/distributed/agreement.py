@@ -1,4 +1,4 @@
-"""What all ranks agree on: results, errors, whether to stop. Small values, over the CPU."""
+"""Agreement of all ranks on small values: results, errors, whether to stop. Exchanged over the CPU."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def collected(value: Any) -> list:
-    """Every rank's value, in the ranks' order."""
+    """Every rank's value, in the order of the ranks."""
     if ranks() == 1:
         return [value]
     values = [None] * ranks()
@@ -36,9 +36,10 @@ def largest(number: int) -> int:
 
 
 def together(action: Callable[[], Result]) -> Result:
-    """Each rank's own result of `action`, which calls nothing of this package. Where one fails, all raise its error.
+    """Each rank's own result of `action`, which must not call this package. If it fails on one rank, all raise that
+    error.
 
-    Of several errors, that of the lowest rank. Such an error is `shared`: it is told once.
+    Of several errors, all raise that of the lowest rank. The error is `shared`, so it is printed once.
     """
     if ranks() == 1:
         return action()
@@ -57,7 +58,7 @@ def together(action: Callable[[], Result]) -> Result:
 
 @contextmanager
 def alike() -> Iterator[None]:
-    """What is inside fails on all ranks or on none, so that its error is told once."""
+    """Context whose body fails on all ranks or on none, so that its error is printed once."""
     try:
         yield
     except VemError as error:
@@ -66,7 +67,7 @@ def alike() -> Iterator[None]:
 
 
 def by_writer(action: Callable[[], Result]) -> Result | None:
-    """The writer's `action`, once all ranks have come so far; they wait for it, share its error, and get None."""
+    """Run `action` on the writer, once all ranks have arrived. They wait for it, raise its error too, and get None."""
     collected(None)
     return together(lambda: action() if is_writer() else None)
 
@@ -78,25 +79,27 @@ def from_writer(action: Callable[[], Result]) -> Result:
 
 
 def writer_first(action: Callable[[], Result]) -> Result:
-    """Each rank's own result, of the others after the writer's: what `action` downloads is then there."""
+    """Each rank's own result of `action`. The writer runs it first, so that its downloads exist when the others run
+    it.
+    """
     result = by_writer(action)
     return together(lambda: result if is_writer() else action()) if ranks() > 1 else result
 
 
 @contextmanager
 def held_by_writer(enter: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """A context that the writer is in for all ranks while they are inside; where it cannot be entered, nobody is."""
+    """A context that only the writer enters, while all ranks are inside. If it cannot be entered, no rank enters."""
     with ExitStack() as held:
         by_writer(lambda: held.enter_context(enter()))
         yield
 
 
 def told_by_writer(on_event: Event) -> Event:
-    """The writer's own; nobody hears the other ranks' events."""
+    """The event handler of the writer; other ranks' events are ignored."""
     return on_event if is_writer() else silent
 
 
 def _plain(error: VemError) -> tuple[str, str]:
-    """An error's class of `errors` and what it says: a subclass may not be built from its message alone."""
+    """An error's class in `errors`, and its message: subclasses may not be constructible from a message alone."""
     known = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
     return known.__name__, str(error)

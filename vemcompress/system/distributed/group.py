@@ -1,4 +1,4 @@
-"""The group of processes that torchrun started: joining and leaving it, and each one's part of the work."""
+"""The process group that torchrun started: joining, leaving, and each process's share of the work."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ _alone = False
 
 
 def ranks() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if _joined() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """The number of this process, from 0."""
     return dist.get_rank() if _joined() else 0
 
 
@@ -30,24 +30,25 @@ def is_writer() -> bool:
 
 
 def share(count: int) -> range:
-    """This rank's part of 0..count-1: equal parts, in the ranks' order, where `count` can be divided."""
+    """This rank's part of 0..count-1: equal parts, in the order of the ranks, if `count` is divisible."""
     return range(count * rank() // ranks(), count * (rank() + 1) // ranks())
 
 
 def check_batch(batch: int) -> None:
-    """Raises RecipeError for a global batch that cannot be divided among the ranks."""
+    """Raises RecipeError for a global batch that is not divisible by the number of ranks."""
     if batch % ranks():
         raise RecipeError(
-            f"train.batch {batch}: cannot be divided among {ranks()} ranks; set it to a multiple of {ranks()}, or "
+            f"train.batch {batch}: is not divisible by {ranks()} ranks; set it to a multiple of {ranks()}, or "
             "start fewer ranks."
         )
 
 
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Be one of the ranks while inside, on this device; nothing where there is one process, or a group already.
+    """Context in which this process is one of the ranks, on this device. Does nothing with one process, or inside a
+    group.
 
-    Tensors on a GPU go over NCCL, those on the CPU over gloo. Raises RankLost where the others do not come.
+    Tensors on a GPU use NCCL, those on the CPU gloo. Raises RankLost if the other ranks do not join.
     """
     if launch.processes() == 1 or _joined():
         yield
@@ -61,7 +62,7 @@ def group(device: torch.device) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not on_gpu:  # NCCL would wait for ranks that may be gone; the process's end frees it
+        if not on_gpu:  # NCCL would wait for ranks that may be gone; it is released when the process ends
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()
@@ -69,18 +70,20 @@ def group(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Turn the error of a collective whose other ranks are gone into RankLost."""
+    """Turn the error of a collective operation whose other ranks are gone into RankLost."""
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo/transport" not in str(error):  # gloo has no class of its own
+        if not isinstance(error, dist.DistError) and "gloo/transport" not in str(error):  # gloo has no error class
             raise
-        raise RankLost("another rank has stopped, or does not answer, so this one cannot go on.") from error
+        raise RankLost("another rank has stopped, or does not answer, so this one cannot continue.") from error
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """While inside, this process works by itself, as if there were no other: for work that ranks share out whole."""
+    """Context in which this process works as if there were no others: for whole tasks that ranks divide among
+    themselves.
+    """
     global _alone
     before, _alone = _alone, True
     try:

@@ -1,4 +1,4 @@
-"""Parts of this process's batch that are worked on one after the other, where memory does not hold all of it."""
+"""Parts of this process's batch that are computed one after the other, to save memory (`train.micro_batch`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +11,16 @@ from vemcompress.system.distributed.group import ranks
 
 @dataclass(frozen=True)
 class Part:
-    """The `number` of a part, from 0, of `count` equal ones. Images that belong together, every (batch / `group`)-th
-    one, stay together where whole groups can be given to each part."""
+    """Part `number`, from 0, of `count` equal parts of a batch. Images that belong together, every (batch /
+    `group`)-th one, stay together if the batch can be divided into whole groups.
+    """
 
     number: int = 0
     count: int = 1
     group: int = 1
 
     def of(self, whole: Tensor, dim: int = 0) -> Tensor:
-        """This part of what was made for the whole batch."""
+        """This part of a tensor for the whole batch."""
         if self.count == 1:
             return whole
         size = whole.shape[dim]
@@ -34,7 +35,7 @@ _now = Part()
 
 @contextmanager
 def working_on(part: Part) -> Iterator[None]:
-    """While inside, `tensors.mine` gives this part's share of what is made for the global batch."""
+    """Context in which `tensors.mine` gives this part's share of tensors made for the global batch."""
     global _now
     before, _now = _now, part
     try:
@@ -48,5 +49,5 @@ def current() -> Part:
 
 
 def shares() -> int:
-    """So many times what is here makes the global batch: once for each rank, and for each part of its batch."""
+    """The global batch is this many times the current part: once for each rank, and for each part of its batch."""
     return ranks() * _now.count

@@ -1,4 +1,4 @@
-"""Tensors of all ranks: gathered, averaged, summed, made alike. NCCL carries those on a GPU, gloo those on the CPU."""
+"""Tensors over all ranks: gathered, averaged, summed, broadcast. GPU tensors use NCCL, CPU tensors gloo."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -12,7 +12,7 @@ from vemcompress.system.distributed.parts import current
 
 
 def mine(whole: Tensor, dim: int = 0) -> Tensor:
-    """What is this rank's, and of this part of its batch (`parts`), of what was made for the global batch."""
+    """The share of this rank, and of this part of its batch (`parts`), in a tensor for the global batch."""
     return current().of(_of_rank(whole, dim), dim)
 
 
@@ -24,7 +24,7 @@ def _of_rank(whole: Tensor, dim: int = 0) -> Tensor:
 
 
 def gather(part: Tensor) -> Tensor:
-    """The global batch, of every rank's equal part along the first dimension; its gradient flows back to them."""
+    """The global batch from every rank's equal part along the first dimension; with gradients to the parts."""
     return part if ranks() == 1 else _Gather.apply(part)
 
 
@@ -53,7 +53,7 @@ def total(number: float) -> float:
 
 
 def average(values: Tensor, gradients: Sequence[Tensor] = ()) -> Tensor:
-    """The mean over the ranks of `values`, a vector, and in place of `gradients`; all in one message.
+    """The mean over the ranks of `values`, a vector, which is returned, and of `gradients`, in place; in one message.
 
     Every rank must have the same gradients, in the same order.
     """
@@ -67,15 +67,16 @@ def average(values: Tensor, gradients: Sequence[Tensor] = ()) -> Tensor:
 
 
 def of_all(value: Tensor) -> Tensor:
-    """A scalar that is a mean over this rank's part of the batch, with the value of the global batch's and the gradient
-    of this rank's. So a root or an absolute value of it is the global batch's, once gradients are averaged."""
+    """A scalar with the value of the global batch's mean and the gradient of this rank's mean `value`. A root or
+    absolute value of it is then correct for the global batch, once gradients are averaged.
+    """
     if ranks() == 1:
         return value
     return value + (average(value.detach().reshape(1)).reshape(()) - value.detach())
 
 
 def broadcast(module: nn.Module) -> None:
-    """Give every rank the first one's parameters and buffers."""
+    """Give every rank the parameters and buffers of rank 0."""
     if ranks() == 1:
         return
     for tensor in chain(module.parameters(), module.buffers()):

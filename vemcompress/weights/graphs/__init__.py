@@ -1,4 +1,5 @@
-"""ONNX graphs of others: checked before ONNX Runtime opens them, understood by their signature, and run.
+"""Foreign ONNX graphs: checked before ONNX Runtime opens them, interpreted by their signature, and run.
 
-No torch here, so that a device that runs a student needs none; only `teacher`, and `counting` for it, have it.
+There is no torch here, so that a device that runs a student does not need it; only `teacher`, and `counting` for it,
+use torch.
 """

@@ -1,4 +1,4 @@
-"""Checks of a foreign .onnx file before ONNX Runtime opens it."""
+"""Checks a foreign .onnx file before ONNX Runtime opens it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,22 +14,23 @@ from vemcompress.system.memory import is_exhausted
 
 Graph = onnx.GraphProto | onnx.FunctionProto
 
-LIMIT = 2**31 - 1  # bytes: protobuf's own
+LIMIT = 2**31 - 1  # bytes; protobuf's own limit
 LARGEST_DATA = 64 << 30  # bytes of an external data file
-MOST_NODES = 100_000  # once every local function is written out where it is called; ours have about 200
-# Operators that ONNX Runtime has; others are code of their own, which a file could bring no more than name.
+MOST_NODES = 100_000  # after expanding every local function; ours have about 200
+# The operator domains of ONNX Runtime; other domains need code that a file could only name.
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"}
 _DOMAINS |= {"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
-_CONTROL = ("Loop", "Scan", "If")  # with them a graph decides how long it runs, perhaps for ever
+_CONTROL = ("Loop", "Scan", "If")  # with them a graph decides how long it runs, possibly forever
 
 
-# Nodes behind which the last one that changes values is looked for.
+# Nodes that do not change values, skipped in the search for the last node that does.
 _CARRIERS = ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice")
 
 
 class Read(NamedTuple):
-    """A file's bytes, the `external` files that loading them opens too, and the type of the node that its first output
-    comes from, such as "Tanh"; of a Clip with its bounds, "Clip 0 255"."""
+    """A file's bytes, the `external` files that loading it opens too, and the type of the node that produces its
+    first output, such as "Tanh"; for a Clip with its bounds, "Clip 0 255".
+    """
 
     data: bytes
     external: tuple[Path, ...]
@@ -37,10 +38,10 @@ class Read(NamedTuple):
 
 
 def read_onnx(path: Path) -> Read:
-    """The file, once it is known to be safe.
+    """Read the file after checking that it is safe.
 
-    Raises InputError (4) for a file that is absent, no ONNX model, reaches for data outside its folder, or whose
-    running time has no bound (loops, or functions that call one another too often); MemoryExhausted (6).
+    Raises InputError (4) for a file that is missing, is not an ONNX model, refers to data outside its folder, or whose
+    running time is unbounded (loops, or functions that call one another too often); MemoryExhausted (6).
     """
     try:
         data = read_bytes(path, LIMIT)
@@ -50,8 +51,8 @@ def read_onnx(path: Path) -> Read:
                 raise InputError(f"{path}: {why}, and is refused; export it with sizes and decisions fixed.")
             if own := _own_operator(model):
                 raise InputError(
-                    f"{path}: needs the operator {own}, which is none of ONNX's and not in ONNX Runtime; export it "
-                    "with standard operators alone."
+                    f"{path}: needs the operator {own}, which ONNX Runtime does not have; export it "
+                    "with standard operators only."
                 )
             return Read(data, _external(path, model), _last(model.graph))
     except InputError:
@@ -59,7 +60,7 @@ def read_onnx(path: Path) -> Read:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path}: cannot be read ({reason}); check the path.") from error
-    except Exception as error:  # protobuf's DecodeError lies in different places; a name that is no text is read late
+    except Exception as error:  # protobuf's DecodeError is in different modules; invalid names are read late
         if is_exhausted(error):
             raise MemoryExhausted(f"{path}: not enough memory to read it; close other programs.") from error
         raise InputError(f"{path}: not an ONNX file; give a file made by an ONNX exporter.") from error
@@ -101,7 +102,7 @@ def _external(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
             found[target] = None
         except FileNotFoundError as error:
             raise InputError(
-                f"{path}: its weights are in {said}, which is not there; put it beside the file."
+                f"{path}: its weights are in {said}, which does not exist; put it beside the file."
             ) from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = getattr(error, "strerror", None) or error
@@ -110,7 +111,7 @@ def _external(path: Path, model: onnx.ModelProto) -> tuple[Path, ...]:
 
 
 def _own_operator(model: onnx.ModelProto) -> str | None:
-    """An operator that neither ONNX Runtime nor the file's own functions have; None where there is none."""
+    """An operator that neither ONNX Runtime nor the file's own functions provide; None if there is none."""
     known = {(f.domain, f.name) for f in model.functions}
     for node in _nodes(model.graph, *model.functions):
         if node.domain not in _DOMAINS and (node.domain, node.op_type) not in known:
@@ -119,7 +120,7 @@ def _own_operator(model: onnx.ModelProto) -> str | None:
 
 
 def endless(model: onnx.ModelProto) -> str | None:
-    """Why ONNX Runtime could load or run the model without end; None where it could not."""
+    """Why ONNX Runtime might load or run the model without end; None if it cannot."""
     for node in _nodes(model.graph, *model.functions):
         if node.op_type in _CONTROL and node.domain in ("", "ai.onnx"):
             return f"has the node {node.name[:80]!r} of type {node.op_type}, with which a graph may run without end"
@@ -144,7 +145,7 @@ def _called(node: onnx.NodeProto) -> tuple[str, str, str]:
 
 
 def _graphs(*roots: Graph) -> Iterator[Graph]:
-    """These graphs and functions, and all that are nested in them."""
+    """These graphs and functions, and all graphs nested in them."""
     todo = list(roots)
     while todo:
         graph = todo.pop()
@@ -159,7 +160,7 @@ def _nodes(*roots: Graph) -> Iterator[onnx.NodeProto]:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a model, those in nodes, subgraphs and functions included."""
+    """Every tensor of a model, including those in nodes, subgraphs and functions."""
     for graph in _graphs(model.graph, *model.functions):
         if isinstance(graph, onnx.GraphProto):
             yield from graph.initializer

@@ -1,4 +1,4 @@
-"""Which range of values an image-to-image graph takes and gives, where its file does not say it."""
+"""Guesses the value ranges of an image-to-image graph if its file does not state them."""
 
 from collections.abc import Callable
 
@@ -7,22 +7,22 @@ import numpy as np
 from vemcompress.errors import InputError
 from vemcompress.weights.ranges import RANGES, Ranges, looks_like
 
-# By the last node, where it bounds the image.
+# Ranges by the last node, if it bounds the image.
 _BOUNDS = {"Tanh": "-1..1", "Sigmoid": "0..1", "Clip -1 1": "-1..1", "Clip 0 1": "0..1", "Clip 0 255": "0..255"}
 
 
 def guessed(
     run: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], last: str, *, bytes_in: bool
 ) -> tuple[Ranges, str]:
-    """The ranges, and what they were told by. `run` is the graph on N x C x H x W of floats, whose `shape` it takes;
-    `last` its last node as `foreign.Read` has it; `bytes_in`: it takes uint8.
+    """The ranges, and how they were found. `run` runs the graph on float N x C x H x W of this `shape`; `last` is its
+    last node as in `foreign.Read`; `bytes_in`: whether its input is uint8.
 
-    The graph is tried on noise in each range: one that it gives as it takes it is assumed, for nearly all published
-    networks have one range on both sides. What the last node says goes before.
+    The graph is tried on noise in each range. A range that it preserves is assumed for both sides, as in nearly all
+    published networks. The range of the last node has priority.
     """
     bound = _BOUNDS.get(last)
     if bound is not None and not bytes_in:
-        return Ranges(bound, bound), f"by its last node, {last}, and the same for what it takes"
+        return Ranges(bound, bound), f"by its last node, {last}, and the same for its input"
     tried = ("0..255",) if bytes_in else tuple(RANGES)
     try:
         found = {range: _given(run, shape, range) for range in tried}
@@ -37,7 +37,7 @@ def guessed(
 
 
 def _given(run: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], range: str) -> str | None:
-    """What it gives of smooth noise in this range."""
+    """The range of its output for smooth noise in this range."""
     count, channels, height, width = shape
     coarse = np.random.default_rng(0).random((count, channels, -(-height // 8), -(-width // 8)), dtype=np.float32)
     noise = coarse.repeat(8, 2).repeat(8, 3)[:, :, :height, :width]

@@ -1,4 +1,4 @@
-"""A graph from latent vectors to images, run with ONNX Runtime alone (no torch)."""
+"""Runs a graph from latent vectors to images with ONNX Runtime alone (no torch)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +7,18 @@ import numpy as np
 import onnxruntime
 
 from vemcompress.errors import InputError
-from vemcompress.weights.graphs.opened import LARGEST, TYPES, Opened, run_graph, times
+from vemcompress.weights.graphs.opened import LARGEST, TYPES, Opened, on_cpu, run_graph, times
 from vemcompress.weights.graphs.pixels import COLOURS, to_bytes
 from vemcompress.weights.ranges import RANGES
 
-MOST = 2**16  # numbers of a vector
-TRUNCATION = "truncation"  # the optional input of our graphs that have w
+MOST = 2**16  # the largest size of a vector
+TRUNCATION = "truncation"  # the optional input of our graphs with w
 PRIORS = ("normal", "uniform")
 
 
 @dataclass(frozen=True)
 class Styled:
-    """Of a model that has w between vectors and images: how many layers take it, its length, the noises' sides."""
+    """The styles w of a model: how many layers use them, their length, and the sides of the noise maps."""
 
     layers: int
     style: int
@@ -27,14 +27,15 @@ class Styled:
 
 @dataclass
 class OnnxLatents:
-    """Called with float32 N x `size`, vectors drawn from `prior`, it gives uint8 N x H x W x (1 or 3); `sides` are H
-    and W. `assumed` says what no metadata told ("" where the file says it)."""
+    """Called with float32 N x `size`, vectors drawn from `prior`, it returns uint8 N x H x W x (1 or 3); `sides` are
+    H and W. `assumed` says what the metadata do not state ("" if they state everything).
+    """
 
     path: Path
     session: onnxruntime.InferenceSession
     dtype: type
     size: int
-    maps: bool  # takes vectors as maps of one pixel
+    maps: bool  # its input is maps of one pixel
     prior: str
     layout: str
     range: tuple[float, float]
@@ -44,11 +45,16 @@ class OnnxLatents:
 
     kind = "latent"
 
-    styled = None  # w and noise are inside
+    styled = None  # w and noise are inside the graph
+
+    @property
+    def on_cpu(self) -> bool:
+        return on_cpu(self.session)
 
     def __call__(self, z: np.ndarray, truncation: float = 1.0) -> np.ndarray:
-        """`truncation` goes to the graph's own input of that name, or else scales the vectors. Raises InputError (4),
-        NumericalError (5) or MemoryExhausted (6)."""
+        """`truncation` is the graph's input of that name if it has one; otherwise it scales the vectors. Raises
+        InputError (4), NumericalError (5) or MemoryExhausted (6).
+        """
         if self.one_by_one and len(z) > 1:
             return np.concatenate([self(one[None], truncation) for one in z])
         if any(value.name == TRUNCATION for value in self.session.get_overridable_initializers()):
@@ -66,18 +72,18 @@ class OnnxLatents:
         return y if y.dtype == np.uint8 else to_bytes(y, *self.range, str(self.path))
 
     def prepare(self, z: np.ndarray) -> np.ndarray:
-        """The graph's own input for vectors, N x `size`."""
+        """The graph's input for vectors, N x `size`."""
         z = z.astype(self.dtype)
         return z[:, :, None, None] if self.maps else z
 
     def run(self, x: np.ndarray, **more: np.ndarray) -> np.ndarray:
-        """The raw graph."""
+        """Run the graph itself."""
         advice = "a smaller --batch", "export it with a dynamic batch"
         return run_graph(self.path, self.session, x, *advice, **more)
 
 
 def takes_latents(opened: Opened) -> bool:
-    """Whether a graph's only input are floats, N x size, or as maps of one pixel, N x size x 1 x 1."""
+    """Whether a graph's only input is floats, N x size, or maps of one pixel, N x size x 1 x 1."""
     inputs, outputs = opened.session.get_inputs(), opened.session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1 or TYPES.get(inputs[0].type, np.uint8) == np.uint8:
         return False
@@ -86,12 +92,13 @@ def takes_latents(opened: Opened) -> bool:
 
 
 def understand_latents(opened: Opened) -> OnnxLatents:
-    """What a graph that `takes_latents` says of itself, and how large its images are: it draws one. Raises InputError
-    (4) for one that cannot be used, and what a call raises."""
+    """Interpret a graph that `takes_latents`, and find its image size by generating one image. Raises InputError (4)
+    if it cannot be used, and the errors of a call.
+    """
     path, said, seen = opened.path, opened.said, opened.seen
     batch, size, *pixel = opened.session.get_inputs()[0].shape
     if not isinstance(size, int) or not 1 <= size <= MOST:
-        raise InputError(f"{path}: takes latent vectors of an unknown size: {seen}; export it with their size fixed.")
+        raise InputError(f"{path}: the size of its latent vectors is unknown: {seen}; export it with a fixed size.")
     if isinstance(batch, int) and batch != 1:
         raise InputError(f"{path}: takes {batch} latent vectors at a time: {seen}; make their number dynamic.")
     shape = opened.session.get_outputs()[0].shape
@@ -103,10 +110,10 @@ def understand_latents(opened: Opened) -> OnnxLatents:
         if layout not in ("NCHW", "NHWC") or prior not in PRIORS or limits is None or said.get("latent") != str(size):
             told = {name: said.get(name, "") for name in ("layout", "range", "prior", "latent")}
             known = ", ".join(f"{name} '{value[:20]}'" for name, value in told.items())
-            raise InputError(f"{path}: its metadata says {known}, which cannot be for {seen}; export it again.")
+            raise InputError(f"{path}: its metadata says {known}, which does not fit {seen}; export it again.")
     dtype, one_by_one = TYPES[opened.session.get_inputs()[0].type], batch == 1
     model = OnnxLatents(path, opened.session, dtype, size, bool(pixel), prior, layout, limits, one_by_one, assumed)
     model.sides = model(np.zeros((1, size), np.float32)).shape[1:3]
     if not all(1 <= side <= LARGEST for side in model.sides):
-        raise InputError(f"{path}: draws images of an impossible size, {times(model.sides)}; export it again.")
+        raise InputError(f"{path}: makes images of an impossible size, {times(model.sides)}; export it again.")
     return model

@@ -1,4 +1,4 @@
-"""From photos to the input of a network, and back, in NumPy: a device that runs a student needs no torch."""
+"""Converts photos to network input and back, in NumPy: a device that runs a student needs no torch."""
 
 import numpy as np
 
@@ -20,17 +20,20 @@ def to_float(images: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def to_pictures(images: np.ndarray, low: float, high: float, name: str) -> np.ndarray:
-    """As `to_bytes`; other than 1, 3 or 4 channels are scores of classes, of which the highest gives its colour."""
+    """As `to_bytes`. If there are not 1, 3 or 4 channels, they are class scores; the class with the highest score
+    gives the colour.
+    """
     levels = to_bytes(images, low, high, name)
     return levels if images.shape[3] in COLOURS else class_colours(images.shape[3])[images.argmax(3)]
 
 
 def to_bytes(images: np.ndarray, low: float, high: float, name: str) -> np.ndarray:
-    """Float N x H x W x C in [low, high] to uint8, rounded to the nearest level and clamped. Raises NumericalError (5)
-    for NaN, which no level stands for; `name` is the model's."""
+    """Float N x H x W x C in [low, high] to uint8, rounded to the nearest level and clamped. Raises NumericalError
+    (5) for NaN; `name` is the model's.
+    """
     if np.isnan(images).any():
         raise NumericalError(
-            f"{name}: drew NaN instead of pixels; its weights are damaged or overflow, train it again."
+            f"{name}: produced NaN instead of pixels; its weights are damaged or overflow, train it again."
         )
     levels = (images.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
     return np.clip(np.round(levels), 0, 255).astype(np.uint8)

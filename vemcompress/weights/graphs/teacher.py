@@ -1,4 +1,4 @@
-"""An .onnx file as a frozen generator: ONNX Runtime gives its images, which are all that is known of it."""
+"""An .onnx file as a frozen generator, run by ONNX Runtime. Only its images are known."""
 
 import hashlib
 from pathlib import Path
@@ -21,10 +21,10 @@ from vemcompress.weights.ranges import Ranges
 
 
 class Graph(Outside):
-    """An image-to-image graph: B x C x H x W as it takes them to float32 as it gives them.
+    """An image-to-image graph: B x C x H x W in its input range to float32 in its output range.
 
-    It runs on the device of its input where ONNX Runtime can use that, else on the CPU; images go through the host's
-    memory. All of a batch at once, or one by one where the graph takes one alone.
+    It runs on the device of its input if ONNX Runtime can use it, else on the CPU; images pass through the host's
+    memory. A batch runs at once, or image by image if the graph only accepts one.
     """
 
     def __init__(self, model: OnnxModel):
@@ -52,10 +52,10 @@ class Graph(Outside):
 
 
 class OnnxGenerator(CustomGenerator):
-    """A graph behind the face of a generator: images in [-1, 1] on both sides. It has no taps and cannot learn.
+    """A graph as a generator: images in [-1, 1] on both sides. It has no taps and cannot be trained.
 
-    Its channels, its only size and, where we have written the file, its range and sizes are told by the file; what is
-    not is found as of a class of the user's own, and told.
+    The file states its channels, its only size if it has one and, if we have written the file, its range and sizes.
+    Anything else is found by trying, as for the user's own class, and reported.
     """
 
     family = "onnx"
@@ -65,14 +65,14 @@ class OnnxGenerator(CustomGenerator):
         model = graph.model
         super().__init__(graph, name, model.ranges)
         self.trusted = ranges is not None or not model.range_by
-        if model.assumed:  # what it says of sizes is for those who do not try
+        if model.assumed:  # what it says about sizes does not apply here, because sizes are tried
             told = f" in {self.ranges.shown} ({model.range_by})" if model.range_by else ""
             self.assumed = f"RGB{told}"
 
     def _find(self) -> None:
         model = self.module.model
         self.in_channels, fixed = model.channels, model.fixed_size
-        if fixed is None and not model.assumed and model.multiple > 1:  # of ours
+        if fixed is None and not model.assumed and model.multiple > 1:  # one of our files
             self.multiple, self.min_size = model.multiple, model.min_size
             self.side = -(-max(model.min_size, 64) // model.multiple) * model.multiple
             self.out_channels = self._probe(self.side).shape[1]
@@ -80,7 +80,7 @@ class OnnxGenerator(CustomGenerator):
             super()._find()
         elif fixed[0] != fixed[1]:
             raise InputError(
-                f"{self.name}: takes images of {fixed[1]} x {fixed[0]} alone, and only squares are learnt from here: "
+                f"{self.name}: only accepts images of {fixed[1]} x {fixed[0]}, but training uses squares: "
                 "export it with dynamic sides."
             )
         else:
@@ -104,14 +104,15 @@ def can_use_cuda() -> bool:
 
 
 def open_graph(path: Path, name: str, ranges: Ranges | None) -> tuple[OnnxGenerator, str]:
-    """The generator of an .onnx file, and what it is known by: the SHA-256 of the file, and of those with its weights
-    where these are beside it. Raises InputError (4), UsageError (2) and MemoryExhausted (6)."""
+    """The generator of an .onnx file, and its identity: the SHA-256 of the file, and of the files with its weights
+    if these are separate. Raises InputError (4), UsageError (2) and MemoryExhausted (6).
+    """
     model = open_onnx(path, threads=torch.get_num_threads(), photos=False, ranges=ranges, guess=True)
     return OnnxGenerator(Graph(model), name, ranges).eval(), identity(path)
 
 
 def identity(path: Path) -> str:
-    """What an .onnx file is known by."""
+    """The identity of an .onnx file."""
     files = [path, *read_onnx(path).external]
     sums = [sha256_file(file) for file in files]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""The key layouts that networks were published in, one family a file; `weights.recognise` has the list."""
+"""Tensor-name layouts of published networks, one family per file; `weights.recognise` lists them."""

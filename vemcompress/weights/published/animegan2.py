@@ -1,5 +1,8 @@
-"""AnimeGANv2 (bryandlee/animegan2-pytorch): `block_a` to `block_e` of units (convolution at 1, norm at 2), the residual
-blocks of `block_c` with `layers` (two units, a convolution at 2, its norm at 3), and `out_layer.0`."""
+"""Layout of AnimeGANv2 (bryandlee/animegan2-pytorch).
+
+`block_a` to `block_e` of units (convolution at 1, norm at 2), the residual blocks of `block_c` with `layers` (two
+units, a convolution at 2, its norm at 3), and `out_layer.0`.
+"""
 
 import re
 
@@ -29,7 +32,7 @@ def _read(tensors: Tensors) -> Read:
 
     trunk, before = outputs("blocks.0.project"), outputs("c1.conv")
     if trunk == before:
-        raise Mismatch(f"its first residual block has {trunk} channels on both sides, and so a skip")
+        raise Mismatch(f"its first residual block has {trunk} channels on both sides, and therefore a skip")
     config = AnimeGAN2Config(
         in_channels=shape(tensors, "block_a.0.1.weight")[1],
         out_channels=outputs("head"),

@@ -1,4 +1,6 @@
-"""CartoonGAN's published PyTorch layout: named layers, scale and shift of the norms, eight blocks, BGR images."""
+"""Layout of CartoonGAN's published PyTorch weights: named layers, scale and shift of the norms, eight blocks, BGR
+images.
+"""
 
 from vemcompress.networks.generators.cartoongan import CartoonGANConfig
 from vemcompress.weights.layouts import PADS, Layout, Read, Tensors, has, shape

@@ -1,8 +1,8 @@
-"""Fast neural style as pytorch/examples names it: `conv1` to `conv3`, `res1`, ..., `deconv1` to `deconv3`, each layer's
-convolution in `conv2d`, and `in1` to `in5`.
+"""Layout of fast neural style in pytorch/examples.
 
-It works in 0..255, which is taken into the first and the last convolution: 127.5 (x + 1) goes in, and y / 127.5 - 1
-comes out. Old files hold running statistics of InstanceNorm, which were never used.
+`conv1` to `conv3`, `res1`, ..., `deconv1` to `deconv3`, each layer's convolution in `conv2d`, and `in1` to `in5`. The
+published network uses 0..255. This is folded into the first and the last convolution: their input is 127.5 (x + 1), and
+their output y / 127.5 - 1. Old files hold running statistics of InstanceNorm, which were never used.
 """
 
 import re
@@ -41,7 +41,9 @@ def _without_statistics(tensors: Tensors) -> Tensors:
 
 
 def _in_our_range(tensors: Tensors) -> Tensors:
-    """As they are where they do not fit, which is told of all tensors alike."""
+    """Fold the range into the first and the last convolution. Unchanged if their shapes do not fit; that error is
+    reported for all tensors together.
+    """
     first, last = ((tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in ("stem", "head"))
     if any(bias.shape != weight.shape[:1] or not weight.is_floating_point() for weight, bias in (first, last)):
         return tensors

@@ -1,8 +1,9 @@
-"""CAT's inception ResNet (snap-research/CAT): `down_sampling`, `features` with `res_ops` and `dw_ops`, `up_sampling`.
+"""Layout of CAT's inception ResNet (snap-research/CAT): `down_sampling`, `features` with `res_ops` and `dw_ops`,
+`up_sampling`.
 
-A pruned network leaves out the branches that have vanished, so that the others move up: kernel sizes and widths are
-read from the shapes. BatchNorm without running statistics normalises by the batch, which at one image a batch is the
-image; that is how it is loaded.
+A pruned network omits removed branches, so the others move up: kernel sizes and widths are read from the shapes.
+BatchNorm without running statistics normalises by the batch. At one image per batch this is the image's own statistics,
+which is how it is loaded.
 """
 
 import re
@@ -23,7 +24,7 @@ _TELLS_KERNEL = {"res": "1.0", "dw": "2.0"}
 
 
 def _untracked(tensors: Tensors) -> bool:
-    """BatchNorm's scales, but neither its statistics nor the biases that come before instance norms."""
+    """Whether BatchNorm's scales are stored, but neither its statistics nor the biases that precede instance norms."""
     return norm_of(tensors, "down_sampling.2") == "instance_affine" and "down_sampling.1.bias" not in tensors
 
 

@@ -1,13 +1,14 @@
-"""Generators from latent vectors: GCC's SAGAN (SJLeo/GCC), and DCGANs as pytorch/examples and a 32 px one name them.
+"""Layouts of generators from latent vectors: GCC's SAGAN (SJLeo/GCC), and DCGANs of pytorch/examples and of a 32 px
+model.
 
 SAGAN: `l1` to `l4` (transposed convolution in a wrapper at 0, BatchNorm at 1), `last`, `attn1` and `attn2` with
-`query_conv`, `key_conv`, `value_conv` and `gamma`. Its hand-written spectral norm keeps `weight_bar`, `weight_u` and
-`weight_v` under `module`; reading folds them into the weight that the published network has at its first forward.
+`query_conv`, `key_conv`, `value_conv` and `gamma`. Its hand-written spectral norm stores `weight_bar`, `weight_u` and
+`weight_v` under `module`. Reading folds them into the weight that the published network uses at its first forward.
 
-DCGAN: one Sequential `main`, transposed convolutions at 0, 3, 6, ... and BatchNorm behind each; or `generator_deconv`,
-a list of pairs, the second of which is a 3x3 convolution, with latent vectors uniform in [-1, 1]. The file of the
-latter does not tell its activations. Those here, none after the first pair and LeakyReLU 0.2 after the others, are the
-ones with which each norm's input has the mean and the variance that the norm has stored, to 2 %.
+DCGAN: one Sequential `main`, transposed convolutions at 0, 3, 6, ... each followed by BatchNorm; or `generator_deconv`,
+a list of pairs, the second of which is a 3x3 convolution, with latent vectors uniform in [-1, 1]. The latter file does
+not store its activations. Those used here, none after the first pair and LeakyReLU 0.2 after the others, reproduce the
+stored mean and variance of each norm's input to 2 %.
 """
 
 import re
@@ -24,7 +25,7 @@ _BAR, _MOST = ".weight_bar", 16
 
 
 def fold_spectral(tensors: Tensors) -> Tensors:
-    """With `NAME.weight` in the place of `NAME.weight_bar`, `NAME.weight_u` and `NAME.weight_v`. Raises Mismatch."""
+    """Replace `NAME.weight_bar`, `NAME.weight_u` and `NAME.weight_v` by `NAME.weight`. Raises Mismatch."""
     found = dict(tensors)
     for bar in [name for name in tensors if name.endswith(_BAR)]:
         name = bar.removesuffix(_BAR)
@@ -37,7 +38,7 @@ def fold_spectral(tensors: Tensors) -> Tensors:
         try:
             found[f"{name}.weight"] = folded(weight, u)
         except ValueError as error:
-            raise Mismatch(f"'{name}.weight_u' {error}, so that its spectral norm cannot be computed") from error
+            raise Mismatch(f"'{name}.weight_u' {error}, so its spectral norm cannot be computed") from error
     return found
 
 
@@ -71,7 +72,7 @@ def _read_sagan(tensors: Tensors) -> Read:
 
 
 def numbered(tensors: Tensors, pattern: str) -> list[tuple[str, Tensor]]:
-    """The kernels whose names fit, by their number: the name without `.weight`, and the kernel."""
+    """The kernels whose names match, sorted by their number: the name without `.weight`, and the kernel."""
     matches = [(re.fullmatch(pattern, name), tensor) for name, tensor in tensors.items() if tensor.dim() == 4]
     found = sorted((int(match[1]), match[0].removesuffix(".weight"), tensor) for match, tensor in matches if match)
     return [(name, tensor) for _, name, tensor in found]
@@ -100,7 +101,7 @@ def _read_deconv(tensors: Tensors) -> Read:
 def _dcgan(tensors: Tensors, kernels: list[Tensor], names: dict[str, str], refined: int, prior: str) -> DCGANConfig:
     *hidden, head = kernels
     if not hidden:
-        raise Mismatch("it has one layer alone")
+        raise Mismatch("it has only one layer")
     return DCGANConfig(
         latent=hidden[0].shape[0],
         prior=prior,
@@ -112,12 +113,12 @@ def _dcgan(tensors: Tensors, kernels: list[Tensor], names: dict[str, str], refin
 
 
 def _is_main(tensors: Tensors) -> bool:
-    """A discriminator's `main` has its second convolution at 2."""
+    """Whether it is a DCGAN generator; a discriminator's `main` has its second convolution at 2."""
     return has("main.0.weight", "main.1.running_mean", "main.3.weight")(tensors)
 
 
 def _is_sagan(tensors: Tensors) -> bool:
-    """A discriminator's layers have no norm."""
+    """Whether it is a SAGAN generator; a discriminator's layers have no norm."""
     return has(f"l1.0.module{_BAR}", "l1.1.weight", "last.0.weight", "attn1.query_conv.weight")(tensors)
 
 

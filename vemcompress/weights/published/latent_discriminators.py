@@ -1,8 +1,9 @@
-"""Discriminators beside `latent`'s generators: GCC's SAGAN, and DCGANs as pytorch/examples and a 32 px one name them.
+"""Layouts of the discriminators for `latent`'s generators: GCC's SAGAN, and DCGANs of pytorch/examples and of a 32 px
+model.
 
-SAGAN: as its generator, `l1` to `l4` with the convolution's spectral norm alone, and `last`. DCGAN: one Sequential
-`main`, convolutions at 0, 2, 5, 8, ..., BatchNorm behind all but the first and the last; or `discriminator`, a list of
-pairs, after which a flattening and a linear layer come.
+SAGAN: like its generator, `l1` to `l4` with only the convolution's spectral norm, and `last`. DCGAN: one Sequential
+`main`, convolutions at 0, 2, 5, 8, ..., all but the first and the last followed by BatchNorm; or `discriminator`, a
+list of pairs, followed by flattening and a linear layer.
 """
 
 from torch import Tensor
@@ -70,14 +71,14 @@ def _dcgan(tensors: Tensors, kernels: list[tuple[str, Tensor | None]], kernel: i
 
 
 def _as_convolution(tensors: Tensors) -> Tensors:
-    """A linear layer of a flattened map is a convolution of the map's size."""
+    """A linear layer after flattening is a convolution of the map's size."""
     found = dict(tensors)
     for name, tensor in tensors.items():
         if name.endswith(".conv.weight") and tensor.dim() == 2:
             before = tensors[f"stages.{int(name.split('.')[1]) - 1}.conv.weight"].shape[0]
             side = max(1, round((tensor.shape[1] / before) ** 0.5))
             if tensor.shape[1] != before * side * side:
-                raise Mismatch(f"{name!r} has {tensor.shape[1]} inputs, which is no square map of {before} channels")
+                raise Mismatch(f"{name!r} has {tensor.shape[1]} inputs, which is not a square map of {before} channels")
             found[name] = tensor.unflatten(1, (before, side, side))
     return found
 

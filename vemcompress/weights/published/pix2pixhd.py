@@ -1,6 +1,8 @@
-"""pix2pixHD's local enhancer (NVIDIA/pix2pixHD): the global generator, `resnet`'s Sequential without its last three
-layers, as `model`, beside `model1_1` (7x7 at 1, step down at 4) and `model1_2` (blocks from 0, the step up behind them,
-and the 7x7 four places further)."""
+"""Layout of pix2pixHD's local enhancer (NVIDIA/pix2pixHD).
+
+The global generator, `resnet`'s Sequential without its last three layers, is `model`. Beside it are `model1_1` (7x7 at
+1, downsampling at 4) and `model1_2` (blocks from 0, then the upsampling, and the 7x7 four places further).
+"""
 
 import re
 

@@ -1,10 +1,10 @@
-"""CycleGAN's ResNet generator as others wrote it, whose steps down and up differ from the original's.
+"""Layouts of CycleGAN's ResNet generator in other code bases, whose down- and upsampling differ from the original's.
 
-CUT and FastCUT (taesungp/contrastive-unpaired-translation) keep CycleGAN's Sequential `model`, with blur filters as
-buffers `filt` in layers of their own: behind each step down (3 places become 4) and before each step up; either may be
-CycleGAN's plain form. PyTorch-GAN (eriklindernoren) enlarges by `nn.Upsample` before the convolutions up, and calls a
-block's layers `block`. The much used tutorial of Aladdin Persson names its parts (`initial`, `down_blocks`,
-`res_blocks`, `up_blocks`, `last`), and pads by reflection in every convolution but those up.
+CUT and FastCUT (taesungp/contrastive-unpaired-translation) use CycleGAN's Sequential `model`, with blur filters as
+buffers `filt` in separate layers: after each downsampling (3 places become 4) and before each upsampling; either may be
+in CycleGAN's plain form. PyTorch-GAN (eriklindernoren) enlarges by `nn.Upsample` before the upsampling convolutions,
+and names a block's layers `block`. The popular tutorial by Aladdin Persson names its parts (`initial`, `down_blocks`,
+`res_blocks`, `up_blocks`, `last`), and uses reflection padding in every convolution but the upsampling ones.
 """
 
 import re
@@ -22,12 +22,15 @@ _BLURS = {(1, 3, 3): torch.tensor([1.0, 2, 1]), (1, 4, 4): torch.tensor([1.0, 3,
 
 
 def _read_sequential(tensors: Tensors, places: list[int], block: str, down: str, up: str) -> Read:
-    """A Sequential `model` with residual blocks at these places; `block` is the name of their layers."""
+    """Read a Sequential `model` with residual blocks at these places; `block` is the name of their layers."""
     step = 4 if down == "blur" else 3
     first = 4 + 2 * step if down == "blur" else 10
     if places != list(range(first, first + len(places))):
         raise Mismatch(f"its residual blocks are not the layers from model.{first} on")
-    after, before = first + len(places), 0 if up == "transposed" else 1  # layers of a step up before its convolution
+    after, before = (
+        first + len(places),
+        0 if up == "transposed" else 1,
+    )  # layers before an upsampling convolution
     layers = {"stem": 1, "down1": 4, "down2": 4 + step, "up1": after + before, "up2": after + 3 + 2 * before}
     layers["head"] = layers["up2"] + 4
     names = {name: f"model.{index}" for name, index in layers.items()}
@@ -52,7 +55,7 @@ def _read_cut(tensors: Tensors) -> Read:
 
 
 def _without_filters(tensors: Tensors) -> Tensors:
-    """The weights alone; raises Mismatch for a blur filter other than CUT's, which are constants."""
+    """The weights without CUT's constant blur filters. Raises Mismatch for other filters."""
     for name, tensor in tensors.items():
         if not _FILTER.fullmatch(name):
             continue
@@ -65,8 +68,10 @@ def _without_filters(tensors: Tensors) -> Tensors:
 def _read_upsampled(tensors: Tensors) -> Read:
     places = sorted({int(match[1]) for name in tensors if (match := _BLOCK.fullmatch(name))})
     found = _read_sequential(tensors, places, "block", "strided", "nearest")
-    if found[0].in_channels != 3:  # the original pads by the number of channels
-        raise Mismatch(f"it takes {found[0].in_channels} channels, and only with 3 its image is of the input's size")
+    if found[0].in_channels != 3:  # the original's padding equals the number of channels
+        raise Mismatch(
+            f"it has {found[0].in_channels} input channels, but only with 3 does its image have the input's size"
+        )
     return found
 
 

@@ -1,13 +1,14 @@
-"""The CycleGAN / pix2pix ResNet generator and GAN-Compression's mobile form, as an indexed Sequential `model`.
+"""Layout of the CycleGAN / pix2pix ResNet generator and GAN-Compression's mobile form, as an indexed Sequential
+`model`.
 
-junyanz/pytorch-CycleGAN-and-pix2pix and mit-han-lab/gan-compression (whose layout OMGD and GCC keep): stem 1, down 4
-and 7, blocks from 10, then two transposed convolutions and the 7x7 at +0, +3 and +7; the norm follows each. A block's
-second convolution is `conv_block.5`, or `.6` where a dropout layer was built in. Any number of blocks; widths are
-read layer by layer, so pruned sub-networks load as they are. pix2pixHD's global generator goes further down: blocks
-from 13 or 16.
+junyanz/pytorch-CycleGAN-and-pix2pix and mit-han-lab/gan-compression (whose layout OMGD and GCC use): stem 1,
+downsampling 4 and 7, blocks from 10, then two transposed convolutions and the 7x7 at +0, +3 and +7; each is followed by
+its norm. A block's second convolution is `conv_block.5`, or `.6` if there was a dropout layer. Any number of blocks;
+widths are read layer by layer, so pruned sub-networks can be loaded. pix2pixHD's global generator downsamples more
+often: blocks from 13 or 16.
 
-OMGD's deep teacher `mobile_deepest_resnet` (bytedance/OMGD) is such a Sequential too, in which each step takes seven
-places instead of three; its widening blocks are as in `unet`.
+OMGD's deep teacher `mobile_deepest_resnet` (bytedance/OMGD) is such a Sequential too, in which each down- or upsampling
+takes seven places instead of three; its widening blocks are as in `unet`.
 """
 
 import re
@@ -19,7 +20,7 @@ from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has, no
 from vemcompress.weights.published.unet import widening_block
 
 BLOCK = re.compile(r"model\.(\d{1,6})\.conv_block\.")
-_FIRST = 4  # the first step down
+_FIRST = 4  # the first downsampling
 _TRUNK = 18  # the deep form's first residual block
 
 
@@ -32,16 +33,17 @@ def _is_mobile(tensors: Tensors) -> bool:
 
 
 def _read(tensors: Tensors, config: type[ResNetConfig], out: str) -> Read:
-    """`out` is where, below a residual convolution's name, its output width can be read."""
+    """`out` is the path, below a residual convolution's name, to the tensor that gives its output width."""
     names, blocks, after = sequential(tensors, "model", out)
     names["head"] = f"model.{after + 1}"
     return read_shapes(tensors, config, names, blocks)
 
 
 def sequential(tensors: Tensors, model: str, out: str = "") -> tuple[dict[str, str], list[str], int]:
-    """The published names of our modules up to the last step up, in a Sequential `model`, those of the convolutions
-    that tell the blocks' widths, and the place behind the last step up. The first block's place says how often it goes
-    down. Raises Mismatch."""
+    """Names in a Sequential `model`: the published names of our modules up to the last upsampling, the names of the
+    convolutions that give the blocks' widths, and the place after the last upsampling. The first block's place
+    determines the number of downsamplings. Raises Mismatch.
+    """
     found = (re.match(rf"{model}\.(\d{{1,6}})\.conv_block\.", name) for name in tensors)
     indices = sorted({int(match[1]) for match in found if match})
     downs, rest = divmod(indices[0] - _FIRST, 3) if indices else (0, 0)
@@ -68,14 +70,14 @@ def block_names(tensors: Tensors, ours: str, theirs: Sequence[str], out: str = "
 
 
 def without_biases(tensors: Tensors) -> Tensors:
-    """Biases of convolutions before BatchNorm, which pix2pixHD keeps, taken into the norms' stored means."""
+    """Fold biases of convolutions before BatchNorm, which pix2pixHD stores, into the norms' running means."""
     found = dict(tensors)
     for name in tensors:
         module, _, leaf = name.rpartition(".")
         before, _, index = module.rpartition(".")
         norm = f"{before}.{int(index) + 1}" if leaf == "bias" and index.isdigit() else ""
         mean = tensors.get(f"{norm}.running_mean")
-        # Without a weight it is an old InstanceNorm, whose statistics count for nothing.
+        # Without a weight it is an old InstanceNorm, whose statistics are not used.
         if mean is not None and f"{norm}.weight" in tensors and mean.shape == tensors[name].shape:
             found[f"{norm}.running_mean"] = mean - found.pop(name)
     return found
@@ -84,9 +86,10 @@ def without_biases(tensors: Tensors) -> Tensors:
 def read_shapes(
     tensors: Tensors, config: type[ResNetConfig], names: dict[str, str], blocks: Sequence[str], step: str = "", **more
 ) -> Read:
-    """The Config by the layers' shapes, with `more` fields. `blocks` are the published names of the convolutions that
-    tell the blocks' widths; `step` is where, below our name of a step down or up, its convolution is."""
-    outputs = 1 if more.get("upsample", "transposed") == "transposed" else 0  # the axis of a step up
+    """The Config from the layers' shapes, with `more` fields. `blocks` are the published names of the convolutions
+    that give the blocks' widths; `step` is the path, below our name of a down- or upsampling, to its convolution.
+    """
+    outputs = 1 if more.get("upsample", "transposed") == "transposed" else 0  # the output axis of an upsampling kernel
     steps = range(1, 1 + sum(re.fullmatch(rf"down\d{step}", name) is not None for name in names))
     down = [shape(tensors, f"{names[name]}.weight")[0] for name in ("stem", *(f"down{i}{step}" for i in steps))]
     up = [shape(tensors, f"{names[f'up{i}{step}']}.weight")[outputs] for i in steps]
@@ -108,7 +111,7 @@ def second_conv(tensors: Tensors, block: str, out: str) -> int:
 
 
 def _read_deep(tensors: Tensors) -> Read:
-    # Besides those of the trunk, one widening block stands in each of the four steps, at its fourth place.
+    # Besides those of the trunk, each of the four down- and upsamplings has one widening block, at its fourth place.
     indices = sorted({int(match[1]) for name in tensors if (match := BLOCK.match(name))})
     trunk = [index for index in indices if index >= _TRUNK][:-2]
     if len(trunk) <= MIDDLE or indices != [7, 14, *trunk, trunk[-1] + 4, trunk[-1] + 11]:

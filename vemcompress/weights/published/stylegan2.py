@@ -1,9 +1,9 @@
-"""StyleGAN2 as rosinality/stylegan2-pytorch names it, also pruned (CAGC), and as NVIDIA's StyleGAN2-ADA does.
+"""Layouts of StyleGAN2: rosinality/stylegan2-pytorch, also pruned (CAGC), and NVIDIA's StyleGAN2-ADA.
 
-Both keep constants that are told from the sizes: the blur's kernels. The noise of each layer and the mean of w are used
-where they are there; otherwise the noise is drawn once, from a fixed seed, and the mean is not known. Rosinality's
-files have the mean as `latent_avg` beside the network. ADA's weights of 3x3 convolutions are not scaled, and what its
-half precision needs is left out: activations beyond +-256, which it cuts off.
+Both store constants that follow from the sizes: the blur's kernels. The noise of each layer and the mean of w are used
+if stored; otherwise the noise is drawn once, from a fixed seed, and the mean is unknown. Rosinality's files store the
+mean as `latent_avg` beside the network. ADA's weights of 3x3 convolutions are not scaled. ADA's clamping of activations
+to +-256, which only its half precision needs, is omitted.
 """
 
 import math
@@ -32,7 +32,7 @@ def _size(tensors: Tensors, name: str, dimensions: int) -> torch.Size:
 
 
 def _highest(tensors: Tensors, before: str) -> int:
-    """The highest number behind this beginning of names. Raises Mismatch."""
+    """The highest number after this prefix of names. Raises Mismatch."""
     found = (re.match(rf"{re.escape(before)}(\d{{1,9}})\.", name) for name in tensors)
     highest = max((int(match[1]) for match in found if match), default=None)
     if highest is None:
@@ -50,7 +50,7 @@ def _config(tensors: Tensors, layers: list[str], constant: int, channels: int, k
 
 
 def _module(ours: str) -> tuple[str, int, str]:
-    """Of `convs.3.modulation.weight` the list, the number and the rest."""
+    """The list, the number and the rest of a name such as `convs.3.modulation.weight`."""
     kind, number, rest = ours.split(".", 2)
     return kind, int(number), rest
 
@@ -95,7 +95,7 @@ def _prepare_rosinality(tensors: Tensors) -> Tensors:
 
 
 def _adapt(tensors: Tensors) -> Tensors:
-    """Without the dimensions of 1 that each layout has in other places."""
+    """Remove the dimensions of size 1, which each layout has in other places."""
     found = dict(tensors)
     for name, tensor in tensors.items():
         leaf = name.rpartition(".")[2]
@@ -113,8 +113,9 @@ def _adapt(tensors: Tensors) -> Tensors:
 def _published(
     single: dict[str, str], noise: Callable[[int], str], in_layer: Callable[[str, int, str], str]
 ) -> Callable[[str], str]:
-    """From our name of a tensor to a layout's: those that there is one of, the noise of a convolution, and others by
-    kind, number and rest."""
+    """A function from our tensor names to a layout's: single tensors, the noise of a convolution, and others by
+    kind, number and rest.
+    """
 
     def published(ours: str) -> str:
         if ours in single:
@@ -125,7 +126,7 @@ def _published(
 
 
 def _without_kernels(tensors: Tensors, pattern: str, gain: float) -> Tensors:
-    """Without the kernels, all of which must be that of our blur. Raises Mismatch."""
+    """Remove the kernels, which must all be our blur's. Raises Mismatch."""
     row, found = torch.tensor((1.0, 3.0, 3.0, 1.0)), {}
     wanted = torch.outer(row, row) * (gain / 64)
     for name, tensor in tensors.items():
@@ -137,7 +138,7 @@ def _without_kernels(tensors: Tensors, pattern: str, gain: float) -> Tensors:
 
 
 def _with_noise(tensors: Tensors, names: list[str], front: tuple[int, ...]) -> Tensors:
-    """With noise for every convolution, where the file has none at all."""
+    """Add noise for every convolution if the file has none at all."""
     if any(name in tensors for name in names):
         return tensors
     draws = torch.Generator().manual_seed(0)
@@ -147,7 +148,7 @@ def _with_noise(tensors: Tensors, names: list[str], front: tuple[int, ...]) -> T
 
 
 def _scale(kernel: Tensor) -> Tensor:
-    """1 / sqrt(inputs * kernel^2), of a kernel that ends with I x k x k."""
+    """1 / sqrt(inputs * kernel^2), for a kernel whose last axes are I x k x k."""
     return torch.tensor([1 / math.sqrt(max(1, math.prod(kernel.shape[-3:])))])
 
 
@@ -160,7 +161,7 @@ def _ada_conv(i: int) -> str:
 
 def _read_ada(tensors: Tensors) -> Read:
     if any(name.startswith("mapping.embed.") for name in tensors):
-        raise Mismatch("it is conditional (mapping.embed): its images depend on a class, which nothing here gives it")
+        raise Mismatch("it is conditional (mapping.embed): its images depend on a class, which is not supported")
     largest = max((int(m[1]) for m in (re.match(r"synthesis\.b(\d{1,4})\.", name) for name in tensors) if m), default=4)
     convs = 2 * (largest // 4).bit_length() - 1
     kernels = [f"{_ada_conv(i)}.weight" for i in range(convs)]

@@ -1,9 +1,9 @@
-"""Generators for super-resolution: leftthomas/SRGAN, and the two of xinntao/Real-ESRGAN, its compact one and RRDBNet.
+"""Layouts of super-resolution generators: leftthomas/SRGAN, and the compact network and RRDBNet of xinntao/Real-ESRGAN.
 
-SRGAN counts its parts `block1` (the first convolution), `block2` and on (residual blocks), then the trunk's last
+SRGAN numbers its parts `block1` (the first convolution), `block2` and on (residual blocks), then the trunk's last
 convolution, then a Sequential of enlargements and the last convolution. SRVGGNetCompact is one Sequential `body`, whose
 odd places are PReLUs. RRDBNet has named layers; before BasicSR it was a Sequential `model`, in which the residual
-blocks are places of `model.1.sub`, and the layer behind them is the trunk's last convolution.
+blocks are places of `model.1.sub`, followed by the trunk's last convolution.
 """
 
 import re
@@ -24,7 +24,7 @@ _LAST = re.compile(r"model\.(\d{1,2})\.weight")
 
 
 def _numbers(pattern: re.Pattern, tensors: Tensors, first: int = 0) -> list[int]:
-    """The numbers in names of this pattern, which must be in a row. Raises Mismatch."""
+    """The numbers in names of this pattern, which must be consecutive. Raises Mismatch."""
     found = sorted({int(match[1]) for name in tensors if (match := pattern.fullmatch(name))})
     if not found or found != list(range(first, first + len(found))):
         raise Mismatch(f"its blocks are not numbered from {first} on")
@@ -54,15 +54,17 @@ def _read_srgan(tensors: Tensors) -> Read:
 
 
 def _read_srvgg(tensors: Tensors) -> Read:
-    """Of the activations only PReLU has weights. Without, they may be ReLU or LeakyReLU, which no name tells."""
+    """Only PReLU has weights. Networks without them may use ReLU or LeakyReLU, which the names do not show."""
     places = sorted({int(match[1]) for name in tensors if (match := _BODY.fullmatch(name))})
     if places != list(range(len(places))) or len(places) < 5 or len(places) % 2 == 0:
-        raise Mismatch("its body is not of convolutions with a PReLU behind each")
+        raise Mismatch("its body does not consist of convolutions, each followed by a PReLU")
     widths = [shape(tensors, f"body.{i}.weight")[0] for i in places[::2]]
     inputs = shape(tensors, "body.0.weight")[1]
     scale = round((widths[-1] / inputs) ** 0.5)
     if scale * scale * inputs != widths[-1]:
-        raise Mismatch(f"its last convolution has {widths[-1]} outputs, which are no square times {inputs} channels")
+        raise Mismatch(
+            f"its last convolution has {widths[-1]} outputs, which is not a square number times {inputs} channels"
+        )
     names = {"head": f"body.{places[-1]}"}
     for i in range(len(widths) - 1):
         names |= {f"convs.{i}": f"body.{2 * i}", f"slopes.{i}": f"body.{2 * i + 1}"}
@@ -88,7 +90,7 @@ def _read_old_rrdb(tensors: Tensors) -> Read:
 
 
 def _rrdb(tensors: Tensors, names: dict[str, str], blocks: dict[int, str]) -> Read:
-    """`blocks` are the names of the convolutions by a dense block's and their own numbers."""
+    """`blocks` are the names of the convolutions, formatted with the numbers of the dense block and the convolution."""
     for i, name in blocks.items():
         for j in range(DENSE):
             names |= {f"blocks.{i}.dense.{j}.convs.{k}": name.format(j + 1, k + 1) for k in range(INNER + 1)}

@@ -1,7 +1,9 @@
-"""U-GAT-IT (znxlwm/UGATIT-pytorch), light and full: `DownBlock` (7x7 at 1, steps down at 5 and 9, blocks from 12),
-`gap_fc`, `gmp_fc`, `conv1x1`, `FC` (at 0 and 2), `gamma`, `beta`, `UpBlock1_1`, ..., and `UpBlock2` (convolutions at 2
-and 7, each with its norm behind it, and the 7x7 at 11). The full form's first layer of `FC` reads all pixels, so that
-its width tells the images' size."""
+"""Layout of U-GAT-IT (znxlwm/UGATIT-pytorch), light and full.
+
+`DownBlock` (7x7 at 1, downsampling at 5 and 9, blocks from 12), `gap_fc`, `gmp_fc`, `conv1x1`, `FC` (at 0 and 2),
+`gamma`, `beta`, `UpBlock1_1`, ..., and `UpBlock2` (convolutions at 2 and 7, each followed by its norm, and the 7x7 at
+11). The first layer of `FC` in the full form reads all pixels, so its width gives the images' size.
+"""
 
 import re
 from math import isqrt
@@ -48,12 +50,12 @@ def _matrix(tensors: Tensors, name: str) -> tuple[int, int]:
 
 
 def _size(inputs: int, channels: int) -> int | None:
-    """The images' side, by what the first driving layer reads; None for the light form, which reads means."""
+    """The images' side, from the width of the first layer of FC; None for the light form, which reads means."""
     if inputs == channels:
         return None
     side = isqrt(inputs // max(channels, 1))
     if side * side * channels != inputs:
-        raise Mismatch(f"'FC.0.weight' reads {inputs} numbers, which are no square of pixels of {channels} channels")
+        raise Mismatch(f"'FC.0.weight' reads {inputs} numbers, which is not a square image of {channels} channels")
     return 4 * side
 
 

@@ -1,10 +1,10 @@
-"""U-Nets of skip blocks nested in each other, `model.model.1.model.3.model.3...`: pix2pix's (Isola et al., junyanz) and
+"""Layouts of U-Nets with nested skip blocks, `model.model.1.model.3.model.3...`: pix2pix's (Isola et al., junyanz) and
 OMGD's deep teacher `unet_deepest_256` (bytedance/OMGD).
 
 A middle block is LeakyReLU 0, convolution 1, norm 2, the next block 3, ReLU 4, transposed convolution 5, norm 6 (and
-perhaps dropout 7). The outermost has no LeakyReLU and no norm, the innermost no norm after its convolution.
+possibly dropout 7). The outermost has no LeakyReLU and no norm, the innermost no norm after its convolution.
 
-The deep one has widening blocks besides, which keep their layers in `conv_block`, with convolutions at 1, 4, 7 and 12,
+The deep one also has widening blocks, which store their layers in `conv_block`, with convolutions at 1, 4, 7 and 12,
 each followed by its norm. A middle level: LeakyReLU 0, convolution 1, norm 2, blocks 3 and 4, the next level 5, ReLU 6,
 transposed convolution 7, norm 8, blocks 9 and 10. Outermost: convolution 0, blocks 1 and 2, level 3, blocks 4 and 5,
 ReLU 6, transposed convolution 7.
@@ -17,7 +17,7 @@ from vemcompress.networks.generators.unet import UNetConfig
 from vemcompress.weights.layouts import Layout, Mismatch, Read, Tensors, has, norm_of, renamed, shape
 
 _DEEPEST = 12  # levels
-_CONVS = (1, 4, 7, 12)  # of a widening block
+_CONVS = (1, 4, 7, 12)  # in a widening block
 
 
 def _read_nested(
@@ -28,8 +28,10 @@ def _read_nested(
     up: tuple[int, int],
     beside: Callable[[int, str], dict[str, str]] = lambda level, block: {},
 ) -> Read:
-    """A U-Net of nested blocks, whose next block is at `inner` and transposed convolution at `up`, of the outermost
-    and of the others. `beside` gives the names of what else a level above the innermost has."""
+    """Read a U-Net of nested blocks. `inner` and `up` are the places of the next block and of the transposed
+    convolution, for the outermost block and for the others. `beside` gives the names of further layers of a level
+    above the innermost.
+    """
     names = {"downs.0": "model.model.0", "ups.0": f"model.model.{up[0]}"} | beside(0, "model.model")
     block, level = f"model.model.{inner[0]}.model", 1
     while any(name.startswith(f"{block}.{inner[1]}.model.") for name in tensors):
@@ -52,7 +54,9 @@ def _read_nested(
 
 def _read_deep(tensors: Tensors) -> Read:
     def blocks(level: int, block: str) -> dict[str, str]:
-        """Of a level's widening blocks, which follow each other before the next level and after the way up."""
+        """The names of a level's widening blocks, which come before the next level and after the transposed
+        convolution.
+        """
         down, up = (3, 9) if level else (1, 4)
         names = {}
         for i in range(BLOCKS):
@@ -64,7 +68,7 @@ def _read_deep(tensors: Tensors) -> Read:
 
 
 def widening_block(ours: str, theirs: str) -> dict[str, str]:
-    """The names of one widening block."""
+    """The published names of one widening block."""
     names = {f"{ours}.convs.{i}": f"{theirs}.conv_block.{index}" for i, index in enumerate(_CONVS)}
     return names | {f"{ours}.norms.{i}": f"{theirs}.conv_block.{index + 1}" for i, index in enumerate(_CONVS)}
 

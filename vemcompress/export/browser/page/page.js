@@ -12,8 +12,8 @@ start().catch((error) => say(`This demo cannot start: ${error.message}.`));
 async function start() {
   if (location.protocol === "file:") {
     at("lead").textContent = "";
-    say("Browsers run this page from a web server alone, not from a file. Start one in this folder, for instance " +
-      "`vemcompress demo --serve -o .` or `python3 -m http.server`, and open the address that it tells.");
+    say("Browsers run this page only from a web server, not from a file. Start one in this folder, for example with " +
+      "`vemcompress demo --serve -o .` or `python3 -m http.server`, and open the address that it prints.");
     return;
   }
   const answer = await fetch("model.json");
@@ -21,8 +21,8 @@ async function start() {
   facts = await answer.json();
   describe();
   (facts.kind === "latent" ? prepareLatents : preparePhotos)();
-  // Threads share memory, which browsers allow only where the server isolates the page. Half of the cores, as others are
-  // busy or slow; ?threads=N in the address tries another number.
+  // Threads share memory, which browsers allow only if the server isolates the page. Use half of the cores, because the
+  // others may be busy or slow; ?threads=N in the address sets another number.
   const wished = Number(new URLSearchParams(location.search).get("threads"));
   const half = Math.min(4, Math.ceil((navigator.hardwareConcurrency || 1) / 2));
   threads = self.crossOriginIsolated ? wished || half : 1;
@@ -30,7 +30,7 @@ async function start() {
   if (facts.kind === "latent") askLatent();
 }
 
-// Start the worker; its threads, or too large a picture, may fail, and then it starts anew.
+// Start the worker. If its threads or a large picture make it fail, it is started again.
 async function open() {
   say("Loading the network and warming it up …");
   busy = {}; // a photo that is chosen now waits
@@ -58,7 +58,7 @@ async function open() {
   if (next) ask(next);
 }
 
-// One picture at a time: while the worker is `busy` with one, only the newest other waits.
+// One picture at a time: while the worker is `busy`, only the newest other request waits.
 function ask(request) {
   if (busy) { waiting = request; return; }
   busy = request.photo ? { width: request.photo.width, height: request.photo.height } : {};
@@ -96,7 +96,7 @@ async function failed({ failed: why }) {
     await open(); // WebAssembly is not usable after it has run out of memory
     say(`The network did not finish (${why}).${advice}`);
   } catch (error) {
-    say(`The network stopped and cannot be started again (${error.message}); load this page anew.`);
+    say(`The network stopped and cannot be started again (${error.message}); reload this page.`);
   }
 }
 
@@ -138,7 +138,7 @@ function save() {
   });
 }
 
-// What the page says of the network and of the machine.
+// Texts about the network and the machine.
 
 function describe() {
   document.title = at("title").textContent = facts.title;
@@ -159,7 +159,7 @@ function size(bytes) {
 
 function tellRuntime() {
   const count = threads === 1 ? "1 thread" : `${threads} threads`;
-  const why = threads > 1 || self.crossOriginIsolated ? "" : ": this server does not send the two headers that more " +
+  const why = threads > 1 || self.crossOriginIsolated ? "" : ": this server does not send the two headers that threads " +
     "need (Cross-Origin-Opener-Policy: same-origin, Cross-Origin-Embedder-Policy: require-corp)";
   at("runtime").textContent = `Computed by ONNX Runtime Web ${facts.runtime} (MIT licence) in WebAssembly, ${count}${why}.`;
 }

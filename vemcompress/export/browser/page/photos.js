@@ -23,7 +23,7 @@ function preparePhotos() {
   };
   at("wipe").oninput = ({ target }) => at("stage").style.setProperty("--at", `${target.value}%`);
   at("camera").onclick = () => (stream ? stopCamera() : startCamera());
-  at("camera").hidden = !navigator.mediaDevices?.getUserMedia; // browsers have it on https and on localhost alone
+  at("camera").hidden = !navigator.mediaDevices?.getUserMedia; // browsers offer it only on https and localhost
   at("save").onclick = save;
 }
 

@@ -1,4 +1,4 @@
-// Runs the network beside the page, so that the page stays responsive. Messages in: {open: facts, threads},
+// Runs the network in a worker, so that the page stays responsive. Messages in: {open: facts, threads},
 // {photo: {data, width, height}} or {latent: {seed, seedTo, share, truncation}}; out: {opened, threads}, for each of the
 // others {picture: {data, width, height}, ms, network}, or {failed}. `data` is RGBA, 8 bits a channel.
 
