@@ -318,3 +318,11 @@ def test_interrupting_an_import_leaves_with_130(inputs):
 def test_every_option_says_what_it_is(command):
     options = [p for p in typer.main.get_command(app).commands[command].params if p.param_type_name == "option"]
     assert options and not [option.name for option in options if not option.help]
+
+
+@pytest.mark.parametrize(("closed", "told"), [(">&-", True), ("<&- 2>&-", False)])
+def test_a_closed_stream_is_one_that_nobody_reads(closed, told):
+    command = f"{sys.executable} -m vemcompress inspect nothing.pth {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, "no such file" in done.stderr) == (4, "", told)
+    assert "Error" not in done.stderr

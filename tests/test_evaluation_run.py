@@ -167,8 +167,14 @@ def test_a_size_that_the_generator_cannot_take_is_refused(inputs):
     network = build_generator(parse_config({"family": "unet", "width": 8, "downs": 5}))
     with pytest.raises(UsageError, match="32 divides"):
         evaluate(network, network, inputs, size=40)
+
+
+def test_a_metric_that_needs_larger_images_is_left_out_and_refused_where_it_was_asked_for(inputs):
+    found = evaluate(Gain(0.8), Gain(1.0), inputs, size=8)
+    assert "psnr_teacher" in found.metrics and "ssim_teacher" not in found.metrics
+    assert "at least 11 px" in found.skipped["ssim_teacher"]
     with pytest.raises(UsageError, match="at least 11 px"):
-        evaluate(Gain(0.8), Gain(1.0), inputs, size=8)
+        evaluate(Gain(0.8), Gain(1.0), inputs, size=8, metrics=["ssim_teacher"])
 
 
 def test_an_output_that_is_not_finite_names_the_model_and_the_image(inputs):

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 from export_toys import Small, latent_toy, toy
+from PIL import Image
 from torch import nn
 from toys import toy_images
 
 from vemcompress.commands.export import export_model
-from vemcompress.errors import ExportError, OutputError, UsageError
+from vemcompress.commands.generate import generate
+from vemcompress.data.images import save_png
+from vemcompress.errors import ExportError, InputError, OutputError, UsageError
 from vemcompress.export.exporting import export
 from vemcompress.export.formats import FORMATS
 from vemcompress.export.result import ExportResult
@@ -341,3 +344,37 @@ def test_several_formats_share_a_name_on_the_command_line(call, tmp_path):
     assert all(Path(file).exists() for one in found for file in one["files"])
     code, _, err = call("export", tmp_path / "g.safetensors", *about, "--precision", "int8")
     assert code == 2 and err == "error: --format ncnn: has no int8; choose fp32 or fp16, or another format.\n"
+
+
+def test_generate_draws_with_a_file_what_pytorch_draws(made, tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    save_png(tmp_path / "photo.png", photo)
+    if made.result.format == "coreml":
+        with pytest.raises(UsageError, match="Core ML files are not run here"):
+            generate(made.result.path, tmp_path / "photo.png", tmp_path / "drawn.png")
+        return
+    generate(made.result.path, tmp_path / "photo.png", tmp_path / "drawn.png")
+    wanted = drawn_by(made.model, photo.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1)
+    seen = np.array(Image.open(tmp_path / "drawn.png")).transpose(2, 0, 1)
+    assert np.abs(seen - (wanted[0] + 1) * 127.5).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["openvino", "litert", "ncnn", "executorch"])
+def test_generate_refuses_a_file_that_it_cannot_open(name, tmp_path):
+    need(name)
+    path = tmp_path / f"m{FORMATS[name].suffix}"
+    with pytest.raises(InputError, match="no such file"):
+        generate(path, tmp_path, tmp_path / "out")
+    path.write_text("<html>")
+    with pytest.raises(InputError, match="is damaged, or no"):
+        generate(path, tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="--teacher-key applies only to weights"):
+        generate(path, tmp_path, tmp_path / "out", teacher_key="G")
+
+
+def test_generate_refuses_a_file_that_does_not_say_what_it_takes(tmp_path):
+    need("litert")
+    (result,) = export(toy("mobile_resnet"), tmp_path / "m", formats="litert", size=32)
+    result.files[1].unlink()
+    with pytest.raises(InputError, match=r"does not say what it takes \(m\.tflite\.json beside it does\)"):
+        generate(result.path, tmp_path, tmp_path / "out")

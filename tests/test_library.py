@@ -1,10 +1,14 @@
 """The library's face: functions whatever is imported, typed, and taking what Python has: modules, images, dicts."""
 
+import ast
 import inspect
 import json
+import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -18,7 +22,9 @@ from toys import TOY, toy_images, toy_teacher, toy_teacher_file
 import vemcompress
 from vemcompress import recipe as recipes
 from vemcompress.commands import given_images
-from vemcompress.errors import InputError, OutputError, RecipeError, UsageError
+from vemcompress.commands.evaluate import EvaluateOptions
+from vemcompress.errors import InputError, OutputError, RecipeError, UsageError, VemError
+from vemcompress.export.exporting import ExportOptions, export
 from vemcompress.system.events import silent
 from vemcompress.system.keys import DistillKeys, TeachKeys, as_overrides
 from vemcompress.weights.modules import digest
@@ -51,7 +57,7 @@ def data(tmp_path):
 def test_the_face_is_functions_whatever_is_imported():
     code = """
 import importlib, pkgutil, types, vemcompress
-face = [name for name in vemcompress.__all__ if name != "__version__"]
+face = list(vemcompress._FACE)
 def check():
     for name in face:
         exec(f"from vemcompress import {name} as found")
@@ -70,12 +76,75 @@ for module in list(pkgutil.walk_packages(vemcompress.__path__, "vemcompress.")):
 
 def test_the_package_says_that_it_is_typed_and_its_face_is():
     assert (Path(vemcompress.__file__).parent / "py.typed").is_file()
-    assert set(vemcompress.__all__) == {*vemcompress._FACE, "__version__"}
+    assert set(vemcompress.__all__) == {*vemcompress._FACE, "__version__", "errors"}
     for name in vemcompress._FACE:
         signature = inspect.signature(getattr(vemcompress, name))
         assert signature.return_annotation is not inspect.Signature.empty
         for parameter in signature.parameters.values():
-            assert parameter.annotation is not inspect.Parameter.empty
+            assert parameter.annotation not in (inspect.Parameter.empty, Any), (name, parameter)
+
+
+def test_a_type_checker_sees_what_the_face_has():
+    tree = ast.parse(Path(vemcompress.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.asname: node.module for node in block.body for alias in node.names}
+    assert seen == vemcompress._FACE | vemcompress._TYPES
+    assert all(isinstance(getattr(vemcompress, name), object) for name in vemcompress._TYPES)
+
+
+def test_the_options_that_functions_pass_on_are_those_of_the_other_function():
+    hints = get_type_hints(inspect.unwrap(vemcompress.evaluate))
+    assert get_type_hints(EvaluateOptions) == {
+        k: v for k, v in hints.items() if k not in ("model", "progress", "return")
+    }
+    hints = get_type_hints(export)
+    assert get_type_hints(ExportOptions) == {
+        k: v for k, v in hints.items() if k not in ("model", "path", "formats", "return")
+    }
+
+
+def test_help_is_a_page_that_explains_every_function_and_argument():
+    page = pydoc.render_doc(vemcompress, renderer=pydoc.plaintext)
+    for name in vemcompress._FACE:
+        doc = getattr(vemcompress, name).__doc__
+        assert re.search(rf"^ +{name} +\w.*$", page, re.M) and doc.split("\n")[0] in page
+        assert "Arguments:" in doc and "Returns:" in doc and "Raises:" in doc
+        others = " as for `" in doc or "those of `" in doc
+        for parameter in inspect.signature(getattr(vemcompress, name)).parameters:
+            assert re.search(rf"\b{parameter}\b", doc) or others, (name, parameter)
+    assert all(error.__name__ in page for error in VemError.__subclasses__() if error.__name__ != "RankLost")
+    for key in get_type_hints(DistillKeys):
+        assert re.search(rf"\b{key}\b", vemcompress.distill.__doc__), key
+
+
+def test_the_import_is_light():
+    code = "import sys, vemcompress; print(vemcompress.errors.VemError.exit_code, *sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
+    assert found[0] == "1" and not {"torch", "numpy", "rich", "typer", "pydantic"} & set(found)
+
+
+def test_events_are_what_their_types_say_and_progress_is_drawn_beside_them(data, tmp_path, capfd):
+    events = []
+    result = vemcompress.distill(
+        Net(3), data=data, out=tmp_path / "run", overrides=TOY, progress=True, on_event=events.append, device="cpu"
+    )
+    vemcompress.evaluate(tmp_path / "run", data=data, teacher=Net(3), device="cpu", on_event=events.append)
+    kinds = {get_type_hints(kind)["event"]: kind for kind in vemcompress.AnyEvent.__args__}
+    kinds = {name: kind for names, kind in kinds.items() for name in names.__args__}
+    found = {event["event"]: event for event in events}
+    assert {"step", "checkpoint", "sample", "report", "eval"} < set(found)
+    for name in kinds.keys() & found.keys():
+        assert kinds[name].__required_keys__ <= found[name].keys(), name
+    out, err = capfd.readouterr()
+    assert (out, result.steps) == ("", 6)
+    assert "student   mobile_resnet" in err and "report    " in err
+
+
+def test_a_call_without_progress_prints_nothing(tmp_path, capfd):
+    vemcompress.export_onnx(toy_teacher(), tmp_path / "a.onnx")
+    assert capfd.readouterr() == ("", "")
+    vemcompress.export_onnx(toy_teacher(), tmp_path / "b.onnx", progress=True)
+    assert "checking parity" in capfd.readouterr().err
 
 
 def test_overrides_are_texts_values_or_keywords():

@@ -161,6 +161,21 @@ def test_the_command_writes_where_it_is_told(call, run, tmp_path):
     assert call("report", run, "-o", tmp_path / "absent" / "a.html")[0] == 9
 
 
+def test_an_evaluation_renews_the_pages_that_are_there(run, inputs):
+    events, around = [], run.parent / "seeds.json"
+    around.write_text('{"seeds": [1], "done": []}')
+    (run.parent / "report.html").write_text("old")
+    assert "step 4; features" not in Page(run / "report.html").text
+    vemcompress.evaluate(run, data=inputs[1], metrics=["ssim_teacher"], device="cpu", on_event=events.append)
+    assert "step 4; features" in Page(run / "report.html").text
+    assert "<html" in (run.parent / "report.html").read_text()
+    told = [event["path"] for event in events if event["event"] == "report"]
+    assert told == [str(run / "report.html"), str(run.parent / "report.html")]
+    (run / "report.html").unlink()
+    vemcompress.evaluate(run, data=inputs[1], device="cpu")
+    assert not (run / "report.html").exists()
+
+
 def test_a_page_that_cannot_be_written_fails_no_run(inputs, tmp_path, monkeypatch):
     def broken(run):
         raise RuntimeError("no page\ntoday")

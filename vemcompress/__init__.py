@@ -1,32 +1,122 @@
-"""vemcompress: compress pretrained GAN generators with information-theoretic distillation (VEM).
+"""vemcompress makes pretrained GAN generators small. It distils a generator into a student that is
+10 to 80 times smaller, measures what was lost, and exports the student for a device.
 
-The library's face: `load_generator`, `load_energy_model`, `teach`, `distill`, `prune`, `search`, `evaluate`,
-`generate`, `export_model`, `export_onnx`, `report`, `demo` and `push` take what the commands take (recipe keys by name,
-or through `overrides`) and return typed results, as do `distill_seeds` and `evaluate_seeds` over several seeds,
-`distill_matrix` over recipes and add-ons too, and `compare` over any runs. They are imported when first used.
+A worked example. `netG.pth` is a generator (CycleGAN, pix2pix, StyleGAN2, ..., or an nn.Module of
+your own), and `photos/` is a folder of images that it takes:
+
+    import vemcompress
+
+    # A teacher is an nn.Module. Images are B x 3 x H x W in [-1, 1], RGB.
+    teacher = vemcompress.load_generator("netG.pth")
+    run = vemcompress.distill(teacher, data="photos/", out="runs/small", steps=2000, progress=True)
+    print(run.student, run.parameters, run.losses)  # the file, how many, those of the last step
+    scores = vemcompress.evaluate("runs/small", data="photos/", teacher=teacher)
+    print(scores.metrics)  # {"ssim_teacher": ..., ...}
+    vemcompress.export_onnx("runs/small", "student.onnx")  # compared with PyTorch
+    vemcompress.generate("student.onnx", "photos/", "pictures/")
+    student = vemcompress.load_generator("runs/small")  # a run folder stands for its student
+
+What each function does:
+
+    load_generator      open a file, run folder or Hub address as an nn.Module
+    load_energy_model   open VEM's energy model of a run
+    teach               train a teacher, if there is none
+    distill             train a small student from a teacher
+    distill_seeds       the same with several seeds
+    evaluate_seeds      score these runs, with mean and spread
+    distill_matrix      the same with several recipes, add-ons and seeds
+    prune               remove channels
+    search              search a supernet for its best sub-network
+    evaluate            score a run beside its teacher
+    compare             put runs in one table
+    report              write a run as an HTML page
+    generate            run photos through a model, or draw from latent vectors
+    export_model        write ONNX, OpenVINO, LiteRT, ExecuTorch, ncnn or Core ML files
+    export_onnx         write one .onnx file
+    demo                write a web page that runs a model in the browser
+    push                publish a model on the Hugging Face Hub
+    init                write a commented recipe
+
+They take what the commands of the same name take. Keys of a recipe are keyword arguments
+(`steps=2000`), or go into `overrides` ({"information.name": "vem"}). `help(vemcompress.distill)`
+explains each argument.
+
+Where results are: functions that train or search write a run folder, `out`, with
+student.safetensors (or teacher.safetensors), recipe.toml, metrics.jsonl (losses), samples/,
+checkpoints/, best/ and report.html. Each function returns a dataclass with paths and figures;
+`as_dict()` gives plain values.
+
+Progress: `progress=True` shows what the command line shows. `on_event` takes a function that is
+called with each event, a dict such as {"event": "step", "step": 10, "total": 2000, ...};
+`vemcompress.StepEvent` and its siblings type them.
+
+Errors: what a user can cause raises a subclass of `vemcompress.errors.VemError`. Its message says
+what happened, where, and what to do:
+
+    UsageError          arguments that cannot be
+    RecipeError         a recipe that is wrong, or does not fit the teacher
+    InputError          weights or data that are missing, unreadable or unsafe
+    NumericalError      NaN or Inf in a loss
+    MemoryExhausted     not enough memory
+    ExportError         an export that failed, or differs from PyTorch
+    NetworkError        the Hub or a download cannot be reached
+    OutputError         a file cannot be written
+    Interrupted         Ctrl-C or SIGTERM, after saving
 """
 
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vemcompress import errors
+
 if TYPE_CHECKING:
-    from vemcompress.commands.compare import compare
-    from vemcompress.commands.demo import demo
-    from vemcompress.commands.distill import distill
-    from vemcompress.commands.evaluate import evaluate
-    from vemcompress.commands.export import export_model
-    from vemcompress.commands.generate import generate
-    from vemcompress.commands.matrix import distill_matrix
-    from vemcompress.commands.prune import prune
-    from vemcompress.commands.push import push
-    from vemcompress.commands.report import report
-    from vemcompress.commands.search import search
-    from vemcompress.commands.seeds import distill_seeds, evaluate_seeds
-    from vemcompress.commands.teach import teach
-    from vemcompress.export.exporting import export_onnx
-    from vemcompress.weights.energy import load_energy_model
-    from vemcompress.weights.loading import load_generator
+    from vemcompress.commands.compare import CompareResult as CompareResult
+    from vemcompress.commands.compare import compare as compare
+    from vemcompress.commands.demo import DemoResult as DemoResult
+    from vemcompress.commands.demo import demo as demo
+    from vemcompress.commands.distill import PipelineResult as PipelineResult
+    from vemcompress.commands.distill import distill as distill
+    from vemcompress.commands.distilling import DistillResult as DistillResult
+    from vemcompress.commands.dry import DryRun as DryRun
+    from vemcompress.commands.evaluate import evaluate as evaluate
+    from vemcompress.commands.export import Exported as Exported
+    from vemcompress.commands.export import export_model as export_model
+    from vemcompress.commands.export import export_onnx as export_onnx
+    from vemcompress.commands.generate import generate as generate
+    from vemcompress.commands.init import InitResult as InitResult
+    from vemcompress.commands.init import init as init
+    from vemcompress.commands.matrix import MatrixResult as MatrixResult
+    from vemcompress.commands.matrix import distill_matrix as distill_matrix
+    from vemcompress.commands.pictures import GenerateResult as GenerateResult
+    from vemcompress.commands.prune import PruneResult as PruneResult
+    from vemcompress.commands.prune import prune as prune
+    from vemcompress.commands.push import PushResult as PushResult
+    from vemcompress.commands.push import push as push
+    from vemcompress.commands.report import ReportResult as ReportResult
+    from vemcompress.commands.report import report as report
+    from vemcompress.commands.search import search as search
+    from vemcompress.commands.searching import SearchResult as SearchResult
+    from vemcompress.commands.seeds import SeedsEvaluation as SeedsEvaluation
+    from vemcompress.commands.seeds import SeedsResult as SeedsResult
+    from vemcompress.commands.seeds import Spread as Spread
+    from vemcompress.commands.seeds import distill_seeds as distill_seeds
+    from vemcompress.commands.seeds import evaluate_seeds as evaluate_seeds
+    from vemcompress.commands.teach import TeachResult as TeachResult
+    from vemcompress.commands.teach import teach as teach
+    from vemcompress.evaluation.report import Evaluation as Evaluation
+    from vemcompress.export.result import ExportResult as ExportResult
+    from vemcompress.system.events import AnyEvent as AnyEvent
+    from vemcompress.system.events import BestEvent as BestEvent
+    from vemcompress.system.events import CheckpointEvent as CheckpointEvent
+    from vemcompress.system.events import CountEvent as CountEvent
+    from vemcompress.system.events import FileEvent as FileEvent
+    from vemcompress.system.events import SkippedEvent as SkippedEvent
+    from vemcompress.system.events import StageEvent as StageEvent
+    from vemcompress.system.events import StepEvent as StepEvent
+    from vemcompress.system.events import WarningEvent as WarningEvent
+    from vemcompress.weights.energy import load_energy_model as load_energy_model
+    from vemcompress.weights.loading import load_generator as load_generator
 
 __version__ = "0.1.0"
 
@@ -47,10 +137,41 @@ _FACE = {
     "compare": "vemcompress.commands.compare",
     "generate": "vemcompress.commands.generate",
     "export_model": "vemcompress.commands.export",
-    "export_onnx": "vemcompress.export.exporting",
+    "export_onnx": "vemcompress.commands.export",
     "demo": "vemcompress.commands.demo",
     "push": "vemcompress.commands.push",
     "report": "vemcompress.commands.report",
+    "init": "vemcompress.commands.init",
+}
+_TYPES = {  # of results and events, for annotations
+    "DistillResult": "vemcompress.commands.distilling",
+    "PipelineResult": "vemcompress.commands.distill",
+    "DryRun": "vemcompress.commands.dry",
+    "TeachResult": "vemcompress.commands.teach",
+    "PruneResult": "vemcompress.commands.prune",
+    "SearchResult": "vemcompress.commands.searching",
+    "SeedsResult": "vemcompress.commands.seeds",
+    "SeedsEvaluation": "vemcompress.commands.seeds",
+    "Spread": "vemcompress.commands.seeds",
+    "MatrixResult": "vemcompress.commands.matrix",
+    "CompareResult": "vemcompress.commands.compare",
+    "Evaluation": "vemcompress.evaluation.report",
+    "GenerateResult": "vemcompress.commands.pictures",
+    "Exported": "vemcompress.commands.export",
+    "ExportResult": "vemcompress.export.result",
+    "DemoResult": "vemcompress.commands.demo",
+    "PushResult": "vemcompress.commands.push",
+    "ReportResult": "vemcompress.commands.report",
+    "InitResult": "vemcompress.commands.init",
+    "AnyEvent": "vemcompress.system.events",
+    "StepEvent": "vemcompress.system.events",
+    "CountEvent": "vemcompress.system.events",
+    "StageEvent": "vemcompress.system.events",
+    "CheckpointEvent": "vemcompress.system.events",
+    "BestEvent": "vemcompress.system.events",
+    "FileEvent": "vemcompress.system.events",
+    "WarningEvent": "vemcompress.system.events",
+    "SkippedEvent": "vemcompress.system.events",
 }
 __all__ = [  # written out, as type checkers read it
     "__version__",
@@ -59,11 +180,13 @@ __all__ = [  # written out, as type checkers read it
     "distill",
     "distill_matrix",
     "distill_seeds",
+    "errors",
     "evaluate",
     "evaluate_seeds",
     "export_model",
     "export_onnx",
     "generate",
+    "init",
     "load_energy_model",
     "load_generator",
     "prune",
@@ -74,10 +197,12 @@ __all__ = [  # written out, as type checkers read it
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _FACE:
-        return getattr(import_module(_FACE[name]), name)
-    raise AttributeError(f"module 'vemcompress' has no attribute '{name}'")
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name: str) -> Any:
+        if module := _FACE.get(name) or _TYPES.get(name):
+            return getattr(import_module(module), name)
+        raise AttributeError(f"module 'vemcompress' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

@@ -120,8 +120,18 @@ def _tell_notes(flags: list[str]) -> None:
     logger.setLevel("DEBUG" if "--debug" in flags else "ERROR" if "--quiet" in flags else "WARNING")
 
 
+def _open_closed_streams() -> None:
+    """A stream that the shell has closed (`>&-`) becomes /dev/null. Else the next file that is opened would get its
+    number, and what is printed."""
+    for name in ("stdin", "stdout", "stderr"):  # by number, as the lowest free one is taken
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
 def main() -> None:
     """Entry point: turns an expected failure into one sentence and its exit code."""
+    _open_closed_streams()
     for number in heeded():
         signal.signal(number, _leave)
     flags = [flag for flag in GLOBAL_FLAGS if flag in sys.argv]

@@ -11,6 +11,7 @@ from vemcompress.commands.evaluate import evaluate
 from vemcompress.commands.given_images import Data, for_now
 from vemcompress.commands.kept_evaluation import KeptEvaluation
 from vemcompress.commands.line import Reported
+from vemcompress.commands.progress import shows_progress
 from vemcompress.data.machine import cores
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import Evaluation
@@ -47,6 +48,7 @@ class CompareResult(Reported):
     png: str | None = None
 
 
+@shows_progress
 def compare(
     runs: Sequence[str | Path],
     *,
@@ -71,19 +73,35 @@ def compare(
     batch: int | None = None,
     device: str = "auto",
     on_event: Event = silent,
+    progress: bool = False,
 ) -> CompareResult:
-    """Compare run folders, pipelines (by their last student), folders of several seeds (a row each, of mean and spread)
-    and matrices (all of their runs that are finished).
+    """Put runs in one table: what each costs and how good it is, under the same conditions.
 
-    The evaluation that a run keeps is taken; runs without one are evaluated. `data` and the other arguments are those
-    of `evaluate`; where one is given, runs whose evaluation was made otherwise are evaluated anew. With `seeds`, runs
-    that differ in the seed alone are one row. `by` is the metric to sort by, and that of the Pareto fronts: FID where
-    there is one, else a Frechet distance, else the SSIM to the teacher. MACs are counted as "true", "paper" or
-    "paper_norm". Latency is measured of all networks in turns, on the CPU with so many `threads`. `csv` and `png` are
-    files to write. Metrics that compare with the teacher are left out where the runs have several teachers.
+        table = vemcompress.compare(["runs/omgd", "runs/cat"], png="compare.png")
 
-    Raises UsageError where runs were evaluated under different conditions, or without `data` were trained on different
-    data, and the classes of `errors`.
+    The evaluation that a run keeps is used; a run without one, or with one made otherwise, is evaluated.
+
+    Arguments:
+        runs: run folders, pipelines (their last student), folders of several seeds (one row each, with mean
+            and spread) or of a matrix (all of its finished runs).
+        seeds: put runs that differ only in the seed into one row.
+        by: the metric to sort by: by default FID, else a Frechet distance, else the SSIM to the teacher.
+        count_as: how MACs are counted: "true", "paper" or "paper_norm".
+        latency: also measure the latency of each network, on the CPU with so many `threads` (all cores).
+        csv, png: files to write: the table, and a plot of quality against MACs.
+        data, split, overrides, segmenter, metrics, real, samples, inception, features, features_weights,
+        size, batch,
+            device: as for `evaluate`.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        CompareResult: `rows`, the best first, each with `macs`, `parameters`, `p50_ms` and `metrics`;
+        `teacher`, where all runs have the same one; `left_out` says why a metric is missing.
+
+    Raises:
+        UsageError where runs were evaluated under different conditions or trained on different data; the
+        other classes of `vemcompress.errors`.
     """
     for path, example in ((csv, "table.csv"), (png, "table.png")):
         if path is not None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vemcompress.commands.progress import shows_progress
 from vemcompress.errors import InputError, UsageError
 from vemcompress.export.browser.facts import for_browsers, page_facts, told
 from vemcompress.export.browser.runtime import Runtime, fetched_runtime, given_runtime
@@ -39,6 +40,7 @@ class DemoResult:
         return asdict(self) | {"path": str(self.path)}
 
 
+@shows_progress
 def demo(
     model: str | os.PathLike,
     out: str | os.PathLike = "demo",
@@ -51,16 +53,31 @@ def demo(
     teacher_range: str | None = None,
     widths: str | None = None,
     on_event: Event = silent,
+    progress: bool = False,
 ) -> DemoResult:
-    """Write a folder with a web page that runs `model` in the visitor's browser: on photos, on the camera, or on latent
-    vectors.
+    """Write a folder with a web page that runs a model in the visitor's browser.
 
-    `model` is a run folder, a file of weights, `hf://...`, or an .onnx file that `export_onnx` wrote. The page needs no
-    network: ONNX Runtime Web is in the folder. It comes from `onnxruntime_web`, the npm package as a folder or .tgz, or
-    is fetched once by npm and checked. The graph is the uint8 one where there is one: `_is_bytes` says why. An older
-    demo in `out` is replaced. Events: those of an export, and {"event": "demo", "stage": "fetch"} before npm is asked.
-    Raises UsageError (2: `out` holds other things), InputError (4), ExportError (7), NetworkError (8) and OutputError
-    (9).
+        vemcompress.demo("runs/small", "demo/", title="Horses to zebras")
+
+    The page takes photos, the camera or latent vectors. It loads nothing from the network: ONNX Runtime Web
+    is in the folder.
+
+    Arguments:
+        model: a run folder, a weight file, "hf://..." or an .onnx file that `export_onnx` wrote.
+        out: the folder; an older demo in it is replaced.
+        title: the page's title, up to 200 characters; by default the model's name.
+        onnxruntime_web: the npm package onnxruntime-web, a folder or .tgz; None fetches it once by npm, and
+            checks it.
+        teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read the model, as for
+            `load_generator`.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        DemoResult: `path`, `files` (bytes by name), `bytes`, `model` (what model.json says).
+
+    Raises:
+        UsageError where `out` holds other files, InputError, ExportError, NetworkError, OutputError.
     """
     folder, source = Path(out), str(model)
     if title is not None and not 0 < len(title) <= MOST_TITLE:

@@ -18,6 +18,7 @@ from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
 from vemcompress.commands.pipeline import Pipeline, StageResult
 from vemcompress.commands.pipeline_checks import Checks
+from vemcompress.commands.progress import shows_progress
 from vemcompress.commands.prune import PruneResult, check_prunable, prune_again
 from vemcompress.commands.report import reported
 from vemcompress.commands.search import SearchResult, search_again
@@ -56,6 +57,7 @@ class PipelineResult(Reported):
     next: tuple[str, ...] = ()
 
 
+@shows_progress
 def distill(
     teacher: Model | None = None,
     *,
@@ -70,31 +72,66 @@ def distill(
     dry_run: bool = False,
     tensorboard: bool = False,
     on_event: Event = silent,
+    progress: bool = False,
     **keys: Unpack[DistillKeys],
 ) -> DistillResult | PipelineResult | PruneResult | SearchResult | DryRun:
-    """Distil `teacher` into a small student, in the new run folder `out`; or go on with the run `resume`.
+    """Train a small student that imitates `teacher`, in the new run folder `out`; or continue a run.
 
-    Where the recipe has a [gan] the teacher learns too: from `teacher`'s weights, or from new ones. A resumed run
-    takes `teacher` and `data` where its files have moved. `overrides` are `key=value` as with --set, or a dict such as
-    {"train.steps": 30}; `keys` are those of `DistillKeys`, as steps=30. Checks come in this order: recipe, teacher,
-    data, output. With `max_hours` it saves and returns before so much time has passed
-    since it was called, after one step at least. Raises the classes of `errors`; a run that raised keeps its last
-    checkpoint and can be resumed. Processes that torchrun started train it together, and all get the result.
+        result = vemcompress.distill("netG.pth", data="photos/", out="runs/small", steps=2000, width=16, progress=True)
 
-    `teacher` may be an nn.Module, B x 3 x H x W in [-1, 1] to the same (or with `teacher_range` in another range), of
-    which a copy is used; a run knows it by its tensors, and is resumed with `teacher` given again. It may be any other
-    callable on such images too, a function or an object, which is called without gradients with images on the run's
-    device; a run knows it by its name and, where it is written in Python, its bytecode. `data` may be images, a list or
-    a Dataset of PIL images, uint8 arrays H x W x 3 or tensors 3 x H x W (uint8, or floats in [-1, 1]); they are kept in
-    RUN/given_images.
+    Arguments:
+        teacher: a weight file (.pth, .safetensors, .onnx), a run folder, "hf://user/repo[/file][@revision]",
+            an nn.Module, or another callable from images to images, B x 3 x H x W in [-1, 1]. The module is
+            copied and not changed. A run knows it by its tensors, or a callable by its name and code; give it
+            again to resume. With a recipe that has [gan] the teacher learns too, from these weights, or from
+            new ones where it is None.
+        data: a folder of images, the root of trainA/, train/ and the like, a list of folders; or images, a
+            list or a Dataset of PIL images, uint8 arrays H x W x 3, or tensors 3 x H x W (uint8, or floats in
+            [-1, 1]). Images are kept in RUN/given_images.
+        out: the run folder, which must be new.
+        recipe: a name from `vemcompress recipes list`, or a .toml file. "omgd" by default.
+        overrides: any keys of the recipe, {"train.steps": 30} or ["train.steps=30"].
+        resume: a run folder to continue, in place of `out`; `teacher` and `data` are needed only where files
+            have moved.
+        until: of a recipe with stages, the last stage to do now.
+        device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:N" or "mps".
+        max_hours: save and return before this many hours have passed since the call, after one step at least.
+        dry_run: check, plan and time a few steps (of a pipeline: of its first stage), and write nothing.
+        tensorboard: also write event files into RUN/tensorboard, which needs `pip install
+            'vemcompress[tensorboard]'`.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+        keys: keys of the recipe, by their short names. None, the default, leaves a key to the recipe.
+            steps, epochs: how long to train; give one.
+            batch: images in a step, or "auto" for the largest power of two that fits.
+            micro_batch: images of it that are processed at a time, to save memory.
+            size: side of the square training images, pixels.
+            lr: learning rate. seed: of the weights and the order of the data.
+            width: channels of the student's first layer (16). In its place a target may be given:
+            target_macs: at most so many true MACs for an image.
+            target_latency: at most this time for an image (ms, or "20ms") in the runtime `on` with so many
+                `threads`.
+            target_size: at most this size of the .onnx file (bytes, or "500KB").
+            multiple: with a target, the width is a multiple of this number.
+            student: weights that the student starts from. student_class: their class, "module:Class".
+            precision: "fp32", "tf32" or "bf16". compile: use torch.compile.
+            strict: raise NumericalError where the run diverges.
+            direction: "AtoB" or "BtoA", which side of the data is the input.
+            teacher_class, teacher_key, teacher_padding, teacher_range: how to read the teacher; as for
+                `load_generator`.
 
-    A recipe with stages gives a PipelineResult: `out` then has a run folder for each stage, of which those after
-    `until` are left for a later resume. Resuming a stage that prunes or searches gives its
-    PruneResult or SearchResult.
+    Returns:
+        DistillResult: `run` (folder), `student` (file), `steps`, `losses` by name (of the last logged step),
+        `best` (the best checkpoint) and more. With a recipe of stages a PipelineResult; `out` then has a run
+        folder for each stage. Resuming a stage that prunes or searches gives its PruneResult or SearchResult;
+        `dry_run` gives a DryRun.
 
-    With `dry_run` everything is checked, planned and timed on a few steps (of a pipeline: of its first stage), and
-    nothing is written: it gives a DryRun. With `tensorboard` the run also writes event files to RUN/tensorboard, which
-    needs the extra of this name.
+    Raises:
+        The classes of `vemcompress.errors`, checked in this order: recipe (RecipeError), teacher and data
+        (InputError), output (UsageError, OutputError). NumericalError for NaN or Inf in a loss, Interrupted
+        after Ctrl-C. A run that raised keeps its last checkpoint and can be resumed.
+
+    Processes that torchrun started train together, and all of them get the result.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
     limit = Limit.of(max_hours)

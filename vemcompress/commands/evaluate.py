@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 from vemcompress import recipe
 from vemcompress.commands.given_images import Data, for_now
 from vemcompress.commands.kept_evaluation import KeptEvaluation
 from vemcompress.commands.opening import teacher_gone
 from vemcompress.commands.parts import at_work
+from vemcompress.commands.progress import shows_progress
+from vemcompress.commands.report import refreshed
 from vemcompress.commands.scored_images import beside_latents, images_of
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
@@ -34,6 +37,36 @@ from vemcompress.weights.trust import named
 SHOWN = 4  # images that a network's range is measured on
 
 
+class EvaluateOptions(TypedDict, total=False):
+    """The keyword arguments of `evaluate`, as that explains them."""
+
+    data: Data
+    split: str | None
+    overrides: Overrides
+    teacher: Model | None
+    teacher_class: str | None
+    student_class: str | None
+    teacher_key: str | None
+    teacher_padding: Padding | None
+    teacher_range: str | None
+    widths: str | None
+    teacher_norm: str | None
+    segmenter: str | Path | None
+    metrics: Sequence[str] | None
+    real: str | Path | Sequence[str | Path] | None
+    samples: int | None
+    inception: str | Path | None
+    features: str | None
+    features_weights: str | Path | None
+    size: int | None
+    batch: int | None
+    seed: int
+    reuse: bool
+    device: str
+    on_event: Event
+
+
+@shows_progress
 def evaluate(
     model: Model,
     *,
@@ -61,22 +94,52 @@ def evaluate(
     reuse: bool = False,
     device: str = "auto",
     on_event: Event = silent,
+    progress: bool = False,
 ) -> Evaluation:
-    """Evaluate `model`, a run folder or a model file, on the test images of `data`.
+    """Score a run or a model file, beside its teacher, on test images.
 
-    A run supplies what is not given: its teacher, its data with their kind and settings, its size; its last and its
-    best checkpoint are scored in one pass. A pipeline's is the run of its last stage that is done. Of a model that
-    takes latent vectors `data` are the real images, `samples` says how many images it draws, 10,000 by default, and
-    `seed` which; their size is its own. `teacher_class` and `student_class` ("module:Class") are for networks of the
-    user's own classes. `teacher_key` is the name of the teacher in a file that has several generators, or without a
-    teacher that of `model`, and likewise `teacher_padding` its padding and `teacher_range` the range of its images, as
-    of `load`; `widths` are those of a sub-network of `model`, a supernet. `overrides` change the data's settings,
-    `data.key=value`. `split` is "test" by default, of single images "testA", with the validation images in its place.
-    `segmenter` is a file for `miou`. `metrics`, `real`, `inception`, `features`, `batch` and `seed` are those of
-    `evaluation.evaluate`. A run keeps what came out in its evaluation.json, and `reuse` takes that where it was made
-    under the same conditions. `model` and `teacher` may be nn.Modules, `data` images, and `overrides` a dict, as in
-    `distill`. Raises the classes of `errors`. Processes that torchrun started take a share of the images each, and all
-    get the result.
+        found = vemcompress.evaluate("runs/small", data="photos/")
+        print(found.metrics["ssim_teacher"])
+
+    A run supplies what is not given: its teacher, its data and their settings, its size. Its last and its
+    best checkpoint are scored in one pass. It keeps the result in RUN/evaluation.json, and its report.html,
+    where there is one, is renewed. Of a pipeline the last finished stage is scored.
+
+    Arguments:
+        model: a run folder, a weight file, "hf://...", or an nn.Module.
+        data: folders or images, as for `distill`; of a model that draws from latent vectors, the real images.
+        split: the part of a data set, "test" by default ("testA" of single images, or else the validation
+            images).
+        overrides: settings of the data, {"data.kind": "paired"}.
+        teacher: in place of the run's own.
+        teacher_class, student_class: "module:Class" of your own networks.
+        teacher_key, teacher_padding, teacher_range: how to read the teacher, or without a teacher `model`; as
+            for `load_generator`. widths: the sub-network of `model`, a supernet.
+        teacher_norm: "eval" for stored statistics of BatchNorm, "batch" for those of each image.
+        segmenter: a segmentation network's file, for "miou".
+        metrics: names such as ["fid", "ssim_teacher"]; None computes all that can be. One that was named and
+            cannot be computed is an error, another is left out, with the reason in `skipped`.
+        real: the real images for FID and KID: a folder, several, or an .npz that `vemcompress stats` wrote.
+        samples: how many images to draw from latent vectors (10,000).
+        inception: a file of Inception's weights, in place of the download.
+        features: the network of the Frechet distance, with its file in features_weights.
+        size: side of the test images, pixels: the run's, or 256.
+        batch: images at a time: 8, on CUDA up to 64.
+        seed: of the latent vectors and of KID's subsets.
+        reuse: take the evaluation that the run keeps, if it was made under the same conditions.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        Evaluation: `metrics` (name to value), `teacher` (its own scores), `best` (of the best checkpoint),
+        `protocol` (how each figure was made), `skipped` (why a metric is missing), `images`, `size`.
+
+    Raises:
+        UsageError, RecipeError, InputError, NumericalError, MemoryExhausted, and NetworkError where weights
+        of a metric that was asked for cannot be downloaded.
+
+    Processes that torchrun started take a share of the images each, and all of them get the result.
     """
     where, changes = devices.choose(device), as_overrides(overrides)
     options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
@@ -101,6 +164,7 @@ def evaluate(
         result = _of_run(result, found)
         if own is not None and _covering(earlier, result.conditions) is None:
             distributed.by_writer(lambda: own.write(result, on_event))
+            distributed.by_writer(lambda: refreshed(own.run.path, on_event))
     return result
 
 

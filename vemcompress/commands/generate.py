@@ -6,7 +6,9 @@ from pathlib import Path
 from vemcompress.commands.generate_latents import Drawing, draw_images
 from vemcompress.commands.generate_photos import run_photos
 from vemcompress.commands.pictures import GenerateResult
+from vemcompress.commands.progress import shows_progress
 from vemcompress.errors import UsageError
+from vemcompress.export.latency import format_of, is_exported
 from vemcompress.export.sides import own_sides
 from vemcompress.export.tiles import Tiled
 from vemcompress.system.events import Event, silent
@@ -19,6 +21,7 @@ __all__ = ["GenerateResult", "generate"]
 DRAWN_AT_ONCE = 16  # images from latent vectors
 
 
+@shows_progress
 def generate(
     model_path: str | os.PathLike,
     input: str | os.PathLike | None = None,
@@ -45,33 +48,47 @@ def generate(
     widths: str | None = None,
     recursive: bool = False,
     on_event: Event = silent,
+    progress: bool = False,
 ) -> GenerateResult:
-    """Run a photo, or every photo of a folder, through a model, and write PNG files of the photos' sizes, or of so many
-    times these as it enlarges; or draw images from latent vectors.
+    """Run photos through a model and write PNG files; or draw images from latent vectors.
 
-    `output` is a folder (created), or for one picture a .png file. `size` resizes photos first: a number is the shorter
-    side, a pair height and width, in pixels. Photos of equal size that follow each other run together, up to `batch`
-    (1). With `tile` photos go through in squares of so many pixels, each with `overlap` (32) more on every side, which
-    are cut off again, so that a large photo needs no more memory than a tile. A model of one fixed size gets photos
-    resized to it, and its pictures are resized back. A run that learnt to draw from label maps is given label maps; a
-    network of the user's own class needs `teacher_class`, and `teacher_key` is the name of the generator in a file that
-    has several; `widths` gives a supernet's sub-network, `teacher_padding` the padding that a file cannot tell
-    ("reflect", "replicate", "zero"), and `teacher_range` ("0..255", "0..1", "-1..1") the range of the images that your
-    own network, or an .onnx file which does not say it, takes and gives. `recursive`: photos in sub-folders too, whose
-    pictures go into equal ones. Unreadable photos are skipped and named in the result. No input file is overwritten.
+        vemcompress.generate("student.onnx", "photos/", "pictures/")
+        vemcompress.generate("stylegan2.pt", output="faces/", samples=16, truncation=0.7)
 
-    A generator from latent vectors has no `input`. It draws `samples` (64) images of a `seed` (0), of which each is the
-    same however many are drawn, `batch` (16) at a time; `latent` gives the vectors instead: a .npy file of floats, N x
-    size. `grid` puts all into one picture. `truncation` scales the vectors: below 1 the images vary less. `interpolate`
-    draws a row of so many images from the seed's first vector to that of `seed_to` (the next seed).
+    A picture has its photo's size, or so many times it as the model enlarges. A model of one fixed size gets
+    photos resized to it, and its pictures are resized back. No input file is overwritten.
 
-    A StyleGAN2 has w between vectors and images. There `truncation` is the share of the way from the mean of w (that of
-    4,096 vectors, unless the file has one) to w; `w` gives it: a .npy file, N x style or N x layers x style; `noise`
-    is the one that is stored ("fixed"), or "random", of the seed and other for each image. Its .onnx file takes
-    `truncation`.
+    Arguments:
+        model_path: a run folder, a weight file, "hf://..." or an .onnx file; also an .xml, .tflite, .param or
+            .pte file that `export_model` wrote. A run that draws from label maps takes those.
+        input: a photo or a folder of photos; None for a model that draws from latent vectors.
+        output: a folder, which is made; for one picture also a .png file.
+        samples: images to draw from latent vectors (64).
+        seed: of the vectors (0). An image does not depend on how many are drawn.
+        grid: put all images into one picture.
+        truncation: scales the vectors; below 1 the images vary less. Of StyleGAN2, the share of the way from
+            the mean of w (that of 4,096 vectors, unless the file has one) to w.
+        interpolate: draw so many images between the first vector of `seed` and that of `seed_to` (the next
+            seed).
+        latent: a .npy file of vectors, floats N x size. w: of StyleGAN2's w, N x style or N x layers x style.
+        noise: of StyleGAN2, "fixed" (as stored) or "random".
+        batch: images at a time: 1 photo, 16 from latent vectors.
+        device: "cpu", "cuda" or "cuda:N".
+        size: resize photos first: the shorter side, or (height, width), pixels.
+        tile: run large photos in squares of so many pixels, to save memory; each has `overlap` (32) more on
+            every side.
+        teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read the model, as for
+            `load_generator`.
+        recursive: also photos in sub-folders.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
 
-    Raises InputError (4: model, photos or vectors unreadable, none left), UsageError (2), OutputError (9),
-    MemoryExhausted (6: a photo that memory cannot hold is not begun).
+    Returns:
+        GenerateResult: `written` (files), `skipped` (unreadable photos with reasons), `seconds` in the
+        network, `images`.
+
+    Raises:
+        InputError where the model or all photos are unreadable, UsageError, OutputError, MemoryExhausted.
     """
     _check_numbers(batch, size)
     _check_tiles(tile, overlap)
@@ -80,12 +97,9 @@ def generate(
     files = [None if path is None else Path(path) for path in (latent, w)]
     drawing = Drawing(samples, seed, grid, truncation, interpolate, seed_to, *files, noise)
     drawing.check()
-    if str(model_path).lower().endswith(".onnx"):
+    if is_exported(model_path):
         of_weights = {"class": teacher_class, "key": teacher_key, "padding": teacher_padding}
-        if told := next((name for name, value in of_weights.items() if value is not None), None):
-            raise UsageError(f"{model_path}: is an .onnx file, and --teacher-{told} applies only to weights; omit it.")
-        ranges = None if teacher_range is None else Ranges.parse(teacher_range)
-        model = open_onnx(model_path, device=device, latents=True, ranges=ranges)
+        model = _open_exported(Path(model_path), of_weights, teacher_range, device)
     else:
         from vemcompress.export.torch_model import open_torch  # torch takes seconds, and a device may not have it
 
@@ -107,6 +121,22 @@ def generate(
     how = {"batch": batch or 1, "size": size, "recursive": recursive}
     run_photos(model, Path(input), Path(output), **how, result=result, tell=on_event)
     return result
+
+
+def _open_exported(path: Path, of_weights: dict[str, str | None], range: str | None, device: str):
+    """A file that was exported, or any .onnx file, for which the options `of_weights` are refused."""
+    form = "" if path.suffix.lower() == ".onnx" else format_of(path)  # which imports torch
+    of_weights |= {"range": range} if form else {}
+    if told := next((name for name, value in of_weights.items() if value is not None), None):
+        what = f"{'a' if form else 'an'} {path.suffix.lower()} file"
+        raise UsageError(f"{path}: is {what}, and --teacher-{told} applies only to weights; omit it.")
+    if form:
+        if device != "cpu":
+            raise UsageError(f"{path}: is run on the CPU; omit --device {device}.")
+        from vemcompress.export.file_model import open_file  # late: imports torch
+
+        return open_file(path, form)
+    return open_onnx(path, device=device, latents=True, ranges=None if range is None else Ranges.parse(range))
 
 
 def _check_kind(name: str, model, input, drawing: Drawing, size, recursive: bool) -> None:

@@ -39,11 +39,27 @@ def init(
     on_event: Event = silent,
     **keys: Unpack[DistillKeys],
 ) -> InitResult:
-    """Write the new file `out`, a recipe that `distill` takes without a teacher and data beside it.
+    """Write a commented recipe for your teacher and data: the new file `out`.
 
-    Arguments, checks and errors are as in `distill`. What follows from teacher and data is written out; the student
-    stays as it was asked for, by its width for example. A recipe with stages is written as it is. Raises UsageError
-    where `out` exists, or is no .toml file.
+        vemcompress.init("netG.pth", data="photos/", out="mine.toml", width=16)
+        vemcompress.distill(recipe="mine.toml", out="runs/mine")
+
+    What follows from teacher and data is written out. A recipe with stages is written as it is.
+
+    Arguments:
+        teacher: a weight file, a run folder or "hf://..."; None where the recipe needs none.
+        data: one or more folders of images.
+        out: the .toml file, which must be new.
+        recipe: the one to begin with; "omgd" by default.
+        overrides, keys: as for `distill`.
+        on_event: a function that is called with each event, a dict.
+
+    Returns:
+        InitResult: `recipe` (the file) and `follows` (the recipe's name).
+
+    Raises:
+        UsageError where `out` exists or is no .toml file; the other classes of `vemcompress.errors` as
+        `distill`.
     """
     path = Path(out)
     if path.suffix != ".toml":

@@ -16,6 +16,7 @@ from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.matrix_file import Entry, MatrixFile, read_matrix
 from vemcompress.commands.opening import Given
+from vemcompress.commands.progress import shows_progress
 from vemcompress.commands.report import reported
 from vemcompress.commands.seeds import known_of, last_of
 from vemcompress.commands.series import run_all
@@ -82,6 +83,7 @@ class MatrixResult(Reported):
         return next((failure.exit_code for failure in self.failed.values()), 0)
 
 
+@shows_progress
 def distill_matrix(
     file: str | Path | None = None,
     teacher: Model | None = None,
@@ -94,16 +96,31 @@ def distill_matrix(
     max_hours: float | Limit | None = None,
     tensorboard: bool = False,
     on_event: Event = silent,
+    progress: bool = False,
     **keys: Unpack[DistillKeys],
 ) -> MatrixResult:
-    """`distill` for every recipe, add-on and seed that `file` lists (`matrix_file` says how), in `out`/NAME; or go on
-    with such a folder `resume`.
+    """`distill` for every recipe, add-on and seed that a .toml file lists, in `out`/NAME; or continue such a folder.
 
-    Whatever can be checked is, for every recipe and add-on, before the first run trains. A run that fails is told in
-    the result and does not stop the others; a full disk and an interrupt do. Resuming skips the runs that are done
-    (with these `overrides`), resumes those that have begun or failed and makes those that are missing. `teacher` and
-    `data` are those of all runs for which the file says none. `max_hours` is for all of them together. Raises the
-    classes of `errors`; runs that are done stay.
+        result = vemcompress.distill_matrix("rivals.toml", "netG.pth", data="photos/", out="runs/rivals")
+
+    What can be checked is checked for every recipe and add-on before the first run trains. A run that fails
+    is in the result and does not stop the others; a full disk and Ctrl-C do. Resuming skips runs that are
+    done, resumes those that have begun or failed, and makes those that are missing.
+
+    Arguments:
+        file: the matrix, as docs/rivals.toml. None with `resume`.
+        teacher, data: of all runs for which the file names none.
+        max_hours: for all runs together.
+        The others are those of `distill`.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        MatrixResult: `runs` by name, `failed` with reasons, `rows` (a table of all runs), `next` (the command
+        that compares them).
+
+    Raises:
+        The classes of `vemcompress.errors`; runs that are done stay.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
     if any(override.partition("=")[0].strip() in ("train.seed", "information.name") for override in overrides):

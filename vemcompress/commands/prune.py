@@ -11,6 +11,7 @@ import torch
 from vemcompress import recipe as recipes
 from vemcompress.commands import line, opening
 from vemcompress.commands.inspect import check_size, cost_of, counts, sides_of
+from vemcompress.commands.progress import shows_progress
 from vemcompress.errors import RecipeError, UsageError
 from vemcompress.export.goals.kinds import Wanted
 from vemcompress.export.goals.settings import TARGETS
@@ -58,6 +59,7 @@ class PruneResult(line.Reported):
     goal: dict | None = None
 
 
+@shows_progress
 def prune(
     model: Model,
     *,
@@ -83,23 +85,43 @@ def prune(
     widths: str | None = None,
     device: str = "auto",
     on_event: Event = silent,
+    progress: bool = False,
 ) -> PruneResult:
-    """Write to `out` the network of `model` with at most `target_macs` MACs on an image of `size` x `size` pixels
-    (256, or the only one of a generator from latent vectors); or of at most a `target_latency` of such an image (ms, or
-    "20ms") in the runtime `on` ("onnxruntime" or "torch") with so many `threads` (all cores), or of a `target_size` of
-    its .onnx file (bytes, or "500KB"), measured on this machine; or without this `ratio` of each layer's channels. A
-    layer that loses channels keeps a `multiple` of so many.
+    """Remove channels of a generator and write the smaller network, not trained, to the file `out`.
 
-    `model` is a weight file, a run folder or `hf://...`, or what `load_generator` gives. MACs are counted by
-    `convention` ("true", "paper" or "paper_norm"). `seed` is that of "random" and of methods that draw images;
-    `least` the channels that each group keeps outside residual blocks, `samples` the images that are drawn, the
-    method's own where they are None; `masks` says what of images is content (`evaluation.masks`). A network of
-    `teacher_class` needs the class again when the file is loaded; `teacher_key` is the name of the generator in a file
-    that has several, `teacher_padding` its padding where the file cannot tell it, `teacher_range` the range of its
-    class's images, `widths` those of a supernet's sub-network.
+        result = vemcompress.prune("netG.pth", out="small.safetensors", target_macs=2_600_000_000)
 
-    Raises UsageError (2: unknown method, a target that cannot be), InputError (4) and OutputError (9); an earlier
-    `out` is then intact.
+    Arguments:
+        model: a weight file, a run folder, "hf://...", or a network from `load_generator`.
+        out: the .safetensors file to write; an earlier one is replaced only on success.
+        One of these says how much to remove, unless the method decides itself:
+            target_macs: at most so many MACs for an image of `size` x `size`.
+            target_latency: at most this time for an image (ms, or "20ms"), measured on this machine in the
+                runtime `on` ("onnxruntime" by default, "torch" or "openvino") with so many `threads` (all
+                cores).
+            target_size: at most this size of the .onnx file (bytes, or "500KB").
+            ratio: the share of each layer's channels to remove, above 0 and below 1.
+        multiple: a layer that loses channels keeps a multiple of so many (1).
+        method: a name from `vemcompress recipes methods`; "l1" by default.
+        size: side of the image for MACs and latency, pixels: 256, or the only one that the network has.
+        convention: how MACs are counted: "true", "paper" or "paper_norm".
+        seed: of methods that draw at random.
+        least: the channels that each group keeps outside residual blocks; samples: images to draw. None: the
+            method's own.
+        masks: what counts as content in images, of the methods that ask (docs/data.md).
+        teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read `model`, as for
+            `load_generator`.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        PruneResult: `out`, `before` and `after` (each `parameters` and `macs`), `widths` (channels kept, and
+        before, by group), `goal` (how a latency or a size is met).
+
+    Raises:
+        UsageError for an unknown method or a target that cannot be met, InputError for a model that cannot be
+        read, OutputError.
     """
     decides = method in PRUNERS and PRUNERS[method].decides
     asked = {"target_macs": target_macs, "target_latency": target_latency, "target_size": target_size, "ratio": ratio}

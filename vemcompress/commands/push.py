@@ -13,6 +13,7 @@ import tomli_w
 
 from vemcompress.commands.inspect import describe
 from vemcompress.commands.model_card import CARD, PICTURE, RECIPE, Facts, model_card
+from vemcompress.commands.progress import shows_progress
 from vemcompress.commands.pushed_run import Subject, figures_of, picture_of, subject, teacher_cost
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.exporting import export_onnx, origin
@@ -57,6 +58,7 @@ class PushResult:
         return asdict(self) | {"folder": self.folder and str(self.folder)}
 
 
+@shows_progress
 def push(
     model: str | os.PathLike,
     repo: str | None = None,
@@ -71,20 +73,35 @@ def push(
     teacher_class: str | None = None,
     confirm: Confirm | None = None,
     on_event: Event = silent,
+    progress: bool = False,
 ) -> PushResult:
-    """Upload `model` to the Hub repository `repo` ("user/repo") in one commit, or write the files into the folder
-    `out`.
+    """Publish a model on the Hugging Face Hub in one commit, or write the same files into the folder `out`.
 
-    `model` is a run folder, a pipeline's, or a .safetensors file of ours; `best` takes a run's best checkpoint. The
-    files are a model card (README.md), the weights, an ONNX file that was compared with PyTorch (not without `onnx`;
-    where the export fails this is told), recipe.toml and the newest picture of training, sample.png (not without
-    `picture`). Folders of this machine are in none of them: of a path its last name is left. `licence` is what the
-    card states in place of the teacher's. `teacher_class` ("module:Class") is for a network of the user's own class.
+        vemcompress.push("runs/small", "user/repo", private=True)
 
-    A new repository is public unless `private`; one that is there gets a new commit. Before anything is sent `confirm`
-    is asked, with {"repo", "exists", "private", "files", "notes"}; None sends. `dry_run` makes the files and sends and
-    writes nothing. huggingface_hub finds the token. Events: those of an export, and {"event": "push", "stage":
-    "files" | "upload", ...}. Raises UsageError (2), InputError (4), NetworkError (8) and OutputError (9).
+    The files are a model card, the weights, an ONNX file that was compared with PyTorch, the recipe and a
+    picture. No file holds a path of this machine. huggingface_hub finds the token. Nothing asks before the
+    upload; `confirm` can.
+
+    Arguments:
+        model: a run folder, a pipeline, or a .safetensors file that vemcompress wrote.
+        repo: "user/repo". A new one is public unless `private`; one that exists gets a new commit.
+        best: publish the run's best checkpoint.
+        onnx, picture: include the ONNX file and the picture.
+        licence: what the card states in place of the teacher's licence.
+        out: a folder to write the files to, in place of the upload.
+        dry_run: make the files; send and write nothing.
+        teacher_class: "module:Class" of a network of your own class.
+        confirm: is called with {"repo", "exists", "private", "files", "notes"} before the upload; False stops
+            it.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        PushResult: `files` (bytes by name), `url`, `commit`, `folder`, `notes` (what is left out, and why).
+
+    Raises:
+        UsageError, InputError, NetworkError, OutputError.
     """
     if repo is None and out is None and not dry_run:
         raise UsageError("nowhere to push to: give user/repo, or --out DIR to write the files into a folder.")

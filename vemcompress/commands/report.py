@@ -36,13 +36,26 @@ class ReportResult(Reported):
 
 
 def report(run: str | os.PathLike, out: str | os.PathLike | None = None, tensorboard: bool = False) -> ReportResult:
-    """Write a run as one HTML file, RUN/report.html or `out`, which loads nothing from elsewhere.
+    """Write a run as one HTML file that loads nothing from elsewhere.
 
-    `run` is a folder that `distill`, `teach`, `prune`, `search` or a pipeline made, or one of several seeds or of a
-    matrix. It has what was compressed into what, figures with their protocol, losses as curves, samples, the time of a
-    step, the recipe, warnings and the environment. Parts that are damaged or absent are left out, and told in the page.
-    With `tensorboard` each run gets event files too, in RUN/tensorboard.
-    Raises InputError (4) for what is no run, or has links that lead out of it, UsageError (2) and OutputError (9).
+        vemcompress.report("runs/small")
+
+    It shows what was compressed into what, figures with their protocol, curves, samples, the time of a step,
+    the recipe, warnings and the environment. `distill` and `teach` write it themselves at their end, and
+    `evaluate` renews it.
+
+    Arguments:
+        run: a folder that `distill`, `teach`, `prune`, `search`, `distill_seeds` or `distill_matrix` made.
+        out: the file, by default RUN/report.html.
+        tensorboard: also write event files into RUN/tensorboard, which needs `pip install
+            'vemcompress[tensorboard]'`.
+
+    Returns:
+        ReportResult: `path`, `bytes`, `kind`, `pictures`, `missing` (what is damaged or absent, and left
+        out).
+
+    Raises:
+        InputError for what is no run or has links that lead out of it, UsageError, OutputError.
     """
     folder = Path(run)
     path = folder / FILE if out is None else Path(out)
@@ -63,6 +76,16 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None, tensorb
     write_atomically(path, data)
     boards = convert(folder) if tensorboard else ()
     return ReportResult(str(folder), str(path), len(data), kind, pictures, tuple(missing), tuple(boards))
+
+
+def refreshed(run: str | os.PathLike, on_event: Event) -> None:
+    """Write RUN/report.html anew, where it is there, and that of the pipeline, seeds or matrix which the run is of: the
+    run has got an evaluation. Problems are told as in `reported`."""
+    folder = Path(run)
+    of_several = [path for path in folder.absolute().parents[:2] if any(is_series(path, kind) for kind in KINDS)]
+    for path in (folder, *of_several):
+        if (path / FILE).is_file():
+            reported(path, on_event)
 
 
 def _kind(folder: Path) -> str:

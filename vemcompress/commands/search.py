@@ -12,6 +12,7 @@ from vemcompress import recipe as recipes
 from vemcompress.commands import opening, search_cyclegan, search_supernet, searching
 from vemcompress.commands.facts import Facts, gather
 from vemcompress.commands.opening import Given
+from vemcompress.commands.progress import shows_progress
 from vemcompress.commands.search_cyclegan import OfCycleGAN
 from vemcompress.commands.search_supernet import OfSupernet
 from vemcompress.commands.searching import SearchResult
@@ -33,6 +34,7 @@ from vemcompress.training.pace import Limit
 from vemcompress.weights.modules import Model, source_of
 
 
+@shows_progress
 def search(
     supernet: str | Path | None = None,
     *,
@@ -49,18 +51,34 @@ def search(
     device: str = "auto",
     max_hours: float | Limit | None = None,
     on_event: Event = silent,
+    progress: bool = False,
 ) -> SearchResult:
-    """Search `supernet`, a run of `distill` with algorithm.space or a weight file, for the sub-network of the best
-    fitness with at most `target_macs` MACs, or a `target_latency` of one image (ms, or "20ms") in the runtime `on`
-    ("onnxruntime" or "torch") with so many `threads` (all cores), or a `target_size` of its .onnx file (bytes, or
-    "500KB"), and write it as the student of the new run folder `out`; or go on with the search `resume`. With
-    search.method=co_evolution it is a run of `teach` by CycleGAN, whose two generators are searched: the student, and
-    beside it student_b of the way back.
+    """Search a supernet for its best sub-network within a budget; its run folder is `out`.
 
-    Of a run its recipe, teacher and data are taken, unless others are given. `overrides` are `key=value`, of which
-    search.by, search.method, search.population and the like say how; they may be a dict, and `teacher` an nn.Module, as
-    in `distill`. Raises the classes of `errors`; a search that raised or was stopped keeps its table, and can be
-    resumed.
+        result = vemcompress.search("runs/supernet", target_macs=2_600_000_000, data="photos/", out="runs/found")
+
+    Arguments:
+        supernet: a run of `distill` with algorithm.space, or a weight file. With search.method=co_evolution
+            it is a run of `teach` by CycleGAN, whose two generators are searched: the result then also has
+            student_b, for the way back.
+        target_macs: at most so many true MACs; or target_latency: at most this time for an image (ms, or
+            "20ms") in the runtime `on` ("onnxruntime", "torch" or "openvino") with so many `threads` (all
+            cores); or target_size: at most this size of the .onnx file (bytes, or "500KB").
+        data, teacher: in place of those of the run.
+        out: the run folder, which must be new.
+        overrides: {"search.population": 50, ...}; search.by is the fitness, such as "fid".
+        resume: a search to continue, in place of `supernet` and `out`.
+        device, max_hours: as for `distill`.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        SearchResult: `student` (file), `widths`, `fitness` by `metric`, `before` and `after` (each
+        `parameters` and `macs`), `front` (widths, MACs and fitness of the Pareto front).
+
+    Raises:
+        The classes of `vemcompress.errors`. A search that raised or was stopped keeps its table and can be
+        resumed.
     """
     limit, changes = Limit.of(max_hours), as_overrides(overrides)
     given = Given(source_of(teacher), data, out, "", changes, resume, device, limit, on_event)

@@ -4,17 +4,18 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from vemcompress import recipe as recipes
 from vemcompress.commands import afterwards, opening
 from vemcompress.commands.distill import PipelineResult, check_resume, distilled
 from vemcompress.commands.distill import known as known_pipeline
 from vemcompress.commands.distilling import DistillResult, known
-from vemcompress.commands.evaluate import evaluate
+from vemcompress.commands.evaluate import EvaluateOptions, evaluate
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.line import Reported
 from vemcompress.commands.opening import Given
+from vemcompress.commands.progress import shows_progress
 from vemcompress.commands.report import reported
 from vemcompress.commands.series import run_all
 from vemcompress.errors import InputError, Interrupted, NumericalError, RankLost, UsageError
@@ -72,6 +73,7 @@ class SeedsResult(Reported):
     next: tuple[str, ...] = ()
 
 
+@shows_progress
 def distill_seeds(
     seeds: Sequence[int] | None = None,
     teacher: Model | None = None,
@@ -85,14 +87,30 @@ def distill_seeds(
     max_hours: float | Limit | None = None,
     tensorboard: bool = False,
     on_event: Event = silent,
+    progress: bool = False,
     **keys: Unpack[DistillKeys],
 ) -> SeedsResult:
-    """`distill` with train.seed set to each of `seeds`, in `out`/seed-N; or go on with such a folder `resume`.
+    """`distill` with several seeds, each in its own run folder `out`/seed-N; or continue such a folder.
 
-    The first run is made from the recipe, the others from the first one's recipe.toml, so that they differ in the
-    seed alone. Whatever can be checked is, before the first run trains. Resuming skips the runs that are done (with
-    these `overrides`), resumes those that have begun and makes those that are missing. `max_hours` is for all of them
-    together. Raises the classes of `errors`; runs that are done stay.
+        result = vemcompress.distill_seeds([1, 2, 3], "netG.pth", data="photos/", out="runs/seeds")
+
+    The first run is made from the recipe, the others from the first one's recipe.toml, so that they differ in
+    the seed alone. What can be checked is checked before the first run trains. Resuming skips runs that are
+    done, resumes those that have begun, and makes those that are missing.
+
+    Arguments:
+        seeds: the values of train.seed. None with `resume`.
+        max_hours: for all runs together.
+        The others are those of `distill`.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        SeedsResult: `seeds` (a result for each seed), `losses` and `best` with mean and standard deviation
+        (`Spread`), `stopped` and `missing` where the time was over.
+
+    Raises:
+        The classes of `vemcompress.errors`; runs that are done stay.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
     limit, source = Limit.of(max_hours), source_of(teacher)
@@ -192,10 +210,25 @@ class SeedsEvaluation(Reported):
     real: dict[str, Spread]
 
 
-def evaluate_seeds(folder: str | Path, **options: Any) -> SeedsEvaluation:
-    """`evaluate` with the same `options` of every run in a folder that `distill_seeds` made.
+@shows_progress
+def evaluate_seeds(
+    folder: str | Path, *, progress: bool = False, **options: Unpack[EvaluateOptions]
+) -> SeedsEvaluation:
+    """`evaluate` each run in a folder that `distill_seeds` made, with the same options.
 
-    Raises InputError where a run is missing or not at its end, and the classes of `errors`.
+        print(vemcompress.evaluate_seeds("runs/seeds", data="photos/").metrics["ssim_teacher"].mean)
+
+    Arguments:
+        folder: the folder of the runs.
+        progress: show progress, as the command line does.
+        options: the other keyword arguments of `evaluate`.
+
+    Returns:
+        SeedsEvaluation: `seeds` (an Evaluation for each seed), and of `metrics`, `best`, `teacher` and `real`
+        the mean and the sample standard deviation.
+
+    Raises:
+        InputError where a run is missing or not finished, and the other classes of `vemcompress.errors`.
     """
     seeds, found = Series.read(folder, "seeds"), {}
     on_event = options.pop("on_event", silent)

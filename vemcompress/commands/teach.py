@@ -13,6 +13,7 @@ from vemcompress.commands.dry import DryRun
 from vemcompress.commands.facts import Facts, read
 from vemcompress.commands.given_images import Data, kept
 from vemcompress.commands.opening import Given
+from vemcompress.commands.progress import shows_progress
 from vemcompress.commands.report import reported
 from vemcompress.errors import RecipeError
 from vemcompress.gans import GAN
@@ -37,6 +38,7 @@ class TeachResult(line.RunResult):
     others: dict[str, str]
 
 
+@shows_progress
 def teach(
     *,
     data: Data = (),
@@ -50,13 +52,30 @@ def teach(
     dry_run: bool = False,
     tensorboard: bool = False,
     on_event: Event = silent,
+    progress: bool = False,
     **keys: Unpack[TeachKeys],
 ) -> TeachResult | DryRun:
-    """Train a teacher by the recipe's [gan], in the new run folder `out`; or go on with the run `resume`.
+    """Train a teacher by the recipe's [gan], in the new run folder `out`; or continue a run.
 
-    It starts from the weights of `teacher` where they are given. The run holds `teacher.safetensors`, the
-    discriminators, and for CycleGAN the generator back. Checks, errors, resuming, `overrides`, `max_hours`, `dry_run`,
-    `tensorboard` and ranks are as in `distill`; `keys` are those of `TeachKeys`.
+        result = vemcompress.teach(data="facades/", out="runs/teacher", recipe="pix2pix", epochs=200)
+
+    Arguments:
+        data: folders or images, as for `distill`. "pix2pix" needs pairs, "cyclegan" two domains.
+        out: the run folder, which must be new.
+        recipe: a recipe with [gan]: "pix2pix" (by default), "cyclegan", ...; or a .toml file.
+        teacher: the weights to start from; None starts with new ones.
+        overrides, resume, device, max_hours, dry_run, tensorboard: as for `distill`.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+        keys: as for `distill`: steps, epochs, batch, micro_batch, size, seed, precision, compile, strict,
+            direction; `lr` is the teacher's learning rate (gan.lr), `width` its channels.
+
+    Returns:
+        TeachResult: `run` (folder), `teacher` (file), `others` (files of discriminators and further
+        generators by name), `steps`, `losses` and more; a DryRun with `dry_run`.
+
+    Raises:
+        The classes of `vemcompress.errors`, as `distill`.
     """
     overrides = as_overrides(overrides, keys, TeachKeys)
     limit = Limit.of(max_hours)

@@ -102,6 +102,8 @@ def prepare(
     chosen = choose(metrics, given)
     if given.latent:
         _skip_small(chosen, images.takes.image)
+    elif not chosen.asked:
+        _skip_for_size(chosen, images.side)
     if is_npz:
         side = Real(statistics=load_statistics(real))
     crop = images.settings.crop if isinstance(images, LatentSet) else images.target_crop
@@ -176,6 +178,14 @@ def _skip_small(chosen: Chosen, size: int) -> None:
         chosen.skip([metric], UsageError(f"{told}; choose other metrics."))
     if not chosen.metrics:
         raise UsageError(f"no metric can be computed on images of {size} px; give a teacher to compare them with.")
+
+
+def _skip_for_size(chosen: Chosen, size: int) -> None:
+    """Skip metrics that need larger images than those of the size that was chosen, if others are left."""
+    small = [metric for metric in chosen.metrics if size < metric.needs.size]
+    for metric in small if len(small) < len(chosen.metrics) else ():
+        reason = f"needs images of at least {metric.needs.size} px, and these are {size} px; raise the size"
+        chosen.skip([metric], UsageError(reason))
 
 
 def equip(chosen: Chosen, tools: Tools, images: ImageSet | LatentSet, segmenter, weights: dict, real=None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -37,9 +37,26 @@ from vemcompress.weights.loading import Loaded, load
 OPSETS = range(18, 24)  # below 18 the exporter falls back to a converter; ONNX Runtime 1.22 supports at most 23
 
 
-def export_onnx(model: nn.Module | str | os.PathLike, path: str | os.PathLike, **more: Any) -> ExportResult:
+class ExportOptions(TypedDict, total=False):
+    """The keyword arguments of `export` besides the formats, as that explains them."""
+
+    precision: Precision
+    uint8: bool
+    size: int | tuple[int, int] | None
+    opset: int
+    tolerance: float | None
+    rewrites: bool
+    calibrate: str | os.PathLike | Sequence | None
+    least_ssim: float
+    metadata: dict[str, str] | None
+    on_event: Event
+
+
+def export_onnx(
+    model: nn.Module | str | os.PathLike, path: str | os.PathLike, **options: Unpack[ExportOptions]
+) -> ExportResult:
     """`export` to one .onnx file."""
-    return export(model, path, formats=("onnx",), **more)[0]
+    return export(model, path, formats=("onnx",), **options)[0]
 
 
 def export(

@@ -135,7 +135,7 @@ def prepare(
         run = _onnx_run(opened, sides, device)
         skipped = {"torch": "an .onnx file holds no PyTorch model"} if "torch" in runtimes else {}
         return Subject(sides, {"onnxruntime": run}, skipped)
-    if is_path and (form := _format_of(model)):
+    if is_path and (form := format_of(model)):
         return _file(Path(model), form, size, threads)
     network = _network(model, device, teacher_range)
     subject = Subject(_sides(network, size), {}, {})
@@ -184,10 +184,10 @@ def _ready(name: str, network, x, size: Size, threads: int, device: str, stack: 
 
 def is_exported(path: str | os.PathLike) -> bool:
     """Whether this is the name of an exported file, and not of a weights file."""
-    return str(path).lower().endswith(".onnx") or bool(_format_of(path))
+    return str(path).lower().endswith(".onnx") or bool(format_of(path))
 
 
-def _format_of(path: str | os.PathLike) -> str:
+def format_of(path: str | os.PathLike) -> str:
     """The format of an exported file other than .onnx; "" for any other file."""
     from vemcompress.export.formats import FORMATS
 

@@ -107,8 +107,8 @@ def split(photos: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarr
     (2) for fewer than two."""
     if len(photos) < FEWEST:
         raise UsageError(
-            f"int8 needs at least {FEWEST} images, one for calibration and one for the score, but there are "
-            f"{len(photos)}; give 16 to 100 real photos."
+            f"--calibrate: at least {FEWEST} images are needed, one for calibration and one for the score, but there "
+            f"are {len(photos)}; give 16 to 100 real photos."
         )
     held = list(photos[HELD - 1 :: HELD]) or [photos[-1]]
     used = {id(x) for x in held}

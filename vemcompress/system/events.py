@@ -1,10 +1,89 @@
-"""Events by which the library reports progress: dicts of plain values, with the event's name under "event"."""
+"""Events, by which the library reports what it does: dicts of plain values, with the event's name as "event".
 
-from collections.abc import Callable
+The classes type the events that a caller may want. There are more, for the console; a callback ignores what it does not
+know. Events may get more keys.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NotRequired, TypedDict
 
 from vemcompress.system.names import shown
 
-Event = Callable[[dict], None]
+Event = Callable[[Any], None]  # is called with one of the classes below, or another dict
+
+
+class StepEvent(TypedDict):
+    """A training step that was logged. Speeds and the `remaining` seconds are None in the first steps. `main` names the
+    losses whose sum is the student's."""
+
+    event: Literal["step"]
+    step: int
+    total: int
+    losses: dict[str, float]
+    main: Sequence[str]
+    seconds_per_step: float | None
+    images_per_second: float | None
+    remaining: float | None
+
+
+class CountEvent(TypedDict):
+    """`done` of `total` images, turns or parts. An "eval", "stats" or "export" event of some stages has no count."""
+
+    event: Literal["eval", "stats", "generated", "judged", "timing", "bench", "export"]
+    stage: NotRequired[str]
+    done: NotRequired[int]
+    total: NotRequired[int]
+
+
+class StageEvent(TypedDict):
+    """A part of the work begins: a stage of a pipeline, a run of several, a run that is evaluated."""
+
+    event: Literal["stage"]
+    title: str
+
+
+class CheckpointEvent(TypedDict):
+    """A checkpoint was written into the folder `path`."""
+
+    event: Literal["checkpoint"]
+    step: int
+    path: str
+
+
+class BestEvent(TypedDict):
+    """The checkpoint of this step is the best so far, by the `value` of `metric`."""
+
+    event: Literal["best"]
+    step: int
+    metric: str
+    value: float
+    higher_is_better: bool
+    on: str
+
+
+class FileEvent(TypedDict):
+    """A sample sheet or the report was written."""
+
+    event: Literal["sample", "report"]
+    path: str
+
+
+class WarningEvent(TypedDict):
+    """Something that a person should read. "diverged": the losses or images show that the run has failed."""
+
+    event: Literal["warning", "diverged"]
+    message: str
+
+
+class SkippedEvent(TypedDict):
+    """An image that cannot be read is left out."""
+
+    event: Literal["skipped"]
+    path: str
+    reason: str
+
+
+AnyEvent = StepEvent | CountEvent | StageEvent | CheckpointEvent | BestEvent | FileEvent | WarningEvent | SkippedEvent
 
 
 def silent(event: dict) -> None:

@@ -13,8 +13,20 @@ FILE = "energy.safetensors"
 
 
 def load_energy_model(path: str | Path) -> EnergyModel:
-    """E(t, s) from a run folder, a checkpoint folder or an energy.safetensors, in eval mode. Raises InputError if
-    there is none, as in a run with another add-on.
+    """VEM's energy model E(t, s) of a run, in eval mode, to study what it learnt.
+
+        energy = vemcompress.load_energy_model("runs/small")
+        values = energy(teacher_images, student_images)
+
+    Arguments:
+        path: a run folder, a checkpoint's folder, or an energy.safetensors file.
+
+    Returns:
+        EnergyModel: takes two batches of images, each B x 3 x H x W in [-1, 1], and gives the energies, B x
+        1.
+
+    Raises:
+        InputError where there is none, as in a run with another add-on.
     """
     path = Path(path)
     if path.is_dir():

@@ -205,7 +205,34 @@ def load_generator(
     padding: Padding | None = None,
     range: str | None = None,
 ) -> nn.Module:
-    """Load a generator, in eval mode; arguments and errors as in `load`. A class that is named here is trusted."""
+    """The generator of a file, a run folder or the Hub: an nn.Module in eval mode, float32, on the CPU.
+
+        student = vemcompress.load_generator("runs/small")
+        image = student(torch.rand(1, 3, 256, 256) * 2 - 1)
+
+    It takes and gives images B x 3 x H x W in [-1, 1], RGB, whatever the file's own range is; one that draws
+    from latent vectors takes B x size. Files are never unpickled.
+
+    Arguments:
+        source: a .safetensors, .pth, .pt or .onnx file, a run folder, or "hf://user/repo[/file][@revision]".
+        class_path: "module:Class", your own class, for a file of no known layout. A class that is named here
+            is trusted.
+        norm: "eval" for stored statistics of BatchNorm, "batch" for those of each image, as Pix2Pix is often
+            used.
+        key: the generator's name in a file that has several, such as "netG_B".
+        widths: a supernet's sub-network, "16_16_32_16_32_32_16_16".
+        padding: "reflect", "replicate" or "zero", where the file does not tell it; None is what the file
+            says, or "reflect".
+        range: the range of images of your own class or an .onnx file: "0..255", "0..1", "-1..1", or input and
+            output, "-1..1:0..255".
+
+    Returns:
+        nn.Module: it also has `family`, `config` and `takes` (what its input is).
+
+    Raises:
+        InputError for a file that is unreadable, unsafe or not recognised, NetworkError, MemoryExhausted,
+        UsageError, and RecipeError for a `norm`, `padding` or `range` that does not fit.
+    """
     more = {"norm": norm, "key": key, "widths": widths, "padding": padding, "range": range}
     with named(class_path):
         return load(source, class_path=class_path, **more).generator

@@ -194,13 +194,16 @@ class Format(ABC):
         """The path of the .json file that describes a file without metadata."""
         return path.with_name(f"{path.name}.json")
 
+    def facts(self, path: Path) -> dict[str, str]:
+        """What a file says of itself, or what `described` says of it; nothing where none does."""
+        try:
+            return {str(name): str(said) for name, said in dict(read_json(self.described(path))).items()}
+        except (OSError, *MALFORMED):
+            return {}
+
     def shape_told(self, path: Path) -> tuple[int, ...] | None:
         """The input's shape from the .json file, if there is one."""
-        try:
-            told = str(read_json(self.described(path))["input"])
-        except (OSError, *MALFORMED):
-            return None
-        found = re.search(r"\b\d+( x \d+)+", told)
+        found = re.search(r"\b\d+( x \d+)+", self.facts(path).get("input", ""))
         return found and tuple(int(side) for side in found[0].split(" x "))
 
     def describe(self, job: Job, path: Path) -> None:

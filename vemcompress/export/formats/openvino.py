@@ -39,6 +39,12 @@ class OpenVINO(Format):
                 model.set_rt_info(str(value), ["vemcompress", key])
             package.save_model(model, str(path), compress_to_fp16=job.precision != "fp32")
 
+    def facts(self, path: Path) -> dict[str, str]:
+        model = self.module().Core().read_model(str(path))
+        if not model.has_rt_info("vemcompress"):
+            return {}
+        return {name: str(said) for name, said in model.get_rt_info("vemcompress").value.items()}
+
     def open(self, path: Path, threads: int = 1) -> Opened:
         package = self.module()
         with self.converting(path):
