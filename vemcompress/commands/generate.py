@@ -73,7 +73,7 @@ def generate(
         latent: a .npy file of vectors, floats N x size. w: of StyleGAN2's w, N x style or N x layers x style.
         noise: of StyleGAN2, "fixed" (as stored) or "random".
         batch: images at a time: 1 photo, 16 from latent vectors.
-        device: "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps"; exported files run on the CPU.
         size: resize photos first: the shorter side, or (height, width), pixels.
         tile: run large photos in squares of so many pixels, to save memory; each has `overlap` (32) more on
             every side.
@@ -131,8 +131,8 @@ def _open_exported(path: Path, of_weights: dict[str, str | None], range: str | N
         what = f"{'a' if form else 'an'} {path.suffix.lower()} file"
         raise UsageError(f"{path}: is {what}, and --teacher-{told} applies only to weights; omit it.")
     if form:
-        if device != "cpu":
-            raise UsageError(f"{path}: is run on the CPU; omit --device {device}.")
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"{path}: exported files run on the CPU; omit --device {device}.")
         from vemcompress.export.file_model import open_file  # late: imports torch
 
         return open_file(path, form)

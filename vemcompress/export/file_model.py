@@ -26,6 +26,7 @@ class FileModel:
     assumed: str = ""
 
     kind = "image"
+    on_cpu = True  # the formats' runtimes are used on the CPU only
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Images one by one, as most formats take them. Raises NumericalError (5) for NaN."""
