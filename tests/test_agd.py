@@ -443,7 +443,7 @@ def test_what_is_found_is_told(capsys):
         found = {"operators": ["skip", "skip", "residual"], "macs": 12e6, "weight": 2e-17}
         on_event({"event": "architecture", "step": 8, **found})
     told = capsys.readouterr().err
-    assert "step 8: 12 M MACs by the method's count, cells 2 skip, 1 residual; the count weighs 2e-17" in told
+    assert "step 8: 12 M MACs as the method counts them, cells 2 skip, 1 residual; weight of the MACs 2e-17" in told
 
 
 @pytest.mark.parametrize("how", ["train.precision=bf16", "algorithm.ema=0.5", "information.name=crd"])

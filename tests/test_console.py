@@ -164,7 +164,7 @@ def test_a_run_that_picked_no_best_tells_its_quality_and_on_which_images(inputs,
 
 @pytest.mark.parametrize(
     ("held_out", "titles", "text"),
-    [(0, ["teacher", "last", "smaller"], r"psnr_teacher +│ +│ +[\d.]+ │\n.* of 4 images \(the training images\)"),
+    [(0, ["teacher", "last", "smaller"], r"psnr_teacher +│ +│ +[\d.]+ │\n.* on 4 images \(the training images\)"),
      (1, ["teacher", "last", "best", "smaller"], r"ssim_teacher +│ +│ +0\.\d+ │ +0\.\d+ │\nat step +│ +│ +6 │ +\d │")],
 )  # fmt: skip
 def test_a_run_ends_with_a_table_of_teacher_last_and_best_and_with_what_to_do_next(
@@ -208,7 +208,7 @@ def test_the_table_at_the_end_is_whole_on_a_terminal(width):
         ["at step", "", "9", "3", ""],
     ]
     assert any(line.split() == ["best", "r/best/student.safetensors"] for line in found)
-    assert "fid of 8 images (the test images); lower is better" in [line.strip() for line in found]
+    assert "fid on 8 images (the test images); lower is better" in [line.strip() for line in found]
     assert found[-1] == "  vemcompress export " + 30 * "long "  # not broken, so that it can be copied
 
 
@@ -249,7 +249,7 @@ def test_on_a_terminal_an_export_is_one_bar():
 def test_a_torchvision_of_another_build_is_told_in_a_sentence(capsys):
     assert explain(RuntimeError("operator torchvision::nms does not exist")) == 1
     assert capsys.readouterr().err == (
-        "error: torch and torchvision are of two builds: install both from one place, as the README says.\n"
+        "error: torch and torchvision are from different builds; install both from the same place (see the README).\n"
     )
 
 
@@ -277,7 +277,7 @@ def test_metrics_that_are_missing_for_one_reason_share_a_line_which_is_not_broke
     address = f"fetch https://example.org/{'x' * 100}"
     one = {"images": 1, "real_images": None, "size": 32, "features": "none", "metrics": {}, "protocol": {}}
     Console()._protocols(one | {"skipped": {"fid": address, "kid": address, "miou": "no labels"}})
-    assert capsys.readouterr().err.splitlines() == [f"left out  fid, kid: {address}", "left out  miou: no labels"]
+    assert capsys.readouterr().err.splitlines() == [f"skipped   fid, kid: {address}", "skipped   miou: no labels"]
 
 
 def test_inspect_has_no_empty_rows(capsys):

@@ -37,7 +37,7 @@ def test_distill_tells_plan_memory_and_time_and_writes_nothing(call, inputs, hom
     assert found["seconds"] == pytest.approx(6 * found["seconds_per_step"]) and found["seconds"] > 0
     assert found["memory"] > 2**20
     code, out, _ = call(*command, "--dry-run")
-    assert code == 0 and "steps that were timed" in out and "leave out --dry-run" in out and is_empty(home)
+    assert code == 0 and "measured over" in out and "omit --dry-run" in out and is_empty(home)
 
 
 def test_teach_times_each_kind_of_step(call, home, tmp_path_factory):
@@ -79,4 +79,4 @@ def test_images_from_python_are_kept_for_the_dry_run_alone(inputs, home):
 
 def test_a_dry_run_of_several_runs_is_refused(call, inputs):
     code, _, err = call("distill", "--teacher", inputs[0], "--data", inputs[1], "--seeds", "1,2", "--dry-run")
-    assert code == 2 and "leave out --matrix, --seeds and --until" in err
+    assert code == 2 and "omit --matrix, --seeds and --until" in err

@@ -232,7 +232,7 @@ def test_the_last_is_scored_once_where_it_is_the_best(run):
 
 def test_a_best_json_that_says_nothing_is_an_error(run):
     (run / "best" / "best.json").write_text("[]")
-    with pytest.raises(InputError, match=r"best\.json: cannot be understood"):
+    with pytest.raises(InputError, match=r"best\.json: is not valid"):
         assess(run, device="cpu")
     (run / "best" / "best.json").unlink()
 

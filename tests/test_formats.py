@@ -350,7 +350,7 @@ def test_generate_draws_with_a_file_what_pytorch_draws(made, tmp_path):
     photo = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
     save_png(tmp_path / "photo.png", photo)
     if made.result.format == "coreml":
-        with pytest.raises(UsageError, match="Core ML files are not run here"):
+        with pytest.raises(UsageError, match="Core ML files cannot be run here"):
             generate(made.result.path, tmp_path / "photo.png", tmp_path / "drawn.png")
         return
     generate(made.result.path, tmp_path / "photo.png", tmp_path / "drawn.png")
@@ -376,5 +376,5 @@ def test_generate_refuses_a_file_that_does_not_say_what_it_takes(tmp_path):
     need("litert")
     (result,) = export(toy("mobile_resnet"), tmp_path / "m", formats="litert", size=32)
     result.files[1].unlink()
-    with pytest.raises(InputError, match=r"does not say what it takes \(m\.tflite\.json beside it does\)"):
+    with pytest.raises(InputError, match=r"does not describe its input \(m\.tflite\.json beside it does\)"):
         generate(result.path, tmp_path, tmp_path / "out")

@@ -205,7 +205,10 @@ def test_a_discriminator_takes_channels_and_norm_from_the_teacher_unless_they_ar
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: one_teacher(discriminator=PatchGANConfig(width=4, in_channels=3)), "takes 3 channels, .* 6 to judge"),
+        (
+            lambda: one_teacher(discriminator=PatchGANConfig(width=4, in_channels=3)),
+            "in_channels is 3, but its images have 6 channels",
+        ),
         (lambda: one_teacher(discriminator=SharedPatchGANConfig(width=4)), "is a shared_patchgan; .* for one teacher"),
         (lambda: two_teachers(discriminator=PatchGANConfig(width=4)), "is a patchgan; .* for two teachers"),
         (

@@ -263,7 +263,7 @@ def test_leaving_in_time_is_success_and_tells_how_to_go_on(call, inputs, tmp_pat
     assert "2 of 4" in out and f"next\n  vemcompress distill --resume {tmp_path / 'a'}\n" in out
     code, out, _ = call(*start, "--out", tmp_path / "b", "--seeds", "1,2,3")
     assert code == 0
-    assert "1 of 4 steps" in out and "seed 2, 3 is left" in out
+    assert "1 of 4 steps" in out and "still to do: seed 2, 3" in out
     assert call("distill", "--resume", tmp_path / "a", "--max-hours", "0")[0] == 2
 
 

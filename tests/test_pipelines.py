@@ -409,7 +409,7 @@ def test_a_deleted_stage_folder_is_4_and_named(call, whole, tmp_path):
         shutil.rmtree(out / gone)
         code, _, err = call("distill", "--resume", out)
         assert (code, err.count("\n")) == (4, 1)
-        assert f"{out / gone}: is gone" in err and "put the folder back" in err
+        assert f"{out / gone}: is missing" in err and "put the folder back" in err
     assert call("eval", tmp_path / "2-distill")[0] == 4
 
 
@@ -500,7 +500,7 @@ def test_the_commands_from_a_pipeline_to_a_table(call, inputs, tmp_path):
     code, stdout, err = call(*start, *settings, "--until", "prune", "--device", "cpu")
     assert code == 0, err
     assert "pipeline  prune_omgd: 1 prune (to do), 2 distill (to do)" in err
-    assert "saved; left: distill" in stdout and f"next\n  vemcompress distill --resume {out}\n" in stdout
+    assert "after saving; still to do: distill" in stdout and f"next\n  vemcompress distill --resume {out}\n" in stdout
     code, stdout, err = call("distill", "--resume", out, "--json", "--quiet", "--device", "cpu")
     assert (code, err) == (0, "")
     assert json.loads(stdout)["stages"]["distill"]["steps"] == 6

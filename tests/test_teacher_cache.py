@@ -161,7 +161,7 @@ def test_a_cache_of_something_else_is_made_anew_and_that_is_told(inputs, tmp_pat
     events = []
     distill(resume=tmp_path / "run", overrides=overrides, device="cpu", on_event=events.append)
     assert asked == [1, 2, 2]
-    assert sum("is made anew" in e.get("message", "") for e in events) == 1
+    assert sum("is replaced" in e.get("message", "") for e in events) == 1
 
 
 def test_the_number_of_views_cannot_change_within_a_run(inputs, tmp_path):

@@ -69,11 +69,11 @@ recipes_app.command("methods", cls=Command)(measure.recipes_methods)
 recipes_app.command("show", cls=Command)(measure.recipes_show)
 
 
-SPREAD = ("distill", "teach", "search", "eval")  # over the processes that torchrun started
+SPREAD = ("distill", "teach", "search", "eval")  # commands that use the processes of torchrun
 
 
 def _version(wanted: bool) -> None:
-    """Before a missing command is complained of."""
+    """An eager option, so that --version works without a command."""
     if wanted:
         from vemcompress import __version__
 
@@ -87,19 +87,19 @@ def _globals(
     debug: Annotated[bool, typer.Option("--debug", help=GLOBAL_FLAGS["--debug"])] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help=GLOBAL_FLAGS["--quiet"])] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand not in SPREAD and launch.processes() > 1:
         from vemcompress.errors import UsageError
 
-        raise UsageError(f"torchrun spreads {', '.join(SPREAD)} alone; start {context.invoked_subcommand} without it.")
+        raise UsageError(f"torchrun is only for {', '.join(SPREAD)}; start {context.invoked_subcommand} without it.")
 
 
 def _leave(number: int, frame) -> None:
-    """Interrupted outside training, which saves first: say so and leave at once, even in the middle of an import.
+    """Handle a signal outside training (training saves first): print a message and exit at once, even during an import.
 
-    Of several ranks the first one says it.
+    With several ranks, only the first one prints it.
     """
     if launch.number():
         os._exit(130)
@@ -109,8 +109,8 @@ def _leave(number: int, frame) -> None:
     os._exit(130)
 
 
-def _tell_notes(flags: list[str]) -> None:
-    """What the library logs, on stderr: notes, and with --debug details."""
+def _print_notes(flags: list[str]) -> None:
+    """Print the library's log on stderr: notes, and with --debug also details."""
     import logging
 
     handler = logging.StreamHandler()
@@ -121,9 +121,9 @@ def _tell_notes(flags: list[str]) -> None:
 
 
 def _open_closed_streams() -> None:
-    """A stream that the shell has closed (`>&-`) becomes /dev/null. Else the next file that is opened would get its
-    number, and what is printed."""
-    for name in ("stdin", "stdout", "stderr"):  # by number, as the lowest free one is taken
+    """Replace streams that the shell has closed (`>&-`) by /dev/null. Otherwise the next file that is opened would get
+    the stream's number, and the printed text."""
+    for name in ("stdin", "stdout", "stderr"):  # in order: open() uses the lowest free number
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
@@ -135,8 +135,8 @@ def main() -> None:
     for number in heeded():
         signal.signal(number, _leave)
     flags = [flag for flag in GLOBAL_FLAGS if flag in sys.argv]
-    arguments = flags + [a for a in sys.argv[1:] if a not in GLOBAL_FLAGS]  # global flags may stand anywhere
-    _tell_notes(flags)
+    arguments = flags + [a for a in sys.argv[1:] if a not in GLOBAL_FLAGS]  # global flags may be anywhere
+    _print_notes(flags)
     try:
         app(arguments, prog_name="vemcompress")
     except SystemExit:
@@ -148,12 +148,12 @@ def main() -> None:
 
         if launch.processes() == 1:
             raise SystemExit(explain(error)) from None
-        # torchrun stops the others as soon as one leaves: their own errors are told nevertheless, and nobody waits for
-        # threads or connections to processes that are gone.
+        # torchrun stops the other processes as soon as one exits. Ignoring SIGTERM lets each print its own error first;
+        # os._exit does not wait for threads or for connections to processes that are gone.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = explain(error)
         if launch.number() and getattr(error, "shared", False):
-            time.sleep(1)  # until the first one has told it
+            time.sleep(1)  # until the first rank has printed it
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -24,7 +24,7 @@ def bench(
         list[str] | None,
         panels.main(
             metavar="NAME",
-            help="torch, onnxruntime, openvino, litert, ncnn, executorch (several by commas), or all. Default: the "
+            help="torch, onnxruntime, openvino, litert, ncnn, executorch (several with commas), or all. Default: the "
             "first two.",
         ),
     ] = None,
@@ -32,17 +32,17 @@ def bench(
         int | None,
         panels.main(min=1, metavar="N", help="Side of the image, in pixels. Default: 256, or the model's only one."),
     ] = None,
-    repeats: Annotated[int, panels.main(min=1, metavar="N", help="Runs at most.")] = 50,
-    memory: Annotated[bool, panels.main("--memory/--no-memory", help="Also peak memory of each file.")] = True,
+    repeats: Annotated[int, panels.main(min=1, metavar="N", help="Maximum number of timed runs.")] = 50,
+    memory: Annotated[bool, panels.main("--memory/--no-memory", help="Also measure each file's peak memory.")] = True,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> None:
     """Measure latency at batch 1, size and memory.
 
-    Several models and runtimes take turns, so that their times compare. A PyTorch model is exported for each runtime;
-    an exported file runs in its own. A runtime whose library is not installed is skipped with a note. Runtimes other
-    than PyTorch and ONNX Runtime run on the CPU, so that is the default device.
+    Several models and runtimes alternate, so that their times can be compared. A PyTorch model is exported for each
+    runtime; an exported file runs in its own. A runtime whose library is not installed is skipped with a note. Runtimes
+    other than PyTorch and ONNX Runtime run on the CPU, so that is the default device.
 
     Examples:
 
@@ -85,7 +85,7 @@ def bench_step(
     data: options.Data = None,
     set_: options.Set = None,
     random_weights: Annotated[
-        bool, panels.main("--random-weights", help="Random weights for the teacher and VGG16, without downloads.")
+        bool, panels.main("--random-weights", help="Use random weights for teacher and VGG16; no downloads.")
     ] = False,
     against: Annotated[
         str | None,
@@ -95,11 +95,13 @@ def bench_step(
         str, panels.method(metavar="NAME", help="fp32, or tf32 as PyTorch's own default.")
     ] = "fp32",
     steps: Annotated[
-        int | None, panels.method(min=1, metavar="N", help="Measured after warm-up. Default: 5, on a GPU 50.")
+        int | None, panels.method(min=1, metavar="N", help="Steps to measure, after warm-up. Default: 5, on a GPU 50.")
     ] = None,
-    phase: Annotated[str, panels.method(metavar="NAME", help="student or teacher, where they take turns.")] = "student",
+    phase: Annotated[
+        str, panels.method(metavar="NAME", help="student or teacher, if they are trained alternately.")
+    ] = "student",
     stage: Annotated[
-        str | None, panels.runs(metavar="NAME", help="Of a recipe with stages. Default: the first that distils.")
+        str | None, panels.runs(metavar="NAME", help="A stage of the recipe. Default: the first that distils.")
     ] = None,
     size: options.TrainSize = None,
     batch: options.Batch = None,
@@ -111,8 +113,8 @@ def bench_step(
 ) -> None:
     """Measure a training step: its parts, and its share of the device's peak.
 
-    Without --data, images are drawn. Ratios to the plain step come from one run; other figures of two runs do not
-    compare where the machine does something else. The default recipe is omgd.
+    Without --data, random images are used. The ratio to the plain step is measured within one run. Other figures of two
+    runs are comparable only if the machine does nothing else. The default recipe is omgd.
 
     Examples:
 

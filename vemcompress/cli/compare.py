@@ -26,16 +26,14 @@ def compare(
     ] = False,
     by: Annotated[
         str | None,
-        panels.main(metavar="METRIC", help="Sort by it. Default: fid, else frechet_..., else ssim_teacher."),
+        panels.main(metavar="METRIC", help="Sort by this metric. Default: fid, else frechet_..., else ssim_teacher."),
     ] = None,
     csv: Annotated[
         Path | None, panels.output(readable=False, metavar="FILE", help="Write the table to this .csv file.")
     ] = None,
     png: Annotated[
         Path | None,
-        panels.output(
-            readable=False, metavar="FILE", help="Draw quality against MACs and latency into this .png file."
-        ),
+        panels.output(readable=False, metavar="FILE", help="Plot quality against MACs and latency in this .png file."),
     ] = None,
     count_as: Annotated[str, panels.main(metavar="NAME", help="Which MACs: true, paper or paper_norm.")] = "true",
     no_latency: Annotated[bool, panels.main("--no-latency", help="Do not measure latency.")] = False,

@@ -1,4 +1,4 @@
-"""What a shell offers for a word that is begun: recipes, run folders, files of models. It opens no file."""
+"""Shell completion of recipe names, run folders and model files. It opens no file."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -43,7 +43,7 @@ def demo(
     """Write a web page that runs the model in a browser.
 
     A folder for any static web server: photos, the camera, or seeds of latent vectors, computed on the visitor's
-    device. The page loads nothing from elsewhere and sends nothing. ONNX Runtime Web is fetched once by npm. --serve
+    device. The page loads nothing from elsewhere and sends nothing. npm downloads ONNX Runtime Web once. --serve
     sends the headers that let the page use threads.
 
     Examples:

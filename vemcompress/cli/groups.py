@@ -1,4 +1,4 @@
-"""Options that belong together, as one object: a command takes the object, and its page shows an option for each
+"""Groups of options as dataclasses. A command has one parameter for a group, and its help page shows an option for each
 field."""
 
 import inspect
@@ -12,7 +12,7 @@ from vemcompress.system.keys import KEYS
 
 
 def grouped(command: Callable) -> Callable:
-    """The command as typer reads it, with the fields of its dataclasses as options."""
+    """The command in the form that typer reads: the fields of its dataclasses become options."""
     asked = inspect.signature(command)
     groups = {name: p.annotation for name, p in asked.parameters.items() if is_dataclass(p.annotation)}
     parameters = []
@@ -32,7 +32,7 @@ def grouped(command: Callable) -> Callable:
 
 @dataclass(frozen=True)
 class TeacherFile:
-    """How the file of a teacher is read, where it does not say that itself."""
+    """How a teacher's file is read, if the file does not say it."""
 
     teacher_class: options.TeacherClass = None
     teacher_key: options.TeacherKey = None
@@ -40,7 +40,7 @@ class TeacherFile:
     teacher_range: options.TeacherRange = None
 
     def opened(self, model: str, on_event):
-        """The model, and what is assumed of it told. Raises the classes of `errors`."""
+        """Load the model, and report what is assumed about it. Raises the classes of `errors`."""
         from vemcompress.weights.loading import load
         from vemcompress.weights.trust import named
 
@@ -54,14 +54,14 @@ class TeacherFile:
 
 @dataclass(frozen=True)
 class ModelFile(TeacherFile):
-    """How the file of a command's model is read, which may be a supernet's."""
+    """How the file of a command's model is read. It may be a supernet."""
 
     widths: options.Widths = None
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a network learns: keys of a recipe that distill and teach have options for."""
+    """Training: recipe keys that distill and teach have options for."""
 
     direction: options.Direction = None
     size: options.TrainSize = None
@@ -78,7 +78,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Goals:
-    """What a network may cost."""
+    """The largest cost that a network may have."""
 
     target_macs: options.TargetMacs = None
     target_latency: options.TargetLatency = None
@@ -91,8 +91,8 @@ class Goals:
         return any(value is not None for value in vars(self).values())
 
     def parsed(self) -> dict[str, Any]:
-        """With MACs as a number, the latency in ms and the size in bytes. Raises UsageError for what is none, and an
-        unknown --on."""
+        """The values, with MACs as a number, latency in ms and size in bytes. Raises UsageError for a value that cannot
+        be read, and for an unknown --on."""
         from vemcompress.errors import UsageError
         from vemcompress.system.quantities import milliseconds, size_in_bytes
 
@@ -114,7 +114,7 @@ class Goals:
 
 @dataclass(frozen=True)
 class Scoring:
-    """The test images of an evaluation, and what it measures."""
+    """The test images of an evaluation, and its metrics."""
 
     data: options.Data = None
     split: options.Split = None
@@ -130,12 +130,12 @@ class Scoring:
     batch: options.Images = None
 
     def arguments(self) -> dict[str, Any]:
-        """Those of `evaluate`."""
+        """The arguments of `evaluate`."""
         more = {"metrics": self.metric, "overrides": self.set_ or []}
         return {name: value for name, value in vars(self).items() if name not in ("metric", "set_")} | more
 
 
 def keys_of(kind: type, *groups: Any, **more: Any) -> dict[str, Any]:
-    """Values by recipe key, of the options that are such keys."""
+    """Values by recipe key, for options that are recipe keys."""
     given = {name: value for group in groups for name, value in vars(group).items()} | more
     return {KEYS[kind][name]: value for name, value in given.items()}

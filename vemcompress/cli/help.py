@@ -1,6 +1,6 @@
 """Help pages: what a command does, its options in groups with the most used first, and examples to copy.
 
-A docstring is the text. What follows "Examples:" in it is printed last, line for line.
+The text is the command's docstring. The lines after "Examples:" are printed last, unchanged.
 """
 
 import os
@@ -16,13 +16,13 @@ GLOBAL_FLAGS = {
     "--debug": "Show the traceback of an error.",
     "--quiet": "No progress and no notes, only results and errors.",
 }
-WIDEST, GAP, MARGIN = 26, 2, "  "  # columns of an option's name, and those between it and its help
+WIDEST, GAP, MARGIN = 26, 2, "  "  # columns for an option's name, and between it and its help
 
 
 class Page:
-    """The help page of a command. It is plain text, in bold type where a terminal shows that, and cuts no word."""
+    """The help page of a command: plain text with bold titles, in which no word is broken."""
 
-    global_flags = True  # whether it lists the flags that may stand behind every command
+    global_flags = True  # whether it lists the flags that every command accepts
 
     def __init__(self, *arguments, help: str | None = None, **more):
         text, _, examples = (help or "").partition("\n\nExamples:\n")
@@ -48,7 +48,7 @@ class Page:
             formatter.write(f"\n{_title(panels.EXAMPLES)}\n{indent(self.examples, MARGIN)}\n")
 
     def listed(self, ctx) -> dict[str, list[tuple[str, str]]]:
-        """Commands by group, each with what it does."""
+        """Commands by group, each with its summary."""
         return {}
 
 
@@ -81,7 +81,7 @@ def _section(formatter, name: str, rows: list[tuple[str, str]]) -> None:
 
 
 def _filled(text: str, width: int, first: str, others: str) -> str:
-    """Lines of whole words: `--target-latency` is one."""
+    """Wrap text into lines without breaking words such as `--target-latency`."""
     how = {"break_on_hyphens": False, "break_long_words": False}
     return "\n".join(wrap(text, width, initial_indent=first, subsequent_indent=others, **how)) or first.rstrip()
 

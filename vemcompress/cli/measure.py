@@ -18,7 +18,10 @@ def evaluate(
     recursive: options.Recursive = False,
     student_class: options.StudentClass = None,
     teacher_norm: Annotated[
-        str | None, panels.checkpoint(metavar="NAME", help="eval, or batch: BatchNorm by each image.")
+        str | None,
+        panels.checkpoint(
+            metavar="NAME", help="BatchNorm's statistics: eval (stored), or batch (those of each image)."
+        ),
     ] = None,
     seed: Annotated[int, panels.metrics(min=0, metavar="N", help="Seed of latent vectors and KID's subsets.")] = 0,
     device: options.Device = "auto",
@@ -26,10 +29,11 @@ def evaluate(
 ) -> None:
     """Score a student beside its teacher.
 
-    Fidelity to the teacher and to the ground truth (SSIM, PSNR, L1), if there are any; FID and KID, if there are real
-    images and Inception's weights; mIoU, if there are label maps and --segmenter. A run's best checkpoint is scored
-    beside its last. A folder of distill --seeds gives mean and spread over its runs. A generator from latent vectors
-    draws --samples images, which are compared with those of --data, also by precision and recall.
+    Scores whose inputs are available are computed: SSIM, PSNR and L1 to the teacher and to the ground truth; FID and
+    KID with real images and Inception's weights; mIoU with label maps and --segmenter. A run's best checkpoint is
+    scored beside its last. For a folder of distill --seeds, mean and spread over its runs are printed. A generator from
+    latent vectors draws --samples images, which are compared with those of --data, also by precision and recall. The
+    run's report.html is updated.
 
     Examples:
 
@@ -69,7 +73,7 @@ def stats(
     ] = None,
     crop: Annotated[
         str | None,
-        panels.data(metavar="N|square", help="The square in an image's middle (data.crop), before --size."),
+        panels.data(metavar="N|square", help="Crop this central square (data.crop) before resizing."),
     ] = None,
     recursive: options.Recursive = False,
     inception: options.Inception = None,
@@ -139,7 +143,9 @@ def inspect(
 
 
 def recipes_list(
-    markdown: Annotated[bool, panels.output("--markdown", help="A table in Markdown, with stages and data.")] = False,
+    markdown: Annotated[
+        bool, panels.output("--markdown", help="Print a Markdown table, with stages and data.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """The shipped recipes, and those of plugins.
@@ -166,7 +172,7 @@ def recipes_list(
 def recipes_methods(json: options.Json = False) -> None:
     """The methods that a recipe can name, and the metrics.
 
-    Ours, and those of plugins with the package that each comes from.
+    Methods of plugins are listed too, with their package.
 
     Examples:
 
@@ -180,7 +186,7 @@ def recipes_methods(json: options.Json = False) -> None:
 
 
 def _rows(methods: list[dict[str, str]]) -> dict[str, str]:
-    """For a table; of plugins with their packages."""
+    """Rows for a table; plugins' methods with their packages."""
     said = {f"{one['key']} {one['name']}": one for one in methods}
     return {name: one["does"] + f" ({one['package']})" * (" " in one["package"]) for name, one in said.items()}
 
@@ -191,12 +197,14 @@ def recipes_show(
         typer.Argument(metavar="NAME|FILE", help="A recipe's name or .toml file.", autocompletion=completion.recipes),
     ],
     set_: options.Set = None,
-    explain: Annotated[bool, panels.main("--explain", help="What each key means and may be, as comments.")] = False,
+    explain: Annotated[
+        bool, panels.main("--explain", help="Add comments: what each key means, and its allowed values.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """A recipe with every default written out, as TOML.
 
-    Of a row of the paper also its figures beside ours, as comments.
+    For a row of the paper's tables, its figures and ours are added as comments.
 
     Examples:
 

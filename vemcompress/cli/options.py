@@ -1,4 +1,4 @@
-"""Options that several commands share, declared once each, and what each command needs: a console, overrides."""
+"""Options that several commands share, each declared once, and helpers of commands: the console, overrides."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ def batch_of(text: str) -> int | str:
 
 
 def images_at_once(text: str) -> int | None:
-    """As `batch_of`, where None is what fits the device."""
+    """Like `batch_of`; None means the number that fits the device."""
     found = batch_of(text)
     return None if found == "auto" else found
 
@@ -41,7 +41,7 @@ Teacher = Annotated[
     str | None,
     panels.main(
         metavar="MODEL",
-        help=f"The teacher. {OR_ONNX} Default: that of the run or the recipe.",
+        help=f"The teacher. {OR_ONNX} Default: the run's or the recipe's.",
         autocompletion=completion.models,
     ),
 ]
@@ -51,7 +51,7 @@ Data = Annotated[
         readable=False,
         metavar="DIR",
         help="Images: a folder, or the root of train/, test/, trainA/, ...; give it twice for two domains. Default: "
-        "those of the run or the recipe.",
+        "the run's or the recipe's.",
     ),
 ]
 Recipe = Annotated[
@@ -71,7 +71,7 @@ DryRun = Annotated[
 Recursive = Annotated[bool, panels.data("--recursive", help="Include images in sub-folders.")]
 Split = Annotated[str | None, panels.data(metavar="NAME", help="Which part of a data set. Default: test, testA.")]
 SetData = Annotated[
-    list[str] | None, panels.data("--set", metavar="KEY=VALUE", help="What the data are: data.kind=paired.")
+    list[str] | None, panels.data("--set", metavar="KEY=VALUE", help="Override a data key, such as data.kind=paired.")
 ]
 Direction = Annotated[str | None, panels.data(metavar="AtoB|BtoA", help="Which side is the input (data.direction).")]
 TrainSize = Annotated[int | None, panels.data(metavar="N", help="Side of the training images, in pixels (data.size).")]
@@ -166,7 +166,7 @@ Segmenter = Annotated[
 ]
 Samples = Annotated[
     int | None,
-    panels.metrics(min=1, max=10**7, metavar="N", help="Images that a model of latent vectors draws. Default: 10000."),
+    panels.metrics(min=1, max=10**7, metavar="N", help="Number of images to draw, for latent vectors. Default: 10000."),
 ]
 Inception = Annotated[
     Path | None,
@@ -200,7 +200,7 @@ Threads = Annotated[
 ]
 Precision = Annotated[str | None, panels.machine(metavar="NAME", help="fp32, tf32 or bf16 (train.precision).")]
 Compile = Annotated[
-    bool | None, panels.machine("--compile", help="torch.compile, with CUDA graphs on a GPU (train.compile).")
+    bool | None, panels.machine("--compile", help="Use torch.compile, with CUDA graphs on a GPU (train.compile).")
 ]
 Tensorboard = Annotated[
     bool, panels.output("--tensorboard", help="Write event files for TensorBoard to RUN/tensorboard (optional extra).")
@@ -215,7 +215,7 @@ def open_console():
 
 
 def overrides(given: dict, more: list[str] | None) -> list[str]:
-    """Recipe keys that have options of their own, where they were given, and then those of --set."""
+    """Overrides from options that stand for recipe keys, then those of --set."""
     return as_overrides(given) + (more or [])
 
 

@@ -30,7 +30,7 @@ ORDER = (ARGUMENTS, *(panel.keywords["rich_help_panel"] for panel in _PANELS))
 
 
 def of(parameter) -> str:
-    """The panel of a command's parameter; that of the output where it states none, as --help."""
+    """The panel of a command's parameter. Parameters without one, such as --help, go to the output panel."""
     if parameter.param_type_name == "argument":
         return ARGUMENTS
     return getattr(parameter, "rich_help_panel", None) or OUTPUT

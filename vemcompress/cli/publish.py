@@ -13,23 +13,27 @@ def push(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="A run folder, or a .safetensors file of ours.", autocompletion=completion.models
+            metavar="RUN",
+            help="A run folder, or a .safetensors file made by vemcompress.",
+            autocompletion=completion.models,
         ),
     ],
     repo: Annotated[str | None, typer.Argument(metavar="USER/REPO", help="The repository on the Hub.")] = None,
     private: Annotated[bool, panels.main("--private", help="Make a new repository private.")] = False,
-    yes: Annotated[bool, panels.main("--yes", "-y", help="Upload without a question.")] = False,
-    best: Annotated[bool, panels.upload("--best", help="The best checkpoint of the run, not the last.")] = False,
-    onnx: Annotated[bool, panels.upload("--onnx/--no-onnx", help="With an ONNX file, compared with PyTorch.")] = True,
+    yes: Annotated[bool, panels.main("--yes", "-y", help="Upload without asking.")] = False,
+    best: Annotated[
+        bool, panels.upload("--best", help="Upload the run's best checkpoint instead of the last.")
+    ] = False,
+    onnx: Annotated[
+        bool, panels.upload("--onnx/--no-onnx", help="Include an ONNX file, compared with PyTorch.")
+    ] = True,
     picture: Annotated[
         bool,
-        panels.upload("--picture/--no-picture", help="With the newest picture of training, which shows your data."),
+        panels.upload("--picture/--no-picture", help="Include the newest sample picture, which shows your data."),
     ] = True,
     licence: Annotated[
         str | None,
-        panels.upload(
-            metavar="NAME", help="The model's licence, such as mit. Default: the teacher's, where it is known."
-        ),
+        panels.upload(metavar="NAME", help="The model's licence, such as mit. Default: the teacher's, if known."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -42,7 +46,7 @@ def push(
     """Publish a model on the Hugging Face Hub.
 
     Uploads the weights, an ONNX file, the recipe, a picture and a model card in one commit. You are shown what will be
-    uploaded and asked first. Folders of this machine are in none of the files. The token is that of `hf auth login`, or
+    uploaded and asked first. No file contains folder names of this machine. The token is read from `hf auth login` or
     HF_TOKEN.
 
     Examples:
@@ -59,7 +63,7 @@ def push(
         raise UsageError("nothing is uploaded without your consent, and there is no terminal to ask on; add --yes.")
     console = options.open_console()
     if asked and console.quiet:
-        raise UsageError("--quiet hides what will be uploaded; add --yes, or leave --quiet out.")
+        raise UsageError("--quiet hides what will be uploaded; add --yes, or omit --quiet.")
     with console.talking() as on_event:
         from vemcompress.commands.push import push as run
 
@@ -81,5 +85,5 @@ def push(
 
 
 def _on_terminal() -> bool:
-    """Whether a person can be shown what is uploaded, and asked."""
+    """Whether there is a terminal to show the files on and ask for consent."""
     return sys.stdin.isatty() and sys.stderr.isatty()

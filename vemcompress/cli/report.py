@@ -1,4 +1,4 @@
-"""The command that shows a run as a page: report."""
+"""The command that writes a run as an HTML page: report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,20 +14,23 @@ def report(
         typer.Argument(
             metavar="RUN",
             readable=False,
-            help="A run folder, or one of stages, seeds or a matrix.",
+            help="A run folder, or a folder of stages, seeds or a matrix.",
             autocompletion=completion.runs,
         ),
     ],
     out: Annotated[
-        Path | None, panels.main("--out", "-o", readable=False, metavar="FILE", help="Default: RUN/report.html.")
+        Path | None,
+        panels.main(
+            "--out", "-o", readable=False, metavar="FILE", help="The .html file to write. Default: RUN/report.html."
+        ),
     ] = None,
     tensorboard: options.Tensorboard = False,
     json: options.Json = False,
 ) -> None:
     """Write a run as one HTML file.
 
-    What was compressed into what, figures, curves, samples, the time of a step, the recipe. It opens in any browser,
-    and loads nothing. distill and teach write it at their end.
+    It shows the teacher and the student, scores, curves, samples, the time of a step and the recipe. It opens in any
+    browser and loads nothing from elsewhere. distill and teach write it at the end, and eval updates it.
 
     Examples:
 

@@ -34,7 +34,7 @@ def distill(
     width: options.Width = None,
     multiple: Annotated[
         int | None,
-        panels.goals(min=1, max=256, metavar="N", help="With a target: the width is a multiple of this number."),
+        panels.goals(min=1, max=256, metavar="N", help="With a goal: make the width a multiple of this number."),
     ] = None,
     student: Annotated[
         str | None,
@@ -51,7 +51,7 @@ def distill(
     A new run needs --teacher, --data and --out. --resume RUN continues a run, the runs of --seeds or --matrix, or the
     stages of a recipe; give --teacher and --data again if the files have moved.
 
-    --set sets any recipe key; stages.NAME.KEY sets it for one stage. The default recipe is omgd. With a goal the
+    --set sets any recipe key; stages.NAME.KEY sets it for one stage. The default recipe is omgd. With a goal, the
     student is the widest one that meets it.
 
     Examples:
@@ -66,9 +66,9 @@ def distill(
     from vemcompress.errors import UsageError
     from vemcompress.training.pace import Limit
 
-    limit = Limit(max_hours)  # from here on, as heavy imports come later
+    limit = Limit(max_hours)  # the time limit starts here, before the heavy imports
     if dry_run and resume is not None:
-        raise UsageError("--dry-run is for a new run; leave out --resume.")
+        raise UsageError("--dry-run is for a new run; omit --resume.")
     _check_resume(resume, recipe, out)
     if student_class and not student and resume is None and not (recipe or "").endswith(".toml"):
         raise UsageError("--student-class needs --student, the file with its weights.")
@@ -76,11 +76,11 @@ def distill(
     overrides = options.overrides(keys_of(DistillKeys, teacher_file, training, **more), set_)
     numbers = None if seeds is None else _seeds(seeds)
     if until is not None and numbers is not None:
-        raise UsageError("--seeds makes all stages of each seed; leave out --until.")
+        raise UsageError("--seeds runs all stages for each seed; omit --until.")
     if matrix is not None and (numbers is not None or until is not None or recipe is not None):
-        raise UsageError("--matrix has recipes and seeds of its own; leave out --recipe, --seeds and --until.")
+        raise UsageError("--matrix has recipes and seeds of its own; omit --recipe, --seeds and --until.")
     if dry_run and (matrix is not None or numbers is not None or until is not None):
-        raise UsageError("--dry-run is of one run; leave out --matrix, --seeds and --until.")
+        raise UsageError("--dry-run is for one run; omit --matrix, --seeds and --until.")
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.distill import distill as run
@@ -130,8 +130,8 @@ def teach(
 ) -> None:
     """Train a teacher if you have none.
 
-    By Pix2Pix from pairs, by CycleGAN from two domains, or by another recipe with a [gan]; the default is pix2pix. With
-    --teacher it starts from that teacher's weights. The run folder is a teacher for distill.
+    The default recipe, pix2pix, needs pairs; cyclegan needs two domains. Any recipe with a [gan] can be used. With
+    --teacher, training starts from that teacher's weights. The run folder can be given to distill as --teacher.
 
     Examples:
 
@@ -142,7 +142,7 @@ def teach(
     """
     from vemcompress.training.pace import Limit
 
-    limit = Limit(max_hours)  # from here on, as heavy imports come later
+    limit = Limit(max_hours)  # the time limit starts here, before the heavy imports
     _check_resume(resume, recipe, out)
     overrides = options.overrides(keys_of(TeachKeys, teacher_file, training, width=width), set_)
     console = options.open_console()
@@ -180,8 +180,8 @@ def init(
 ) -> None:
     """Write a commented recipe for a teacher and data.
 
-    With everything that distill would decide, so that it can be read and changed first. It names teacher and data:
-    distill --recipe FILE --out RUN makes the run. The default recipe is omgd.
+    The recipe has every value that distill would choose, so that you can read and change it first. It names the teacher
+    and the data: run it with distill --recipe FILE --out RUN. The default recipe is omgd.
 
     Examples:
 
@@ -200,7 +200,7 @@ def init(
 
 def quickstart(
     out: Annotated[
-        Path, panels.main("--out", "-o", readable=False, metavar="DIR", help="The folder for everything it makes.")
+        Path, panels.main("--out", "-o", readable=False, metavar="DIR", help="The folder for all output.")
     ] = Path("quickstart"),
     steps: Annotated[int | None, panels.main(min=1, metavar="N", help="Training steps.")] = None,
     device: options.Device = "auto",
@@ -230,7 +230,7 @@ def _check_resume(resume: Path | None, recipe: str | None, out: Path | None) -> 
 
     given = [name for name, value in {"--recipe": recipe, "--out": out}.items() if value is not None]
     if resume is not None and given:
-        raise UsageError(f"--resume takes recipe and folder from the run; leave out {' and '.join(given)}.")
+        raise UsageError(f"--resume reads recipe and folder from the run; omit {' and '.join(given)}.")
 
 
 def _seeds(text: str) -> list[int]:

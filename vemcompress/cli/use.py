@@ -42,7 +42,7 @@ def export(
         panels.main(
             min=1,
             metavar="N",
-            help="Side of the images; ONNX and OpenVINO files still take any size. Default: 256.",
+            help="Side of the images; ONNX and OpenVINO files still accept any size. Default: 256.",
         ),
     ] = None,
     uint8: Annotated[
@@ -51,7 +51,7 @@ def export(
     precision: Annotated[
         str,
         panels.precision(
-            metavar="NAME", help="fp32; fp16: half the size; int8: a quarter, calibrated and judged on --calibrate."
+            metavar="NAME", help="fp32; fp16: half the size; int8: a quarter, calibrated and checked on --calibrate."
         ),
     ] = "fp32",
     calibrate: Annotated[
@@ -70,15 +70,18 @@ def export(
     ] = None,
     opset: Annotated[int, panels.output(metavar="N", help="ONNX opset, 18 to 23.")] = 18,
     rewrites: Annotated[
-        bool, panels.output("--rewrites/--no-rewrites", help="Compute the same in faster operations.")
+        bool,
+        panels.output(
+            "--rewrites/--no-rewrites", help="Rewrite the graph into faster operations that give the same result."
+        ),
     ] = True,
     json: options.Json = False,
 ) -> None:
     """Export for a device, checked against PyTorch.
 
-    Each file is run in its own runtime and compared before it counts; Core ML is only converted, because it runs
-    only on a Mac. ONNX and OpenVINO take any number of images of any size, the others one image of --size. With
-    --precision each file is timed and judged beside its fp32 form.
+    Each file is run in its own runtime and compared with PyTorch before it is written. Core ML is only converted,
+    because it runs only on a Mac. ONNX and OpenVINO files accept any number of images of any size, the others one image
+    of --size. With --precision, each file is compared with its fp32 form in time and quality.
 
     Examples:
 
@@ -91,7 +94,7 @@ def export(
     from vemcompress.errors import UsageError
 
     if onnx is not None and (format or out):
-        raise UsageError("--onnx FILE stands for --format onnx -o FILE: give the one or the other.")
+        raise UsageError("--onnx FILE means --format onnx -o FILE: give one or the other.")
     if onnx is None and (not format or out is None):
         raise UsageError("give --onnx FILE, or --format and -o, such as --format openvino -o student.xml.")
     console = options.open_console()
@@ -174,7 +177,7 @@ def generate(
         panels.latents("--w", readable=False, metavar="NPY", help="StyleGAN2: a .npy file of w, N x (layers x) style."),
     ] = None,
     noise: Annotated[
-        str | None, panels.latents(metavar="NAME", help="StyleGAN2: fixed (default), or random for each image.")
+        str | None, panels.latents(metavar="NAME", help="StyleGAN2's noise: fixed (default), or random for each image.")
     ] = None,
     device: options.Device = "auto",
     batch: Annotated[
@@ -189,8 +192,9 @@ def generate(
 ) -> None:
     """Run photos through a model, or draw from latent vectors.
 
-    Photos of any size; an .onnx file needs no PyTorch. A generator from latent vectors takes --samples and --seed
-    instead of --input; a seed's images are the same however many are drawn.
+    Photos may have any size. The model may also be a file that `export` wrote: .onnx (it runs without PyTorch), .xml,
+    .tflite, .ncnn.param or .pte. For latent vectors, give --samples and --seed instead of --input. The first images of
+    a seed do not depend on how many are drawn.
 
     Examples:
 
@@ -241,7 +245,7 @@ def prune(
     ] = "l1",
     ratio: Annotated[
         float | None,
-        panels.main(metavar="X", help="The share of each layer to remove, such as 0.7, instead of a goal."),
+        panels.main(metavar="X", help="Share of each layer's channels to remove, such as 0.7, instead of a goal."),
     ] = None,
     size: options.MacsSize = None,
     multiple: Annotated[
@@ -264,7 +268,7 @@ def prune(
     masks: Annotated[
         str | None,
         panels.method(
-            metavar="FILE|DIR", help="What is content: a segmenter (.onnx, BiSeNet's .pth), or a folder of masks."
+            metavar="FILE|DIR", help="Content masks: a segmenter (.onnx, BiSeNet's .pth), or a folder of masks."
         ),
     ] = None,
     device: options.Device = "auto",
@@ -339,9 +343,9 @@ def search(
 ) -> None:
     """Search a supernet for its best sub-network under a budget.
 
-    By GAN-Compression's evolution, or by scoring all sub-networks if there are few, on held-out images. The run folder
-    has the table of all candidates, a plot of it and the best student. --resume continues an interrupted search. With
-    --set search.method=co_evolution, a CycleGAN that `teach` trained is searched instead.
+    Candidates are scored on held-out images. GAN-Compression's evolution chooses them; if there are few, all are
+    scored. The run folder has a table and a plot of all candidates, and the best student. --resume continues an
+    interrupted search. With --set search.method=co_evolution, a CycleGAN that `teach` trained is searched instead.
 
     Examples:
 

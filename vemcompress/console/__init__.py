@@ -1,4 +1,4 @@
-"""Draws what the library reports: talk and progress on stderr, results on stdout."""
+"""Terminal output: notes and progress on stderr, results on stdout."""
 
 import sys
 
@@ -11,7 +11,7 @@ from vemcompress.system.names import printable
 
 
 class Console(Talk, Tables):
-    """`talking` gives the library a callable for its events; `result` prints what came out."""
+    """`talking` gives the library a callable for its events; `result` prints a result."""
 
     def __init__(self, quiet: bool = False):
         Talk.__init__(self, quiet)
@@ -19,7 +19,8 @@ class Console(Talk, Tables):
 
 
 def explain(error: BaseException) -> int:
-    """Print an error as one sentence and return its exit code. One that every rank has is told by the first alone."""
+    """Print an error as one sentence and return its exit code. An error that all ranks share is printed by the first
+    one only."""
     if isinstance(error, VemError):
         message, code = str(error), error.exit_code
     elif isinstance(error, KeyboardInterrupt):
@@ -27,7 +28,10 @@ def explain(error: BaseException) -> int:
     elif is_exhausted(error):
         message, code = "out of memory: close other programs, or ask for smaller images, batches or networks.", 6
     elif "torchvision::" in str(error):  # raised while torchvision is imported
-        message, code = "torch and torchvision are of two builds: install both from one place, as the README says.", 1
+        message, code = (
+            "torch and torchvision are from different builds; install both from the same place (see the README).",
+            1,
+        )
     else:
         message, code = f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1
     if isinstance(error, BrokenPipeError):

@@ -1,4 +1,4 @@
-"""A progress bar that fits the terminal's width, at every moment."""
+"""A progress bar that always fits the terminal's width."""
 
 from time import monotonic
 
@@ -16,9 +16,10 @@ LONGEST, SHORTEST = 20, 8  # cells of the bar itself
 
 
 class Bar(Live):
-    """What is done of `total`, and below it a line of those `parts` that fit, or what `below` draws.
+    """A bar for the part of `total` that is done.
 
-    `info` stands beside the bar, the most important last; None is the time left by the speed until now.
+    Below it is a line with those `parts` that fit, or the drawing of `below`. `info` is shown beside the bar, the most
+    important last; None shows the remaining time at the speed so far.
     """
 
     def __init__(self, title: str, total: int, console: Console):
@@ -28,12 +29,12 @@ class Bar(Live):
         self.parts: list[str] = []
         self.below: Below | None = None
         self._began = monotonic()
-        self._drawn: list[int] = []  # widths of the lines that stand on the terminal
+        self._drawn: list[int] = []  # widths of the lines that are on the terminal
 
     def update(
         self, done: int, info: list[str] | None = None, parts: list[str] | None = None, below: Below | None = None
     ) -> None:
-        if done < self.done:  # it begins anew
+        if done < self.done:  # it starts again
             self._began = monotonic()
         self.done, self.info, self.parts = done, info, parts or []
         self.below = below
@@ -53,8 +54,8 @@ class Bar(Live):
             yield line
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """Rich goes up by as many lines as it drew. A terminal that has become narrower since then has broken them
-        into more, which would stay there."""
+        """Rich moves the cursor up by the number of lines that it drew. If the terminal has become narrower since, they
+        are wrapped into more lines, and some of them would stay."""
         width = max(1, self.console.width)
         more = sum(max(0, (drawn - 1) // width) for drawn in self._drawn)
         up = ((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2))
@@ -62,7 +63,7 @@ class Bar(Live):
         return [*([wipe] if more else []), *super().process_renderables(renderables)]
 
     def _bar(self, width: int, full: str, empty: str) -> Text:
-        """Title, bar, count and info; where they are too wide the bar becomes shorter, then less is said."""
+        """Title, bar, count and info. If they are too wide, the bar becomes shorter, and then parts are omitted."""
         title, count = self.title, f"{self.done}/{self.total}"
         info = self._left() if self.info is None else self.info
         for beside in (info[start:] for start in range(max(1, len(info)))):
@@ -82,7 +83,7 @@ class Bar(Live):
 
 
 def fitting(parts: list[str], width: int) -> str:
-    """As many of the parts, from the first on, as stand in so many cells, none of them cut."""
+    """The first parts that fit into this number of cells without being cut."""
     line = ""
     for part in parts:
         longer = f"{line}  {part}" if line else part

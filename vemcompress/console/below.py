@@ -1,5 +1,5 @@
-"""What stands below the progress bar of a training run: its losses as a small table, and the score that picks the best
-checkpoint as a sparkline."""
+"""The lines below the progress bar of a training run: a small table of losses, and a sparkline of the score that picks
+the best checkpoint."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rich.text import Text
 ROWS = 6  # most lines of losses
 LEVELS, ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 LONGEST, SHORTEST = 40, 4  # cells of a sparkline
-NUMBER = 9  # cells of a value, so that columns stay where they are: -0.000692
+NUMBER = 9  # cells for a value, so that columns do not move: -0.000692
 GAP = "  "
 
 Cell = tuple[str, str]  # a name and a value
@@ -19,7 +19,7 @@ Cell = tuple[str, str]  # a name and a value
 
 @dataclass(frozen=True)
 class Score:
-    """The score by which the best checkpoint is picked: all `values` until now, and the `best` with its `step`."""
+    """The score that picks the best checkpoint: all `values` so far, and the `best` one with its `step`."""
 
     name: str
     values: Sequence[float]
@@ -31,7 +31,7 @@ class Score:
         return f"{self.values[-1]:.4g} (best {self.best:.4g})"
 
     def line(self, width: int, ascii_only: bool) -> Text | None:
-        """As much of it as fits: the sparkline is shortened first, then words are left out."""
+        """As much as fits: the sparkline is shortened first, then words are omitted."""
         newest, best = f"{self.values[-1]:.4g}", f"best {self.best:.4g}"
         for told in (f"{newest}{GAP}{best} at step {self.step}", f"{newest}{GAP}{best}", newest):
             room = width - cell_len(self.name) - cell_len(told) - 2
@@ -43,21 +43,21 @@ class Score:
 
 @dataclass(frozen=True)
 class Below:
-    """Drawn anew for each size of the terminal."""
+    """Drawn again when the terminal changes its size."""
 
     losses: Sequence[Cell] = field(default=())
     score: Score | None = None
 
     def lines(self, width: int, height: int, ascii_only: bool) -> list[Text]:
-        """At most six lines of losses, fewer on a terminal that is not high, and one of the score."""
+        """At most six lines of losses, fewer on a low terminal, and one line for the score."""
         score = self.score and self.score.line(width, ascii_only)
-        rows = max(1, min(ROWS, height - 4))  # the bar, the score, a line of talk and the prompt need room too
+        rows = max(1, min(ROWS, height - 4))  # the bar, the score, a note and the prompt need lines too
         return [*table(self.losses, width, rows), *([score] if score else [])]
 
 
 def table(cells: Sequence[Cell], width: int, rows: int) -> list[Text]:
-    """Names and values in columns, row by row, none of them cut: in so many columns that most are shown, in the fewest
-    rows. Where some are left out, the last cell says how many."""
+    """Names and values in columns, row by row, none of them cut. The number of columns shows the most values in the
+    fewest rows. If some are omitted, the last cell gives their number."""
     ways = [(_shown(cells, count, width, rows), count) for count in range(len(cells), 0, -1)]
     shown, count = max(ways, key=lambda way: len(way[0]), default=([], 1))
     if shown and len(shown) < len(cells):
@@ -75,8 +75,8 @@ def table(cells: Sequence[Cell], width: int, rows: int) -> list[Text]:
 
 
 def sparkline(values: Sequence[float], cells: int, ascii_only: bool) -> str:
-    """One character for each value, or for the mean of some that follow each other; the lowest and the highest one have
-    the ends of the scale."""
+    """One character for each value, or for the mean of several consecutive values. The lowest and the highest are the
+    ends of the scale."""
     levels = ASCII_LEVELS if ascii_only else LEVELS
     size = math.ceil(len(values) / cells)
     parts = [values[start : start + size] for start in range(0, len(values), size)]
@@ -92,7 +92,7 @@ def _wide(cell: Cell) -> int:
 
 
 def _shown(cells: Sequence[Cell], count: int, width: int, rows: int) -> list[Cell]:
-    """Those that fit in so many columns of equal width."""
+    """The first cells that fit into this number of columns of equal width."""
     room = (width - len(GAP) * (count - 1)) // count
     fit = [cell for cell in cells if _wide(cell) <= room]
     return fit if len(fit) == len(cells) <= count * rows else fit[: count * rows - 1]

@@ -1,4 +1,4 @@
-"""What a person wants to know at the end of a run: its teacher, last and best checkpoint in one table."""
+"""The table at the end of a run: teacher, last and best checkpoint side by side."""
 
 from vemcompress.console.words import giga, millions, plural, which_images
 
@@ -7,7 +7,7 @@ Rows = list[list[str]]
 
 
 def compared(values: dict) -> tuple[list[str], Rows, list[str]]:
-    """Titles and rows of a run's table, and notes below it. Only what the run has counted or measured is in it."""
+    """Titles and rows of a run's table, and notes below it. It has only what the run counted or measured."""
     teacher, best, last = values.get("teacher_parameters"), values["best"], values["last"]
     columns = [*(["teacher"] if teacher else []), "last", *(["best"] if best else [])]
 
@@ -38,6 +38,6 @@ def compared(values: dict) -> tuple[list[str], Rows, list[str]]:
 
 
 def _on(measured: dict) -> str:
-    """Which images a figure is of, and how many."""
+    """The images that a score was computed on, and their number."""
     which = which_images(measured["on"])
-    return f"of {plural(measured['images'], 'image')} ({which})" if measured.get("images") else f"of {which}"
+    return f"on {plural(measured['images'], 'image')} ({which})" if measured.get("images") else f"on {which}"

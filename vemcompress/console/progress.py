@@ -1,4 +1,4 @@
-"""Progress of a call from Python: what the command line shows, in a script as in a notebook."""
+"""`progress=True` for calls from Python: the command line's progress, in a script or a notebook."""
 
 import sys
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from vemcompress.system.events import Event
 
 @contextmanager
 def drawn() -> Iterator[Event]:
-    """While inside, events that the callable is given are drawn: on stderr as by the command line, in a notebook as
-    lines of text in the cell's output."""
+    """A context whose callable draws events: on stderr like the command line, or as lines of text in the output of a
+    notebook's cell."""
     console = Console()
     if console.err.is_jupyter:  # Rich would make an HTML box of each line
         console.err = Rich(file=sys.stdout, force_jupyter=False, force_terminal=False, width=120, highlight=False)

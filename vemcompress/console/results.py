@@ -32,7 +32,7 @@ from vemcompress.system.names import printable
 
 
 class Results:
-    """`result` prints what came out; the other methods are how each kind of it is shown. `err` is where talk goes."""
+    """`result` prints a result; each other method shows one kind of result. Notes go to `err`."""
 
     err: Rich
 
@@ -40,7 +40,7 @@ class Results:
         self.out = Rich(highlight=False, width=None if sys.stdout.isatty() else 1000)
 
     def result(self, values: dict, as_json: bool, render: Callable[[dict], None]) -> None:
-        """Print a result: as JSON, or as `render` shows it. Of several ranks the first one prints."""
+        """Print a result as JSON, or as `render` shows it. With several ranks, only the first one prints."""
         if launch.number():
             return
         if as_json:
@@ -49,10 +49,10 @@ class Results:
             render(values)
 
     def table(self, values: dict) -> None:
-        """Names and values; a table within is a line of its own."""
+        """Names and values; a nested table becomes one line."""
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
-        grid.add_column(overflow="fold")  # a hash or a path is not cut
+        grid.add_column(overflow="fold")  # do not cut a hash or a path
         for name, value in values.items():
             if isinstance(value, dict):
                 value = ", ".join(f"{k} {plain(v)}" for k, v in value.items())
@@ -62,7 +62,7 @@ class Results:
         self.show(grid)
 
     def show(self, what) -> None:
-        """Print on stdout; where that is no terminal, as wide as it needs and without blanks at the end of lines."""
+        """Print on stdout. If that is not a terminal, lines may have any width, and blanks at their end are removed."""
         what = printable(what) if isinstance(what, str) else what
         if self.out.is_terminal:
             self.out.print(what, markup=False)
@@ -72,11 +72,11 @@ class Results:
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
     def line(self, text: str) -> None:
-        """A line that the terminal alone may wrap, so that it can be copied as a whole."""
+        """Print a line that only the terminal wraps, so that it can be copied whole."""
         self.out.print(printable(text), markup=False, soft_wrap=True)
 
     def made(self, values: dict) -> None:
-        """What `distill` gives: a run, the stages of a pipeline, or one of them that prunes or searches."""
+        """Show the result of `distill`: a run, the stages of a pipeline, or one stage that prunes or searches."""
         kinds = {"stages": self.piped, "front": self.searched, "widths": self.pruned}
         next((show for key, show in kinds.items() if key in values), self.distilled)(values)
 
@@ -91,14 +91,15 @@ class Results:
         self._next(values)
 
     def _compared(self, values: dict, note: str = "") -> None:
-        """The table of a run: its teacher, its last network and its best."""
+        """Show the table of a run: its teacher, its last and its best network."""
         titles, rows, notes = compared(values)
         self.show(figures(titles, rows, "fold"))
         for line in [*notes, *([note] if note else []), ""]:
             self.show(line)
 
     def _next(self, values: dict) -> None:
-        """Commands to copy, which are not broken into lines. With --quiet only that of an unfinished run."""
+        """Show the next commands, each on one line to copy. With --quiet, only the command that continues an unfinished
+        run."""
         if values["next"] and (values["stopped"] or not self.err.quiet):
             self.show("")
             self.show("next")
@@ -116,12 +117,12 @@ class Results:
             shown |= {f"{name} diverged": found["message"] for found in run.get("diverged", {}).values()}
         shown["student"] = values["student"] or "none yet"
         if values["stopped"]:
-            left = f"; left: {', '.join(values['missing'])}" if values["missing"] else ""
+            left = f"; still to do: {', '.join(values['missing'])}" if values["missing"] else ""
             shown["stopped"] = stopped(values) + left
         trained = {name: run for name, run in values["stages"].items() if "losses" in run}
         if trained:
             name = list(trained)[-1]
-            self._compared(trained[name], f"the table is of stage {name}")
+            self._compared(trained[name], f"the table shows stage {name}")
         self.table(shown | _report(values))
         self._next(values)
 
@@ -132,23 +133,23 @@ class Results:
         self._next(values)
 
     def tried(self, values: dict) -> None:
-        """What a dry run found."""
+        """Show the result of a dry run."""
         shown = {"recipe": values["recipe"]}
         if values["stage"]:
-            shown["stage"] = values["stage"] if values["timed"] else f"{values['stage']}, which trains nothing to time"
+            shown["stage"] = values["stage"] if values["timed"] else f"{values['stage']}: without training, not timed"
         if values["timed"]:
-            per, timed = f"{values['seconds_per_step']:.3g} s a step", plural(values["timed"], "step")
+            per, timed = f"{values['seconds_per_step']:.3g} s per step", plural(values["timed"], "step")
             shown["steps"] = (
                 f"{values['steps']:,}, batch {values['batch']} at {values['size']} px on {values['device']}"
             )
             shown["time"] = (
-                f"about {duration(values['seconds'])}: {per}, by {timed} that were timed; saving, sample pictures and "
-                "scoring come on top"
+                f"about {duration(values['seconds'])}: {per}, measured over {timed}; saving, sample pictures and "
+                "scoring take additional time"
             )
-            shown["memory"] = f"{size(values['memory'])} at the peak"
+            shown["memory"] = f"{size(values['memory'])} peak"
         if values["later"]:
-            shown["later"] = f"{', '.join(values['later'])}: not timed, as they need what earlier stages give"
-        shown["dry run"] = f"all checks passed, and nothing was written; leave out --dry-run to make {values['run']}"
+            shown["later"] = f"{', '.join(values['later'])}: not timed, because they need the results of earlier stages"
+        shown["dry run"] = f"all checks passed, nothing was written; omit --dry-run to start {values['run']}"
         self.table(shown)
 
     def pruned(self, values: dict) -> None:
@@ -241,7 +242,7 @@ class Results:
         inside = f"{plural(values['pictures'], 'picture')}, {thousands(values['bytes'])} kB"
         shown = {"report": f"{values['path']} ({inside})"}
         if values["missing"]:
-            shown["left out"] = " ".join(values["missing"])
+            shown["missing"] = " ".join(values["missing"])
         if values["tensorboard"]:
             shown["TensorBoard"] = f"tensorboard --logdir {values['run']}"
         self.table(shown | {"open it": "in any browser; it loads nothing from elsewhere"})
@@ -264,7 +265,7 @@ class Results:
         self.show(f"batch 1, {', '.join(sizes)}, {plural(values['threads'], 'thread')}, {values['machine']}")
         for name, model in models.items():
             for runtime, why in model["skipped"].items():
-                self.show(f"left out: {name + ' in ' if name else ''}{runtime}: {why}")
+                self.show(f"skipped {runtime}{f' for {name}' if name else ''}: {why}")
 
     def benched_step(self, values: dict) -> None:
         ms = values["step_ms"]
@@ -275,13 +276,13 @@ class Results:
         made_up = f"; random: {', '.join(values['random'])}" if values["random"] else ""
         self.show(
             f"{values['recipe']}{phase}: batch {values['batch']} at {values['size']} px, "
-            f"{values['precision']}{compiled}, {values['images_per_second']:.2f} images a second, "
+            f"{values['precision']}{compiled}, {values['images_per_second']:.2f} images per second, "
             f"add-on {values['information']} {100 * values['information_share']:.1f} %"
         )
         self.show(
-            f"{values['flops'] / 1e9:.1f} GFLOP a step, at the peak of {values['peak_flops'] / 1e9:.0f} GFLOP/s "
-            f"{values['floor_ms']:.1f} ms: {100 * values['peak_share']:.0f} % of it; copies at "
-            f"{values['peak_bytes'] / 1e9:.0f} GB/s; {values['memory'] / 2**30:.1f} GiB"
+            f"{values['flops'] / 1e9:.1f} GFLOP per step, which need {values['floor_ms']:.1f} ms at the peak of "
+            f"{values['peak_flops'] / 1e9:.0f} GFLOP/s: the step reaches {100 * values['peak_share']:.0f} % of it; "
+            f"copies at {values['peak_bytes'] / 1e9:.0f} GB/s; {values['memory'] / 2**30:.1f} GiB of memory"
         )
         if values["reference_ms"] is not None:
             self.show(
@@ -308,7 +309,7 @@ class Results:
 
 
 def figures(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str = "ellipsis") -> Table:
-    """A table without a frame: what each row is about on the left, figures on the right."""
+    """A table without a frame: row titles on the left, figures on the right."""
     first, *others = titles
     table = Table(first, show_edge=False, pad_edge=False)
     for title in others:
@@ -319,12 +320,12 @@ def figures(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str 
 
 
 def _goal(values: dict) -> dict[str, str]:
-    """The line of a goal on a device, where there is one."""
+    """The line for a latency or size goal, if there is one."""
     return dict([goal(values["goal"])]) if values.get("goal") else {}
 
 
 def _training(values: dict, gives: str) -> dict:
-    """The lines that all training runs have."""
+    """Lines that all training runs have."""
     rate, best, lines = values["seconds_per_step"], values["best"], {}
     if best and best["step"] != values["steps"]:
         lines["best"] = f"{values['run']}/best/{gives}.safetensors"
@@ -349,12 +350,12 @@ def _how_checked(file: dict) -> str:
         ranges = f"{plural(len(quantised['layers']), 'layer')} in int8 ({quantised['method']})"
         return f"SSIM {quantised['ssim']:.4f}, PSNR {quantised['psnr']:.1f} dB to the float network, {ranges}{named}"
     if found is None:
-        return "converted and read back"
+        return "converted and read again, not run"
     uint8 = "" if levels is None else f", of uint8 {levels} levels"
     return f"largest difference from PyTorch {found:.1e}{uint8}{at}"
 
 
 def _latency(found: dict) -> list[str]:
-    """The columns of one model in one runtime."""
+    """The columns for one model in one runtime."""
     times = [f"{found['p50_ms']:.2f}", f"{found['p95_ms']:.2f}", str(found["runs"])]
     return [*times, thousands(found.get("bytes")), thousands(found.get("peak_bytes"))]

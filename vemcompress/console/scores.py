@@ -1,4 +1,4 @@
-"""Scores on stdout: of one run, of several seeds' runs with mean and spread, and the paper's beside a recipe."""
+"""Scores on stdout: of one run, of several seeds with mean and spread, and the paper's scores beside a recipe."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ class Scores(Results):
         self._scores("metric", columns, values, words.score)
         if best is not None:
             picked = f"picked by {best['picked_by']} on {words.which_images(best['on'])}"
-            self.show(f"best: {picked}" if apart else f"the best is the last (step {step}), {picked}")
+            self.show(f"best: {picked}" if apart else f"the best checkpoint is the last one (step {step}), {picked}")
         if values["information_share"] is not None:
             self.show(f"add-on: {words.add_on(values['information_share'])}")
         self._protocols(values)
@@ -48,7 +48,7 @@ class Scores(Results):
             for found in run["diverged"].values():
                 self.show(f"diverged  {found['message']}")
         if values["stopped"]:
-            left = f"; seed {', '.join(map(str, values['missing']))} is left" if values["missing"] else ""
+            left = f"; still to do: seed {', '.join(map(str, values['missing']))}" if values["missing"] else ""
             self.show(f"stopped {words.stopped(values)}{left}")
         if values["report"]:
             self.show(f"report  {values['report']}")
@@ -66,14 +66,14 @@ class Scores(Results):
         )
         for seed, one in values["seeds"].items():
             of = "" if one["step"] is None else f", step {one['step']}"
-            self.show(f"seed {seed}{of}" + (f", best of step {one['best']['step']}" if one["best"] else ""))
+            self.show(f"seed {seed}{of}" + (f", best at step {one['best']['step']}" if one["best"] else ""))
         if best is not None:
-            which = "best" if apart else "the best is the last of every seed"
+            which = "best" if apart else "the best checkpoint of every seed is the last one"
             self.show(f"{which}: picked by {best['picked_by']} on {words.which_images(best['on'])}")
         self._protocols(first)
 
     def _scores(self, corner: str, columns: list[tuple[str, dict]], values: dict, cell: Callable) -> None:
-        """A table of metrics: these columns, then the teacher's and the real photos'; empty ones are left out."""
+        """A table of metrics: these columns, then the teacher's and the real photos'. Empty columns are omitted."""
         real = {name.removesuffix("_real"): value for name, value in values["real"].items()}
         columns += [("teacher", values["teacher"]), ("real photos", real)]
         shown = [(title, column) for title, column in columns if column]
@@ -81,7 +81,7 @@ class Scores(Results):
         self.show(figures((corner, *(title for title, _ in shown)), rows, "fold"))
 
     def _protocols(self, one: dict) -> None:
-        """How many images, how each figure was made, and why others are missing."""
+        """The number of images, how each score was computed, and why others are missing."""
         real = f", {one['real_images']} real" if one["real_images"] else ""
         noun = "sample" if one.get("latents") else "image"
         self.show(f"{words.plural(one['images'], noun)}{real} at {one['size']} px; features: {one['features']}")
@@ -90,15 +90,16 @@ class Scores(Results):
         self._left_out(one["skipped"])
 
     def _left_out(self, skipped: dict[str, str]) -> None:
-        """On stderr, metrics with one reason together."""
+        """Print missing metrics on stderr. Metrics with the same reason share a line."""
         missing = dict[str, list[str]]()
         for name, reason in skipped.items():
             missing.setdefault(reason, []).append(name)
-        for reason, of in missing.items():  # not broken into lines, for a reason may hold an address
-            self.err.print(printable(f"left out  {', '.join(of)}: {reason}"), markup=False, soft_wrap=True)
+        for reason, of in missing.items():  # not wrapped, because a reason may have a URL
+            self.err.print(printable(f"skipped   {', '.join(of)}: {reason}"), markup=False, soft_wrap=True)
 
     def recipe(self, values: dict, toml: str) -> None:
-        """TOML; of a row of the paper then its figures beside ours, as comments, so that all of it stays TOML."""
+        """Print TOML. For a row of the paper, its figures and ours follow as comments, so that the output stays
+        TOML."""
         print(toml, end="")
         if "ours" not in values:
             return
@@ -107,7 +108,7 @@ class Scores(Results):
         grid.add_row("", "", "parameters", "ours", "MACs", "ours", "ours, true")
         for role, prefix in (("student", ""), ("teacher", None), ("deep", None), ("original", "original_")):
             found = ours if role == "student" else ours.get(role, {})
-            if "macs" in found or prefix == "":  # of widths that are not published the paper's figures alone
+            if "macs" in found or prefix == "":  # without published widths, only the paper's figures
                 title, shape = role if "original" in ours else "original", found.get("family", "not published")
                 grid.add_row(title, shape, *_beside(paper, prefix, found, ours["agrees"]))
         with self.out.capture() as captured:
@@ -115,7 +116,7 @@ class Scores(Results):
         said = "; ".join(str(paper[key]) for key in ("model", "dataset", "method") if key in paper)
         lines = [
             f"Table {paper.get('table', '?')}: {said}",
-            f"beside what is counted here for one image of {ours['size']} px square; MACs as papers count them",
+            f"compared with our counts for one image of {ours['size']} px square; MACs as papers count them",
             "",
             *captured.get().splitlines(),
             "",
@@ -127,7 +128,8 @@ class Scores(Results):
 
 
 def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[str]:
-    """A network's parameters and MACs, the paper's and ours in turn; `prefix` of its keys, None where it has none."""
+    """A network's parameters and MACs, alternating between the paper's and ours. `prefix` is that of its keys, None if
+    the paper gives none."""
 
     def printed(key: str, unit: str) -> str:
         key = f"{prefix}{key}"
@@ -145,7 +147,7 @@ def _beside(paper: dict, prefix: str | None, found: dict, agrees: dict) -> list[
 
 
 def _scores(paper: dict) -> list[str]:
-    """What the paper measured, which no recipe can tell for our own networks."""
+    """Scores that the paper measured. We cannot count these for our own networks."""
     return [
         f"{name} {words.hundredths(paper[key])} in the paper"
         + (f" (original {words.hundredths(paper[f'original_{key}'])})" if f"original_{key}" in paper else "")
@@ -156,5 +158,5 @@ def _scores(paper: dict) -> list[str]:
 
 
 def _last(run: dict) -> dict:
-    """Of a pipeline the run of the last stage that began; of none the run itself."""
+    """The run of a pipeline's last stage that has begun; the run itself if it is not a pipeline."""
     return [*run["stages"].values(), {}][max(len(run["stages"]) - 1, 0)] if "stages" in run else run

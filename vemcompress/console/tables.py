@@ -1,4 +1,4 @@
-"""Tables on stdout over several runs: a comparison, and what a matrix has made."""
+"""Tables on stdout over several runs: a comparison, and the runs of a matrix."""
 
 from functools import partial
 
@@ -39,7 +39,7 @@ class Tables(Scores):
         for row in values["rows"]:
             best = row["best"] and f"{row['best']['metric']} {row['best']['value']:.4g}"
             state = f"failed ({values['failed'][row['name']]['exit_code']})" if row["name"] in values["failed"] else ""
-            state = state or ("left" if row["steps"] is None else str(row["steps"]))
+            state = state or ("to do" if row["steps"] is None else str(row["steps"]))
             count = "" if row["parameters"] is None else words.millions(row["parameters"])
             macs = "" if row["macs"] is None else words.giga(row["macs"])
             rows.append((row["name"], macs, count, best or "", words.plain(row["loss"]), state))
@@ -47,7 +47,7 @@ class Tables(Scores):
         for name, failure in values["failed"].items():
             self.show(f"failed  {name}: {failure['reason']}")
         if values["stopped"] == "max_hours":
-            left = f"; left: {', '.join(values['missing'])}" if values["missing"] else ""
+            left = f"; still to do: {', '.join(values['missing'])}" if values["missing"] else ""
             self.show(f"stopped {words.stopped(values)}{left}")
             self.line(f"next    {words.resume(values)}")
         if values["next"]:
@@ -65,5 +65,5 @@ def _compared(row: dict, names: list[str], timed: bool) -> list[str]:
 
 
 def _mean(found: dict | None, shown) -> str:
-    """Mean ± sample std; how many there are is a column of its own."""
+    """Mean ± sample std. The number of seeds has its own column."""
     return words.spread(found, shown).rpartition(" (")[0]

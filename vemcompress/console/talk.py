@@ -1,4 +1,4 @@
-"""What the library reports while it works: talk and progress on stderr."""
+"""Notes and progress on stderr while the library works."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ EXPORT = {
     "compare": "checking parity with PyTorch, {number} of {checks}",
     "convert": "converting to {format}",
     "calibrate": "calibrating int8",
-    "sensitivity": "what int8 costs in each layer",
+    "sensitivity": "measuring int8's error in each layer",
     "try": "{method}, {float_layers} layers in float: SSIM {ssim:.4f}",
     "written": "written",
 }
@@ -43,21 +43,21 @@ class Talk:
         self.quiet = quiet
         self.err = Rich(stderr=True, highlight=False, quiet=quiet)
         self._bar: Bar | None = None
-        self._below = Below()  # of the run that is training
-        self._within: dict[str, str] = {}  # the run, the seed and the stage that are at work
+        self._below = Below()  # losses and score of the run that is being trained
+        self._within: dict[str, str] = {}  # the current run of a matrix, seed and stage
 
     # -- events --------------------------------------------------------------------------------------------------
 
     @contextmanager
     def talking(self) -> Iterator[Callable[[dict], None]]:
-        """While inside, events are drawn; a progress bar only where stderr is a terminal."""
+        """A context in which events are shown, with a progress bar if stderr is a terminal."""
         try:
             yield self._on_event
         finally:
             self._end_bar()
 
     def note(self, text: str) -> None:
-        """A line of talk, above the progress bar where there is one."""
+        """Print a line, above the progress bar if there is one."""
         (self._bar.console if self._bar else self.err).print(printable(text), markup=False, soft_wrap=True)
 
     def _on_event(self, event: dict) -> None:
@@ -80,20 +80,20 @@ class Talk:
 
     def _on_plan(self, event: dict) -> None:
         teacher, student = event["teacher"], event["student"]
-        learns = f", learns by {event['gan']} at {event['gan_lr']:g}" if event["gan"] else ""
+        learns = f", trained by {event['gan']} at learning rate {event['gan_lr']:g}" if event["gan"] else ""
         recorded = "parameters" not in teacher
         if recorded:
-            self.note("teacher   its outputs alone, the other sides of the pairs")
+            self.note("teacher   only its outputs, which are the other sides of the pairs")
         else:
             self.note(
                 f"teacher   {teacher['family']}, {millions(teacher['parameters'])} parameters{macs(teacher)}{learns}"
             )
         if event["beside"]:
-            self.note("          beside " + ", ".join(f"{n} {millions(count)}" for n, count in event["beside"].items()))
+            self.note("          with " + ", ".join(f"{n} {millions(count)}" for n, count in event["beside"].items()))
         self.note(f"student   {student['family']}, {millions(student['parameters'])} parameters{macs(student)}")
         known = not recorded and teacher["parameters"]
         smaller = f"{times_fewer(known / student['parameters'])} parameters; " if known else ""
-        self.note(f"          {smaller}MACs are the true ones at {event['size']} px")
+        self.note(f"          {smaller}true MACs at {event['size']} px")
         algorithm, information = event["algorithm"], event["information"]
         name = information["name"].upper()
         weight = f", lambda_MI {information['weight']:g}" if "weight" in information else ""
@@ -103,7 +103,7 @@ class Talk:
         weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
         if weights:
             self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
-        drawn = "your images" if event["gan"] else "what the teacher draws"
+        drawn = "your images" if event["gan"] else "drawn by the teacher"
         drawn = "your pairs" if recorded else drawn
         self._begun(event, drawn if event["gan"] or event["latent"] or recorded else "the teacher on your images")
 
@@ -111,7 +111,7 @@ class Talk:
         for name, network in event["networks"].items():
             self.note(f"{name:<9} {network['family']}, {millions(network['parameters'])} parameters{macs(network)}")
         judges = ", ".join(f"{name} {millions(count)}" for name, count in event["discriminators"].items())
-        self.note(f"          {judges}; MACs are the true ones at {event['size']} px")
+        self.note(f"          {judges}; true MACs at {event['size']} px")
         weights = {k: v for k, v in event["gan"].items() if isinstance(v, float)}
         self.note(f"recipe    {event['recipe']}: {event['gan']['name']}, {event['gan']['mode']}")
         self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
@@ -134,7 +134,9 @@ class Talk:
         if event["picture"]:
             self.note(f"picture   {event['picture']} ({shown})")
         if event["step"] >= event["steps"]:
-            self.note(f"nothing to do: this run has done {plural(event['step'], 'step')}; ask for more with --steps.")
+            self.note(
+                f"nothing to do: this run is complete ({plural(event['step'], 'step')}); raise --steps to continue."
+            )
         elif event["continued"]:
             self.note(f"resuming after step {event['step']}")
 
@@ -166,7 +168,7 @@ class Talk:
     def _on_teacher_cache(self, event: dict) -> None:
         kept = f", {size(event['kept'])} already stored" if event["kept"] else ""
         self.note(
-            f"cache     of the teacher: up to {size(event['bytes'])} for {event['images']} images x "
+            f"cache     the teacher's outputs: up to {size(event['bytes'])} for {event['images']} images x "
             f"{event['views']} views{kept}, {size(event['free'])} free"
         )
 
@@ -175,7 +177,7 @@ class Talk:
         macs = isinstance(event["target"], int) and f"{short(event['target'])} MACs ({event['convention']})"
         budget = "" if event["target"] is None else f", at most {macs or event['budget']}"
         self.note(f"search    {event['space']}{budget}")
-        whole = "" if event["whole"] is None else f", the whole network {event['whole']:.4g}"
+        whole = "" if event["whole"] is None else f"; the whole network has {event['whole']:.4g}"
         self.note(f"          {event['metric']} on {on}{whole}")
         if event["known"]:
             self.note(f"resuming with {event['known']} candidates that are already scored")
@@ -189,30 +191,30 @@ class Talk:
             self.note(f"generation {event['generation']}/{event['generations']}  {'  '.join(told)}")
 
     def _on_batch(self, event: dict) -> None:
-        limits = {"memory": "the free memory", "images": "the number of images", "most": "the most that auto uses"}
+        limits = {"memory": "the free memory", "images": "the number of images", "most": "the maximum for auto"}
         needs = "" if event["bytes"] is None else f"; needs about {size(event['bytes'])}"
-        free = "" if event["free"] is None else f"; {size(event['free'])} are free"
+        free = "" if event["free"] is None else f"; {size(event['free'])} free"
         self.note(f"batch     {event['batch']}, limited by {limits[event['limit']]}{needs}{free}; saved in the recipe")
 
     def _on_memory(self, event: dict) -> None:
         at = f"batch {event['batch']}"
         if event["micro_batch"]:
             at = f"{event['micro_batch']} images of the {at} at a time"
-        less = f"; --micro-batch {event['least_batch']} takes {size(event['least'])}"
+        less = f"; --micro-batch {event['least_batch']} needs {size(event['least'])}"
         more = less if event["least"] < 0.8 * event["bytes"] else ""
-        self.note(f"memory    about {size(event['bytes'])} for networks and graphs at {at}{more}")
+        self.note(f"memory    about {size(event['bytes'])} for networks and activations at {at}{more}")
 
     def _on_estimate(self, event: dict) -> None:
         self.note(
-            f"estimate  {event['seconds_per_step']:.3f} s a step, {duration(event['seconds'])} to go, "
+            f"estimate  {event['seconds_per_step']:.3f} s per step, {duration(event['seconds'])} left, "
             f"{event['memory'] / 2**30:.1f} GiB of memory"
         )
 
     def _on_phase(self, event: dict) -> None:
         score = event["score"]
         value = f", {score['metric']} {score['value']:.4g}" if score else ""
-        what = "the student learns from it" if event["kept"] else "an earlier one is better and stays"
-        self.note(f"teacher   of step {event['step']}{value}: {what}")
+        what = "the student learns from it" if event["kept"] else "an earlier one is better and is kept"
+        self.note(f"teacher   from step {event['step']}{value}: {what}")
 
     def _on_masks(self, event: dict) -> None:
         if event["number"] % 15 == 1 or event["decided"]:
@@ -223,12 +225,12 @@ class Talk:
             target = event["targets"][name]
             if target is not None and event["macs"][name] > target:
                 advice = "train longer, or set masks.weight higher, or masks.deviation lower"
-                self._on_warning({"message": f"{name} did not come down to {giga(target)} MACs; {advice}."})
+                self._on_warning({"message": f"{name} did not reach {giga(target)} MACs; {advice}."})
 
     def _on_architecture(self, event: dict) -> None:
         cells = ", ".join(f"{count} {kind}" for kind, count in Counter(event["operators"]).items())
-        found = f"{short(event['macs'])} MACs by the method's count, cells {cells}"
-        self.note(f"found     step {event['step']}: {found}; the count weighs {event['weight']:g}")
+        found = f"{short(event['macs'])} MACs as the method counts them, cells {cells}"
+        self.note(f"found     step {event['step']}: {found}; weight of the MACs {event['weight']:g}")
 
     def _on_sample(self, event: dict) -> None:
         if self.err.is_terminal:
@@ -286,7 +288,7 @@ class Talk:
         self._count("generating", event)
 
     def _on_judged(self, event: dict) -> None:
-        self._count("judging", event)
+        self._count("scoring", event)
 
     def _on_bench(self, event: dict) -> None:
         if "total" in event:
@@ -302,7 +304,7 @@ class Talk:
 
     def _on_measured(self, event: dict) -> None:
         shown = time_text if event["unit"] == "ms" else size_text
-        self.note(f"measured  {shown(event['measured'])} of a whole network, predicted {shown(event['predicted'])}")
+        self.note(f"measured  {shown(event['measured'])} for the whole network, predicted {shown(event['predicted'])}")
 
     def _on_export(self, event: dict) -> None:
         told = EXPORT[event["stage"]].format_map(event)
@@ -315,7 +317,7 @@ class Talk:
 
     def _on_demo(self, event: dict) -> None:
         if event["stage"] == "fetch":
-            self.note(f"demo      fetching {event['package']} by npm, once")
+            self.note(f"demo      downloading {event['package']} with npm, only once")
         else:
             self.note(f"serving   {event['folder']} at {event['address']} until Ctrl-C")
 
@@ -361,7 +363,7 @@ def _speed(event: dict) -> list[str]:
 
 
 def scored_before(event: dict) -> Below:
-    """With the scores of a run that goes on."""
+    """The lines below the bar, with the earlier scores of a resumed run."""
     scores, best = event.get("scores"), event.get("best")  # a dry run has neither
     if not scores or not best:
         return Below()

@@ -41,7 +41,7 @@ def short(count: int) -> str:
 
 
 def losses(values: dict[str, float], main: list[str]) -> list[tuple[str, str]]:
-    """The few that matter, names and values: the sum of the `main` terms, then these."""
+    """Names and values of the important losses: the sum of the `main` terms, then these terms."""
     if not main:
         return []
     found = {"loss": sum(values[name] for name in main), **{name: values[name] for name in main}}
@@ -58,7 +58,7 @@ def size(count: int) -> str:
 
 
 def thousands(count: int | None) -> str:
-    """Bytes as kB, "-" where they are not known."""
+    """Bytes as kB, "-" if unknown."""
     return "-" if count is None else f"{count / 1000:,.0f}"
 
 
@@ -73,7 +73,7 @@ def steps_of(run: dict) -> str:
 
 
 def goal(found: dict) -> tuple[str, str]:
-    """A goal on a device and how it is met: a title and a line."""
+    """A goal for latency or size, and how well it is met: a title and a line."""
     shown = time_text if found["unit"] == "ms" else size_text
     target, predicted, measured = (shown(found[key]) for key in ("target", "predicted", "measured"))
     before = f" of {shown(found['before'])}" if "before" in found else ""
@@ -86,36 +86,37 @@ def goal(found: dict) -> tuple[str, str]:
 
 
 def stopped(run: dict) -> str:
-    """By which option a run was stopped."""
-    return f"by --{run['stopped'].replace('_', '-')}, saved"
+    """The option that stopped a run."""
+    return f"by --{run['stopped'].replace('_', '-')}, after saving"
 
 
 def resume(run: dict, command: str = "distill") -> str:
-    """The command that goes on with a run."""
+    """The command that continues a run."""
     return shlex.join(["vemcompress", command, "--resume", run["run"]])
 
 
 def add_on(share: float) -> str:
-    """What an add-on's share of the gradient is a share of."""
+    """An add-on's share of the gradient, with what it is a share of."""
     return f"{100 * share:.2g} % of the gradient at the student's image (median of the logged steps)"
 
 
 def spread(found: dict | None, shown: Callable[[float], str]) -> str:
-    """Mean ± sample std (n); without the std of a single value, or of equal ones as one frozen teacher gives them."""
+    """Mean ± sample std (n). The std is omitted for a single value, and for equal values, such as those of one frozen
+    teacher."""
     if found is None:
         return ""
     return shown(found["mean"]) + (f" ± {shown(found['std'])}" if found["std"] else "") + f" ({found['n']})"
 
 
 def score(name: str, value: float | None) -> str:
-    """As papers print it: percentages with two decimals."""
+    """A score as papers print it: percentages with two decimals."""
     digits = 2 if name in ("miou", "pixel_accuracy") else 4
     return "" if value is None else f"{value:.{digits}f}"
 
 
 def which_images(on: str) -> str:
     kinds = {"test": "the test images", "training": "the training images"}
-    kinds |= {"vectors": "the latent vectors that training never draws"}
+    kinds |= {"vectors": "latent vectors that are not used in training"}
     return kinds.get(on, "held-out training images")
 
 

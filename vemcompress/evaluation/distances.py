@@ -132,6 +132,7 @@ class Distance(Metric):
 
     against: Literal["real", "teacher"]
     how: ClassVar[str]
+    title: ClassVar[str]
     of_real: ClassVar[Literal["images", "statistics"]]
 
     @classmethod
@@ -141,6 +142,12 @@ class Distance(Metric):
             teacher=against == "teacher", real=real, features=extractor, images=2, size=LEAST.get(extractor, 1)
         )
         return cls(name, higher=False, gathers=extractor, needs=needs, against=against)
+
+    @property
+    def does(self) -> str:
+        other = "real images" if self.against == "real" else "the teacher's outputs"
+        called = {"fid": "FID, the ", "kid": "KID, the "}.get(self.name.removesuffix("_to_teacher"), "")
+        return f"{called}{self.title} between outputs and {other} ({self.needs.features} features)"
 
     def offered(self, given: Given) -> bool:
         """Distances to the teacher are offered only without real images."""
@@ -171,7 +178,7 @@ class Distance(Metric):
 class Frechet(Distance):
     """The Frechet distance; FID with Inception's features. Statistics of the real images are enough."""
 
-    how, of_real = "Frechet distance in float64", "statistics"
+    title, how, of_real = "Frechet distance", "Frechet distance in float64", "statistics"
 
     def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
         known = tools.real.statistics if self.against == "real" else None
@@ -182,7 +189,7 @@ class Frechet(Distance):
 class Kernel(Distance):
     """The kernel distance; KID with Inception's features. It has a deviation (`_std`) if subsets were drawn."""
 
-    of_real = "images"
+    title, of_real = "kernel distance (MMD)", "images"
     how = (
         f"unbiased cubic-kernel MMD in float64, all images at once up to {SUBSET_SIZE}, else the mean of {SUBSETS} "
         "subsets drawn with seed {seed}"

@@ -46,7 +46,7 @@ def open_embedding(name: str, weights: str | None) -> Embedding:
         path = weights or downloaded(
             pytorch_fid.inception.FID_WEIGHTS_URL,
             INCEPTION_SHA256,
-            what="the Inception's weights",
+            what="Inception's weights",
             remedy="give another place with --set algorithm.features_weights=PATH",
         )
         return Embedding(name, build_inception(path))

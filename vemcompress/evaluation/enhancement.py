@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from vemcompress.evaluation.extractors import PERCEPTUAL, PerceptualDistance
-from vemcompress.evaluation.fidelity import KINDS, Sum
+from vemcompress.evaluation.fidelity import KINDS, SHORT, Sum
 from vemcompress.evaluation.gather import Gather, Gathered, View, Views
 from vemcompress.evaluation.metric import NOT_MADE, Given, Metric, Needs, Tools
 from vemcompress.losses.image import WINDOW
@@ -35,6 +35,10 @@ class Luma(Metric):
     """Mean over images of the PSNR or SSIM between the luma of an image and of its ground truth."""
 
     kind: Literal["psnr", "ssim"]
+
+    @property
+    def does(self) -> str:
+        return f"{SHORT[self.kind]} between the luma of each output and of the ground truth, for super-resolution"
 
     def offered(self, given: Given) -> bool:
         return given.enhances
@@ -85,6 +89,10 @@ class Perceptual(Metric):
     """Mean over images of LPIPS, or of the distance without linear layers, to the ground truth."""
 
     asked: bool = False  # computed only if the user names it, because its weights are a large download
+
+    @property
+    def does(self) -> str:
+        return f"Perceptual distance ({self.needs.features}) between each output and the ground truth"
 
     def offered(self, given: Given) -> bool:
         return given.enhances and not self.asked and self.needs.features in given.features

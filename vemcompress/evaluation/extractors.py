@@ -63,7 +63,7 @@ class Inception(Extractor):
             weights = downloaded(
                 pytorch_fid.inception.FID_WEIGHTS_URL,
                 INCEPTION_SHA256,
-                what="the Inception's weights",
+                what="Inception's weights",
                 remedy="give another place with --inception PATH (in training --set train.inception=PATH)",
             )
         self.network = _frozen(build_inception(Path(weights)))

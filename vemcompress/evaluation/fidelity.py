@@ -22,6 +22,7 @@ KINDS = {  # the function, and its words
     "l1": (l1, "mean absolute difference"),
     "rmse": (rmse, "root of the mean squared difference"),
 }
+SHORT = {kind: words.partition(" (")[0] for kind, (_, words) in KINDS.items()}
 _WORDS = {"teacher": "the teacher's", "target": "the ground truth"}
 
 
@@ -45,6 +46,10 @@ class Fidelity(Metric):
 
     kind: Literal["ssim", "psnr", "l1", "rmse"]
     against: Literal["teacher", "target"]
+
+    @property
+    def does(self) -> str:
+        return f"{SHORT[self.kind]} between each output and {_WORDS[self.against]}, mean over images"
 
     def offered(self, given: Given) -> bool:
         return (given.targets or not self.needs.targets) and (given.wide or self.kind != "rmse")

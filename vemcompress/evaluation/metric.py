@@ -132,6 +132,11 @@ class Metric(ABC):
     gathers: str
     needs: Needs
 
+    @property
+    def does(self) -> str:
+        """What it measures, in one sentence for `recipes methods`. An empty one is replaced by the module's."""
+        return ""
+
     @abstractmethod
     def offered(self, given: Given) -> bool:
         """Whether it is computed, or reported as missing, if the user names no metrics."""

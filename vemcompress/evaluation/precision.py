@@ -62,6 +62,7 @@ class _Neighbours(Distance):
 
     what: ClassVar[str]
     says: ClassVar[str]
+    short: ClassVar[str]
     of_real = "images"
 
     @classmethod
@@ -75,6 +76,10 @@ class _Neighbours(Distance):
             f"improved {self.what} (Kynkaanniemi et al. 2019, whose own is on VGG-16 features), the share of "
             f"{self.says} (Euclidean, each to its k-th nearest neighbour, k = {K}),"
         )
+
+    @property
+    def does(self) -> str:
+        return f"Improved {self.what}: {self.short} ({self.needs.features} features)"
 
     def offered(self, given: Given) -> bool:
         """By default only for latent vectors: the images of other networks have an input to be compared with."""
@@ -93,6 +98,7 @@ class _Neighbours(Distance):
 
 
 class Precision(_Neighbours):
+    short = "the share of outputs that resemble real images"
     what, says = "precision", "outputs inside the union of the real images' spheres"
 
     def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:
@@ -101,6 +107,7 @@ class Precision(_Neighbours):
 
 
 class Recall(_Neighbours):
+    short = "the share of real images that outputs resemble"
     what, says = "recall", "real images inside the union of the outputs' spheres"
 
     def figures(self, role: str, gathered: Gathered, tools: Tools) -> dict[str, float]:

@@ -151,6 +151,13 @@ def meters(segmenter: Segmenter, images: ImageSet) -> Callable[[], Miou]:
 class Segmentation(Metric):
     """mIoU or pixel accuracy in 0..100, as in the papers. `_real` is the score of the real photos."""
 
+    @property
+    def does(self) -> str:
+        return {
+            "miou": "Mean IoU of the outputs' classes, predicted by a segmentation network, with the label maps",
+            "pixel_accuracy": "Percentage of labelled pixels whose predicted class is right",
+        }[self.name]
+
     def offered(self, given: Given) -> bool:
         """Offered only if there are label maps or a segmenter."""
         found = given.segmenter, given.no_labels is None

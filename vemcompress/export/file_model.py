@@ -1,4 +1,4 @@
-"""An exported file of a format other than ONNX, behind the face of an .onnx file (`session.OnnxModel`), for photos."""
+"""Runs exported files of formats other than ONNX on photos, with the interface of `session.OnnxModel`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ from vemcompress.weights.graphs.pixels import COLOURS, pad_to_multiple, to_float
 
 @dataclass
 class FileModel:
-    """Called with uint8 N x H x W x `channels`, it gives uint8 N x H x W x (1, 3 or 4), H and W times its `scale`, by
-    padding and cropping. `fixed_size` is the (H, W) of a file that takes no other."""
+    """Maps uint8 N x H x W x `channels` to uint8 N x H x W x (1, 3 or 4), with H and W multiplied by `scale`. Images
+    are padded to the file's sizes, and outputs are cropped. `fixed_size` is the only (H, W) that the file accepts, None
+    for any."""
 
     path: Path
     opened: Opened
@@ -29,7 +30,7 @@ class FileModel:
     on_cpu = True  # the formats' runtimes are used on the CPU only
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Images one by one, as most formats take them. Raises NumericalError (5) for NaN."""
+        """Images are processed one by one, because most formats accept only one. Raises NumericalError (5) for NaN."""
         height, width = images.shape[1:3]
         x = to_float(pad_to_multiple(images, self.multiple, self.min_size), -1.0, 1.0).transpose(0, 3, 1, 2)
         y = np.concatenate([self.opened.images(image[None]) for image in x]).transpose(0, 2, 3, 1)
@@ -37,27 +38,28 @@ class FileModel:
 
 
 def open_file(path: Path, form: str) -> FileModel:
-    """A file that `export` wrote in the format `form`. Raises InputError (4) where it is not there or does not say what
-    it takes, UsageError (2) where it takes no photos or cannot run here, ExportError (7) without the format's library.
+    """Open a file that `export` wrote in the format `form`. Raises InputError (4) if it does not exist or does not
+    describe its input, UsageError (2) if it does not accept photos or cannot run here, ExportError (7) if the format's
+    library is not installed.
     """
     kind = FORMATS[form]
     if not path.exists():
         raise InputError(f"{path}: no such file: check the path")
     if not kind.runs_here:
-        raise UsageError(f"{path}: {kind.title} files are not run here; give the weights or an .onnx file.")
+        raise UsageError(f"{path}: {kind.title} files cannot be run here; give the weights or an .onnx file.")
     kind.check("fp32", False)
     try:
         opened, facts = kind.open(path, cores()), kind.facts(path)
     except ExportError as error:
-        raise InputError(f"{path}: is damaged, or no {kind.title} file; export it again.") from error
+        raise InputError(f"{path}: is damaged, or is not a {kind.title} file; export it again.") from error
     if opened.shape is None or "input_kind" not in facts:
         beside = "" if kind.has_metadata else f" ({path.name}.json beside it does)"
-        raise InputError(f"{path}: does not say what it takes{beside}; export it again, or give an .onnx file.")
+        raise InputError(f"{path}: does not describe its input{beside}; export it again, or give an .onnx file.")
     if facts["input_kind"] != "image":
         raise UsageError(f"{path}: draws from latent vectors; give the weights or an .onnx file to draw images.")
     rows, columns, channels = (1, 2, 3) if opened.layout == "NHWC" else (2, 3, 1)
     if opened.shape[channels] not in COLOURS:
-        raise UsageError(f"{path}: takes {opened.shape[channels]} channels, so no photos; give the run folder.")
+        raise UsageError(f"{path}: needs images of {opened.shape[channels]} channels, not photos; give the run folder.")
     only = None if opened.shape[rows] < 1 else (opened.shape[rows], opened.shape[columns])
     multiple, least, scale = (int(facts.get(key, 1)) for key in ("multiple", "min_size", "scale"))
     return FileModel(path, opened, opened.shape[channels], multiple, least, scale, only)

@@ -219,7 +219,7 @@ def fit(config: DiscriminatorConfig, channels: int, generator: Generator, where:
     stated = config.model_fields_set
     if "in_channels" in stated and config.in_channels != channels:
         raise RecipeError(
-            f"discriminator: takes {config.in_channels} channels, but there are {channels} to judge; omit "
+            f"discriminator: in_channels is {config.in_channels}, but its images have {channels} channels; omit "
             f"{where}.discriminator.in_channels."
         )
     if not config.norms:

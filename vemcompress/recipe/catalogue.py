@@ -53,7 +53,9 @@ def methods() -> list[dict[str, str]]:
 
 
 def _does(method: Any) -> str:
-    """The first sentence of the docstring of its file."""
+    """A metric's own sentence; otherwise the first sentence of the docstring of its file."""
+    if does := getattr(method, "does", ""):
+        return does[0].upper() + does[1:]
     kind = method if isinstance(method, type) else type(method)
     text = " ".join((sys.modules[kind.__module__].__doc__ or "").partition("\n\n")[0].split())
     return re.split(r"(?<!et al)\.\s", text)[0].rstrip(".")

@@ -1,4 +1,5 @@
-"""A run on disk: its folder and lock, checkpoints, logs, pictures, what it gives, the best network, a cached teacher.
+"""A run on disk: folder and lock, checkpoints, logs, sample sheets, the best network, cached teacher outputs, the
+report.
 
-What belongs here knows files, and nothing of how a network learns.
+Modules here work on files. How a network is trained belongs in `training`.
 """

@@ -1,5 +1,5 @@
-"""Which checkpoint was the best so far, and a copy of its network that later ones do not push out; and what a run
-folder says of its networks."""
+"""The best checkpoint so far: its score and a copy of its network that later checkpoints do not replace. Also reads
+which networks a run folder has."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from vemcompress.weights.folder import made
 
 @dataclass(frozen=True)
 class Score:
-    """A figure of `images` images; `on` says which they were."""
+    """A score on `images` images; `on` says which images."""
 
     name: str
     value: float
@@ -24,19 +24,19 @@ class Score:
     images: int = 0
 
     def better_than(self, value: float) -> bool:
-        """Whether this one is better than another of the same kind; an equal one is not."""
+        """Whether this score is better than another of the same metric. An equal one is not."""
         return self.value > value if self.higher_is_better else self.value < value
 
     def as_dict(self) -> dict:
-        """What best.json says."""
+        """The form in best.json."""
         values = asdict(self)
         return {"metric": values.pop("name"), **values}
 
 
 def checked(said) -> dict:
-    """What best.json or a checkpoint says of the best. Raises ValueError where it cannot be that."""
+    """Check the content of best.json, or a checkpoint's copy of it. Raises ValueError if it is not valid."""
     if not isinstance(said, dict):
-        raise ValueError("it is no table")
+        raise ValueError("it is not a table")
     step, value = said.get("step"), said.get("value")
     fits = {"step": is_count(step), "value": isinstance(value, float) or is_count(value)}
     fits |= {key: isinstance(said.get(key), str) for key in ("metric", "on")}
@@ -49,10 +49,10 @@ Picker = Callable[[nn.Module], Score]
 
 
 class Best:
-    """`best/NAME.safetensors`, and `best/best.json` with the step, what it was picked by, on what, and the value.
+    """`best/NAME.safetensors`, and `best/best.json` with the step, the metric, the images and the value.
 
-    `state` is what best.json says, None before the first judgement; it is kept in checkpoints, so that a resumed run
-    picks as an unbroken one. `scores` are all scores until now, each with its step, as metrics.jsonl has them.
+    `state` is the content of best.json, None before the first score. Checkpoints store it, so that a resumed run picks
+    like an uninterrupted one. `scores` are all scores so far, each with its step, as in metrics.jsonl.
     """
 
     def __init__(self, folder: Path, pick: Picker | None):
@@ -61,7 +61,7 @@ class Best:
         self.scores: list[dict] = []
 
     def judge(self, network: nn.Module, step: int) -> bool:
-        """Score a network; True where none was better before."""
+        """Score a network; True if it is the best so far."""
         if self.pick is None:
             return False
         score = self.pick(network)
@@ -72,7 +72,7 @@ class Best:
         return True
 
     def told(self, step: int) -> str:
-        """The score of this step, where it was judged, and the best so far, in a line; empty where there is none."""
+        """One line with the score of this step, if there is one, and the best score so far; empty without scores."""
         if self.state is None:
             return ""
         metric, best, at = (self.state[key] for key in ("metric", "value", "step"))
@@ -96,7 +96,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Copy:
-    """The best checkpoint's file and step, by which metric it was picked, and `on` which images."""
+    """The best checkpoint: its file and step, the metric that picked it, and `on`, the images of the metric."""
 
     path: Path
     step: int
@@ -106,7 +106,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Networks:
-    """`name` is the run's own network; `step` is the last one's, None where no checkpoint tells."""
+    """`name` is the run's main network; `step` is that of the last checkpoint, None if unknown."""
 
     name: str
     step: int | None
@@ -114,7 +114,7 @@ class Networks:
 
 
 def look(folder: Path) -> Networks:
-    """Raises InputError where best.json is there but cannot be understood."""
+    """The networks of a run folder. Raises InputError if best.json exists but is not valid."""
     run = made(folder)
     name = run.gives if run else "student"
     return Networks(name, _last_step(folder / "checkpoints"), _best(folder / "best", name))
@@ -126,7 +126,7 @@ def _last_step(checkpoints: Path) -> int | None:
         step = read_json(checkpoints / Path(newest).name / "state.json")["step"]
         return step if is_count(step) else None
     except (OSError, *MALFORMED):
-        return None  # checkpoints may have been removed to save room; the network itself is still whole
+        return None  # checkpoints may have been removed to save space; the network is still there
 
 
 def _best(folder: Path, name: str) -> Copy | None:
@@ -137,4 +137,4 @@ def _best(folder: Path, name: str) -> Copy | None:
         said = checked(read_json(told))
         return Copy(folder / f"{name}.safetensors", said["step"], said["metric"], said["on"])
     except (OSError, ValueError) as error:
-        raise InputError(f"{told}: cannot be understood ({error}); mend it, or remove the folder best/.") from error
+        raise InputError(f"{told}: is not valid ({error}); correct it, or remove the folder best/.") from error

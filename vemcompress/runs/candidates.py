@@ -1,4 +1,4 @@
-"""The table of a search on disk: what it is a search of, and a line for each candidate that was scored."""
+"""The candidate table of a search on disk: the identity of the search, and a line for each scored candidate."""
 
 import json
 import os
@@ -13,15 +13,15 @@ _LIMIT = 1 << 30
 
 
 class Candidates:
-    """`candidates.jsonl`. Its first line is the `identity` of the search; `rows` are the others: `widths`, `macs`,
-    `fitness`, and what else a method says of a candidate. A line that a kill cut short is as if it were not there."""
+    """`candidates.jsonl`. Its first line is the `identity` of the search. `rows` are the other lines: `widths`, `macs`,
+    `fitness`, and further values of the method. A line that a kill cut short is ignored."""
 
     def __init__(self, path: Path, rows: list[dict]):
         self.path, self.rows = path, rows
 
     @classmethod
     def opened(cls, folder: Path, identity: dict, on_event: Event) -> "Candidates":
-        """The table of this folder, which is begun where there is none. Raises InputError for one of another search."""
+        """Open the table of this folder, or begin one. Raises InputError for a table of another search."""
         path, rows = folder / FILE, []
         try:
             lines = read_bytes(path, _LIMIT).splitlines(keepends=True)
@@ -29,7 +29,7 @@ class Candidates:
             lines = []
         except OSError as error:
             raise InputError(
-                f"{path}: cannot be read ({error.strerror or error}); remove it to search anew."
+                f"{path}: cannot be read ({error.strerror or error}); remove it to start the search again."
             ) from error
         identity = json.loads(json.dumps(identity))
         for number, line in enumerate(lines, 1):
@@ -37,19 +37,19 @@ class Candidates:
             if number == 1 and found != identity:
                 changed = ", ".join(k for k in identity if not isinstance(found, dict) or found.get(k) != identity[k])
                 raise InputError(
-                    f"{path}: is the table of another search (other {changed}); remove it, or search in another folder."
+                    f"{path}: belongs to another search (other {changed}); remove it, or search in another folder."
                 )
             if number > 1 and _is_row(found):
                 rows.append(found)
             elif number > 1 and number < len(lines):
-                message = f"{path}: line {number} is damaged and left out; its candidate is scored again."
+                message = f"{path}: line {number} is damaged and ignored; its candidate is scored again."
                 on_event({"event": "warning", "message": message})
         whole = [identity, *rows]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in whole).encode())
         return cls(path, rows)
 
     def add(self, rows: list[dict]) -> None:
-        """Write down more rows, durably. Raises OutputError."""
+        """Append rows and make them durable. Raises OutputError."""
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "ab") as file:

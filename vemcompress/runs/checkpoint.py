@@ -1,4 +1,5 @@
-"""Checkpoints that survive a kill at any moment: written beside, summed, synced, renamed; `latest` is swapped last."""
+"""Checkpoints that survive a kill at any moment. Each is written to a temporary folder with checksums, synced and
+renamed; the file `latest` is replaced last."""
 
 import hashlib
 import json
@@ -29,14 +30,14 @@ from vemcompress.system.files import (
 )
 
 KEPT = 2
-NEEDED = ("optimizers.safetensors", "state.json")  # of every run, whatever it trains
+NEEDED = ("optimizers.safetensors", "state.json")  # files of every run's checkpoints
 _NAME = re.compile(r"step-\d{6,18}", re.ASCII)
 
 
 def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
     """Write `folder/step-000123/` with these files and a manifest of their SHA-256 sums; keep the newest two.
 
-    Raises OutputError where it cannot be written; what was there stays.
+    Raises OutputError if it cannot be written; earlier checkpoints are kept.
     """
     target = folder / f"step-{step:06d}"
     beside = target.with_name(f"{target.name}.tmp")
@@ -44,7 +45,7 @@ def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
     files = files | {"manifest.json": (json.dumps(sums, indent=2) + "\n").encode()}
     try:
         _write(beside, files)
-        _remove(target)  # left by a run that was killed before `latest` was swapped
+        _remove(target)  # left by a run that was killed before `latest` was replaced
         beside.rename(target)
         sync_folder(folder)
     except OSError as error:
@@ -54,14 +55,14 @@ def save(folder: Path, step: int, files: dict[str, bytes]) -> Path:
     steps = _steps(folder)
     newest = [found for found in steps if _step(found) <= step][-KEPT:]
     for old in steps:
-        if old not in newest:  # one of a later step is of a run that has gone back, as to the checkpoint before
+        if old not in newest:  # a later step remains if the run went back to an earlier checkpoint
             _remove(old)
     return target
 
 
 def discard_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half written or half removed. For the holder of the run's lock alone: another
-    may be at it."""
+    """Remove what a killed process left half written or half removed. Only the holder of the run's lock may do this:
+    another process may be writing."""
     for leftover in folder.glob("step-*.tmp"):
         if is_unfinished(leftover.name):
             _delete(leftover)
@@ -72,31 +73,34 @@ def discard_unfinished(folder: Path) -> None:
 
 
 def latest(folder: Path, needed: Collection[str] = NEEDED, on_event: Event = silent) -> Path | None:
-    """The newest complete checkpoint, None where there is none. Raises InputError where all are damaged.
+    """The newest complete checkpoint, None if there is none.
 
-    One without a file of the names `needed` is not complete. Where an earlier one has to be taken, both are told.
+    Raises InputError if all are damaged. A checkpoint is complete if it has all files `needed`. If an earlier one is
+    used, a warning says why.
     """
     candidates, named = list(reversed(_steps(folder))), _pointed(folder)
     candidates.sort(key=lambda path: path.name != named)
     lost = named is not None and named not in [path.name for path in candidates]
-    told, whole = f"{folder / named}: is gone" if lost else "", None
+    told, whole = f"{folder / named}: is missing" if lost else "", None
     for candidate in candidates:
         if not (wrong := damage(candidate, needed)):
             whole = candidate
             break
         told = told or f"{candidate}: {wrong}"
     if candidates and whole is None:
-        raise InputError(f"{told}; no other checkpoint is whole. Start a new run.")
+        raise InputError(f"{told}; no other checkpoint is complete. Start a new run.")
     if told:
         taken = (
-            f"going on from {whole.name}, the newest that is whole" if whole else "no other is left, so starting anew"
+            f"continuing from {whole.name}, the newest complete one"
+            if whole
+            else "there is no other, so the run starts again"
         )
         on_event({"event": "warning", "message": f"{told}; {taken}."})
     return whole
 
 
 def _pointed(folder: Path) -> str | None:
-    """The name in `latest`; None where it names no checkpoint."""
+    """The name in `latest`; None if it is not the name of a checkpoint."""
     try:
         name = read_text(folder / "latest", SMALL).strip()
     except (OSError, ValueError):
@@ -105,9 +109,9 @@ def _pointed(folder: Path) -> str | None:
 
 
 def damage(checkpoint: Path, needed: Collection[str] = ()) -> str | None:
-    """What is wrong with a checkpoint, None if it is whole: it has the files `needed`, and all agree with their sums.
+    """What is wrong with a checkpoint; None if it has the files `needed` and all match their checksums.
 
-    A state.json must hold a whole number, `step`.
+    A state.json must have an integer `step`.
     """
     try:
         sums = read_json(checkpoint / "manifest.json")
@@ -122,14 +126,14 @@ def damage(checkpoint: Path, needed: Collection[str] = ()) -> str | None:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                     return f"{name} does not match its sum in manifest.json"
         if "state.json" in sums and not _has_step(read_json(checkpoint / "state.json")):
-            return "state.json does not tell the step"
+            return "state.json has no valid step"
     except (OSError, ValueError) as error:
         return f"manifest.json or a file of it cannot be read ({error})"
     return None
 
 
 def _is_partial(checkpoint: Path) -> bool:
-    """Whether a file is not there that must be, as where a kill came while it was removed."""
+    """Whether a required file is missing, for example after a kill during removal."""
     try:
         sums = read_json(checkpoint / "manifest.json")
     except FileNotFoundError:
@@ -144,13 +148,13 @@ def _has_step(state) -> bool:
 
 
 def tensors_from(path: Path) -> dict[str, Tensor]:
-    """Raises OSError, and SafetensorError for what is none."""
+    """Read tensors. Raises OSError, or SafetensorError for a file of another format."""
     return load_tensors(read_bytes(path, LARGE))
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
     _delete(folder)
-    folder.mkdir()  # without its parents: a run's folder that was removed is not made anew
+    folder.mkdir()  # without parents: a run folder that was removed must not come back
     for name, data in files.items():
         with (folder / name).open("wb") as file:
             file.write(data)
@@ -160,7 +164,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Out of the way first, so that a kill leaves no checkpoint that looks whole."""
+    """Rename the folder before removing it, so that a kill leaves no checkpoint that looks complete."""
     aside = path.with_name(f"{path.name}.old.tmp")
     with suppress(OSError):
         if path.is_symlink() or path.exists():
@@ -176,7 +180,7 @@ def _delete(path: Path) -> None:
 
 
 def _steps(folder: Path) -> list[Path]:
-    """The folders of checkpoints, the oldest first."""
+    """The folders of checkpoints, oldest first."""
     found = (path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
     return sorted((path for path in found if path.is_dir() and not path.is_symlink()), key=_step)
 

@@ -1,4 +1,4 @@
-"""A run folder: who may write to it, its log, and what is in it."""
+"""A run folder: its files, its recipe and its lock."""
 
 import errno
 import fcntl
@@ -19,9 +19,9 @@ _SUM = b"# SHA-256 of the lines above: "
 
 class RunFolder:
     """`recipe.toml`, `student.safetensors`, `metrics.jsonl`, `timing.jsonl`, `samples/`, `checkpoints/`, `best/`,
-    `environment.json`, and teachers that learnt here; `evaluation.json`, what `eval` told last; `latency.json`, what
-    the quickstart measured; `tensorboard/`, made from the logs; `teacher_cache/`, which may be deleted between runs.
-    One process writes at a time."""
+    `environment.json`, and the networks of teachers that were trained here; `evaluation.json`, the last result of
+    `eval`; `latency.json`, measured by the quickstart; `tensorboard/`, made from the logs; `teacher_cache/`, which may
+    be deleted between runs. One process writes at a time."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -38,17 +38,17 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.json"
         self.latency = self.path / "latency.json"
         self._home: int | None = None  # the folder's descriptor, while it is locked
-        self.given_images = self.path / "given_images"  # those that were given from Python
+        self.given_images = self.path / "given_images"  # those given from Python
 
     def artifact(self, name: str) -> Path:
-        """Where the newest network of this name is: `student`, `teacher`, `discriminator`, ..."""
+        """The file of the newest network of this name: `student`, `teacher`, `discriminator`, ..."""
         return self.path / f"{name}.safetensors"
 
     def check_new(self) -> None:
-        """Raises UsageError (2) where something already exists, OutputError (9) where one may not look."""
+        """Raises UsageError (2) if the folder already exists, OutputError (9) if it cannot be read."""
         try:
             if self.path.exists() and not self.path.is_dir():
-                raise UsageError(f"{self.path}: is a file; give another folder to --out.")
+                raise UsageError(f"{self.path}: is a file; give a folder to --out.")
             free = not self.path.is_dir() or self._only_leftovers()
         except OSError as error:
             raise output_error(self.path, error) from error
@@ -58,15 +58,15 @@ class RunFolder:
             )
 
     def _only_leftovers(self) -> bool:
-        """Whether there is but what a run leaves that was killed before it had a recipe."""
+        """Whether the folder has only what a run leaves that was killed before it wrote its recipe."""
         begun = (self.samples, self.checkpoints)
         inside = (path for folder in begun if folder.is_dir() for path in folder.iterdir())
         rest = [path for path in (*self.path.iterdir(), *inside) if not own.is_leftover(path)]
         return {path.name for path in rest} <= {".lock", self.given_images.name, *(folder.name for folder in begun)}
 
     def check_existing(self) -> None:
-        """Raises InputError (4) where there is no run to continue, or it is not as it was written, OutputError (9)
-        where one may not look."""
+        """Raises InputError (4) if there is no run to continue or its recipe was changed, OutputError (9) if the folder
+        cannot be read."""
         try:
             there = self.recipe.is_file()
             begun = not there and self.path.is_dir() and self._only_leftovers()
@@ -74,7 +74,7 @@ class RunFolder:
             raise output_error(self.path, error) from error
         if begun:
             raise InputError(
-                f"{self.path}: no run to resume here, it was stopped before it had a recipe; start it anew, with "
+                f"{self.path}: no run to resume here, it was stopped before it wrote its recipe; start it again with "
                 f"--out {self.path}."
             )
         if not there:
@@ -83,13 +83,13 @@ class RunFolder:
         self.check_recipe()
 
     def write_recipe(self, text: str) -> None:
-        """With its SHA-256 in a last line, by which `check_recipe` knows it. Raises OutputError."""
+        """Write the recipe, with its SHA-256 in the last line for `check_recipe`. Raises OutputError."""
         data = text.encode()
         write_atomically(self.recipe, data + _SUM + hashlib.sha256(data).hexdigest().encode() + b"\n")
 
     def check_recipe(self) -> None:
-        """Raises InputError where the recipe is not as it was written. One without its sum, as of an earlier release,
-        is taken as it is."""
+        """Raises InputError if the recipe was changed after it was written. A recipe without a checksum, from an
+        earlier release, is accepted."""
         try:
             text, told, digest = read_bytes(self.recipe).rpartition(_SUM)
         except OSError as error:
@@ -97,11 +97,11 @@ class RunFolder:
         if told and digest.strip() != hashlib.sha256(text).hexdigest().encode():
             raise InputError(
                 f"{self.recipe}: was changed by hand or damaged since the run wrote it; put it back (and change keys "
-                "with --set), or remove its last line, which is its SHA-256, to go on with it as it is."
+                "with --set), or remove its last line, which is its SHA-256, to continue with it as it is."
             )
 
     def check_there(self) -> None:
-        """Raises OutputError where the folder was removed, or another is in its place, since it was locked."""
+        """Raises OutputError if the folder was removed or replaced after it was locked."""
         if self._home is not None and not is_same(self.path, self._home):
             raise removed(self.path)
 
@@ -111,10 +111,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the advisory lock; a dead process cannot leave it behind, and what it left half written is removed.
+        """Hold the advisory lock, and remove unfinished files of a killed process.
 
-        Raises OutputError (9) if another holds it, or if the folder is removed meanwhile; InputError (4) for what may
-        not lie in a run's folder.
+        The lock ends with its process. Raises OutputError (9) if another process holds it or the folder is removed
+        meanwhile, InputError (4) for links and special files in the folder.
         """
         own.check_inside(self.path)
         try:
@@ -136,7 +136,7 @@ class RunFolder:
             try:
                 yield
             except OutputError:
-                self.check_there()  # where the folder is gone, that is why nothing could be written
+                self.check_there()  # if the folder was removed, that is the reason for the error
                 raise
         finally:
             if self._home is not None:

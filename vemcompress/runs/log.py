@@ -1,4 +1,4 @@
-"""A run's logs, `metrics.jsonl` and `timing.jsonl`: one JSON object a line, each with the `step` that it is of.
+"""A run's logs, `metrics.jsonl` and `timing.jsonl`: one JSON object per line, each with its `step`.
 
 A line without an "event" has numbers by name; one with `"event": "score"` is a score that picks the best checkpoint.
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 from vemcompress.errors import InputError, OutputError
 from vemcompress.system.files import LARGE, is_count, is_same, open_own, open_regular, output_error, parse_json
 
-LONGEST = 1 << 20  # bytes of a line
+LONGEST = 1 << 20  # bytes per line
 
 
 def lines(path: Path, start: int = 0) -> Iterator[tuple[int, int, dict | None]]:
     """Of each line from the byte `start` on its number, where it ends in the file, and its values: None where it is
     damaged.
 
-    A last line that a kill cut short is left out. Raises InputError where there is a file that cannot be read.
+    A last line that a kill cut short is ignored. Raises InputError if the file exists but cannot be read.
     """
     try:
         with open_regular(path, LARGE) as file:
@@ -31,21 +31,21 @@ def lines(path: Path, start: int = 0) -> Iterator[tuple[int, int, dict | None]]:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); put it elsewhere to go on.") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); move it away to continue.") from error
 
 
 def damage(path: Path) -> str | None:
-    """Which lines of a log cannot be understood, as a sentence; None where it is whole. Raises InputError."""
+    """A sentence that names the damaged lines of a log; None if there are none. Raises InputError."""
     numbers = [number for number, _, values in lines(path) if values is None]
     if not numbers:
         return None
     told = ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
     which = f"line {told} is" if len(numbers) == 1 else f"lines {told} are"
-    return f"{path}: {which} damaged, and left out of all figures."
+    return f"{path}: {which} damaged and ignored in all figures."
 
 
 def last(path: Path) -> tuple[int, dict[str, float]]:
-    """The last step of a log, and its numbers by name; 0 and none where there is none. Raises InputError."""
+    """The last step of a log, and its numbers by name; 0 and no numbers for an empty log. Raises InputError."""
     values = {"step": 0}
     for _, _, found in lines(path):
         values = found if found and "event" not in found else values
@@ -64,9 +64,10 @@ def scores(path: Path, until: int) -> list[dict]:
 
 
 class Log:
-    """Opening it forgets the lines of steps after `step`, which will be written anew; damaged ones before stay there.
+    """A log to append to.
 
-    Raises OutputError, also where the file is removed while it is open, and InputError where it cannot be read.
+    Opening it removes the lines after `step`, which will be written again; earlier damaged lines stay. Raises
+    OutputError, also if the file is removed while it is open, and InputError if it cannot be read.
     """
 
     def __init__(self, path: Path, step: int):
@@ -79,11 +80,11 @@ class Log:
             raise output_error(path, error) from error
 
     def write(self, values: dict) -> None:
-        """Numbers that are not finite are written as null, as JSON has none."""
+        """Append lines. Numbers that are not finite become null, because JSON does not have them."""
         told = {name: value if not isinstance(value, float) or math.isfinite(value) else None
                 for name, value in values.items()}  # fmt: skip
         self._guarded(lambda: self._file.write((json.dumps(told) + "\n").encode()))
-        self._guarded(self._file.flush)  # for whoever reads along
+        self._guarded(self._file.flush)  # for programs that follow the log
         if not is_same(self.path, self._file.fileno()):
             raise removed(self.path)
 
@@ -115,10 +116,10 @@ class NoLog:
 
 
 def removed(path: Path) -> OutputError:
-    """What is said where a part of the run is taken away under it."""
+    """The error if a part of the run folder is removed during the run."""
     return OutputError(
-        f"{path}: was removed or replaced while the run was at work, so that nothing more can be saved; if the folder "
-        "is still somewhere, go on with --resume there, else start a new run."
+        f"{path}: was removed or replaced during the run, so nothing more can be saved; if the folder was moved, "
+        "continue it there with --resume, otherwise start a new run."
     )
 
 

@@ -1,4 +1,4 @@
-"""Quality against cost as a picture: a panel for each cost side by side, numbered points, their names below."""
+"""Plots of quality against cost: one panel per cost, side by side, with numbered points and their names below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vemcompress.runs.plots import dot, frame, span
 
 WIDTH, HEIGHT, LINE = 560, 480, 20
-WIDE = 5  # the largest cost is so many times the least where the scale is logarithmic
+WIDE = 5  # the scale is logarithmic if the largest cost is this many times the smallest
 KEY = "blue: on the Pareto front; red: the teacher; bars: one standard deviation over seeds"
 GREY, BLUE, RED, DARK = (150, 150, 150), (30, 90, 200), (200, 40, 40), (40, 40, 40)
 Box = tuple[float, float, float, float]
@@ -19,8 +19,9 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a panel: what it costs (`x`), its quality (`y`) with its standard deviation, and whether it is on the
-    Pareto front. Its number and name are those at the same place of `panels`' names; `reference` is drawn in red."""
+    """A point of a panel: its cost (`x`), its quality (`y`) with the standard deviation, and whether it is on the
+    Pareto front. Its number and name are those at the same index of the names of `panels`. `reference` points are
+    red."""
 
     x: float
     y: float
@@ -30,8 +31,8 @@ class Mark:
 
 
 def panels(names: Sequence[str], plots: Sequence[tuple[str, Sequence[Mark | None]]], quality: str) -> np.ndarray:
-    """H x W x 3 uint8. Each plot is the name of its x and a mark for each of `names`, None where it has none; `quality`
-    is the name of all y."""
+    """Draw plots, H x W x 3 uint8. A plot is the name of its x axis, and for each of `names` a mark or None. `quality`
+    is the name of all y axes."""
     font = ImageFont.load_default(13)
     lines = [f"{number}  {name}" for number, name in enumerate(names, 1)]
     longest = max(font.getlength(line) for line in lines)
@@ -79,7 +80,7 @@ def _panel(draw: ImageDraw.ImageDraw, box: Box, axes: tuple[str, str], marks: Se
 def _number(
     draw: ImageDraw.ImageDraw, text: str, point: tuple[float, float], taken: list[Box], inside: Box, font
 ) -> Box:
-    """Write a number as near to its point as nothing is in its way, with a line to it where that is not beside it."""
+    """Write a number at the nearest free place to its point, with a line to the point if it is not beside it."""
     half, high = font.getlength(text) / 2 + 2, 8
     for far in range(14, 200, 8):
         for right, down in sorted(product((-1, -0.5, 0, 0.5, 1), repeat=2), key=lambda way: (way[1] > 0, -way[0])):

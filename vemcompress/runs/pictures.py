@@ -14,16 +14,17 @@ from vemcompress.data.indices import class_colours
 from vemcompress.system.files import MALFORMED, is_count, parse_json
 
 GAP, TITLE = 4, 22  # pixels between images, and of the line of titles above them
-LINE, MARGIN = 20, 3  # of a line of the header, and around all of them
-EARLIER = 18  # above the images of an earlier release's sheets, whose text does not say it
+LINE, MARGIN = 20, 3  # height of a header line, and the margin around the header
+EARLIER = 18  # the top margin in sheets of earlier releases, whose text does not have it
 SHOWN, WIDEST = 256, 1600  # small images are enlarged to at most this side, and their sheet to at most this width
 DARK, GREY = (30, 30, 30), (95, 95, 95)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a sheet's columns are: their `titles`, each over `wide` columns of images, `rows`, the `size` of an image
-    on the sheet (width, height) in pixels, and how far from the `top` images begin. A sheet's PNG has it as text."""
+    """The layout of a sheet: the `titles` of its columns, each over `wide` columns of images, the number of `rows`, the
+    `size` of an image on the sheet (width, height) in pixels, and the distance of the images from the `top`. The PNG
+    stores it as text."""
 
     titles: tuple[str, ...]
     rows: int
@@ -34,13 +35,14 @@ class Layout:
     KEY: ClassVar[str] = "vemcompress-layout"
 
     def text(self) -> dict[str, str]:
-        """What the PNG says."""
+        """The text that the PNG stores."""
         said = {"titles": self.titles, "rows": self.rows, "size": self.size, "wide": self.wide, "top": self.top}
         return {self.KEY: json.dumps(said)}
 
     @classmethod
     def read(cls, said: str | None, size: tuple[int, int]) -> "Layout | None":
-        """Of what a PNG of this size (width, height) says; None where it says nothing, or what cannot be."""
+        """Read the layout from the text of a PNG of this size (width, height); None if there is none, or it is not
+        valid."""
         try:
             told = parse_json(said)
             titles, (width, height) = tuple(str(title)[:40] for title in told["titles"][:12]), told["size"]
@@ -53,7 +55,7 @@ class Layout:
 
     @property
     def titled(self) -> int:
-        """Where the line of titles begins, below the header."""
+        """The top of the line of titles, below the header."""
         return max(0, self.top - TITLE)
 
     def box(self, column: int, row: int) -> tuple[int, int, int, int]:
@@ -64,8 +66,8 @@ class Layout:
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """B x C x H x W in [-1, 1] to B x H x W x 3 uint8, rounded; one channel becomes grey, of four the first three are
-    shown. Other numbers are scores of classes: the highest one in its colour, and black where all are equal."""
+    """B x C x H x W in [-1, 1] to B x H x W x 3 uint8, rounded. One channel becomes grey; of four, the first three are
+    shown. Other numbers of channels are class scores: the highest one in its colour, black if all are equal."""
     images = images.detach().float().clamp(-1, 1).cpu()
     if images.shape[1] not in (1, 3, 4):
         colours = np.concatenate((class_colours(images.shape[1]), np.zeros((1, 3), np.uint8)))
@@ -75,8 +77,8 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def sheet_of(columns: dict[str, Tensor], inputs: Tensor, header: str = "") -> tuple[np.ndarray, dict[str, str]]:
-    """A run's sheet by titles, and what its PNG says of the layout: for inputs that are images a row each, and for
-    latent vectors, B x size, a square block of each network's images."""
+    """A run's sheet from images by title, and its layout for the PNG. Image inputs get a row each; for latent vectors,
+    B x size, each network's images form a square block."""
     wides = [1 if inputs.dim() == 4 else max(1, round(len(images) ** 0.5)) for images in columns.values()]
     blocks, titles = [], []
     for wide, (title, images) in zip(wides, columns.items(), strict=True):
@@ -98,8 +100,8 @@ def sheet_of(columns: dict[str, Tensor], inputs: Tensor, header: str = "") -> tu
 def image_grid(columns: Sequence[Tensor], titles: Sequence[str], header: str = "") -> np.ndarray:
     """Columns of B images each (C x H x W in [-1, 1]) under their titles, as one H x W x 3 uint8 picture.
 
-    Columns of smaller images, such as a super-resolution's inputs, are enlarged to the largest pixel by pixel. So are
-    all where they are small.
+    Columns of smaller images, such as inputs of super-resolution, are enlarged to the size of the largest by repeating
+    pixels. If all are small, all are enlarged.
     """
     return _drawn(columns, _layout(columns, titles, header), header)
 
@@ -128,7 +130,7 @@ def _drawn(columns: Sequence[Tensor], layout: Layout, header: str) -> np.ndarray
 
 
 def _lines(text: str, width: int) -> list[str]:
-    """A text in lines that are not wider, as far as its words allow."""
+    """Break a text into lines of at most this width, without breaking words."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         first, *words = paragraph.split()

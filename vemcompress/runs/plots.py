@@ -1,4 +1,4 @@
-"""Plots as pictures: axes, and points on them."""
+"""Plots as pictures: axes and points."""
 
 from collections.abc import Callable, Sequence
 from math import log10
@@ -10,8 +10,8 @@ Point = tuple[float, float]
 
 
 def scatter(points: Sequence[Point], front: Sequence[Point], axes: tuple[str, str], mark: Point) -> np.ndarray:
-    """A plot of points (x, y) with those of a `front` joined by a line, and one of them marked; H x W x 3 uint8. `axes`
-    are the names of x and y."""
+    """A plot of points (x, y), H x W x 3 uint8. The points of a `front` are joined by a line, and one point is marked.
+    `axes` are the names of x and y."""
     width, height = 720, 480
     canvas = Image.new("RGB", (width, height), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
@@ -34,8 +34,9 @@ def frame(
     axes: tuple[str, str],
     log: bool = False,
 ) -> Callable[[Point], Point]:
-    """Draw the axes of a plot with their names into a box (left, top, right, bottom), over the spans of x and y.
-    Returns where on the picture a point is. `log`: x, which is above 0, has a logarithmic scale."""
+    """Draw the axes of a plot with their names into a box (left, top, right, bottom), for these ranges of x and y.
+    Returns a function from a point to its position in the picture. `log`: x has a logarithmic scale and must be above
+    0."""
     left, top, right, bottom = box[0] + 90, box[1] + 26, box[2] - 40, box[3] - 60
     font, grey, dark = ImageFont.load_default(13), (150, 150, 150), (60, 60, 60)
     (x0, x1), (y0, y1) = [tuple(map(log10, spans[0])) if log else spans[0], spans[1]]
@@ -62,7 +63,7 @@ def frame(
 
 
 def span(values: Sequence[float]) -> tuple[float, float]:
-    """From a little below the least to a little above the largest."""
+    """The range from a little below the smallest value to a little above the largest."""
     low, high = min(values), max(values)
     margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
     return low - margin, high + margin

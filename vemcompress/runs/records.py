@@ -1,4 +1,4 @@
-"""Fixed-size records in one sparse file, each with a checksum: one that a kill cut short is as if it were not there."""
+"""Fixed-size records in one sparse file, each with a checksum. A record that a kill cut short is ignored."""
 
 import os
 import struct
@@ -8,13 +8,14 @@ from pathlib import Path
 
 from vemcompress.system.files import open_own, output_error
 
-_HEADER = struct.Struct("<QI")  # the record's number + 1, as nothing but zeros is there at first; CRC-32 of the rest
+_HEADER = struct.Struct("<QI")  # the record's number + 1, because an empty file has only zeros; CRC-32 of the rest
 
 
 class Records:
-    """`count` records of `size` bytes each. One process writes; nothing is read but the record that is asked for.
+    """`count` records of `size` bytes each.
 
-    The file has its full length from the beginning, and occupies what was written. Raises OutputError.
+    One process writes. Only the requested record is read. The file has its full length from the beginning, but uses
+    disk space only for written records. Raises OutputError.
     """
 
     def __init__(self, path: Path, count: int, size: int):
@@ -27,11 +28,11 @@ class Records:
 
     @staticmethod
     def length(count: int, size: int) -> int:
-        """Bytes of so many records, full."""
+        """Bytes of a file with this number of records, when full."""
         return count * (_HEADER.size + size)
 
     def read(self, number: int) -> bytearray | None:
-        """A record; None where there is none, or it is damaged or cannot be read."""
+        """A record; None if it was not written, is damaged or cannot be read."""
         with suppress(OSError):
             found = os.pread(self._file, _HEADER.size + self.size, self.length(number, self.size))
             if len(found) == _HEADER.size + self.size:
@@ -41,7 +42,7 @@ class Records:
         return None
 
     def write(self, number: int, body: bytes) -> None:
-        """Raises OutputError, as on a full disk."""
+        """Write a record. Raises OutputError, for example if the disk is full."""
         if not 0 <= number < self.count or len(body) != self.size:
             raise ValueError(f"record {number} of {len(body)} bytes, in a file of {self.count} of {self.size}")
         whole, offset = _HEADER.pack(number + 1, zlib.crc32(body)) + body, self.length(number, self.size)
@@ -55,10 +56,10 @@ class Records:
     def close(self) -> None:
         with suppress(OSError):
             os.close(self._file)
-        self._file = -1  # the system may give the number to another file
+        self._file = -1  # the system may reuse the number for another file
 
     def remove(self) -> None:
-        """Close it, and give the disk its space back."""
+        """Close the file and free its disk space."""
         self.close()
         with suppress(OSError):
             self.path.unlink()

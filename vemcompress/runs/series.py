@@ -13,13 +13,13 @@ from vemcompress.runs.own import check_inside, is_leftover
 from vemcompress.system import distributed
 from vemcompress.system.files import MALFORMED, make_folder, output_error, read_json, write_atomically
 
-KINDS = {"seeds": "seed", "stages": "stage", "matrix": "run"}  # what the items are, and what one of them is
-NAMES = {"stages": r"[a-z][a-z0-9_]*", "matrix": r"\w[\w.-]{0,199}"}  # what an item may be called, a folder's name
-LARGEST = 2**31 - 1  # as the recipe's train.seed
+KINDS = {"seeds": "seed", "stages": "stage", "matrix": "run"}  # the kind of a series, and the word for one item
+NAMES = {"stages": r"[a-z][a-z0-9_]*", "matrix": r"\w[\w.-]{0,199}"}  # valid names of items, which are names of folders
+LARGEST = 2**31 - 1  # the limit of the recipe's train.seed
 
 
 def is_series(folder: str | Path, kind: str) -> bool:
-    """Whether it is a folder of several seeds' runs, of a pipeline's stages, or of a matrix."""
+    """Whether a folder has the runs of several seeds, the stages of a pipeline, or the runs of a matrix."""
     try:
         return (Path(folder) / f"{kind}.json").is_file()
     except OSError:
@@ -27,16 +27,16 @@ def is_series(folder: str | Path, kind: str) -> bool:
 
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:
-    """Raises UsageError for a list that is empty, or has twice the same or what is no seed."""
+    """Raises UsageError for an empty list, a repeated seed, or a value that is not a seed."""
     seeds = list(seeds)
     if not seeds:
-        raise UsageError("--seeds: there is no seed; write them as 1,2,3.")
+        raise UsageError("--seeds: no seed given; write them as 1,2,3.")
     for seed in seeds:
         if type(seed) is not int or not 0 <= seed <= LARGEST:
-            raise UsageError(f"--seeds: {seed!r} is no seed; take whole numbers from 0 to {LARGEST}.")
+            raise UsageError(f"--seeds: {seed!r} is not a seed; give whole numbers from 0 to {LARGEST}.")
     if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
         raise UsageError(
-            f"--seeds: {twice[0]} is listed twice, and would give the same run twice; use different numbers."
+            f"--seeds: {twice[0]} is listed twice, which would give the same run twice; use different numbers."
         )
     return seeds
 
@@ -44,41 +44,44 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
 class Series:
     """A list on disk, `seeds.json`, `stages.json` or `matrix.json`, and a run folder for each of its `items`, in order.
 
-    The folders are `seed-N`; `1-NAME`, `2-NAME`, ...; or the names of a matrix's runs. Those that are `done` have
-    nothing to resume; stages that are `skipped` have no folder.
+    The folders are `seed-N`; `1-NAME`, `2-NAME`, ...; or the names of a matrix's runs. Items in `done` have nothing to
+    resume; stages in `skipped` have no folder.
     """
 
     def __init__(self, path: str | Path, kind: str, items: Sequence, done: Sequence = (), skipped: dict | None = None):
         self.path, self.kind, self.one = Path(path), kind, KINDS[kind]
         self.items, self.done = check_seeds(items) if kind == "seeds" else list(items), list(done)
         self.skipped: dict[str, str] = skipped or {}  # stages whose product the user brings, and why
-        self.list, self.recipe = self.path / f"{kind}.json", self.path / "recipe.toml"  # a pipeline has a recipe itself
-        self.recipes: dict[str, str] = {}  # of a matrix that begins, the text of each run's recipe
+        self.list, self.recipe = (
+            self.path / f"{kind}.json",
+            self.path / "recipe.toml",
+        )  # a pipeline has a recipe of its own
+        self.recipes: dict[str, str] = {}  # for a new matrix, the text of each run's recipe
 
     @classmethod
     def read(cls, path: str | Path, kind: str) -> "Series":
-        """Raises InputError where the list is absent or cannot be understood."""
+        """Read a series. Raises InputError if its list is missing or not valid."""
         file = Path(path) / f"{kind}.json"
         try:
             said = read_json(file)
             items = said[kind]
             if not isinstance(items, list):
-                raise ValueError(f"{kind} is no list")
+                raise ValueError(f"{kind} is not a list")
             if kind in NAMES and not all(re.fullmatch(NAMES[kind], name, re.ASCII) for name in items):
-                raise ValueError(f"a name of a {KINDS[kind]} cannot be one")
+                raise ValueError(f"a {KINDS[kind]} has an invalid name")
             skipped = {name: str(why) for name, why in said.get("skipped", {}).items() if name in items}
             return cls(path, kind, items, [item for item in said["done"] if item in items], skipped)
         except (OSError, *MALFORMED, UsageError) as error:
             example = {"seeds": [1, 2, 3], "stages": ["teach", "distill"], "matrix": ["omgd-vem-seed1"]}[kind]
             example = json.dumps({kind: example, "done": []})
-            raise InputError(f"{file}: cannot be understood ({error}); mend it, such as {example}.") from error
+            raise InputError(f"{file}: is not valid ({error}); correct it, for example: {example}.") from error
 
     def run(self, item: int | str) -> RunFolder:
         numbered = {"seeds": f"seed-{item}", "matrix": str(item)}
         return RunFolder(self.path / (numbered.get(self.kind) or f"{self.items.index(item) + 1}-{item}"))
 
     def recipe_of(self, item: str) -> Path:
-        """The recipe that a run of a matrix is made from."""
+        """The recipe of a run of a matrix."""
         return self.path / f"{item}.toml"
 
     def begun(self) -> list[RunFolder]:
@@ -86,20 +89,20 @@ class Series:
         return [run for run in map(self.run, self.items) if run.recipe.is_file()]
 
     def last_done(self) -> RunFolder:
-        """The run of the last item that is done. Raises InputError where none is, or its folder was removed."""
+        """The run of the last item that is done. Raises InputError if there is none, or its folder was removed."""
         done = [item for item in self.items if item in self.done]
         if not done:
-            raise InputError(f"{self.path}: no {self.one} is done yet; go on with --resume {self.path}.")
+            raise InputError(f"{self.path}: no {self.one} is done yet; continue with --resume {self.path}.")
         self.check_there(done[-1])
         return self.run(done[-1])
 
     def check_there(self, item: int | str) -> None:
-        """Raises InputError where an item is done and its folder was removed."""
+        """Raises InputError if an item is done and its folder was removed."""
         run = self.run(item)
         if item in self.done and not run.recipe.is_file():
             raise InputError(
-                f"{run.path}: is gone, but {self.one} {item} is done and its product belongs to this pipeline; put the "
-                f"folder back, or start a new run with --recipe {self.recipe}."
+                f"{run.path}: is missing, but {self.one} {item} is done and its product belongs to this pipeline; put "
+                f"the folder back, or start a new run with --recipe {self.recipe}."
             )
 
     def mark_done(self, item: int | str) -> None:
@@ -108,7 +111,7 @@ class Series:
             distributed.by_writer(self._write)
 
     def check_new(self) -> None:
-        """Raises UsageError where something is there, but for what a start leaves that was killed at once."""
+        """Raises UsageError if the folder exists and has more than a start leaves that was killed at once."""
         own = {*self._own(), *(self.run(item).path.name for item in self.items)}
         try:
             found = list(self.path.iterdir()) if self.path.is_dir() else []
@@ -125,16 +128,16 @@ class Series:
             self.run(item).check_new()
 
     def check_existing(self) -> None:
-        """Raises InputError where the folder of a resumed series has what may not lie there, or its recipe is not as it
-        was written."""
+        """Raises InputError if the folder of a resumed series has links or special files, or if its recipe was
+        changed."""
         check_inside(self.path)
         if self.recipe.is_file():
             RunFolder(self.path).check_recipe()
 
     @contextmanager
     def started(self, recipe: str | None = None) -> Iterator[None]:
-        """Hold the folder, with its list and its own `recipe` written; nothing is left of it where an error comes
-        before any run begins."""
+        """Hold the folder, with its list and its own `recipe` written. If an error comes before the first run begins,
+        everything is removed."""
         made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         make_folder(self.path)
         try:
@@ -160,7 +163,7 @@ class Series:
         write_atomically(self.list, f"{text}\n".encode())
 
     def _take_away(self, folders: list[Path]) -> None:
-        with suppress(OSError):  # what cannot be removed does not hide why nothing began
+        with suppress(OSError):  # an error in the removal must not hide the first error
             for name in self._own():
                 (self.path / name).unlink(missing_ok=True)
             for folder in folders:

@@ -1,4 +1,4 @@
-"""What a run keeps of what learns: checkpoints to go on from, and its own copies of the networks."""
+"""Saves and restores a run: checkpoints to continue from, and the run's own copies of the networks."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from vemcompress.weights.format import safetensors_bytes
 
 
 class Store:
-    """Writes and takes up the state of a learner, its optimisers and its best checkpoint in a run's folder.
+    """Writes and restores the state of a learner, its optimisers and its best checkpoint in a run folder.
 
     `learner`, `runner` and `health` are as in `training`. `recipe` is the recipe's name, `provenance` says where the
     teacher came from, `paths` are the training images.
@@ -45,19 +45,19 @@ class Store:
     ):
         self.run, self.learner, self.runner, self.best, self.health = run, learner, runner, best, health
         self.recipe, self.provenance, self.on_event = recipe, provenance, on_event
-        # What the training images are called, in their order, as one hash.
+        # One hash of the training images' names, in order.
         self.images = hashlib.sha256(
             "\n".join(path.name for path in paths).encode("utf-8", "surrogateescape")
         ).hexdigest()
 
     @property
     def main(self) -> nn.Module:
-        """What the run is for."""
+        """The network that the run trains."""
         return next(iter(self.learner.artifacts().values()))
 
     def write(self, step: int, better: bool, logs: Sequence[Log | NoLog]) -> None:
-        """A checkpoint, then the run's own copies, `better` ones as the best too. Raises OutputError; an earlier
-        checkpoint stays."""
+        """Write a checkpoint, then the run's own copies, and also the best copy if this one is `better`. Raises
+        OutputError; earlier checkpoints are kept."""
         self.run.check_there()
         for log in logs:
             log.sync()
@@ -84,29 +84,29 @@ class Store:
             self.on_event({"event": "best", **self.best.state})
 
     def restore(self) -> int | None:
-        """Take up the newest whole checkpoint: its step, None where there is none yet. Raises InputError where it does
-        not fit the run."""
+        """Load the newest complete checkpoint and return its step, None if there is none yet. Raises InputError if it
+        does not fit the run."""
         modules = {_learning(name, module): module for name, module in self.learner.artifacts().items()}
         modules |= {name: module for name, (module, _) in self.learner.companions().items()}
         needed = [*checkpoint.NEEDED, *(f"{name}.safetensors" for name in modules)]
         folder = distributed.together(lambda: checkpoint.latest(self.run.checkpoints, needed, self.on_event))
         if folder is None:
             return None
-        state, artifacts = distributed.together(lambda: self._take_up(folder, modules))
+        state, artifacts = distributed.together(lambda: self._load(folder, modules))
         if state.get("images", self.images) != self.images:
             message = (
                 "the images differ from those that this run began with, so it will not end like an uninterrupted run."
             )
             self.on_event({"event": "warning", "message": message})
-        # A kill may have come between the checkpoint and the run's own copies.
+        # The run may have been killed between the checkpoint and the run's own copies.
         best = bool(self.best.state) and self.best.state["step"] == state["step"]
         distributed.by_writer(lambda: self._publish(artifacts, best))
         return state["step"]
 
-    def _take_up(self, folder: Path, modules: dict[str, nn.Module]) -> tuple[dict, dict[str, bytes]]:
-        """What a checkpoint's state.json says, and the files of the run's own networks."""
+    def _load(self, folder: Path, modules: dict[str, nn.Module]) -> tuple[dict, dict[str, bytes]]:
+        """Load a checkpoint. Returns the content of state.json, and the files of the run's own networks."""
         try:
-            with devices.memory_errors("go on with the run where there is more of it."):
+            with devices.memory_errors("resume the run on a device with more memory."):
                 for name, module in modules.items():
                     _stored(module).load_state_dict(checkpoint.tensors_from(folder / f"{name}.safetensors"))
                 self.runner.load(checkpoint.tensors_from(folder / "optimizers.safetensors"))
@@ -145,15 +145,16 @@ class Store:
 
 
 def _trains_otherwise(module: nn.Module) -> bool:
-    """Whether its file leaves out what only training needs, so that a checkpoint has that besides."""
+    """Whether the network's file omits weights that only training needs, so that a checkpoint stores them
+    separately."""
     return isinstance(module, Generator) and module.deployed() is not module
 
 
 def _learning(name: str, module: nn.Module) -> str:
-    """What a checkpoint calls the weights of an artifact that it goes on with."""
+    """The name, in a checkpoint, of the weights that training of this network continues with."""
     return f"{name}_training" if _trains_otherwise(module) else name
 
 
 def _stored(module: nn.Module) -> nn.Module:
-    """What a file holds the state dict of: of a network of the user's own class that class itself."""
+    """The module whose state dict a file holds: for a network of the user's own class, the user's module."""
     return module.module if isinstance(module, CustomGenerator) else module

@@ -1,4 +1,4 @@
-"""What a frozen teacher makes of a fixed set of views, kept on disk: from the second time on it is not asked again."""
+"""A disk cache of a frozen teacher's outputs for a fixed set of views. Each view is computed once."""
 
 import hashlib
 import json
@@ -23,10 +23,10 @@ Taught = tuple[Tensor, dict[str, Tensor]]  # a frozen teacher's images, and its 
 
 @dataclass(frozen=True)
 class Layout:
-    """One view's record: its taps, float32, by name and shape; then the image as it was made.
+    """The layout of one view's record: its taps, float32, by name and shape; then the image.
 
-    `shape` is the image's C x H x W; taps are C x 1 x 1 where their means suffice, else whole maps. In bfloat16 an
-    image is half as large, and nothing is lost, since the teacher made it so.
+    `shape` is the image's C x H x W. Taps are C x 1 x 1 if their means suffice, otherwise whole maps. An image that the
+    teacher computed in bfloat16 is stored in bfloat16, at half the size and without loss.
     """
 
     shape: tuple[int, ...]
@@ -40,23 +40,23 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Bytes of a record."""
+        """Bytes per record."""
         return 4 * sum(map(prod, self.taps.values())) + prod(self.shape) * self.dtype.itemsize
 
     def as_dict(self) -> dict:
-        """Plain values; of taps that are means the number of channels alone."""
+        """The layout as plain values. Taps that are means are described by their number of channels."""
         taps = {name: shape[0] if shape[1:] == (1, 1) else list(shape) for name, shape in self.taps.items()}
         return {"shape": list(self.shape), "dtype": str(self.dtype), "taps": taps}
 
     def pack(self, taught: Taught) -> list[bytes]:
-        """A batch as records. One copy from a GPU, which waits for it."""
+        """A batch as records, with one synchronous copy from a GPU."""
         made, taps = taught
         parts = [*(taps[name] for name in self.taps), made]
         flat = torch.cat([part.detach().contiguous().flatten(1).view(torch.uint8) for part in parts], 1).cpu()
         return [row.tobytes() for row in flat.numpy()]
 
     def unpack(self, records: Sequence[bytearray], device: torch.device) -> Taught:
-        """Records as a batch, with its channels together; on a GPU, which does not wait for it."""
+        """Records as a batch, in the channels_last format, with an asynchronous copy to a GPU."""
         flat = torch.stack([torch.frombuffer(record, dtype=torch.uint8) for record in records])
         flat = flat.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else flat.to(device)
         of_taps = [4 * prod(shape) for shape in self.taps.values()]
@@ -69,12 +69,11 @@ class Layout:
 
 
 class TeacherCache:
-    """A frozen teacher's `recall`: a batch from disk, or from the teacher where one of its views is not there.
+    """A frozen teacher's `recall`: a batch from disk, or from the teacher if one of its views is not stored yet.
 
-    The teacher is asked for the whole batch, not for the missing views alone: what a network makes of an image can
-    differ in the last bit with the number of images beside it, and that number never changes within a run. `keys`
-    gives the views of a step, counted from 0. Where the disk is full the cache is removed, so that the run itself can
-    be saved, and the run goes on without.
+    The teacher computes the whole batch, not only the missing views: its outputs can differ in the last bit with the
+    batch size, and the batch size never changes within a run. `keys` gives the views of a step, counted from 0. If the
+    disk is full, the cache is removed so that the run itself can be saved, and the run continues without it.
     """
 
     def __init__(self, records: Records, layout: Layout, keys: Callable[[int], list[int]], on_event: Event):
@@ -104,7 +103,7 @@ class TeacherCache:
         except OutputError as error:
             self.records.remove()
             self.records = None
-            message = f"the teacher's cache is removed, and the run goes on without: {error}"
+            message = f"the teacher's cache is removed, and the run continues without it: {error}"
             self.on_event({"event": "warning", "message": message})
 
 
@@ -113,7 +112,7 @@ VERSION, MANIFEST, VIEWS = 1, "manifest.json", "views.bin"
 
 @dataclass(frozen=True)
 class CachePlan:
-    """A cache before it is there: how large it can become, and what it is of. `identity` has plain values."""
+    """The plan of a cache: how large it can become, and what it stores. `identity` has plain values."""
 
     layout: Layout
     images: int
@@ -122,14 +121,14 @@ class CachePlan:
 
     @classmethod
     def of(cls, made_by: dict, views: int, example: Taught, paths: Sequence[Path]) -> "CachePlan":
-        """Of so many `views` of each image. `made_by` says by plain values what else decides on the outputs (teacher,
-        precision, seed, data); `example` is what the teacher makes of one input.
+        """The plan for this number of `views` of each image.
 
-        Raises RecipeError where several processes share the run.
+        `made_by` has, as plain values, what else determines the outputs (teacher, precision, seed, data). `example` is
+        the teacher's output for one input. Raises RecipeError if several processes share the run.
         """
         if launch.processes() > 1:
             raise RecipeError(
-                "train.teacher_cache is for one process, not for several; start or resume the run without torchrun."
+                "train.teacher_cache works with one process only; start or resume the run without torchrun."
             )
         layout = Layout.of(example)
         identity = {"version": VERSION, **made_by, "images": _fingerprint(paths), "views": views}
@@ -138,11 +137,12 @@ class CachePlan:
 
     @property
     def bytes(self) -> int:
-        """Of the whole cache."""
+        """Bytes of the whole cache."""
         return Records.length(self.images * self.views, self.layout.size)
 
     def check_room(self, folder: Path) -> dict:
-        """What is said of the size before the start, as an event. Raises OutputError where the disk has no room."""
+        """The event that reports the size before the start. Raises OutputError if the disk does not have enough
+        space."""
         occupied = _occupied(folder / VIEWS)
         free = shutil.disk_usage(next(p for p in (folder, *folder.resolve().parents) if p.is_dir())).free
         if self.bytes - occupied > free:
@@ -156,15 +156,15 @@ class CachePlan:
 
     @contextmanager
     def opened(self, folder: Path, keys: Callable[[int], list[int]], on_event: Event) -> Iterator["TeacherCache"]:
-        """The cache in `folder`; an existing one is used if it was made from the same. Raises OutputError."""
+        """Open the cache in `folder`. An existing one is used if it has the same identity. Raises OutputError."""
         manifest, views = folder / MANIFEST, folder / VIEWS
         try:
             folder.mkdir(exist_ok=True)
             if _read(manifest) != self.identity:
                 if views.exists():
-                    message = f"{folder}: was made from another teacher, precision or set of images, and is made anew."
+                    message = f"{folder}: was made from another teacher, precision or set of images, and is replaced."
                     on_event({"event": "warning", "message": message})
-                views.unlink(missing_ok=True)  # before the manifest says that it is of this one
+                views.unlink(missing_ok=True)  # before the manifest is written
                 write_atomically(manifest, (json.dumps(self.identity, indent=2) + "\n").encode())
         except OSError as error:
             raise output_error(folder, error) from error
@@ -176,7 +176,7 @@ class CachePlan:
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:
-    """Names of the images in their order, by which views are known, with sizes and times of change."""
+    """The images' names in order, with sizes and modification times. They identify the views."""
     return hashlib.sha256(
         "\n".join(f"{path.name} {_state(path)}" for path in paths).encode("utf-8", "surrogateescape")
     ).hexdigest()
@@ -191,7 +191,7 @@ def _state(path: Path) -> str:
 
 
 def _occupied(path: Path) -> int:
-    """Bytes on disk, of a file that is sparse or absent."""
+    """Bytes on disk of a file, which may be sparse or missing."""
     try:
         return path.stat().st_blocks * 512
     except OSError:

@@ -1,7 +1,7 @@
-"""A run for TensorBoard: event files in RUN/tensorboard, which are made from the run's own records.
+"""TensorBoard: event files in RUN/tensorboard, made from the run's own logs and sample sheets.
 
-`metrics.jsonl`, `timing.jsonl` and the sample sheets stay the source. A run that goes on writes its event file anew
-from them, so that nothing is shown twice. The package tensorboard is imported when the first event file is opened.
+`metrics.jsonl`, `timing.jsonl` and the sample sheets stay the source. A resumed run writes its event file again from
+them, so that nothing is shown twice. The package tensorboard is imported when the first event file is opened.
 """
 
 import io
@@ -30,29 +30,29 @@ EVENTS = "events.out.tfevents.*"
 
 
 def check_installed() -> None:
-    """Raises UsageError where TensorBoard's package is not there, or not whole."""
+    """Raises UsageError if the package tensorboard is missing or incomplete."""
     try:
         import tensorboard.compat.proto.event_pb2
         import tensorboard.summary.writer.record_writer  # noqa: F401
-    except Exception as error:  # of one that is there, a part may be absent, or of another version
+    except Exception as error:  # a part of the package may be missing or have another version
         raise UsageError(
-            f"--tensorboard: the package tensorboard is not installed, or not whole ({summary(error)}); "
+            f"--tensorboard: the package tensorboard is not installed, or is incomplete ({summary(error)}); "
             "pip install 'vemcompress[tensorboard]'."
         ) from error
 
 
 class Board:
-    """One new event file of a run, in place of earlier ones. Raises OSError, and what tensorboard raises.
+    """One new event file of a run, which replaces earlier ones. Raises OSError, and the errors of tensorboard.
 
-    The records are written here, not by a SummaryWriter: that would import TensorFlow where it is installed, and write
-    from a thread that prints a traceback where the disk is full.
+    The records are written here, not by a SummaryWriter: that would import TensorFlow if it is installed, and write
+    from a thread that prints a traceback if the disk is full.
     """
 
     def __init__(self, run: RunFolder):
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.run = run
-        self._read = {run.metrics: 0, run.timing: 0}  # bytes of each log that were read
+        self._read = {run.metrics: 0, run.timing: 0}  # bytes read so far, by log
         for earlier in run.tensorboard.glob(EVENTS):
             earlier.unlink()
         run.tensorboard.mkdir(exist_ok=True)
@@ -61,7 +61,7 @@ class Board:
         self._write(file_version="brain.Event:2")
 
     def follow(self) -> None:
-        """Add what the logs have more than the last time."""
+        """Add the new lines of the logs."""
         for path, read in self._read.items():
             for _, end, values in lines(path, read):
                 self._read[path] = end
@@ -77,7 +77,7 @@ class Board:
                     self.add_sheet(step, path)
 
     def add_sheet(self, step: int, path: Path) -> None:
-        """Raises OSError, or what PIL raises of what is no PNG."""
+        """Add a sheet. Raises OSError, or an error of PIL if the file is not a PNG."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         content = read_bytes(path, FILE)
@@ -87,7 +87,7 @@ class Board:
         self._records.flush()
 
     def close(self) -> None:
-        """Write out what waits."""
+        """Flush the event file."""
         self._records.close()
 
     def _add(self, values: dict, timing: bool) -> None:
@@ -114,8 +114,8 @@ def _timed(part: str) -> str:
 
 
 def group_of(name: str) -> str:
-    """Under which heading a number of metrics.jsonl is shown: by the network that learns from it, where its name says
-    that. The others are the student's."""
+    """The heading under which a number of metrics.jsonl is shown: the network that is trained by it, if its name says
+    so; otherwise the student."""
     if name == "lr":
         return "schedule"
     if name.startswith(ADD_ON):
@@ -126,9 +126,9 @@ def group_of(name: str) -> str:
 
 
 class Follower:
-    """Passes a run's events on, and brings its board up to date after those of steps, sample sheets and checkpoints. It
-    begins with the first: then the run has left out of its logs what it makes anew. Where the board cannot be written
-    this is told once, and the run goes on without."""
+    """Passes a run's events on, and updates its event file after steps, sample sheets and checkpoints. The file is
+    created at the first event: then a resumed run has removed the later lines of its logs. If it cannot be written,
+    this is reported once, and the run continues without it."""
 
     def __init__(self, run: RunFolder, on_event: Event):
         self.run, self.on_event = run, on_event
@@ -141,7 +141,7 @@ class Follower:
             self._guarded(lambda: self._follow(event))
 
     def close(self, finished: bool) -> None:
-        """Write out what waits. Of a run that `finished` without a step, as it had none left, that is everything."""
+        """Flush the event file. For a run that `finished` without any step, because none was left, write everything."""
         if finished or self._board is not None:
             self._guarded(self._close)
 
@@ -167,15 +167,17 @@ class Follower:
             return
         try:
             action()
-        except Exception as error:  # a picture of a run is worth no run
+        except Exception as error:  # an error here must not stop the run
             self._failed = True
-            told = f"{self.run.tensorboard}: cannot be written ({summary(error)}); the run goes on without TensorBoard."
+            told = (
+                f"{self.run.tensorboard}: cannot be written ({summary(error)}); the run continues without TensorBoard."
+            )
             self.on_event({"event": "warning", "message": told})
 
 
 @contextmanager
 def followed(run: RunFolder, on_event: Event, wanted: bool) -> Iterator[Event]:
-    """While inside, the events of a run, told to the one that is given, keep its board up to date if that is wanted."""
+    """A context that wraps `on_event`, so that a run's events update its TensorBoard files if requested."""
     if not wanted:
         yield on_event
         return
@@ -188,8 +190,8 @@ def followed(run: RunFolder, on_event: Event, wanted: bool) -> Iterator[Event]:
 
 
 def convert(folder: Path) -> list[str]:
-    """Write the event files of a run that was made before, or of each in a folder of several; gives their folders.
-    Raises OutputError where a run is at work."""
+    """Write the event files of an existing run, or of each run in a folder of several. Returns their folders. Raises
+    OutputError if a run is in progress."""
     kind = next((kind for kind in KINDS if is_series(folder, kind)), None)
     if kind is not None:
         return [path for run in Series.read(folder, kind).begun() for path in convert(run.path)]

@@ -1,4 +1,4 @@
-"""The speed of a run, the time that it still takes, and the limit of --max-hours."""
+"""The speed of a run, its remaining time, and the limit of --max-hours."""
 
 import math
 from collections import Counter, defaultdict, deque
@@ -12,21 +12,21 @@ from vemcompress.errors import UsageError
 from vemcompress.system import distributed
 
 RECENT, WARM_UP = 50, 3
-SLOWER = 3  # times slower than usual steps, at most, a kind is taken to be that came once
+SLOWER = 3  # a kind of step seen only once counts as at most this many times slower than usual steps
 
 _Window = partial(deque, maxlen=RECENT)
 
-When = int | Callable[[int], bool]  # at each how many-th step, or at which
+When = int | Callable[[int], bool]  # every how many steps, or whether at a given step
 
 
 class Pace:
-    """Seconds of the steps from `first` + 1 to `total`.
+    """Measures the steps from `first` + 1 to `total`.
 
-    The rate is the median of the last steps of a kind: a few that waited for a busy machine do not move it.
-    `kind` says which steps are alike: phases, and updates that are due at each n-th step only, differ in speed.
-    The first steps of each kind are slower, as they compile and allocate: the very first one tells no rate, and of the
-    next ones the newest alone counts until a few have passed.
-    `images` are those of a step. `others`: what comes beside the steps, by name, and when.
+    The rate is the median of the recent steps of a kind, so a few slow steps on a busy machine do not change it. `kind`
+    maps a step to its kind: phases, and updates that run only every n-th step, differ in speed. The first steps of each
+    kind are slower, because they compile and allocate. The very first one gives no rate; after it, only the newest step
+    counts until a few have passed. `images`: images per step. `others`: work between steps, by name, and when it is
+    due.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class Pace:
     ):
         self.total, self.kind, self.images, self.others = total, kind, images, others
         self.done, self.step = 0, first
-        self.seconds: dict[str, float] = {}  # that each of the others took the last time
+        self.seconds: dict[str, float] = {}  # of the last time, by name
         rest = range(first + 1, total + 1)
         self._left = Counter(map(kind, rest))
         self._irregular = {name: sum(map(when, rest)) for name, when in others.items() if callable(when)}
         self._recent, self._kinds, self._made = _Window(), defaultdict(_Window), Counter()
-        self.spent = 0.0  # on steps, after the first few
+        self.spent = 0.0  # seconds spent on steps, after the first few
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
@@ -63,19 +63,19 @@ class Pace:
 
     @contextmanager
     def beside(self, name: str) -> Iterator[None]:
-        """Time something that comes beside the steps."""
+        """Time work between steps."""
         began = now()
         yield
         self.seconds[name] = now() - began
 
     @property
     def mean(self) -> float | None:
-        """Seconds a step, of all; None while none has told it."""
+        """Mean seconds per step over the whole run; None during the first steps."""
         return self.spent / (self.done - WARM_UP) if self.done > WARM_UP else None
 
     @property
     def recent(self) -> float | None:
-        """Seconds a step, of the last ones, each taken for the median of its kind; None until a kind came twice."""
+        """Mean seconds per recent step, each counted as the median of its kind; None until a kind was seen twice."""
         return (
             fmean(self._typical(kind) for kind, _ in self._recent) if max(self._made.values(), default=0) > 1 else None
         )
@@ -86,19 +86,19 @@ class Pace:
 
     @property
     def slowest(self) -> float:
-        """Seconds of the slowest of the last steps."""
+        """Seconds of the slowest recent step."""
         return max(seconds for _, seconds in self._recent)
 
     @property
     def remaining(self) -> float | None:
-        """Seconds to the end: of the steps by their kinds, and of what comes beside them as the last time."""
+        """Seconds to the end: the steps by kind, and the work between steps at its last duration."""
         if self.recent is None:
             return None
         seconds = sum(count * self._typical(kind) for kind, count in self._left.items() if count)
         return seconds + sum(self.seconds.get(name, 0.0) * self._times(name) for name in self.others)
 
     def _typical(self, kind: Hashable) -> float:
-        """Seconds of a step of this kind. Asked once some kind came twice."""
+        """Seconds of a step of this kind. Some kind must have been seen twice."""
         if self._made[kind] > 1:
             return median_low(self._kinds[kind])
         if not self._made[kind]:
@@ -107,19 +107,19 @@ class Pace:
         return min(self._kinds[kind][0], SLOWER * usual)
 
     def due(self, name: str, step: int) -> bool:
-        """Whether something that comes beside the steps does so after this one; what is regular does after the last."""
+        """Whether work of this name is due after this step. Regular work is also due after the last step."""
         when = self.others[name]
         return when(step) if callable(when) else step % when == 0 or step == self.total
 
     def _times(self, name: str) -> int:
-        """How often it is still to come."""
+        """How many times it is still due."""
         when = self.others[name]
         return self._irregular[name] if callable(when) else math.ceil(self.total / when) - self.step // when
 
 
 class Estimate:
-    """When to tell how long a run still takes: after 20 steps or 20 seconds, and again where it proves wrong by half
-    and by more than 10 seconds."""
+    """Decides when to report the remaining time: after 20 steps or 20 seconds, and again if it is wrong by half and by
+    more than 10 seconds."""
 
     AFTER, SPENT, FACTOR, SECONDS = 20, 20, 1.5, 10
 
@@ -127,23 +127,24 @@ class Estimate:
         self._ends: float | None = None
 
     def is_news(self, pace: Pace, logged: bool = True) -> bool:
-        """Asked after each step, of which some are `logged`; where it is news, it counts as told."""
+        """Whether to report now; if so, the estimate counts as reported. Call it after each step; some steps are
+        `logged`."""
         early = pace.done < self.AFTER and pace.spent < self.SPENT
         if early or (self._ends is not None and not logged) or pace.step == pace.total or pace.remaining is None:
             return False
-        left, told = pace.remaining, None if self._ends is None else self._ends - now()
-        few, many = (left, left) if told is None else sorted((left, told))
-        if told is not None and (many - few <= self.SECONDS or many <= self.FACTOR * few):
+        left, reported = pace.remaining, None if self._ends is None else self._ends - now()
+        few, many = (left, left) if reported is None else sorted((left, reported))
+        if reported is not None and (many - few <= self.SECONDS or many <= self.FACTOR * few):
             return False
         self._ends = now() + left
         return True
 
 
 class Limit:
-    """`hours` from now, by which a run that makes one more step must have saved; None sets none.
+    """The time, `hours` from now, by which a run must have saved; None for no limit.
 
-    How long the first save takes is not known, nor the first judgement of a teacher: each is taken for a minute and 20
-    steps, but for no more than a tenth of the time. Several runs may share a limit, one after the other.
+    The durations of the first save and of the first scoring of a teacher are unknown. Each is assumed to be a minute
+    plus 20 steps, but at most a tenth of the limit. Several consecutive runs may share a limit.
     """
 
     def __init__(self, hours: float | None = None):
@@ -156,17 +157,18 @@ class Limit:
 
     @classmethod
     def of(cls, hours: "float | Limit | None") -> "Limit":
-        """A limit from now on, or one that goes on."""
+        """A new limit from now, or the given one, which is already running."""
         return hours if isinstance(hours, Limit) else cls(hours)
 
     def begin(self) -> None:
-        """A run begins now."""
+        """Call this when a run begins."""
         self._began = now()
 
     def leaves(self, pace: Pace) -> bool:
-        """Whether another step, and what comes beside it, could pass the time. Asked once a step was made.
+        """Whether another step, with the work after it, could exceed the limit.
 
-        After a run's last step the limit is `over` where another run could not make its first step in time.
+        Call it after at least one step. After a run's last step, the limit is `over` if another run could not finish
+        its first step in time.
         """
         if pace.done == 1:
             self._start = now() - self._began
@@ -179,7 +181,7 @@ class Limit:
         return self.passed_in(next_step + save)
 
     def passed_in(self, seconds: float) -> bool:
-        """Whether the time will be over so many seconds from now."""
-        if self.seconds < math.inf:  # clocks of several ranks differ, and they leave together
+        """Whether the limit will have passed this number of seconds from now."""
+        if self.seconds < math.inf:  # the ranks' clocks differ, but they must stop together
             self.over = bool(distributed.largest(int(now() + seconds > self.ends)))
         return self.over

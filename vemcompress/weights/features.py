@@ -121,7 +121,7 @@ def downloaded(url: str, sha256: str, *, what: str, remedy: str) -> Path:
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             reason = first_line(getattr(error, "reason", error))
             raise NetworkError(
-                f"{what} cannot be downloaded ({reason}): fetch {url} by hand and put it into {path.parent}, or "
+                f"{what} cannot be downloaded ({reason}): download {url} yourself and put it into {path.parent}, or "
                 f"{remedy}."
             ) from error
     found = sha256_file(path)

@@ -7,15 +7,15 @@ from itertools import pairwise
 
 from vemcompress.runs.report.markup import Html, tag
 
-POINTS = 300  # of a curve
+POINTS = 300  # points per curve
 WIDTH, HEIGHT = 360, 190
 LEFT, TOP, RIGHT, BOTTOM = 52, 10, 350, 162
-WIDE = 30  # the largest value is so many times the least where the scale is logarithmic
+WIDE = 30  # the scale is logarithmic if the largest value is this many times the smallest
 Points = Sequence[tuple[int, float]]
 
 
 def thinned(points: Points) -> list[tuple[float, float, float, float]]:
-    """At most 300 of (step, mean, least, largest), each over neighbouring points."""
+    """At most 300 tuples (step, mean, smallest, largest), each over neighbouring points."""
     size = -(-len(points) // POINTS) or 1
     found = []
     for start in range(0, len(points), size):
@@ -25,7 +25,7 @@ def thinned(points: Points) -> list[tuple[float, float, float, float]]:
 
 
 def curve(name: str, points: Points) -> Html:
-    """One plot. Where points were thinned, a band behind the line shows their range."""
+    """One plot. If points were thinned, a band behind the line shows their range."""
     parts = thinned(points)
     low, high = min(part[2] for part in parts), max(part[3] for part in parts)
     log = low > 0 and high > WIDE * low
@@ -89,7 +89,7 @@ def _up(y0: float, y1: float, log: bool) -> list[Html]:
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
-    """Three to six round levels; of a log scale its powers of ten, where there are two."""
+    """Three to six round levels; for a log scale powers of ten, if there are at least two."""
     powers = range(math.ceil(low), math.floor(high) + 1) if log else ()
     if len(powers) >= 2:
         return [float(power) for power in powers[:: -(-len(powers) // 5)]]
@@ -102,7 +102,7 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
 
 
 def _label(value: float, apart: float = 0.0) -> str:
-    """With as many digits as tell it from another level so far apart."""
+    """A level, with enough digits to differ from its neighbours at this distance."""
     if abs(value) < 1e-6 * apart or not value:
         return "0"
     digits = max(3, math.ceil(math.log10(abs(value) / apart)) + 1) if apart else 3

@@ -1,4 +1,4 @@
-"""What a run's folder tells, read leniently: a file that is damaged or absent gives None and a sentence."""
+"""Reads a run folder leniently: a damaged or missing file gives an empty value and a note."""
 
 import math
 import tomllib
@@ -14,7 +14,7 @@ from vemcompress.runs.log import damage, is_score, lines
 from vemcompress.system.files import read_json, read_text, sha256_file
 from vemcompress.weights.folder import made
 
-ROWS, KEYS, TEXT = 20_000, 60, 400  # lines of a log that are kept, names in it, characters of a sentence
+ROWS, KEYS, TEXT = 20_000, 60, 400  # most lines of a log, names in it, characters of a text
 MOST = 50  # sentences
 
 
@@ -29,8 +29,8 @@ class Log:
 
 @dataclass
 class Found:
-    """What there is of a run. Tables of JSON are as they were read, of any shape; `notes` say what is missing or
-    damaged, `warnings` what the run was warned of."""
+    """The contents of a run. JSON tables are unchecked and may have any shape. `notes` say what is missing or damaged;
+    `warnings` are those of the run."""
 
     run: RunFolder
     command: str
@@ -47,7 +47,7 @@ class Found:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run, or what is left of one."""
+    """Whether a folder is a run, even an incomplete one."""
     names = ("recipe.toml", "run.json", "environment.json", "metrics.jsonl")
     with suppress(OSError):
         return any((folder / name).is_file() for name in names)
@@ -55,9 +55,9 @@ def is_run(folder: Path) -> bool:
 
 
 def gather(run: RunFolder) -> Found:
-    """Read a run. Raises nothing but what a bug raises: whatever a file says wrongly becomes a note."""
+    """Read a run. Whatever is wrong with a file becomes a note, not an error."""
     notes: list[str] = []
-    environment = _table(run.environment, notes, "what was compressed into what, and where")
+    environment = _table(run.environment, notes, "which networks and which machine the run used")
     evaluation = _table(run.evaluation, notes, None)
     best = _table(run.best / "best.json", notes, None)
     told = made(run.path)
@@ -82,7 +82,7 @@ def gather(run: RunFolder) -> Found:
 
 
 def plan_of(found: Found) -> dict:
-    """The recipe as a table; empty where it is no TOML."""
+    """The recipe as a table; empty if it is not valid TOML."""
     try:
         return tomllib.loads(found.recipe)
     except (ValueError, RecursionError):
@@ -90,7 +90,7 @@ def plan_of(found: Found) -> dict:
 
 
 def part(values: Any, *keys: str) -> dict:
-    """A table within tables; empty where there is none."""
+    """A nested table; empty if there is none."""
     for key in keys:
         values = values.get(key) if isinstance(values, dict) else None
     return values if isinstance(values, dict) else {}
@@ -103,24 +103,24 @@ def number(value: Any) -> float | int | None:
 
 
 def sentence(value: Any) -> str:
-    """One line of text, not too long."""
+    """One line of text of limited length."""
     return " ".join(str(value).split())[:TEXT]
 
 
 def _table(path: Path, notes: list[str], lost: str | None) -> dict:
-    """A JSON table. Where it is absent this is noted if something is `lost` with it."""
+    """A JSON table. If the file is missing and the page needs it, a note says what is `lost`."""
     try:
         found = read_json(path)
         if isinstance(found, dict):
             return found
-        reason = "it is no table"
+        reason = "it is not a table"
     except (FileNotFoundError, NotADirectoryError):
         if lost:
-            notes.append(f"{path.name} is not there, so that this page does not tell {lost}.")
+            notes.append(f"{path.name} is missing, so this page cannot show {lost}.")
         return {}
     except (OSError, ValueError) as error:
         reason = sentence(error)
-    notes.append(f"{path.name} cannot be read ({reason:.80}), and is left out.")
+    notes.append(f"{path.name} cannot be read ({reason:.80}) and is ignored.")
     return {}
 
 
@@ -128,7 +128,7 @@ def _recipe(run: RunFolder, notes: list[str]) -> str:
     try:
         return read_text(run.recipe, 1 << 20)
     except (OSError, ValueError) as error:
-        notes.append(f"recipe.toml cannot be read ({sentence(error):.80}), and is left out.")
+        notes.append(f"recipe.toml cannot be read ({sentence(error):.80}) and is ignored.")
         return ""
 
 
@@ -174,10 +174,12 @@ def _step(run: RunFolder, metrics: Log) -> int | None:
 
 
 def _check_fresh(found: Found, said: dict, gives: str) -> None:
-    """Note where the evaluation is of an earlier network than the one that is there now."""
+    """Add a note if the evaluation belongs to an earlier network than the run's current one."""
     with suppress(InputError):
         if said.get("sha256") != sha256_file(found.run.artifact(gives)):
-            found.notes.append("The evaluation is of an earlier network than the run's newest; run `eval` again.")
+            found.notes.append(
+                "The evaluation belongs to an earlier network than the run's newest one; run `eval` again."
+            )
 
 
 def _warnings(found: Found) -> list[str]:

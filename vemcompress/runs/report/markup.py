@@ -1,4 +1,4 @@
-"""HTML whose text is escaped where it is put together: what is not `Html` already is text."""
+"""HTML elements that escape their text: everything that is not `Html` is escaped."""
 
 from html import escape
 from typing import Any
@@ -9,11 +9,11 @@ VOID = ("img", "input", "meta")
 
 
 class Html(str):
-    """Markup, which is taken as it is."""
+    """Markup that is used unchanged."""
 
 
 def text(value: Any) -> Html:
-    """A value as escaped text; characters that cannot be seen, those that turn the direction of text among them, become
+    """A value as escaped text; invisible characters, including those that change the direction of text, become
     U+FFFD."""
     if isinstance(value, Html):
         return value
@@ -22,7 +22,8 @@ def text(value: Any) -> Html:
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
-    """An element. `class_` is class, `data_x` data-x; an attribute of True stands alone, one of None is left out."""
+    """An element. `class_` is class, `data_x` data-x; an attribute that is True has no value, and one that is None is
+    omitted."""
     told = ""
     for key, value in attributes.items():
         if value is not None and value is not False:
@@ -36,7 +37,7 @@ def join(parts: Any) -> Html:
 
 
 def table(head: list, rows: list[list], **attributes: Any) -> Html:
-    """A table that scrolls sideways where it is wider than the page; the first cell of a row is its name."""
+    """A table that scrolls sideways if it is wider than the page. The first cell of a row is its header."""
     top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head))) if any(head) else None
     body = [tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in rest)) for first, *rest in rows]
     return tag("div", tag("table", top, tag("tbody", *body), **attributes), class_="scroll")

@@ -12,11 +12,11 @@ from vemcompress.runs.report.markup import Html, join, tag
 from vemcompress.runs.report.side_by_side import compared
 
 CURVES = 24  # most plots of a page
-ADD_ON = ("energy", "langevin", "information")  # what begins with these is the add-on's
+ADD_ON = ("energy", "langevin", "information")  # names of the add-on's values begin with these
 
 
 def framed(title: str, lead: Any, *body: Any) -> str:
-    """A whole document. Its policy lets nothing be loaded, and no other script run than ours."""
+    """A whole document. Its policy blocks all loading, and all scripts except ours."""
     home = files("vemcompress.runs.report") / "page"
     style, script = ((home / name).read_text("utf-8") for name in ("style.css", "page.js"))
     policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
@@ -40,7 +40,7 @@ def _hash(content: str) -> str:
 
 
 def lead_of(found: Found) -> str:
-    """One sentence: what was made of what, and how far it is."""
+    """One sentence: what the run makes, by which recipe, and its progress."""
     plan = plan_of(found)
     total, name = number(part(plan, "train").get("steps")), sentence(plan.get("name") or "")
     add_on = sentence(part(plan, "information").get("name") or "none")
@@ -55,7 +55,7 @@ def lead_of(found: Found) -> str:
 
 
 def sections(found: Found, share: int = 1) -> tuple[Html, int]:
-    """The parts of a run's page, and how many sheets it shows. `share`: so many runs have one page together."""
+    """The parts of a run's page, and the number of sheets it shows. `share`: the number of runs on the page."""
     notes = found.notes
     pictures = _samples(found, max(2, sheets.SHEETS // share), sheets.BUDGET // share)
     figures = join([tables.evaluated(found.evaluation), tables.judged(found)])
@@ -69,10 +69,10 @@ def sections(found: Found, share: int = 1) -> tuple[Html, int]:
         _section("Figures", figures) if figures else None,
         _section("Latency", tables.latency(found.latency)),
         _section("Curves", _curves(found)),
-        _section("Where the time of a step went", tables.timed(found)),
+        _section("Time per step", tables.timed(found)),
         _section("Recipe", _folded("recipe.toml", tag("pre", found.recipe)) if found.recipe else None),
         _section("Environment", _surroundings(found)),
-        _section("Missing here", _list(notes)) if notes else None,
+        _section("Missing on this page", _list(notes)) if notes else None,
     ]
     return join(parts), len(pictures)
 
@@ -95,7 +95,7 @@ def _folded(title: str, content: Any) -> Html:
 
 
 def _headline(environment: dict) -> Html | None:
-    """How many times smaller, large."""
+    """The ratios of parameters and MACs, in large type."""
     found = tables.networks(environment)
     if list(found)[-1:] != ["student"] or "teacher" not in found:
         return None
@@ -118,7 +118,7 @@ def _card(ratio: str | None, what: str, before: Any, after: Any) -> Html:
 def _samples(found: Found, most: int, budget: int) -> list[sheets.Picture]:
     there = sheets.chosen(found.run.samples, most)
     if not there and found.command in ("distill", "teach"):
-        found.notes.append("There are no samples of this run (samples/step-N.png).")
+        found.notes.append("This run has no sample sheets (samples/step-N.png).")
     return sheets.sheets(there, found.notes, budget)
 
 
@@ -131,7 +131,7 @@ def _candidates(found: Found) -> Html | None:
     """The plot of a search."""
     plot = found.run.path / "candidates.png"
     drawn = sheets.sheets([(0, plot)], found.notes) if plot.is_file() else []
-    images = [tag("img", src=one.address, alt="quality against cost of the candidates") for one in drawn]
+    images = [tag("img", src=one.address, alt="candidates: quality against cost") for one in drawn]
     return tag("div", *images, class_="sheet") if images else None
 
 
@@ -142,7 +142,11 @@ def _player(pictures: list[sheets.Picture]) -> Html:
             data_step=f"{one.step:,}", hidden=place != last)
         for place, one in enumerate(pictures)
     ]  # fmt: skip
-    slide = tag("input", type="range", min=0, max=last, value=last, aria_label="step of the samples") if last else None
+    slide = (
+        tag("input", type="range", min=0, max=last, value=last, aria_label="training step of the samples")
+        if last
+        else None
+    )
     label = tag("label", tag("output", f"step {pictures[-1].step:,}"), slide)
     titles = [tag("span", title) for title in pictures[-1].titles]
     above = tag("div", *titles, class_="titles") if titles else None

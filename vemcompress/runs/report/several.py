@@ -1,4 +1,5 @@
-"""The page of several runs: a pipeline's stages one below the other, or a table over seeds or the runs of a matrix."""
+"""The page of several runs: the stages of a pipeline one below the other, or a table over seeds or the runs of a
+matrix."""
 
 from statistics import fmean, stdev
 
@@ -15,7 +16,7 @@ Page = tuple[str, Html, int, list[str]]  # lead, body, pictures, what is missing
 
 
 def stages(folder: Series) -> Page:
-    """A pipeline: its stages in a table, then the parts of each; the last one that has begun is open."""
+    """A pipeline: a table of its stages, then each stage's parts. The last stage that has begun is open."""
     begun = {name: folder.run(name) for name in folder.items if is_run(folder.run(name).path)}
     share = max(1, len(begun))
     rows, parts, pictures, missing = [], [], 0, []
@@ -37,7 +38,7 @@ def stages(folder: Series) -> Page:
 
 
 def runs(folder: Series) -> Page:
-    """Seeds, or a matrix: a line for each run; of seeds, the mean and the standard deviation below them."""
+    """Seeds or a matrix: a row for each run; for seeds, also the mean and the standard deviation."""
     found = {item: _last(folder.run(item)) for item in folder.items[:MOST]}
     there = {item: one for item, one in found.items() if one is not None}
     figures = {item: _figures(one) for item, one in there.items()}
@@ -57,13 +58,13 @@ def runs(folder: Series) -> Page:
     missing = [f"{item}: {note}" for item, one in there.items() for note in one.notes]
     if missing:
         notes = tag("ul", *(tag("li", note) for note in missing[:MOST]))
-        overview = join([overview, tag("section", tag("h2", "Missing here"), notes)])
+        overview = join([overview, tag("section", tag("h2", "Missing on this page"), notes)])
     counted = f"{len(folder.items)} {'seeds of one recipe' if what == 'seed' else 'runs of a matrix'}"
     return f"{counted}, {len({*folder.done} & {*folder.items})} done.", overview, 0, missing
 
 
 def _last(run: RunFolder) -> Found | None:
-    """A run, or a pipeline's last stage that is done; None where there is nothing yet."""
+    """A run, or the last finished stage of a pipeline; None if there is nothing yet."""
     try:
         if (run.path / "stages.json").is_file():
             run = Series.read(run.path, "stages").last_done()
@@ -73,7 +74,7 @@ def _last(run: RunFolder) -> Found | None:
 
 
 def _named(folder: Series, item: int | str) -> Html | str:
-    """With a link to its own page, where that lies there."""
+    """The item's name, as a link if it has a page of its own."""
     run = folder.run(item).path
     there = (run / "report.html").is_file()
     return tag("a", item, href=f"{run.name}/report.html") if there else str(item)
@@ -86,7 +87,8 @@ def _state(folder: Series, item: int | str, found: Found | None) -> str:
 
 
 def _figures(found: Found) -> dict[str, float]:
-    """Of an evaluation, else of the end of the run; then the best checkpoint's score and the last losses."""
+    """Scores of the evaluation, otherwise of the end of the run; then the best checkpoint's score and the last
+    losses."""
     values = part(found.evaluation, "metrics") or part(found.environment, "quality", "metrics")
     told = dict(values)
     if found.best.get("metric"):

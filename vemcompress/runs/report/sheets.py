@@ -1,4 +1,4 @@
-"""A run's sample sheets for its page: a few of them, evenly in time, and the newest one cut into its columns."""
+"""A run's sample sheets for its page: a few, evenly spaced in time, and the newest one cut into its columns."""
 
 import io
 import re
@@ -13,17 +13,16 @@ from PIL import Image
 from vemcompress.runs.pictures import EARLIER, GAP, Layout
 from vemcompress.system.files import read_bytes
 
-SHEETS, ROWS = 12, 6  # most sheets of a page, and rows of the newest that are compared
-BUDGET = 1_200_000  # bytes of sheets as WebP; base64 makes them a third longer
-PIXELS, FILE = 40_000_000, 64 << 20  # of a sheet: more is not decoded
+SHEETS, ROWS = 12, 6  # most sheets on a page, and most rows of the newest sheet to compare
+BUDGET = 1_200_000  # bytes for sheets as WebP; base64 makes them a third longer
+PIXELS, FILE = 40_000_000, 64 << 20  # largest sheet that is decoded
 TRIES = ((80, 900), (70, 720), (55, 560), (40, 420))  # quality of WebP, widest sheet in pixels
 WHITE = 250  # gaps between columns are at least this bright
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A data: address, its size in pixels, the step that it is of, and the titles of its columns where they are
-    known."""
+    """A sheet as a data: address, with its size in pixels, its step, and the titles of its columns if known."""
 
     address: str
     width: int
@@ -34,14 +33,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Cells:
-    """Pictures by row, and in a row by title: `input`, `teacher`, `student`, ... All have one size."""
+    """The cells of a sheet by row, and in a row by title: `input`, `teacher`, `student`, ... All have the same size."""
 
     titles: list[str]
     rows: list[list[Picture]]
 
 
 def chosen(folder: Path, most: int = SHEETS) -> list[tuple[int, Path]]:
-    """Sheets step-N.png of a folder with their steps, evenly in time, the first and the newest among them."""
+    """Sheets step-N.png of a folder with their steps, evenly spaced in time, including the first and the newest."""
     try:
         names = [path for path in folder.iterdir() if re.fullmatch(r"step-\d{6,12}\.png", path.name, re.ASCII)]
     except OSError:
@@ -71,8 +70,8 @@ def opened(path: Path) -> Image.Image:
 
 
 def sheets(found: Sequence[tuple[int, Path]], notes: list[str], budget: int = BUDGET) -> list[Picture]:
-    """The sheets as WebP, those whose layout is known without their header and titles, all within a budget of bytes.
-    One that cannot be read is left out with a note."""
+    """The sheets as WebP within a budget of bytes, without header and titles if the layout is known. Unreadable sheets
+    are omitted with a note."""
     images, titles = [], {}
     for step, path in found:
         try:
@@ -81,9 +80,9 @@ def sheets(found: Sequence[tuple[int, Path]], notes: list[str], budget: int = BU
                 image, titles[step] = image.crop((0, layout.top, *image.size)), layout.titles
             images.append((step, image))
         except (OSError, ValueError) as error:
-            notes.append(f"{path.parent.name}/{path.name} cannot be read ({error!s:.60}), and is left out.")
+            notes.append(f"{path.parent.name}/{path.name} cannot be read ({error!s:.60}) and is ignored.")
     for quality, widest in TRIES if images else ():
-        if len(_webp(images[-1][1], quality, widest)[0]) * len(images) <= budget:  # the others are much like it
+        if len(_webp(images[-1][1], quality, widest)[0]) * len(images) <= budget:  # the others are similar
             break
     coded = [(step, *_webp(image, quality, widest)) for step, image in images]
     while coded and sum(len(data) for _, data, _, _ in coded) > budget:
@@ -92,11 +91,11 @@ def sheets(found: Sequence[tuple[int, Path]], notes: list[str], budget: int = BU
 
 
 def cells(path: Path, sides: Sequence[int], taught: bool, most: int = ROWS) -> Cells | None:
-    """The first rows of a sheet cut into its columns; None where its layout cannot be known.
+    """The first rows of a sheet cut into its columns; None if its layout is unknown.
 
-    A sheet of this release tells its layout. Of an earlier one it follows from `sides`, those that its images
-    may have, and from the gaps; its columns are then the input, the teacher and the student, or the input and the
-    teacher where one was `taught`. Raises OSError or ValueError as `opened`.
+    A sheet of this release stores its layout. For earlier ones, it follows from `sides`, the possible sides of an
+    image, and from the gaps. Their columns are the input, the teacher and the student, or the input and the teacher if
+    one was `taught`. Raises OSError or ValueError like `opened`.
     """
     sheet = opened(path)
     layout = Layout.read(sheet.info.get(Layout.KEY), sheet.size)

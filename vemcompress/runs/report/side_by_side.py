@@ -1,4 +1,4 @@
-"""The newest sheet's columns side by side, and two of them under a wipe; page.js moves it."""
+"""The newest sheet's columns side by side, and two of them under a wipe, which page.js moves."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ from vemcompress.runs.report import sheets
 from vemcompress.runs.report.gather import Found, number, part, plan_of
 from vemcompress.runs.report.markup import Html, tag
 
-SCALES = (1, 2, 4)  # by which networks enlarge images
+SCALES = (1, 2, 4)  # how many times networks enlarge images
 
 
 def compared(found: Found, sheet: Path, rows: int = sheets.ROWS) -> Html | None:
-    """So many rows of a sheet. None where the sheet's columns cannot be told apart."""
+    """The first `rows` of a sheet. None if the sheet cannot be cut into columns."""
     size = number(part(plan_of(found), "data").get("size")) or 0
     sides = [int(size) * scale for scale in SCALES if size >= 1]
     try:
         cells = sheets.cells(sheet, sides, found.command == "teach", rows)
     except (OSError, ValueError):
-        return None  # which `sheets.sheets` notes
+        return None  # `sheets.sheets` adds a note
     if cells is None:
         return None
     last = len(cells.titles) - 1
@@ -33,7 +33,7 @@ def compared(found: Found, sheet: Path, rows: int = sheets.ROWS) -> Html | None:
 
 
 def _panels(cells: sheets.Cells) -> Html:
-    """All columns of a row."""
+    """The images of a row side by side."""
     panels = []
     for title, one in zip(cells.titles, cells.rows[0], strict=True):
         image = tag("img", src=one.address, alt=title, width=one.width, height=one.height)
@@ -42,7 +42,7 @@ def _panels(cells: sheets.Cells) -> Html:
 
 
 def _rows(cells: sheets.Cells) -> Html:
-    """Small images, of which one chooses the row."""
+    """Small images as buttons that choose the row."""
     buttons = []
     for place, row in enumerate(cells.rows, 1):
         image = tag("img", src=row[0].address, alt=f"row {place}")
@@ -51,7 +51,7 @@ def _rows(cells: sheets.Cells) -> Html:
 
 
 def _stage(cells: sheets.Cells, left: int, right: int) -> Html:
-    """One image over the other, cut where the wipe is."""
+    """One image over the other, cut at the wipe."""
     first, titles = cells.rows[0], cells.titles
     shape = {"width": first[left].width, "height": first[left].height}
     return tag(

@@ -1,4 +1,4 @@
-"""The tables of a run's page: networks side by side, figures with their protocol, the time of a step, surroundings."""
+"""The tables of a run's page: networks side by side, scores with their protocol, the time per step, the environment."""
 
 from statistics import median
 from typing import Any
@@ -8,7 +8,7 @@ from vemcompress.runs.report.markup import Html, join, table, tag
 from vemcompress.system.quantities import size_text, time_text
 
 MACS = {"true": "MACs, true", "paper": "MACs, paper", "paper_norm": "MACs, paper + norm"}
-NETWORKS = ("teacher", "supernet", "student")  # these first, in this order
+NETWORKS = ("teacher", "supernet", "student")  # listed first, in this order
 COLUMNS = {"student": "student", "best": "best checkpoint", "teacher": "teacher", "real": "real images"}
 
 
@@ -29,7 +29,7 @@ def figure(value: Any) -> str:
 
 
 def times(big: Any, small: Any) -> str | None:
-    """How many times smaller."""
+    """A ratio as text."""
     big, small = number(big), number(small)
     return f"{big / small:.1f} ×" if big and small else None
 
@@ -78,11 +78,11 @@ def _goal(goal: dict, columns: int) -> list:
     say = time_text if goal["unit"] == "ms" else size_text
     told = [say(value) if (value := number(goal.get(key))) is not None else "–" for key in ("measured", "target")]
     name = "latency" if goal["unit"] == "ms" else "file size"
-    return [name, *[""] * (columns - 2), f"{told[0]} measured, {told[1]} asked for"]
+    return [name, *[""] * (columns - 2), f"{told[0]} measured, target {told[1]}"]
 
 
 def evaluated(evaluation: dict) -> Html | None:
-    """What `eval` told, with each figure's protocol."""
+    """The scores of `eval`, with each score's protocol."""
     given = {"student": part(evaluation, "metrics"), "best": part(evaluation, "best", "metrics")}
     given |= {name: part(evaluation, name) for name in ("teacher", "real")}
     columns = {name: values for name, values in given.items() if values}
@@ -96,7 +96,7 @@ def evaluated(evaluation: dict) -> Html | None:
     skipped = [[name, sentence(f"not computed: {why}")] for name, why in part(evaluation, "skipped").items()]
     images, size = (figure(evaluation.get(key)) for key in ("images", "size"))
     lead = f"{images} images at {size} px, step {figure(evaluation.get('step'))}; features: "
-    about = tag("details", tag("summary", "How each figure was made"), table([], protocol + skipped))
+    about = tag("details", tag("summary", "How each score was computed"), table([], protocol + skipped))
     return join(
         [
             tag("p", lead, sentence(evaluation.get("features") or "none"), class_="soft"),
@@ -107,7 +107,7 @@ def evaluated(evaluation: dict) -> Html | None:
 
 
 def latency(measured: dict) -> Html | None:
-    """What `commands.bench` returned: median and 95th percentile of the time for one image, by runtime and model."""
+    """The result of `commands.bench`: median and 95th percentile of the time per image, by runtime and model."""
     models = [(name, part(measured, "models", name)) for name in list(part(measured, "models"))[:4]]
     runtimes = list(dict.fromkeys(name for _, model in models for name in part(model, "runtimes")))[:8]
     if not runtimes:
@@ -119,7 +119,9 @@ def latency(measured: dict) -> Html | None:
 
     size = models[0][1].get("size")
     sides = " x ".join(map(figure, size[:2])) if isinstance(size, list) else "–"
-    lead = f"Median / 95th percentile for one image of {sides} px, {figure(measured.get('threads'))} threads, "
+    lead = (
+        f"Median / 95th percentile of the time for one image of {sides} px, {figure(measured.get('threads'))} threads, "
+    )
     rows = [[sentence(runtime), *(shown(model, runtime) for _, model in models)] for runtime in runtimes]
     return join(
         [
@@ -130,7 +132,7 @@ def latency(measured: dict) -> Html | None:
 
 
 def judged(found: Found) -> Html | None:
-    """The best checkpoint, or the few images that a run without one is judged by at its end."""
+    """The best checkpoint's score, or the scores on a few images at the end of a run without one."""
     best, quality = found.best, part(found.environment, "quality")
     parts = []
     if number(best.get("value")) is not None:
@@ -140,13 +142,13 @@ def judged(found: Found) -> Html | None:
     if metrics := part(quality, "metrics"):
         rows = [[name, figure(value)] for name, value in list(metrics.items())[:20]]
         on = sentence(f"{quality.get('on', '')}".replace("_", " "))
-        note = f"At the end of the run, on {figure(quality.get('images'))} {on} images; `eval` gives full figures."
+        note = f"At the end of the run, on {figure(quality.get('images'))} {on} images; `eval` computes all scores."
         parts += [tag("p", note, class_="soft"), table(["", "student"], rows, class_="figures")]
     return join(parts) if parts else None
 
 
 def losses(found: Found) -> Html | None:
-    """First, lowest and last values of what was logged."""
+    """The first, lowest and last value of each logged number."""
     series = {name: points for name, points in found.metrics.series.items() if points and name != "lr"}
     if not series:
         return None
@@ -158,7 +160,7 @@ def losses(found: Found) -> Html | None:
 
 
 def timed(found: Found) -> Html | None:
-    """Where a step's time goes: medians over the lines of timing.jsonl, as bars."""
+    """The parts of a step's time: medians over the lines of timing.jsonl, as bars."""
     series = {name: [value for _, value in points] for name, points in found.timing.series.items() if points}
     whole = median(series.pop("seconds", [0.0]))
     parts = {name: median(values) for name, values in series.items()}
@@ -174,7 +176,7 @@ def timed(found: Found) -> Html | None:
         if share >= 0.002:
             rows.append([name, f"{1000 * seconds:.3g} ms", f"{100 * share:.0f} %", drawn])
     steps = found.step or 0
-    lead = f"A step takes {1000 * total:.3g} ms in the median, without saving and sampling"
+    lead = f"The median step takes {1000 * total:.3g} ms, without saving and sampling"
     lead += f"; {steps:,} steps take {_duration(steps * total)}." if steps else "."
     return join([tag("p", lead, class_="soft"), table([], rows, class_="figures bars")])
 
@@ -186,7 +188,7 @@ def _duration(seconds: float) -> str:
 
 
 def surroundings(environment: dict) -> Html | None:
-    """Where the run was made."""
+    """The machine and the versions that the run used."""
     keys = ("vemcompress", "python", "platform", "device", "ranks", "threads", "written")
     rows = [[key, sentence(environment[key])] for key in keys if key in environment]
     rows += [[name, sentence(of)] for name, of in list(part(environment, "packages").items())[:20]]
