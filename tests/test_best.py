@@ -46,12 +46,12 @@ def test_the_first_of_equals_is_the_best(tmp_path, higher, better):
 
 def test_a_sample_sheet_tells_the_score_of_its_step_and_the_best_so_far(tmp_path):
     best = Best(tmp_path, scores(2, 3, 1))
-    assert best.told(0) == ""
+    assert best.summary(0) == ""
     judged(best, 2)
-    assert best.told(2) == "toy 3, the best so far (higher is better)"
+    assert best.summary(2) == "toy 3, the best so far (higher is better)"
     best.judge(nn.Identity(), 3)
-    assert best.told(3) == "toy 1 (higher is better; best so far: 3 at step 2)"
-    assert best.told(4) == "best toy so far: 3 at step 2 (higher is better)"
+    assert best.summary(3) == "toy 1 (higher is better; best so far: 3 at step 2)"
+    assert best.summary(4) == "best toy so far: 3 at step 2 (higher is better)"
 
 
 def test_a_run_keeps_its_best_student_and_says_how_it_was_picked(inputs, tmp_path):

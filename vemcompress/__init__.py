@@ -2,14 +2,14 @@
 10 to 80 times smaller, measures what was lost, and exports the student for a device.
 
 A worked example. `netG.pth` is a generator (CycleGAN, pix2pix, StyleGAN2, ..., or an nn.Module of
-your own), and `photos/` is a folder of images that it takes:
+your own), and `photos/` is a folder of input images:
 
     import vemcompress
 
     # A teacher is an nn.Module. Images are B x 3 x H x W in [-1, 1], RGB.
     teacher = vemcompress.load_generator("netG.pth")
     run = vemcompress.distill(teacher, data="photos/", out="runs/small", steps=2000, progress=True)
-    print(run.student, run.parameters, run.losses)  # the file, how many, those of the last step
+    print(run.student, run.parameters, run.losses)  # the file, the count, the losses of the last step
     scores = vemcompress.evaluate("runs/small", data="photos/", teacher=teacher)
     print(scores.metrics)  # {"ssim_teacher": ..., ...}
     vemcompress.export_onnx("runs/small", "student.onnx")  # compared with PyTorch
@@ -20,12 +20,12 @@ What each function does:
 
     load_generator      open a file, run folder or Hub address as an nn.Module
     load_energy_model   open VEM's energy model of a run
-    teach               train a teacher, if there is none
+    teach               train a teacher if you have none
     distill             train a small student from a teacher
     distill_seeds       the same with several seeds
     evaluate_seeds      score these runs, with mean and spread
     distill_matrix      the same with several recipes, add-ons and seeds
-    prune               remove channels
+    prune               remove the least important channels
     search              search a supernet for its best sub-network
     evaluate            score a run beside its teacher
     compare             put runs in one table
@@ -37,11 +37,11 @@ What each function does:
     push                publish a model on the Hugging Face Hub
     init                write a commented recipe
 
-They take what the commands of the same name take. Keys of a recipe are keyword arguments
+They accept what the commands of the same name accept. Keys of a recipe are keyword arguments
 (`steps=2000`), or go into `overrides` ({"information.name": "vem"}). `help(vemcompress.distill)`
 explains each argument.
 
-Where results are: functions that train or search write a run folder, `out`, with
+Results: functions that train or search write a run folder, `out`, with
 student.safetensors (or teacher.safetensors), recipe.toml, metrics.jsonl (losses), samples/,
 checkpoints/, best/ and report.html. Each function returns a dataclass with paths and figures;
 `as_dict()` gives plain values.
@@ -53,7 +53,7 @@ called with each event, a dict such as {"event": "step", "step": 10, "total": 20
 Errors: what a user can cause raises a subclass of `vemcompress.errors.VemError`. Its message says
 what happened, where, and what to do:
 
-    UsageError          arguments that cannot be
+    UsageError          arguments that are wrong, or do not fit together
     RecipeError         a recipe that is wrong, or does not fit the teacher
     InputError          weights or data that are missing, unreadable or unsafe
     NumericalError      NaN or Inf in a loss
@@ -120,7 +120,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# ONNX Runtime, once imported, else keeps an identifier in the home folder and reports every session to a web service.
+# Without this, ONNX Runtime stores an identifier in the home folder and reports every session to a web service.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _FACE = {
@@ -143,7 +143,7 @@ _FACE = {
     "report": "vemcompress.commands.report",
     "init": "vemcompress.commands.init",
 }
-_TYPES = {  # of results and events, for annotations
+_TYPES = {  # types of results and events, for annotations
     "DistillResult": "vemcompress.commands.distilling",
     "PipelineResult": "vemcompress.commands.distill",
     "DryRun": "vemcompress.commands.dry",
@@ -173,7 +173,7 @@ _TYPES = {  # of results and events, for annotations
     "WarningEvent": "vemcompress.system.events",
     "SkippedEvent": "vemcompress.system.events",
 }
-__all__ = [  # written out, as type checkers read it
+__all__ = [  # a literal list, because type checkers read it
     "__version__",
     "compare",
     "demo",
@@ -197,7 +197,7 @@ __all__ = [  # written out, as type checkers read it
 ]
 
 
-if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+if not TYPE_CHECKING:  # otherwise a type checker would accept any name as an attribute
 
     def __getattr__(name: str) -> Any:
         if module := _FACE.get(name) or _TYPES.get(name):

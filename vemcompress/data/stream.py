@@ -55,9 +55,9 @@ class ImageStream(Stream):
     `middle`: the part of each image that is used before resizing, `data.crop`. With "random" there is no resizing: an
     image smaller than `size` is enlarged to it, and `load_size` has no effect.
 
-    `views`: 0 crops and flips every sample anew, as published. N > 0 gives each image N fixed views, which depend only
-    on the seed, the image and the view; epoch e uses view e mod N. This augmentation is weaker than the published one:
-    from epoch N on nothing new is seen. `keys` identifies the views.
+    `views`: 0 crops and flips every sample again each time, as published. N > 0 gives each image N fixed views, which
+    depend only on the seed, the image and the view; epoch e uses view e mod N. This augmentation is weaker than the
+    published one: from epoch N on nothing new is seen. `keys` identifies the views.
     """
 
     noun, augmentation = "images", AUGMENTATION

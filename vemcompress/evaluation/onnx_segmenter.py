@@ -98,7 +98,7 @@ class OnnxSegmenter(Segmenter):
         told = {"scale", "mean", "std"} & set(self._model.metadata)
         numbers = (" ".join(f"{v:.6g}" for v in values) for values in (self._scale, self._mean, self._std))
         words = "scale {}, mean {}, std {}".format(*numbers)
-        return f"ONNX, RGB at {size}, {words}{'' if told else ' assumed, for its metadata has none of them'}"
+        return f"ONNX, RGB at {size}, {words}{'' if told else ' assumed, because the metadata does not state them'}"
 
     def _unfit(self, what: str) -> InputError:
         return InputError(

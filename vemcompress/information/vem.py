@@ -198,7 +198,7 @@ class Chains(nn.Module):
     `data.flip=false` and `data.load_size` equal to `data.size` an image always looks the same, so only the student
     changes between visits.
 
-    Images from number `count` on have no chain; their runs start anew each time. With several ranks, each holds all
+    Images from number `count` on have no chain; their runs start again each time. With several ranks, each holds all
     chains. If a batch contains an image twice, both start from its one chain, and the later one's sample is kept.
     """
 
@@ -208,7 +208,7 @@ class Chains(nn.Module):
         self.register_buffer("begun", torch.zeros(count + 1, dtype=torch.bool))
 
     def of(self, index: Tensor, new: Tensor) -> Tensor:
-        """The samples of images `index`, B, or `new`, B x C x H x W, where a chain has not begun."""
+        """The samples of images `index`, B, or `new`, B x C x H x W, for chains that have not begun."""
         if index is None:
             raise ValueError("information.start = buffer needs the indices of a batch's images; set Batch.index")
         slots = self._slots(index)

@@ -28,7 +28,7 @@ class SearchSettings(PopulationSettings, GoalSettings):
     The budget is target_macs, share, target_latency or target_size; the default is a share of 0.25. `method`:
     "evolution", "exhaustive" for all candidates, or "auto" for all if at most 1,000 fit the budget. `parents`: the
     share of a generation that survives. `mutants`: the share of the population that are mutations of parents; the
-    others are crossed from two parents gene by gene. `mutate`: probability that a gene of a mutant is drawn anew.
+    others are crossed from two parents gene by gene. `mutate`: probability that a gene of a mutant is drawn again.
     `weighted`: how many times as likely the narrowest width is as the widest in random draws. `weighting`: "arithmetic"
     interpolates between the two; "geometric" makes each width that many times as likely as the next
     wider one.

@@ -71,7 +71,7 @@ class Best:
         self.state = {"step": step, **score.as_dict()}
         return True
 
-    def told(self, step: int) -> str:
+    def summary(self, step: int) -> str:
         """One line with the score of this step, if there is one, and the best score so far; empty without scores."""
         if self.state is None:
             return ""

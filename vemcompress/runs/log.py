@@ -16,8 +16,7 @@ LONGEST = 1 << 20  # bytes per line
 
 
 def lines(path: Path, start: int = 0) -> Iterator[tuple[int, int, dict | None]]:
-    """Of each line from the byte `start` on its number, where it ends in the file, and its values: None where it is
-    damaged.
+    """For each line from the byte `start` on: its number, its end in the file, and its values, None for a damaged line.
 
     A last line that a kill cut short is ignored. Raises InputError if the file exists but cannot be read.
     """

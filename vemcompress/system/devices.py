@@ -112,7 +112,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def forget(device: torch.device) -> None:
-    """Give back memory that is kept for later, and begin to measure the peak anew."""
+    """Free cached memory, and reset the measured peak."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -76,7 +76,7 @@ class WarningEvent(TypedDict):
 
 
 class SkippedEvent(TypedDict):
-    """An image that cannot be read is left out."""
+    """An image that cannot be read is skipped."""
 
     event: Literal["skipped"]
     path: str

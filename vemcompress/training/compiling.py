@@ -15,8 +15,8 @@ from vemcompress.networks.norms import SyncBatchNorm2d
 from vemcompress.training.learner import Learner
 from vemcompress.weights.outside import Outside
 
-# The methods to compile, by kind of network. Discriminators are left out: a compiled backward pass computes all
-# gradients, but each update needs only some of theirs. Losses are left out because they take little time.
+# The methods to compile, by kind of network. Discriminators are not compiled: a compiled backward pass computes all
+# gradients, but each update needs only some of theirs. Losses are not compiled because they take little time.
 ENTRIES = {Generator: ("forward_with_taps",), FeatureNetwork: ("forward",), EnergyModel: ("prepare", "evaluate")}
 
 

@@ -294,6 +294,6 @@ class Trainer:
             columns = self.columns | self.learner.pictures(self.inputs.to(self.device))
         self.learner.train()
         path = self.run.samples / f"step-{self.step:06d}.png"
-        header = f"step {self.step:,} of {self.settings.steps:,}\n{self.best.told(self.step)}"
+        header = f"step {self.step:,} of {self.settings.steps:,}\n{self.best.summary(self.step)}"
         save_png(path, *sheet_of(columns, self.inputs, header))
         self.on_event({"event": "sample", "step": self.step, "path": str(path)})

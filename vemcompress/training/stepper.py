@@ -99,7 +99,7 @@ def check_parts(learner: Learner, settings: TrainSettings) -> None:
 
 
 class Parts:
-    """Computes a step anew for each update and each part of its batch, with the same random numbers, so that only
+    """Computes a step again for each update and each part of its batch, with the same random numbers, so that only
     one part's graph is in memory. Samples and energies of the add-on are kept for later updates.
     """
 

@@ -82,7 +82,7 @@ def _members(archive: zipfile.ZipFile, file, size: int) -> dict[str, int]:
 
 
 def _check_sums(archive: zipfile.ZipFile, file) -> None:
-    """Refuse members that have changed since they were written. torch.save can be told to write no checksums; then
+    """Refuse members that have changed since they were written. torch.save can be set to write no checksums; then
     all are 0.
     """
     if not any(info.CRC for info in archive.infolist()):

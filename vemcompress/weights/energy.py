@@ -26,7 +26,7 @@ def load_energy_model(path: str | Path) -> EnergyModel:
         1.
 
     Raises:
-        InputError where there is none, as in a run with another add-on.
+        InputError if there is none, for example in a run with another add-on.
     """
     path = Path(path)
     if path.is_dir():

@@ -221,7 +221,7 @@ def load_generator(
             used.
         key: the generator's name in a file that has several, such as "netG_B".
         widths: a supernet's sub-network, "16_16_32_16_32_32_16_16".
-        padding: "reflect", "replicate" or "zero", where the file does not tell it; None is what the file
+        padding: "reflect", "replicate" or "zero", if the file does not state it; None is what the file
             says, or "reflect".
         range: the range of images of your own class or an .onnx file: "0..255", "0..1", "-1..1", or input and
             output, "-1..1:0..255".

@@ -26,7 +26,7 @@ def traced_groups(network: nn.Module, name: str, channels: int, prefix: str = ""
     """The groups of `network`, whose input images have `channels` channels and this side; `name` is for errors.
 
     Groups are named after a layer that produces the channels. Channels mixed by layers that are not known here, such as
-    group norm or attention, are left out. `prefix` is put before the tensors' names. Raises UsageError without
+    group norm or attention, are omitted. `prefix` is put before the tensors' names. Raises UsageError without
     Torch-Pruning, InputError if the class cannot be traced.
     """
     try:
@@ -84,7 +84,7 @@ def _group(graph, items, modules: dict[nn.Module, str], prefix: str) -> Group | 
         layer = item.dep.target.module
         if type(layer).__name__ == "_OutputOp":
             return None
-        if layer not in modules:  # concatenation, sum, activation, ...: the layers tell where the channels are
+        if layer not in modules:  # concatenation, sum, activation, ...: the layers show where the channels are
             if isinstance(layer, nn.Parameter):
                 return None
             continue

@@ -195,7 +195,7 @@ class Format(ABC):
         return path.with_name(f"{path.name}.json")
 
     def facts(self, path: Path) -> dict[str, str]:
-        """What a file says of itself, or what `described` says of it; nothing where none does."""
+        """The metadata in a file, or that of `described`; empty if there is none."""
         try:
             return {str(name): str(said) for name, said in dict(read_json(self.described(path))).items()}
         except (OSError, *MALFORMED):

@@ -1,7 +1,7 @@
 """Records the layers of a network that take time, with their shapes, while it runs on the meta device.
 
 It records PyTorch's operations instead of modules, so it works for any way of writing a network. Elementwise operations
-are left out: runtimes fuse them into their neighbours, and calibration covers their cost (`goal`).
+are omitted: runtimes fuse them into their neighbours, and calibration covers their cost (`goal`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

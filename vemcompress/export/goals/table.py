@@ -25,7 +25,7 @@ LIMIT = 64 << 20
 
 class Table:
     """Layer times in ms at batch 1 on this machine. An unknown time is measured when it is needed, and stored. If the
-    file cannot be read or written, `on_event` gets a warning, and the work goes on without it.
+    file cannot be read or written, `on_event` gets a warning, and the work continues without it.
 
     `threads`: None for all cores. Raises UsageError for more than there are.
     """

@@ -38,7 +38,7 @@ def _doubles(node: ir.Node) -> bool:
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
-    kernel = weights(node).transpose(1, 0, 2, 3)  # as of a convolution: outputs first
+    kernel = weights(node).transpose(1, 0, 2, 3)  # like a convolution's weights: outputs first
     rows, columns = (_phases(k, p) for k, p in zip(kernel.shape[2:], ints(node, "pads", (0, 0)), strict=False))
     new = Builder(graph, node)
     shift = new.constant("bias", bias(node)) if bias(node).any() else None

@@ -56,7 +56,7 @@ def chosen(folder: Path, most: int = SHEETS) -> list[tuple[int, Path]]:
 
 
 def opened(path: Path) -> Image.Image:
-    """A sheet as RGB with its `text`. Raises OSError or ValueError where it is damaged or too large."""
+    """A sheet as RGB with its `text`. Raises OSError or ValueError if it is damaged or too large."""
     try:
         image = Image.open(io.BytesIO(read_bytes(path, FILE)), formats=["PNG"])
         if image.width * image.height > PIXELS:

@@ -67,9 +67,7 @@ def compressed(environment: dict) -> Html | None:
     return join(
         [
             table(["", *found, *(["smaller by"] if ratio else [])], rows, class_="figures"),
-            tag("details", tag("summary", f"Where the {next(iter(found))} is from"), table([], about))
-            if about
-            else None,
+            tag("details", tag("summary", f"Origin of the {next(iter(found))}"), table([], about)) if about else None,
         ]
     )
 
