@@ -321,7 +321,7 @@ def test_every_option_says_what_it_is(command):
 
 
 @pytest.mark.parametrize(("closed", "told"), [(">&-", True), ("<&- 2>&-", False)])
-def test_a_closed_stream_is_one_that_nobody_reads(closed, told):
+def test_a_closed_stream_is_replaced_by_dev_null(closed, told):
     command = f"{sys.executable} -m vemcompress inspect nothing.pth {closed}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stdout, "no such file" in done.stderr) == (4, "", told)

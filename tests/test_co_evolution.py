@@ -1,4 +1,5 @@
-"""Co-Evolution by hand numbers: genomes, fitness, operators, two populations in turns, what a candidate loses."""
+"""Co-Evolution by hand numbers: genomes, fitness, operators, two alternating populations, and the channels that a
+candidate loses."""
 
 from copy import deepcopy
 from itertools import pairwise
@@ -175,7 +176,7 @@ def test_the_best_of_a_generation_stays_in_the_next():
             return
 
 
-def test_a_search_that_is_told_what_it_knew_goes_the_same_way():
+def test_a_search_with_known_candidates_takes_the_same_path():
     def finish(found: CoEvolution) -> CoEvolution:
         whole_turn(found)
         while found.advance():

@@ -103,7 +103,7 @@ def test_an_interrupted_search_ends_with_the_same_table_and_students(given, whol
         assert (run / name).read_bytes() == (first / name).read_bytes(), name
 
 
-def test_a_search_by_itself_is_a_run_that_goes_on_in_parts_of_time(given, tmp_path, capsys):
+def test_a_search_without_a_pipeline_is_a_run_that_can_be_stopped_and_resumed(given, tmp_path, capsys):
     arguments = ["search", str(given / "teacher"), "--data", str(given / "data"), "--out", str(tmp_path / "run")]
     arguments += ["--device", "cpu", "--json", *(part for one in HOW for part in ("--set", one))]
     app([*arguments, "--set", "search.method=co_evolution", "--max-hours", "1e-9"], standalone_mode=False)

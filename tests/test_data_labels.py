@@ -1,4 +1,4 @@
-"""Label maps: exact numbers in, what a network sees out."""
+"""Label maps: from class numbers to the channels that a network gets."""
 
 import numpy as np
 import pytest

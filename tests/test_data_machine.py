@@ -1,4 +1,4 @@
-"""How many threads read and how much memory keeps images, by what the machine has."""
+"""The number of reader threads and the memory for images adapt to the machine."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_a_containers_limit_counts_where_it_is_lower(memory):
     assert machine.default_cache() == 16 << 30
 
 
-def test_two_gibibytes_where_nothing_tells(memory):
+def test_two_gibibytes_if_the_machine_reports_nothing(memory):
     (memory / "meminfo").unlink()
     assert machine.default_cache() == 2 << 30
 

@@ -1,4 +1,4 @@
-"""DMAD: masks that become 0 or 1 while a GAN learns, and co-attention distillation of what they leave."""
+"""DMAD: masks that become 0 or 1 while a GAN is trained, and co-attention distillation of the pruned network."""
 
 from copy import deepcopy
 

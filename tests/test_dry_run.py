@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would be is checked and told, with a measured time, and nothing is written."""
+"""`--dry-run`: a run is checked and its plan printed, with a measured time, and nothing is written."""
 
 import json
 from pathlib import Path

@@ -181,7 +181,7 @@ def test_what_the_data_cannot_give_is_refused_in_a_sentence(tmp_path, data, metr
         evaluate(Painter(), None, images, metrics=metrics, segmenter=reader)
 
 
-def test_what_nobody_asked_for_is_left_out_with_the_reason(tmp_path):
+def test_a_metric_that_was_not_named_is_skipped_with_the_reason(tmp_path):
     found = evaluate(Painter(), None, street(city(tmp_path / "data")))
     assert "--segmenter" in found.skipped["miou"] and "l1_target" in found.metrics
     toy_images(tmp_path / "photos")

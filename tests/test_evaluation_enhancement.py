@@ -1,4 +1,5 @@
-"""Figures of enhancement: luma without the border, LPIPS, offered where the ground truth is the better input."""
+"""Figures of enhancement: luma without the border, LPIPS, offered if the ground truth is a better version of the
+input."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the best checkpoint is picked by is what eval reports, on images that are read once."""
+"""The score that picks the best checkpoint is the one that eval reports, on images that are read once."""
 
 import pytest
 import torch

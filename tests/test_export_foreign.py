@@ -1,4 +1,4 @@
-"""Foreign .onnx files: what could run without end, reach for other files, or hang, is refused before it is loaded."""
+"""Foreign .onnx files: graphs that could run without end, read other files, or hang are refused before loading."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images that memory cannot hold are refused before they are tried, with the largest size that fits."""
+"""Images that do not fit into memory are refused in advance, with the largest size that fits."""
 
 import re
 

@@ -194,7 +194,7 @@ def test_pix2pix_has_no_way_back_to_prune_and_none_is_missed(tmp_path):
     assert not (tmp_path / "run" / "1-prune" / "student_b.safetensors").exists()
 
 
-def test_a_student_that_imitates_nobody_is_not_picked_by_its_likeness_to_the_teacher(tmp_path):
+def test_a_student_without_distillation_is_not_picked_by_similarity_to_the_teacher(tmp_path):
     data = toy_data(tmp_path / "data")["paired"]
     teacher = toy_teacher_file(tmp_path / "teacher.safetensors", family="unet", norm="batch")
     more = ["data.kind=paired", "gan.discriminator.width=2", "data.held_out=2"]

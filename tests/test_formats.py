@@ -1,4 +1,4 @@
-"""Files for devices: each draws in its own runtime what PyTorch draws and says how it is fed, or is not written."""
+"""Files for devices: each gives PyTorch's images in its own runtime and describes its input, or is not written."""
 
 import errno
 import json

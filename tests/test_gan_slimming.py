@@ -143,7 +143,7 @@ def test_scales_of_a_student_without_any_change_no_image():
     assert with_scales(scaled) is scaled
 
 
-def test_where_it_is_not_sparse_the_scales_learn_as_all_else():
+def test_without_sparsity_the_scales_have_no_update_of_their_own():
     algorithm = slimming(sparse=False)
     assert len(algorithm.scales) == 0
     names = [update.name for update in algorithm.updates()]

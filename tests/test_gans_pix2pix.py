@@ -1,4 +1,5 @@
-"""Pix2Pix: whole steps against the published order written out in plain PyTorch; who sees what; what is refused."""
+"""Pix2Pix: whole steps against the published order written out in plain PyTorch; the inputs of each discriminator; what
+is refused."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A run that diverges while every number is finite is told, once, and can end with an error."""
+"""A run that diverges with finite numbers gets one warning, and can end with an error."""
 
 import json
 from pathlib import Path

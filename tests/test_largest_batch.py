@@ -1,4 +1,4 @@
-"""`--batch auto`: the largest batch that fits is found, told, and in the run's recipe as a number."""
+"""`--batch auto`: the largest batch that fits is found, printed, and stored in the run's recipe as a number."""
 
 from dataclasses import replace
 from unittest.mock import Mock

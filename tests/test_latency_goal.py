@@ -194,7 +194,7 @@ def test_a_first_choice_that_is_much_too_fast_is_made_again(fake, monkeypatch):
     assert (width, report["measured"], report["tries"]) == (125, 100.0, 2)
 
 
-def test_a_machine_that_never_keeps_its_word_is_told_after_three_more_tries(fake, monkeypatch):
+def test_a_machine_that_misses_each_prediction_is_reported_after_three_more_tries(fake, monkeypatch):
     calls = []
     goal, choose = numbers(fake, 100.0, monkeypatch, lambda width: calls.append(width) or 101.0 + len(calls))
     with pytest.raises(UsageError, match="the last of 4 choices has 105 ms on fake with 1 thread at 8 px"):

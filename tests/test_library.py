@@ -1,4 +1,4 @@
-"""The library's face: functions whatever is imported, typed, and taking what Python has: modules, images, dicts."""
+"""The Python interface: lazy imports, types, and Python objects as arguments: modules, images, dicts."""
 
 import ast
 import inspect

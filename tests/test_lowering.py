@@ -1,4 +1,4 @@
-"""Networks in operations that runtimes know: the numbers stay, and what XNNPACK lacks is gone."""
+"""Networks rewritten in operations that runtimes support: same numbers, and nothing that XNNPACK lacks."""
 
 import pytest
 import torch

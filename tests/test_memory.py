@@ -1,4 +1,4 @@
-"""Memory is flat: what lives after a step does not grow with the steps."""
+"""Memory is flat: the number of live objects does not grow with the steps."""
 
 import gc
 

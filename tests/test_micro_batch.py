@@ -1,4 +1,4 @@
-"""A batch that is worked on in parts learns what the whole one learns."""
+"""Training on a batch in parts gives the same result as training on the whole batch."""
 
 from copy import deepcopy
 

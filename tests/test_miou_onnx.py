@@ -1,4 +1,4 @@
-"""Segmentation networks in ONNX files: what they are fed, what they may give, and what is refused."""
+"""Segmentation networks in ONNX files: their inputs, the outputs that are accepted, and what is refused."""
 
 from pathlib import Path
 

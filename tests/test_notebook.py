@@ -1,4 +1,4 @@
-"""docs/notebook.ipynb: its code runs, here with few steps, and what it shows is small and names no machine."""
+"""docs/notebook.ipynb: its code runs, here with few steps, and its outputs are small and have no machine names."""
 
 import json
 import re

@@ -311,7 +311,7 @@ def tracked(network: nn.Module) -> set[int]:
     return {int(v) for name, v in statistics(network).items() if name.endswith("num_batches_tracked")}
 
 
-def test_teachers_need_no_graph_at_steps_that_teach_nobody_but_see_the_batch():
+def test_teachers_see_the_batch_without_a_graph_at_steps_that_update_no_network():
     algorithm, (batch,) = two_teachers(VEM.Settings(**VEM_SETTINGS), n_dis=3), batches(1)
     grown = []
     for network in (algorithm.teacher.gan.wide, algorithm.teacher.gan.deep):

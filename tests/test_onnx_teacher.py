@@ -1,4 +1,4 @@
-"""An .onnx file as a frozen teacher, as a model to inspect and to evaluate; what is no such file is refused."""
+"""An .onnx file as a frozen teacher, as a model to inspect and to evaluate; other files are refused."""
 
 import json
 from pathlib import Path

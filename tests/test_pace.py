@@ -1,4 +1,4 @@
-"""How fast a run goes, what it tells of that, and that it exits before its time limit."""
+"""The speed of a run, the remaining time that it reports, and its exit before the time limit."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Plugins: packages that declare entry points are found, used, and left out where something is wrong with them."""
+"""Plugins: packages that declare entry points are found, used, and skipped if something is wrong with them."""
 
 import json
 import os

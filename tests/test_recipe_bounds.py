@@ -1,4 +1,4 @@
-"""Recipes from anywhere: every key has bounds, and whatever is wrong is one sentence, soon."""
+"""Recipes from anywhere: every key has bounds, and whatever is wrong gives one sentence quickly."""
 
 import os
 import random

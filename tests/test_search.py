@@ -55,7 +55,7 @@ def test_a_budget_that_cannot_be_is_refused_before_anything_is_scored(share, mes
         search(share)
 
 
-def test_a_search_that_is_told_what_it_knew_goes_the_same_way():
+def test_a_search_with_known_candidates_takes_the_same_path():
     whole = run(search())
     again, known = search(), dict(list(whole.fitness.items())[:60])
     scored = []

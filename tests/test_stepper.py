@@ -1,4 +1,4 @@
-"""The stepper: compiled networks, memory layout, and what is not finite where the host looks a step later."""
+"""The stepper: compiled networks, memory layout, and NaN or Inf when the host checks a step later."""
 
 import json
 

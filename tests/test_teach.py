@@ -1,4 +1,4 @@
-"""`teach`, and what learns from it: resuming bit for bit, starting from given weights, which image is t."""
+"""`teach`, and students of its teachers: exact resuming, starting from given weights, and which image is t."""
 
 import os
 import shutil

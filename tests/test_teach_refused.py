@@ -1,4 +1,4 @@
-"""What cannot be learnt from, or learnt, is refused in one sentence, by the class that has its exit code."""
+"""`teach` refuses data, teachers and settings that cannot work in one sentence, with the right exit code."""
 
 from pathlib import Path
 

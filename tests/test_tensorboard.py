@@ -1,4 +1,4 @@
-"""`--tensorboard`: event files that say what the run's own records say, once, and change nothing of the run."""
+"""`--tensorboard`: event files repeat the run's own records, each once, and do not change the run."""
 
 import json
 import os

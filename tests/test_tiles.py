@@ -1,4 +1,4 @@
-"""Large photos tile by tile: as in one piece, and a word where that cannot be."""
+"""Large photos tile by tile give the same result as in one piece, or a warning if they cannot."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The energy-based add-on: which gradient goes where, and what it starts from."""
+"""The energy-based add-on: which parameters get which gradient, and where sampling starts."""
 
 import pytest
 import torch

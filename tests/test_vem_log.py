@@ -1,4 +1,4 @@
-"""What a run with VEM tells of its energies: the gap, their magnitude, how far samples moved, and divergence."""
+"""The energies that a run with VEM logs: the gap, their magnitude, how far samples moved, and divergence."""
 
 import json
 

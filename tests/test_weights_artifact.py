@@ -1,4 +1,4 @@
-"""Our artifact: rebuilt without a guess, written whole or not at all."""
+"""Our weight files: rebuilt without guessing, and written completely or not at all."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Files that are not as they were written, special files, Configs of another size, and memory that is missing."""
+"""Damaged files, special files, Configs of another size, and too little memory."""
 
 import json
 import logging

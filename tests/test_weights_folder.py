@@ -1,4 +1,4 @@
-"""What a run folder says of itself."""
+"""Which model a run folder stands for."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Whose code runs: a class of the user's own is imported where he names it, or from files that he trusted before."""
+"""Which code may run: a user's class is imported only if the user names it, or from files trusted before."""
 
 import os
 import py_compile

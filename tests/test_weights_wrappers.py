@@ -1,4 +1,5 @@
-"""One generator is taken from what trainers save: under any usual name, beside others, and never the discriminator."""
+"""A trainer's checkpoint: its generator is found under any usual name, beside other networks, and is never the
+discriminator."""
 
 import json
 

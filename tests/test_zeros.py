@@ -1,4 +1,4 @@
-"""Channels that training has made zero, and what makes each channel."""
+"""Removing channels that training has set to zero, and the weights that produce each channel."""
 
 import pytest
 import torch

@@ -289,7 +289,9 @@ class Results:
                 f"plain step {values['reference_ms']:.1f} ms, ratio {values['ratio']:.3f}; without add-on "
                 f"{values['reference_none_ms']:.1f} ms, ratio {values['ratio_none']:.3f}"
             )
-        self.show(f"{values['device']}, {values['threads']} threads, median of {values['steps']} steps{made_up}")
+        self.show(
+            f"{values['device']}, {plural(values['threads'], 'thread')}, median of {plural(values['steps'], 'step')}{made_up}"
+        )
 
     def inspected(self, values: dict) -> None:
         macs = {name: short(count) for name, count in values["macs"].items()}
