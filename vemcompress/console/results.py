@@ -289,9 +289,8 @@ class Results:
                 f"plain step {values['reference_ms']:.1f} ms, ratio {values['ratio']:.3f}; without add-on "
                 f"{values['reference_none_ms']:.1f} ms, ratio {values['ratio_none']:.3f}"
             )
-        self.show(
-            f"{values['device']}, {plural(values['threads'], 'thread')}, median of {plural(values['steps'], 'step')}{made_up}"
-        )
+        on = f"{values['device']}, {plural(values['threads'], 'thread')}"
+        self.show(f"{on}, median of {plural(values['steps'], 'step')}{made_up}")
 
     def inspected(self, values: dict) -> None:
         macs = {name: short(count) for name, count in values["macs"].items()}
