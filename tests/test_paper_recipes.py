@@ -484,7 +484,7 @@ def test_a_changed_student_no_longer_agrees_with_the_row():
 
 
 def test_an_original_that_does_not_exist_is_refused():
-    with pytest.raises(RecipeError, match="no network"):
+    with pytest.raises(RecipeError, match="do not name a network"):
         paper.row(recipes.read("paper/cityscapes_omgd", ["paper.original=vae"]))
 
 
