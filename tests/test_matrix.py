@@ -123,7 +123,7 @@ def test_a_run_that_fails_is_told_and_the_others_are_made(inputs, tmp_path, call
     code, out, err = call("distill", "--resume", tmp_path / "out")  # tried again
     assert code == 5 and "failed  kd-none-seed1" in out and "compare" in out
     code, out, err = call("compare", tmp_path / "out", "--no-latency", "--json", "--device", "cpu")
-    assert len(json.loads(out)["rows"]) == 2 and "left out, because they are not finished: kd-none-seed1" in err
+    assert len(json.loads(out)["rows"]) == 2 and "not finished and are omitted: kd-none-seed1" in err
 
 
 def test_keys_of_a_recipe_win_over_all_and_paths_start_from_the_file(tmp_path):

@@ -250,7 +250,7 @@ def test_a_pipeline_goes_on_in_the_middle_of_its_search_also_to_a_tighter_budget
     result = again.stages["search"]
     assert scored["candidate"] == result.scored - sum(row["macs"] <= result.target for row in lines[1:])
     assert result.after["macs"]["paper_norm"] <= result.target
-    with pytest.raises(UsageError, match="is for no stage that is still to be done"):
+    with pytest.raises(UsageError, match="applies to no unfinished stage"):
         vemcompress.distill(resume=tmp_path / "run", device="cpu", overrides=["search.share=0.3"])
 
 
