@@ -84,7 +84,7 @@ def test_a_damaged_evaluation_is_made_anew_with_a_word(runs, damage):
     path.write_text(json.dumps(said) if damage in ("other", "conditions") else damage)
     vemcompress.compare([runs / "narrow"], on_event=told.append, **ON)
     assert evaluated(told) == ["narrow (1 of 1)"]
-    assert any("evaluation.json: cannot be understood" in event.get("message", "") for event in told)
+    assert any("evaluation.json: is damaged" in event.get("message", "") for event in told)
     assert kept(runs / "narrow")["evaluation"]["metrics"]
 
 

@@ -273,7 +273,7 @@ def test_a_list_of_files_is_data(tmp_path, data):
         toy_teacher(), data=files, out=tmp_path / "run", overrides=SHORT, device="cpu", on_event=told.append
     )
     assert next(event["images"] for event in told if event["event"] == "data") == 3
-    with pytest.raises(UsageError, match="more than a recipe holds"):
+    with pytest.raises(UsageError, match="too many for a recipe"):
         vemcompress.distill(toy_teacher(), data=files * 5000, out=tmp_path / "x", overrides=SHORT, device="cpu")
 
 

@@ -400,7 +400,7 @@ def test_a_later_stage_that_does_not_fit_is_refused_before_anything_is_taught(pa
 
 
 def test_a_width_that_no_stage_would_use_is_refused(inputs, tmp_path):
-    with pytest.raises(RecipeError, match=r"student.width has no effect, because stage distill takes its student"):
+    with pytest.raises(RecipeError, match=r"student.width has no effect, because stage distill uses the student"):
         prune(inputs, tmp_path / "x", "student.width=4")
 
 

@@ -198,7 +198,7 @@ def test_only_widths_that_the_supernet_has_learned_are_searched(given, listed, t
     how = ["data.size=32", "data.held_out=2", *HOW]
     search(listed / "1-supernet/student.safetensors", out=tmp_path / "run", overrides=how, **options)
     assert table(tmp_path / "run")[0]["space"] == [[8, 4]] * 8
-    with pytest.raises(RecipeError, match="the supernet has not learned stem at 2, 3, 6"):
+    with pytest.raises(RecipeError, match="the supernet was not trained with stem at 2, 3, 6"):
         search(listed / "1-supernet", out=tmp_path / "other", overrides=[*how, "search.space=auto"], **options)
 
 

@@ -20,8 +20,8 @@ from vemcompress.system.events import Event
 
 @dataclass(frozen=True)
 class Member:
-    """A run or a pipeline in `folder`, with its recipe. `run` is the run whose student is scored: for a pipeline, one of
-    its stages."""
+    """A run or a pipeline in `folder`, with its recipe. `run` is the run whose student is scored: for a pipeline, one
+    of its stages."""
 
     folder: Path
     recipe: Recipe
@@ -53,9 +53,9 @@ class Group:
 
 
 def groups(paths: Sequence[str | Path], merge: bool, on_event: Event) -> list[Group]:
-    """The rows for these runs, pipelines, folders of seeds and matrices. With `merge`, runs that differ only in the seed
-    become one row. Raises InputError for a path that is not a run or has no student yet, and UsageError for a run that
-    is listed twice.
+    """The rows for these runs, pipelines, folders of seeds and matrices. With `merge`, runs that differ only in the
+    seed become one row. Raises InputError for a path that is not a run or has no student yet, and UsageError for a run
+    that is listed twice.
     """
     if not paths:
         raise UsageError("no run: name at least one run folder, or the folder of a matrix.")

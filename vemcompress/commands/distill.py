@@ -277,8 +277,8 @@ def check_new(given: Given) -> None:
 
 
 def _with_teacher(plan: Recipe) -> tuple[Recipe, Loaded | None]:
-    """The recipe and the user's teacher, or None if there is none. The revision of a teacher on the Hub is fixed, because
-    the newest one may change between stages."""
+    """The recipe and the user's teacher, or None if there is none. The revision of a teacher on the Hub is fixed,
+    because the newest one may change between stages."""
     source = plan.teacher.source
     if source is None:
         return plan, None

@@ -75,8 +75,8 @@ def dry_run(facts: Facts, given: Given, learner: Learner, events: Sequence[dict]
 
 
 def _timed(stepper: Stepper, stream) -> tuple[dict[tuple, list[float]], Counter]:
-    """Measured seconds by kind of step, and how many steps of each kind a run has. A kind is the set of updates that are
-    due at a step."""
+    """Measured seconds by kind of step, and how many steps of each kind a run has. A kind is the set of updates that
+    are due at a step."""
     updates, device = stepper.runner.updates, stepper.device
 
     def kind_of(step: int) -> tuple[bool, ...]:

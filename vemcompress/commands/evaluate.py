@@ -279,8 +279,8 @@ def _check_range(network: Generator, images, device, on_event: Event) -> None:
 
 
 def _of_run(result: Evaluation, found: Networks) -> Evaluation:
-    """The evaluation with the run's own record of its networks. If the last checkpoint is the best, its figures are used
-    for both."""
+    """The evaluation with the run's own record of its networks. If the last checkpoint is the best, its figures are
+    used for both."""
     result.role, result.step = found.name, found.step
     result.iou = {found.name if role == "student" else role: values for role, values in result.iou.items()}
     if found.name == "teacher" and not result.teacher:  # a teacher's similarity to itself means nothing

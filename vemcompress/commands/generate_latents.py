@@ -179,8 +179,8 @@ def _check_pixels(total: int, shape: tuple[int, int], sides: tuple[int, int]) ->
     pixels, most = shape[0] * shape[1] * sides[0] * sides[1], Image.MAX_IMAGE_PIXELS
     if most is not None and pixels > most:
         raise UsageError(
-            f"{total} images in one picture: it would have {pixels:,} pixels, more than {most:,}; make fewer images, or "
-            "omit --grid."
+            f"{total} images in one picture: it would have {pixels:,} pixels, more than {most:,}; make fewer images, "
+            "or omit --grid."
         )
 
 

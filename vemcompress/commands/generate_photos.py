@@ -177,8 +177,8 @@ def _colours(photo: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _apply(model, photos: np.ndarray) -> np.ndarray:
-    """Run uint8 photos, N x H x W x C, through the model. For a model of a fixed size, the photos are resized to it, and
-    the results to the size of the photos times the model's scale."""
+    """Run uint8 photos, N x H x W x C, through the model. For a model of a fixed size, the photos are resized to it,
+    and the results to the size of the photos times the model's scale."""
     if model.fixed_size is None or photos.shape[1:3] == model.fixed_size:
         return model(photos)
 

@@ -12,9 +12,9 @@ from vemcompress.weights.loading import Loaded
 def describe(loaded: Loaded, height: int | None = None, width: int | None = None) -> dict[str, Any]:
     """Family, config, parameters, MACs for one image of `height` x `width`, input and taps: `inspect --json`.
 
-    Without a size, MACs are counted at 256 px, or at the fixed size of the generator if it has one. Without `width`, the
-    image is square. Raises UsageError (2) for a size that the network does not accept, and InputError (4) if a class
-    fails on it.
+    Without a size, MACs are counted at 256 px, or at the fixed size of the generator if it has one. Without `width`,
+    the image is square. Raises UsageError (2) for a size that the network does not accept, and InputError (4) if a
+    class fails on it.
     """
     generator = loaded.generator
     if height is None:
@@ -71,8 +71,8 @@ def _borders(generator: Generator, height: int, width: int) -> dict[str, Any]:
 
 
 def sides_of(loaded: Loaded, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width at which MACs are counted: the given `size`, or a default. Raises UsageError (2) if the generator
-    has a fixed size and `size` is another one."""
+    """Height and width at which MACs are counted: the given `size`, or a default. Raises UsageError (2) if the
+    generator has a fixed size and `size` is another one."""
     takes = loaded.generator.takes
     own = takes.image if takes.kind == "latent" else takes.only
     return own_sides(loaded.source, own and (own, own), size, of_latents=takes.kind == "latent")
