@@ -91,7 +91,7 @@ def distill(
         out: the run folder, which must be new.
         recipe: a name from `vemcompress recipes list`, or a .toml file. "omgd" by default.
         overrides: any keys of the recipe, {"train.steps": 30} or ["train.steps=30"].
-        resume: a run folder to continue, in place of `out`; `teacher` and `data` are needed only where files
+        resume: a run folder to continue, instead of `out`; `teacher` and `data` are needed only if files
             have moved.
         until: the last stage to run now, for a recipe with stages.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:N" or "mps".
@@ -105,7 +105,7 @@ def distill(
         keys: keys of the recipe, by their short names. With None, the default, the recipe decides.
             steps, epochs: how long to train; give one of them.
             batch: images per step, or "auto" for the largest power of two that fits into memory.
-            micro_batch: process so many images of the batch at a time, to save memory.
+            micro_batch: images of the batch to process at a time; fewer need less memory.
             size: side of the square training images, pixels.
             lr: learning rate. seed: of the weights and the order of the data.
             width: channels of the student's first layer (16). Instead of it, a target can be given:
@@ -293,7 +293,7 @@ def _old(given: Given, until: str | None = None) -> Pipeline:
     path, overrides = given.resume, given.overrides
     folder = Series.read(path, "stages")
     if not folder.recipe.is_file():
-        raise InputError(f"{path}: none of its stages has begun; start them anew, with --out {path}.")
+        raise InputError(f"{path}: none of its stages has started; start again with --out {path}.")
     folder.check_existing()
     plan = recipes.read(folder.recipe)
     if folder.items != [stage.name for stage in plan.stages]:

@@ -69,7 +69,7 @@ def generate(
         grid: put all images into one picture.
         truncation: scales the vectors; below 1 the images vary less. For StyleGAN2, where w lies between its
             mean (0) and the original w (1). The mean is over 4,096 vectors, unless the file has one.
-        interpolate: generate so many images between the first vector of `seed` and that of `seed_to` (by
+        interpolate: number of images to generate between the first vector of `seed` and that of `seed_to` (by
             default the next seed).
         latent: a .npy file of vectors, floats N x size.
         w: a .npy file of StyleGAN2's w, N x style or N x layers x style.
@@ -77,7 +77,7 @@ def generate(
         batch: images at a time; by default 1 photo, or 16 images from latent vectors.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps"; exported files run on the CPU.
         size: resize photos first: the shorter side, or (height, width), in pixels.
-        tile: process large photos in square tiles of so many pixels, to save memory.
+        tile: side in pixels of the square tiles in which large photos are processed, to save memory.
         overlap: pixels that each tile extends over its neighbours on every side (32).
         teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read the model, as for
             `load_generator`.

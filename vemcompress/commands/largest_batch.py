@@ -116,7 +116,7 @@ class Trial:
         return max(found, key=lambda one: one.image)
 
     def holds(self, images: int) -> bool:
-        """Whether so many images fit, found by running the trial steps with them."""
+        """Whether a batch of `images` images fits, found by running the trial steps with it."""
         devices.forget(self.device)
         before, free = devices.peak_memory(self.device), devices.free(self.device)
         index = torch.arange(images, device=self.device) % len(self.few.input)

@@ -153,8 +153,8 @@ def _network(facts: Facts) -> str:
 
 
 def _sides(takes: ImageInput) -> str:
-    multiple = f"that are multiples of {takes.multiple}, " if takes.multiple > 1 else ""
-    return f"sides {multiple}of at least {takes.least} px"
+    multiple = f"multiples of {takes.multiple}, " if takes.multiple > 1 else ""
+    return f"H and W {multiple}at least {takes.least} px"
 
 
 def _figures(figures: Figures | None) -> list[str]:

@@ -61,7 +61,7 @@ class OfSupernet(Method):
         except FileNotFoundError:
             pass
         except (OSError, *MALFORMED) as error:
-            message = f"{self.facts.run.path / FILE}: is damaged ({error!s:.80}); the layers are measured anew."
+            message = f"{self.facts.run.path / FILE}: is damaged ({error!s:.80}); the layers are measured again."
             self.given.on_event({"event": "warning", "message": message})
         return planned(plan, config, learned, on_event=self.given.on_event).measured
 
