@@ -125,6 +125,6 @@ def test_a_figure_that_the_data_cannot_give_is_refused_before_the_run_begins(inp
 
 def test_a_score_that_is_named_in_the_recipe_needs_held_out_images(inputs, tmp_path):
     asked = [*SETTINGS, "data.held_out=0", "train.best_by=ssim_teacher"]
-    with pytest.raises(RecipeError, match="no image is held out"):
+    with pytest.raises(RecipeError, match="no images are held out"):
         distill(out=tmp_path / "run", overrides=asked, **inputs)
     assert not (tmp_path / "run").exists()

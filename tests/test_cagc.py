@@ -255,7 +255,7 @@ def test_a_run_prunes_goes_on_with_the_teachers_discriminator_and_resumes_bit_fo
     events = []
     common = {"teacher": str(teacher), "data": images, "recipe": "cagc", "overrides": SHORT}
     distill(**common, out=tmp_path / "whole", on_event=events.append)
-    assert any("the discriminator goes on from" in event.get("assumed", "") for event in events)
+    assert any("the discriminator starts from" in event.get("assumed", "") for event in events)
     with pytest.raises(Interrupted):
         distill(**common, out=tmp_path / "cut", on_event=stop_after(3))
     distill(resume=tmp_path / "cut")
@@ -283,7 +283,7 @@ def test_a_file_without_a_discriminator_is_told(tmp_path):
         on_event=events.append,
     )
     told = [event["message"] for event in events if event["event"] == "warning"]
-    assert any("has no discriminator, so a new one learns beside the student" in message for message in told)
+    assert any("has no discriminator, so a new one is trained with the student" in message for message in told)
 
 
 def test_real_images_are_asked_for(tmp_path):
@@ -329,5 +329,5 @@ def test_a_new_discriminator_can_be_asked_for(tmp_path):
     events, overrides = [], (*SHORT, "train.steps=1", "algorithm.adversary.source=new")
     common = {"data": images, "out": tmp_path / "run", "recipe": "cagc", "overrides": overrides}
     distill(str(teacher), **common, on_event=events.append)
-    assert not any("the discriminator goes on" in event.get("assumed", "") for event in events)
+    assert not any("the discriminator starts" in event.get("assumed", "") for event in events)
     assert recipes.read(tmp_path / "run/2-train/recipe.toml").algorithm.adversary.source == "new"

@@ -142,7 +142,7 @@ REFUSED = {
     ),
     "no way back": (
         ("gan.name=pix2pix", "data.kind=paired"), {"data": "pairs"}, RecipeError,
-        "stage search: .*co_evolution prunes both generators of a CycleGAN, and this has pix2pix; set gan.name",
+        "stage search: .*co_evolution prunes both generators of a CycleGAN, but this recipe has pix2pix; set gan.name",
     ),
     "no channel groups": (
         (), {"teacher": nn.Conv2d(3, 3, 3, padding=1)}, RecipeError, "your own class cannot be searched",

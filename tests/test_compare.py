@@ -84,7 +84,7 @@ def test_a_damaged_evaluation_is_made_anew_with_a_word(runs, damage):
     path.write_text(json.dumps(said) if damage in ("other", "conditions") else damage)
     vemcompress.compare([runs / "narrow"], on_event=told.append, **ON)
     assert evaluated(told) == ["narrow (1 of 1)"]
-    assert any("evaluation.json: cannot be understood" in event.get("message", "") for event in told)
+    assert any("evaluation.json: is damaged" in event.get("message", "") for event in told)
     assert kept(runs / "narrow")["evaluation"]["metrics"]
 
 
@@ -229,15 +229,15 @@ def test_what_cannot_be_compared_is_refused(folder, inputs, tmp_path):
     (tmp_path / "empty").mkdir()
     for wrong, kind, message in (
         ([], UsageError, "no run"),
-        ([tmp_path / "empty"], InputError, "no run here"),
-        ([inputs[0]], InputError, "no run here"),
+        ([tmp_path / "empty"], InputError, "is not a run folder"),
+        ([inputs[0]], InputError, "is not a run folder"),
         ([folder / "narrow", folder / "narrow"], UsageError, "is listed twice"),
     ):
         with pytest.raises(kind, match=message):
             vemcompress.compare(wrong, **ON)
     for wrong, message in (
         ({"by": "fids"}, "'fids' is not known"),
-        ({"by": "miou"}, "no such figure"),
+        ({"by": "miou"}, "no such metric"),
         ({"count_as": "half"}, "cannot be counted"),
         ({"png": tmp_path}, "is a folder"),
     ):

@@ -236,7 +236,7 @@ def test_graphs_of_others_and_networks_without_photos_are_refused(call, graph, w
     assert code == 4 and "was not exported by vemcompress" in err
     save_generator(tmp_path / "labels.safetensors", toy("of_labels"))
     code, _, err = call("demo", tmp_path / "labels.safetensors", "-o", tmp_path / "demo", "--onnxruntime-web", web)
-    assert code == 4 and "takes images of 11 channels, no photos" in err
+    assert code == 4 and "its input has 11 channels, so it is not a photo" in err
     assert call("demo", graph, "-o", tmp_path / "demo", "--widths", "8_8")[0] == 2
     assert call("demo", "-o", tmp_path / "demo")[0] == 2 and not (tmp_path / "demo").exists()
 

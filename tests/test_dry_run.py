@@ -66,7 +66,7 @@ def test_what_a_run_would_refuse_a_dry_run_refuses(inputs, home):
         distill(inputs[0], overrides=["train.stepz=3"], **given)
     with pytest.raises(UsageError, match="no output"):
         distill(inputs[0], overrides=TOY, **given | {"out": None})
-    with pytest.raises(UsageError, match="leave out --resume"):
+    with pytest.raises(UsageError, match="omit --resume"):
         distill(resume="run", dry_run=True)
     assert is_empty(home)
 

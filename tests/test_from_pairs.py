@@ -96,7 +96,7 @@ def test_the_student_may_be_of_any_family_and_of_other_channels(pairs, tmp_path)
         (["algorithm.name=cagc"], "latent input"),
         (["algorithm.channel=1"], "has no named feature maps; set it to 0"),
         (["gan.name=pix2pix"], "which a .gan. needs; give --teacher"),
-        (["student.source=teacher"], "needs a teacher that is given"),
+        (["student.source=teacher"], "needs an existing teacher"),
     ],
 )
 def test_what_needs_more_than_outputs_is_refused_with_the_reason(pairs, tmp_path, overrides, message):

@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(negative, tmp_path, mon
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):
         generate(negative, tmp_path / "a.bmp", tmp_path / "file")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot be created"):
         generate(negative, tmp_path / "a.bmp", tmp_path / "file" / "out")
     monkeypatch.setattr(os, "access", lambda *_: False)  # as for those who are not root
     with pytest.raises(OutputError, match="no permission"):

@@ -113,7 +113,7 @@ def test_a_teacher_that_learns_has_its_own(tmp_path, inputs):
 def test_what_cannot_be_left_to_the_machine_is_refused(inputs, tmp_path):
     small = [override for override in SMALL if not override.startswith("information.")]
     given = {"data": inputs[1], "device": "cpu", "overrides": small}
-    with pytest.raises(UsageError, match="leave out --micro-batch"):
+    with pytest.raises(UsageError, match="cannot be combined with --micro-batch; omit it"):
         distill(inputs[0], out=tmp_path / "run", micro_batch=1, **given)
     matrix = tmp_path / "matrix.toml"
     matrix.write_text('[matrix]\nrecipes = ["omgd"]\ninformation = ["none"]\nseeds = [1, 2]\n')

@@ -282,7 +282,7 @@ def test_a_size_is_measured_of_an_exported_file():
         ({"target_macs": 10**6}, "on: needs a target_latency"),
         ({"target_latency": 1e-3}, "needs at least"),
         ({"target_latency": "1000s"}, "meets it already"),
-        ({"target_latency": 5, "method": "zeros"}, "leave out --target-latency"),
+        ({"target_latency": 5, "method": "zeros"}, "omit --target-latency"),
     ],
 )
 def test_what_cannot_be_pruned_to_is_refused(fake, tmp_path, options, message):

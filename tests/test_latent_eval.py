@@ -119,7 +119,7 @@ def test_without_real_images_only_likeness_to_the_teacher_is_measured(models, sq
     student, teacher, _ = models
     weights = ("--features", "squeezenet1_1", "--features-weights", squeezenet["features_weights"])
     code, out, err = call("eval", student, "--teacher", teacher, "--samples", 5, *weights, "--json")
-    assert code == 0 and "no real images: only similarity to the teacher" in err and "--data DIR" in err
+    assert code == 0 and "no real images, so only similarity to the teacher" in err and "--data DIR" in err
     fidelity = {"ssim_teacher", "psnr_teacher", "l1_teacher"}
     to_teacher = {f"{name}_squeezenet1_1_to_teacher" for name in ("frechet", "mmd")}
     assert set(json.loads(out)["metrics"]) == fidelity | to_teacher
@@ -165,10 +165,10 @@ def test_what_does_not_fit_latent_vectors_is_refused(models, inputs, call):
     student, _, real = models
     data = ("--data", real)
     for arguments, code, says in [
-        ((student, *data, "--size", 64), 2, "draws images of 32 px"),
-        ((student, *data, "--set", "data.size=64"), 2, "draws images of 32 px"),
+        ((student, *data, "--size", 64), 2, "makes images of 32 px"),
+        ((student, *data, "--set", "data.size=64"), 2, "makes images of 32 px"),
         ((student, *data, "--real", real), 2, "by --data and by --real"),
-        ((student, *data, "--set", "data.kind=unpaired"), 3, "leave data.kind out"),
+        ((student, *data, "--set", "data.kind=unpaired"), 3, "omit data.kind"),
         ((student,), 2, "nothing to compare the images with"),
         ((student, "--teacher", inputs[0]), 4, "the teacher takes images, and not 6 latent numbers"),
         ((inputs[0], "--data", inputs[1], "--samples", 5), 2, "omit it"),

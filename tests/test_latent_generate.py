@@ -157,7 +157,7 @@ def test_absent_and_endless_files_of_vectors_end_with_4(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--truncation", "-0.1"), "truncation -0.1: give a number from 0 on"),
+        (("--truncation", "-0.1"), "truncation -0.1: give a number of at least 0"),
         (("--truncation", "nan"), "truncation nan"),
         (("--samples", "0"), "samples 0: give a whole number from 1"),
         (("--samples", "2000000"), "samples 2000000: give a whole number from 1 to 1000000"),
@@ -168,8 +168,8 @@ def test_absent_and_endless_files_of_vectors_end_with_4(tmp_path):
         (("--latent", "z.npy", "--seed", "0"), "--latent excludes --seed"),
         (("--seed-to", "4"), "give --interpolate N"),
         (("--samples", "999999", "--grid"), "pixels, more than"),
-        (("--input", "photos"), "takes no photos; leave out --input"),
-        (("--recursive",), "leave out --recursive"),
+        (("--input", "photos"), "not from photos; omit --input"),
+        (("--recursive",), "omit --recursive"),
     ],
 )
 def test_what_cannot_be_drawn_ends_with_2(files, call, tmp_path, options, said):
@@ -181,16 +181,16 @@ def test_a_model_of_photos_draws_no_samples_and_says_what_it_wants(call, tmp_pat
     teacher = toy_teacher_file(tmp_path / "t.safetensors")
     photos = toy_images(tmp_path / "photos", 1)
     code, _, err = call("generate", teacher, "--out", tmp_path / "out")
-    assert code == 2 and "takes photos; give --input" in err
+    assert code == 2 and "needs photos; give a photo or a folder of photos with --input" in err
     code, _, err = call("generate", teacher, "-i", photos, "--samples", 3, "--seed", 0, "--out", tmp_path / "out")
-    assert code == 2 and "takes photos and no latent vectors; leave out --samples, --seed" in err
+    assert code == 2 and "needs photos, not latent vectors; omit --samples, --seed" in err
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="no output"):
         generate(teacher, photos)
 
 
 def test_several_images_are_no_single_picture_and_vectors_are_not_overwritten(files, tmp_path):
-    with pytest.raises(UsageError, match="is one picture, and there are 2; give a folder for them, or --grid"):
+    with pytest.raises(UsageError, match="is one file, but there are 2 images; give a folder, or --grid"):
         generate(files["uint8"], output=tmp_path / "a.png", samples=2)
     with pytest.raises(UsageError, match="written as PNG"):
         generate(files["uint8"], output=tmp_path / "a.jpg", grid=True)

@@ -199,7 +199,7 @@ def test_a_module_teaches_and_its_run_is_resumed_with_it_alone(data, tmp_path, c
     code, metrics, err = call(
         "eval", out, "--data", toy_pairs(tmp_path / "pairs", 2), "--set=data.kind=paired", "--json"
     )
-    assert (code, "metrics that need it are left out" in err) == (0, True)
+    assert (code, "metrics that need it are omitted" in err) == (0, True)
     assert "ssim_target" in json.loads(metrics)["metrics"]
 
 
@@ -261,7 +261,7 @@ def test_a_run_on_images_from_python_is_resumed_by_the_command_line(tmp_path, ca
     vemcompress.distill(teacher, data=Labelled(), out=out, overrides=SHORT, device="cpu")
     assert len(list((out / "given_images").iterdir())) == 4
     assert call("distill", "--resume", out, "--steps", 3)[0] == 0
-    with pytest.raises(UsageError, match="has its images"):
+    with pytest.raises(UsageError, match="already has its images"):
         vemcompress.distill(resume=out, data=Labelled(), device="cpu")
     assert vemcompress.evaluate(out, data=Labelled(), device="cpu").images == 4
 
@@ -273,7 +273,7 @@ def test_a_list_of_files_is_data(tmp_path, data):
         toy_teacher(), data=files, out=tmp_path / "run", overrides=SHORT, device="cpu", on_event=told.append
     )
     assert next(event["images"] for event in told if event["event"] == "data") == 3
-    with pytest.raises(UsageError, match="more than a recipe holds"):
+    with pytest.raises(UsageError, match="too many for a recipe"):
         vemcompress.distill(toy_teacher(), data=files * 5000, out=tmp_path / "x", overrides=SHORT, device="cpu")
 
 

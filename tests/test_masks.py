@@ -243,5 +243,5 @@ def test_images_that_are_judged_are_told(tmp_path):
     prune(tmp_path / "g.safetensors", **arguments, on_event=events.append)
     told = [(event["done"], event["total"]) for event in events if event["event"] == "judged"]
     assert told == [(10, 25), (20, 25), (25, 25)]
-    with pytest.raises(UsageError, match="samples 0: draw at least 1 image"):
+    with pytest.raises(UsageError, match="samples 0: use at least 1 image"):
         prune(tmp_path / "g.safetensors", **arguments | {"samples": 0})

@@ -123,7 +123,7 @@ def test_a_run_that_fails_is_told_and_the_others_are_made(inputs, tmp_path, call
     code, out, err = call("distill", "--resume", tmp_path / "out")  # tried again
     assert code == 5 and "failed  kd-none-seed1" in out and "compare" in out
     code, out, err = call("compare", tmp_path / "out", "--no-latency", "--json", "--device", "cpu")
-    assert len(json.loads(out)["rows"]) == 2 and "left out, because they are not finished: kd-none-seed1" in err
+    assert len(json.loads(out)["rows"]) == 2 and "not finished and are omitted: kd-none-seed1" in err
 
 
 def test_keys_of_a_recipe_win_over_all_and_paths_start_from_the_file(tmp_path):
@@ -168,13 +168,13 @@ def test_keys_of_a_recipe_win_over_all_and_paths_start_from_the_file(tmp_path):
         (("[information.vem]", "[information.vid]"), RecipeError, "unknown key 'vid'"),
         (('"omgd", "kd"', '"omgd", "kdd"'), RecipeError, r"'kdd' is not known. Did you mean 'kd'.*\(line 3\)"),
         (('"none", "vem"', '"none", "wem"'), RecipeError, r"unknown add-on 'wem' in \[matrix\] \(line 4\). Did you"),
-        (('["omgd", "kd"]', "[]"), RecipeError, r"recipes must be a list that is not empty in \[matrix\] \(line 3\)"),
+        (('["omgd", "kd"]', "[]"), RecipeError, r"recipes must be a non-empty list in \[matrix\] \(line 3\)"),
         (("seeds = [1]", ""), RecipeError, "seeds must be a list"),
         (("seeds = [1]", "seeds = []"), RecipeError, "seeds must be a list"),
         (("seeds = [1]", "seeds = [1, 1]"), UsageError, "1 is listed twice"),
         (('"omgd", "kd"', '"kd", "kd"'), RecipeError, "'kd' is listed twice"),
-        (('"data.size" = 32', '"train.seed" = 3'), UsageError, "train.seed is each run's own"),
-        (('"data.size" = 32', "information.name = 'vid'"), RecipeError, r"information.name is said by \[matrix\]"),
+        (('"data.size" = 32', '"train.seed" = 3'), UsageError, r"\[matrix\] sets train.seed"),
+        (('"data.size" = 32', "information.name = 'vid'"), RecipeError, r"\[matrix\] already sets information.name"),
         (('"train.steps" = 3', '"train.stops" = 3'), RecipeError, r"unknown key 'stops'.*m.toml, line 11\).*'steps'"),
         (('"information.steps" = 2', '"information.stops" = 2'), RecipeError, r"run omgd-vem.*m.toml, line 23\)"),
         (("[matrix]", "[matrix"), RecipeError, "not valid TOML"),
@@ -196,7 +196,7 @@ def test_what_can_be_checked_is_checked_before_a_run_trains(inputs, tmp_path):
         make(inputs, tmp_path, FILE.replace("[recipe.kd]\n", '[recipe.kd]\n"teacher.source" = ""\n'))
     with pytest.raises(UsageError, match="no output"):
         make(inputs, tmp_path, out=None)
-    with pytest.raises(UsageError, match="seeds and add-ons are in the matrix"):
+    with pytest.raises(UsageError, match="the matrix lists the seeds and add-ons"):
         make(inputs, tmp_path, seed=3)
     assert not (tmp_path / "out").exists()
 

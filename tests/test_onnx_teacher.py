@@ -197,7 +197,7 @@ def test_what_needs_more_than_images_is_refused_with_the_reason(exported, data, 
     code, _, err = call("distill", "--teacher", path, *common, *SHORT, "--set=algorithm.channel=1")
     assert code == 3 and "an .onnx file has no named feature maps" in err
     code, _, err = call("distill", "--teacher", path, *common, "--recipe", "omgd_online")
-    assert code == 3 and "an .onnx file, which cannot be a part of a GAN" in err
+    assert code == 3 and "an .onnx file, which cannot be trained in a GAN" in err
     own = [o for o in SHORT if "student" not in o]
     for teacher, student in ((exported[0], path), (path, "teacher")):
         code, _, err = call("distill", "--teacher", teacher, *common, *own, "--student", student)
@@ -218,7 +218,7 @@ def test_four_channels_and_a_range_that_is_stated_are_taken(tmp_path, call):
     x = torch.rand(1, 4, 8, 8) * 2 - 1
     assert found.channels == (4, 4) and torch.equal(found(x), -torch.ones_like(x))  # clamped
     _, out, _ = call("inspect", path, "--size", 64, "--json")
-    assert "taken to be in [-1, 1]" in json.loads(out)["notes"][0]
+    assert "assumed to be in [-1, 1]" in json.loads(out)["notes"][0]
     _, out, _ = call("inspect", path, "--size", 64, "--teacher-range", "0..1", "--json")
     assert json.loads(out)["notes"] == [] and json.loads(out)["range"] == "0..1"
 

@@ -206,7 +206,7 @@ def test_more_steps_are_the_last_stages(whole, tmp_path):
     result = distill(resume=out, overrides=["train.steps=7"], device="cpu")
     assert (result.stages["teach"].steps, result.stages["distill"].steps) == (4, 7)
     assert sha256_file(out / "student.safetensors") == sha256_file(out / "2-distill" / "student.safetensors")
-    with pytest.raises(UsageError, match="stage teach is done"):
+    with pytest.raises(UsageError, match="stage teach is finished"):
         distill(resume=out, overrides=["stages.teach.train.steps=9"], device="cpu")
 
 
@@ -329,7 +329,9 @@ def test_a_teacher_of_the_needed_family_skips_the_stage_that_teaches(whole, pair
 
 
 def test_a_teacher_of_another_family_is_refused(inputs, pairs, taught, tmp_path):
-    with pytest.raises(RecipeError, match=r"stage teach gives a unet, and .* is of the family resnet"):
+    with pytest.raises(
+        RecipeError, match=r"stage teach trains a teacher of the family unet, but .* is of the family resnet"
+    ):
         distill(inputs[0], data=pairs, out=tmp_path / "x", recipe=taught, device="cpu")
     assert not (tmp_path / "x").exists()
 
@@ -398,7 +400,7 @@ def test_a_later_stage_that_does_not_fit_is_refused_before_anything_is_taught(pa
 
 
 def test_a_width_that_no_stage_would_use_is_refused(inputs, tmp_path):
-    with pytest.raises(RecipeError, match=r"student.width has no effect, because stage distill takes its student"):
+    with pytest.raises(RecipeError, match=r"student.width has no effect, because stage distill uses the student"):
         prune(inputs, tmp_path / "x", "student.width=4")
 
 
@@ -507,7 +509,7 @@ def test_the_commands_from_a_pipeline_to_a_table(call, inputs, tmp_path):
     assert call("inspect", out, "--size", "32")[0] == 0
     assert call("export", out, "--onnx", tmp_path / "x.onnx", "--size", "32")[0] == 0
     code, stdout, err = call("eval", out, "--metric", "ssim_teacher", "--device", "cpu")
-    assert code == 0 and "stage 2-distill, the last that is done" in err
+    assert code == 0 and "stage 2-distill, the last finished one" in err
 
 
 def test_another_teacher_in_a_pipelines_place_is_refused(inputs, tmp_path):

@@ -138,7 +138,7 @@ def test_what_cannot_be_pruned_is_said_and_nothing_is_lost(call, inputs, tmp_pat
     old.write_bytes(b"mine")
     common = ["--size", 32, "-o", old]
     for code, said, *arguments in (
-        (2, "no pruning method 'l2'; there are l1, random, scale", teacher, "--target-macs", "1M", "--method", "l2"),
+        (2, "no pruning method 'l2'; choose from l1, random, scale", teacher, "--target-macs", "1M", "--method", "l2"),
         (2, "write a number", teacher, "--target-macs", "much"),
         (2, "needs at least", teacher, "--target-macs", 100),
         (2, "meets it already", teacher, "--target-macs", "1G"),

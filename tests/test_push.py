@@ -101,7 +101,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
     }
     assert {*hub.newest("user/open")} == {"LICENSE", "README.md", "student.safetensors", "recipe.toml"}
     assert not hub.repos["user/open"]["private"] and len(hub.repos["user/open"]["commits"]) == 2
-    assert "is public already" in said and "a new private repository" in said and "add --yes" in said
+    assert "is already public" in said and "a new private repository" in said and "add --yes" in said
     x, kept = torch.rand(1, 3, 32, 32) * 2 - 1, tmp_path / "student.safetensors"
     kept.write_bytes(hub.newest("user/night")["student.safetensors"])
     assert torch.equal(load_generator(kept)(x), load_generator(run)(x))
@@ -183,7 +183,7 @@ def test_the_card_tells_the_teacher_the_figures_and_their_protocol(run, folder):
     evaluation = json.loads((run / "evaluation.json").read_text())["evaluation"]
     assert f"| ssim\\_teacher | {evaluation['metrics']['ssim_teacher']:.4g} | SSIM (11x11" in card.replace("\\(", "(")
     assert load(run.parent / "teacher.safetensors").sha256 in card and "teacher.safetensors (resnet)" in card
-    assert "licence is not recorded" in card and "![Images of the run after step 6](sample.png)" in card
+    assert "licence is not recorded" in card and "![Sample images of the run after step 6](sample.png)" in card
     best = push(run, out=run.parent / "best-pushed", best=True, onnx=False).folder
     told = f"| ssim\\_teacher | {evaluation['best']['metrics']['ssim_teacher']:.4g} |"
     assert told in (best / "README.md").read_text() and "ONNX" not in (best / "README.md").read_text()
@@ -252,7 +252,7 @@ def test_what_is_not_ours_and_folders_with_other_files_are_refused(run, tmp_path
     torch.save(toy_teacher().state_dict(), tmp_path / "theirs.pth")
     with pytest.raises(InputError):
         push(tmp_path / "theirs.pth", out=tmp_path / "out")
-    with pytest.raises(UsageError, match="is on the Hub already"):
+    with pytest.raises(UsageError, match="is already on the Hub"):
         push("hf://user/repo", out=tmp_path / "out")
     with pytest.raises(UsageError, match="holds other files"):
         push(run, out=run)

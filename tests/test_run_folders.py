@@ -390,7 +390,7 @@ def test_teacher_and_data_that_have_moved_are_given_on_resume(call, tmp_path):
     assert call("distill", "--teacher", teacher, "--data", data, "--out", tmp_path / "run", *settings)[0] == 0
     moved = teacher.rename(tmp_path / "moved.safetensors")
     code, _, said = call("distill", "--resume", tmp_path / "run", "--set", "train.steps=3")
-    assert (code, "the run's teacher is gone; give it with --teacher" in said) == (4, True)
+    assert (code, "the run's teacher is missing; give it with --teacher" in said) == (4, True)
     files = ["--teacher", moved, "--data", data.rename(tmp_path / "there")]
     assert call("distill", "--resume", tmp_path / "run", "--set", "train.steps=3", *files)[0] == 0
     other = toy_teacher_file(tmp_path / "other.safetensors", seed=1)
@@ -411,7 +411,7 @@ def test_what_needs_no_teacher_is_measured_where_it_is_gone(inputs, run, call):
     pairs = ["--set", "data.kind=paired", "--data", toy_pairs(run.parent / "pairs", 2)]
     code, out, said = call("eval", run, *pairs, "--json", "--device", "cpu")
     assert code == 0
-    assert "/nowhere/teacher.pth: the run's teacher is gone; give it with --teacher" in said
+    assert "/nowhere/teacher.pth: the run's teacher is missing; give it with --teacher" in said
     metrics = json.loads(out)["metrics"]
     assert "ssim_target" in metrics and "ssim_teacher" not in metrics
     assert call("inspect", run)[0] == 0

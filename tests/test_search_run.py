@@ -198,7 +198,7 @@ def test_only_widths_that_the_supernet_has_learned_are_searched(given, listed, t
     how = ["data.size=32", "data.held_out=2", *HOW]
     search(listed / "1-supernet/student.safetensors", out=tmp_path / "run", overrides=how, **options)
     assert table(tmp_path / "run")[0]["space"] == [[8, 4]] * 8
-    with pytest.raises(RecipeError, match="the supernet has not learned stem at 2, 3, 6"):
+    with pytest.raises(RecipeError, match="the supernet was not trained with stem at 2, 3, 6"):
         search(listed / "1-supernet", out=tmp_path / "other", overrides=[*how, "search.space=auto"], **options)
 
 
@@ -250,7 +250,7 @@ def test_a_pipeline_goes_on_in_the_middle_of_its_search_also_to_a_tighter_budget
     result = again.stages["search"]
     assert scored["candidate"] == result.scored - sum(row["macs"] <= result.target for row in lines[1:])
     assert result.after["macs"]["paper_norm"] <= result.target
-    with pytest.raises(UsageError, match="is for no stage that is still to be done"):
+    with pytest.raises(UsageError, match="applies to no unfinished stage"):
         vemcompress.distill(resume=tmp_path / "run", device="cpu", overrides=["search.share=0.3"])
 
 

@@ -144,4 +144,4 @@ def test_w_of_another_shape_are_refused(files, tmp_path, call):
     code, _, err = call("generate", files["torch"], "--w", tmp_path / "w.npy", "--seed", 3, "--out", tmp_path)
     assert code == 2 and "--w excludes --seed" in err
     code, _, err = call("generate", files["torch"], "--noise", "none", "--out", tmp_path)
-    assert code == 2 and "noise 'none': fixed or random" in err
+    assert code == 2 and "noise 'none': is not known; choose fixed or random" in err

@@ -157,7 +157,7 @@ def test_a_run_with_a_student_is_not_taught_on(data, teachers, tmp_path):
     options = {"data": data["paired"], "device": "cpu"}
     overrides = [*TRAIN, *TEACHERS, *VEM, "train.steps=1"]
     distill(out=tmp_path / "online", recipe="omgd_online", overrides=overrides, **options)
-    with pytest.raises(UsageError, match="has a student; go on with `vemcompress distill --resume"):
+    with pytest.raises(UsageError, match="has a student; continue with `vemcompress distill --resume"):
         teach(resume=tmp_path / "online", overrides=["train.steps=2"], device="cpu")
 
 

@@ -55,7 +55,7 @@ TEACHING = {
         (*LABELS, "data.classes=2"), {"kind": "labels"}, InputError, r"label value 2 is outside the 2 classes",
     ),
     "single images": (("data.kind=single",), {}, RecipeError, "pix2pix needs pairs; set data.kind to paired or labels"),
-    "unpaired images": (("data.kind=unpaired",), {"kind": "unpaired"}, RecipeError, "'unpaired' does not serve"),
+    "unpaired images": (("data.kind=unpaired",), {"kind": "unpaired"}, RecipeError, "'unpaired' does not fit"),
     "pairs for cyclegan": (("data.kind=paired",), {"gan": "cyclegan"}, RecipeError, "set it to unpaired"),
     "an unknown network to start from": (
         ("teacher.start.discriminatr=x",), {}, RecipeError, "pix2pix has no such network; it has discriminator",
@@ -162,7 +162,7 @@ def test_in_turns_the_teacher_learns_at_each_of_its_steps(data, tmp_path):
 def test_teachers_are_not_scored_on_nothing(data, tmp_path):
     overrides = [*TRAIN, *TURNS, *VEM, "algorithm.best_teacher=fid"]
     call = {"data": data["unpaired"], "recipe": "omgd_cyclegan", "overrides": overrides, "device": "cpu"}
-    message = "algorithm.best_teacher = 'fid' has no images to score teachers on"
+    message = "algorithm.best_teacher = 'fid': there are no images to score teachers on"
     refused(RecipeError, message, lambda: distill(out=tmp_path / "run", **call))
 
 

@@ -62,7 +62,7 @@ def test_a_zero_scale_goes_whatever_the_convolution_is_and_the_image_stays():
 
 
 def test_a_method_that_decides_itself_takes_no_budget(tmp_path):
-    with pytest.raises(UsageError, match="leave out --target-macs"):
+    with pytest.raises(UsageError, match="omit --target-macs"):
         prune(resnet(), out=tmp_path / "a.safetensors", target_macs=10**6, method="zeros")
 
 
@@ -83,5 +83,5 @@ def test_a_stage_that_removes_nothing_says_so(tmp_path):
     plan = plan.but(student=recipes.AutoStudent(source=str(teacher)), data=plan.data.but(size=32))
     prune_run(plan, RunFolder(tmp_path / "run"), on_event=told.append)
     assert [event["message"] for event in told] == [
-        f"no channel of {teacher} is zero, so none is removed; train it longer, or make it more sparse."
+        f"no channel of {teacher} is zero, so none was removed; train it longer, or make it sparser."
     ]

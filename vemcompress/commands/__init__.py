@@ -1,1 +1,2 @@
-"""What each command does, which is also the library's face. One file a command; `cli/` parses and renders."""
+"""What each command does. These functions are also the library's API. One file per command; `cli/` parses the options
+and shows the results."""

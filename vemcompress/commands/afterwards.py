@@ -1,4 +1,4 @@
-"""What can be done with a run that has ended: commands to copy, with its paths filled in."""
+"""The next commands after a run has ended, with its paths filled in, ready to copy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,18 +8,21 @@ TOOL = "vemcompress"
 
 
 def resume(command: str, run: str | Path) -> str:
-    """The command that goes on with a run."""
+    """The command that continues a run."""
     return join([TOOL, command, "--resume", str(run)])
 
 
 def evaluate(run: str | Path) -> str:
-    """By the run's own test images."""
+    """The command that evaluates a run on its own test images."""
     return join([TOOL, "eval", str(run)])
 
 
 def of_student(run: str | Path, best_in: str | Path | None = None, class_path: str | None = None) -> tuple[str, ...]:
-    """For a run that gave a student. `best_in`: the run whose best checkpoint is an earlier one than its last, and is
-    the one to export. `class_path`: the student is of the user's own class."""
+    """Commands for a run that trained a student.
+
+    `best_in`: the run whose best checkpoint is not its last one; that checkpoint is exported then. `class_path`: the
+    user's own class of the student, if it has one.
+    """
     model = run if best_in is None else Path(best_in) / "best" / "student.safetensors"
     own = ["--teacher-class", class_path] if class_path else []
     to = ["--format", "onnx", "-o", str(Path(run) / "student.onnx")]
@@ -27,6 +30,6 @@ def of_student(run: str | Path, best_in: str | Path | None = None, class_path: s
 
 
 def of_teacher(run: str | Path, roots: Sequence[str]) -> tuple[str, ...]:
-    """For a run that gave a teacher, which learnt from these images."""
+    """Commands for a run that trained a teacher on the images in `roots`."""
     data = [part for root in roots for part in ("--data", root)]
     return evaluate(run), join([TOOL, "distill", "--teacher", str(run), *data, "--out", f"{run}_student"])

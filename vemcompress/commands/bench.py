@@ -1,4 +1,4 @@
-"""`bench`: several models in several runtimes, in turns: latency, size on the disk, peak memory."""
+"""`bench`: measure latency, file size and peak memory of several models in several runtimes."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from vemcompress.export.latency import DEFAULT, RUNTIMES, check_bench, in_turns,
 from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 
-AT_ONCE = 5  # timed runs of one before the next has its turn; one more before them is not timed
+AT_ONCE = 5  # timed runs of one model before the next model's turn, after one run that is not timed
 
 
 def bench(
@@ -31,12 +31,12 @@ def bench(
     teacher_range: str | None = None,
     on_event: Event = silent,
 ) -> dict[str, Any]:
-    """Time for one image of each of `models`, which are named, in each of `runtimes` ("all" of them), as
-    `export.latency.bench` has it of one.
+    """Measure the time for one image, for each of `models` (by name) in each of `runtimes` ("all": every one). For a
+    single model, `export.latency.bench` does the same.
 
-    They run in turns, a few times each, so that whatever else the machine does slows all of them alike; each stops
-    after `repeats` timed runs, or all of them after `budget` seconds for each, but not before five. `memory` also
-    measures the peak memory of each file, in a process of its own.
+    The models take turns, a few runs each, so that other work on the machine slows all of them equally. Each stops
+    after `repeats` timed runs. All stop once `budget` seconds per model have passed, but not before five timed runs.
+    `memory` also measures the peak memory of each file, in a separate process.
 
     Returns {"batch", "threads", "device", "machine", "models": {name: {"size", "runtimes": {runtime: {"p50_ms",
     "p95_ms", "runs", "bytes", "peak_bytes"}}, "skipped": {runtime: reason}}}}. Raises UsageError (2), InputError (4)

@@ -1,21 +1,21 @@
-"""The lines of code in a model card: how to run the model by this package, and in ONNX Runtime alone."""
+"""The code in a model card: how to run the model with this package, or with ONNX Runtime alone."""
 
 from vemcompress.networks.base import ImageInput, LatentInput
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of Pillow, by channels
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's image mode by number of channels
 _IMPORTS = ("import numpy as np", "from PIL import Image")
 Takes = ImageInput | LatentInput
 
 
 def on_the_command_line(repo: str, takes: Takes, class_path: str | None) -> str:
-    """One command that makes pictures."""
+    """A command that generates images."""
     own = f" --teacher-class {class_path}" if class_path else ""
     what = "--samples 16 --grid" if takes.kind == "latent" else "--input photo.jpg"
     return f"vemcompress generate hf://{repo}{own} {what} --out result.png"
 
 
 def with_vemcompress(repo: str, takes: Takes, gives: int, class_path: str | None) -> str:
-    """Load it from the Hub and make a picture, in PyTorch."""
+    """Load the model from the Hub and generate an image with PyTorch."""
     own = f', class_path="{class_path}"' if class_path else ""
     lines = ["import torch", "from vemcompress import load_generator", ""]
     lines += [f'generator = load_generator("hf://{repo}"{own})', *_input(takes)]
@@ -24,14 +24,14 @@ def with_vemcompress(repo: str, takes: Takes, gives: int, class_path: str | None
 
 
 def with_onnx_runtime(graph: str, takes: Takes, gives: int) -> str:
-    """Make a picture with an exported float32 graph, without PyTorch."""
+    """Generate an image from the exported float32 graph, without PyTorch."""
     name = "z" if takes.kind == "latent" else "x"
     lines = ["import onnxruntime", "", f'session = onnxruntime.InferenceSession("{graph}")', *_input(takes)]
     return "\n".join([*_IMPORTS, *lines, f'(y,) = session.run(["y"], {{"{name}": {name}}})', _save(gives)])
 
 
 def _side(takes: ImageInput) -> int:
-    """Of the photo in the example: 256 px, or the nearest that the network takes."""
+    """The side of the example's photo: 256 px, or the smallest valid size above it."""
     return takes.only or -(-max(256, takes.least) // takes.multiple) * takes.multiple
 
 

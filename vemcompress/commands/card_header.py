@@ -1,4 +1,4 @@
-"""The header of a model card, in YAML, by which the Hub lists a model: licence, task, base model, tags."""
+"""The YAML header of a model card: licence, task, base model and tags. The Hub uses it to list and filter models."""
 
 import re
 
@@ -8,7 +8,7 @@ from vemcompress.errors import VemError
 from vemcompress.system.names import printable
 from vemcompress.weights.hub import is_hub, parse
 
-# Licences that the Hub knows by these names; any other is "other" with a name.
+# The Hub's identifiers of licences. Any other licence is "other", with its name in license_name.
 _KNOWN = re.compile(
     r"apache-2\.0|mit|isc|zlib|ncsa|unlicense|wtfpl|pddl|odc-by|bsd|bsd-[23]-clause|cc0-1\.0|cc-by-(2\.[05]|[34]\.0)|"
     r"cc-by-sa-[34]\.0|cc-by-nc-[234]\.0|cc-by-nd-4\.0|cc-by-nc-nd-[34]\.0|cc-by-nc-sa-[234]\.0|openrail|"
@@ -18,8 +18,11 @@ _KNOWN = re.compile(
 
 
 def header(kind: str, teacher: dict[str, str], licence: str | None, *, has_onnx: bool) -> str:
-    """The header between its lines of dashes. `kind` is what the network takes, "image" or "latent"; `teacher` is what
-    the weights say of their teacher, `licence` what the user states in its place."""
+    """The header, with its lines of dashes.
+
+    `kind` is the kind of the network's input, "image" or "latent". `teacher` is the teacher's record in the metadata of
+    the weights. `licence` is the user's, and replaces the one in that record.
+    """
     told = stated(teacher, licence).lower()
     known = told if _KNOWN.fullmatch(told) else None
     slug = re.sub(r"[^a-z0-9.-]+", "-", told).strip("-.")[:60]
@@ -35,12 +38,12 @@ def header(kind: str, teacher: dict[str, str], licence: str | None, *, has_onnx:
 
 
 def stated(teacher: dict[str, str], licence: str | None) -> str:
-    """The licence of the network as far as anybody has said, or ""."""
+    """The licence of the network, or "" if none is recorded."""
     return printable(licence or teacher.get("licence", "")).strip()
 
 
 def repository(source: str) -> str | None:
-    """The Hub repository that a teacher came from; None for other sources."""
+    """The teacher's repository on the Hub, or None if it came from elsewhere."""
     try:
         return parse(source).repo if is_hub(source) else None
     except VemError:

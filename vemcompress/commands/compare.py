@@ -1,4 +1,4 @@
-"""One table over runs that were evaluated under the same conditions: what they cost beside how good they are."""
+"""`compare`: one table of runs that were evaluated under the same conditions, with their cost and their quality."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,10 +27,11 @@ CONVENTIONS = ("true", "paper", "paper_norm")
 
 @dataclass(frozen=True)
 class CompareResult(Reported):
-    """The rows, the best by the metric `by` first, and the `teacher` where all runs have one and the same.
+    """The rows, sorted by the metric `by`, the best first. `teacher` is the teacher's row, if all runs have the same
+    teacher.
 
-    MACs are counted by `convention`, for images of `size` px. `conditions` are those of all figures, and `protocol`
-    says how each was made; `left_out` says why a metric is missing. Latency is of `threads` threads.
+    MACs are counted by `convention`, for images of `size` px. `conditions` hold for all figures. `protocol` says how
+    each metric was measured, and `left_out` why a metric is missing. Latency was measured with `threads` threads.
     """
 
     rows: tuple[Row, ...]
@@ -75,11 +76,12 @@ def compare(
     on_event: Event = silent,
     progress: bool = False,
 ) -> CompareResult:
-    """Put runs in one table: what each costs and how good it is, under the same conditions.
+    """Compare runs in one table: cost and quality of each, under the same conditions.
 
         table = vemcompress.compare(["runs/omgd", "runs/cat"], png="compare.png")
 
-    The evaluation that a run keeps is used; a run without one, or with one made otherwise, is evaluated.
+    The evaluation stored in a run folder is used. A run is evaluated again if it has none, or one with other
+    settings.
 
     Arguments:
         runs: run folders, pipelines (their last student), folders of several seeds (one row each, with mean
@@ -87,8 +89,10 @@ def compare(
         seeds: put runs that differ only in the seed into one row.
         by: the metric to sort by: by default FID, else a Frechet distance, else the SSIM to the teacher.
         count_as: how MACs are counted: "true", "paper" or "paper_norm".
-        latency: also measure the latency of each network, on the CPU with so many `threads` (all cores).
-        csv, png: files to write: the table, and a plot of quality against MACs.
+        latency: also measure the latency of each network, on the CPU.
+        threads: number of threads for the latency; all cores by default.
+        csv: a file to write the table to.
+        png: a file to write a plot of quality against MACs to.
         data, split, overrides, segmenter, metrics, real, samples, inception, features, features_weights,
         size, batch,
             device: as for `evaluate`.
@@ -97,10 +101,10 @@ def compare(
 
     Returns:
         CompareResult: `rows`, the best first, each with `macs`, `parameters`, `p50_ms` and `metrics`;
-        `teacher`, where all runs have the same one; `left_out` says why a metric is missing.
+        `teacher`, if all runs have the same one; `left_out` says why a metric is missing.
 
     Raises:
-        UsageError where runs were evaluated under different conditions or trained on different data; the
+        UsageError if runs were evaluated under different conditions or trained on different data; the
         other classes of `vemcompress.errors`.
     """
     for path, example in ((csv, "table.csv"), (png, "table.png")):
@@ -153,19 +157,19 @@ def compare(
 
 
 def _check_trained(rows: Sequence[Group]) -> None:
-    """Raises UsageError where two learnt from different folders; latent vectors need none."""
+    """Raises UsageError if two runs were trained on different folders. Runs on latent vectors have none."""
     members = [member for group in rows for member in group.members if member.roots]
     for member in members[1:]:
         if member.roots != members[0].roots:
             one, other = (", ".join(of.roots[:2]) for of in (members[0], member))
             raise UsageError(
                 f"{members[0].folder} and {member.folder}: were trained on different data ({one}, and {other}); give "
-                "--data DIR, the test images of all."
+                "the same test images for all runs with --data DIR."
             )
 
 
 def _evaluations(rows: Sequence[Group], asked: dict, how: dict, on_event: Event) -> list[list[Evaluation]]:
-    """Of every run of every row: what it keeps, or what an evaluation now tells."""
+    """The evaluation of every run of every row: the stored one, or a new one."""
     members = [member for group in rows for member in group.members]
     found = {}
     for number, member in enumerate(members, 1):
@@ -183,7 +187,8 @@ def _kept(member: Member, on_event: Event) -> Evaluation | None:
 
 
 def _check_alike(rows: Sequence[Group], found: Sequence[Sequence[Evaluation]]) -> None:
-    """Raises UsageError for figures of different conditions, and InputError for a mean over runs of unequal length."""
+    """Raises UsageError if the runs were evaluated under different conditions, and InputError if the runs of one row
+    have different numbers of steps."""
     members = [member for group in rows for member in group.members]
     flat = list(zip(members, (one for ones in found for one in ones), strict=True))
     for place, (member, one) in enumerate(flat):
@@ -202,13 +207,13 @@ def _check_alike(rows: Sequence[Group], found: Sequence[Sequence[Evaluation]]) -
 def _columns(
     rows: Sequence[Group], found: Sequence[Sequence[Evaluation]], wanted: Sequence[str] | None, on_event: Event
 ) -> tuple[list[str], dict[str, str]]:
-    """The metrics that can be compared, and why others cannot. Raises UsageError where there are none."""
+    """The metrics that can be compared, and why others cannot. Raises UsageError if there are none."""
     flat = [one for several in found for one in several]
     columns = [name for name in METRICS if any(name in one.metrics for one in flat) and name in (wanted or METRICS)]
     left_out = {name: why for one in flat for name, why in one.skipped.items() if name not in columns}
     teachers = {one.conditions["teacher"]["sha256"] for one in flat if one.conditions["teacher"]}
     if len(teachers) > 1:
-        why = f"the runs have {len(teachers)} different teachers, each of which is another measure"
+        why = f"the runs have {len(teachers)} different teachers, so their figures cannot be compared"
         left_out |= {name: why for name in columns if METRICS[name].needs.teacher}
     columns = [name for name in columns if name not in left_out]
     if not columns:
@@ -218,17 +223,17 @@ def _columns(
         if missing := [
             group.name for group, ones in zip(rows, found, strict=True) if any(name not in one.metrics for one in ones)
         ]:
-            message = f"{name} is not known of {', '.join(missing)}; ask for it with --metric {name}."
+            message = f"{name} is missing for {', '.join(missing)}; compute it with --metric {name}."
             on_event({"event": "warning", "message": message})
     return columns, left_out
 
 
 def _chosen(by: str | None, columns: Sequence[str], left_out: dict[str, str]) -> str:
-    """The metric to sort by. Raises UsageError for one that is missing."""
+    """The metric to sort by. Raises UsageError if the runs do not have it."""
     if by is None:
         usual = ["fid", *(name for name in columns if name.startswith("frechet")), "ssim_teacher", *columns]
         return next(name for name in usual if name in columns)
     if by not in columns:
-        why = f" ({left_out[by]})" if by in left_out else f", ask for it with --metric {by}"
-        raise UsageError(f"--by {by}: these runs have no such figure{why}; there are {', '.join(columns)}.")
+        why = f" ({left_out[by]})" if by in left_out else f", compute it with --metric {by}"
+        raise UsageError(f"--by {by}: these runs have no such metric{why}; choose from {', '.join(columns)}.")
     return by

@@ -1,4 +1,4 @@
-"""Which runs `compare` has in its table, and in which row: several are one row where they differ in the seed alone."""
+"""The runs in the table of `compare`, grouped into rows: runs that differ only in the seed may share one row."""
 
 import json
 import os
@@ -20,7 +20,8 @@ from vemcompress.system.events import Event
 
 @dataclass(frozen=True)
 class Member:
-    """A run or a pipeline in `folder`, with its recipe; `run` is that whose student is scored."""
+    """A run or a pipeline in `folder`, with its recipe. `run` is the run whose student is scored: for a pipeline, one
+    of its stages."""
 
     folder: Path
     recipe: Recipe
@@ -28,19 +29,19 @@ class Member:
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """The folders that it learnt from."""
+        """The folders of its training images."""
         return tuple(sorted(os.path.realpath(names.found(root)) for root in self.recipe.data.roots))
 
     def apart_from_seed(self) -> str:
-        """Its recipe without the seed, which its stages have too. Weights that were calibrated on another machine may
-        differ in the last bits.
+        """The recipe as text, without the seed, also in its stages. Numbers are rounded, because weights that were
+        calibrated on another machine may differ in the last bits.
         """
         return json.dumps(_comparable(self.recipe.model_dump(mode="json")), sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of a row, and what they are called; `name` is a part of it that tells it from others."""
+    """The runs of one row. `path` is their folder; `name` is the shortest part of it that is unique in the table."""
 
     path: str
     members: tuple[Member, ...]
@@ -52,8 +53,9 @@ class Group:
 
 
 def groups(paths: Sequence[str | Path], merge: bool, on_event: Event) -> list[Group]:
-    """The rows of these runs, pipelines, folders of seeds and matrices. With `merge`, runs that differ in the seed
-    alone are one. Raises InputError for what is no run or has no student yet, UsageError for a run listed twice.
+    """The rows for these runs, pipelines, folders of seeds and matrices. With `merge`, runs that differ only in the
+    seed become one row. Raises InputError for a path that is not a run or has no student yet, and UsageError for a run
+    that is listed twice.
     """
     if not paths:
         raise UsageError("no run: name at least one run folder, or the folder of a matrix.")
@@ -71,11 +73,13 @@ def _of(path: Path, on_event: Event) -> list[Group]:
     if is_series(path, "matrix"):
         series = Series.read(path, "matrix")
         if left := [name for name in series.items if name not in series.done]:
-            message = f"{path}: left out, because they are not finished: {', '.join(left)}; "
+            message = f"{path}: these runs are not finished and are omitted: {', '.join(left)}; "
             message += f"finish them with `vemcompress distill --resume {path}`."
             on_event({"event": "warning", "message": message})
         if not series.done:
-            raise InputError(f"{path}: none of its runs is finished; go on with `vemcompress distill --resume {path}`.")
+            raise InputError(
+                f"{path}: none of its runs is finished; continue with `vemcompress distill --resume {path}`."
+            )
         return [_single(series.run(name).path) for name in series.items if name in series.done]
     if is_series(path, "seeds"):
         series = Series.read(path, "seeds")
@@ -91,18 +95,20 @@ def _single(path: Path) -> Group:
 def _member(path: Path) -> Member:
     run = RunFolder(path)
     if not run.recipe.is_file():
-        raise InputError(f"{path}: no run here (no recipe.toml); give a run folder, a pipeline's, or one of --seeds.")
+        raise InputError(
+            f"{path}: is not a run folder (no recipe.toml); give the folder of a run, a pipeline, --seeds or a matrix."
+        )
     return Member(path, recipes.read(run.recipe), _scored(run))
 
 
 def _scored(run: RunFolder) -> RunFolder:
-    """Of a pipeline the last stage that is done and gives a student."""
+    """The run whose student is scored: for a pipeline, the last finished stage that has one."""
     if is_series(run.path, "stages"):
         series = Series.read(run.path, "stages")
         done = [series.run(name) for name in series.items if name in series.done]
         run = next((stage for stage in reversed(done) if stage.student.is_file()), run)
     if not any(run.artifact(name).is_file() for name in ("student", "teacher")) or not run.recipe.is_file():
-        raise InputError(f"{run.path}: has no student yet; go on with `vemcompress distill --resume {run.path}`.")
+        raise InputError(f"{run.path}: has no student yet; continue with `vemcompress distill --resume {run.path}`.")
     return run
 
 
@@ -116,13 +122,13 @@ def _merged(found: Sequence[Group]) -> list[Group]:
         seeds = [member.recipe.train.seed for member in members]
         if twice := next((seed for seed in seeds if seeds.count(seed) > 1), None):
             first, second = (member.folder for member in members if member.recipe.train.seed == twice)
-            raise UsageError(f"{first} and {second}: are runs of the same recipe and seed {twice}; leave one out.")
+            raise UsageError(f"{first} and {second}: are runs of the same recipe and seed {twice}; omit one of them.")
         rows.append(Group(_common([group.path for group in same]), members))
     return rows
 
 
 def _common(paths: list[str]) -> str:
-    """What several runs are called together: omgd-vem for omgd-vem-seed1 and omgd-vem-seed2."""
+    """A common name for several runs, such as omgd-vem for omgd-vem-seed1 and omgd-vem-seed2."""
     found = {re.sub(r"[-_.]*seed[-_.]*\d+$", "", path) for path in paths}
     if len(found) == 1 and Path(common := found.pop()).name:
         return common

@@ -1,4 +1,4 @@
-"""A comparison as files: a table for a spreadsheet, a picture of quality against cost."""
+"""The files that `compare` writes: a CSV table, and a plot of quality against cost."""
 
 import csv
 import io
@@ -11,8 +11,8 @@ from vemcompress.system.names import printable, shown
 
 
 def write_csv(path: Path, result) -> None:
-    """A line for each row of a `CompareResult`, the teacher's first; of each figure the mean, and its standard
-    deviation in a column of its own. Raises OutputError."""
+    """Write one line per row of a `CompareResult`, the teacher's first. Each metric has a column for the mean and a
+    column for the standard deviation. Raises OutputError."""
     rows = [*([result.teacher] if result.teacher else []), *result.rows]
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
     titles = ["run", "recipe", "algorithm", "information", "seeds", f"macs_{result.convention}", "parameters", "p50_ms"]
@@ -32,7 +32,7 @@ def write_csv(path: Path, result) -> None:
 
 
 def write_png(path: Path, result) -> None:
-    """The metric of a `CompareResult` against MACs, and against latency where that was measured, with the Pareto
+    """Plot the metric of a `CompareResult` against MACs, and against latency if that was measured, with the Pareto
     fronts. Raises OutputError."""
     rows = [*([result.teacher] if result.teacher else []), *result.rows]
     scale, unit = (1e9, "G") if max(row.macs.mean for row in rows) >= 1e9 else (1e6, "M")

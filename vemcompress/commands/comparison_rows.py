@@ -1,4 +1,4 @@
-"""The rows of a comparison: what a network costs, how good it is, and whether it is on a Pareto front."""
+"""The rows of a comparison: the cost and the quality of a network, and whether it is on a Pareto front."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ from vemcompress.weights.loading import Loaded, load
 
 @dataclass(frozen=True)
 class Row:
-    """A run, or several of one recipe that differ in the seed; the teacher has neither seeds nor steps.
+    """A run, several runs of one recipe with different seeds, or the teacher, which has neither seeds nor steps.
 
-    `macs` are those of one image at the comparison's size, `p50_ms` its latency in PyTorch on the CPU, None where it
-    was not measured. `front`: on which Pareto fronts it is, of "macs" and "latency".
+    `macs` are those of one image at the comparison's size. `p50_ms` is the latency in PyTorch on the CPU, or None if it
+    was not measured. `front` lists the Pareto fronts that the row is on: "macs", "latency", both or none.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Row:
 
 
 class Networks:
-    """Networks by shape: equal ones cost the same, and their latency is measured once."""
+    """Networks by shape. Networks of equal shape cost the same, so the latency of each shape is measured once."""
 
     def __init__(self, size: int, convention: str):
         self.size, self.convention = size, convention
         self.shapes: dict[str, Loaded] = {}
-        self.of: dict[str, list[str]] = {}  # the shapes of a row, by its name
+        self.of: dict[str, list[str]] = {}  # shapes by the row's name
 
     def counted(self, row: str, networks: Sequence[Loaded]) -> dict[str, Spread]:
         """MACs and parameters over the networks of a row."""
@@ -99,7 +99,7 @@ def teacher_row(
     networks: Networks,
     on_event: Event,
 ) -> Row | None:
-    """The teacher's row, where all runs were scored beside one file that is still there."""
+    """The teacher's row, or None if the runs were compared with different teachers or the file no longer exists."""
     flat = [one for several in found for one in several]
     files = {one.conditions["teacher"] and one.conditions["teacher"]["sha256"] for one in flat}
     plan = recipes.read(member.run.recipe)
@@ -126,8 +126,11 @@ def teacher_row(
 
 
 def pareto(costs: Sequence[float | None], values: Sequence[float | None], higher: bool) -> list[bool]:
-    """Which points are on the Pareto front: those than which no other costs no more and is no worse, and is better in
-    one of the two. A point that lacks a figure (None) is not."""
+    """For each point, whether it is on the Pareto front.
+
+    A point is not on the front if another one is at least as good in both figures and better in one of them, or if one
+    of its figures is missing (None).
+    """
     sign = -1 if higher else 1
     points = [
         None if cost is None or value is None else (cost, sign * value)
@@ -146,7 +149,7 @@ def with_fronts(rows: Sequence[Row], by: str, higher: bool) -> list[Row]:
 
 
 def order(row: Row, by: str, higher: bool) -> tuple[bool, float]:
-    """The best first, those without the figure last."""
+    """The sort key of a row: the best first, rows without the metric last."""
     if by not in row.metrics:
         return True, 0.0
     return False, -row.metrics[by].mean if higher else row.metrics[by].mean

@@ -1,4 +1,4 @@
-"""A folder that shows a model in a browser: any static web server serves it, and nothing else is needed."""
+"""`demo`: write a folder with a web page that runs a model in the browser. Any static web server can serve it."""
 
 import os
 import tempfile
@@ -26,8 +26,8 @@ MOST_TITLE = 200  # characters
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What was written: the size in bytes of each file by its name in the folder `path`, and of all; `model` are the
-    facts in model.json."""
+    """What was written to the folder `path`: the size in bytes of each file (`files`) and of all files (`bytes`).
+    `model` is the content of model.json."""
 
     path: Path
     files: dict[str, int]
@@ -59,14 +59,14 @@ def demo(
 
         vemcompress.demo("runs/small", "demo/", title="Horses to zebras")
 
-    The page takes photos, the camera or latent vectors. It loads nothing from the network: ONNX Runtime Web
-    is in the folder.
+    The input is a photo, the camera, or a latent vector. The page needs no other server: ONNX Runtime Web is in
+    the folder.
 
     Arguments:
         model: a run folder, a weight file, "hf://..." or an .onnx file that `export_onnx` wrote.
         out: the folder; an older demo in it is replaced.
         title: the page's title, up to 200 characters; by default the model's name.
-        onnxruntime_web: the npm package onnxruntime-web, a folder or .tgz; None fetches it once by npm, and
+        onnxruntime_web: the npm package onnxruntime-web, a folder or .tgz. None downloads it once with npm, and
             checks it.
         teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read the model, as for
             `load_generator`.
@@ -77,7 +77,7 @@ def demo(
         DemoResult: `path`, `files` (bytes by name), `bytes`, `model` (what model.json says).
 
     Raises:
-        UsageError where `out` holds other files, InputError, ExportError, NetworkError, OutputError.
+        UsageError if `out` holds other files, InputError, ExportError, NetworkError, OutputError.
     """
     folder, source = Path(out), str(model)
     if title is not None and not 0 < len(title) <= MOST_TITLE:
@@ -86,7 +86,7 @@ def demo(
     of_weights = {"key": teacher_key, "padding": teacher_padding, "range": teacher_range}
     if source.lower().endswith(".onnx") and "://" not in source:
         if any(value is not None for value in (widths, teacher_class, *of_weights.values())):
-            raise UsageError(f"{source}: is an .onnx file; omit the options that apply only to weights.")
+            raise UsageError(f"{source}: is an .onnx file; omit the options that apply only to weight files.")
         facts, data = page_facts(Path(source)), read_bytes(source, LIMIT)
         runtime = _runtime(onnxruntime_web, on_event)
     else:
@@ -109,11 +109,14 @@ def _runtime(given: str | os.PathLike | None, on_event: Event) -> Runtime:
 def _check_photos(source: str, generator: Generator) -> None:
     takes = generator.takes
     if takes.kind == "image" and takes.channels not in COLOURS:
-        raise InputError(f"{source}: takes images of {takes.channels} channels, no photos, so a page cannot show it.")
+        raise InputError(
+            f"{source}: its input has {takes.channels} channels, so it is not a photo, and the page cannot show it; "
+            "export the model with `vemcompress export` instead."
+        )
 
 
 def _exported(loaded: Loaded, on_event: Event) -> tuple[dict[str, Any], bytes]:
-    """The facts of a loaded model's graph, and the graph."""
+    """The facts of a loaded model's ONNX graph, and the graph as bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path, uint8 = Path(folder) / GRAPH, _is_bytes(loaded.generator)
         export_onnx(loaded.generator, path, uint8=uint8, metadata=origin(loaded), on_event=on_event)
@@ -122,19 +125,21 @@ def _exported(loaded: Loaded, on_event: Event) -> tuple[dict[str, Any], bytes]:
 
 
 def _is_bytes(generator: Generator) -> bool:
-    """Whether the page gets the uint8 graph, which does all that happens to pixels itself. With ONNX Runtime Web 1.30.0
-    in headless Chromium 150 on one thread, at 256 px, a picture took p50 61 ms and of the float32 graph 67 (mobile
-    ResNet of width 12), 100 and 118 (mobile ResNet of width 16), 36 and 36 (U-Net of width 16): 14 pictures each, in
-    random turns, on a shared 2-core AMD EPYC.
+    """Whether the page uses the uint8 graph, which converts the pixels itself.
 
-    Float32 for a network of one size alone, which has no uint8 graph, and for scores of classes, which 8 bits blur."""
+    Measured p50 per image, uint8 and float32: 61 and 67 ms (mobile ResNet of width 12), 100 and 118 ms (mobile ResNet
+    of width 16), 36 and 36 ms (U-Net of width 16). That is ONNX Runtime Web 1.30.0 in headless Chromium 150 on one
+    thread at 256 px, 14 images each in random order, on a shared 2-core AMD EPYC.
+
+    A network with one fixed size has no uint8 graph. Class scores lose too much in 8 bits. Both use float32.
+    """
     if generator.takes.kind == "latent":
         return True
     return getattr(generator.takes, "only", None) is None and generator.out_channels in COLOURS
 
 
 def _title(source: str) -> str:
-    """What a model is called that nobody has named: a run's folder, a file without its ending, a repository."""
+    """The default title: the name of the run folder, of the file without its ending, or of the repository."""
     if "://" in source:
         return "/".join(source.split("://", 1)[1].split("@")[0].split("/")[:2])
     path = Path(source).absolute()

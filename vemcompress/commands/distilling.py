@@ -1,4 +1,4 @@
-"""One run of distillation: from a teacher, a recipe and images to a run folder with a student in it."""
+"""One distillation run: teacher, recipe and images in, run folder with a student out."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -33,11 +33,13 @@ from vemcompress.weights.outside import tell_device
 
 @dataclass(frozen=True, kw_only=True)
 class DistillResult(line.RunResult):
-    """A run, and the file of its `student`, which has `parameters`. `teacher_parameters` is None for a teacher of which
-    only the outputs are known, and `teacher_macs`, by convention as `macs`, where they are not known.
-    `information_share`: the add-on's share of the gradient at the student's image, the median of the steps that logged
-    it; None where none did. `goal`: how a latency or a file size that was asked for is met, with its `target`,
-    `predicted` and `measured` in its `unit`."""
+    """A run, and the file of its `student`, which has `parameters`.
+
+    `teacher_parameters` is None if only the teacher's outputs are known. `teacher_macs` (by convention, as `macs`) is
+    None if they are not known. `information_share` is the add-on's share of the gradient at the student's image: the
+    median over the steps that logged it, or None. `goal` says how a requested latency or file size is met: its
+    `target`, `predicted` and `measured` values in `unit`.
+    """
 
     student: str
     teacher_parameters: int | None
@@ -47,7 +49,7 @@ class DistillResult(line.RunResult):
 
 
 def distill_run(given: Given) -> DistillResult | DryRun:
-    """One run, as `distill` of a recipe without stages."""
+    """`distill` with a recipe without stages: one run."""
     given.limit.begin()
     given = replace(given, on_event=Once(given.on_event))
     sized = distributed.from_writer(lambda: sizing.asked(given))
@@ -63,7 +65,7 @@ def distill_run(given: Given) -> DistillResult | DryRun:
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> DistillResult | None:
-    """The result of a run that is done, from its files; None where it is not, or not with these overrides."""
+    """The result of a finished run, from its files; None if it is not finished with these overrides."""
 
     def result(told: dict, made: dict) -> DistillResult:
         counts = {"parameters": line.parameters_of(made, "student")}
@@ -88,7 +90,7 @@ def _run(facts: Facts, given: Given, goal: dict | None) -> DistillResult | DryRu
     with distributed.alike():
         pick = parts.picker(facts, features, device, on_event)
         judge = parts.judge_of_teachers(facts, features, device, on_event)
-    told = silent if given.resume is not None else on_event  # a run that goes on has its discriminator already
+    told = silent if given.resume is not None else on_event  # a resumed run already has its discriminator
     plan, algorithm = facts.plan, _algorithm(facts, features, judge, told)
     with distributed.alike():
         cache = _cache(facts, algorithm, device, on_event)
@@ -131,7 +133,7 @@ def _next(result: DistillResult, plan: Recipe) -> tuple[str, ...]:
 
 
 def _on_trial(facts: Facts, given: Given) -> Distillation:
-    """What the run of these facts would learn with, for steps that are thrown away."""
+    """The learner of this run, for trial steps that are discarded."""
     features = parts.features_of(facts.plan, given.where)
     parts.equip(facts.gan, facts.plan, given.where)
     return _algorithm(parts.calibrated(facts, features, given.where, silent), features, None, silent)
@@ -145,8 +147,11 @@ def _algorithm(facts: Facts, features: FeatureNetwork | None, judge: Picker | No
 
 
 def _starting(given: Loaded, plan: Recipe) -> Generator:
-    """The student that the user brings, as it learns; of its shape alone where `student.fresh` is set. New weights that
-    its file holds in another form are drawn anew too: a folded spectral norm would have changed their size."""
+    """The user's student in the form that is trained. With `student.fresh`, only its shape is used, with new weights.
+
+    Untrained weights are also drawn again if the file holds them in another form, because folding a spectral norm
+    changes their scale.
+    """
     student = given.generator.learning()
     if not plan.student.fresh and (student is given.generator or not given.is_fresh):
         return student
@@ -156,18 +161,21 @@ def _starting(given: Loaded, plan: Recipe) -> Generator:
 
 
 def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event: Event) -> CachePlan | None:
-    """Say how large the teacher's cache can become, where there is one. Raises OutputError for a full disk."""
+    """The teacher's cache, if the recipe has one; its maximum size is reported. Raises OutputError if the disk has no
+    room for it."""
     plan = facts.plan
     if not plan.train.teacher_cache:
         return None
     if plan.from_pairs:
-        told = "the teacher's outputs are at hand, so that nothing is cached; train.teacher_cache fixes the views alone"
+        told = (
+            "the teacher's outputs are given as files, so nothing is cached; train.teacher_cache only fixes the views"
+        )
         on_event({"event": "assumed", "model": PAIRS, "assumed": told})
         return None
     if algorithm.second:
         raise RecipeError(
-            f"recipe {plan.name}: train.teacher_cache keeps what a teacher makes of one batch a step, and this student "
-            "learns from two; omit it."
+            f"recipe {plan.name}: train.teacher_cache stores the teacher's outputs for one batch per step, but this "
+            "student needs two; omit it."
         )
     teacher = algorithm.teacher.to(device)
     teacher.bf16 = plan.train.precision == "bf16"
@@ -187,7 +195,7 @@ def _cache(facts: Facts, algorithm: Distillation, device: torch.device, on_event
 
 @contextmanager
 def _cached(cache: CachePlan | None, facts: Facts, algorithm: Distillation, stream, on_event: Event) -> Iterator[None]:
-    """While inside, the frozen teacher's outputs come from disk, where the recipe wants that."""
+    """While inside, the outputs of the frozen teacher are read from the cache, if there is one."""
     if cache is None:
         yield
         return
@@ -209,7 +217,7 @@ def _events(facts: Facts, networks: dict) -> list[dict]:
         **networks,
     }]  # fmt: skip
     begins_as_teacher = getattr(plan.student, "source", None) == OF_TEACHER  # and becomes smaller later
-    known = networks["teacher"].get("parameters")  # none are of a function, or of pairs
+    known = networks["teacher"].get("parameters")  # None for a function or for pairs
     if not begins_as_teacher and known and networks["student"]["parameters"] >= known:
         message = "the student is not smaller than its teacher; choose --width or --target-macs."
         events.append({"event": "warning", "message": message})

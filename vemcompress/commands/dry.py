@@ -1,5 +1,4 @@
-"""`--dry-run`: everything of a run but the run. It is checked and planned, a few steps are timed, and nothing is
-written."""
+"""`--dry-run`: check and plan a run, and time a few steps. Nothing is written."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,18 +14,21 @@ from vemcompress.system import devices, distributed
 from vemcompress.training.learner import Learner
 from vemcompress.training.stepper import Stepper
 
-STEPS, MOST = 2, 20  # timed of each kind, after one that is not: more than the least where they are short
-SHORT = 3.0  # seconds for those beyond the least, by which the images that were read ahead are used up
-KINDS = 4  # of steps, such as those at which the teacher learns too; the most frequent ones
-SECONDS = 60.0  # after which no other kind is begun
+STEPS, MOST = 2, 20  # steps timed of each kind, at least and at most, after one that is not timed
+SHORT = 3.0  # seconds for the steps beyond the minimum; by then the images that were read ahead are used up
+KINDS = 4  # the most frequent kinds of steps, such as those at which the teacher is updated too
+SECONDS = 60.0  # after this time no other kind is started
 
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun(line.Reported):
-    """What a run in the folder `run` would be, which it does not make. `seconds_per_step` is the mean over its `steps`
-    by what `timed` of them took, `seconds` all of them: without saving, sample pictures and scoring. `memory`: bytes
-    at the peak, of the GPU's allocator or of the process. Of a pipeline these are of `stage`, its first, and None where
-    that trains nothing; `later` are its other stages, which need what earlier ones give."""
+    """An estimate of a run in the folder `run`, which is not made.
+
+    `seconds_per_step` and `seconds` are estimates for one step and for all `steps`, without saving, sample images and
+    scoring; `timed` steps were measured. `memory` is the peak in bytes, of the GPU's allocator or of the process. For a
+    pipeline, they are about `stage`, its first one, and None if that stage does not train. `later` are the other
+    stages, which depend on the results of earlier ones.
+    """
 
     run: str
     recipe: str
@@ -43,7 +45,7 @@ class DryRun(line.Reported):
 
 
 def dry_run(facts: Facts, given: Given, learner: Learner, events: Sequence[dict]) -> DryRun:
-    """Tell the plan and the memory of a run, make a few steps, and say how long it would take. Raises as a run does."""
+    """Report the plan and the memory of a run, time a few steps, and estimate the total time. Raises as a run does."""
     plan, device, on_event = facts.plan, given.where, given.on_event
     train = plan.train
     stream = facts.stream(device, on_event, second=learner.second, halves=learner.halves)
@@ -73,7 +75,8 @@ def dry_run(facts: Facts, given: Given, learner: Learner, events: Sequence[dict]
 
 
 def _timed(stepper: Stepper, stream) -> tuple[dict[tuple, list[float]], Counter]:
-    """Seconds of steps by kind, that is by the updates that are due, and how many steps of each kind a run has."""
+    """Measured seconds by kind of step, and how many steps of each kind a run has. A kind is the set of updates that
+    are due at a step."""
     updates, device = stepper.runner.updates, stepper.device
 
     def kind_of(step: int) -> tuple[bool, ...]:
@@ -100,5 +103,5 @@ def _timed(stepper: Stepper, stream) -> tuple[dict[tuple, list[float]], Counter]
 
 
 def _over(seconds: float, most: float) -> bool:
-    """The same on all ranks, which leave together."""
+    """Whether the limit is exceeded on any rank, so that all ranks stop together."""
     return distributed.largest(int(seconds > most)) > 0

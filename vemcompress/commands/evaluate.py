@@ -1,4 +1,5 @@
-"""Scores a run or a model file: which networks, which images and which size, then `evaluation`."""
+"""`evaluate`: choose the networks, the images and the size for a run or a model file, and score them with
+`evaluation`."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -34,11 +35,11 @@ from vemcompress.weights.modules import Model, source_of
 from vemcompress.weights.outside import tell_device
 from vemcompress.weights.trust import named
 
-SHOWN = 4  # images that a network's range is measured on
+SHOWN = 4  # images used to check a network's value range
 
 
 class EvaluateOptions(TypedDict, total=False):
-    """The keyword arguments of `evaluate`, as that explains them."""
+    """The keyword arguments of `evaluate`; see there."""
 
     data: Data
     split: str | None
@@ -96,50 +97,53 @@ def evaluate(
     on_event: Event = silent,
     progress: bool = False,
 ) -> Evaluation:
-    """Score a run or a model file, beside its teacher, on test images.
+    """Score a run or a model file on test images, and its teacher for comparison.
 
         found = vemcompress.evaluate("runs/small", data="photos/")
         print(found.metrics["ssim_teacher"])
 
-    A run supplies what is not given: its teacher, its data and their settings, its size. Its last and its
-    best checkpoint are scored in one pass. It keeps the result in RUN/evaluation.json, and its report.html,
-    where there is one, is renewed. Of a pipeline the last finished stage is scored.
+    For a run, the teacher, the data with their settings and the size default to those of the run. The last and
+    the best checkpoint are scored in one pass. The result is stored in RUN/evaluation.json, and report.html is
+    updated if it exists. For a pipeline, the last finished stage is scored.
 
     Arguments:
         model: a run folder, a weight file, "hf://...", or an nn.Module.
-        data: folders or images, as for `distill`; of a model that draws from latent vectors, the real images.
-        split: the part of a data set, "test" by default ("testA" of single images, or else the validation
-            images).
-        overrides: settings of the data, {"data.kind": "paired"}.
-        teacher: in place of the run's own.
+        data: folders or images, as for `distill`; for a model with latent vectors as input, the real images.
+        split: the part of a data set, "test" by default ("testA" for single images; if there is none, the
+            validation images).
+        overrides: settings of the data, such as {"data.kind": "paired"}.
+        teacher: the teacher, instead of the run's own.
         teacher_class, student_class: "module:Class" of your own networks.
-        teacher_key, teacher_padding, teacher_range: how to read the teacher, or without a teacher `model`; as
-            for `load_generator`. widths: the sub-network of `model`, a supernet.
-        teacher_norm: "eval" for stored statistics of BatchNorm, "batch" for those of each image.
-        segmenter: a segmentation network's file, for "miou".
-        metrics: names such as ["fid", "ssim_teacher"]; None computes all that can be. One that was named and
-            cannot be computed is an error, another is left out, with the reason in `skipped`.
-        real: the real images for FID and KID: a folder, several, or an .npz that `vemcompress stats` wrote.
-        samples: how many images to draw from latent vectors (10,000).
-        inception: a file of Inception's weights, in place of the download.
-        features: the network of the Frechet distance, with its file in features_weights.
-        size: side of the test images, pixels: the run's, or 256.
-        batch: images at a time: 8, on CUDA up to 64.
-        seed: of the latent vectors and of KID's subsets.
-        reuse: take the evaluation that the run keeps, if it was made under the same conditions.
+        teacher_key, teacher_padding, teacher_range: how to read the teacher, or `model` if there is no teacher;
+            as for `load_generator`.
+        widths: the sub-network to score, if `model` is a supernet.
+        teacher_norm: BatchNorm in the teacher: "eval" uses stored statistics, "batch" those of each image.
+        segmenter: the file of a segmentation network, for "miou".
+        metrics: names such as ["fid", "ssim_teacher"]. It is an error if a named metric cannot be computed.
+            None computes all possible metrics; `skipped` says why others are missing.
+        real: the real images for FID and KID: a folder, several, or an .npz written by `vemcompress stats`.
+        samples: number of images to generate from latent vectors (10,000).
+        inception: a file with Inception's weights, instead of the download.
+        features: the feature network of the Frechet distance.
+        features_weights: the file of that network.
+        size: side of the test images in pixels; by default the run's, or 256.
+        batch: images at a time; by default 8, on CUDA up to 64.
+        seed: seed of the latent vectors and of KID's subsets.
+        reuse: return the evaluation stored in the run, if it was made under the same conditions.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
 
     Returns:
-        Evaluation: `metrics` (name to value), `teacher` (its own scores), `best` (of the best checkpoint),
-        `protocol` (how each figure was made), `skipped` (why a metric is missing), `images`, `size`.
+        Evaluation: `metrics` (name to value), `teacher` (the teacher's own scores), `best` (scores of the best
+        checkpoint), `protocol` (how each metric was measured), `skipped` (why a metric is missing), `images`,
+        `size`.
 
     Raises:
-        UsageError, RecipeError, InputError, NumericalError, MemoryExhausted, and NetworkError where weights
-        of a metric that was asked for cannot be downloaded.
+        UsageError, RecipeError, InputError, NumericalError, MemoryExhausted, and NetworkError if the weights
+        for a requested metric cannot be downloaded.
 
-    Processes that torchrun started take a share of the images each, and all of them get the result.
+    Processes started by torchrun share the images, and all of them return the result.
     """
     where, changes = devices.choose(device), as_overrides(overrides)
     options = {"metrics": metrics, "real": real, "inception": inception, "features": features}
@@ -169,7 +173,7 @@ def evaluate(
 
 
 def _covering(earlier: Evaluation | None, conditions: dict) -> Evaluation | None:
-    """The earlier evaluation, where it has all figures that another under these conditions would have."""
+    """The earlier evaluation, if it has all metrics that a new one under these conditions would have."""
     return earlier if earlier is not None and covers(earlier.conditions, conditions) else None
 
 
@@ -192,11 +196,14 @@ def _opened(
     device,
     on_event: Event,
 ) -> tuple[dict, Networks, float | None, KeptEvaluation | None]:
-    """The networks of a run or a file and the images to score them on, as `report.evaluate` takes them, what the run
-    says of its networks, its add-on's share of the student's gradient, and where the run keeps its evaluation."""
+    """Load the networks of a run or a file, and the images to score them on.
+
+    Returns the arguments of `report.evaluate`, the run's record of its networks, the add-on's share of the student's
+    gradient, and the place where the run stores its evaluation.
+    """
     if is_series(model, "stages"):
         model = Series.read(model, "stages").last_done().path
-        on_event({"event": "stage", "title": f"stage {model.name}, the last that is done"})
+        on_event({"event": "stage", "title": f"stage {model.name}, the last finished one"})
     folder = Path(model)
     plan = _recipe_of(folder, overrides)
     teacher_class, student_class = classes
@@ -210,7 +217,7 @@ def _opened(
     alone = teacher is None and plan is None
     of_model = {"key": key, "padding": padding, "range": range} if alone else {}
     if plan is None and _is_onnx(model) and not (_is_onnx(teacher) or teacher_class):
-        of_model, range = of_model | {"range": range}, None  # of these two the model alone has a range to tell
+        of_model, range = of_model | {"range": range}, None  # only the model needs a range here
     opened = load(model, class_path=own, widths=widths, **of_model)
     opened.tell(on_event)
     student = opened.generator
@@ -218,9 +225,9 @@ def _opened(
         stated = size is not None or any(key.strip().startswith("data.size") for key in overrides)
         settings = beside_latents(settings, student.takes.image, stated=stated)
         if data and real is not None:
-            raise UsageError("the real images are given twice, by --data and by --real; leave one of them out.")
+            raise UsageError("the real images are given twice, by --data and by --real; omit one of them.")
     elif samples is not None:
-        raise UsageError(f"--samples: {model} makes images from images, one of each; omit it.")
+        raise UsageError(f"--samples: {model} makes one image from each input image; omit --samples.")
     elif not settings.roots:
         raise UsageError("no data: give --data DIR, a folder of test images.")
     norm, best = teacher_norm or (plan.teacher.norm if plan is not None else "eval"), None
@@ -235,7 +242,7 @@ def _opened(
     if only and size is None and plan is None and not any("data.size" in override for override in overrides):
         settings = settings.but(size=only.pop())
     images = images_of(settings, student.takes, split or "test", real, own=not data, on_event=on_event)
-    from vemcompress.evaluation.onnx_segmenter import segmenter_on  # late: ONNX Runtime is not needed by all
+    from vemcompress.evaluation.onnx_segmenter import segmenter_on  # late: only some evaluations need ONNX Runtime
 
     for network in measured:
         _check_range(network, images, device, on_event)
@@ -256,13 +263,13 @@ def _is_onnx(source) -> bool:
 
 
 def _padding_of(loaded: Loaded) -> dict[str, str]:
-    """For the conditions: a padding that is not the published one."""
+    """The padding as an evaluation condition, if it is not the published one."""
     padding = getattr(loaded.generator.config, "padding", "reflect")
     return {} if padding == "reflect" else {"padding": padding}
 
 
 def _check_range(network: Generator, images, device, on_event: Event) -> None:
-    """Of a network from images whose range nobody has stated, by what it makes of a few: as `custom.check_range`."""
+    """Check the value range of a network of unknown range on a few images; see `custom.check_range`."""
     if network.config is not None:
         return
     tell_device(network, device, on_event)
@@ -272,7 +279,8 @@ def _check_range(network: Generator, images, device, on_event: Event) -> None:
 
 
 def _of_run(result: Evaluation, found: Networks) -> Evaluation:
-    """With what the run says of its networks. The last one stands for the best where it is that."""
+    """The evaluation with the run's own record of its networks. If the last checkpoint is the best, its figures are
+    used for both."""
     result.role, result.step = found.name, found.step
     result.iou = {found.name if role == "student" else role: values for role, values in result.iou.items()}
     if found.name == "teacher" and not result.teacher:  # a teacher's similarity to itself means nothing
@@ -285,10 +293,10 @@ def _of_run(result: Evaluation, found: Networks) -> Evaluation:
 
 
 def _recipe_of(folder: Path, overrides: Sequence[str]) -> recipe.Recipe | None:
-    """The resolved recipe of a run folder, with the user's settings of the data; None for a file."""
+    """The resolved recipe of a run folder with the user's data settings; None for a file."""
     for override in overrides:
         if not override.strip().startswith("data."):
-            raise UsageError(f"--set {override}: eval takes settings of the data alone, such as data.kind=paired.")
+            raise UsageError(f"--set {override}: eval accepts only settings of the data, such as data.kind=paired.")
     path = folder / "recipe.toml"
     try:
         return recipe.read(path, overrides) if path.is_file() else None
@@ -308,8 +316,11 @@ def teacher_of(
     range: str | None = None,
     on_event: Event = silent,
 ) -> Loaded | None:
-    """The teacher that the user gave; else that of the run, which gives a network of this `name`: the one that learnt
-    in it, or the one that it was given; None where that is gone, which is told."""
+    """The teacher to compare with: the user's, or the run's own (trained in the run, or given to it).
+
+    `name` is the network that the run trained. Returns None if there is no teacher, or, with a warning, if its file is
+    gone.
+    """
     if given is not None:
         loaded = load(given, class_path=class_path, norm=norm, key=key, padding=padding, range=range)
         loaded.tell(on_event)
@@ -321,7 +332,7 @@ def teacher_of(
         _learnt(loaded.generator, norm)
         return loaded
     if told := teacher_gone(plan):
-        on_event({"event": "warning", "message": f"{told}; metrics that need it are left out."})
+        on_event({"event": "warning", "message": f"{told}; metrics that need it are omitted."})
         return None
     about = plan.teacher
     more = {"class_path": class_path or about.class_path, "key": key or about.key}
@@ -330,7 +341,7 @@ def teacher_of(
 
 
 def _learnt(generator: Generator, norm: str) -> Generator:
-    """A teacher of the run's own. One that was saved with images' own statistics keeps them."""
+    """A teacher trained in the run. With `norm` "batch", BatchNorm uses the statistics of each image."""
     if norm == "batch":
         use_image_statistics(generator)
     return generator
@@ -347,7 +358,7 @@ def real_statistics(
     recursive: bool = False,
     **options,
 ) -> dict:
-    """Write the .npz of a folder's statistics; returns what it holds. `recursive`: with
+    """Write an .npz file with the statistics of a folder's images, and return a summary of it. `recursive`: include
     sub-folders. `options` are `size`, `crop` and `batch`."""
     where = devices.choose(device)
     paths = image_paths(data, recursive=recursive, on_event=on_event)

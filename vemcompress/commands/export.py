@@ -1,4 +1,4 @@
-"""`export`: files for devices, and what fewer bits cost and gain beside fp32 on this machine."""
+"""`export`: write files for devices, and compare fp16 and int8 files with fp32 on this machine."""
 
 import os
 import tempfile
@@ -22,13 +22,13 @@ from vemcompress.weights.loading import load
 
 @dataclass(frozen=True)
 class Exported:
-    """The files, and a row for each of them and for its fp32 form, where they are of fewer bits."""
+    """The exported files. If they are fp16 or int8, `compared` has a row for each file and for its fp32 form."""
 
     files: list[ExportResult]
     compared: list[Compared]
 
     def as_dict(self) -> dict:
-        """For --json: of one file its facts, of several a list of them under "exports"."""
+        """For --json: the facts of one file, or a list under "exports" for several files."""
         rows = [asdict(row) for row in self.compared]
         if len(self.files) == 1:
             return self.files[0].as_dict() | {"compared": rows}
@@ -57,38 +57,39 @@ def export_model(
 
         vemcompress.export_model("runs/small", "student", formats=["onnx", "litert"])
 
-    ONNX and OpenVINO files take `x`, float32 N x C x H x W in [-1, 1], to `y`, of any number and size. The
-    other formats take one image of a fixed size; LiteRT has channels last. Of a generator from latent vectors
-    a file takes `z`, float32 N x size, to `y`. Files of fewer bits are timed and judged beside their fp32
-    form, on one thread.
+    ONNX and OpenVINO files map `x`, float32 N x C x H x W in [-1, 1], to `y`; number and size of the images are
+    free. Files of other formats accept one image of a fixed size; LiteRT has channels last. If the generator's
+    input is a latent vector, the file maps `z`, float32 N x size, to `y`. The speed and quality of fp16 and
+    int8 files are compared with fp32, on one thread.
 
     Arguments:
         model: a run folder, a weight file, "hf://..." or an nn.Module, which is not changed.
-        path: the file; of several formats the name without an ending. A file is replaced only on success.
-        formats: of "onnx", "openvino", "litert", "coreml", "ncnn", "executorch"; each but ONNX needs `pip
-            install 'vemcompress[NAME]'`.
+        path: the output file; for several formats, its name without the ending. An existing file is replaced
+            only on success.
+        formats: one or more of "onnx", "openvino", "litert", "coreml", "ncnn", "executorch". All but ONNX need
+            `pip install 'vemcompress[NAME]'`.
         precision: "fp32", "fp16" (weights in 16 bits) or "int8".
-        calibrate: a folder of 16 to 100 photos for int8. Latent vectors need none.
-        size: side of the image, pixels, or (height, width), for formats of one size (256); of ONNX one more
-            to compare at.
-        uint8: also the input and output are uint8 N x H x W x C, `image` to `result`.
-        opset: ONNX's, 18 to 23.
-        tolerance: the largest difference from PyTorch that is allowed; None is the format's own.
+        calibrate: a folder of 16 to 100 photos for int8. A model with latent vectors as input needs none.
+        size: side of the image in pixels, or (height, width), for formats with a fixed size (256). For ONNX,
+            an additional size to compare at.
+        uint8: input and output are uint8 N x H x W x C, named `image` and `result`.
+        opset: the ONNX opset, 18 to 23.
+        tolerance: the largest allowed difference from PyTorch; None uses the default of the format.
         rewrites: make the ONNX graph faster by exact rewrites.
         least_ssim: int8 is refused below this SSIM to the float network (0.98).
-        metadata: texts that join what the file says of itself.
+        metadata: texts to add to the metadata of the file.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
 
     Returns:
-        Exported: `files` (an ExportResult each: `path`, `bytes`, `max_abs_diff`, `notes`) and `compared` (a
-        row for each file of fewer bits).
+        Exported: `files` (an ExportResult each: `path`, `bytes`, `max_abs_diff`, `notes`) and `compared` (the
+        comparison of fp16 and int8 files with fp32).
 
     Raises:
-        UsageError; InputError for a model that cannot be read; ExportError where a library is missing, lacks
-        an operation, or the file differs from PyTorch; OutputError; MemoryExhausted.
+        UsageError; InputError for a model that cannot be read; ExportError if a library is missing or lacks
+        an operation, or if the file differs from PyTorch; OutputError; MemoryExhausted.
     """
-    if not isinstance(model, nn.Module):  # opened once, for all that is done with it
+    if not isinstance(model, nn.Module):  # opened once for all formats
         loaded = load(model)
         model, metadata = loaded.generator, origin(loaded) | (metadata or {})
     about: ExportOptions = {"size": size, "uint8": uint8, "opset": opset, "rewrites": rewrites, "metadata": metadata}
@@ -97,7 +98,7 @@ def export_model(
     names = [file.format for file in files if FORMATS[file.format].runs_here]
     if precision == "fp32" or not names:
         return Exported(files, [])
-    with tempfile.TemporaryDirectory() as folder:  # its fp32 forms are only compared with
+    with tempfile.TemporaryDirectory() as folder:  # the fp32 files are only needed for the comparison
         whole = write(model, Path(folder, "model"), formats=names, tolerance=float("inf"), **about)
         pairs = list(zip(whole, [file for file in files if file.format in names], strict=True))
         rows = compare(model, pairs, size, calibrate, on_event)
@@ -113,16 +114,16 @@ def export_onnx(
     progress: bool = False,
     **options: Unpack[ExportOptions],
 ) -> ExportResult:
-    """Write a network as one .onnx file, after comparing it with PyTorch in ONNX Runtime.
+    """Write a network as one .onnx file. ONNX Runtime runs it first, and the result is compared with PyTorch.
 
         vemcompress.export_onnx("runs/small", "student.onnx")
 
-    The file takes `x`, float32 N x C x H x W in [-1, 1], to `y`; of a generator from latent vectors `z`, N x
-    size, to `y`.
+    The file maps `x`, float32 N x C x H x W in [-1, 1], to `y`. If the generator's input is a latent vector, it
+    maps `z`, float32 N x size, to `y`.
 
     Arguments:
         model: a run folder, a weight file, "hf://..." or an nn.Module, which is not changed.
-        path: the file, replaced only on success.
+        path: the output file. An existing file is replaced only on success.
         progress: show progress, as the command line does.
         options: precision, calibrate, size, uint8, opset, tolerance, rewrites, least_ssim, metadata,
             on_event, as for `export_model`.
@@ -138,5 +139,5 @@ def export_onnx(
 
 
 def _noted(file: ExportResult) -> ExportResult:
-    told = f"slower than fp32 on this machine, at a part of the size: measure {file.precision} on the device"
+    told = f"slower than fp32 on this machine, though smaller: measure {file.precision} on the target device"
     return replace(file, notes=[*file.notes, told])

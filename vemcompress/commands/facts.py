@@ -1,7 +1,6 @@
 """The first part of the line: recipe -> facts -> resolved recipe.
 
-What the user gave is opened, and everything that can be known to be wrong is told, before anything is computed or
-written.
+The user's inputs are opened and checked before anything is computed or written.
 """
 
 from collections.abc import Callable, Collection
@@ -33,17 +32,17 @@ from vemcompress.system.names import OF_TEACHER, PAIRS
 from vemcompress.weights.loading import Loaded, load_known
 from vemcompress.weights.outside import check_learns
 
-SECOND = 8  # the seed's purpose for the order of second batches
-SAMPLES, DRAWN = 4, 16  # images in a run's pictures, and those that latent generators draw
+SECOND = 8  # added to the seed, for the order of second batches
+SAMPLES, DRAWN = 4, 16  # images in a run's sample sheets: for image inputs, and for latent vectors
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What was asked for, found to be possible.
+    """The checked inputs of a run.
 
-    `plan` is resolved but for what is calibrated; `original` is the teacher to distil, or the generator that learns;
-    `student` the one that the user brings. `columns` begin a run's pictures, whose inputs are `inputs`; files that
-    are no images are `unreadable`.
+    `plan` is the resolved recipe, without the values that are still to be calibrated. `original` is the teacher to
+    distil, or the generator to train. `student` is the user's own, if there is one. `inputs` are the inputs of the
+    sample sheets, and `columns` their first columns. `unreadable` are files that could not be read as images.
     """
 
     plan: Recipe
@@ -60,12 +59,12 @@ class Facts:
 
     @property
     def learns(self) -> bool:
-        """Whether the teacher learns in this run."""
+        """Whether the teacher is trained in this run."""
         return self.plan.learns
 
     @property
     def frozen(self) -> bool:
-        """Whether there is a teacher's network that does not learn in this run."""
+        """Whether there is a teacher network that is not trained in this run."""
         return not self.plan.learns and not self.plan.from_pairs
 
     @property
@@ -78,8 +77,8 @@ class Facts:
     def stream(
         self, device: torch.device, on_event: Event = silent, *, second: bool = False, halves: bool = False
     ) -> Stream:
-        """The batches of a run, each with a `second` one of another order where that is asked for, of all images or of
-        the other half."""
+        """The batches of a run. With `second`, each comes with a second batch in another order. With `halves`, the two
+        batches are taken from different halves of the images."""
         train, channels = self.plan.train, self.original.channels
         images, others = self.images.halves() if second and halves else (self.images, self.images)
 
@@ -94,22 +93,22 @@ class Facts:
 
     @property
     def advice(self) -> str:
-        """What to do where memory does not suffice."""
+        """What to do if there is not enough memory."""
         return f"lower train.batch ({self.plan.train.batch}) or data.size ({self.plan.data.size}) in a new run."
 
 
 def read(command: str, given: Given, adapt: Callable[[Recipe], Recipe] = lambda plan: plan) -> Facts:
-    """All that can be known to be wrong before anything is computed or written, in the order recipe, teacher, data,
-    output. `command` is "distill" or "teach"; `adapt` changes the recipe once it is read."""
+    """Read and check the user's inputs before anything is computed or written, in the order recipe, teacher, data,
+    output. `command` is "distill" or "teach"; `adapt` changes the recipe after it has been read."""
     plan, run = opening.open_recipe(given.recipe, given.overrides, given.resume, command)
-    if run is not None and given.teacher in (None, plan.teacher.source):  # a pipeline gives its stages the same again
+    if run is not None and given.teacher in (None, plan.teacher.source):  # a pipeline passes the same teacher again
         opening.check_teacher_there(plan)
     plan = opening.located(adapt(plan), given.teacher, given.data, given.on_event)
     return replace(gather(command, plan, given.on_event), run=run or opening.new_run(given.out))
 
 
 def tell_images(images: ImageSet, on_event: Event) -> dict[Path, str]:
-    """Tell how many images there are, without the files that are none, which are named first and returned with why."""
+    """Report the number of readable images. Other files are reported first, and returned with the reason."""
     for path, reason in (unreadable := images.unreadable()).items():
         on_event({"event": "skipped", "path": str(path), "reason": reason})
     tell_notes(on_event)
@@ -118,9 +117,9 @@ def tell_images(images: ImageSet, on_event: Event) -> dict[Path, str]:
 
 
 def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = None) -> Facts:
-    """The facts of a recipe whose teacher and data are told, and the recipe resolved by them; without a folder yet.
+    """The facts of a recipe that names its teacher and data, and the resolved recipe. There is no run folder yet.
 
-    `given` stands for the teacher of the recipe's source.
+    `given` is used instead of loading the teacher from the recipe's source.
     """
     opening.check_data(plan)
     source, begin = None if plan.from_pairs else plan.teacher.source, None
@@ -149,21 +148,21 @@ def gather(command: str, plan: Recipe, on_event: Event, given: Loaded | None = N
 
 
 def _student(plan: Recipe, source: str, teacher: Loaded | None) -> Loaded:
-    """The student of a file, or a copy of the teacher."""
+    """The student from a file, or a copy of the teacher."""
     if source != OF_TEACHER:
         found = load_known(source, plan.student.sha256, "student", class_path=plan.student.class_path)
         check_learns(found.generator, source)
         return found
     if teacher is None:
         raise RecipeError(
-            f"recipe {plan.name}: student.source = 'teacher' needs a teacher that is given; use --teacher."
+            f"recipe {plan.name}: student.source = 'teacher' needs an existing teacher; give it with --teacher."
         )
     check_learns(teacher.generator, teacher.source)
     return replace(teacher, generator=deepcopy(teacher.generator), others=())
 
 
 def _stated_channels(plan: Recipe, student: Loaded | None, channels: tuple[int, int]) -> tuple[int, int]:
-    """Of input and output: those of a given student, or the student's that are stated, or else the data's own."""
+    """Input and output channels: those of a given student, those that the recipe states, or those of the data."""
     if student is not None:
         return student.generator.channels
     keys, stated = ("in_channels", "out_channels"), plan.student.model_fields_set
@@ -171,7 +170,7 @@ def _stated_channels(plan: Recipe, student: Loaded | None, channels: tuple[int, 
 
 
 def taken(plan: Recipe, teacher: Generator | None) -> ImageInput | LatentInput:
-    """What the generators of a run take: the `teacher`, or the one that is to be built."""
+    """The kind of input of a run's generators: that of the `teacher`, or of the one to be built."""
     network = plan.teacher.network
     if teacher is None and isinstance(network, LatentConfig):
         return network.takes
@@ -180,9 +179,9 @@ def taken(plan: Recipe, teacher: Generator | None) -> ImageInput | LatentInput:
 
 
 def data_of(plan: Recipe, takes: ImageInput | LatentInput, on_event: Event = silent) -> ImageSet | LatentSet:
-    """What a run learns from: images, or latent vectors beside real images where there are some.
+    """The training data of a run: images, or latent vectors with real images if there are any.
 
-    Raises UsageError where images are needed and none are given, and what `training_set` raises.
+    Raises UsageError if images are needed and none are given, and what `training_set` raises.
     """
     if takes.kind == "image":
         second = opening.second_domain(plan)
@@ -196,19 +195,19 @@ def data_of(plan: Recipe, takes: ImageInput | LatentInput, on_event: Event = sil
 
 
 def _told(images: ImageSet | LatentSet, on_event: Event) -> dict[Path, str]:
-    """As `tell_images`, of real images where there are some beside latent vectors."""
+    """As `tell_images`. For latent vectors, report the real images, if there are any."""
     if not isinstance(images, LatentSet):
         return tell_images(images, on_event)
     if images.real is not None:
         return tell_images(images.real, on_event)
-    ignored = ", and those of --data are not read" if images.settings.roots else ""
+    ignored = ", so --data is ignored" if images.settings.roots else ""
     message = f"latent vectors of {images.takes.size} numbers ({images.takes.prior}); no real images needed{ignored}"
     on_event({"event": "latent", "message": message})
     return {}
 
 
 def _shown(images: ImageSet | LatentSet, original: Generator, on_event: Event) -> tuple[Tensor, dict[str, Tensor]]:
-    """Inputs for a run's pictures, and the columns that these begin with."""
+    """The inputs of a run's sample sheets, and the first columns of these sheets."""
     if isinstance(images, LatentSet):
         real = {} if images.real is None else {"real": images.real.spread(DRAWN).views((3, 3), DRAWN, on_event).inputs}
         return images.spread(DRAWN).vectors(DRAWN), real
@@ -217,7 +216,7 @@ def _shown(images: ImageSet | LatentSet, original: Generator, on_event: Event) -
 
 
 def teachers(plan: Recipe, given: Loaded | None, channels: tuple[int, int]) -> GAN:
-    """The GAN of `plan.gan` with its teachers and discriminators; the first teacher is `given`, or new from
+    """The GAN of `plan.gan` with its teachers and discriminators. The first teacher is `given`, or a new network from
     `teacher.network` with the `channels` of the data. Raises RecipeError and InputError."""
     if given is not None:
         check_teacher(plan, given.generator, given.norm)
@@ -230,8 +229,8 @@ def check_teacher(plan: Recipe, generator: Generator, norm: str) -> None:
     """Raises RecipeError for a given teacher that cannot be a part of [gan]."""
     if generator.config is None:
         raise RecipeError(
-            f"recipe {plan.name}: the teacher is {generator.what}, which cannot be a part of a GAN here; leave out "
-            "[gan], and choose an algorithm that needs none."
+            f"recipe {plan.name}: the teacher is {generator.what}, which cannot be trained in a GAN; omit [gan], and "
+            "choose an algorithm that needs none."
         )
     if norm == "batch" and plan.learns:
         raise RecipeError(f"recipe {plan.name}: teacher.norm = 'batch' needs a frozen teacher; omit it, or omit [gan].")

@@ -1,4 +1,5 @@
-"""Images from a model: of photos, or of latent vectors. An .onnx file needs ONNX Runtime alone, and no torch."""
+"""`generate`: make images with a model, from photos or from latent vectors. An .onnx file needs only ONNX Runtime, not
+torch."""
 
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ from vemcompress.weights.trust import named
 
 __all__ = ["GenerateResult", "generate"]
 
-DRAWN_AT_ONCE = 16  # images from latent vectors
+DRAWN_AT_ONCE = 16  # images generated at a time from latent vectors
 
 
 @shows_progress
@@ -50,50 +51,51 @@ def generate(
     on_event: Event = silent,
     progress: bool = False,
 ) -> GenerateResult:
-    """Run photos through a model and write PNG files; or draw images from latent vectors.
+    """Run photos through a model, or generate images from latent vectors, and write PNG files.
 
         vemcompress.generate("student.onnx", "photos/", "pictures/")
         vemcompress.generate("stylegan2.pt", output="faces/", samples=16, truncation=0.7)
 
-    A picture has its photo's size, or so many times it as the model enlarges. A model of one fixed size gets
-    photos resized to it, and its pictures are resized back. No input file is overwritten.
+    An output image has the size of its photo, times the scale of a model for super-resolution. If the model has
+    one fixed size, photos are resized to it and the results are resized back. No input file is overwritten.
 
     Arguments:
         model_path: a run folder, a weight file, "hf://..." or an .onnx file; also an .xml, .tflite, .param or
-            .pte file that `export_model` wrote. A run that draws from label maps takes those.
-        input: a photo or a folder of photos; None for a model that draws from latent vectors.
-        output: a folder, which is made; for one picture also a .png file.
-        samples: images to draw from latent vectors (64).
-        seed: of the vectors (0). An image does not depend on how many are drawn.
+            .pte file written by `export_model`. If a run was trained on label maps, the input is label maps.
+        input: a photo or a folder of photos; None for a model with latent vectors as input.
+        output: a folder, which is created if needed; for one image also a .png file.
+        samples: number of images to generate from latent vectors (64).
+        seed: seed of the vectors (0). An image does not depend on how many are generated.
         grid: put all images into one picture.
-        truncation: scales the vectors; below 1 the images vary less. Of StyleGAN2, the share of the way from
-            the mean of w (that of 4,096 vectors, unless the file has one) to w.
-        interpolate: draw so many images between the first vector of `seed` and that of `seed_to` (the next
-            seed).
-        latent: a .npy file of vectors, floats N x size. w: of StyleGAN2's w, N x style or N x layers x style.
-        noise: of StyleGAN2, "fixed" (as stored) or "random".
-        batch: images at a time: 1 photo, 16 from latent vectors.
+        truncation: scales the vectors; below 1 the images vary less. For StyleGAN2, where w lies between its
+            mean (0) and the original w (1). The mean is over 4,096 vectors, unless the file has one.
+        interpolate: number of images to generate between the first vector of `seed` and that of `seed_to` (by
+            default the next seed).
+        latent: a .npy file of vectors, floats N x size.
+        w: a .npy file of StyleGAN2's w, N x style or N x layers x style.
+        noise: for StyleGAN2, "fixed" (as stored) or "random".
+        batch: images at a time; by default 1 photo, or 16 images from latent vectors.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps"; exported files run on the CPU.
-        size: resize photos first: the shorter side, or (height, width), pixels.
-        tile: run large photos in squares of so many pixels, to save memory; each has `overlap` (32) more on
-            every side.
+        size: resize photos first: the shorter side, or (height, width), in pixels.
+        tile: side in pixels of the square tiles in which large photos are processed, to save memory.
+        overlap: pixels that each tile extends over its neighbours on every side (32).
         teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read the model, as for
             `load_generator`.
-        recursive: also photos in sub-folders.
+        recursive: include photos in sub-folders.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
 
     Returns:
-        GenerateResult: `written` (files), `skipped` (unreadable photos with reasons), `seconds` in the
-        network, `images`.
+        GenerateResult: `written` (files), `skipped` (unreadable photos with reasons), `seconds` (time in the
+        network), `images` (their number).
 
     Raises:
-        InputError where the model or all photos are unreadable, UsageError, OutputError, MemoryExhausted.
+        InputError if the model or all photos are unreadable, UsageError, OutputError, MemoryExhausted.
     """
     _check_numbers(batch, size)
     _check_tiles(tile, overlap)
     if output is None:
-        raise UsageError("no output: give a folder for the pictures.")
+        raise UsageError("no output: give a folder for the images.")
     files = [None if path is None else Path(path) for path in (latent, w)]
     drawing = Drawing(samples, seed, grid, truncation, interpolate, seed_to, *files, noise)
     drawing.check()
@@ -101,7 +103,7 @@ def generate(
         of_weights = {"class": teacher_class, "key": teacher_key, "padding": teacher_padding}
         model = _open_exported(Path(model_path), of_weights, teacher_range, device)
     else:
-        from vemcompress.export.torch_model import open_torch  # torch takes seconds, and a device may not have it
+        from vemcompress.export.torch_model import open_torch  # late: importing torch is slow, and it may be absent
 
         labels = _labels_of(Path(model_path))
         with named(teacher_class):
@@ -110,7 +112,7 @@ def generate(
             model = open_torch(model_path, device=device, labels=labels, **about, on_event=on_event)
     _check_kind(str(model_path), model, input, drawing, size, recursive)
     if tile is not None and model.kind == "latent":
-        raise UsageError(f"{model_path}: draws images from latent vectors, all of one size; leave out --tile.")
+        raise UsageError(f"{model_path}: makes images of one fixed size from latent vectors; omit --tile.")
     model = model if tile is None else Tiled(model, tile, overlap, on_event)
     result = GenerateResult(assumed=model.assumed)
     if model.assumed:
@@ -124,12 +126,12 @@ def generate(
 
 
 def _open_exported(path: Path, of_weights: dict[str, str | None], range: str | None, device: str):
-    """A file that was exported, or any .onnx file, for which the options `of_weights` are refused."""
+    """Open an exported file, or any .onnx file. The options `of_weights` are refused for it."""
     form = "" if path.suffix.lower() == ".onnx" else format_of(path)  # which imports torch
     of_weights |= {"range": range} if form else {}
     if told := next((name for name, value in of_weights.items() if value is not None), None):
         what = f"{'a' if form else 'an'} {path.suffix.lower()} file"
-        raise UsageError(f"{path}: is {what}, and --teacher-{told} applies only to weights; omit it.")
+        raise UsageError(f"{path}: is {what}, and --teacher-{told} applies only to weight files; omit it.")
     if form:
         if device not in ("auto", "cpu"):
             raise UsageError(f"{path}: exported files run on the CPU; omit --device {device}.")
@@ -140,25 +142,25 @@ def _open_exported(path: Path, of_weights: dict[str, str | None], range: str | N
 
 
 def _check_kind(name: str, model, input, drawing: Drawing, size, recursive: bool) -> None:
-    """Raises UsageError (2) for what a model of this kind does not take."""
+    """Raises UsageError (2) for options that do not fit the kind of the model."""
     if model.kind == "latent":
         if input is not None or recursive:
             raise UsageError(
-                f"{name}: draws images from latent vectors and takes no photos; leave out "
-                f"{'--input' if input is not None else '--recursive'}, and say how many with --samples."
+                f"{name}: makes images from latent vectors, not from photos; omit "
+                f"{'--input' if input is not None else '--recursive'}, and give their number with --samples."
             )
         own_sides(name, model.sides, size)
         drawing.check_styles(name, model)
     elif given := drawing.given():
         raise UsageError(
-            f"{name}: takes photos and no latent vectors; leave out {', '.join(given)}, and give photos with --input."
+            f"{name}: needs photos, not latent vectors; omit {', '.join(given)}, and give photos with --input."
         )
     elif input is None:
-        raise UsageError(f"{name}: takes photos; give --input with a photo or a folder of photos.")
+        raise UsageError(f"{name}: needs photos; give a photo or a folder of photos with --input.")
 
 
 def _labels_of(run: Path):
-    """How the label maps are read that a run's network draws from; None where it draws from photos, or is no run."""
+    """How to read the label maps that are the input of a run's network; None if the input is photos or it is no run."""
     if not (run / "recipe.toml").is_file():
         return None
     from vemcompress.data.labels import label_maps

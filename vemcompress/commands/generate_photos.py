@@ -1,4 +1,4 @@
-"""Photos of any size through an opened image-to-image model."""
+"""`generate` from photos: run photos of any size through an opened image-to-image model."""
 
 import time
 from collections import Counter
@@ -28,7 +28,7 @@ def run_photos(
     result: GenerateResult,
     tell: Event,
 ) -> None:
-    """Run the photos of `input` through an opened model and put into `result` what came of them; as `generate`."""
+    """Run the photos of `input` through an opened model, and record the results in `result`. Raises as `generate`."""
     plan = _plan(input, output, recursive, tell)
     try:
         limit = _memory_limit(model)
@@ -58,7 +58,7 @@ Named = tuple[Path, np.ndarray]
 def _photos(
     plan: list[tuple[Path, Path]], size, model, limit: MemoryLimit, result: GenerateResult, tell
 ) -> Iterator[Named]:
-    """Each readable photo, resized, in the model's colours, with its target; the others are put down as skipped."""
+    """Each readable photo with its target file, resized, in the model's colour mode. Others are recorded as skipped."""
     labels = getattr(model, "labels", None)
     for source, target in plan:
         try:
@@ -79,7 +79,7 @@ def _advice(model) -> str:
 
 
 def _at_once(model, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Of what goes through the model at once for a photo of this shape: height and width."""
+    """Height and width of the part of a photo of this shape that the model processes at a time."""
     height, width = shape[:2]
     return (min(height, model.largest), min(width, model.largest)) if isinstance(model, Tiled) else (height, width)
 
@@ -93,7 +93,7 @@ def _memory_limit(model) -> MemoryLimit:
 
 
 def _groups(photos: Iterator[Named], batch: int) -> Iterator[list[Named]]:
-    """Neighbours of equal size, at most `batch` of them."""
+    """Groups of consecutive photos of equal size, at most `batch` photos each."""
     group: list[Named] = []
     for target, photo in photos:
         if group and (len(group) == batch or group[0][1].shape != photo.shape):
@@ -105,7 +105,7 @@ def _groups(photos: Iterator[Named], batch: int) -> Iterator[list[Named]]:
 
 
 def _plan(source: Path, output: Path, recursive: bool, tell) -> list[tuple[Path, Path]]:
-    """Each photo with the file it becomes; every check that needs no pixel."""
+    """Each photo with its output file, after all checks that do not need the pixels."""
     try:
         if not source.exists():
             raise InputError(f"{source}: no such file or folder; check the path.")
@@ -115,7 +115,7 @@ def _plan(source: Path, output: Path, recursive: bool, tell) -> list[tuple[Path,
     if source.is_dir():
         photos, folder = list_images(source, recursive=recursive, on_event=tell), output
         if to_file:
-            raise UsageError(f"{output}: looks like a file, but {source} is a folder; give a folder for the pictures.")
+            raise UsageError(f"{output}: looks like a file, but {source} is a folder; give a folder for the images.")
         plan = [(photo, folder / name) for photo, name in zip(photos, _named(source, photos), strict=True)]
     else:
         folder = output.parent if to_file else output
@@ -124,13 +124,15 @@ def _plan(source: Path, output: Path, recursive: bool, tell) -> list[tuple[Path,
     inputs = {photo.resolve() for photo, _ in plan}
     for _, target in plan:
         if target.resolve() in inputs or (folder.resolve() == home and target.exists()):
-            raise UsageError(f"{target}: exists beside the photos and would be overwritten; give another folder.")
+            raise UsageError(
+                f"{target}: exists in the folder of the photos and would be overwritten; give another one."
+            )
     check_writable(folder)
     return plan
 
 
 def _named(source: Path, photos: list[Path]) -> list[Path]:
-    """The pictures' names, with the folders that the photos lie in below the source."""
+    """The names of the output files, with the sub-folders of the photos."""
     inside: dict[Path, list[Path]] = {}
     for photo in photos:
         inside.setdefault(photo.parent, []).append(photo)
@@ -141,7 +143,8 @@ def _named(source: Path, photos: list[Path]) -> list[Path]:
 
 
 def _names(photos: list[Path]) -> list[str]:
-    """a.jpg becomes a.png; where that is not alone (a.jpg and a.png, on any file system), a.jpg.png, a.jpg.2.png ..."""
+    """The output names: a.jpg becomes a.png. If two names collide (a.jpg and a.png; case is ignored), they become
+    a.jpg.png, a.jpg.2.png and so on."""
     stems = [photo.stem.casefold() for photo in photos]
     count = Counter(stems)
     names, taken = [], {f"{stem}.png" for stem in stems if count[stem] == 1}
@@ -162,7 +165,7 @@ def _resized(photo: np.ndarray, size: int | tuple[int, int] | None, how=Image.Re
 
 
 def _target(shape: tuple[int, int], size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width that a photo of this shape is resized to."""
+    """Height and width to which a photo of this shape is resized."""
     if not isinstance(size, int):
         return size or shape
     scale = size / min(shape)
@@ -174,8 +177,8 @@ def _colours(photo: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _apply(model, photos: np.ndarray) -> np.ndarray:
-    """uint8 N x H x W x C through the model; one of a fixed size sees them resized, and its pictures come back, as many
-    times larger as it makes them."""
+    """Run uint8 photos, N x H x W x C, through the model. For a model of a fixed size, the photos are resized to it,
+    and the results to the size of the photos times the model's scale."""
     if model.fixed_size is None or photos.shape[1:3] == model.fixed_size:
         return model(photos)
 

@@ -1,4 +1,5 @@
-"""Images that are given from Python: kept as PNGs in the run folder, so that the command line can resume the run."""
+"""Images that are passed from Python: saved as PNG files in the run folder, so that the command line can resume the
+run."""
 
 import os
 import shutil
@@ -34,10 +35,11 @@ ACCEPTED = (
 
 @contextmanager
 def kept(given: Given) -> Iterator[Given]:
-    """With paths in place of images: those are written into the new run's folder, and taken away where it never begins;
-    of a dry run into one that is removed.
+    """Save images that were passed as data, and give their paths instead.
 
-    Floats are rounded to 8 bits. Raises UsageError for what cannot be images, and InputError where one cannot be had.
+    They are written to the new run's folder, and removed if the run never starts. For a dry run, they are written to a
+    temporary folder. Floats are rounded to 8 bits. Raises UsageError if the data are not images, and InputError if one
+    cannot be read.
     """
     if are_paths(given.data):
         yield given
@@ -47,7 +49,7 @@ def kept(given: Given) -> Iterator[Given]:
             yield replace(given, data=folders)
         return
     if given.resume is not None:
-        raise UsageError(f"{given.resume}: has its images; omit data to resume, or give a folder of images.")
+        raise UsageError(f"{given.resume}: already has its images; omit data to resume, or give a folder of images.")
     folder = distributed.together(lambda: _new_folder(given))
     made = [path for path in (folder, folder.parent) if not path.exists()]
     try:
@@ -64,7 +66,7 @@ def kept(given: Given) -> Iterator[Given]:
 
 @contextmanager
 def for_now(data: Data, on_event: Event) -> Iterator[Any]:
-    """With paths in place of images, which are written into a folder that is removed afterwards. Raises as `kept`."""
+    """Save images that were passed as data to a temporary folder, and give its path. Raises as `kept`."""
     if are_paths(data):
         yield data
         return
@@ -74,7 +76,7 @@ def for_now(data: Data, on_event: Event) -> Iterator[Any]:
 
 
 def are_paths(data: Data) -> bool:
-    """Whether it names folders or files; else it is images. Raises UsageError for what is neither."""
+    """Whether the data are paths; if not, they are images. Raises UsageError if they are neither."""
     if data is None or isinstance(data, str | os.PathLike):
         return True
     if isinstance(data, list | tuple):
@@ -88,11 +90,11 @@ def are_paths(data: Data) -> bool:
 
 
 def write(images: Any, folder: Path, on_event: Event) -> None:
-    """One lossless PNG for each image, in their order. Raises as `kept`, and OutputError."""
+    """Write one PNG per image, in order. Raises as `kept`, and OutputError."""
     if not len(images):
         raise UsageError(f"data: has no image; give {ACCEPTED}.")
-    on_event({"event": "stage", "title": f"keeping {len(images)} images in {folder}"})
-    shutil.rmtree(folder, ignore_errors=True)  # what a start left that was killed at once
+    on_event({"event": "stage", "title": f"saving {len(images)} images to {folder}"})
+    shutil.rmtree(folder, ignore_errors=True)  # remains of an earlier start that was killed
     floats, least = 0, 0.0
     for index in range(len(images)):
         try:
@@ -104,12 +106,14 @@ def write(images: Any, folder: Path, on_event: Event) -> None:
             floats, least = floats + 1, min(least, image.min().item() if image.numel() else 0.0)
         save_png(folder / f"{index + 1:06}.png", _picture(image, index))
     if floats == len(images) and least >= 0:
-        message = "no value of these images is below 0; were they in [0, 1], give 2 x - 1, as [-1, 1] is meant."
+        message = (
+            "no pixel of these images is below 0; images must be in [-1, 1], so if yours are in [0, 1], pass 2x - 1."
+        )
         on_event({"event": "warning", "message": message})
 
 
 def _image_of(item: Any) -> Any:
-    """The image of a Dataset's item, which may have labels beside it."""
+    """The image of a Dataset's item, which may also hold a label."""
     if isinstance(item, tuple | list) and item:
         return item[0]
     return item.get("image") if isinstance(item, Mapping) else item
@@ -124,7 +128,7 @@ def _picture(image: Any, index: int) -> np.ndarray:
         found = image.detach().cpu()
         if found.is_floating_point():
             if not (found.abs() <= 1.001).all():  # NaN too
-                raise UsageError(f"data[{index}]: has values outside of [-1, 1]; scale it, or give uint8.")
+                raise UsageError(f"data[{index}]: has values outside [-1, 1]; scale it, or give uint8.")
             found = ((found.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         found = (found.permute(1, 2, 0) if found.dim() == 3 else found).numpy()
     if isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.size:
@@ -137,7 +141,7 @@ def _picture(image: Any, index: int) -> np.ndarray:
 
 
 def _new_folder(given: Given) -> Path:
-    """Where the images of a new run go. Raises what `opening.new_run` and an impossible recipe do."""
+    """The folder for the images of a new run. Raises as `opening.new_run`, and RecipeError for an invalid recipe."""
     if not isinstance(given.recipe, Recipe):
         recipes.read(given.recipe, given.overrides)
     return opening.new_run(given.out).given_images.resolve()

@@ -1,4 +1,4 @@
-"""What a loaded generator is, as plain values."""
+"""`inspect`: a description of a loaded generator, as plain values."""
 
 from typing import Any
 
@@ -12,8 +12,9 @@ from vemcompress.weights.loading import Loaded
 def describe(loaded: Loaded, height: int | None = None, width: int | None = None) -> dict[str, Any]:
     """Family, config, parameters, MACs for one image of `height` x `width`, input and taps: `inspect --json`.
 
-    Without a size MACs are those at 256 px, or at the only size of a generator that has one; without `width` the image
-    is square. Raises UsageError (2) for a size that the network cannot take, InputError (4) where a class fails on it.
+    Without a size, MACs are counted at 256 px, or at the fixed size of the generator if it has one. Without `width`,
+    the image is square. Raises UsageError (2) for a size that the network does not accept, and InputError (4) if a
+    class fails on it.
     """
     generator = loaded.generator
     if height is None:
@@ -41,26 +42,26 @@ def describe(loaded: Loaded, height: int | None = None, width: int | None = None
 
 
 def counts(generator: Generator, height: int, width: int) -> dict[str, Any]:
-    """Parameters, and MACs by convention for one image of this size."""
+    """Parameters, and MACs by convention, for one image of this size."""
     cost = cost_of(generator, height, width)
     return {"parameters": count_parameters(generator) or cost.parameters, "macs": cost.macs()}
 
 
 def cost_of(generator: Generator, height: int, width: int) -> Cost:
-    """Parameters and MACs on one image of this size."""
+    """The cost of one image of this size: parameters and MACs."""
     return (generator if generator.config is None else generator.config).cost(height, width)
 
 
 def _assumptions(generator: Generator) -> list[str]:
-    """Sentences on what nobody has stated of a network that no Config tells."""
+    """Notes on properties that were assumed, for a network without a Config."""
     if generator.config is not None or generator.trusted:
         return []
-    return [f"its images are taken to be in {generator.ranges.shown}; --teacher-range says another range."]
+    return [f"its images are assumed to be in {generator.ranges.shown}; give another range with --teacher-range."]
 
 
 def _borders(generator: Generator, height: int, width: int) -> dict[str, Any]:
-    """The shape that a network gives where it is another than the input's, and what of one that no Config tells is
-    found by trying: that shape, and its range of values."""
+    """The output shape, if it differs from the input shape. For a network without a Config, the output shape and the
+    value range that were found by running it."""
     known, takes = generator.config is not None, generator.takes
     if known and generator.times == 1:
         return {}
@@ -70,24 +71,24 @@ def _borders(generator: Generator, height: int, width: int) -> dict[str, Any]:
 
 
 def sides_of(loaded: Loaded, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width that MACs are counted for: the `size` that is given, or a default. Raises UsageError (2) for
-    another than the only one of a generator that has one."""
+    """Height and width at which MACs are counted: the given `size`, or a default. Raises UsageError (2) if the
+    generator has a fixed size and `size` is another one."""
     takes = loaded.generator.takes
     own = takes.image if takes.kind == "latent" else takes.only
     return own_sides(loaded.source, own and (own, own), size, of_latents=takes.kind == "latent")
 
 
 def check_size(loaded: Loaded, height: int, width: int) -> None:
-    """Raises UsageError (2) for a size that the network cannot take, and InputError (4) where a class fails on it."""
+    """Raises UsageError (2) for a size that the network does not accept, and InputError (4) if a class fails on it."""
     sides_of(loaded, (height, width))
     only = getattr(loaded.generator.takes, "only", None)
     if only is not None and (height, width) != (only, only):
-        raise UsageError(f"{loaded.source}: takes images of {only} x {only} alone, not {height} x {width}; omit it")
+        raise UsageError(f"{loaded.source}: needs images of {only} x {only} px, not {height} x {width}; omit the size.")
     multiple, least = loaded.generator.multiple, loaded.generator.min_size
     if min(height, width) < least or height % multiple or width % multiple:
         raise UsageError(
-            f"{loaded.source}: cannot take {height} x {width}: height and width must be multiples of {multiple}, "
-            f"and at least {least}"
+            f"{loaded.source}: does not accept {height} x {width} px; give a height and width that are multiples of "
+            f"{multiple}, and at least {least}."
         )
     if loaded.generator.config is None:
         loaded.generator.check(height)

@@ -1,4 +1,4 @@
-"""What an evaluation of a run told, kept in its folder: it holds as long as the network's file is the same."""
+"""The evaluation stored in a run folder. It is valid as long as the network's file has not changed."""
 
 import json
 from dataclasses import dataclass
@@ -19,13 +19,14 @@ _EVALUATION, _CONDITIONS = TypeAdapter(Evaluation), TypeAdapter(Conditions)
 
 @dataclass(frozen=True)
 class KeptEvaluation:
-    """evaluation.json of a `run` whose network's file has this `sha256`."""
+    """The evaluation.json of a `run`, for the network file with this `sha256`."""
 
     run: RunFolder
     sha256: str
 
     def read(self, on_event: Event) -> Evaluation | None:
-        """None where there is none, or it is of another network; one that is damaged is told."""
+        """The stored evaluation; None if there is none, if it is for another network, or, with a warning, if it is
+        damaged."""
         path = self.run.evaluation
         try:
             said = read_json(path)
@@ -36,13 +37,13 @@ class KeptEvaluation:
             return None
         except (OSError, *MALFORMED) as error:
             reason = " ".join(str(error).split())
-            on_event({"event": "warning", "message": f"{path}: cannot be understood ({reason:.80}), and is made anew."})
+            on_event({"event": "warning", "message": f"{path}: is damaged ({reason:.80}) and will be replaced."})
             return None
 
     def write(self, evaluation: Evaluation, on_event: Event) -> None:
-        """Where it cannot be written this is told, and no error."""
+        """Store the evaluation. If it cannot be written, there is a warning, not an error."""
         said = {"version": VERSION, "sha256": self.sha256, "evaluation": evaluation.as_dict()}
         try:
             write_atomically(self.run.evaluation, (json.dumps(names.plain(said), indent=2) + "\n").encode())
         except OutputError as error:
-            on_event({"event": "warning", "message": f"the evaluation is not kept: {error}"})
+            on_event({"event": "warning", "message": f"the evaluation is not stored in the run folder: {error}"})

@@ -1,7 +1,7 @@
-"""`train.batch = "auto"`: the largest batch that the device's memory holds, found before a run begins.
+"""`train.batch = "auto"`: find the largest batch that fits into the device's memory, before a run starts.
 
-A learner is built for the trial alone. On a GPU it makes real steps, with more images as long as they fit; on a CPU,
-where a step that does not fit ends the process, its memory is estimated.
+A separate learner is built for the trial. On a GPU, it runs real steps with more and more images until they no longer
+fit. On a CPU, such a step would end the process, so the memory is estimated.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,22 @@ from vemcompress.training.footprint import SAMPLE, Footprint, footprint
 from vemcompress.training.learner import Learner
 from vemcompress.training.stepper import Stepper
 
-MOST = 64  # images, over all processes: with more, a recipe's learning rate and length would no longer fit
-USABLE = 0.5  # of the memory that is free on a CPU: convolutions need some for a moment, and so do other programs
+MOST = 64  # images over all processes: for larger batches, a recipe's learning rate and steps would be wrong
+USABLE = 0.5  # share of the free memory on a CPU: convolutions and other programs need the rest for short times
 NOT_ONE = "--batch auto: a step of one image does not fit into the free memory; lower data.size, or give a number."
-FILLED = 0.9  # of a GPU's memory, at the peak of the steps that were made
-STEPS = 4  # that are tried of each batch, of different kinds or, of a supernet, of different widths
+FILLED = 0.9  # share of a GPU's free memory that the trial steps may use at their peak
+STEPS = 4  # trial steps per batch size: of different kinds, or at different widths of a supernet
 Build = Callable[[Facts, Given], Learner]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The largest `batch` of all processes together, and what limits it: "memory", "images", or "most", which is as
-    many as are ever chosen. `bytes`: what its step takes by estimate, None where that was not estimated; `free`: what
-    there is. `measured`: whether steps were made."""
+    """The largest `batch` over all processes, and what limits it: "memory", "images" (the number of images), or "most"
+    (the upper bound).
+
+    `measured` says whether real steps were run. `bytes` is the estimated memory of a step, or None if it was measured.
+    `free` is the free memory.
+    """
 
     batch: int
     limit: str
@@ -46,14 +49,16 @@ class Fit:
 
 
 def settled(command: str, given: Given, adapt: Callable[[Recipe], Recipe], build: Build) -> Callable[[Recipe], Recipe]:
-    """What gives a recipe its batch where it leaves that to the machine: the largest that fits, which is told. `adapt`
-    changes the recipe before, and `build` makes of it what learns. All that can be known to be wrong is told before
-    anything is tried. Raises the classes of `errors`."""
+    """A function that sets the batch of a recipe, if it is "auto", to the largest one that fits; the batch is reported.
+
+    `adapt` changes the recipe first, and `build` builds the learner. Everything is checked before the trial. Raises the
+    classes of `errors`.
+    """
     plan, _ = distributed.together(lambda: opening.open_recipe(given.recipe, given.overrides, given.resume, command))
     if plan.train.batch != AUTO:
         return lambda plan: plan
     if plan.train.micro_batch is not None:
-        raise UsageError("--batch auto finds what fits at once; leave out --micro-batch, or give --batch a number.")
+        raise UsageError("--batch auto cannot be combined with --micro-batch; omit it, or give a number with --batch.")
     quiet = replace(given, on_event=silent)
     facts = distributed.together(lambda: read(command, quiet, adapt))
     with devices.memory_errors(NOT_ONE):
@@ -63,8 +68,8 @@ def settled(command: str, given: Given, adapt: Callable[[Recipe], Recipe], build
 
 
 def fitting(facts: Facts, learner: Learner, device: torch.device) -> Fit:
-    """The largest power of two of images for each process, the same on all. The learner has changed afterwards. Raises
-    MemoryExhausted where not even one image fits."""
+    """The largest power of two of images per process, equal on all processes. The trial changes the learner. Raises
+    MemoryExhausted if not even one image fits."""
     stream = facts.stream(device, second=learner.second, halves=learner.halves)
     with closing(stream.iterate(0)) as batches:
         few = next(batches)[1].map(lambda tensor: tensor[:SAMPLE])
@@ -83,7 +88,7 @@ def fitting(facts: Facts, learner: Learner, device: torch.device) -> Fit:
 
 
 class Trial:
-    """A learner's steps with ever more images, on this process's device."""
+    """Trial steps of a learner with more and more images, on the device of this process."""
 
     def __init__(self, learner: Learner, settings, few: Batch, device: torch.device, epoch_length: float):
         self.stepper, self.few, self.device = Stepper(learner, settings, device, epoch_length), few, device
@@ -94,24 +99,24 @@ class Trial:
         self.steps = [*drawn, *list(due.values())[:STEPS]]
 
     def fit(self, most: int) -> Fit:
-        """At most so many images."""
+        """The largest batch that fits, up to `most` images."""
         free = devices.free(self.device)
         if self.device.type != "cpu":
             return Fit(largest(self.holds, most), "", True, None, free)
         needed = self.estimate()
         if free is None:
-            raise UsageError("--batch auto: this system does not tell how much memory is free; give a number.")
+            raise UsageError("--batch auto: this system does not report its free memory; give a number with --batch.")
         free //= launch.local_processes()
         found = largest(lambda images: needed.of(images) - needed.there <= USABLE * free, most)
         return Fit(found, "", False, needed.of(found), free)
 
     def estimate(self) -> Footprint:
-        """Of the step that needs the most."""
+        """The memory of the step that needs the most."""
         found = [footprint(self.stepper.learner, self.few, self.stepper.random(step), step) for step in self.steps]
         return max(found, key=lambda one: one.image)
 
     def holds(self, images: int) -> bool:
-        """Whether so many images fit: their steps are made."""
+        """Whether a batch of `images` images fits, found by running the trial steps with it."""
         devices.forget(self.device)
         before, free = devices.peak_memory(self.device), devices.free(self.device)
         index = torch.arange(images, device=self.device) % len(self.few.input)
@@ -122,7 +127,7 @@ class Trial:
             self.stepper.runner.settle(wait=True)
             devices.wait(self.device)
         except NumericalError:
-            pass  # its memory was enough, and the run itself will say what is wrong
+            pass  # there was enough memory; the run itself will report the error
         except (MemoryError, RuntimeError) as error:
             if not is_exhausted(error):
                 raise
@@ -133,8 +138,8 @@ class Trial:
 
 
 def largest(holds: Callable[[int], bool], most: int) -> int:
-    """The largest power of two up to `most` that holds, where those below one that holds do too. Raises MemoryExhausted
-    where not even 1 does."""
+    """The largest power of two up to `most` for which `holds` is true; it must be true for smaller ones too. Raises
+    MemoryExhausted if it is false even for 1."""
     found = 0
     for images in (1 << n for n in range(most.bit_length())):
         if not holds(images):
@@ -146,5 +151,5 @@ def largest(holds: Callable[[int], bool], most: int) -> int:
 
 
 def power_of_two(number: int) -> int:
-    """The largest one up to `number`, at least 1."""
+    """The largest power of two up to `number`, at least 1."""
     return 1 << max(0, number.bit_length() - 1)

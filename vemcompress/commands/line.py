@@ -1,7 +1,7 @@
 """The last part of the line: learner -> loop -> run -> result.
 
-recipe -> facts -> resolved recipe (`facts`) -> parts -> learner (`parts`) -> loop -> run folder -> result: each command
-that trains goes this way once, from the left to the right.
+Each command that trains follows these steps once, in this order: recipe -> facts -> resolved recipe (`facts`) -> parts
+-> learner (`parts`) -> loop -> run folder -> result.
 """
 
 import platform
@@ -53,17 +53,19 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult(Reported):
-    """What is told of every run that trained. `seconds_per_step`, without saving, is None where no step was needed;
-    losses are those logged last, and `main` names those whose sum is the student's (or the taught teacher's) loss.
+    """The result that every training run has.
 
-    `best` is what best/best.json says of the best checkpoint, None where none was picked; a finished run then has a
-    `quality`, {"on", "images", "metrics"}, of a few images, which are "held_out" or "training" ones. `diverged` says
-    what went wrong though no number was NaN, by kind: "loss" and "output", as `training.health` found it. `stopped` is
-    "max_hours" where the time was over after `steps` of `total_steps`, None for a run that is finished.
+    `seconds_per_step` excludes saving, and is None if no step was needed. `losses` are those logged last; `main` names
+    the losses whose sum is the loss of the student (or of the teacher, for `teach`).
 
-    `macs` are those of the run's network by convention for an image of `size`, None where they are not known. `last` is
-    the newest score by which the best is picked, as `best`. `report` is the page that shows the run, and `next` are
-    commands for what can be done with it.
+    `best` describes the best checkpoint, as best/best.json. It is None if none was picked; a finished run then has a
+    `quality`, {"on", "images", "metrics"}, measured on a few "held_out" or "training" images. `diverged` describes
+    signs of divergence by kind, "loss" and "output", as found by `training.health`. `stopped` is "max_hours" if the
+    time limit was reached after `steps` of `total_steps`, and None for a finished run.
+
+    `macs` are those of the run's network by convention, for an image of `size`, or None if they are not known. `last`
+    is the newest score of the metric that picks the best checkpoint, in the form of `best`. `report` is the path of the
+    HTML report, and `next` lists suggested next commands.
     """
 
     run: str
@@ -86,7 +88,7 @@ class RunResult(Reported):
 
     @property
     def best_in(self) -> str | None:
-        """The run, where an earlier checkpoint than the last is the best."""
+        """The run folder, if the best checkpoint is not the last one."""
         return self.run if self.best is not None and self.best["step"] != self.steps else None
 
 
@@ -102,11 +104,11 @@ def trained(
     made: dict[str, Tensor] | None = None,
     during: Callable[[Any], AbstractContextManager] = nullcontext,
 ) -> dict:
-    """Train in the run's folder, from its newest checkpoint where it is resumed; what every run's result says of that.
+    """Train in the run's folder, or continue from its newest checkpoint; returns the common fields of a run's result.
 
-    `networks` are described in environment.json. `events` are told before it begins, the first with what is said of
-    every run. `made` are columns for the run's first picture, which a frozen teacher made. `during` gives a context
-    that training happens in, for the stream of batches.
+    `networks` are the descriptions for environment.json. `events` are sent before training; the common fields are added
+    to the first one. `made` are columns of the first sample sheet, made by a frozen teacher. `during` opens a context
+    for the training, given the stream of batches.
     """
     plan, run, on_event, device = facts.plan, facts.run, given.on_event, given.where
     train, resumed = plan.train, given.resume is not None
@@ -139,7 +141,7 @@ def trained(
                 if found:
                     on_event({"event": "warning", "message": found})
         continued = trainer.restore() if resumed else False
-        heard = Once.of(on_event)  # what the run is warned of from here on is written at its end
+        heard = Once.of(on_event)  # later warnings are written to environment.json at the end
         heard.warnings[:0] = _warned_before(run) if resumed else []
         surroundings = environment(device, **networks) | {"diverged": trainer.health.found, "warnings": heard.warnings}
         picture = run.samples / ("teacher.png" if facts.frozen else "data.png")
@@ -173,7 +175,7 @@ def trained(
 
 
 def _warned_before(run: RunFolder) -> list[str]:
-    """What environment.json says that the run was warned of before it was resumed."""
+    """The warnings of earlier parts of a resumed run, from environment.json."""
     try:
         return [str(told) for told in read_json(run.environment)["warnings"]]
     except (OSError, *MALFORMED):
@@ -181,7 +183,7 @@ def _warned_before(run: RunFolder) -> list[str]:
 
 
 def tell_memory(facts: Facts, make_step: Stepper, on_event: Event) -> None:
-    """Say what a step will take, and what makes it less."""
+    """Report the estimated memory of a step, and warn with advice if it exceeds the free memory."""
     learner, train, device, takes = make_step.learner, make_step.settings, make_step.device, facts.original.takes
     real = torch.zeros(SAMPLE, facts.original.out_channels, takes.image, takes.image)
     found = footprint(learner, Batch(facts.inputs[:SAMPLE], real=real).to(device), make_step.random(1))
@@ -192,12 +194,12 @@ def tell_memory(facts: Facts, make_step: Stepper, on_event: Event) -> None:
     on_event({"event": "memory", "bytes": wanted, "least": least, **images})
     if (free := devices.free(device)) is not None and wanted - found.there > free:
         advice = f"set --micro-batch {fewest}" if fewest < (train.micro_batch if parts else here) else "lower --batch"
-        told = f"a step takes about {wanted / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; {advice}."
+        told = f"a step needs about {wanted / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free; {advice}."
         on_event({"event": "warning", "message": told})
 
 
 def told(facts: Facts, device: torch.device) -> dict:
-    """What is said of every run before it begins."""
+    """The common fields of the first event of every run."""
     train = facts.plan.train
     return {
         "recipe": facts.plan.name,
@@ -231,8 +233,10 @@ def _outcome(trainer: Trainer, on_event: Event) -> dict:
 def known(
     run: RunFolder, overrides: Sequence[str], command: str, result: Callable[[dict, dict], Result]
 ) -> Result | None:
-    """The `result` of a run that is done, made of what is told of every run and of its environment.json; None where it
-    is not done, or not with these overrides, or has diverged and must not (`train.strict`)."""
+    """The `result` of a finished run, built from its log and its environment.json.
+
+    None if the run is not finished with these overrides, or has diverged although `train.strict` is set.
+    """
     if not run.recipe.is_file():
         return None
     plan, _ = opening.open_recipe(run.recipe, overrides, run.path, command)
@@ -242,7 +246,7 @@ def known(
         told = {"run": str(run.path), "steps": steps, "losses": losses, "seconds_per_step": None, "skipped_images": 0}
         told |= {"best": checked(read_json(best)) if best.is_file() else None, "total_steps": plan.train.steps}
         told |= {"last": (scores(run.metrics, steps) or [None])[-1], "size": plan.data.size}
-        quality, diverged = made.get("quality"), made.get("diverged", {})  # the first release said neither
+        quality, diverged = made.get("quality"), made.get("diverged", {})  # the first release wrote neither
         told |= {
             "quality": quality
             and {"on": quality["on"], "images": quality["images"], "metrics": {**quality["metrics"]}},
@@ -251,11 +255,11 @@ def known(
         done = plan.train.steps and steps >= plan.train.steps and not (plan.train.strict and diverged)
         return result(told, made) if done else None
     except (OSError, *MALFORMED):
-        return None  # resuming it says what is wrong, or writes them anew
+        return None  # resuming the run reports the problem, or writes the files again
 
 
 def parameters_of(made: dict, name: str) -> int:
-    """How many a network has by environment.json. Raises KeyError and TypeError where that does not tell."""
+    """The number of parameters of a network, from environment.json. Raises KeyError or TypeError if it is not there."""
     found = made[name]["parameters"]
     if not is_count(found) or not found:
         raise TypeError(f"{name} has {found!r:.40} parameters")
@@ -263,14 +267,14 @@ def parameters_of(made: dict, name: str) -> int:
 
 
 def macs_of(made: dict, name: str) -> dict[str, int] | None:
-    """MACs of a network by environment.json; None where that does not tell."""
+    """The MACs of a network, from environment.json, or None."""
     found = made[name].get("macs")
     known = isinstance(found, dict) and "true" in found and all(map(is_count, found.values()))
     return found if known else None
 
 
 def goal_of(run: RunFolder) -> dict | None:
-    """How a run's student meets its goal on a device, by environment.json; None where that tells none."""
+    """How the student meets its target latency or file size, from environment.json, or None."""
     try:
         found = read_json(run.environment)["student"]["goal"]
         numbers = [found[key] for key in ("target", "predicted", "measured", "error")]
@@ -281,14 +285,13 @@ def goal_of(run: RunFolder) -> dict | None:
 
 
 def last_logged(run: RunFolder) -> tuple[int, dict[str, float]]:
-    """The last step, which is always logged, and its losses; 0 and none where the log tells none."""
+    """The last step, which is always logged, and its losses; 0 and {} if the log is empty."""
     step, values = last(run.metrics)
     return step, {name: value for name, value in values.items() if name != "lr"}
 
 
 def _union_of_skipped(skipped: dict[Path, str], on_event: Once) -> dict[str, str]:
-    """The images that any rank could not read, wherever in the run, with the reasons; those of other ranks are told
-    here."""
+    """The images that any rank could not read, with the reasons. Those of other ranks are reported here."""
     mine = on_event.skipped | {str(path): reason for path, reason in skipped.items()}
     found = {path: reason for part in distributed.collected(mine) for path, reason in part.items()}
     for path in found:
@@ -297,7 +300,7 @@ def _union_of_skipped(skipped: dict[Path, str], on_event: Once) -> dict[str, str
 
 
 def environment(device: torch.device, **networks: dict) -> dict:
-    """What a run's environment.json says."""
+    """The content of a run's environment.json."""
     packages = ("torch", "torchvision", "numpy", "safetensors", "pillow", "onnx", "onnxruntime")
     return {
         "vemcompress": __version__,
@@ -313,5 +316,5 @@ def environment(device: torch.device, **networks: dict) -> dict:
 
 
 def described(network: Generator, size: int) -> dict:
-    """Family, parameters and MACs at `size`, for people."""
+    """Family, parameters and MACs at `size`, for reports and environment.json."""
     return {"family": network.family, **counts(network, size, size)}

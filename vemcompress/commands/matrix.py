@@ -1,4 +1,4 @@
-"""A matrix of runs in one folder: every recipe with every add-on and every seed, resumed together."""
+"""`distill --matrix`: every recipe with every add-on and every seed, in one folder, resumed together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,12 +32,12 @@ from vemcompress.system.names import AUTO
 from vemcompress.training.pace import Limit
 from vemcompress.weights.modules import Model, source_of
 
-_STOPS = (Interrupted, OutputError, RankLost)  # what ends all runs; after others the next one is made
+_STOPS = (Interrupted, OutputError, RankLost)  # errors that stop all runs; after any other error the next run starts
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run of a matrix failed, and the exit code that it would have had alone."""
+    """Why a run of a matrix failed, and the exit code of this run alone."""
 
     reason: str
     exit_code: int
@@ -46,8 +46,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """A run by its folder's `name`. `macs` are the true ones at its own size, `best` is what best.json says, `loss` the
-    student's at the last step; what is not known yet is None."""
+    """A run; `name` is the name of its folder. `macs` are the true MACs at the run's own size, `best` is the content of
+    best.json, and `loss` is the student's loss at the last step. Values that are not known yet are None."""
 
     name: str
     recipe: str
@@ -63,10 +63,10 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class MatrixResult(Reported):
-    """Results by run, and why others `failed`; `rows` has all runs, those too that have not begun.
+    """Results by run, and why others `failed`. `rows` has all runs, also those that have not started.
 
-    `stopped` is "max_hours" where the time was over: then at most one of the runs is unfinished, and those that are
-    `missing` have not begun, or not gone on. `next` is the command that compares the runs, None while none is done.
+    `stopped` is "max_hours" if the time limit was reached. Then at most one of the runs is unfinished, and the
+    `missing` ones were not started or resumed. `next` is the command that compares the runs, None if none is finished.
     """
 
     run: str
@@ -79,7 +79,7 @@ class MatrixResult(Reported):
 
     @property
     def exit_code(self) -> int:
-        """That of the first failure, 0 where there is none."""
+        """The exit code of the first failure, or 0."""
         return next((failure.exit_code for failure in self.failed.values()), 0)
 
 
@@ -99,17 +99,17 @@ def distill_matrix(
     progress: bool = False,
     **keys: Unpack[DistillKeys],
 ) -> MatrixResult:
-    """`distill` for every recipe, add-on and seed that a .toml file lists, in `out`/NAME; or continue such a folder.
+    """Run `distill` for every recipe, add-on and seed in a .toml file, in `out`/NAME, or continue such a folder.
 
         result = vemcompress.distill_matrix("rivals.toml", "netG.pth", data="photos/", out="runs/rivals")
 
-    What can be checked is checked for every recipe and add-on before the first run trains. A run that fails
-    is in the result and does not stop the others; a full disk and Ctrl-C do. Resuming skips runs that are
-    done, resumes those that have begun or failed, and makes those that are missing.
+    Every recipe and add-on is checked before the first run trains. A run that fails is reported in the result
+    and does not stop the others, but a full disk and Ctrl-C do. Resuming skips finished runs, continues those
+    that were started or failed, and starts the missing ones.
 
     Arguments:
-        file: the matrix, as docs/rivals.toml. None with `resume`.
-        teacher, data: of all runs for which the file names none.
+        file: the matrix, such as docs/rivals.toml. None with `resume`.
+        teacher, data: for all runs for which the file names none.
         max_hours: for all runs together.
         The others are those of `distill`.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
@@ -120,11 +120,11 @@ def distill_matrix(
         that compares them).
 
     Raises:
-        The classes of `vemcompress.errors`; runs that are done stay.
+        The classes of `vemcompress.errors`. Finished runs are kept.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
     if any(override.partition("=")[0].strip() in ("train.seed", "information.name") for override in overrides):
-        raise UsageError("seeds and add-ons are in the matrix; leave out --seed, train.seed and information.name.")
+        raise UsageError("the matrix lists the seeds and add-ons; omit --seed, train.seed and information.name.")
     if (file is None) == (resume is None):
         raise UsageError("give the file of a new matrix, or --resume DIR for an existing one.")
     limit, source = Limit.of(max_hours), source_of(teacher)
@@ -164,16 +164,16 @@ def distill_matrix(
 
 
 def _new(file: MatrixFile, given: Given) -> tuple[Series, dict[str, Recipe]]:
-    """The folder, and the recipe of every run with its teacher and data."""
+    """The new folder, and the recipe of every run with its teacher and data."""
     if given.out is None:
         raise UsageError("no output: give --out DIR, a new folder for the runs.")
     asked = {entry.name: _asked(entry, given) for entry in file.entries()}
     plans = {name: _explained(file, name, lambda own=own: pinned(stated(own))) for name, own in asked.items()}
     if any(plan.train.batch == AUTO for plan in plans.values()):
-        raise UsageError("train.batch = 'auto': runs that are compared need one batch; give a number.")
+        raise UsageError("train.batch = 'auto': all runs of a matrix need the same batch; give a number.")
     folder = Series(given.out, "matrix", list(asked))
     folder.check_new()
-    others = {name.rpartition("-seed")[0]: name for name in asked}  # another seed changes nothing that can be checked
+    others = {name.rpartition("-seed")[0]: name for name in asked}  # the checks do not depend on the seed
     for name in others.values():
         _explained(file, name, lambda own=asked[name]: check_new(own))
     folder.recipes = {name: tomli_w.dumps(plan.stated()) for name, plan in plans.items()}
@@ -181,7 +181,7 @@ def _new(file: MatrixFile, given: Given) -> tuple[Series, dict[str, Recipe]]:
 
 
 def _explained(file: MatrixFile, name: str, action: Callable[[], Any]) -> Any:
-    """What the action gives; its error says of which run it is, and in which line of the file."""
+    """The action's result. An error names the run and the line of the file."""
     try:
         return action()
     except VemError as error:
@@ -189,7 +189,7 @@ def _explained(file: MatrixFile, name: str, action: Callable[[], Any]) -> Any:
 
 
 def _asked(entry: Entry, given: Given) -> Given:
-    """What `distill` would be given for this run alone."""
+    """The arguments of `distill` for this run alone."""
     return replace(
         given,
         teacher=given.teacher if entry.teacher is None else entry.teacher or None,
@@ -202,7 +202,8 @@ def _asked(entry: Entry, given: Given) -> Given:
 
 
 def _old(given: Given) -> tuple[Series, dict[str, Recipe]]:
-    """The folder, and the recipe of every run; overrides that one of them cannot take are told before any goes on."""
+    """The folder, and the recipe of every run. Overrides that a run does not accept are refused before any
+    continues."""
     folder = Series.read(given.resume, "matrix")
     folder.check_existing()
     plans = {}
@@ -213,16 +214,18 @@ def _old(given: Given) -> tuple[Series, dict[str, Recipe]]:
         elif run.recipe.is_file():
             opening.open_recipe(run.recipe, given.overrides, run.path)
         if not source.is_file() and not run.recipe.is_file():
-            raise InputError(f"{source}: is gone, and its run has not begun; put it back, or start a new matrix.")
+            raise InputError(f"{source}: is missing, and its run has not started; restore it, or start a new matrix.")
         plans[name] = recipes.read(*((source, given.overrides) if source.is_file() else (run.recipe,)))
     teachers = {plan.teacher.source for plan in plans.values()} - {None}
     if given.teacher is not None and len(teachers) > 1:
-        raise UsageError(f"--teacher: these runs have {len(teachers)} teachers; put their files back where they were.")
+        raise UsageError(
+            f"--teacher: these runs have {len(teachers)} different teachers; omit it, and restore their files."
+        )
     return folder, plans
 
 
 def _of_run(folder: Series, name: str, plan: Recipe, given: Given) -> Given:
-    """What one run is made from: its recipe, which says all, or its own folder. Files may have moved since."""
+    """The arguments of one run: from its complete recipe, or from its own folder. Files may have been moved."""
     run, again = folder.run(name), given.resume is not None
     moved = {"teacher": given.teacher if again and plan.teacher.source else None, "data": given.data if again else ()}
     if run.recipe.is_file():

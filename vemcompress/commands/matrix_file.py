@@ -1,4 +1,4 @@
-"""The file of a matrix: recipes x add-ons x seeds, with keys for all of them, for one recipe, and for one add-on."""
+"""The file of a matrix: recipes x add-ons x seeds, with keys for all runs, for one recipe, or for one add-on."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,8 +25,9 @@ _NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 @dataclass(frozen=True)
 class Entry:
-    """One run: the `name` of its folder, a recipe's name or file, and `overrides` as with --set. `teacher` is what the
-    file says for this recipe, "" for none; None leaves it to --teacher. `has_data`: whether it says its data too."""
+    """One run: the `name` of its folder, a recipe's name or file, and `overrides` as with --set. `teacher` is the
+    recipe's teacher in the file, "" for no teacher, or None to use --teacher. `has_data`: whether the file also names
+    its data."""
 
     name: str
     recipe: str
@@ -37,8 +38,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class MatrixFile:
-    """`recipes` by the names that their tables have, each a shipped name or a file; the values of the tables by
-    `table.key`, with paths that start from the file's folder made absolute."""
+    """The content of a matrix file.
+
+    `recipes` maps the name of each recipe's table to the name of a shipped recipe or a file. The values of the tables
+    are stored by `table.key`. Relative paths start from the file's folder, and are made absolute.
+    """
 
     path: Path
     text: str
@@ -50,7 +54,7 @@ class MatrixFile:
     of_information: dict[str, dict[str, Any]]
 
     def entries(self) -> Iterator[Entry]:
-        """Seed by seed, so that the first seed of all is done first."""
+        """The runs, seed by seed, so that all runs of the first seed come first."""
         for seed in self.seeds:
             for label, recipe in self.recipes.items():
                 for information in self.information:
@@ -64,7 +68,7 @@ class MatrixFile:
                     yield Entry(name, recipe, tuple(as_overrides(values)), teacher, has_data)
 
     def explained(self, error: Exception, run: str) -> str:
-        """What is wrong with a run, with the line of this file instead of an option that nobody gave."""
+        """The error of a run, with the line of this file instead of an option that the user did not give."""
         said = str(error)
         for table in self._tables():
             for key in self._values(table):
@@ -73,7 +77,7 @@ class MatrixFile:
         return f"run {run}: {said}"
 
     def _tables(self) -> Iterator[tuple[str, ...]]:
-        """Those whose keys win over others' first."""
+        """The tables, those of highest priority first."""
         yield from (("information", name) for name in self.information)
         yield from (("recipe", label) for label in self.recipes)
         yield ("common",)
@@ -84,8 +88,8 @@ class MatrixFile:
 
 
 def read_matrix(path: str | Path) -> MatrixFile:
-    """Raises InputError (4) where the file cannot be read, RecipeError (3) for what it may not say, with the line, and
-    UsageError (2) for a seed that is listed twice."""
+    """Read a matrix file. Raises InputError (4) if it cannot be read, RecipeError (3) with the line for invalid
+    content, and UsageError (2) for a seed that is listed twice."""
     path = Path(path)
     try:
         values, text = parse_file(path)
@@ -100,7 +104,7 @@ def read_matrix(path: str | Path) -> MatrixFile:
         if name not in INFORMATION:
             raise read.wrong(("matrix", "information"), f"unknown add-on {name[:60]!r}", nearest(name, [*INFORMATION]))
     if len(recipe) * len(lists["information"]) * len(lists["seeds"]) > MOST:
-        raise read.wrong(("matrix", "recipes"), f"more than {MOST:,} runs", "; make several of it.")
+        raise read.wrong(("matrix", "recipes"), f"more than {MOST:,} runs", "; split it into several files.")
     read.table(("recipe",), recipe)
     read.table(("information",), lists["information"])
     return MatrixFile(
@@ -117,20 +121,20 @@ def read_matrix(path: str | Path) -> MatrixFile:
 
 @dataclass(frozen=True)
 class _Reader:
-    """The tables of a file; `text` is without quotes, so that its lines are found by bare keys."""
+    """The tables of a file. `text` has no quotes, so that a line can be found by its bare key."""
 
     path: Path
     text: str
     values: dict[str, Any]
 
     def wrong(self, keys: Sequence[str], what: str, hint: str = ".") -> RecipeError:
-        """An error at these keys, with the line, and at its end what to do."""
+        """An error about these keys, with the line number and the next step."""
         line = line_of(self.text, [*keys]) or line_of(self.text, [*keys[:-1]])
         where = f" in [{'.'.join(keys[:-1])}]" if keys[:-1] else ""
         return RecipeError(printable(f"matrix {self.path}: {what}{where}" + (f" (line {line})" if line else "") + hint))
 
     def table(self, keys: Sequence[str], known: Iterable[str] | None = None) -> dict[str, Any]:
-        """The table at these keys, empty where there is none. Raises RecipeError where it has others than `known`."""
+        """The table at these keys, or an empty one. Raises RecipeError if it has keys that are not `known`."""
         found: Any = self.values
         for place, key in enumerate(keys, 1):
             found = found.get(key, {})
@@ -143,13 +147,13 @@ class _Reader:
     def list(self, key: str, kind: type) -> list:
         found = self.table(("matrix",), LISTS).get(key)
         if not isinstance(found, list) or not found or not all(type(item) is kind for item in found):
-            raise self.wrong(("matrix", key), f"{key} must be a list that is not empty", f": {key} = {EXAMPLES[key]}.")
+            raise self.wrong(("matrix", key), f"{key} must be a non-empty list", f", such as {key} = {EXAMPLES[key]}.")
         if kind is str and (twice := next((item for item in found if found.count(item) > 1), None)):
             raise self.wrong(("matrix", key), f"{twice[:60]!r} is listed twice", "; name each once.")
         return found
 
     def recipes(self, found: Sequence[str]) -> dict[str, str]:
-        """Names or files by what their tables are called: the shipped name, or that of the file without .toml."""
+        """Names or files by the name of their table: the shipped name, or the file's name without .toml."""
         named = {}
         for name in found:
             source = str(self.path.absolute().parent / name) if name.endswith(".toml") else name
@@ -165,17 +169,17 @@ class _Reader:
         return named
 
     def keys(self, table: Sequence[str]) -> dict[str, Any]:
-        """What a table says of a recipe, by `table.key`."""
+        """The recipe keys of a table, by `table.key`."""
         flat = dict(_flat(self.table(table)))
         if "train.seed" in flat:
-            raise UsageError(f"matrix {self.path}: train.seed is each run's own; omit it from [{'.'.join(table)}].")
+            raise UsageError(f"matrix {self.path}: [matrix] sets train.seed; omit it from [{'.'.join(table)}].")
         if "information.name" in flat:
-            raise self.wrong((*table, "information", "name"), "information.name is said by [matrix]", "; omit it.")
+            raise self.wrong((*table, "information", "name"), "[matrix] already sets information.name", "; omit it.")
         return opening.beside(flat, self.path.absolute().parent)
 
 
 def _flat(table: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Tables within tables, as `data.size` without quotes gives them, by keys with dots."""
+    """Nested tables as one level of keys with dots; in TOML, the key data.size without quotes makes a nested table."""
     for key, value in table.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{above}{key}.")

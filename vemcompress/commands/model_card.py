@@ -1,6 +1,6 @@
-"""The README.md of a model on the Hugging Face Hub: what it is, how to run it, how good it is, where it comes from.
+"""The model card of a model on the Hugging Face Hub (README.md): what it is, how to run it, its metrics, its origin.
 
-All text that comes from files is escaped: it may have been written by anybody.
+All text from files is escaped, because such text is not trusted.
 """
 
 import re
@@ -20,7 +20,8 @@ CARD, RECIPE, PICTURE = "README.md", "recipe.toml", "sample.png"
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures by name, the teacher's own, how each was made, and by what: `vemcompress eval`, or training."""
+    """Metrics by name, those of the teacher, and how each was measured. `by` is the source: `vemcompress eval`, or
+    training."""
 
     metrics: dict[str, float]
     teacher: dict[str, float]
@@ -30,9 +31,13 @@ class Figures:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a card tells. `weights` and `graph` are names of files, `graph` None where there is no ONNX file;
-    `about` is as of `inspect.describe`, with the `side` that MACs are counted for; `metadata` is that of the weights,
-    `teacher` what it says of the teacher, `teacher_cost` what the run does; `exported` is as of an export's result."""
+    """The content of a card.
+
+    `weights` and `graph` are file names; `graph` is None if there is no ONNX file. `about` is the result of
+    `inspect.describe`, with the `side` at which MACs are counted. `metadata` is the metadata of the weights, and
+    `teacher` its record of the teacher. `teacher_cost` is the run's record of the teacher. `exported` is the result of
+    the export.
+    """
 
     repo: str
     weights: str
@@ -74,7 +79,7 @@ def model_card(facts: Facts) -> str:
 
 
 def escaped(text: Any) -> str:
-    """On one line, without what Markdown or HTML would read as more than text."""
+    """The text on one line, with the characters of Markdown and HTML escaped."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&$@])", r"\\\1", printable(str(text)))
 
 
@@ -84,10 +89,10 @@ def _summary(facts: Facts) -> str:
     smaller = f", {times_fewer(before / count)} parameters than its teacher" if before and count else ""
     recipe = facts.metadata.get("recipe")
     how = f" with the recipe {escaped(recipe)}" if recipe else ""
-    turns = "draws images from latent vectors" if facts.takes.kind == "latent" else "turns images into images"
+    turns = "makes images from latent vectors" if facts.takes.kind == "latent" else "translates images into images"
     return (
-        f"A GAN generator that {turns}: {millions(count)} parameters{smaller}, {short(macs)} multiplications "
-        f"{_at(facts)}. It was made by vemcompress{how}."
+        f"A GAN generator that {turns}. It has {millions(count)} parameters{smaller}, and needs {short(macs)} "
+        f"multiplications {_at(facts)}. It was made by vemcompress{how}."
     )
 
 
@@ -101,7 +106,7 @@ def _picture(facts: Facts) -> list[str]:
     if not facts.pictured:
         return []
     when = "" if facts.picture_step is None else f" after step {facts.picture_step:,}"
-    return [f"![Images of the run{when}]({PICTURE})", f"Images of the training run{when}; each column has its title."]
+    return [f"![Sample images of the run{when}]({PICTURE})", f"Sample images of the training run{when}."]
 
 
 def _code(facts: Facts) -> list[str]:
@@ -112,10 +117,10 @@ def _code(facts: Facts) -> list[str]:
         _block("python", with_vemcompress(facts.repo, facts.takes, facts.gives, facts.class_path)),
     ]
     if facts.class_path:
-        found.append(f"The network is of the class `{facts.class_path}`, whose code is not in this repository.")
+        found.append(f"The network's class is `{facts.class_path}`. Its code is not in this repository.")
     if facts.graph:
         found += [
-            f"In ONNX Runtime, with `{facts.graph}` beside the script:",
+            f"In ONNX Runtime, with `{facts.graph}` in the folder of the script:",
             _block("python", with_onnx_runtime(facts.graph, facts.takes, facts.gives)),
         ]
     return found
@@ -128,7 +133,7 @@ def _block(language: str, code: str) -> str:
 def _network(facts: Facts) -> str:
     about, takes = facts.about, facts.takes
     if takes.kind == "latent":
-        given, gives = f"{takes.size} numbers, {takes.prior} in distribution", f"{takes.image} x {takes.image} px"
+        given, gives = f"z, N x {takes.size}, {takes.prior} distribution", f"{takes.image} x {takes.image} px"
     else:
         sides = f"{takes.only} x {takes.only} px" if takes.only else _sides(takes)
         given = f"{takes.channels} channels, float32 in [-1, 1], RGB, N x C x H x W, {sides}"
@@ -138,30 +143,30 @@ def _network(facts: Facts) -> str:
         ("Parameters", f"{about['parameters']:,}"),
         (f"Multiplications (MACs) {_at(facts)}", f"{about['macs']['true']:,}"),
         ("MACs as papers count them", f"{about['macs']['paper']:,}; with norms {about['macs']['paper_norm']:,}"),
-        ("Takes", given),
-        ("Gives", f"{facts.gives} channels in [-1, 1], {gives}"),
+        ("Input", given),
+        ("Output", f"{facts.gives} channels in [-1, 1], {gives}"),
         *([("Training step", f"{facts.step:,}")] if facts.step else []),
     ]
     if facts.exported is not None:
-        rows.append(("ONNX against PyTorch", f"largest difference {facts.exported['max_abs_diff']:.1e}"))
+        rows.append(("ONNX and PyTorch", f"outputs differ by at most {facts.exported['max_abs_diff']:.1e}"))
     return _table(("", ""), rows)
 
 
 def _sides(takes: ImageInput) -> str:
-    multiple = f"that are multiples of {takes.multiple}, " if takes.multiple > 1 else ""
-    return f"sides {multiple}of at least {takes.least} px"
+    multiple = f"multiples of {takes.multiple}, " if takes.multiple > 1 else ""
+    return f"H and W {multiple}at least {takes.least} px"
 
 
 def _figures(figures: Figures | None) -> list[str]:
     if figures is None:
-        return ["## Figures", "This network has not been evaluated."]
+        return ["## Metrics", "This network has not been evaluated."]
     beside = any(name in figures.teacher for name in figures.metrics)
     rows = []
     for name, value in figures.metrics.items():
         teacher = [_number(figures.teacher.get(name))] if beside else []
         rows.append((escaped(name), _number(value), *teacher, escaped(figures.protocol.get(name, ""))))
-    titles = ("Figure", "This network", *(["Its teacher"] if beside else []), "How it was measured")
-    return ["## Figures", _table(titles, rows), f"Measured by {figures.by}."]
+    titles = ("Metric", "This network", *(["Its teacher"] if beside else []), "How it was measured")
+    return ["## Metrics", _table(titles, rows), f"Measured by {figures.by}."]
 
 
 def _number(value: Any) -> str:
@@ -172,32 +177,32 @@ def _origin(facts: Facts) -> str:
     teacher, source = facts.teacher, facts.teacher.get("source", "")
     on_hub, family = repository(source), facts.teacher_cost.get("family")
     told = escaped(source) if on_hub is None else f"[{escaped(source)}](https://huggingface.co/{on_hub})"
-    told = "pairs of its inputs and outputs, without its network" if source == PAIRS else told
-    lines = [f"- Teacher: {told or 'none is recorded'}" + (f" ({escaped(family)})" if family else "")]
+    told = "only pairs of its inputs and outputs; the network itself was not used" if source == PAIRS else told
+    lines = [f"- Teacher: {told or 'not recorded'}" + (f" ({escaped(family)})" if family else "")]
     named = {"key": "Network in that file", "revision": "Revision", "sha256": "SHA-256 of its file"}
     lines += [f"- {title}: {escaped(teacher[name])}" for name, title in named.items() if name in teacher]
     lines.append(f"- Licence of the teacher: {escaped(teacher['licence']) if 'licence' in teacher else 'not known'}")
     if facts.licence:
-        lines.append(f"- Licence of this network, as its author states: {escaped(facts.licence)}")
+        lines.append(f"- Licence of this network, as stated by its author: {escaped(facts.licence)}")
     if not stated(facts.teacher, facts.licence):
         lines.append(
-            "\nThe teacher's licence is not recorded. It may bind networks that learn from the teacher: find out "
-            "before you use this one."
+            "\nThe teacher's licence is not recorded. It may also apply to networks trained from the teacher, so check "
+            "it before you use this one."
         )
     elif not facts.licence:
-        lines.append("\nThis network learnt from its teacher, so it is given under the teacher's licence.")
+        lines.append("\nThis network was trained from its teacher, so it is published under the teacher's licence.")
     return "\n".join(lines)
 
 
 def _files(facts: Facts) -> str:
     what = {
-        facts.weights: "the weights; their metadata say all that is needed to load them",
-        facts.graph or "": "the same network for ONNX Runtime, any number of images",
-        RECIPE: "how it was trained, with names of files in place of paths",
-        PICTURE: "images of the training run",
+        facts.weights: "the weights, with all metadata needed to load them",
+        facts.graph or "": "the same network for ONNX Runtime; any batch size",
+        RECIPE: "how it was trained; paths are reduced to file names",
+        PICTURE: "sample images of the training run",
     }
     rows = [(f"`{name}`", thousands(size), what[name]) for name, size in facts.files.items()]
-    return _table(("File", "kB", "What it is"), rows)
+    return _table(("File", "kB", "Content"), rows)
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

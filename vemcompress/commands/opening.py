@@ -1,4 +1,4 @@
-"""What the user gave, opened: the recipe, the teacher, the images and the run folder of a command that makes a run."""
+"""Open the user's inputs: the recipe, the teacher, the images and the run folder of a command that trains."""
 
 import os
 import re
@@ -35,8 +35,8 @@ from vemcompress.weights.loading import Loaded, identity_of, load
 from vemcompress.weights.modules import PREFIX, is_module, missing
 from vemcompress.weights.trust import named
 
-# What may change when a run goes on: how long and how fast, not what it learns. Files may have moved: teacher and
-# student are known by their hashes, and other images are warned of. How images are fetched changes no batch.
+# Keys that may change when a run is resumed: how long and how fast it trains, not what it learns. Files may have moved:
+# the hashes of teacher and student are checked, and other images cause a warning. How images are read changes no batch.
 _MOVABLE = {
     "teacher": ("source", "start"),
     "student": ("source",),
@@ -50,20 +50,20 @@ _MOVABLE = {
 }
 
 
-# Keys of a recipe that are paths, beside the algorithm's own.
+# Keys of a recipe that are paths, in addition to those of the algorithm.
 _FILES = (
     *("student.source", "train.segmenter", "train.inception", "train.features_weights", "gan.features_weights"),
     *sorted({f"prune.method.{key}" for kind in PRUNERS.values() for key in kind.files}),
 )
-_WORDS = (OF_TEACHER, NEW, PAIRS)  # that stand for a file
+_WORDS = (OF_TEACHER, NEW, PAIRS)  # words that replace a file name
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the user gave to a command that trains, as the arguments of `distill` say."""
+    """The user's arguments of a command that trains; see `distill`."""
 
     teacher: str | None = None
-    data: Any = ()  # paths; images until `given_images.kept` has written them
+    data: Any = ()  # paths; or images, until `given_images.kept` has saved them
     out: str | Path | None = None
     recipe: str | Path | Recipe = ""
     overrides: Sequence[str] = ()
@@ -71,7 +71,7 @@ class Given:
     device: str = "auto"
     limit: Limit | None = None
     on_event: Event = silent
-    dry: bool = False  # a run that is checked, planned and timed, without being made
+    dry: bool = False  # only check, plan and time the run
     tensorboard: bool = False
 
     def __post_init__(self):
@@ -82,7 +82,7 @@ class Given:
         if self.tensorboard:
             check_installed()
         if self.dry and self.resume is not None:
-            raise UsageError("--dry-run is for a new run; leave out --resume.")
+            raise UsageError("--dry-run is only for a new run; omit --resume.")
 
     @property
     def where(self) -> torch.device:
@@ -90,8 +90,8 @@ class Given:
 
     @contextmanager
     def shared(self) -> Iterator["Given"]:
-        """While inside, the processes that torchrun started work together, the writer alone hears of events, and the
-        user's classes may run that the overrides name."""
+        """While inside, the processes started by torchrun work together, only the writer gets events, and the user's
+        classes that the overrides name are trusted."""
         with distributed.group(self.where), named(*recipes.classes_named(self.overrides)):
             yield replace(self, on_event=distributed.told_by_writer(self.on_event))
 
@@ -99,7 +99,8 @@ class Given:
 def open_recipe(
     recipe: str | Path | Recipe, overrides: Sequence[str], resume: str | Path | None, command: str = "distill"
 ) -> tuple[Recipe, RunFolder | None]:
-    """The recipe of a new run, or that of the run to go on with, which this command made, and its folder."""
+    """The recipe of a new run, with no folder; or the recipe and the folder of the run to continue, which must have
+    been made by the same `command`."""
     if resume is None:
         plan = recipe if isinstance(recipe, Recipe) else recipes.read(recipe, overrides)
         if plan.stages:
@@ -115,7 +116,7 @@ def open_recipe(
     _check_command(run, command)
     before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
     if plan.stages:
-        raise UsageError(f"{run.path}: has stages; go on with `vemcompress distill --resume {run.path}`.")
+        raise UsageError(f"{run.path}: has stages; continue with `vemcompress distill --resume {run.path}`.")
     if (known := getattr(before.student, "sha256", None)) and getattr(plan.student, "source", None):
         plan = plan.but(student=plan.student.but(sha256=known))
     if checkpoint.latest(run.checkpoints) is not None:
@@ -126,22 +127,23 @@ def open_recipe(
 def located(
     plan: Recipe, teacher: str | Path | None, data: str | Path | Sequence[str | Path] = (), on_event: Event = silent
 ) -> Recipe:
-    """With the user's teacher and data, and absolute paths, so that the run can be resumed from any folder.
+    """The recipe with the user's teacher and data, and with absolute paths, so that the run can be resumed from any
+    folder.
 
-    Raises UsageError where there is no teacher, and none that learns, and RecipeError for the padding of one that is
-    no file.
+    Raises UsageError if a teacher is needed and none is given, and RecipeError if teacher.padding is set for a teacher
+    without a file.
     """
     source = str(teacher or ("" if plan.from_pairs else plan.teacher.source) or "") or None
     if source is not None:
         source = _absolute(source)
     elif plan.from_pairs:
         _check_pairs(plan)
-    elif not plan.learns and not plan.stages:  # each stage has one of its own
+    elif not plan.learns and not plan.stages:  # each stage has its own teacher
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
     elif plan.teacher.padding is not None and not plan.stages:
         raise RecipeError(
-            f"recipe {plan.name}: teacher.padding needs a teacher's file, and none is given; set "
-            "teacher.network.padding."
+            f"recipe {plan.name}: teacher.padding needs the file of a teacher, and none is given; set "
+            "teacher.network.padding instead."
         )
     start = _start_from(source, plan) if source else plan.teacher.start
     for key in (*_FILES, *_files_of(plan.algorithm.name)):
@@ -153,27 +155,26 @@ def located(
     roots = [data] if isinstance(data, str | os.PathLike) else data or plan.data.roots
     roots = tuple(map(_absolute, roots))
     if len(roots) > MAX_ROOTS or sum(map(len, roots)) > BYTES // 2:
-        raise UsageError(f"data: {len(roots):,} names are more than a recipe holds; give the folders that they are in.")
+        raise UsageError(f"data: {len(roots):,} names are too many for a recipe; give the folders of these files.")
     return plan.but(data=plan.data.but(roots=roots))
 
 
 def _check_pairs(plan: Recipe) -> None:
-    """Raises RecipeError for what needs more of a teacher than its outputs."""
+    """Raises RecipeError if the recipe needs more of the teacher than its outputs."""
     what = None
     if plan.gan is not None or plan.stages:
         needs = "a [gan] needs" if plan.gan is not None else "stages need"
-        what = f", which {needs}; give --teacher, or take a recipe such as pairs, omgd or kd"
+        what = f", which {needs}; give --teacher, or use a recipe such as pairs, omgd or kd"
     elif not plan.data.has_targets:
-        what = "; set data.kind = 'paired', its inputs with these outputs, or give --teacher"
+        what = "; set data.kind = 'paired' and give inputs and outputs as pairs, or give --teacher"
     if what is not None:
         raise RecipeError(
-            f"recipe {plan.name}: teacher.source = '{PAIRS}' gives a teacher's outputs alone, without its network"
-            f"{what}."
+            f"recipe {plan.name}: teacher.source = '{PAIRS}' supplies only a teacher's outputs, not its network{what}."
         )
 
 
 def located_stages(plan: Recipe) -> Recipe:
-    """With absolute paths in the tables that stages have of their own."""
+    """The recipe with absolute paths in the stages' own tables."""
     files = path_keys()
 
     def made_absolute(values: Any, key: str) -> Any:
@@ -186,12 +187,12 @@ def located_stages(plan: Recipe) -> Recipe:
 
 
 def path_keys() -> set[str]:
-    """The keys of recipes that name one file, those of every algorithm and pruning method."""
+    """The recipe keys that name one file, including those of all algorithms and pruning methods."""
     return {*_FILES, "teacher.source", *(key for name in ALGORITHMS for key in _files_of(name))}
 
 
 def beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`values` by `table.key` (also `stages.NAME.table.key`), with relative paths in them made absolute, from
+    """`values` by `table.key` (or `stages.NAME.table.key`), with relative paths made absolute. They start from
     `folder`."""
 
     def placed(path: Any) -> Any:
@@ -214,7 +215,8 @@ def _files_of(algorithm: str) -> list[str]:
 
 
 def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
-    """What a run's own teacher learnt from is the default for who learns from it, but single photos are no pairs."""
+    """The recipe with the data settings of the teacher's own run as defaults, unless the data are single photos and the
+    teacher was trained on pairs."""
     taught = recipes.read(teacher / "recipe.toml") if (teacher / "recipe.toml").is_file() else None
     if taught is None or taught.gan is None or "kind" in plan.data.model_fields_set:
         return plan
@@ -227,7 +229,7 @@ def _as_taught(plan: Recipe, teacher: Path, data, on_event: Event) -> Recipe:
     found = {k: getattr(taught.data, k) for k in keys if k not in plan.data.model_fields_set}
     silent = {"roots"} if taught.data.kind == "labels" else {"roots", "label_input"}
     told = ", ".join(f"data.{k}={v}" for k, v in found.items() if v is not None and k not in silent)
-    on_event({"event": "assumed", "model": str(teacher), "assumed": f"{told}, as this teacher learnt"})
+    on_event({"event": "assumed", "model": str(teacher), "assumed": f"{told}, as in this teacher's training"})
     return plan.but(data=plan.data.but(**found))
 
 
@@ -239,9 +241,10 @@ def _look_like_pairs(roots, split: str) -> bool:
 
 
 def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
-    """The other networks of a run that taught by the same GAN, by name, where `source` is its folder; `plan`'s win.
+    """The files of the other networks, by name, if `source` is the folder of a `teach` run with the same GAN. Files in
+    `plan` take precedence.
 
-    Of a run with a student that one is loaded, and the run's teachers and discriminators are no part of it.
+    A run that trained a student supplies only the student, not its teachers and discriminators.
     """
     folder = Path(names.found(source))
     found = made(folder) if (folder / "recipe.toml").is_file() else None
@@ -253,8 +256,8 @@ def _start_from(source: str | Path, plan: Recipe) -> dict[str, str]:
 
 
 def with_adversary(plan: Recipe, teacher: Loaded, on_event: Event) -> Recipe:
-    """The recipe that parts are built from: with the file of the discriminator, where that shall be the teacher's own,
-    and None for a new one. The run keeps the words, so that the teacher may move."""
+    """The recipe from which parts are built: the words for a discriminator are replaced by the file of the teacher's
+    own one, or by None for a new one. The run's recipe keeps the words, so that the teacher can be moved."""
     named = {key: _value(plan, key) for key in _files_of(plan.algorithm.name)}
     for key in (key for key, value in named.items() if value == NEW):
         plan = recipes.changed(plan, key, lambda _: None)
@@ -263,11 +266,11 @@ def with_adversary(plan: Recipe, teacher: Loaded, on_event: Event) -> Recipe:
         return plan
     file = beside_generator(teacher.path) if teacher.path is not None else None
     if file is not None:
-        told = {"event": "assumed", "model": teacher.source, "assumed": f"the discriminator goes on from {file}"}
+        told = {"event": "assumed", "model": teacher.source, "assumed": f"the discriminator starts from {file}"}
     else:
         message = (
-            f"{names.shown(teacher.source)}: has no discriminator, so a new one learns beside the student, which takes "
-            f"longer; give one with --set {keys[0]}=FILE."
+            f"{names.shown(teacher.source)}: has no discriminator, so a new one is trained with the student, which "
+            f"takes longer; give one with --set {keys[0]}=FILE."
         )
         told = {"event": "warning", "message": message}
     on_event(told)
@@ -277,22 +280,22 @@ def with_adversary(plan: Recipe, teacher: Loaded, on_event: Event) -> Recipe:
 
 
 def _value(settings: Any, key: str) -> Any:
-    """Of a `table.key`, None where it is not there."""
+    """The value of a `table.key`, or None."""
     for name in key.split("."):
         settings = getattr(settings, name, None)
     return settings
 
 
 def check_data(plan: Recipe) -> None:
-    """Raises RecipeError where the GAN cannot learn from data of this kind."""
+    """Raises RecipeError if the GAN cannot be trained on data of this kind."""
     kind = plan.data.kind if plan.data.degrade is None else "paired"
     if plan.gan is None or kind in (kinds := GANS[plan.gan.name].data):
         return
     if kinds == ("single",):
         what = f"data.kind = '{kind}'" if plan.data.degrade is None else "data.degrade"
         raise RecipeError(
-            f"recipe {plan.name}: {what} does not serve gan.name = '{plan.gan.name}', which takes latent vectors; omit "
-            "it, and give a folder of real images."
+            f"recipe {plan.name}: {what} does not fit gan.name = '{plan.gan.name}', whose input is latent vectors; "
+            "omit it, and give a folder of real images."
         )
     if kind == "single" and "unpaired" not in kinds:
         raise RecipeError(
@@ -300,12 +303,12 @@ def check_data(plan: Recipe) -> None:
         )
     kind = plan.data.kind
     raise RecipeError(
-        f"recipe {plan.name}: data.kind = '{kind}' does not serve {plan.gan.name}; set it to {', or '.join(kinds)}."
+        f"recipe {plan.name}: data.kind = '{kind}' does not fit {plan.gan.name}; set it to {' or '.join(kinds)}."
     )
 
 
 def second_domain(plan: Recipe) -> bool:
-    """Whether something learns from the images of a second domain."""
+    """Whether training uses the images of a second domain."""
     return plan.gan is not None or ALGORITHMS[plan.algorithm.name].wants_real(plan.algorithm)
 
 
@@ -319,7 +322,7 @@ def load_teacher(plan: Recipe, on_event: Event = silent) -> Loaded:
 
 
 def new_run(out: str | Path | None) -> RunFolder:
-    """Raises UsageError where there is none, or something already exists."""
+    """The folder of a new run. Raises UsageError if no folder is given, or if it already exists."""
     if out is None:
         raise UsageError("no output: give --out RUN, a new folder for the run.")
     run = RunFolder(out)
@@ -328,29 +331,29 @@ def new_run(out: str | Path | None) -> RunFolder:
 
 
 def teacher_gone(plan: Recipe) -> str | None:
-    """That the run's teacher is not where it was, as a sentence; None where it is there."""
+    """A sentence that says that the run's teacher is missing; None if it exists."""
     source = plan.teacher.source
     if source is not None and is_module(source):
         return missing(source)
     if source is None or plan.from_pairs or is_hub(source) or Path(names.found(source)).exists():
         return None
-    return f"{source}: the run's teacher is gone; give it with --teacher"
+    return f"{source}: the run's teacher is missing; give it with --teacher"
 
 
 def check_teacher_there(plan: Recipe) -> None:
-    """Raises InputError where a run's teacher has been moved or removed."""
+    """Raises InputError if a run's teacher has been moved or removed."""
     if told := teacher_gone(plan):
-        raise InputError(f"{told}, which must be the same {'module' if is_module(plan.teacher.source) else 'file'}.")
+        raise InputError(f"{told}; it must be the same {'module' if is_module(plan.teacher.source) else 'file'}.")
 
 
 def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = silent) -> None:
-    """Raises InputError where a resumed run gets another teacher than it began with."""
+    """Raises InputError if a resumed run gets another teacher than it started with."""
     try:
         before = str(read_json(run.environment)["teacher"].get("sha256", ""))
     except FileNotFoundError:
         return  # the run was stopped before it had written its environment
     except (OSError, *MALFORMED) as error:
-        told = f"{run.environment}: cannot be understood ({error!s:.80}), and is written anew."
+        told = f"{run.environment}: is damaged ({error!s:.80}) and will be written again."
         on_event({"event": "warning", "message": told})
         return
     found = loaded.sha256 if loaded is not None else ""
@@ -359,28 +362,30 @@ def check_same_teacher(run: RunFolder, loaded: Loaded | None, on_event: Event = 
 
 
 def check_moved(run: RunFolder, teacher: str | Path | None, source: str | None) -> None:
-    """Raises InputError where a run that began with the teacher of `source` would be joined by runs with another, the
-    file `teacher`."""
+    """Raises InputError if a run started with the teacher of `source`, and `teacher` is another file.
+
+    Runs in one folder must have the same teacher.
+    """
     if teacher is None or is_hub(str(teacher)) or not Path(teacher).exists():
-        return  # who needs it says that it is not there
+        return  # the code that needs the file reports that it is missing
     try:
         before = read_json(run.environment)["teacher"]
         known = before["sha256"] if before["source"] == source else None
     except (OSError, *MALFORMED):
-        return  # its own resume says what is wrong with it
+        return  # resuming that run reports the problem
     if known is not None and (found := identity_of(Path(teacher))) != known:
         raise _another_teacher(teacher, run, found, str(known))
 
 
 def _another_teacher(source: str | Path, run: RunFolder, found: str, before: str) -> InputError:
     return InputError(
-        f"{source}: is not the teacher that {run.path} began with (SHA-256 {found[:12] or 'none'}, then "
-        f"{before[:12] or 'none'}); put that file back, or start a new run."
+        f"{source}: is not the teacher that {run.path} started with (SHA-256 now {found[:12] or 'none'}, then "
+        f"{before[:12] or 'none'}); restore the original file, or start a new run."
     )
 
 
 def _all_absolute(path: str | dict[str, str]) -> str | dict[str, str]:
-    """A path, or all of a table of them; a word that stands for one stays."""
+    """A path, or a table of paths, made absolute. A word that replaces a file name stays."""
     if isinstance(path, dict):
         return {name: _absolute(one) for name, one in path.items()}
     return path if path in _WORDS else _absolute(path)
@@ -393,11 +398,11 @@ def _absolute(path: str | Path) -> str:
 
 
 def _check_command(run: RunFolder, command: str) -> None:
-    """Raises UsageError where the other command made the run: their checkpoints hold other networks."""
+    """Raises UsageError if another command made the run, because its checkpoints hold other networks."""
     found = made(run.path)
     if found is not None and found.command != command:
-        what = "a student" if found.gives == "student" else f"a {found.gives} alone"
-        raise UsageError(f"{run.path}: has {what}; go on with `vemcompress {found.command} --resume {run.path}`.")
+        what = "a student" if found.gives == "student" else f"only a {found.gives}"
+        raise UsageError(f"{run.path}: has {what}; continue with `vemcompress {found.command} --resume {run.path}`.")
 
 
 def _check_same_run(before: Recipe, after: Recipe) -> None:

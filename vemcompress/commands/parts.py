@@ -1,6 +1,7 @@
 """The second part of the line: parts -> learner.
 
-Networks, features, the add-on and the teacher's strategy, put together for a distillation; and what scores checkpoints.
+Builds a distillation from its parts (networks, features, the add-on and the teacher's strategy), and the scorer of
+checkpoints.
 """
 
 from copy import deepcopy
@@ -31,14 +32,14 @@ CALIBRATION_IMAGES = 8
 
 
 def features_of(plan: Recipe, device: torch.device) -> FeatureNetwork | None:
-    """The network that the recipe's algorithm compares images by, on the device."""
+    """The feature network of the recipe's algorithm, on the device, or None."""
     name, weights = ALGORITHMS[plan.algorithm.name].features_of(plan.algorithm)
     features = distributed.writer_first(lambda: load_features(name, weights))
     return features if features is None else features.to(device)
 
 
 def equip(gan: GAN | None, plan: Recipe, device: torch.device) -> None:
-    """Give the recipe's GAN the network that it compares images by, on the device."""
+    """Load the feature network of the recipe's GAN onto the device, if it has one."""
     if gan is None:
         return
     name, weights = gan.features_of(plan.gan)
@@ -47,8 +48,8 @@ def equip(gan: GAN | None, plan: Recipe, device: torch.device) -> None:
 
 
 def calibrated(facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event) -> Facts:
-    """With the algorithm's weights that are measured on a few images, which a frozen teacher makes, or which one that
-    learns shall make, or one that is not at hand has made."""
+    """The facts with the algorithm's loss weights calibrated on a few images. These are outputs of a frozen teacher;
+    else example outputs from the data."""
     if features is None:
         return facts
     plan, channels = facts.plan, facts.original.channels
@@ -58,14 +59,14 @@ def calibrated(facts: Facts, features: FeatureNetwork | None, device: torch.devi
         inputs = facts.images.views(channels, CALIBRATION_IMAGES, on_event).inputs
         examples = at_work(facts.original, inputs, device)
     method = ALGORITHMS[plan.algorithm.name]
-    # One rank's weights for all: another device may round another way.
+    # The weights of one rank are used on all, because another device may round differently.
     algorithm = distributed.from_writer(lambda: method.calibrate(plan.algorithm, features, examples))
     return replace(facts, plan=plan.but(algorithm=algorithm))
 
 
 @torch.no_grad()
 def at_work(generator: Generator, inputs: Tensor, device: torch.device) -> Tensor:
-    """What a frozen generator makes of inputs, on the device."""
+    """The outputs of a frozen generator for `inputs`, on the device."""
     generator.to(device).eval()
     return one_by_one(generator, inputs.to(device))
 
@@ -79,10 +80,10 @@ def distillation(
     student: Generator | None = None,
     judge: Picker | None = None,
 ) -> Distillation:
-    """The algorithm of a resolved recipe with its student; the same seed gives the same weights.
+    """The algorithm of a resolved recipe with its student. The same seed gives the same weights.
 
-    `gan` holds the `original` where that learns. The `student` is new, with the published initial weights, unless one
-    is given. `judge` scores a teacher at the end of each of its phases.
+    `gan` holds the `original` if that is trained too. The `student` is new, with the published initial weights, unless
+    one is given. `judge` scores a teacher at the end of each of its phases.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.train.seed)
@@ -117,18 +118,18 @@ def _strategy(plan: Recipe, original: Generator, gan: GAN | None, judge: Picker 
 
 
 def tested(plan: Recipe, images: ImageSet | LatentSet, on_event: Event = silent) -> ImageSet | LatentSet:
-    """The test images of the data that a run learns from, or real ones beside vectors that it does not draw."""
+    """The test images of a run's data; for latent vectors, unseen vectors and the real test images, if any."""
     if isinstance(images, LatentSet):
         return images.unseen(test_set(plan.data, on_event=on_event) if plan.data.roots else None)
     return test_set(plan.data, on_event=on_event, scale=images.scale)
 
 
 def unseen(plan: Recipe, images: ImageSet | LatentSet) -> ImageSet | LatentSet:
-    """Of a recipe's images those that a search scores candidates on. Raises RecipeError where there are none."""
+    """The images on which a search scores candidates. Raises RecipeError if there are none."""
     found = tested(plan, images) if plan.train.best_on == "test" else images.split_off()[1]
     if found is None:
         raise RecipeError(
-            f"recipe {plan.name}: a search scores candidates on images that training has not seen, and none are held "
+            f"recipe {plan.name}: a search scores candidates on images that training has not seen, but none are held "
             "out; set data.held_out=40, for example, or train.best_on=test."
         )
     return found
@@ -137,7 +138,7 @@ def unseen(plan: Recipe, images: ImageSet | LatentSet) -> ImageSet | LatentSet:
 def judge_of_teachers(
     facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event
 ) -> Picker | None:
-    """What picks the teacher that the student learns from, where the two learn in turn."""
+    """The scorer that picks the teacher for the student, if the two are trained in alternating phases."""
     algorithm = facts.plan.algorithm
     if not facts.learns or algorithm.online != "phases" or algorithm.best_teacher == "latest":
         return None
@@ -147,8 +148,8 @@ def judge_of_teachers(
         raise NetworkError(f"{error} Or set algorithm.best_teacher to frechet or latest.") from error
     if judge is None:
         raise RecipeError(
-            f"algorithm.best_teacher = '{algorithm.best_teacher}' has no images to score teachers on; set "
-            "data.held_out, or train.best_on=test, or algorithm.best_teacher=latest."
+            f"algorithm.best_teacher = '{algorithm.best_teacher}': there are no images to score teachers on; set "
+            "data.held_out, train.best_on=test, or algorithm.best_teacher=latest."
         )
     return judge
 
@@ -156,13 +157,13 @@ def judge_of_teachers(
 def picker(
     facts: Facts, features: FeatureNetwork | None, device: torch.device, on_event: Event, by: str | None = None
 ) -> Picker | None:
-    """What scores a network on the held-out images, or the test images where the recipe says so.
+    """The scorer of a network on the held-out images, or on the test images if the recipe says so.
 
-    None where the recipe does not want it, or leaves it open and nothing was held out. Raises RecipeError where it
-    names a figure and nothing was.
+    None if the recipe disables it, or if it is automatic and no images are held out. Raises RecipeError if the recipe
+    names a metric and no images are held out.
     """
     plan, teacher = facts.plan, facts.original if facts.frozen else None
-    features = features if isinstance(features, FeatureNetwork) else None  # a distance has none to compare sets by
+    features = features if isinstance(features, FeatureNetwork) else None  # a distance cannot compare sets of images
     wanted = (by or plan.train.best_by) in ("auto", "frechet")
     if wanted and features is None and plan.train.features != "none":
         found = distributed.writer_first(lambda: load_features(plan.train.features, plan.train.features_weights))
@@ -178,7 +179,7 @@ def picker(
             return None
     if images is None and named:
         raise RecipeError(
-            f"train.best_by = '{by}': no image is held out to pick the best checkpoint by; set data.held_out, or "
+            f"train.best_by = '{by}': no images are held out to pick the best checkpoint with; set data.held_out, "
             "train.best_on=test, or train.best_by=none."
         )
     if by == "none" or images is None:

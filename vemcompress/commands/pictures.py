@@ -1,4 +1,4 @@
-"""Pictures that `generate` writes: its result, and where they may go."""
+"""The result of `generate`, and checks of its output path."""
 
 import os
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from vemcompress.errors import OutputError, UsageError
 
 @dataclass
 class GenerateResult:
-    """What was written, what was skipped and why, and how long the networks ran (seconds, without files) for how many
-    images."""
+    """The files written, and the inputs skipped with the reasons. `seconds` is the time in the network, without reading
+    and writing files, for `images` images."""
 
     written: list[Path] = field(default_factory=list)
     skipped: dict[Path, str] = field(default_factory=dict)
@@ -31,25 +31,26 @@ class GenerateResult:
 
 
 def is_file_name(output: Path) -> bool:
-    """Whether an output is one picture and no folder. Raises UsageError (2) for one that is no .png."""
+    """Whether the output is one image file, not a folder. Raises UsageError (2) for an image file that is not a
+    .png."""
     if output.suffix.lower() not in EXTENSIONS or _is_folder(output):
         return False
     if output.suffix.lower() != ".png":
-        raise UsageError(f"{output}: pictures are written as PNG; give a name ending in .png, or a folder.")
+        raise UsageError(f"{output}: images are written as PNG; give a name ending in .png, or a folder.")
     return True
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse before any network runs; the folder itself is made with the first picture, by `save_png`."""
+    """Check that the folder can be written, before any network runs. `save_png` creates it with the first image."""
     try:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{folder}: cannot be made ({reason}); choose another place.") from error
+        raise OutputError(f"{folder}: cannot be created ({reason}); choose another place.") from error
     if nearest == folder and not nearest.is_dir():
-        raise UsageError(f"{folder}: is a file; give a folder for the pictures.")
+        raise UsageError(f"{folder}: is a file; give a folder for the images.")
     if not nearest.is_dir():
-        raise OutputError(f"{folder}: cannot be made ({nearest} is a file); choose another place.")
+        raise OutputError(f"{folder}: cannot be created ({nearest} is a file); choose another place.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: no permission to write there; choose another place.")
 
@@ -57,5 +58,5 @@ def check_writable(folder: Path) -> None:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # where one may not look, `check_writable` says so
+    except OSError:  # `check_writable` reports the missing permission
         return False

@@ -1,4 +1,4 @@
-"""What each stage of a pipeline is given: a recipe of its own, the products of earlier stages, a run folder."""
+"""The stages of a pipeline: each has its own recipe, the products of earlier stages as inputs, and a run folder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ StageResult = distilling.DistillResult | teach.TeachResult | prune.PruneResult |
 
 
 class Pipeline:
-    """A folder of stages with its recipe, `changes` of this resume by stage, and what each stage is given."""
+    """A folder of stages and its recipe. `changes` are the overrides of this resume, by stage."""
 
     def __init__(self, folder: Series, plan: Recipe, changes: dict[str, list[str]] | None = None):
         self.folder, self.plan, self.changes = folder, plan, changes or {}
@@ -31,13 +31,13 @@ class Pipeline:
         return RunFolder(self.folder.path).student
 
     def recipe_of(self, name: str) -> Recipe:
-        """A stage's own recipe, which begins with what the stages that it names have given, or the user instead."""
+        """A stage's own recipe. It starts from the products of the stages that it names, or from the user's files."""
         stage = self.stages[name]
         plan = recipes.of_stage(self.plan, stage)
         teacher, student = self._product(stage.teacher), self._product(stage.student)
         if teacher is not None:
             plan = plan.but(teacher=plan.teacher.but(source=teacher))
-            if stage.teacher not in self.folder.skipped:  # what is said of the user's own file alone
+            if stage.teacher not in self.folder.skipped:  # these keys apply only to the user's own file
                 plan = plan.but(teacher=plan.teacher.but(key=None, padding=None, range=None))
         if not stage.replaceable:
             plan = plan.but(teacher=plan.teacher.but(source=None, key=None, padding=None, range=None, start={}))
@@ -46,19 +46,19 @@ class Pipeline:
             fresh, class_path = getattr(plan.student, "fresh", False), self._class_of(stage.student)
             plan = plan.but(student=AutoStudent(source=student, class_path=class_path, fresh=fresh))
         elif given is not None and any(self.stages[other].do == "prune" for other in self.folder.skipped):
-            plan = plan.but(student=AutoStudent())  # the user's is for who takes the pruned one
+            plan = plan.but(student=AutoStudent())  # the user's student replaces the pruned one in later stages
         own = getattr(plan.algorithm, "adversary", None)
         if stage.adversary is not None and own is not None and own.source is None:
             started = own.but(source=self._discriminator(stage.adversary))
             plan = plan.but(algorithm=plan.algorithm.but(adversary=started))
-        files = getattr(plan.algorithm, "start", None)  # of a student that is a GAN of its own
+        files = getattr(plan.algorithm, "start", None)  # for a student that has a GAN of its own
         if files is not None and plan.gan is not None:
             plan = plan.but(algorithm=plan.algorithm.but(start=self._beside(stage, plan.gan.name) | files))
         return plan
 
     def _beside(self, stage: Stage, gan: str) -> dict[str, str]:
-        """Files that the other networks of a student's GAN begin with: its second generator, which was pruned with the
-        first, and the discriminators of stage.adversary."""
+        """Files from which the other networks of a student's GAN start: the second generator, pruned with the first,
+        and the discriminators of stage.adversary."""
         found, product = {}, self._product(stage.student)
         if stage.adversary is not None and (folder := self._folder(stage.adversary)) is not None:
             found = {name: path for name, path in started_by(gan, folder).items() if name.startswith("discriminator")}
@@ -66,15 +66,15 @@ class Pipeline:
         return found | ({"generator_b": str(back)} if back is not None and back.is_file() else {})
 
     def _folder(self, name: str) -> Path | None:
-        """Of what a stage gives, or the user in its place; None where that is nothing."""
+        """The folder of a stage's product, or the path of the user's replacement; None if there is none."""
         if name not in self.folder.skipped:
             return self.folder.run(name).path
         product = self._product(name)
         return None if product is None else Path(product)
 
     def _discriminator(self, name: str) -> str | None:
-        """The file of the discriminator that judged what a stage gives, its student's own or its teacher's; None where
-        there is none, as beside a teacher that the user brings as a file alone."""
+        """The file of the discriminator trained with a stage's student or teacher. None if there is none, for example
+        if the user supplies a teacher as a single file."""
         stage, folder = self.stages[name], self._folder(name)
         own = ("adversary",) if GIVES[stage.do] == "student" else ("discriminator_a", "discriminator")
         found = (folder / f"{one}.safetensors" for one in own if folder is not None)
@@ -90,11 +90,11 @@ class Pipeline:
 
     @property
     def own_class(self) -> str | None:
-        """The user's own class, where the pipeline's student is of one."""
+        """The user's own class of the pipeline's student, or None."""
         return self._class_of(list(self.stages)[-1])
 
     def _class_of(self, name: str) -> str | None:
-        """The user's own class, where the student that a stage gives is of one."""
+        """The user's own class of the student of a stage, or None."""
         stage = self.stages[name]
         if name in self.folder.skipped:
             return getattr(self.plan.student, "class_path", None)
@@ -105,7 +105,7 @@ class Pipeline:
         return plan.teacher.class_path if of_teacher else getattr(plan.student, "class_path", None)
 
     def known(self, name: str) -> StageResult | None:
-        """The result of a stage that is done. Raises InputError where its folder was removed."""
+        """The result of a finished stage, or None. Raises InputError if its folder was removed."""
         if name not in self.folder.done:
             return None
         self.folder.check_there(name)
@@ -116,7 +116,7 @@ class Pipeline:
         return found.known(run, self.changes.get(name, ()))
 
     def make(self, name: str, given: Given) -> StageResult:
-        """Make a stage, or go on with it, on the device and in the time that is `given`."""
+        """Run or resume a stage, with the device and the time limit of `given`."""
         stage, run, plan = self.stages[name], self.folder.run(name), self.recipe_of(name)
         if stage.do == "prune":
             result = distributed.from_writer(lambda: prune.prune_run(plan, run, given.where, given.on_event))
@@ -137,17 +137,18 @@ class Pipeline:
         return result
 
     def _tell_start(self, stage: Stage, plan: Recipe, given: Given) -> None:
-        """Warn where a student's discriminators start anew because the stage that should give them was skipped."""
+        """Warn if the student's discriminators start from new weights because the stage that trains them was
+        skipped."""
         start = getattr(plan.algorithm, "start", None)
         if stage.adversary is not None and start is not None and not any("discriminator" in name for name in start):
             message = (
-                f"there are no discriminators of stage {stage.adversary}, so that new ones learn beside the student, "
-                "which takes longer; give a run of `vemcompress teach`, or algorithm.start."
+                f"stage {stage.adversary} has no discriminators, so new ones are trained with the student, which takes "
+                "longer; give a run of `vemcompress teach` as the teacher, or set algorithm.start."
             )
             given.on_event({"event": "warning", "message": message})
 
     def publish(self, name: str) -> None:
-        """Make a stage's student the pipeline's."""
+        """Copy a stage's student to the pipeline's folder."""
         if GIVES[self.stages[name].do] != "student":
             return
         made = self.folder.run(name).student
@@ -156,8 +157,8 @@ class Pipeline:
             same = self.student.is_file() and read_bytes(self.student, LARGE) == content
         except OSError as error:
             raise InputError(
-                f"{made}: cannot be read ({error.strerror or error}), but stage {name} is done; go on with "
-                f"--resume {made.parent} to have it written again."
+                f"{made}: cannot be read ({error.strerror or error}), but stage {name} is finished; write it again "
+                f"with `vemcompress distill --resume {made.parent}`."
             ) from error
         if not same:
             write_atomically(self.student, content)

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a pipeline before its first stage runs."""
+"""Checks of a pipeline before its first stage runs."""
 
 import json
 from pathlib import Path
@@ -25,15 +25,14 @@ from vemcompress.weights.hub import is_hub
 
 
 class Checks:
-    """Of the stages that are left, in their order. Networks are built without weights."""
+    """Checks of the remaining stages, in order. Networks are built without weights."""
 
     def __init__(self, pipeline: Pipeline):
         self.pipeline = pipeline
-        self._configs: dict[str | None, Config] = {}  # of students, by stage, as far as they are known before it runs
+        self._configs: dict[str | None, Config] = {}  # Configs of students by stage, if known before the stage runs
 
     def check(self, teacher: Generator | None) -> None:
-        """What can be known to be wrong before the first stage runs; `teacher` is the user's. Raises the classes of
-        `errors`."""
+        """Check all remaining stages; `teacher` is the user's. Raises the classes of `errors`."""
         left = [stage for stage in self.pipeline.plan.stages if stage.name not in self.pipeline.folder.skipped]
         for stage in left:
             self._check_teacher(stage)
@@ -46,7 +45,8 @@ class Checks:
                 raise type(error)(f"stage {stage.name}: {error}") from error
 
     def _check_fit(self, stage: Stage, teacher: Generator | None) -> None:
-        """Whether there are images, and a stage that distils fits its teacher, also one that is still to be taught."""
+        """Check that there are images, and that a stage fits its teacher, even if the teacher is still to be
+        trained."""
         plan = self.pipeline.recipe_of(stage.name)
         if stage.do == "prune" and getattr(plan.student, "source", None) is not None:
             return
@@ -68,7 +68,7 @@ class Checks:
         if stage.teacher is not None and stage.teacher not in self.pipeline.folder.skipped:
             config = teacher_network(self.pipeline.recipe_of(stage.teacher), images.channels())
             teacher = _empty(config)
-            if plan.gan is not None:  # that stage will give all of its networks
+            if plan.gan is not None:  # that stage will supply all networks of the GAN
                 start = dict.fromkeys(GANS[plan.gan.name].started, str(self.pipeline.folder.run(stage.teacher).path))
                 plan = plan.but(teacher=plan.teacher.but(start=start))
         if stage.do == "search":
@@ -79,7 +79,7 @@ class Checks:
         if stage.do == "prune":
             source, made = plan.teacher.source or f"stage {stage.teacher}", None
             if teacher.config is not None and stage.teacher is not None:
-                made = teacher.config  # of its kind, if narrower
+                made = teacher.config  # of the same kind, but narrower
             self._note(stage, prune.check_plan(plan, teacher, source) or made)
             return
         known = self._configs.get(stage.student)
@@ -93,12 +93,12 @@ class Checks:
             _check_gan(resolved, teacher, student or _empty(resolved.student))
 
     def _note(self, stage: Stage, made: Config | None) -> None:
-        """The shape of what a stage will give, or one like it."""
+        """Record the shape of a stage's product, or a similar shape."""
         if made is not None:
             self._configs[stage.name] = made
 
     def _data(self, stage: Stage, plan: Recipe, teacher: Generator | None):
-        """The recipe, for latent vectors where the teacher takes them, and what the stage learns from."""
+        """The recipe (adapted to latent vectors if they are the teacher's input) and the stage's training data."""
         if stage.teacher is not None and stage.teacher not in self.pipeline.folder.skipped:
             network = self.pipeline.recipe_of(stage.teacher).teacher.network
             teacher = None if network is None else _empty(network)
@@ -108,7 +108,7 @@ class Checks:
         return plan, facts.data_of(plan, takes, silent)
 
     def _learned(self, name: str, supernet: Config) -> str | None:
-        """The widths that the supernet of a stage will have learned, as its file will say; None where it is none."""
+        """The widths that a stage's supernet will be trained at, in the form of its file; None if it is no supernet."""
         options = getattr(self.pipeline.recipe_of(name).algorithm, "space", "none")
         return None if options == "none" else json.dumps(Space.of(supernet, options).options)
 
@@ -116,22 +116,22 @@ class Checks:
         plan = self.pipeline.recipe_of(stage.name)
         without = stage.student is not None if stage.do == "prune" else stage.do == "teach" or plan.learns
         if stage.do == "teach" and plan.gan is None:
-            raise RecipeError(f"recipe {plan.name}: stage {stage.name}: has no [gan] to learn by; add recipe.gan.")
+            raise RecipeError(f"recipe {plan.name}: stage {stage.name}: has no [gan] to train with; add recipe.gan.")
         if plan.teacher.source is not None or without:
             return
         if any(other.do == "teach" for other in self.pipeline.plan.stages):
             raise RecipeError(
-                f"recipe {plan.name}: stage {stage.name}: has no teacher; say in it by which stage, teacher = 'NAME', "
-                "or give --teacher."
+                f"recipe {plan.name}: stage {stage.name}: has no teacher; name the stage that trains it with "
+                "teacher = 'NAME', or give --teacher."
             )
         raise UsageError("no teacher: give --teacher FILE, or hf://user/repo.")
 
     def _check_files(self, stage: Stage) -> None:
-        """Raises InputError for files of networks that are not there."""
+        """Raises InputError for network files that do not exist."""
         own = getattr(recipes.of_stage(self.pipeline.plan, stage).algorithm, "start", {})
         for path in (*self.pipeline.plan.teacher.start.values(), *own.values()):
             if not is_hub(path) and not Path(names.found(path)).exists():
-                raise InputError(f"{path}: is not there; stage {stage.name} begins with it, so check the path.")
+                raise InputError(f"{path}: does not exist, and stage {stage.name} starts from it; check the path.")
 
     def _check_width(self, stages: list[Stage]) -> None:
         said = self.pipeline.plan.student
@@ -139,12 +139,12 @@ class Checks:
         if keys and stages and all(stage.student for stage in stages):
             raise RecipeError(
                 f"recipe {self.pipeline.plan.name}: student.{keys[0]} has no effect, because stage {stages[0].name} "
-                f"takes its student from '{stages[0].student}'; omit it, or change that stage, for example prune.share."
+                f"uses the student of '{stages[0].student}'; omit it, or change that stage, for example prune.share."
             )
 
 
 def _check_gan(plan: Recipe, teacher: Generator, student: Generator) -> None:
-    """Whether the teacher's GAN can be built, and the method can learn beside it. Raises RecipeError."""
+    """Check that the teacher's GAN can be built, and that the method can use it. Raises RecipeError."""
     facts.check_teacher(plan, teacher, plan.teacher.norm)
     with torch.device("meta"):
         gan = build_gan(
@@ -158,6 +158,6 @@ def _check_gan(plan: Recipe, teacher: Generator, student: Generator) -> None:
 
 
 def _empty(config: Config) -> Generator:
-    """Without weights."""
+    """A network without weights."""
     with torch.device("meta"):
         return build_generator(config)

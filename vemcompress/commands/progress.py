@@ -1,4 +1,4 @@
-"""`progress=True` of the library's functions."""
+"""The argument `progress=True` of the library's functions."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,8 +11,8 @@ R = TypeVar("R")
 
 
 def shows_progress(function: Callable[P, R]) -> Callable[P, R]:
-    """A function with the keyword arguments `on_event` and `progress`, whose events are also drawn where `progress` is
-    true. Rich is imported then, and not before."""
+    """A decorator for functions with the keyword arguments `on_event` and `progress`. If `progress` is true, their
+    events are also shown in the terminal. Only then is Rich imported."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

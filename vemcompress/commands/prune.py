@@ -1,4 +1,4 @@
-"""From a generator to a smaller one: its best channels by a pruning method, under a budget of MACs."""
+"""`prune`: reduce a generator to its best channels, chosen by a pruning method, within a budget."""
 
 import json
 from collections.abc import Sequence
@@ -42,10 +42,12 @@ CONVENTIONS = tuple(Cost().macs())
 
 @dataclass(frozen=True)
 class PruneResult(line.Reported):
-    """The file, and what is in it. `before` and `after` have `parameters` and `macs` at `size`; `widths` gives of each
-    channel group how many channels were kept and how many there were. `goal`: how a latency or a file size that was
-    asked for is met, with its `target`, `predicted` and `measured` in its `unit`; the `target` of MACs is then what it
-    has."""
+    """The file `out`, and its content.
+
+    `before` and `after` have `parameters` and `macs` at `size`. `widths` maps each channel group to the number of
+    channels kept and the number before. `goal` says how a requested latency or file size is met: its `target`,
+    `predicted` and `measured` values in `unit`. `target`, in MACs, is then the result's own number.
+    """
 
     out: str
     method: str
@@ -87,28 +89,27 @@ def prune(
     on_event: Event = silent,
     progress: bool = False,
 ) -> PruneResult:
-    """Remove channels of a generator and write the smaller network, not trained, to the file `out`.
+    """Remove channels of a generator, and write the smaller network to the file `out`, without training it.
 
         result = vemcompress.prune("netG.pth", out="small.safetensors", target_macs=2_600_000_000)
 
     Arguments:
         model: a weight file, a run folder, "hf://...", or a network from `load_generator`.
-        out: the .safetensors file to write; an earlier one is replaced only on success.
-        One of these says how much to remove, unless the method decides itself:
-            target_macs: at most so many MACs for an image of `size` x `size`.
-            target_latency: at most this time for an image (ms, or "20ms"), measured on this machine in the
-                runtime `on` ("onnxruntime" by default, "torch" or "openvino") with so many `threads` (all
-                cores).
-            target_size: at most this size of the .onnx file (bytes, or "500KB").
-            ratio: the share of each layer's channels to remove, above 0 and below 1.
-        multiple: a layer that loses channels keeps a multiple of so many (1).
+        out: the .safetensors file to write. An existing file is replaced only on success.
+        One of these gives the budget, unless the method chooses the channels itself:
+            target_macs: maximum number of MACs for an image of `size` x `size`.
+            target_latency: maximum time per image (ms, or "20ms"), measured on this machine in the runtime
+                `on` ("onnxruntime" by default, "torch" or "openvino") with `threads` threads (all cores).
+            target_size: maximum size of the .onnx file (bytes, or "500KB").
+            ratio: the share of each layer's channels to remove, between 0 and 1.
+        multiple: a layer that loses channels keeps a multiple of this number (1).
         method: a name from `vemcompress recipes methods`; "l1" by default.
-        size: side of the image for MACs and latency, pixels: 256, or the only one that the network has.
+        size: side of the image for MACs and latency, in pixels; by default 256, or the network's fixed size.
         convention: how MACs are counted: "true", "paper" or "paper_norm".
-        seed: of methods that draw at random.
-        least: the channels that each group keeps outside residual blocks; samples: images to draw. None: the
-            method's own.
-        masks: what counts as content in images, of the methods that ask (docs/data.md).
+        seed: seed of methods that use random numbers.
+        least: the minimum number of channels per group outside residual blocks. None: the method's default.
+        samples: number of images that the method generates. None: the method's default.
+        masks: masks of the content of images, for the methods that need them (docs/data.md).
         teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read `model`, as for
             `load_generator`.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -116,8 +117,8 @@ def prune(
         progress: show progress, as the command line does.
 
     Returns:
-        PruneResult: `out`, `before` and `after` (each `parameters` and `macs`), `widths` (channels kept, and
-        before, by group), `goal` (how a latency or a size is met).
+        PruneResult: `out`, `before` and `after` (each `parameters` and `macs`), `widths` (channels kept and
+        before, by group), `goal` (how a latency or file size is met).
 
     Raises:
         UsageError for an unknown method or a target that cannot be met, InputError for a model that cannot be
@@ -128,24 +129,24 @@ def prune(
     asked = [name for name, value in asked.items() if value is not None]
     if decides and (asked or multiple != 1):
         left = ", ".join(f"--{name.replace('_', '-')}" for name in asked or ["multiple"])
-        raise UsageError(f"method {method}: decides itself which channels go; leave out {left}.")
+        raise UsageError(f"method {method}: chooses the channels to remove by itself; omit {left}.")
     if not decides and len(asked) != 1:
         told = f", not {' and '.join(asked)}" if asked else ""
         raise UsageError(
             "give either target_macs (--target-macs 2.6G), target_latency (--target-latency 20ms), target_size "
-            f"(--target-size 500KB), or the ratio of channels that go (--ratio 0.7){told}."
+            f"(--target-size 500KB), or the ratio of channels to remove (--ratio 0.7){told}."
         )
     wanted = Wanted.said(target_latency, target_size, on, threads)
     if not 1 <= multiple <= 256:
         raise UsageError(f"multiple {multiple}: give a whole number from 1 to 256.")
     if ratio is not None and not 0 < ratio < 1:
-        raise UsageError(f"ratio {ratio}: the part of each layer's channels that go, above 0 and below 1.")
+        raise UsageError(f"ratio {ratio}: give the share of each layer's channels to remove, between 0 and 1.")
     if decides and least is not None:
-        raise UsageError(f"method {method}: decides itself which channels go; leave out --least.")
+        raise UsageError(f"method {method}: chooses the channels to remove by itself; omit --least.")
     pruner = _pruner(method, seed, least=least, samples=samples, masks=masks and str(masks))
     where = devices.choose(device)
     if convention not in CONVENTIONS:
-        raise UsageError(f"MACs are counted as {', '.join(CONVENTIONS)}; not as {convention!r}.")
+        raise UsageError(f"MACs cannot be counted as {convention!r}; choose from {', '.join(CONVENTIONS)}.")
     source = source_of(model, "model")
     if source is None:
         raise UsageError("no model: give a file, a run folder, hf://user/repo or a network.")
@@ -158,9 +159,9 @@ def prune(
     check_size(loaded, size, size)
     check_target(out, "small.safetensors")
     if not is_hub(source) and Path(out).resolve() == weights_of(Path(source)).resolve():
-        raise UsageError(f"{out}: is the model itself, which would be lost; give another name.")
+        raise UsageError(f"{out}: is the model itself, which would be overwritten; give another name.")
     pruner.work_on(where, on_event)
-    with devices.memory_errors("use --device cpu, or a method that draws no images."):
+    with devices.memory_errors("use --device cpu, or a method that generates no images."):
         how = {"ratio": ratio, "wanted": wanted, "multiple": multiple, "on_event": on_event}
         result, content = _pruned(loaded, pruner, target_macs and int(target_macs), out, size, convention, **how)
     if convention != "true" and (note := getattr(loaded.generator.config, "counting_note", "")):
@@ -172,9 +173,10 @@ def prune(
 
 
 def check_prunable(loaded: Loaded) -> None:
-    """Raises UsageError for a module of the user's own class: its smaller form could not be opened from a file."""
+    """Raises UsageError for a function, and for a module of the user's own class: its smaller form could not be loaded
+    from a file."""
     if isinstance(getattr(loaded.generator, "module", None), Outside):
-        raise UsageError(f"{loaded.source}: has no channels that can be removed; distil it instead.")
+        raise UsageError(f"{loaded.source}: has no channels that can be removed; use `vemcompress distill` instead.")
     if loaded.origin == "module" and loaded.generator.config is None:
         raise UsageError("an nn.Module of your own class cannot be pruned; give its file, and teacher_class.")
 
@@ -182,10 +184,10 @@ def check_prunable(loaded: Loaded) -> None:
 def prune_run(
     plan: Recipe, run: RunFolder, device: torch.device | None = None, on_event: Event = silent
 ) -> PruneResult:
-    """Prune by [prune] in a run folder: the network of student.source, or else the teacher; the same at every try. A
-    method that draws images does so on the `device`, None for the CPU.
+    """Prune with the settings of [prune] in a run folder: the network of student.source, or the teacher. The result is
+    deterministic. A method that generates images uses the `device`; None is the CPU.
 
-    Raises the classes of `errors`, InputError where the network is not the one that the folder began with.
+    Raises the classes of `errors`, and InputError if the network is not the one that the folder started with.
     """
     settings, size = plan.prune, plan.data.size
     given, teacher = getattr(plan.student, "source", None), plan.teacher
@@ -197,9 +199,9 @@ def prune_run(
         loaded = load(teacher.source, class_path=teacher.class_path, **more)
         plan = plan.but(teacher=teacher.but(key=loaded.key or None))
         opening.check_same_teacher(run, loaded)
-        if loaded.generator.config is None:  # the pruned file is of the user's class too
+        if loaded.generator.config is None:  # the pruned file has the user's own class too
             plan = recipes.changed(plan, "student", lambda _: AutoStudent(class_path=teacher.class_path))
-    if loaded.generator.takes.kind == "latent":  # its images have no other size
+    if loaded.generator.takes.kind == "latent":  # the size of its images is fixed
         size, _ = sides_of(loaded, None)
     check_size(loaded, size, size)
     result, content = _by_plan(plan, loaded, run.student, size, device, on_event)
@@ -241,21 +243,21 @@ def _by_plan(
 
 
 def _tell_whole(result: PruneResult, loaded: Loaded, on_event: Event) -> None:
-    """Warn where a method that decides itself has removed nothing."""
+    """Warn if a method that chooses the channels itself has removed none."""
     if PRUNERS[result.method].decides and result.after == result.before:
-        message = f"no channel of {loaded.source} is zero, so none is removed; train it longer, or make it more sparse."
+        message = f"no channel of {loaded.source} is zero, so none was removed; train it longer, or make it sparser."
         on_event({"event": "warning", "message": message})
 
 
 def _way_back(plan: Recipe, first: Loaded, device: torch.device | None, on_event: Event) -> bytes | None:
-    """CycleGAN's second generator, pruned as the `first`, beside which it lies; None where it does not, with a
-    warning."""
+    """CycleGAN's second generator, from the folder of the `first`, pruned in the same way; None with a warning if it is
+    not there."""
     there = None
     if first.path is not None:
         name = "student_b" if first.path.stem == "student" else "generator_b"
         there = first.path.with_name(f"{name}.safetensors")
     if there is None or not there.is_file():
-        message = f"{first.source}: has no generator of the way back beside it, so that the student's begins anew."
+        message = f"{first.source}: its folder has no second generator, so the student's one starts from new weights."
         on_event({"event": "warning", "message": message})
         return None
     return _by_plan(plan, load(there), there, plan.data.size, device, on_event)[1]
@@ -264,17 +266,17 @@ def _way_back(plan: Recipe, first: Loaded, device: torch.device | None, on_event
 def prune_again(
     run: RunFolder, overrides: Sequence[str] = (), device: torch.device | None = None, on_event: Event = silent
 ) -> PruneResult:
-    """Go on with a folder of `prune_run`: what is done stays so. Raises UsageError for another recipe then."""
+    """Resume a folder of `prune_run`. A finished result is kept; then a changed recipe raises UsageError."""
     run.check_existing()
     before, plan = recipes.read(run.recipe), recipes.read(run.recipe, overrides)
     found = known(run)
     if found is not None and plan != before:
-        raise UsageError(f"{run.path}: has been pruned; leave out --set, or prune anew in another folder.")
+        raise UsageError(f"{run.path}: is already pruned; omit --set, or prune again in another folder.")
     return found or prune_run(plan, run, device, on_event)
 
 
 def known(run: RunFolder) -> PruneResult | None:
-    """The result of a run that has been pruned; None where it is not done."""
+    """The result of a finished pruning run; None if it is not finished."""
     try:
         found = read_json(run.environment)["pruned"]
         widths = {name: (int(kept), int(size)) for name, (kept, size) in found.pop("widths").items()}
@@ -282,7 +284,7 @@ def known(run: RunFolder) -> PruneResult | None:
         numbers = [found["target"], *(found[side]["macs"][convention] for side in sides)]
         numbers += [line.parameters_of(found, side) for side in sides]
         if not all(map(is_count, numbers)):
-            raise TypeError("counts that are no numbers")
+            raise TypeError("counts are not numbers")
         return PruneResult(**found | {"out": str(run.student)}, widths=widths) if run.student.is_file() else None
     except (OSError, *MALFORMED):
         return None
@@ -303,8 +305,8 @@ def _pruned(
     seed: int | None = None,
     on_event: Event = silent,
 ) -> tuple[PruneResult, bytes]:
-    """What there is to tell of the pruned network, and the content of its file `out`. A `ratio`, a `width` or a goal
-    that is `wanted` takes the place of the target; with a `seed` the network gets new weights."""
+    """The result and the content of the file `out`. A `ratio`, a `width` or a goal in `wanted` replaces the `target`.
+    With a `seed`, the network gets new weights."""
     network, method, goal = loaded.generator.deployed(), pruner.settings.name, None
     if pruner.decides:
         kept = pruner.kept(network)
@@ -317,7 +319,7 @@ def _pruned(
         small = cut_to(network, kept)
     elif width is None:
         how = {"fresh": seed is not None, "multiple": multiple}
-        if network.config is not None:  # before a method that judges by images draws them
+        if network.config is not None:  # before a method generates images, which takes long
             with torch.device("meta"):
                 empty = build_generator(network.config)
             check_budget(empty, pruner, target, size, size, convention, **how)
@@ -340,8 +342,8 @@ def _pruned(
 
 
 def _fresh(network: Generator, small: Generator, kept: dict[str, torch.Tensor]) -> Generator:
-    """`small` with new weights, but for the scales and shifts of instance norms; or a new network where one of these
-    widths has another shape."""
+    """`small` with new weights; only scales and shifts of instance norms are kept. If a new network of these widths has
+    another shape, that network is returned."""
     if network.config is not None:
         shaped = network.config.shaped({name: len(channels) for name, channels in kept.items()})
         if shaped != small.config:
@@ -351,14 +353,14 @@ def _fresh(network: Generator, small: Generator, kept: dict[str, torch.Tensor]) 
 
 
 def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
-    """What [prune] makes of a network, as far as its weights do not matter: its Config where the recipe gives a width.
-    Raises UsageError for a width or a budget that cannot be."""
+    """Check [prune] for a network, without its weights. Returns the Config of the result if the recipe gives a width.
+    Raises UsageError for an impossible width or budget."""
     settings, size = plan.prune, plan.data.size
     if PRUNERS[settings.method.name].decides:
         if budget := {*TARGETS, "share", "ratio", "width", "multiple"} & settings.model_fields_set:
             raise RecipeError(
                 f"recipe {plan.name}: prune.{min(budget)} has no effect, because the method {settings.method.name} "
-                "decides itself which channels go; omit it."
+                "chooses the channels to remove by itself; omit it."
             )
         return None
     if settings.width is not None:
@@ -376,25 +378,25 @@ def check_plan(plan: Recipe, network: Generator, source: str) -> Config | None:
 
 
 def of_width(config: Config | None, width: int, source: str) -> Config:
-    """The network of this kind and `width`. Raises UsageError where that of `source`, of this Config, is narrower."""
+    """The Config of this `width`. Raises UsageError if the network of `source`, which has this Config, is narrower."""
     if config is None:
-        raise UsageError("a network of your own class has no shorthand width; give a target of MACs.")
+        raise UsageError("a width cannot be given for a network of your own class; give a target of MACs.")
     small = config.of_width(width)
     wanted, own = small.widths_by_group(), config.widths_by_group()
     if wide := next((name for name in own if wanted[name] > own[name]), None):
         raise UsageError(
-            f"width {width}: {source} has {own[wide]} channels in {wide}, and {wanted[wide]} would be needed; "
-            "give a smaller width."
+            f"width {width}: needs {wanted[wide]} channels in {wide}, but {source} has {own[wide]}; give a smaller "
+            "width."
         )
     return small
 
 
 def _pruner(method: str, seed: int, **given: Any) -> Pruner:
-    """The method with what is `given` of its settings, and not None."""
+    """The pruning method, with those `given` settings that are not None."""
     if method not in PRUNERS:
-        raise UsageError(f"no pruning method {method!r}; there are {', '.join(PRUNERS)}.")
+        raise UsageError(f"no pruning method {method!r}; choose from {', '.join(PRUNERS)}.")
     cls, given = PRUNERS[method], {name: value for name, value in given.items() if value is not None}
-    for name, least, what in (("least", 1, "keep at least 1 channel"), ("samples", 1, "draw at least 1 image")):
+    for name, least, what in (("least", 1, "keep at least 1 channel"), ("samples", 1, "use at least 1 image")):
         if given.get(name, least) < least:
             raise UsageError(f"{name} {given[name]}: {what}.")
     if not 0 <= seed < 2**31:

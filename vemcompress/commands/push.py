@@ -1,4 +1,4 @@
-"""`push`: a network with a model card, its ONNX form, recipe and picture to the Hugging Face Hub, or to a folder."""
+"""`push`: publish a network with model card, ONNX file, recipe and picture on the Hugging Face Hub, or in a folder."""
 
 import hashlib
 import os
@@ -37,13 +37,16 @@ from vemcompress.weights.trust import named
 from vemcompress.weights.upload import checked_repo, upload, visibility
 
 Confirm = Callable[[dict], bool]
-EXAMPLE = "user/repo"  # in the card of a folder that has no repository yet
+EXAMPLE = "user/repo"  # in the card, if no repository was given
 
 
 @dataclass(frozen=True)
 class PushResult:
-    """`files`: sizes in bytes by name. `repo`, `url` and `commit` are of what was uploaded, `folder` of what was
-    written instead; all are None where it was a dry run, or the user said no. `notes`: what is left out, and why."""
+    """The files (`files`: sizes in bytes by name) and where they went.
+
+    `repo`, `url` and `commit` describe the upload; `folder` is the folder written instead. All are None after a dry
+    run, or if the user declined. `notes` say what was omitted, and why.
+    """
 
     files: dict[str, int]
     private: bool
@@ -80,25 +83,25 @@ def push(
         vemcompress.push("runs/small", "user/repo", private=True)
 
     The files are a model card, the weights, an ONNX file that was compared with PyTorch, the recipe and a
-    picture. No file holds a path of this machine. huggingface_hub finds the token. Nothing asks before the
-    upload; `confirm` can.
+    picture. No file contains a path of this machine. huggingface_hub finds the access token. The upload starts
+    without a question, unless you pass `confirm`.
 
     Arguments:
-        model: a run folder, a pipeline, or a .safetensors file that vemcompress wrote.
-        repo: "user/repo". A new one is public unless `private`; one that exists gets a new commit.
+        model: a run folder, a pipeline, or a .safetensors file written by vemcompress.
+        repo: "user/repo". A new repository is public unless `private`; an existing one gets a new commit.
         best: publish the run's best checkpoint.
         onnx, picture: include the ONNX file and the picture.
-        licence: what the card states in place of the teacher's licence.
-        out: a folder to write the files to, in place of the upload.
-        dry_run: make the files; send and write nothing.
+        licence: the licence on the card, instead of the teacher's licence.
+        out: a folder to write the files to, instead of the upload.
+        dry_run: make the files, but upload and write nothing.
         teacher_class: "module:Class" of a network of your own class.
-        confirm: is called with {"repo", "exists", "private", "files", "notes"} before the upload; False stops
-            it.
+        confirm: a function that is called with {"repo", "exists", "private", "files", "notes"} before the
+            upload; if it returns False, nothing is uploaded.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
 
     Returns:
-        PushResult: `files` (bytes by name), `url`, `commit`, `folder`, `notes` (what is left out, and why).
+        PushResult: `files` (bytes by name), `url`, `commit`, `folder`, `notes` (what was omitted, and why).
 
     Raises:
         UsageError, InputError, NetworkError, OutputError.
@@ -112,12 +115,14 @@ def push(
     with named(teacher_class):
         loaded = load(found.path, class_path=teacher_class)
     if not is_artifact(loaded.metadata):
-        raise InputError(f"{found.path}: was not written by vemcompress; give a run folder, or a file that it wrote.")
+        raise InputError(
+            f"{found.path}: was not written by vemcompress; give a run folder, or a .safetensors file from one."
+        )
     loaded.tell(on_event)
     sent = repo is not None and folder is None and not dry_run
     before = visibility(repo) if sent else None
     if before == "public" and private:
-        raise UsageError(f"{repo}: is public already; make it private on its page on the Hub, or omit --private.")
+        raise UsageError(f"{repo}: is already public; make it private on its page on the Hub, or omit --private.")
     private = private or before == "private"
     files, notes = _contents(found, loaded, repo or EXAMPLE, onnx, picture, licence, on_event)
     sizes = {name: len(data) for name, data in files.items()}
@@ -136,7 +141,7 @@ def push(
 def _contents(
     found: Subject, loaded: Loaded, repo: str, onnx: bool, picture: bool, licence: str | None, on_event: Event
 ) -> tuple[dict[str, bytes], list[str]]:
-    """The files by name, the card first, and what is left out."""
+    """The files by name, the card first, and notes on what was omitted."""
     notes: list[str] = []
     weights, graph = f"{found.name}.safetensors", f"{found.name}.onnx"
     files = {weights: relabelled(read_bytes(found.path, LARGE), metadata_without_folders)}
@@ -155,7 +160,9 @@ def _contents(
         files[PICTURE] = image
     figures = figures_of(found, on_event)
     if figures is None:
-        notes.append("no figures on the card: `vemcompress eval` measures them, and they are kept in the run's folder.")
+        notes.append(
+            "no metrics on the card: measure them with `vemcompress eval`, which stores them in the run folder."
+        )
     facts = Facts(
         repo=repo,
         weights=weights,
@@ -179,8 +186,8 @@ def _contents(
 
 
 def _exported(loaded: Loaded, name: str, about: dict[str, str], on_event: Event) -> tuple[ExportResult, bytes]:
-    """The ONNX file, compared with PyTorch, and its content; its metadata say what is `about` it. Raises ExportError,
-    MemoryExhausted and UsageError."""
+    """Export to ONNX and compare with PyTorch; returns the result and the file's content. `about` is added to its
+    metadata. Raises ExportError, MemoryExhausted and UsageError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         metadata = without_folders(origin(loaded) | about)
@@ -189,7 +196,7 @@ def _exported(loaded: Loaded, name: str, about: dict[str, str], on_event: Event)
 
 
 def _described(loaded: Loaded) -> dict[str, Any]:
-    """Family, parameters and MACs; without MACs where a class of the user's own cannot be counted."""
+    """Family, parameters and MACs of the network, for the card."""
     takes = loaded.generator.takes
     if takes.kind == "latent":
         return describe(loaded)
@@ -198,7 +205,7 @@ def _described(loaded: Loaded) -> dict[str, Any]:
 
 
 def _teacher(metadata: dict[str, str]) -> dict[str, str]:
-    """What the file says of its teacher, as texts without folders."""
+    """The file's record of its teacher, as texts without folders."""
     try:
         said = without_folders(dict(parse_json(metadata["teacher"])))
     except MALFORMED:
@@ -207,26 +214,27 @@ def _teacher(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _class_of(metadata: dict[str, str]) -> str | None:
-    """The user's own class, where the file is of one and names it in a form that code may show."""
+    """The user's own class of the network, if it has one and its name is safe to show in code."""
     name = metadata.get("class", "")
     return name if is_own_class(metadata) and re.fullmatch(r"[\w.]+:[\w.]+", name, re.ASCII) else None
 
 
 def _check_folder(folder: Path) -> None:
-    """Raises UsageError for a place with other files than an earlier push's, OutputError where one may not look."""
+    """Raises UsageError if the folder holds other files than those of an earlier push, and OutputError if it cannot be
+    read."""
     own = re.compile(r"README\.md|recipe\.toml|sample\.png|(student|teacher)\.(safetensors|onnx)")
     try:
         if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder}: is a file; give the name of a new folder to --out.")
+            raise UsageError(f"{folder}: is a file; give a new folder with --out.")
         others = [path.name for path in folder.iterdir() if not own.fullmatch(path.name)] if folder.is_dir() else []
         if others or (folder / "checkpoints").exists():
-            raise UsageError(f"{folder}: holds other files ({sorted(others)[0]}); give a new folder to --out.")
+            raise UsageError(f"{folder}: holds other files ({sorted(others)[0]}); give a new folder with --out.")
     except OSError as error:
         raise output_error(folder, error) from error
 
 
 def _written(folder: Path, files: dict[str, bytes]) -> Path:
-    """Raises OutputError."""
+    """Write the files to the folder. Raises OutputError."""
     make_folder(folder)
     for name, data in files.items():
         write_atomically(folder / name, data)

@@ -1,4 +1,4 @@
-"""What a run folder has for the Hub beside its weights: which file is meant, figures, a picture, the teacher's size."""
+"""The parts of a run folder that `push` publishes: the weights' file, the metrics, a picture, the teacher's size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,12 @@ from vemcompress.weights.loading import weights_of
 
 @dataclass(frozen=True)
 class Subject:
-    """The file that is pushed, at `path`, under the `name` "student" or "teacher". `title` is what people call it: its
-    run or its file. `run` is the run that it belongs to, None where it belongs to none, and `recipe` its recipe's file,
-    or a pipeline's; `best` says whether it is the run's best checkpoint, `step` the step that it is of."""
+    """The weights to push: the file at `path`, with the `name` "student" or "teacher".
+
+    `title` is the name of its run or its file. `run` is the run that it belongs to, or None. `recipe` is the recipe
+    file of the run, or of its pipeline. `best` says whether it is the run's best checkpoint, and `step` is its training
+    step.
+    """
 
     path: Path
     name: str
@@ -34,14 +37,15 @@ class Subject:
 
 
 def subject(model: str | Path, best: bool) -> Subject:
-    """Which file `model` is. Raises InputError (4), and UsageError (2) for what is on the Hub, or has no best."""
+    """The weights to push for `model`. Raises InputError (4), and UsageError (2) for a model that is already on the Hub
+    or has no best checkpoint."""
     if is_hub(str(model)):
-        raise UsageError(f"{model}: is on the Hub already; give a run folder, or a .safetensors file.")
+        raise UsageError(f"{model}: is already on the Hub; give a run folder, or a .safetensors file.")
     path = Path(model)
     title = path.absolute().name if path.is_dir() else path.stem
     if not path.is_dir():
         if best:
-            raise UsageError(f"--best: takes a run folder, and {path} is a file; omit --best.")
+            raise UsageError(f"--best: needs a run folder, but {path} is a file; omit --best.")
         home = path.absolute().parent
         of_best = home.name == "best"
         run = home.parent if of_best else home
@@ -51,21 +55,21 @@ def subject(model: str | Path, best: bool) -> Subject:
         return _of_run(run, run.name, run / "recipe.toml", of_best)
     recipe = path / "recipe.toml"
     run = Series.read(path, "stages").last_done().path if is_series(path, "stages") else path
-    weights_of(run)  # refuses what is no run that has saved
+    weights_of(run)  # raises an error if the folder is no run, or has no saved weights
     return _of_run(run, title, recipe, best)
 
 
 def _of_run(folder: Path, title: str, recipe: Path, best: bool) -> Subject:
     run, found = RunFolder(folder), look(folder)
     path = (run.best if best else run.path) / f"{found.name}.safetensors"
-    weights_of(path)  # refuses a best checkpoint that was never picked
+    weights_of(path)  # raises an error if no best checkpoint was picked
     step = found.best.step if best and found.best is not None else found.step
     return Subject(path, found.name, title, run, recipe if recipe.is_file() else None, best, step)
 
 
 def figures_of(found: Subject, on_event: Event) -> Figures | None:
-    """The figures of the newest evaluation that is of this network; else what picked the best checkpoint, or what the
-    run measured at its end. None where nothing was measured."""
+    """The metrics of the newest evaluation of this network; if there is none, the score that picked the best
+    checkpoint, or the measurement at the end of the run. None if nothing was measured."""
     if found.run is None:
         return None
     last = found.run.artifact(found.name)
@@ -81,7 +85,7 @@ def _measured_in_training(found: Subject) -> Figures | None:
     try:
         said = checked(read_json(found.run.best / "best.json"))
         if said["step"] == found.step:
-            on = f"{which_images(said['on'])}, by which the best checkpoint is picked"
+            on = f"{which_images(said['on'])}, which also picked the best checkpoint"
             return Figures({said["metric"]: said["value"]}, {}, {said["metric"]: on}, "training")
     except (OSError, *MALFORMED):
         pass
@@ -94,7 +98,7 @@ def _measured_in_training(found: Subject) -> Figures | None:
 
 
 def teacher_cost(found: Subject) -> dict:
-    """The teacher's family and parameters as the run knows them; empty where it knows none."""
+    """The teacher's family and parameters from the run's environment.json, or an empty dict."""
     try:
         said = read_json(found.run.environment)["teacher"] if found.run is not None else {}
         known = isinstance(said["family"], str) and is_count(said["parameters"])
@@ -104,8 +108,8 @@ def teacher_cost(found: Subject) -> dict:
 
 
 def picture_of(found: Subject) -> tuple[int | None, bytes | None]:
-    """The newest picture of training, with its step; of a best checkpoint the picture of its step where there is one.
-    Raises InputError where it cannot be read."""
+    """The newest sample sheet and its step; for the best checkpoint, the sheet of its step if there is one. Raises
+    InputError if it cannot be read."""
     if found.run is None:
         return None, None
     pictures = sorted(found.run.samples.glob("step-*.png"))
@@ -117,4 +121,4 @@ def picture_of(found: Subject) -> tuple[int | None, bytes | None]:
         step = chosen[-1].stem.removeprefix("step-")
         return int(step) if step.isdecimal() else None, read_bytes(chosen[-1])
     except OSError as error:
-        raise InputError(f"{chosen[-1]}: cannot be read ({error.strerror or error}); give --no-picture.") from error
+        raise InputError(f"{chosen[-1]}: cannot be read ({error.strerror or error}); use --no-picture.") from error

@@ -1,4 +1,4 @@
-"""How near a network came on a few images, where no best checkpoint was picked that would say it."""
+"""A quick quality check on a few images at the end of a run, if no best checkpoint was picked."""
 
 import torch
 
@@ -13,12 +13,11 @@ IMAGES = 8
 
 
 def quality(facts: Facts, network: Generator, device: torch.device) -> dict | None:
-    """Mean SSIM and PSNR to the frozen teacher, or else to the ground truth, over at most 8 images, spread over those
-    that are held out, or over the training images where none are; or of 8 latent vectors that training never draws:
-    {"on", "images", "metrics"}.
+    """Mean SSIM and PSNR to the frozen teacher, or to the ground truth if there is none: {"on", "images", "metrics"}.
 
-    None where there is neither teacher nor ground truth, or the images cannot be read any more, and for scores of
-    classes, of which these figures say nothing.
+    At most 8 images are used: held-out images, or training images if none are held out, or images from 8 latent vectors
+    that training never uses. None if there is neither teacher nor ground truth, if the images can no longer be read,
+    and for class scores, for which these metrics have no meaning.
     """
     if facts.images.scores:
         return None

@@ -1,4 +1,4 @@
-"""`report`: a run, the stages of a pipeline, or several runs, as one HTML file that shows them."""
+"""`report`: write one HTML file about a run, the stages of a pipeline, or several runs."""
 
 import os
 from dataclasses import dataclass
@@ -22,9 +22,12 @@ FILE = "report.html"
 
 @dataclass(frozen=True)
 class ReportResult(Reported):
-    """What was written: the file `path` of so many `bytes`. `kind` is "run", "stages", "seeds" or "matrix"; `pictures`
-    are the sample sheets in it; `missing` says what of the run was damaged or absent, and is left out. `tensorboard`:
-    the folders of event files that were written."""
+    """The file `path`, of size `bytes`.
+
+    `kind` is "run", "stages", "seeds" or "matrix". `pictures` is the number of sample sheets in it. `missing` lists
+    parts of the run that are damaged or absent, and therefore omitted. `tensorboard` lists the folders of event files
+    that were written.
+    """
 
     run: str
     path: str
@@ -36,26 +39,24 @@ class ReportResult(Reported):
 
 
 def report(run: str | os.PathLike, out: str | os.PathLike | None = None, tensorboard: bool = False) -> ReportResult:
-    """Write a run as one HTML file that loads nothing from elsewhere.
+    """Write a report of a run as one HTML file that needs no other files.
 
         vemcompress.report("runs/small")
 
-    It shows what was compressed into what, figures with their protocol, curves, samples, the time of a step,
-    the recipe, warnings and the environment. `distill` and `teach` write it themselves at their end, and
-    `evaluate` renews it.
+    It shows teacher and student, metrics with their protocol, curves, samples, the time per step, the recipe,
+    warnings and the environment. `distill` and `teach` write it at their end, and `evaluate` updates it.
 
     Arguments:
-        run: a folder that `distill`, `teach`, `prune`, `search`, `distill_seeds` or `distill_matrix` made.
+        run: a folder made by `distill`, `teach`, `prune`, `search`, `distill_seeds` or `distill_matrix`.
         out: the file, by default RUN/report.html.
         tensorboard: also write event files into RUN/tensorboard, which needs `pip install
             'vemcompress[tensorboard]'`.
 
     Returns:
-        ReportResult: `path`, `bytes`, `kind`, `pictures`, `missing` (what is damaged or absent, and left
-        out).
+        ReportResult: `path`, `bytes`, `kind`, `pictures`, `missing` (parts that are damaged or absent).
 
     Raises:
-        InputError for what is no run or has links that lead out of it, UsageError, OutputError.
+        InputError if it is not a run, or has links to files outside it; UsageError, OutputError.
     """
     folder = Path(run)
     path = folder / FILE if out is None else Path(out)
@@ -79,8 +80,8 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None, tensorb
 
 
 def refreshed(run: str | os.PathLike, on_event: Event) -> None:
-    """Write RUN/report.html anew, where it is there, and that of the pipeline, seeds or matrix which the run is of: the
-    run has got an evaluation. Problems are told as in `reported`."""
+    """Update RUN/report.html after an evaluation, if it exists, and the report of the pipeline, seeds or matrix that
+    the run belongs to. Problems are reported as in `reported`."""
     folder = Path(run)
     of_several = [path for path in folder.absolute().parents[:2] if any(is_series(path, kind) for kind in KINDS)]
     for path in (folder, *of_several):
@@ -94,16 +95,16 @@ def _kind(folder: Path) -> str:
             return kind
     if not is_run(folder):
         reason = "is no run folder (no recipe.toml)" if folder.is_dir() else "no such folder"
-        raise InputError(f"{folder}: {reason}; give one that distill, teach, prune or search made.")
+        raise InputError(f"{folder}: {reason}; give a folder made by distill, teach, prune or search.")
     return "run"
 
 
 def reported(run: str | os.PathLike, on_event: Event) -> str | None:
-    """Write RUN/report.html at the end of a run, and give its path. Where it cannot be written this is told, and the
-    run is as it was."""
+    """Write RUN/report.html at the end of a run, and return its path. If it cannot be written, there is a warning, and
+    the run is not affected."""
     try:
         made = report(run)
-    except Exception as error:  # a page is worth no run
+    except Exception as error:  # a problem of the report must not end the run
         reason = str(error) if isinstance(error, VemError) else f"{type(error).__name__}: {error}"
         on_event({"event": "warning", "message": f"no report of {shown(run)} was written: {' '.join(reason.split())}"})
     else:

@@ -1,4 +1,4 @@
-"""What an evaluation feeds its networks: test images, or latent vectors beside real images."""
+"""The inputs of an evaluation: test images, or latent vectors and real images."""
 
 from vemcompress.commands.facts import tell_images
 from vemcompress.data.folders import FLAT
@@ -11,13 +11,14 @@ from vemcompress.system.events import Event
 
 
 def beside_latents(settings: DataSettings, side: int, *, stated: bool) -> DataSettings:
-    """The settings of real images beside latent vectors, whose networks draw images of this `side`. Raises UsageError
-    where another size is `stated`, and RecipeError for images that are not single ones."""
+    """The settings of the real images for networks that make images of this `side` from latent vectors. Raises
+    UsageError if another size is `stated`, and RecipeError if data.kind is not "single"."""
     if stated and settings.size != side:
-        raise UsageError(f"a size of {settings.size} px: this model draws images of {side} px; leave the size out.")
+        raise UsageError(f"a size of {settings.size} px: this model makes images of {side} px; omit the size.")
     if settings.kind != "single":
         raise RecipeError(
-            f"data.kind '{settings.kind}': beside latent vectors real images are single ones; leave data.kind out."
+            f"data.kind '{settings.kind}': the model's input is latent vectors, so the real images must be single "
+            "images; omit data.kind."
         )
     return settings.model_copy(update={"size": side, "load_size": None})
 
@@ -25,16 +26,16 @@ def beside_latents(settings: DataSettings, side: int, *, stated: bool) -> DataSe
 def images_of(
     settings: DataSettings, takes: ImageInput | LatentInput, split: str, real, *, own: bool, on_event: Event
 ) -> ImageSet | LatentSet:
-    """The test images of the settings' roots, which are a run's `own` unless the user gave them.
+    """The test images from the settings' roots. These are the run's `own`, unless the user gave others.
 
-    For networks that take latent vectors they are the real images, which are not looked for where the user gave
-    others, `real`; where there are neither, this is told.
+    For networks with latent vectors as input, they are the real images, and are not needed if the user gave `real`. If
+    there are neither, there is a warning.
     """
     if takes.kind == "image":
         return _test_images(settings, split, own, on_event, takes.scale)
     images = _test_images(settings, split, own, on_event) if settings.roots and real is None else None
     if images is None and real is None:
-        message = "no real images: only similarity to the teacher is measured; for FID and KID give --data DIR."
+        message = "no real images, so only similarity to the teacher is measured; for FID and KID, give --data DIR."
         on_event({"event": "warning", "message": message})
     return LatentSet(settings, takes, images, purpose=TEST)
 
@@ -43,6 +44,6 @@ def _test_images(settings: DataSettings, split: str, own: bool, on_event: Event,
     images = test_set(settings, split, on_event, scale=scale)
     tell_images(images, on_event)
     if own and FLAT in images.found.used:
-        message = "these are the images that the run was trained on; give test images with --data."
+        message = "these are the training images of the run; give test images with --data."
         on_event({"event": "warning", "message": message})
     return images

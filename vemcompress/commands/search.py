@@ -1,5 +1,5 @@
-"""From a supernet to its best sub-network under a budget of MACs, or from a CycleGAN to what is left of both its
-generators: by figures on images that training has not seen."""
+"""`search`: find the best sub-network of a supernet within a budget, or prune both generators of a CycleGAN by
+evolution. Candidates are scored on images that training has not seen."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -53,21 +53,23 @@ def search(
     on_event: Event = silent,
     progress: bool = False,
 ) -> SearchResult:
-    """Search a supernet for its best sub-network within a budget; its run folder is `out`.
+    """Search a supernet for its best sub-network within a budget, in the new run folder `out`.
 
         result = vemcompress.search("runs/supernet", target_macs=2_600_000_000, data="photos/", out="runs/found")
 
     Arguments:
-        supernet: a run of `distill` with algorithm.space, or a weight file. With search.method=co_evolution
-            it is a run of `teach` by CycleGAN, whose two generators are searched: the result then also has
-            student_b, for the way back.
-        target_macs: at most so many true MACs; or target_latency: at most this time for an image (ms, or
-            "20ms") in the runtime `on` ("onnxruntime", "torch" or "openvino") with so many `threads` (all
-            cores); or target_size: at most this size of the .onnx file (bytes, or "500KB").
-        data, teacher: in place of those of the run.
+        supernet: a run of `distill` with algorithm.space, or a weight file. With search.method=co_evolution, a
+            run of `teach` with CycleGAN; both generators are searched, and the result also has student_b, the
+            generator of the other direction.
+        One of these gives the budget:
+            target_macs: maximum number of true MACs.
+            target_latency: maximum time per image (ms, or "20ms"), in the runtime `on` ("onnxruntime", "torch"
+                or "openvino") with `threads` threads (all cores).
+            target_size: maximum size of the .onnx file (bytes, or "500KB").
+        data, teacher: replace those of the run.
         out: the run folder, which must be new.
         overrides: {"search.population": 50, ...}; search.by is the fitness, such as "fid".
-        resume: a search to continue, in place of `supernet` and `out`.
+        resume: a search to continue, instead of `supernet` and `out`.
         device, max_hours: as for `distill`.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
@@ -77,7 +79,7 @@ def search(
         `parameters` and `macs`), `front` (widths, MACs and fitness of the Pareto front).
 
     Raises:
-        The classes of `vemcompress.errors`. A search that raised or was stopped keeps its table and can be
+        The classes of `vemcompress.errors`. After an error or a stop, the search keeps its table and can be
         resumed.
     """
     limit, changes = Limit.of(max_hours), as_overrides(overrides)
@@ -89,7 +91,8 @@ def search(
 
 
 def search_run(plan: Recipe, run: RunFolder, given: Given) -> SearchResult:
-    """Search by [search] the supernet student.source, or the teacher, in a run folder that is new or goes on."""
+    """Search with the settings of [search], in a new or a resumed run folder: the supernet of student.source, or the
+    teacher."""
     given.limit.begin()
     facts = distributed.together(lambda: _facts(plan, run, given))
     with devices.memory_errors("lower data.size in a new search."):
@@ -98,15 +101,17 @@ def search_run(plan: Recipe, run: RunFolder, given: Given) -> SearchResult:
 
 
 def search_again(run: RunFolder, given: Given) -> SearchResult:
-    """Go on with a folder of `search_run`. Raises UsageError for another recipe."""
+    """Resume a folder of `search_run`. Raises UsageError for another recipe."""
     before, plan = recipes.read(run.recipe), recipes.read(run.recipe, given.overrides)
     if plan != before:
-        raise UsageError(f"{run.path}: a search goes on as it began; omit --set, or search anew in another folder.")
+        raise UsageError(
+            f"{run.path}: settings cannot change when a search is resumed; omit --set, or start a new search."
+        )
     return known(run) or search_run(plan, run, given)
 
 
 def known(run: RunFolder) -> SearchResult | None:
-    """The result of a search that is done; None where it is not."""
+    """The result of a finished search; None if it is not finished."""
     try:
         found = read_json(run.environment)["searched"]
         found["front"] = [tuple(point) for point in found["front"]]
@@ -117,7 +122,7 @@ def known(run: RunFolder) -> SearchResult | None:
 
 
 def _budget(macs: int | None, wanted: Wanted) -> dict[str, Any]:
-    """The keys of [search] that say the budget that is given. Raises UsageError for several."""
+    """The budget as keys of [search]. Raises UsageError if several budgets are given."""
     found = {"target_macs": macs, "target_latency": wanted.latency, "target_size": wanted.size}
     given = [key for key, value in found.items() if value is not None]
     if len(given) > 1:
@@ -126,7 +131,7 @@ def _budget(macs: int | None, wanted: Wanted) -> dict[str, Any]:
 
 
 def _with_budget(settings: PopulationSettings, budget: dict[str, Any]) -> PopulationSettings:
-    """Raises UsageError for a goal on a device that the method has not."""
+    """The settings with the budget. Raises UsageError for a kind of budget that the method does not have."""
     fields = type(settings).model_fields
     if odd := next((key for key, value in budget.items() if value is not None and key not in fields), None):
         raise UsageError(f"search.method {settings.method}: has no {odd}; give target_macs.")
@@ -140,20 +145,20 @@ def _asked(supernet: str | Path | None, budget: dict[str, Any], given: Given) ->
         run.check_existing()
         plan = recipes.read(run.recipe, given.overrides)
         if plan.search is None:
-            raise UsageError(f"{run.path}: is no search; go on with `vemcompress distill --resume {run.path}`.")
+            raise UsageError(f"{run.path}: is not a search; continue with `vemcompress distill --resume {run.path}`.")
         plan = recipes.changed(plan, "search", lambda settings: _with_budget(settings, budget))
         if plan != recipes.read(run.recipe):
             raise UsageError(
-                f"{run.path}: a search goes on as it began; omit the changes, or search in another folder."
+                f"{run.path}: settings cannot change when a search is resumed; omit them, or start a new search."
             )
         return plan, run
     if supernet is None:
-        raise UsageError("no supernet: give a run of `distill` with algorithm.space, or its weights.")
+        raise UsageError("no supernet: give a run of `distill` with algorithm.space, or its weight file.")
     made = Path(supernet) / "recipe.toml"
     if made.is_file():
         plan = recipes.read(made, given.overrides)
         if plan.stages:
-            raise UsageError(f"{supernet}: has stages; give the run of the one that trains the supernet.")
+            raise UsageError(f"{supernet}: has stages; give the run of the stage that trains the supernet.")
     else:
         basis = ["algorithm.name=gan_compression", "algorithm.distill=0"]
         plan = recipes.defaults([*basis, *given.overrides])
@@ -162,7 +167,7 @@ def _asked(supernet: str | Path | None, budget: dict[str, Any], given: Given) ->
     source = str(Path(supernet).resolve()) if Path(supernet).exists() else str(supernet)
     plan = plan.but(search=settings, student=AutoStudent(source=source))
     untaught = plan.teacher.source is None and given.teacher is None and not plan.learns
-    if untaught or not settings.supernet:  # fitness by real images asks no teacher
+    if untaught or not settings.supernet:  # a fitness based on real images needs no teacher
         plan = plan.but(teacher=plan.teacher.but(source=source))
     return opening.located(plan, given.teacher, given.data, given.on_event), opening.new_run(given.out)
 
@@ -170,9 +175,8 @@ def _asked(supernet: str | Path | None, budget: dict[str, Any], given: Given) ->
 def check_plan(
     plan: Recipe, images: ImageSet | LatentSet, network: Config | None, learned: str | None = None
 ) -> Config | None:
-    """What can be known to be wrong with a search before it begins: of the `network` that is searched, if its shape is
-    known, and of a supernet that has `learned` these widths. The shape of a candidate, where it is known. Raises the
-    classes of `errors`."""
+    """Check a search before it starts: the `network` to search, if its shape is known, and for a supernet, the widths
+    that it has `learned`. Returns the shape of a candidate, if known. Raises the classes of `errors`."""
     if plan.search.supernet:
         found = None if network is None else shape(plan, network, learned)
         search_supernet.check_fitness(plan, images)
@@ -184,10 +188,10 @@ def check_plan(
 
 
 def shape(plan: Recipe, network: Config | None, learned: str | None = None) -> Config:
-    """The shape of a search's first candidate. Raises RecipeError and UsageError for a network that cannot be
-    searched, as one of the user's own class, which has no Config."""
+    """The shape of a search's first candidate. Raises RecipeError or UsageError for a network that cannot be searched,
+    such as one of the user's own class, which has no Config."""
     if network is None:
-        raise RecipeError(f"recipe {plan.name}: a network of your own class cannot be searched.")
+        raise RecipeError(f"recipe {plan.name}: a network of your own class cannot be searched; prune it instead.")
     if plan.search.supernet:
         population = search_supernet.planned(plan, network, learned)
     else:
@@ -201,5 +205,5 @@ def _facts(plan: Recipe, run: RunFolder, given: Given) -> Facts:
     if not plan.search.supernet:
         plan = search_cyclegan.with_teacher(plan)
     elif getattr(plan.student, "source", None) is None:
-        raise RecipeError(f"recipe {plan.name}: a search needs a supernet; set student.source.")
+        raise RecipeError(f"recipe {plan.name}: a search needs a supernet; set student.source to its run or file.")
     return replace(gather("distill", plan, given.on_event), run=run)

@@ -1,5 +1,5 @@
-"""Co-Evolution's search: both generators of a teacher that is a CycleGAN, by how well what is left of them stands in
-for the whole ones on images that training has not seen."""
+"""Co-Evolution's search in both generators of a CycleGAN. The fitness is how closely the pruned generators imitate the
+original ones on images that training has not seen."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,11 +24,11 @@ from vemcompress.system import distributed
 from vemcompress.system.names import OF_TEACHER
 from vemcompress.weights.modules import digest
 
-NETWORKS = {"generator_b", "discriminator_a", "discriminator_b"}  # beside the teacher's first
+NETWORKS = {"generator_b", "discriminator_a", "discriminator_b"}  # in addition to the first generator
 
 
 class OfCycleGAN(Method):
-    """Each process scores candidates of its own."""
+    """The search in a CycleGAN. Each process scores different candidates."""
 
     apart = True
 
@@ -49,7 +49,7 @@ class OfCycleGAN(Method):
             epochs=None,
             batch=settings.batch,
             micro_batch=None,
-            constant=1.0,  # what is published as rates that begin to fall after 100 epochs
+            constant=1.0,  # the published schedule only starts to decay after 100 epochs
             compile=False,
         )
         images = {
@@ -88,13 +88,13 @@ class OfCycleGAN(Method):
         return self._resemblance.pruned(member.direction, genome.kept(member.bits))
 
     def others(self) -> dict[str, nn.Module]:
-        """The generator of the way back, as a run of two students has it."""
+        """The generator of the other direction, as in a run with two students."""
         return {"student_b": self.network(self.population.back())}
 
 
 def with_teacher(plan: Recipe) -> Recipe:
-    """The recipe of a search whose student is the teacher itself, which does not learn, with the files of the networks
-    beside it. Raises RecipeError for another GAN than a CycleGAN."""
+    """The recipe of the search: the student is the frozen teacher itself, with the files of its other networks. Raises
+    RecipeError for another GAN than a CycleGAN."""
     check_gan(plan)
     plan = plan.but(student=AutoStudent(source=OF_TEACHER), algorithm=plan.algorithm.but(online="never"))
     return opening.located(plan, None, plan.data.roots)
@@ -105,26 +105,26 @@ def check_gan(plan: Recipe) -> None:
     if plan.gan is None or not set(GANS[plan.gan.name].started) >= NETWORKS:
         found = "has no [gan]" if plan.gan is None else f"has {plan.gan.name}"
         raise RecipeError(
-            f"recipe {plan.name}: search.method {plan.search.method} prunes both generators of a CycleGAN, and this "
-            f"{found}; set gan.name to cyclegan."
+            f"recipe {plan.name}: search.method {plan.search.method} prunes both generators of a CycleGAN, but this "
+            f"recipe {found}; set gan.name to cyclegan."
         )
 
 
 def check_teacher(plan: Recipe) -> None:
-    """Raises RecipeError where the teacher is not the whole of its GAN."""
+    """Raises RecipeError if some of the teacher's networks are missing."""
     if missing := missing_networks(plan):
         raise RecipeError(f"recipe {plan.name}: search.method {plan.search.method} {lacking_networks(missing)}.")
 
 
 def unseen(plan: Recipe, images: ImageSet) -> dict[Direction, ImageSet]:
-    """By direction the images that it translates and training has not seen. Raises RecipeError where there are none."""
+    """The unseen input images of each direction. Raises RecipeError if there are none."""
     back = "BtoA" if plan.data.direction == "AtoB" else "AtoB"
     way_back = plan.but(data=plan.data.but(direction=back))
     return {"a": parts.unseen(plan, images), "b": parts.unseen(way_back, images.turned())}
 
 
 def planned(plan: Recipe, generators: Mapping[Direction, Generator]) -> CoEvolution:
-    """The search of these generators. Raises UsageError for a network whose channels cannot be removed, and for a
+    """The search in these generators. Raises UsageError for a network whose channels cannot be removed, and for a
     budget that cannot be met."""
     settings, size = plan.search, plan.data.size
     genomes = {direction: Genome.of(generator.groups()) for direction, generator in generators.items()}

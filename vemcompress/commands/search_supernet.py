@@ -1,4 +1,4 @@
-"""GAN-Compression's search: sub-networks of a supernet, by figures on images that training has not seen."""
+"""GAN-Compression's search among the sub-networks of a supernet, scored on images that training has not seen."""
 
 import json
 from collections.abc import Iterator
@@ -31,11 +31,12 @@ from vemcompress.system.files import MALFORMED, read_json, write_atomically
 from vemcompress.weights.features import load_features
 
 CALIBRATION, CALIBRATION_BATCH = 64, 8
-FILE, LIMIT = "goal.json", 64 << 20  # in the run: what predictions of a goal on a device depend on
+FILE, LIMIT = "goal.json", 64 << 20  # in the run folder: the measurements that predictions of a goal depend on
 
 
 class OfSupernet(Method):
-    """BatchNorms of each candidate get their statistics from training inputs; each is scored on all processes."""
+    """The search in a supernet. BatchNorm statistics of each candidate are measured on training inputs. All processes
+    score one candidate together."""
 
     def __init__(self, facts: Facts, given: Given):
         super().__init__(facts, given)
@@ -49,8 +50,8 @@ class OfSupernet(Method):
             self.pick = self._picker()
 
     def _measured(self, plan: Recipe, config: Config | None, learned: str | None) -> dict[str, Any] | None:
-        """What the predictions of a goal depend on: as the run began with, so that it goes on in the same way, or
-        measured now; None without a goal."""
+        """The measurements that predictions of the goal depend on: those stored in the run, so that a resumed search
+        continues in the same way, or new ones. None without a goal."""
         if not plan.search.wanted:
             return None
         try:
@@ -60,7 +61,7 @@ class OfSupernet(Method):
         except FileNotFoundError:
             pass
         except (OSError, *MALFORMED) as error:
-            message = f"{self.facts.run.path / FILE}: is damaged ({error!s:.80}); the layers are measured anew."
+            message = f"{self.facts.run.path / FILE}: is damaged ({error!s:.80}); the layers are measured again."
             self.given.on_event({"event": "warning", "message": message})
         return planned(plan, config, learned, on_event=self.given.on_event).measured
 
@@ -69,7 +70,7 @@ class OfSupernet(Method):
             content = json.dumps(self.measured).encode()
             distributed.by_writer(lambda: write_atomically(self.facts.run.path / FILE, content))
         self.supernet.to(self.given.where)
-        self._examples = []  # none for a network without BatchNorm
+        self._examples = []  # stays empty for a network without BatchNorm
         if self.supernet.config.norm == "batch":
             found = self.facts.images.spread(CALIBRATION).views(self.facts.original.channels, CALIBRATION).inputs
             self._examples = list(found.to(self.given.where).split(CALIBRATION_BATCH))
@@ -117,12 +118,15 @@ def planned(
     measured: dict[str, Any] | None = None,
     on_event: Event = silent,
 ) -> Search:
-    """The search of a supernet of this Config, which has `learned` these widths, as its file says, if it does. Where
-    there is a goal on a device, layers are measured unless they were `measured`. Raises RecipeError where the space
-    does not fit it, and UsageError for a budget that cannot be met."""
+    """The search in a supernet of this Config. `learned` are the widths that it was trained at, from its file, if
+    known.
+
+    For a goal on a device, the layers are measured, unless `measured` holds earlier measurements. Raises RecipeError if
+    the space does not fit the supernet, and UsageError for a budget that cannot be met.
+    """
     settings, size = plan.search, plan.data.size
     if supernet is None:
-        raise RecipeError(f"recipe {plan.name}: a network of your own class cannot be searched.")
+        raise RecipeError(f"recipe {plan.name}: a network of your own class cannot be searched; prune it instead.")
     space = settings.space if settings.space != "none" else getattr(plan.algorithm, "space", "none")
     try:
         known = None if learned is None else Space.learned(supernet, learned)
@@ -132,9 +136,9 @@ def planned(
             space = Space.of(supernet, "auto" if space == "none" else space)
         for gene, mine, theirs in zip(supernet.genes(), space.options, (known or space).options, strict=True):
             if foreign := sorted(set(mine) - set(theirs)):
-                raise ValueError(f"the supernet has not learned {gene} at {', '.join(map(str, foreign))}")
+                raise ValueError(f"the supernet was not trained with {gene} at {', '.join(map(str, foreign))}")
     except ValueError as error:
-        raise RecipeError(f"recipe {plan.name}: the space of the search: {error}.") from error
+        raise RecipeError(f"recipe {plan.name}: search.space does not fit: {error}.") from error
     table = costs(supernet, size, size)
 
     def macs(widths: dict[str, int]) -> int:
@@ -147,8 +151,8 @@ def planned(
 
 
 def goal_of(wanted: Wanted, space: Space, size: int, measured: dict[str, Any] | None, on_event: Event) -> Goal:
-    """A goal that is ready to predict the candidates of a space: the layers of all are measured at once, and the
-    smallest and the largest candidate whole."""
+    """A goal that is ready to predict the candidates of a space. All their layers are measured at once; the smallest
+    and the largest candidate are also measured as a whole."""
     goal = wanted.of(OfSpace(space, size), on_event)
     if measured is not None:
         goal.take(measured)
@@ -160,9 +164,9 @@ def goal_of(wanted: Wanted, space: Space, size: int, measured: dict[str, Any] | 
 
 
 def check_fitness(plan: Recipe, images: ImageSet | LatentSet) -> None:
-    """Raises RecipeError where candidates could not be scored on images that training has not seen, and NetworkError
-    and InputError for weights that cannot be had."""
-    from vemcompress.evaluation.extractors import INCEPTION, load_extractor  # late: it takes a second to import
+    """Raises RecipeError if candidates cannot be scored on images that training has not seen, and NetworkError or
+    InputError if the weights for the fitness cannot be loaded."""
+    from vemcompress.evaluation.extractors import INCEPTION, load_extractor  # late: the import takes a second
     from vemcompress.evaluation.judge import check_by
 
     settings, train = plan.search, plan.train
@@ -177,7 +181,7 @@ def check_fitness(plan: Recipe, images: ImageSet | LatentSet) -> None:
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Errors of what scores candidates name the search's own keys."""
+    """While inside, errors about the scoring name the keys of [search]."""
     try:
         yield
     except RecipeError as error:

@@ -1,6 +1,6 @@
-"""How every search goes: generation after generation is scored, written down, and the best is what it gives.
+"""The loop of every search: score one generation after the other, record it, and return the best candidate.
 
-A method says what it searches, what a candidate's fitness is and what becomes of the best one; it is a `Method`.
+A `Method` defines what is searched, the fitness of a candidate, and the network of the best one.
 """
 
 import json
@@ -27,13 +27,15 @@ from vemcompress.weights.folder import Made
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult(line.Reported):
-    """The run, the file of the `student` that was found, its `widths` in the notation of the method, and its `fitness`
-    by `metric` on `images` images. `before` and `after` have `parameters` and `macs` at `size`; `scored` is how many
-    candidates were, `front` the Pareto front of widths, MACs and fitness. `target` is the budget of MACs, None where
-    there is none. `goal`: how a latency or a file size that was asked for is met, with its `target`, `predicted` and
-    `measured` in its `unit`, and the predictions of the `front`, which is then one of these; None before the end.
+    """The run, the file of the `student` that was found, its `widths` in the notation of the method, and its `fitness`:
+    the `metric` on `images` images.
 
-    `stopped` is "max_hours" where the search is unfinished; then there is no student yet, and widths are the best so
+    `before` and `after` have `parameters` and `macs` at `size`. `scored` is the number of candidates scored, and
+    `front` the Pareto front of widths, MACs and fitness. `target` is the budget of MACs, or None. `goal` says how a
+    requested latency or file size is met: its `target`, `predicted` and `measured` values in `unit`, and the
+    predictions for the `front`, which is then the front of this goal. It is None before the end.
+
+    `stopped` is "max_hours" if the search is unfinished. Then there is no student yet, and `widths` are the best so
     far.
     """
 
@@ -57,8 +59,8 @@ class SearchResult(line.Reported):
 
 @dataclass(frozen=True)
 class Measure:
-    """What a fitness is called, on which images and how many it is measured, and that of the `whole` network, where it
-    has one."""
+    """The name of the fitness, the kind and number of the images it is measured on, and the fitness of the `whole`
+    network, if it has one."""
 
     name: str
     on: str
@@ -67,22 +69,22 @@ class Measure:
 
 
 class Method:
-    """One method's search by `facts`, on the device that is `given`: its `population` and how it scores candidates.
-    `apart`: whether each process scores a candidate of its own, or all of them one together."""
+    """A search method: its `population`, and how candidates are scored. `apart` says whether each process scores a
+    different candidate, or all processes score one together."""
 
     apart: bool = False
     population: Population
 
     def __init__(self, facts: Facts, given: Given):
-        """Raises what is known to be wrong; every process does so at once."""
+        """Check the search. An error is raised on all processes together."""
         self.facts, self.given = facts, given
 
     def begin(self) -> Measure:
-        """Get ready to score candidates, once the run's folder is locked."""
+        """Prepare the scoring of candidates. The run's folder is locked at this point."""
         raise NotImplementedError
 
     def identity(self, measure: Measure) -> dict[str, Any]:
-        """What a table must be of for its figures to be used again."""
+        """The conditions under which the figures of an earlier table are valid."""
         raise NotImplementedError
 
     def fitness(self, candidate: Candidate) -> float:
@@ -93,12 +95,12 @@ class Method:
         raise NotImplementedError
 
     def others(self) -> dict[str, nn.Module]:
-        """Networks that are written beside the best one, by file name."""
+        """Networks that are saved in addition to the best one, by file name."""
         return {}
 
 
 def run(method: Method) -> SearchResult:
-    """Search in the run's folder, which is new or goes on."""
+    """Search in the run's folder, which may be new or resumed."""
     facts, given, population = method.facts, method.given, method.population
     folder = facts.run
     distributed.by_writer(folder.create)
@@ -122,7 +124,7 @@ def run(method: Method) -> SearchResult:
 
 
 def _generations(method: Method, table: Candidates | None) -> str | None:
-    """Score generation after generation; why it was stopped before the end, None where it was not."""
+    """Score one generation after the other. Returns why the search was stopped early, or None."""
     population, limit, slowest = method.population, method.given.limit, 0.0
     at_once = distributed.ranks() if method.apart else 1
     while True:
@@ -142,7 +144,7 @@ def _generations(method: Method, table: Candidates | None) -> str | None:
 
 
 def _row(population: Population, candidate: Candidate) -> dict[str, Any]:
-    """Of the table: what it is, and what it costs."""
+    """A candidate's row of the table: its widths and its cost."""
     more = {population.goal: population.cost(candidate)} if population.goal else {}
     return population.row(candidate) | {"macs": population.macs(candidate)} | more
 
@@ -216,7 +218,7 @@ def _result(method: Method, measure: Measure, best: Candidate, goal: dict | None
 
 
 def _write(method: Method, result: SearchResult, best: Candidate) -> None:
-    """The student that was found, the picture of the candidates, and what the search was."""
+    """Write the student that was found, the plot of the candidates, and the record of the search."""
     facts, population, device = method.facts, method.population, method.given.where
     folder, plan = facts.run, facts.plan
     name, scale = _axis(result)
@@ -238,7 +240,7 @@ def _write(method: Method, result: SearchResult, best: Candidate) -> None:
 
 
 def _axis(result: SearchResult) -> tuple[str, float]:
-    """What the plot shows beside fitness: its name, and by how much it is divided."""
+    """The plot's axis for the cost: its name, and the number by which the cost is divided."""
     if result.goal is not None:
         return ("predicted ms", 1.0) if result.goal["unit"] == "ms" else ("predicted KB", 1e3)
     most = result.target or result.before["macs"][result.convention]

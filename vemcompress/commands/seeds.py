@@ -1,4 +1,4 @@
-"""One recipe under several seeds: an ordinary run for each in one folder, and mean and spread over them."""
+"""`distill --seeds`: one recipe with several seeds, one run folder each, with mean and spread over the runs."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ from vemcompress.weights.modules import Model, source_of
 
 @dataclass(frozen=True)
 class Spread:
-    """Of `n` values: their mean, and their sample standard deviation (n - 1), None where there is but one."""
+    """The mean of `n` values, and their sample standard deviation (n - 1), or None if there is only one."""
 
     mean: float
     std: float | None
@@ -40,13 +40,13 @@ class Spread:
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Of at least one value."""
+    """The `Spread` of at least one value."""
     values = list(values)
     return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
 def spreads(tables: Iterable[Mapping[str, float]]) -> dict[str, Spread]:
-    """Key by key; a key that some tables lack has a smaller n."""
+    """The `Spread` of each key. A key that some tables lack has a smaller n."""
     tables = list(tables)
     names = dict.fromkeys(name for table in tables for name in table)
     return {name: spread(table[name] for table in tables if name in table) for name in names}
@@ -54,13 +54,13 @@ def spreads(tables: Iterable[Mapping[str, float]]) -> dict[str, Spread]:
 
 @dataclass(frozen=True)
 class SeedsResult(Reported):
-    """Runs by seed, pipelines where the recipe has stages, and over those that are finished the spread of the last
-    step's `losses` and of the `best` checkpoints.
+    """Runs by seed (pipelines if the recipe has stages), and the spread over the finished runs: of the last step's
+    `losses`, and of the score of the `best` checkpoints.
 
-    `best` is {"metric", "on", "value"}, None where none was picked. Runs that were done before have no
-    `seconds_per_step`, and skipped no image now. `stopped` is "max_hours" where the time was over: then at most one of
-    the runs is unfinished, and the seeds that are `missing` have not begun, or not gone on. `report` and `next` are as
-    of one run.
+    `best` is {"metric", "on", "value"}, or None if none was picked. Runs that were finished before this call have no
+    `seconds_per_step` and no skipped images. `stopped` is "max_hours" if the time limit was reached. Then at most one
+    of the runs is unfinished, and the `missing` ones were not started or resumed. `report` and `next` are the same as
+    in `RunResult`.
     """
 
     run: str
@@ -90,13 +90,13 @@ def distill_seeds(
     progress: bool = False,
     **keys: Unpack[DistillKeys],
 ) -> SeedsResult:
-    """`distill` with several seeds, each in its own run folder `out`/seed-N; or continue such a folder.
+    """Run `distill` with several seeds, each in its own run folder `out`/seed-N, or continue such a folder.
 
         result = vemcompress.distill_seeds([1, 2, 3], "netG.pth", data="photos/", out="runs/seeds")
 
-    The first run is made from the recipe, the others from the first one's recipe.toml, so that they differ in
-    the seed alone. What can be checked is checked before the first run trains. Resuming skips runs that are
-    done, resumes those that have begun, and makes those that are missing.
+    The first run uses the recipe, the others use the recipe.toml of the first one, so that they differ only in
+    the seed. Everything is checked before the first run trains. Resuming skips finished runs, continues those
+    that were started, and starts the missing ones.
 
     Arguments:
         seeds: the values of train.seed. None with `resume`.
@@ -107,18 +107,18 @@ def distill_seeds(
 
     Returns:
         SeedsResult: `seeds` (a result for each seed), `losses` and `best` with mean and standard deviation
-        (`Spread`), `stopped` and `missing` where the time was over.
+        (`Spread`), `stopped` and `missing` if the time limit was reached.
 
     Raises:
-        The classes of `vemcompress.errors`; runs that are done stay.
+        The classes of `vemcompress.errors`. Finished runs are kept.
     """
     overrides = as_overrides(overrides, keys, DistillKeys)
     limit, source = Limit.of(max_hours), source_of(teacher)
     given = Given(source, data, out, recipe, overrides, resume, device, limit, on_event, tensorboard=tensorboard)
     if any(override.partition("=")[0].strip() == "train.seed" for override in overrides):
-        raise UsageError("train.seed is each run's own among several seeds; leave out --seed and --set train.seed.")
+        raise UsageError("--seeds already sets train.seed of each run; omit --seed and --set train.seed.")
     if resume is not None and seeds is not None:
-        raise UsageError("--resume takes the seeds from its folder; leave out --seeds.")
+        raise UsageError("--resume reads the seeds from its folder; omit --seeds.")
     with given.shared() as given, kept(given) as given:
         folder, first = distributed.together(
             lambda: _old(resume, overrides, teacher) if resume is not None else _new(seeds, out, recipe, overrides)
@@ -133,7 +133,7 @@ def distill_seeds(
             else:
                 own = [*given.overrides, f"train.seed={seed}"]
                 result = distilled(replace(given, out=run.path, overrides=own, resume=None))
-            if resume is None:  # what the first has settled: its teacher's revision, its weights
+            if resume is None:  # use what the first run has fixed, such as the teacher's revision and loss weights
                 given = replace(given, teacher=None, data=(), recipe=run.recipe, overrides=())
             return result
 
@@ -163,13 +163,13 @@ def _new(seeds: Sequence[int] | None, out, recipe, overrides: Sequence[str]) -> 
 
 
 def _old(path: str | Path, overrides: Sequence[str], teacher: str | Path | None) -> tuple[Series, Path]:
-    """The folder, and the recipe for runs that are missing; `teacher` is the file where it has moved."""
+    """The folder, and the recipe for missing runs. `teacher` is the teacher's file, if it has moved."""
     folder = Series.read(path, "seeds")
     folder.check_existing()
     begun = folder.begun()
     if not begun:
-        raise InputError(f"{path}: none of its runs has begun; start them anew, with --seeds and --out {path}.")
-    for run in begun:  # overrides that one of them cannot take are known before another goes on
+        raise InputError(f"{path}: none of its runs has started; start again with --seeds and --out {path}.")
+    for run in begun:  # report an override that a run does not accept before another run continues
         if is_series(run.path, "stages"):
             check_resume(run.path, overrides)
         else:
@@ -183,7 +183,7 @@ def known_of(run: RunFolder, overrides: Sequence[str]) -> DistillResult | Pipeli
 
 
 def last_of(result: DistillResult | PipelineResult) -> DistillResult:
-    """A pipeline's last run."""
+    """The result itself, or for a pipeline, the result of its last stage."""
     return list(result.stages.values())[-1] if isinstance(result, PipelineResult) else result
 
 
@@ -196,10 +196,10 @@ def _best(runs: list[DistillResult]) -> dict | None:
 
 @dataclass(frozen=True)
 class SeedsEvaluation(Reported):
-    """Evaluations by seed, and over them the spread of every metric.
+    """Evaluations by seed, and the spread of every metric over them.
 
-    `metrics` are those of the last networks, `best` those of the best checkpoints, {"picked_by", "on", "metrics"}
-    or None; `teacher` and `real` as in `Evaluation`: each run is scored beside its own teacher.
+    `metrics` are those of the last networks. `best` are those of the best checkpoints, {"picked_by", "on", "metrics"},
+    or None. `teacher` and `real` are as in `Evaluation`. Each run is compared with its own teacher.
     """
 
     run: str
@@ -228,7 +228,7 @@ def evaluate_seeds(
         the mean and the sample standard deviation.
 
     Raises:
-        InputError where a run is missing or not finished, and the other classes of `vemcompress.errors`.
+        InputError if a run is missing or not finished, and the other classes of `vemcompress.errors`.
     """
     seeds, found = Series.read(folder, "seeds"), {}
     on_event = options.pop("on_event", silent)
@@ -252,7 +252,7 @@ def evaluate_seeds(
 
 
 def check_done(seeds: Series) -> None:
-    """The mean over runs of different lengths would say nothing."""
+    """Raises InputError unless all runs are finished: a mean over runs of different lengths has no meaning."""
     runs = {seed: _last_run(seeds.run(seed)) for seed in seeds.items}
     steps = {seed: recipes.read(run.recipe).train.steps for seed, run in runs.items() if run and run.recipe.is_file()}
     last = max(steps.values(), default=0)
@@ -266,7 +266,7 @@ def check_done(seeds: Series) -> None:
 
 
 def _last_run(run: RunFolder) -> RunFolder | None:
-    """Of a pipeline its last stage's run, None where a stage is left."""
+    """The run, or for a pipeline, the run of its last stage; None if a stage is not finished."""
     if not is_series(run.path, "stages"):
         return run
     folder = Series.read(run.path, "stages")

@@ -1,6 +1,6 @@
-"""Runs in one folder, one after the other: those that are done are known, those that have begun go on, others are made.
+"""Several runs in one folder, one after the other: skip finished ones, resume started ones, and start the others.
 
-Seeds, stages and the runs of a matrix differ in what they are: each gives `known` and `make`.
+Used for seeds, stages and matrices, which pass their own functions `known` and `make`.
 """
 
 import gc
@@ -27,10 +27,10 @@ def run_all(
     until: Any = None,
     told: tuple[type[VemError], ...] = (VemError,),
 ) -> tuple[dict, tuple]:
-    """Results by item, and the items that are missing: after `until`, or because the time is over.
+    """Results by item, and the missing items: those after `until`, and those for which there was no time.
 
-    `known` gives the result of an item that is done, else None; `make` makes or resumes one. `recipe` is kept in the
-    folder. Errors that are `told` say of which item they are, and resume the whole folder.
+    `known` returns the result of a finished item, or None; `make` runs or resumes an item. `recipe` is stored in the
+    folder. Errors of the classes in `told` get the name of the item, and their --resume names the whole folder.
     """
     results, missing = {}, []
     last = len(folder.items) if until is None else folder.items.index(until) + 1
@@ -50,7 +50,8 @@ def run_all(
 
 
 def _title(folder: Series, number: int, item: Any) -> Callable[[str], dict]:
-    """Its event, with what is told beside; `short` is for a progress bar."""
+    """A function that makes the event for the start of an item, given the end of its title. `short` is for a progress
+    bar."""
     of = f"{number} of {len(folder.items)}"
     title = f"seed {item} ({of})" if folder.kind == "seeds" else f"{folder.one} {of}: {item}"
     short = f"seed {item}" if folder.kind == "seeds" else title
@@ -70,7 +71,7 @@ def _made(folder: Series, item: Any, make: Callable[[Any], Any], told: tuple[typ
         raise named from error
     if not getattr(result, "stopped", None):
         folder.mark_done(item)
-    gc.collect()  # cycles would keep this run's networks on the GPU beside the next one's
-    if getattr(result, "losses", None) == {}:  # there was nothing to do
+    gc.collect()  # reference cycles would keep the networks of this run on the GPU during the next one
+    if getattr(result, "losses", None) == {}:  # the run had already finished
         return replace(result, losses=line.last_logged(run)[1])
     return result

@@ -1,5 +1,5 @@
-"""The width of a student that must not be slower, or larger as a file, than was asked for: chosen and measured before
-training, with random weights, which take the same time."""
+"""Choose the width of a student for a target latency or file size. Candidates are measured before training with random
+weights, because the time does not depend on the weights."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,12 +17,12 @@ from vemcompress.system.events import Event, silent
 
 Chosen = tuple[int, dict[str, Any]]  # the width, and how it meets the goal
 
-_chosen: dict[tuple, Chosen] = {}  # in this process, so that the runs of several seeds have one width
+_chosen: dict[tuple, Chosen] = {}  # a cache for this process, so that runs with several seeds get the same width
 
 
 def asked(given: Given) -> Chosen | None:
-    """The width for the goal of a run that is begun anew, and the goal's report; None where there is no goal. All that
-    can be known to be wrong is told before anything is measured. Raises the classes of `errors`."""
+    """The width for the goal of a new run, and the report on the goal; None if there is no goal. Everything is checked
+    before anything is measured. Raises the classes of `errors`."""
     plan, _ = opening.open_recipe(given.recipe, given.overrides, given.resume)
     if not getattr(plan.student, "wanted", None):
         return None
@@ -31,7 +31,8 @@ def asked(given: Given) -> Chosen | None:
 
 
 def stand_in(plan: Recipe, width: int | None = None) -> Recipe:
-    """The recipe with a student of this width, or of the narrowest possible, in the place of one that is measured."""
+    """The recipe with a student of this width, or of the smallest possible width, instead of one still to be
+    measured."""
     student = plan.student
     if not getattr(student, "wanted", None):
         return plan
@@ -39,7 +40,7 @@ def stand_in(plan: Recipe, width: int | None = None) -> Recipe:
 
 
 def chosen(plan: Recipe, teacher: Generator, on_event: Event = silent) -> Chosen:
-    """The widest student of this teacher that meets the recipe's goal. Raises UsageError where none does."""
+    """The widest student of this teacher that meets the recipe's goal. Raises UsageError if none does."""
     key = plan.student, teacher.config, teacher.takes, teacher.channels, plan.data.size
     if key not in _chosen:
         _chosen[key] = _measured(plan, teacher, on_event)
@@ -57,11 +58,11 @@ def _measured(plan: Recipe, teacher: Generator, on_event: Event) -> Chosen:
     def choose(most: float) -> int:
         width = widest(lambda width: goal.cost(width) <= most, step)
         if width is None:
-            goal.calibrate(step)  # predictions of so narrow a network are the least certain
+            goal.calibrate(step)  # predictions are least accurate for very narrow networks
             if (needed := goal.measured(step)) > goal.most:
                 raise UsageError(
                     f"student.target_{goal.kind} {goal.shown(goal.most)}: a {goal.kind} target below what width {step} "
-                    f"needs, {goal.shown(needed)}{goal.where}; ask for more."
+                    f"needs, {goal.shown(needed)}{goal.where}; give a higher target."
                 )
         return width or step
 

@@ -1,4 +1,4 @@
-"""From paired images, or two domains of them, to a teacher that `distill` takes."""
+"""`teach`: train a teacher for `distill` from paired images or from images of two domains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,8 +31,8 @@ from vemcompress.weights.modules import Model, source_of
 
 @dataclass(frozen=True, kw_only=True)
 class TeachResult(line.RunResult):
-    """A run, and the file of its `teacher`, which has `parameters`. `others` are the files of the discriminators and of
-    further generators, by name."""
+    """A run, and the file of its `teacher`, which has `parameters`. `others` are the files of the discriminators and
+    other generators, by name."""
 
     teacher: str
     others: dict[str, str]
@@ -55,7 +55,7 @@ def teach(
     progress: bool = False,
     **keys: Unpack[TeachKeys],
 ) -> TeachResult | DryRun:
-    """Train a teacher by the recipe's [gan], in the new run folder `out`; or continue a run.
+    """Train a teacher with the recipe's [gan], in the new run folder `out`, or continue a run.
 
         result = vemcompress.teach(data="facades/", out="runs/teacher", recipe="pix2pix", epochs=200)
 
@@ -63,7 +63,7 @@ def teach(
         data: folders or images, as for `distill`. "pix2pix" needs pairs, "cyclegan" two domains.
         out: the run folder, which must be new.
         recipe: a recipe with [gan]: "pix2pix" (by default), "cyclegan", ...; or a .toml file.
-        teacher: the weights to start from; None starts with new ones.
+        teacher: the weights to start from; None starts from new weights.
         overrides, resume, device, max_hours, dry_run, tensorboard: as for `distill`.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
@@ -71,8 +71,8 @@ def teach(
             direction; `lr` is the teacher's learning rate (gan.lr), `width` its channels.
 
     Returns:
-        TeachResult: `run` (folder), `teacher` (file), `others` (files of discriminators and further
-        generators by name), `steps`, `losses` and more; a DryRun with `dry_run`.
+        TeachResult: `run` (folder), `teacher` (file), `others` (files of discriminators and other generators
+        by name), `steps`, `losses` and more. `dry_run` returns a DryRun.
 
     Raises:
         The classes of `vemcompress.errors`, as `distill`.
@@ -87,7 +87,7 @@ def teach(
 
 
 def teach_run(given: Given) -> TeachResult | DryRun:
-    """`teach`, among processes that work together already."""
+    """`teach` within a group of processes that has been set up."""
     given.limit.begin()
     given = replace(given, on_event=Once(given.on_event))
     settled = largest_batch.settled("teach", given, partial(_alone, on_event=silent), _on_trial)
@@ -102,7 +102,7 @@ def teach_run(given: Given) -> TeachResult | DryRun:
 
 
 def known(run: RunFolder, overrides: Sequence[str] = ()) -> TeachResult | None:
-    """The result of a run that is done, as `distilling.known`."""
+    """The result of a finished run, as `distilling.known`."""
 
     def result(told: dict, made: dict) -> TeachResult:
         files = {path.stem: str(path) for path in sorted(run.path.glob("*.safetensors"))}
@@ -135,13 +135,13 @@ def _run(facts: Facts, given: Given) -> TeachResult | DryRun:
 
 
 def _on_trial(facts: Facts, given: Given) -> Learner:
-    """What the run of these facts would learn with, for steps that are thrown away."""
+    """The learner of this run, for trial steps that are discarded."""
     parts.equip(facts.gan, facts.plan, given.where)
     return _learner(facts.plan, facts.gan)
 
 
 def _learner(plan: Recipe, gan: GAN) -> Learner:
-    """The GAN, with masks where the recipe wants them."""
+    """The GAN, with masks if the recipe has them."""
     if plan.masks is None:
         return gan
     with torch.random.fork_rng(devices=[]):
@@ -150,20 +150,20 @@ def _learner(plan: Recipe, gan: GAN) -> Learner:
 
 
 def _alone(plan: Recipe, on_event: Event) -> Recipe:
-    """Without a student its rate says nothing, so that it is made the teacher's, which the log then tells; and no
-    steps lie between those at which the teacher learns."""
+    """The recipe for training the teacher without a student: train.lr is the teacher's rate, so that the log shows the
+    right one, and the teacher is updated at every step."""
     if plan.gan is None:
-        raise RecipeError(f"recipe {plan.name}: has no [gan] to learn by; take pix2pix or cyclegan, or add one.")
+        raise RecipeError(f"recipe {plan.name}: has no [gan] to train with; use pix2pix or cyclegan, or add [gan].")
     gan, train = plan.gan, plan.train
     if "lr" in train.model_fields_set and train.lr != gan.lr:
-        _warn(on_event, f"train.lr {train.lr:g} is a student's; the teacher learns at gan.lr {gan.lr:g}.")
+        _warn(on_event, f"train.lr {train.lr:g} is for a student; the teacher is trained with gan.lr {gan.lr:g}.")
     if gan.every > 1:
-        _warn(on_event, f"gan.every {gan.every} counts a student's steps; alone the teacher learns at each step.")
-    if plan.masks is not None:  # what is written has them only once they are decided
+        _warn(on_event, f"gan.every {gan.every} is ignored: without a student, the teacher is updated at every step.")
+    if plan.masks is not None:  # saved files have the masks only after they are decided
         if train.best_by not in ("auto", "none"):
-            _warn(on_event, f"train.best_by {train.best_by}: nothing is picked while masks learn.")
+            _warn(on_event, f"train.best_by {train.best_by} is ignored: no best checkpoint is picked with masks.")
         train = train.but(best_by="none")
-    algorithm = plan.algorithm.but(online="step")  # a student's, which may not want its teacher to learn
+    algorithm = plan.algorithm.but(online="step")  # the student's algorithm may need a frozen teacher
     return plan.but(gan=gan.but(every=1), train=train.but(lr=gan.lr), algorithm=algorithm)
 
 

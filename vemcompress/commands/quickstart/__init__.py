@@ -1,4 +1,4 @@
-"""What `vemcompress quickstart` works on: scenes drawn by code, and a teacher trained on them."""
+"""The data and the tour of `vemcompress quickstart`: scenes drawn by code, and a teacher trained on them."""
 
 from pathlib import Path
 

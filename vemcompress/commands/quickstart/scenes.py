@@ -1,8 +1,8 @@
-"""Small landscapes by day and by night, drawn by code: the quickstart's data, free of anyone's rights.
+"""Small landscapes by day and by night, drawn by code: the quickstart's data, free of third-party rights.
 
-A scene is determined by its seed alone; the size only sets how finely it is drawn. Nothing by night is drawn by chance
-alone: a curtain by day is a lit window by night, a bird becomes a star, the sun the moon; so the night can be learned
-from the day.
+The seed determines the scene; the size only sets the resolution. Everything in the night image follows from the day
+image, so it can be learned: a window with a curtain is lit at night, a bird becomes a star, and the sun becomes the
+moon.
 """
 
 import os
@@ -40,9 +40,9 @@ def draw_pair(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_pairs(folder: str | os.PathLike, split: str, count: int, seed: int, size: int) -> list[Path]:
-    """Write `count` scenes as PNG files: by day into `folder`/`split`A, by night into `split`B, made if need be.
+    """Write `count` scenes as PNG files: day images to `folder`/`split`A, night images to `folder`/`split`B.
 
-    Returns the paths of the days. Raises OutputError.
+    Returns the paths of the day images. Raises OutputError.
     """
     days = [Path(folder) / f"{split}A" / f"scene-{i:04d}.png" for i in range(count)]
     for i, path in enumerate(days):
@@ -67,7 +67,7 @@ def _compose(rng: np.random.Generator) -> tuple[Canvas, tuple[Colour, Colour], f
 
 
 def _settle(canvas: Canvas, rng: np.random.Generator, horizon: float) -> None:
-    """Houses, trees and lamps on the ground, the farther ones first and smaller."""
+    """Draw houses, trees and lamps on the ground. Farther ones are drawn first, and smaller."""
     kinds = ["house"] * rng.integers(1, 5) + ["tree"] * rng.integers(2, 9) + ["lamp"] * rng.integers(0, 4)
     conifers, leaf = rng.random() < 0.4, choose(rng, LEAVES)
     for depth, kind in sorted((float(rng.beta(1.2, 2.2)), kind) for kind in kinds):
@@ -83,7 +83,7 @@ def _settle(canvas: Canvas, rng: np.random.Generator, horizon: float) -> None:
 
 
 def _grain(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A photo's unevenness, about 1: fine grain by pixel and large faint patches. size x size x 1."""
+    """Noise as in a photo, as factors around 1: fine grain and large faint patches. size x size x 1."""
     patches = Image.fromarray(rng.normal(0, 0.045, (9, 9)).astype(np.float32))
     coarse = np.asarray(patches.resize((size, size), Image.Resampling.BICUBIC))
     return 1 + (coarse + rng.normal(0, 0.018, (size, size)))[:, :, None]
@@ -94,7 +94,8 @@ def _to_bytes(picture: np.ndarray) -> np.ndarray:
 
 
 def sun_and_birds(canvas: Canvas, rng: np.random.Generator, horizon: float) -> tuple[float, float]:
-    """The sun, which is the moon by night, and birds, which are stars. Returns the sun's place."""
+    """Draw the sun, which is the moon by night, and birds, which are stars by night. Returns the position of the
+    sun."""
     x, y, r = rng.uniform(0.12, 0.88), rng.uniform(0.1, horizon - 0.2), rng.uniform(0.035, 0.065)
     for _ in range(rng.integers(4, 11)):
         bx, by, w = rng.uniform(0.03, 0.97), rng.uniform(0.03, horizon - 0.12), rng.uniform(0.012, 0.02)
@@ -121,7 +122,7 @@ def clouds(canvas: Canvas, rng: np.random.Generator, horizon: float) -> None:
 
 
 def hills(canvas: Canvas, rng: np.random.Generator, horizon: float, ground: Colour) -> None:
-    """One to three ridges, farther ones paler; some are mountains with snow."""
+    """Draw one to three ridges; farther ones are paler. The farthest may be mountains with snow."""
     layers = rng.integers(1, 4)
     for i in range(layers):
         near = (i + 1) / layers
@@ -149,7 +150,7 @@ def mountains(canvas: Canvas, rng: np.random.Generator, base: float, colour: Col
 
 
 def river_or_road(canvas: Canvas, rng: np.random.Generator, horizon: float, sun_x: float, sky: Colour) -> None:
-    """A band that winds from the horizon to the lower edge: water, which mirrors the sun, or a road, or none."""
+    """Draw a river that reflects the sun, a road, or neither, from the horizon to the lower edge."""
     kind = rng.choice(["river", "road", "none"], p=[0.45, 0.4, 0.15])
     if kind == "none":
         return
@@ -174,7 +175,7 @@ def river_or_road(canvas: Canvas, rng: np.random.Generator, horizon: float, sun_
 
 
 def meadow(canvas: Canvas, rng: np.random.Generator, horizon: float, ground: Colour) -> None:
-    """The ground, and tufts of grass and flowers that grow towards the viewer."""
+    """Draw the ground with tufts of grass and flowers, larger ones nearer to the viewer."""
     canvas.box(0, horizon, 1, 1.01, ground)
     bloom = choose(rng, ((236, 96, 96), (250, 214, 84), (214, 132, 214), (248, 248, 248)))
     for _ in range(rng.integers(14, 40)):
@@ -188,7 +189,7 @@ def meadow(canvas: Canvas, rng: np.random.Generator, horizon: float, ground: Col
 
 
 def house(canvas: Canvas, rng: np.random.Generator, x: float, y: float, scale: float) -> None:
-    """A house that stands on y; by night the windows with curtains are lit, those of bare glass are dark."""
+    """Draw a house with its base at y. By night, windows with curtains are lit, and windows without are dark."""
     w, h = scale * rng.uniform(0.8, 1.25), scale * rng.uniform(0.65, 1.15)
     wall, roof = choose(rng, WALLS), choose(rng, ROOFS)
     left, right, top = x - w / 2, x + w / 2, y - h
@@ -243,7 +244,7 @@ def tree(
 
 
 def lamp(canvas: Canvas, x: float, y: float, scale: float) -> None:
-    """A street lamp, the brightest thing by night."""
+    """Draw a street lamp, the brightest object by night."""
     top = y - scale
     canvas.line([(x, y), (x, top)], (58, 60, 66), 0.09 * scale)
     corners = [(x - 0.09 * scale, top - 0.12 * scale), (x + 0.09 * scale, top + 0.05 * scale)]

@@ -1,4 +1,4 @@
-"""The means of drawing a scene twice: flat shapes with a colour by day and one by night, and lights added on top."""
+"""Draw a scene by day and by night: flat shapes with a colour for day and one for night, and lights added on top."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,9 +11,10 @@ SUPERSAMPLING = 3
 
 
 class Shape(NamedTuple):
-    """`points` are x, y in [0, 1] from the upper left: the corners of a polygon or of a box, or a line's points.
+    """A flat shape. `points` are x, y in [0, 1] from the upper left: the corners of a polygon or a box, or the points
+    of a line.
 
-    A colour of None leaves the shape out at that time of day.
+    If a colour is None, the shape is not drawn at that time of day.
     """
 
     kind: str
@@ -26,7 +27,7 @@ class Shape(NamedTuple):
 class Light(NamedTuple):
     """A round glow with a Gaussian profile, added to the picture; `radius` is its standard deviation in [0, 1].
 
-    It is left out where something dark was drawn over its `source`, for then nothing by day would tell of it.
+    The light is omitted if something dark was drawn over its `source`, because the day image would not show it.
     """
 
     x: float
@@ -37,7 +38,7 @@ class Light(NamedTuple):
 
 
 def darkened(colour: Colour) -> Colour:
-    """How a surface of this colour looks in moonlight: little of its hue, less of its light, more blue."""
+    """The colour of a surface in moonlight: less saturated, darker and bluer."""
     red, green, blue = colour
     grey = 0.3 * red + 0.59 * green + 0.11 * blue
     return (0.13 * (red + grey) + 3, 0.15 * (green + grey) + 6, 0.22 * (blue + grey) + 18)
@@ -50,8 +51,7 @@ def shaded(colour: Colour, factor: float) -> Colour:
 
 @dataclass
 class Canvas:
-    """The shapes from back to front, and the glows of each time of day. Unless it says so, what is drawn is merely
-    darker by night."""
+    """The shapes from back to front, and the lights for day and night. By default, a shape is only darker by night."""
 
     shapes: list[Shape] = field(default_factory=list)
     day_lights: list[Light] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Canvas:
 
 
 def choose(rng: np.random.Generator, colours, spread: float = 0.08) -> Colour:
-    """One of the colours, a little off."""
+    """One of the colours, with a small random change."""
     return tuple(np.array(colours[rng.integers(len(colours))]) * rng.uniform(1 - spread, 1 + spread, 3))
 
 
@@ -111,6 +111,6 @@ def rasterise(sky: np.ndarray, shapes: list[Shape], lights: list[Light], night: 
 
 
 def _shines(image: Image.Image, light: Light) -> bool:
-    """Whether the light's source is in the picture and still the brightest thing drawn there."""
+    """Whether the light's source is inside the image, and nothing dark was drawn over it."""
     x, y = (int(c * image.width) for c in light.source)
     return 0 <= x < image.width and 0 <= y < image.height and max(image.getpixel((x, y))) > 150

@@ -1,8 +1,9 @@
-"""The whole tool, once, on the embedded teacher and drawn images: distil, evaluate, export, generate, bench.
+"""The quickstart's tour of the tool, with the embedded teacher and drawn images: distil, evaluate, export, generate,
+bench.
 
-Beside the distilled student there is one that learns without the teacher: the same network, from the same first weights
-for as many steps, by the same losses between images. Its targets are the drawn nights, which a user who has only a
-teacher does not have.
+For comparison, a second student is trained without the teacher: the same network with the same initial weights, number
+of steps and losses between images. Its targets are the drawn night images, which a user with only a teacher does not
+have.
 """
 
 from pathlib import Path
@@ -33,10 +34,10 @@ from vemcompress.weights.loading import load
 
 RECIPE, TRAIN_IMAGES, TEST_IMAGES, ROWS = "quickstart", 400, 24, 4
 TRAIN_SEED, TEST_SEED = 0, 1_000_000
-# The same run without what the teacher gives: pairs of drawn images take its place. Their flips are drawn anew at each
-# visit, where a cache would fix them.
+# The same run without the teacher: pairs of drawn images replace its outputs. Without the cache, each image is flipped
+# at random again every time it is used.
 UNDISTILLED = ("teacher.source=pairs", "data.kind=paired", "information.name=none", "train.teacher_cache=0")
-SCORES = (  # metric, its title, what the teacher itself reaches (None: as evaluated)
+SCORES = (  # metric, its title, the teacher's own value (None: as evaluated)
     ("ssim_teacher", "SSIM to the teacher", 1.0),
     ("psnr_teacher", "PSNR to the teacher, dB", ""),
     ("l1_teacher", "L1 to the teacher", 0.0),
@@ -48,7 +49,7 @@ SCORES = (  # metric, its title, what the teacher itself reaches (None: as evalu
 def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_event: Event = silent) -> dict:
     """Run everything in the new folder `out`; returns the closing table and the picture's path.
 
-    Raises UsageError where the folder already exists.
+    Raises UsageError if the folder already exists.
     """
     out, began = Path(out), perf_counter()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -64,7 +65,8 @@ def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_
     tests = write_pairs(images, "test", TEST_IMAGES, TEST_SEED, size)
 
     settings = {"data": [images], "recipe": RECIPE, "device": device, "on_event": on_event}
-    # For networks this small a second thread gains a tenth, and costs several times as much on a busy machine.
+    # For such small networks, a second thread gains about 10 %, and makes the run several times slower on a busy
+    # machine.
     with devices.threads(1):
         stage("2/7  Distilling the teacher (day to night) with OMGD + VEM")
         run = distill(TEACHER, out=out / "run", overrides=changes, **settings)
