@@ -117,7 +117,7 @@ def test_what_cannot_be_left_to_the_machine_is_refused(inputs, tmp_path):
         distill(inputs[0], out=tmp_path / "run", micro_batch=1, **given)
     matrix = tmp_path / "matrix.toml"
     matrix.write_text('[matrix]\nrecipes = ["omgd"]\ninformation = ["none"]\nseeds = [1, 2]\n')
-    with pytest.raises(UsageError, match="need one batch"):
+    with pytest.raises(UsageError, match="need the same batch"):
         distill_matrix(matrix, inputs[0], out=tmp_path / "runs", **given)
     assert not (tmp_path / "run").exists() and not (tmp_path / "runs").exists()
 

@@ -171,7 +171,7 @@ def test_what_does_not_fit_latent_vectors_is_refused(models, inputs, call):
         ((student, *data, "--set", "data.kind=unpaired"), 3, "omit data.kind"),
         ((student,), 2, "nothing to compare the images with"),
         ((student, "--teacher", inputs[0]), 4, "the teacher takes images, and not 6 latent numbers"),
-        ((inputs[0], "--data", inputs[1], "--samples", 5), 2, "omit it"),
+        ((inputs[0], "--data", inputs[1], "--samples", 5), 2, "omit --samples"),
         ((inputs[0],), 2, "no data: give --data"),
         ((student, *data, "--samples", 0), 2, "--samples"),
     ]:
