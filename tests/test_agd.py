@@ -478,7 +478,7 @@ def test_what_the_training_gives_is_exported(call, whole, tmp_path):
 
 
 def test_a_teachers_cache_is_for_the_training_alone(inputs, tmp_path):
-    with pytest.raises(RecipeError, match="learns from two"):
+    with pytest.raises(RecipeError, match="this student needs two"):
         teacher, data = inputs
         overrides = [*SHORT, "train.teacher_cache=2"]
         distill(teacher, data=data, out=tmp_path / "x", recipe="agd", overrides=overrides, device="cpu")

@@ -279,7 +279,7 @@ def test_a_plain_file_is_told_what_its_data_are(call, run, tmp_path):
     for arguments, expected, says in (
         ([], 2, "metric miou needs a segmentation network"),
         (["--segmenter", "none.onnx"], 4, "none.onnx"),
-        (["--set=train.steps=5"], 2, "data alone"),
+        (["--set=train.steps=5"], 2, "only settings of the data"),
         (["--set=data.kid=labels"], 3, "Did you mean 'kind'"),
         (["--set=data.direction=CtoA"], 3, "'AtoB' or 'BtoA'"),
         (["--set=data.kind=paired"], 3, "classes applies only to label maps"),

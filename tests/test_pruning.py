@@ -142,7 +142,7 @@ def test_what_cannot_be_pruned_is_said_and_nothing_is_lost(call, inputs, tmp_pat
         (2, "write a number", teacher, "--target-macs", "much"),
         (2, "needs at least", teacher, "--target-macs", 100),
         (2, "meets it already", teacher, "--target-macs", "1G"),
-        (2, "counted as true, paper", teacher, "--target-macs", "1M", "--count-as", "flops"),
+        (2, "choose from true, paper", teacher, "--target-macs", "1M", "--count-as", "flops"),
         (2, "no scales", teacher, "--target-macs", "1M", "--method", "scale"),
         (2, "multiples of 4", teacher, "--target-macs", "1M", "--size", 33),
         (2, "is the model itself", teacher, "--target-macs", "1M", "-o", teacher),

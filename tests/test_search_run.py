@@ -215,7 +215,7 @@ def test_the_full_pipeline_searches_what_its_supernet_learns(given, tmp_path):
         full("stages.supernet.algorithm.space=[[8, 2]]")
     with pytest.raises(UsageError, match=r"stage search: .*smallest candidate"):
         full("stages.supernet.algorithm.space=[[4, 2]]", "search.share=0.01")
-    with pytest.raises(UsageError, match=r"stage transfer: width 16: .* has 8 channels in stem"):
+    with pytest.raises(UsageError, match=r"stage transfer: width 16: needs 16 channels in stem, but .* has 8"):
         full("prune.width=16")
     assert not (tmp_path / "run").exists()
     full("stages.supernet.algorithm.space=[[4, 2]]")

@@ -146,7 +146,7 @@ def test_no_run_of_any_seed_is_written_over(inputs, whole, tmp_path):
 def test_a_start_that_was_killed_at_once_is_started_again(inputs, tmp_path):
     (tmp_path / "x" / "seed-1" / "samples").mkdir(parents=True)
     (tmp_path / "x" / "seeds.json").write_text('{"seeds": [1], "done": []}')
-    with pytest.raises(InputError, match="none of its runs has begun"):
+    with pytest.raises(InputError, match="none of its runs has started"):
         distill_seeds(resume=tmp_path / "x")
     assert run(inputs, tmp_path / "x", [1]).losses["ssim"].std is None
 

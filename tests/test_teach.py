@@ -66,7 +66,7 @@ def test_the_log_tells_the_rate_at_which_the_teacher_learns(data, tmp_path):
     assert all("teacher_recon" in line for line in lines)
     told = [e["message"] for e in events if e["event"] == "warning"]
     assert any("gan.every 3" in message for message in told)
-    assert any("learns at gan.lr 0.001" in message for message in told)
+    assert any("trained with gan.lr 0.001" in message for message in told)
 
 
 # -- resuming --------------------------------------------------------------------------------------------------------
