@@ -15,9 +15,10 @@ from vemcompress.cli import main
 from vemcompress.errors import NetworkError
 from vemcompress.evaluation import choose, load_extractor
 
-if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:  # they share the cores
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))  # of tests' own processes
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+# One thread, here and in the processes that tests start: workers share the cores, and sums over several threads can
+# differ in the last bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 sys.modules.setdefault("openvino_telemetry", None)  # `importorskip("openvino")` would report to a web service
 
 
