@@ -117,7 +117,7 @@ def test_the_full_form_takes_images_of_its_own_size_alone(call, tmp_path):
     code, _, err = call("generate", tmp_path / "g.pth", "-i", tmp_path / "photos", "-o", tmp_path / "out")
     assert code == 0, err
     code, _, err = call("bench", tmp_path / "g.pth", "--size", 64)
-    assert code == 2 and "32 x 32 only" in err
+    assert code == 2 and "only images of 32 x 32" in err
 
 
 PADDED = {"replicate": nn.ReplicationPad2d, "zero": nn.ZeroPad2d}
