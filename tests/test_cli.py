@@ -80,6 +80,18 @@ def test_the_same_results_are_shown_to_people(call, run_folder, inputs):
     assert json.loads(call("recipes", "show", "omgd", "--json")[1])["algorithm"]["ssim"] == 10
 
 
+def test_an_evaluation_on_the_training_images_is_told(call, run_folder, inputs, tmp_path):
+    told = "warning   the run was trained on these images"
+    assert told in call("eval", run_folder, "--data", inputs[1])[2]
+    assert told in call("eval", run_folder)[2]
+    assert told not in call("eval", run_folder, "--data", toy_images(tmp_path / "others", 4))[2]
+
+
+def test_a_run_on_few_images_is_given_a_hint(call, inputs, tmp_path):
+    settings = ("--teacher", inputs[0], "--data", inputs[1], "--out", tmp_path / "run", *SETTINGS, "--steps", 1)
+    assert "hint      4 images to train on" in call("distill", *settings)[2]
+
+
 def test_quiet_and_debug_stand_anywhere(call, run_folder, tmp_path):
     code, _, err = call("distill", "--resume", run_folder, "--quiet")
     assert (code, err) == (0, "")

@@ -270,7 +270,10 @@ def test_one_thing_is_no_plural_and_a_file_that_is_no_image_is_not_counted(input
     code, _, err = call("eval", inputs[0], "--teacher", inputs[0], "--data", folder, "--size", 32)
     assert code == 0 and err.count("broken.png") == 1 and "data      1 image (flat folder)" in err
     code, out, _ = call("generate", inputs[0], "--input", folder, "--out", tmp_path / "out")
-    assert code == 0 and out.startswith("1 picture,")
+    assert code == 0 and out.startswith("1 picture,") and out.endswith(f": {tmp_path / 'out' / '0.png'}\n")
+    folder = toy_images(tmp_path / "more", 2)
+    _, out, _ = call("generate", inputs[0], "--input", folder, "--out", tmp_path / "out2")
+    assert out.startswith("2 pictures,") and out.endswith(f": {tmp_path / 'out2'}\n")
 
 
 def test_metrics_that_are_missing_for_one_reason_share_a_line_which_is_not_broken(capsys):

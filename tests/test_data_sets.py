@@ -82,6 +82,7 @@ def test_two_domains_give_examples_of_what_a_teacher_should_make(tmp_path):
     found = training_set(settings(tmp_path, kind="unpaired", held_out=1))
     learnt, out = found.split_off()
     assert (len(learnt.found.a), len(learnt.found.b), len(out.found.a)) == (1, 3, 1)
+    assert out.readable(()) == 3 and out.readable((), inputs_only=True) == 1
     assert found.examples((3, 3), 8).shape == (3, 3, 32, 32)
     a, b = tensors(found.stream((3, 3), 2, 0).batch(0))
     assert a.shape == b.shape == (2, 3, 32, 32)
@@ -94,3 +95,11 @@ def test_test_images_are_the_validation_images_where_there_are_no_others(tmp_pat
     for path in (tmp_path / "val").iterdir():
         Image.new("RGB", (64, 32)).save(path)
     assert open_test_set(settings(tmp_path, kind="paired")).count == 3
+
+
+@pytest.mark.parametrize(("width", "kind", "told"), [(64, "single", 1), (48, "single", 0), (64, "paired", 0)])
+def test_single_images_that_look_like_pairs_side_by_side_are_told(tmp_path, width, kind, told):
+    Image.new("RGB", (width, 32)).save(tmp_path / "0.png")
+    events = []
+    training_set(settings(tmp_path, kind=kind), on_event=events.append)
+    assert len([e for e in events if "if they are pairs side by side" in e.get("message", "")]) == told

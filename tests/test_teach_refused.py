@@ -65,7 +65,7 @@ TEACHING = {
         ("data.size=16", "teacher.network.downs=4"), {}, RecipeError, "data.size 16 is too small .* at least 24 px",
     ),
     "not a multiple of the depth": (
-        ("data.size=48",), {}, RecipeError, "data.size 48 does not fit .* multiples of 32 .*downs = 4",
+        ("data.size=48",), {}, RecipeError, "data.size 48 does not fit .* multiples of 32 .*downs=4",
     ),
     "other input channels": (
         ("teacher.network.in_channels=1",), {}, RecipeError, "in_channels is 1, but the data have 3",

@@ -95,8 +95,10 @@ def export(
 
     if onnx is not None and (format or out):
         raise UsageError("--onnx FILE means --format onnx -o FILE: give one or the other.")
-    if onnx is None and (not format or out is None):
-        raise UsageError("give --onnx FILE, or --format and -o, such as --format openvino -o student.xml.")
+    if onnx is None and format and out is None:
+        raise UsageError("no output: give -o FILE; with several formats, its name without the ending.")
+    if onnx is None and not format:
+        raise UsageError("no format: give --onnx student.onnx, or for example --format litert -o student.tflite.")
     console = options.open_console()
     options.weights_only(model)
     with console.talking() as on_event:

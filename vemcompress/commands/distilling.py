@@ -218,7 +218,14 @@ def _events(facts: Facts, networks: dict) -> list[dict]:
     }]  # fmt: skip
     begins_as_teacher = getattr(plan.student, "source", None) == OF_TEACHER  # and becomes smaller later
     known = networks["teacher"].get("parameters")  # None for a function or for pairs
-    if not begins_as_teacher and known and networks["student"]["parameters"] >= known:
+    if not begins_as_teacher and known and not _is_smaller(networks["student"], networks["teacher"]):
         message = "the student is not smaller than its teacher; choose --width or --target-macs."
         events.append({"event": "warning", "message": message})
     return events
+
+
+def _is_smaller(student: dict, teacher: dict) -> bool:
+    """In parameters and, if both are known, in MACs."""
+    if student["parameters"] >= teacher["parameters"]:
+        return False
+    return not (student["macs"] and teacher["macs"]) or student["macs"]["true"] < teacher["macs"]["true"]

@@ -241,7 +241,8 @@ def _opened(
     only = {getattr(network.takes, "only", None) for network in (student, *measured)} - {None}
     if only and size is None and plan is None and not any("data.size" in override for override in overrides):
         settings = settings.but(size=only.pop())
-    images = images_of(settings, student.takes, split or "test", real, own=not data, on_event=on_event)
+    trained_on = plan is not None and _folders(plan.data.roots) == _folders(settings.roots)
+    images = images_of(settings, student.takes, split or "test", real, own=trained_on, on_event=on_event)
     from vemcompress.evaluation.onnx_segmenter import segmenter_on  # late: only some evaluations need ONNX Runtime
 
     for network in measured:
@@ -256,6 +257,10 @@ def _opened(
     run = RunFolder(folder)
     own = KeptEvaluation(run, opened.sha256) if plan is not None and widths is None else None
     return networks, found, information_share(run.metrics), own
+
+
+def _folders(roots: Sequence[str]) -> set[Path]:
+    return {Path(names.found(root)).resolve() for root in roots}
 
 
 def _is_onnx(source) -> bool:

@@ -112,7 +112,10 @@ def tell_images(images: ImageSet, on_event: Event) -> dict[Path, str]:
     for path, reason in (unreadable := images.unreadable()).items():
         on_event({"event": "skipped", "path": str(path), "reason": reason})
     tell_notes(on_event)
-    on_event({"event": "data", "images": images.readable(unreadable), "used": list(images.found.used)})
+    degraded = getattr(images.found, "degraded", None)  # one folder, so there is no direction to choose
+    direction = None if degraded else getattr(images.found, "direction", None)
+    shown = {"images": images.readable(unreadable), "used": list(images.found.used), "direction": direction}
+    on_event({"event": "data", **shown})
     return unreadable
 
 

@@ -204,7 +204,7 @@ def told(facts: Facts, device: torch.device) -> dict:
     return {
         "recipe": facts.plan.name,
         "images": facts.images.readable(facts.unreadable),
-        "held_out": facts.held_out.readable(facts.unreadable) if facts.held_out else 0,
+        "held_out": facts.held_out.readable(facts.unreadable, inputs_only=True) if facts.held_out else 0,
         "latent": facts.images.takes.size if isinstance(facts.images, LatentSet) else None,
         "size": facts.plan.data.size,
         "batch": train.batch,

@@ -26,7 +26,7 @@ def beside_latents(settings: DataSettings, side: int, *, stated: bool) -> DataSe
 def images_of(
     settings: DataSettings, takes: ImageInput | LatentInput, split: str, real, *, own: bool, on_event: Event
 ) -> ImageSet | LatentSet:
-    """The test images from the settings' roots. These are the run's `own`, unless the user gave others.
+    """The test images of the settings' roots. `own`: they are the roots of the run.
 
     For networks with latent vectors as input, they are the real images, and are not needed if the user gave `real`. If
     there are neither, there is a warning.
@@ -44,6 +44,6 @@ def _test_images(settings: DataSettings, split: str, own: bool, on_event: Event,
     images = test_set(settings, split, on_event, scale=scale)
     tell_images(images, on_event)
     if own and FLAT in images.found.used:
-        message = "these are the training images of the run; give test images with --data."
+        message = "the run was trained on these images; give other images as test images with --data."
         on_event({"event": "warning", "message": message})
     return images

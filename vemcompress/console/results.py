@@ -1,6 +1,7 @@
 """Results on stdout: as JSON, or as a table."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -250,7 +251,9 @@ class Results:
     def generated(self, values: dict) -> None:
         count, images = len(values["written"]), values["images"]
         each = f"{values['seconds'] / max(1, images):.3f} s per image"
-        self.show(f"{plural(count, 'picture')}{f' of {images} images' if images > count else ''}, {each}")
+        where = values["written"][0] if count == 1 else os.path.commonpath(map(os.path.dirname, values["written"]))
+        of_all = f" of {images} images" if images > count else ""
+        self.show(f"{plural(count, 'picture')}{of_all}, {each}: {where or '.'}")
 
     def benched(self, values: dict) -> None:
         models = values.get("models", {"": values})

@@ -34,6 +34,7 @@ EXPORT = {
     "try": "{method}, {float_layers} layers in float: SSIM {ssim:.4f}",
     "written": "written",
 }
+FEW = 32  # below this number of training images, a hint is printed
 
 
 class Talk:
@@ -100,7 +101,7 @@ class Talk:
         add_on = "no add-on" if name == "NONE" else f"{name}{weight}"
         features = f", features {event['features']}"
         self.note(f"recipe    {event['recipe']}: {algorithm['name'].upper()}{features}, {add_on}")
-        weights = {k: v for k, v in algorithm.items() if isinstance(v, float)}
+        weights = {k: v for k, v in algorithm.items() if isinstance(v, float) and v}
         if weights:
             self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
         drawn = "your images" if event["gan"] else "drawn by the teacher"
@@ -112,7 +113,7 @@ class Talk:
             self.note(f"{name:<9} {network['family']}, {millions(network['parameters'])} parameters{macs(network)}")
         judges = ", ".join(f"{name} {millions(count)}" for name, count in event["discriminators"].items())
         self.note(f"          {judges}; true MACs at {event['size']} px")
-        weights = {k: v for k, v in event["gan"].items() if isinstance(v, float)}
+        weights = {k: v for k, v in event["gan"].items() if isinstance(v, float) and v}
         self.note(f"recipe    {event['recipe']}: {event['gan']['name']}, {event['gan']['mode']}")
         self.note("          " + ", ".join(f"{k} {v:g}" for k, v in weights.items()))
         self._begun(event, "your images")
@@ -128,6 +129,8 @@ class Talk:
             f"data      {data} at {event['size']} px, batch {event['batch']}, "
             f"{plural(event['steps'], 'step')} on {devices} in {event['precision']}"
         )
+        if 0 < event["images"] < FEW and not event["latent"]:
+            self.note(f"hint      {plural(event['images'], 'image')} to train on: a few hundred give a better student")
         if event["device"] == "cuda" and event["precision"] == "fp32":
             self.note("hint      fp32 is exact on a GPU; --precision tf32, or bf16 with --compile, is faster")
         self._below = scored_before(event)
@@ -270,7 +273,8 @@ class Talk:
         self.note(f"data      {event['message']}")
 
     def _on_data(self, event: dict) -> None:
-        self.note(f"data      {plural(event['images'], 'image')} ({', '.join(event['used'])})")
+        direction = f", {event['direction']}" if event["direction"] else ""
+        self.note(f"data      {plural(event['images'], 'image')} ({', '.join(event['used'])}{direction})")
 
     def _on_eval(self, event: dict) -> None:
         if event["stage"] == "unreadable":

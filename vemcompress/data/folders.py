@@ -78,7 +78,7 @@ def _in_singles(root: Path, splits: Sequence[str], listed: Listing) -> tuple[lis
         wanted = " or ".join(f"{split}/" for split in splits)
         raise InputError(
             f"{root}: no {wanted} in this folder, which has {', '.join(present)}; choose another split, or give one of "
-            "these folders itself."
+            "these folders itself. For pairs, add --set data.kind=paired."
         ) from None
 
 

@@ -90,8 +90,8 @@ class LatentSet:
     def unreadable(self) -> dict[Path, str]:
         return self.real.unreadable() if self.real is not None else {}
 
-    def readable(self, unreadable: Collection[Path]) -> int:
-        return self.real.readable(unreadable) if self.real is not None else 0
+    def readable(self, unreadable: Collection[Path], inputs_only: bool = False) -> int:
+        return self.real.readable(unreadable, inputs_only) if self.real is not None else 0
 
     def stream(
         self,

@@ -116,8 +116,10 @@ class ImageSet:
             reasons = pool.map(partial(why_unreadable, whole=whole), files)
             return {path: reason for path, reason in zip(files, reasons, strict=True) if reason}
 
-    def readable(self, unreadable: Collection[Path]) -> int:
-        """`count` without these files."""
+    def readable(self, unreadable: Collection[Path], inputs_only: bool = False) -> int:
+        """`count` without these files; with `inputs_only`, the number of inputs without these files."""
+        if isinstance(self.found, Unpaired) and inputs_only:
+            return sum(path not in unreadable for path in self.found.inputs)
         if isinstance(self.found, Unpaired):
             return max(sum(path not in unreadable for path in side) for side in (self.found.a, self.found.b))
         return sum(not any(path in unreadable for path in sample) for sample in self.samples)
@@ -249,6 +251,9 @@ def training_set(
         _warn_of_small(images, on_event)
     if on_event and images.pairs and images.pairs.side_by_side and not is_twice_as_wide(images.paths):
         message = "these images are cut into two halves, A and B, but are not twice as wide as high; check data.kind."
+        on_event({"event": "warning", "message": message})
+    if on_event and isinstance(images.found, Singles) and is_twice_as_wide(images.paths):
+        message = "these images are twice as wide as high; if they are pairs side by side, set data.kind=paired."
         on_event({"event": "warning", "message": message})
     return images.inputs_alone() if settings.kind == "unpaired" and not second_domain else images
 

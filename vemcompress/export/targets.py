@@ -16,7 +16,8 @@ def targets(path: Path, formats: str | Sequence[str], precision: str, uint8: boo
     """
     formats = [formats] if isinstance(formats, str) else formats
     if unknown := [name for name in formats if name not in FORMATS]:
-        raise UsageError(f"format '{unknown[0]}' is not known; choose from {', '.join(FORMATS)}.")
+        tip = " TensorFlow Lite is litert." if unknown[0].lower() in ("tflite", "tensorflow") else ""
+        raise UsageError(f"format '{unknown[0]}' is not known; choose from {', '.join(FORMATS)}.{tip}")
     if precision not in PRECISIONS:
         raise UsageError(f"precision '{precision}' is not known; choose from {', '.join(PRECISIONS)}.")
     forms = [FORMATS[name] for name in dict.fromkeys(formats)]

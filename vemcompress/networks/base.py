@@ -136,7 +136,7 @@ class Config(Counted, BaseSettings):
         raise NotImplementedError
 
     def advice(self, size: int) -> str:
-        """A key and its value, such as "downs = 6", with which such a network can process images of `size`; "" if
+        """A key and its value, such as "downs=6", with which such a network can process images of `size`; "" if
         there is none.
         """
         return ""

@@ -203,10 +203,11 @@ def check_size(recipe: Recipe, role: str, network: Generator) -> None:
         )
     if takes.kind == "image" and (size % takes.multiple or size < takes.least):
         advice = network.config.advice(size) if network.config is not None and recipe.teacher.source is None else ""
+        table = {"student": "student", "deep": "teacher.deep"}.get(role, "teacher.network")
         raise RecipeError(
             f"recipe {recipe.name}: data.size {size} does not fit the {role}, a {network.family}; it needs multiples "
             f"of {takes.multiple} from {max(takes.least, takes.multiple)} px on"
-            + (f"; or set teacher.network.{advice} for that size." if advice else ".")
+            + (f"; or add --set {table}.{advice} for that size." if advice else ".")
         )
 
 

@@ -92,8 +92,8 @@ def recognise(tensors: Tensors, source: str) -> tuple[Generator, Layout]:
         for layout in LAYOUTS:
             if layout.matches(candidate):
                 return convert(layout, candidate, source), layout
-    first = next(iter(tensors))
-    raise InputError(
-        f"{source}: not a known generator: {len(tensors)} tensors, first {first!r:.80}{hint(tensors)}. "
-        f"Known: {', '.join(GENERATORS)}. Use --teacher-class module:Class for your own."
-    )
+    first, looks = next(iter(tensors)), hint(tensors)
+    seen = f"{source}: not a known generator: {len(tensors)} tensors, first {first!r:.80}{looks}. "
+    if "discriminator" in looks:
+        raise InputError(f"{seen}Give the generator's file, such as latest_net_G.pth.")
+    raise InputError(f"{seen}Known: {', '.join(GENERATORS)}. Use --teacher-class module:Class for your own.")

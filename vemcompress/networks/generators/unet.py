@@ -56,7 +56,7 @@ class UNetConfig(ImageConfig):
 
     def advice(self, size: int) -> str:
         halvings = (size & -size).bit_length() - 1
-        return f"downs = {halvings}" if halvings >= 2 else ""
+        return f"downs={halvings}" if halvings >= 2 else ""
 
     def student(self, width: int) -> "UNetConfig":
         """A U-Net of the same depth and norm."""
