@@ -366,9 +366,9 @@ def test_generate_refuses_a_file_that_it_cannot_open(name, tmp_path):
     with pytest.raises(InputError, match="no such file"):
         generate(path, tmp_path, tmp_path / "out")
     path.write_text("<html>")
-    with pytest.raises(InputError, match="is damaged, or was not written"):
+    with pytest.raises(InputError, match="is damaged, or is no file"):
         generate(path, tmp_path, tmp_path / "out")
-    with pytest.raises(UsageError, match="--teacher-key applies only to weights"):
+    with pytest.raises(UsageError, match="--teacher-key applies only to weight files"):
         generate(path, tmp_path, tmp_path / "out", teacher_key="G")
 
 

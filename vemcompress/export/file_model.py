@@ -51,7 +51,7 @@ def open_file(path: Path, form: str) -> FileModel:
     try:
         opened, facts = kind.open(path, cores()), kind.facts(path)
     except ExportError as error:
-        raise InputError(f"{path}: is damaged, or was not written by export --format {form}; export it again.") from error
+        raise InputError(f"{path}: is damaged, or is no file that export wrote; export it again.") from error
     if opened.shape is None or "input_kind" not in facts:
         beside = "" if kind.has_metadata else f" ({path.name}.json beside it does)"
         raise InputError(f"{path}: does not describe its input{beside}; export it again, or give an .onnx file.")
