@@ -1,6 +1,7 @@
 """Results on stdout: as JSON, or as a table."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -325,7 +326,7 @@ def figures(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str 
 
 def _place(written: Sequence[str]) -> str:
     """The folder of the written files, or the only file."""
-    return written[0] if len(written) == 1 else str(Path(written[0]).parent)
+    return written[0] if len(written) == 1 else os.path.commonpath([Path(name).parent for name in written])
 
 
 def _goal(values: dict) -> dict[str, str]:
