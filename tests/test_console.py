@@ -270,10 +270,10 @@ def test_one_thing_is_no_plural_and_a_file_that_is_no_image_is_not_counted(input
     code, _, err = call("eval", inputs[0], "--teacher", inputs[0], "--data", folder, "--size", 32)
     assert code == 0 and err.count("broken.png") == 1 and "data      1 image (flat folder)" in err
     code, out, _ = call("generate", inputs[0], "--input", folder, "--out", tmp_path / "out")
-    assert code == 0 and out.startswith("1 picture,") and out.endswith(f": {tmp_path / 'out' / '0.png'}\n")
+    assert code == 0 and out.startswith(f"1 picture in {tmp_path / 'out' / '0.png'}, ")
     folder = toy_images(tmp_path / "more", 2)
     _, out, _ = call("generate", inputs[0], "--input", folder, "--out", tmp_path / "out2")
-    assert out.startswith("2 pictures,") and out.endswith(f": {tmp_path / 'out2'}\n")
+    assert out.startswith(f"2 pictures in {tmp_path / 'out2'}, ")
 
 
 def test_metrics_that_are_missing_for_one_reason_share_a_line_which_is_not_broken(capsys):
@@ -284,8 +284,11 @@ def test_metrics_that_are_missing_for_one_reason_share_a_line_which_is_not_broke
 
 
 def test_inspect_has_no_empty_rows(capsys):
-    Console().inspected({"family": "custom", "config": None, "taps": [], "parameters": 1234, "macs": {"true": 1000}})
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["family", "parameters", "macs"]
+    known = {"family": "custom", "parameters": 1234, "macs": {"true": 1000}}
+    Console().inspected(known | {"config": None, "taps": [], "input": {"kind": "image", "shape": [3, 32, 64]}})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["family", "parameters", "macs", "input"]
+    assert lines[2].endswith("at 32 x 64 px")
 
 
 @pytest.mark.parametrize("command", [["inspect"], ["prune", "--target-macs", "1G", "--out", "x.safetensors"]])

@@ -164,6 +164,7 @@ def test_overrides_are_texts_values_or_keywords():
     [
         ((), {"step": 3}, "'step' is not an argument; did you mean steps"),
         ((), {"zzz": 3}, "known: direction, size"),
+        ((), {"features": "none"}, r"overrides, such as \{'algorithm.features': 'none'\}"),
         ("train.steps=3", {}, "give a list"),
         (3, {}, "give a list"),
         ([3], {}, "is not a text"),

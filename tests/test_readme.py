@@ -3,8 +3,11 @@
 import ast
 import re
 import shlex
+import sys
+import tomllib
 from inspect import Parameter, signature
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from vemcompress import recipe as recipes
 from vemcompress.cli import app
 from vemcompress.recipe import catalogue
 from vemcompress.system.keys import KEYS, DistillKeys, TeachKeys, as_overrides
+from vemcompress.training.update import Output
 
 ROOT = Path(__file__).parents[1]
 COMMAND_LINE = typer.main.get_command(app)
@@ -84,6 +88,19 @@ def test_the_lines_that_save_a_pickled_models_weights_do(tmp_path, monkeypatch):
     exec(code, {})
     found = torch.load("weights.pth", weights_only=True)
     assert all(torch.equal(found[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_the_method_in_adding_a_method_works_as_written(monkeypatch):
+    method, its_test = (code for name, code in PYTHON if name == "adding-a-method.md")
+    recipe = tomllib.loads(re.search(r"```toml\n(.*?)```", PAGES["adding-a-method.md"], re.S)[1])
+    module = ModuleType("vemcompress.algorithms.edges")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(method, vars(module))
+    exec(its_test, tests := {})
+    tests["test_only_differences_between_neighbours_count"]()
+    out = Output(*torch.rand(4, 1, 3, 8, 8), {}, {}, torch.Generator())
+    learner = SimpleNamespace(settings=module.Edges.Settings(**recipe["algorithm"]))
+    assert module.Edges.student_terms(learner, out).keys() == {"recon", "edges"}
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS)

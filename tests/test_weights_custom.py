@@ -64,6 +64,9 @@ CODE = """
     def function():
         return Good()
 
+    def of_nothing():
+        return 3
+
     class NoModule:
         pass
 
@@ -149,6 +152,12 @@ def test_own_class_gives_its_own_image(own):
     assert (loaded.origin, loaded.generator.family, loaded.generator.taps) == ("class", "custom", ())
 
 
+def test_a_function_may_build_the_network(own):
+    name, reference = own
+    x = torch.rand(1, 1, 32, 32)
+    assert torch.equal(load("g.pth", class_path=f"{name}:function").generator(x), reference(x))
+
+
 def test_own_class_is_described_by_probing(own):
     found = describe(load("g.pth", class_path=f"{own[0]}:Good"), 32, 64)
     pixels = 16 * 32
@@ -162,9 +171,10 @@ def test_own_class_is_described_by_probing(own):
 @pytest.mark.parametrize(
     ("cls", "error", "said"),
     [
-        ("Missing", UsageError, "no class Missing"),
-        ("Arguments", UsageError, "missing a required argument: 'width'"),
-        ("function", UsageError, "not a class derived from torch.nn.Module"),
+        ("Missing", UsageError, "no class Missing: check the name"),
+        ("Argument", UsageError, "did you mean Arguments"),
+        ("Arguments", UsageError, "missing a required argument: 'width'.*def small"),
+        ("of_nothing", UsageError, "makes a int, not a torch.nn.Module"),
         ("NoModule", UsageError, "not a class derived from torch.nn.Module"),
         ("Empty", InputError, "returned a tuple"),
         ("Halved", InputError, "1x4x32x32 for 1x1x64x64"),
@@ -181,7 +191,8 @@ def test_what_is_wrong_with_the_class_is_said(own, cls, error, said):
 @pytest.mark.parametrize(
     ("path", "error", "said"),
     [
-        ("nowhere:Net", UsageError, "no module 'nowhere' in the working folder"),
+        ("nowhere:Net", UsageError, r"no module 'nowhere' in the working folder .* the folder that has nowhere\.py"),
+        ("needy.py:Net", UsageError, "must be module:Class"),
         ("needy:Net", UsageError, "no module 'surely_not_installed' that it imports"),
         ("broken:Net", InputError, "ZeroDivisionError"),
         ("Net", UsageError, "must be module:Class"),
@@ -329,6 +340,13 @@ def test_a_class_that_gives_0_to_1_is_warned_of_unless_it_was_stated(file, call,
     stated = ("--teacher-range", "-1..1", *options)
     code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--out", "run2", *stated)
     assert code == 0 and "0..1" not in err
+
+
+def test_a_stated_range_that_the_images_are_far_from_is_warned_of(file, call, options):
+    path, cls = file("Unsigned")
+    stated = ("--teacher-range", "0..255", *options)
+    code, _, err = call("distill", "--teacher", path, "--teacher-class", cls, "--out", "run", *stated)
+    assert code == 0 and "seem to be in 0..1 and not in 0..255" in err
 
 
 def test_a_class_that_ends_in_a_sigmoid_certainly_gives_0_to_1(file, call, options):

@@ -60,10 +60,10 @@ def _assumptions(generator: Generator) -> list[str]:
 
 
 def _borders(generator: Generator, height: int, width: int) -> dict[str, Any]:
-    """The output shape, if it differs from the input shape. For a network without a Config, the output shape and the
-    value range that were found by running it."""
+    """The output shape, if it differs from the input shape, as for latent vectors. For a network without a Config, the
+    output shape and the value range that were found by running it."""
     known, takes = generator.config is not None, generator.takes
-    if known and generator.times == 1:
+    if known and takes.kind == "image" and generator.times == 1:
         return {}
     sides = [takes.image] * 2 if takes.kind == "latent" else [takes.scale * height, takes.scale * width]
     found = {"output": {"shape": [generator.out_channels, *sides]}}

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console as Rich
 from rich.table import Table
@@ -251,9 +252,8 @@ class Results:
     def generated(self, values: dict) -> None:
         count, images = len(values["written"]), values["images"]
         each = f"{values['seconds'] / max(1, images):.3f} s per image"
-        where = values["written"][0] if count == 1 else os.path.commonpath(map(os.path.dirname, values["written"]))
-        of_all = f" of {images} images" if images > count else ""
-        self.show(f"{plural(count, 'picture')}{of_all}, {each}: {where or '.'}")
+        made = f"{plural(count, 'picture')}{f' of {images} images' if images > count else ''}"
+        self.show(f"{made} in {_place(values['written'])}, {each}" if count else f"{made}, {each}")
 
     def benched(self, values: dict) -> None:
         models = values.get("models", {"": values})
@@ -297,7 +297,8 @@ class Results:
 
     def inspected(self, values: dict) -> None:
         macs = {name: short(count) for name, count in values["macs"].items()}
-        shown = values | {"macs": macs, "notes": []}
+        sides = (values if values["input"]["kind"] == "image" else {"input": values["output"]})["input"]["shape"][1:]
+        shown = values | {"macs": macs | {"at": f"{sides[0]} x {sides[1]} px"}, "notes": []}
         self.table({name: value for name, value in shown.items() if value not in (None, [], {})})
         for note in values.get("notes", ()):
             self.show(note)
@@ -321,6 +322,11 @@ def figures(titles: Iterable[str], rows: Iterable[Sequence[str]], overflow: str 
     for row in rows:
         table.add_row(*map(printable, row))
     return table
+
+
+def _place(written: Sequence[str]) -> str:
+    """The folder of the written files, or the only file."""
+    return written[0] if len(written) == 1 else os.path.commonpath([Path(name).parent for name in written])
 
 
 def _goal(values: dict) -> dict[str, str]:

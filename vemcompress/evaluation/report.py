@@ -47,7 +47,7 @@ class Evaluation:
     real_images: int | None
     features: str
     size: int
-    protocol: dict[str, str] = field(default_factory=dict)
+    protocol: dict[str, str] = field(default_factory=dict, repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     best: dict | None = None
@@ -57,7 +57,7 @@ class Evaluation:
     iou: dict[str, dict[str, float | None]] = field(default_factory=dict)
     information_share: float | None = None
     latents: dict | None = None
-    conditions: dict = field(default_factory=dict)
+    conditions: dict = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict:
         """Plain values for JSON."""

@@ -80,9 +80,10 @@ def as_overrides(overrides: Overrides, given: Mapping[str, Any] | None = None, k
     known, found = KEYS[kind], []
     for name, value in (given or {}).items():
         if name not in known:
-            close = get_close_matches(name, known, 1, 0.5)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}; give other keys as overrides."
-            raise UsageError(f"{name!r} is not an argument; {hint}")
+            close = get_close_matches(name, known, 1, 0.7)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."
+            other = "Other recipe keys go into overrides, such as {'algorithm.features': 'none'}."
+            raise UsageError(f"{name!r} is not an argument; {hint} {other}")
         found += _changes(known[name], value)
     if isinstance(overrides, str) or not isinstance(overrides, Mapping | Sequence):
         raise UsageError("overrides: give a list such as ['train.steps=30'], or a dict such as {'train.steps': 30}.")

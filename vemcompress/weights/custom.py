@@ -84,8 +84,7 @@ class CustomGenerator(Generator):
         image = self.ranges.back(_first(self.module(self.ranges.into(x))))
         if self.ranges.given == "-1..1" or self.training:  # a clamped pixel has no gradient
             return image, {}
-        if not self.trusted:
-            self._see(image.detach())
+        self._see(image.detach())
         return image.clamp(-1, 1), {}
 
     def _see(self, image: Tensor) -> None:
@@ -238,14 +237,20 @@ def _first(result):
 
 
 def check_range(generator: Generator, images: Tensor, on_event: Event) -> None:
-    """Check a network whose range was not stated. Raises InputError (4) if `images`, B x C x H x W in [-1, 1], which
-    it made from photos, are far from its assumed range, and warns if they may have another range.
+    """Check the range of a network by its `images`, B x C x H x W in [-1, 1], which it made from photos. Raises
+    InputError (4) if they are far from an assumed range, and warns if they are far from a stated range or may have
+    another one than the assumed.
     """
-    if not isinstance(generator, CustomGenerator) or generator.trusted:
+    if not isinstance(generator, CustomGenerator):
         return
     name, ranges = generator.name, generator.ranges
     low, high = generator.seen(images)
-    if reason := is_far(name, low, high, ranges.given):
+    reason = is_far(name, low, high, ranges.given)
+    if generator.trusted:
+        if reason:
+            on_event({"event": "warning", "message": reason})
+        return
+    if reason:
         raise InputError(reason)
     if ranges.given == "-1..1" and (reason := is_unsigned(name, low, high)):
         if generator.ends_in_sigmoid():

@@ -1,7 +1,13 @@
-"""A class of the user's own: imported from the working folder, built without arguments, and loaded strictly."""
+"""A class of the user's own: imported from the working folder, built without arguments, and loaded strictly.
+
+A function that returns the network may stand in place of the class. It can give the class its arguments.
+"""
 
 import importlib
 import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,29 +23,48 @@ def build_custom(class_path: str, source: str) -> nn.Module:
     InputError (4).
     """
     module_name, _, class_name = class_path.partition(":")
-    if not class_name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
-        raise UsageError(f"--teacher-class {class_path!r:.80}: must be module:Class, such as mynet:Generator")
-    with importing(module_name, class_path, source):
-        cls = getattr(_import(module_name, class_path), class_name, None)
-        if cls is None:
-            raise UsageError(f"--teacher-class {class_path}: {module_name} has no class {class_name}: check the name")
-        if not isinstance(cls, type) or not issubclass(cls, nn.Module):
-            raise UsageError(f"--teacher-class {class_path}: is not a class derived from torch.nn.Module: give one")
-        return _made(cls, class_path)
-
-
-def _made(cls: type[nn.Module], class_path: str) -> nn.Module:
-    try:
-        inspect.signature(cls).bind()
-    except TypeError as error:
+    parts = module_name.split(".")
+    if not class_name.isidentifier() or not all(part.isidentifier() for part in parts) or parts[-1] == "py":
         raise UsageError(
-            f"--teacher-class {class_path}: needs arguments ({error}): give a subclass that takes none"
+            f"--teacher-class {class_path!r:.80}: must be module:Class, such as mynet:Generator for a class in "
+            "mynet.py, or nets.mynet:Generator for one in nets/mynet.py"
+        )
+    with importing(module_name, class_path, source):
+        module = _import(module_name, class_path)
+        made_by = getattr(module, class_name, None)
+        if made_by is None:
+            raise UsageError(
+                f"--teacher-class {class_path}: {module_name} has no class {class_name}: {_meant(module, class_name)}"
+            )
+        if not (issubclass(made_by, nn.Module) if isinstance(made_by, type) else callable(made_by)):
+            raise UsageError(
+                f"--teacher-class {class_path}: is not a class derived from torch.nn.Module, and not a function that "
+                "returns one: give one"
+            )
+        return _made(made_by, class_path)
+
+
+def _meant(module: object, name: str) -> str:
+    """What to do about a class that is not in the module: the nearest name of one that is."""
+    classes = [n for n, cls in vars(module).items() if isinstance(cls, type) and issubclass(cls, nn.Module)]
+    close = get_close_matches(name, classes, 1)
+    return f"did you mean {close[0]}?" if close else "check the name"
+
+
+def _made(made_by: Callable[[], nn.Module], class_path: str) -> nn.Module:
+    try:
+        inspect.signature(made_by).bind()
+    except TypeError as error:
+        module, _, name = class_path.partition(":")
+        raise UsageError(
+            f"--teacher-class {class_path}: needs arguments ({error}): add a function such as "
+            f"`def small(): return {name}(...)` to the file, and give {module}:small"
         ) from error
     except ValueError:
         pass  # no signature available (written in C): calling it will show
     try:
         with torch.random.fork_rng(devices=[]):  # its initial weights are discarded, so they use no random numbers
-            network = cls()
+            network = made_by()
     except Exception as error:
         if isinstance(error, VemError) or is_exhausted(error):
             raise
@@ -74,8 +99,15 @@ def _import(module_name: str, class_path: str):
         raise
     except ModuleNotFoundError as error:
         missing = error.name or module_name
-        where = "in the working folder" if missing.split(".")[0] == module_name.split(".")[0] else "that it imports"
-        raise UsageError(f"--teacher-class {class_path}: no module {missing!r} {where}: check the name") from error
+        if missing.split(".")[0] != module_name.split(".")[0]:
+            raise UsageError(
+                f"--teacher-class {class_path}: no module {missing!r} that it imports: install it, or check the name"
+            ) from error
+        file = Path(*module_name.split(".")).with_suffix(".py")
+        raise UsageError(
+            f"--teacher-class {class_path}: no module {missing!r} in the working folder {Path.cwd()}: run the command "
+            f"in the folder that has {file}"
+        ) from error
     except Exception as error:
         raise InputError(f"--teacher-class {class_path}: importing failed with {summary(error)}") from error
 

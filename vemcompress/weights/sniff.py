@@ -7,7 +7,10 @@ from vemcompress.system.files import open_regular
 
 LARGEST = 16 << 30  # bytes; the largest generators have a few GB
 _LEGACY = b"\x80\x02\x8a\x0a"  # torch.save before 1.6: a pickled magic number of ten bytes
-CONVERT = "load it in an environment that you trust and save the generator's state dict as .safetensors"
+CONVERT = (
+    "if you trust it, run torch.save(torch.load('FILE', weights_only=False).state_dict(), 'weights.pth') beside the "
+    "model's code, and give weights.pth"
+)
 
 _CONVERT_NVIDIA = (
     "in an environment that you trust and that has its stylegan2-ada-pytorch, open it and "
