@@ -116,6 +116,18 @@ def test_only_the_source_that_was_trusted_runs(own):
     assert not refused()
 
 
+def test_a_function_of_a_trusted_file_runs_only_after_the_user_named_it(own):
+    Path("net.py").write_text(NET + "def made():\n    open('called', 'a').close()\n    return Net()\n")
+    load_generator("net.pth", class_path="net:Net")
+    forget()
+    with pytest.raises(InputError, match="--teacher-class net:made"):
+        load("net.pth", class_path="net:made")
+    assert not Path("called").exists()
+    load_generator("net.pth", class_path="net:made")
+    forget()
+    assert load("net.pth", class_path="net:made").generator is not None and Path("called").exists()
+
+
 def test_a_failed_class_is_not_trusted(own):
     with pytest.raises(InputError, match="does not fit"):
         Path("net.py").write_text(NET.replace("self.c =", "self.d ="))

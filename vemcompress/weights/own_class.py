@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vemcompress.errors import InputError, UsageError, VemError, summary
 from vemcompress.system.memory import is_exhausted
-from vemcompress.weights.trust import importing
+from vemcompress.weights.trust import importing, may_call, remember_call
 
 
 def build_custom(class_path: str, source: str) -> nn.Module:
@@ -41,7 +41,16 @@ def build_custom(class_path: str, source: str) -> nn.Module:
                 f"--teacher-class {class_path}: is not a class derived from torch.nn.Module, and not a function that "
                 "returns one: give one"
             )
-        return _made(made_by, class_path)
+        if isinstance(made_by, type):
+            return _made(made_by, class_path)
+        if not may_call(class_path):
+            raise InputError(
+                f"{source}: {class_path:.80} is a function that you have not named yourself: to allow it, give "
+                f"--teacher-class {class_path:.80} (--student-class for a student)"
+            )
+        network = _made(made_by, class_path)
+        remember_call(class_path)
+        return network
 
 
 def _meant(module: object, name: str) -> str:

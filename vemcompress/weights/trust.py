@@ -5,7 +5,10 @@ A class may be imported in two cases. The user names it in this very command (`n
 folder that its import executes were trusted in this way before and have the same SHA-256. This covers the class's own
 file, the packages around it and whatever it imports from the working folder. Installed packages are not covered, so a
 class from one of them must be named each time. Trusted files are stored in vemcompress/trusted.json in the user's
-config folder: {"version": 1, "trusted": {FOLDER: {MODULE: {FILE: SHA-256}}}}.
+config folder: {"version": 1, "trusted": {FOLDER: {MODULE: {FILE: SHA-256}}}, "functions": {FOLDER: [PATH]}}.
+
+A function may stand in place of a class. Building a class runs its constructor only, but a trusted file may hold or
+import functions that do harm, so each function must have been named itself (`may_call`).
 """
 
 import hashlib
@@ -72,6 +75,20 @@ def importing(module: str, class_path: str, source: str) -> Iterator[None]:
         _remember(folder, module, finder.found)
 
 
+def may_call(function_path: str) -> bool:
+    """Whether the user named this function ("module:function") in this command, or before in this folder."""
+    known = _read("functions").get(str(Path.cwd().resolve()))
+    return function_path in _NAMED.get() or (isinstance(known, list) and function_path in known)
+
+
+def remember_call(function_path: str) -> None:
+    """Let `may_call` allow a function in later commands, if the user named it in this one."""
+    functions, key = _read("functions"), str(Path.cwd().resolve())
+    known = functions[key] if isinstance(functions.get(key), list) else []
+    if function_path in _NAMED.get() and function_path not in known and not launch.number():
+        _write(_read("trusted"), functions | {key: [*known, function_path]}, function_path)
+
+
 class _Finder:
     """Finds modules in the working folder `folder`, and records their files. If only some files are `trusted`, it
     refuses all others.
@@ -136,19 +153,19 @@ def _store() -> Path:
     return (config if config.is_absolute() else Path.home() / ".config") / "vemcompress" / "trusted.json"
 
 
-def _read() -> dict:
-    """The trusted files; empty if trusted.json is missing or damaged."""
+def _read(part: str) -> dict:
+    """A part of trusted.json; empty if the file is missing or damaged."""
     try:
         found = read_json(_store())
     except (OSError, ValueError, RuntimeError):
         return {}
-    found = found.get("trusted") if isinstance(found, dict) else None
+    found = found.get(part) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}
 
 
 def _trusted(folder: Path, module: str) -> Files:
     """The files that were executed when this module was trusted, if all are unchanged; else empty."""
-    modules = _read().get(str(folder))
+    modules = _read("trusted").get(str(folder))
     files = modules.get(module) if isinstance(modules, dict) else None
     for name, known in files.items() if isinstance(files, dict) else ():
         data = _content(folder / name)
@@ -165,14 +182,18 @@ def _remember(folder: Path, module: str, found: Files) -> None:
         file = _within(folder, origin)
         if file is not None and file not in files and (data := _content(origin)) is not None:
             files[file] = _sum(data)
-    trusted, key = _read(), str(folder)
+    trusted, key = _read("trusted"), str(folder)
     modules = trusted[key] if isinstance(trusted.get(key), dict) else {}
     if file not in files or modules.get(module) == files or launch.number():
         return
-    content = {"version": 1, "trusted": trusted | {key: modules | {module: files}}}
+    _write(trusted | {key: modules | {module: files}}, _read("functions"), file)
+
+
+def _write(trusted: dict, functions: dict, what: str) -> None:
+    content = {"version": 1, "trusted": trusted, "functions": functions}
     try:
         store = _store()
         store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(store, (json.dumps(content, indent=2) + "\n").encode(), mode=0o600)
     except (OSError, RuntimeError, OutputError) as error:
-        _log.warning("%s; your trust in %s could not be saved, so name its class in later commands too.", error, file)
+        _log.warning("%s; your trust in %s could not be saved, so name its class in later commands too.", error, what)
