@@ -36,7 +36,7 @@ def test_its_code_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", plt)
     monkeypatch.chdir(tmp_path)
     code = "\n".join(CODE)
-    for text, other in (("STEPS = 1000", "STEPS = 4"), ("count=120", "count=8"), ('log_every": 20', 'log_every": 1')):
+    for text, other in (("STEPS = 1000", "STEPS = 4"), ("count=240", "count=8"), ('log_every": 20', 'log_every": 1')):
         assert text in code, text
         code = code.replace(text, other)
     code = code.replace("size=96", "size=32")
