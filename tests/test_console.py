@@ -16,6 +16,7 @@ from vemcompress.console.below import Below, Score, sparkline
 from vemcompress.console.ending import compared
 from vemcompress.console.talk import Talk, scored_before
 from vemcompress.console.words import short
+from vemcompress.errors import Interrupted
 from vemcompress.export.latency import bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -295,3 +296,8 @@ def test_inspect_has_no_empty_rows(capsys):
 def test_macs_are_counted_for_sides_whose_count_fits(command, inputs, call):
     code, _, err = call(command[0], inputs[0], *command[1:], "--size", 99999996)
     assert (code, "65536" in err) == (2, True)
+
+
+def test_an_interruption_is_no_error(capsys):
+    assert explain(Interrupted("stopped by SIGINT at step 4 of 6, and saved.")) == 130
+    assert capsys.readouterr().err == "stopped by SIGINT at step 4 of 6, and saved.\n"

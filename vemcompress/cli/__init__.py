@@ -105,7 +105,7 @@ def _leave(number: int, frame) -> None:
         os._exit(130)
     with suppress(OSError):  # after SIGHUP the terminal is gone
         cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
-        os.write(2, f"{cursor}error: interrupted.\n".encode())
+        os.write(2, f"{cursor}interrupted.\n".encode())
     os._exit(130)
 
 

@@ -41,5 +41,6 @@ def explain(error: BaseException) -> int:
     if rank and getattr(error, "shared", False):
         return code
     whose = f"rank {rank}: " if rank or isinstance(error, RankLost) else ""
-    print(f"error: {whose}{printable(' '.join(message.split()))}", file=sys.stderr)
+    start = "" if code == 130 else "error: "  # an interruption that the user asked for is no error
+    print(f"{start}{whose}{printable(' '.join(message.split()))}", file=sys.stderr)
     return code
