@@ -177,7 +177,7 @@ def test_a_label_outside_the_classes_is_found_before_the_run_begins(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"direction": "AtoC"}, {"kind": "single"}])
 def test_a_direction_or_kind_that_does_not_exist_is_a_recipe_error(tmp_path, settings):
-    with pytest.raises(RecipeError, match="does not exist"):
+    with pytest.raises(RecipeError, match="is not known"):
         find_pairs(tmp_path, **settings)
 
 

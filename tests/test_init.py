@@ -79,7 +79,7 @@ def test_init_overwrites_nothing_and_refuses_what_is_no_recipe(call, inputs, tmp
     code, _, err = call("init", *given, "-o", mine)
     assert code == 2 and "already exists" in err and mine.read_text() == "mine"
     code, _, err = call("init", *given, "-o", tmp_path / "mine")
-    assert code == 2 and "ends in .toml" in err
+    assert code == 2 and "must end in .toml" in err
     code, _, err = call("init", "--data", inputs[1], "-o", tmp_path / "new.toml")
     assert code == 2 and "no teacher" in err and not (tmp_path / "new.toml").exists()
     code, _, err = call("init", "--recipe", "pix2pix", "--data", inputs[1], "-o", tmp_path / "new.toml")

@@ -161,7 +161,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     (tmp_path / "step-000015" / "a").write_bytes(b"xx")
     assert checkpoint.latest(tmp_path, needed=()).name == "step-000010"
     (tmp_path / "step-000010" / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match="no other checkpoint is whole"):
+    with pytest.raises(InputError, match="no other checkpoint is complete"):
         checkpoint.latest(tmp_path, needed=())
 
 
