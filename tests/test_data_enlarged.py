@@ -159,7 +159,7 @@ def test_a_degradation_that_does_not_fit_the_generator_is_refused(tmp_path):
         {"crop": "random", "load_size": 9},
         {"kind": "labels", "crop": "random"},
     ):
-        with pytest.raises(ValueError, match=r"omit it|give one"):
+        with pytest.raises(ValueError, match=r"omit it|give only one"):
             settings(root, **values)
 
 

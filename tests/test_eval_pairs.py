@@ -284,7 +284,7 @@ def test_a_plain_file_is_told_what_its_data_are(call, run, tmp_path):
         (["--set=data.direction=CtoA"], 3, "'AtoB' or 'BtoA'"),
         (["--set=data.kind=paired"], 3, "classes applies only to label maps"),
         (["--set=data.classes=2"], 4, "label value 2 is outside the 2 classes"),
-        (["--set=data.classes=4", "--segmenter", graph(tmp_path / "4.onnx", scores=("n", 4, "h", "w"))], 3, "takes 3"),
+        (["--set=data.classes=4", "--segmenter", graph(tmp_path / "4.onnx", scores=("n", 4, "h", "w"))], 3, "needs 3"),
     ):
         code, out, err = call("eval", student, "--data", data, "--size", 32, "--metric", "miou", *settings, *arguments)
         assert (code, out) == (expected, "") and says in err, err

@@ -32,7 +32,7 @@ def test_a_network_of_label_maps_has_a_latency_too(tmp_path):
     export_onnx(toy("of_labels"), tmp_path / "x.onnx")
     for model in (toy("of_labels"), tmp_path / "x.onnx"):
         assert "onnxruntime" in bench(model, size=32, threads=1, warmup=1, repeats=3)["runtimes"]
-    with pytest.raises(InputError, match="takes no photos"):
+    with pytest.raises(InputError, match="does not accept photos"):
         open_onnx(tmp_path / "x.onnx")
 
 

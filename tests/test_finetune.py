@@ -154,7 +154,7 @@ SMALL = [*TRAIN, "information.name=none", "train.batch=1", "prune.share=0.6"]
         ("single", [], "needs a generator of latent vectors"),
         ("unpaired", ["data.kind=unpaired", "data.size=16"], "is too small for the patchgan"),
         ("paired", ["data.kind=paired", "gan.name=pix2pix_teachers"], "teacher.deep is not set"),
-        ("unpaired", [*KIND, "algorithm.start.nope=x"], "x: is not there"),
+        ("unpaired", [*KIND, "algorithm.start.nope=x"], "x: does not exist"),
     ],
 )
 def test_a_gan_that_cannot_be_is_told_before_anything_is_pruned(tmp_path, kind, more, message):

@@ -51,7 +51,7 @@ def test_a_run_needs_no_teacher_and_says_where_its_lessons_are_from(pairs, tmp_p
     with safe_open(result.student, "pt") as file:
         assert json.loads(file.metadata()["teacher"])["source"] == "pairs"
     picture = Image.open(tmp_path / "run" / "samples" / "step-000006.png")
-    assert picture.width == 3 * 36 + 4  # input | ground truth | student
+    assert picture.width == 3 * 260 + 4  # input | ground truth | student
 
 
 def test_a_teachers_cache_has_nothing_to_keep_but_fixes_the_views(pairs, tmp_path):

@@ -75,7 +75,7 @@ def test_without_a_number_64_are_drawn_of_seed_0(files, call, tmp_path):
 
 def test_a_grid_is_nearly_square_and_white_where_it_is_empty(files, call, tmp_path):
     code, out, _ = call("generate", files["uint8"], "--samples", 5, "--seed", 7, "--grid", "--out", tmp_path)
-    assert code == 0 and out.startswith("1 picture of 5 images, ")
+    assert code == 0 and out.startswith(f"1 picture of 5 images in {tmp_path / 'seed7_grid.png'}, ")
     grid, expected = pixels(tmp_path / "seed7_grid.png"), drawn(draw("uniform", 6, 7, range(5)))
     assert grid.shape == (2 * 16, 3 * 16, 3)
     assert np.abs(grid[:16, 16:32] - expected[1]).max() <= 1 and np.abs(grid[16:, 16:32] - expected[4]).max() <= 1

@@ -202,7 +202,7 @@ def test_dinos_resnet_is_read_without_its_head_and_checked(tmp_path):
     state = network.state_dict()
     state.pop("layer1.0.conv1.weight")
     torch.save(state, tmp_path / "bad.pth")
-    with pytest.raises(InputError, match=r"not the weights of a ResNet-50: 'layer1\.0\.conv1\.weight' is absent"):
+    with pytest.raises(InputError, match=r"not the weights of a ResNet-50: 'layer1\.0\.conv1\.weight' is missing"):
         open_embedding("dino_resnet50", str(tmp_path / "bad.pth"))
 
 

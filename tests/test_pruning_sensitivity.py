@@ -134,7 +134,7 @@ def test_the_command_prunes_by_ratio_or_by_macs_and_not_by_both(call, tmp_path):
     assert json.loads(out)["target"] == json.loads(out)["after"]["macs"]["true"]
     for more, told in (
         ((), "give either target_macs"), (("--ratio", 0.5, "--target-macs", "1M"), "give either"),
-        (("--ratio", 1), "ratio 1.0: the part"), (("--ratio", 0), "ratio 0.0: the part"),
+        (("--ratio", 1), "ratio 1.0: give the share"), (("--ratio", 0), "ratio 0.0: give the share"),
     ):  # fmt: skip
         code, _, err = call("prune", tmp_path / "g.safetensors", "-o", small, *more)
         assert code == 2 and told in err

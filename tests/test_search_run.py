@@ -104,7 +104,7 @@ def test_a_table_of_another_search_is_refused_and_a_damaged_line_is_told(given, 
     assert any("line 3 is damaged" in event.get("message", "") for event in events)
     path.write_text(identity.replace('"supernet": "', '"supernet": "0') + "".join(rows))
     (tmp_path / "run/student.safetensors").unlink()
-    with pytest.raises(InputError, match=r"table of another search \(other supernet\)"):
+    with pytest.raises(InputError, match=r"belongs to another search \(other supernet\)"):
         search(resume=tmp_path / "run", device="cpu")
 
 

@@ -143,7 +143,7 @@ def test_crd_at_batch_1_needs_a_memory(data, teachers, tmp_path):
 
 def test_a_recipe_without_a_gan_teaches_nobody(data, tmp_path):
     call = {"data": data["paired"], "out": tmp_path / "run", "recipe": "omgd", "device": "cpu"}
-    refused(RecipeError, r"recipe omgd: has no \[gan\] to learn by", lambda: teach(**call))
+    refused(RecipeError, r"recipe omgd: has no \[gan\] to train with", lambda: teach(**call))
 
 
 def test_batchnorm_by_image_is_of_frozen_teachers(data, teachers, tmp_path):
