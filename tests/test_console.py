@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import shlex
 
@@ -81,6 +82,10 @@ def test_the_score_is_a_sparkline_with_the_newest_and_the_best_value(width, line
 def test_a_sparkline_has_other_characters_where_the_terminal_lacks_blocks():
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8, True) == "_.:-=+*#"
     assert sparkline([3.0, 3.0], 8, False) == "▅▅" and sparkline([1.0], 8, True) == "="
+
+
+def test_a_score_that_is_not_finite_is_no_part_of_the_sparkline():
+    assert sparkline([0.0, math.nan, 7.0, math.inf], 8, True) == "_#" and sparkline([math.nan], 8, True) == ""
 
 
 def test_scores_are_drawn_below_the_bar_also_those_from_before_a_resume():

@@ -76,8 +76,10 @@ def table(cells: Sequence[Cell], width: int, rows: int) -> list[Text]:
 
 def sparkline(values: Sequence[float], cells: int, ascii_only: bool) -> str:
     """One character for each value, or for the mean of several consecutive values. The lowest and the highest are the
-    ends of the scale."""
-    levels = ASCII_LEVELS if ascii_only else LEVELS
+    ends of the scale. Values that are not finite are omitted."""
+    levels, values = ASCII_LEVELS if ascii_only else LEVELS, [value for value in values if math.isfinite(value)]
+    if not values:
+        return ""
     size = math.ceil(len(values) / cells)
     parts = [values[start : start + size] for start in range(0, len(values), size)]
     means = [sum(part) / len(part) for part in parts]
