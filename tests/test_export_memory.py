@@ -40,7 +40,7 @@ def test_small_images_and_unknown_memory_cost_no_try(little, monkeypatch):
 @pytest.mark.skipif(not memory.CLEAR.exists(), reason="needs Linux")
 def test_what_a_network_takes_is_measured():
     # Linux adds up its counters of pages now and then: on a machine of many cores they are off by tens of MiB.
-    assert memory._growth(lambda: np.ones(512 << 20, np.uint8)) == pytest.approx(512 << 20, abs=128 << 20)
+    assert memory._growth(lambda: np.ones(512 << 20, np.uint8)) == pytest.approx(512 << 20, rel=0.2)
 
 
 @pytest.mark.parametrize("command", ["generate", "bench", "export"])
