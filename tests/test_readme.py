@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 import typer
-from toys import toy_teacher
+from toys import TOY, toy_teacher
 
 import vemcompress
 from vemcompress import recipe as recipes
@@ -49,6 +49,24 @@ def parsed(line: str) -> tuple[str, dict]:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_documents_parses(line):
     parsed(line)
+
+
+TOYS = {  # what makes the README's commands fast; LiteRT is an extra
+    "distill": [f"--set={setting}" for setting in TOY],
+    "export": ["--size", "32"],
+}
+
+
+def test_the_readmes_commands_for_a_generator_of_ones_own_run(call, inputs, no_inception, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("latest_net_G.pth").write_bytes(inputs[0].read_bytes())
+    Path("photos").symlink_to(inputs[1])
+    block = next(b for b in re.findall(r"```bash\n(.*?)```", PAGES["README.md"], re.S) if "latest_net_G.pth" in b)
+    for line in block.splitlines():
+        _, command, *arguments = shlex.split(line.replace("onnx,litert", "onnx"), comments=True)
+        code, _, err = call(command, *arguments, *TOYS.get(command, []))
+        assert code == 0, (line, err)
+    assert len(list(Path("zebras").iterdir())) == 4
 
 
 def test_the_commands_of_the_documents_set_keys_that_their_recipes_have():

@@ -121,4 +121,4 @@ def stop_after(step: int):
 def logged(run: Path) -> list[dict]:
     """The lines of a run's metrics.jsonl, without the scores that pick the best checkpoint."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "event" not in line]
+    return [line for line in lines if line.get("event") != "score"]

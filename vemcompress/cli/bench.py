@@ -42,7 +42,8 @@ def bench(
 
     Several models and runtimes alternate, so that their times can be compared. A PyTorch model is exported for each
     runtime; an exported file runs in its own. A runtime whose library is not installed is skipped with a note. Runtimes
-    other than PyTorch and ONNX Runtime run on the CPU, so that is the default device.
+    other than PyTorch and ONNX Runtime run on the CPU, so that is the default device. The latency of a run folder is
+    stored in it, and shown in its report.
 
     Examples:
 
@@ -53,6 +54,7 @@ def bench(
     console = options.open_console()
     with console.talking() as on_event:
         from vemcompress.commands.bench import bench as run
+        from vemcompress.commands.bench import keep
         from vemcompress.export.latency import is_exported
 
         found = {
@@ -72,6 +74,8 @@ def bench(
             on_event=on_event,
             **given,
         )
+        if model_file.widths is None:  # otherwise it is a sub-network of the run's
+            keep(result, found, on_event)
     if len(found) == 1:  # a script that measures one model need not name it again
         result |= result.pop("models")[next(iter(found))]
     console.result(result, json, console.benched)

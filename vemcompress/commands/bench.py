@@ -1,18 +1,23 @@
 """`bench`: measure latency, file size and peak memory of several models in several runtimes."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from vemcompress.commands.report import refreshed
 from vemcompress.data.machine import cores
+from vemcompress.errors import OutputError
 from vemcompress.export.footprint import peak_memory
 from vemcompress.export.latency import DEFAULT, RUNTIMES, check_bench, in_turns, percentiles, prepare
+from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
+from vemcompress.weights.folder import made
 
 AT_ONCE = 5  # timed runs of one model before the next model's turn, after one run that is not timed
 
@@ -66,3 +71,19 @@ def bench(
     }
     about = {"batch": 1, "threads": threads, "device": device, "machine": devices.name_of(torch.device("cpu"))}
     return about | {"models": found}
+
+
+def keep(result: dict[str, Any], models: Iterable[str], on_event: Event) -> None:
+    """Store the result of `bench` in the latency.json of each of `models` that is a run folder, and update its report.
+    If it cannot be written, there is a warning, not an error."""
+    for model in models:
+        told = made(Path(model))
+        if told is None:
+            continue
+        run = RunFolder(model)
+        try:
+            run.write_json(run.latency, result | {"models": {told.gives: result["models"][model]}})
+        except OutputError as error:
+            on_event({"event": "warning", "message": f"the latency is not stored in the run folder: {error}"})
+        else:
+            refreshed(run.path, on_event)

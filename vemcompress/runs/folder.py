@@ -20,7 +20,7 @@ _SUM = b"# SHA-256 of the lines above: "
 class RunFolder:
     """`recipe.toml`, `student.safetensors`, `metrics.jsonl`, `timing.jsonl`, `samples/`, `checkpoints/`, `best/`,
     `environment.json`, and the networks of teachers that were trained here; `evaluation.json`, the last result of
-    `eval`; `latency.json`, measured by the quickstart; `tensorboard/`, made from the logs; `teacher_cache/`, which may
+    `eval`; `latency.json`, the last result of `bench`; `tensorboard/`, made from the logs; `teacher_cache/`, which may
     be deleted between runs. One process writes at a time."""
 
     def __init__(self, path: str | Path):
