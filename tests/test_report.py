@@ -176,6 +176,15 @@ def test_an_evaluation_renews_the_pages_that_are_there(run, inputs):
     assert not (run / "report.html").exists()
 
 
+def test_the_latency_of_a_run_is_kept_and_shown_on_its_page(call, run):
+    assert "Latency" not in Page(run / "report.html").text
+    code, _, err = call("bench", run, "--runtime", "torch", "--size", 32, "--repeats", 2, "--no-memory")
+    assert code == 0, err
+    kept = json.loads((run / "latency.json").read_text())
+    assert kept["models"]["student"]["runtimes"]["torch"]["p50_ms"] > 0
+    assert "Latency" in Page(run / "report.html").text
+
+
 def test_a_page_that_cannot_be_written_fails_no_run(inputs, tmp_path, monkeypatch):
     def broken(run):
         raise RuntimeError("no page\ntoday")
@@ -192,7 +201,7 @@ def test_a_runs_warnings_are_kept_and_shown_also_after_a_resume(inputs, tmp_path
     distill(inputs[0], data=inputs[1], out=tmp_path / "run", overrides=wide, device="cpu")
     distill(resume=tmp_path / "run", overrides=["train.steps=5"], device="cpu")
     warnings = json.loads((tmp_path / "run" / "environment.json").read_text())["warnings"]
-    assert [told for told in warnings if "not smaller" in told] == [warnings[0]]
+    assert [told for told in warnings if "not smaller" in told] == [warnings[0]] and len(set(warnings)) == len(warnings)
     assert "the student is not smaller than its teacher" in Page(tmp_path / "run" / "report.html").text
 
 

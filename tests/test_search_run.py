@@ -8,6 +8,7 @@ import torch
 from toys import TOY, toy_images, toy_teacher, toy_teacher_file
 
 import vemcompress
+from vemcompress import recipe as recipes
 from vemcompress.cli import app
 from vemcompress.commands.search import search
 from vemcompress.errors import InputError, RecipeError, UsageError
@@ -123,6 +124,13 @@ def test_what_cannot_be_searched_is_refused_before_a_folder_is_made(given, tmp_p
     with pytest.raises(error, match=message):
         found(given, tmp_path / "run", *more, **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_no_supernet_is_refused_before_its_images_are_read(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.toml").write_text(recipes.read("omgd", TOY).toml())
+    with pytest.raises(UsageError, match=r"is not a supernet, because it was trained without algorithm\.space"):
+        search(tmp_path / "run", target_macs=1000, data=[tmp_path / "nowhere"], out=tmp_path / "out")
 
 
 def test_the_weights_alone_can_be_searched_and_a_pipeline_is_not_a_supernet(given, tmp_path, capsys):

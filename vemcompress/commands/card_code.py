@@ -1,5 +1,6 @@
 """The code in a model card: how to run the model with this package, or with ONNX Runtime alone."""
 
+from vemcompress.export.sides import usual_side
 from vemcompress.networks.base import ImageInput, LatentInput
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's image mode by number of channels
@@ -31,8 +32,8 @@ def with_onnx_runtime(graph: str, takes: Takes, gives: int) -> str:
 
 
 def _side(takes: ImageInput) -> int:
-    """The side of the example's photo: 256 px, or the smallest valid size above it."""
-    return takes.only or -(-max(256, takes.least) // takes.multiple) * takes.multiple
+    """The side of the example's photo."""
+    return usual_side(takes.only, takes.least, takes.multiple)
 
 
 def _input(takes: Takes) -> list[str]:

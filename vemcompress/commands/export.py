@@ -91,6 +91,7 @@ def export_model(
     """
     if not isinstance(model, nn.Module):  # opened once for all formats
         loaded = load(model)
+        loaded.tell(on_event)
         model, metadata = loaded.generator, origin(loaded) | (metadata or {})
     about: ExportOptions = {"size": size, "uint8": uint8, "opset": opset, "rewrites": rewrites, "metadata": metadata}
     own: ExportOptions = {"precision": precision, "calibrate": calibrate, "least_ssim": least_ssim}

@@ -6,7 +6,7 @@ Each command that trains follows these steps once, in this order: recipe -> fact
 
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,13 +25,14 @@ from vemcompress.commands.quality import quality
 from vemcompress.data.batch import Batch
 from vemcompress.data.images import save_png
 from vemcompress.data.latent_set import LatentSet
+from vemcompress.errors import OutputError, VemError
 from vemcompress.networks.base import Generator
 from vemcompress.runs.best import Picker, checked
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import damage, last, scores
 from vemcompress.runs.pictures import sheet_of
 from vemcompress.runs.tensorboard import followed
-from vemcompress.system import devices, distributed
+from vemcompress.system import devices, distributed, launch
 from vemcompress.system.events import Event, Once
 from vemcompress.system.files import MALFORMED, is_count, read_json
 from vemcompress.training.footprint import SAMPLE, footprint
@@ -142,7 +143,8 @@ def trained(
                     on_event({"event": "warning", "message": found})
         continued = trainer.restore() if resumed else False
         heard = Once.of(on_event)  # later warnings are written to environment.json at the end
-        heard.warnings[:0] = _warned_before(run) if resumed else []
+        before = _warned_before(run) if resumed else []
+        heard.warnings[:] = list(dict.fromkeys([*before, *heard.warnings]))[:100]
         surroundings = environment(device, **networks) | {"diverged": trainer.health.found, "warnings": heard.warnings}
         picture = run.samples / ("teacher.png" if facts.frozen else "data.png")
 
@@ -164,8 +166,14 @@ def trained(
         if trainer.step < train.steps:
             if learner.splits:
                 tell_memory(facts, trainer.make_step, on_event)
-            with during(stream):
-                trainer.train()
+            try:
+                with during(stream):
+                    trainer.train()
+            except VemError:  # the warnings until then
+                if not launch.number():
+                    with suppress(OutputError):
+                        run.write_json(run.environment, surroundings)
+                raise
         outcome = {"quality": None, "diverged": trainer.health.found}
         if trainer.best.state is None and not trainer.stopped:
             network = next(iter(learner.artifacts().values()))

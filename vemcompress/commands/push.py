@@ -18,6 +18,7 @@ from vemcompress.commands.pushed_run import Subject, figures_of, picture_of, sub
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.exporting import export_onnx, origin
 from vemcompress.export.result import ExportResult
+from vemcompress.export.sides import usual_side
 from vemcompress.recipe.toml import parse_file
 from vemcompress.system.events import Event, silent
 from vemcompress.system.files import (
@@ -200,7 +201,7 @@ def _described(loaded: Loaded) -> dict[str, Any]:
     takes = loaded.generator.takes
     if takes.kind == "latent":
         return describe(loaded)
-    side = takes.only or -(-max(256, takes.least) // takes.multiple) * takes.multiple
+    side = usual_side(takes.only, takes.least, takes.multiple)
     return describe(loaded, side) | {"side": side}
 
 

@@ -164,6 +164,12 @@ def _asked(supernet: str | Path | None, budget: dict[str, Any], given: Given) ->
         plan = recipes.defaults([*basis, *given.overrides])
     settings = plan.search or SearchSettings()
     settings = _with_budget(settings, budget)
+    trained = getattr(plan.algorithm, "space", "none")
+    if made.is_file() and settings.supernet and trained == settings.space == "none":
+        raise UsageError(
+            f"{supernet}: is not a supernet, because it was trained without algorithm.space; train one with the recipe "
+            "gan_compression."
+        )
     source = str(Path(supernet).resolve()) if Path(supernet).exists() else str(supernet)
     plan = plan.but(search=settings, student=AutoStudent(source=source))
     untaught = plan.teacher.source is None and given.teacher is None and not plan.learns

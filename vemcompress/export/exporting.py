@@ -25,7 +25,7 @@ from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.precision import split
 from vemcompress.export.quiet import heard
 from vemcompress.export.result import ExportResult
-from vemcompress.export.sides import DEFAULT, own_sides
+from vemcompress.export.sides import own_sides, usual_side
 from vemcompress.export.targets import targets
 from vemcompress.losses.image import WINDOW
 from vemcompress.system.events import Event, silent
@@ -105,6 +105,7 @@ def export(
     chosen = targets(Path(path), formats, precision, uint8)
     if not isinstance(model, nn.Module):
         loaded = load(model)
+        loaded.tell(on_event)
         model, metadata = loaded.generator, origin(loaded) | (metadata or {})
     try:
         exporter = _Exporter(model, [form for form, _ in chosen], str(path), uint8, size, on_event)
@@ -243,8 +244,7 @@ def default_size(contract: Contract) -> tuple[int, int]:
     """The size for formats of one size: 256 px, or the next permitted one; for latent vectors, the images' own."""
     if not isinstance(contract, ImageContract):
         return contract.image, contract.image
-    least = max(contract.min_size, DEFAULT)
-    side = contract.only_size or -(-least // contract.multiple) * contract.multiple
+    side = usual_side(contract.only_size, contract.min_size, contract.multiple)
     return side, side
 
 

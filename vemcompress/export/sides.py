@@ -5,6 +5,12 @@ from vemcompress.errors import UsageError
 DEFAULT = 256  # pixels
 
 
+def usual_side(only: int | None, least: int, multiple: int) -> int:
+    """The side in pixels for a network whose images may have several sizes: its `only` one, else 256 or the next
+    multiple of `multiple` that is at least `least`."""
+    return only or -(-max(DEFAULT, least) // multiple) * multiple
+
+
 def own_sides(
     name: str, own: tuple[int, int] | None, given: int | tuple[int, int] | None, *, of_latents: bool = True
 ) -> tuple[int, int]:
