@@ -72,7 +72,7 @@ def test_the_embedded_teacher_turns_unseen_days_into_nights():
     assert error < 0.05 and error < 0.1 * (day - night).abs().mean()
 
 
-def test_the_quickstarts_recipe_is_the_one_that_gives_a_sharp_student():
+def test_the_quickstarts_recipe_has_the_settings_that_were_measured():
     """Without any one of these its windows stay dark or its edges are blurred, which takes minutes to see."""
     generator = load_generator(TEACHER)
     plan = resolve(recipes.read("quickstart"), generator, 400)

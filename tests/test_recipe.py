@@ -140,7 +140,10 @@ def test_target_macs_gives_the_widest_student_that_fits():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        (["student.family=unet", "student.width=4"], "student do not match those of"),
+        (
+            ["student.family=unet", "student.width=4"],
+            "the feature maps of a unet student do not match those of a resnet teacher; leave",
+        ),
         (["data.size=50"], "multiples of 4"),
         (["student.family=resnet", "student.width=4", "student.in_channels=1"], "input"),
     ],

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vemcompress.algorithms.adversarial import AdversarialDistillation
 from vemcompress.algorithms.distillation import Facts, Parts
-from vemcompress.algorithms.match import paired_places
+from vemcompress.algorithms.match import paired_places, unmatched
 from vemcompress.errors import RecipeError
 from vemcompress.gans.adversary import Adversary
 from vemcompress.losses.features import kernel_alignment
@@ -45,10 +45,8 @@ class CAT(AdversarialDistillation):
     def resolve(cls, settings: Settings, facts: Facts) -> Settings:
         matched = bool(paired_places(facts.teacher, facts.student))
         if settings.distill and not matched:
-            raise RecipeError(
-                f"recipe {facts.recipe}: the feature maps of a {facts.student.family} student do not match those of a "
-                f"{facts.teacher.family} teacher; set algorithm.distill=0 to distil from images alone."
-            )
+            advice = "set algorithm.distill=0 to distil from images alone"
+            raise unmatched(facts.recipe, facts.teacher, facts.student, advice)
         recon, distill = (100.0, 0.5) if facts.paired else (5.0, 1.0)
         settings = cls.filled(settings, facts, recon=recon, distill=distill if matched else 0.0)
         if settings.distill and facts.batch < 2 * distributed.ranks():

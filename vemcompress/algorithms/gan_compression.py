@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from vemcompress.algorithms.adversarial import AdversarialDistillation
 from vemcompress.algorithms.distillation import Facts, Parts
-from vemcompress.algorithms.match import paired_places
+from vemcompress.algorithms.match import paired_places, unmatched
 from vemcompress.errors import RecipeError
 from vemcompress.gans.adversary import Adversary
 from vemcompress.networks.base import Taps
@@ -58,10 +58,8 @@ class GANCompression(AdversarialDistillation):
         recon, distill = (100.0, 1.0) if facts.paired else (10.0, 0.01)
         matched = bool(paired_places(facts.teacher, facts.student))
         if settings.distill and not matched:
-            raise RecipeError(
-                f"recipe {facts.recipe}: the feature maps of a {facts.student.family} student do not match those of a "
-                f"{facts.teacher.family} teacher; set algorithm.distill=0 to distil from images alone."
-            )
+            advice = "set algorithm.distill=0 to distil from images alone"
+            raise unmatched(facts.recipe, facts.teacher, facts.student, advice)
         settings = cls.filled(settings, facts, recon=recon, distill=distill if matched else 0.0)
         _check_space(settings.space, facts)
         return super().resolve(settings, facts)

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from vemcompress.algorithms.adversarial import AdversarialDistillation
 from vemcompress.algorithms.distillation import Facts, Parts
-from vemcompress.algorithms.match import paired_places
-from vemcompress.errors import RecipeError
+from vemcompress.algorithms.match import paired_places, unmatched
 from vemcompress.losses import image as image_losses
 from vemcompress.system.settings import Weight
 from vemcompress.training.update import Output
@@ -37,10 +36,8 @@ class KD(AdversarialDistillation):
         settings = super().resolve(settings, facts)
         matched = bool(paired_places(facts.teacher, facts.student))
         if settings.feature and not matched:
-            raise RecipeError(
-                f"recipe {facts.recipe}: the feature maps of a {facts.student.family} student do not match those of a "
-                f"{facts.teacher.family} teacher; set algorithm.feature=0 to distil from images alone."
-            )
+            advice = "set algorithm.feature=0 to distil from images alone"
+            raise unmatched(facts.recipe, facts.teacher, facts.student, advice)
         return settings if settings.feature is not None else settings.but(feature=float(matched))
 
     def __init__(self, settings: Settings, parts: Parts):

@@ -45,13 +45,18 @@ def paired_places(teacher: Generator, student: Generator) -> tuple[tuple[str, st
     return tuple(dict.fromkeys(zip(mine, others, strict=True))) if same_kind else ()
 
 
+def unmatched(recipe: str, teacher: Generator, student: Generator, advice: str) -> RecipeError:
+    """The error for two networks whose places do not match, with `advice` on what to do."""
+    return RecipeError(
+        f"recipe {recipe}: the feature maps of a {student.family} student do not match those of a {teacher.family} "
+        f"teacher; {advice}."
+    )
+
+
 def check_places(method: str, recipe: str, teacher: Generator, student: Generator) -> None:
     """Raises RecipeError if the places of the two networks do not match."""
     if not paired_places(teacher, student):
-        raise RecipeError(
-            f"recipe {recipe}: the feature maps of a {student.family} student do not match those of a "
-            f"{teacher.family} teacher; {method} needs a student of the teacher's family."
-        )
+        raise unmatched(recipe, teacher, student, f"{method} needs a student of the teacher's family")
 
 
 def sides(network: Generator, size: int) -> list[tuple[int, int]]:

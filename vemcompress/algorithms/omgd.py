@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vemcompress.algorithms.calibration import Features, calibrated, check_features
 from vemcompress.algorithms.distillation import Distillation, Facts, Parts
-from vemcompress.algorithms.match import paired_places
+from vemcompress.algorithms.match import paired_places, unmatched
 from vemcompress.errors import RecipeError
 from vemcompress.losses import features as feature_losses
 from vemcompress.losses import image as image_losses
@@ -71,11 +71,8 @@ class OMGD(Distillation):
         if not teacher.taps and given:
             raise RecipeError(f"algorithm.channel: {teacher.what} has no named feature maps; set it to 0.")
         if teacher.taps and given != 0 and not paired_places(teacher, facts.student):
-            raise RecipeError(
-                f"recipe {facts.recipe}: the feature maps of a {facts.student.family} student do not match those of a "
-                f"{teacher.family} teacher; leave student.family at auto, or set algorithm.channel=0 to distil from "
-                "images alone."
-            )
+            advice = "leave student.family at auto, or set algorithm.channel=0 to distil from images alone"
+            raise unmatched(facts.recipe, teacher, facts.student, advice)
         check_features(settings, ("style", "feature"), facts)
         channel = 0.0 if not teacher.taps else 500.0 if vgg and not unet else OTHER_CHANNEL
         defaults = {
