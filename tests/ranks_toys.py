@@ -192,7 +192,7 @@ def made(inputs: Path, out: Path) -> dict:
     seeds = evaluate_seeds(out / "seeds", data=inputs / "images", metrics=["ssim_teacher"], device="cpu").metrics
     teacher = taught({"paired": inputs / "data" / "paired"}, out / "teacher", "train.batch=4", "data.held_out=2")
     how = ["search.by=ssim_teacher", "search.share=0.6", "search.method=evolution"]
-    how += ["search.population=3", "search.generations=2"]
+    how += ["search.population=3", "search.generations=2", "search.space=auto"]
     searched = search(out / "run", out=out / "searched", overrides=how, device="cpu")
     cyclegan = taught({"unpaired": inputs / "data" / "unpaired"}, out / "cyclegan", "data.held_out=1", gan="cyclegan")
     how = ["search.method=co_evolution", "search.population=3", "search.generations=2", "search.steps=2"]
