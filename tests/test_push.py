@@ -254,10 +254,30 @@ def test_what_is_not_ours_and_folders_with_other_files_are_refused(run, tmp_path
         push(tmp_path / "theirs.pth", out=tmp_path / "out")
     with pytest.raises(UsageError, match="is already on the Hub"):
         push("hf://user/repo", out=tmp_path / "out")
-    with pytest.raises(UsageError, match="holds other files"):
+    with pytest.raises(UsageError, match="holds the model itself"):
         push(run, out=run)
     with pytest.raises(UsageError, match="nowhere to push"):
         push(run)
+
+
+def test_a_folder_that_push_did_not_write_is_kept_as_it_is(tmp_path):
+    model, out = file_of(tmp_path / "g.safetensors"), tmp_path / "mine"
+    out.mkdir()
+    (out / "README.md").write_text("my notes")
+    with pytest.raises(UsageError, match="is not empty and was not written by push"):
+        push(model, out=out, onnx=False)
+    assert [path.name for path in out.iterdir()] == ["README.md"] and (out / "README.md").read_text() == "my notes"
+    ours = push(model, out=tmp_path / "ours", onnx=False).folder
+    assert push(model, out=ours, onnx=False).folder == ours
+    before = (ours / "student.safetensors").read_bytes()
+    (tmp_path / "link.safetensors").symlink_to(ours / "student.safetensors")
+    for itself in (ours / "student.safetensors", tmp_path / "link.safetensors"):
+        with pytest.raises(UsageError, match="holds the model itself"):
+            push(itself, out=ours, onnx=False)
+    (ours / "teacher.safetensors").write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"holds other files \(teacher.safetensors\)"):
+        push(model, out=ours, onnx=False)
+    assert (ours / "student.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(

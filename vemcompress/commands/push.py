@@ -14,6 +14,7 @@ import tomli_w
 from vemcompress.commands.inspect import describe
 from vemcompress.commands.model_card import CARD, PICTURE, RECIPE, Facts, model_card
 from vemcompress.commands.progress import shows_progress
+from vemcompress.commands.push_folder import check_folder, write_folder
 from vemcompress.commands.pushed_run import Subject, figures_of, picture_of, subject, teacher_cost
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.exporting import export_onnx, origin
@@ -21,15 +22,7 @@ from vemcompress.export.result import ExportResult
 from vemcompress.export.sides import usual_side
 from vemcompress.recipe.toml import parse_file
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import (
-    LARGE,
-    MALFORMED,
-    make_folder,
-    output_error,
-    parse_json,
-    read_bytes,
-    write_atomically,
-)
+from vemcompress.system.files import LARGE, MALFORMED, parse_json, read_bytes
 from vemcompress.system.private import metadata_without_folders, without_folders
 from vemcompress.weights.artifact import is_own_class
 from vemcompress.weights.format import is_artifact, relabelled
@@ -93,7 +86,7 @@ def push(
         best: publish the run's best checkpoint.
         onnx, picture: include the ONNX file and the picture.
         licence: the licence on the card, instead of the teacher's licence.
-        out: a folder to write the files to, instead of the upload.
+        out: a folder to write the files to, instead of the upload: a new or empty one, or that of an earlier push.
         dry_run: make the files, but upload and write nothing.
         teacher_class: "module:Class" of a network of your own class.
         confirm: a function that is called with {"repo", "exists", "private", "files", "notes"} before the
@@ -110,9 +103,9 @@ def push(
     if repo is None and out is None and not dry_run:
         raise UsageError("nowhere to push to: give user/repo, or --out DIR to write the files into a folder.")
     repo, folder = repo and checked_repo(repo), None if out is None else Path(out)
-    if folder is not None:
-        _check_folder(folder)
     found = subject(model, best)
+    if folder is not None:
+        check_folder(folder, found.path)
     with named(teacher_class):
         loaded = load(found.path, class_path=teacher_class)
     if not is_artifact(loaded.metadata):
@@ -131,7 +124,7 @@ def push(
     about = {"repo": repo, "exists": before is not None, "private": private, "files": sizes, "notes": notes}
     on_event({"event": "push", "stage": "files", **about, "folder": folder and str(folder)})
     if folder is not None and not dry_run:
-        return replace(result, folder=_written(folder, files))
+        return replace(result, folder=write_folder(folder, files))
     if not sent or (confirm is not None and not confirm(about)):
         return result
     on_event({"event": "push", "stage": "upload", "repo": repo})
@@ -218,25 +211,3 @@ def _class_of(metadata: dict[str, str]) -> str | None:
     """The user's own class of the network, if it has one and its name is safe to show in code."""
     name = metadata.get("class", "")
     return name if is_own_class(metadata) and re.fullmatch(r"[\w.]+:[\w.]+", name, re.ASCII) else None
-
-
-def _check_folder(folder: Path) -> None:
-    """Raises UsageError if the folder holds other files than those of an earlier push, and OutputError if it cannot be
-    read."""
-    own = re.compile(r"README\.md|recipe\.toml|sample\.png|(student|teacher)\.(safetensors|onnx)")
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder}: is a file; give a new folder with --out.")
-        others = [path.name for path in folder.iterdir() if not own.fullmatch(path.name)] if folder.is_dir() else []
-        if others or (folder / "checkpoints").exists():
-            raise UsageError(f"{folder}: holds other files ({sorted(others)[0]}); give a new folder with --out.")
-    except OSError as error:
-        raise output_error(folder, error) from error
-
-
-def _written(folder: Path, files: dict[str, bytes]) -> Path:
-    """Write the files to the folder. Raises OutputError."""
-    make_folder(folder)
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-    return folder
