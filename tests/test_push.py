@@ -24,7 +24,7 @@ from vemcompress.errors import ExportError, InputError, UsageError
 from vemcompress.system.private import without_folders
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load, load_generator
-from vemcompress.weights.upload import Uploaded
+from vemcompress.weights.upload import Existing, Uploaded
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,8 @@ def vemcompress(endpoint: str, home: Path, *commands: list) -> tuple[list[int], 
 
 
 def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
-    hub.repos["user/open"] = {"private": False, "commits": [{"LICENSE": b"kept"}]}
+    earlier = dict.fromkeys(("sample.png", "student.onnx", "teacher.onnx"), b"old")
+    hub.repos["user/open"] = {"private": False, "commits": [{"LICENSE": b"kept", **earlier}]}
     photos = toy_images(tmp_path / "photos", 1, size=32)
     codes, said = vemcompress(
         hub.url,
@@ -99,7 +100,10 @@ def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
     assert {*hub.newest("user/night")} == {
         *("README.md", "student.safetensors", "student.onnx", "recipe.toml", "sample.png")
     }
-    assert {*hub.newest("user/open")} == {"LICENSE", "README.md", "student.safetensors", "recipe.toml"}
+    assert {*hub.newest("user/open")} == {
+        *("LICENSE", "teacher.onnx", "README.md", "student.safetensors", "recipe.toml")
+    }
+    assert "files of an earlier push, which stay in the repository's history: sample.png, student.onnx" in said
     assert not hub.repos["user/open"]["private"] and len(hub.repos["user/open"]["commits"]) == 2
     assert "is already public" in said and "a new private repository" in said and "add --yes" in said
     x, kept = torch.rand(1, 3, 32, 32) * 2 - 1, tmp_path / "student.safetensors"
@@ -131,11 +135,12 @@ def test_nothing_is_uploaded_without_consent(call, run, monkeypatch):
     code, _, err = call("push", run, "user/night")
     assert code == 2 and "nothing is uploaded without your consent" in err
     asked = []
-    monkeypatch.setattr(command, "visibility", lambda repo: "public")
+    monkeypatch.setattr(command, "existing", lambda repo: Existing(False, frozenset({"LICENSE", "student.onnx"})))
     monkeypatch.setattr(command, "upload", lambda *_, **__: pytest.fail("uploaded"))
     result = push(run, "user/night", onnx=False, confirm=lambda about: asked.append(about))
     assert result.url is None and result.commit is None
     (about,) = asked
+    assert about["removed"] == ["student.onnx"]
     assert about["exists"] and not about["private"] and {*about["files"]} == {*result.files}
     assert push(run, "user/night", onnx=False, dry_run=True, confirm=pytest.fail).url is None
 
@@ -144,8 +149,8 @@ def test_nothing_is_uploaded_without_consent(call, run, monkeypatch):
 def test_on_a_terminal_the_files_are_shown_before_the_question(call, run, monkeypatch, answer):
     monkeypatch.setattr(publish, "_on_terminal", lambda: True)
     monkeypatch.setattr(publish.typer, "confirm", lambda *_, **__: answer)
-    monkeypatch.setattr(command, "visibility", lambda repo: None)
-    monkeypatch.setattr(command, "upload", lambda repo, files, **_: Uploaded(f"https://hub/{repo}", "abc"))
+    monkeypatch.setattr(command, "existing", lambda repo: None)
+    monkeypatch.setattr(command, "upload", lambda repo, files, removed, **_: Uploaded(f"https://hub/{repo}", "abc"))
     code, out, err = call("push", run, "user/night", "--no-onnx", "--json")
     assert code == 0 and json.loads(out)["commit"] == ("abc" if answer else None)
     assert "user/night on the Hugging Face Hub, a new public repository" in err and "sample.png" in err
@@ -258,6 +263,16 @@ def test_what_is_not_ours_and_folders_with_other_files_are_refused(run, tmp_path
         push(run, out=run)
     with pytest.raises(UsageError, match="nowhere to push"):
         push(run)
+
+
+def test_a_second_push_into_a_folder_leaves_nothing_of_the_first(call, run, tmp_path):
+    push(run, out=tmp_path / "out")
+    again = ("push", run, "--out", tmp_path / "out", "--no-onnx", "--no-picture")
+    code, _, err = call(*again, "--dry-run")
+    assert code == 0 and (tmp_path / "out" / "sample.png").is_file()
+    code, _, err = call(*again)
+    assert code == 0 and "removes   files of an earlier push: sample.png, student.onnx" in err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "student.safetensors", "recipe.toml"}
 
 
 def test_a_folder_that_push_did_not_write_is_kept_as_it_is(tmp_path):

@@ -14,7 +14,7 @@ import tomli_w
 from vemcompress.commands.inspect import describe
 from vemcompress.commands.model_card import CARD, PICTURE, RECIPE, Facts, model_card
 from vemcompress.commands.progress import shows_progress
-from vemcompress.commands.push_folder import check_folder, write_folder
+from vemcompress.commands.push_folder import earlier_files, write_folder
 from vemcompress.commands.pushed_run import Subject, figures_of, picture_of, subject, teacher_cost
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.exporting import export_onnx, origin
@@ -28,7 +28,7 @@ from vemcompress.weights.artifact import is_own_class
 from vemcompress.weights.format import is_artifact, relabelled
 from vemcompress.weights.loading import Loaded, load
 from vemcompress.weights.trust import named
-from vemcompress.weights.upload import checked_repo, upload, visibility
+from vemcompress.weights.upload import checked_repo, existing, upload
 
 Confirm = Callable[[dict], bool]
 EXAMPLE = "user/repo"  # in the card, if no repository was given
@@ -77,8 +77,9 @@ def push(
         vemcompress.push("runs/small", "user/repo", private=True)
 
     The files are a model card, the weights, an ONNX file that was compared with PyTorch, the recipe and a
-    picture. No file contains a path of this machine. huggingface_hub finds the access token. The upload starts
-    without a question, unless you pass `confirm`.
+    picture. No file contains a path of this machine. The picture, recipe and ONNX file of an earlier push are removed
+    if the new one has none; the Hub keeps them in the repository's history. huggingface_hub finds the access token. The
+    upload starts without a question, unless you pass `confirm`.
 
     Arguments:
         model: a run folder, a pipeline, or a .safetensors file written by vemcompress.
@@ -89,8 +90,8 @@ def push(
         out: a folder to write the files to, instead of the upload: a new or empty one, or that of an earlier push.
         dry_run: make the files, but upload and write nothing.
         teacher_class: "module:Class" of a network of your own class.
-        confirm: a function that is called with {"repo", "exists", "private", "files", "notes"} before the
-            upload; if it returns False, nothing is uploaded.
+        confirm: a function that is called with {"repo", "exists", "private", "files", "removed", "notes"} before
+            the upload; if it returns False, nothing is uploaded.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
 
@@ -104,8 +105,7 @@ def push(
         raise UsageError("nowhere to push to: give user/repo, or --out DIR to write the files into a folder.")
     repo, folder = repo and checked_repo(repo), None if out is None else Path(out)
     found = subject(model, best)
-    if folder is not None:
-        check_folder(folder, found.path)
+    earlier = set() if folder is None else earlier_files(folder, found.path)
     with named(teacher_class):
         loaded = load(found.path, class_path=teacher_class)
     if not is_artifact(loaded.metadata):
@@ -114,21 +114,25 @@ def push(
         )
     loaded.tell(on_event)
     sent = repo is not None and folder is None and not dry_run
-    before = visibility(repo) if sent else None
-    if before == "public" and private:
+    before = existing(repo) if sent else None
+    if before is not None and private and not before.private:
         raise UsageError(f"{repo}: is already public; make it private on its page on the Hub, or omit --private.")
-    private = private or before == "private"
+    private = private or (before is not None and before.private)
     files, notes = _contents(found, loaded, repo or EXAMPLE, onnx, picture, licence, on_event)
     sizes = {name: len(data) for name, data in files.items()}
     result = PushResult(sizes, private, notes=notes)
+    if before is not None:
+        earlier = before.files & {PICTURE, RECIPE, f"{found.name}.onnx"}
+    removed = sorted(earlier - {*files})
     about = {"repo": repo, "exists": before is not None, "private": private, "files": sizes, "notes": notes}
+    about["removed"] = removed
     on_event({"event": "push", "stage": "files", **about, "folder": folder and str(folder)})
     if folder is not None and not dry_run:
-        return replace(result, folder=write_folder(folder, files))
+        return replace(result, folder=write_folder(folder, files, removed))
     if not sent or (confirm is not None and not confirm(about)):
         return result
     on_event({"event": "push", "stage": "upload", "repo": repo})
-    done = upload(repo, files, private=private, message=f"{found.name} by vemcompress")
+    done = upload(repo, files, removed, private=private, message=f"{found.name} by vemcompress")
     return replace(result, repo=repo, url=done.url, commit=done.commit)
 
 

@@ -9,9 +9,9 @@ from vemcompress.system.files import make_folder, output_error, read_text, write
 _OURS = "\nlibrary_name: vemcompress\n"  # in the header of the cards that push writes
 
 
-def check_folder(folder: Path, model: Path) -> None:
-    """Check that `folder` is new or empty, or holds only the files of an earlier push, and not the file `model`.
-    Raises UsageError, and OutputError if the folder cannot be read."""
+def earlier_files(folder: Path, model: Path) -> set[str]:
+    """The names of the files that an earlier push wrote into `folder`; none if it is new or empty. Raises UsageError
+    if it holds other files or the file `model`, and OutputError if it cannot be read."""
     try:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file; give a new folder with --out.")
@@ -26,6 +26,7 @@ def check_folder(folder: Path, model: Path) -> None:
     others = sorted(name for name in present if name != CARD and f"`{name}`" not in card)  # the card lists its files
     if others:
         raise UsageError(f"{folder}: holds other files ({others[0]}); give a new folder with --out.")
+    return present
 
 
 def _card(folder: Path) -> str | None:
@@ -37,9 +38,14 @@ def _card(folder: Path) -> str | None:
     return card if _OURS in card else None
 
 
-def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
-    """Write the files to the folder. Raises OutputError."""
+def write_folder(folder: Path, files: dict[str, bytes], removed: list[str]) -> Path:
+    """Remove the files of an earlier push named in `removed`, then write `files`. Raises OutputError."""
     make_folder(folder)
+    try:
+        for name in removed:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
     for name, data in files.items():
         write_atomically(folder / name, data)
     return folder
