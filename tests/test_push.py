@@ -82,7 +82,7 @@ def vemcompress(endpoint: str, home: Path, *commands: list) -> tuple[list[int], 
 
 
 def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
-    earlier = dict.fromkeys(("sample.png", "student.onnx", "teacher.onnx"), b"old")
+    earlier = dict.fromkeys(("sample.png", "student.onnx", "teacher.safetensors"), b"old")
     hub.repos["user/open"] = {"private": False, "commits": [{"LICENSE": b"kept", **earlier}]}
     photos = toy_images(tmp_path / "photos", 1, size=32)
     codes, said = vemcompress(
@@ -93,18 +93,20 @@ def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
         ["push", run, "user/open", "--yes", "--private"],
         ["push", run, "user/night"],
         ["generate", "hf://user/night", "--input", photos, "--out", tmp_path / "out"],
+        ["inspect", "hf://user/open/student.safetensors"],
     )
-    assert codes == [0, 0, 2, 2, 0] and TOKEN not in said, said
+    assert codes == [0, 0, 2, 2, 0, 0] and TOKEN not in said, said
     night = hub.repos["user/night"]
     assert night["private"] and len(night["commits"]) == 2
     assert {*hub.newest("user/night")} == {
         *("README.md", "student.safetensors", "student.onnx", "recipe.toml", "sample.png")
     }
     assert {*hub.newest("user/open")} == {
-        *("LICENSE", "teacher.onnx", "README.md", "student.safetensors", "recipe.toml")
+        *("LICENSE", "teacher.safetensors", "README.md", "student.safetensors", "recipe.toml")
     }
     assert "files of an earlier push, which stay in the repository's history: sample.png, student.onnx" in said
     assert not hub.repos["user/open"]["private"] and len(hub.repos["user/open"]["commits"]) == 2
+    assert 'load_generator("hf://user/night/student.safetensors")' in said
     assert "is already public" in said and "a new private repository" in said and "add --yes" in said
     x, kept = torch.rand(1, 3, 32, 32) * 2 - 1, tmp_path / "student.safetensors"
     kept.write_bytes(hub.newest("user/night")["student.safetensors"])
@@ -205,8 +207,9 @@ def test_the_code_in_the_card_runs(kind, run, folder, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
     made = []
     for block in blocks:
-        exec(block.replace("hf://user/repo", str(folder / "student.safetensors")), {})
+        exec(block.replace("hf://user/repo/", f"{folder}/"), {})
         made.append(np.asarray(Image.open("result.png")).astype(int))
+    assert "vemcompress generate hf://user/repo/student.safetensors " in (folder / "README.md").read_text()
     assert len(made) == 2 and abs(made[0] - made[1]).max() <= 1 and made[0].std() > 0
 
 
