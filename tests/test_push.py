@@ -305,6 +305,16 @@ def test_a_folder_that_push_did_not_write_is_kept_as_it_is(tmp_path):
         ("file:///home/me/caf%E9", r"caf\xe9"),
         ("C:\\Users\\me\\a b.pth", "a b.pth"),
         ("12 masks of /home/me/masks; SSIM (11x11)", "12 masks of masks; SSIM (11x11)"),
+        ("on /home/Jane Doe/photos of cats", "on photos of cats"),
+        ("path:/home/jane/x", "path:x"),
+        ("C://Users/jane/x", "x"),
+        ("path:C:\\Users\\Jane Doe\\x.pth", "path:x.pth"),
+        ("file:///home/jane/x.pth", "x.pth"),
+        ("file://localhost/home/jane/x.pth", "x.pth"),
+        ("from file:///home/jane/x.pth, file:///C:/Users/jane/y", "from x.pth, y"),
+        ("on ~/a/b and /tmp/c/d, ~/e f/g and ~/h", "on b and d, g and h"),
+        ("/home/jane/x.pth: see https://a.org/b", "b"),
+        ("see https://a.org/b/c and hf://user/repo/x.pth", "see https://a.org/b/c and hf://user/repo/x.pth"),
         ("hf://user/repo", "hf://user/repo"),
         ("paper/cityscapes_omgd", "paper/cityscapes_omgd"),
         ("in [-1, 1], and/or/xor 1/2", "in [-1, 1], and/or/xor 1/2"),
@@ -313,3 +323,12 @@ def test_a_folder_that_push_did_not_write_is_kept_as_it_is(tmp_path):
 def test_a_path_keeps_its_last_name(text, said):
     assert without_folders({"a": [text, 1]}) == {"a": [said, 1]}
     assert without_folders({"source": "runs/../me/g.pth"}) == {"source": "g.pth"}
+
+
+def test_the_home_and_the_current_folder_are_removed_whatever_their_names(tmp_path, monkeypatch):
+    home, current = tmp_path / "Doe, Jane (me)", tmp_path / "Doe, Jane (me)" / "[the]  runs"
+    current.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(current)
+    text = f"on {home}/photos of cats, path:{current}/a/x.pth and file://{home}/y; not {home}2"
+    assert without_folders([text]) == ["on photos of cats, path:x.pth and y; not Doe, Jane (me)2"]
