@@ -90,6 +90,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.server.stored[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del files[value["path"]]
         self.server.repos[repo]["commits"].append(files)
         self._send({"commitUrl": f"{self.server.url}/{repo}/commit/x", "commitOid": self._sha(repo)})
 

@@ -24,7 +24,7 @@ from vemcompress.errors import ExportError, InputError, UsageError
 from vemcompress.system.private import without_folders
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load, load_generator
-from vemcompress.weights.upload import Uploaded
+from vemcompress.weights.upload import Existing, Uploaded
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,8 @@ def vemcompress(endpoint: str, home: Path, *commands: list) -> tuple[list[int], 
 
 
 def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
-    hub.repos["user/open"] = {"private": False, "commits": [{"LICENSE": b"kept"}]}
+    earlier = dict.fromkeys(("sample.png", "student.onnx", "teacher.safetensors"), b"old")
+    hub.repos["user/open"] = {"private": False, "commits": [{"LICENSE": b"kept", **earlier}]}
     photos = toy_images(tmp_path / "photos", 1, size=32)
     codes, said = vemcompress(
         hub.url,
@@ -92,15 +93,20 @@ def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
         ["push", run, "user/open", "--yes", "--private"],
         ["push", run, "user/night"],
         ["generate", "hf://user/night", "--input", photos, "--out", tmp_path / "out"],
+        ["inspect", "hf://user/open/student.safetensors"],
     )
-    assert codes == [0, 0, 2, 2, 0] and TOKEN not in said, said
+    assert codes == [0, 0, 2, 2, 0, 0] and TOKEN not in said, said
     night = hub.repos["user/night"]
     assert night["private"] and len(night["commits"]) == 2
     assert {*hub.newest("user/night")} == {
         *("README.md", "student.safetensors", "student.onnx", "recipe.toml", "sample.png")
     }
-    assert {*hub.newest("user/open")} == {"LICENSE", "README.md", "student.safetensors", "recipe.toml"}
+    assert {*hub.newest("user/open")} == {
+        *("LICENSE", "teacher.safetensors", "README.md", "student.safetensors", "recipe.toml")
+    }
+    assert "files of an earlier push, which stay in the repository's history: sample.png, student.onnx" in said
     assert not hub.repos["user/open"]["private"] and len(hub.repos["user/open"]["commits"]) == 2
+    assert 'load_generator("hf://user/night/student.safetensors")' in said
     assert "is already public" in said and "a new private repository" in said and "add --yes" in said
     x, kept = torch.rand(1, 3, 32, 32) * 2 - 1, tmp_path / "student.safetensors"
     kept.write_bytes(hub.newest("user/night")["student.safetensors"])
@@ -131,11 +137,12 @@ def test_nothing_is_uploaded_without_consent(call, run, monkeypatch):
     code, _, err = call("push", run, "user/night")
     assert code == 2 and "nothing is uploaded without your consent" in err
     asked = []
-    monkeypatch.setattr(command, "visibility", lambda repo: "public")
+    monkeypatch.setattr(command, "existing", lambda repo: Existing(False, frozenset({"LICENSE", "student.onnx"})))
     monkeypatch.setattr(command, "upload", lambda *_, **__: pytest.fail("uploaded"))
     result = push(run, "user/night", onnx=False, confirm=lambda about: asked.append(about))
     assert result.url is None and result.commit is None
     (about,) = asked
+    assert about["removed"] == ["student.onnx"]
     assert about["exists"] and not about["private"] and {*about["files"]} == {*result.files}
     assert push(run, "user/night", onnx=False, dry_run=True, confirm=pytest.fail).url is None
 
@@ -144,8 +151,8 @@ def test_nothing_is_uploaded_without_consent(call, run, monkeypatch):
 def test_on_a_terminal_the_files_are_shown_before_the_question(call, run, monkeypatch, answer):
     monkeypatch.setattr(publish, "_on_terminal", lambda: True)
     monkeypatch.setattr(publish.typer, "confirm", lambda *_, **__: answer)
-    monkeypatch.setattr(command, "visibility", lambda repo: None)
-    monkeypatch.setattr(command, "upload", lambda repo, files, **_: Uploaded(f"https://hub/{repo}", "abc"))
+    monkeypatch.setattr(command, "existing", lambda repo: None)
+    monkeypatch.setattr(command, "upload", lambda repo, files, removed, **_: Uploaded(f"https://hub/{repo}", "abc"))
     code, out, err = call("push", run, "user/night", "--no-onnx", "--json")
     assert code == 0 and json.loads(out)["commit"] == ("abc" if answer else None)
     assert "user/night on the Hugging Face Hub, a new public repository" in err and "sample.png" in err
@@ -200,8 +207,9 @@ def test_the_code_in_the_card_runs(kind, run, folder, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
     made = []
     for block in blocks:
-        exec(block.replace("hf://user/repo", str(folder / "student.safetensors")), {})
+        exec(block.replace("hf://user/repo/", f"{folder}/"), {})
         made.append(np.asarray(Image.open("result.png")).astype(int))
+    assert "vemcompress generate hf://user/repo/student.safetensors " in (folder / "README.md").read_text()
     assert len(made) == 2 and abs(made[0] - made[1]).max() <= 1 and made[0].std() > 0
 
 
@@ -254,10 +262,40 @@ def test_what_is_not_ours_and_folders_with_other_files_are_refused(run, tmp_path
         push(tmp_path / "theirs.pth", out=tmp_path / "out")
     with pytest.raises(UsageError, match="is already on the Hub"):
         push("hf://user/repo", out=tmp_path / "out")
-    with pytest.raises(UsageError, match="holds other files"):
+    with pytest.raises(UsageError, match="holds the model itself"):
         push(run, out=run)
     with pytest.raises(UsageError, match="nowhere to push"):
         push(run)
+
+
+def test_a_second_push_into_a_folder_leaves_nothing_of_the_first(call, run, tmp_path):
+    push(run, out=tmp_path / "out")
+    again = ("push", run, "--out", tmp_path / "out", "--no-onnx", "--no-picture")
+    code, _, err = call(*again, "--dry-run")
+    assert code == 0 and (tmp_path / "out" / "sample.png").is_file()
+    code, _, err = call(*again)
+    assert code == 0 and "removes   files of an earlier push: sample.png, student.onnx" in err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "student.safetensors", "recipe.toml"}
+
+
+def test_a_folder_that_push_did_not_write_is_kept_as_it_is(tmp_path):
+    model, out = file_of(tmp_path / "g.safetensors"), tmp_path / "mine"
+    out.mkdir()
+    (out / "README.md").write_text("my notes")
+    with pytest.raises(UsageError, match="is not empty and was not written by push"):
+        push(model, out=out, onnx=False)
+    assert [path.name for path in out.iterdir()] == ["README.md"] and (out / "README.md").read_text() == "my notes"
+    ours = push(model, out=tmp_path / "ours", onnx=False).folder
+    assert push(model, out=ours, onnx=False).folder == ours
+    before = (ours / "student.safetensors").read_bytes()
+    (tmp_path / "link.safetensors").symlink_to(ours / "student.safetensors")
+    for itself in (ours / "student.safetensors", tmp_path / "link.safetensors"):
+        with pytest.raises(UsageError, match="holds the model itself"):
+            push(itself, out=ours, onnx=False)
+    (ours / "teacher.safetensors").write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"holds other files \(teacher.safetensors\)"):
+        push(model, out=ours, onnx=False)
+    assert (ours / "student.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -267,6 +305,16 @@ def test_what_is_not_ours_and_folders_with_other_files_are_refused(run, tmp_path
         ("file:///home/me/caf%E9", r"caf\xe9"),
         ("C:\\Users\\me\\a b.pth", "a b.pth"),
         ("12 masks of /home/me/masks; SSIM (11x11)", "12 masks of masks; SSIM (11x11)"),
+        ("on /home/Jane Doe/photos of cats", "on photos of cats"),
+        ("path:/home/jane/x", "path:x"),
+        ("C://Users/jane/x", "x"),
+        ("path:C:\\Users\\Jane Doe\\x.pth", "path:x.pth"),
+        ("file:///home/jane/x.pth", "x.pth"),
+        ("file://localhost/home/jane/x.pth", "x.pth"),
+        ("from file:///home/jane/x.pth, file:///C:/Users/jane/y", "from x.pth, y"),
+        ("on ~/a/b and /tmp/c/d, ~/e f/g and ~/h", "on b and d, g and h"),
+        ("/home/jane/x.pth: see https://a.org/b", "b"),
+        ("see https://a.org/b/c and hf://user/repo/x.pth", "see https://a.org/b/c and hf://user/repo/x.pth"),
         ("hf://user/repo", "hf://user/repo"),
         ("paper/cityscapes_omgd", "paper/cityscapes_omgd"),
         ("in [-1, 1], and/or/xor 1/2", "in [-1, 1], and/or/xor 1/2"),
@@ -275,3 +323,12 @@ def test_what_is_not_ours_and_folders_with_other_files_are_refused(run, tmp_path
 def test_a_path_keeps_its_last_name(text, said):
     assert without_folders({"a": [text, 1]}) == {"a": [said, 1]}
     assert without_folders({"source": "runs/../me/g.pth"}) == {"source": "g.pth"}
+
+
+def test_the_home_and_the_current_folder_are_removed_whatever_their_names(tmp_path, monkeypatch):
+    home, current = tmp_path / "Doe, Jane (me)", tmp_path / "Doe, Jane (me)" / "[the]  runs"
+    current.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(current)
+    text = f"on {home}/photos of cats, path:{current}/a/x.pth and file://{home}/y; not {home}2"
+    assert without_folders([text]) == ["on photos of cats, path:x.pth and y; not Doe, Jane (me)2"]

@@ -8,18 +8,18 @@ _IMPORTS = ("import numpy as np", "from PIL import Image")
 Takes = ImageInput | LatentInput
 
 
-def on_the_command_line(repo: str, takes: Takes, class_path: str | None) -> str:
-    """A command that generates images."""
+def on_the_command_line(address: str, takes: Takes, class_path: str | None) -> str:
+    """A command that generates images. `address` is that of the weights on the Hub, hf://user/repo/file."""
     own = f" --teacher-class {class_path}" if class_path else ""
     what = "--samples 16 --grid" if takes.kind == "latent" else "--input photo.jpg"
-    return f"vemcompress generate hf://{repo}{own} {what} --out result.png"
+    return f"vemcompress generate {address}{own} {what} --out result.png"
 
 
-def with_vemcompress(repo: str, takes: Takes, gives: int, class_path: str | None) -> str:
+def with_vemcompress(address: str, takes: Takes, gives: int, class_path: str | None) -> str:
     """Load the model from the Hub and generate an image with PyTorch."""
     own = f', class_path="{class_path}"' if class_path else ""
     lines = ["import torch", "from vemcompress import load_generator", ""]
-    lines += [f'generator = load_generator("hf://{repo}"{own})', *_input(takes)]
+    lines += [f'generator = load_generator("{address}"{own})', *_input(takes)]
     name = "z" if takes.kind == "latent" else "x"
     return "\n".join([*_IMPORTS, *lines, f"y = generator(torch.from_numpy({name})).detach().numpy()", _save(gives)])
 

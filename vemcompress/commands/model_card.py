@@ -110,11 +110,12 @@ def _picture(facts: Facts) -> list[str]:
 
 
 def _code(facts: Facts) -> list[str]:
+    address = f"hf://{facts.repo}/{facts.weights}"  # with the file, because the repository may have other weights
     found = [
         "On the command line:",
-        _block("bash", on_the_command_line(facts.repo, facts.takes, facts.class_path)),
+        _block("bash", on_the_command_line(address, facts.takes, facts.class_path)),
         f"In Python, with the package vemcompress {__version__}:",
-        _block("python", with_vemcompress(facts.repo, facts.takes, facts.gives, facts.class_path)),
+        _block("python", with_vemcompress(address, facts.takes, facts.gives, facts.class_path)),
     ]
     if facts.class_path:
         found.append(f"The network's class is `{facts.class_path}`. Its code is not in this repository.")

@@ -14,6 +14,7 @@ import tomli_w
 from vemcompress.commands.inspect import describe
 from vemcompress.commands.model_card import CARD, PICTURE, RECIPE, Facts, model_card
 from vemcompress.commands.progress import shows_progress
+from vemcompress.commands.push_folder import earlier_files, write_folder
 from vemcompress.commands.pushed_run import Subject, figures_of, picture_of, subject, teacher_cost
 from vemcompress.errors import ExportError, InputError, MemoryExhausted, UsageError
 from vemcompress.export.exporting import export_onnx, origin
@@ -21,21 +22,13 @@ from vemcompress.export.result import ExportResult
 from vemcompress.export.sides import usual_side
 from vemcompress.recipe.toml import parse_file
 from vemcompress.system.events import Event, silent
-from vemcompress.system.files import (
-    LARGE,
-    MALFORMED,
-    make_folder,
-    output_error,
-    parse_json,
-    read_bytes,
-    write_atomically,
-)
+from vemcompress.system.files import LARGE, MALFORMED, parse_json, read_bytes
 from vemcompress.system.private import metadata_without_folders, without_folders
 from vemcompress.weights.artifact import is_own_class
 from vemcompress.weights.format import is_artifact, relabelled
 from vemcompress.weights.loading import Loaded, load
 from vemcompress.weights.trust import named
-from vemcompress.weights.upload import checked_repo, upload, visibility
+from vemcompress.weights.upload import checked_repo, existing, upload
 
 Confirm = Callable[[dict], bool]
 EXAMPLE = "user/repo"  # in the card, if no repository was given
@@ -84,8 +77,9 @@ def push(
         vemcompress.push("runs/small", "user/repo", private=True)
 
     The files are a model card, the weights, an ONNX file that was compared with PyTorch, the recipe and a
-    picture. No file contains a path of this machine. huggingface_hub finds the access token. The upload starts
-    without a question, unless you pass `confirm`.
+    picture. No file contains a path of this machine. The picture, recipe and ONNX file of an earlier push are removed
+    if the new one has none; the Hub keeps them in the repository's history. huggingface_hub finds the access token. The
+    upload starts without a question, unless you pass `confirm`.
 
     Arguments:
         model: a run folder, a pipeline, or a .safetensors file written by vemcompress.
@@ -93,11 +87,11 @@ def push(
         best: publish the run's best checkpoint.
         onnx, picture: include the ONNX file and the picture.
         licence: the licence on the card, instead of the teacher's licence.
-        out: a folder to write the files to, instead of the upload.
+        out: a folder to write the files to, instead of the upload: a new or empty one, or that of an earlier push.
         dry_run: make the files, but upload and write nothing.
         teacher_class: "module:Class" of a network of your own class.
-        confirm: a function that is called with {"repo", "exists", "private", "files", "notes"} before the
-            upload; if it returns False, nothing is uploaded.
+        confirm: a function that is called with {"repo", "exists", "private", "files", "removed", "notes"} before
+            the upload; if it returns False, nothing is uploaded.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
 
@@ -110,9 +104,8 @@ def push(
     if repo is None and out is None and not dry_run:
         raise UsageError("nowhere to push to: give user/repo, or --out DIR to write the files into a folder.")
     repo, folder = repo and checked_repo(repo), None if out is None else Path(out)
-    if folder is not None:
-        _check_folder(folder)
     found = subject(model, best)
+    earlier = set() if folder is None else earlier_files(folder, found.path)
     with named(teacher_class):
         loaded = load(found.path, class_path=teacher_class)
     if not is_artifact(loaded.metadata):
@@ -121,21 +114,25 @@ def push(
         )
     loaded.tell(on_event)
     sent = repo is not None and folder is None and not dry_run
-    before = visibility(repo) if sent else None
-    if before == "public" and private:
+    before = existing(repo) if sent else None
+    if before is not None and private and not before.private:
         raise UsageError(f"{repo}: is already public; make it private on its page on the Hub, or omit --private.")
-    private = private or before == "private"
+    private = private or (before is not None and before.private)
     files, notes = _contents(found, loaded, repo or EXAMPLE, onnx, picture, licence, on_event)
     sizes = {name: len(data) for name, data in files.items()}
     result = PushResult(sizes, private, notes=notes)
+    if before is not None:
+        earlier = before.files & {PICTURE, RECIPE, f"{found.name}.onnx"}
+    removed = sorted(earlier - {*files})
     about = {"repo": repo, "exists": before is not None, "private": private, "files": sizes, "notes": notes}
+    about["removed"] = removed
     on_event({"event": "push", "stage": "files", **about, "folder": folder and str(folder)})
     if folder is not None and not dry_run:
-        return replace(result, folder=_written(folder, files))
+        return replace(result, folder=write_folder(folder, files, removed))
     if not sent or (confirm is not None and not confirm(about)):
         return result
     on_event({"event": "push", "stage": "upload", "repo": repo})
-    done = upload(repo, files, private=private, message=f"{found.name} by vemcompress")
+    done = upload(repo, files, removed, private=private, message=f"{found.name} by vemcompress")
     return replace(result, repo=repo, url=done.url, commit=done.commit)
 
 
@@ -218,25 +215,3 @@ def _class_of(metadata: dict[str, str]) -> str | None:
     """The user's own class of the network, if it has one and its name is safe to show in code."""
     name = metadata.get("class", "")
     return name if is_own_class(metadata) and re.fullmatch(r"[\w.]+:[\w.]+", name, re.ASCII) else None
-
-
-def _check_folder(folder: Path) -> None:
-    """Raises UsageError if the folder holds other files than those of an earlier push, and OutputError if it cannot be
-    read."""
-    own = re.compile(r"README\.md|recipe\.toml|sample\.png|(student|teacher)\.(safetensors|onnx)")
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder}: is a file; give a new folder with --out.")
-        others = [path.name for path in folder.iterdir() if not own.fullmatch(path.name)] if folder.is_dir() else []
-        if others or (folder / "checkpoints").exists():
-            raise UsageError(f"{folder}: holds other files ({sorted(others)[0]}); give a new folder with --out.")
-    except OSError as error:
-        raise output_error(folder, error) from error
-
-
-def _written(folder: Path, files: dict[str, bytes]) -> Path:
-    """Write the files to the folder. Raises OutputError."""
-    make_folder(folder)
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-    return folder

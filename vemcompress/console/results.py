@@ -234,7 +234,8 @@ class Results:
         if values["url"]:
             seen = "private" if values["private"] else "public"
             shown = {"uploaded": f"{values['url']} ({seen}, {files})", "commit": values["commit"]}
-            self.table(shown | {"load it": f'vemcompress.load_generator("hf://{values["repo"]}")'})
+            weights = next(name for name in values["files"] if name.endswith(".safetensors"))
+            self.table(shown | {"load it": f'vemcompress.load_generator("hf://{values["repo"]}/{weights}")'})
         elif values["folder"]:
             self.table({"folder": f"{values['folder']} ({files})"})
         else:

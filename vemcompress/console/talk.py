@@ -336,6 +336,9 @@ class Talk:
         self.note(f"files     for {where}:")
         for name, bytes in event["files"].items():
             self.note(f"          {name}, {thousands(bytes)} kB")
+        if event["removed"]:
+            kept = "" if event["folder"] else ", which stay in the repository's history"
+            self.note(f"removes   files of an earlier push{kept}: {', '.join(event['removed'])}")
         for note in event["notes"]:
             self.note(f"note      {note}")
 

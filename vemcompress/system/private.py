@@ -1,22 +1,31 @@
 """Removes this machine's folders from texts and plain values, for files that others will read."""
 
 import json
+import os
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from vemcompress.system import names
 from vemcompress.system.files import parse_json
 
-_PATH = re.compile(r"(file:/|~?[/\\]|[A-Za-z]:[/\\])")  # the start of an absolute path
+_PATH = re.compile(r"(?i:file:/)|~?[/\\]|[A-Za-z]:[/\\]")  # the start of an absolute path
+_ADDRESS = re.compile(r"(?!file:)[A-Za-z][\w+.-]+://", re.I)  # of a page or a repository, not of a file
+_BEFORE = r"(?<![\w/\\.~-])"  # in front of a path in a sentence: a blank, a quote, a colon, ...
 _NAME = r"[^\s/\\'\"`,;:|<>()\[\]]+"
-_WITHIN = re.compile(rf"(?:file:/+|(?<![\w/\\.:~-])(?:~|[A-Za-z]:)?[/\\]){_NAME}(?:[/\\]{_NAME})+[/\\]?")
+_FOLDER = rf"{_NAME}(?: (?!~[/\\]){_NAME})*[/\\]"  # its name may have blanks; the last name of a path ends at one
+_WITHIN = re.compile(
+    rf"(?:(?i:file:/+)(?:[A-Za-z]:[/\\])?|{_BEFORE}~[/\\])(?:{_FOLDER})*{_NAME}[/\\]?"
+    rf"|{_BEFORE}(?:[A-Za-z]:)?[/\\](?:{_FOLDER})+{_NAME}[/\\]?"
+)
 _SOURCES = ("source", "teacher_source", "roots")  # keys whose paths may be relative
 
 
 def last_name(source: str) -> str:
     """The last name of a path. An address such as hf://user/repo, or other text, is returned unchanged."""
     path = names.found(source)
-    if "://" in path:
+    if _ADDRESS.match(path):
         return source
     parts = [part for part in re.split(r"[/\\]+", path) if part not in ("", ".", "..", "~")]
     return names.shown(parts[-1]) if parts else ""
@@ -25,6 +34,8 @@ def last_name(source: str) -> str:
 def without_folders(value: Any, key: str = "") -> Any:
     """Plain values in which each path is replaced by its last name: a text that starts as an absolute path, a path
     of two names or more inside a sentence, and any path under a key such as `source`. Keys do not change.
+
+    Folders with blanks in a sentence are removed too; the last name is kept with the words that follow it.
     """
     if isinstance(value, dict):
         return {name: without_folders(item, str(name)) for name, item in value.items()}
@@ -34,7 +45,18 @@ def without_folders(value: Any, key: str = "") -> Any:
         return value
     if key in _SOURCES or _PATH.match(value):
         return last_name(value)
-    return _WITHIN.sub(lambda found: last_name(found[0]), value)
+    return _WITHIN.sub(lambda found: last_name(found[0]), _shortened(value))
+
+
+def _shortened(text: str) -> str:
+    """The text with ~ instead of the user's home folder and the current folder, whatever characters they contain."""
+    folders = [os.path.expanduser("~")]  # noqa: PTH111 (Path.home raises if there is no home)
+    with suppress(OSError):  # the current folder was deleted
+        folders.append(os.getcwd())  # noqa: PTH109
+    for folder in sorted(folders, key=len, reverse=True):
+        if Path(folder).name:
+            text = re.sub(rf"(?:(?i:file:(?://)?(?:localhost)?)|{_BEFORE}){re.escape(folder)}(?=[/\\])", "~", text)
+    return text
 
 
 def metadata_without_folders(metadata: dict[str, str]) -> dict[str, str]:

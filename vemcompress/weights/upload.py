@@ -4,11 +4,11 @@ This uses huggingface_hub, which finds the token itself (HF_TOKEN, or `hf auth l
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token, utils
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token, utils
 from huggingface_hub import errors as hf
 
 from vemcompress.errors import NetworkError, UsageError, VemError
@@ -16,6 +16,14 @@ from vemcompress.weights.hub import SCHEME, unreachable
 
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
 _SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A repository on the Hub, with the names of the files on its main branch."""
+
+    private: bool
+    files: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -41,27 +49,28 @@ def checked_repo(repo: str) -> str:
     return name
 
 
-def visibility(repo: str) -> str | None:
-    """ "private" or "public"; None if the repository does not exist yet. Raises NetworkError (8), also if nobody is
-    logged in.
-    """
+def existing(repo: str) -> Existing | None:
+    """The repository, or None if it does not exist yet. Raises NetworkError (8), also if nobody is logged in."""
     with _explained(repo):
         if get_token() is None:
             raise NetworkError(f"{repo}: nobody is logged in to the Hub: {_LOG_IN}.")
         try:
-            return "private" if HfApi().model_info(repo, timeout=_SECONDS).private else "public"
+            info = HfApi().model_info(repo, timeout=_SECONDS)
+            return Existing(bool(info.private), frozenset(file.rfilename for file in info.siblings or ()))
         except hf.RepositoryNotFoundError:
             return None
 
 
-def upload(repo: str, files: dict[str, bytes], *, private: bool, message: str) -> Uploaded:
+def upload(repo: str, files: dict[str, bytes], removed: Iterable[str] = (), *, private: bool, message: str) -> Uploaded:
     """Commit `files`, contents by name, to the main branch of `repo`. A new repository is created, `private` or
-    public; other files of an existing one are kept. Raises NetworkError (8).
+    public. The same commit removes the files named in `removed` from an existing one, whose history still has them; its
+    other files are kept. Raises NetworkError (8).
     """
     with _explained(repo), _in_silence():
         api = HfApi()
         url = api.create_repo(repo, private=private or None, exist_ok=True)  # None: the organisation's default
         operations = [CommitOperationAdd(name, data) for name, data in files.items()]
+        operations += [CommitOperationDelete(name, is_folder=False) for name in removed]
         return Uploaded(str(url), api.create_commit(repo, operations, commit_message=message).oid)
 
 
