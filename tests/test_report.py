@@ -323,6 +323,7 @@ LAYOUTS += [
     '{"titles": ["a", "b"], "rows": 1, "size": [-8, 8], "wide": 1}',
     '{"titles": ["a"], "rows": 1, "size": [8, 8], "wide": 1, "top": 99}',
     '{"titles": ["a"], "rows": 1, "size": [8, 8], "wide": 1, "top": "9"}',
+    f'{{"titles": ["a", "b"], "rows": 1, "size": [{"9" * 400}, 5], "wide": 1.5}}',
     *("", "{}", "[]"),
 ]
 
