@@ -233,7 +233,17 @@ def test_a_long_log_is_thinned_and_keeps_its_ends():
 
 @pytest.mark.parametrize(
     ("values", "log"),
-    [((1.0, 1e-3), True), ((1.0, 0.5), False), ((0.0, 100.0), False), ((1e299, -1e299), False), ((3.0, 3.0), False)],
+    [
+        ((1.0, 1e-3), True),
+        ((1.0, 0.5), False),
+        ((0.0, 100.0), False),
+        ((1e299, -1e299), False),
+        ((3.0, 3.0), False),
+        ((5e-323, 5e-323), False),
+        ((5e-323, 6e-323), False),
+        ((1e-309, 1e-308), False),
+        ((1e-249, 1e-247), True),
+    ],
 )
 def test_a_scale_is_logarithmic_where_values_span_powers_of_ten(values, log):
     drawn = str(curve("x", list(enumerate(values))))
