@@ -203,6 +203,8 @@ def test_a_taught_teacher_has_a_page_without_a_student(tmp_path):
     page = Page(tmp_path / "run" / "report.html")
     assert "A teacher, recipe pix2pix" in page.text and "fewer parameters" not in page.text
     assert len(page.of("select")) == 2 and "ground truth" in page.text
+    headings = [page.text.index(f"Losses of {network}") for network in ("discriminators", "the teacher")]
+    assert headings == sorted(headings) and page.text.index("Schedule") > headings[1]
 
 
 def test_seeds_have_one_table_with_their_mean(inputs, tmp_path):
