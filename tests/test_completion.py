@@ -9,6 +9,8 @@ import pytest
 
 import vemcompress
 from vemcompress.cli import completion
+from vemcompress.export.formats import FORMATS
+from vemcompress.weights import hub
 
 ROOT = Path(vemcompress.__file__).parents[1]
 
@@ -29,6 +31,19 @@ def test_runs_and_files_of_models_are_offered_and_folders_to_look_into(here):
     assert completion.runs("runs/h2") == ["runs/h2h", "runs/h2z"]
     assert completion.models("h") == ["h-run", "holidays/", "h.safetensors"]
     assert completion.models("no/such/") == completion.runs("x\0") == []
+
+
+def test_a_folder_that_one_may_not_enter_hides_no_other(here, monkeypatch):
+    def forbidden(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", forbidden)  # on Python 3.11 Path.is_file raises it
+    assert completion.runs("h") == ["h-run", "holidays/"]
+
+
+def test_every_file_that_a_model_can_be_is_offered():
+    written = {form.suffix for form in FORMATS.values() if not form.is_folder}
+    assert all(name.endswith(completion.MODELS) for name in {*hub._SUFFIXES, *written})
 
 
 def test_recipes_are_offered_by_name_and_by_file(here):

@@ -16,9 +16,9 @@ from vemcompress.console.bar import Bar
 from vemcompress.console.below import Below, Score, sparkline
 from vemcompress.console.ending import compared
 from vemcompress.console.talk import Talk, scored_before
-from vemcompress.console.words import short
 from vemcompress.errors import Interrupted
 from vemcompress.export.latency import bench
+from vemcompress.system.quantities import count_text
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -149,7 +149,7 @@ def test_without_colours_the_bar_still_shows_how_far_it_is():
     [(999, "999"), (999_500, "1 M"), (56_835_440_640, "56.8 G"), (733_986_816, "734 M"), (2_500_000_000_000, "2.5 T")],
 )
 def test_a_large_count_has_three_digits(count, text):
-    assert short(count) == text
+    assert count_text(count) == text
 
 
 def test_inspect_tells_people_and_programs_the_macs(call, inputs):

@@ -133,6 +133,8 @@ def test_the_option_takes_a_number_or_auto():
     for text in ("0", "-1", "1.5", "many", "²"):
         with pytest.raises(UsageError, match="whole number of at least 1, or auto"):
             options.batch_of(text)
+    with pytest.raises(UsageError, match="at most nine digits"):
+        options.batch_of("12345678901")
 
 
 def test_a_bench_of_the_step_finds_it_too(inputs, monkeypatch):

@@ -12,7 +12,8 @@ import vemcompress
 from vemcompress import recipe as recipes
 from vemcompress.commands import sizing
 from vemcompress.commands.search import search
-from vemcompress.errors import RecipeError, UsageError
+from vemcompress.errors import NetworkError, RecipeError, UsageError
+from vemcompress.export.browser.runtime import fetched_runtime
 from vemcompress.export.goals import runtimes
 from vemcompress.export.goals.goal import met
 from vemcompress.export.goals.kinds import LatencyGoal, SizeGoal, Wanted
@@ -138,6 +139,21 @@ def test_a_damaged_cache_is_told_and_measured_anew(fake, content):
     table.path.write_bytes(content)
     assert Table("fake", 1, events.append).time(layers) == total
     assert "is damaged" in events[0]["message"] and Table("fake", 1).times == table.times
+
+
+def test_a_user_without_a_home_folder_has_no_cache_and_is_told(fake, monkeypatch):
+    def unknown(*_):
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    events = []
+    Table("fake", 1, events.append).time(recorded(toy_teacher(), torch.zeros(1, 3, 32, 32)))
+    assert "set HOME or XDG_CACHE_HOME" in events[-1]["message"]
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(NetworkError, match="npm is not installed"):
+        fetched_runtime(events.append)
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(fake, tmp_path):

@@ -212,6 +212,8 @@ def test_a_taught_teacher_has_a_page_without_a_student(tmp_path):
     page = Page(tmp_path / "run" / "report.html")
     assert "A teacher, recipe pix2pix" in page.text and "fewer parameters" not in page.text
     assert len(page.of("select")) == 2 and "ground truth" in page.text
+    headings = [page.text.index(f"Losses of {network}") for network in ("discriminators", "the teacher")]
+    assert headings == sorted(headings) and page.text.index("Schedule") > headings[1]
 
 
 def test_seeds_have_one_table_with_their_mean(inputs, tmp_path):
@@ -242,7 +244,17 @@ def test_a_long_log_is_thinned_and_keeps_its_ends():
 
 @pytest.mark.parametrize(
     ("values", "log"),
-    [((1.0, 1e-3), True), ((1.0, 0.5), False), ((0.0, 100.0), False), ((1e299, -1e299), False), ((3.0, 3.0), False)],
+    [
+        ((1.0, 1e-3), True),
+        ((1.0, 0.5), False),
+        ((0.0, 100.0), False),
+        ((1e299, -1e299), False),
+        ((3.0, 3.0), False),
+        ((5e-323, 5e-323), False),
+        ((5e-323, 6e-323), False),
+        ((1e-309, 1e-308), False),
+        ((1e-249, 1e-247), True),
+    ],
 )
 def test_a_scale_is_logarithmic_where_values_span_powers_of_ten(values, log):
     drawn = str(curve("x", list(enumerate(values))))
@@ -332,6 +344,7 @@ LAYOUTS += [
     '{"titles": ["a", "b"], "rows": 1, "size": [-8, 8], "wide": 1}',
     '{"titles": ["a"], "rows": 1, "size": [8, 8], "wide": 1, "top": 99}',
     '{"titles": ["a"], "rows": 1, "size": [8, 8], "wide": 1, "top": "9"}',
+    f'{{"titles": ["a", "b"], "rows": 1, "size": [{"9" * 400}, 5], "wide": 1.5}}',
     *("", "{}", "[]"),
 ]
 

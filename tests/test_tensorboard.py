@@ -14,7 +14,8 @@ from vemcompress.commands.distill import distill
 from vemcompress.commands.report import report
 from vemcompress.errors import Interrupted, OutputError
 from vemcompress.runs.folder import RunFolder
-from vemcompress.runs.tensorboard import Board, group_of
+from vemcompress.runs.report.groups import group_of
+from vemcompress.runs.tensorboard import Board
 from vemcompress.system import devices
 
 pytestmark = pytest.mark.usefixtures("one_thread")

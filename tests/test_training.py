@@ -19,6 +19,7 @@ from vemcompress.errors import InputError, Interrupted, NumericalError, OutputEr
 from vemcompress.runs import checkpoint
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import Log
+from vemcompress.training.loop import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -78,6 +79,23 @@ def test_a_resumed_run_ends_as_an_unbroken_one(inputs, tmp_path):
     assert json.loads(_latest(tmp_path / "broken").joinpath("state.json").read_text())["step"] == 4
     distill(resume=tmp_path / "broken", overrides=["data.workers=1", "data.on_device=never"], device="cpu")
     same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+@pytest.mark.parametrize("at", [4, 6])
+def test_a_sheet_lost_by_a_kill_after_the_checkpoint_is_drawn_by_the_resumed_run(inputs, tmp_path, monkeypatch, at):
+    def killed(trainer):
+        if trainer.step == at:
+            raise KeyboardInterrupt
+
+    whole, broken, pace = tmp_path / "whole", tmp_path / "broken", ("train.sample_every=2", "train.checkpoint_every=2")
+    run(inputs, whole, *pace)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Trainer, "sample", killed)
+        run(inputs, broken, *pace)
+    distill(resume=broken, device="cpu")
+    sheet = f"samples/step-{at:06d}.png"
+    assert (broken / sheet).read_bytes() == (whole / sheet).read_bytes()
+    same_run(whole, broken)
 
 
 def _latest(run: Path) -> Path:

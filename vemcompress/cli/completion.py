@@ -1,9 +1,10 @@
 """Shell completion of recipe names, run folders and model files. It opens no file."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-MODELS = (".safetensors", ".pth", ".onnx")
+MODELS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".tflite", ".xml", ".param", ".pte")
 
 
 def recipes(incomplete: str) -> list[str]:
@@ -22,7 +23,8 @@ def models(incomplete: str) -> list[str]:
 
 
 def _is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("recipe.toml", "stages.json", "seeds.json", "matrix.json"))
+    names = ("recipe.toml", "stages.json", "seeds.json", "matrix.json")
+    return any(os.path.isfile(folder / name) for name in names)  # noqa: PTH113 (Path.is_file raises PermissionError)
 
 
 def _paths(incomplete: str, endings: tuple[str, ...], whole: Callable[[Path], bool]) -> list[str]:
@@ -32,7 +34,7 @@ def _paths(incomplete: str, endings: tuple[str, ...], whole: Callable[[Path], bo
     try:
         inside = sorted(Path(start + slash or ".").iterdir())
         found = [path for path in inside if path.name.startswith(begun) and (begun or not path.name.startswith("."))]
-        folders = {path.name: whole(path) for path in found if path.is_dir()}
+        folders = {path.name: whole(path) for path in found if os.path.isdir(path)}  # noqa: PTH112
     except OSError:
         return []
     files = [path.name for path in found if path.name not in folders and path.name.endswith(endings or ("\0",))]

@@ -23,9 +23,10 @@ def batch_of(text: str) -> int | str:
 
     if text == "auto":
         return text
-    if not text.isascii() or not text.isdigit() or not int(text[:9]) >= 1:
-        raise UsageError(f"--batch {text:.40}: give a whole number of at least 1, or auto.")
-    return int(text[:9])
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
+        most = ", with at most nine digits" if text.isdigit() and len(text) > 9 else ""
+        raise UsageError(f"--batch {text:.40}: give a whole number of at least 1{most}, or auto.")
+    return int(text)
 
 
 def images_at_once(text: str) -> int | None:

@@ -163,6 +163,8 @@ def trained(
             on_event(event)
         if board:
             on_event({"event": "tensorboard", "path": str(run.path)})
+        if continued:
+            trainer.restore_sheet()
         if trainer.step < train.steps:
             if learner.splits:
                 tell_memory(facts, trainer.make_step, on_event)

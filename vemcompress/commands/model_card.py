@@ -11,9 +11,10 @@ from typing import Any
 from vemcompress import __version__
 from vemcompress.commands.card_code import on_the_command_line, with_onnx_runtime, with_vemcompress
 from vemcompress.commands.card_header import header, repository, stated
-from vemcompress.console.words import millions, plain, short, thousands, times_fewer
+from vemcompress.console.words import millions, plain, thousands, times_fewer
 from vemcompress.networks.base import ImageInput, LatentInput
 from vemcompress.system.names import PAIRS, printable
+from vemcompress.system.quantities import count_text
 
 CARD, RECIPE, PICTURE = "README.md", "recipe.toml", "sample.png"
 
@@ -91,7 +92,7 @@ def _summary(facts: Facts) -> str:
     how = f" with the recipe {escaped(recipe)}" if recipe else ""
     turns = "makes images from latent vectors" if facts.takes.kind == "latent" else "translates images into images"
     return (
-        f"A GAN generator that {turns}. It has {millions(count)} parameters{smaller}, and needs {short(macs)} "
+        f"A GAN generator that {turns}. It has {millions(count)} parameters{smaller}, and needs {count_text(macs)} "
         f"multiplications {_at(facts)}. It was made by vemcompress{how}."
     )
 

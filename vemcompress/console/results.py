@@ -21,7 +21,6 @@ from vemcompress.console.words import (
     plain,
     plural,
     resume,
-    short,
     size,
     steps_of,
     stopped,
@@ -31,6 +30,7 @@ from vemcompress.console.words import (
 )
 from vemcompress.system import launch, names
 from vemcompress.system.names import printable
+from vemcompress.system.quantities import count_text
 
 
 class Results:
@@ -173,7 +173,7 @@ class Results:
     def searched(self, values: dict) -> None:
         costs = (values["goal"] or {}).get("front")
         titles = ("Pareto front", "MACs", *([f"predicted {values['goal']['unit']}"] if costs else []), values["metric"])
-        rows = [(widths, short(macs), f"{fitness:.4g}") for widths, macs, fitness in values["front"]]
+        rows = [(widths, count_text(macs), f"{fitness:.4g}") for widths, macs, fitness in values["front"]]
         if costs:
             rows = [(*row[:2], f"{cost:,.4g}", row[2]) for row, cost in zip(rows, costs, strict=True)]
         self.show(figures(titles, rows))
@@ -297,7 +297,7 @@ class Results:
         self.show(f"{on}, median of {plural(values['steps'], 'step')}{made_up}")
 
     def inspected(self, values: dict) -> None:
-        macs = {name: short(count) for name, count in values["macs"].items()}
+        macs = {name: count_text(count) for name, count in values["macs"].items()}
         sides = (values if values["input"]["kind"] == "image" else {"input": values["output"]})["input"]["shape"][1:]
         shown = values | {"macs": macs | {"at": f"{sides[0]} x {sides[1]} px"}, "notes": []}
         self.table({name: value for name, value in shown.items() if value not in (None, [], {})})
@@ -305,10 +305,10 @@ class Results:
             self.show(note)
 
     def toured(self, values: dict) -> None:
-        rows = [
-            (name, *(short(cell) if name.startswith("MACs") and isinstance(cell, int) else plain(cell) for cell in row))
-            for name, row in values["rows"].items()
-        ]
+        def shown(name: str, cell) -> str:
+            return count_text(cell) if name.startswith("MACs") and isinstance(cell, int) else plain(cell)
+
+        rows = [(name, *(shown(name, cell) for cell in row)) for name, row in values["rows"].items()]
         self.show(figures(("", *values["columns"]), rows))
         for line in values["notes"]:
             self.show(line)

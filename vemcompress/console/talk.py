@@ -16,14 +16,13 @@ from vemcompress.console.words import (
     macs,
     millions,
     plural,
-    short,
     size,
     thousands,
     times_fewer,
     which_images,
 )
 from vemcompress.system.names import printable
-from vemcompress.system.quantities import size_text, time_text
+from vemcompress.system.quantities import count_text, size_text, time_text
 
 EXPORT = {
     "trace": "exporting the graph, which takes up to a minute",
@@ -177,7 +176,7 @@ class Talk:
 
     def _on_search(self, event: dict) -> None:
         on = f"{event['images']} of {which_images(event['on'])}"
-        macs = isinstance(event["target"], int) and f"{short(event['target'])} MACs ({event['convention']})"
+        macs = isinstance(event["target"], int) and f"{count_text(event['target'])} MACs ({event['convention']})"
         budget = "" if event["target"] is None else f", at most {macs or event['budget']}"
         self.note(f"search    {event['space']}{budget}")
         whole = "" if event["whole"] is None else f"; the whole network has {event['whole']:.4g}"
@@ -186,7 +185,7 @@ class Talk:
             self.note(f"resuming with {event['known']} candidates that are already scored")
 
     def _on_candidate(self, event: dict) -> None:
-        best = f"best {event['widths']}, {event['fitness']:.4g}, {event['cost'] or short(event['macs']) + ' MACs'}"
+        best = f"best {event['widths']}, {event['fitness']:.4g}, {event['cost'] or count_text(event['macs']) + ' MACs'}"
         told = [f"{event['scored']} scored", best]
         if self.err.is_terminal:
             self._progress("generation", event["generations"]).update(event["generation"] - 1, None, told)
@@ -232,7 +231,7 @@ class Talk:
 
     def _on_architecture(self, event: dict) -> None:
         cells = ", ".join(f"{count} {kind}" for kind, count in Counter(event["operators"]).items())
-        found = f"{short(event['macs'])} MACs as the method counts them, cells {cells}"
+        found = f"{count_text(event['macs'])} MACs as the method counts them, cells {cells}"
         self.note(f"found     step {event['step']}: {found}; weight of the MACs {event['weight']:g}")
 
     def _on_sample(self, event: dict) -> None:

@@ -32,14 +32,6 @@ def macs(network: dict) -> str:
     return f", {giga(network['macs']['true'])} MACs" if network["macs"] else ""
 
 
-def short(count: int) -> str:
-    """Three digits: 56.8 G."""
-    for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if count >= 0.9995 * 10**power:
-            return f"{float(f'{count / 10**power:.3g}'):g} {letter}"
-    return str(count)
-
-
 def losses(values: dict[str, float], main: list[str]) -> list[tuple[str, str]]:
     """Names and values of the important losses: the sum of the `main` terms, then these terms."""
     if not main:

@@ -47,9 +47,10 @@ class Layout:
             told = parse_json(said)
             titles, (width, height) = tuple(str(title)[:40] for title in told["titles"][:12]), told["size"]
             layout = cls(titles, told["rows"], (width, height), told["wide"], told.get("top", EARLIER))
-            fits = all(is_count(n) and n for n in (width, height, layout.rows, layout.wide, layout.top))
+            if not titles or not all(is_count(n) and n for n in (width, height, layout.rows, layout.wide, layout.top)):
+                return None
             right, bottom = layout.box(len(titles) - 1, layout.rows - 1)[2:]
-            return layout if fits and titles and right <= size[0] and bottom <= size[1] else None
+            return layout if right <= size[0] and bottom <= size[1] else None
         except MALFORMED:
             return None
 

@@ -18,14 +18,12 @@ from vemcompress.errors import UsageError, summary
 from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import is_score, lines
 from vemcompress.runs.report.gather import number
-from vemcompress.runs.report.page import ADD_ON
+from vemcompress.runs.report.groups import group_of
 from vemcompress.runs.report.sheets import FILE, chosen
 from vemcompress.runs.series import KINDS, Series, is_series
 from vemcompress.system.events import Event
 from vemcompress.system.files import open_own, read_bytes
 
-TEACHERS = {"teacher_": "the teacher", "wide_": "the wide teacher", "deep_": "the deep teacher"}
-TEACHERS |= {"a_": "generator A to B", "b_": "generator B to A"}
 EVENTS = "events.out.tfevents.*"
 
 
@@ -111,18 +109,6 @@ class Board:
 
 def _timed(part: str) -> str:
     return f"seconds per step/{'all' if part == 'seconds' else part}"
-
-
-def group_of(name: str) -> str:
-    """The heading under which a number of metrics.jsonl is shown: the network that is trained by it, if its name says
-    so; otherwise the student."""
-    if name == "lr":
-        return "schedule"
-    if name.startswith(ADD_ON):
-        return "add-on"
-    if "_d_" in name:
-        return "losses of discriminators"
-    return next((f"losses of {title}" for start, title in TEACHERS.items() if name.startswith(start)), "losses")
 
 
 class Follower:

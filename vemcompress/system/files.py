@@ -211,11 +211,14 @@ def make_folder(path: str | Path) -> None:
 
 def cache_folder() -> Path:
     """The user's cache folder: in XDG_CACHE_HOME if that is an absolute path, else in ~/.cache. It may not exist
-    yet.
+    yet. Raises OutputError (9) if the user has no home folder.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not cache.is_absolute():
-        cache = Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111 (Path.home raises if there is no home)
+        try:
+            cache = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise OutputError("no home folder for the cache: set HOME or XDG_CACHE_HOME to a folder") from error
     return cache / "vemcompress"
 
 

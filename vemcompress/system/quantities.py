@@ -37,6 +37,14 @@ def size_text(value: float) -> str:
     return f"{value / 1e6:.4g} MB" if value >= 1e6 else f"{value / 1e3:.4g} KB"
 
 
+def count_text(value: float) -> str:
+    """A number of parameters or MACs, in three digits: 56.8 G."""
+    for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if abs(value) >= 0.9995 * 10**power:
+            return f"{float(f'{value / 10**power:.3g}'):g} {letter}"
+    return f"{value:g}"
+
+
 def _number(value: Any, units: dict[str, float], example: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         number, unit = float(value), ""

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from contextlib import closing, contextmanager
+from pathlib import Path
 from time import monotonic as now
 
 import torch
@@ -285,15 +286,29 @@ class Trainer:
         speed = {"seconds_per_step": pace.recent, "images_per_second": pace.images_per_second}
         return speed | {"remaining": pace.remaining}
 
-    @torch.no_grad()
     def sample(self) -> None:
         """Write samples/step-N.png: one row per fixed image, from input to student, under the step and the score."""
+        self._write_sheet()
+        self.on_event({"event": "sample", "step": self.step, "path": str(self._sheet)})
+
+    def restore_sheet(self) -> None:
+        """Write the restored step's sample sheet if it is due and missing: the run was killed after it had saved. No
+        event is sent, because the logs may still have lines of later steps."""
+        settings = self.settings
+        if self.step and (self.step % settings.sample_every == 0 or self.step == settings.steps):
+            with devices.arithmetic(settings.precision):
+                distributed.by_writer(lambda: None if os.path.isfile(self._sheet) else self._write_sheet())  # noqa: PTH113
+
+    @property
+    def _sheet(self) -> Path:
+        return self.run.samples / f"step-{self.step:06d}.png"
+
+    @torch.no_grad()
+    def _write_sheet(self) -> None:
         self.run.check_there()
         self.learner.eval()
         with as_written():
             columns = self.columns | self.learner.pictures(self.inputs.to(self.device))
         self.learner.train()
-        path = self.run.samples / f"step-{self.step:06d}.png"
         header = f"step {self.step:,} of {self.settings.steps:,}\n{self.best.summary(self.step)}"
-        save_png(path, *sheet_of(columns, self.inputs, header))
-        self.on_event({"event": "sample", "step": self.step, "path": str(path)})
+        save_png(self._sheet, *sheet_of(columns, self.inputs, header))

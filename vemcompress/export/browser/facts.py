@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from vemcompress.console.words import millions, short
+from vemcompress.console.words import millions
 from vemcompress.data.indices import class_colours
 from vemcompress.errors import InputError
 from vemcompress.export.graph import without_traces
 from vemcompress.system.private import last_name, metadata_without_folders
+from vemcompress.system.quantities import count_text
 from vemcompress.weights.graphs.counting import cost_of_graph
 from vemcompress.weights.graphs.latent_session import TRUNCATION, OnnxLatents
 from vemcompress.weights.graphs.pixels import COLOURS
@@ -67,7 +68,7 @@ def told(facts: dict[str, Any], title: str) -> dict[str, Any]:
     lines = {
         "Network": facts["family"],
         "Parameters": millions(facts["parameters"]),
-        "Computation": f"{short(facts['macs'])} multiplications{at}",
+        "Computation": f"{count_text(facts['macs'])} multiplications{at}",
         "Input": taken,
         "Output": given,
         "File": f"{facts['file']}, {facts['bytes'] / 1000:,.0f} kB",

@@ -58,9 +58,8 @@ def given_runtime(path: Path) -> Runtime:
 def fetched_runtime(on_event: Event) -> Runtime:
     """The pinned version, from the cache or through npm. Its SHA-512 is checked every time. Event: {"event": "demo",
     "stage": "fetch", "package"} before npm is called. Raises NetworkError (8)."""
-    kept = cache_folder() / f"{PACKAGE}-{VERSION}.tgz"
-    with suppress(OSError):
-        data = read_bytes(kept, _LARGEST_PACKAGE)
+    with suppress(OSError, OutputError):
+        data = read_bytes(kept := _kept(), _LARGEST_PACKAGE)
         if _is_published(data):
             return _runtime(str(kept), _unpacked(str(kept), data))
     data = _packed(on_event)
@@ -70,9 +69,14 @@ def fetched_runtime(on_event: Event) -> Runtime:
             f"npm's registry, or {_ELSE}."
         )
     with suppress(OutputError):  # without a cache it is downloaded each time
-        make_folder(kept.parent)
-        write_atomically(kept, data)
+        make_folder(_kept().parent)
+        write_atomically(_kept(), data)
     return _runtime(PACKAGE, _unpacked(PACKAGE, data))
+
+
+def _kept() -> Path:
+    """The package in the cache folder. Raises OutputError."""
+    return cache_folder() / f"{PACKAGE}-{VERSION}.tgz"
 
 
 def _packed(on_event: Event) -> bytes:

@@ -43,6 +43,7 @@ class Table:
 
     @property
     def path(self) -> Path:
+        """The file in the cache folder. Raises OutputError."""
         identity = hashlib.sha256(json.dumps([FORM, self.about]).encode()).hexdigest()[:12]
         return cache_folder() / "latency" / f"{self.runtime.name}-{self.threads}-{identity}.json"
 
@@ -79,7 +80,7 @@ class Table:
             if found["about"] != self.about or found["form"] != FORM:
                 raise ValueError("is of another machine")
             return _parsed(found["times"])
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, OutputError):  # without a cache folder, `_write` warns
             return {}
         except (OSError, *MALFORMED) as error:
             message = f"{self.path}: is damaged ({error!s:.80}) and ignored; the layers are measured again."

@@ -10,6 +10,7 @@ from vemcompress.runs.report.markup import Html, tag
 POINTS = 300  # points per curve
 WIDTH, HEIGHT = 360, 190
 LEFT, TOP, RIGHT, BOTTOM = 52, 10, 350, 162
+LEAST = 1e-250  # smaller values are drawn as 0: differences of float64 lose their digits below 1e-307
 WIDE = 30  # the scale is logarithmic if the largest value is this many times the smallest
 Points = Sequence[tuple[int, float]]
 
@@ -26,6 +27,7 @@ def thinned(points: Points) -> list[tuple[float, float, float, float]]:
 
 def curve(name: str, points: Points) -> Html:
     """One plot. If points were thinned, a band behind the line shows their range."""
+    points = [(step, value if abs(value) > LEAST else 0.0) for step, value in points]
     parts = thinned(points)
     low, high = min(part[2] for part in parts), max(part[3] for part in parts)
     log = low > 0 and high > WIDE * low

@@ -8,11 +8,11 @@ from typing import Any
 from vemcompress.runs.report import sheets, tables
 from vemcompress.runs.report.curves import curve
 from vemcompress.runs.report.gather import Found, number, part, plan_of, sentence
+from vemcompress.runs.report.groups import group_of
 from vemcompress.runs.report.markup import Html, join, tag
 from vemcompress.runs.report.side_by_side import compared
 
 CURVES = 24  # most plots of a page
-ADD_ON = ("energy", "langevin", "information")  # names of the add-on's values begin with these
 
 
 def framed(title: str, lead: Any, *body: Any) -> str:
@@ -157,11 +157,13 @@ def _curves(found: Found) -> Html | None:
     series = {name: points for name, points in found.metrics.series.items() if len(points) > 1}
     scores = {name: points for name, points in found.metrics.scores.items() if len(points) > 1}
     picks = "Score that picks the best checkpoint"
-    groups: dict[str, list[Html]] = {picks: [], "Losses": [], "Add-on": [], "Schedule": []}
-    groups[picks] = [curve(name, points) for name, points in list(scores.items())[:CURVES]]
+    drawn: dict[str, list[Html]] = {}
     for name, points in list(series.items())[:CURVES]:
-        group = "Schedule" if name == "lr" else "Add-on" if name.startswith(ADD_ON) else "Losses"
-        groups[group].append(curve(name, points))
+        drawn.setdefault(group_of(name), []).append(curve(name, points))
+    groups = {picks: [curve(name, points) for name, points in list(scores.items())[:CURVES]]}
+    last = ("add-on", "schedule")
+    for group in ("losses", *sorted(drawn.keys() - {"losses", *last}), *last):
+        groups[group[0].upper() + group[1:]] = drawn.get(group, [])
     shown = [join([tag("h3", title), tag("div", *plots, class_="plots")]) for title, plots in groups.items() if plots]
     values = tables.losses(found)
     if not shown:

@@ -5,7 +5,7 @@ from typing import Any
 
 from vemcompress.runs.report.gather import Found, number, part, sentence
 from vemcompress.runs.report.markup import Html, join, table, tag
-from vemcompress.system.quantities import size_text, time_text
+from vemcompress.system.quantities import count_text, size_text, time_text
 
 MACS = {"true": "MACs, true", "paper": "MACs, paper", "paper_norm": "MACs, paper + norm"}
 NETWORKS = ("teacher", "supernet", "student")  # listed first, in this order
@@ -13,13 +13,8 @@ COLUMNS = {"student": "student", "best": "best checkpoint", "teacher": "teacher"
 
 
 def count(value: Any) -> str:
-    """A number of parameters or MACs, in three digits: 1.11 M."""
-    if (value := number(value)) is None:
-        return "–"
-    for power, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if abs(value) >= 0.9995 * 10**power:
-            return f"{float(f'{value / 10**power:.3g}'):g} {letter}"
-    return f"{value:g}"
+    """A number of parameters or MACs; a dash for anything else."""
+    return "–" if (value := number(value)) is None else count_text(value)
 
 
 def figure(value: Any) -> str:
