@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import vemcompress
-from vemcompress.commands.bench import bench
 from vemcompress.errors import InputError, UsageError
 from vemcompress.export.exporting import export, export_onnx
 from vemcompress.export.footprint import peak_memory
@@ -32,14 +31,14 @@ def exported(tmp_path_factory):
 
 
 def test_models_and_runtimes_are_rows_with_sizes_on_the_disk(exported):
-    found = bench({"a": toy(), "b": exported}, memory=False, **QUICK)
-    assert found["threads"] == 1 and found["machine"]
-    assert set(found["models"]["a"]["runtimes"]) == {"torch", "onnxruntime"}
-    assert found["models"]["b"]["skipped"] == {"torch": "an .onnx file holds no PyTorch model"}
-    row = found["models"]["b"]["runtimes"]["onnxruntime"]
+    found = vemcompress.bench_models({"a": toy(), "b": exported}, memory=False, **QUICK)
+    assert found.threads == 1 and found.machine
+    assert set(found.models["a"]["runtimes"]) == {"torch", "onnxruntime"}
+    assert found.models["b"]["skipped"] == {"torch": "an .onnx file holds no PyTorch model"}
+    row = found.models["b"]["runtimes"]["onnxruntime"]
     assert row["bytes"] == exported.stat().st_size and row["runs"] == 5
     assert 0 < row["p50_ms"] <= row["p95_ms"]
-    assert found["models"]["a"]["size"] == [32, 32]
+    assert found.models["a"]["size"] == [32, 32]
 
 
 def test_subjects_take_turns():
@@ -64,14 +63,14 @@ def test_a_file_that_fails_has_no_peak(tmp_path):
 
 def test_a_runtime_that_is_not_installed_is_left_out_with_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ncnn", None)
-    found = bench({"a": toy()}, runtimes=("torch", "ncnn"), memory=False, **QUICK)["models"]["a"]
+    found = vemcompress.bench_models({"a": toy()}, runtimes=("torch", "ncnn"), memory=False, **QUICK).models["a"]
     assert set(found["runtimes"]) == {"torch"} and "vemcompress[ncnn]" in found["skipped"]["ncnn"]
 
 
 def test_an_exported_file_runs_in_its_own_runtime(tmp_path):
     pytest.importorskip("openvino", reason="pip install 'vemcompress[openvino]'")
     path = export(toy(), tmp_path / "toy", formats=("openvino",))[0].path
-    found = bench({"toy": path}, memory=False, **QUICK)["models"]["toy"]
+    found = vemcompress.bench_models({"toy": path}, memory=False, **QUICK).models["toy"]
     assert set(found["runtimes"]) == {"openvino"} and found["size"] == [32, 32]
     assert found["runtimes"]["openvino"]["bytes"] == sum(p.stat().st_size for p in tmp_path.iterdir())
 
@@ -79,12 +78,12 @@ def test_an_exported_file_runs_in_its_own_runtime(tmp_path):
 @pytest.mark.parametrize(("given", "error"), [({"runtimes": ["phone"]}, UsageError), ({"repeats": 0}, UsageError)])
 def test_impossible_measurements_are_refused(given, error):
     with pytest.raises(error):
-        bench({"a": toy()}, **{**QUICK, **given})
+        vemcompress.bench_models({"a": toy()}, **{**QUICK, **given})
 
 
 def test_a_file_that_is_absent_is_unreadable(tmp_path):
     with pytest.raises(InputError):
-        bench({"a": tmp_path / "absent.onnx"}, **QUICK)
+        vemcompress.bench_models({"a": tmp_path / "absent.onnx"}, **QUICK)
 
 
 def test_the_command_lists_several_models_by_name(call, tmp_path):
@@ -120,3 +119,14 @@ def test_a_model_of_a_file_is_exported_and_compared_as_a_network_is(tmp_path):
     found = vemcompress.export_model(tmp_path / "toy.safetensors", tmp_path / "toy.onnx", precision="fp16", size=32)
     assert [(row.precision, row.images) for row in found.compared] == [("fp32", "noise"), ("fp16", "noise")]
     assert found.files[0].metadata["source"].endswith("toy.safetensors")
+
+
+def test_models_are_named_by_path_or_class_and_a_run_keeps_its_latency(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    save_generator(run / "student.safetensors", toy())
+    found = vemcompress.bench_models([run, toy(), toy()], runtimes=["torch"], **QUICK)
+    assert [*found.models] == [str(run), "MobileResNet", "MobileResNet 2"]
+    assert json.loads((run / "latency.json").read_text())["models"]["student"] == found.models[str(run)]
+    with pytest.raises(UsageError, match="no models"):
+        vemcompress.bench_models([])

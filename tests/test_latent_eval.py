@@ -13,6 +13,7 @@ from toys import toy_images, toy_teacher
 
 from vemcompress.commands.evaluate import evaluate as assess
 from vemcompress.commands.quality import quality
+from vemcompress.commands.stats import stats
 from vemcompress.data.latent_set import TEST, LatentSet
 from vemcompress.data.latents import draw
 from vemcompress.data.samples import LatentSamples
@@ -153,6 +154,12 @@ def test_statistics_remember_their_crop(tmp_path, models, squeezenet, call):
     assess(models[0], overrides=["data.crop=square"], on_event=told.append, **options)
     said = [event["message"] for event in told if event["event"] == "warning"]
     assert len(said) == 1 and "made of images with crop 30" in said[0] and "stats --crop square" in said[0]
+
+
+@pytest.mark.parametrize("given", [{"size": 0}, {"size": 5000}, {"batch": 0}, {"crop": 7}])
+def test_impossible_sizes_of_statistics_are_refused_from_python(given, tmp_path):
+    with pytest.raises(UsageError):
+        stats(tmp_path, tmp_path / "x.npz", **given)
 
 
 @pytest.mark.parametrize("crop", ["7", "round", "-30", "1.5", "9" * 99])

@@ -117,6 +117,20 @@ def test_help_is_a_page_that_explains_every_function_and_argument():
         assert re.search(rf"\b{key}\b", vemcompress.distill.__doc__), key
 
 
+def test_a_module_and_its_file_are_inspected_alike(tmp_path):
+    of_file = vemcompress.inspect(toy_teacher_file(tmp_path / "teacher.safetensors"), size=32)
+    of_module = vemcompress.inspect(toy_teacher(), size=(32, 32))
+    assert (of_file.macs, of_file.parameters, of_file.config) == (
+        of_module.macs,
+        of_module.parameters,
+        of_module.config,
+    )
+    assert (of_file.origin, of_module.origin) == ("artifact", "module")
+    own = vemcompress.inspect(Net(3), size=32, teacher_range="0..1")
+    assert (own.config, own.range, own.parameters) == (None, "0..1", 84)
+    assert not {"key", "others"} & own.as_dict().keys()
+
+
 def test_the_import_is_light():
     code = "import sys, vemcompress; print(vemcompress.errors.VemError.exit_code, *sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()

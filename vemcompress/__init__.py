@@ -28,8 +28,11 @@ What each function does:
     prune               remove the least important channels
     search              search a supernet for its best sub-network
     evaluate            score a run beside its teacher
+    stats               store the statistics of real images for `evaluate`
     compare             put runs in one table
     report              write a run as an HTML page
+    inspect             say what a file is: family, parameters, MACs
+    bench_models        measure latency, file size and memory
     generate            run photos through a model, or draw from latent vectors
     export_model        write ONNX, OpenVINO, LiteRT, ExecuTorch, ncnn or Core ML files
     export_onnx         write one .onnx file
@@ -71,6 +74,8 @@ from typing import TYPE_CHECKING, Any
 from vemcompress import errors
 
 if TYPE_CHECKING:
+    from vemcompress.commands.bench import BenchResult as BenchResult
+    from vemcompress.commands.bench import bench_models as bench_models
     from vemcompress.commands.compare import CompareResult as CompareResult
     from vemcompress.commands.compare import compare as compare
     from vemcompress.commands.demo import DemoResult as DemoResult
@@ -86,6 +91,8 @@ if TYPE_CHECKING:
     from vemcompress.commands.generate import generate as generate
     from vemcompress.commands.init import InitResult as InitResult
     from vemcompress.commands.init import init as init
+    from vemcompress.commands.inspect import Inspection as Inspection
+    from vemcompress.commands.inspect import inspect as inspect
     from vemcompress.commands.matrix import MatrixResult as MatrixResult
     from vemcompress.commands.matrix import distill_matrix as distill_matrix
     from vemcompress.commands.pictures import GenerateResult as GenerateResult
@@ -102,6 +109,8 @@ if TYPE_CHECKING:
     from vemcompress.commands.seeds import Spread as Spread
     from vemcompress.commands.seeds import distill_seeds as distill_seeds
     from vemcompress.commands.seeds import evaluate_seeds as evaluate_seeds
+    from vemcompress.commands.stats import StatsResult as StatsResult
+    from vemcompress.commands.stats import stats as stats
     from vemcompress.commands.teach import TeachResult as TeachResult
     from vemcompress.commands.teach import teach as teach
     from vemcompress.evaluation.report import Evaluation as Evaluation
@@ -142,6 +151,9 @@ _FACE = {
     "push": "vemcompress.commands.push",
     "report": "vemcompress.commands.report",
     "init": "vemcompress.commands.init",
+    "inspect": "vemcompress.commands.inspect",
+    "bench_models": "vemcompress.commands.bench",
+    "stats": "vemcompress.commands.stats",
 }
 _TYPES = {  # types of results and events, for annotations
     "DistillResult": "vemcompress.commands.distilling",
@@ -163,6 +175,9 @@ _TYPES = {  # types of results and events, for annotations
     "PushResult": "vemcompress.commands.push",
     "ReportResult": "vemcompress.commands.report",
     "InitResult": "vemcompress.commands.init",
+    "Inspection": "vemcompress.commands.inspect",
+    "BenchResult": "vemcompress.commands.bench",
+    "StatsResult": "vemcompress.commands.stats",
     "AnyEvent": "vemcompress.system.events",
     "StepEvent": "vemcompress.system.events",
     "CountEvent": "vemcompress.system.events",
@@ -175,6 +190,7 @@ _TYPES = {  # types of results and events, for annotations
 }
 __all__ = [  # a literal list, because type checkers read it
     "__version__",
+    "bench_models",
     "compare",
     "demo",
     "distill",
@@ -187,12 +203,14 @@ __all__ = [  # a literal list, because type checkers read it
     "export_onnx",
     "generate",
     "init",
+    "inspect",
     "load_energy_model",
     "load_generator",
     "prune",
     "push",
     "report",
     "search",
+    "stats",
     "teach",
 ]
 

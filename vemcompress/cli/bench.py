@@ -53,31 +53,23 @@ def bench(
     """
     console = options.open_console()
     with console.talking() as on_event:
-        from vemcompress.commands.bench import bench as run
-        from vemcompress.commands.bench import keep
-        from vemcompress.export.latency import is_exported
+        from vemcompress.commands.bench import bench_models as run
 
-        found = {
-            model: model if is_exported(model) else model_file.opened(model, on_event).generator
-            for model in dict.fromkeys(models)
-        }
         names = [name for part in runtime or () for name in part.split(",")]
         given = {"runtimes": "all" if "all" in names else names} if names else {}
         result = run(
-            found,
+            models,
             size=size,
             threads=threads,
             repeats=repeats,
             memory=memory,
             device=device,
-            teacher_range=model_file.teacher_range,
+            **vars(model_file),
             on_event=on_event,
             **given,
-        )
-        if model_file.widths is None:  # otherwise it is a sub-network of the run's
-            keep(result, found, on_event)
-    if len(found) == 1:  # a script that measures one model need not name it again
-        result |= result.pop("models")[next(iter(found))]
+        ).as_dict()
+    if len(result["models"]) == 1:  # a script that measures one model need not name it again
+        result |= result.pop("models").popitem()[1]
     console.result(result, json, console.benched)
 
 

@@ -41,15 +41,9 @@ class TeacherFile:
 
     def opened(self, model: str, on_event):
         """Load the model, and report what is assumed about it. Raises the classes of `errors`."""
-        from vemcompress.weights.loading import load
-        from vemcompress.weights.trust import named
+        from vemcompress.weights.loading import opened
 
-        about = {name.removeprefix("teacher_"): value for name, value in vars(self).items()}
-        class_path = about.pop("class")
-        with named(class_path):
-            loaded = load(model, class_path=class_path, **about)
-            loaded.tell(on_event)
-        return loaded
+        return opened(model, on_event, **vars(self))
 
 
 @dataclass(frozen=True)

@@ -92,31 +92,22 @@ def stats(
     """
     console = options.open_console()
     with console.talking() as on_event:
-        from vemcompress.commands.evaluate import real_statistics
+        from vemcompress.commands.stats import stats as run
 
-        result = real_statistics(
+        result = run(
             data,
             out,
-            features=features,
-            weights=features_weights or inception,
-            recursive=recursive,
             size=size,
-            crop=_crop(crop),
+            crop=crop,
+            recursive=recursive,
+            inception=inception,
+            features=features,
+            features_weights=features_weights,
             batch=batch,
             device=device,
             on_event=on_event,
         )
-    console.result(result, json, console.table)
-
-
-def _crop(text: str | None) -> int | str | None:
-    from vemcompress.errors import UsageError
-
-    if text in (None, "square"):
-        return text
-    if not text.isascii() or not text.isdigit() or not 8 <= int(text[:6]) <= 8192:
-        raise UsageError(f"--crop {text:.80}: give a number of pixels from 8 to 8192, or square.")
-    return int(text)
+    console.result(result.as_dict(), json, console.table)
 
 
 @grouped
@@ -136,9 +127,9 @@ def inspect(
     """
     console = options.open_console()
     with console.talking() as on_event:
-        from vemcompress.commands.inspect import describe
+        from vemcompress.commands.inspect import inspect as run
 
-        result = describe(model_file.opened(model, on_event), size)
+        result = run(model, size=size, **vars(model_file), on_event=on_event).as_dict()
     console.result(result, json, console.inspected)
 
 

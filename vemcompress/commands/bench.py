@@ -1,67 +1,122 @@
 """`bench`: measure latency, file size and peak memory of several models in several runtimes."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from vemcompress.commands.line import Reported
+from vemcompress.commands.progress import shows_progress
 from vemcompress.commands.report import refreshed
 from vemcompress.data.machine import cores
-from vemcompress.errors import OutputError
+from vemcompress.errors import OutputError, UsageError
 from vemcompress.export.footprint import peak_memory
-from vemcompress.export.latency import DEFAULT, RUNTIMES, check_bench, in_turns, percentiles, prepare
+from vemcompress.export.latency import DEFAULT, RUNTIMES, check_bench, in_turns, is_exported, percentiles, prepare
+from vemcompress.networks.base import Padding
 from vemcompress.runs.folder import RunFolder
 from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.folder import made
+from vemcompress.weights.loading import Reading, opened
+from vemcompress.weights.modules import Model
 
 AT_ONCE = 5  # timed runs of one model before the next model's turn, after one run that is not timed
 
 
-def bench(
-    models: Mapping[str, nn.Module | str | os.PathLike],
+@dataclass(frozen=True)
+class BenchResult(Reported):
+    """The time for one image (`batch` is 1), with `threads` threads on `device` of this `machine`.
+
+    `models` has for each model {"size": [height, width], "runtimes": {runtime: {"p50_ms", "p95_ms", "runs", "bytes",
+    "peak_bytes"}}, "skipped": {runtime: reason}}. `bytes` is the size of the file, and `peak_bytes` the largest memory
+    of a process that runs it; a runtime without a file has neither.
+    """
+
+    batch: int
+    threads: int
+    device: str
+    machine: str
+    models: dict[str, dict[str, Any]]
+
+
+@shows_progress
+def bench_models(
+    models: Model | Sequence[Model] | Mapping[str, Model],
     *,
     runtimes: Sequence[str] | str = DEFAULT,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     threads: int | None = None,
     warmup: int = 3,
     repeats: int = 50,
     budget: float = 30.0,
     memory: bool = True,
     device: str = "cpu",
+    teacher_class: str | None = None,
+    teacher_key: str | None = None,
+    teacher_padding: Padding | None = None,
     teacher_range: str | None = None,
+    widths: str | None = None,
     on_event: Event = silent,
-) -> dict[str, Any]:
-    """Measure the time for one image, for each of `models` (by name) in each of `runtimes` ("all": every one). For a
-    single model, `export.latency.bench` does the same.
+    progress: bool = False,
+) -> BenchResult:
+    """Measure the latency for one image, the file size and the peak memory of models in several runtimes.
 
-    The models take turns, a few runs each, so that other work on the machine slows all of them equally. Each stops
-    after `repeats` timed runs. All stop once `budget` seconds per model have passed, but not before five timed runs.
-    `memory` also measures the peak memory of each file, in a separate process.
+        found = vemcompress.bench_models(["netG.pth", "runs/small"], runtimes=["torch", "onnxruntime"])
+        print(found.models["runs/small"]["runtimes"]["onnxruntime"]["p50_ms"])
 
-    Returns {"batch", "threads", "device", "machine", "models": {name: {"size", "runtimes": {runtime: {"p50_ms",
-    "p95_ms", "runs", "bytes", "peak_bytes"}}, "skipped": {runtime: reason}}}}. Raises UsageError (2), InputError (4)
-    and ExportError (7).
+    The models take turns, a few runs each, so that other work on the machine slows all of them equally. A PyTorch
+    model is exported for each runtime; an exported file runs in its own. The result is stored in each run folder
+    that was given, and shown in its report.
+
+    Arguments:
+        models: one or more models: run folders, weight files, "hf://...", exported files or nn.Modules. A dict
+            gives their names; otherwise, a path is its own name, and a module has the name of its class.
+        runtimes: "torch", "onnxruntime", "openvino", "litert", "ncnn", "executorch"; "all" for every one. A
+            runtime whose library is not installed is skipped.
+        size: side of the image, or (height, width), in pixels; 256, or the only one of the model.
+        threads: number of threads; all cores by default.
+        warmup: number of runs before the timed ones.
+        repeats: maximum number of timed runs of each.
+        budget: seconds after which the measurement of a model stops, but not before five timed runs.
+        memory: also measure the peak memory of each file, in a process of its own.
+        device: "cpu", "auto", "cuda", "cuda:N" or "mps"; only PyTorch and ONNX Runtime run elsewhere than on
+            the CPU.
+        teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read weights, as for
+            `load_generator`; for all models.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        BenchResult: `models`, by name, with `runtimes` (for each "p50_ms", "p95_ms", "runs", "bytes",
+        "peak_bytes") and `skipped` (runtimes with the reason); `threads`, `device`, `machine`.
+
+    Raises:
+        UsageError if no runtime fits; InputError, ExportError, MemoryExhausted.
     """
     runtimes = RUNTIMES if runtimes == "all" else tuple(dict.fromkeys(runtimes))
     check_bench(size, threads, warmup, repeats, 1, runtimes, budget)
-    threads, device = threads or cores(), str(devices.choose(device))
+    threads, device, given = threads or cores(), str(devices.choose(device)), _by_name(models)
+    how: Reading = {"teacher_class": teacher_class, "teacher_key": teacher_key, "teacher_padding": teacher_padding}
+    how |= {"teacher_range": teacher_range, "widths": widths}
     with ExitStack() as stack:
         subjects = {
-            name: prepare(model, size, threads, runtimes, device, teacher_range, stack, on_event)
-            for name, model in models.items()
+            name: prepare(
+                model if _is_exported(model) else opened(model, on_event, **how).generator,
+                *(size, threads, runtimes, device, teacher_range, stack, on_event),
+            )
+            for name, model in given.items()
         }
         for subject in subjects.values():
             subject.check()
         timed = [(name, runtime, one) for name, found in subjects.items() for runtime, one in found.runs.items()]
-        runs, how = [one.run for *_, one in timed], {"warmup": warmup, "repeats": repeats, "budget": budget}
-        times = in_turns(runs, at_once=AT_ONCE, on_event=on_event, **how)
-        rows: dict[str, dict] = {name: {} for name in models}
-        for (name, runtime, one), found in zip(timed, times, strict=True):
+        runs, times = [one.run for *_, one in timed], {"warmup": warmup, "repeats": repeats, "budget": budget}
+        measured = in_turns(runs, at_once=AT_ONCE, on_event=on_event, **times)
+        rows: dict[str, dict] = {name: {} for name in given}
+        for (name, runtime, one), found in zip(timed, measured, strict=True):
             rows[name][runtime] = percentiles(found) | one.facts()
             if memory and one.file is not None:
                 rows[name][runtime]["peak_bytes"] = peak_memory(one.format, one.file, one.given, threads)
@@ -69,20 +124,44 @@ def bench(
         name: {"size": [*subject.size], "runtimes": rows[name], "skipped": subject.skipped}
         for name, subject in subjects.items()
     }
-    about = {"batch": 1, "threads": threads, "device": device, "machine": devices.name_of(torch.device("cpu"))}
-    return about | {"models": found}
+    result = BenchResult(1, threads, device, devices.name_of(torch.device("cpu")), found)
+    if widths is None:  # otherwise it is a sub-network of the run's
+        _keep(result, given, on_event)
+    return result
 
 
-def keep(result: dict[str, Any], models: Iterable[str], on_event: Event) -> None:
-    """Store the result of `bench` in the latency.json of each of `models` that is a run folder, and update its report.
-    If it cannot be written, there is a warning, not an error."""
-    for model in models:
-        told = made(Path(model))
+def _is_exported(model: Model) -> bool:
+    return isinstance(model, str | os.PathLike) and is_exported(model)
+
+
+def _by_name(models: Model | Sequence[Model] | Mapping[str, Model]) -> dict[str, Model]:
+    """The models by name. Models of one name get a number, and a path that is given twice counts once."""
+    if isinstance(models, Mapping):
+        found = dict(models)
+    else:
+        found = {}
+        for model in [models] if isinstance(models, str | os.PathLike) or callable(models) else models:
+            of_path = isinstance(model, str | os.PathLike)
+            name = plain = os.fspath(model) if of_path else getattr(model, "__name__", type(model).__name__)
+            number = 1
+            while name in found and not of_path:
+                name = f"{plain} {(number := number + 1)}"
+            found[name] = model
+    if not found:
+        raise UsageError("no models: give at least one.")
+    return found
+
+
+def _keep(result: BenchResult, models: Mapping[str, Model], on_event: Event) -> None:
+    """Store the result in the latency.json of each of `models` that is a run folder, and update its report. If it
+    cannot be written, there is a warning, not an error."""
+    for name, model in models.items():
+        told = made(Path(model)) if isinstance(model, str | os.PathLike) else None
         if told is None:
             continue
         run = RunFolder(model)
         try:
-            run.write_json(run.latency, result | {"models": {told.gives: result["models"][model]}})
+            run.write_json(run.latency, result.as_dict() | {"models": {told.gives: result.models[name]}})
         except OutputError as error:
             on_event({"event": "warning", "message": f"the latency is not stored in the run folder: {error}"})
         else:

@@ -17,9 +17,7 @@ from vemcompress.commands.scored_images import beside_latents, images_of
 from vemcompress.errors import InputError, UsageError
 from vemcompress.evaluation import report
 from vemcompress.evaluation.conditions import covers
-from vemcompress.evaluation.extractors import INCEPTION, load_extractor, squeezenet_name
 from vemcompress.evaluation.report import Evaluation
-from vemcompress.evaluation.statistics import compute_statistics, image_paths, save_statistics
 from vemcompress.networks.base import Generator, Padding, use_image_statistics
 from vemcompress.runs.best import Networks, look
 from vemcompress.runs.folder import RunFolder
@@ -350,26 +348,3 @@ def _learnt(generator: Generator, norm: str) -> Generator:
     if norm == "batch":
         use_image_statistics(generator)
     return generator
-
-
-def real_statistics(
-    data: Path,
-    out: Path,
-    *,
-    features: str,
-    weights: Path | None,
-    device: str,
-    on_event: Event,
-    recursive: bool = False,
-    **options,
-) -> dict:
-    """Write an .npz file with the statistics of a folder's images, and return a summary of it. `recursive`: include
-    sub-folders. `options` are `size`, `crop` and `batch`."""
-    where = devices.choose(device)
-    paths = image_paths(data, recursive=recursive, on_event=on_event)
-    name = INCEPTION if features == "inception" else squeezenet_name(features, weights)
-    extractor = load_extractor(name, weights)
-    with devices.arithmetic("fp32"):
-        statistics = compute_statistics(paths, extractor, device=where, on_event=on_event, **options)
-    save_statistics(out, statistics)
-    return {"file": str(out), "features": name, "images": statistics.images, "dimensions": len(statistics.mu)}

@@ -1,12 +1,89 @@
 """`inspect`: a description of a loaded generator, as plain values."""
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from vemcompress.commands.progress import shows_progress
 from vemcompress.errors import UsageError
 from vemcompress.export.sides import own_sides
-from vemcompress.networks.base import Generator, count_parameters
+from vemcompress.networks.base import Generator, Padding, count_parameters
 from vemcompress.networks.cost import Cost
-from vemcompress.weights.loading import Loaded
+from vemcompress.system.events import Event, silent
+from vemcompress.weights.loading import Loaded, opened
+from vemcompress.weights.modules import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a generator is. `config` is None for a network of the user's own class; `macs` are those of one image by
+    convention ("true", "paper", "paper_norm").
+
+    `input` is {"kind": "image" or "latent", "shape"}; `output`, {"shape"}, is None if it is the input's. `range` is
+    that of the images, if the network has no Config. `taps` are the names of the layers whose feature maps algorithms
+    can use. `assumed` and `notes` say what the file does not store, and `source`, `sha256` and `origin` where the
+    weights came from. `key` names the generator in a file with several, and `others` lists the rest.
+    """
+
+    family: str
+    config: dict[str, Any] | None
+    parameters: int
+    macs: dict[str, int]
+    input: dict[str, Any]
+    taps: list[str]
+    assumed: dict[str, str]
+    notes: list[str]
+    source: str
+    sha256: str
+    origin: str
+    norm: str
+    output: dict[str, Any] | None = None
+    range: str | None = None
+    key: str | None = None
+    others: list[str] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json. Fields that do not apply are left out."""
+        optional = ("output", "range", "key", "others")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value is not None}
+
+
+@shows_progress
+def inspect(
+    model: Model,
+    *,
+    size: int | tuple[int, int] | None = None,
+    teacher_class: str | None = None,
+    teacher_key: str | None = None,
+    teacher_padding: Padding | None = None,
+    teacher_range: str | None = None,
+    widths: str | None = None,
+    on_event: Event = silent,
+    progress: bool = False,
+) -> Inspection:
+    """Say what a model is: its family, parameters, MACs, input and layers.
+
+        found = vemcompress.inspect("latest_net_G.pth")
+        print(found.family, found.parameters, found.macs["true"])
+
+    Arguments:
+        model: a run folder, a weight file, "hf://...", an .onnx file or an nn.Module.
+        size: side of the image at which MACs are counted, or (height, width), in pixels; 256, or the model's
+            only one.
+        teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read the model, as for
+            `load_generator`.
+        on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
+        progress: show progress, as the command line does.
+
+    Returns:
+        Inspection: `family`, `parameters`, `macs` (by convention), `input`, `taps`, `source`, `sha256`, ...
+
+    Raises:
+        InputError if the model cannot be read; UsageError for a size that it does not accept; NetworkError.
+    """
+    how = {"teacher_class": teacher_class, "teacher_key": teacher_key, "teacher_padding": teacher_padding}
+    loaded = opened(model, on_event, **how, teacher_range=teacher_range, widths=widths)
+    height, width = (size, size) if size is None or isinstance(size, int) else size
+    return Inspection(**describe(loaded, height, width))
 
 
 def describe(loaded: Loaded, height: int | None = None, width: int | None = None) -> dict[str, Any]:

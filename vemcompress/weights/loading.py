@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import TypedDict, Unpack, get_args
 
 from torch import nn
 
@@ -22,13 +22,23 @@ from vemcompress.weights.folder import made, never_picked
 from vemcompress.weights.format import is_artifact
 from vemcompress.weights.hub import fetch, is_hub
 from vemcompress.weights.layouts import Layout
-from vemcompress.weights.modules import is_module, open_module
+from vemcompress.weights.modules import Model, is_module, open_module, source_of
 from vemcompress.weights.own_class import build_custom, fill_strictly
 from vemcompress.weights.ranges import Ranges
 from vemcompress.weights.recognise import recognise
 from vemcompress.weights.safe import State, read_state
 from vemcompress.weights.sniff import tensorflow
 from vemcompress.weights.trust import named
+
+
+class Reading(TypedDict, total=False):
+    """How the file of a model is read, if the file does not say it; see `load`."""
+
+    teacher_class: str | None
+    teacher_key: str | None
+    teacher_padding: Padding | None
+    teacher_range: str | None
+    widths: str | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,17 @@ class Loaded:
         if self.others:
             taken = f"{self.key} is used; the file also has {', '.join(self.others)} (--teacher-key)"
             on_event({"event": "assumed", "model": self.source, "assumed": taken})
+
+
+def opened(model: Model, on_event: Event, **how: Unpack[Reading]) -> Loaded:
+    """`load` a model that a user gave to a command, trust the class that the user named, and report what is assumed.
+    Raises the classes of `errors`."""
+    about = {name.removeprefix("teacher_"): value for name, value in how.items()}
+    class_path = about.pop("class", None)
+    with named(class_path):
+        loaded = load(source_of(model, "model"), class_path=class_path, **about)
+        loaded.tell(on_event)
+    return loaded
 
 
 def load(

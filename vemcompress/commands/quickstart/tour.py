@@ -12,7 +12,7 @@ from time import perf_counter
 import torch
 
 from vemcompress import recipe as recipes
-from vemcompress.commands.bench import bench
+from vemcompress.commands.bench import bench_models
 from vemcompress.commands.distill import distill
 from vemcompress.commands.evaluate import evaluate
 from vemcompress.commands.generate import generate
@@ -86,7 +86,7 @@ def tour(out: str | Path, *, steps: int | None = None, device: str = "auto", on_
     generate(out / "student.onnx", images / "testA", out / "nights")
 
     stage("7/7  Measuring latency")
-    latency = bench({"teacher": teacher, "student": student}, size=size, memory=False)
+    latency = bench_models({"teacher": teacher, "student": student}, size=size, memory=False).as_dict()
     folder = RunFolder(run.run)
     folder.write_json(folder.latency, latency)
     reported(folder.path, on_event)
