@@ -57,3 +57,10 @@ def test_a_teacher_beside_a_student_that_has_not_been_saved_is_not_taken_for_it(
     Made("distill", "student").write(tmp_path)
     with pytest.raises(InputError, match=r"has no student\.safetensors"):
         load(tmp_path)
+
+
+def test_the_weight_files_of_a_folder_that_is_no_run_are_named(tmp_path):
+    for name in ("netG.pth", "netD.pth", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"is not a run folder; give one of its files: netD\.pth, netG\.pth\.$"):
+        load(tmp_path)

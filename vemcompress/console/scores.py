@@ -84,9 +84,11 @@ class Scores(Results):
         """The number of images, how each score was computed, and why others are missing."""
         real = f", {one['real_images']} real" if one["real_images"] else ""
         noun = "sample" if one.get("latents") else "image"
-        self.show(f"{words.plural(one['images'], noun)}{real} at {one['size']} px; features: {one['features']}")
-        for name in one["metrics"]:
-            self.show(f"{name}: {one['protocol'].get(name, '')}")
+        count = words.plural(one["images"], noun)
+        self.show(f"{count}{real} at {one['size']} px; features: {one['features']}")
+        for name in one["metrics"]:  # without the number of images, if it is the one above
+            how = one["protocol"].get(name, "").removesuffix(f"; {count} at {one['size']} px.").rstrip(".")
+            self.show(f"{name}: {how}.")
         self._left_out(one["skipped"])
 
     def _left_out(self, skipped: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ _FORM = "hf://user/repo[/file][@revision]"
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]{0,127}")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
 _ORDER = ((".safetensors",), (".pth", ".pt"))
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx")
 _SECONDS = 15
 
 
@@ -57,7 +57,7 @@ def parse(source: str) -> Address:
     if "@" in source and (not _REVISION.fullmatch(revision) or ".." in revision or "//" in revision):
         raise UsageError(f"{source!r:.200}: not a revision: write a branch, a tag or a commit after the @")
     file = "/".join(parts[2:])
-    if file and not file.endswith(_SUFFIXES):
+    if file and not file.endswith(SUFFIXES):
         if file.endswith((".pkl", ".pickle")):
             raise InputError(f"{source}: pickles can run code when they are opened, so none is fetched: {CONVERT}")
         raise UsageError(f"{source}: not a weight file: give a .safetensors, .pth or .pt file")
@@ -109,7 +109,7 @@ def _from_cache(address: Address, source: str, cause: Exception) -> HubFile:
         for revision in repo.revisions if (repo.repo_type, repo.repo_id) == ("model", address.repo) else ():
             if address.revision in revision.refs or address.revision == revision.commit_hash:
                 held = {f.file_path.relative_to(revision.snapshot_path).as_posix(): f.file_path for f in revision.files}
-                weights = any(name.endswith(_SUFFIXES) for name in held)
+                weights = any(name.endswith(SUFFIXES) for name in held)
                 file = address.file or (choose(list(held), source) if weights else "")
                 if file in held:
                     return _found(held[file], file, address)

@@ -20,7 +20,7 @@ from vemcompress.weights.custom import CustomGenerator
 from vemcompress.weights.custom_latents import own_generator
 from vemcompress.weights.folder import made, never_picked
 from vemcompress.weights.format import is_artifact
-from vemcompress.weights.hub import fetch, is_hub
+from vemcompress.weights.hub import SUFFIXES, fetch, is_hub
 from vemcompress.weights.layouts import Layout
 from vemcompress.weights.modules import Model, is_module, open_module, source_of
 from vemcompress.weights.own_class import build_custom, fill_strictly
@@ -346,10 +346,13 @@ def weights_of(path: Path) -> Path:
             raise InputError(f"{path}: {told}")
         if (run := made(path)) is not None and (path / f"{run.gives}.safetensors").exists():
             return path / f"{run.gives}.safetensors"
+        files = [found.name for found in path.iterdir() if found.name.lower().endswith(SUFFIXES)]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): check its permissions") from error
     if seed := next(
         (found for name in ("seed-*", "*-seed*") for found in sorted(path.glob(f"{name}/student.safetensors"))), None
     ):
         raise InputError(f"{path}: has the runs of several seeds; give one of them, such as {seed.parent}.")
+    if files and run is None:
+        raise InputError(f"{path}: is not a run folder; give one of its files: {', '.join(sorted(files)[:5])}.")
     raise InputError(f"{path}: has no student.safetensors; give a run folder with a checkpoint, or a weight file.")
