@@ -8,6 +8,8 @@ import json
 import threading
 from urllib.parse import unquote
 
+import yaml
+
 TOKEN = "hf_good"
 
 
@@ -65,7 +67,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _facts(self, repo: str) -> dict:
         siblings = [{"rfilename": name} for name in self.server.newest(repo)]
         private = self.server.repos[repo]["private"]
-        return {"id": repo, "sha": self._sha(repo), "private": private, "siblings": siblings}
+        card = self.server.newest(repo).get("README.md", b"").decode()
+        header = yaml.safe_load(card.split("---\n")[1]) if card.startswith("---\n") else {}
+        return {"id": repo, "sha": self._sha(repo), "private": private, "siblings": siblings, "cardData": header}
 
     def _sha(self, repo: str) -> str:
         return _oid(len(self.server.repos[repo]["commits"]))

@@ -121,12 +121,41 @@ def test_a_model_of_a_file_is_exported_and_compared_as_a_network_is(tmp_path):
     assert found.files[0].metadata["source"].endswith("toy.safetensors")
 
 
-def test_models_are_named_by_path_or_class_and_a_run_keeps_its_latency(tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    save_generator(run / "student.safetensors", toy())
-    found = vemcompress.bench_models([run, toy(), toy()], runtimes=["torch"], **QUICK)
-    assert [*found.models] == [str(run), "MobileResNet", "MobileResNet 2"]
-    assert json.loads((run / "latency.json").read_text())["models"]["student"] == found.models[str(run)]
-    with pytest.raises(UsageError, match="no models"):
-        vemcompress.bench_models([])
+def test_models_are_named_by_path_or_class(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("MobileResNet").mkdir()
+    save_generator(Path("MobileResNet/student.safetensors"), toy())
+    models = ["MobileResNet", toy(), toy(), Path("MobileResNet")]
+    found = vemcompress.bench_models(models, runtimes="torch", **QUICK)
+    assert [*found.models] == ["MobileResNet", "MobileResNet 2", "MobileResNet 3"]
+    assert set(found.models["MobileResNet"]["runtimes"]) == {"torch"}
+
+
+@pytest.mark.parametrize("models", [[], {}, None, [None], 3, b"abc"])
+def test_no_model_is_a_usage_error(models):
+    with pytest.raises(UsageError):
+        vemcompress.bench_models(models, runtimes="torch", **QUICK)
+
+
+@pytest.mark.parametrize("size", [0, (32,), (32, 0), (32, 32, 3), "32", 32.0])
+def test_a_size_that_is_none_is_a_usage_error(size):
+    for measure in (vemcompress.bench_models, vemcompress.inspect):
+        with pytest.raises(UsageError, match="give a number of pixels of at least 1"):
+            measure(toy(), size=size)
+
+
+def test_a_run_keeps_its_latency_and_that_of_others_measured_alike(tmp_path):
+    run, published = tmp_path / "run", tmp_path / "published"
+    for folder in (run, published):
+        folder.mkdir()
+        save_generator(folder / "student.safetensors", toy())
+    (run / "recipe.toml").write_text("")
+    found = vemcompress.bench_models([run, published], runtimes=["torch"], **QUICK)
+    kept = json.loads((run / "latency.json").read_text())
+    assert kept == found.as_dict() | {"models": {"student": found.models[str(run)]}}
+    assert not (published / "latency.json").exists()
+    (run / "latency.json").write_text(json.dumps(kept | {"models": {"teacher": {"size": [32, 32], "runtimes": {}}}}))
+    vemcompress.bench_models(run, runtimes=["torch"], **QUICK)
+    assert [*json.loads((run / "latency.json").read_text())["models"]] == ["teacher", "student"]
+    vemcompress.bench_models(run, runtimes=["torch"], **QUICK | {"size": 64})
+    assert [*json.loads((run / "latency.json").read_text())["models"]] == ["student"]

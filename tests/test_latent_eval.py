@@ -156,7 +156,9 @@ def test_statistics_remember_their_crop(tmp_path, models, squeezenet, call):
     assert len(said) == 1 and "made of images with crop 30" in said[0] and "stats --crop square" in said[0]
 
 
-@pytest.mark.parametrize("given", [{"size": 0}, {"size": 5000}, {"batch": 0}, {"crop": 7}])
+@pytest.mark.parametrize(
+    "given", [{"size": 0}, {"size": 5000}, {"size": 32.5}, {"batch": 0}, {"crop": 7}, {"crop": "0000032"}]
+)
 def test_impossible_sizes_of_statistics_are_refused_from_python(given, tmp_path):
     with pytest.raises(UsageError):
         stats(tmp_path, tmp_path / "x.npz", **given)

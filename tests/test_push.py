@@ -17,10 +17,11 @@ from toys import TOY, toy_images, toy_teacher, toy_teacher_file
 
 from vemcompress.cli import publish
 from vemcompress.commands import push as command
+from vemcompress.commands import push_folder
 from vemcompress.commands.distill import distill
 from vemcompress.commands.evaluate import evaluate
 from vemcompress.commands.push import push
-from vemcompress.errors import ExportError, InputError, UsageError
+from vemcompress.errors import ExportError, InputError, OutputError, UsageError
 from vemcompress.system.private import without_folders
 from vemcompress.weights.artifact import save_generator
 from vemcompress.weights.loading import load, load_generator
@@ -83,7 +84,9 @@ def vemcompress(endpoint: str, home: Path, *commands: list) -> tuple[list[int], 
 
 def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
     earlier = dict.fromkeys(("sample.png", "student.onnx", "teacher.safetensors"), b"old")
-    hub.repos["user/open"] = {"private": False, "commits": [{"LICENSE": b"kept", **earlier}]}
+    card = b"---\nlibrary_name: vemcompress\n---\nThe card of an earlier push"
+    hub.repos["user/open"] = {"private": False, "commits": [{"README.md": card, "LICENSE": b"kept", **earlier}]}
+    hub.repos["user/theirs"] = {"private": False, "commits": [{"README.md": b"# Mine", **earlier}]}
     photos = toy_images(tmp_path / "photos", 1, size=32)
     codes, said = vemcompress(
         hub.url,
@@ -94,8 +97,9 @@ def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
         ["push", run, "user/night"],
         ["generate", "hf://user/night", "--input", photos, "--out", tmp_path / "out"],
         ["inspect", "hf://user/open/student.safetensors"],
+        ["push", run, "user/theirs", "--yes", "--no-onnx", "--no-picture"],
     )
-    assert codes == [0, 0, 2, 2, 0, 0] and TOKEN not in said, said
+    assert codes == [0, 0, 2, 2, 0, 0, 0] and TOKEN not in said, said
     night = hub.repos["user/night"]
     assert night["private"] and len(night["commits"]) == 2
     assert {*hub.newest("user/night")} == {
@@ -104,6 +108,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(run, hub, tmp_path):
     assert {*hub.newest("user/open")} == {
         *("LICENSE", "teacher.safetensors", "README.md", "student.safetensors", "recipe.toml")
     }
+    assert earlier.items() <= hub.newest("user/theirs").items()  # a card that push did not write: nothing is removed
     assert "files of an earlier push, which stay in the repository's history: sample.png, student.onnx" in said
     assert not hub.repos["user/open"]["private"] and len(hub.repos["user/open"]["commits"]) == 2
     assert 'load_generator("hf://user/night/student.safetensors")' in said
@@ -137,7 +142,9 @@ def test_nothing_is_uploaded_without_consent(call, run, monkeypatch):
     code, _, err = call("push", run, "user/night")
     assert code == 2 and "nothing is uploaded without your consent" in err
     asked = []
-    monkeypatch.setattr(command, "existing", lambda repo: Existing(False, frozenset({"LICENSE", "student.onnx"})))
+    monkeypatch.setattr(
+        command, "existing", lambda repo: Existing(False, frozenset({"LICENSE", "student.onnx"}), ours=True)
+    )
     monkeypatch.setattr(command, "upload", lambda *_, **__: pytest.fail("uploaded"))
     result = push(run, "user/night", onnx=False, confirm=lambda about: asked.append(about))
     assert result.url is None and result.commit is None
@@ -273,8 +280,9 @@ def test_a_second_push_into_a_folder_leaves_nothing_of_the_first(call, run, tmp_
     again = ("push", run, "--out", tmp_path / "out", "--no-onnx", "--no-picture")
     code, _, err = call(*again, "--dry-run")
     assert code == 0 and (tmp_path / "out" / "sample.png").is_file()
-    code, _, err = call(*again)
-    assert code == 0 and "removes   files of an earlier push: sample.png, student.onnx" in err
+    code, out, err = call(*again, "--json")
+    assert code == 0 and json.loads(out)["removed"] == ["sample.png", "student.onnx"]
+    assert "removes   files of an earlier push: sample.png, student.onnx" in err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "student.safetensors", "recipe.toml"}
 
 
@@ -298,6 +306,27 @@ def test_a_folder_that_push_did_not_write_is_kept_as_it_is(tmp_path):
     assert (ours / "student.safetensors").read_bytes() == before
 
 
+def test_a_full_disk_during_a_second_push_removes_nothing(run, tmp_path, monkeypatch):
+    first = {path.name: path.read_bytes() for path in push(run, out=tmp_path / "out").folder.iterdir()}
+
+    def fail(path, data):
+        raise OutputError(f"{path}: no space left")
+
+    monkeypatch.setattr(push_folder, "write_atomically", fail)
+    with pytest.raises(OutputError):
+        push(run, out=tmp_path / "out", onnx=False, picture=False)
+    assert first == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_own_files_beside_a_pushed_model_are_never_removed(run, tmp_path):
+    out = push(run, out=tmp_path / "out", onnx=False).folder
+    (out / "README.md").write_text((out / "README.md").read_text() + "\nTrained with `data.csv`.\n")
+    (out / "data.csv").write_text("1,2")
+    with pytest.raises(UsageError, match=r"holds other files \(data\.csv\)"):
+        push(run, out=out, onnx=False)
+    assert (out / "data.csv").read_text() == "1,2"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -312,8 +341,13 @@ def test_a_folder_that_push_did_not_write_is_kept_as_it_is(tmp_path):
         ("file:///home/jane/x.pth", "x.pth"),
         ("file://localhost/home/jane/x.pth", "x.pth"),
         ("from file:///home/jane/x.pth, file:///C:/Users/jane/y", "from x.pth, y"),
-        ("on ~/a/b and /tmp/c/d, ~/e f/g and ~/h", "on b and d, g and h"),
-        ("/home/jane/x.pth: see https://a.org/b", "b"),
+        ("on ~/a/b and /srv/c/d, ~/Program Files/g and ~/h", "on b and d, g and h"),
+        ("/home/jane/x.pth: see https://a.org/b", "x.pth: see https://a.org/b"),
+        ("/srv/x/student.onnx: outputs differ (1/2 of them)", "student.onnx: outputs differ (1/2 of them)"),
+        ("4 images in /data/faces and 8 images in runs/other", "4 images in faces and 8 images in runs/other"),
+        ("images of /data/photos with PSNR/SSIM", "images of photos with PSNR/SSIM"),
+        ("12 images of /data/photos at 1/2 size", "12 images of photos at 1/2 size"),
+        (r"from \\server\share\Jane Doe\z.pth", "from z.pth"),
         ("see https://a.org/b/c and hf://user/repo/x.pth", "see https://a.org/b/c and hf://user/repo/x.pth"),
         ("hf://user/repo", "hf://user/repo"),
         ("paper/cityscapes_omgd", "paper/cityscapes_omgd"),

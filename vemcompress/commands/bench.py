@@ -18,8 +18,10 @@ from vemcompress.export.footprint import peak_memory
 from vemcompress.export.latency import DEFAULT, RUNTIMES, check_bench, in_turns, is_exported, percentiles, prepare
 from vemcompress.networks.base import Padding
 from vemcompress.runs.folder import RunFolder
+from vemcompress.runs.series import Series, is_series
 from vemcompress.system import devices
 from vemcompress.system.events import Event, silent
+from vemcompress.system.files import MALFORMED, read_json
 from vemcompress.weights.folder import made
 from vemcompress.weights.loading import Reading, opened
 from vemcompress.weights.modules import Model
@@ -63,28 +65,28 @@ def bench_models(
     on_event: Event = silent,
     progress: bool = False,
 ) -> BenchResult:
-    """Measure the latency for one image, the file size and the peak memory of models in several runtimes.
+    """Measure models in several runtimes: the latency of one image, the file size and the peak memory.
 
         found = vemcompress.bench_models(["netG.pth", "runs/small"], runtimes=["torch", "onnxruntime"])
         print(found.models["runs/small"]["runtimes"]["onnxruntime"]["p50_ms"])
 
     The models take turns, a few runs each, so that other work on the machine slows all of them equally. A PyTorch
     model is exported for each runtime; an exported file runs in its own. The result is stored in each run folder
-    that was given, and shown in its report.
+    that was given (of a pipeline, in its last finished stage), and shown in its report.
 
     Arguments:
         models: one or more models: run folders, weight files, "hf://...", exported files or nn.Modules. A dict
             gives their names; otherwise, a path is its own name, and a module has the name of its class.
         runtimes: "torch", "onnxruntime", "openvino", "litert", "ncnn", "executorch"; "all" for every one. A
             runtime whose library is not installed is skipped.
-        size: side of the image, or (height, width), in pixels; 256, or the only one of the model.
+        size: side of the image, or (height, width), in pixels; by default 256, or the model's fixed size.
         threads: number of threads; all cores by default.
         warmup: number of runs before the timed ones.
-        repeats: maximum number of timed runs of each.
+        repeats: maximum number of timed runs per model and runtime.
         budget: seconds after which the measurement of a model stops, but not before five timed runs.
         memory: also measure the peak memory of each file, in a process of its own.
-        device: "cpu", "auto", "cuda", "cuda:N" or "mps"; only PyTorch and ONNX Runtime run elsewhere than on
-            the CPU.
+        device: "cpu", "auto", "cuda", "cuda:N" or "mps"; devices other than the CPU apply only to PyTorch and
+            ONNX Runtime.
         teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read weights, as for
             `load_generator`; for all models.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
@@ -95,9 +97,11 @@ def bench_models(
         "peak_bytes") and `skipped` (runtimes with the reason); `threads`, `device`, `machine`.
 
     Raises:
-        UsageError if no runtime fits; InputError, ExportError, MemoryExhausted.
+        UsageError if no runtime fits; InputError, RecipeError, ExportError, NetworkError, MemoryExhausted.
     """
-    runtimes = RUNTIMES if runtimes == "all" else tuple(dict.fromkeys(runtimes))
+    if isinstance(runtimes, str):
+        runtimes = RUNTIMES if runtimes == "all" else (runtimes,)
+    runtimes = tuple(dict.fromkeys(runtimes))
     check_bench(size, threads, warmup, repeats, 1, runtimes, budget)
     threads, device, given = threads or cores(), str(devices.choose(device)), _by_name(models)
     how: Reading = {"teacher_class": teacher_class, "teacher_key": teacher_key, "teacher_padding": teacher_padding}
@@ -135,34 +139,51 @@ def _is_exported(model: Model) -> bool:
 
 
 def _by_name(models: Model | Sequence[Model] | Mapping[str, Model]) -> dict[str, Model]:
-    """The models by name. Models of one name get a number, and a path that is given twice counts once."""
+    """The models by name. A second module of one name gets a number, and a path that is given twice counts once. Raises
+    UsageError if there is none."""
     if isinstance(models, Mapping):
         found = dict(models)
     else:
-        found = {}
-        for model in [models] if isinstance(models, str | os.PathLike) or callable(models) else models:
-            of_path = isinstance(model, str | os.PathLike)
-            name = plain = os.fspath(model) if of_path else getattr(model, "__name__", type(model).__name__)
+        found, several = {}, isinstance(models, Sequence) and not isinstance(models, str | bytes)
+        for model in models if several else [models]:
+            if isinstance(model, os.PathLike):
+                model = os.fspath(model)
+            name = plain = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
             number = 1
-            while name in found and not of_path:
+            while name in found and not (name == model == found[name]):
                 name = f"{plain} {(number := number + 1)}"
             found[name] = model
     if not found:
-        raise UsageError("no models: give at least one.")
+        raise UsageError("no models: give at least one file, run folder or nn.Module.")
     return found
 
 
 def _keep(result: BenchResult, models: Mapping[str, Model], on_event: Event) -> None:
-    """Store the result in the latency.json of each of `models` that is a run folder, and update its report. If it
-    cannot be written, there is a warning, not an error."""
+    """Store the result in the latency.json of each of `models` that is a run folder, and update its report. Other
+    networks that were measured in the same way are kept there. If it cannot be written, there is a warning, not an
+    error."""
     for name, model in models.items():
-        told = made(Path(model)) if isinstance(model, str | os.PathLike) else None
-        if told is None:
+        if not isinstance(model, str | os.PathLike):
             continue
-        run = RunFolder(model)
+        if is_series(model, "stages"):
+            model = Series.read(model, "stages").last_done().path
+        run, told = RunFolder(model), made(Path(model))
+        if told is None or not run.recipe.is_file():
+            continue
+        row = result.models[name]
         try:
-            run.write_json(run.latency, result.as_dict() | {"models": {told.gives: result.models[name]}})
+            run.write_json(run.latency, result.as_dict() | {"models": _measured(run, result, row) | {told.gives: row}})
         except OutputError as error:
             on_event({"event": "warning", "message": f"the latency is not stored in the run folder: {error}"})
         else:
             refreshed(run.path, on_event)
+
+
+def _measured(run: RunFolder, result: BenchResult, row: dict[str, Any]) -> dict[str, Any]:
+    """The networks in a run's latency.json that were measured under the same conditions as `row` of `result`."""
+    try:
+        before = read_json(run.latency)
+        alike = all(before[key] == value for key, value in result.as_dict().items() if key != "models")
+        return {name: one for name, one in before["models"].items() if alike and one["size"] == row["size"]}
+    except (OSError, *MALFORMED):
+        return {}

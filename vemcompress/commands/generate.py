@@ -10,7 +10,7 @@ from vemcompress.commands.pictures import GenerateResult
 from vemcompress.commands.progress import shows_progress
 from vemcompress.errors import UsageError
 from vemcompress.export.latency import format_of, is_exported
-from vemcompress.export.sides import own_sides
+from vemcompress.export.sides import both_sides, own_sides
 from vemcompress.export.tiles import Tiled
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.graphs.session import open_onnx
@@ -182,5 +182,5 @@ def _check_tiles(tile: int | None, overlap: int | None) -> None:
 def _check_numbers(batch: int | None, size: int | tuple[int, int] | None) -> None:
     if batch is not None and batch < 1:
         raise UsageError(f"batch {batch}: give a whole number of at least 1.")
-    if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
-        raise UsageError(f"size {size}: give a number of pixels of at least 1.")
+    if size is not None:
+        both_sides(size)

@@ -5,7 +5,7 @@ from typing import Any
 
 from vemcompress.commands.progress import shows_progress
 from vemcompress.errors import UsageError
-from vemcompress.export.sides import own_sides
+from vemcompress.export.sides import both_sides, own_sides
 from vemcompress.networks.base import Generator, Padding, count_parameters
 from vemcompress.networks.cost import Cost
 from vemcompress.system.events import Event, silent
@@ -18,10 +18,10 @@ class Inspection:
     """What a generator is. `config` is None for a network of the user's own class; `macs` are those of one image by
     convention ("true", "paper", "paper_norm").
 
-    `input` is {"kind": "image" or "latent", "shape"}; `output`, {"shape"}, is None if it is the input's. `range` is
-    that of the images, if the network has no Config. `taps` are the names of the layers whose feature maps algorithms
-    can use. `assumed` and `notes` say what the file does not store, and `source`, `sha256` and `origin` where the
-    weights came from. `key` names the generator in a file with several, and `others` lists the rest.
+    `input` is {"kind": "image" or "latent", "shape"}; `output`, {"shape"}, is None if it is the input's. `range` is the
+    value range of the images, and None if the network has a Config. `taps` are the names of the layers whose feature
+    maps algorithms can use. `assumed` and `notes` say what the file does not store, and `source`, `sha256` and `origin`
+    where the weights came from. `key` names the generator in a file with several, and `others` lists the rest.
     """
 
     family: str
@@ -67,8 +67,8 @@ def inspect(
 
     Arguments:
         model: a run folder, a weight file, "hf://...", an .onnx file or an nn.Module.
-        size: side of the image at which MACs are counted, or (height, width), in pixels; 256, or the model's
-            only one.
+        size: side of the image at which MACs are counted, or (height, width), in pixels; by default
+            256, or the model's fixed size.
         teacher_class, teacher_key, teacher_padding, teacher_range, widths: how to read the model, as for
             `load_generator`.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
@@ -78,11 +78,12 @@ def inspect(
         Inspection: `family`, `parameters`, `macs` (by convention), `input`, `taps`, `source`, `sha256`, ...
 
     Raises:
-        InputError if the model cannot be read; UsageError for a size that it does not accept; NetworkError.
+        InputError if the model cannot be read; UsageError for a size that it does not accept; RecipeError for
+        arguments that do not fit it; NetworkError, MemoryExhausted.
     """
     how = {"teacher_class": teacher_class, "teacher_key": teacher_key, "teacher_padding": teacher_padding}
     loaded = opened(model, on_event, **how, teacher_range=teacher_range, widths=widths)
-    height, width = (size, size) if size is None or isinstance(size, int) else size
+    height, width = (None, None) if size is None else both_sides(size)
     return Inspection(**describe(loaded, height, width))
 
 
@@ -96,7 +97,7 @@ def describe(loaded: Loaded, height: int | None = None, width: int | None = None
     generator = loaded.generator
     if height is None:
         height = getattr(generator.takes, "only", None)
-    height, width = sides_of(loaded, None if height is None else (height, width or height))
+    height, width = sides_of(loaded, None if height is None else (height, height if width is None else width))
     check_size(loaded, height, width)
     takes = generator.takes
     is_image = takes.kind == "image"

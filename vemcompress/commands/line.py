@@ -32,7 +32,7 @@ from vemcompress.runs.folder import RunFolder
 from vemcompress.runs.log import damage, last, scores
 from vemcompress.runs.pictures import sheet_of
 from vemcompress.runs.tensorboard import followed
-from vemcompress.system import devices, distributed, launch
+from vemcompress.system import devices, distributed
 from vemcompress.system.events import Event, Once
 from vemcompress.system.files import MALFORMED, is_count, read_json
 from vemcompress.training.footprint import SAMPLE, footprint
@@ -171,8 +171,8 @@ def trained(
             try:
                 with during(stream):
                     trainer.train()
-            except VemError:  # the warnings until then
-                if not launch.number():
+            except VemError:  # keep the warnings so far
+                if distributed.is_writer():
                     with suppress(OutputError):
                         run.write_json(run.environment, surroundings)
                 raise

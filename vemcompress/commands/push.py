@@ -39,7 +39,8 @@ class PushResult:
     """The files (`files`: sizes in bytes by name) and where they went.
 
     `repo`, `url` and `commit` describe the upload; `folder` is the folder written instead. All are None after a dry
-    run, or if the user declined. `notes` say what was omitted, and why.
+    run, or if the user declined. `removed` names the files of an earlier push that were removed. `notes` say what was
+    omitted, and why.
     """
 
     files: dict[str, int]
@@ -48,6 +49,7 @@ class PushResult:
     url: str | None = None
     commit: str | None = None
     folder: Path | None = None
+    removed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict:
@@ -77,9 +79,11 @@ def push(
         vemcompress.push("runs/small", "user/repo", private=True)
 
     The files are a model card, the weights, an ONNX file that was compared with PyTorch, the recipe and a
-    picture. No file contains a path of this machine. The picture, recipe and ONNX file of an earlier push are removed
-    if the new one has none; the Hub keeps them in the repository's history. huggingface_hub finds the access token. The
-    upload starts without a question, unless you pass `confirm`.
+    picture. No file contains a path of this machine. huggingface_hub finds the access token. The upload starts
+    without a question, unless you pass `confirm`.
+
+    If the card in the repository or the folder was written by `push`, the earlier picture, recipe and ONNX file are
+    removed, unless the new push has them too. The Hub keeps them in the repository's history.
 
     Arguments:
         model: a run folder, a pipeline, or a .safetensors file written by vemcompress.
@@ -96,7 +100,8 @@ def push(
         progress: show progress, as the command line does.
 
     Returns:
-        PushResult: `files` (bytes by name), `url`, `commit`, `folder`, `notes` (what was omitted, and why).
+        PushResult: `files` (bytes by name), `removed` (files of an earlier push), `url`, `commit`, `folder`,
+        `notes` (what was omitted, and why).
 
     Raises:
         UsageError, InputError, NetworkError, OutputError.
@@ -105,7 +110,9 @@ def push(
         raise UsageError("nowhere to push to: give user/repo, or --out DIR to write the files into a folder.")
     repo, folder = repo and checked_repo(repo), None if out is None else Path(out)
     found = subject(model, best)
-    earlier = set() if folder is None else earlier_files(folder, found.path)
+    own = {PICTURE, RECIPE, f"{found.name}.onnx"}
+    known = {CARD, f"{found.name}.safetensors", *own}
+    earlier = set() if folder is None else earlier_files(folder, found.path, known)
     with named(teacher_class):
         loaded = load(found.path, class_path=teacher_class)
     if not is_artifact(loaded.metadata):
@@ -120,10 +127,10 @@ def push(
     private = private or (before is not None and before.private)
     files, notes = _contents(found, loaded, repo or EXAMPLE, onnx, picture, licence, on_event)
     sizes = {name: len(data) for name, data in files.items()}
-    result = PushResult(sizes, private, notes=notes)
-    if before is not None:
-        earlier = before.files & {PICTURE, RECIPE, f"{found.name}.onnx"}
-    removed = sorted(earlier - {*files})
+    if before is not None and before.ours:
+        earlier = before.files
+    removed = sorted(earlier & own - {*files})
+    result = PushResult(sizes, private, removed=removed, notes=notes)
     about = {"repo": repo, "exists": before is not None, "private": private, "files": sizes, "notes": notes}
     about["removed"] = removed
     on_event({"event": "push", "stage": "files", **about, "folder": folder and str(folder)})

@@ -1,5 +1,6 @@
 """The folder of `push --out`: checked first, then written."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from vemcompress.commands.model_card import CARD
@@ -9,9 +10,9 @@ from vemcompress.system.files import make_folder, output_error, read_text, write
 _OURS = "\nlibrary_name: vemcompress\n"  # in the header of the cards that push writes
 
 
-def earlier_files(folder: Path, model: Path) -> set[str]:
+def earlier_files(folder: Path, model: Path, known: Iterable[str]) -> set[str]:
     """The names of the files that an earlier push wrote into `folder`; none if it is new or empty. Raises UsageError
-    if it holds other files or the file `model`, and OutputError if it cannot be read."""
+    if it holds the file `model` or files whose names are not `known`, and OutputError if it cannot be read."""
     try:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file; give a new folder with --out.")
@@ -20,32 +21,29 @@ def earlier_files(folder: Path, model: Path) -> set[str]:
         present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
         raise output_error(folder, error) from error
-    card = _card(folder)
-    if present and card is None:
+    if present and not _has_our_card(folder):
         raise UsageError(f"{folder}: is not empty and was not written by push; give a new folder with --out.")
-    others = sorted(name for name in present if name != CARD and f"`{name}`" not in card)  # the card lists its files
-    if others:
+    if others := sorted(present.difference(known)):
         raise UsageError(f"{folder}: holds other files ({others[0]}); give a new folder with --out.")
     return present
 
 
-def _card(folder: Path) -> str | None:
-    """The model card that an earlier push wrote into the folder, or None."""
+def _has_our_card(folder: Path) -> bool:
     try:
-        card = read_text(folder / CARD)
+        return _OURS in read_text(folder / CARD)
     except (OSError, ValueError):
-        return None
-    return card if _OURS in card else None
+        return False
 
 
 def write_folder(folder: Path, files: dict[str, bytes], removed: list[str]) -> Path:
-    """Remove the files of an earlier push named in `removed`, then write `files`. Raises OutputError."""
+    """Write `files`, the card last, then remove the files of an earlier push named in `removed`. Raises
+    OutputError."""
     make_folder(folder)
+    for name in sorted(files, key=CARD.__eq__):
+        write_atomically(folder / name, files[name])
     try:
         for name in removed:
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise output_error(folder, error) from error
-    for name, data in files.items():
-        write_atomically(folder / name, data)
     return folder

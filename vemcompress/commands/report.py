@@ -44,7 +44,8 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None, tensorb
         vemcompress.report("runs/small")
 
     It shows teacher and student, metrics with their protocol, curves, samples, the time per step, the recipe,
-    warnings and the environment. `distill` and `teach` write it at their end, and `evaluate` updates it.
+    warnings and the environment. `distill` and `teach` write it at their end, and `evaluate` and
+    `bench_models` update it.
 
     Arguments:
         run: a folder made by `distill`, `teach`, `prune`, `search`, `distill_seeds` or `distill_matrix`.
@@ -80,7 +81,7 @@ def report(run: str | os.PathLike, out: str | os.PathLike | None = None, tensorb
 
 
 def refreshed(run: str | os.PathLike, on_event: Event) -> None:
-    """Update RUN/report.html after an evaluation, if it exists, and the report of the pipeline, seeds or matrix that
+    """Update RUN/report.html after a measurement, if it exists, and the report of the pipeline, seeds or matrix that
     the run belongs to. Problems are reported as in `reported`."""
     folder = Path(run)
     of_several = [path for path in folder.absolute().parents[:2] if any(is_series(path, kind) for kind in KINDS)]

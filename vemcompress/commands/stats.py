@@ -15,7 +15,8 @@ from vemcompress.system.events import Event, silent
 
 @dataclass(frozen=True)
 class StatsResult(Reported):
-    """The .npz file, the network whose features were used, the number of images and that of the features."""
+    """The .npz `file`, the network whose `features` were used, the number of `images`, and the number of features of
+    each (`dimensions`)."""
 
     file: str
     features: str
@@ -78,11 +79,12 @@ def stats(
 
 def _checked(crop: int | str | None, size: int | None, batch: int | None) -> int | str | None:
     """The crop, a number or "square". Raises UsageError."""
-    if any(number is not None and number < 1 for number in (size, batch)) or (size or 0) > 4096:
-        raise UsageError("size must be from 1 to 4096 pixels, and batch at least 1.")
+    for name, value, most in (("size", size, 4096), ("batch", batch, 10**9)):
+        if value is not None and not (isinstance(value, int) and 1 <= value <= most):
+            raise UsageError(f"{name} {value!r:.40}: give a whole number from 1 to {most:,}.")
     if crop in (None, "square"):
         return crop
     text = str(crop)
-    if not text.isascii() or not text.isdigit() or not 8 <= int(text[:6]) <= 8192:
-        raise UsageError(f"--crop {text:.80}: give a number of pixels from 8 to 8192, or square.")
+    if not text.isascii() or not text.isdigit() or len(text) > 4 or not 8 <= int(text) <= 8192:
+        raise UsageError(f"crop {text:.80}: give a number of pixels from 8 to 8192, or square.")
     return int(text)

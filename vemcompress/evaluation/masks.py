@@ -16,6 +16,7 @@ from vemcompress.data.latents import draw
 from vemcompress.errors import InputError
 from vemcompress.evaluation.segmenters import BiSeNetSegmenter, Segmenter
 from vemcompress.networks.base import Generator
+from vemcompress.system.names import shown
 from vemcompress.system.settings import BaseSettings, Text
 
 FACE_BACKGROUND = (0, 16)  # CelebAMask-HQ's classes for background and cloth
@@ -110,7 +111,7 @@ class FolderMasks(Masks):
             raise InputError(f"{folder}: its masks are all black, so no pixel is content; draw content in white.")
         drawn = [draw(takes.prior, takes.size, int(m[2]), [int(m[3])])[0] for m in names.values()]
         self.vectors = torch.from_numpy(np.stack(drawn))
-        self.protocol = f"{len(names)} masks of {folder}"
+        self.protocol = f"{len(names)} masks of the folder {shown(folder.absolute().name)}"
         _check_images(list(names.items()), self.vectors, generator)
 
     def to(self, device: torch.device) -> None:

@@ -16,7 +16,7 @@ from vemcompress.data.latents import draw
 from vemcompress.data.machine import cores
 from vemcompress.errors import ExportError, UsageError
 from vemcompress.export.memory import MemoryLimit
-from vemcompress.export.sides import own_sides
+from vemcompress.export.sides import both_sides, own_sides
 from vemcompress.system.events import Event, silent
 from vemcompress.weights.graphs.session import open_onnx
 from vemcompress.weights.ranges import Ranges
@@ -110,8 +110,8 @@ def check_bench(size, threads, warmup: int, repeats: int, rounds: int, runtimes:
         raise UsageError(
             "repeats, rounds and threads must be at least 1, warmup at least 0, and the budget above 0 seconds."
         )
-    if size is not None and min(own_sides("", None, size)) < 1:
-        raise UsageError(f"size {size}: give a number of pixels of at least 1.")
+    if size is not None:
+        both_sides(size)
 
 
 def prepare(

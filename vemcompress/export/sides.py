@@ -11,6 +11,14 @@ def usual_side(only: int | None, least: int, multiple: int) -> int:
     return only or -(-max(DEFAULT, least) // multiple) * multiple
 
 
+def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width in pixels of a `size`: a side, or both. Raises UsageError (2) for anything else."""
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, tuple | list) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise UsageError(f"size {size!r:.60}: give a number of pixels of at least 1, or (height, width).")
+    return sides
+
+
 def own_sides(
     name: str, own: tuple[int, int] | None, given: int | tuple[int, int] | None, *, of_latents: bool = True
 ) -> tuple[int, int]:
@@ -19,7 +27,7 @@ def own_sides(
     Raises UsageError (2) if the given size differs from it."""
     if given is None:
         return own or (DEFAULT, DEFAULT)
-    height, width = (given, given) if isinstance(given, int) else given
+    height, width = both_sides(given)
     if own not in (None, (height, width)):
         does, how = ("draws", " from latent vectors") if of_latents else ("takes", "")
         raise UsageError(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from vemcompress.system.files import parse_json
 
 _PATH = re.compile(r"(?i:file:/)|~?[/\\]|[A-Za-z]:[/\\]")  # the start of an absolute path
 _ADDRESS = re.compile(r"(?!file:)[A-Za-z][\w+.-]+://", re.I)  # of a page or a repository, not of a file
+_SENTENCE = re.compile(r"[:;] |\. ")  # text that has one of these is not a single path
 _BEFORE = r"(?<![\w/\\.~-])"  # in front of a path in a sentence: a blank, a quote, a colon, ...
-_NAME = r"[^\s/\\'\"`,;:|<>()\[\]]+"
-_FOLDER = rf"{_NAME}(?: (?!~[/\\]){_NAME})*[/\\]"  # its name may have blanks; the last name of a path ends at one
+_END = r"\s/\\'\"`,;:|<>()\[\]"  # ends a name
+_NAME = rf"[^{_END}]+"
+_FOLDER = rf"{_NAME}(?: [A-Z][^{_END}]*)*[/\\]"  # its name may have blanks before capitals, such as "Program Files"
 _WITHIN = re.compile(
     rf"(?:(?i:file:/+)(?:[A-Za-z]:[/\\])?|{_BEFORE}~[/\\])(?:{_FOLDER})*{_NAME}[/\\]?"
-    rf"|{_BEFORE}(?:[A-Za-z]:)?[/\\](?:{_FOLDER})+{_NAME}[/\\]?"
+    rf"|{_BEFORE}(?:(?:[A-Za-z]:)?[/\\]|\\\\)(?:{_FOLDER})+{_NAME}[/\\]?"
 )
 _SOURCES = ("source", "teacher_source", "roots")  # keys whose paths may be relative
 
@@ -32,10 +35,11 @@ def last_name(source: str) -> str:
 
 
 def without_folders(value: Any, key: str = "") -> Any:
-    """Plain values in which each path is replaced by its last name: a text that starts as an absolute path, a path
-    of two names or more inside a sentence, and any path under a key such as `source`. Keys do not change.
+    """Plain values in which each path is replaced by its last name: a text that is an absolute path, a path of two
+    names or more inside a sentence, and any path under a key such as `source`. Keys do not change.
 
-    Folders with blanks in a sentence are removed too; the last name is kept with the words that follow it.
+    A folder with blanks in a sentence is removed as a whole if it is the home folder, the current one or that for
+    temporary files, or if its words start with capitals. The last name is kept with the words that follow it.
     """
     if isinstance(value, dict):
         return {name: without_folders(item, str(name)) for name, item in value.items()}
@@ -43,14 +47,15 @@ def without_folders(value: Any, key: str = "") -> Any:
         return [without_folders(item, key) for item in value]
     if not isinstance(value, str):
         return value
-    if key in _SOURCES or _PATH.match(value):
+    if key in _SOURCES or (_PATH.match(value) and not _SENTENCE.search(value)):
         return last_name(value)
     return _WITHIN.sub(lambda found: last_name(found[0]), _shortened(value))
 
 
 def _shortened(text: str) -> str:
-    """The text with ~ instead of the user's home folder and the current folder, whatever characters they contain."""
-    folders = [os.path.expanduser("~")]  # noqa: PTH111 (Path.home raises if there is no home)
+    """The text with ~ instead of the home folder, the current folder and that for temporary files, whatever characters
+    they contain."""
+    folders = [os.path.expanduser("~"), tempfile.gettempdir()]  # noqa: PTH111 (Path.home raises if there is no home)
     with suppress(OSError):  # the current folder was deleted
         folders.append(os.getcwd())  # noqa: PTH109
     for folder in sorted(folders, key=len, reverse=True):

@@ -120,6 +120,8 @@ class Loaded:
 def opened(model: Model, on_event: Event, **how: Unpack[Reading]) -> Loaded:
     """`load` a model that a user gave to a command, trust the class that the user named, and report what is assumed.
     Raises the classes of `errors`."""
+    if model is None:
+        raise UsageError("no model: give a file, a run folder, hf://user/repo, an nn.Module or a function.")
     about = {name.removeprefix("teacher_"): value for name, value in how.items()}
     class_path = about.pop("class", None)
     with named(class_path):

@@ -20,10 +20,11 @@ _SECONDS = 15
 
 @dataclass(frozen=True)
 class Existing:
-    """A repository on the Hub, with the names of the files on its main branch."""
+    """A repository on the Hub, with the names of the files on its main branch. `ours`: its card is one of `push`."""
 
     private: bool
     files: frozenset[str] = frozenset()
+    ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,10 @@ def existing(repo: str) -> Existing | None:
             raise NetworkError(f"{repo}: nobody is logged in to the Hub: {_LOG_IN}.")
         try:
             info = HfApi().model_info(repo, timeout=_SECONDS)
-            return Existing(bool(info.private), frozenset(file.rfilename for file in info.siblings or ()))
+            files = frozenset(file.rfilename for file in info.siblings or ())
+            return Existing(
+                bool(info.private), files, ours=getattr(info.card_data, "library_name", "") == "vemcompress"
+            )
         except hf.RepositoryNotFoundError:
             return None
 
