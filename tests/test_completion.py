@@ -43,7 +43,7 @@ def test_a_folder_that_one_may_not_enter_hides_no_other(here, monkeypatch):
 
 def test_every_file_that_a_model_can_be_is_offered():
     written = {form.suffix for form in FORMATS.values() if not form.is_folder}
-    assert all(name.endswith(completion.MODELS) for name in {*hub._SUFFIXES, *written})
+    assert all(name.endswith(completion.MODELS) for name in {*hub.SUFFIXES, *written})
 
 
 def test_recipes_are_offered_by_name_and_by_file(here):
