@@ -5,6 +5,7 @@ For image-to-image networks the size of an image is limited. Images from latent 
 of images at a time is limited.
 """
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from math import isqrt, sqrt
@@ -77,6 +78,7 @@ def check_batch(what: str, draw: Callable[[int], object], count: int, sides: tup
 def _growth(run: Callable[[], object]) -> int:
     """Peak growth of this process in bytes while `run` runs; 0 if it cannot be measured, or if `run` fails."""
     with suppress(Exception):  # the user's image will fail too, with its own error
+        gc.collect()  # garbage that is freed while `run` runs would hide its growth
         CLEAR.write_text("5")  # reset the peak (Linux)
         before = of_process("VmRSS")
         run()
