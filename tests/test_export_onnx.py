@@ -109,6 +109,13 @@ def test_deployment_copy_drops_dropout_and_folds_spectral_norm():
     assert "extra.1.weight" in copy.state_dict() and torch.allclose(copy(x), model.eval()(x))
 
 
+@pytest.mark.parametrize("size", ["256", 64.0, (64,), (64, 64, 64), (64, "a"), 0])
+def test_a_size_that_is_none_is_a_usage_error(size, tmp_path):
+    with pytest.raises(UsageError, match="give a number of pixels of at least 1"):
+        export_onnx(toy("mobile_resnet"), tmp_path / "m.onnx", size=size)
+    assert not list(tmp_path.iterdir())
+
+
 def test_sizes_of_a_foreign_network_are_found_by_trying():
     for name, multiple, least in (("unet_batch", 16, 16), ("mobile_resnet", 4, 8)):
         contract = contract_of(nn.Sequential(toy(name)))

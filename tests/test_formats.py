@@ -372,6 +372,21 @@ def test_generate_refuses_a_file_that_it_cannot_open(name, tmp_path):
         generate(path, tmp_path, tmp_path / "out", teacher_key="G")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"multiple": "abc"}, {"multiple": "0"}, {"multiple": "9" * 9}, {"min_size": "-5"}, {"scale": "x"},
+     {"input": "x: float32 1 x 3"}],
+)  # fmt: skip
+def test_generate_refuses_a_file_whose_metadata_were_changed(change, tmp_path):
+    need("litert")
+    (result,) = export(toy("mobile_resnet"), tmp_path / "m", formats="litert", size=32)
+    facts = json.loads(result.files[1].read_text())
+    assert facts.keys() >= {"multiple", "min_size", "input"}
+    result.files[1].write_text(json.dumps(facts | change))
+    with pytest.raises(InputError):
+        generate(result.path, tmp_path, tmp_path / "out")
+
+
 def test_generate_refuses_a_file_that_does_not_say_what_it_takes(tmp_path):
     need("litert")
     (result,) = export(toy("mobile_resnet"), tmp_path / "m", formats="litert", size=32)

@@ -14,7 +14,7 @@ from vemcompress.commands import distilling, teach
 from vemcompress.commands.distill import distill
 from vemcompress.commands.facts import read
 from vemcompress.commands.init import init
-from vemcompress.commands.largest_batch import USABLE, Trial, fitting, largest, power_of_two
+from vemcompress.commands.largest_batch import USABLE, Fit, Trial, fitting, largest, power_of_two
 from vemcompress.commands.matrix import distill_matrix
 from vemcompress.commands.opening import Given
 from vemcompress.errors import MemoryExhausted, UsageError
@@ -108,6 +108,13 @@ def test_a_teacher_that_learns_has_its_own(tmp_path, inputs):
     facts = read("teach", given, lambda plan: teach._alone(plan, print))
     found = fitting(facts, teach._on_trial(facts, given), CPU)
     assert (found.batch, found.limit) == (4, "images") and found.bytes > 0
+
+
+def test_bench_step_measures_the_batch_that_it_found_for_a_stage(inputs, monkeypatch):
+    monkeypatch.setattr("vemcompress.bench.step.fitting", lambda *_: Fit(3, "memory", False))
+    small = ["data.size=32", "stages.supernet.train.batch=auto", "student.width=4", "information.name=none"]
+    how = {"teacher": inputs[0], "stage": "supernet", "random_weights": True, "steps": 1, "device": "cpu"}
+    assert bench_step("gan_compression_fast", overrides=small, **how).batch == 3
 
 
 def test_what_cannot_be_left_to_the_machine_is_refused(inputs, tmp_path):

@@ -136,7 +136,13 @@ SUBJECTS = {
     "pix2pix, two teachers, VEM": lambda: online("omgd_online", *UNETS, *VEM, "gan.every=2"),
     "pix2pix, n_share 3": lambda: online("omgd_online", *UNETS, *VEM, "gan.discriminator.n_share=3"),
     "pix2pix, n_share 0, lsgan": lambda: online(
-        "omgd_online", *UNETS, *VEM, "gan.discriminator.n_share=0", "gan.mode=lsgan", "algorithm.recon=2.0"
+        "omgd_online",
+        *UNETS,
+        *VEM,
+        "gan.discriminator.n_share=0",
+        "gan.mode=lsgan",
+        "algorithm.recon=2.0",
+        "algorithm.squared=3.0",
     ),
     "pix2pix, vanilla": lambda: online("omgd_online", *ONE_TEACHER, *VEM, "gan.mode=vanilla"),
     "pix2pix, one teacher, VEM": lambda: online("omgd_online", *ONE_TEACHER, *VEM),

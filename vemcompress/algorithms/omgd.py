@@ -39,7 +39,7 @@ class OMGD(Distillation):
         `style`: weight of the style loss on feature maps. `feature`: weight of the feature loss. `tv`: weight of the
         total variation, which is a sum. `channel`: weight of channel distillation on the networks' own feature maps.
         `recon`: weight of the mean absolute difference of the images. `squared`: weight of their mean squared
-        difference, which is not in the paper; short runs learn small bright details with it.
+        difference, which is not in the paper; large differences, such as of small bright details, count more with it.
 
         `features`: the network whose maps the style and feature terms compare. `features_weights`: the file of its
         weights.

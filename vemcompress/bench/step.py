@@ -105,7 +105,7 @@ def bench_step(
         if made.auto:
             fit = fitting(made.facts, made.algorithm, where)
             on_event({"event": "batch", **asdict(fit)})
-            made = subject(recipe, [*overrides, f"train.batch={fit.batch}"], folder=Path(folder), **given)
+            made = subject(recipe, overrides, folder=Path(folder), batch=fit.batch, **given)
         cycle = made.cycle(phase)
         twins = _plain_twins(made, phase) if against else {}
         with FastRun(made.algorithm, made.plan.train, made.stream(where), where) as ours:

@@ -83,10 +83,12 @@ def subject(
     random_weights: bool,
     folder: Path,
     stage: str | None = None,
+    batch: int | None = None,
 ) -> Subject:
     """The recipe's algorithm as in `distill`. If `data` is None, images are generated in `folder`. In a recipe with
     stages, `stage` chooses the stage, by default the first that distils; its student has a shape that earlier stages
-    could give. Raises the errors of `distill`, and UsageError if weights are missing and may not be random."""
+    could give. `batch` replaces the batch of the recipe or the stage. Raises the errors of `distill`, and UsageError if
+    weights are missing and may not be random."""
     plan, made_up = recipes.read(recipe, overrides), []
     if teacher is None and plan.gan is None and ALGORITHMS[plan.algorithm.name].needs.takes == ("latent",):
         plan = plan.but(teacher=plan.teacher.but(network=plan.teacher.network or LATENT_TEACHER))
@@ -96,6 +98,8 @@ def subject(
         raise UsageError(f"recipe {plan.name}: has no stages; omit --stage.")
     if plan.train.teacher_cache:
         raise UsageError("bench-step measures the running teacher; omit train.teacher_cache.")
+    if batch is not None:
+        plan = plan.but(train=plan.train.but(batch=batch))
     auto = plan.train.batch == names.AUTO
     if data is None:
         plan, made_up = _with_drawn_images(plan, folder), ["images"]

@@ -30,7 +30,7 @@ def bench(
     ] = None,
     size: Annotated[
         int | None,
-        panels.main(min=1, metavar="N", help="Side of the image, in pixels. Default: 256, or the model's only one."),
+        panels.main(min=1, metavar="N", help="Side of the image, in pixels. Default: 256, or the model's fixed size."),
     ] = None,
     repeats: Annotated[int, panels.main(min=1, metavar="N", help="Maximum number of timed runs.")] = 50,
     memory: Annotated[bool, panels.main("--memory/--no-memory", help="Also measure each file's peak memory.")] = True,

@@ -85,7 +85,7 @@ MacsSize = Annotated[
         min=1,
         max=2**16,
         metavar="N",
-        help="Side of the image for counting MACs. Default: 256, or the model's only size.",
+        help="Side of the image for counting MACs. Default: 256, or the model's fixed size.",
     ),
 ]
 

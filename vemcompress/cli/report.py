@@ -30,7 +30,8 @@ def report(
     """Write a run as one HTML file.
 
     It shows the teacher and the student, scores, curves, samples, the time of a step and the recipe. It opens in any
-    browser and loads nothing from elsewhere. distill and teach write it at the end, and eval updates it.
+    browser and loads nothing from elsewhere. distill and teach write it at the end; eval and bench
+    update it.
 
     Examples:
 

@@ -106,13 +106,14 @@ def bench_models(
     threads, device, given = threads or cores(), str(devices.choose(device)), _by_name(models)
     how: Reading = {"teacher_class": teacher_class, "teacher_key": teacher_key, "teacher_padding": teacher_padding}
     how |= {"teacher_range": teacher_range, "widths": widths}
+    networks = {
+        name: model if _is_exported(model) else opened(model, on_event, **how).generator
+        for name, model in given.items()
+    }
     with ExitStack() as stack:
         subjects = {
-            name: prepare(
-                model if _is_exported(model) else opened(model, on_event, **how).generator,
-                *(size, threads, runtimes, device, teacher_range, stack, on_event),
-            )
-            for name, model in given.items()
+            name: prepare(network, size, threads, runtimes, device, teacher_range, stack, on_event)
+            for name, network in networks.items()
         }
         for subject in subjects.values():
             subject.check()

@@ -93,9 +93,8 @@ def compare(
         threads: number of threads for the latency; all cores by default.
         csv: a file to write the table to.
         png: a file to write a plot of quality against MACs to.
-        data, split, overrides, segmenter, metrics, real, samples, inception, features, features_weights,
-        size, batch,
-            device: as for `evaluate`.
+        data, split, overrides, segmenter, metrics, real, samples, inception, features, features_weights, size,
+            batch, device: as for `evaluate`.
         on_event: a function that is called with each event, a dict (`vemcompress.AnyEvent`).
         progress: show progress, as the command line does.
 

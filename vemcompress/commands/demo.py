@@ -18,8 +18,7 @@ from vemcompress.system.files import read_bytes
 from vemcompress.system.names import shown
 from vemcompress.weights.graphs.foreign import LIMIT
 from vemcompress.weights.graphs.pixels import COLOURS
-from vemcompress.weights.loading import Loaded, load
-from vemcompress.weights.trust import named
+from vemcompress.weights.loading import Loaded, Reading, opened
 
 MOST_TITLE = 200  # characters
 
@@ -83,16 +82,15 @@ def demo(
     if title is not None and not 0 < len(title) <= MOST_TITLE:
         raise UsageError(f"title: give one of 1 to {MOST_TITLE} characters.")
     check_place(folder)
-    of_weights = {"key": teacher_key, "padding": teacher_padding, "range": teacher_range}
+    of_weights: Reading = {"teacher_class": teacher_class, "teacher_key": teacher_key, "widths": widths}
+    of_weights |= {"teacher_padding": teacher_padding, "teacher_range": teacher_range}
     if source.lower().endswith(".onnx") and "://" not in source:
-        if any(value is not None for value in (widths, teacher_class, *of_weights.values())):
+        if any(value is not None for value in of_weights.values()):
             raise UsageError(f"{source}: is an .onnx file; omit the options that apply only to weight files.")
         facts, data = page_facts(Path(source)), read_bytes(source, LIMIT)
         runtime = _runtime(onnxruntime_web, on_event)
     else:
-        with named(teacher_class):
-            loaded = load(source, widths=widths, class_path=teacher_class, **of_weights)
-            loaded.tell(on_event)
+        loaded = opened(source, on_event, **of_weights)
         _check_photos(source, loaded.generator)
         runtime = _runtime(onnxruntime_web, on_event)
         facts, data = _exported(loaded, on_event)

@@ -17,7 +17,7 @@ from vemcompress.export.formats import FORMATS
 from vemcompress.export.formats.job import Precision
 from vemcompress.export.result import ExportResult
 from vemcompress.system.events import Event, silent
-from vemcompress.weights.loading import load
+from vemcompress.weights.loading import opened
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ def export_model(
         an operation, or if the file differs from PyTorch; OutputError; MemoryExhausted.
     """
     if not isinstance(model, nn.Module):  # opened once for all formats
-        loaded = load(model)
-        loaded.tell(on_event)
+        loaded = opened(model, on_event)
         model, metadata = loaded.generator, origin(loaded) | (metadata or {})
     about: ExportOptions = {"size": size, "uint8": uint8, "opset": opset, "rewrites": rewrites, "metadata": metadata}
     own: ExportOptions = {"precision": precision, "calibrate": calibrate, "least_ssim": least_ssim}

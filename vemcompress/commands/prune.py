@@ -31,11 +31,9 @@ from vemcompress.system.events import Event, silent
 from vemcompress.system.files import MALFORMED, check_target, is_count, make_folder, read_json, write_atomically
 from vemcompress.weights.artifact import artifact_bytes
 from vemcompress.weights.folder import Made
-from vemcompress.weights.hub import is_hub
-from vemcompress.weights.loading import Loaded, load, load_known, weights_of
-from vemcompress.weights.modules import Model, source_of
+from vemcompress.weights.loading import Loaded, Reading, load, load_known, opened
+from vemcompress.weights.modules import Model
 from vemcompress.weights.outside import Outside
-from vemcompress.weights.trust import named
 
 CONVENTIONS = tuple(Cost().macs())
 
@@ -147,18 +145,13 @@ def prune(
     where = devices.choose(device)
     if convention not in CONVENTIONS:
         raise UsageError(f"MACs cannot be counted as {convention!r}; choose from {', '.join(CONVENTIONS)}.")
-    source = source_of(model, "model")
-    if source is None:
-        raise UsageError("no model: give a file, a run folder, hf://user/repo or a network.")
-    with named(teacher_class):
-        about = {"key": teacher_key, "widths": widths, "padding": teacher_padding, "range": teacher_range}
-        loaded = load(source, class_path=teacher_class, **about)
-    loaded.tell(on_event)
+    how: Reading = {"teacher_class": teacher_class, "teacher_key": teacher_key, "teacher_padding": teacher_padding}
+    loaded = opened(model, on_event, **how, teacher_range=teacher_range, widths=widths)
     check_prunable(loaded)
     size, _ = sides_of(loaded, size)
     check_size(loaded, size, size)
     check_target(out, "small.safetensors")
-    if not is_hub(source) and Path(out).resolve() == weights_of(Path(source)).resolve():
+    if loaded.path is not None and Path(out).resolve() == loaded.path.resolve():
         raise UsageError(f"{out}: is the model itself, which would be overwritten; give another name.")
     pruner.work_on(where, on_event)
     with devices.memory_errors("use --device cpu, or a method that generates no images."):

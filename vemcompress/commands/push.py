@@ -39,8 +39,8 @@ class PushResult:
     """The files (`files`: sizes in bytes by name) and where they went.
 
     `repo`, `url` and `commit` describe the upload; `folder` is the folder written instead. All are None after a dry
-    run, or if the user declined. `removed` names the files of an earlier push that were removed. `notes` say what was
-    omitted, and why.
+    run, or if the user declined. `removed` names the files of an earlier push that the new one removes. `notes` say
+    what was omitted, and why.
     """
 
     files: dict[str, int]

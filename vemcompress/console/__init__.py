@@ -28,10 +28,8 @@ def explain(error: BaseException) -> int:
     elif is_exhausted(error):
         message, code = "out of memory: close other programs, or ask for smaller images, batches or networks.", 6
     elif "torchvision::" in str(error):  # raised while torchvision is imported
-        message, code = (
-            "torch and torchvision are from different builds; install both from the same place (see the README).",
-            1,
-        )
+        message = "torch and torchvision are from different builds; install both from the same place (see the README)."
+        code = 1
     else:
         message, code = f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1
     if isinstance(error, BrokenPipeError):

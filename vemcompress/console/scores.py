@@ -88,7 +88,7 @@ class Scores(Results):
         self.show(f"{count}{real} at {one['size']} px; features: {one['features']}")
         for name in one["metrics"]:  # without the number of images, if it is the one above
             how = one["protocol"].get(name, "").removesuffix(f"; {count} at {one['size']} px.").rstrip(".")
-            self.show(f"{name}: {how}.")
+            self.show(f"{name}: {how}." if how else name)
         self._left_out(one["skipped"])
 
     def _left_out(self, skipped: dict[str, str]) -> None:

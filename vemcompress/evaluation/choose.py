@@ -101,9 +101,9 @@ def prepare(
     given = given_with(images, "statistics" if is_npz else side.kind, features, teacher, segmenter)
     chosen = choose(metrics, given)
     if given.latent:
-        _skip_small(chosen, images.takes.image)
+        _skip_small(chosen, side_of(images))
     elif not chosen.asked:
-        _skip_for_size(chosen, images.side)
+        _skip_for_size(chosen, side_of(images))
     if is_npz:
         side = Real(statistics=load_statistics(real))
     crop = images.settings.crop if isinstance(images, LatentSet) else images.target_crop
@@ -173,7 +173,7 @@ def _parts(images: ImageSet) -> str:
 def _skip_small(chosen: Chosen, size: int) -> None:
     """Skip metrics that need larger images: the side is fixed by the network. Raises UsageError if the user asked for
     such a metric, or if no metric is left."""
-    for metric in [metric for metric in chosen.metrics if size < metric.needs.size]:
+    for metric in _too_large(chosen, size):
         told = f"{metric.name} needs images of at least {metric.needs.size} px, and this model draws {size} px"
         chosen.skip([metric], UsageError(f"{told}; choose other metrics."))
     if not chosen.metrics:
@@ -182,10 +182,15 @@ def _skip_small(chosen: Chosen, size: int) -> None:
 
 def _skip_for_size(chosen: Chosen, size: int) -> None:
     """Skip metrics that need larger images than those of the size that was chosen, if others are left."""
-    small = [metric for metric in chosen.metrics if size < metric.needs.size]
-    for metric in small if len(small) < len(chosen.metrics) else ():
+    large = _too_large(chosen, size)
+    for metric in large if len(large) < len(chosen.metrics) else ():
         reason = f"needs images of at least {metric.needs.size} px, and these are {size} px; raise the size"
         chosen.skip([metric], UsageError(reason))
+
+
+def _too_large(chosen: Chosen, size: int) -> list[Metric]:
+    """The metrics that need larger images than those of this size."""
+    return [metric for metric in chosen.metrics if size < metric.needs.size]
 
 
 def equip(chosen: Chosen, tools: Tools, images: ImageSet | LatentSet, segmenter, weights: dict, real=None) -> None:

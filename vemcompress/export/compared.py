@@ -16,6 +16,7 @@ from vemcompress.export.formats import FORMATS, Opened
 from vemcompress.export.latency import in_turns
 from vemcompress.export.precision import Judge, split
 from vemcompress.export.result import ExportResult
+from vemcompress.export.sides import both_sides
 from vemcompress.system.events import Event
 
 WARM, ROUNDS, AT_ONCE, SECONDS = 3, 30, 5, 5.0  # runs of each file, and seconds for each; see `latency.in_turns`
@@ -47,7 +48,7 @@ def compare(
     """A row for each file. In each of the `pairs` the first file is the fp32 form. Images have the exported `size`."""
     network = deployment_copy(model)
     contract = contract_of(network)
-    size = (size, size) if isinstance(size, int) else size or default_size(contract)
+    size = default_size(contract) if size is None else both_sides(size)
     inputs = calibration_inputs(contract, size, calibrate)
     what = "drawn images" if isinstance(contract, LatentContract) else "held-out photos" if inputs else "noise"
     if not inputs:

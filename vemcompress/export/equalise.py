@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from vemcompress.export.calibration import input_name, session
 
-MOST = 100.0  # largest factor of a channel: above it, the norm's epsilon would no longer be negligible
+MOST = 100.0  # largest factor of a channel: one that needs more is so small that the norm's epsilon counts
 MOVES = ("Concat", "Unsqueeze", "Reshape")  # between an upsampling's phases and its norm: they only move values
 
 Ends = tuple[np.ndarray, np.ndarray]

@@ -25,7 +25,7 @@ from vemcompress.export.memory import MemoryLimit
 from vemcompress.export.precision import split
 from vemcompress.export.quiet import heard
 from vemcompress.export.result import ExportResult
-from vemcompress.export.sides import own_sides, usual_side
+from vemcompress.export.sides import both_sides, own_sides, usual_side
 from vemcompress.export.targets import targets
 from vemcompress.losses.image import WINDOW
 from vemcompress.system.events import Event, silent
@@ -228,7 +228,7 @@ def _check_size(name: str, size: int | tuple[int, int] | None, contract: Contrac
         return None
     if not isinstance(contract, ImageContract):
         return own_sides(name, (contract.image, contract.image), size)
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = both_sides(size)
     if contract.only_size is not None:
         return own_sides(name, (contract.only_size, contract.only_size), size, of_latents=False)
     for side in (height, width):

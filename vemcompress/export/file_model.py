@@ -9,6 +9,7 @@ from vemcompress.data.machine import cores
 from vemcompress.errors import ExportError, InputError, UsageError
 from vemcompress.export.formats import FORMATS, Opened
 from vemcompress.weights.graphs.pixels import COLOURS, pad_to_multiple, to_float, to_pictures
+from vemcompress.weights.graphs.session import scale_of, sizes_of
 
 
 @dataclass
@@ -57,9 +58,10 @@ def open_file(path: Path, form: str) -> FileModel:
         raise InputError(f"{path}: does not describe its input{beside}; export it again, or give an .onnx file.")
     if facts["input_kind"] != "image":
         raise UsageError(f"{path}: draws from latent vectors; give the weights or an .onnx file to draw images.")
+    if len(opened.shape) != 4:
+        raise InputError(f"{path}: its metadata says that its input has {len(opened.shape)} sides; export it again.")
     rows, columns, channels = (1, 2, 3) if opened.layout == "NHWC" else (2, 3, 1)
     if opened.shape[channels] not in COLOURS:
         raise UsageError(f"{path}: needs images of {opened.shape[channels]} channels, not photos; give the run folder.")
     only = None if opened.shape[rows] < 1 else (opened.shape[rows], opened.shape[columns])
-    multiple, least, scale = (int(facts.get(key, 1)) for key in ("multiple", "min_size", "scale"))
-    return FileModel(path, opened, opened.shape[channels], multiple, least, scale, only)
+    return FileModel(path, opened, opened.shape[channels], *sizes_of(path, facts), scale_of(path, facts), only)

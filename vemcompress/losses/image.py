@@ -1,5 +1,7 @@
 """Losses between images, B x C x H x W: SSIM, reconstruction and total variation."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,16 +57,19 @@ def reconstruction(teachers: Tensor, student: Tensor) -> Tensor:
     """The pixel term of eq. 15, summed over the n teachers of n B images, a scalar. The paper writes a sum over
     elements; all published code takes the mean, as here.
     """
-    s = student.float()
-    t = teachers.detach().float().unflatten(0, (-1, len(s)))
-    return len(t) * F.l1_loss(s.expand_as(t), t)
+    return _summed(F.l1_loss, teachers, student)
 
 
 def squared(teachers: Tensor, student: Tensor) -> Tensor:
-    """The mean squared difference, summed over the n teachers of n B images, as `reconstruction` is."""
+    """The mean squared difference of pixels, summed over the n teachers of n B images, a scalar. It is not in the
+    paper."""
+    return _summed(F.mse_loss, teachers, student)
+
+
+def _summed(difference: Callable[[Tensor, Tensor], Tensor], teachers: Tensor, student: Tensor) -> Tensor:
     s = student.float()
     t = teachers.detach().float().unflatten(0, (-1, len(s)))
-    return len(t) * F.mse_loss(s.expand_as(t), t)
+    return len(t) * difference(s.expand_as(t), t)
 
 
 def total_variation(student: Tensor) -> Tensor:

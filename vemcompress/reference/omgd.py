@@ -43,6 +43,8 @@ def distillation(student: Tensor, teacher: Tensor, features: nn.Module | None, s
     terms["tv"] = settings.tv * (down.abs().sum() + right.abs().sum())
     if settings.recon:
         terms["recon"] = settings.recon * F.l1_loss(student, teacher)
+    if settings.squared:
+        terms["squared"] = settings.squared * F.mse_loss(student, teacher)
     return terms
 
 

@@ -41,10 +41,8 @@ def _entries(folder: str | Path) -> Iterator[os.DirEntry]:
     """Everything in a folder and its sub-folders; links are not followed."""
     waiting = [folder]
     while waiting:
-        with (
-            suppress(OSError),
-            os.scandir(waiting.pop()) as entries,
-        ):  # a folder that cannot be opened is reported by its reader
+        # A folder that cannot be opened is reported by its reader.
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 yield entry
                 if entry.is_dir(follow_symlinks=False):

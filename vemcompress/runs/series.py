@@ -52,10 +52,7 @@ class Series:
         self.path, self.kind, self.one = Path(path), kind, KINDS[kind]
         self.items, self.done = check_seeds(items) if kind == "seeds" else list(items), list(done)
         self.skipped: dict[str, str] = skipped or {}  # stages whose product the user brings, and why
-        self.list, self.recipe = (
-            self.path / f"{kind}.json",
-            self.path / "recipe.toml",
-        )  # a pipeline has a recipe of its own
+        self.list, self.recipe = self.path / f"{kind}.json", self.path / "recipe.toml"  # of the whole pipeline
         self.recipes: dict[str, str] = {}  # for a new matrix, the text of each run's recipe
 
     @classmethod

@@ -27,7 +27,8 @@ class StepEvent(TypedDict):
 
 
 class CountEvent(TypedDict):
-    """`done` of `total` images, turns or parts. An "eval", "stats" or "export" event of some stages has no count."""
+    """`done` of `total` images, turns or parts. An "eval", "stats", "bench" or "export" event of some stages has no
+    count."""
 
     event: Literal["eval", "stats", "generated", "judged", "timing", "bench", "export"]
     stage: NotRequired[str]

@@ -55,9 +55,10 @@ def without_folders(value: Any, key: str = "") -> Any:
 def _shortened(text: str) -> str:
     """The text with ~ instead of the home folder, the current folder and that for temporary files, whatever characters
     they contain."""
-    folders = [os.path.expanduser("~"), tempfile.gettempdir()]  # noqa: PTH111 (Path.home raises if there is no home)
-    with suppress(OSError):  # the current folder was deleted
-        folders.append(os.getcwd())  # noqa: PTH109
+    folders = [os.path.expanduser("~")]  # noqa: PTH111 (Path.home raises if there is no home)
+    for find in (os.getcwd, tempfile.gettempdir):
+        with suppress(OSError):  # the folder was deleted, or cannot be written
+            folders.append(find())
     for folder in sorted(folders, key=len, reverse=True):
         if Path(folder).name:
             text = re.sub(rf"(?:(?i:file:(?://)?(?:localhost)?)|{_BEFORE}){re.escape(folder)}(?=[/\\])", "~", text)

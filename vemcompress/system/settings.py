@@ -32,7 +32,7 @@ SCALES = (1, 2, 3, 4, 8)  # factors by which generators may enlarge images
 # memory.
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 Batch = Annotated[int, Field(ge=1, le=4096)]
-# Or "auto", beside which an error speaks of the number alone, as a union's would not.
+# A union with Literal["auto"] would report two errors for a wrong number; this reports one.
 AutoBatch = Annotated[
     Batch,
     WrapValidator(lambda value, number: value if value == AUTO else number(value)),

@@ -294,10 +294,15 @@ class Trainer:
     def restore_sheet(self) -> None:
         """Write the restored step's sample sheet if it is due and missing: the run was killed after it had saved. No
         event is sent, because the logs may still have lines of later steps."""
+
+        def write_if_missing() -> None:
+            if not os.path.isfile(self._sheet):  # noqa: PTH113 (Path.is_file raises PermissionError)
+                self._write_sheet()
+
         settings = self.settings
         if self.step and (self.step % settings.sample_every == 0 or self.step == settings.steps):
             with devices.arithmetic(settings.precision):
-                distributed.by_writer(lambda: None if os.path.isfile(self._sheet) else self._write_sheet())  # noqa: PTH113
+                distributed.by_writer(write_if_missing)
 
     @property
     def _sheet(self) -> Path:

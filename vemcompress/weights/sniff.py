@@ -8,8 +8,8 @@ from vemcompress.system.files import open_regular
 LARGEST = 16 << 30  # bytes; the largest generators have a few GB
 _LEGACY = b"\x80\x02\x8a\x0a"  # torch.save before 1.6: a pickled magic number of ten bytes
 CONVERT = (
-    "if you trust it, run torch.save(torch.load('FILE', weights_only=False).state_dict(), 'weights.pth') beside the "
-    "model's code, and give weights.pth"
+    "if you trust it, open it beside the model's code, save the generator with torch.save(generator.state_dict(), "
+    "'weights.pth'), and give weights.pth"
 )
 
 _CONVERT_NVIDIA = (

@@ -95,7 +95,7 @@ class ChannelsLast(nn.Module):
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """Convert floats in [-1, 1] to bytes, channels last."""
+    """Convert floats in [-1, 1] to bytes, rounded and clamped, in the same layout."""
     return (images * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -112,9 +112,9 @@ def latency(measured: dict) -> Html | None:
 
     size = models[0][1].get("size")
     sides = " x ".join(map(figure, size[:2])) if isinstance(size, list) else "–"
-    lead = (
-        f"Median / 95th percentile of the time for one image of {sides} px, {figure(measured.get('threads'))} threads, "
-    )
+    threads = figure(measured.get("threads"))
+    with_threads = f"{threads} thread{'' if threads == '1' else 's'}"
+    lead = f"Median / 95th percentile of the time for one image of {sides} px, {with_threads}, "
     rows = [[sentence(runtime), *(shown(model, runtime) for _, model in models)] for runtime in runtimes]
     return join(
         [

@@ -156,7 +156,7 @@ def _understand(opened: Opened, photos: bool, ranges: Ranges | None, guess: bool
         raise InputError(f"{path}: its image size is impossible: {seen}; export it again.")
     if (fixed is None and any(isinstance(side, int) for side in sides)) or shape[0] not in (1, None, str(shape[0])):
         raise InputError(f"{path}: has a fixed number of images or only one fixed side: {seen}; make them dynamic.")
-    multiple, least, own = _sizes(path, said) if ours else (32, 32, Ranges())
+    multiple, least, own = (*sizes_of(path, said), _range(path, said)) if ours else (32, 32, Ranges())
     if dtype == np.uint8:  # the graph itself pads
         multiple, least = 1, 1
     if fixed is not None:
@@ -168,7 +168,7 @@ def _understand(opened: Opened, photos: bool, ranges: Ranges | None, guess: bool
     one = shape[0] == 1
     model = OnnxModel(path, session, dtype, layout, channels, multiple, least, ranges or own, one, fixed, "", said)
     if ours:
-        model.scale = _scale(path, said)
+        model.scale = scale_of(path, said)
     else:
         _assume(model, opened.last if guess else None, stated=ranges is not None)
     return model
@@ -187,17 +187,26 @@ def _assume(model: OnnxModel, last: str | None, *, stated: bool) -> None:
     model.assumed = f"RGB{told}{sides}"
 
 
-def _scale(path: Path, said: dict[str, str]) -> int:
+def scale_of(path: Path, said: dict[str, str]) -> int:
+    """How many times a file that `export` wrote enlarges images, from its metadata. Raises InputError."""
     scale = said.get("scale", "1")
     if scale not in map(str, SCALES):
         raise InputError(f"{path}: its metadata says scale '{scale:.20}'; known: {', '.join(map(str, SCALES))}.")
     return int(scale)
 
 
-def _sizes(path: Path, said: dict[str, str]) -> tuple[int, int, Ranges]:
-    multiple, least = said["multiple"], said["min_size"]
+def sizes_of(path: Path, said: dict[str, str]) -> tuple[int, int]:
+    """The number that the sides of images must be a multiple of, and the smallest side, in pixels, from the metadata of
+    a file that `export` wrote. Raises InputError."""
+    multiple, least = said.get("multiple", "1"), said.get("min_size", "1")
     if not all(n.isascii() and n.isdigit() and 0 < int(n[:9]) <= 4096 for n in (multiple, least)):
-        raise InputError(f"{path}: its metadata says multiple '{multiple}', min_size '{least}'; export it again.")
+        raise InputError(
+            f"{path}: its metadata says multiple '{multiple:.20}', min_size '{least:.20}'; export it again."
+        )
+    return int(multiple), int(least)
+
+
+def _range(path: Path, said: dict[str, str]) -> Ranges:
     if said["range"] not in RANGES:
         raise InputError(f"{path}: its metadata says range '{said['range']}'; known: {', '.join(RANGES)}.")
-    return int(multiple), int(least), Ranges.parse(said["range"])
+    return Ranges.parse(said["range"])
