@@ -8,7 +8,7 @@ import json
 import threading
 from urllib.parse import unquote
 
-import yaml
+from huggingface_hub import ModelCard
 
 TOKEN = "hf_good"
 
@@ -68,7 +68,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         siblings = [{"rfilename": name} for name in self.server.newest(repo)]
         private = self.server.repos[repo]["private"]
         card = self.server.newest(repo).get("README.md", b"").decode()
-        header = yaml.safe_load(card.split("---\n")[1]) if card.startswith("---\n") else {}
+        header = ModelCard(card).data.to_dict() if card.startswith("---\n") else {}
         return {"id": repo, "sha": self._sha(repo), "private": private, "siblings": siblings, "cardData": header}
 
     def _sha(self, repo: str) -> str:

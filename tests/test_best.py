@@ -13,6 +13,7 @@ from vemcompress.commands.distill import distill
 from vemcompress.errors import Interrupted, RecipeError
 from vemcompress.runs import log
 from vemcompress.runs.best import Best, Score
+from vemcompress.training import loop
 
 SETTINGS = (*TOY, "data.held_out=2", "train.checkpoint_every=1", "information.name=none")
 SETTINGS = tuple(s for s in SETTINGS if not s.startswith("information.") or s.endswith("none"))
@@ -52,6 +53,19 @@ def test_a_sample_sheet_tells_the_score_of_its_step_and_the_best_so_far(tmp_path
     best.judge(nn.Identity(), 3)
     assert best.summary(3) == "toy 1 (higher is better; best so far: 3 at step 2)"
     assert best.summary(4) == "best toy so far: 3 at step 2 (higher is better)"
+
+
+def test_a_run_passes_the_score_of_a_step_to_its_sheet(inputs, tmp_path, monkeypatch):
+    headers, draw = [], loop.sheet_of
+
+    def sheet_of(columns, given, header):
+        headers.append(header)
+        return draw(columns, given, header)
+
+    monkeypatch.setattr(loop, "sheet_of", sheet_of)
+    result = distill(out=tmp_path / "run", overrides=SETTINGS, **inputs)
+    assert headers[-1].startswith(f"step {result.steps} of {result.steps}\n{result.best['metric']} ")
+    assert "the best so far" in headers[-1] or "best so far: " in headers[-1]
 
 
 def test_a_run_keeps_its_best_student_and_says_how_it_was_picked(inputs, tmp_path):

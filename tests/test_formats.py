@@ -256,6 +256,10 @@ def test_an_operation_that_a_runtime_alone_lacks_is_named(name, tmp_path):
 
 
 USAGE = {
+    "latent": (
+        {"precision": "int8", "calibrate": "broken", "model": "dcgan"},
+        "--calibrate: this model draws from latent vectors",
+    ),
     "unknown": ({"formats": "tflite"}, r"format 'tflite' is not known; choose from onnx, openvino, litert"),
     "none": ({"formats": []}, "no format"),
     "ending": ({"formats": "ncnn", "path": "m.onnx"}, r"--format ncnn writes \.ncnn\.param files"),
@@ -278,7 +282,6 @@ REFUSED = {
     "absent": ({"calibrate": "nowhere"}, "--calibrate: nowhere: no such folder"),
     "empty": ({"calibrate": "taken"}, "--calibrate: taken: no images in this folder"),
     "broken": ({"calibrate": "broken"}, r"--calibrate: broken/a\.png: .*remove it from the folder"),
-    "latent": ({"calibrate": "broken", "model": "dcgan"}, "--calibrate: this model draws from latent vectors"),
     "labels": ({"calibrate": "broken", "model": "of_labels"}, "--calibrate: the network takes 11 channels, not photos"),
 }
 

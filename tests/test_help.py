@@ -67,11 +67,14 @@ def test_the_first_pages_show_commands_in_groups_and_examples_that_parse():
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_every_option_is_in_a_group_with_the_most_used_first(name):
+def test_every_option_is_in_a_group_with_the_most_used_first(name, call):
     options = [p for p in LEAVES[name].params if p.param_type_name == "option"]
     assert [p.name for p in options if p.rich_help_panel not in panels.ORDER] == []
     order = [p.name for p in options if panels.of(p) == "Main options"]
     assert len(order) <= 8 and all(p.metavar or p.is_flag for p in options)
+    titles = [title for line in page(call, name).splitlines() if (title := line.removesuffix(":")) in panels.ORDER]
+    groups = [title for title in titles if title != "Arguments"]
+    assert groups[-1] == "Output and help" and ("Main options" not in groups or groups[0] == "Main options")
 
 
 def test_options_of_one_name_are_declared_once():
@@ -92,7 +95,7 @@ def parameters(name: str) -> list:
 
 def test_titles_are_bold_on_a_terminal_alone_and_never_with_no_color():
     code = (
-        "import pty, os, sys; os.environ.update(COLUMNS='80', {more}); "
+        "import pty, os, sys; os.environ.pop('NO_COLOR', None); os.environ.update(COLUMNS='80', {more}); "
         "pty.spawn([sys.executable, '-m', 'vemcompress', 'inspect', '--help'])"
     )
     pages = [

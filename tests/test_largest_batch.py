@@ -17,8 +17,8 @@ from vemcompress.commands.init import init
 from vemcompress.commands.largest_batch import USABLE, Fit, Trial, fitting, largest, power_of_two
 from vemcompress.commands.matrix import distill_matrix
 from vemcompress.commands.opening import Given
-from vemcompress.errors import MemoryExhausted, UsageError
-from vemcompress.system import devices, distributed
+from vemcompress.errors import MemoryExhausted, NumericalError, UsageError
+from vemcompress.system import devices, distributed, launch
 
 CPU = torch.device("cpu")
 SMALL = (*(o for o in TOY if not o.startswith("train.batch")), "train.best_by=none", "train.batch=auto")
@@ -56,6 +56,15 @@ def test_the_process_with_the_least_memory_decides_for_all(inputs, tmp_path, mon
     facts, learner = opened(inputs, tmp_path)
     monkeypatch.setattr(distributed, "collected", lambda fit: [fit, replace(fit, batch=1)])
     assert fitting(facts, learner, CPU).batch == 1
+    monkeypatch.setattr(distributed, "ranks", lambda: 2)
+    assert fitting(facts, learner, CPU).batch == 2  # one image in each of two processes
+
+
+def test_processes_of_one_machine_share_its_memory(inputs, tmp_path, monkeypatch):
+    facts, learner = opened(inputs, tmp_path)
+    monkeypatch.setattr(devices, "free", lambda device: 2**40)
+    monkeypatch.setattr(launch, "local_processes", lambda: 2)
+    assert fitting(facts, learner, CPU).free == 2**39
 
 
 def test_steps_are_made_with_more_images_until_memory_is_out(inputs, tmp_path, monkeypatch):
@@ -73,6 +82,8 @@ def test_steps_are_made_with_more_images_until_memory_is_out(inputs, tmp_path, m
     trial.stepper = Mock(side_effect=step, learner=learner, runner=runner)
     assert largest(trial.holds, 64) == 8
     assert tried == sorted(tried) and tried[-1] == 16
+    trial.stepper.side_effect = NumericalError("NaN")
+    assert trial.holds(1)  # there was enough memory; the run itself reports the error
     trial.stepper.side_effect = RuntimeError("shapes differ")
     with pytest.raises(RuntimeError, match="shapes differ"):
         trial.holds(1)

@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 import typer
-from toys import TOY, toy_teacher
+from toys import TOY, toy_images, toy_teacher
 
 import vemcompress
 from vemcompress import recipe as recipes
@@ -61,6 +61,7 @@ def test_the_readmes_commands_for_a_generator_of_ones_own_run(call, inputs, no_i
     monkeypatch.chdir(tmp_path)
     Path("latest_net_G.pth").write_bytes(inputs[0].read_bytes())
     Path("photos").symlink_to(inputs[1])
+    toy_images(tmp_path / "test_photos", 4)
     block = next(b for b in re.findall(r"```bash\n(.*?)```", PAGES["README.md"], re.S) if "latest_net_G.pth" in b)
     for line in block.splitlines():
         _, command, *arguments = shlex.split(line.replace("onnx,litert", "onnx"), comments=True)

@@ -142,7 +142,8 @@ def test_target_macs_gives_the_widest_student_that_fits():
     [
         (
             ["student.family=unet", "student.width=4"],
-            "the feature maps of a unet student do not match those of a resnet teacher; leave",
+            "the feature maps of a unet student do not match those of a resnet teacher; leave student.family at auto, "
+            "or set algorithm.channel=0 to distil from images alone",
         ),
         (["data.size=50"], "multiples of 4"),
         (["student.family=resnet", "student.width=4", "student.in_channels=1"], "input"),

@@ -85,8 +85,9 @@ def test_a_run_writes_its_page_at_its_end_and_tells_where(made):
 
 
 def test_a_sheet_is_made_once_the_score_of_its_step_is_known(made):
-    told = [(event["event"], event["step"]) for event in made[1] if event["event"] in ("best", "checkpoint", "sample")]
+    told = [(event["event"], event["step"]) for event in made[1] if event["event"] in ("score", "checkpoint", "sample")]
     assert [told.index(("checkpoint", step)) < told.index(("sample", step)) for step in (2, 4)] == [True, True]
+    assert [one for one in told if one[0] != "checkpoint"] == [("score", 2), ("sample", 2), ("score", 4), ("sample", 4)]
 
 
 def test_a_page_loads_nothing_from_elsewhere(made):

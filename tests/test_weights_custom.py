@@ -174,7 +174,7 @@ def test_own_class_is_described_by_probing(own):
         ("Missing", UsageError, "no class Missing: check the name"),
         ("Argument", UsageError, "did you mean Arguments"),
         ("Arguments", UsageError, "missing a required argument: 'width'.*def small"),
-        ("of_nothing", UsageError, "makes a int, not a torch.nn.Module"),
+        ("of_nothing", UsageError, "returns int, not a torch.nn.Module"),
         ("NoModule", UsageError, "not a class derived from torch.nn.Module"),
         ("Empty", InputError, "returned a tuple"),
         ("Halved", InputError, "1x4x32x32 for 1x1x64x64"),

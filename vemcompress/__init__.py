@@ -1,8 +1,8 @@
-"""vemcompress makes pretrained GAN generators small. It distils a generator into a student that is
-10 to 80 times smaller, measures what was lost, and exports the student for a device.
+"""vemcompress makes pretrained GAN generators small. It distils a generator into a smaller student,
+measures what was lost, and exports the student for a device.
 
 A worked example. `netG.pth` is a generator (CycleGAN, pix2pix, StyleGAN2, ..., or an nn.Module of
-your own), and `photos/` is a folder of input images:
+your own), and `photos/` and `test_photos/` are folders of input images:
 
     import vemcompress
 
@@ -10,7 +10,7 @@ your own), and `photos/` is a folder of input images:
     teacher = vemcompress.load_generator("netG.pth")
     run = vemcompress.distill(teacher, data="photos/", out="runs/small", steps=2000, progress=True)
     print(run.student, run.parameters, run.losses)  # the file, the count, the losses of the last step
-    scores = vemcompress.evaluate("runs/small", data="photos/", teacher=teacher)
+    scores = vemcompress.evaluate("runs/small", data="test_photos/", teacher=teacher)
     print(scores.metrics)  # {"ssim_teacher": ..., ...}
     vemcompress.export_onnx("runs/small", "student.onnx")  # compared with PyTorch
     vemcompress.generate("student.onnx", "photos/", "pictures/")
@@ -24,7 +24,7 @@ What each function does:
     distill             train a small student from a teacher
     distill_seeds       the same with several seeds
     evaluate_seeds      score these runs, with mean and spread
-    distill_matrix      the same with several recipes, add-ons and seeds
+    distill_matrix      train one student per recipe, add-on and seed
     prune               remove the least important channels
     search              search a supernet for its best sub-network
     evaluate            score a run beside its teacher

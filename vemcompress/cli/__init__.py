@@ -24,7 +24,7 @@ Examples:
 
     vemcompress quickstart
     vemcompress distill --teacher latest_net_G.pth --data photos/ --out runs/h2z
-    vemcompress eval runs/h2z --data photos/
+    vemcompress eval runs/h2z --data test_photos/
     vemcompress export runs/h2z --onnx student.onnx
 """
 RECIPES_HELP = """List and show recipes, and the methods that they name.

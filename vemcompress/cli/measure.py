@@ -193,7 +193,9 @@ def recipes_show(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """A recipe with every default written out, as TOML.
+    """A recipe as TOML, with its defaults.
+
+    Defaults that depend on the teacher or the data are left out; --explain names these keys too.
 
     For a row of the paper's tables, its figures and ours are added as comments.
 

@@ -107,7 +107,7 @@ Strict = Annotated[
     bool | None, panels.training("--strict", help="Exit with code 5 if the run diverges (train.strict).")
 ]
 
-Width = Annotated[int | None, panels.student(metavar="N", help="The student's width (16).")]
+Width = Annotated[int | None, panels.student(metavar="N", help="The student's width (student.width). Default: 16.")]
 StudentClass = Annotated[
     str | None, panels.student(metavar="MODULE:CLASS", help="The student's class, if it is your own.")
 ]

@@ -48,8 +48,8 @@ def distill(
 ) -> None:
     """Distil a teacher into a small student.
 
-    A new run needs --teacher, --data and --out. --resume RUN continues a run, the runs of --seeds or --matrix, or the
-    stages of a recipe; give --teacher and --data again if the files have moved.
+    A new run needs --out, and usually --teacher and --data. --resume RUN continues a run, the runs of --seeds or
+    --matrix, or the stages of a recipe; give --teacher and --data again if the files have moved.
 
     --set sets any recipe key; stages.NAME.KEY sets it for one stage. The default recipe is omgd. With a goal, the
     student is the widest one that meets it.

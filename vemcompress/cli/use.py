@@ -42,7 +42,7 @@ def export(
         panels.main(
             min=1,
             metavar="N",
-            help="Side of the images; ONNX and OpenVINO files still accept any size. Default: 256.",
+            help="Side of the images; ONNX and OpenVINO files still accept other sizes. Default: 256.",
         ),
     ] = None,
     uint8: Annotated[
@@ -51,7 +51,8 @@ def export(
     precision: Annotated[
         str,
         panels.precision(
-            metavar="NAME", help="fp32; fp16: half the size; int8: a quarter, calibrated and checked on --calibrate."
+            metavar="NAME",
+            help="fp32; fp16: up to half the size; int8: down to a quarter, calibrated and checked on --calibrate.",
         ),
     ] = "fp32",
     calibrate: Annotated[
@@ -80,8 +81,9 @@ def export(
     """Export for a device, checked against PyTorch.
 
     Each file is run in its own runtime and compared with PyTorch before it is written. Core ML is only converted,
-    because it runs only on a Mac. ONNX and OpenVINO files accept any number of images of any size, the others one image
-    of --size. With --precision, each file is compared with its fp32 form in time and quality.
+    because it runs only on a Mac. ONNX and OpenVINO files accept any number of images; their sides must be multiples
+    of the network's stride, which is printed, and with --uint8 may be any. The others accept one image of --size.
+    With --precision, each file is compared with its fp32 form in time and quality.
 
     Examples:
 

@@ -9,7 +9,7 @@ import numpy as np
 from vemcompress.data import latents
 from vemcompress.data.folders import find_images
 from vemcompress.data.images import ImageError, read_image, resized
-from vemcompress.errors import ExportError, InputError
+from vemcompress.errors import ExportError, InputError, UsageError
 from vemcompress.export.contracts import Contract, LatentContract
 from vemcompress.weights.graphs.pixels import COLOURS, to_float
 
@@ -22,12 +22,12 @@ def calibration_inputs(
     """At most `most` inputs: float32 1 x C x H x W in [-1, 1] of `size`, or latent vectors, 1 x size.
 
     `given` is a folder, a list of files, or a list of such arrays. Images are picked at even distances. A network that
-    draws from latent vectors needs no images. Raises ExportError (7) for photos if the network does not take photos,
-    for a folder without images, and for files that cannot be read.
+    draws from latent vectors needs no images. Raises UsageError (2) for photos of such a network, and ExportError (7)
+    if the network does not take photos, for a folder without images, and for files that cannot be read.
     """
     if isinstance(contract, LatentContract):
         if given is not None:
-            raise ExportError(
+            raise UsageError(
                 "--calibrate: this model draws from latent vectors, and is calibrated with these; omit --calibrate."
             )
         drawn = latents.draw(contract.prior, contract.size, most, range(most))

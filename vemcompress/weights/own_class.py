@@ -79,7 +79,7 @@ def _made(made_by: Callable[[], nn.Module], class_path: str) -> nn.Module:
             raise
         raise InputError(f"--teacher-class {class_path}: failed with {summary(error)}") from error
     if not isinstance(network, nn.Module):
-        raise UsageError(f"--teacher-class {class_path}: makes a {type(network).__name__}, not a torch.nn.Module")
+        raise UsageError(f"--teacher-class {class_path}: returns {type(network).__name__}, not a torch.nn.Module")
     return network
 
 
